@@ -1,0 +1,50 @@
+# The two commands: `make demo` and `make test`. Both set themselves up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MESH   ?= demo-mesh
+
+.PHONY: help demo demo-stop test lint format lock bench clean
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	@echo "· making $(VENV) and installing the locked dependencies"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "· installing the locked development tools"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.run            ## build the example mesh in ./demo-mesh, start it, and show how to use it
+	@$(BIN)/tulle demo $(MESH)
+
+demo-stop:            ## stop everything the demo started
+	@$(BIN)/tulle --mesh $(MESH) down
+
+lint: $(VENV)/.dev            ## format check, lint, types, import layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: $(VENV)/.dev lint            ## all that CI runs
+	@scripts/test-system-packages
+	@$(BIN)/pytest
+
+format: $(VENV)/.dev            ## format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock:            ## resolve the dependencies anew (hashes, no index addresses)
+	@scripts/lock
+
+bench: $(VENV)/.dev            ## run the benchmarks against their peers
+	@$(BIN)/python benchmarks/run.py
+
+clean:            ## remove what the two commands made here
+	@rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""The read side: everything that shows the mesh without changing it."""

@@ -1,0 +1,161 @@
+"""Every setting of a mesh on one page, read once at the edge and passed on as values.
+
+A mesh is a folder with a `mesh.yaml`. Its settings are the fields below; each may be overridden by the
+environment variable `TULLE_<FIELD>` (for example `TULLE_GATEWAY_PORT`). Nothing else in the code reads the
+environment. Knows nothing of YAML: `spec.mesh` reads the file (with positions) and calls `settings_from`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tulle.errors import Invalid, did_you_mean
+
+
+def setting(default: Any, text: str) -> Any:
+    """A field with a default and the sentence that documents it."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Warehouse:
+    """The bounds within which one domain's runs compute."""
+
+    threads: int = setting(2, "threads of the SQL engine in one run")
+    memory: str = setting("2GB", "memory of the SQL engine in one run; beyond it the engine spills to disk")
+    temp_disk: str = setting("10GB", "disk the engine may use for spilling in one run")
+    concurrent_runs: int = setting(
+        2, "runs of the domain that may compute at the same time; further ones wait"
+    )
+    run_timeout_seconds: int = setting(3600, "a run that takes longer is stopped and fails")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one mesh."""
+
+    folder: Path = setting(Path(), "the mesh folder; holds mesh.yaml, products/ and .tulle/")
+    name: str = setting("mesh", "the name of the mesh, shown in the portal")
+    description: str = setting("", "one sentence about the mesh, shown in the portal")
+    host: str = setting("127.0.0.1", "the address every door binds to; only loopback is accepted")
+    control_plane_port: int = setting(8080, "port of the portal and of Tulle's API")
+    gateway_port: int = setting(8000, "port of the gateway, where services answer")
+    gateway_concurrency: int = setting(1, "worker threads of the gateway's Envoy")
+    database: str = setting("", "database URL of the control plane; empty means SQLite in .tulle/")
+    storage: str = setting("", "where data is kept; empty means .tulle/objects on this disk")
+    service_workers: int = setting(1, "worker processes of each deployed service")
+    max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
+    default_rate_limit: str = setting(
+        "50/1s", "requests per period of an application on a service it may call"
+    )
+    warehouse: Warehouse = setting(Warehouse(), "the bounds of a domain that names none of its own")
+    warehouses: Mapping[str, Warehouse] = setting({}, "bounds by domain")
+
+    @property
+    def state_folder(self) -> Path:
+        """Where everything lives that Tulle itself writes."""
+        return self.folder / ".tulle"
+
+    @property
+    def run_folder(self) -> Path:
+        """Sockets, process files and the gateway's files; safe to lose when nothing runs."""
+        return self.state_folder / "run"
+
+    @property
+    def log_folder(self) -> Path:
+        """One log file a process."""
+        return self.state_folder / "log"
+
+    @property
+    def products_folder(self) -> Path:
+        """Where product folders are looked for: products/<domain>/<product>/product.yaml."""
+        return self.folder / "products"
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database or f"sqlite:///{self.state_folder / 'state.db'}"
+
+    @property
+    def storage_namespace(self) -> str:
+        """The storage namespace in force, as a `local://` or store URL."""
+        return self.storage or f"local://{self.state_folder / 'objects'}"
+
+    def warehouse_of(self, domain: str) -> Warehouse:
+        """The bounds for one domain."""
+        return self.warehouses.get(domain, self.warehouse)
+
+
+def settings_from(
+    folder: Path, values: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Build settings from plain values (already parsed from mesh.yaml) and the environment.
+
+    Raises Invalid, naming the setting, for unknown names, wrong types and unusable values.
+    """
+    env = os.environ if environment is None else environment
+    settings = Settings(folder=folder.resolve())
+    known = {f.name: f for f in fields(Settings) if f.name != "folder"}
+    for name, value in values.items():
+        if name not in known:
+            raise Invalid(f"mesh.yaml: unknown setting '{name}'", hint=did_you_mean(name, known))
+        if name == "warehouse":
+            value = _warehouse(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
+        elif name == "warehouses":
+            if not isinstance(value, Mapping):
+                raise Invalid("mesh.yaml: 'warehouses' must map a domain to its bounds")
+            value = {domain: _warehouse(f"warehouses.{domain}", v) for domain, v in value.items()}  # noqa: PLW2901
+        else:
+            _expect(name, value, type(getattr(settings, name)))
+        settings = replace(settings, **{name: value})
+    for name in known:
+        raw = env.get(f"TULLE_{name.upper()}")
+        if raw is None or name in {"warehouse", "warehouses"}:
+            continue
+        kind = type(getattr(settings, name))
+        try:
+            settings = replace(settings, **{name: kind(raw)})
+        except ValueError:
+            raise Invalid(f"TULLE_{name.upper()} is '{raw}', expected {_word(kind)}") from None
+    return _checked(settings)
+
+
+def _checked(settings: Settings) -> Settings:
+    for name in ("control_plane_port", "gateway_port"):
+        port = getattr(settings, name)
+        if not 1 <= port <= 65535:
+            raise Invalid(f"setting '{name}' is {port}, expected a port between 1 and 65535")
+    if settings.control_plane_port == settings.gateway_port:
+        raise Invalid("settings 'control_plane_port' and 'gateway_port' are the same; give each its own port")
+    if settings.host not in {"127.0.0.1", "localhost", "::1"}:
+        raise Invalid(
+            f"setting 'host' is '{settings.host}': only loopback addresses are accepted",
+            hint="the portal has no sign-in yet, so it must not be reachable from other machines",
+        )
+    return settings
+
+
+def _warehouse(name: str, value: Any) -> Warehouse:
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{name}' must be a mapping of bounds")
+    known = {f.name: f for f in fields(Warehouse)}
+    for key, item in value.items():
+        if key not in known:
+            raise Invalid(f"mesh.yaml: unknown bound '{key}' in '{name}'", hint=did_you_mean(str(key), known))
+        _expect(f"{name}.{key}", item, type(known[key].default))
+        if isinstance(item, int) and item < 1:
+            raise Invalid(f"mesh.yaml: '{name}.{key}' is {item}, expected at least 1")
+    return Warehouse(**value)
+
+
+def _expect(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise Invalid(f"mesh.yaml: '{name}' is {value!r}, expected {_word(kind)}")
+
+
+def _word(kind: type) -> str:
+    return {"int": "a whole number", "str": "text"}.get(kind.__name__, kind.__name__)

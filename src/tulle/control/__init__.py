@@ -1,0 +1,1 @@
+"""The write side: plan, apply, release, and their HTTP doors."""

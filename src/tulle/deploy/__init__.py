@@ -1,0 +1,1 @@
+"""Puts processes on a target: this machine first."""

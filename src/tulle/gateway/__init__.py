@@ -1,0 +1,1 @@
+"""Managed APIs: contracts and policies as values, rendered to the real Envoy."""

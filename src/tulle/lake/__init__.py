@@ -1,0 +1,1 @@
+"""A versioned store: Git for objects. Knows nothing of products."""

@@ -1,0 +1,1 @@
+"""Indicators, objectives, lineage: what happened, measured."""

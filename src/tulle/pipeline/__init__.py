@@ -1,0 +1,1 @@
+"""From input ports to published data sets: graph, ingest, models, runs."""

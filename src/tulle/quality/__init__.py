@@ -1,0 +1,1 @@
+"""Checks as values, and their verdicts with failing rows."""

@@ -1,0 +1,1 @@
+"""The composition root: settings in, wired objects and the ASGI application out."""

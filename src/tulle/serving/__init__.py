@@ -1,0 +1,1 @@
+"""From published data and models to answers: endpoints, packages, the worker process."""

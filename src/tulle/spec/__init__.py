@@ -1,0 +1,1 @@
+"""What a product owner writes: the DataProduct document, its capabilities, and how they are loaded."""

@@ -1,0 +1,1 @@
+"""The control-plane database: tables, sessions, the event and audit logs. Knows no slice above it."""

@@ -1,0 +1,84 @@
+"""The append-only log of events: what happened, in order, each entry chained to the one before by its hash.
+
+Changing or removing an old entry breaks the chain, which `verify` finds. Append inside the transaction of
+the change itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from tulle.events import Event
+from tulle.state.db import Database, now
+from tulle.state.tables import events
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One event as it was recorded."""
+
+    id: int
+    at: float
+    kind: str
+    subject: str
+    actor: str
+    data: Mapping[str, Any]
+
+
+def append(connection: Connection, event: Event, *, actor: str = "") -> None:
+    """Record `event` in the transaction of `connection`."""
+    previous = connection.execute(select(events.c.hash).order_by(events.c.id.desc()).limit(1)).scalar() or ""
+    at = now()
+    data = dict(event.data)
+    connection.execute(
+        insert(events).values(
+            at=at,
+            kind=event.kind,
+            subject=event.subject,
+            actor=actor,
+            data=data,
+            previous_hash=previous,
+            hash=_digest(previous, at, event.kind, event.subject, actor, data),
+        )
+    )
+
+
+def read(
+    database: Database,
+    *,
+    after: int = 0,
+    subject: str | None = None,
+    limit: int = 100,
+    newest_first: bool = False,
+) -> Sequence[LogEntry]:
+    """Entries with an id above `after`, of one subject or of all."""
+    query = select(events).where(events.c.id > after).limit(limit)
+    query = query.order_by(events.c.id.desc() if newest_first else events.c.id)
+    if subject is not None:
+        query = query.where(events.c.subject == subject)
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    return [LogEntry(r.id, r.at, r.kind, r.subject, r.actor, r.data) for r in rows]
+
+
+def verify(database: Database) -> int | None:
+    """The id of the first entry whose chain is broken, or None when all of them hold."""
+    previous = ""
+    with database.read() as connection:
+        for row in connection.execute(select(events).order_by(events.c.id)):
+            expected = _digest(previous, row.at, row.kind, row.subject, row.actor, row.data)
+            if row.previous_hash != previous or row.hash != expected:
+                return int(row.id)
+            previous = row.hash
+    return None
+
+
+def _digest(previous: str, at: float, kind: str, subject: str, actor: str, data: Mapping[str, Any]) -> str:
+    text = json.dumps([previous, at, kind, subject, actor, data], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,167 @@
+"""Every table of the control plane, on one page.
+
+Rows never leave the module that selected them: each slice turns its rows into frozen values. Times are
+seconds since the epoch. JSON columns hold plain values.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
+
+# ── facts ────────────────────────────────────────────────────────────────────────────────────────────────
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("actor", String(255), nullable=False, server_default=""),
+    Column("data", JSON, nullable=False),
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index("events_by_subject", "subject", "id"),
+)
+
+# ── products ─────────────────────────────────────────────────────────────────────────────────────────────
+
+products = Table(
+    "products",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("domain", String(63), nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("code_digest", String(64), nullable=False),
+    Column("applied_at", Float, nullable=False),
+)
+
+applied_steps = Table(
+    "applied_steps",
+    metadata,
+    Column("plan_digest", String(64), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    PrimaryKeyConstraint("plan_digest", "step"),
+)
+
+# ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("product", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("status", String(16), nullable=False),  # queued running succeeded failed unchanged stopped
+    Column("pid", Integer),
+    Column("pid_started", Float),
+    Column("requested_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("branch", String(255)),
+    Column("base_commit", String(64)),
+    Column("commit_id", String(64)),
+    Column("options", JSON, nullable=False),
+    Column("error", JSON),
+    Index("runs_by_product", "product", "requested_at"),
+)
+
+run_steps = Table(
+    "run_steps",
+    metadata,
+    Column("run_id", String(32), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("kind", String(32), nullable=False),  # ingest port sql python publish
+    Column("status", String(16), nullable=False),  # waiting running succeeded failed unchanged skipped
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("branch", String(255)),
+    Column("rows", BigInteger),
+    Column("message", Text),
+    Column("report", JSON),  # checks with their verdicts and failing rows, metrics, lineage
+    PrimaryKeyConstraint("run_id", "name"),
+    ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
+)
+
+# ── services ─────────────────────────────────────────────────────────────────────────────────────────────
+
+packages = Table(
+    "packages",
+    metadata,
+    Column("service", String(63), nullable=False),
+    Column("version", String(63), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("product", String(63), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("service", "version"),
+    UniqueConstraint("service", "digest"),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("service", String(63), primary_key=True),
+    Column("desired_version", String(63), nullable=False),
+    Column("active_version", String(63)),
+    Column("previous_version", String(63)),
+    Column("status", String(16), nullable=False),  # starting active failed
+    Column("message", Text),
+    Column("changed_at", Float, nullable=False),
+)
+
+# ── the gateway ──────────────────────────────────────────────────────────────────────────────────────────
+
+applications = Table(
+    "applications",
+    metadata,
+    Column("client_id", String(63), primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("owner", String(255), nullable=False, server_default=""),
+    Column("secret_hash", String(64), nullable=False),
+    Column("key_hash", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
+contracts = Table(
+    "contracts",
+    metadata,
+    Column("client_id", String(63), nullable=False),
+    Column("service", String(63), nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("period_seconds", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("client_id", "service"),
+    ForeignKeyConstraint(["client_id"], ["applications.client_id"], ondelete="CASCADE"),
+)
+
+# ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
+# (owned by tulle.lake: repositories, branches, tags, commit graph, staging)
+
+__all__ = ["Boolean", "LargeBinary", "metadata"]
