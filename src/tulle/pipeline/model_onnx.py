@@ -1,0 +1,86 @@
+"""Turning a scikit-learn estimator into ONNX, and proving on real rows that both forms answer the same.
+
+Conversion never fails a run: what cannot be converted, or answers differently, is served natively, with the
+reason recorded. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+
+from tulle.pipeline.model_score import Matrix, OnnxScorer, optional
+from tulle.pipeline.model_signature import Conversion
+
+SINGLE_ROWS = 32
+
+
+def convert(
+    estimator: Any, rows: Matrix, *, labels: Matrix, probabilities: Matrix | None, tolerance: float
+) -> tuple[bytes | None, Conversion]:
+    """The ONNX form of `estimator` if it gives `labels` and `probabilities` for `rows`, with the report.
+
+    Double input is tried first (nothing is rounded on the way in), then float.
+    """
+    reasons = []
+    for double in (True, False):
+        word: Literal["double", "float"] = "double" if double else "float"
+        try:
+            model = _to_onnx(estimator, rows.shape[1], double=double, classifier=probabilities is not None)
+            difference = _difference(OnnxScorer(model, double=double), rows, labels, probabilities)
+        except Exception as exc:  # noqa: BLE001  converters fail in many ways; each one means: serve natively
+            reasons.append(f"{word} input: {_first_line(exc)}")
+            continue
+        if difference <= tolerance:
+            return model, Conversion("onnx", len(rows), tolerance, word, float(difference))
+        reasons.append(f"{word} input: answers differ by up to {difference:.3g} on {len(rows)} rows")
+    return None, Conversion("native", len(rows), tolerance, reason="; ".join(reasons))
+
+
+def _to_onnx(estimator: Any, width: int, *, double: bool, classifier: bool) -> bytes:
+    kinds = optional("skl2onnx.common.data_types")
+    kind = kinds.DoubleTensorType if double else kinds.FloatTensorType
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        converted = optional("skl2onnx").to_onnx(
+            estimator,
+            initial_types=[("features", kind([None, width]))],
+            options={id(estimator): {"zipmap": False}} if classifier else None,
+            name="model",  # the default is a random name: equal models must have equal bytes
+        )
+    return bytes(converted.SerializeToString())
+
+
+def _difference(scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
+    """The greatest difference between both forms; infinite when a class differs."""
+    # Batches and single rows take different paths in the runtime, so both are compared.
+    batch = _apart(scorer, rows, labels, probabilities)
+    singles = (
+        _apart(
+            scorer,
+            rows[i : i + 1],
+            labels[i : i + 1],
+            None if probabilities is None else probabilities[i : i + 1],
+        )
+        for i in range(min(SINGLE_ROWS, len(rows)))
+    )
+    return max(batch, *singles)
+
+
+def _apart(scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
+    if probabilities is None:
+        found = scorer.labels(rows).astype(np.float64)
+        apart = np.abs(found - labels) / np.maximum(1.0, np.abs(labels))
+        return float(np.max(apart)) if np.all(np.isfinite(apart)) else float("inf")
+    found = scorer.probabilities(rows)
+    if found.shape != probabilities.shape or np.any(found.argmax(axis=1) != probabilities.argmax(axis=1)):
+        return float("inf")
+    apart = np.abs(found - probabilities)
+    return float(np.max(apart)) if np.all(np.isfinite(apart)) else float("inf")
+
+
+def _first_line(exc: Exception) -> str:
+    text = str(exc).strip().partition("\n")[0]
+    return f"{type(exc).__name__}: {text[:200]}"

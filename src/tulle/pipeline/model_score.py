@@ -1,0 +1,128 @@
+"""Evaluating a trained model, in either of its two forms, on rows of features.
+
+The same code scores when a model is saved (the parity test) and when it is served, so what was tested is what
+answers. Knows nothing of files, requests or where the features come from.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from tulle.errors import Unavailable
+
+NUMERIC = ("integer", "double", "boolean", "decimal")
+Matrix = np.ndarray[Any, np.dtype[Any]]
+
+
+def is_numeric(mesh_type: str) -> bool:
+    """Whether values of a mesh column type can go into a matrix of numbers."""
+    return mesh_type.partition("(")[0] in NUMERIC
+
+
+class Scorer(Protocol):
+    """One loaded model."""
+
+    def probabilities(self, rows: Sequence[Sequence[Any]]) -> Matrix:
+        """Probabilities of a classifier, shape (rows, classes), in the order of its classes."""
+
+    def labels(self, rows: Sequence[Sequence[Any]]) -> Matrix:
+        """The predicted class or number of each row, shape (rows,)."""
+
+
+class OnnxScorer:
+    """A model in ONNX form: one float matrix in, labels and probabilities (or numbers) out; one thread."""
+
+    def __init__(self, model: bytes, *, double: bool) -> None:
+        onnxruntime = optional("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what it warns of is checked by the parity test
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._dtype = np.float64 if double else np.float32
+        self._input = self._session.get_inputs()[0].name
+        outputs = [output.name for output in self._session.get_outputs()]
+        self._label, self._probabilities = outputs[:1], outputs[1:2]
+
+    def probabilities(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
+        """Probabilities of a classifier, shape (rows, classes)."""
+        return self._run(self._probabilities, rows)
+
+    def labels(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
+        """The number of a regressor (or class of a classifier) for each row, shape (rows,)."""
+        return self._run(self._label, rows).reshape(-1)
+
+    def _run(self, outputs: list[str], rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
+        # None becomes NaN in a float array, which is what a null feature means to a model.
+        matrix = np.asarray(rows, dtype=self._dtype)
+        result: Matrix = self._session.run(outputs, {self._input: matrix})[0]
+        return result
+
+
+class NativeScorer:
+    """A scikit-learn style estimator; takes a matrix of numbers or, when it needs column names, a frame."""
+
+    def __init__(self, estimator: Any, features: Sequence[str], types: Sequence[str], *, frame: bool) -> None:
+        self.estimator = estimator
+        self._features = list(features)
+        self._types = list(types)
+        self.frame = frame
+
+    def probabilities(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
+        """Probabilities of a classifier, shape (rows, classes)."""
+        return self._call("predict_proba", rows)
+
+    def labels(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
+        """The predicted class or number of each row, shape (rows,)."""
+        return self._call("predict", rows).reshape(-1)
+
+    def _call(self, method: str, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
+        with warnings.catch_warnings():
+            # Trained on a table, fed a matrix: the order of the columns was checked when the model was saved.
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            return np.asarray(getattr(self.estimator, method)(self._input(rows)))
+
+    def _input(self, rows: Sequence[Sequence[Any]] | Matrix) -> Any:
+        if not self.frame:
+            return np.asarray(rows, dtype=np.float64)
+        pd = optional("pandas")
+        columns = zip(*rows, strict=True)
+        return pd.DataFrame(
+            {
+                name: _series(pd, kind, values)
+                for name, kind, values in zip(self._features, self._types, columns, strict=True)
+            }
+        )
+
+
+def _series(pd: Any, mesh_type: str, values: Sequence[Any]) -> Any:
+    """A column of a frame: numbers as float64, times as datetime64, text as object; nulls as NaN."""
+    if is_numeric(mesh_type):
+        return pd.Series([None if v is None else float(v) for v in values], dtype="float64")
+    if mesh_type in {"date", "timestamp"}:
+        stamps = [
+            v if v is None or isinstance(v, dt.datetime) else dt.datetime(v.year, v.month, v.day)  # noqa: DTZ001
+            for v in values
+        ]
+        return pd.Series(pd.to_datetime(stamps))
+    return pd.Series([math.nan if v is None else v for v in values], dtype="object")
+
+
+def optional(module: str) -> Any:
+    """Import a module that only models need; raises Unavailable, naming it, when it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as exc:
+        package = module.partition(".")[0]
+        extra = "'tulle[ml]'" if package != "pandas" else "pandas"
+        raise Unavailable(
+            f"the package '{package}' is needed for this model and is not installed",
+            hint=f"pip install {extra}",
+        ) from exc
