@@ -1,0 +1,287 @@
+"""What component types there are: each a capability with its schema, texts and hooks, kept in a registry.
+
+The one extension point of the product document. A capability comes from Python (an entry point in the group
+`tulle.capabilities` that names a function taking the Registry) or from a YAML file in the mesh folder
+(`capabilities/*.yaml`, composed of an existing capability). The eight built-in component types come in the
+first way like anybody's. What a capability *does* is registered from above by name (`Registry.hook`): this
+module knows nothing of planning, provisioning or observing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from tulle.config import Settings
+from tulle.errors import AlreadyExists, Invalid, NotFound, Problem, did_you_mean
+from tulle.spec.document import Document, refuse
+from tulle.spec.load import load_document
+from tulle.spec.validate import Schema, validate
+
+GROUP = "tulle.capabilities"
+BUILT_IN = EntryPoint("built-in", "tulle.spec.components:register", GROUP)
+NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+
+HOOKS = ("plan", "provision", "observe", "destroy")
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One component type: what its properties are, and texts that teach its use."""
+
+    name: str  # the `type:` of a component, kebab-case
+    title: str
+    description: str
+    schema: Mapping[str, Any]  # JSON Schema (2020-12) of `properties`
+    skeleton: str  # YAML of a component to start from
+    example: str  # YAML of a complete component
+    extends: str = ""  # the capability it is a special case of
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # properties taken when not written
+    origin: str = "built-in"  # where it was registered: built-in, a package, or a file
+
+
+class Registry:
+    """Capabilities by name, and the hooks registered for them."""
+
+    def __init__(self) -> None:
+        self._capabilities: dict[str, Capability] = {}
+        self._schemas: dict[str, Schema] = {}
+        self._hooks: dict[tuple[str, str], Callable[..., Any]] = {}
+
+    def add(self, capability: Capability) -> None:
+        """Register one. Raises AlreadyExists for a taken name, Invalid for an unusable definition."""
+        name = capability.name
+        if known := self._capabilities.get(name):
+            raise AlreadyExists(
+                f"the capability '{name}' of {capability.origin} is already registered by {known.origin}",
+                hint="give it a name of its own",
+            )
+        if not re.fullmatch(NAME, name):
+            raise Invalid(
+                f"'{name}' is no name for a capability", hint="use kebab-case, for example jdbc-port"
+            )
+        if capability.extends and capability.extends not in self._capabilities:
+            raise Invalid(
+                f"capability '{name}' extends '{capability.extends}', which does not exist",
+                hint=did_you_mean(capability.extends, self._capabilities),
+            )
+        try:
+            self._schemas[name] = Schema(capability.schema)
+        except ValueError as error:
+            raise Invalid(f"the schema of capability '{name}' is not usable: {str(error)[:300]}") from error
+        self._capabilities[name] = capability
+
+    def get(self, name: str) -> Capability:
+        """The capability of that name. Raises NotFound with the nearest name."""
+        if name not in self._capabilities:
+            raise NotFound(
+                f"there is no component type '{name}'", hint=did_you_mean(name, self._capabilities)
+            )
+        return self._capabilities[name]
+
+    def schema(self, name: str) -> Schema:
+        """The compiled schema of a capability's properties. Raises NotFound."""
+        self.get(name)
+        return self._schemas[name]
+
+    def base(self, name: str) -> str:
+        """The capability at the root of what `name` extends: `output-port` for a kind of output port."""
+        return [c.name for c in self.lineage(name)][-1]
+
+    def lineage(self, name: str) -> Iterator[Capability]:
+        """The capability and what it extends, nearest first. Raises NotFound."""
+        while name:
+            capability = self.get(name)
+            yield capability
+            name = capability.extends
+
+    def hook(self, name: str, event: str, action: Callable[..., Any]) -> None:
+        """Register what happens at `event` (one of HOOKS) for `name` and for what extends it."""
+        self.get(name)
+        if event not in HOOKS:
+            raise Invalid(f"'{event}' is no hook of capabilities", hint=did_you_mean(event, HOOKS))
+        if (name, event) in self._hooks:
+            raise AlreadyExists(f"the hook '{event}' of capability '{name}' is already registered")
+        self._hooks[name, event] = action
+
+    def action(self, name: str, event: str) -> Callable[..., Any] | None:
+        """The nearest action registered for `event`: the capability's own, else that of what it extends."""
+        for capability in self.lineage(name):
+            if found := self._hooks.get((capability.name, event)):
+                return found
+        return None
+
+    def names(self) -> tuple[str, ...]:
+        """All names, in order of registration."""
+        return tuple(self._capabilities)
+
+    def __iter__(self) -> Iterator[Capability]:
+        return iter(self._capabilities.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._capabilities
+
+    def __len__(self) -> int:
+        return len(self._capabilities)
+
+
+def builtin_registry() -> Registry:
+    """A registry with the eight component types of the product document, and nothing else."""
+    registry = Registry()
+    _register(registry, BUILT_IN)
+    return registry
+
+
+def load_registry(settings: Settings) -> Registry:
+    """The built-in capabilities, those of installed packages, and those in the mesh's `capabilities/`.
+
+    Raises Invalid naming the package or the file (with all problems) that does not load.
+    """
+    registry = builtin_registry()
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        _register(registry, entry)
+    _add_files(registry, settings.folder)
+    return registry
+
+
+def _register(registry: Registry, entry: EntryPoint) -> None:
+    source = f"package entry '{entry.name}' ({entry.value})"
+    try:
+        entry.load()(registry)
+    except (AlreadyExists, Invalid):
+        raise
+    except Exception as error:  # a third party's code may fail in any way; the mesh names whose it is
+        raise Invalid(f"the capabilities of {source} cannot be loaded: {error!r}") from error
+
+
+# ── capabilities written in YAML ────────────────────────────────────────
+
+_TEXT = {"type": "string", "minLength": 1}
+DEFINITION = Schema(
+    {
+        "type": "object",
+        "required": ["capability", "extends", "description"],
+        "additionalProperties": False,
+        "properties": {
+            "capability": {
+                **_TEXT,
+                "pattern": NAME,
+                "x-expected": "a name in kebab-case, such as jdbc-output-port",
+                "description": "the component type it adds",
+            },
+            "extends": {**_TEXT, "description": "the capability it is a special case of"},
+            "title": {**_TEXT, "description": "its name for readers"},
+            "description": {**_TEXT, "description": "one or two sentences on what it is for"},
+            "properties": {
+                "type": "object",
+                "description": "extra properties: the JSON Schema of each, by name",
+                "additionalProperties": {"type": "object"},
+            },
+            "required": {
+                "type": "array",
+                "items": _TEXT,
+                "description": "properties that components must have, its own or inherited ones",
+            },
+            "defaults": {"type": "object", "description": "values taken for properties that are not written"},
+            "skeleton": {**_TEXT, "description": "YAML of a component to start from"},
+            "example": {**_TEXT, "description": "YAML of a complete component"},
+        },
+    }
+)
+
+
+def _add_files(registry: Registry, mesh: Path) -> None:
+    """Register capabilities/*.yaml, each after what it extends."""
+    problems: list[Problem] = []
+    waiting: list[Document] = []
+    for path in sorted((mesh / "capabilities").glob("*.yaml")):
+        try:
+            document = load_document(path, name=str(path.relative_to(mesh)))
+        except Invalid as error:
+            problems.extend(error.problems or [Problem(error.message)])
+            continue
+        found = validate(document, DEFINITION)
+        problems.extend(found)
+        if not found:
+            waiting.append(document)
+    while waiting:
+        ready = [d for d in waiting if d.value["extends"] in registry]
+        if not ready:
+            names = [*registry.names(), *(d.value["capability"] for d in waiting)]
+            problems.extend(_dangling(d, names) for d in waiting)
+            break
+        for document in ready:
+            problems.extend(_add_document(registry, document))
+            waiting.remove(document)
+    refuse("capabilities", problems)
+
+
+def _dangling(document: Document, names: Iterable[str]) -> Problem:
+    extends = document.value["extends"]
+    names = list(names)
+    message = f"capability '{document.value['capability']}' extends '{extends}', which does not exist"
+    if extends in names:
+        message = f"capability '{document.value['capability']}' extends itself by way of '{extends}'"
+    return document.problem(message, ("extends",), hint=did_you_mean(extends, names))
+
+
+def _add_document(registry: Registry, document: Document) -> list[Problem]:
+    problems = _definition_problems(registry, document)
+    if problems:
+        return problems
+    value, base = document.value, registry.get(document.value["extends"])
+    try:
+        registry.add(composed(base, value, origin=document.name))
+    except (AlreadyExists, Invalid) as error:
+        return [document.problem(error.message, ("capability",), hint=error.hint)]
+    return []
+
+
+def _definition_problems(registry: Registry, document: Document) -> list[Problem]:
+    value, base = document.value, registry.get(document.value["extends"])
+    inherited = base.schema.get("properties", {})
+    own = value.get("properties", {})
+    problems = [
+        document.problem(
+            f"the property '{name}' is already one of '{base.name}'",
+            ("properties", name),
+            key=True,
+            hint="choose another name, or set it under defaults:",
+        )
+        for name in own
+        if name in inherited
+    ]
+    for section in ("required", "defaults"):
+        for position, name in enumerate(value.get(section, ())):
+            if name not in inherited and name not in own:
+                path = (section, name) if section == "defaults" else (section, position)
+                hint = did_you_mean(name, [*own, *inherited])
+                problems.append(
+                    document.problem(f"unknown property '{name}' in '{section}'", path, key=True, hint=hint)
+                )
+    return problems
+
+
+def composed(base: Capability, definition: Mapping[str, Any], *, origin: str) -> Capability:
+    """The capability that a YAML definition makes of the one it extends."""
+    own, defaults = definition.get("properties", {}), definition.get("defaults", {})
+    properties = {**base.schema.get("properties", {}), **own}
+    for name, value in defaults.items():
+        properties[name] = {**properties[name], "default": value}
+    required = [*base.schema.get("required", ()), *definition.get("required", ())]
+    name = definition["capability"]
+    return Capability(
+        name=name,
+        title=definition.get("title", name.replace("-", " ").capitalize()),
+        description=definition["description"],
+        schema={**base.schema, "properties": properties, "required": list(dict.fromkeys(required))},
+        skeleton=definition.get("skeleton", base.skeleton.replace(f"type: {base.name}", f"type: {name}")),
+        example=definition.get("example", base.example.replace(f"type: {base.name}", f"type: {name}")),
+        extends=base.name,
+        defaults={**base.defaults, **defaults},
+        origin=origin,
+    )

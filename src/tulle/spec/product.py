@@ -1,0 +1,245 @@
+"""What a data product is, as values: the product and its components after a document was checked.
+
+Pure: no files, no YAML, no clock. Every `name` here is a machine name (products, domains and ports in
+kebab-case, data sets in snake_case); `title` is the component's name as its author wrote it. Where two values
+differ only in where they were written (`place`, `file`, `folder`), they are equal.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from tulle.errors import NotFound, Place, did_you_mean
+
+PRODUCT_NAME = r"^[a-z0-9][a-z0-9-]{2,62}$"
+DATA_SET_NAME = r"^[a-z][a-z0-9_]{0,62}$"
+
+PRODUCT_TYPES = ("source-aligned", "aggregate", "consumer-aligned")
+PII_LEVELS = ("none", "indirect", "direct")  # from harmless to naming a person
+CLASSIFICATIONS = ("public", "internal", "confidential", "restricted")  # from open to closed
+
+
+def _place() -> Any:
+    """A place that takes no part in equality: the same thing written elsewhere is the same thing."""
+    return field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One entry of `components:` as written, `{value: x}` already read as `x`."""
+
+    name: str
+    type: str
+    properties: Mapping[str, Any]
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a data set that a product promises."""
+
+    name: str
+    type: str  # string, integer, double, decimal(p,s), boolean, date, timestamp, binary
+    description: str = ""
+    required: bool = False  # never null
+    key: bool = False  # part of what tells rows apart
+    pii: str = "none"  # none | indirect | direct
+    tags: tuple[str, ...] = ()
+    semantics: str = ""  # the business term it carries, for example `customer number`
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A table the product publishes; its rows lie in the product's repository under `name`/."""
+
+    name: str
+    title: str
+    description: str
+    table: str = ""  # `table_name` as written, for example `warehouse.sales.purchases`
+    table_domain: str = ""
+    columns: tuple[Column, ...] = ()
+    tags: tuple[str, ...] = ()
+    classification: str = ""  # empty: that of the product
+    place: Place | None = _place()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The names of the key columns, in order."""
+        return tuple(column.name for column in self.columns if column.key)
+
+    def column(self, name: str) -> Column:
+        """The column of that name. Raises NotFound with the nearest name."""
+        return _named("column", name, f"data set '{self.name}'", self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceColumn:
+    """One column of an input file and how its text is read."""
+
+    name: str
+    type: str = "string"
+    format: str = ""  # strptime pattern of dates and timestamps; empty means ISO 8601
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Files an input port reads: one path or a glob, absolute or relative to the product's folder."""
+
+    path: str
+    format: str  # csv | whitespace | json | parquet
+    delimiter: str = ","
+    header: bool = True
+    quote: str = '"'
+    encoding: str = "utf-8"
+    columns: tuple[SourceColumn, ...] = ()  # empty: as the file has them
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class InputPort:
+    """Where rows come in: a file source, another product's output port, or (neither) documented only.
+
+    `data_set` is the name the rows have inside this product. For another product's port, `product` and
+    `data_set` may be empty until the mesh resolves them (`spec.mesh`).
+    """
+
+    name: str
+    title: str
+    description: str
+    data_set: str = ""
+    source: FileSource | None = None
+    product: str = ""
+    associated_output_port: str = ""
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPort:
+    """Where consumers take a data set; without `data_set` it is documented only."""
+
+    name: str
+    title: str
+    description: str
+    data_set: str = ""
+    url: str = ""
+    protocol: str = "files"
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLevelAsset:
+    """A service level the product guarantees (an objective in words)."""
+
+    name: str
+    title: str
+    description: str
+    dimension: str = ""
+    dimension_domain: str = ""
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLevelIndicator:
+    """How a service level is measured: `objective` percent over the last `window_days` days."""
+
+    name: str
+    title: str
+    description: str
+    service_level_name: str = ""  # machine name of the ServiceLevelAsset it measures
+    objective: float | None = None  # percent, 0 to 100
+    window_days: int | None = None
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class DataSharingAgreement:
+    """The terms under which consumers may use the product."""
+
+    name: str
+    title: str
+    description: str
+    purpose: str = ""
+    terms: str = ""
+    expires: str = ""  # ISO date; empty means no end
+    place: Place | None = _place()
+
+
+@dataclass(frozen=True, slots=True)
+class DataProduct:
+    """One product: what its document says, checked, with names made for machines."""
+
+    name: str
+    title: str
+    domain: str
+    description: str
+    domain_title: str = ""
+    domain_description: str = ""
+    domain_owner: str = ""
+    owner: str = ""
+    product_type: str = ""  # source-aligned | aggregate | consumer-aligned, or empty
+    certified: bool = False
+    version: str = ""
+    purpose: str = ""
+    classification: str = "internal"
+    tags: tuple[str, ...] = ()
+    data_sets: tuple[DataSet, ...] = ()
+    input_ports: tuple[InputPort, ...] = ()
+    output_ports: tuple[OutputPort, ...] = ()
+    service_level_assets: tuple[ServiceLevelAsset, ...] = ()
+    service_level_indicators: tuple[ServiceLevelIndicator, ...] = ()
+    agreements: tuple[DataSharingAgreement, ...] = ()
+    components: tuple[Component, ...] = ()
+    digest: str = ""  # sha256 of the normalised document: equal meaning, equal digest
+    file: Path = field(default=Path(), compare=False)
+    folder: Path = field(default=Path(), compare=False)
+    place: Place | None = _place()
+
+    def data_set(self, name: str) -> DataSet:
+        """The data set of that name or title. Raises NotFound with the nearest name."""
+        return _named("data set", name, f"product '{self.name}'", self.data_sets)
+
+    def input_port(self, name: str) -> InputPort:
+        """The input port of that name or title. Raises NotFound with the nearest name."""
+        return _named("input port", name, f"product '{self.name}'", self.input_ports)
+
+    def output_port(self, name: str) -> OutputPort:
+        """The output port of that name or title. Raises NotFound with the nearest name."""
+        return _named("output port", name, f"product '{self.name}'", self.output_ports)
+
+
+class _Titled(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Titled)
+
+
+def _named(what: str, name: str, owner: str, items: Iterable[_T]) -> _T:
+    items = tuple(items)
+    for item in items:
+        if name in {item.name, getattr(item, "title", item.name)}:
+            return item
+    raise NotFound(f"{owner} has no {what} '{name}'", hint=did_you_mean(name, [item.name for item in items]))
+
+
+def kebab(text: str) -> str:
+    """Make a machine name such as `files-port-of-purchases`; empty when no letter or digit is left."""
+    return "-".join(_words(text))
+
+
+def snake(text: str) -> str:
+    """Make a machine name such as `customer_features`; empty when no letter or digit is left."""
+    return "_".join(_words(text))
+
+
+def _words(text: str) -> list[str]:
+    plain = unicodedata.normalize("NFKD", text.casefold()).encode("ascii", "ignore").decode()
+    return re.findall("[a-z0-9]+", plain)
