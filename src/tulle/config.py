@@ -53,7 +53,7 @@ class Settings:
         "50/1s", "requests per period of an application on a service it may call"
     )
     warehouse: Warehouse = setting(Warehouse(), "the bounds of a domain that names none of its own")
-    warehouses: Mapping[str, Warehouse] = setting({}, "bounds by domain")
+    warehouses: Mapping[str, Warehouse] = field(default_factory=dict, metadata={"help": "bounds by domain"})
 
     @property
     def state_folder(self) -> Path:

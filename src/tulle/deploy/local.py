@@ -1,0 +1,280 @@
+"""A whole mesh as processes of this machine: which there are, when they are ready, how they start and stop.
+
+The processes are the control plane, the gateway's Envoy, and the workers of every deployed generation. One
+supervisor a mesh folder holds a lock; `tulle down` ends it by its id. Knows nothing of what the processes do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from tulle.config import Settings
+from tulle.deploy import supervise
+from tulle.deploy.supervise import Wanted
+from tulle.errors import AlreadyExists, Unavailable
+
+DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
+
+
+class Command(Protocol):
+    """How to start a program that another slice knows."""
+
+    @property
+    def argv(self) -> Sequence[str]:
+        """The program and its arguments."""
+
+    @property
+    def cwd(self) -> Path:
+        """Where it runs."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """What it needs in its environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A supervised process as others see it."""
+
+    name: str
+    kind: str
+    state: str
+    pid: int | None
+    url: str | None
+    restarts: int
+    log: str
+
+
+def table(settings: Settings) -> Path:
+    """The file in which the supervisor tells what runs."""
+    return settings.run_folder / "processes.json"
+
+
+def processes(settings: Settings) -> Mapping[str, Process]:
+    """What runs now, by name; empty when the mesh is down. Trusts pids only with their start times."""
+    content = _content(settings)
+    found = {}
+    for name, row in content.get("processes", {}).items():
+        is_alive = supervise.alive(row["pid"], row["pid_created"]) is not None
+        state = row["state"] if is_alive else "restarting"
+        found[name] = Process(
+            name,
+            row["kind"],
+            state,
+            row["pid"] if is_alive else None,
+            row["url"],
+            row["restarts"],
+            row["log"],
+        )
+    return found
+
+
+def supervisor_pid(settings: Settings) -> int | None:
+    """The process id of the mesh's supervisor, or None when the mesh is down."""
+    content = _content(settings)
+    return content.get("pid")
+
+
+def _content(settings: Settings) -> dict[str, Any]:
+    try:
+        content = json.loads(table(settings).read_text())
+    except (OSError, ValueError):
+        return {}
+    if supervise.alive(content.get("pid"), content.get("pid_created")) is None:
+        return {}
+    return dict(content)
+
+
+def worker_socket(service: str, version: str, number: int) -> str:
+    """The unix socket of a worker, relative to .tulle/ (absolute paths may exceed what a socket address holds)."""
+    return f"run/w/{service}-{version}-{number}.sock"
+
+
+def worker_name(service: str, version: str, number: int) -> str:
+    """The name of a worker's process."""
+    return f"{service}/{version}/{number}"
+
+
+def worker_is_ready(settings: Settings, service: str, version: str) -> bool:
+    """Whether every worker of a generation answers."""
+    running = processes(settings)
+    names = [worker_name(service, version, n) for n in range(settings.service_workers)]
+    return all(name in running and running[name].state == "running" for name in names)
+
+
+def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Path]]) -> list[Wanted]:
+    """The worker processes for (service, version, package folder) triples."""
+    return [
+        Wanted(
+            name=worker_name(service, version, number),
+            kind="service",
+            argv=[
+                *(sys.executable, "-m", "tulle.serving.worker"),
+                *("--package-folder", str(folder)),
+                *("--socket", worker_socket(service, version, number)),
+                *("--generation", version),
+            ],
+            cwd=settings.state_folder,
+            env={"OMP_NUM_THREADS": "1"},
+            log=settings.log_folder / f"service-{service}.log",
+            ready=lambda s=service, v=version, n=number: _answers(  # type: ignore[misc]
+                settings.state_folder, worker_socket(s, v, n)
+            ),
+            url=f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{service}/",
+            grace_before_stop=DRAIN_SECONDS,
+        )
+        for service, version, folder in generations
+        for number in range(settings.service_workers)
+    ]
+
+
+def control_plane(settings: Settings) -> Wanted:
+    """The control plane's process."""
+    url = f"http://{settings.host}:{settings.control_plane_port}"
+    return Wanted(
+        name="control_plane",
+        kind="control_plane",
+        argv=[sys.executable, "-m", "tulle.server", "--mesh", str(settings.folder)],
+        cwd=settings.folder,
+        log=settings.log_folder / "control_plane.log",
+        ready=lambda: _responds(settings.host, settings.control_plane_port, "/alive"),
+        url=url + "/",
+    )
+
+
+def gateway(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wanted:
+    """The gateway's process, started as `start` says."""
+    return Wanted(
+        name="gateway",
+        kind="gateway",
+        argv=start.argv,
+        cwd=start.cwd,
+        env=start.env,
+        log=settings.log_folder / "gateway.log",
+        ready=ready,
+        url=f"http://{settings.host}:{settings.gateway_port}/",
+    )
+
+
+@contextlib.contextmanager
+def only_supervisor(settings: Settings) -> Iterator[None]:
+    """Hold the mesh folder's lock; AlreadyExists when another supervisor has it."""
+    settings.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.state_folder.chmod(0o700)
+    (settings.run_folder / "w").mkdir(exist_ok=True, mode=0o700)
+    with (settings.run_folder / "supervisor.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            if exc.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            pid = supervisor_pid(settings)
+            raise AlreadyExists(
+                f"the mesh in {settings.folder} is up already" + (f" (process {pid})" if pid else ""),
+                hint="`tulle status` shows its processes, `tulle down` stops it",
+            ) from None
+        yield
+
+
+def check_ports(settings: Settings) -> None:
+    """Raise Unavailable, naming the setting, when a port we need is taken."""
+    for setting in ("control_plane_port", "gateway_port"):
+        port = getattr(settings, setting)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as exc:
+                raise Unavailable(
+                    f"port {port} (setting '{setting}') cannot be used: {exc.strerror}",
+                    hint=f"set `{setting}:` in mesh.yaml, or TULLE_{setting.upper()}, to a free port",
+                ) from None
+
+
+def about(settings: Settings) -> Mapping[str, Any]:
+    """How the supervisor in this process names itself in the process table."""
+    me = psutil.Process()
+    return {"pid": me.pid, "pid_created": me.create_time(), "folder": str(settings.folder)}
+
+
+def end_leftovers(settings: Settings) -> list[str]:
+    """End what a supervisor that was killed left running; the names."""
+    return supervise.end_leftovers(table(settings))
+
+
+def stop(settings: Settings, *, timeout: float = 20.0) -> bool:
+    """Stop the mesh: end its supervisor, which ends the rest. False when nothing was running."""
+    content = _content(settings)
+    process = supervise.alive(content.get("pid"), content.get("pid_created"))
+    if process is None:
+        return bool(supervise.end_leftovers(table(settings)))
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout)
+    except psutil.TimeoutExpired:
+        process.kill()
+    supervise.end_leftovers(table(settings))
+    return True
+
+
+def wait_until(condition: Callable[[], bool], *, timeout: float, what: str, hint: str) -> None:
+    """Poll `condition` until it holds; Unavailable naming `what` when it does not in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{what} after {timeout:.0f} s", hint=hint)
+        time.sleep(0.05)
+
+
+def _responds(host: str, port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=2)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _answers(folder: Path, relative: str) -> bool:
+    # A socket address holds 108 bytes: connect by the path of an open folder, which is always short.
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    connection = _UnixConnection(f"/proc/self/fd/{handle}/{relative}")
+    try:
+        connection.request("GET", "/isAlive/")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+        os.close(handle)

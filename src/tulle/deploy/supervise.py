@@ -1,0 +1,262 @@
+"""Keeps a set of child processes running: starts them, brings dead ones back, stops them all.
+
+Level-triggered: every tick it compares the processes that should run with those that do. Children ask the
+kernel to end them when the supervisor dies, and a later supervisor ends whatever an earlier one left behind,
+so nothing outlives it. What it knows is written to a file that others read. Knows nothing of meshes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+FIRST_DELAY = 0.1  # seconds before a dead child is started again; doubles while it keeps dying
+LONGEST_DELAY = 5.0
+STABLE_AFTER = 10.0  # a child that lived this long starts over with the first delay
+STOP_GRACE = 8.0  # seconds a child has to end by itself before it is killed
+READY_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A process that should run. Two wants with the same name and argv are the same want."""
+
+    name: str
+    kind: str
+    argv: Sequence[str]
+    cwd: Path
+    log: Path
+    ready: Callable[[], bool]
+    env: Mapping[str, str] = field(default_factory=dict)
+    url: str | None = None
+    grace_before_stop: float = 0.0  # seconds it keeps running after it is no longer wanted
+
+
+@dataclass(slots=True)
+class _Child:
+    wanted: Wanted
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    state: str = "starting"  # starting running restarting stopping
+    restarts: int = 0
+    delay: float = FIRST_DELAY
+    start_after: float = 0.0
+    unwanted_since: float | None = None
+    told_to_stop_at: float | None = None
+    last_exit: int | None = None
+
+
+class Supervisor:
+    """Runs until told to stop; `tick` is one comparison of wanted and actual."""
+
+    def __init__(
+        self, table: Path, wanted: Callable[[], Sequence[Wanted]], *, about: Mapping[str, Any]
+    ) -> None:
+        self._table = table
+        self._wanted = wanted
+        self._about = dict(about)
+        self._children: dict[str, _Child] = {}
+        self._stopping = False
+        self._written = ""
+
+    def run(self, *, every: float = 0.1) -> None:
+        """Supervise until SIGTERM or SIGINT, then stop every child and return."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            while not self._stopping:
+                self.tick()
+                time.sleep(every)
+        finally:
+            self.stop_all()
+
+    def tick(self) -> None:
+        """One step towards what is wanted."""
+        wanted = {w.name: w for w in self._wanted()}
+        for child in self._children.values():
+            self._reap(child)
+        for name, want in wanted.items():
+            child = self._children.get(name)
+            if child is None:
+                self._children[name] = _Child(want)
+            elif list(child.wanted.argv) != list(want.argv) and child.process is not None:
+                self._stop(child)
+            else:
+                child.wanted = want
+                child.unwanted_since = None
+        for name, child in list(self._children.items()):
+            if name in wanted:
+                self._advance(child)
+            else:
+                self._retire(name, child)
+        self._write()
+
+    def stop_all(self) -> None:
+        """End every child: asked first, killed when it does not listen."""
+        for child in self._children.values():
+            self._stop(child)
+        self._write()
+        deadline = time.monotonic() + STOP_GRACE
+        for child in self._children.values():
+            if child.process is None:
+                continue
+            try:
+                child.process.wait(max(0.05, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+            child.process = None
+        self._table.unlink(missing_ok=True)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+
+    def _advance(self, child: _Child) -> None:
+        now = time.monotonic()
+        if child.process is None:
+            if now >= child.start_after:
+                self._start(child)
+            return
+        if child.state in {"starting", "restarting"} and child.told_to_stop_at is None:
+            if child.wanted.ready():
+                child.state = "running"
+            elif now - child.started_at > READY_TIMEOUT:
+                self._stop(child)
+        elif child.state == "running" and now - child.started_at > STABLE_AFTER:
+            child.delay = FIRST_DELAY
+        self._insist(child)
+
+    def _retire(self, name: str, child: _Child) -> None:
+        if child.process is None:
+            del self._children[name]
+            return
+        now = time.monotonic()
+        if child.unwanted_since is None:
+            child.unwanted_since = now
+        if now - child.unwanted_since >= child.wanted.grace_before_stop:
+            self._stop(child)
+        self._insist(child)
+
+    def _insist(self, child: _Child) -> None:
+        told = child.told_to_stop_at
+        if told is not None and child.process is not None and time.monotonic() - told > STOP_GRACE:
+            child.process.kill()
+
+    def _start(self, child: _Child) -> None:
+        want = child.wanted
+        want.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with want.log.open("ab") as log:
+            child.process = subprocess.Popen(  # noqa: S603  argv is ours
+                list(want.argv),
+                cwd=want.cwd,
+                env={**os.environ, **want.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  the supervisor has one thread
+            )
+        child.started_at = time.monotonic()
+        child.told_to_stop_at = None
+        child.state = "restarting" if child.restarts else "starting"
+
+    def _stop(self, child: _Child) -> None:
+        if child.process is not None and child.told_to_stop_at is None:
+            child.state = "stopping"
+            child.told_to_stop_at = time.monotonic()
+            child.process.terminate()
+
+    def _reap(self, child: _Child) -> None:
+        if child.process is None or (code := child.process.poll()) is None:
+            return
+        child.last_exit = code
+        child.process = None
+        if child.told_to_stop_at is None:
+            child.restarts += 1
+            child.state = "restarting"
+            child.start_after = time.monotonic() + child.delay
+            child.delay = min(child.delay * 2, LONGEST_DELAY)
+        child.told_to_stop_at = None
+
+    def _write(self) -> None:
+        rows = {
+            name: {
+                "kind": child.wanted.kind,
+                "state": child.state,
+                "pid": child.process.pid if child.process else None,
+                "pid_created": _created(child.process.pid) if child.process else None,
+                "url": child.wanted.url,
+                "restarts": child.restarts,
+                "last_exit": child.last_exit,
+                "log": str(child.wanted.log),
+            }
+            for name, child in self._children.items()
+        }
+        text = json.dumps({**self._about, "processes": rows}, indent=1)
+        if text == self._written:
+            return
+        beside = self._table.with_suffix(".new")
+        beside.write_text(text)
+        beside.replace(self._table)
+        self._written = text
+
+
+def end_leftovers(table: Path) -> list[str]:
+    """End the children that an earlier supervisor, itself dead, left running; their names."""
+    try:
+        rows = json.loads(table.read_text())["processes"]
+    except (OSError, ValueError, KeyError):
+        return []
+    ended: list[tuple[str, psutil.Process]] = []
+    for name, row in rows.items():
+        if (process := alive(row.get("pid"), row.get("pid_created"))) is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+                ended.append((name, process))
+    _, stubborn = psutil.wait_procs([process for _, process in ended], timeout=3)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=3)
+    table.unlink(missing_ok=True)
+    return [name for name, _ in ended]
+
+
+def alive(pid: int | None, created: float | None) -> psutil.Process | None:
+    """The running process with this id *and* this start time; ids are used again, start times are not."""
+    if pid is None or created is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - created) > 1.0 or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.Error:
+        return None
+    return process
+
+
+def _created(pid: int) -> float | None:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

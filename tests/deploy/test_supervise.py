@@ -1,0 +1,137 @@
+"""The supervisor on real child processes: start, restart, replace, stop, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tulle.deploy.supervise import Supervisor, Wanted, alive, end_leftovers
+
+SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(60)"
+
+
+def want(
+    tmp_path: Path, name: str = "a", code: str = SLEEPER, ready: Callable[[], bool] = lambda: True
+) -> Wanted:
+    return Wanted(name, "test", [sys.executable, "-c", code], tmp_path, tmp_path / f"{name}.log", ready)
+
+
+def tick_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        supervisor.tick()
+        time.sleep(0.02)
+
+
+def row(table: Path, name: str = "a") -> dict[str, object]:
+    return dict(json.loads(table.read_text())["processes"].get(name, {})) if table.exists() else {}
+
+
+def test_a_child_runs_comes_back_when_killed_and_ends_with_the_supervisor(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    supervisor = Supervisor(table, lambda: [want(tmp_path)], about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    first = row(table)["pid"]
+    assert isinstance(first, int)
+    os.kill(first, signal.SIGKILL)
+    tick_until(supervisor, lambda: row(table).get("state") == "running" and row(table)["pid"] != first)
+    assert row(table)["restarts"] == 1
+    second = row(table)["pid"]
+    assert isinstance(second, int)
+    supervisor.stop_all()
+    assert not psutil.pid_exists(second)
+    assert not table.exists()
+
+
+def test_a_child_is_not_running_before_it_is_ready(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    ready = False
+    supervisor = Supervisor(table, lambda: [want(tmp_path, ready=lambda: ready)], about={})
+    for _ in range(5):
+        supervisor.tick()
+    assert row(table)["state"] == "starting"
+    ready = True
+    supervisor.tick()
+    supervisor.tick()
+    assert row(table)["state"] == "running"
+    supervisor.stop_all()
+
+
+def test_a_child_that_dies_at_once_is_tried_again_slower_and_slower(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    supervisor = Supervisor(
+        table, lambda: [want(tmp_path, code="raise SystemExit(3)", ready=lambda: False)], about={}
+    )
+    tick_until(supervisor, lambda: int(str(row(table).get("restarts", 0))) >= 3)
+    assert row(table)["last_exit"] == 3
+    began, restarts = time.monotonic(), row(table)["restarts"]
+    while time.monotonic() - began < 0.3:
+        supervisor.tick()
+        time.sleep(0.02)
+    assert row(table)["restarts"] == restarts  # by now it waits longer than 0.3 s
+    supervisor.stop_all()
+
+
+def test_what_is_no_longer_wanted_ends_and_what_changed_is_replaced(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    wanted = [want(tmp_path), want(tmp_path, "b")]
+    supervisor = Supervisor(table, lambda: wanted, about={})
+    tick_until(supervisor, lambda: row(table).get("state") == row(table, "b").get("state") == "running")
+    old = row(table)["pid"]
+    wanted[:] = [want(tmp_path, code=SLEEPER + "  # changed")]
+    tick_until(supervisor, lambda: not row(table, "b"))
+    tick_until(supervisor, lambda: row(table).get("state") == "running" and row(table)["pid"] != old)
+    supervisor.stop_all()
+
+
+def test_children_die_with_a_killed_supervisor_and_leftovers_are_ended(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    code = f"""
+        import sys, time
+        from pathlib import Path
+        from tulle.deploy.supervise import Supervisor, Wanted
+        where = Path({str(tmp_path)!r})
+        stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+        wants = [
+            Wanted("polite", "test", [sys.executable, "-c", "import time; time.sleep(60)"], where, where / "p.log", lambda: True),
+            Wanted("stubborn", "test", [sys.executable, "-c", stubborn], where, where / "s.log",
+                   lambda: "up" in (where / "s.log").read_text()),
+        ]
+        Supervisor(where / "processes.json", lambda: wants, about={{}}).run()
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+    deadline = time.monotonic() + 20
+    while not (row(table, "polite").get("state") == row(table, "stubborn").get("state") == "running"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    rows = json.loads(table.read_text())["processes"]
+    parent.kill()
+    parent.wait()
+    polite, stubborn = rows["polite"], rows["stubborn"]
+    while alive(polite["pid"], polite["pid_created"]) is not None:
+        assert time.monotonic() < deadline + 5
+        time.sleep(0.05)
+    assert end_leftovers(table) == ["stubborn"]
+    assert alive(stubborn["pid"], stubborn["pid_created"]) is None
+
+
+@pytest.mark.parametrize("pid", [None, 2**22 + 1])
+def test_a_process_that_is_not_there_is_not_alive(pid: int | None) -> None:
+    assert alive(pid, 1.0) is None
+
+
+def test_an_id_that_was_used_again_is_not_the_same_process() -> None:
+    me = psutil.Process()
+    assert alive(me.pid, me.create_time()) is not None
+    assert alive(me.pid, me.create_time() - 100) is None
