@@ -1,1 +1,1 @@
-"""Runs SQL on the files behind a ref. Knows nothing of products or runs."""
+"""Runs SQL over Parquet files. Knows files and columns; not repositories, branches or products."""

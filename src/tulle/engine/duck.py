@@ -1,0 +1,252 @@
+"""The embedded engine: DuckDB, bounded by a warehouse. The only module that imports duckdb.
+
+Every operation opens its own in-memory database, names the files it may touch, and only then closes the door:
+external access off, the list of allowed files and every other setting locked. A statement that slipped past
+`engine.statement` still reads nothing but its relations and writes nothing but its target.
+"""
+
+# ruff: noqa: S608  composing SQL is this module's work; every name goes through `quoted`, every value `literal`
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from tulle.config import Warehouse
+from tulle.engine.engine import ColumnType, Relation, Written, literal, quoted
+from tulle.errors import Invalid, LimitExceeded, Place, Problem, TulleError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# What a column of DuckDB's becomes in a data set. Narrow and huge integers become `integer`, so that the type
+# of `count(*)` or `sum(x)` does not leak an engine's detail into a product's contract.
+_INTEGERS = frozenset(
+    {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "BIGNUM"}
+    | {"UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
+)
+_WORDS = {
+    "VARCHAR": "string",
+    "UUID": "string",
+    "JSON": "string",
+    "FLOAT": "double",
+    "DOUBLE": "double",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMP": "timestamp",
+    "TIMESTAMP_S": "timestamp",
+    "TIMESTAMP_MS": "timestamp",
+    "TIMESTAMP_NS": "timestamp",
+    "TIMESTAMP WITH TIME ZONE": "timestamp",
+    "BLOB": "binary",
+}
+_CASTS = {
+    "string": "VARCHAR",
+    "integer": "BIGINT",
+    "double": "DOUBLE",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "binary": "BLOB",
+}
+_ROW_GROUP_ROWS = 122_880
+
+
+@dataclass(frozen=True, slots=True)
+class DuckEngine:
+    """DuckDB within the bounds of `warehouse`; spills into `temp_folder`, which must be on a real disk."""
+
+    warehouse: Warehouse
+    temp_folder: Path
+
+    def query(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> pa.Table:
+        """The rows of a statement, in memory."""
+        with self._session(relations) as connection, _translated(sql, file):
+            return connection.execute(_statement(sql)).to_arrow_table()
+
+    def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:
+        """The columns a statement would give, without running it."""
+        with self._session(relations) as connection:
+            return _columns(connection, sql, file)
+
+    def sample(self, relation: Relation, limit: int = 20) -> pa.Table:
+        """The first rows of a relation."""
+        return self.query(f"SELECT * FROM {quoted(relation.name)} LIMIT {int(limit)}", [relation])
+
+    def write(self, sql: str, relations: Sequence[Relation], target: Path, *, file: str = "") -> Written:
+        """Write the rows of a statement as one Parquet file; its columns have the mesh's own types."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._session(relations, writable=target) as connection:
+            columns = _columns(connection, sql, file)
+            casts = ", ".join(
+                f"CAST({quoted(c.name)} AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in columns
+            )
+            # Own lines: a statement may end in a `--` comment, and positions stay easy to map back.
+            before = f"COPY (SELECT {casts} FROM (\n"
+            after = f"\n)) TO {literal(str(target))}"
+            after += f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
+            with _translated(sql, file, offset=len(before)):
+                try:
+                    (rows,) = connection.execute(before + _statement(sql) + after).fetchone() or (0,)
+                except BaseException:
+                    target.unlink(missing_ok=True)  # half a file helps nobody and may fill the disk
+                    raise
+        return Written(int(rows), columns, target.stat().st_size)
+
+    @contextlib.contextmanager
+    def _session(
+        self, relations: Sequence[Relation], *, writable: Path | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            connection = duckdb.connect(":memory:", config=self._settings())
+        except (duckdb.Error, TypeError) as exc:
+            raise Invalid(
+                f"the warehouse's bounds are not usable: {_plain(exc)[0]}",
+                hint="see 'memory' and 'temp_disk' in mesh.yaml; sizes are written like 2GB",
+            ) from exc
+        try:
+            paths = [file for relation in relations for file in relation.files]
+            if writable is not None:
+                paths.append(str(writable))
+                paths.append(
+                    str(writable.parent / f"tmp_{writable.name}")
+                )  # DuckDB writes beside, then renames
+            connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET errors_as_json = true")
+            connection.execute("SET lock_configuration = true")
+            for relation in relations:
+                with _translated("", relation.name):
+                    connection.execute(_view(relation))
+            yield connection
+        finally:
+            connection.close()
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "threads": self.warehouse.threads,
+            "memory_limit": self.warehouse.memory,
+            "temp_directory": str(self.temp_folder),
+            "max_temp_directory_size": self.warehouse.temp_disk,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,  # a Python variable must never become a table
+        }
+
+
+def sql_type(word: str) -> str:
+    """The SQL type of one of the mesh's own type words (`decimal(10,2)` → `DECIMAL(10,2)`)."""
+    return word.upper() if word.startswith("decimal(") else _CASTS[word]
+
+
+def _view(relation: Relation) -> str:
+    name = quoted(relation.name)
+    if relation.files:
+        files = ", ".join(map(literal, relation.files))
+        return f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
+    columns = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in relation.columns)
+    return f"CREATE VIEW {name} AS SELECT {columns or '1 AS none'} WHERE false"
+
+
+def _statement(sql: str) -> str:
+    """The statement without its closing semicolon and what follows it (comments)."""
+    return re.sub(r";(\s|--[^\n]*|/\*.*?\*/)*\Z", "", sql, flags=re.DOTALL)
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, sql: str, file: str) -> tuple[ColumnType, ...]:
+    before = "DESCRIBE\n"
+    with _translated(sql, file, offset=len(before)):
+        rows = connection.execute(before + _statement(sql)).fetchall()
+    columns, problems, seen = [], [], set()
+    place = Place(file) if file else None
+    for name, kind, *_ in rows:
+        word = _word(kind)
+        if word is None:
+            hint = "cast it, for example CAST(… AS VARCHAR), or spread it over several columns"
+            problems.append(
+                Problem(f"column '{name}' has type {kind}, which a data set cannot hold", place, hint)
+            )
+        if name.lower() in seen:
+            problems.append(Problem(f"two columns are named '{name}'", place, "name them apart with AS"))
+        seen.add(name.lower())
+        columns.append(ColumnType(name, word or "string"))
+    if problems:
+        raise Invalid(f"{file or 'the statement'} gives columns that cannot be kept", problems=problems)
+    return tuple(columns)
+
+
+def _word(kind: str) -> str | None:
+    if kind in _INTEGERS:
+        return "integer"
+    if kind.startswith("DECIMAL("):
+        return kind.lower().replace(" ", "")
+    if kind.startswith("ENUM("):
+        return "string"
+    return _WORDS.get(kind)
+
+
+@contextlib.contextmanager
+def _translated(sql: str, file: str, *, offset: int = 0) -> Iterator[None]:
+    """Turn DuckDB's errors into ours; the statement starts `offset` characters into what was sent."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        raise _failure(exc, sql, file, offset) from exc
+
+
+def _failure(exc: duckdb.Error, sql: str, file: str, offset: int) -> TulleError:
+    text, details = _plain(exc)
+    name = file or "the statement"
+    if isinstance(exc, duckdb.OutOfMemoryException):
+        return LimitExceeded(
+            f"{name} needs more than its warehouse allows: {text}",
+            hint="raise 'memory' or 'temp_disk' of the domain's warehouse in mesh.yaml",
+        )
+    if isinstance(exc, duckdb.IOException) and _is_full(text):
+        return LimitExceeded(
+            f"no room left on the disk: {text}", hint="free space and run again; nothing was published"
+        )
+    message, _, rest = text.partition("\n")
+    hint = " ".join(rest.split()) or None
+    if candidates := details.get("candidates"):
+        hint = f"known: {candidates}" if "(" not in candidates else hint
+    problem = Problem(message, _place(sql, file, offset, details.get("position")), hint)
+    return Invalid(f"{name} does not run: {message}", hint=hint, problems=[problem])
+
+
+def _plain(exc: Exception) -> tuple[str, dict[str, str]]:
+    """The message of an error of DuckDB's, and its details when it came as JSON."""
+    text = str(exc)
+    start = text.find("{")
+    if start >= 0:
+        with contextlib.suppress(ValueError):
+            details = json.loads(text[start:])
+            return str(details.get("exception_message", text)), details
+    return text, {}
+
+
+def _is_full(text: str) -> bool:
+    return any(os.strerror(code) in text for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+def _place(sql: str, file: str, offset: int, position: str | None) -> Place | None:
+    if not file:
+        return None
+    if position is None or not position.isdigit() or not 0 <= int(position) - offset <= len(sql):
+        return Place(file)
+    return Place(file, *line_and_column(sql, int(position) - offset))
+
+
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """The line and column, counted from 1, of a position in a text."""
+    before = text[: max(0, min(offset, len(text)))]
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1

@@ -1,0 +1,159 @@
+"""DuckDB as our engine: right types, clear errors, and a locked door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tulle.config import Warehouse
+from tulle.engine.duck import DuckEngine
+from tulle.engine.engine import ColumnType, Relation
+from tulle.errors import Invalid, LimitExceeded
+
+
+def test_query_reads_the_files_behind_a_name(engine: DuckEngine, purchases: Relation) -> None:
+    table = engine.query(
+        "SELECT customer_id, sum(amount) AS s FROM purchases GROUP BY 1 ORDER BY 1;", [purchases]
+    )
+    assert table.to_pylist() == [{"customer_id": "a", "s": 1}, {"customer_id": "b", "s": 5}]
+    assert engine.sample(purchases, 2).num_rows == 2
+
+
+def test_write_keeps_order_and_gives_the_meshs_own_types(
+    engine: DuckEngine, purchases: Relation, tmp_path: Path
+) -> None:
+    sql = """SELECT customer_id, sum(amount) AS total, CAST(1 AS FLOAT) AS f, DATE '2020-01-01' AS d,
+             CAST(1.5 AS DECIMAL(9,2)) AS m, now() AS at, true AS ok, 'x'::BLOB AS raw, NULL AS nothing
+             FROM purchases GROUP BY 1 ORDER BY 1 DESC -- a comment at the end"""
+    target = tmp_path / "out" / "part.parquet"
+    written = engine.write(sql, [purchases], target)
+    assert written.rows == 2
+    assert written.bytes == target.stat().st_size
+    types = {c.name: c.type for c in written.columns}
+    assert types == {
+        "customer_id": "string",
+        "total": "integer",
+        "f": "double",
+        "d": "date",
+        "m": "decimal(9,2)",
+        "at": "timestamp",
+        "ok": "boolean",
+        "raw": "binary",
+        "nothing": "integer",
+    }
+    table = pq.read_table(target)
+    assert table["customer_id"].to_pylist() == ["b", "a"]
+    arrow = {field.name: str(field.type) for field in table.schema}
+    assert arrow["total"] == "int64"  # not DuckDB's HUGEINT, which Parquet would hold as a double
+    assert arrow["at"] == "timestamp[us]"
+    assert arrow["m"] == "decimal128(9, 2)"
+    metadata = pq.ParquetFile(target).metadata
+    assert metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_no_rows_still_give_a_file_with_columns(
+    engine: DuckEngine, purchases: Relation, tmp_path: Path
+) -> None:
+    target = tmp_path / "none.parquet"
+    assert engine.write("SELECT * FROM purchases WHERE false", [purchases], target).rows == 0
+    assert engine.query("SELECT * FROM x", [Relation("x", (str(target),))]).num_rows == 0
+
+
+def test_describe_needs_no_data(engine: DuckEngine) -> None:
+    relation = Relation("p", columns=(ColumnType("a", "string"), ColumnType("m", "decimal(10,2)")))
+    assert engine.describe("SELECT a, sum(m) AS s FROM p GROUP BY a", [relation]) == (
+        ColumnType("a", "string"),
+        ColumnType("s", "decimal(38,2)"),
+    )
+
+
+def test_an_unknown_column_is_named_with_its_place(
+    engine: DuckEngine, purchases: Relation, tmp_path: Path
+) -> None:
+    sql = "SELECT customer_id,\n       amonut\nFROM purchases"
+    for run in (
+        lambda: engine.describe(sql, [purchases], file="m.sql"),
+        lambda: engine.write(sql, [purchases], tmp_path / "x.parquet", file="m.sql"),
+        lambda: engine.query("/**/" + sql, [purchases], file="m.sql"),
+    ):
+        with pytest.raises(Invalid, match="amonut") as caught:
+            run()
+        (problem,) = caught.value.problems
+        assert problem.place is not None
+        assert (problem.place.line, problem.place.column) == (2, 8)
+        assert "amount" in str(problem.hint)
+
+
+def test_a_value_that_does_not_convert_leaves_no_file(
+    engine: DuckEngine, purchases: Relation, tmp_path: Path
+) -> None:
+    target = tmp_path / "x.parquet"
+    with pytest.raises(Invalid, match=r"m\.sql.*Could not convert string 'a'"):
+        engine.write(
+            "SELECT CAST(customer_id AS INTEGER) AS n FROM purchases", [purchases], target, file="m.sql"
+        )
+    assert not target.exists()
+
+
+def test_columns_a_data_set_cannot_hold_are_refused(
+    engine: DuckEngine, purchases: Relation, tmp_path: Path
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        engine.write(
+            "SELECT [1] AS l, 1 AS a, 2 AS A FROM purchases", [purchases], tmp_path / "x", file="m.sql"
+        )
+    messages = [problem.message for problem in caught.value.problems]
+    assert messages == [
+        "column 'l' has type INTEGER[], which a data set cannot hold",
+        "two columns are named 'A'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '{other}'",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM read_text('{other}')",
+        "COPY purchases TO '{other}.copy'",
+        "ATTACH '{other}.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET threads = 8",
+        "SET enable_external_access = true",
+        "SET allowed_paths = ['/etc/passwd']",
+        "RESET lock_configuration",
+    ],
+)
+def test_the_door_is_locked_whatever_the_statement(
+    engine: DuckEngine, purchases: Relation, tmp_path: Path, sql: str
+) -> None:
+    other = tmp_path / "other.parquet"
+    other.write_bytes(Path(purchases.files[0]).read_bytes())
+    with pytest.raises(Invalid, match=r"disabled (by|through) configuration|locked"):
+        engine.query(sql.format(other=other), [purchases])
+    assert not Path(f"{other}.copy").exists()
+
+
+def test_a_python_variable_is_not_a_table(engine: DuckEngine, purchases: Relation) -> None:
+    secret = engine.query("SELECT 1 AS a", [])
+    with pytest.raises(Invalid, match="secret"):
+        engine.query("SELECT * FROM secret", [purchases])
+    assert secret.num_rows == 1
+
+
+def test_memory_and_spill_are_bounded(tmp_path: Path) -> None:
+    engine = DuckEngine(Warehouse(threads=1, memory="20MB", temp_disk="1MB"), tmp_path / "spill")
+    with pytest.raises(LimitExceeded, match="more than its warehouse allows") as caught:
+        engine.query("SELECT x, md5(x::VARCHAR) AS h FROM range(2000000) t(x) ORDER BY h", [], file="m.sql")
+    assert "mesh.yaml" in str(caught.value.hint)
+
+
+def test_bounds_that_are_no_size_are_refused(tmp_path: Path) -> None:
+    engine = DuckEngine(Warehouse(memory="much"), tmp_path)
+    with pytest.raises(Invalid, match="bounds are not usable") as caught:
+        engine.query("SELECT 1", [])
+    assert "2GB" in str(caught.value.hint)
