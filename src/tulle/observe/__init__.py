@@ -1,1 +1,0 @@
-"""Indicators, objectives, lineage: what happened, measured."""
