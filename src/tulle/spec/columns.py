@@ -46,6 +46,7 @@ OTHER_WORDS = {
 }
 
 _DECIMAL = re.compile(r"decimal\(\s*([0-9]{1,3})\s*,\s*([0-9]{1,3})\s*\)")
+TYPE_SHAPE = re.compile(TYPE_PATTERN)  # `parse_type` also compares scale with precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tulle.errors import Problem, did_you_mean
-from tulle.spec.assemble import Part, assemble
+from tulle.errors import Problem, did_you_mean, nearest
+from tulle.spec.assemble import assemble
 from tulle.spec.capability import Registry
 from tulle.spec.document import Document, Mark, refuse
 from tulle.spec.document import Path as Steps
 from tulle.spec.product import PRODUCT_NAME, DataProduct
+from tulle.spec.rules import Part, broken_rules
 from tulle.spec.validate import Schema, validate
 
 API_VERSION = "core.oam.dev/v1beta1"
@@ -86,10 +87,9 @@ _ENVELOPE = Schema(ENVELOPE)
 def read_product(document: Document, registry: Registry, *, file: Path = Path()) -> DataProduct:
     """The data product a document describes. Raises Invalid with every problem of this document."""
     document, problems, parts = read_parts(document, registry)
-    product, more = assemble(document, parts, file)
-    refuse(document.name, sorted([*problems, *more], key=_position))
-    assert product is not None, "a product is only left out together with a problem"
-    return product
+    problems.extend(broken_rules(document, parts))
+    refuse(document.name, sorted(problems, key=_position))
+    return assemble(document, parts, file)
 
 
 def read_parts(document: Document, registry: Registry) -> tuple[Document, list[Problem], list[Part]]:
@@ -103,20 +103,20 @@ def read_parts(document: Document, registry: Registry) -> tuple[Document, list[P
         if not isinstance(component, dict) or not isinstance(component.get("type"), str):
             continue  # the envelope's schema has said so
         name, kind = component.get("name"), component["type"]
-        if kind not in registry:
+        meant = kind if kind in registry else nearest(kind, registry.names())
+        if meant != kind:
             message = f"unknown component type '{kind}'"
             hint = did_you_mean(kind, registry.names())
             problems.append(document.problem(message, (*path, "type"), hint=hint))
+        if meant is None:
             continue
-        document = _normalised(document, path, registry)
+        document = _normalised(document, path, registry.get(meant).defaults)
         properties = document.at((*path, "properties"))
         if not isinstance(properties, dict) or not isinstance(name, str) or not name:
             continue
-        wrong = validate(
-            document, registry.schema(kind), (*path, "properties"), where=f"{kind} '{name[:80]}'"
-        )
-        problems.extend(wrong)
-        parts.append(Part(path, name, kind, registry.base(kind), properties, valid=not wrong))
+        where = f"{kind} '{name[:80]}'"
+        problems.extend(validate(document, registry.schema(meant), (*path, "properties"), where=where))
+        parts.append(Part(path, name, kind, registry.base(meant), properties))
     return document, problems, parts
 
 
@@ -139,10 +139,8 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _normalised(document: Document, path: Steps, registry: Registry) -> Document:
+def _normalised(document: Document, path: Steps, defaults: Mapping[str, Any]) -> Document:
     """The document with one component's properties in their plain form, defaults of its type filled in."""
-    kind = document.at((*path, "type"))
-    defaults = registry.get(kind).defaults
 
     def change(component: Any, mark: Mark) -> tuple[Any, Mark]:
         properties = component.get("properties")

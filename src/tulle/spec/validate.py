@@ -28,6 +28,8 @@ _TYPE_WORDS = {
     "null": "nothing",
 }
 _YAML_1_1_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
+# `{type: decimal(10,2)}` is `{type: "decimal(10", "2)": null}` to YAML.
+_CUT_START, _CUT_END = re.compile(r"[a-z]+\([0-9]+"), re.compile(r"[0-9]+\)")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _SHOWN = 60  # characters of a value that a message repeats
 
@@ -162,6 +164,8 @@ class _Telling:
             case "additionalProperties" | "unevaluatedProperties":
                 known = self._known_properties(error)
                 for name in error.kind.unexpected:
+                    if _CUT_END.fullmatch(name) and _cut_value(error.instance):
+                        continue  # told at the value it was cut from
                     message = f"unknown property '{name}'{self._context(error.instance_path)}"
                     yield self.document.problem(
                         message, (*path, name), key=True, hint=did_you_mean(name, known)
@@ -174,7 +178,7 @@ class _Telling:
                 expected, hint = self._expected(error)
                 found = _found(error.instance)
                 message = f"{self._subject(error.instance_path)} is {found}, expected {expected}"
-                yield self.document.problem(message, path, hint=hint or self._repair(error, path))
+                yield self.document.problem(message, path, hint=self._repair(error, path) or hint)
 
     def _missing(self, error: Any, path: Path) -> Problem:
         name = error.kind.property
@@ -233,6 +237,8 @@ class _Telling:
     def _repair(self, error: Any, path: Path) -> str | None:
         """How to write what was meant, for the traps YAML sets."""
         expected, value, raw = _types_of(error, self.schema), error.instance, self.document.raw(path)
+        if isinstance(value, str) and _CUT_START.fullmatch(value):
+            return f"inside {{ }} a comma ends the value; put it in quotes, such as '{value},2)'"
         if "string" in expected and raw and not isinstance(value, str):
             return f"put it in quotes: '{raw}'"
         if not isinstance(value, str):
@@ -244,6 +250,11 @@ class _Telling:
         if {"integer", "number"} & expected and _NUMBER.fullmatch(value):
             return "write the number without quotes"
         return None
+
+
+def _cut_value(value: Any) -> bool:
+    """Whether a value of the mapping was cut in two by the comma in its brackets."""
+    return any(isinstance(v, str) and _CUT_START.fullmatch(v) for v in value.values())
 
 
 def _instead(error: Any, holder: Any) -> str | None:
