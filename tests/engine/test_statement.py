@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tulle.engine.engine import ColumnType
-from tulle.engine.statement import Source, column_sources, read_statement
+from tulle.engine.statement import Source, bare, column_sources, read_statement
 
 COLUMNS = {
     "p": [ColumnType("a", "string"), ColumnType("b", "integer")],
@@ -118,3 +118,18 @@ def test_columns_are_traced_to_where_their_values_come_from(
 
 def test_a_statement_that_was_refused_has_no_sources() -> None:
     assert column_sources(read_statement("DROP TABLE p"), COLUMNS) == {}
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("SELECT 1; -- done; really", "SELECT 1"),
+        ("SELECT 1 ;\n;/* ; */", "SELECT 1 "),
+        ("SELECT 'x''; --'", "SELECT 'x''; --'"),
+        ("SELECT 1; SELECT 2;", "SELECT 1; SELECT 2"),
+        ("SELECT ';", "SELECT ';"),
+    ],
+)
+def test_bare(sql: str, expected: str) -> None:
+    assert bare(sql) == expected

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import duckdb
 
 from tulle.config import Warehouse
 from tulle.engine.engine import ColumnType, Relation, Written, literal, quoted
+from tulle.engine.statement import bare
 from tulle.errors import Invalid, LimitExceeded, Place, Problem, TulleError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class DuckEngine:
     def query(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> pa.Table:
         """The rows of a statement, in memory."""
         with self._session(relations) as connection, _translated(sql, file):
-            return connection.execute(_statement(sql)).to_arrow_table()
+            return connection.execute(bare(sql)).to_arrow_table()
 
     def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:
         """The columns a statement would give, without running it."""
@@ -95,7 +95,7 @@ class DuckEngine:
             after += f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
             with _translated(sql, file, offset=len(before)):
                 try:
-                    (rows,) = connection.execute(before + _statement(sql) + after).fetchone() or (0,)
+                    (rows,) = connection.execute(before + bare(sql) + after).fetchone() or (0,)
                 except BaseException:
                     target.unlink(missing_ok=True)  # half a file helps nobody and may fill the disk
                     raise
@@ -157,15 +157,10 @@ def _view(relation: Relation) -> str:
     return f"CREATE VIEW {name} AS SELECT {columns or '1 AS none'} WHERE false"
 
 
-def _statement(sql: str) -> str:
-    """The statement without its closing semicolon and what follows it (comments)."""
-    return re.sub(r";(\s|--[^\n]*|/\*.*?\*/)*\Z", "", sql, flags=re.DOTALL)
-
-
 def _columns(connection: duckdb.DuckDBPyConnection, sql: str, file: str) -> tuple[ColumnType, ...]:
     before = "DESCRIBE\n"
     with _translated(sql, file, offset=len(before)):
-        rows = connection.execute(before + _statement(sql)).fetchall()
+        rows = connection.execute(before + bare(sql)).fetchall()
     columns, problems, seen = [], [], set()
     place = Place(file) if file else None
     for name, kind, *_ in rows:

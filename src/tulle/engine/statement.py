@@ -16,6 +16,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError, SqlglotError, TokenError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.tokenizer_core import TokenType
 
 from tulle.engine.engine import ColumnType
 from tulle.errors import Place, Problem, did_you_mean
@@ -107,6 +108,20 @@ def read_statement(sql: str, file: str = "", *, first_line: int = 1) -> Statemen
         return Statement(sql, file, problems=(problem,))
     problems, tables = reader.inspect(tree)
     return Statement(sql, file, tuple(tables), tuple(problems), tree)
+
+
+def bare(sql: str) -> str:
+    """The statement without its closing semicolon and what follows it, ready to stand in parentheses."""
+    if ";" not in sql:
+        return sql
+    try:
+        tokens = sqlglot.tokenize(sql, dialect="duckdb")
+    except TokenError:
+        return sql  # whoever runs it will say what is wrong
+    cut = len(sql)
+    while tokens and tokens[-1].token_type is TokenType.SEMICOLON:
+        cut = tokens.pop().start
+    return sql[:cut]
 
 
 def column_sources(

@@ -1,0 +1,272 @@
+"""Checks as a product's owner writes them, read into values: checks/*.yaml, checks/*.sql, declared columns.
+
+Reading never raises for what a file says: problems come back with their places, so that all are told at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tulle.engine.statement import read_statement
+from tulle.errors import Invalid, Place, Problem, did_you_mean
+from tulle.quality.kind import KINDS, kind_named
+from tulle.spec.document import Document
+from tulle.spec.load import Schema, load_document, validate
+from tulle.spec.product import DataSet
+
+ERROR, WARN = "error", "warn"
+_COMMON = {
+    "data_set": {"type": "string", "minLength": 1, "description": "the data set whose rows are checked"},
+    "type": {"enum": list(KINDS), "description": "the type of check"},
+    "name": {"type": "string", "minLength": 1, "maxLength": 200},
+    "description": {"type": "string"},
+    "severity": {"enum": [ERROR, WARN], "description": "error stops the run, warn is only reported"},
+}
+_HEADER = re.compile(r"--\s*(data_set|name|description|severity)\s*:\s*(.*?)\s*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of one data set. `settings` are its kind's own; `reads` the data sets its SQL names."""
+
+    name: str
+    kind: str
+    data_set: str
+    severity: str = ERROR
+    description: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    place: Place | None = field(default=None, compare=False)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its data set that it needs."""
+        return kind_named(self.kind).columns(self.settings)
+
+    @property
+    def others(self) -> Mapping[str, tuple[str, ...]]:
+        """Further data sets that it needs, each with the columns it is known to need there."""
+        named = dict(kind_named(self.kind).others(self.settings))
+        for data_set in self.reads:
+            if data_set != self.data_set:
+                named.setdefault(data_set, ())
+        return named
+
+    def digest_text(self) -> str:
+        """All that decides its verdict, as text: equal text, equal check."""
+        return json.dumps(
+            [self.name, self.kind, self.data_set, self.severity, self.settings], sort_keys=True, default=str
+        )
+
+
+def read_checks(folder: Path, label: str) -> tuple[tuple[Check, ...], tuple[Problem, ...]]:
+    """All checks of a product's `checks/` folder (none when it does not exist), and all problems.
+
+    `label` is what errors call the folder.
+    """
+    checks: list[Check] = []
+    problems: list[Problem] = []
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    for file in files:
+        if file.suffix in {".yaml", ".yml"}:
+            found, wrong = _from_yaml(file, f"{label}/{file.name}")
+        elif file.suffix == ".sql":
+            found, wrong = _from_sql(file, f"{label}/{file.name}")
+        else:
+            continue
+        checks += found
+        problems += wrong
+    problems += _repeated(checks)
+    return tuple(checks), tuple(problems)
+
+
+def _from_yaml(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
+    try:
+        document = load_document(file, name=name)
+    except Invalid as error:
+        return [], list(error.problems) or [Problem(error.message, Place(name), error.hint)]
+    if document.value is None:
+        return [], []
+    problems = validate(document, _DOCUMENT)
+    if problems:
+        return [], problems
+    checks: list[Check] = []
+    for position, item in enumerate(document.value["checks"]):
+        path = ("checks", position)
+        wrong = validate(document, _SCHEMAS[item["type"]], path, where=f"the check '{item['type']}'")
+        wrong = wrong or _beyond_schema(document, item, path)
+        if wrong:
+            problems += wrong
+            continue
+        check = _check(item, document.place(path))
+        if check.kind == "sql":
+            place = document.place((*path, "sql"))
+            block = (document.line(place.line) or "")[place.column - 1 : place.column] in {"|", ">"}
+            check, wrong = _with_statement(check, name, place.line + block)
+            problems += wrong
+        checks.append(check)
+    return checks, problems
+
+
+def _check(item: Mapping[str, Any], place: Place) -> Check:
+    kind = KINDS[item["type"]]
+    settings = {key: value for key, value in item.items() if key not in _COMMON}
+    return Check(
+        name=item.get("name") or kind.title(settings),
+        kind=kind.name,
+        data_set=item["data_set"],
+        severity=item.get("severity", ERROR),
+        description=item.get("description", ""),
+        settings=settings,
+        place=place,
+    )
+
+
+def _beyond_schema(document: Document, item: Mapping[str, Any], path: tuple[str | int, ...]) -> list[Problem]:
+    """What a JSON Schema cannot say."""
+    if item["type"] in {"range", "row_count"}:
+        low, high = item.get("min"), item.get("max")
+        if low is None and high is None:
+            return [document.problem(f"a check '{item['type']}' needs 'min', 'max' or both", path)]
+        if low is not None and high is not None:
+            if isinstance(low, str) is not isinstance(high, str):
+                return [document.problem("'min' and 'max' must both be numbers or both be dates", path)]
+            if low > high:
+                return [document.problem(f"'min' is {low}, which is more than 'max', {high}", (*path, "min"))]
+    if "as_of" in item:
+        try:
+            datetime.fromisoformat(item["as_of"])
+        except ValueError:
+            return [document.problem(f"'as_of' is '{item['as_of']}', which is no day", (*path, "as_of"))]
+    return []
+
+
+def _from_sql(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        return [], [Problem(f"{name} cannot be read: {exc}", Place(name))]
+    header: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        if match := _HEADER.match(line):
+            header[match[1]] = match[2]
+    if not header.get("data_set"):
+        hint = "begin the file with a line like '-- data_set: purchases'"
+        return [], [Problem("the check does not say which data set it is about", Place(name, 1), hint)]
+    if header.get("severity", ERROR) not in {ERROR, WARN}:
+        message = f"'severity' is '{header['severity']}', expected one of error, warn"
+        return [], [Problem(message, Place(name, 1))]
+    check = Check(
+        name=header.get("name") or file.stem,
+        kind="sql",
+        data_set=header["data_set"],
+        severity=header.get("severity", ERROR),
+        description=header.get("description", ""),
+        settings={"sql": text},
+        place=Place(name, 1),
+    )
+    check, problems = _with_statement(check, name, 1)
+    return [check], problems
+
+
+def _with_statement(check: Check, file: str, first_line: int) -> tuple[Check, list[Problem]]:
+    statement = read_statement(check.settings["sql"], file, first_line=first_line)
+    return replace(check, reads=statement.reads), list(statement.problems)
+
+
+def _repeated(checks: Sequence[Check]) -> list[Problem]:
+    problems: list[Problem] = []
+    seen: dict[tuple[str, str], Place | None] = {}
+    for check in checks:
+        key = (check.data_set, check.name)
+        if key in seen:
+            first = f"the first is at {seen[key]}" if seen[key] else None
+            problems.append(
+                Problem(f"data set '{check.data_set}' has two checks '{check.name}'", check.place, first)
+            )
+        seen.setdefault(key, check.place)
+    return problems
+
+
+def check_names(checks: Sequence[Check], known: Mapping[str, Sequence[str] | None]) -> tuple[Problem, ...]:
+    """Problems for data sets and columns that do not exist.
+
+    `known` maps every data set to its columns, or to None where they are only known when it runs.
+    """
+    problems = []
+    for check in checks:
+        for data_set, columns in {check.data_set: check.columns, **check.others}.items():
+            if data_set not in known:
+                message = f"check '{check.name}': unknown data set '{data_set}'"
+                problems.append(Problem(message, check.place, did_you_mean(data_set, known)))
+                continue
+            there = known[data_set]
+            if there is None:
+                continue
+            for column in columns:
+                if column not in there:
+                    message = f"check '{check.name}': data set '{data_set}' has no column '{column}'"
+                    problems.append(Problem(message, check.place, did_you_mean(column, there)))
+    return tuple(problems)
+
+
+def declared_checks(data_set: DataSet) -> tuple[Check, ...]:
+    """What the declared columns of a data set promise: required columns have values, keys tell rows apart."""
+    checks = []
+    for column in data_set.columns:
+        if column.required or column.key:
+            why = "required" if column.required else "part of the key"
+            settings = {"columns": [column.name]}
+            checks.append(
+                Check(
+                    f"{column.name} is {why}",
+                    "not_null",
+                    data_set.name,
+                    settings=settings,
+                    place=column.place,
+                )
+            )
+    if data_set.key:
+        settings = {"columns": list(data_set.key)}
+        name = f"{', '.join(data_set.key)} is the key"
+        checks.append(Check(name, "unique", data_set.name, settings=settings, place=data_set.place))
+    return tuple(checks)
+
+
+_DOCUMENT = Schema(
+    {
+        "type": "object",
+        "properties": {
+            "checks": {
+                "type": "array",
+                "description": "a list of checks",
+                "items": {
+                    "type": "object",
+                    "properties": {"data_set": _COMMON["data_set"], "type": _COMMON["type"]},
+                    "required": ["data_set", "type"],
+                },
+            }
+        },
+        "required": ["checks"],
+        "additionalProperties": False,
+    }
+)
+_SCHEMAS = {
+    kind.name: Schema(
+        {
+            "type": "object",
+            "properties": {**_COMMON, **kind.properties},
+            "required": ["data_set", "type", *kind.required],
+            "additionalProperties": False,
+        }
+    )
+    for kind in KINDS.values()
+}
