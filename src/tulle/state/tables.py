@@ -162,6 +162,94 @@ contracts = Table(
 )
 
 # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
-# (owned by tulle.lake: repositories, branches, tags, commit graph, staging)
+# Owned by tulle.lake. Only what changes lives here: names, positions, staged entries. What a commit holds is in
+# the object store; `manifest` says under which name.
+
+lake_repositories = Table(
+    "lake_repositories",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("storage", String(255), nullable=False, unique=True),  # folder in the lake's namespace
+    Column("default_branch", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("metadata", JSON, nullable=False),
+)
+
+lake_branches = Table(
+    "lake_branches",
+    metadata,
+    Column("repository_id", BigId, nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("commit_id", String(64), nullable=False),
+    Column(
+        "staged", JSON, nullable=False
+    ),  # newest first: tokens of lake_staged and runs in the object store
+    Column("lock_owner", String(255)),  # who is moving the branch, until when
+    Column("lock_until", Float),
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+)
+
+lake_tags = Table(
+    "lake_tags",
+    metadata,
+    Column("repository_id", BigId, nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("commit_id", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+)
+
+lake_commits = Table(
+    "lake_commits",
+    metadata,
+    Column("repository_id", BigId, nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("parents", JSON, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("committer", Text, nullable=False),
+    Column("date", BigInteger, nullable=False),  # microseconds since the epoch
+    Column("metadata", JSON, nullable=False),
+    Column("manifest", String(128), nullable=False),  # a fold gives the same commit another manifest
+    Column("published", Boolean, nullable=False),  # false while a gate looks at it
+    PrimaryKeyConstraint("repository_id", "id"),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+)
+
+lake_reflog = Table(
+    "lake_reflog",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("repository_id", BigId, nullable=False),
+    Column("branch", String(255), nullable=False),
+    Column("before", String(64)),
+    Column("after", String(64)),
+    Column("at", Float, nullable=False),
+    Column("operation", String(32), nullable=False),
+    Column("actor", Text, nullable=False, server_default=""),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+    Index("lake_reflog_by_branch", "repository_id", "branch", "id"),
+)
+
+lake_staged = Table(
+    "lake_staged",
+    metadata,
+    Column("token", String(32), nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("checksum", LargeBinary, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("modified", BigInteger, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    PrimaryKeyConstraint("token", "path"),
+    sqlite_with_rowid=False,
+)
 
 __all__ = ["Boolean", "LargeBinary", "metadata"]

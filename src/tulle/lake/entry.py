@@ -1,0 +1,167 @@
+"""The lake's values: what a path holds, how paths, branches and repositories may be named.
+
+Knows neither how entries are stored nor where.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tulle.errors import Invalid
+
+MAX_PATH_BYTES = 1024
+MAX_METADATA_BYTES = 16 * 1024
+_REPOSITORY = re.compile(r"[a-z0-9][a-z0-9-]{2,62}\Z")
+_REF = re.compile(r"\w[-\w]*\Z")
+_NO_METADATA: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a path holds at a ref.
+
+    `address` is where the bytes are: relative to the repository's storage, `lake:<storage>/…` in another
+    repository's, or a URL outside the lake. `checksum` is the SHA-256 of the bytes in hex, "" when unknown;
+    `etag` is the MD5 in hex where we wrote the bytes ourselves, else what the store calls it. `modified` is in
+    seconds since the epoch, to the microsecond. `size` is in bytes.
+    """
+
+    path: str
+    address: str
+    size: int
+    checksum: str = ""
+    etag: str = ""
+    modified: float = 0.0
+    content_type: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def same_content(self, other: Entry) -> bool:
+        """Whether a reader could not tell the two apart: equal bytes, type and metadata.
+
+        Where the checksum of either is unknown, equal address stands for equal bytes.
+        """
+        if self.size != other.size or self.content_type != other.content_type:
+            return False
+        if self.metadata != other.metadata:
+            return False
+        if self.checksum and other.checksum:
+            return self.checksum == other.checksum
+        return self.address == other.address
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs between a left and a right state."""
+
+    kind: Literal["added", "removed", "changed"]
+    path: str
+    left: Entry | None
+    right: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing. `next` is the value for `after` that continues it, or None at the end.
+
+    `prefixes` are the folders (ending with the delimiter) that stand for everything below them.
+    """
+
+    entries: tuple[Entry, ...]
+    prefixes: tuple[str, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One commit. `generation` is 1 for a root and one more than the highest of its parents' otherwise.
+
+    `parents` has the line the branch was on first. `date` is in seconds since the epoch.
+    """
+
+    id: str
+    parents: tuple[str, ...]
+    message: str
+    committer: str
+    date: float
+    metadata: Mapping[str, str]
+    generation: int
+
+
+def change_between(left: Entry | None, right: Entry | None) -> Change | None:
+    """The change from `left` to `right` at one path, or None when a reader sees none."""
+    if left is None:
+        return None if right is None else Change("added", right.path, None, right)
+    if right is None:
+        return Change("removed", left.path, left, None)
+    return None if left.same_content(right) else Change("changed", left.path, left, right)
+
+
+def checked_path(path: str) -> bytes:
+    """The path as it is stored and ordered: its UTF-8 bytes. Invalid when it may not be a path."""
+    if not isinstance(path, str):
+        raise Invalid(f"a path must be text, got {type(path).__name__}")
+    try:
+        encoded = path.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"path {path!r} cannot be written as UTF-8") from None
+    if not encoded:
+        raise Invalid("a path may not be empty")
+    if len(encoded) > MAX_PATH_BYTES:
+        raise Invalid(
+            f"path '{path[:60]}…' is {len(encoded)} bytes long", hint=f"at most {MAX_PATH_BYTES} are allowed"
+        )
+    if b"\0" in encoded:
+        raise Invalid(f"path {path!r} holds a NUL character")
+    return encoded
+
+
+def checked_repository_name(name: str) -> str:
+    """The name, or Invalid."""
+    if not isinstance(name, str) or not _REPOSITORY.match(name):
+        raise Invalid(
+            f"'{name}' cannot be a repository's name",
+            hint="3 to 63 lower-case letters, digits and hyphens, not starting with a hyphen",
+        )
+    return name
+
+
+def checked_ref_name(name: str, kind: str) -> str:
+    """The name of a branch or tag, or Invalid. `kind` is the word for the message."""
+    if not isinstance(name, str) or not _REF.match(name) or len(name) > 255:
+        raise Invalid(
+            f"'{name}' cannot be the name of a {kind}",
+            hint="letters, digits, underscores and hyphens, not starting with a hyphen, at most 255",
+        )
+    return name
+
+
+def encode_metadata(metadata: Mapping[str, str] | None) -> str:
+    """Metadata as the text that is stored: JSON with sorted keys, "" for none. Invalid unless text to text."""
+    if not metadata:
+        return ""
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise Invalid(f"metadata must map text to text, got {key!r}: {value!r}")
+    text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if len(text) > MAX_METADATA_BYTES:
+        raise Invalid(
+            f"metadata of {len(text)} characters is too large", hint=f"at most {MAX_METADATA_BYTES}"
+        )
+    return text
+
+
+def decode_metadata(text: str) -> Mapping[str, str]:
+    """The inverse of `encode_metadata`."""
+    return json.loads(text) if text else _NO_METADATA
+
+
+def successor(prefix: bytes) -> bytes | None:
+    """The first byte string after everything that starts with `prefix`; None when nothing comes after."""
+    stripped = prefix.rstrip(b"\xff")
+    if not stripped:
+        return None
+    return stripped[:-1] + bytes([stripped[-1] + 1])

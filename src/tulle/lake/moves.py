@@ -1,0 +1,395 @@
+"""The operations that move a branch: commit, merge, revert, reset.
+
+All go the same way: lock the branch and seal what is staged; write the new commit's delta and manifest to the
+object store; then in one database transaction record the commit, swap the branch and drop what was sealed. A
+crash before that transaction changes nothing anybody sees; after it everything is durable. The lock makes
+operations on one branch take turns, so that a gate judges exactly what is published, once; the compare-and-swap
+refuses whoever lost the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from tulle.errors import Conflict, Invalid, Problem, TulleError, Unavailable
+from tulle.lake import graph, refs, staging, upkeep
+from tulle.lake.entry import Change, Commit, Entry
+from tulle.lake.manifest import INLINE_BYTES, Manifest, make_commit
+from tulle.lake.merge import Strategy, three_way
+from tulle.lake.ranges import Range, Row, row_of, tombstone
+from tulle.lake.reading import Content, Reader
+from tulle.lake.runs import RunRef
+from tulle.lake.view import View
+from tulle.state.db import now
+
+SHOWN_CONFLICTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GateCall:
+    """What a gate judges: publishing `commit` on `branch`, which is on commit `before`.
+
+    `source` is the commit that is merged in. `commit` can be read by its id, and nobody moves the branch before
+    the gate has answered.
+    """
+
+    repository: str
+    branch: str
+    source: str
+    before: str
+    commit: Commit
+
+
+Gate = Callable[[GateCall], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """How a merge ended: the commit the branch is on, whether it was on it before, the base of the comparison,
+
+    and the conflicts the strategy decided.
+    """
+
+    commit: Commit
+    unchanged: bool
+    base: str
+    decided_conflicts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Held:
+    """A locked branch: where it is, what was staged on it when it was locked."""
+
+    branch: str
+    owner: str
+    commit_id: str
+    sealed: tuple[staging.Item, ...]
+    released: bool = False
+    upkeep: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What a commit says about itself. `date` is in seconds since the epoch, None means now."""
+
+    message: str
+    committer: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    date: float | None = None
+
+
+class Mover:
+    """Moves the branches of one repository."""
+
+    def __init__(self, reader: Reader, *, wait_seconds: float = 60.0) -> None:
+        self._reader = reader
+        self._database = reader.database
+        self._id = reader.id
+        self._wait_seconds = wait_seconds
+
+    def commit(self, branch: str, attributes: Attributes, *, allow_empty: bool = False) -> Commit:
+        """Commit what is staged. Invalid when that changes nothing."""
+        reader = self._reader
+        with self._held(branch) as held:
+            if not allow_empty and self._first_change(held) is None:
+                self._replace_sealed(held, [])
+                raise Invalid(f"nothing to commit on branch '{branch}': no path differs from its last commit")
+            with self._database.read() as cx:
+                parent = reader.content_in(cx, held.commit_id)
+                staged = View(staging.open_items(cx, reader.runs, held.sealed))
+                is_first = parent.manifest.base is None and not parent.manifest.layers
+                delta = reader.runs.write_chunks(
+                    staged.chunks(tombstones=not is_first), inline_bytes=INLINE_BYTES
+                )
+            commit = _commit([parent.commit], delta, attributes)
+            self._publish(held, _on_top(reader, parent, commit, delta), "commit")
+        return commit
+
+    def merge(
+        self,
+        source: str,
+        branch: str,
+        attributes: Attributes,
+        *,
+        strategy: Strategy | None = None,
+        squash: bool = False,
+        gate: Gate | None = None,
+    ) -> MergeResult:
+        """Merge commit `source` into a branch. Conflict when both changed a path and no strategy is given."""
+        reader = self._reader
+        with self._held(branch) as held:
+            self._refuse_staged(held, "merge into")
+            before = held.commit_id
+            base = graph.merge_base(source, before, reader.commit)
+            if base is None:
+                raise Conflict(f"{source[:12]} and branch '{branch}' have no commit in common")
+            changes = reader.changes(base, source)
+            if source == base or (first := next(changes, None)) is None:
+                return MergeResult(reader.commit(before), unchanged=True, base=base)
+            parent = reader.content(before)
+            parents = [parent.commit] if squash else [parent.commit, reader.commit(source)]
+            conflicts: tuple[str, ...] = ()
+            if base == before:
+                delta = self._delta_since(base, source)
+                commit = _commit(parents, delta, attributes)
+                manifest = _same_content(reader, reader.content(source), commit, delta)
+            else:
+                plan = three_way([first, *changes], reader.changes(base, before), strategy)
+                conflicts = plan.conflicts
+                if conflicts and strategy is None:
+                    raise _conflict(source, branch, conflicts)
+                if squash and not plan.writes:
+                    return MergeResult(parent.commit, unchanged=True, base=base)
+                delta = self._delta(plan.writes)
+                commit = _commit(parents, delta, attributes)
+                manifest = _on_top(reader, parent, commit, delta)
+            judged = None if gate is None else GateCall(reader.record.name, branch, source, before, commit)
+            self._publish(held, manifest, "merge", gate=gate, call=judged)
+        return MergeResult(commit, unchanged=False, base=base, decided_conflicts=conflicts)
+
+    def revert(
+        self, branch: str, commit_id: str, attributes: Attributes, *, parent_number: int = 0
+    ) -> Commit:
+        """Take back what a commit changed. Conflict when later commits changed the same paths."""
+        reader = self._reader
+        with self._held(branch) as held:
+            self._refuse_staged(held, "revert on")
+            target = reader.commit(commit_id)
+            base = _parent(target, parent_number)
+            parent = reader.content(held.commit_id)
+            plan = three_way(reader.changes(commit_id, base), reader.changes(commit_id, held.commit_id))
+            if plan.conflicts:
+                raise _conflict(commit_id, branch, plan.conflicts)
+            if not plan.writes:
+                raise Invalid(f"commit {commit_id[:12]} is reverted on branch '{branch}' already")
+            delta = self._delta(plan.writes)
+            commit = _commit([parent.commit], delta, attributes)
+            self._publish(held, _on_top(reader, parent, commit, delta), "revert")
+        return commit
+
+    def hard_reset(self, branch: str, commit_id: str) -> None:
+        """Put a branch on another commit."""
+        with self._held(branch) as held:
+            self._refuse_staged(held, "reset")
+            with self._database.write() as cx:
+                self._move(cx, held, commit_id, "hard reset", keep_locked=False)
+
+    def drop_staged(self, branch: str, prefix: bytes | None = None) -> None:
+        """Forget what is staged on a branch: all of it, or what lies under a prefix."""
+        with self._held(branch) as held:
+            if prefix is None:
+                self._replace_sealed(held, [])
+                return
+            with self._database.read() as cx:
+                items = staging.open_items(cx, self._reader.runs, held.sealed)
+                rows = [r for chunk in View(items).chunks(tombstones=True) for r in chunk.all_rows()]
+            kept = [row for row in rows if not row[0].startswith(prefix)]
+            self._replace_sealed(held, kept)
+
+    def delete_branch(self, branch: str) -> None:
+        """Remove a branch with what is staged on it."""
+        with self._held(branch) as held, self._database.write() as cx:
+            staged = refs.get_branch(cx, self._id, branch).staged
+            refs.delete_branch(cx, self._id, branch, held.owner)
+            staging.drop_rows(cx, staged)
+            held.released = True
+
+    # ── the way all of them go ───────────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def _held(self, branch: str) -> Iterator[Held]:
+        """Lock a branch, seal what is staged, keep the lock while the block runs."""
+        held = self._lock(branch)
+        stop = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(held, stop), daemon=True, name="branch-lock")
+        keeper.start()
+        try:
+            yield held
+            if held.upkeep:
+                upkeep.keep_up(self._reader, held.upkeep)
+        finally:
+            stop.set()
+            keeper.join()
+            if not held.released:
+                with self._database.write() as cx:
+                    refs.unlock(cx, self._id, branch, held.owner)
+
+    def _lock(self, branch: str) -> Held:
+        owner = refs.new_owner()
+        deadline = time.monotonic() + self._wait_seconds
+        pause = 0.002
+        while True:
+            with self._database.write() as cx:
+                holder = refs.try_lock(cx, self._id, branch, owner)
+                if holder is None:
+                    state = refs.get_branch(cx, self._id, branch)
+                    if len(state.staged) > 2:
+                        staging.squeeze(cx, self._id, branch)
+                    sealed = staging.seal(cx, self._id, branch)
+                    return Held(branch, owner, state.commit_id, sealed)
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"branch '{branch}' is being changed by {holder} since more than {self._wait_seconds:.0f} s",
+                    hint="wait for it to finish, or stop that process, and try again",
+                )
+            time.sleep(pause)
+            pause = min(0.1, pause * 1.5)
+
+    def _keep(self, held: Held, stop: threading.Event) -> None:
+        while not stop.wait(refs.LOCK_SECONDS / 4):
+            with self._database.write() as cx:
+                refs.keep_lock(cx, self._id, held.branch, held.owner)
+
+    def _publish(
+        self,
+        held: Held,
+        manifest: Manifest,
+        operation: str,
+        *,
+        gate: Gate | None = None,
+        call: GateCall | None = None,
+    ) -> None:
+        name = self._reader.manifests.put(manifest)
+        commit = manifest.commit
+        if gate is not None and call is not None:
+            with self._database.write() as cx:
+                refs.add_commit(cx, self._id, commit, name, published=False)
+            try:
+                gate(call)
+            except BaseException:
+                with self._database.write() as cx:
+                    refs.drop_commit(cx, self._id, commit.id)
+                raise
+        due = upkeep.is_due(manifest)
+        with self._database.write() as cx:
+            refs.add_commit(cx, self._id, commit, name, published=True)
+            self._move(cx, held, commit.id, operation, actor=commit.committer, keep_locked=due)
+        held.upkeep = commit.id if due else None
+
+    def _move(
+        self,
+        cx: Connection,
+        held: Held,
+        commit_id: str,
+        operation: str,
+        *,
+        actor: str = "",
+        keep_locked: bool,
+    ) -> None:
+        refs.move_branch(
+            cx,
+            self._id,
+            held.branch,
+            before=held.commit_id,
+            after=commit_id,
+            owner=held.owner,
+            staged=staging.unsealed(cx, self._id, held.branch, held.sealed),
+            operation=operation,
+            actor=actor,
+            keep_locked=keep_locked,
+        )
+        staging.drop_rows(cx, held.sealed)
+        held.released = not keep_locked
+
+    def _refuse_staged(self, held: Held, verb: str) -> None:
+        change = self._first_change(held)
+        if change is not None:
+            raise Conflict(
+                f"cannot {verb} branch '{held.branch}': it has staged changes, for example '{change.path}'",
+                hint="commit or reset them first",
+            )
+
+    def _first_change(self, held: Held) -> Change | None:
+        with self._database.read() as cx:
+            return next(self._reader.effective_changes(cx, held.commit_id, held.sealed), None)
+
+    def _replace_sealed(self, held: Held, rows: Sequence[Row]) -> None:
+        """Put `rows` where the sealed items were: below what was staged since."""
+        with self._database.write() as cx:
+            newer = staging.unsealed(cx, self._id, held.branch, held.sealed)
+            items: list[staging.Item] = []
+            if rows:
+                token = uuid4().hex
+                staging.keep_only(cx, token, rows)
+                items = [{"token": token}]
+            refs.set_staged(cx, self._id, held.branch, [*newer, *items])
+            staging.drop_rows(cx, held.sealed)
+
+    def _delta(self, writes: Mapping[str, Entry | None]) -> RunRef:
+        rows = [
+            tombstone(path) if entry is None else row_of(entry)
+            for path, entry in sorted((path.encode(), entry) for path, entry in writes.items())
+        ]
+        return self._reader.runs.write(Range.of(rows), inline_bytes=INLINE_BYTES)
+
+    def _delta_since(self, base: str, source: str) -> RunRef:
+        """What leads from `base` to `source`: where base is on source's own line, its deltas put together."""
+        reader = self._reader
+        lines = graph.meeting_point(base, source, reader.commit)
+        if lines is None or lines[0]:
+            return self._delta({change.path: change.right for change in reader.changes(base, source)})
+        line = lines[1]
+        if len(line) == 1:
+            content = reader.content(line[0].id)
+            return content.manifest.delta
+        return reader.runs.write_chunks(
+            reader.delta_view(line).chunks(tombstones=True), inline_bytes=INLINE_BYTES
+        )
+
+
+def _commit(parents: Sequence[Commit], delta: RunRef, attributes: Attributes) -> Commit:
+    date = now() if attributes.date is None else attributes.date
+    return make_commit(
+        parents=parents,
+        delta_id=delta.id,
+        message=attributes.message,
+        committer=attributes.committer,
+        date=round(date * 1_000_000),
+        metadata=attributes.metadata,
+    )
+
+
+def _on_top(reader: Reader, parent: Content, commit: Commit, delta: RunRef) -> Manifest:
+    """The manifest of a commit whose content is the parent's with the delta over it."""
+    manifest = parent.manifest
+    if manifest.base is None and not manifest.layers and delta.place == "tree":
+        return Manifest(commit, delta, delta, ())  # on nothing, a delta that is a tree is the content
+    layers = reader.manifests.carried(manifest, parent.manifest_name)
+    return Manifest(commit, delta, manifest.base, (delta, *layers) if delta.rows else layers)
+
+
+def _same_content(reader: Reader, source: Content, commit: Commit, delta: RunRef) -> Manifest:
+    """The manifest of a commit whose content is that of `source`."""
+    return Manifest(
+        commit, delta, source.manifest.base, reader.manifests.carried(source.manifest, source.manifest_name)
+    )
+
+
+def _parent(commit: Commit, number: int) -> str:
+    if not commit.parents:
+        raise Invalid(
+            f"commit {commit.id[:12]} is the first of its repository: there is nothing to go back to"
+        )
+    if len(commit.parents) == 1 and number in {0, 1}:
+        return commit.parents[0]
+    if not 1 <= number <= len(commit.parents):
+        raise Invalid(
+            f"commit {commit.id[:12]} has {len(commit.parents)} parents, so say which one to go back to",
+            hint="parent_number=1 is the branch it was merged into",
+        )
+    return commit.parents[number - 1]
+
+
+def _conflict(source: str, branch: str, paths: Sequence[str]) -> TulleError:
+    return Conflict(
+        f"{source[:12]} and branch '{branch}' both changed {len(paths)} path(s), first '{paths[0]}'",
+        hint="merge the branch into the source and settle them there, or choose source-wins or dest-wins",
+        problems=[Problem(path) for path in paths[:SHOWN_CONFLICTS]],
+    )

@@ -1,0 +1,145 @@
+"""What is staged on a branch: written, durable, not committed yet.
+
+A branch has a stack of staged items, newest first. An item is a token, under which rows lie in the database, or
+a run in the object store (a large batch). Writes go to the token on top. Sealing puts a fresh token on top, so
+that a commit takes exactly what lay below it and a write that comes later stays staged. Knows nothing of
+commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, insert, select, text, update
+
+from tulle.errors import Conflict
+from tulle.lake import refs
+from tulle.lake.ranges import EMPTY, Range, Row
+from tulle.lake.runs import Run, RunRef, RunStore
+from tulle.state.tables import lake_staged
+
+Item = Mapping[str, Any]
+
+_COLUMNS = [column.name for column in lake_staged.columns if column.name != "token"]
+_UPSERT = text(
+    f"INSERT INTO lake_staged (token, {', '.join(_COLUMNS)}) "  # noqa: S608  our own column names
+    f"VALUES (:token, {', '.join(':' + name for name in _COLUMNS)}) "
+    "ON CONFLICT (token, path) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "path")
+)
+_ROW = [lake_staged.c[name] for name in _COLUMNS]
+
+
+def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]) -> None:
+    """Stage a few rows, each newer than what was staged at its path before. NotFound without the branch."""
+    state = refs.get_branch(cx, repository, branch, share=True)
+    if state.staged and "token" in state.staged[0]:
+        token = state.staged[0]["token"]
+    else:
+        token = uuid4().hex
+        refs.set_staged(cx, repository, branch, [{"token": token}, *state.staged])
+    cx.execute(_UPSERT, [dict(zip(_COLUMNS, row, strict=True), token=token) for row in rows])
+
+
+def stage_run(cx: Connection, repository: int, branch: str, run: RunRef) -> None:
+    """Stage a run that is in the object store already, newer than everything staged before."""
+    state = refs.get_branch(cx, repository, branch, share=True)
+    refs.set_staged(cx, repository, branch, [{"run": run.as_dict()}, *state.staged])
+
+
+def seal(cx: Connection, repository: int, branch: str) -> tuple[Item, ...]:
+    """Make later writes go elsewhere and return the items that hold what was staged until now."""
+    staged = refs.get_branch(cx, repository, branch).staged
+    if not staged or "run" in staged[0]:
+        return staged
+    if _is_empty(cx, staged[0]["token"]):
+        return staged[1:]
+    refs.set_staged(cx, repository, branch, [{"token": uuid4().hex}, *staged])
+    return staged
+
+
+def unsealed(cx: Connection, repository: int, branch: str, sealed: Sequence[Item]) -> list[Item]:
+    """What is staged on the branch without the sealed items: what came after them. Conflict if they are gone."""
+    staged = refs.get_branch(cx, repository, branch).staged
+    newer = len(staged) - len(sealed)
+    if newer < 0 or list(staged[newer:]) != list(sealed):
+        raise Conflict(
+            f"what was staged on branch '{branch}' was taken by somebody else; nothing was changed"
+        )
+    return list(staged[:newer])
+
+
+def drop_rows(cx: Connection, items: Sequence[Item]) -> None:
+    """Remove the rows of items that no branch has any more."""
+    for item in items:
+        if "token" in item:
+            cx.execute(delete(lake_staged).where(lake_staged.c.token == item["token"]))
+
+
+def squeeze(cx: Connection, repository: int, branch: str) -> None:
+    """Join tokens that lie on one another, so that a stack does not grow with failed commits.
+
+    Only while the branch is locked and nothing is sealed.
+    """
+    staged = list(refs.get_branch(cx, repository, branch).staged)
+    squeezed: list[Item] = []
+    for item in staged:  # newest first
+        if squeezed and "token" in item and "token" in squeezed[-1]:
+            newer, older = squeezed[-1]["token"], item["token"]
+            paths = select(lake_staged.c.path).where(lake_staged.c.token == newer)
+            cx.execute(delete(lake_staged).where(lake_staged.c.token == older, lake_staged.c.path.in_(paths)))
+            cx.execute(update(lake_staged).where(lake_staged.c.token == older).values(token=newer))
+        else:
+            squeezed.append(item)
+    if len(squeezed) < len(staged):
+        refs.set_staged(cx, repository, branch, squeezed)
+
+
+def keep_only(cx: Connection, token: str, rows: Sequence[Row]) -> None:
+    """Replace the rows under a token."""
+    cx.execute(delete(lake_staged).where(lake_staged.c.token == token))
+    if rows:
+        cx.execute(insert(lake_staged), [dict(zip(_COLUMNS, row, strict=True), token=token) for row in rows])
+
+
+class StagedRun:
+    """The rows under one token, as a run; for use inside the transaction of `cx`."""
+
+    def __init__(self, cx: Connection, token: str) -> None:
+        self._cx = cx
+        self._token = token
+
+    def find(self, path: bytes) -> Row | None:
+        """The row at exactly `path`."""
+        query = select(*_ROW).where(lake_staged.c.token == self._token, lake_staged.c.path == path)
+        row = self._cx.execute(query).first()
+        return None if row is None else tuple(row)
+
+    def chunk(self, start: bytes, end: bytes | None, limit: int) -> tuple[Range, bytes | None]:
+        """Some first rows of the interval."""
+        query = select(*_ROW).where(lake_staged.c.token == self._token)
+        if start:
+            query = query.where(lake_staged.c.path >= start)
+        if end is not None:
+            query = query.where(lake_staged.c.path < end)
+        rows = self._cx.execute(query.order_by(lake_staged.c.path).limit(limit + 1)).all()
+        if not rows:
+            return EMPTY, None
+        found = [tuple(row) for row in rows]
+        if len(found) > limit:
+            return Range.of(found[:limit]), found[limit][0]
+        return Range.of(found), None
+
+
+def open_items(cx: Connection, runs: RunStore, items: Sequence[Item]) -> list[Run]:
+    """Staged items as runs, newest first, for use inside the transaction of `cx`."""
+    return [
+        StagedRun(cx, item["token"]) if "token" in item else runs.open(RunRef(**item["run"]))
+        for item in items
+    ]
+
+
+def _is_empty(cx: Connection, token: str) -> bool:
+    return cx.execute(select(lake_staged.c.path).where(lake_staged.c.token == token).limit(1)).first() is None

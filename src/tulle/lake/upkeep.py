@@ -1,0 +1,124 @@
+"""Keeping reads quick: merging small layers into larger ones, and folding all layers into the base.
+
+Neither changes what a commit contains: both publish another manifest for the same commit. A fold rewrites only
+the ranges some layer row falls into, and gives the same base as if all entries had been written at once.
+Nothing is removed, so readers of the older manifest go on undisturbed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from tulle.errors import TulleError
+from tulle.lake import refs
+from tulle.lake.manifest import Manifest
+from tulle.lake.ranges import Range
+from tulle.lake.reading import Content, Reader
+from tulle.lake.runs import RangeRun, Run, RunRef, TreeWriter
+from tulle.lake.view import View
+
+LAYERS_IN_A_TIER = 8
+MAX_LAYERS = 24
+SMALL_ROWS = 4096  # so many layer rows are no burden, however small the base is
+
+log = logging.getLogger(__name__)
+
+
+def is_due(manifest: Manifest) -> bool:
+    """Whether a commit's layers should be merged or folded."""
+    return _fold_is_due(manifest) or _tier(manifest.layers) > 0
+
+
+def keep_up(reader: Reader, commit_id: str) -> None:
+    """Merge or fold the layers of a commit where that is due. A failure is logged: the commit is good as it is."""
+    try:
+        content = reader.content(commit_id)
+        if not _fold_is_due(content.manifest):
+            content = _merge_tier(reader, content)
+        if _fold_is_due(content.manifest):
+            _fold(reader, content)
+    except TulleError as exc:
+        log.warning("layers of commit %s stay as they are: %s", commit_id, exc)
+
+
+def fold(reader: Reader, commit_id: str) -> bool:
+    """Merge all layers of a commit into its base; False when it has none."""
+    content = reader.content(commit_id)
+    if not content.manifest.layers and content.manifest.base is not None:
+        return False
+    _fold(reader, content)
+    return True
+
+
+def _fold_is_due(manifest: Manifest) -> bool:
+    base_rows = manifest.base.rows if manifest.base else 0
+    return manifest.layer_rows > max(SMALL_ROWS, base_rows // 10) or len(manifest.layers) > MAX_LAYERS
+
+
+def _tier(layers: Sequence[RunRef]) -> int:
+    """How many of the newest layers to merge into one; 0 for none. At least eight of about one size."""
+    sizes = [int(math.log(max(1, layer.rows / 1024), LAYERS_IN_A_TIER)) for layer in layers]
+    for largest in sorted(set(sizes)):
+        count = next((n for n, size in enumerate(sizes) if size > largest), len(sizes))
+        if count >= LAYERS_IN_A_TIER:
+            return count
+    return 0
+
+
+def _merge_tier(reader: Reader, content: Content) -> Content:
+    manifest = content.manifest
+    count = _tier(manifest.layers)
+    if not count:
+        return content
+    view = View([reader.manifests.open(layer) for layer in manifest.layers[:count]])
+    merged = reader.runs.write_chunks(view.chunks(tombstones=True))
+    layers = (merged, *manifest.layers[count:])
+    return _publish(reader, content, Manifest(manifest.commit, manifest.delta, manifest.base, layers))
+
+
+def _fold(reader: Reader, content: Content) -> Content:
+    manifest = content.manifest
+    layers = View([reader.manifests.open(layer) for layer in manifest.layers])
+    writer = TreeWriter(reader.runs)
+    if manifest.base is None:
+        for chunk in layers.chunks():
+            writer.add(chunk)
+    else:
+        _rewrite(reader, manifest.base, layers, writer)
+    folded = Manifest(manifest.commit, manifest.delta, writer.finish(), ())
+    return _publish(reader, content, folded)
+
+
+def _rewrite(reader: Reader, base: RunRef, layers: View, writer: TreeWriter) -> None:
+    """Write the base anew with the layers merged in, taking over whole the ranges that nothing touches."""
+    tree = reader.runs.metarange(base.id)
+    start = b""
+    for number, last in enumerate(tree.lasts):
+        is_last = number == len(tree.lasts) - 1
+        end = None if is_last else last + b"\0"  # what comes after the last range's end joins the last range
+        changed = _between(layers, start, end)
+        if writer.aligned and not changed:
+            writer.take(tree, number)
+        else:
+            runs: list[Run] = [*changed, RangeRun(reader.runs.range(tree.ids[number]))]
+            for chunk in View(runs).chunks():
+                writer.add(chunk)
+            writer.cut()
+        start = end or b""
+    if not tree.lasts:
+        for chunk in layers.chunks():
+            writer.add(chunk)
+
+
+def _between(layers: View, start: bytes, end: bytes | None) -> list[RangeRun]:
+    pieces: list[Range] = list(layers.chunks(start, end, tombstones=True))
+    return [RangeRun(piece) for piece in pieces]
+
+
+def _publish(reader: Reader, content: Content, manifest: Manifest) -> Content:
+    name = reader.manifests.put(manifest)
+    with reader.database.write() as cx:
+        refs.swap_manifest(cx, reader.id, manifest.commit.id, content.manifest_name, name)
+    return Content(manifest, name, View(reader.manifests.content(manifest)))
