@@ -54,7 +54,9 @@ def assemble(document: Document, parts: list[Part], file: Path) -> DataProduct:
         service_level_assets=build.all("service-level-asset", build.asset),
         service_level_indicators=build.all("service-level-indicator", build.indicator),
         agreements=build.all("data-sharing-agreement", build.agreement),
-        components=tuple(Component(p.name, p.type, p.properties, document.place(p.path)) for p in parts),
+        components=tuple(
+            Component(p.name, p.type, p.properties, p.base, document.place(p.path)) for p in parts
+        ),
         digest=_digest(name, parts),
         file=file,
         folder=file.parent,

@@ -19,8 +19,11 @@ from typing import Any
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Invalid, NotFound, Problem, did_you_mean
 from tulle.spec.document import Document, refuse
+from tulle.spec.envelope import json_schema
 from tulle.spec.load import load_document
 from tulle.spec.validate import Schema, validate
+
+__all__ = ["Capability", "Registry", "builtin_registry", "json_schema", "load_registry"]
 
 GROUP = "tulle.capabilities"
 BUILT_IN = EntryPoint("built-in", "tulle.spec.components:register", GROUP)
@@ -119,8 +122,12 @@ class Registry:
         """All names, in order of registration."""
         return tuple(self._capabilities)
 
+    def all(self) -> tuple[Capability, ...]:
+        """All capabilities, in order of registration."""
+        return tuple(self._capabilities.values())
+
     def __iter__(self) -> Iterator[Capability]:
-        return iter(self._capabilities.values())
+        return iter(self.all())
 
     def __contains__(self, name: object) -> bool:
         return name in self._capabilities

@@ -160,7 +160,7 @@ INPUT_PORT = entity(
         pattern=PRODUCT_NAME,
         **{"x-expected": "a product's name in kebab-case, such as customer-features"},
     ),
-    associated_output_port=text("the output port of another product that this port takes"),
+    associated_output_port=text("the output port of another product that this port takes", maxLength=200),
     data_set=text(
         "the name the rows have inside this product; default: that of the port's data set", **DATA_SET
     ),
@@ -184,7 +184,7 @@ SERVICE_LEVEL_ASSET = entity(
 SERVICE_LEVEL_INDICATOR = entity(
     ["description"],
     description=text("how the service level is measured and read"),
-    service_level_name=text("the service level it measures"),
+    service_level_name=text("the service level it measures", maxLength=200),
     objective={
         "type": "number",
         "minimum": 0,
@@ -411,3 +411,5 @@ _TYPES: tuple[tuple[str, str, str, dict[str, Any], str, str], ...] = (
 """,
     ),
 )
+
+BUILT_IN_PROPERTIES = {kind[0]: frozenset(kind[3]["properties"]) for kind in _TYPES}

@@ -19,6 +19,9 @@ Path = tuple[str | int, ...]
 # Where libyaml starts a new line; str.splitlines() would also split at form feeds and the like.
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
+LONGEST_LINE = 500  # a longer line is not repeated in a Problem
+MOST_PROBLEMS = 100  # more are counted, not shown
+
 
 class Mark:
     """Where one value was written (from 1), what it looked like, and the marks of what it holds."""
@@ -82,10 +85,12 @@ class Document:
         return mark.raw if mark else ""
 
     def line(self, number: int) -> str | None:
-        """The source line of that number (from 1), or None."""
+        """The source line of that number (from 1); None when there is none or it is too long to show."""
         if not self._lines:
             self._lines.extend(LINE_BREAK.split(self.text))
-        return self._lines[number - 1] if 0 < number <= len(self._lines) else None
+        if not 0 < number <= len(self._lines) or len(self._lines[number - 1]) > LONGEST_LINE:
+            return None
+        return self._lines[number - 1]
 
     def problem(
         self, message: str, path: Path = (), *, key: bool = False, hint: str | None = None
@@ -115,6 +120,14 @@ def _mapped(
 def refuse(name: str, problems: Iterable[Problem]) -> None:
     """Raise Invalid with all of `problems`, if there are any; `name` says what they are in."""
     found = tuple(problems)
-    if found:
-        count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-        raise Invalid(f"{name} is not valid: {count}", problems=found)
+    if not found:
+        return
+    count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+    if len(found) > MOST_PROBLEMS:
+        count += f", of which these are the first {MOST_PROBLEMS}"
+    raise Invalid(f"{name} is not valid: {count}", problems=found[:MOST_PROBLEMS])
+
+
+def shown(text: str, longest: int = 60) -> str:
+    """A piece of somebody's text, short enough for a message."""
+    return text if len(text) <= longest else text[:longest] + "…"

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tulle.errors import Invalid, NotFound, Place, Problem
-from tulle.spec.document import LINE_BREAK, Document, Mark, refuse
+from tulle.spec.document import LINE_BREAK, MOST_PROBLEMS, Document, Mark, refuse, shown
 from tulle.spec.validate import Schema, validate
 
 __all__ = ["Document", "Schema", "load_document", "validate"]
@@ -24,7 +24,6 @@ __all__ = ["Document", "Schema", "load_document", "validate"]
 MAX_BYTES = 2_000_000
 MAX_DEPTH = 50
 MAX_NODES = 200_000  # after aliases are expanded
-MAX_PROBLEMS = 100
 
 _NUMBER = re.compile(
     r"[-+]?(?:(?P<int>0|[1-9][0-9]*)|(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+))(?P<exp>[eE][-+]?[0-9]+)?"
@@ -193,7 +192,7 @@ class _Reader:
             return event.value
         value = _plain_value(event.value)
         if isinstance(value, bool) is not (kind == "bool") or not isinstance(value, _TAG_KINDS[kind]):
-            self._report(f"'{event.value[:60]}' does not fit its tag '{_short_tag(tag)}'", event)
+            self._report(f"'{shown(event.value)}' does not fit its tag '{_short_tag(tag)}'", event)
         return value
 
     def _key(self, frame: _Frame, event: Any) -> None:
@@ -207,7 +206,7 @@ class _Reader:
         if first := frame.mark.keys.get(key):
             frame.skip = True
             self._report(
-                f"the key '{key}' is given twice: first at line {first[0]}, column {first[1]},"
+                f"the key '{shown(key)}' is given twice: first at line {first[0]}, column {first[1]},"
                 f" again at line {frame.key_at[0]}, column {frame.key_at[1]}",
                 event,
                 "keep one of them",
@@ -238,17 +237,17 @@ class _Reader:
         name = event.anchor
         if name not in self.anchors:
             raise self._stopped(
-                f"'*{name}' refers to an anchor '&{name}' that was not defined above",
+                f"'*{shown(name)}' refers to an anchor '&{shown(name)}' that was not defined above",
                 event,
                 "put text that starts with * in quotes",
             )
         known = self.anchors[name]
         if known is None:
-            raise self._stopped(f"'*{name}' is inside the value it refers to", event)
+            raise self._stopped(f"'*{shown(name)}' is inside the value it refers to", event)
         value, mark, size, height = known
         self._count(event, size)
         if len(self.stack) + height > MAX_DEPTH:
-            raise self._stopped(f"nested deeper than {MAX_DEPTH} levels, following '*{name}'", event)
+            raise self._stopped(f"nested deeper than {MAX_DEPTH} levels, following '*{shown(name)}'", event)
         frame = self.stack[-1] if self.stack else None
         if frame is not None and isinstance(frame.value, dict) and frame.key is None:
             raise self._stopped("a key must be written out, not an alias", event)
@@ -288,7 +287,7 @@ class _Reader:
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
         place = Place(self.document.name, line, column)
         self.problems.append(Problem(message, place, hint, self.document.line(line)))
-        if len(self.problems) >= MAX_PROBLEMS:
+        if len(self.problems) >= MOST_PROBLEMS:
             raise _Stop
 
     def _stopped(self, message: str, event: Any, hint: str | None = None) -> _Stop:
@@ -317,7 +316,7 @@ def _plain_value(text: str) -> Any:
 
 
 def _short_tag(tag: str) -> str:
-    return "!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag[:60]
+    return shown("!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag)
 
 
 # libyaml's words, and ours: what is wrong and what a writer of a product file most likely meant.

@@ -144,13 +144,13 @@ def load_product(path: Path, registry: Registry | None = None, *, name: str = ""
     return read_product(document, registry or builtin_registry(), file=file)
 
 
-def load_mesh(folder: Path, environment: Mapping[str, str] | None = None) -> MeshSpec:
-    """Settings, capabilities and products of the mesh in `folder`.
+def load_mesh(mesh: Settings | Path, registry: Registry | None = None) -> MeshSpec:
+    """Capabilities and products of the mesh with these settings, or in this folder.
 
-    Raises NotFound when there is no mesh, and Invalid with every problem of every file and between them.
+    Raises NotFound when there is no mesh, and Invalid with every problem of every product and between them.
     """
-    settings = load_settings(folder, environment)
-    registry = load_registry(settings)
+    settings = load_settings(mesh) if isinstance(mesh, Path) else mesh
+    registry = registry or load_registry(settings)
     return MeshSpec(settings, load_products(settings, registry), registry)
 
 

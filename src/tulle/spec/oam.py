@@ -14,73 +14,13 @@ from typing import Any
 from tulle.errors import Problem, did_you_mean, nearest
 from tulle.spec.assemble import assemble
 from tulle.spec.capability import Registry
-from tulle.spec.document import Document, Mark, refuse
+from tulle.spec.document import Document, Mark, refuse, shown
 from tulle.spec.document import Path as Steps
-from tulle.spec.product import PRODUCT_NAME, DataProduct
+from tulle.spec.envelope import ENVELOPE, LONGEST_NAME, PLACEHOLDERS
+from tulle.spec.product import DataProduct
 from tulle.spec.rules import Part, broken_rules
 from tulle.spec.validate import Schema, validate
 
-API_VERSION = "core.oam.dev/v1beta1"
-KIND = "DataProduct"
-PLACEHOLDERS = {"...", ".."}  # what templates leave where nothing was filled in
-
-_COMPONENTS = {
-    "type": ["array", "null"],
-    "description": "the parts of the product, each of a registered component type",
-    "x-expected": "a list of components",
-    "items": {
-        "type": "object",
-        "required": ["name", "type"],
-        "additionalProperties": False,
-        "properties": {
-            "name": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 200,
-                "description": "the component's name for readers",
-            },
-            "type": {"type": "string", "minLength": 1, "description": "the component type"},
-            "properties": {
-                "description": "what the component type asks for",
-                "anyOf": [{"type": "object"}, {"type": "null"}, {"enum": sorted(PLACEHOLDERS)}],
-                "x-expected": "a mapping",
-            },
-        },
-    },
-}
-_LABELS = {"type": "object", "additionalProperties": {"type": "string"}}
-ENVELOPE: dict[str, Any] = {
-    "type": "object",
-    "x-expected": "a mapping with apiVersion, kind and components",
-    "required": ["apiVersion", "kind"],
-    "additionalProperties": False,
-    "properties": {
-        "apiVersion": {"const": API_VERSION, "description": f"always {API_VERSION}"},
-        "kind": {"const": KIND, "description": f"always {KIND}"},
-        "metadata": {
-            "type": "object",
-            "additionalProperties": False,
-            "description": "the product's machine name, and notes for other programs",
-            "properties": {
-                "name": {
-                    "type": "string",
-                    "pattern": PRODUCT_NAME,
-                    "x-expected": "a name in kebab-case of 3 to 63 characters, such as customer-features",
-                    "description": "the product's name in the mesh; default: from its data-product component",
-                },
-                "labels": {**_LABELS, "description": "notes other programs select by; not read by Tulle"},
-                "annotations": {**_LABELS, "description": "notes for other programs; not read by Tulle"},
-            },
-        },
-        "spec": {
-            "type": ["object", "null"],
-            "additionalProperties": False,
-            "description": "holds the components",
-            "properties": {"components": _COMPONENTS},
-        },
-        "components": _COMPONENTS,
-    },
-}
 _ENVELOPE = Schema(ENVELOPE)
 
 
@@ -105,16 +45,16 @@ def read_parts(document: Document, registry: Registry) -> tuple[Document, list[P
         name, kind = component.get("name"), component["type"]
         meant = kind if kind in registry else nearest(kind, registry.names())
         if meant != kind:
-            message = f"unknown component type '{kind}'"
+            message = f"unknown component type '{shown(kind)}'"
             hint = did_you_mean(kind, registry.names())
             problems.append(document.problem(message, (*path, "type"), hint=hint))
         if meant is None:
             continue
         document = _normalised(document, path, registry.get(meant).defaults)
         properties = document.at((*path, "properties"))
-        if not isinstance(properties, dict) or not isinstance(name, str) or not name:
+        if not isinstance(properties, dict) or not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
             continue
-        where = f"{kind} '{name[:80]}'"
+        where = f"{shown(kind)} '{shown(name)}'"
         problems.extend(validate(document, registry.schema(meant), (*path, "properties"), where=where))
         parts.append(Part(path, name, kind, registry.base(meant), properties))
     return document, problems, parts
@@ -165,71 +105,3 @@ def _normalised(document: Document, path: Steps, defaults: Mapping[str, Any]) ->
 
 def _position(problem: Problem) -> tuple[int, int]:
     return (problem.place.line, problem.place.column) if problem.place else (0, 0)
-
-
-def document_schema(registry: Registry) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the whole document, for editors.
-
-    Each property may be written plainly or as `{value: …}`; the schema of each component follows its type.
-    """
-    definitions = {capability.name: _editor_schema(capability.schema) for capability in registry}
-    component: dict[str, Any] = {
-        **_COMPONENTS["items"],  # type: ignore[dict-item]
-        "allOf": [
-            {
-                "if": {"properties": {"type": {"const": capability.name}}, "required": ["type"]},
-                "then": {
-                    "properties": {"properties": {"$ref": f"#/$defs/{capability.name}"}},
-                    **({"required": ["properties"]} if capability.schema.get("required") else {}),
-                },
-            }
-            for capability in registry
-        ],
-    }
-    component["properties"] = {
-        **component["properties"],
-        "type": {"enum": list(registry.names()), "description": "the component type"},
-    }
-    components = {**_COMPONENTS, "items": {"$ref": "#/$defs/component"}}
-    properties = {
-        **ENVELOPE["properties"],
-        "spec": {**ENVELOPE["properties"]["spec"], "properties": {"components": components}},
-        "components": components,
-    }
-    schema = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Tulle data product",
-        "description": "A data product of a mesh: product.yaml",
-        **ENVELOPE,
-        "properties": properties,
-        "$defs": {"component": component, **definitions},
-    }
-    plain: dict[str, Any] = _without_annotations(schema)
-    return plain
-
-
-def _editor_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A capability's schema whose properties may also be written `{value: x}`."""
-    properties = {
-        name: {
-            "description": inner.get("description", ""),
-            "anyOf": [
-                inner,
-                {
-                    "type": "object",
-                    "required": ["value"],
-                    "properties": {"value": inner},
-                    "additionalProperties": False,
-                },
-            ],
-        }
-        for name, inner in schema.get("properties", {}).items()
-    }
-    return {**schema, "properties": properties}
-
-
-def _without_annotations(value: Any) -> Any:
-    """The schema without our own `x-…` words, which editors do not know."""
-    if isinstance(value, Mapping):
-        return {k: _without_annotations(v) for k, v in value.items() if not str(k).startswith("x-")}
-    return [_without_annotations(item) for item in value] if isinstance(value, list) else value

@@ -36,6 +36,7 @@ class Component:
     name: str
     type: str
     properties: Mapping[str, Any]
+    base: str = ""  # the built-in type at the root of `type`; `type` itself where it extends none
     place: Place | None = _place()
 
 

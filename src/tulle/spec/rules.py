@@ -14,7 +14,7 @@ from typing import Any
 
 from tulle.errors import Problem, did_you_mean
 from tulle.spec.columns import TYPE_SHAPE, parse_type
-from tulle.spec.document import Document
+from tulle.spec.document import Document, shown
 from tulle.spec.document import Path as Steps
 from tulle.spec.product import kebab, snake
 
@@ -171,7 +171,9 @@ class _Rules:
             rows = rows_name(part)
             first = seen.setdefault(rows, part)
             if rows and first is not part and first.name != part.name:
-                message = f"input-port '{part.name}' fills the data set '{rows}', as '{first.name}' does"
+                message = (
+                    f"input-port '{part.name}' fills the data set '{shown(rows)}', as '{first.name}' does"
+                )
                 hint = f"give its rows another name under data_set; the first is at line {self._line(first)}"
                 self._report(part, message, "properties", "data_set", hint=hint)
 
@@ -179,7 +181,7 @@ class _Rules:
 
     def _has_name(self, part: Part) -> None:
         if not kebab(part.name):
-            message = f"no name can be made from '{part.name[:80]}'"
+            message = f"no name can be made from '{shown(part.name)}'"
             self._report(part, message, "name", hint="use at least one letter from a to z or a digit")
 
     def _domain(self, part: Part) -> None:
@@ -190,9 +192,7 @@ class _Rules:
     def _data_product(self, part: Part) -> None:
         name = product_name(self.document, part)
         if self.document.at(("metadata", "name")) is None and not 3 <= len(name) <= 63:
-            message = (
-                f"the product's name '{name[:80]}', made from '{part.name[:80]}', is not 3 to 63 characters"
-            )
+            message = f"the product's name '{shown(name)}', made from '{shown(part.name)}', is not 3 to 63 characters"
             hint = "give one under metadata: {name: …}, such as customer-features"
             self._report(part, message, "name", hint=hint)
 
@@ -200,7 +200,7 @@ class _Rules:
         name = data_set_name(part)
         steps: Steps = ("properties", "table_name") if part.text("table_name") else ("name",)
         if not name or not name[0].isalpha() or len(name) > 63:
-            message = f"'{(name or part.name)[:80]}' is no name for a data set"
+            message = f"'{shown(name or part.name)}' is no name for a data set"
             hint = "set table_name to a name that starts with a letter, such as customer_features"
             self._report(part, message, *steps, hint=hint)
         elif name in RESERVED_DATA_SETS:
@@ -215,12 +215,12 @@ class _Rules:
             path: Steps = ("properties", *steps, position)
             name, kind = column.get("name"), column.get("type")
             if isinstance(name, str) and (first := seen.setdefault(name.lower(), position)) != position:
-                message = f"the column '{name}' is given twice in {part.type} '{part.name}'"
+                message = f"the column '{shown(name)}' is given twice in {part.type} '{part.name}'"
                 line = self._line(part, "properties", *steps, first)
                 hint = f"the first is at line {line}; upper and lower case count as the same"
                 self._report(part, message, *path, "name", hint=hint)
             if isinstance(kind, str) and TYPE_SHAPE.fullmatch(kind) and parse_type(kind) is None:
-                message = f"the scale of '{kind}' is larger than its precision"
+                message = f"the scale of '{shown(kind)}' is larger than its precision"
                 self._report(part, message, *path, "type", hint="write decimal(precision,scale)")
 
     def _input_port(self, part: Part) -> None:
@@ -243,7 +243,7 @@ class _Rules:
         form = file_format(source)
         at: Steps = ("properties", "source")
         if not form:
-            message = f"the ending of '{source['path'][:80]}' does not tell how the file is written"
+            message = f"the ending of '{shown(source['path'])}' does not tell how the file is written"
             hint = "add format: csv, whitespace, json or parquet"
             self._report(part, message, *at, "path", hint=hint)
         if form in {"csv", "whitespace"} and source.get("header") is False and not source.get("columns"):
@@ -266,7 +266,9 @@ class _Rules:
         written = part.text("data_set")
         names = {data_set_name(p) for p in self._of("data-set")}
         if written and written not in names:
-            message = f"output-port '{part.name}' offers '{written}', which is no data set of this product"
+            message = (
+                f"output-port '{part.name}' offers '{shown(written)}', which is no data set of this product"
+            )
             hint = did_you_mean(written, names) or "add a component of type data-set"
             self._report(part, message, "properties", "data_set", hint=hint)
 
@@ -275,9 +277,7 @@ class _Rules:
         written = part.text("service_level_name")
         titles = {p.name for p in self._of("service-level-asset")}
         if written and kebab(written) not in {kebab(title) for title in titles}:
-            message = (
-                f"service-level-indicator '{part.name}' measures '{written}', which is no service level here"
-            )
+            message = f"indicator '{part.name}' measures '{shown(written)}', which is no service level here"
             hint = did_you_mean(written, titles) or "add a component of type service-level-asset"
             self._report(part, message, "properties", "service_level_name", hint=hint)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 
 from tulle.errors import Problem, did_you_mean, nearest
-from tulle.spec.document import Document, Path
+from tulle.spec.document import Document, Path, shown
 
 _TYPE_WORDS = {
     "string": "text",
@@ -31,7 +32,7 @@ _YAML_1_1_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
 # `{type: decimal(10,2)}` is `{type: "decimal(10", "2)": null}` to YAML.
 _CUT_START, _CUT_END = re.compile(r"[a-z]+\([0-9]+"), re.compile(r"[0-9]+\)")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
-_SHOWN = 60  # characters of a value that a message repeats
+_MOST_ERRORS = 500  # a document with more is beyond reading
 
 
 class Schema:
@@ -75,10 +76,15 @@ def validate(
     """
     compiled = schema if isinstance(schema, Schema) else Schema(schema)
     telling = _Telling(document, compiled, tuple(root), where)
-    errors = [leaf for error in compiled.validator.iter_errors(document.at(root)) for leaf in _leaves(error)]
+    errors = list(islice(_all_leaves(compiled, document.at(root)), _MOST_ERRORS))
     found = [problem for error in telling.worth_telling(errors) for problem in telling.problems(error)]
     unique = {(problem.place, problem.message): problem for problem in found}
     return sorted(unique.values(), key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0))
+
+
+def _all_leaves(schema: Schema, value: Any) -> Iterator[Any]:
+    for error in schema.validator.iter_errors(value):
+        yield from _leaves(error)
 
 
 def _leaves(error: Any) -> Iterator[Any]:
@@ -103,7 +109,7 @@ def _leaves(error: Any) -> Iterator[Any]:
             if e.kind.name == "const" and list(e.instance_path) == place
         ]
         if len(options) >= len(fitting):
-            yield _Choice(choices[0], options)
+            yield _Choice(choices[0], list(dict.fromkeys(options)))
             return
     for leaf in best:
         yield from _leaves(leaf)
@@ -166,7 +172,7 @@ class _Telling:
                 for name in error.kind.unexpected:
                     if _CUT_END.fullmatch(name) and _cut_value(error.instance):
                         continue  # told at the value it was cut from
-                    message = f"unknown property '{name}'{self._context(error.instance_path)}"
+                    message = f"unknown property '{shown(name)}'{self._context(error.instance_path)}"
                     yield self.document.problem(
                         message, (*path, name), key=True, hint=did_you_mean(name, known)
                     )
@@ -193,7 +199,7 @@ class _Telling:
         names = self.schema.part([*error.schema_path[: error.schema_path.index("propertyNames") + 1]])
         words = names.get("x-expected") if isinstance(names, Mapping) else None
         bad = error.instance if isinstance(error.instance, str) else ""
-        message = f"the name '{bad}'{self._context(error.instance_path)} is not allowed"
+        message = f"the name '{shown(bad)}'{self._context(error.instance_path)} is not allowed"
         return self.document.problem(
             message, (*path, bad), key=True, hint=f"expected {words}" if words else None
         )
@@ -237,19 +243,24 @@ class _Telling:
     def _repair(self, error: Any, path: Path) -> str | None:
         """How to write what was meant, for the traps YAML sets."""
         expected, value, raw = _types_of(error, self.schema), error.instance, self.document.raw(path)
-        if isinstance(value, str) and _CUT_START.fullmatch(value):
-            return f"inside {{ }} a comma ends the value; put it in quotes, such as '{value},2)'"
-        if "string" in expected and raw and not isinstance(value, str):
-            return f"put it in quotes: '{raw}'"
         if not isinstance(value, str):
-            return None
-        if "boolean" in expected and value.lower() in _YAML_1_1_BOOLEANS:
-            return "write true or false; yes, no, on and off are text"
-        if "boolean" in expected and value.lower() in {"true", "false"}:
-            return "write true or false without quotes"
-        if {"integer", "number"} & expected and _NUMBER.fullmatch(value):
-            return "write the number without quotes"
-        return None
+            return f"put it in quotes: '{raw}'" if "string" in expected and raw else None
+        if _CUT_START.fullmatch(value):
+            beside = self.document.at(path[:-1])
+            rest = next((key for key in beside if _CUT_END.fullmatch(str(key))), "…)")
+            return f"inside {{ }} a comma ends the value; put it in quotes: '{value},{rest}'"
+        return _repaired_text(value, expected)
+
+
+def _repaired_text(value: str, expected: set[str]) -> str | None:
+    """A hint where text was written and another type was wanted."""
+    if "boolean" in expected and value.lower() in _YAML_1_1_BOOLEANS:
+        return "write true or false; yes, no, on and off are text"
+    if "boolean" in expected and value.lower() in {"true", "false"}:
+        return "write true or false without quotes"
+    if {"integer", "number"} & expected and _NUMBER.fullmatch(value):
+        return "write the number without quotes"
+    return None
 
 
 def _cut_value(value: Any) -> bool:
@@ -344,10 +355,9 @@ def _found(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            short = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
-            return f"the text '{short}'" if value else "empty text"
+            return f"the text '{shown(value)}'" if value else "empty text"
         case int() | float():
-            return f"the number {value}"
+            return f"the number {shown(str(value))}"
         case list():
             return f"a list of {_counted(len(value))}" if value else "an empty list"
         case _:
@@ -357,4 +367,4 @@ def _found(value: Any) -> str:
 def _dotted(path: list[str | int]) -> str:
     """A path in the way one says it: `columns[2].type`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".")
+    return shown(text.removeprefix("."), 120)

@@ -1,0 +1,248 @@
+"""What changed between two versions of a product, told in sentences, and what of it breaks somebody.
+
+A change is breaking when those who relied on the old version may fail or get less: consumers who read a port,
+or the product's own runs whose rows no longer pass. Pure: two products in, changes out, in the order of the
+document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tulle.spec.components import BUILT_IN_PROPERTIES
+from tulle.spec.product import (
+    CLASSIFICATIONS,
+    PII_LEVELS,
+    Column,
+    DataProduct,
+    DataSet,
+    DataSharingAgreement,
+    InputPort,
+    OutputPort,
+    ServiceLevelAsset,
+    ServiceLevelIndicator,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference: `kind` is added, removed or changed; `subject` names the part, as `data-set purchases`."""
+
+    kind: str
+    subject: str
+    sentence: str
+    breaking: bool = False
+
+    def __str__(self) -> str:
+        """The sentence, marked when the change is breaking."""
+        return f"{self.sentence} (breaking)" if self.breaking else self.sentence
+
+
+def compare(old: DataProduct, new: DataProduct) -> tuple[Change, ...]:
+    """Every change from `old` to `new`; empty when they mean the same."""
+    changes = [
+        *_product(old, new),
+        *_listed("data-set", old.data_sets, new.data_sets, _data_set, removal_breaks=True),
+        *_listed("input-port", old.input_ports, new.input_ports, _input_port),
+        *_listed("output-port", old.output_ports, new.output_ports, _output_port, removal_breaks=True),
+        *_listed(
+            "service-level-asset",
+            old.service_level_assets,
+            new.service_level_assets,
+            _asset,
+            removal_breaks=True,
+        ),
+        *_listed(
+            "service-level-indicator",
+            old.service_level_indicators,
+            new.service_level_indicators,
+            _indicator,
+        ),
+        *_listed("data-sharing-agreement", old.agreements, new.agreements, _agreement),
+        *_listed("component", _others(old), _others(new), _component),
+        *_extended(old, new),
+    ]
+    return tuple(changes)
+
+
+def _listed(
+    what: str,
+    old: Iterable[Any],
+    new: Iterable[Any],
+    differ: Callable[[str, Any, Any], Iterator[Change]],
+    *,
+    removal_breaks: bool = False,
+) -> Iterator[Change]:
+    """Compare two lists of parts by name."""
+    before, after = {item.name: item for item in old}, {item.name: item for item in new}
+    for name, item in before.items():
+        subject = f"{what} {name}"
+        if name not in after:
+            yield Change("removed", subject, f"{what} '{name}' is removed", removal_breaks)
+        else:
+            yield from differ(subject, item, after[name])
+    for name in after:
+        if name not in before:
+            yield Change("added", f"{what} {name}", f"{what} '{name}' is added")
+
+
+def _field(
+    subject: str, what: str, old: Any, new: Any, *, breaking: bool = False, long: bool = False
+) -> Iterator[Change]:
+    """One property that differs, or nothing; `long` texts are not repeated in the sentence."""
+    if old == new:
+        return
+    if long or isinstance(old, tuple):
+        sentence = f"the {what} is reworded" if long else f"the {what} are {_list(new)} (were {_list(old)})"
+    else:
+        sentence = f"the {what} is {_said(new)} (was {_said(old)})"
+    yield Change("changed", subject, f"{subject}: {sentence}", breaking)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "not given" if value in {"", None} else f"'{value}'" if isinstance(value, str) else f"{value:g}"
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return ", ".join(values) if values else "none"
+
+
+def _rises(order: tuple[str, ...], old: str, new: str) -> bool:
+    """Whether `new` is stricter than `old`; what is not in the order counts as least strict."""
+    rank = {value: position for position, value in enumerate(order)}
+    return rank.get(new, -1) > rank.get(old, -1)
+
+
+def _product(old: DataProduct, new: DataProduct) -> Iterator[Change]:
+    subject = "product"
+    yield from _field(subject, "name", old.name, new.name, breaking=True)
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "domain", old.domain, new.domain)
+    yield from _field(subject, "definition", old.description, new.description, long=True)
+    yield from _field(subject, "owner", old.owner, new.owner)
+    yield from _field(subject, "type", old.product_type, new.product_type)
+    yield from _field(subject, "certificate", old.certified, new.certified)
+    yield from _field(subject, "version", old.version, new.version)
+    yield from _field(subject, "purpose", old.purpose, new.purpose, long=True)
+    yield from _classification(subject, old.classification, new.classification)
+    yield from _field(subject, "tags", old.tags, new.tags)
+    yield from _field("domain", "title", old.domain_title, new.domain_title)
+    yield from _field("domain", "description", old.domain_description, new.domain_description, long=True)
+    yield from _field("domain", "owner", old.domain_owner, new.domain_owner)
+
+
+def _classification(subject: str, old: str, new: str) -> Iterator[Change]:
+    stricter = _rises(CLASSIFICATIONS, old, new)  # consumers may lose access
+    yield from _field(subject, "classification", old, new, breaking=stricter)
+
+
+def _data_set(subject: str, old: DataSet, new: DataSet) -> Iterator[Change]:
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    yield from _field(subject, "table_name", old.table, new.table)
+    yield from _field(subject, "table_domain", old.table_domain, new.table_domain)
+    yield from _classification(subject, old.classification, new.classification)
+    yield from _field(subject, "tags", old.tags, new.tags)
+    yield from _listed(f"{subject}: column", old.columns, new.columns, _column, removal_breaks=True)
+    if old.columns:  # a key that is declared for the first time takes nothing away
+        yield from _field(subject, "key columns", old.key, new.key, breaking=bool(old.key))
+
+
+def _column(subject: str, old: Column, new: Column) -> Iterator[Change]:
+    yield from _field(subject, "type", old.type, new.type, breaking=True)
+    if old.required != new.required:
+        told = "must have a value in every row" if new.required else "may be empty"
+        # One way rows that passed are refused, the other way consumers meet nulls they never saw.
+        yield Change("changed", subject, f"{subject} now {told}", breaking=True)
+    yield from _field(subject, "pii", old.pii, new.pii, breaking=_rises(PII_LEVELS, old.pii, new.pii))
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    yield from _field(subject, "semantics", old.semantics, new.semantics)
+    yield from _field(subject, "tags", old.tags, new.tags)
+
+
+def _input_port(subject: str, old: InputPort, new: InputPort) -> Iterator[Change]:
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    yield from _field(subject, "data_set", old.data_set, new.data_set)
+    yield from _field(subject, "product", old.product, new.product)
+    yield from _field(
+        subject, "associated_output_port", old.associated_output_port, new.associated_output_port
+    )
+    if old.source != new.source:
+        told = "is removed" if new.source is None else "is added" if old.source is None else "is changed"
+        yield Change("changed", subject, f"{subject}: the source {told}")
+
+
+def _output_port(subject: str, old: OutputPort, new: OutputPort) -> Iterator[Change]:
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    yield from _field(subject, "data_set", old.data_set, new.data_set, breaking=bool(old.data_set))
+    yield from _field(subject, "protocol", old.protocol, new.protocol, breaking=True)
+    yield from _field(subject, "url", old.url, new.url, breaking=bool(old.url))
+
+
+def _asset(subject: str, old: ServiceLevelAsset, new: ServiceLevelAsset) -> Iterator[Change]:
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    yield from _field(subject, "dimension", old.dimension, new.dimension)
+    yield from _field(subject, "dimension_domain", old.dimension_domain, new.dimension_domain)
+
+
+def _indicator(subject: str, old: ServiceLevelIndicator, new: ServiceLevelIndicator) -> Iterator[Change]:
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    yield from _field(subject, "service_level_name", old.service_level_name, new.service_level_name)
+    lower = old.objective is not None and (new.objective or 0) < old.objective  # less is promised
+    yield from _field(subject, "objective", old.objective, new.objective, breaking=lower)
+    yield from _field(subject, "window_days", old.window_days, new.window_days)
+
+
+def _agreement(subject: str, old: DataSharingAgreement, new: DataSharingAgreement) -> Iterator[Change]:
+    yield from _field(subject, "title", old.title, new.title)
+    yield from _field(subject, "description", old.description, new.description, long=True)
+    # Consumers agreed to the old ones.
+    yield from _field(subject, "purpose", old.purpose, new.purpose, breaking=True, long=True)
+    yield from _field(subject, "terms", old.terms, new.terms, breaking=True, long=True)
+    sooner = bool(new.expires) and new.expires < (old.expires or "9999")
+    yield from _field(subject, "end", old.expires, new.expires, breaking=sooner)
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    name: str
+    properties: dict[str, Any]
+
+
+def _others(product: DataProduct) -> list[_Other]:
+    """Components of types that platform teams added; what they mean is not known here."""
+    return [
+        _Other(f"{component.name} ({component.type})", dict(component.properties))
+        for component in product.components
+        if component.base not in BUILT_IN_PROPERTIES
+    ]
+
+
+def _extended(old: DataProduct, new: DataProduct) -> Iterator[Change]:
+    """The extra properties of components whose type extends a built-in one; the rest was compared as that."""
+    before = {(c.name, c.type): c for c in old.components if c.type != c.base}
+    for component in new.components:
+        first = before.get((component.name, component.type))
+        known = BUILT_IN_PROPERTIES.get(component.base)
+        if first is not None and known is not None:
+            name = f"{component.type} {component.name}"
+            extras = [
+                _Other(name, {k: v for k, v in c.properties.items() if k not in known})
+                for c in (first, component)
+            ]
+            yield from _component(name, extras[0], extras[1])
+
+
+def _component(subject: str, old: _Other, new: _Other) -> Iterator[Change]:
+    before, after = old.properties, new.properties
+    for name in dict.fromkeys([*before, *after]):
+        if before.get(name) != after.get(name):
+            yield Change("changed", subject, f"{subject}: '{name}' is changed")
