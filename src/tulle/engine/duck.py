@@ -12,7 +12,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,11 +81,20 @@ class DuckEngine:
         """The first rows of a relation."""
         return self.query(f"SELECT * FROM {quoted(relation.name)} LIMIT {int(limit)}", [relation])
 
-    def write(self, sql: str, relations: Sequence[Relation], target: Path, *, file: str = "") -> Written:
+    def write(
+        self,
+        sql: str,
+        relations: Sequence[Relation],
+        target: Path,
+        *,
+        file: str = "",
+        types: Mapping[str, str] | None = None,
+    ) -> Written:
         """Write the rows of a statement as one Parquet file; its columns have the mesh's own types."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._session(relations, writable=target) as connection:
-            columns = _columns(connection, sql, file)
+            found = _columns(connection, sql, file)
+            columns = tuple(ColumnType(c.name, (types or {}).get(c.name, c.type)) for c in found)
             casts = ", ".join(
                 f"CAST({quoted(c.name)} AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in columns
             )

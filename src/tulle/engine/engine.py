@@ -7,7 +7,7 @@ data sets at a ref into files. An engine therefore knows nothing of branches, pr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -60,8 +60,19 @@ class Engine(Protocol):
     def query(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> pa.Table:
         """The rows of a statement, in memory."""
 
-    def write(self, sql: str, relations: Sequence[Relation], target: Path, *, file: str = "") -> Written:
-        """Write the rows of a statement as one Parquet file; its columns have the mesh's own types."""
+    def write(
+        self,
+        sql: str,
+        relations: Sequence[Relation],
+        target: Path,
+        *,
+        file: str = "",
+        types: Mapping[str, str] | None = None,
+    ) -> Written:
+        """Write the rows of a statement as one Parquet file; its columns have the mesh's own types.
+
+        `types` casts columns by name; a value that the type cannot hold raises Invalid.
+        """
 
     def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:
         """The columns a statement would give, without running it."""
