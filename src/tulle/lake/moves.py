@@ -19,7 +19,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from tulle.errors import Conflict, Invalid, Problem, TulleError, Unavailable
-from tulle.lake import graph, refs, staging, upkeep
+from tulle.lake import graph, locks, refs, staging, upkeep
 from tulle.lake.entry import Change, Commit, Entry
 from tulle.lake.manifest import INLINE_BYTES, Manifest, make_commit
 from tulle.lake.merge import Strategy, three_way
@@ -103,11 +103,7 @@ class Mover:
                 raise Invalid(f"nothing to commit on branch '{branch}': no path differs from its last commit")
             with self._database.read() as cx:
                 parent = reader.content_in(cx, held.commit_id)
-                staged = View(staging.open_items(cx, reader.runs, held.sealed))
-                is_first = parent.manifest.base is None and not parent.manifest.layers
-                delta = reader.runs.write_chunks(
-                    staged.chunks(tombstones=not is_first), inline_bytes=INLINE_BYTES
-                )
+                delta = self._staged_delta(cx, held, parent.manifest)
             commit = _commit([parent.commit], delta, attributes)
             self._publish(held, _on_top(reader, parent, commit, delta), "commit")
         return commit
@@ -219,15 +215,15 @@ class Mover:
             keeper.join()
             if not held.released:
                 with self._database.write() as cx:
-                    refs.unlock(cx, self._id, branch, held.owner)
+                    locks.unlock(cx, self._id, branch, held.owner)
 
     def _lock(self, branch: str) -> Held:
-        owner = refs.new_owner()
+        owner = locks.new_owner()
         deadline = time.monotonic() + self._wait_seconds
         pause = 0.002
         while True:
             with self._database.write() as cx:
-                holder = refs.try_lock(cx, self._id, branch, owner)
+                holder = locks.try_lock(cx, self._id, branch, owner)
                 if holder is None:
                     state = refs.get_branch(cx, self._id, branch)
                     if len(state.staged) > 2:
@@ -243,9 +239,9 @@ class Mover:
             pause = min(0.1, pause * 1.5)
 
     def _keep(self, held: Held, stop: threading.Event) -> None:
-        while not stop.wait(refs.LOCK_SECONDS / 4):
+        while not stop.wait(locks.LOCK_SECONDS / 4):
             with self._database.write() as cx:
-                refs.keep_lock(cx, self._id, held.branch, held.owner)
+                locks.keep_lock(cx, self._id, held.branch, held.owner)
 
     def _publish(
         self,
@@ -321,6 +317,18 @@ class Mover:
                 items = [{"token": token}]
             refs.set_staged(cx, self._id, held.branch, [*newer, *items])
             staging.drop_rows(cx, held.sealed)
+
+    def _staged_delta(self, cx: Connection, held: Held, parent: Manifest) -> RunRef:
+        on_nothing = parent.base is None and not parent.layers
+        if len(held.sealed) == 1 and "run" in held.sealed[0]:
+            run = RunRef(**held.sealed[0]["run"])
+            if not (on_nothing and run.deleted):
+                return run  # one large batch is a sorted run already
+        staged = View(staging.open_items(cx, self._reader.runs, held.sealed))
+        # On nothing, a removal says nothing.
+        return self._reader.runs.write_chunks(
+            staged.chunks(tombstones=not on_nothing), inline_bytes=INLINE_BYTES
+        )
 
     def _delta(self, writes: Mapping[str, Entry | None]) -> RunRef:
         rows = [

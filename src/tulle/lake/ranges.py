@@ -82,13 +82,14 @@ def entry_of(row: Row) -> Entry:
 class Range:
     """Sorted rows in memory. Positions count from 0; no two rows have the same path."""
 
-    __slots__ = ("_data", "_offsets", "batch", "rows")
+    __slots__ = ("_data", "_first", "_offsets", "batch", "rows")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
         self.rows: int = batch.num_rows
-        self._offsets: list[int] | None = None
+        self._offsets: list[int] | None = None  # of paths in `_data`; slices share both with their whole
         self._data = b""
+        self._first = 0  # where our first row is in `_offsets`
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Range:
@@ -104,19 +105,21 @@ class Range:
     def path(self, position: int) -> bytes:
         """The path of one row."""
         offsets, data = self._index()
+        position += self._first
         return data[offsets[position] : offsets[position + 1]]
 
     def seek(self, path: bytes, low: int = 0) -> int:
         """The position of the first row at or after `path`, no lower than `low`."""
         offsets, data = self._index()
-        high = self.rows
+        low += self._first
+        high = self._first + self.rows
         while low < high:
             middle = (low + high) // 2
             if data[offsets[middle] : offsets[middle + 1]] < path:
                 low = middle + 1
             else:
                 high = middle
-        return low
+        return low - self._first
 
     def find(self, path: bytes) -> Row | None:
         """The row at exactly `path`."""
@@ -137,7 +140,10 @@ class Range:
         """Rows `start` up to (without) `stop`; shares memory."""
         if start == 0 and stop == self.rows:
             return self
-        return Range(self.batch.slice(start, max(0, stop - start)))
+        part = Range(self.batch.slice(start, max(0, stop - start)))
+        part._offsets, part._data = self._index()
+        part._first = self._first + start
+        return part
 
     @property
     def deleted(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -221,8 +227,9 @@ def cuts(content: Range) -> list[int]:
     Rows after the last position belong to a range that is not complete yet. A range ends after a path whose
     xxh64 is a multiple of 8192, but holds no fewer than 1024 and no more than 32768 rows.
     """
-    offsets, data = content._index()  # noqa: SLF001  same module
-    hashes = (xxh64_intdigest(data[a:b]) for a, b in itertools.pairwise(offsets))
+    offsets, data = _buffers(content.batch.column(0))
+    where, what = offsets.tolist(), bytes(data)
+    hashes = (xxh64_intdigest(what[a:b]) for a, b in itertools.pairwise(where))
     marks = np.fromiter(hashes, dtype=np.uint64, count=content.rows) % np.uint64(CUT_EVERY) == 0
     found: list[int] = []
     start = 0

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from tulle.lake import graph, refs, staging
+from tulle.lake import expression, graph, refs, staging
 from tulle.lake.blobs import Blobs
 from tulle.lake.entry import Change, Commit, Entry, change_between, successor
+from tulle.lake.expression import Target
 from tulle.lake.manifest import Manifest, ManifestStore
 from tulle.lake.ranges import Range, Row, entry_of, joined
-from tulle.lake.refs import RepositoryRecord, Target
+from tulle.lake.refs import RepositoryRecord
 from tulle.lake.runs import Cache, RangeRun, Run, RunCaches, RunStore, TreeRun
 from tulle.lake.view import View
 from tulle.state.db import Database
@@ -64,7 +65,7 @@ class Reader:
     def target(self, ref: str) -> Target:
         """What a ref expression means now."""
         with self.database.read() as cx:
-            return refs.resolve(cx, self.id, ref)
+            return expression.resolve(cx, self.id, ref)
 
     def commit(self, id_: str) -> Commit:
         """A commit by its full id."""
@@ -90,12 +91,12 @@ class Reader:
     def view(self, ref: str) -> Iterator[View]:
         """The content at a ref, staged entries over committed ones; valid inside the block."""
         with self.database.read() as cx:
-            yield View(self._runs_at(cx, refs.resolve(cx, self.id, ref)))
+            yield View(self._runs_at(cx, expression.resolve(cx, self.id, ref)))
 
     def snapshot(self, ref: str, prefix: bytes = b"") -> View:
         """Like `view` under one prefix, valid for good: staged rows are read into memory."""
         with self.database.read() as cx:
-            target = refs.resolve(cx, self.id, ref)
+            target = expression.resolve(cx, self.id, ref)
             runs = list(self.content_in(cx, target.commit_id).view.runs)
             if target.branch and target.branch.staged:
                 staged = View(staging.open_items(cx, self.runs, target.branch.staged))
@@ -116,7 +117,7 @@ class Reader:
         if not staged:
             return
         committed = self.content_in(cx, commit_id).view
-        rows = View(staging.open_items(cx, self.runs, staged)).chunks(tombstones=True, rows=4096)
+        rows = View(staging.open_items(cx, self.runs, staged)).chunks(tombstones=True, rows=1024)
         for chunk in rows:
             for row in chunk.all_rows():
                 change = change_between(committed.find(row[0]), None if row[-1] else entry_of(row))

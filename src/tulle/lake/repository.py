@@ -14,20 +14,16 @@ number of processes may use the same lake at the same time. Knows nothing of pro
 from __future__ import annotations
 
 import builtins  # in this class `list` is what lists entries
-import hashlib
-import itertools
 import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from tulle.errors import AlreadyExists, Denied, Invalid, NotFound
-from tulle.lake import graph, refs, staging, upkeep
-from tulle.lake.blobs import CHUNK_BYTES, Blobs, open_blobs, read_chunks, read_external, stat_external
+from tulle.lake import expression, graph, refs, staging, upkeep
+from tulle.lake.blobs import CHUNK_BYTES, Blobs, open_blobs
 from tulle.lake.entry import (
     Change,
     Commit,
@@ -42,10 +38,11 @@ from tulle.lake.entry import (
 from tulle.lake.manifest import Manifest, make_commit
 from tulle.lake.merge import Strategy
 from tulle.lake.moves import Attributes, Gate, GateCall, MergeResult, Mover
-from tulle.lake.ranges import EMPTY, Range, Row, row_of, tombstone
+from tulle.lake.ranges import EMPTY, tombstone
 from tulle.lake.reading import Reader
 from tulle.lake.refs import Branch, RepositoryRecord, Tag
 from tulle.lake.runs import RunCaches
+from tulle.lake.writing import DataPath, Link, Writer
 from tulle.state.db import Database, now
 
 __all__ = [
@@ -65,33 +62,7 @@ __all__ = [
 ]
 
 MAX_PAGE = 10_000
-LARGE_BATCH = 2_000  # a batch of so many rows is staged as one run in the object store
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class DataPath:
-    """A place for a new data object: its `address` for `link`, and where an engine writes it.
-
-    `path` is the local file, or None when the store is not on this machine; `url` works either way.
-    """
-
-    address: str
-    path: Path | None
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A data object to put under a path without copying it; see `Repository.link`."""
-
-    path: str
-    address: str
-    size: int | None = None
-    checksum: str = ""
-    etag: str = ""
-    content_type: str = ""
-    metadata: Mapping[str, str] | None = None
 
 
 def open_lake(database: Database, namespace: str, *, external: Sequence[str] = ()) -> Lake:
@@ -169,22 +140,20 @@ class Lake:
 
     def _open(self, record: RepositoryRecord) -> Repository:
         reader = Reader(self._database, record, self._blobs, self._caches)
-        return Repository(reader, Mover(reader, wait_seconds=self._wait_seconds), self._external)
+        mover = Mover(reader, wait_seconds=self._wait_seconds)
+        return Repository(reader, Writer(reader, self._external), mover)
 
 
 class Repository:
     """One repository. Safe to share between threads. Every operation may raise NotFound for an unknown ref."""
 
-    def __init__(self, reader: Reader, mover: Mover, external: Sequence[str] = ()) -> None:
+    def __init__(self, reader: Reader, writer: Writer, mover: Mover) -> None:
         self._reader = reader
+        self._writer = writer
         self._mover = mover
         self._database = reader.database
         self._id = reader.id
         self._record = reader.record
-        self._blobs = reader.blobs
-        self._external = tuple(external)
-        self._session = secrets.token_hex(6)
-        self._numbers = itertools.count()
 
     @property
     def name(self) -> str:
@@ -224,7 +193,7 @@ class Repository:
             if exist_ok and any(b.name == name for b in refs.list_branches(cx, self._id, name)):
                 return Branch(name, refs.get_branch(cx, self._id, name).commit_id)
             self._refuse_taken(cx, name)
-            commit_id = refs.resolve(cx, self._id, source).commit_id
+            commit_id = expression.resolve(cx, self._id, source).commit_id
             refs.add_branch(cx, self._id, name, commit_id)
         return Branch(name, commit_id)
 
@@ -243,7 +212,7 @@ class Repository:
         checked_ref_name(name, "tag")
         with self._database.write() as cx:
             self._refuse_taken(cx, name)
-            commit_id = refs.resolve(cx, self._id, ref).commit_id
+            commit_id = expression.resolve(cx, self._id, ref).commit_id
             refs.add_tag(cx, self._id, name, commit_id)
         return Tag(name, commit_id)
 
@@ -264,10 +233,7 @@ class Repository:
 
     def open(self, ref: str, path: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes at a path in pieces of a few MiB, or only those from `start` up to (without) `end`."""
-        entry = self.stat(ref, path)
-        if _is_external(entry.address):
-            return read_external(entry.address, entry.size, start, end)
-        return read_chunks(self._blobs, self._blob(entry.address), entry.size, start, end)
+        return self._writer.read(self.stat(ref, path), start, end)
 
     def stat(self, ref: str, path: str) -> Entry:
         """The entry at a path. NotFound."""
@@ -306,9 +272,7 @@ class Repository:
 
     def location(self, entry: Entry) -> str:
         """Where the data of an entry is: a local file name or a URL an engine can open."""
-        if _is_external(entry.address):
-            return entry.address.removeprefix("local://")
-        return self._blobs.url(self._blob(entry.address))
+        return self._writer.location(entry)
 
     # ── staging ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -326,24 +290,25 @@ class Repository:
 
         With `if_absent`, AlreadyExists when something is there, also when somebody else is quicker.
         """
-        entry = self._store(branch, path, data, content_type, metadata or {}, if_absent=if_absent)
-        self._stage(branch, [entry], if_absent=if_absent)
+        self.branch(branch)  # before anything is written
+        if if_absent and self.exists(branch, path):
+            raise AlreadyExists(f"'{path}' exists on branch '{branch}' of repository '{self.name}'")
+        entry = self._writer.store(path, data, content_type=content_type, metadata=metadata)
+        self._writer.stage(branch, [entry], if_absent=if_absent)
         return entry
 
     def put_many(
         self, branch: str, items: Iterable[tuple[str, bytes | Iterable[bytes] | Path]]
     ) -> builtins.list[Entry]:
         """Store and stage several at once: all of them are staged, or none."""
-        entries = [self._store(branch, path, data, "", {}) for path, data in items]
-        self._stage(branch, entries)
+        self.branch(branch)
+        entries = [self._writer.store(path, data) for path, data in items]
+        self._writer.stage(branch, entries)
         return entries
 
     def new_data_path(self, suffix: str = ".parquet") -> DataPath:
         """A place nothing was written to yet, for an engine that writes straight to the store; then `link` it."""
-        day = time.strftime("%Y%m%d", time.gmtime(now()))
-        address = f"data/{day}-{self._session}/{next(self._numbers):06d}{suffix}"
-        url = self._blobs.url(self._blob(address), for_writing=True)
-        return DataPath(address, Path(url) if url.startswith("/") else None, url)
+        return self._writer.new_data_path(suffix)
 
     def link(
         self,
@@ -368,9 +333,9 @@ class Repository:
         recorded (Invalid when another was stated). An address outside must begin with one of the prefixes the
         lake was opened with, and is believed when its size is stated. `checksum` is SHA-256 in hex.
         """
-        settled: dict[str, int] = {}
-        entries = [self._linked(link, settled) for link in links]
-        self._stage(branch, entries)
+        self.branch(branch)
+        entries = self._writer.linked(links)
+        self._writer.stage(branch, entries)
         return entries
 
     def copy(
@@ -378,13 +343,8 @@ class Repository:
     ) -> Entry:
         """Stage under `dest` what is at `src`, here or in another repository of the lake; no data is copied."""
         origin = source or self
-        found = origin.stat(src_ref, src)
-        checked_path(dest)
-        address = found.address
-        if origin._record.storage != self._record.storage and not _is_external(address):  # noqa: SLF001
-            address = _across(origin._blob(address))  # noqa: SLF001  another object of this class
-        entry = replace(found, path=dest, address=address, modified=_microseconds(now()))
-        self._stage(branch, [entry])
+        entry = self._writer.copied(origin.stat(src_ref, src), dest, origin._writer)  # noqa: SLF001  same class
+        self._writer.stage(branch, [entry])
         return entry
 
     def delete(self, branch: str, path: str) -> None:
@@ -392,7 +352,7 @@ class Repository:
         encoded = checked_path(path)
         if not self.exists(self._only_branch(branch), path):
             raise NotFound(f"there is no '{path}' on branch '{branch}' of repository '{self.name}'")
-        self._stage_rows(branch, [tombstone(encoded)])
+        self._writer.stage_rows(branch, [tombstone(encoded)])
 
     def delete_prefix(self, branch: str, prefix: str) -> int:
         """Stage the removal of everything under a prefix and return how much that was."""
@@ -402,7 +362,7 @@ class Repository:
             for chunk in view.chunks(prefix.encode(), successor(prefix.encode()))
             for position in range(chunk.rows)
         ]
-        self._stage_rows(branch, rows)
+        self._writer.stage_rows(branch, rows)
         return len(rows)
 
     def status(self, branch: str) -> builtins.list[Change]:
@@ -553,127 +513,6 @@ class Repository:
         self.branch(name)
         return name
 
-    def _store(
-        self,
-        branch: str,
-        path: str,
-        data: bytes | Iterable[bytes] | Path,
-        content_type: str,
-        metadata: Mapping[str, str],
-        *,
-        if_absent: bool = False,
-    ) -> Entry:
-        checked_path(path)
-        encode_metadata(metadata)
-        self.branch(branch)  # before anything is written
-        if if_absent and self.exists(branch, path):
-            raise AlreadyExists(f"'{path}' exists on branch '{branch}' of repository '{self.name}'")
-        place = self.new_data_path("")
-        sha, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)  # MD5 is what S3 clients expect
-
-        def hashed() -> Iterator[bytes]:
-            for chunk in _chunks(data):
-                sha.update(chunk)
-                md5.update(chunk)
-                yield chunk
-
-        if isinstance(data, bytes):
-            size = self._blobs.put(self._blob(place.address), b"".join(hashed()))
-        else:
-            size = self._blobs.put(self._blob(place.address), hashed())
-        return Entry(
-            path,
-            place.address,
-            size,
-            sha.hexdigest(),
-            md5.hexdigest(),
-            _microseconds(now()),
-            content_type,
-            dict(metadata),
-        )
-
-    def _linked(self, link: Link, settled: dict[str, int]) -> Entry:
-        checked_path(link.path)
-        encode_metadata(link.metadata)
-        size = link.size
-        if link.checksum and not _is_sha256(link.checksum):
-            raise Invalid(f"'{link.checksum}' is no checksum", hint="64 hex digits of SHA-256, or nothing")
-        if _is_external(link.address):
-            if not link.address.startswith(self._external or "\0"):
-                raise Invalid(
-                    f"'{link.address}' is outside of the lake, and no allowed place begins like it",
-                    hint="put the data into the lake, or open the lake with that place as external",
-                )
-            if size is None:
-                size = stat_external(link.address)
-        else:
-            if link.address not in settled:
-                settled[link.address] = self._blobs.stat(self._blob(link.address), settle=True).size
-            if size is not None and size != settled[link.address]:
-                raise Invalid(
-                    f"'{link.address}' has {settled[link.address]} bytes, but {size} were stated for '{link.path}'"
-                )
-            size = settled[link.address]
-        return Entry(
-            link.path,
-            link.address,
-            size,
-            link.checksum.lower(),
-            link.etag,
-            _microseconds(now()),
-            link.content_type,
-            dict(link.metadata or {}),
-        )
-
-    def _stage(self, branch: str, entries: Sequence[Entry], *, if_absent: bool = False) -> None:
-        self._stage_rows(branch, [row_of(entry) for entry in entries], if_absent=if_absent)
-
-    def _stage_rows(self, branch: str, rows: Sequence[Row], *, if_absent: bool = False) -> None:
-        if not rows:
-            self.branch(branch)
-            return
-        if len(rows) >= LARGE_BATCH:
-            newest = {row[0]: row for row in rows}
-            batch = Range.of([newest[path] for path in sorted(newest)])
-            run = self._reader.runs.write(batch)
-            with self._database.write() as cx:
-                staging.stage_run(cx, self._id, branch, run)
-            return
-        with self._database.write() as cx:
-            if if_absent and not self._is_absent(cx, branch, rows[0][0]):
-                raise AlreadyExists(
-                    f"'{rows[0][0].decode()}' exists on branch '{branch}' of repository '{self.name}'"
-                )
-            staging.stage_rows(cx, self._id, branch, rows)
-
-    def _is_absent(self, cx: Connection, branch: str, path: bytes) -> bool:
-        state = refs.get_branch(cx, self._id, branch, share=True)
-        for run in staging.open_items(cx, self._reader.runs, state.staged):
-            if (row := run.find(path)) is not None:
-                return row[-1]
-        return self._reader.content_in(cx, state.commit_id).view.find(path) is None
-
-    def _blob(self, address: str) -> str:
-        if address.startswith("lake:"):
-            return address.removeprefix("lake:")
-        return f"{self._record.storage}/{address}"
-
-
-def _across(blob: str) -> str:
-    return f"lake:{blob}"
-
-
-def _is_external(address: str) -> bool:
-    return "://" in address
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(c in "0123456789abcdefABCDEF" for c in text)
-
-
-def _microseconds(seconds: float) -> float:
-    return round(seconds * 1_000_000) / 1_000_000
-
 
 def _attributes(
     message: str, committer: str, metadata: Mapping[str, str] | None, date: float | None
@@ -682,17 +521,3 @@ def _attributes(
         raise Invalid("a commit needs a message")
     encode_metadata(metadata)
     return Attributes(message, committer, dict(metadata or {}), date)
-
-
-def _chunks(data: bytes | Iterable[bytes] | Path) -> Iterator[bytes]:
-    if isinstance(data, bytes):
-        yield data
-    elif isinstance(data, Path):
-        try:
-            with data.open("rb") as stream:
-                while chunk := stream.read(CHUNK_BYTES):
-                    yield chunk
-        except FileNotFoundError:
-            raise NotFound(f"there is no file {data}") from None
-    else:
-        yield from data

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RunRef:
-    """Where a run is. `id` is its identity, `rows` how many it has.
+    """Where a run is. `id` is its identity, `rows` how many it has, `deleted` how many of them are tombstones.
 
     place     the rows are in
     tree      ranges listed by the metarange `id`
@@ -38,13 +38,19 @@ class RunRef:
 
     id: str
     rows: int
+    deleted: int
     place: Literal["tree", "range", "inline", "manifest"]
     data: bytes = b""
     manifest: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values; the inverse is `RunRef(**value)`."""
-        value: dict[str, Any] = {"id": self.id, "rows": self.rows, "place": self.place}
+        value: dict[str, Any] = {
+            "id": self.id,
+            "rows": self.rows,
+            "deleted": self.deleted,
+            "place": self.place,
+        }
         if self.data:
             value["data"] = self.data
         if self.manifest:
@@ -215,10 +221,11 @@ class RunStore:
         id_ = ranges.identity(content)
         self._remember(id_, content)
         data = ranges.encode(content)
+        deleted = int(content.deleted.sum())
         if len(data) <= inline_bytes:
-            return RunRef(id_, content.rows, "inline", data)
+            return RunRef(id_, content.rows, deleted, "inline", data)
         self._put(f"ranges/{id_}", data)
-        return RunRef(id_, content.rows, "range")
+        return RunRef(id_, content.rows, deleted, "range")
 
     def write_chunks(self, chunks: Iterable[Range], *, inline_bytes: int = 0) -> RunRef:
         """Keep sorted rows that arrive in pieces, few of them in memory at a time."""
@@ -316,6 +323,7 @@ class TreeWriter:
         self._metarange = Metarange([], [], [], [])
         self._pending: list[Range] = []
         self._pending_rows = 0
+        self._deleted = 0
 
     @property
     def aligned(self) -> bool:
@@ -328,6 +336,7 @@ class TreeWriter:
             return
         self._pending.append(rows)
         self._pending_rows += rows.rows
+        self._deleted += int(rows.deleted.sum())
         if self._pending_rows > 2 * ranges.MAX_ROWS:
             self.cut()
 
@@ -355,7 +364,7 @@ class TreeWriter:
             self._write(rest)
         self._pending = []
         id_ = self._store.put_metarange(self._metarange)
-        return RunRef(id_, sum(self._metarange.rows), "tree")
+        return RunRef(id_, sum(self._metarange.rows), self._deleted, "tree")
 
     def _write(self, content: Range) -> None:
         id_ = self._store.put_range(content)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from tulle.errors import Conflict
 from tulle.lake import refs
 from tulle.lake.ranges import EMPTY, Range, Row
-from tulle.lake.runs import Run, RunRef, RunStore
+from tulle.lake.runs import RangeRun, Run, RunRef, RunStore
 from tulle.state.tables import lake_staged
 
 Item = Mapping[str, Any]
@@ -105,11 +105,17 @@ def keep_only(cx: Connection, token: str, rows: Sequence[Row]) -> None:
 
 
 class StagedRun:
-    """The rows under one token, as a run; for use inside the transaction of `cx`."""
+    """The rows under one token, as a run; for use inside the transaction of `cx`.
+
+    What one query found serves the following ones: reading a listing folder by folder asks the database little.
+    """
 
     def __init__(self, cx: Connection, token: str) -> None:
         self._cx = cx
         self._token = token
+        self._known = EMPTY  # all rows from `_from` up to (without) `_until`; None is the end of all
+        self._from: bytes | None = None
+        self._until: bytes | None = None
 
     def find(self, path: bytes) -> Row | None:
         """The row at exactly `path`."""
@@ -119,18 +125,22 @@ class StagedRun:
 
     def chunk(self, start: bytes, end: bytes | None, limit: int) -> tuple[Range, bytes | None]:
         """Some first rows of the interval."""
+        if self._from is None or start < self._from or (self._until is not None and start >= self._until):
+            self._fetch(start, limit)
+        until = self._until
+        rows, bound = RangeRun(self._known).chunk(start, end, limit)
+        if bound is None and until is not None and (end is None or end > until):
+            bound = until
+        return rows, bound
+
+    def _fetch(self, start: bytes, limit: int) -> None:
         query = select(*_ROW).where(lake_staged.c.token == self._token)
         if start:
             query = query.where(lake_staged.c.path >= start)
-        if end is not None:
-            query = query.where(lake_staged.c.path < end)
-        rows = self._cx.execute(query.order_by(lake_staged.c.path).limit(limit + 1)).all()
-        if not rows:
-            return EMPTY, None
-        found = [tuple(row) for row in rows]
-        if len(found) > limit:
-            return Range.of(found[:limit]), found[limit][0]
-        return Range.of(found), None
+        found = [tuple(row) for row in self._cx.execute(query.order_by(lake_staged.c.path).limit(limit + 1))]
+        self._from = start
+        self._until = found[limit][0] if len(found) > limit else None
+        self._known = Range.of(found[:limit])
 
 
 def open_items(cx: Connection, runs: RunStore, items: Sequence[Item]) -> list[Run]:

@@ -49,10 +49,12 @@ class View:
         `rows` bounds what is taken from each run at a time. Tombstones are left out unless asked for.
         """
         while True:
-            pieces = [run.chunk(start, end, rows) for run in self.runs]
-            bounds = [bound for _, bound in pieces if bound is not None]
-            bound = min(bounds, default=None)
-            parts = [piece for piece, _ in pieces]
+            parts: list[Range] = []
+            bound: bytes | None = None
+            for run in reversed(self.runs):  # the base first: it is the densest and sets the bound
+                part, stop = run.chunk(start, end if bound is None else bound, rows)
+                bound = bound if stop is None else stop
+                parts.insert(0, part)
             if bound is not None:
                 parts = [part.slice(0, part.seek(bound)) if part.rows else part for part in parts]
             merged = overlay(parts)
@@ -78,33 +80,33 @@ class View:
         entries: list[Entry] = []
         prefixes: list[str] = []
         end = successor(prefix)
-        start = max(prefix, after + b"\0") if after else prefix
-        if after.startswith(prefix) and after.endswith(delimiter) and len(after) > len(prefix):
-            start = successor(after) or start  # `after` was a prefix: everything below it was told
-        last = b""
-        while True:
-            jump: bytes | None = None
+        last = after
+        start: bytes | None = max(prefix, after + b"\0") if after else prefix
+        if after.endswith(delimiter) and len(after) > len(prefix):
+            start = successor(after)  # `after` was a prefix: everything below it was told
+        while start is not None and (end is None or start < end):
+            jump: bytes | None = None  # behind the last folder, whose content may go on for long
             for chunk in self.chunks(start, end, rows=limit + 1):
-                for position in range(chunk.rows):
-                    path = chunk.path(position)
-                    if jump is not None and path < jump:
-                        continue
-                    jump = None
+                position = 0 if jump is None else chunk.seek(jump)
+                while position < chunk.rows:
                     if len(entries) + len(prefixes) == limit:
                         return Page(tuple(entries), tuple(prefixes), last.decode())
+                    path = chunk.path(position)
                     cut = path.find(delimiter, len(prefix))
                     if cut < 0:
                         entries.append(entry_of(chunk.row(position)))
                         last = path
+                        jump = None
+                        position += 1
                     else:
                         last = path[: cut + len(delimiter)]
                         prefixes.append(last.decode())
                         jump = successor(last)
+                        position = chunk.seek(jump or path, position)
                 if jump is not None:
-                    break  # the folder may go on for long: seek behind it
-            if jump is None or (end is not None and jump >= end):
-                return Page(tuple(entries), tuple(prefixes), None)
+                    break
             start = jump
+        return Page(tuple(entries), tuple(prefixes), None)
 
     def _flat_page(self, prefix: bytes, after: bytes, limit: int) -> Page:
         found: list[Entry] = []

@@ -1,0 +1,184 @@
+"""The lake on this machine's disk: import, commit, get, list, diff, merge, at two sizes.
+
+    python benchmarks/lake.py [--sizes 100000,1000000] [--json FILE]
+
+Prints one line a measurement: what, how often or long, and for commits how many objects were written and read.
+Figures depend on the machine; the same work at two sizes is what to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tulle.lake.blobs import BlobInfo, Blobs, open_blobs
+from tulle.lake.repository import Lake, Link, Repository
+from tulle.state.db import open_database
+
+FIGURES: dict[str, float] = {}
+
+
+class CountingBlobs:
+    """Counts what goes to and comes from the store."""
+
+    def __init__(self, inner: Blobs) -> None:
+        self.inner = inner
+        self.puts = self.gets = self.bytes_out = 0
+
+    def put(self, path: str, data: object) -> int:
+        self.puts += 1
+        size = self.inner.put(path, data)  # type: ignore[arg-type]
+        self.bytes_out += size
+        return size
+
+    def get(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        self.gets += 1
+        return self.inner.get(path, start, end)
+
+    def stat(self, path: str, *, settle: bool = False) -> BlobInfo:
+        return self.inner.stat(path, settle=settle)
+
+    def delete(self, path: str) -> None:
+        self.inner.delete(path)
+
+    def list(self, folder: str = "") -> Iterator[BlobInfo]:
+        return self.inner.list(folder)
+
+    def url(self, path: str, *, for_writing: bool = False) -> str:
+        return self.inner.url(path, for_writing=for_writing)
+
+
+def note(name: str, value: float, unit: str, more: str = "") -> None:
+    FIGURES[f"{name} ({unit})"] = value
+    print(f"{name:<58}{value:>12,.2f} {unit}{'   ' + more if more else ''}", flush=True)
+
+
+@contextmanager
+def timed(name: str, rows: int = 0) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    note(name, seconds * 1000, "ms", f"{rows / seconds:,.0f} entries/s" if rows else "")
+
+
+def path_of(number: int) -> str:
+    return f"tables/part={number // 1000:06d}/object-{number:010d}.parquet"
+
+
+def links(numbers: range | list[int], version: int) -> Iterator[Link]:
+    for number in numbers:
+        yield Link(path_of(number), f"s3://warehouse/v{version}/object-{number:010d}", 1_000_000 + number)
+
+
+def repeat(name: str, times: int, work: Callable[[int], object]) -> None:
+    took = []
+    for turn in range(times):
+        began = time.perf_counter()
+        work(turn)
+        took.append((time.perf_counter() - began) * 1000)
+    took.sort()
+    note(f"{name} p50", statistics.median(took), "ms", f"p99 {took[int(len(took) * 0.99) - 1]:.2f} ms")
+
+
+def measure(size: int, folder: Path) -> None:
+    database = open_database(f"sqlite:///{folder / 'state.db'}")
+    blobs = CountingBlobs(open_blobs(f"local://{folder / 'objects'}"))
+    lake = Lake(database, blobs, external=["s3://warehouse/"])
+    repository = lake.create_repository("bench")
+    label = f"{size:,}: "
+    with timed(f"{label}link_many, one batch, staged durably", size):
+        repository.link_many("main", links(range(size), 0))
+    with timed(f"{label}commit of the import", size):
+        repository.commit("main", "import")
+    random.seed(1)
+    commits(repository, blobs, size, label)
+    reads(lake, repository, size, label)
+    branches(repository, size, label)
+    note(f"{label}highest memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB")
+    database.close()
+
+
+def commits(repository: Repository, blobs: CountingBlobs, size: int, label: str) -> None:
+    took = []
+    for version in range(1, 7):
+        repository.link_many("main", links(random.sample(range(size), 1000), version))
+        puts, gets, written = blobs.puts, blobs.gets, blobs.bytes_out
+        began = time.perf_counter()
+        repository.commit("main", f"change {version}")
+        took.append((time.perf_counter() - began) * 1000)
+        counts = f"{blobs.puts - puts} puts, {blobs.gets - gets} gets, {blobs.bytes_out - written:,} bytes"
+    note(f"{label}commit of 1,000 scattered changes", statistics.median(took), "ms", counts)
+
+
+def reads(lake: Lake, repository: Repository, size: int, label: str) -> None:
+    repeat(f"{label}stat, warm", 2000, lambda _: repository.stat("main", path_of(random.randrange(size))))
+    after = path_of(size // 2)
+    repeat(f"{label}list 1,000, warm", 100, lambda _: repository.list("main", after=after, limit=1000))
+    repeat(f"{label}list by folder, warm", 20, lambda _: repository.list("main", "tables/", delimiter="/"))
+    fresh = Lake(lake._database, lake._blobs).repository("bench")  # noqa: SLF001  its own, empty caches
+    with timed(f"{label}stat, nothing cached"):
+        fresh.stat("main", path_of(size // 3))
+    with timed(f"{label}all entries", size):
+        for _ in repository.entries("main"):
+            pass
+    with timed(f"{label}diff of one commit of 1,000"):
+        repository.diff("main~1", "main")
+    with timed(f"{label}diff over six commits"):
+        repository.diff("main~6", "main")
+
+
+def branches(repository: Repository, size: int, label: str) -> None:
+    repeat(f"{label}create a branch", 50, lambda turn: repository.create_branch(f"b{turn}"))
+    repository.create_branch("ours")
+    repository.link_many("ours", links(random.sample(range(0, size, 2), 1000), 8))
+    repository.commit("ours", "ours")
+    repository.link_many("main", links(random.sample(range(1, size, 2), 1000), 9))
+    repository.commit("main", "theirs")
+    with timed(f"{label}three-way merge of 1,000 and 1,000 changes"):
+        repository.merge("ours", "main")
+    repository.create_branch("ahead")
+    repository.link_many("ahead", links(random.sample(range(size), 1000), 10))
+    repository.commit("ahead", "ahead")
+    with timed(f"{label}merge of 1,000 changes into what did not move"):
+        repository.merge("ahead", "main")
+    with timed(f"{label}fold", size):
+        repository.fold("main")
+
+
+def small_puts(folder: Path) -> None:
+    database = open_database(f"sqlite:///{folder / 'puts.db'}")
+    repository = Lake(database, open_blobs(f"local://{folder / 'puts'}")).create_repository("puts")
+    data = b"x" * 4096
+    repeat("put of 4 KiB", 500, lambda turn: repository.put("main", f"a/{turn}", data))
+    repeat("get of 4 KiB, warm", 500, lambda turn: repository.get("main", f"a/{turn}"))
+    with timed("put_many of 1,000 × 4 KiB", 1000):
+        repository.put_many("main", ((f"b/{number}", data) for number in range(1000)))
+    database.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="100000,1000000")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    for size in map(int, options.sizes.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            measure(size, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        small_puts(Path(folder))
+    if options.json:
+        options.json.write_text(json.dumps(FIGURES, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

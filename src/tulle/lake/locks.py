@@ -1,0 +1,88 @@
+"""Branch locks: whoever moves a branch holds its lock, so that moves take turns and a gate is asked once.
+
+A lock is two columns of the branch's row. It ends when it is let go of, when its time is up, or at once when its
+holder was a process of this machine that no longer lives. Losing it is harmless: branches move by
+compare-and-swap all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+from uuid import uuid4
+
+from sqlalchemy import Connection, select, update
+
+from tulle.errors import Conflict
+from tulle.lake.refs import get_branch, is_branch
+from tulle.state.db import now
+from tulle.state.tables import lake_branches
+
+LOCK_SECONDS = 60.0
+
+
+def new_owner() -> str:
+    """A name for one holding of a lock, from which others can tell whether the holder still lives."""
+    return f"{_this_process(os.getpid())}/{uuid4().hex[:12]}"
+
+
+def try_lock(cx: Connection, repository: int, branch: str, owner: str) -> str | None:
+    """Take the branch's lock; returns None when it is ours now, else who holds it. NotFound."""
+    row = cx.execute(
+        select(lake_branches.c.lock_owner, lake_branches.c.lock_until).where(is_branch(repository, branch))
+    ).first()
+    if row is None:
+        get_branch(cx, repository, branch)  # raises NotFound
+        raise Conflict(f"branch '{branch}' is being created", hint="try again")
+    held = row.lock_owner is not None and row.lock_until > now() and not _is_dead(row.lock_owner)
+    if held:
+        return str(row.lock_owner)
+    owner_column = lake_branches.c.lock_owner
+    unchanged = owner_column.is_(None) if row.lock_owner is None else owner_column == row.lock_owner
+    result = cx.execute(
+        update(lake_branches)
+        .where(is_branch(repository, branch), unchanged)
+        .values(lock_owner=owner, lock_until=now() + LOCK_SECONDS)
+    )
+    return None if result.rowcount == 1 else "somebody else"
+
+
+def keep_lock(cx: Connection, repository: int, branch: str, owner: str) -> None:
+    """Hold the lock for another while."""
+    cx.execute(
+        update(lake_branches)
+        .where(is_branch(repository, branch), lake_branches.c.lock_owner == owner)
+        .values(lock_until=now() + LOCK_SECONDS)
+    )
+
+
+def unlock(cx: Connection, repository: int, branch: str, owner: str) -> None:
+    """Let go of the lock, if it is still ours."""
+    cx.execute(
+        update(lake_branches)
+        .where(is_branch(repository, branch), lake_branches.c.lock_owner == owner)
+        .values(lock_owner=None, lock_until=None)
+    )
+
+
+def _process(pid: int) -> str:
+    return f"{socket.gethostname()}/{pid}/{_start_time(pid)}"
+
+
+_this_process = cache(_process)  # by pid, because a forked child is another process
+
+
+def _start_time(pid: int) -> str:
+    import psutil  # noqa: PLC0415  only needed here
+
+    try:
+        return str(round(psutil.Process(pid).create_time() * 100))
+    except psutil.Error:
+        return ""
+
+
+def _is_dead(owner: str) -> bool:
+    # Only of processes on this machine can we know.
+    host, pid, started, _ = owner.rsplit("/", 3)
+    return host == socket.gethostname() and _start_time(int(pid)) != started
