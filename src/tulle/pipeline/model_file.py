@@ -176,21 +176,31 @@ _WORDS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
     (pa.types.is_string_view, "string"),
     (pa.types.is_date, "date"),
     (pa.types.is_timestamp, "timestamp"),
+    (pa.types.is_binary, "binary"),
+    (pa.types.is_large_binary, "binary"),
+    (pa.types.is_binary_view, "binary"),
 )
 
 
-def _mesh_type(name: str, kind: pa.DataType) -> str:
+def mesh_type(kind: pa.DataType) -> str | None:
+    """The mesh's own word for an Arrow type, or None when it has none (lists, structs, nulls)."""
+    if pa.types.is_dictionary(kind):
+        return mesh_type(kind.value_type)
     if pa.types.is_decimal(kind):
         return f"decimal({kind.precision},{kind.scale})"
-    for holds, word in _WORDS:
-        if holds(kind):
-            return word
-    hint = "the sample has no value in it" if pa.types.is_null(kind) else None
-    raise Invalid(f"feature '{name}' has the type {kind}, which no request can carry", hint=hint)
+    return next((word for holds, word in _WORDS if holds(kind)), None)
+
+
+def _feature_type(name: str, kind: pa.DataType) -> str:
+    word = mesh_type(kind)
+    if word is None or word == "binary":
+        hint = "the sample has no value in it" if pa.types.is_null(kind) else None
+        raise Invalid(f"feature '{name}' has the type {kind}, which no request can carry", hint=hint)
+    return word
 
 
 def _feature(column: pa.ChunkedArray, name: str) -> Feature:
-    kind = _mesh_type(name, column.type)
+    kind = _feature_type(name, column.type)
     nullable = column.null_count > 0
     if kind == "string":
         seen = pc.unique(column.drop_null()).to_pylist()
@@ -220,7 +230,7 @@ def _matrix(table: pa.Table) -> Matrix:
 
 def _native(name: str, estimator: Any, table: pa.Table, sample: Any) -> tuple[NativeScorer, Any]:
     """The scorer of the native form and the sample's rows as it takes them."""
-    types = [_mesh_type(column.name, column.type) for column in table.schema]
+    types = [_feature_type(column.name, column.type) for column in table.schema]
     attempts: list[tuple[bool, Any]] = [(True, [tuple(row.values()) for row in table.to_pylist()])]
     if all(is_numeric(kind) for kind in types):
         attempts.insert(0, (False, _matrix(table)))

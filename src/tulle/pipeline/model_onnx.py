@@ -55,29 +55,27 @@ def _to_onnx(estimator: Any, width: int, *, double: bool, classifier: bool) -> b
 
 def _difference(scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
     """The greatest difference between both forms; infinite when a class differs."""
-    # Batches and single rows take different paths in the runtime, so both are compared.
-    batch = _apart(scorer, rows, labels, probabilities)
-    singles = (
-        _apart(
-            scorer,
-            rows[i : i + 1],
-            labels[i : i + 1],
-            None if probabilities is None else probabilities[i : i + 1],
-        )
-        for i in range(min(SINGLE_ROWS, len(rows)))
+    batch = _apart(
+        scorer.labels(rows) if probabilities is None else scorer.probabilities(rows), labels, probabilities
     )
-    return max(batch, *singles)
+    # A batch and a single row take different paths in the runtime, so both are compared.
+    few = slice(0, SINGLE_ROWS)
+    singles = np.array([scorer.single(row) for row in rows[few]])
+    single = _apart(
+        singles.reshape(-1) if probabilities is None else singles,
+        labels[few],
+        None if probabilities is None else probabilities[few],
+    )
+    return max(batch, single)
 
 
-def _apart(scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
+def _apart(found: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
     if probabilities is None:
-        found = scorer.labels(rows).astype(np.float64)
-        apart = np.abs(found - labels) / np.maximum(1.0, np.abs(labels))
-        return float(np.max(apart)) if np.all(np.isfinite(apart)) else float("inf")
-    found = scorer.probabilities(rows)
-    if found.shape != probabilities.shape or np.any(found.argmax(axis=1) != probabilities.argmax(axis=1)):
+        apart = np.abs(found.astype(np.float64) - labels) / np.maximum(1.0, np.abs(labels))
+    elif found.shape != probabilities.shape or np.any(found.argmax(axis=1) != probabilities.argmax(axis=1)):
         return float("inf")
-    apart = np.abs(found - probabilities)
+    else:
+        apart = np.abs(found - probabilities)
     return float(np.max(apart)) if np.all(np.isfinite(apart)) else float("inf")
 
 

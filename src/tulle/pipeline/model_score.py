@@ -11,7 +11,7 @@ import importlib
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class Scorer(Protocol):
     def labels(self, rows: Sequence[Sequence[Any]]) -> Matrix:
         """The predicted class or number of each row, shape (rows,)."""
 
+    def single(self, row: Sequence[Any]) -> list[float]:
+        """The probabilities of one row, or for a regressor its number; quicker, and for one thread only."""
+
 
 class OnnxScorer:
     """A model in ONNX form: one float matrix in, labels and probabilities (or numbers) out; one thread."""
@@ -50,6 +53,16 @@ class OnnxScorer:
         self._input = self._session.get_inputs()[0].name
         outputs = [output.name for output in self._session.get_outputs()]
         self._label, self._probabilities = outputs[:1], outputs[1:2]
+        width = self._session.get_inputs()[0].shape[1]
+        # One row uses these two buffers over and over: half the cost of a call that makes new ones.
+        self._row = np.zeros((1, width), dtype=self._dtype)
+        last = self._probabilities or self._label
+        self._answer = np.ascontiguousarray(self._session.run(last, {self._input: self._row})[0])
+        self._binding = self._session.io_binding()
+        self._binding.bind_cpu_input(self._input, self._row)
+        self._binding.bind_output(
+            last[0], "cpu", 0, self._answer.dtype, self._answer.shape, self._answer.ctypes.data
+        )
 
     def probabilities(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         """Probabilities of a classifier, shape (rows, classes)."""
@@ -58,6 +71,12 @@ class OnnxScorer:
     def labels(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         """The number of a regressor (or class of a classifier) for each row, shape (rows,)."""
         return self._run(self._label, rows).reshape(-1)
+
+    def single(self, row: Sequence[Any]) -> list[float]:
+        """The probabilities of one row, or for a regressor its number; not safe for several threads."""
+        self._row[0] = row
+        self._session.run_with_iobinding(self._binding)
+        return cast("list[float]", self._answer[0].tolist())
 
     def _run(self, outputs: list[str], rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         # None becomes NaN in a float array, which is what a null feature means to a model.
@@ -82,6 +101,12 @@ class NativeScorer:
     def labels(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         """The predicted class or number of each row, shape (rows,)."""
         return self._call("predict", rows).reshape(-1)
+
+    def single(self, row: Sequence[Any]) -> list[float]:
+        """The probabilities of one row, or for an estimator without them its number."""
+        if not hasattr(self.estimator, "predict_proba"):
+            return [float(self.labels([row])[0])]
+        return cast("list[float]", self.probabilities([row])[0].tolist())
 
     def _call(self, method: str, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         with warnings.catch_warnings():

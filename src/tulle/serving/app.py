@@ -1,0 +1,237 @@
+"""A loaded service as a bare ASGI application: paths to endpoints, bytes in, bytes out.
+
+A framework would cost more than the model (docs/decisions/serving-package.md), so this is the whole of it:
+one dictionary of routes, headers made beforehand, one JSON form of every error. Knows nothing of processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from tulle.errors import nearest
+from tulle.serving.endpoint import Endpoint, error_body, is_safe_id
+from tulle.serving.loaded import Loaded
+from tulle.serving.request import RequestError
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+PREFIX = "/public/api/v1/"
+API_VERSION = b"1"  # of the user API that the paths and bodies follow
+_log = logging.getLogger("tulle.serving")
+
+
+class Route:
+    """One path: what it does, the headers of its answers, and what it has counted."""
+
+    __slots__ = ("action", "errors", "headers", "method", "nanoseconds", "requests")
+
+    def __init__(self, method: str, action: Callable[[Any, str], bytes], headers: list[Header]) -> None:
+        self.method = method
+        self.action = action
+        self.headers = headers
+        self.requests = 0
+        self.nanoseconds = 0
+        self.errors: dict[int, int] = {}
+
+
+class App:
+    """The ASGI application of one loaded service."""
+
+    def __init__(self, service: Loaded, *, max_request_bytes: int) -> None:
+        self.service = service
+        self.max_request_bytes = max_request_bytes
+        self.home = PREFIX + service.manifest.service
+        self._started = time.time()
+        self._ids = count()
+        self._id_prefix = secrets.token_hex(8)
+        self._plain = self._headers({})
+        self.routes: dict[str, Route] = {}
+        for endpoint in service.endpoints.values():
+            self._add(endpoint)
+        self._route("GET", f"{self.home}/openapi.json", lambda _body, _id: service.openapi, self._plain)
+        for path in ("/isAlive", "/isAlive/"):
+            self._route("GET", path, self._is_alive, self._plain)
+        self._route("GET", "/metrics", self._metrics, self._plain)
+
+    def _add(self, endpoint: Endpoint) -> None:
+        headers = self._headers(endpoint.commits)
+        for name, action in endpoint.actions.items():
+            self._route("POST", f"{self.home}/{endpoint.name}/{name}", action, headers)
+        for name, query in endpoint.queries.items():
+            self._route("GET", f"{self.home}/{endpoint.name}/{name}", query, headers)
+
+    def _route(self, method: str, path: str, action: Any, headers: list[Header]) -> None:
+        self.routes[path] = Route(method, action, headers)
+
+    def _headers(self, commits: Mapping[str, str]) -> list[Header]:
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"dss-api-version", API_VERSION),
+            (b"x-tulle-generation", self.service.trace.generation.encode()),
+        ]
+        if commits:
+            listed = ",".join(f"{name}@{commit}" for name, commit in commits.items())
+            headers.append((b"x-tulle-data-commit", listed.encode()))
+        return headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request_id, length = "", -1
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                request_id = value.decode("latin-1")
+            elif name == b"content-length":
+                length = int(value)
+        if not request_id or not is_safe_id(request_id):
+            request_id = f"{self._id_prefix}-{next(self._ids):x}"
+        route = self.routes.get(scope["path"])
+        try:
+            if route is None or route.method != scope["method"] or length > self.max_request_bytes:
+                route = self._found(scope["path"])
+                self._check(route, scope["method"], length)
+            content = await self._content(scope, receive)
+            start = time.perf_counter_ns()
+            answer = route.action(content, request_id)
+            route.nanoseconds += time.perf_counter_ns() - start
+            route.requests += 1
+            status, headers = 200, route.headers
+        except _Gone:
+            return
+        except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
+            status, answer, headers = self._refused(exc, route, request_id)
+        start_message = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-length", b"%d" % len(answer)),
+                (b"x-request-id", request_id.encode()),
+                *headers,
+            ],
+        }
+        await send(start_message)
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _content(self, scope: Scope, receive: Receive) -> Any:
+        """The body of a POST, the pairs of a GET's query string."""
+        if scope["method"] == "GET":
+            return _pairs(scope["query_string"])
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        return await self._rest(body, receive) if message.get("more_body") else body
+
+    async def _rest(self, body: bytes, receive: Receive) -> bytes:
+        pieces, size, more = [body], len(body), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > self.max_request_bytes:
+                raise self._too_large()
+            more = message.get("more_body", False)
+        return b"".join(pieces)
+
+    def _check(self, route: Route, method: str, length: int) -> None:
+        if route.method != method:
+            raise RequestError(
+                405, "MethodNotAllowed", f"{method} is not answered here", f"Use {route.method}"
+            )
+        if length > self.max_request_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> RequestError:
+        limit = self.max_request_bytes
+        return RequestError(413, "RequestTooLarge", f"the request body is larger than {limit} bytes")
+
+    def _found(self, path: str) -> Route:
+        """The route of a path, also with doubled slashes, or the error that tells which paths there are."""
+        clean = "/" + "/".join(part for part in path.split("/") if part)
+        if clean in self.routes:
+            return self.routes[clean]
+        shown, name = clean[:200], self.service.manifest.service
+        if clean.startswith(PREFIX) and clean.removeprefix(PREFIX).split("/")[0] != name:
+            raise RequestError(404, "UnknownService", f"'{shown}' is not a path of service '{name}'")
+        public = sorted(known for known in self.routes if known.startswith(PREFIX))
+        near = nearest(shown, public)
+        advice = f"Did you mean '{near}'? " if near else ""
+        advice += f"The service answers at: {', '.join(public)}"
+        raise RequestError(404, "UnknownEndpoint", f"there is no '{shown}'", advice)
+
+    def _refused(
+        self, exc: Exception, route: Route | None, request_id: str
+    ) -> tuple[int, bytes, list[Header]]:
+        """Status, body and headers of the answer to a request that failed."""
+        if isinstance(exc, RequestError):
+            error = exc
+        else:
+            _log.error("request %s failed", request_id, exc_info=exc)
+            error = RequestError(
+                500, "EvaluationFailed", "the endpoint failed on this request", "Its log says why"
+            )
+        headers = list(self._plain if route is None else route.headers)
+        if route is not None:
+            route.errors[error.status] = route.errors.get(error.status, 0) + 1
+        if error.status == 405 and route is not None:
+            headers.append((b"allow", route.method.encode()))
+        if error.status == 413:
+            headers.append((b"connection", b"close"))  # the rest of the body is not read
+        return error.status, error_body(error, request_id), headers
+
+    def _is_alive(self, _pairs: Any, _request_id: str) -> bytes:
+        failed = self.service.probe()
+        if failed:
+            told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+            raise RequestError(503, "NotAlive", "endpoints do not answer", told)
+        trace = self.service.trace
+        return msgspec.json.encode(
+            {
+                "alive": True,
+                "service": trace.service,
+                "generation": trace.generation,
+                "endpoints": sorted(self.service.endpoints),
+            }
+        )
+
+    def _metrics(self, _pairs: Any, _request_id: str) -> bytes:
+        """What was counted since the start; times in microseconds of the endpoint alone."""
+        trace = self.service.trace
+        return msgspec.json.encode(
+            {
+                "service": trace.service,
+                "generation": trace.generation,
+                "version": trace.version,
+                "upSeconds": round(time.time() - self._started, 1),
+                "paths": {
+                    path.removeprefix(self.home + "/"): {
+                        "answered": route.requests,
+                        "microseconds": route.nanoseconds // 1000,
+                        "errors": {str(status): number for status, number in sorted(route.errors.items())},
+                    }
+                    for path, route in self.routes.items()
+                    if path.startswith(self.home)
+                },
+            }
+        )
+
+
+class _Gone(Exception):
+    """The caller hung up before the request was complete."""
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=1000)
+    except ValueError:
+        raise RequestError(400, "InvalidRequest", "the query string is not understood") from None

@@ -1,0 +1,80 @@
+"""The kinds of endpoint a service may have, in one registry: declared how, packaged how, answering how.
+
+A further kind (a query, a function, a composition) is one more entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tulle.errors import Broken, did_you_mean
+from tulle.serving.bundle import Bundle, bundle_lookup, bundle_predict
+from tulle.serving.declared import (
+    LOOKUP_SCHEMA,
+    PREDICT_SCHEMA,
+    LookupSpec,
+    PlaceOf,
+    PredictSpec,
+    parse_lookup,
+    parse_predict,
+)
+from tulle.serving.endpoint import Endpoint, Trace
+from tulle.serving.lookup import LookupEntry, load_lookup
+from tulle.serving.openapi import describe_lookup, describe_predict
+from tulle.serving.predict import PredictEntry, load_predict
+
+Spec = PredictSpec | LookupSpec
+Entry = PredictEntry | LookupEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of endpoint."""
+
+    name: str
+    schema: Mapping[str, Any]  # the properties it has in services/<service>.yaml
+    parse: Callable[[Mapping[str, Any], PlaceOf], Spec]  # checked properties → what is declared
+    bundle: Callable[[Any, Bundle], Entry]  # what is declared → what the package says of it
+    describe: Callable[[Any, Path], Mapping[str, Any]]  # … and the package's folder → OpenAPI path items
+    entry: type[Entry]
+    load: Callable[[Any, Path, Trace], Endpoint]  # … → what answers
+
+    def read(self, raw: Mapping[str, Any]) -> Entry:
+        """What a manifest says of an endpoint of this kind; Broken when it does not hold."""
+        try:
+            return msgspec.convert(raw, self.entry)
+        except msgspec.ValidationError as exc:
+            raise Broken(f"the package's endpoint '{raw.get('name')}' cannot be read: {exc}") from exc
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "predict",
+            PREDICT_SCHEMA,
+            parse_predict,
+            bundle_predict,
+            describe_predict,
+            PredictEntry,
+            load_predict,
+        ),
+        Kind("lookup", LOOKUP_SCHEMA, parse_lookup, bundle_lookup, describe_lookup, LookupEntry, load_lookup),
+    )
+}
+
+
+def kind_of(raw: Mapping[str, Any]) -> Kind:
+    """The kind of an endpoint in a manifest; Broken when this version of Tulle does not know it."""
+    name = str(raw.get("type"))
+    if name not in KINDS:
+        raise Broken(
+            f"the package has an endpoint of the unknown kind '{name}'",
+            hint=did_you_mean(name, KINDS) or "it was built by a newer version",
+        )
+    return KINDS[name]

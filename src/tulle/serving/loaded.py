@@ -1,0 +1,137 @@
+"""A service loaded from an unpacked package: its endpoints, ready to answer, and its saved test queries.
+
+Used by the worker process, and in place to test a package before it is deployed. Loading a package whose model
+is native runs code from the model's file. Knows nothing of sockets.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tulle.errors import Broken
+from tulle.serving.declared import TestQuery
+from tulle.serving.endpoint import Endpoint, Trace, error_body
+from tulle.serving.kinds import Entry, kind_of
+from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
+from tulle.serving.request import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a test query gave; `answer` is the whole body, also of an error."""
+
+    endpoint: str
+    name: str
+    passed: bool
+    message: str  # empty when it passed
+    body: Mapping[str, Any]
+    status: int
+    answer: Any
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A service whose endpoints answer."""
+
+    manifest: Manifest
+    trace: Trace
+    endpoints: Mapping[str, Endpoint]
+    entries: Mapping[str, Entry]
+    openapi: bytes = field(repr=False)
+
+    def ask(self, endpoint: str, body: Mapping[str, Any], request_id: str = "") -> tuple[int, bytes]:
+        """Status and answer of the endpoint's main action on `body`."""
+        chosen = self.endpoints[endpoint]
+        try:
+            return 200, chosen.actions[chosen.kind](msgspec.json.encode(body), request_id)
+        except RequestError as error:
+            return error.status, error_body(error, request_id)
+
+    def probe(self) -> Mapping[str, str]:
+        """Ask every endpoint one real question; what went wrong, by endpoint, empty when all is well."""
+        failed = {}
+        for name, entry in self.entries.items():
+            try:
+                status, answer = self.ask(name, entry.probe)
+            except Exception as exc:  # noqa: BLE001  whatever it is, the endpoint is not well
+                failed[name] = f"{type(exc).__name__}: {exc}"
+                continue
+            if status >= 500:
+                failed[name] = msgspec.json.decode(answer)["message"]
+        return failed
+
+    def test(self) -> tuple[Verdict, ...]:
+        """Run every saved test query."""
+        return tuple(
+            self._verdict(name, query) for name, entry in self.entries.items() for query in entry.test_queries
+        )
+
+    def _verdict(self, endpoint: str, query: TestQuery) -> Verdict:
+        start = time.perf_counter()
+        try:
+            status, raw = self.ask(endpoint, query.body, f"test-{endpoint}")
+        except Exception as exc:  # noqa: BLE001  the model's own failure is a verdict, not ours
+            status, raw = 500, error_body(RequestError(500, "EvaluationFailed", f"{exc}"), "")
+        spent = (time.perf_counter() - start) * 1000
+        answer = msgspec.json.decode(raw)
+        message = _judge(query, status, answer)
+        return Verdict(
+            endpoint, query.name, not message, message, query.body, status, answer, round(spent, 3)
+        )
+
+
+def load(folder: Path, generation: str | None = None) -> Loaded:
+    """Load the package unpacked in `folder`; Broken when it cannot be."""
+    manifest = read_manifest(folder / MANIFEST)
+    trace = Trace(manifest.service, manifest.version, generation or manifest.version, manifest.digest)
+    entries, endpoints = {}, {}
+    for raw in manifest.endpoints:
+        kind = kind_of(raw)
+        entry = kind.read(raw)
+        entries[entry.name] = entry
+        endpoints[entry.name] = kind.load(entry, folder, trace)
+    try:
+        openapi = (folder / OPENAPI).read_bytes()
+    except OSError as exc:
+        raise Broken(f"the package lacks {OPENAPI}: {exc.strerror}", hint="build it again") from exc
+    return Loaded(manifest, trace, endpoints, entries, openapi)
+
+
+def _judge(query: TestQuery, status: int, answer: Any) -> str:
+    """Why the answer is not what the query expects, or nothing."""
+    expected = query.expect
+    if expected is not None and set(expected) == {"error"}:
+        found = answer.get("errorType") if status != 200 else "an answer"
+        return "" if found == expected["error"] else f"expected the error {expected['error']}, got {found}"
+    if status != 200:
+        return f"{status} {answer.get('errorType')}: {answer.get('message')}"
+    if expected is None:
+        return ""
+    given = answer["result"] if "result" in answer else answer["results"][0]["data"]
+    return _difference(expected, given, query.tolerance, "")
+
+
+def _difference(expected: Any, found: Any, tolerance: float, path: str) -> str:
+    """The first member of `expected` that `found` does not have; further members of `found` do not matter."""
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        for name, value in expected.items():
+            if name not in found:
+                return f"{path}{name} is missing from the answer"
+            if message := _difference(value, found[name], tolerance, f"{path}{name}."):
+                return message
+        return ""
+    if isinstance(expected, float | int) and isinstance(found, float | int):
+        same = isinstance(expected, bool) == isinstance(found, bool) and math.isclose(
+            expected, found, rel_tol=tolerance, abs_tol=tolerance
+        )
+    else:
+        same = bool(expected == found)
+    return "" if same else f"{path.rstrip('.')} is {found!r}, expected {expected!r}"

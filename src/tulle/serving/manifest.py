@@ -1,0 +1,83 @@
+"""What a package says of itself: service, endpoints, where its content came from, and the digest of every file.
+
+The digest of a package is over its content: files, endpoints, API. When, under which version and from which
+commits it was built is recorded and not part of the digest, so building equal content again is recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import blake3
+import msgspec
+
+from tulle.errors import Broken
+
+MANIFEST, OPENAPI = "manifest.json", "openapi.json"
+_PROVENANCE = ("version", "digest", "created", "code_version", "commits", "ref")
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a package."""
+
+    blake3: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The contents of manifest.json."""
+
+    service: str
+    version: str
+    product: str
+    digest: str
+    created: str  # ISO time, UTC
+    ref: str
+    commits: Mapping[str, str]  # repository → commit the content was read at
+    code_version: str
+    endpoints: tuple[Mapping[str, Any], ...]
+    files: Mapping[str, FileEntry]
+    openapi: str  # the digest of the API's description, whatever the version
+    description: str = ""
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parity, metrics, by model
+    format: int = 1
+
+    def content_digest(self) -> str:
+        """The digest of what is in the package, hexadecimal."""
+        content = {name: value for name, value in asdict(self).items() if name not in _PROVENANCE}
+        content["endpoints"] = [
+            {name: value for name, value in endpoint.items() if name != "commits"}
+            for endpoint in self.endpoints
+        ]
+        content["files"] = {name: file for name, file in content["files"].items() if name != OPENAPI}
+        return blake3.blake3(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+    def as_bytes(self) -> bytes:
+        """The file's content."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of an unpacked package; Broken when there is none or it is damaged."""
+    try:
+        return manifest_from(path.read_bytes())
+    except OSError as exc:
+        raise Broken(f"the package lacks {MANIFEST}: {exc.strerror}", hint="unpack it again") from exc
+
+
+def manifest_from(data: bytes) -> Manifest:
+    """The manifest in `data`; Broken when it is damaged."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as exc:
+        raise Broken(
+            f"the package's {MANIFEST} cannot be read: {exc}", hint="build the package again"
+        ) from exc
+    if manifest.content_digest() != manifest.digest:
+        raise Broken(f"the package's {MANIFEST} is damaged: its digest does not match", hint="build it again")
+    return manifest

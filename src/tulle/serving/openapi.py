@@ -1,0 +1,286 @@
+"""The OpenAPI 3.1 document of a service, from what its package says of its endpoints.
+
+Pure but for reading model signatures. Schemas have the types of the model's features and the data set's
+columns; examples are the saved test queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
+from tulle.serving.declared import TestQuery
+from tulle.serving.index import Column
+from tulle.serving.lookup import LookupEntry
+from tulle.serving.predict import PredictEntry, class_text
+
+Json = dict[str, Any]
+
+_TYPES: Mapping[str, Json] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer", "format": "int64"},
+    "double": {"type": "number", "format": "double"},
+    "decimal": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "timestamp": {"type": "string", "format": "date-time"},
+    "binary": {"type": "string", "contentEncoding": "base64"},
+}
+_ERRORS: dict[str, str] = {
+    "400": "The request is not understood, or a value is missing, unknown or of the wrong type",
+    "401": "Missing or wrong credentials",
+    "403": "The application has no contract for this service",
+    "413": "The request is too large",
+    "429": "The application's rate limit is used up",
+    "500": "The endpoint failed",
+    "503": "The service does not answer now",
+}
+_CONTEXT: Json = {
+    "type": "object",
+    "description": "What gave the answer, made from what",
+    "properties": {
+        "serviceId": {"type": "string"},
+        "endpointId": {"type": "string"},
+        "serviceGeneration": {"type": "string"},
+        "packageVersion": {"type": "string"},
+        "packageDigest": {"type": "string"},
+        "dataCommits": {"type": "object", "additionalProperties": {"type": "string"}},
+        "model": {"type": "string"},
+        "requestId": {"type": "string"},
+    },
+    "required": ["serviceId", "endpointId", "serviceGeneration", "requestId"],
+}
+_ERROR: Json = {
+    "type": "object",
+    "properties": {
+        "errorType": {"type": "string", "description": "a word for programs, for example NoMatch"},
+        "message": {"type": "string"},
+        "detailedMessage": {"type": "string", "description": "the message, and what to do about it"},
+        "requestId": {"type": "string"},
+    },
+    "required": ["errorType", "message", "detailedMessage", "requestId"],
+}
+_TIMING: Json = {
+    "type": "object",
+    "description": "microseconds spent in each step",
+    "additionalProperties": {"type": "number"},
+}
+
+
+def document(service: str, *, version: str, description: str, paths: Iterable[Mapping[str, Any]]) -> Json:
+    """The whole document; `paths` are what the endpoints' kinds describe."""
+    items: Json = {}
+    for one in paths:
+        items.update(one)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": service,
+            "version": version,
+            "description": description or f"The service {service}",
+        },
+        "servers": [{"url": f"/public/api/v1/{service}"}],
+        "security": [{"clientId": [], "clientSecret": []}, {"apiKey": []}, {"basic": []}],
+        "paths": items,
+        "components": {
+            "schemas": {"Error": _ERROR, "ApiContext": _CONTEXT, "Timing": _TIMING},
+            "responses": {
+                f"Error{status}": {
+                    "description": text,
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+                }
+                for status, text in (
+                    _ERRORS
+                    | {"404": "Nothing is known of the key", "422": "There is no answer for these values"}
+                ).items()
+            },
+            "securitySchemes": {
+                "clientId": {"type": "apiKey", "in": "header", "name": "client_id"},
+                "clientSecret": {"type": "apiKey", "in": "header", "name": "client_secret"},
+                "apiKey": {"type": "http", "scheme": "bearer", "description": "the application's API key"},
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "client id and secret, or the API key as user name with an empty password",
+                },
+            },
+        },
+    }
+
+
+def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
+    """The paths of a prediction endpoint."""
+    signature = read_signature((folder / entry.model / SIGNATURE).read_bytes())
+    features = _features(entry, signature)
+    result = _prediction(signature)
+    one = _object({"features": features}, required=["features"])
+    many = _object({"items": {"type": "array", "items": one}}, required=["items"])
+    answer = _answer("result", result)
+    answers = _answer("results", {"type": "array", "items": {"anyOf": [result, _IGNORED]}})
+    summary = entry.description or f"Predict with the model {signature.name}"
+    examples = _examples(entry.test_queries)
+    return {
+        f"/{entry.name}/predict": _post(
+            f"{entry.name}-predict", summary, one, answer, examples, more=("404", "422")
+        ),
+        f"/{entry.name}/predict-multi": _post(
+            f"{entry.name}-predict-multi",
+            f"{summary}: many at once",
+            many,
+            answers,
+            _many(entry.test_queries),
+        ),
+    }
+
+
+def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
+    """The paths of a lookup endpoint."""
+    key = _object(_properties(entry.key), required=[column.name for column in entry.key])
+    key["additionalProperties"] = False
+    row = _object(
+        _properties(entry.columns, nullable=True), required=[column.name for column in entry.columns]
+    )
+    one = _object({"data": key}, required=["data"])
+    many = _object({"items": {"type": "array", "items": one}}, required=["items"])
+    found = _object({"data": row}, required=["data"])
+    summary = (
+        entry.description or f"Look up a row of {entry.data_set} by {', '.join(c.name for c in entry.key)}"
+    )
+    answer = _answer("results", {"type": "array", "items": found, "minItems": 1, "maxItems": 1})
+    answers = _answer("results", {"type": "array", "items": {"anyOf": [found, _IGNORED]}})
+    examples = _examples(entry.test_queries)
+    return {
+        f"/{entry.name}/lookup": _post(f"{entry.name}-lookup", summary, one, answer, examples, more=("404",)),
+        f"/{entry.name}/lookup-multi": _post(
+            f"{entry.name}-lookup-multi", f"{summary}: many at once", many, answers, _many(entry.test_queries)
+        ),
+    }
+
+
+_IGNORED: Json = {
+    "type": "object",
+    "description": "an item that has no answer; the others do",
+    "properties": {
+        "ignored": {"const": True},
+        "ignoreReason": {"type": "string"},
+        "error": {
+            "type": "object",
+            "properties": {
+                "status": {"type": "integer"},
+                "errorType": {"type": "string"},
+                "message": {"type": "string"},
+                "detailedMessage": {"type": "string"},
+            },
+        },
+    },
+    "required": ["ignored", "ignoreReason"],
+}
+
+
+def _features(entry: PredictEntry, signature: Signature) -> Json:
+    properties = {feature.name: _feature(feature) for feature in signature.features}
+    looked_up: set[str] = set()
+    keys = []
+    for one in entry.enrich:
+        looked_up |= {column.name for column in one.columns}
+        source = f"looks the features up in {one.data_set} of {one.product}"
+        for column in one.key:
+            keys.append(column.name)
+            properties.setdefault(column.name, _type(column.type) | {"description": source})
+    always = [feature.name for feature in signature.features if feature.name not in looked_up]
+    schema = _object(properties, required=always) | {"additionalProperties": False}
+    if keys:
+        everything = [feature.name for feature in signature.features]
+        schema["anyOf"] = [{"required": sorted(set(keys))}, {"required": everything}]
+        schema["description"] = (
+            f"Send {' and '.join(dict.fromkeys(keys))} alone and the features are looked up; features you send win"
+        )
+    return schema
+
+
+def _feature(feature: Feature) -> Json:
+    schema = _type(feature.type, nullable=feature.nullable)
+    if feature.minimum is not None and feature.maximum is not None:
+        schema["description"] = f"seen in training: {feature.minimum} to {feature.maximum}"
+    elif feature.categories:
+        schema["description"] = "seen in training: " + ", ".join(feature.categories)
+        schema["examples"] = list(feature.categories[:3])
+    return schema
+
+
+def _prediction(signature: Signature) -> Json:
+    if not signature.classes:
+        return _object(
+            {"prediction": {"type": "number"}, "ignored": {"type": "boolean"}}, required=["prediction"]
+        )
+    properties: Json = {"prediction": {"enum": list(signature.classes)}, "ignored": {"type": "boolean"}}
+    if signature.percentiles:
+        properties["probaPercentile"] = {"type": "integer", "minimum": 1, "maximum": 100}
+    if signature.has_probabilities:
+        names = [class_text(value) for value in signature.classes]
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        properties["probas"] = _object(dict.fromkeys(names, share), required=names)
+    return _object(properties, required=["prediction"])
+
+
+def _properties(columns: Sequence[Column], *, nullable: bool = False) -> Json:
+    return {column.name: _type(column.type, nullable=nullable) for column in columns}
+
+
+def _type(mesh_type: str, *, nullable: bool = False) -> Json:
+    schema = dict(_TYPES.get(mesh_type.partition("(")[0], {}))
+    if nullable and "type" in schema:
+        schema["type"] = [schema["type"], "null"]
+    return schema
+
+
+def _object(properties: Json, *, required: Sequence[str] = ()) -> Json:
+    schema: Json = {"type": "object", "properties": properties}
+    if required:
+        schema["required"] = list(required)
+    return schema
+
+
+def _answer(name: str, schema: Json) -> Json:
+    return _object(
+        {
+            name: schema,
+            "timing": {"$ref": "#/components/schemas/Timing"},
+            "apiContext": {"$ref": "#/components/schemas/ApiContext"},
+        },
+        required=[name, "apiContext"],
+    )
+
+
+def _post(
+    name: str, summary: str, request: Json, answer: Json, examples: Json, more: Sequence[str] = ()
+) -> Json:
+    content: Json = {"schema": request}
+    if examples:
+        content["examples"] = examples
+    errors = sorted({*_ERRORS, *more})
+    return {
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "requestBody": {"required": True, "content": {"application/json": content}},
+            "responses": {
+                "200": {"description": "The answer", "content": {"application/json": {"schema": answer}}},
+                **{status: {"$ref": f"#/components/responses/Error{status}"} for status in errors},
+            },
+        }
+    }
+
+
+def _examples(queries: Sequence[TestQuery]) -> Json:
+    return {query.name: {"summary": query.name, "value": query.body} for query in queries}
+
+
+def _many(queries: Sequence[TestQuery]) -> Json:
+    if not queries:
+        return {}
+    return {
+        "all": {"summary": "all of the saved queries", "value": {"items": [query.body for query in queries]}}
+    }

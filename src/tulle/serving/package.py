@@ -1,0 +1,431 @@
+"""Building an immutable version of a service, recording it, and unpacking it again with every digest checked.
+
+A package is one tar: models, indexes, openapi.json, manifest.json. Its bytes depend on its content, version and
+provenance alone. Equal content is never built into a second version: the existing one is returned.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import blake3
+import msgspec
+from sqlalchemy import Connection, Row, insert, select
+
+from tulle.config import Settings
+from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, Problem, did_you_mean
+from tulle.events import PACKAGE_BUILT, Event
+from tulle.lake.repository import Lake, Repository
+from tulle.serving.bundle import Bundle
+from tulle.serving.kinds import KINDS, Entry
+from tulle.serving.manifest import MANIFEST, OPENAPI, FileEntry, Manifest, manifest_from
+from tulle.serving.openapi import document
+from tulle.serving.service import HasFolder, Service
+from tulle.state import log
+from tulle.state.db import Database, now
+from tulle.state.tables import packages as table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One immutable version of a service; `path` is its tar, relative to the mesh's .tulle/ folder."""
+
+    service: str
+    version: str
+    digest: str
+    product: str
+    path: str
+    manifest: Manifest
+    created_at: float
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files."""
+        return sum(file.bytes for file in self.manifest.files.values())
+
+
+def build(
+    service: Service,
+    *,
+    product: HasFolder,
+    lake: Lake,
+    database: Database,
+    settings: Settings,
+    code_version: str,
+    ref: str = "main",
+    version: str | None = None,
+) -> Package:
+    """Build a version of `service` from what is published at `ref`; the existing version for equal content.
+
+    `version` defaults to the next of v1, v2, … Raises Invalid, with places in the services file, for models,
+    data sets and columns that are not there; AlreadyExists when the version has other content.
+    """
+    if version is not None and not _VERSION.fullmatch(version):
+        raise Invalid(f"'{version}' is no version: use lower-case letters, digits, '.', '_' and '-'")
+    home = settings.state_folder / "packages" / service.name
+    with _workspace(home) as folder:
+        bundle = Bundle(folder / "content", LakeSource(lake, ref), product.name)
+        entries = _bundled(service, bundle)
+        openapi = _openapi(service, entries, bundle.folder)
+        manifest = _manifest(service, product.name, entries, bundle, openapi)
+        manifest = replace(manifest, code_version=code_version, ref=ref)
+        if existing := _with_digest(database, service.name, manifest.digest):
+            _restore(existing, folder, openapi, settings)
+            return existing
+        created = now()
+        while True:
+            chosen = version or _next_version(database, service.name)
+            made = _finished(bundle.folder, manifest, openapi, chosen, created)
+            _write_tar(folder / "package.tar", bundle.folder)
+            package = Package(
+                service.name,
+                chosen,
+                made.digest,
+                product.name,
+                f"packages/{service.name}/{chosen}.tar",
+                made,
+                created,
+            )
+            if recorded := _record(
+                database, package, folder / "package.tar", settings, explicit=version is not None
+            ):
+                return recorded
+
+
+def packages(database: Database, service: str) -> tuple[Package, ...]:
+    """Every version of a service, oldest first."""
+    query = select(table).where(table.c.service == service).order_by(table.c.created_at, table.c.version)
+    with database.read() as connection:
+        return tuple(_value(row) for row in connection.execute(query))
+
+
+def get(database: Database, service: str, version: str) -> Package:
+    """One version of a service; NotFound with the nearest name."""
+    with database.read() as connection:
+        row = connection.execute(
+            select(table).where(table.c.service == service, table.c.version == version)
+        ).first()
+        if row is None:
+            known = (
+                connection.execute(select(table.c.version).where(table.c.service == service)).scalars().all()
+            )
+            hint = did_you_mean(version, known) or f"`tulle service package {service}` builds one"
+            raise NotFound(f"service '{service}' has no version '{version}'", hint=hint)
+    return _value(row)
+
+
+def unpack(archive: Path, folder: Path, *, digest: str) -> Manifest:
+    """Unpack into `folder`, checking every file; nothing is done when the folder holds it, undamaged, already.
+
+    Raises Broken, naming the file, when the archive is damaged or is not the package of that digest.
+    """
+    if folder.exists():
+        try:
+            return _verified(folder, digest)
+        except Broken:
+            shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _extract(archive, scratch)
+        manifest = _verified(scratch, digest)
+        try:
+            scratch.rename(folder)
+        except OSError:  # somebody else unpacked it meanwhile
+            return _verified(folder, digest)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return manifest
+
+
+class LakeSource:
+    """The repositories of a lake, each at the commit its `ref` named when it was first read."""
+
+    def __init__(self, lake: Lake, ref: str) -> None:
+        self._lake = lake
+        self._ref = ref
+        self._commits: dict[str, str] = {}
+
+    def commit(self, product: str) -> str:
+        """The commit that is read. NotFound when there is no such repository or ref."""
+        if product not in self._commits:
+            self._commits[product] = self._repository(product).resolve(self._ref)
+        return self._commits[product]
+
+    def read(self, product: str, path: str) -> bytes:
+        """The bytes of one object. NotFound."""
+        return self._repository(product).get(self.commit(product), path)
+
+    def names(self, product: str, prefix: str = "") -> Sequence[str]:
+        """The folders directly under `prefix` (which is empty or ends with a slash)."""
+        page = self._repository(product).list(self.commit(product), prefix, delimiter="/")
+        return [name.removeprefix(prefix).rstrip("/") for name in page.prefixes]
+
+    def table(self, product: str, data_set: str) -> pa.Table:
+        """The rows of a data set. NotFound when it has no files."""
+        import pyarrow as pa  # noqa: PLC0415  heavy; only building needs it
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        repository, commit = self._repository(product), self.commit(product)
+        paths = [e.path for e in repository.entries(commit, f"{data_set}/") if e.path.endswith(".parquet")]
+        if not paths:
+            raise NotFound(f"repository '{product}' has no data set '{data_set}' at '{self._ref}'")
+        parts = [pq.read_table(io.BytesIO(repository.get(commit, path))) for path in paths]
+        return pa.concat_tables(parts, promote_options="default")
+
+    def _repository(self, product: str) -> Repository:
+        return self._lake.repository(product)
+
+
+# ── building ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def _workspace(home: Path) -> Iterator[Path]:
+    """A scratch folder beside the packages; what killed builds left there is removed."""
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.glob(".build-*"):
+        pid = left.name.split("-")[1]
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".build-{os.getpid()}-", dir=home) as name:
+        (Path(name) / "content").mkdir()
+        yield Path(name)
+
+
+def _bundled(service: Service, bundle: Bundle) -> list[Entry]:
+    """The entries of all endpoints; Invalid with the problems of all of them at once."""
+    entries: list[Entry] = []
+    problems: list[Problem] = []
+    for spec in service.endpoints:
+        try:
+            entries.append(KINDS[spec.type].bundle(spec, bundle))
+        except Invalid as exc:
+            problems += exc.problems or [Problem(exc.message, spec.places.get(""), exc.hint)]
+    if problems:
+        told = "; ".join(problem.message for problem in problems)
+        raise Invalid(
+            f"service '{service.name}' cannot be packaged: {told}", hint=problems[0].hint, problems=problems
+        )
+    return entries
+
+
+def _openapi(service: Service, entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
+    paths = [KINDS[entry.type].describe(entry, folder) for entry in entries]
+    return document(service.name, version="", description=service.description, paths=paths)
+
+
+def _manifest(
+    service: Service, product: str, entries: Sequence[Entry], bundle: Bundle, openapi: dict[str, Any]
+) -> Manifest:
+    """The manifest without version and provenance, its digest computed."""
+    manifest = Manifest(
+        service=service.name,
+        version="",
+        product=product,
+        digest="",
+        created="",
+        ref="",
+        commits=dict(sorted(bundle.commits.items())),
+        code_version="",
+        endpoints=tuple(msgspec.to_builtins(entry) for entry in entries),
+        files=_files(bundle.folder),
+        openapi=blake3.blake3(msgspec.json.encode(openapi)).hexdigest(),
+        description=service.description,
+        models={
+            name: {
+                "task": signature.task,
+                "estimator": signature.estimator,
+                "conversion": msgspec.to_builtins(signature.conversion),
+                "metrics": dict(signature.metrics),
+                "baseline": dict(signature.baseline),
+            }
+            for name, signature in sorted(bundle.models.items())
+        },
+    )
+    return replace(manifest, digest=manifest.content_digest())
+
+
+def _finished(
+    folder: Path, manifest: Manifest, openapi: dict[str, Any], version: str, created: float
+) -> Manifest:
+    """Write openapi.json and manifest.json for a version; the complete manifest."""
+    openapi["info"]["version"] = version
+    (folder / OPENAPI).write_bytes(msgspec.json.format(msgspec.json.encode(openapi), indent=2) + b"\n")
+    (folder / MANIFEST).unlink(missing_ok=True)
+    moment = dt.datetime.fromtimestamp(created, dt.UTC)
+    made = replace(
+        manifest, version=version, created=moment.isoformat(timespec="seconds"), files=_files(folder)
+    )
+    (folder / MANIFEST).write_bytes(made.as_bytes())
+    return made
+
+
+def _restore(package: Package, folder: Path, openapi: dict[str, Any], settings: Settings) -> None:
+    """Write the tar of a recorded package again, byte for byte, if it is gone or damaged."""
+    archive = settings.state_folder / package.path
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _extract(archive, Path(scratch))
+            _verified(Path(scratch), package.digest)
+    except Broken:
+        _finished(folder / "content", package.manifest, openapi, package.version, package.created_at)
+        _write_tar(folder / "package.tar", folder / "content")
+        (folder / "package.tar").replace(archive)
+        _sync_folder(archive.parent)
+
+
+def _files(folder: Path) -> dict[str, FileEntry]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): FileEntry(_digest(path), path.stat().st_size) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    digest = blake3.blake3()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_tar(path: Path, folder: Path) -> None:
+    """A tar whose bytes depend on names and contents alone; durable when this returns."""
+    with path.open("wb") as out:
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                entry = tarfile.TarInfo(str(file.relative_to(folder)))
+                entry.size, entry.mode = file.stat().st_size, 0o644
+                with file.open("rb") as content:
+                    tar.addfile(entry, content)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+# ── the records ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _record(
+    database: Database, package: Package, archive: Path, settings: Settings, *, explicit: bool
+) -> Package | None:
+    """Put the tar in its place and record it; the version somebody else recorded, or None to try the next."""
+    with database.write() as connection:
+        same = _row_with_digest(connection, package.service, package.digest)
+        if same is not None:
+            return _value(same)
+        taken = connection.execute(
+            select(table.c.digest).where(
+                table.c.service == package.service, table.c.version == package.version
+            )
+        ).scalar()
+        if taken is not None and explicit:
+            raise AlreadyExists(
+                f"service '{package.service}' has a version '{package.version}' with other content",
+                hint="versions never change; choose another name",
+            )
+        if taken is not None:
+            return None
+        target = settings.state_folder / package.path
+        archive.replace(target)
+        _sync_folder(target.parent)
+        connection.execute(
+            insert(table).values(
+                service=package.service,
+                version=package.version,
+                digest=package.digest,
+                product=package.product,
+                path=package.path,
+                manifest=msgspec.to_builtins(package.manifest),
+                created_at=package.created_at,
+            )
+        )
+        data = {
+            "version": package.version,
+            "digest": package.digest,
+            "commits": dict(package.manifest.commits),
+        }
+        log.append(connection, Event(PACKAGE_BUILT, package.service, data))
+    return package
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _next_version(database: Database, service: str) -> str:
+    with database.read() as connection:
+        known = connection.execute(select(table.c.version).where(table.c.service == service)).scalars()
+        numbers = [int(match[1]) for version in known if (match := _NUMBERED.fullmatch(version))]
+    return f"v{max(numbers, default=0) + 1}"
+
+
+def _with_digest(database: Database, service: str, digest: str) -> Package | None:
+    with database.read() as connection:
+        row = _row_with_digest(connection, service, digest)
+    return None if row is None else _value(row)
+
+
+def _row_with_digest(connection: Connection, service: str, digest: str) -> Row[Any] | None:
+    query = select(table).where(table.c.service == service, table.c.digest == digest)
+    return connection.execute(query).first()
+
+
+def _value(row: Row[Any]) -> Package:
+    manifest = msgspec.convert(row.manifest, Manifest)
+    return Package(row.service, row.version, row.digest, row.product, row.path, manifest, row.created_at)
+
+
+# ── unpacking ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive, mode="r:") as tar:
+            for member in tar:
+                if not member.isreg():
+                    raise Broken(f"{archive.name} holds '{member.name}', which is no plain file")
+                tar.extract(member, folder, filter="data", set_attrs=False)
+    except FileNotFoundError as exc:
+        raise Broken(
+            f"the package {archive.name} is gone from {archive.parent}", hint="build it again"
+        ) from exc
+    except (tarfile.TarError, OSError) as exc:
+        raise Broken(f"the package {archive.name} cannot be read: {exc}", hint="build it again") from exc
+
+
+def _verified(folder: Path, digest: str) -> Manifest:
+    """The manifest of an unpacked package whose files are all there and undamaged; else Broken."""
+    try:
+        manifest = manifest_from((folder / MANIFEST).read_bytes())
+    except OSError as exc:
+        raise Broken(f"the package lacks {MANIFEST}", hint="build it again") from exc
+    if manifest.digest != digest:
+        raise Broken(f"the package is {manifest.digest[:12]}, expected {digest[:12]}", hint="build it again")
+    for name, file in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise Broken(f"the package lacks '{name}'", hint="build it again")
+        if path.stat().st_size != file.bytes or _digest(path) != file.blake3:
+            raise Broken(f"the package's file '{name}' is damaged", hint="build it again")
+    return manifest

@@ -1,0 +1,403 @@
+"""Predictions: features in (sent, or looked up by a key), class and probabilities or a number out.
+
+The caller may send any of the features; what is missing is looked up in the package's own index by the key
+that was sent. What the caller sends wins, also null. The answer is the same either way.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tulle.errors import Broken
+from tulle.pipeline.model_score import Scorer
+from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
+from tulle.serving.declared import Policy, TestQuery
+from tulle.serving.endpoint import (
+    Action,
+    Dispatch,
+    Query,
+    Trace,
+    check_generation,
+    envelope,
+    error_item,
+    items_of,
+)
+from tulle.serving.index import Column, Index, key_of, needs_normalising, normal_key
+from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
+
+NO_MATCH = "NO_LOOKUP_MATCH"
+NO_KEY = "MISSING_LOOKUP_KEY"
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichEntry:
+    """Where missing features are looked up: an index in the package, its key, and what it holds."""
+
+    index: str
+    product: str
+    data_set: str
+    key: tuple[Column, ...]
+    columns: tuple[Column, ...]
+    missing_key: Policy = "error"
+    no_match: Policy = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictEntry:
+    """What a package's manifest says of a prediction endpoint."""
+
+    name: str
+    model: str  # the folder in the package
+    commits: Mapping[str, str]
+    enrich: tuple[EnrichEntry, ...] = ()
+    description: str = ""
+    type: Literal["predict"] = "predict"
+    test_queries: tuple[TestQuery, ...] = ()
+    probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
+
+
+class Explanations(msgspec.Struct, gc=False):
+    """The stock client always sends this, with nulls for "as the endpoint is set"."""
+
+    enabled: bool | None = None
+
+
+class _Ignored(Exception):
+    """A policy says to answer without a prediction."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class _Enrichment:
+    """One opened index, and which of its columns fill which features."""
+
+    def __init__(
+        self, entry: EnrichEntry, folder: Path, fields: Sequence[str], features: Sequence[str]
+    ) -> None:
+        self.entry = entry
+        self.get = Index(folder / entry.index).get
+        self.key = tuple(fields.index(column.name) for column in entry.key)
+        names = [column.name for column in entry.columns]
+        # (position among the features, position in the looked-up row)
+        self.fills = tuple((i, names.index(name)) for i, name in enumerate(features) if name in names)
+        self.types = [column.type for column in entry.key]
+        self.normalise = needs_normalising(self.types)
+        self.decode = msgspec.json.Decoder(tuple[tuple(_row_type(c.type) for c in entry.columns)]).decode  # type: ignore[misc]
+
+    def row(self, key: Sequence[Any]) -> Sequence[Any] | None:
+        """The looked-up row of a key, or None."""
+        found = self.get(key_of(normal_key(key, self.types) if self.normalise else key))
+        return None if found is None else self.decode(found)
+
+
+class Predict:
+    """A prediction endpoint."""
+
+    kind = "predict"
+
+    def __init__(
+        self, entry: PredictEntry, signature: Signature, scorer: Scorer, folder: Path, trace: Trace
+    ) -> None:
+        self.name = entry.name
+        self.commits = entry.commits
+        self.signature = signature
+        self._scorer = scorer
+        labels_only = bool(signature.classes) and not signature.has_probabilities
+        self._single = _nothing if labels_only else scorer.single
+        self._generation = trace.generation
+        self._features = [feature.name for feature in signature.features]
+        self._count = len(self._features)
+        self._strict = [i for i, feature in enumerate(signature.features) if not feature.nullable]
+        self.record = record_of(signature, entry.enrich)
+        names = [one.name for one in self.record.fields]
+        self._enrichments = [_Enrichment(one, folder, names, self._features) for one in entry.enrich]
+        self._classes = [msgspec.json.encode(value).decode() for value in signature.classes]
+        self._shares = [
+            ("," if i else "") + msgspec.json.encode(class_text(value)).decode() + ":"
+            for i, value in enumerate(signature.classes)
+        ]
+        model = signature.name + "@" + signature.conversion.form
+        self._context = trace.context(entry.name, entry.commits, model=model)
+        body = msgspec.defstruct(
+            "PredictBody",
+            [
+                ("features", self.record.struct | UnsetType, UNSET),
+                ("explanations", Explanations | None, None),
+                ("dispatch", Dispatch | None, None),
+            ],
+            gc=False,
+        )
+        self._envelope = msgspec.defstruct(
+            "PredictEnvelope",
+            [("explanations", Explanations | None, None), ("dispatch", Dispatch | None, None)],
+        )
+        self._decode = msgspec.json.Decoder(body).decode
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """predict, predict-multi."""
+        return {"predict": self.predict, "predict-multi": self.predict_multi}
+
+    @property
+    def queries(self) -> Mapping[str, Query]:
+        """predict-simple: the features as a query string, for a browser."""
+        return {"predict-simple": self.predict_simple}
+
+    def predict(self, body: bytes, request_id: str) -> bytes:
+        """One prediction, {"features": {…}}."""
+        start = perf_counter_ns()
+        request: Any
+        try:
+            request = self._decode(body)
+            values = msgspec.structs.astuple(request.features)
+        except (*DECODE_ERRORS, TypeError):  # TypeError: the features were left out
+            request, values = self._explained(body)
+        if request.explanations is not None or request.dispatch is not None:
+            self._check(request)
+        return self._answered(values, request_id, start)
+
+    def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes:
+        """One prediction, ?feature=value&…"""
+        start = perf_counter_ns()
+        return self._answered(self.record.from_text(pairs), request_id, start)
+
+    def predict_multi(self, body: bytes, request_id: str) -> bytes:
+        """Many predictions, {"items": [{"features": {…}}]}; an item that fails does not fail the others."""
+        start = perf_counter_ns()
+        raw = parse_json(body)
+        items = items_of(raw)
+        self._check(envelope(raw, ("explanations", "dispatch"), self._envelope))
+        results: list[bytes | None] = [None] * len(items)
+        rows: list[list[Any]] = []
+        places: list[int] = []
+        for i, item in enumerate(items):
+            try:
+                rows.append(self._completed(self._item(item)))
+                places.append(i)
+            except RequestError as error:
+                results[i] = error_item(error)
+            except _Ignored as ignored:
+                results[i] = _ignored(ignored.reason)
+        enriched = perf_counter_ns()
+        for i, result in zip(places, self._many(rows), strict=True):
+            results[i] = result
+        end = perf_counter_ns()
+        timing = f'"timing":{{"enrich":{(enriched - start) // 1000},"prediction":{(end - enriched) // 1000}}}'
+        tail = f'],{timing},{self._context}{request_id}"}}}}'
+        return b'{"results":[' + b",".join(result or b"" for result in results) + tail.encode()
+
+    # ── the request ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _explained(self, body: bytes) -> tuple[Any, tuple[Any, ...]]:
+        """The slow path: the same request read leniently, or the error that tells all that is wrong."""
+        raw = parse_json(body)
+        if not isinstance(raw, dict):
+            raise RequestError(400, "InvalidRequest", f"the body is {shown(raw)}, expected an object")
+        request = envelope(raw, ("explanations", "dispatch"), self._envelope)
+        return request, self.record.convert(require(raw, "features", self._example()))
+
+    def _item(self, item: Any) -> tuple[Any, ...]:
+        if not isinstance(item, dict):
+            raise RequestError(400, "InvalidRequest", f"the item is {shown(item)}, expected an object")
+        return self.record.convert(require(item, "features", self._example()))
+
+    def _example(self) -> str:
+        key = next((e.entry.key[0].name for e in self._enrichments), self._features[0])
+        return f'{{"features": {{"{key}": …}}}}'
+
+    def _check(self, request: Any) -> None:
+        if request.explanations is not None and request.explanations.enabled:
+            raise RequestError(
+                501,
+                "ExplanationsNotAvailable",
+                "this endpoint gives no explanations",
+                "Leave 'explanations' out, or send \"enabled\": null",
+            )
+        check_generation(request.dispatch, self._generation)
+
+    # ── the features ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _completed(self, values: Sequence[Any]) -> list[Any]:
+        """The features in order, looked up where they were not sent."""
+        row = list(values[: self._count])
+        if UNSET in row:
+            for enrichment in self._enrichments:
+                self._fill(row, values, enrichment)
+            if UNSET in row:
+                self._refuse_missing(row)
+            if None in row:
+                self._refuse_null(row, values)
+        return row
+
+    def _fill(self, row: list[Any], values: Sequence[Any], enrichment: _Enrichment) -> None:
+        wanted = [(i, source) for i, source in enrichment.fills if row[i] is UNSET]
+        key = [values[position] for position in enrichment.key]
+        if not wanted or UNSET in key:
+            return
+        found = enrichment.row(key)
+        if found is None:
+            if enrichment.entry.no_match == "ignore":
+                raise _Ignored(NO_MATCH)
+            raise _no_match(enrichment.entry.key, key, enrichment.entry.data_set)
+        for i, source in wanted:
+            row[i] = found[source]
+
+    def _refuse_missing(self, row: Sequence[Any]) -> None:
+        """Say which features are missing, and which key would have had them looked up."""
+        keys = []
+        for enrichment in self._enrichments:
+            if any(row[i] is UNSET for i, _ in enrichment.fills):
+                if enrichment.entry.missing_key == "ignore":
+                    raise _Ignored(NO_KEY)
+                names = [self.record.fields[position].name for position in enrichment.key]
+                keys.append(" and ".join(f"'{name}'" for name in names))
+        missing = ", ".join(name for name, value in zip(self._features, row, strict=True) if value is UNSET)
+        advice = f"Send them, or {' or '.join(keys)} to have them looked up" if keys else "Send them"
+        raise RequestError(400, "MissingFeatures", f"features are missing: {missing}", advice)
+
+    def _refuse_null(self, row: Sequence[Any], values: Sequence[Any]) -> None:
+        names = [self._features[i] for i in self._strict if row[i] is None and values[i] is UNSET]
+        if names:
+            raise RequestError(
+                422,
+                "FeatureIsNull",
+                f"looked-up features have no value: {', '.join(names)}",
+                "The model takes no nulls there: send a value",
+            )
+
+    # ── the answer ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _answered(self, values: Sequence[Any], request_id: str, start: int) -> bytes:
+        read = perf_counter_ns()
+        try:
+            row = self._completed(values)
+        except _Ignored as ignored:
+            result = _ignored(ignored.reason).decode()
+            return f'{{"result":{result},"timing":{{}},{self._context}{request_id}"}}}}'.encode()
+        enriched = perf_counter_ns()
+        result = self._result(self._single(row), row)
+        end = perf_counter_ns()
+        return (
+            f'{{"result":{result},"timing":{{"preProcessing":{(read - start) // 1000},'
+            f'"enrich":{(enriched - read) // 1000},"predictionPredict":{(end - enriched) // 1000}}},'
+            f'{self._context}{request_id}"}}}}'
+        ).encode()
+
+    def _result(self, answer: Sequence[float], row: Sequence[Any]) -> str:
+        """The result of one row from its probabilities (or its number)."""
+        total = sum(answer)
+        if total - total != 0:  # infinite or no number, which JSON cannot carry
+            raise RequestError(
+                422, "NoPrediction", "the model has no answer for these values", "Are some of them extreme?"
+            )
+        classes = self._classes
+        if not classes:
+            return f'{{"prediction":{answer[0]!r},"ignored":false}}'
+        if len(classes) == 2 and self.signature.argmax:
+            low, high = answer
+            return (
+                f'{{"prediction":{classes[high > low]},'
+                f'"probaPercentile":{bisect_right(self.signature.percentiles, high) + 1},'
+                f'"probas":{{{self._shares[0]}{low!r}{self._shares[1]}{high!r}}},"ignored":false}}'
+            )
+        return self._result_of_classes(answer, row)
+
+    def _result_of_classes(self, answer: Sequence[float], row: Sequence[Any]) -> str:
+        signature = self.signature
+        if signature.argmax:
+            label = self._classes[max(range(len(answer)), key=answer.__getitem__)]
+        else:
+            found = self._scorer.labels([row])[0]
+            label = msgspec.json.encode(found.item() if hasattr(found, "item") else found).decode()
+        if not signature.has_probabilities:
+            return f'{{"prediction":{label},"ignored":false}}'
+        percentile = ""
+        if signature.percentiles:
+            percentile = f'"probaPercentile":{bisect_right(signature.percentiles, answer[1]) + 1},'
+        probas = "".join(f"{share}{p!r}" for share, p in zip(self._shares, answer, strict=True))
+        return f'{{"prediction":{label},{percentile}"probas":{{{probas}}},"ignored":false}}'
+
+    def _many(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The results of several rows, scored together."""
+        if not rows:
+            return []
+        if self.signature.has_probabilities:
+            answers = self._scorer.probabilities(rows).tolist()
+        elif self.signature.classes:
+            answers = [_nothing(row) for row in rows]
+        else:
+            answers = [[float(value)] for value in self._scorer.labels(rows)]
+        results = []
+        for answer, row in zip(answers, rows, strict=True):
+            try:
+                results.append(self._result(answer, row).encode())
+            except RequestError as error:
+                results.append(error_item(error))
+        return results
+
+
+def load_predict(entry: PredictEntry, folder: Path, trace: Trace) -> Predict:
+    """The endpoint with its model and indexes opened from an unpacked package."""
+    home = folder / entry.model
+    try:
+        signature = read_signature((home / SIGNATURE).read_bytes())
+        scorer = load_scorer(home, signature)
+    except FileNotFoundError as exc:
+        raise Broken(f"the package lacks '{exc.filename}'", hint="build it again") from exc
+    return Predict(entry, signature, scorer, folder, trace)
+
+
+def record_of(signature: Signature, enrich: Sequence[EnrichEntry]) -> Record:
+    """What a caller may send: the features, and the keys they can be looked up by."""
+    single = signature.conversion.input == "float"
+    fields = [Field(f.name, f.type, f.nullable, single) for f in signature.features]
+    names = {field.name for field in fields}
+    for column in (column for entry in enrich for column in entry.key):
+        if column.name not in names:
+            fields.append(Field(column.name, column.type))
+            names.add(column.name)
+    return Record("feature", fields)
+
+
+def class_text(value: object) -> str:
+    """A class as the name of a member: what a caller reads in `probas`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _row_type(mesh_type: str) -> Any:
+    kinds: dict[str, Any] = {
+        "string": str,
+        "integer": int,
+        "boolean": bool,
+        "date": dt.date,
+        "timestamp": dt.datetime,
+    }
+    return kinds.get(mesh_type.partition("(")[0], float) | None
+
+
+def _nothing(_row: Sequence[Any]) -> list[float]:
+    """What is known of a row before its class, when the model gives no probabilities."""
+    return [0.0]
+
+
+def _ignored(reason: str) -> bytes:
+    return msgspec.json.encode({"ignored": True, "ignoreReason": reason})
+
+
+def _no_match(key: Sequence[Column], values: Sequence[Any], data_set: str) -> RequestError:
+    named = ", ".join(f"{column.name} {shown(value)}" for column, value in zip(key, values, strict=True))
+    return RequestError(
+        404, "NoMatch", f"nothing is known of {named}", f"There is no such row in '{data_set}'"
+    )

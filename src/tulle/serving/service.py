@@ -1,0 +1,177 @@
+"""The services a product declares: `services/<service>.yaml` read into values, every problem told with its place.
+
+Knows the form of the file and of every kind of endpoint; whether models and data sets exist is found when the
+service is packaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tulle.errors import Invalid, Place, Problem
+from tulle.serving.kinds import KINDS, Kind, Spec
+from tulle.spec.document import Document
+from tulle.spec.load import Schema, load_document, validate
+
+SERVICE_NAME = "^[a-z0-9][a-z0-9-]{2,62}$"
+ENDPOINT_NAME = "^[a-z0-9][a-z0-9-]{0,62}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as its product declares it; the unit that is packaged, deployed and managed."""
+
+    name: str
+    endpoints: tuple[Spec, ...]
+    description: str = ""
+    file: Path = field(default=Path(), compare=False)
+    place: Place | None = field(default=None, compare=False, repr=False)
+
+
+class HasFolder(Protocol):
+    """A product, as far as its services are concerned."""
+
+    @property
+    def name(self) -> str:
+        """The product's name."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds product.yaml and services/."""
+
+
+def service_schema() -> Mapping[str, Any]:
+    """The JSON Schema of a services file, for editors."""
+    by_kind = [
+        {"if": {"properties": {"type": {"const": name}}}, "then": {"$ref": f"#/$defs/{name}"}}
+        for name in KINDS
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A service of a data product",
+        **_whole({"allOf": by_kind}),
+        "$defs": {kind.name: _endpoint_schema(kind) for kind in KINDS.values()},
+    }
+
+
+def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The file but for what depends on the kind of an endpoint."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["service", "endpoints"],
+        "properties": {
+            "service": {
+                "type": "string",
+                "pattern": SERVICE_NAME,
+                "x-expected": "3 to 63 lower-case letters, digits and hyphens",
+                "description": "the service's name, its part of the address",
+            },
+            "description": {"type": "string"},
+            "endpoints": {
+                "type": "array",
+                "minItems": 1,
+                "description": "what the service answers",
+                "items": {
+                    "type": "object",
+                    "required": ["name", "type"],
+                    "properties": {"type": {"enum": list(KINDS), "description": "the kind of endpoint"}},
+                    **items,
+                },
+            },
+        },
+    }
+
+
+def _endpoint_schema(kind: Kind) -> Mapping[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "type", *kind.schema.get("required", ())],
+        "properties": {
+            "name": {
+                "type": "string",
+                "pattern": ENDPOINT_NAME,
+                "x-expected": "lower-case letters, digits and hyphens",
+                "description": "the endpoint's part of the address",
+            },
+            "type": {"const": kind.name},
+            "description": {"type": "string"},
+            **kind.schema["properties"],
+        },
+    }
+
+
+_WHOLE = Schema(_whole({}))
+_ENDPOINTS = {kind.name: Schema(_endpoint_schema(kind)) for kind in KINDS.values()}
+
+
+def load_services(product: HasFolder) -> tuple[Service, ...]:
+    """Every service in the product's `services/` folder, by name.
+
+    Raises Invalid with the problems of all files at once.
+    """
+    problems: list[Problem] = []
+    services: dict[str, Service] = {}
+    folder = product.folder / "services"
+    for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
+        try:
+            service = load_service(path)
+        except Invalid as exc:
+            problems += exc.problems or [Problem(exc.message, Place(str(path)), exc.hint)]
+            continue
+        if service.name in services:
+            other = services[service.name].file
+            problems.append(
+                Problem(f"service '{service.name}' is also declared in {other.name}", service.place)
+            )
+        services[service.name] = service
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise Invalid(f"the services of product '{product.name}' are not valid: {count}", problems=problems)
+    return tuple(services[name] for name in sorted(services))
+
+
+def load_service(source: Path | str, *, name: str = "") -> Service:
+    """One services file (a Path, or its text); Invalid with every problem and its place."""
+    document = load_document(source, name=name)
+    problems = validate(document, _WHOLE)
+    raw = document.value if isinstance(document.value, dict) else {}
+    endpoints = raw.get("endpoints") if isinstance(raw.get("endpoints"), list) else []
+    for i, endpoint in enumerate(endpoints or ()):
+        kind = endpoint.get("type") if isinstance(endpoint, dict) else None
+        if kind in _ENDPOINTS:
+            label = f"endpoint '{endpoint.get('name', i)}'"
+            problems += validate(document, _ENDPOINTS[kind], ("endpoints", i), where=label)
+    problems += _repeated(document, endpoints or ())
+    if problems:
+        unique = list(dict.fromkeys(problems))
+        count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
+        raise Invalid(f"{document.name} is not valid: {count}", problems=unique)
+    return Service(
+        name=raw["service"],
+        endpoints=tuple(_endpoint(document, i, one) for i, one in enumerate(raw["endpoints"])),
+        description=raw.get("description", ""),
+        file=source if isinstance(source, Path) else Path(document.name),
+        place=document.place(("service",)),
+    )
+
+
+def _endpoint(document: Document, number: int, raw: Mapping[str, Any]) -> Spec:
+    return KINDS[raw["type"]].parse(raw, lambda path: document.place(("endpoints", number, *path)))
+
+
+def _repeated(document: Document, endpoints: Any) -> list[Problem]:
+    seen: set[str] = set()
+    problems = []
+    for i, endpoint in enumerate(endpoints):
+        name = endpoint.get("name") if isinstance(endpoint, dict) else None
+        if isinstance(name, str) and name in seen:
+            problems.append(
+                document.problem(f"endpoint '{name}' is declared twice", ("endpoints", i, "name"))
+            )
+        seen.add(str(name))
+    return problems

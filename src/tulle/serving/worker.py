@@ -1,0 +1,163 @@
+"""The process that answers for one generation of a service: one thread, one socket, uvicorn around `app`.
+
+    python -m tulle.serving.worker --package-folder DIR --socket PATH [--generation v1]
+
+It loads the unpacked package, answers a saved query of every endpoint, and only then accepts. On SIGTERM it
+stops accepting, finishes what is in flight, and ends. Who may call is the gateway's business: the socket is
+for the owner of the process only. Native models execute code of their file here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
+from tulle.serving.app import App
+from tulle.serving.loaded import Loaded, load
+
+WARM_UP = 50
+# The gateway decides when an idle connection ends: a worker that closed first could meet a request half way.
+KEEP_ALIVE_SECONDS = 3600
+DRAIN_SECONDS = 10
+_log = logging.getLogger("tulle.serving")
+
+
+def warm_up(service: Loaded, times: int = WARM_UP) -> None:
+    """Answer every endpoint's probe many times; Broken, naming endpoint and reason, when one cannot answer."""
+    for _ in range(times):
+        failed = service.probe()
+        if failed:
+            told = "; ".join(f"endpoint '{name}': {why}" for name, why in failed.items())
+            raise Broken(f"service '{service.manifest.service}' does not answer: {told}")
+
+
+def open_socket(path: Path) -> socket.socket:
+    """Listen on a unix socket only this user may use; a stale one is replaced.
+
+    Relative paths stay relative, as a socket's address holds no more than 107 bytes. AlreadyExists when
+    another process answers there.
+    """
+    if len(os.fsencode(path)) > 107:
+        raise Invalid(
+            f"the socket path '{path}' is longer than 107 bytes", hint="give it relative to the folder"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(mask)
+    listening.listen(2048)
+    listening.setblocking(False)
+    return listening
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise AlreadyExists(f"'{path}' exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.settimeout(1)
+        try:
+            trial.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise AlreadyExists(f"another process answers on '{path}'", hint="stop it first")
+
+
+def serve(app: App, listening: socket.socket) -> None:
+    """Answer until SIGTERM or SIGINT, then finish what is in flight."""
+    import uvicorn  # noqa: PLC0415  only the process needs it, not who reads App
+
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        backlog=2048,
+    )
+    # uvicorn raises the signal again when it has drained; without handlers of ours that would kill us.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a worker; 0 when it was told to stop, 1 when it could not start."""
+    parser = argparse.ArgumentParser(prog="tulle.serving.worker", description=__doc__.partition("\n")[0])
+    parser.add_argument("--package-folder", type=Path, required=True, help="an unpacked package")
+    parser.add_argument(
+        "--generation", help="what answers call this generation; default: the package's version"
+    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", type=Path, help="the unix socket to answer on")
+    where.add_argument("--port", type=int, help="a port of 127.0.0.1 to answer on, for tests and benchmarks")
+    parser.add_argument(
+        "--max-request-bytes", type=int, default=1_048_576, help="a larger body is answered 413"
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        service = load(options.package_folder, options.generation)
+        if options.test:
+            sys.stdout.buffer.write(msgspec.json.encode(service.test()))
+            return 0
+        warm_up(service)
+        app = App(service, max_request_bytes=options.max_request_bytes)
+        listening = open_socket(options.socket) if options.socket else _open_port(options.port)
+    except TulleError as exc:
+        hint = f" ({exc.hint})" if exc.hint else ""
+        _log.error("%s%s", exc.message, hint)
+        return 1
+    # What lives now lives as long as the process: keep the collector from walking over it again and again.
+    gc.collect()
+    gc.freeze()
+    trace = service.trace
+    _log.info(
+        "service '%s' %s answers on %s", trace.service, trace.generation, options.socket or options.port
+    )
+    inode = options.socket.stat().st_ino if options.socket else None
+    serve(app, listening)
+    listening.close()
+    if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
+        options.socket.unlink()
+    _log.info("service '%s' %s has stopped", trace.service, trace.generation)
+    return 0
+
+
+def _open_port(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as exc:
+        raise AlreadyExists(f"port {port} cannot be used: {exc.strerror}") from exc
+    listening.listen(2048)
+    listening.setblocking(False)
+    return listening
+
+
+if __name__ == "__main__":
+    sys.exit(main())
