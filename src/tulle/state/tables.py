@@ -141,12 +141,19 @@ applications = Table(
     "applications",
     metadata,
     Column("client_id", String(63), primary_key=True),
-    Column("name", String(63), nullable=False, unique=True),
+    Column("name", String(63), nullable=False),
     Column("owner", String(255), nullable=False, server_default=""),
     Column("secret_hash", String(64), nullable=False),
-    Column("key_hash", String(64), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
+)
+# A name belongs to one application that may sign in; revoked ones keep theirs for the record.
+Index(
+    "applications_by_name",
+    applications.c.name,
+    unique=True,
+    sqlite_where=applications.c.revoked_at.is_(None),
+    postgresql_where=applications.c.revoked_at.is_(None),
 )
 
 contracts = Table(
@@ -155,7 +162,7 @@ contracts = Table(
     Column("client_id", String(63), nullable=False),
     Column("service", String(63), nullable=False),
     Column("requests", Integer, nullable=False),
-    Column("period_seconds", Float, nullable=False),
+    Column("period_ms", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     PrimaryKeyConstraint("client_id", "service"),
     ForeignKeyConstraint(["client_id"], ["applications.client_id"], ondelete="CASCADE"),

@@ -1,0 +1,149 @@
+"""Asks a running Envoy, over its admin socket, what it has taken and how it fares.
+
+Knows Envoy's names for things and turns them into values; knows nothing of policies and of what the files say.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tulle.errors import Unavailable
+
+_LINE: Final = re.compile(r'^(?P<name>[^ ]+): "?(?P<value>[^"]*)"?$')
+SHORT_ENOUGH: Final = 100  # bytes of a socket path that every system can hold
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What Envoy says of one watched file: the version in force, and how many it refused or could not read."""
+
+    version: str
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One upstream address of a service, and whether the gateway sends to it."""
+
+    address: str
+    healthy: bool
+    requests: int
+    failures: int
+
+
+class Admin:
+    """The admin door of the Envoy that runs in `folder`, at the unix socket `relative` to it."""
+
+    def __init__(self, folder: Path, relative: str, *, timeout: float = 2.0) -> None:
+        self._folder = folder
+        self._relative = relative
+        self._timeout = timeout
+
+    def get(self, path: str) -> str:
+        """The text Envoy answers; Unavailable when it does not run or does not answer."""
+        return self._ask("GET", path)
+
+    def post(self, path: str) -> str:
+        """The same for requests that change something."""
+        return self._ask("POST", path)
+
+    def stats(self, pattern: str) -> Mapping[str, str]:
+        """Statistics whose name matches the regular expression, by name."""
+        found = {}
+        for line in self.get(f"/stats?filter={_quoted(pattern)}").splitlines():
+            if match := _LINE.match(line):
+                found[match["name"]] = match["value"]
+        return found
+
+    def taken(self, prefixes: Mapping[str, str]) -> Mapping[str, Taken]:
+        """What is in force of each watched file; `prefixes` maps its name to the prefix of its statistics."""
+        names = "|".join(re.escape(p) for p in prefixes.values())
+        stats = self.stats(rf"^({names})\.(version_text|update_rejected|update_failure|config_fail)$")
+        return {
+            name: Taken(
+                stats.get(f"{prefix}.version_text", ""),
+                sum(
+                    int(stats.get(f"{prefix}.{kind}", 0))
+                    for kind in ("update_rejected", "update_failure", "config_fail")
+                ),
+            )
+            for name, prefix in prefixes.items()
+        }
+
+    def workers(self) -> Mapping[str, tuple[Worker, ...]]:
+        """The upstream addresses of every service."""
+        clusters = json.loads(self.get("/clusters?format=json")).get("cluster_statuses", [])
+        return {str(c["name"]): tuple(_worker(h) for h in c.get("host_statuses", [])) for c in clusters}
+
+    def _ask(self, method: str, path: str) -> str:
+        with _reachable(self._folder, self._relative) as address:
+            connection = _UnixConnection(address, self._timeout)
+            try:
+                connection.request(method, path)
+                answer = connection.getresponse()
+                text = answer.read().decode("utf-8", "replace")
+            except (OSError, http.client.HTTPException) as exc:
+                raise Unavailable(
+                    f"the gateway does not answer: {exc}", hint="`tulle status`, `tulle logs gateway`"
+                ) from exc
+            finally:
+                connection.close()
+        if answer.status != 200:
+            raise Unavailable(
+                f"the gateway answered {answer.status} to {method} {path}: {text.strip()[:200]}"
+            )
+        return text
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, address: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._address)
+
+
+@contextmanager
+def _reachable(folder: Path, relative: str) -> Iterator[str]:
+    # A socket address holds 108 bytes: a longer path is reached through the handle of an open folder.
+    path = str(folder / relative)
+    if len(os.fsencode(path)) <= SHORT_ENOUGH:
+        yield path
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as exc:
+        raise Unavailable(f"the gateway does not run: {folder} cannot be opened ({exc.strerror})") from exc
+    try:
+        yield f"/proc/self/fd/{handle}/{relative}"
+    finally:
+        os.close(handle)
+
+
+def _worker(host: Mapping[str, Any]) -> Worker:
+    address = host.get("address", {})
+    tcp = address.get("socket_address", {})
+    where = address.get("pipe", {}).get("path") or f"{tcp.get('address')}:{tcp.get('port_value')}"
+    # Envoy leaves out what is 0 or false
+    counts = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats", [])}
+    health = dict(host.get("health_status", {}))
+    expected = health.pop("eds_health_status", "HEALTHY") == "HEALTHY"
+    return Worker(
+        where, expected and not any(health.values()), counts.get("rq_total", 0), counts.get("rq_error", 0)
+    )
+
+
+def _quoted(pattern: str) -> str:
+    return "".join(c if c.isalnum() or c in "_.-" else f"%{ord(c):02X}" for c in pattern)

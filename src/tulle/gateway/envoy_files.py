@@ -1,0 +1,292 @@
+"""Renders a GatewayPolicy to the files the real Envoy reads.
+
+Pure: a policy and a Door in, plain JSON values out. The way of a request through the filters is in
+`envoy_listener`; how credentials travel is told in docs/decisions/gateway-credentials.md. Knows nothing of the
+file system, of processes and of the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tulle.gateway.envoy_listener import listener, only_clients
+from tulle.gateway.envoy_values import (
+    ADMIN_SOCKET,
+    API_PREFIX,
+    AUTH,
+    BODY,
+    CLIENT_HEADER,
+    CONTRACT,
+    LIMITS,
+    ROUTES,
+    Door,
+    Json,
+    typed,
+    watched,
+)
+from tulle.gateway.policy import GatewayPolicy, ManagedService, host_and_port, is_socket_path
+
+# Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
+# its workers before it gets a route. A change that takes something away never opens a hole in this order either.
+FILES: Final = ("limits", "auth", "clusters", "routes", "listeners")
+
+UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
+
+# what tells who the caller is ends here; workers read x-tulle-client
+_SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "client_secret")
+
+
+def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
+    """The five watched files by name (see FILES); each carries the digest of its own content as version."""
+    resources_of: Mapping[str, Sequence[Json]] = {
+        "limits": [_extension(LIMITS, limits(policy))],
+        "auth": [_extension(AUTH, credentials(policy))],
+        "clusters": [typed("envoy.config.cluster.v3.Cluster", **cluster(s)) for s in policy.services],
+        "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy))],
+        "listeners": [typed("envoy.config.listener.v3.Listener", **listener(door))],
+    }
+    return {name: _versioned(content) for name, content in resources_of.items()}
+
+
+def bootstrap(door: Door) -> Json:
+    """The file Envoy starts with: its admin socket, and where the watched files are."""
+    return {
+        "node": {"id": "gateway", "cluster": "gateway"},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
+        "dynamic_resources": {"lds_config": watched("listeners"), "cds_config": watched("clusters")},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": typed(
+                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        max_active_downstream_connections=door.most_connections,
+                    ),
+                }
+            ]
+        },
+    }
+
+
+def static_twin(policy: GatewayPolicy, door: Door) -> Json:
+    """One file with everything in place, for `--mode validate`, which does not read watched files."""
+    twin = bootstrap(door)
+    del twin["dynamic_resources"]
+    twin["static_resources"] = {
+        "listeners": [
+            listener(door, {AUTH: credentials(policy), LIMITS: limits(policy), ROUTES: routes(policy)})
+        ],
+        "clusters": [cluster(service) for service in policy.services],
+    }
+    return twin
+
+
+# ── the watched files ────────────────────────────────────────────────────────────────────────────────────
+
+
+def credentials(policy: GatewayPolicy) -> Json:
+    """Who may sign in: an htpasswd with a line `client_id:{SHA}hash` a client; secrets are never in it."""
+    # Envoy refuses an empty list. This line admits nobody: its hash is no SHA-1, and a space cannot be in an id.
+    lines = [f"{c.client_id}:{{SHA}}{c.secret_hash}" for c in policy.clients] or [" nobody:{SHA}" + "=" * 28]
+    return typed(
+        "envoy.extensions.filters.http.basic_auth.v3.BasicAuth",
+        users={"inline_string": "\n".join(lines) + "\n"},
+        forward_username_header=CLIENT_HEADER,
+    )
+
+
+def limits(policy: GatewayPolicy) -> Json:
+    """A token bucket for each contract; in a file of its own because reloading it fills all buckets again."""
+    return typed(
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="contract",
+        # Only for a request without a bucket of its own, which contracts rule out; small, so that nobody gains.
+        token_bucket={"max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "0.05s"},
+        always_consume_default_token_bucket=False,
+        filter_enabled=_always("limits.enabled"),
+        filter_enforced=_always("limits.enforced"),
+        enable_x_ratelimit_headers="DRAFT_VERSION_03",
+        rate_limits=[
+            {
+                "actions": [
+                    {"metadata": _service_of_route()},
+                    {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": "client"}},
+                ]
+            }
+        ],
+        descriptors=[
+            {
+                "entries": [
+                    {"key": "service", "value": contract.service},
+                    {"key": "client", "value": contract.client_id},
+                ],
+                "token_bucket": {
+                    "max_tokens": contract.limit.requests,
+                    "tokens_per_fill": contract.limit.requests,
+                    "fill_interval": f"{contract.limit.period_ms / 1000:.3f}s",
+                },
+            }
+            for contract in policy.contracts
+        ],
+    )
+
+
+def cluster(service: ManagedService) -> Json:
+    """The workers of a service: asked every second whether they live, set aside when they fail, bounded."""
+    endpoints = [{"endpoint": {"address": _address(upstream)}} for upstream in service.upstreams]
+    return {
+        "name": service.name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": service.name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "lb_policy": "LEAST_REQUEST",
+        # When no worker is known to live all are tried: a restarted one answers before the next health check.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "unhealthy_interval": "0.25s",
+                "no_traffic_healthy_interval": "2s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": service.health_path, "host": "gateway"},
+            }
+        ],
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 2,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_local_origin_success_rate": 0,
+            "enforcing_consecutive_5xx": 0,  # a worker's own 500 says nothing about the worker
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "interval": "0.5s",
+            "base_ejection_time": "1s",
+            "max_ejection_time": "5s",
+            "max_ejection_percent": 100,
+        },
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 512,
+                    "max_pending_requests": 1024,
+                    "max_requests": 2048,
+                    "max_retries": 256,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {}},
+                common_http_protocol_options={"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"},
+            )
+        },
+    }
+
+
+def routes(policy: GatewayPolicy) -> Json:
+    """A route a service, and one for all else: 404, after the caller has shown who it is."""
+    callers: dict[str, list[str]] = defaultdict(list)
+    for contract in policy.contracts:
+        callers[contract.service].append(contract.client_id)
+    nowhere = {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 404},
+        "typed_per_filter_config": {name: _disabled() for name in (CONTRACT, LIMITS, BODY)},
+    }
+    return {
+        "name": ROUTES,
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": [*(_route(s, callers[s.name]) for s in policy.services), nowhere],
+            }
+        ],
+        "request_headers_to_remove": list(_SECRET_HEADERS),
+        "validate_clusters": False,
+    }
+
+
+def _route(service: ManagedService, clients: Sequence[str]) -> Json:
+    seconds = f"{service.timeout_seconds:.3f}s"
+    return {
+        "name": service.name,
+        "match": {"path_separated_prefix": f"{API_PREFIX}{service.name}"},
+        "metadata": {"filter_metadata": {"tulle": {"service": service.name}}},
+        "route": {
+            "cluster": service.name,
+            "timeout": seconds,
+            # Queries have no side effects: whatever a worker's end interrupts is asked of another one.
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset,reset-before-request",
+                "num_retries": 2,
+                "retry_host_predicate": [
+                    {
+                        "name": "previous",
+                        "typed_config": typed(
+                            "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                        ),
+                    }
+                ],
+                "host_selection_retry_max_attempts": 3,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+            },
+        },
+        "typed_per_filter_config": {
+            CONTRACT: typed(
+                "envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"matcher": only_clients(clients)}
+            ),
+            BODY: typed(
+                "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+                buffer={"max_request_bytes": service.max_request_bytes},
+            ),
+        },
+    }
+
+
+# ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _disabled() -> Json:
+    return typed("envoy.config.route.v3.FilterConfig", disabled=True)
+
+
+def _extension(name: str, content: Json) -> Json:
+    return typed("envoy.config.core.v3.TypedExtensionConfig", name=name, typed_config=content)
+
+
+def _always(runtime_key: str) -> Json:
+    return {"default_value": {"numerator": 100, "denominator": "HUNDRED"}, "runtime_key": runtime_key}
+
+
+def _service_of_route() -> Json:
+    return {
+        "descriptor_key": "service",
+        "metadata_key": {"key": "tulle", "path": [{"key": "service"}]},
+        "source": "ROUTE_ENTRY",
+    }
+
+
+def _address(upstream: str) -> Json:
+    if is_socket_path(upstream):
+        return {"pipe": {"path": upstream}}
+    host, port = host_and_port(upstream)
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _versioned(content: Sequence[Json]) -> Json:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {"version_info": hashlib.sha256(text.encode()).hexdigest()[:16], "resources": list(content)}
+
+
+def digest_of(*parts: str) -> str:
+    """A short name for the contents of all `parts` together."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

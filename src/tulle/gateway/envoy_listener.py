@@ -1,0 +1,319 @@
+"""The gateway's one door in Envoy's words: what a request passes, and how errors and the access log read.
+
+One request passes: strip forgeable headers → /isAlive/ → (Lua, only for callers that do not send plain Basic)
+→ credentials → contract → rate limit → body size → router. Pure; depends on the Door alone, so that no change of
+policy touches the listener or a connection. Knows nothing of services and clients: those come in watched parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Final
+
+from tulle.gateway.envoy_values import (
+    API_PREFIX,
+    AUTH,
+    BODY,
+    CLIENT_HEADER,
+    CONTRACT,
+    LIMITS,
+    LISTENER,
+    ROUTES,
+    TYPE,
+    Door,
+    Json,
+    header_input,
+    typed,
+    watched,
+)
+
+_FORGEABLE_PREFIXES: Final = ("x-tulle-", "x_tulle_", "x-envoy-", "x-dg-", "x-forwarded-")
+_FORGEABLE: Final = ("x-request-id", "forwarded", "x-real-ip")
+
+# status → (errorType, message); the same words whoever found the error
+_ERRORS: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("InvalidRequest", "The request is not well-formed HTTP"),
+    401: ("InvalidClient", "Missing or wrong credentials"),
+    403: ("NoContract", "This application has no contract for the service"),
+    404: ("UnknownService", "No service answers at this path"),
+    405: ("MethodNotAllowed", "The gateway does not speak this method"),
+    408: ("RequestTimeout", "The request did not arrive in time"),
+    413: ("RequestTooLarge", "The request body is larger than the service accepts"),
+    426: ("UpgradeRequired", "HTTP/1.0 is not spoken here; use HTTP/1.1"),
+    429: ("TooManyRequests", "The application's rate limit on the service is used up"),
+    431: ("HeadersTooLarge", "The request headers are larger than the gateway accepts"),
+    503: ("ServiceUnavailable", "The service does not answer now"),
+    504: ("ServiceTimeout", "The service did not answer in time"),
+}
+_ADVICE: Final[Mapping[int, str]] = {
+    401: "Send client_id and client_secret headers, Basic client_id:client_secret, or the API key as Bearer token",
+    403: "Ask the owner of the service for a contract",
+    404: f"Services are at {API_PREFIX}<service>/",
+    429: "Try again after the seconds in retry-after",
+    503: "Try again; its workers may be restarting",  # and not what went wrong inside: that is in the access log
+    504: "Try again, or ask for less at once",
+}
+
+
+def listener(door: Door, parts: Mapping[str, Json] | None = None) -> Json:
+    """The listener. AUTH, LIMITS and ROUTES are watched in files of their own, or in place when `parts` has them."""
+    return {
+        "name": LISTENER,
+        "address": {"socket_address": {"address": door.host, "port_value": door.port}},
+        # With reuse_port two gateways could take the same port and share its callers without an error.
+        "enable_reuse_port": False,
+        "per_connection_buffer_limit_bytes": 65_536,
+        "filter_chains": [{"filters": [_connection_manager(door, parts)]}],
+    }
+
+
+def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
+    if parts is None:
+        where: Json = {"rds": {"route_config_name": ROUTES, "config_source": watched("routes")}}
+    else:
+        where = {"route_config": parts[ROUTES]}
+    config = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="gateway",
+        codec_type="HTTP1",
+        server_name="tulle",
+        http_filters=_filters(parts),
+        local_reply_config=_local_replies(),
+        access_log=[_access_log(door)],
+        # what callers can never say themselves, removed before anything reads a header
+        early_header_mutation_extensions=[_strip_forgeable_headers()],
+        use_remote_address=True,
+        skip_xff_append=True,  # for a loopback caller Envoy would append this machine's outer address
+        request_id_extension={
+            "typed_config": typed(
+                "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False
+            )
+        },
+        preserve_external_request_id=False,
+        always_set_request_id_in_response=True,
+        # one path, one meaning: what the route saw is what the worker sees
+        normalize_path=True,
+        merge_slashes=True,
+        path_with_escaped_slashes_action="REJECT_REQUEST",
+        common_http_protocol_options={
+            "idle_timeout": "300s",
+            "max_headers_count": 100,
+            "headers_with_underscores_action": "ALLOW",  # client_id and client_secret have one
+        },
+        # no service speaks anything but HTTP: a wish for another protocol is not heard, the request answered
+        http_protocol_options={"ignore_http_11_upgrade": [{"safe_regex": {"regex": ".*"}}]},
+        max_request_headers_kb=32,
+        request_headers_timeout="10s",
+        request_timeout="60s",
+        stream_idle_timeout="120s",
+        **where,
+    )
+    return {"name": "http", "typed_config": config}
+
+
+def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
+    def part(name: str, kind: str) -> Json:
+        if parts is None:
+            discovery = {"config_source": watched(name), "type_urls": [TYPE + kind]}
+            return {"name": name, "config_discovery": discovery}
+        return {"name": name, "typed_config": parts[name]}
+
+    auth = part(AUTH, "envoy.extensions.filters.http.basic_auth.v3.BasicAuth")
+    limit = part(LIMITS, "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit")
+    alive = typed(
+        "envoy.extensions.filters.http.health_check.v3.HealthCheck",
+        pass_through_mode=False,
+        headers=[
+            {"name": ":path", "string_match": {"exact": "/isAlive/"}},
+            {"name": ":method", "string_match": {"exact": "GET"}},
+        ],
+    )
+    deny = typed("envoy.extensions.filters.http.rbac.v3.RBAC", matcher=only_clients([]))
+    body = typed("envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=1)
+    router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    return [
+        {"name": "alive", "typed_config": alive},
+        {"name": "normalise", "typed_config": _unless_plain_basic(_normalise_credentials())},
+        auth,
+        {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
+        {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
+        limit,
+        {"name": BODY, "typed_config": body},
+        {"name": "router", "typed_config": router},
+    ]
+
+
+def only_clients(clients: Sequence[str]) -> Json:
+    """A hash map from client to ALLOW: as quick for ten thousand clients as for one. Who is not in it is denied."""
+
+    def action(name: str) -> Json:
+        kind = typed("envoy.config.rbac.v3.Action", name=name, action=name)
+        return {"action": {"name": name, "typed_config": kind}}
+
+    denied = {"on_no_match": action("DENY")}
+    if not clients:
+        return denied
+    by_client = {"map": {client: action("ALLOW") for client in clients}}
+    return {"matcher_tree": {"input": header_input(CLIENT_HEADER), "exact_match_map": by_client}, **denied}
+
+
+def _normalise_credentials() -> Json:
+    script = resources.files("tulle.gateway").joinpath("credentials.lua").read_text()
+    return typed(
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": script},
+        clear_route_cache=False,
+    )
+
+
+def _unless_plain_basic(filter_config: Json) -> Json:
+    """Skip the script for `Basic base64(id:secret)`, which the credentials filter reads itself.
+
+    An API key as user name has an empty password: its last byte is the colon, which ends base64 text in `6`,
+    `o=` or `Og==`. A secret is hexadecimal, which never ends so.
+    """
+
+    def either(*predicates: Json) -> Json:
+        return {"or_matcher": {"predicate": list(predicates)}}
+
+    def value(header: str, match: Json) -> Json:
+        return {"single_predicate": {"input": header_input(header), "value_match": match}}
+
+    colon_last = either(*(value("authorization", {"suffix": end}) for end in ("6", "o=", "Og==")))
+    plain = {
+        "and_matcher": {
+            "predicate": [
+                value("authorization", {"prefix": "Basic "}),
+                {"not_matcher": colon_last},
+                {"not_matcher": value("client_id", {"safe_regex": {"google_re2": {}, "regex": ".*"}})},
+            ]
+        }
+    }
+    return _skip_when(filter_config, plain)
+
+
+def _retry_after() -> Json:
+    append = {
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        "header": {"key": "retry-after", "value": "%RESP(x-ratelimit-reset)%"},
+    }
+    return typed(
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"response_mutations": [{"append": append}]},
+    )
+
+
+def _only_when_limited(filter_config: Json) -> Json:
+    limited = {
+        "single_predicate": {
+            "input": {
+                "name": "status",
+                "typed_config": typed("envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput"),
+            },
+            "value_match": {"exact": "429"},
+        }
+    }
+    return _skip_when(filter_config, {"not_matcher": limited})
+
+
+def _skip_when(filter_config: Json, predicate: Json) -> Json:
+    skip = typed("envoy.extensions.filters.common.matcher.action.v3.SkipFilter")
+    return typed(
+        "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+        extension_config={"name": "inner", "typed_config": filter_config},
+        xds_matcher={
+            "matcher_list": {
+                "matchers": [
+                    {"predicate": predicate, "on_match": {"action": {"name": "skip", "typed_config": skip}}}
+                ]
+            }
+        },
+    )
+
+
+def _strip_forgeable_headers() -> Json:
+    prefixes = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in _FORGEABLE_PREFIXES]
+    return {
+        "name": "strip",
+        "typed_config": typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            mutations=[*prefixes, *({"remove": name} for name in _FORGEABLE)],
+        ),
+    }
+
+
+def _local_replies() -> Json:
+    """Every error that Envoy itself makes, in the shape the workers' errors have."""
+    alive = _mapper(200, "", "")
+    alive["body_format_override"] = {"json_format": {"status": "alive"}, "content_type": "application/json"}
+    tunnel = _mapper(405, *_ERRORS[405])  # it has no path, so no route and no contract: 403 would mislead
+    tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
+    tunnel["status_code"] = 405
+    mappers = [alive, tunnel, *(_mapper(status, *words) for status, words in _ERRORS.items())]
+    return {
+        "mappers": mappers,
+        "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
+    }
+
+
+def _mapper(status: int, error_type: str, message: str) -> Json:
+    mapper: Json = {
+        "filter": _status_is(status),
+        "body_format_override": _error_body(error_type, message, _ADVICE.get(status, "")),
+    }
+    if status == 401:
+        challenge = {"key": "www-authenticate", "value": 'Basic realm="tulle", charset="UTF-8"'}
+        mapper["headers_to_add"] = [{"header": challenge, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+    return mapper
+
+
+def _status_is(status: int) -> Json:
+    value = {"default_value": status, "runtime_key": f"error.{status}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _method_is(method: str) -> Json:
+    expression = f"request.method == '{method}'"
+    cel = typed("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", expression=expression)
+    return {"extension_filter": {"name": "cel", "typed_config": cel}}
+
+
+def _error_body(error_type: str, message: str, advice: str) -> Json:
+    detail = f"{message}. {advice}" if advice else f"{message} (%RESPONSE_CODE_DETAILS%)"
+    return {
+        "json_format": {
+            "errorType": error_type,
+            "message": message,
+            "detailedMessage": detail,
+            "requestId": "%REQ(x-request-id)%",
+        },
+        "content_type": "application/json",
+    }
+
+
+def _access_log(door: Door) -> Json:
+    """One line a request. No query strings and no credentials: only the path, and who was recognised."""
+    line = {
+        "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%PATH(NQ)%",
+        "code": "%RESPONSE_CODE%",
+        "client": f"%REQ({CLIENT_HEADER})%",
+        "service": "%METADATA(ROUTE:tulle:service)%",
+        "duration_ms": "%DURATION%",
+        "upstream_ms": "%RESPONSE_DURATION%",
+        "bytes_in": "%BYTES_RECEIVED%",
+        "bytes_out": "%BYTES_SENT%",
+        "request_id": "%REQ(x-request-id)%",
+        "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+    }
+    return {
+        "name": "file",
+        "typed_config": typed(
+            "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            path=door.access_log,
+            log_format={"json_format": line},
+        ),
+    }

@@ -1,0 +1,51 @@
+"""The words in which Envoy's configuration is written: names shared by its files, and messages as JSON values.
+
+Pure. Knows nothing of policies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+Json = dict[str, Any]
+TYPE: Final = "type.googleapis.com/"
+
+API_PREFIX: Final = "/public/api/v1/"
+CLIENT_HEADER: Final = "x-tulle-client"
+FOLDER: Final = "run/gateway"  # relative to .tulle/, where Envoy runs
+ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
+
+# names of the listener and its parts; files, routes and statistics refer to them
+LISTENER: Final = "gateway"
+ROUTES: Final = "routes"
+AUTH: Final = "auth"
+CONTRACT: Final = "contract"
+LIMITS: Final = "limits"
+BODY: Final = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where the gateway listens and what it bounds; changes need a restart or re-open the listener."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    access_log: str = "log/gateway-access.jsonl"
+    most_connections: int = 10_000
+
+
+def typed(kind: str, **content: Any) -> Json:
+    """A message of the protobuf type `kind`, as JSON writes it."""
+    return {"@type": TYPE + kind, **content}
+
+
+def watched(name: str) -> Json:
+    """Where Envoy finds and watches the file `name`."""
+    return {"path_config_source": {"path": f"{FOLDER}/{name}.json"}, "resource_api_version": "V3"}
+
+
+def header_input(name: str) -> Json:
+    """A request header as what a matcher looks at."""
+    kind = typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
+    return {"name": name, "typed_config": kind}

@@ -1,0 +1,211 @@
+"""What the gateway shall do, as one neutral model: which services there are, who may call them, how often.
+
+Pure: values in, values out. `gateway.envoy` renders it to Envoy's files; a renderer for Kubernetes reads the
+same model. Knows nothing of Envoy, of the database and of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from tulle.errors import Invalid
+
+SERVICE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
+CLIENT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+SHORTEST_PERIOD_MS: Final = 50  # the gateway refills no bucket more often
+LONGEST_PERIOD_MS: Final = 7 * 24 * 3600 * 1000
+MOST_REQUESTS: Final = 1_000_000_000
+LONGEST_SOCKET_PATH: Final = 107  # bytes; the kernel's sun_path less its closing zero
+
+_RATE: Final = re.compile(r"\s*(\d+)\s*/\s*(\d*)\s*(ms|s|m|h|d)\s*")
+_UNIT_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How often an application may call a service: a bucket of `requests` tokens, refilled evenly in `period_ms`.
+
+    A full bucket allows a burst of `requests`; after it one request passes every `period_ms / requests`.
+    """
+
+    requests: int
+    period_ms: int
+
+    def __post_init__(self) -> None:
+        """Refuse what the gateway cannot enforce."""
+        if not 1 <= self.requests <= MOST_REQUESTS:
+            raise Invalid(
+                f"rate limit of {self.requests} requests: expected 1 to {MOST_REQUESTS}",
+                hint="to forbid a service, withdraw it from the application",
+            )
+        if not SHORTEST_PERIOD_MS <= self.period_ms <= LONGEST_PERIOD_MS:
+            raise Invalid(f"rate limit period of {self.period_ms} ms: expected 50 ms to 7 days")
+        if self.period_ms % SHORTEST_PERIOD_MS:
+            raise Invalid(f"rate limit period of {self.period_ms} ms: expected a multiple of 50 ms")
+
+    @classmethod
+    def parse(cls, text: str) -> RateLimit:
+        """Read `requests/period`, for example `50/1s`, `1000/1m`, `10/500ms`, `5/h`; Invalid when it is not that."""
+        match = _RATE.fullmatch(text)
+        if match is None:
+            raise Invalid(
+                f"rate limit '{text}' is not understood",
+                hint="write requests/period, for example 50/1s, 1000/1m or 10/500ms",
+            )
+        requests, count, unit = match.groups()
+        return cls(int(requests), int(count or 1) * _UNIT_MS[unit])
+
+    @property
+    def period_seconds(self) -> float:
+        """The period in seconds."""
+        return self.period_ms / 1000
+
+    def __str__(self) -> str:
+        """The form `parse` reads, in the largest unit that divides the period."""
+        unit = next(u for u, size in _UNIT_MS.items() if self.period_ms % size == 0)
+        return f"{self.requests}/{self.period_ms // _UNIT_MS[unit]}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedService:
+    """A service behind the gateway and the workers that answer for it.
+
+    `upstreams` are unix socket paths, relative to the folder the gateway runs in, or `address:port`; none of
+    them means the service is known but down (503). `health_path` is asked of each worker and must answer 200.
+    """
+
+    name: str
+    upstreams: tuple[str, ...]
+    max_request_bytes: int
+    timeout_seconds: float = 30.0
+    health_path: str = "/isAlive/"
+
+    def __post_init__(self) -> None:
+        """Refuse names and addresses that cannot be rendered."""
+        if SERVICE_NAME.fullmatch(self.name) is None:
+            raise Invalid(
+                f"service name '{self.name}': expected 2 to 63 lower-case letters, digits and hyphens"
+            )
+        for upstream in self.upstreams:
+            _check_upstream(self.name, upstream)
+        if self.max_request_bytes < 1:
+            raise Invalid(
+                f"service '{self.name}': max_request_bytes is {self.max_request_bytes}, expected at least 1"
+            )
+        if self.timeout_seconds <= 0:
+            raise Invalid(
+                f"service '{self.name}': timeout_seconds is {self.timeout_seconds}, expected more than 0"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An application that may sign in: `secret_hash` is base64 of the SHA-1 of its secret (htpasswd's {SHA})."""
+
+    client_id: str
+    secret_hash: str
+
+    def __post_init__(self) -> None:
+        """Refuse what would break a line of the credentials file."""
+        if CLIENT_ID.fullmatch(self.client_id) is None:
+            raise Invalid(f"client id '{self.client_id}': expected lower-case letters, digits and hyphens")
+        if re.fullmatch(r"[A-Za-z0-9+/]{27}=", self.secret_hash) is None:
+            raise Invalid(f"client '{self.client_id}': its secret hash is not base64 of a SHA-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A client may call a service, so often."""
+
+    client_id: str
+    service: str
+    limit: RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPolicy:
+    """All of it. Default deny: a client without a contract for a service may not call it."""
+
+    services: tuple[ManagedService, ...] = ()
+    clients: tuple[Client, ...] = ()
+    contracts: tuple[Contract, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        services: Iterable[ManagedService] = (),
+        clients: Iterable[Client] = (),
+        contracts: Iterable[Contract] = (),
+    ) -> GatewayPolicy:
+        """The policy with everything in order, so that equal policies are equal and have equal digests.
+
+        Raises Invalid for two services, clients or contracts of one name and for a contract of an unknown client.
+        A contract for a service that is not deployed is kept out: there is nothing to call yet.
+        """
+        by_name = sorted(services, key=lambda s: s.name)
+        by_id = sorted(clients, key=lambda c: c.client_id)
+        _unique("service", [s.name for s in by_name])
+        _unique("client", [c.client_id for c in by_id])
+        known, deployed = {c.client_id for c in by_id}, {s.name for s in by_name}
+        kept = sorted((c for c in contracts if c.service in deployed), key=lambda c: (c.service, c.client_id))
+        _unique("contract", [f"{c.client_id} for {c.service}" for c in kept])
+        for contract in kept:
+            if contract.client_id not in known:
+                raise Invalid(
+                    f"contract for '{contract.service}' names the unknown client '{contract.client_id}'"
+                )
+        return cls(tuple(by_name), tuple(by_id), tuple(kept))
+
+    def digest(self) -> str:
+        """A SHA-256 over all that is in the policy, hexadecimal."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def clients_of(self, service: str) -> tuple[str, ...]:
+        """The ids of the clients that may call `service`, in order."""
+        return tuple(c.client_id for c in self.contracts if c.service == service)
+
+
+def is_socket_path(upstream: str) -> bool:
+    """Whether an upstream address is a unix socket rather than `host:port`."""
+    return "/" in upstream
+
+
+def host_and_port(upstream: str) -> tuple[str, int]:
+    """The two parts of `address:port`, the address without the brackets of IPv6; ValueError when it is not that."""
+    host, _, port = upstream.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_upstream(service: str, upstream: str) -> None:
+    if is_socket_path(upstream):
+        if len(upstream.encode()) > LONGEST_SOCKET_PATH:
+            raise Invalid(
+                f"service '{service}': socket path '{upstream}' is longer than {LONGEST_SOCKET_PATH} bytes",
+                hint="give it relative to .tulle/",
+            )
+        return
+    try:
+        host, port = host_and_port(upstream)
+        ipaddress.ip_address(host)
+    except ValueError:
+        port = 0
+    if not 1 <= port <= 65535:
+        raise Invalid(
+            f"service '{service}': '{upstream}' is no address of a worker",
+            hint="give a socket path with a slash in it, or IP address:port",
+        )
+
+
+def _unique(what: str, names: list[str]) -> None:
+    for one, other in itertools.pairwise(names):
+        if one == other:
+            raise Invalid(f"{what} '{one}' is in the policy twice")

@@ -1,0 +1,200 @@
+"""A real Envoy with tiny workers behind it, on a free loopback port."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulle.config import Settings
+from tulle.gateway.contract import hash_secret
+from tulle.gateway.envoy import Gateway
+from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
+
+WORKER = Path(__file__).with_name("tiny_worker.py")
+PLENTY = RateLimit.parse("100000/1s")
+SECRETS = {"app-a": "a1" * 20, "app-b": "b2" * 20, "app-c": "c3" * 20}
+API = "/public/api/v1/"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a caller got."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took longer than {seconds} s"
+        time.sleep(0.01)
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def as_client(name: str) -> dict[str, str]:
+    return basic(name, SECRETS[name])
+
+
+def policy(
+    workers: Mapping[str, tuple[str, ...]], contracts: Mapping[tuple[str, str], RateLimit], **service: Any
+) -> GatewayPolicy:
+    """A policy in which every client of SECRETS may sign in."""
+    return GatewayPolicy.of(
+        services=(ManagedService(name, sockets, 10_000, **service) for name, sockets in workers.items()),
+        clients=(Client(name, hash_secret(secret)) for name, secret in SECRETS.items()),
+        contracts=(Contract(client, name, limit) for (client, name), limit in contracts.items()),
+    )
+
+
+@dataclass
+class Mesh:
+    """A folder with a gateway that can run, and the workers behind it."""
+
+    settings: Settings
+    gateway: Gateway
+    process: subprocess.Popen[bytes] | None = None
+    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start_worker(self, name: str, *sockets: str) -> None:
+        folder = self.settings.state_folder
+        (folder / "run/w").mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-E", str(WORKER), name, *sockets], cwd=folder, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        self.workers[name] = process
+
+    def kill_worker(self, name: str) -> None:
+        process = self.workers.pop(name)
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def start(self) -> None:
+        command = self.gateway.command()
+        log = self.settings.log_folder / "gateway.log"
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(command.argv, cwd=command.cwd, stdout=file, stderr=file)
+        wait_until(self.gateway.ready, "starting the gateway")
+
+    def stop(self, *, hard: bool = False) -> None:
+        if self.process is not None:
+            (self.process.kill if hard else self.process.terminate)()
+            self.process.wait()
+            self.process = None
+
+    def ask(
+        self, target: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: Any = None
+    ) -> Reply:
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings.gateway_port, timeout=10)
+        try:
+            connection.request(method, target, body=body, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def say(self, data: bytes) -> Reply:
+        """Send bytes as they are."""
+        with socket.create_connection(("127.0.0.1", self.settings.gateway_port), timeout=10) as wire:
+            wire.sendall(data)
+            answer = http.client.HTTPResponse(wire)
+            answer.begin()
+            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        text = (self.settings.log_folder / "gateway-access.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    def pick() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return pick
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    """A gateway that does not run."""
+    return Gateway(Settings(folder=tmp_path))
+
+
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Mesh]:
+    """Two workers for `first`, one for `second`, and a gateway that does not run yet."""
+    # A long path, as pytest's own are: sockets must be reached all the same.
+    folder = tmp_path_factory.mktemp("a-mesh-folder-with-a-rather-long-name-" + "x" * 80)
+    settings = replace(Settings(folder=folder), gateway_port=free_port())
+    mesh = Mesh(settings, Gateway(settings))
+    mesh.start_worker("first-1", "run/w/first-1.sock")
+    mesh.start_worker("first-2", "run/w/first-2.sock")
+    mesh.start_worker("second-1", "run/w/second-1.sock")
+    yield mesh
+    mesh.stop()
+    for name in list(mesh.workers):
+        mesh.kill_worker(name)
+
+
+WORKERS = {
+    "first": ("run/w/first-1.sock", "run/w/first-2.sock"),
+    "second": ("run/w/second-1.sock",),
+    "down": ("run/w/nobody.sock",),
+    "empty": (),
+}
+CONTRACTS = {
+    ("app-a", "first"): PLENTY,
+    ("app-b", "first"): RateLimit.parse("3/1m"),
+    ("app-b", "second"): PLENTY,
+    ("app-a", "down"): PLENTY,
+    ("app-a", "empty"): PLENTY,
+}
+
+
+@pytest.fixture(scope="module")
+def running(idle: Mesh) -> Mesh:
+    """The gateway, started with the usual policy."""
+    idle.gateway.publish(policy(WORKERS, CONTRACTS))
+    idle.start()
+    return idle
+
+
+@pytest.fixture
+def mesh(running: Mesh) -> Mesh:
+    """The running gateway with the usual policy, whatever the test before did to it."""
+    if running.process is None or running.process.poll() is not None:
+        running.stop()
+        running.start()
+    running.gateway.publish(policy(WORKERS, CONTRACTS))
+    return running
+
+
+@pytest.fixture
+def full_buckets(mesh: Mesh) -> None:
+    """Everybody may call again as often as the contract says: a changed limits file fills all buckets."""
+    mesh.gateway.publish(policy(WORKERS, {**CONTRACTS, ("app-c", "second"): PLENTY}))
+    mesh.gateway.publish(policy(WORKERS, CONTRACTS))

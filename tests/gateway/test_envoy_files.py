@@ -1,0 +1,100 @@
+"""What is in the files, by what it means; that Envoy reads them so is in test_envoy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.gateway.conftest import CONTRACTS, PLENTY, SECRETS, WORKERS, policy
+
+from tulle.gateway import envoy_files
+from tulle.gateway.contract import hash_secret
+from tulle.gateway.envoy_values import Door
+from tulle.gateway.policy import GatewayPolicy, ManagedService
+
+DOOR = Door(port=8123)
+USUAL = policy(WORKERS, CONTRACTS)
+
+
+def changed(before: GatewayPolicy, after: GatewayPolicy) -> set[str]:
+    one, other = envoy_files.render(before, DOOR), envoy_files.render(after, DOOR)
+    return {name for name in one if one[name] != other[name]}
+
+
+def route(name: str, of: GatewayPolicy = USUAL) -> dict[str, Any]:
+    (host,) = envoy_files.routes(of)["virtual_hosts"]
+    return next(r for r in host["routes"] if r.get("name") == name)
+
+
+def test_each_change_touches_only_the_files_it_must() -> None:
+    assert changed(USUAL, policy(WORKERS, CONTRACTS)) == set()
+    assert changed(USUAL, policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY})) == {"limits", "routes"}
+    faster = CONTRACTS | {("app-b", "first"): PLENTY}
+    assert changed(USUAL, policy(WORKERS, faster)) == {"limits"}
+    assert changed(USUAL, policy(WORKERS | {"first": ("run/w/new.sock",)}, CONTRACTS)) == {"clusters"}
+    fewer = GatewayPolicy.of(services=USUAL.services, clients=USUAL.clients[:-1], contracts=USUAL.contracts)
+    assert changed(USUAL, fewer) == {"auth"}
+    assert changed(USUAL, policy(WORKERS, CONTRACTS, timeout_seconds=1)) == {"routes"}
+
+
+def test_the_version_of_a_file_tells_its_content() -> None:
+    one = envoy_files.render(USUAL, DOOR)
+    other = envoy_files.render(policy(WORKERS, {}), DOOR)
+    assert one["auth"]["version_info"] == other["auth"]["version_info"]
+    assert one["limits"]["version_info"] != other["limits"]["version_info"]
+
+
+def test_no_secret_is_in_any_file() -> None:
+    text = json.dumps([envoy_files.render(USUAL, DOOR), envoy_files.static_twin(USUAL, DOOR)])
+    assert not [secret for secret in SECRETS.values() if secret in text]
+    assert hash_secret(SECRETS["app-a"]) in text
+
+
+def test_a_route_admits_its_clients_and_denies_all_others() -> None:
+    rules = route("first")["typed_per_filter_config"]["contract"]["rbac"]["matcher"]
+    admitted = rules["matcher_tree"]["exact_match_map"]["map"]
+    assert {client: a["action"]["typed_config"]["action"] for client, a in admitted.items()} == {
+        "app-a": "ALLOW",
+        "app-b": "ALLOW",
+    }
+    assert rules["on_no_match"]["action"]["typed_config"]["action"] == "DENY"
+
+
+def test_a_service_without_contracts_admits_nobody() -> None:
+    rules = route("first", policy(WORKERS, {}))["typed_per_filter_config"]["contract"]["rbac"]["matcher"]
+    assert set(rules) == {"on_no_match"}
+    assert rules["on_no_match"]["action"]["typed_config"]["action"] == "DENY"
+
+
+def test_a_route_leads_to_its_service_only() -> None:
+    first = route("first")
+    assert first["match"] == {"path_separated_prefix": "/public/api/v1/first"}
+    assert first["route"]["cluster"] == "first"
+    assert first["metadata"]["filter_metadata"]["tulle"]["service"] == "first"
+    buffer = first["typed_per_filter_config"]["body"]["buffer"]
+    assert buffer == {"max_request_bytes": 10_000}
+
+
+def test_a_bucket_for_each_contract() -> None:
+    buckets = {
+        tuple(entry["value"] for entry in d["entries"]): d["token_bucket"]
+        for d in envoy_files.limits(USUAL)["descriptors"]
+    }
+    assert set(buckets) == {(service, client) for client, service in CONTRACTS}
+    assert buckets["first", "app-b"] == {"max_tokens": 3, "tokens_per_fill": 3, "fill_interval": "60.000s"}
+
+
+def test_the_listener_does_not_depend_on_the_policy() -> None:
+    assert (
+        envoy_files.render(USUAL, DOOR)["listeners"] == envoy_files.render(GatewayPolicy(), DOOR)["listeners"]
+    )
+
+
+def test_workers_are_reached_by_socket_or_by_address() -> None:
+    service = ManagedService("one", ("run/w/x.sock", "127.0.0.1:81", "[::1]:82"), 1)
+    (place,) = envoy_files.cluster(service)["load_assignment"]["endpoints"]
+    assert [e["endpoint"]["address"] for e in place["lb_endpoints"]] == [
+        {"pipe": {"path": "run/w/x.sock"}},
+        {"socket_address": {"address": "127.0.0.1", "port_value": 81}},
+        {"socket_address": {"address": "::1", "port_value": 82}},
+    ]
