@@ -246,7 +246,8 @@ def _manifest(
         ref="",
         commits=dict(sorted(bundle.commits.items())),
         code_version="",
-        endpoints=tuple(msgspec.to_builtins(entry) for entry in entries),
+        # plain values exactly as they come back from the file
+        endpoints=tuple(msgspec.json.decode(msgspec.json.encode(entry)) for entry in entries),
         files=_files(bundle.folder),
         openapi=blake3.blake3(msgspec.json.encode(openapi)).hexdigest(),
         description=service.description,

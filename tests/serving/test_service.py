@@ -1,0 +1,90 @@
+"""Services files: read into values, every problem told with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema_rs
+import pytest
+from tests.serving.conftest import LOOKUPS, PREDICTOR
+
+from tulle.errors import Invalid
+from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec
+from tulle.serving.service import load_service, load_services, service_schema
+
+
+def test_a_file_is_read_into_values() -> None:
+    service = load_service(PREDICTOR, name="s.yaml")
+    assert (service.name, service.description) == (
+        "high-value-predictor",
+        "Will a customer be among the best?",
+    )
+    endpoint = service.endpoints[0]
+    assert isinstance(endpoint, PredictSpec)
+    assert endpoint.enrich == (Enrichment("customer-features", "customer_features", ("customer_id",)),)
+    assert [q.expect for q in endpoint.test_queries] == [None, {"error": "NoMatch"}]
+    assert endpoint.places["model"].line == 8
+    lookups = load_service(LOOKUPS, name="s.yaml").endpoints
+    assert isinstance(lookups[1], LookupSpec)
+    assert (lookups[1].key, lookups[1].columns) == (("first_on", "number"), ("customer_id", "vip"))
+
+
+def test_every_problem_is_told_at_its_place() -> None:
+    text = """
+service: High
+descripton: x
+endpoints:
+- name: high-value
+  type: predict
+  modle: high_value
+  enrich:
+  - {product: customer-features, dataset: customer_features, key: [], missing_key: err}
+- name: high-value
+  type: lokup
+- {name: a, type: lookup, data_set: x, key: 3, test_queries: [{name: x, features: {}}]}
+"""
+    with pytest.raises(Invalid) as caught:
+        load_service(text, name="s.yaml")
+    found = {(p.place.line, p.place.column): p for p in caught.value.problems if p.place}
+    assert found[2, 10].message.startswith("'service' is the text 'High', expected 3 to 63")
+    assert found[3, 1].hint == "did you mean 'description'?"
+    assert found[7, 3].hint == "did you mean 'model'?"
+    assert found[9, 34].hint == "did you mean 'data_set'?"
+    assert "at least 1 entry" in found[9, 67].message
+    assert found[9, 84].hint == "did you mean 'error'?"
+    assert found[10, 9].message == "endpoint 'high-value' is declared twice"
+    assert found[11, 9].hint == "did you mean 'lookup'?"
+    assert found[12, 45].message.endswith("expected the name of a column or a list of them")
+    assert found[12, 63].message == "'data' is missing in 'test_queries[0]' in endpoint 'a'"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "service: abc", "service: abc\nendpoints: 3", "endpoints: [3]"])
+def test_what_is_no_service_is_refused(text: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        load_service(text, name="s.yaml")
+    assert caught.value.problems
+
+
+def test_the_services_of_a_product_are_told_together(tmp_path: Path) -> None:
+    folder = tmp_path / "services"
+    folder.mkdir()
+    product = SimpleNamespace(name="p", folder=tmp_path)
+    assert load_services(SimpleNamespace(name="p", folder=tmp_path / "nothing")) == ()
+    (folder / "b.yaml").write_text(PREDICTOR)
+    (folder / "a.yml").write_text(LOOKUPS)
+    assert [s.name for s in load_services(product)] == ["customer-features", "high-value-predictor"]
+    (folder / "c.yaml").write_text(LOOKUPS)
+    (folder / "d.yaml").write_text("service: x")
+    with pytest.raises(Invalid, match="the services of product 'p' are not valid: 3 problems") as caught:
+        load_services(product)
+    messages = [problem.message for problem in caught.value.problems]
+    assert "service 'customer-features' is also declared in c.yaml" in messages
+
+
+def test_the_published_schema_judges_as_we_do() -> None:
+    schema = jsonschema_rs.Draft202012Validator(dict(service_schema()))
+    endpoint = {"name": "a", "type": "lookup", "data_set": "x", "key": "k"}
+    assert schema.is_valid({"service": "abc", "endpoints": [endpoint]})
+    assert not schema.is_valid({"service": "abc", "endpoints": [endpoint | {"model": "m"}]})
+    assert not schema.is_valid({"service": "abc", "endpoints": [{"name": "a", "type": "predict"}]})
