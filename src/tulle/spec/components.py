@@ -53,7 +53,7 @@ def _flag(description: str, default: bool) -> dict[str, Any]:
 
 
 TAGS = _list_of(text("one tag"), "free words to find and to govern by", uniqueItems=True)
-CLASSIFICATION = "how open the data is: public, internal, confidential or restricted"
+CLASSIFICATION = "how open the data is, from public to restricted"
 COLUMN_TYPE = {"pattern": TYPE_PATTERN, "x-expected": TYPE_WORDS, "x-instead": OTHER_WORDS}
 DATA_SET = {
     "pattern": DATA_SET_NAME,
@@ -67,7 +67,7 @@ COLUMN = entity(
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
         **{"x-expected": "a name of letters, digits and underscores, such as customer_id"},
     ),
-    type=text("what its values are: " + TYPE_WORDS, **COLUMN_TYPE),
+    type=text("what its values are", **COLUMN_TYPE),
     description=text("what the column means, in words of the business"),
     required=_flag("whether every row has a value", False),
     key=_flag("whether the column is part of what tells rows apart", False),
@@ -87,7 +87,7 @@ SOURCE_COLUMN = entity(
         pattern=r'^[^"\x00-\x1f]{1,128}$',
         **{"x-expected": "a name of at most 128 characters without double quotes"},
     ),
-    type=text("what its values are: " + TYPE_WORDS, default="string", **COLUMN_TYPE),
+    type=text("what its values are", default="string", **COLUMN_TYPE),
     format=text("how dates and timestamps are written, as a strptime pattern such as %Y%m%d"),
 )
 
@@ -133,8 +133,11 @@ DATA_PRODUCT = entity(
     data_product_type=_one_of(
         PRODUCT_TYPE_WORDS,
         "what it stands close to: the source of its data, other products (aggregate), or its consumers",
+        **{"x-expected": "Source Oriented, Aggregate or Consumer Aligned"},
     ),
-    certified=_one_of(YES_OR_NO, "whether it is attested to be ready for use: Yes or No", default="No"),
+    certified=_one_of(
+        YES_OR_NO, "whether it is attested to be ready for use", default="No", **{"x-expected": "Yes or No"}
+    ),
     version=text("the version of the product, such as 1.0.0"),
     purpose=text("what the product is used for"),
     classification=_one_of(CLASSIFICATIONS, CLASSIFICATION, default="internal"),

@@ -319,6 +319,7 @@ def _short_tag(tag: str) -> str:
     return shown("!!" + tag.removeprefix(_TAG) if tag.startswith(_TAG) else tag)
 
 
+_TABS = ("indented with a tab", "indent with spaces; YAML does not allow tabs here")
 # libyaml's words, and ours: what is wrong and what a writer of a product file most likely meant.
 _SYNTAX = {
     "mapping values are not allowed in this context": (
@@ -343,6 +344,8 @@ _SYNTAX = {
         "the mapping that starts here with '{' is not closed",
         "add '}' or ','",
     ),
+    "found a tab character that violates indentation": _TABS,
+    "found a tab character where an indentation space is expected": _TABS,
     "found undefined tag handle": (
         "a tag ('!…') is not allowed here",
         "put text that starts with ! in quotes",
@@ -368,7 +371,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, document: Document) -> Problem:
     if text == "found character that cannot start any token" and source is not None:
         found = source[column - 1 : column] or " "
         if "\t" in source[: len(source) - len(source.lstrip())]:
-            message, hint = "indented with a tab", "indent with spaces; YAML does not allow tabs here"
+            message, hint = _TABS
             column = source.index("\t") + 1
         else:
             message, hint = f"text may not start with '{found}'", "put the text in quotes"

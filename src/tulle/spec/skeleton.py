@@ -112,7 +112,8 @@ def _check_free(name: str, settings: Settings) -> None:
 def _standing_alone(name: str, domain: str, kind: str) -> dict[str, str]:
     """A product that reads a small file of orders it brings with it."""
     data_set = _data_set_name(name)
-    words = _words(name, domain, kind, data_set, rows="orders_raw")
+    rows = "orders_raw" if data_set != "orders_raw" else "orders_file"
+    words = _words(name, domain, kind, data_set, rows)
     source = kind == "source-aligned"
     port = Template(FILE_PORT).substitute(words, note=_SOURCE_NOTE if source else _STAND_IN_NOTE)
     columns = _ORDER_COLUMNS if source else _CUSTOMER_COLUMNS
@@ -139,7 +140,7 @@ class _Column:
 
     def __str__(self) -> str:
         shown = f"'{self.type}'" if "," in self.type else self.type
-        return f"- {{name: {self.name}, type: {shown}, description: {self.description}{self.flags}}}"
+        return f"- {{name: {_scalar(self.name)}, type: {shown}, description: {self.description}{self.flags}}}"
 
 
 _KEY = ", required: true, key: true"
@@ -207,7 +208,9 @@ def _taking(name: str, domain: str, kind: str, upstream: DataProduct) -> dict[st
         ),
     }
     if kind == "consumer-aligned" and key:
-        files[f"services/{name}.yaml"] = Template(SERVICE).substitute(words, key=key.name, queries="")
+        files[f"services/{name}.yaml"] = Template(SERVICE).substitute(
+            words, key=_scalar(key.name), queries=""
+        )
     return files
 
 

@@ -198,7 +198,7 @@ class _Telling:
     def _bad_name(self, error: Any, path: Path) -> Problem:
         names = self.schema.part([*error.schema_path[: error.schema_path.index("propertyNames") + 1]])
         words = names.get("x-expected") if isinstance(names, Mapping) else None
-        bad = error.instance if isinstance(error.instance, str) else ""
+        bad = str(error.kind.error.instance)
         message = f"the name '{shown(bad)}'{self._context(error.instance_path)} is not allowed"
         return self.document.problem(
             message, (*path, bad), key=True, hint=f"expected {words}" if words else None
@@ -229,7 +229,7 @@ class _Telling:
         kind, holder = error.kind, self.schema.part(error.schema_path[:-1])
         words = holder.get("x-expected") if isinstance(holder, Mapping) else None
         if kind.name in {"anyOf", "oneOf"}:
-            branches = [_words(b) for b in self.schema.part(error.schema_path) or ()]
+            branches = [words_of(b) for b in self.schema.part(error.schema_path) or ()]
             return words or " or ".join(dict.fromkeys(branches)), None
         if kind.name == "enum":
             shown = ", ".join(_literal(option) for option in kind.options[:12])
@@ -295,7 +295,7 @@ def _types_of(error: Any, schema: Schema) -> set[str]:
     return types
 
 
-def _words(schema: Any) -> str:
+def words_of(schema: Any) -> str:
     """What a schema wants, in words."""
     if not isinstance(schema, Mapping):
         return "a value"
