@@ -85,6 +85,11 @@ def open_blobs(namespace: str) -> Blobs:
                 hint="write local:///absolute/folder, with three slashes",
             )
         return LocalBlobs(folder)
+    scheme, _, rest = namespace.partition("://")
+    if scheme == "file":
+        raise Invalid(
+            f"storage namespace '{namespace}' would not be durable", hint=f"write local://{rest} instead"
+        )
     from obstore.store import from_url  # noqa: PLC0415  costs 40 ms and only object stores need it
 
     try:
@@ -94,7 +99,7 @@ def open_blobs(namespace: str) -> Blobs:
             f"storage namespace '{namespace}' cannot be opened: {_first_line(exc)}",
             hint="known forms: local:///folder, s3://bucket/prefix, gs://bucket/prefix, memory:///",
         ) from exc
-    return StoreBlobs(store, namespace.rstrip("/"))
+    return StoreBlobs(store, f"{scheme}://{rest.rstrip('/')}")
 
 
 class LocalBlobs:
