@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_every_form_of_credentials_is_accepted_and_ends_at_the_gateway(mesh: Mes
     assert not {"authorization", "client_id", "client_secret"} & set(seen)
     assert A not in reply.body.decode()
     assert reply.json()["result"]["got"] == {"features": {}}
-    assert seen["x-request-id"] == reply.headers["x-request-id"]
+    assert seen["x-request-id"] == reply.headers["x-request-id"]  # once, though the worker sends it too
+    assert reply.headers["x-tulle-generation"] == "v1"  # what the worker tells of itself passes
 
 
 @pytest.mark.parametrize("form", BAD)
@@ -446,6 +448,15 @@ def test_a_killed_worker_is_passed_over_and_comes_back(mesh: Mesh) -> None:
     assert not load.lost
 
 
+def test_the_only_worker_answers_as_soon_as_it_is_back(mesh: Mesh) -> None:
+    mesh.kill_worker("second-1")
+    wait_until(lambda: not mesh.gateway.health()["second"][0].healthy, "noticing the dead worker", 4)
+    check_error(mesh.ask(API + "second/x", as_client("app-b")), 503, "ServiceUnavailable")
+    mesh.start_worker("second-1", *WORKERS["second"])
+    # before a health check has seen it: with nobody healthy everybody is tried
+    assert mesh.ask(API + "second/x", as_client("app-b")).status == 200
+
+
 def test_what_envoy_refuses_changes_nothing(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = mesh.settings.run_folder / "gateway"
     before = {p.name: p.read_bytes() for p in folder.glob("*.json")}
@@ -480,6 +491,22 @@ def test_it_comes_back_with_the_policy_it_had(mesh: Mesh, hard: bool) -> None:
     mesh.start()
     assert mesh.ask(API + "first/x", as_client("app-c")).status == 200
     check_error(mesh.ask(API + "second/x", as_client("app-a")), 403, "NoContract")
+
+
+def test_a_changed_port_is_in_force_at_the_next_start(mesh: Mesh, free_port: Callable[[], int]) -> None:
+    mesh.stop()
+    before = mesh.settings, mesh.gateway
+    mesh.settings = replace(mesh.settings, gateway_port=free_port())
+    mesh.gateway = Gateway(mesh.settings)
+    try:
+        mesh.gateway.prepare()
+        mesh.start()
+        assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+    finally:
+        mesh.stop()
+        mesh.settings, mesh.gateway = before
+        mesh.gateway.prepare()
+        mesh.start()
 
 
 def test_an_envoy_that_does_not_answer_is_reported_and_the_files_put_back(

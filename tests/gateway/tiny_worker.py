@@ -54,7 +54,8 @@ class Worker(asyncio.Protocol):
             said["result"] = {"prediction": "1", "got": json.loads(body)}
         status = "404 Not Found" if path.endswith("/missing") else "200 OK"
         text = json.dumps(said).encode()
-        answer = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+        answer = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
+        answer += f"x-request-id: {headers.get('x-request-id')}\r\nx-tulle-generation: v1\r\n\r\n"
         delay = 1.0 if path.endswith("/slow") else 0.0
         asyncio.get_running_loop().call_later(delay, self._transport.write, answer.encode() + text)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import subprocess
 import time
@@ -18,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from tulle.config import Settings
 from tulle.errors import Broken, TulleError, Unavailable
@@ -83,16 +84,25 @@ class Gateway:
         self._admin = Admin(self._root, ADMIN_SOCKET)
         # What else decides the files beside the policy: this code and the settings.
         empty = GatewayPolicy()
-        self._template = json.dumps(
-            [envoy_files.static_twin(empty, self._door), envoy_files.bootstrap(self._door)]
-        )
+        template = [envoy_files.static_twin(empty, self._door), envoy_files.bootstrap(self._door)]
+        self._template = msgspec.json.encode(template).decode()
 
     # ── publishing ───────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self) -> None:
-        """Make sure there is something to start Envoy with: the last published policy, else one that admits nobody."""
+        """Make sure Envoy starts as the settings say, with the last published policy or one that admits nobody."""
         if not self._complete():
             self.publish(GatewayPolicy())
+            return
+        # The port and the like are in files that no policy changes.
+        settled = {
+            "bootstrap": envoy_files.bootstrap(self._door),
+            "listeners": envoy_files.render(GatewayPolicy(), self._door)["listeners"],
+        }
+        for name, content in settled.items():
+            if self._read(name) != _encoded(content):
+                with self._only_publisher():
+                    self._write(name, _encoded(content))
 
     def publish(self, policy: GatewayPolicy) -> PublishResult:
         """Put `policy` in force; does nothing when it is already.
@@ -147,8 +157,10 @@ class Gateway:
         before = self._read("clusters")
         if before is None:
             return []
-        stays = {cluster["name"] for cluster in json.loads(wanted)["resources"]}
-        return [cluster for cluster in json.loads(before)["resources"] if cluster["name"] not in stays]
+        stays = {cluster["name"] for cluster in msgspec.json.decode(wanted)["resources"]}
+        return [
+            cluster for cluster in msgspec.json.decode(before)["resources"] if cluster["name"] not in stays
+        ]
 
     def _put(self, name: str, content: bytes) -> bool:
         """Write one file; True when a running Envoy took it, False when none runs."""
@@ -156,7 +168,7 @@ class Gateway:
         self._write(name, content)
         if refused is None:
             return False
-        version = json.loads(content)["version_info"]
+        version = msgspec.json.decode(content)["version_info"]
         deadline = time.monotonic() + CONFIRM_SECONDS
         while time.monotonic() < deadline:
             now = self._taken(name)
@@ -354,11 +366,11 @@ def _address(host: str) -> str:
 
 
 def _encoded(content: Json) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
+    return msgspec.json.encode(content)
 
 
 def _with_resources(content: bytes, more: Sequence[Json]) -> bytes:
-    document = json.loads(content)
+    document = msgspec.json.decode(content)
     document["resources"] += more
     document["version_info"] += "+"
     return _encoded(document)

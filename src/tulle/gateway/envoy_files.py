@@ -8,10 +8,11 @@ file system, of processes and of the database.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from tulle.gateway.envoy_listener import listener, only_clients
 from tulle.gateway.envoy_values import (
@@ -283,8 +284,8 @@ def _address(upstream: str) -> Json:
 
 
 def _versioned(content: Sequence[Json]) -> Json:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return {"version_info": hashlib.sha256(text.encode()).hexdigest()[:16], "resources": list(content)}
+    version = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
+    return {"version_info": version, "resources": list(content)}
 
 
 def digest_of(*parts: str) -> str:

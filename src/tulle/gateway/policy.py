@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import itertools
-import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from tulle.errors import Invalid
 
@@ -166,8 +167,7 @@ class GatewayPolicy:
 
     def digest(self) -> str:
         """A SHA-256 over all that is in the policy, hexadecimal."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
     def clients_of(self, service: str) -> tuple[str, ...]:
         """The ids of the clients that may call `service`, in order."""
