@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tulle.lake.repository import Lake, Repository, open_lake
-from tulle.state.db import Database
+from tulle.state.db import Database, open_database
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with its tables and nothing in them, to copy: making the tables takes 0.2 s."""
+    file = tmp_path_factory.mktemp("database") / "state.db"
+    open_database(f"sqlite:///{file}").close()
+    return file
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> Iterator[Database]:
+    """An empty control-plane database on disk."""
+    shutil.copy(empty_database, tmp_path / "state.db")
+    opened = open_database(f"sqlite:///{tmp_path / 'state.db'}")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

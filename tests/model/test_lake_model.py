@@ -1,6 +1,7 @@
 """The lake against a model of it: dictionaries in memory, driven through random histories.
 
 What is drawn never depends on commit ids, because those differ from run to run. Ranges, tiers and batches are
+made tiny, so that a dozen paths exercise trees, layers, folds and staged runs.
 After every step each branch must read as the model says, staged and committed.
 """
 
