@@ -75,6 +75,8 @@ class _Builder:
     def __init__(self, document: Document, parts: list[Part]) -> None:
         self.document = document
         self.parts = parts
+        data_sets = self.of("data-set")
+        self.only_data_set = data_set_name(data_sets[0]) if len(data_sets) == 1 else ""
 
     def of(self, base: str) -> list[Part]:
         """The components that are of a built-in type or extend it."""
@@ -142,12 +144,10 @@ class _Builder:
 
     def output_port(self, part: Part) -> OutputPort:
         """An output port; it offers the product's only data set unless it names one."""
-        known = self.of("data-set")
-        only = data_set_name(known[0]) if len(known) == 1 else ""
         url = part.text("url")
         return OutputPort(
             **self._told(part),
-            data_set=part.text("data_set") or only,
+            data_set=part.text("data_set") or self.only_data_set,
             url=url,
             protocol=part.text("protocol") or ("sql" if url.startswith("jdbc:") else "files"),
         )

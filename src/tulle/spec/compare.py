@@ -94,10 +94,12 @@ def _field(
     """One property that differs, or nothing; `long` texts are not repeated in the sentence."""
     if old == new:
         return
-    if long or isinstance(old, tuple):
-        sentence = f"the {what} is reworded" if long else f"the {what} are {_list(new)} (were {_list(old)})"
+    is_, was = ("are", "were") if what.endswith("s") else ("is", "was")
+    if long:
+        sentence = f"the {what} {is_} reworded"
     else:
-        sentence = f"the {what} is {_said(new)} (was {_said(old)})"
+        say = _list if isinstance(old, tuple) else _said
+        sentence = f"the {what} {is_} {say(new)} ({was} {say(old)})"
     yield Change("changed", subject, f"{subject}: {sentence}", breaking)
 
 

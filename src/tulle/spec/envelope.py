@@ -92,10 +92,7 @@ def json_schema(capabilities: Iterable[_Capability]) -> dict[str, Any]:
         "allOf": [
             {
                 "if": {"properties": {"type": {"const": capability.name}}, "required": ["type"]},
-                "then": {
-                    "properties": {"properties": {"$ref": f"#/$defs/{capability.name}"}},
-                    **({"required": ["properties"]} if capability.schema.get("required") else {}),
-                },
+                "then": _properties_of(capability),
             }
             for capability in known
         ],
@@ -120,6 +117,15 @@ def json_schema(capabilities: Iterable[_Capability]) -> dict[str, Any]:
     }
     plain: dict[str, Any] = _without_annotations(schema)
     return plain
+
+
+def _properties_of(capability: _Capability) -> dict[str, Any]:
+    """What a component of one type must have beside its name and type."""
+    schema = {"$ref": f"#/$defs/{capability.name}"}
+    if capability.schema.get("required"):
+        return {"properties": {"properties": schema}, "required": ["properties"]}
+    nothing = [{"type": "null"}, {"enum": sorted(PLACEHOLDERS)}]
+    return {"properties": {"properties": {"anyOf": [schema, *nothing]}}}
 
 
 def _editor_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

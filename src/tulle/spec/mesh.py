@@ -123,6 +123,8 @@ def _without(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
 
 def _setting_in(message: str, document: Document) -> tuple[str, ...]:
     """The setting that a message of `config` names, as a path, if mesh.yaml has it."""
+    if message.startswith("TULLE_"):  # the environment's, not the file's
+        return ()
     if bound := re.search(r"unknown bound '([^']+)' in '([^']+)'", message):
         return (*bound[2].split("."), bound[1])
     for name in re.findall(r"'([^']+)'", message):

@@ -37,27 +37,37 @@ def read_parts(document: Document, registry: Registry) -> tuple[Document, list[P
     problems = validate(document, _ENVELOPE)
     root, found = _components_at(document)
     problems.extend(found)
+    components = document.at(root)
+    if not isinstance(components, list):
+        return document, problems, []
+    meant = [_meant(component, registry) for component in components]
+    document = _normalised(document, root, [registry.get(kind).defaults if kind else None for kind in meant])
     parts: list[Part] = []
-    for position, component in enumerate(_list(document.at(root))):
+    for position, (component, kind) in enumerate(zip(document.at(root), meant, strict=True)):
         path = (*root, position)
         if not isinstance(component, dict) or not isinstance(component.get("type"), str):
             continue  # the envelope's schema has said so
-        name, kind = component.get("name"), component["type"]
-        meant = kind if kind in registry else nearest(kind, registry.names())
-        if meant != kind:
-            message = f"unknown component type '{shown(kind)}'"
-            hint = did_you_mean(kind, registry.names())
+        written, name, properties = component["type"], component.get("name"), component.get("properties")
+        if kind != written:
+            message = f"unknown component type '{shown(written)}'"
+            hint = did_you_mean(written, registry.names())
             problems.append(document.problem(message, (*path, "type"), hint=hint))
-        if meant is None:
+        if kind is None or not isinstance(properties, dict):
             continue
-        document = _normalised(document, path, registry.get(meant).defaults)
-        properties = document.at((*path, "properties"))
-        if not isinstance(properties, dict) or not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
             continue
-        where = f"{shown(kind)} '{shown(name)}'"
-        problems.extend(validate(document, registry.schema(meant), (*path, "properties"), where=where))
-        parts.append(Part(path, name, kind, registry.base(meant), properties))
+        where = f"{shown(written)} '{shown(name)}'"
+        problems.extend(validate(document, registry.schema(kind), (*path, "properties"), where=where))
+        parts.append(Part(path, name, written, registry.base(kind), properties))
     return document, problems, parts
+
+
+def _meant(component: Any, registry: Registry) -> str | None:
+    """The type of a component, for an unknown one the type it resembles: so the rest of it is checked too."""
+    kind = component.get("type") if isinstance(component, dict) else None
+    if not isinstance(kind, str) or kind in registry:
+        return kind if isinstance(kind, str) else None
+    return nearest(kind, registry.names())
 
 
 def _components_at(document: Document) -> tuple[Steps, list[Problem]]:
@@ -68,39 +78,44 @@ def _components_at(document: Document) -> tuple[Steps, list[Problem]]:
         message = "'components' is given twice: here and under 'spec'"
         return in_spec, [document.problem(message, on_top, key=True, hint="keep the one under 'spec'")]
     root = on_top if has_top else in_spec
-    if not _list(document.at(root)) and isinstance(document.value, dict):
+    if document.at(root) in (None, []) and isinstance(document.value, dict):
         hint = "start with 'tulle new product', or see 'tulle capability list' for what there is"
-        if not (has_spec or has_top) or document.at(root) == []:
-            return root, [document.problem("the document has no components", root, key=True, hint=hint)]
+        return root, [document.problem("the document has no components", root, key=True, hint=hint)]
     return root, []
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _normalised(document: Document, root: Steps, defaults: list[Mapping[str, Any] | None]) -> Document:
+    """The document with all components in their plain form, defaults of their types (if known) filled in."""
+
+    def change(components: Any, mark: Mark) -> tuple[Any, Mark]:
+        twin, plain = mark.copy(), list(components)
+        for position, filled in enumerate(defaults):
+            if filled is not None:
+                inner = mark.children[position]
+                plain[position], twin.children[position] = _plain(components[position], inner, filled)
+        return plain, twin
+
+    return document.mapped(root, change)
 
 
-def _normalised(document: Document, path: Steps, defaults: Mapping[str, Any]) -> Document:
-    """The document with one component's properties in their plain form, defaults of its type filled in."""
-
-    def change(component: Any, mark: Mark) -> tuple[Any, Mark]:
-        properties = component.get("properties")
-        if properties is None or (isinstance(properties, str) and properties in PLACEHOLDERS):
-            properties = {}
-        if not isinstance(properties, dict):
-            return component, mark
-        inner = mark.children["properties"].copy() if "properties" in mark.children else None
-        inner = inner or Mark(mark.line, mark.column)
-        plain = dict(properties)
-        for name, value in properties.items():
-            if isinstance(value, Mapping) and value.keys() == {"value"}:
-                plain[name], inner.children[name] = value["value"], inner.children[name].children["value"]
-        for name, value in defaults.items():
-            plain.setdefault(name, value)
-        twin = mark.copy()
-        twin.children["properties"] = inner
-        return {**component, "properties": plain}, twin
-
-    return document.mapped(path, change)
+def _plain(component: dict[str, Any], mark: Mark, defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Mark]:
+    """One component with `{value: x}` read as `x` (at the place of the x), and its mark."""
+    properties = component.get("properties")
+    if properties is None or (isinstance(properties, str) and properties in PLACEHOLDERS):
+        properties = {}
+    if not isinstance(properties, dict):
+        return component, mark
+    written = mark.children.get("properties")
+    inner = written.copy() if written else Mark(mark.line, mark.column)
+    plain = dict(properties)
+    for name, value in properties.items():
+        if isinstance(value, dict) and value.keys() == {"value"}:
+            plain[name], inner.children[name] = value["value"], inner.children[name].children["value"]
+    for name, value in defaults.items():
+        plain.setdefault(name, value)
+    twin = mark.copy()
+    twin.children["properties"] = inner
+    return {**component, "properties": plain}, twin
 
 
 def _position(problem: Problem) -> tuple[int, int]:

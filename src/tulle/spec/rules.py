@@ -94,6 +94,8 @@ class _Rules:
         self.document = document
         self.parts = parts
         self.problems: list[Problem] = []
+        self.data_sets = {data_set_name(part) for part in self._of("data-set")}
+        self.levels = {kebab(part.name): part.name for part in self._of("service-level-asset")}
 
     def broken(self) -> list[Problem]:
         """Check every rule."""
@@ -264,21 +266,21 @@ class _Rules:
     def _output_port(self, part: Part) -> None:
         self._has_name(part)
         written = part.text("data_set")
-        names = {data_set_name(p) for p in self._of("data-set")}
-        if written and written not in names:
+        if written and written not in self.data_sets:
             message = (
                 f"output-port '{part.name}' offers '{shown(written)}', which is no data set of this product"
             )
-            hint = did_you_mean(written, names) or "add a component of type data-set"
+            hint = did_you_mean(written, self.data_sets) or "add a component of type data-set"
             self._report(part, message, "properties", "data_set", hint=hint)
 
     def _indicator(self, part: Part) -> None:
         self._has_name(part)
         written = part.text("service_level_name")
-        titles = {p.name for p in self._of("service-level-asset")}
-        if written and kebab(written) not in {kebab(title) for title in titles}:
+        if written and kebab(written) not in self.levels:
             message = f"indicator '{part.name}' measures '{shown(written)}', which is no service level here"
-            hint = did_you_mean(written, titles) or "add a component of type service-level-asset"
+            hint = (
+                did_you_mean(written, self.levels.values()) or "add a component of type service-level-asset"
+            )
             self._report(part, message, "properties", "service_level_name", hint=hint)
 
     def _agreement(self, part: Part) -> None:

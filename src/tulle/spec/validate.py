@@ -155,7 +155,7 @@ class _Telling:
         for error in errors:
             if error.kind.name in {"additionalProperties", "unevaluatedProperties"}:
                 known = self._known_properties(error)
-                for name in error.kind.unexpected:
+                for name in error.kind.unexpected[:_MOST_ERRORS]:
                     misspelt.add((tuple(error.instance_path), nearest(name, known)))
         return [
             e
@@ -169,7 +169,7 @@ class _Telling:
         match error.kind.name:
             case "additionalProperties" | "unevaluatedProperties":
                 known = self._known_properties(error)
-                for name in error.kind.unexpected:
+                for name in error.kind.unexpected[:_MOST_ERRORS]:
                     if _CUT_END.fullmatch(name) and _cut_value(error.instance):
                         continue  # told at the value it was cut from
                     message = f"unknown property '{shown(name)}'{self._context(error.instance_path)}"

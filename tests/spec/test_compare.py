@@ -1,0 +1,184 @@
+"""What changed between two versions of a product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.spec.conftest import HEAD
+
+from tulle.config import Settings
+from tulle.spec.capability import builtin_registry, load_registry
+from tulle.spec.compare import Change, compare
+from tulle.spec.load import load_document
+from tulle.spec.oam import read_product
+from tulle.spec.product import DataProduct
+
+DOCUMENT = (
+    HEAD
+    + """\
+  - name: purchases
+    type: data-set
+    properties:
+      description: One row a purchase
+      columns:
+      - {name: id, type: string, key: true, required: true}
+      - {name: amount, type: 'decimal(10,2)', pii: none}
+      - {name: note, type: string, tags: [free]}
+  - {name: Log, type: input-port, properties: {description: x, source: {type: file, path: a.csv}, data_set: raw}}
+  - {name: Files, type: output-port, properties: {description: x, protocol: files}}
+  - {name: Daily, type: service-level-asset, properties: {description: x, dimension: Freshness}}
+  - name: Daily measured
+    type: service-level-indicator
+    properties: {description: x, service_level_name: Daily, objective: 80, window_days: 20}
+  - {name: Access, type: data-sharing-agreement, properties: {description: x, terms: t, expires: 2027-01-01}}
+"""
+)
+
+
+def product(text: str) -> DataProduct:
+    return read_product(load_document(text), builtin_registry())
+
+
+def changes(old: str, new: str, text: str = DOCUMENT) -> list[Change]:
+    assert old in text
+    return list(compare(product(text), product(text.replace(old, new))))
+
+
+def test_nothing_changed() -> None:
+    assert compare(product(DOCUMENT), product("# a comment moves every line\n" + DOCUMENT)) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("All purchases", "Every purchase", "product: the definition is reworded"),
+        (
+            "{definition:",
+            "{data_product_owner: me, definition:",
+            "product: the owner is 'me' (was not given)",
+        ),
+        ("{definition:", "{certified: 'Yes', definition:", "product: the certificate is yes (was no)"),
+        ("{definition:", "{tags: [a, b], definition:", "product: the tags are a, b (were none)"),
+        (
+            "{definition:",
+            "{classification: public, definition:",
+            "product: the classification is 'public' (was 'internal')",
+        ),
+        ("name: sales", "name: trade", "product: the domain is 'trade' (was 'sales')"),
+        (
+            "tags: [free]",
+            "tags: [free, text]",
+            "data-set purchases: column note: the tags are free, text (were free)",
+        ),
+        ("path: a.csv", "path: b.csv", "input-port log: the source is changed"),
+        ("source: {type: file, path: a.csv}, ", "", "input-port log: the source is removed"),
+        (
+            "dimension: Freshness",
+            "dimension: Accuracy",
+            "service-level-asset daily: the dimension is 'Accuracy' (was 'Freshness')",
+        ),
+        (
+            "objective: 80",
+            "objective: 90.5",
+            "service-level-indicator daily-measured: the objective is 90.5 (was 80)",
+        ),
+        (
+            "expires: 2027",
+            "expires: 2028",
+            "data-sharing-agreement access: the end is '2028-01-01' (was '2027-01-01')",
+        ),
+    ],
+)
+def test_changes_that_break_nobody(old: str, new: str, sentence: str) -> None:
+    found = changes(old, new)
+    assert sentence in [c.sentence for c in found]
+    assert not any(c.breaking for c in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "{definition:",
+            "{classification: restricted, definition:",
+            "product: the classification is 'restricted' (was 'internal')",
+        ),
+        (
+            "type: 'decimal(10,2)'",
+            "type: double",
+            "data-set purchases: column amount: the type is 'double' (was 'decimal(10,2)')",
+        ),
+        (", required: true}", "}", "data-set purchases: column id now may be empty"),
+        (
+            "pii: none}",
+            "required: true}",
+            "data-set purchases: column amount now must have a value in every row",
+        ),
+        ("pii: none", "pii: direct", "data-set purchases: column amount: the pii is 'direct' (was 'none')"),
+        ("name: amount", "name: total", "data-set purchases: column 'amount' is removed"),
+        (", key: true", "", "data-set purchases: the key columns are none (were id)"),
+        ("protocol: files", "protocol: sql", "output-port files: the protocol is 'sql' (was 'files')"),
+        ("name: Files", "name: Other", "output-port 'files' is removed"),
+        (
+            "objective: 80",
+            "objective: 70",
+            "service-level-indicator daily-measured: the objective is 70 (was 80)",
+        ),
+        ("terms: t", "terms: u", "data-sharing-agreement access: the terms are reworded"),
+        (
+            "expires: 2027",
+            "expires: 2026",
+            "data-sharing-agreement access: the end is '2026-01-01' (was '2027-01-01')",
+        ),
+    ],
+)
+def test_breaking_changes(old: str, new: str, sentence: str) -> None:
+    found = {c.sentence: c for c in changes(old, new)}
+    assert found[sentence].breaking
+    assert str(found[sentence]) == f"{sentence} (breaking)"
+
+
+def test_added_parts_break_nobody() -> None:
+    port = "  - {name: More, type: output-port, properties: {description: x}}\n"
+    assert changes(DOCUMENT, DOCUMENT + port) == [
+        Change("added", "output-port more", "output-port 'more' is added", breaking=False)
+    ]
+    column = "      - {name: note, type: string, tags: [free]}\n"
+    (found,) = changes(column, column + "      - {name: more, type: date}\n")
+    assert (found.kind, found.subject, found.breaking) == ("added", "data-set purchases: column more", False)
+
+
+def test_a_removed_data_set_breaks() -> None:
+    found = changes("name: purchases\n    type: data-set", "name: sold\n    type: data-set")
+    assert [(c.kind, c.sentence, c.breaking) for c in found] == [
+        ("removed", "data-set 'purchases' is removed", True),
+        ("added", "data-set 'sold' is added", False),
+        ("changed", "output-port files: the data_set is 'sold' (was 'purchases')", True),
+    ]
+
+
+def test_describing_columns_for_the_first_time_breaks_nobody() -> None:
+    head, columns = DOCUMENT.split("      columns:\n")
+    bare = product(head + columns[columns.index("  - {name: Log") :])
+    described = product(DOCUMENT)
+    assert not any(c.breaking for c in compare(bare, described))
+    assert all(c.breaking for c in compare(described, bare) if c.kind == "removed")
+
+
+def test_component_types_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "capabilities"
+    folder.mkdir()
+    (folder / "jdbc.yaml").write_text(
+        "capability: jdbc-port\nextends: output-port\ndescription: x\nproperties: {pool: {type: integer}}\n"
+    )
+    registry = load_registry(Settings(folder=tmp_path))
+    text = HEAD + "  - {name: p, type: jdbc-port, properties: {description: x, pool: 5}}\n"
+    old = read_product(load_document(text), registry)
+    new = read_product(
+        load_document(text.replace("5", "6").replace("{description: x", "{description: y")), registry
+    )
+    assert [c.sentence for c in compare(old, new)] == [
+        "output-port p: the description is reworded",
+        "jdbc-port p: 'pool' is changed",
+    ]
