@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulle.errors import Broken, Invalid
-from tulle.serving.index import Column, Index, build_index, key_of, normal_key
+from tulle.serving.index import Column, build_index, key_of, normal_key, open_index
 
 
 def build(path: Path, table: pa.Table, key: list[Column], form: Any = "object") -> int:
@@ -37,7 +37,7 @@ def test_rows_are_found_by_keys_of_every_type(tmp_path: Path) -> None:
     words = ("string", "integer", "boolean", "date", "timestamp", "decimal(10,2)")
     key = [Column(name, word) for name, word in zip(table.column_names, words, strict=True)]
     assert build_index(tmp_path / "i.mdb", table, key, [Column("s", "string")], "array", what="x") == 2
-    index = Index(tmp_path / "i.mdb")
+    index = open_index(tmp_path / "i.mdb")
     zone = dt.timezone(dt.timedelta(hours=2))
     same = [
         ["a", 1, True, dt.date(1998, 6, 30), moment, decimal.Decimal("1.5")],
@@ -48,7 +48,6 @@ def test_rows_are_found_by_keys_of_every_type(tmp_path: Path) -> None:
         assert index.get(key_of(normal_key(values, words))) == b'["a"]'
     other = ["a", 1, True, dt.date(1998, 6, 30), moment, decimal.Decimal("1.501")]
     assert index.get(key_of(normal_key(other, words))) is None
-    index.close()
 
 
 @settings(max_examples=25, deadline=None)
@@ -61,12 +60,11 @@ def test_any_text_is_a_key_and_finds_its_own_row(
     assert build_index(
         path, table, [Column("k", "string")], [Column("v", "string")], "array", what="x"
     ) == len(rows)
-    index = Index(path)
+    index = open_index(path)
 
     for key, value in rows.items():
         assert msgspec.json.decode(index.get(key_of([key]))) == [value]
     assert index.get(key_of(["no such key" * 80])) is None
-    index.close()
 
 
 def test_keys_that_are_not_unique_are_told_with_their_counts(tmp_path: Path) -> None:
@@ -97,21 +95,29 @@ def test_equal_rows_in_any_order_give_equal_bytes(tmp_path: Path) -> None:
 def test_values_larger_than_a_page_fit(tmp_path: Path) -> None:
     table = pa.table({"k": [str(i) for i in range(50)], "v": ["x" * 20_000] * 50})
     assert build(tmp_path / "i.mdb", table, [Column("k", "string")]) == 50
-    index = Index(tmp_path / "i.mdb")
+    index = open_index(tmp_path / "i.mdb")
     assert len(index.get(key_of(["7"]))) > 20_000
-    index.close()
 
 
 def test_an_empty_table_gives_an_empty_index(tmp_path: Path) -> None:
     table = pa.table({"k": pa.array([], pa.string())})
     assert build(tmp_path / "i.mdb", table, [Column("k", "string")]) == 0
-    index = Index(tmp_path / "i.mdb")
+    index = open_index(tmp_path / "i.mdb")
     assert index.first() is None
     assert index.get(key_of(["a"])) is None
-    index.close()
+
+
+def test_a_file_opened_twice_is_mapped_once(tmp_path: Path) -> None:
+    build(tmp_path / "i.mdb", pa.table({"k": ["a"]}), [Column("k", "string")])
+    one, two = open_index(tmp_path / "i.mdb"), open_index(tmp_path / "." / "i.mdb")
+    assert one is two
+    del one, two
+    assert open_index(tmp_path / "i.mdb").get(key_of(["a"])) == b'{"k":"a"}'
 
 
 def test_a_file_that_is_no_index_is_told(tmp_path: Path) -> None:
     (tmp_path / "i.mdb").write_bytes(b"no index" * 1000)
     with pytest.raises(Broken, match=r"the index i\.mdb cannot be opened"):
-        Index(tmp_path / "i.mdb")
+        open_index(tmp_path / "i.mdb")
+    with pytest.raises(Broken, match=r"the index none\.mdb is gone"):
+        open_index(tmp_path / "none.mdb")

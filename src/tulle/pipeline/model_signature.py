@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from tulle.errors import Broken
+from tulle.errors import Broken, TulleError
 from tulle.pipeline.model_score import NativeScorer, OnnxScorer, Scorer, optional
 
 MODEL, ONNX, SIGNATURE, SAMPLE = "model.joblib", "model.onnx", "signature.json", "sample.parquet"
@@ -85,15 +85,25 @@ def read_signature(data: bytes) -> Signature:
 
 
 def load_scorer(folder: Path, signature: Signature) -> Scorer:
-    """The form of the model that answers, loaded from its folder.
+    """The form of the model that answers, loaded from its folder; Broken when it cannot be.
 
     Loading a native model executes code from its file: do so only in a process made for it.
     """
-    if signature.conversion.form == "onnx":
-        return OnnxScorer((folder / ONNX).read_bytes(), double=signature.conversion.input == "double")
+    try:
+        if signature.conversion.form == "onnx":
+            return OnnxScorer((folder / ONNX).read_bytes(), double=signature.conversion.input == "double")
+        estimator = optional("joblib").load(folder / MODEL)
+    except TulleError:
+        raise
+    except Exception as exc:  # whatever a damaged file or another version of a library raises
+        saved = ", ".join(f"{name} {version}" for name, version in signature.libraries.items())
+        raise Broken(
+            f"model '{signature.name}' cannot be loaded: {type(exc).__name__}: {exc}",
+            hint=f"it was saved with {saved}; run the model again with what is installed here",
+        ) from exc
     features = signature.features
     return NativeScorer(
-        optional("joblib").load(folder / MODEL),
+        estimator,
         [feature.name for feature in features],
         [feature.type for feature in features],
         frame=signature.frame,

@@ -17,7 +17,7 @@ import msgspec
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
 from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec, TestQuery
-from tulle.serving.index import KEY_TYPES, Column, Form, Index, build_index
+from tulle.serving.index import KEY_TYPES, Column, Form, build_index, open_index
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import EnrichEntry, PredictEntry, record_of
 from tulle.serving.request import Field, Record, RequestError
@@ -300,11 +300,7 @@ def _answered(queries: Sequence[TestQuery]) -> Mapping[str, Any]:
 
 
 def _first_key(path: Path, key: Sequence[Column]) -> dict[str, Any]:
-    index = Index(path)
-    try:
-        first = index.first()
-    finally:
-        index.close()
+    first = open_index(path).first()
     if first is None or first[0].startswith(b"\0"):
         return {}
     return dict(zip((column.name for column in key), msgspec.json.decode(first[0]), strict=True))

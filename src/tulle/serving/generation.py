@@ -127,6 +127,11 @@ def deployment(database: Database, service: str) -> Deployment:
         return _one(connection, service)
 
 
+def find(database: Database, service: str) -> Deployment | None:
+    """The deployment of one service, or None when it has never been deployed."""
+    return next((found for found in deployments(database) if found.service == service), None)
+
+
 def deployments(database: Database) -> tuple[Deployment, ...]:
     """Every deployment, by service."""
     with database.read() as connection:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import itertools
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def build_index(
 
 
 class Index:
-    """An opened index; every process opens its own."""
+    """An opened index; `open_index` opens one."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -105,10 +106,21 @@ class Index:
         with self._transaction.cursor() as cursor:
             return cursor.item() if cursor.first() else None
 
-    def close(self) -> None:
-        """Release the file."""
-        self._transaction.abort()
-        self._environment.close()
+
+# A process may map a file only once, and two endpoints may read the same index.
+_opened: weakref.WeakValueDictionary[tuple[int, int], Index] = weakref.WeakValueDictionary()
+
+
+def open_index(path: Path) -> Index:
+    """The index in a file, shared with whoever has it open in this process; Broken when it is none."""
+    try:
+        status = path.stat()
+    except OSError as exc:
+        raise Broken(f"the index {path.name} is gone", hint="unpack the package again") from exc
+    index = _opened.get((status.st_dev, status.st_ino))
+    if index is None:
+        index = _opened[status.st_dev, status.st_ino] = Index(path)
+    return index
 
 
 def _entries(

@@ -25,7 +25,7 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
-from tulle.serving.index import Column, Index, key_of, needs_normalising, normal_key
+from tulle.serving.index import Column, key_of, needs_normalising, normal_key, open_index
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 
 
@@ -57,7 +57,7 @@ class Lookup:
         self.commits = entry.commits
         self.entry = entry
         self._generation = trace.generation
-        self._get = Index(folder / entry.index).get
+        self._index = open_index(folder / entry.index)
         self._types = [column.type for column in entry.key]
         self._normalise = needs_normalising(self._types)
         names = ", ".join(column.name for column in entry.key)
@@ -129,7 +129,7 @@ class Lookup:
             raise RequestError(
                 400, "MissingKey", f"the key is missing: {', '.join(missing)}", f"Send {self._example()}"
             )
-        found: bytes | None = self._get(
+        found: bytes | None = self._index.get(
             key_of(normal_key(values, self._types) if self._normalise else values)
         )
         return found

@@ -31,7 +31,7 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
-from tulle.serving.index import Column, Index, key_of, needs_normalising, normal_key
+from tulle.serving.index import Column, key_of, needs_normalising, normal_key, open_index
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 
 NO_MATCH = "NO_LOOKUP_MATCH"
@@ -85,7 +85,7 @@ class _Enrichment:
         self, entry: EnrichEntry, folder: Path, fields: Sequence[str], features: Sequence[str]
     ) -> None:
         self.entry = entry
-        self.get = Index(folder / entry.index).get
+        self.index = open_index(folder / entry.index)
         self.key = tuple(fields.index(column.name) for column in entry.key)
         names = [column.name for column in entry.columns]
         # (position among the features, position in the looked-up row)
@@ -96,7 +96,7 @@ class _Enrichment:
 
     def row(self, key: Sequence[Any]) -> Sequence[Any] | None:
         """The looked-up row of a key, or None."""
-        found = self.get(key_of(normal_key(key, self.types) if self.normalise else key))
+        found = self.index.get(key_of(normal_key(key, self.types) if self.normalise else key))
         return None if found is None else self.decode(found)
 
 
@@ -351,9 +351,9 @@ def load_predict(entry: PredictEntry, folder: Path, trace: Trace) -> Predict:
     home = folder / entry.model
     try:
         signature = read_signature((home / SIGNATURE).read_bytes())
-        scorer = load_scorer(home, signature)
-    except FileNotFoundError as exc:
-        raise Broken(f"the package lacks '{exc.filename}'", hint="build it again") from exc
+    except OSError as exc:
+        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint="unpack it again") from exc
+    scorer = load_scorer(home, signature)
     return Predict(entry, signature, scorer, folder, trace)
 
 

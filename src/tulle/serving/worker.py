@@ -106,18 +106,7 @@ def serve(app: App, listening: socket.socket) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a worker; 0 when it was told to stop, 1 when it could not start."""
-    parser = argparse.ArgumentParser(prog="tulle.serving.worker", description=__doc__.partition("\n")[0])
-    parser.add_argument("--package-folder", type=Path, required=True, help="an unpacked package")
-    parser.add_argument(
-        "--generation", help="what answers call this generation; default: the package's version"
-    )
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--socket", type=Path, help="the unix socket to answer on")
-    where.add_argument("--port", type=int, help="a port of 127.0.0.1 to answer on, for tests and benchmarks")
-    parser.add_argument(
-        "--max-request-bytes", type=int, default=1_048_576, help="a larger body is answered 413"
-    )
-    options = parser.parse_args(arguments)
+    options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         service = load(options.package_folder, options.generation)
@@ -135,16 +124,32 @@ def main(arguments: list[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     trace = service.trace
-    _log.info(
-        "service '%s' %s answers on %s", trace.service, trace.generation, options.socket or options.port
-    )
+    where = options.socket or "{}:{}".format(*listening.getsockname())
+    _log.info("service '%s' %s answers on %s", trace.service, trace.generation, where)
     inode = options.socket.stat().st_ino if options.socket else None
     serve(app, listening)
-    listening.close()
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
     _log.info("service '%s' %s has stopped", trace.service, trace.generation)
     return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tulle.serving.worker", description=__doc__.partition("\n")[0])
+    parser.add_argument("--package-folder", type=Path, required=True, help="an unpacked package")
+    parser.add_argument(
+        "--generation", help="what answers call this generation; default: the package's version"
+    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", type=Path, help="the unix socket to answer on")
+    where.add_argument(
+        "--port", type=int, help="a port of 127.0.0.1, for tests and benchmarks; 0: any free one"
+    )
+    where.add_argument("--test", action="store_true", help="print the verdicts of the saved test queries")
+    parser.add_argument(
+        "--max-request-bytes", type=int, default=1_048_576, help="a larger body is answered 413"
+    )
+    return parser.parse_args(arguments)
 
 
 def _open_port(port: int) -> socket.socket:

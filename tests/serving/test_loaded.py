@@ -1,0 +1,85 @@
+"""A loaded service judges its own saved queries and tells whether it is well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.serving.conftest import LOOKUPS, PREDICTOR, Mesh
+
+from tulle.errors import Broken
+from tulle.serving.loaded import Loaded, load
+
+
+def verdicts(mesh: Mesh, text: str) -> list[tuple[bool, str]]:
+    return [(v.passed, v.message) for v in load(mesh.unpacked(mesh.build(text))).test()]
+
+
+def test_saved_queries_pass_and_say_how_long_they_took(lookups: Loaded, predictor: Loaded) -> None:
+    for service in (lookups, predictor):
+        found = service.test()
+        assert found
+        assert [v.passed for v in found] == [True] * len(found)
+        assert all(v.milliseconds >= 0 for v in found)
+
+
+@pytest.mark.parametrize(
+    ("expect", "message"),
+    [
+        ("{recency: 9, spend: 5.25, vip: false, note: null}", ""),
+        ("{spend: 5.2500001}", ""),
+        ("{spend: 5.26}", "spend is 5.25, expected 5.26"),
+        ("{vip: 0}", "vip is False, expected 0"),
+        ("{recency: '9'}", "recency is 9, expected '9'"),
+        ("{recenzy: 9}", "recenzy is missing from the answer"),
+        ("{error: NoMatch}", "expected the error NoMatch, got an answer"),
+    ],
+)
+def test_an_expectation_is_compared_member_by_member(shared_mesh: Mesh, expect: str, message: str) -> None:
+    text = LOOKUPS.replace("{recency: 9, spend: 5.25}", expect)
+    assert verdicts(shared_mesh, text) == [(not message, message)]
+
+
+def test_a_tolerance_may_be_given(shared_mesh: Mesh) -> None:
+    text = LOOKUPS.replace("expect: {recency: 9, spend: 5.25}", "expect: {spend: 5.3}, tolerance: 0.1")
+    assert verdicts(shared_mesh, text) == [(True, "")]
+
+
+def test_a_query_that_is_refused_unexpectedly_fails(shared_mesh: Mesh) -> None:
+    text = PREDICTOR.replace(", expect: {error: NoMatch}", "")
+    assert verdicts(shared_mesh, text)[1] == (False, '404 NoMatch: nothing is known of customer_id "nobody"')
+
+
+def test_an_endpoint_without_saved_queries_is_probed_with_a_real_row(shared_mesh: Mesh) -> None:
+    text = PREDICTOR[: PREDICTOR.index("  test_queries")]
+    service = load(shared_mesh.unpacked(shared_mesh.build(text)))
+    assert service.entries["high-value"].probe == {"features": {"customer_id": "00000"}}
+    assert service.probe() == {}
+    text = text[: text.index("  enrich:")]
+    service = load(shared_mesh.unpacked(shared_mesh.build(text)))
+    assert service.entries["high-value"].probe == {"features": {"recency": 0, "frequency": 1, "spend": 0.0}}
+    assert service.probe() == {}
+
+
+def test_an_endpoint_that_fails_is_not_well(predictor_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = load(predictor_folder)
+
+    def broken(_row: Any) -> list[float]:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(service.endpoints["high-value"], "_single", broken)
+    assert service.probe() == {"high-value": "RuntimeError: out of order"}
+    assert [v.status for v in service.test()] == [500, 404]
+
+
+def test_a_generation_may_be_called_otherwise_than_its_version(predictor_folder: Path) -> None:
+    service = load(predictor_folder, "blue")
+    status, answer = service.ask("high-value", {"features": {"customer_id": "00003"}})
+    assert status == 200
+    assert b'"serviceGeneration":"blue","packageVersion":"v1"' in answer
+
+
+def test_a_folder_that_is_no_package_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Broken, match=r"the package lacks manifest\.json"):
+        load(tmp_path)
