@@ -1,5 +1,116 @@
-"""The command line."""
+"""The `tulle` command: which commands there are, and failures turned into exit codes.
+
+Command modules are imported when their command runs, so `tulle --help` costs almost nothing; the one-line
+helps stand here for the same reason, and a test holds them against the commands.
+
+Exit codes: 0 done; 1 the thing asked for failed; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module, one-line help), in the order a newcomer meets them
+    "init": ("product", "Make a new mesh in a folder."),
+    "new": ("product", "Make a new product from a template."),
+    "validate": ("product", "Check every product's documents, code, checks and services."),
+    "plan": ("product", "Show what `apply` would do, in sentences."),
+    "apply": ("product", "Carry out the plan."),
+    "run": ("run", "Build products: ingest, transform, check, publish."),
+    "runs": ("run", "Show earlier runs, or one with its checks and failing rows."),
+    "destroy": ("product", "Retire a product; its data stays in the lake."),
+    "up": ("mesh", "Start the mesh: control plane, gateway, services."),
+    "down": ("mesh", "Stop everything the mesh started."),
+    "status": ("mesh", "Show every process with its state and URL."),
+    "logs": ("mesh", "Show what a process wrote."),
+    "demo": ("demo", "Build and start the example mesh."),
+    "service": ("service", "Package, deploy, test and call services."),
+    "app": ("app", "Register the applications that may call services."),
+    "capability": ("capability", "The component types a product may use."),
+    "repo": ("lake", "Repositories of the lake."),
+    "branch": ("lake", "Branches of a repository."),
+    "log": ("lake", "Commits of a repository."),
+    "diff": ("lake", "What changed between two refs."),
+    "merge": ("lake", "Merge a ref into a branch."),
+}
+
+
+class Commands(click.Group):
+    """Finds a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """All commands, in reading order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command's module and take the command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"tulle.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest command when one is not known."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from tulle.errors import did_you_mean
+
+            raise click.UsageError(
+                f"there is no command '{args[0]}' ({did_you_mean(args[0], COMMANDS)})", ctx
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list without importing a single command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `tulle demo`, or with `tulle init my-mesh`. `tulle COMMAND --help` explains a command.",
+)
+@click.option(
+    "--mesh",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The mesh folder. Default: the nearest folder upwards that has a mesh.yaml.",
+)
+@click.version_option(package_name="tulle", prog_name="tulle")
+@click.pass_context
+def cli(ctx: click.Context, folder: Path | None) -> None:
+    """Tulle: the whole data mesh in one package."""
+    ctx.obj = folder
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; the only place that ends the process."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as exc:  # noqa: BLE001  the last door: nothing shows a stack trace to a user
+        from tulle.cli.terminal import show_failure
+
+        sys.exit(show_failure(exc))
+
+
+if __name__ == "__main__":
+    main()

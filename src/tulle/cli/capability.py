@@ -1,0 +1,76 @@
+"""`tulle capability list | show | schema`: the component types a product may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, table
+from tulle.spec.capability import Registry, builtin_registry, load_registry
+from tulle.spec.envelope import json_schema
+from tulle.spec.mesh import find_mesh, load_settings
+
+
+@click.group()
+def capability() -> None:
+    """The component types a product may use."""
+
+
+def _registry(mesh: Path | None) -> Registry:
+    from tulle.errors import NotFound
+
+    try:
+        return load_registry(load_settings(mesh if mesh is not None else find_mesh(Path.cwd())))
+    except NotFound:
+        if mesh is not None:
+            raise
+        return builtin_registry()  # outside a mesh the built-in types can still be read about
+
+
+@capability.command("list")
+@OPTION_JSON
+@click.pass_obj
+def list_capabilities(mesh: Path | None, as_json: bool) -> None:
+    """List the component types."""
+    found = [{"name": c.name, "title": c.title, "description": c.description} for c in _registry(mesh)]
+    if as_json:
+        emit(found)
+    else:
+        table(found, ["name", "description"], empty="no component types")
+
+
+@capability.command()
+@click.argument("name")
+@OPTION_JSON
+@click.pass_obj
+def show(mesh: Path | None, name: str, as_json: bool) -> None:
+    """Show component type NAME: its properties and an example."""
+    found = _registry(mesh).get(name)
+    if as_json:
+        emit(
+            {
+                "name": found.name,
+                "title": found.title,
+                "description": found.description,
+                "schema": found.schema,
+            }
+        )
+        return
+    click.secho(found.name, bold=True)
+    click.echo(f"  {found.description}\n")
+    required = set(found.schema.get("required", ()))
+    rows = [
+        {"property": key, "required": key in required, "meaning": value.get("description", "")}
+        for key, value in found.schema.get("properties", {}).items()
+    ]
+    table(rows, ["property", "required", "meaning"], empty="no properties")
+    click.echo("\nexample:\n")
+    click.echo("\n".join("  " + line for line in found.example.strip().splitlines()))
+
+
+@capability.command()
+@click.pass_obj
+def schema(mesh: Path | None) -> None:
+    """Print the JSON Schema of product.yaml, for editors."""
+    emit(json_schema(_registry(mesh)))

@@ -1,0 +1,104 @@
+"""How a command reaches its mesh: over the network when it is up, else through the application in this process.
+
+Either way it is the same HTTP API, so there is one path to test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from tulle.config import Settings
+from tulle.deploy import local
+from tulle.errors import Unavailable
+from tulle.sdk.client import Client
+from tulle.spec.mesh import find_mesh, load_settings
+
+
+def settings_of(folder: Path | None) -> Settings:
+    """The settings of the mesh a command is about."""
+    return load_settings(folder if folder is not None else find_mesh(Path.cwd()))
+
+
+@contextmanager
+def client_of(settings: Settings) -> Iterator[Client]:
+    """A client for the mesh, whether it is up or not."""
+    from tulle.server.token import read_token
+
+    if local.supervisor_pid(settings) is not None:
+        url = f"http://{settings.host}:{settings.control_plane_port}"
+        client = Client.connect(url, token=read_token(settings))
+        local.wait_until(
+            lambda: local.processes(settings).get("control_plane", _NONE).state == "running",
+            timeout=30,
+            what="the control plane does not answer",
+            hint="`tulle logs control_plane` shows what it says",
+        )
+        try:
+            yield client
+        finally:
+            client.close()
+        return
+    from tulle.server.app import application
+
+    app = application(settings)
+    with InProcess(app) as transport:
+        http = httpx.Client(
+            transport=transport,
+            base_url=f"http://{settings.host}:{settings.control_plane_port}",
+            headers={"authorization": f"Bearer {read_token(settings)}"},
+        )
+        try:
+            yield Client(http)
+        finally:
+            http.close()
+            app.state.close()
+
+
+@contextmanager
+def mesh_client(folder: Path | None) -> Iterator[Client]:
+    """Settings and client in one."""
+    with client_of(settings_of(folder)) as client:
+        yield client
+
+
+_NONE = local.Process("", "", "down", None, None, 0, "")
+
+
+class InProcess(httpx.BaseTransport):
+    """An httpx transport that calls an ASGI application in this process."""
+
+    def __init__(self, app: object) -> None:
+        self._inner = httpx.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        self._runner = asyncio.Runner()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        return self._runner.run(self._handle(request))
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
+        content = request.read()
+        inner = httpx.Request(request.method, request.url, headers=request.headers, content=content)
+        answer = await self._inner.handle_async_request(inner)
+        body = await answer.aread()
+        return httpx.Response(answer.status_code, headers=answer.headers, content=body, request=request)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        """Close the event loop."""
+        self._runner.close()
+
+
+def needs_up(settings: Settings) -> None:
+    """Refuse what only a running mesh can do."""
+    if local.supervisor_pid(settings) is None:
+        raise Unavailable("the mesh is not up", hint="start it with `tulle up --detach`")

@@ -1,0 +1,159 @@
+"""`tulle up | down | status | logs`: the mesh as processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, relative
+from tulle.config import Settings
+from tulle.deploy import local
+from tulle.errors import NotFound, Unavailable, did_you_mean
+from tulle.spec.mesh import find_mesh, load_settings
+
+
+def _settings(mesh: Path | None) -> Settings:
+    return load_settings(mesh if mesh is not None else find_mesh(Path.cwd()))
+
+
+@click.command()
+@click.option("--detach", "-d", is_flag=True, help="Run in the background; return when it answers.")
+@click.pass_obj
+def up(mesh: Path | None, detach: bool) -> None:
+    """Start the mesh and keep its processes running, until Ctrl-C or `tulle down`."""
+    settings = _settings(mesh)
+    if detach:
+        start_detached(settings)
+        show_status(settings)
+        return
+    from tulle.server.supervisor import supervise
+
+    supervise(settings, announce=lambda: show_status(settings))
+    click.echo("stopped")
+
+
+def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
+    """Start the mesh in the background and wait until its control plane and gateway answer."""
+    if (pid := local.supervisor_pid(settings)) is not None:
+        raise Unavailable(
+            f"the mesh in {settings.folder} is up already (process {pid})",
+            hint="`tulle status` shows its processes, `tulle down` stops it",
+        )
+    local.check_ports(settings)
+    settings.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = settings.log_folder / "supervisor.log"
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603  argv is ours
+            [sys.executable, "-m", "tulle.server.supervisor", "--mesh", str(settings.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def is_up() -> bool:
+        if process.poll() is not None:
+            last = log.read_text(errors="replace").strip().splitlines()[-3:]
+            raise Unavailable("the mesh did not start: " + " ".join(last), hint=f"see {relative(log)}")
+        running = local.processes(settings)
+        needed = ("control_plane", "gateway")
+        return all(name in running and running[name].state == "running" for name in needed)
+
+    local.wait_until(
+        is_up,
+        timeout=timeout,
+        what="the mesh does not answer",
+        hint=f"see the logs in {relative(settings.log_folder)}",
+    )
+
+
+@click.command()
+@click.pass_obj
+def down(mesh: Path | None) -> None:
+    """Stop everything the mesh started; nothing is left running."""
+    settings = _settings(mesh)
+    stopped = local.stop(settings)
+    click.echo("stopped" if stopped else "nothing was running")
+
+
+@click.command()
+@OPTION_JSON
+@click.pass_obj
+def status(mesh: Path | None, as_json: bool) -> None:
+    """Show every process of the mesh with its state and URL."""
+    settings = _settings(mesh)
+    if not as_json:
+        show_status(settings)
+        return
+    running = local.processes(settings)
+    emit(
+        {
+            "mesh": settings.name,
+            "folder": str(settings.folder),
+            "up": bool(running),
+            "processes": {
+                p.name: {
+                    "kind": p.kind,
+                    "state": p.state,
+                    "url": p.url,
+                    "pid": p.pid,
+                    "restarts": p.restarts,
+                    "log": p.log,
+                }
+                for p in running.values()
+            },
+        }
+    )
+
+
+def show_status(settings: Settings) -> None:
+    """Print the processes as a list."""
+    running = local.processes(settings)
+    if not running:
+        click.echo(f"mesh '{settings.name}' is down: start it with `tulle up`")
+        return
+    click.secho(f"mesh '{settings.name}' in {relative(settings.folder)}", bold=True)
+    width = max(len(name) for name in running)
+    for process in running.values():
+        again = f"  (started again {process.restarts}×)" if process.restarts else ""
+        click.echo(
+            f"  {mark(process.state)} {process.name:<{width}}  {process.state:<10}  {process.url or ''}{again}"
+        )
+
+
+@click.command()
+@click.argument("process", required=False)
+@click.option("--lines", "-n", default=40, show_default=True, help="How many of the last lines.")
+@click.option("--follow", "-f", is_flag=True, help="Keep showing what comes.")
+@click.pass_obj
+def logs(mesh: Path | None, process: str | None, lines: int, follow: bool) -> None:
+    """Show what PROCESS wrote: control_plane, gateway, gateway-access, supervisor, a service's or a run's name."""
+    settings = _settings(mesh)
+    files = (
+        {p.stem: p for p in sorted(settings.log_folder.glob("*.*"))} if settings.log_folder.is_dir() else {}
+    )
+    if process is None:
+        for name, path in files.items():
+            click.echo(f"  {name:<40} {path.stat().st_size:>10,} bytes")
+        if not files:
+            click.echo("no logs yet: nothing has run in this mesh")
+        return
+    name = process.split("/")[0]
+    found = files.get(name) or files.get(f"service-{name}") or files.get(f"run-{name}")
+    if found is None:
+        raise NotFound(f"there is no log of '{process}'", hint=did_you_mean(name, files))
+    with found.open(encoding="utf-8", errors="replace") as file:
+        for line in _last(file.read(), lines):
+            click.echo(line)
+        while follow:
+            if new := file.read():
+                click.echo(new, nl=False)
+            time.sleep(0.2)
+
+
+def _last(text: str, lines: int) -> list[str]:
+    return text.splitlines()[-lines:]

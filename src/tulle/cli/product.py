@@ -1,0 +1,165 @@
+"""`tulle init | new | validate | plan | apply | destroy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, show_problem
+from tulle.errors import AlreadyExists, Invalid, TulleError, from_dict
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.option("--name", help="The name of the mesh. Default: the folder's name.")
+def init(folder: Path, name: str | None) -> None:
+    """Make a new mesh in FOLDER (default: here)."""
+    from tulle.spec.skeleton import mesh_files
+
+    if (folder / "mesh.yaml").exists():
+        raise AlreadyExists(
+            f"{folder / 'mesh.yaml'} exists already", hint="`tulle new product` adds a product to it"
+        )
+    _write(folder, mesh_files(name or folder.resolve().name))
+    here = "" if folder.resolve() == Path.cwd() else f"cd {relative(folder)} && "
+    click.echo(f"next: {here}tulle new product my-orders --domain sales")
+
+
+@click.group()
+def new() -> None:
+    """Make a new product from a template."""
+
+
+@new.command("product")
+@click.argument("name")
+@click.option("--domain", required=True, help="The domain that owns the product.")
+@click.option(
+    "--kind",
+    type=click.Choice(["source-aligned", "aggregate", "consumer-aligned"]),
+    default="source-aligned",
+    show_default=True,
+    help="Where its data comes from and whom it is for.",
+)
+@click.option("--from", "upstream", help="The product it takes data from (not for source-aligned).")
+@click.pass_obj
+def new_product(mesh: Path | None, name: str, domain: str, kind: str, upstream: str | None) -> None:
+    """Make the folder of product NAME: a specification, a model, checks, sample data."""
+    from tulle.cli.connect import settings_of
+    from tulle.spec.skeleton import product_files
+
+    settings = settings_of(mesh)
+    folder = settings.products_folder / domain / name
+    if folder.exists():
+        raise AlreadyExists(
+            f"{relative(folder)} exists already", hint="choose another name, or remove the folder"
+        )
+    _write(folder, product_files(name, domain=domain, kind=kind, upstream=upstream, settings=settings))
+    click.echo("next: tulle validate && tulle apply && tulle run " + name)
+
+
+def _write(folder: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        target = folder / path
+        if target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        click.echo(f"  {click.style('+', fg='green')} {relative(target)}")
+
+
+@click.command()
+@OPTION_JSON
+@click.pass_obj
+def validate(mesh: Path | None, as_json: bool) -> None:
+    """Check every product's documents, code, checks and services; all problems at once."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        verdict = client.validate()
+    if as_json:
+        emit(verdict)
+    problems = from_dict({"problems": verdict["problems"]}).problems
+    if not as_json:
+        for problem in problems:
+            show_problem(problem)
+        products = verdict["products"]
+        if not problems:
+            click.echo(
+                f"{mark('passed')} {len(products)} product(s) are valid: {', '.join(products) or 'none yet'}"
+            )
+    if problems:
+        raise Invalid(f"{len(problems)} problem(s) found")
+
+
+@click.command()
+@OPTION_JSON
+@click.pass_obj
+def plan(mesh: Path | None, as_json: bool) -> None:
+    """Show what `apply` would do, in sentences."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = client.plan()
+    if as_json:
+        emit(result)
+    else:
+        show_plan(result)
+
+
+def show_plan(result: dict[str, object]) -> None:
+    """Print a plan's steps."""
+    steps = result["steps"]
+    assert isinstance(steps, list)
+    if not steps:
+        click.echo(f"{mark('unchanged')} nothing to do: the mesh is as its documents say")
+        return
+    for step in steps:
+        sign, colour = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}[
+            step["action"]
+        ]
+        click.echo(f"  {click.style(sign, fg=colour)} {step['sentence']}")
+        for line in step["details"]:
+            breaking = click.style("breaking: ", fg="red") if line["breaking"] else ""
+            click.echo(f"      {breaking}{line['sentence']}")
+    click.echo(f"plan {str(result['digest'])[:12]}: {len(steps)} step(s)")
+
+
+@click.command()
+@click.option("--plan", "digest", help="Apply only if the plan still has this digest.")
+@OPTION_JSON
+@click.pass_obj
+def apply(mesh: Path | None, digest: str | None, as_json: bool) -> None:
+    """Carry out the plan. Applying twice changes nothing."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = client.apply(digest)
+    if as_json:
+        emit(result)
+        return
+    show_plan(result)
+    if result["steps"]:
+        click.echo(f"{mark('succeeded')} applied")
+
+
+@click.command()
+@click.argument("product")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@OPTION_JSON
+@click.pass_obj
+def destroy(mesh: Path | None, product: str, yes: bool, as_json: bool) -> None:
+    """Retire PRODUCT: its services stop, it leaves the catalogue; its data stays in the lake."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        if not yes and not click.confirm(f"retire product '{product}'?"):
+            raise click.Abort
+        result = client.destroy(product)
+    if as_json:
+        emit(result)
+    else:
+        click.echo(f"{mark('succeeded')} {result['sentence']}")
+
+
+__all__ = ["TulleError", "apply", "destroy", "init", "new", "plan", "validate"]

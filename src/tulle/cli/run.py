@@ -1,0 +1,164 @@
+"""`tulle run | runs`: build products and look at what happened."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid
+from tulle.sdk.client import Client
+
+ENDED = {"succeeded", "failed", "unchanged", "stopped"}
+
+
+@click.command()
+@click.argument("products", nargs=-1)
+@click.option("--full", is_flag=True, help="Run every job, even those whose code and inputs are unchanged.")
+@OPTION_JSON
+@click.pass_obj
+def run(mesh: Path | None, products: tuple[str, ...], full: bool, as_json: bool) -> None:
+    """Build PRODUCTS (default: all, upstream first): ingest, transform, check, publish.
+
+    Each run works on its own branch of the lake; consumers see all of it at once, or nothing.
+    """
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        known = [p["name"] for p in client.products()]
+        if not known:
+            raise Invalid(
+                "no product is applied yet", hint="`tulle apply` registers the products of this mesh"
+            )
+        results = []
+        for product in products or known:
+            result = build(client, product, full=full, quiet=as_json)
+            results.append(result)
+            if result["status"] in {"failed", "stopped"}:
+                break
+    if as_json:
+        emit(results)
+    failed = [r for r in results if r["status"] in {"failed", "stopped"}]
+    if failed:
+        raise Invalid(
+            f"run {failed[0]['id']} of '{failed[0]['product']}' {failed[0]['status']}; what is published is unchanged",
+            hint=f"its branch '{failed[0]['branch']}' is kept; `tulle runs {failed[0]['id']}` shows it again",
+        )
+
+
+def build(client: Client, product: str, *, full: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Start a run and follow it to its end; the run."""
+    run_id = client.start_run(product, full=full)
+    began = time.monotonic()
+    shown: dict[str, str] = {}
+    if not quiet:
+        click.secho(product, bold=True)
+    while True:
+        result = client.run(run_id)
+        if not quiet:
+            _show_progress(result, shown)
+        if result["status"] in ENDED:
+            break
+        time.sleep(0.1)
+    if not quiet:
+        _show_end(result, time.monotonic() - began)
+    return result
+
+
+def _show_progress(result: dict[str, Any], shown: dict[str, str]) -> None:
+    for step in result["steps"]:
+        if step["status"] == shown.get(step["name"]) or step["status"] in {"waiting", "running"}:
+            continue
+        shown[step["name"]] = step["status"]
+        _show_step(step)
+
+
+def _show_step(step: dict[str, Any]) -> None:
+    rows = f"{step['rows']:>10,} rows" if step["rows"] is not None else " " * 15
+    took = (
+        f"{step['finished_at'] - step['started_at']:6.1f} s"
+        if step["started_at"] and step["finished_at"]
+        else ""
+    )
+    checks = step["checks"]
+    passed = sum(1 for c in checks if c["passed"])
+    verdict = f"  {passed}/{len(checks)} checks" if checks else ""
+    click.echo(f"  {mark(step['status'])} {step['name']:<34} {step['kind']:<8}{rows} {took}{verdict}")
+    for metric in step["metrics"]:
+        click.echo(f"      {metric['name']}: {metric['value']}")
+    for check in checks:
+        if not check["passed"]:
+            _show_failed_check(check)
+    if step["message"] and step["status"] == "failed":
+        for line in step["message"].splitlines():
+            click.secho(f"      {line}", fg="red")
+
+
+def _show_failed_check(check: dict[str, Any]) -> None:
+    sign = mark("failed") if check["severity"] == "error" else mark("warn")
+    click.echo(f"      {sign} {check['name']}: {check['message']}")
+    rows = check["failing_rows"][:10]
+    if rows:
+        columns = list(rows[0])
+        widths = [max(len(c), *(len(str(r.get(c))) for r in rows)) for c in columns]
+        click.echo("          " + "  ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True)))
+        for row in rows:
+            line = "  ".join(str(row.get(c)).ljust(w) for c, w in zip(columns, widths, strict=True))
+            click.echo(f"          {line}".rstrip())
+        if check["failing_count"] > len(rows):
+            click.echo(f"          … and {check['failing_count'] - len(rows):,} more")
+
+
+def _show_end(result: dict[str, Any], seconds: float) -> None:
+    words = {
+        "succeeded": f"published as {str(result['commit_id'])[:12]}",
+        "unchanged": "everything is up to date",
+        "failed": "failed; nothing was published",
+        "stopped": "stopped; nothing was published",
+    }
+    click.echo(f"  {mark(result['status'])} {words[result['status']]} in {seconds:.1f} s")
+    if result["error"]:
+        click.secho(f"      {result['error']['message']}", fg="red")
+        for problem in result["error"].get("problems", ()):
+            place = problem.get("place") or {}
+            where = f"{place['file']}:{place['line']}: " if place.get("file") else ""
+            click.echo(f"      {where}{problem['message']}")
+        if result["error"].get("hint"):
+            click.echo(f"      hint: {result['error']['hint']}")
+
+
+@click.command()
+@click.argument("run_id", required=False)
+@click.option("--product", help="Only runs of this product.")
+@click.option("--limit", default=20, show_default=True, help="How many.")
+@click.option("--stop", is_flag=True, help="Stop the run.")
+@OPTION_JSON
+@click.pass_obj
+def runs(
+    mesh: Path | None, run_id: str | None, product: str | None, limit: int, stop: bool, as_json: bool
+) -> None:
+    """Show earlier runs, or one (RUN_ID) with its steps, checks and failing rows."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        if run_id is None:
+            found = client.runs(product=product, limit=limit)
+            if as_json:
+                emit(found)
+            else:
+                columns = ["id", "product", "status", "requested_at", "commit_id"]
+                table(found, columns, empty="no runs yet: `tulle run`")
+            return
+        result = client.stop_run(run_id) if stop else client.run(run_id)
+    if as_json:
+        emit(result)
+        return
+    click.secho(f"{result['product']}  run {result['id']}  {result['status']}", bold=True)
+    for step in result["steps"]:
+        _show_step(step)
+    took = (result["finished_at"] or time.time()) - (result["started_at"] or result["requested_at"])
+    if result["status"] in ENDED:
+        _show_end(result, took)

@@ -1,0 +1,207 @@
+"""`tulle service list | show | package | deploy | rollback | test | call`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid, NotFound, TulleError, Unavailable
+from tulle.sdk.client import Client
+
+
+@click.group()
+def service() -> None:
+    """Package, deploy, test and call services."""
+
+
+@service.command("list")
+@OPTION_JSON
+@click.pass_obj
+def list_services(mesh: Path | None, as_json: bool) -> None:
+    """List the services with their versions and what is deployed."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        found = client.services()
+    if as_json:
+        emit(found)
+    else:
+        columns = ["name", "product", "endpoints", "newest_version", "active_version", "status"]
+        table(
+            [{**s, "endpoints": [e["name"] for e in s["endpoints"]]} for s in found],
+            columns,
+            empty="no services: put one in products/<domain>/<product>/services/",
+        )
+
+
+@service.command()
+@click.argument("name")
+@OPTION_JSON
+@click.pass_obj
+def package(mesh: Path | None, name: str, as_json: bool) -> None:
+    """Build an immutable version of service NAME from the published data and models."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = client.package(name)
+    if as_json:
+        emit(result)
+    else:
+        show_package(result)
+
+
+def show_package(result: dict[str, Any]) -> None:
+    """Print one line about a built package."""
+    state, word = ("succeeded", "packaged") if result["created"] else ("unchanged", "unchanged")
+    size = f"{result['bytes'] / 1e6:.1f} MB"
+    click.echo(
+        f"  {mark(state)} {result['service']} {result['version']} {word} ({size}, {result['digest'][:12]})"
+    )
+
+
+@service.command()
+@click.argument("name")
+@click.option("--version", help="The version to deploy. Default: the newest.")
+@OPTION_JSON
+@click.pass_obj
+def deploy(mesh: Path | None, name: str, version: str | None, as_json: bool) -> None:
+    """Deploy a version of service NAME without losing a request."""
+    from tulle.cli.connect import client_of, settings_of
+
+    settings = settings_of(mesh)
+    with client_of(settings) as client:
+        result = client.deploy(name, version)
+        result = follow(client, name, result)
+    if as_json:
+        emit(result)
+    else:
+        show_deployment(result)
+
+
+def follow(client: Client, name: str, result: dict[str, Any], *, timeout: float = 60) -> dict[str, Any]:
+    """Wait until a deployment is active or failed; at once when the mesh is down."""
+    deadline = time.monotonic() + timeout
+    while result["status"] == "starting" and result["mesh_is_up"]:
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"service '{name}' {result['desired_version']} did not start within {timeout:.0f} s",
+                hint=f"`tulle logs {name}` shows what its worker says; the active version still answers",
+            )
+        time.sleep(0.1)
+        result = client.service(name)["deployment"]
+    if result["status"] == "failed":
+        raise Invalid(f"service '{name}' {result['desired_version']} failed to start: {result['message']}")
+    return result
+
+
+def show_deployment(result: dict[str, Any]) -> None:
+    """Print one line about a deployment."""
+    if result["status"] == "active":
+        click.echo(
+            f"  {mark('active')} {result['service']} {result['active_version']} answers at {result['url']}"
+        )
+    else:
+        click.echo(
+            f"  {mark('starting')} {result['service']} {result['desired_version']} starts with `tulle up`"
+        )
+
+
+@service.command()
+@click.argument("name")
+@OPTION_JSON
+@click.pass_obj
+def rollback(mesh: Path | None, name: str, as_json: bool) -> None:
+    """Deploy the version of service NAME that was active before."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = follow(client, name, client.rollback(name))
+    if as_json:
+        emit(result)
+    else:
+        show_deployment(result)
+
+
+@service.command()
+@click.argument("name")
+@click.option("--version", help="The version to test. Default: the deployed one, else the newest.")
+@OPTION_JSON
+@click.pass_obj
+def test(mesh: Path | None, name: str, version: str | None, as_json: bool) -> None:
+    """Run the test queries saved in a version of service NAME."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = client.test_service(name, version)
+    if as_json:
+        emit(result)
+    else:
+        for verdict in result["verdicts"]:
+            state = "passed" if verdict["passed"] else "failed"
+            click.echo(
+                f"  {mark(state)} {verdict['endpoint']}: {verdict['name']}  {verdict['message']}".rstrip()
+            )
+    if any(not v["passed"] for v in result["verdicts"]):
+        raise Invalid(f"test queries of '{name}' {result['version']} failed")
+
+
+@service.command()
+@click.argument("name")
+@click.argument("endpoint")
+@click.option("--data", "-d", default="{}", help="The request body as JSON, or @FILE.")
+@click.option("--action", help="predict, predict-multi, lookup … Default: by the endpoint's type.")
+@click.option(
+    "--app", "application", help="The application whose saved credentials to use. Default: the only one."
+)
+@click.pass_obj
+def call(
+    mesh: Path | None, name: str, endpoint: str, data: str, action: str | None, application: str | None
+) -> None:
+    """Call ENDPOINT of service NAME through the gateway and print its answer.
+
+    DATA may be the features (predict) or keys (lookup) alone, or the full body.
+    """
+    import httpx
+
+    from tulle.cli.connect import client_of, needs_up, settings_of
+    from tulle.cli.credentials import saved_credentials
+
+    settings = settings_of(mesh)
+    needs_up(settings)
+    if data.startswith("@"):
+        data = Path(data[1:]).read_text(encoding="utf-8")
+    try:
+        body = json.loads(data)
+    except ValueError as exc:
+        raise Invalid(f"--data is not JSON: {exc}") from None
+    with client_of(settings) as client:
+        endpoints = {e["name"]: e for e in client.service(name)["endpoints"]}
+    if endpoint not in endpoints:
+        raise NotFound(
+            f"service '{name}' has no endpoint '{endpoint}'", hint="it has: " + ", ".join(endpoints)
+        )
+    action = action or endpoints[endpoint]["type"]
+    wrapper = {"predict": "features", "lookup": "data"}.get(action)
+    if wrapper and isinstance(body, dict) and not isinstance(body.get(wrapper), dict):
+        body = {wrapper: body}
+    credentials = saved_credentials(settings, application)
+    answer = httpx.post(
+        f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{name}/{endpoint}/{action}",
+        json=body,
+        headers={"client_id": credentials["client_id"], "client_secret": credentials["client_secret"]},
+        timeout=60,
+    )
+    try:
+        emit(answer.json())
+    except ValueError:
+        click.echo(answer.text)
+    if answer.is_error:
+        raise Invalid(f"HTTP {answer.status_code}")
+
+
+__all__ = ["TulleError", "service"]

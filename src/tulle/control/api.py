@@ -1,0 +1,414 @@
+"""Tulle's own HTTP API, `/mesh/v1`: parse, call one function, render. `sdk.client` is its Python side.
+
+Knows HTTP and the names of the functions; decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.control import applications, apply, check_mesh, release
+from tulle.control.plan import Plan
+from tulle.control.workspace import Workspace
+from tulle.deploy import local
+from tulle.errors import Invalid, Problem
+from tulle.gateway.policy import RateLimit
+from tulle.lake.repository import Change, Commit
+from tulle.pipeline import run as runs
+from tulle.pipeline import worker
+from tulle.serving import generation, package
+from tulle.serving.generation import Deployment
+from tulle.serving.service import Service
+from tulle.state import products
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ApplyBody(Body):
+    """Which plan to carry out."""
+
+    digest: str | None = None
+
+
+class RunBody(Body):
+    """What to run."""
+
+    product: str
+    full: bool = False
+
+
+class VersionBody(Body):
+    """Which version of a service."""
+
+    version: str | None = None
+
+
+class ApplicationBody(Body):
+    """An application to register."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")
+    owner: str = ""
+    services: Mapping[str, str | None] = {}
+
+
+class ContractBody(Body):
+    """What an application may call, how often; no limit: not at all."""
+
+    service: str
+    limit: str | None = None
+
+
+class RepositoryBody(Body):
+    """A repository to create."""
+
+    name: str
+
+
+class BranchBody(Body):
+    """A branch to create."""
+
+    name: str
+    source: str = "main"
+
+
+class MergeBody(Body):
+    """What to merge where."""
+
+    source: str
+    destination: str
+    message: str | None = None
+    strategy: Literal["source-wins", "dest-wins"] | None = None
+    squash: bool = False
+
+
+def router(workspace: Workspace, settle: Callable[[], None]) -> APIRouter:
+    """The API on one mesh; `settle` makes the gateway follow what a call recorded."""
+    api = APIRouter(prefix="/mesh/v1")
+    _product_routes(api, workspace, settle)
+    _run_routes(api, workspace)
+    _service_routes(api, workspace, settle)
+    _application_routes(api, workspace, settle)
+    _lake_routes(api, workspace)
+    return api
+
+
+def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], None]) -> None:
+    @api.get("/status")
+    def status() -> dict[str, Any]:
+        known = products.applied(workspace.database)
+        return {
+            "mesh": workspace.settings.name,
+            "up": local.supervisor_pid(workspace.settings) is not None,
+            "products": [item.product.name for item in known],
+            "deployments": [_deployment(workspace, d) for d in generation.deployments(workspace.database)],
+        }
+
+    @api.get("/validate")
+    def validate() -> dict[str, Any]:
+        verdict = check_mesh.check_mesh(workspace)
+        return {"products": verdict.products, "problems": [asdict(problem) for problem in verdict.problems]}
+
+    @api.get("/plan")
+    def plan() -> dict[str, Any]:
+        return _plan(apply.current_plan(workspace)[0])
+
+    @api.post("/apply")
+    def carry_out(body: ApplyBody) -> dict[str, Any]:
+        result = _plan(apply.apply_plan(workspace, body.digest))
+        settle()
+        return result
+
+    @api.get("/products")
+    def list_products() -> dict[str, Any]:
+        known = {item.product.name: item for item in products.applied(workspace.database)}
+        return {
+            "products": [
+                {
+                    "name": name,
+                    "domain": known[name].product.domain,
+                    "type": known[name].product.product_type,
+                    "version": known[name].product.version,
+                    "description": known[name].product.description,
+                    "data_sets": [d.name for d in known[name].product.data_sets],
+                    "upstream": sorted({p.product for p in known[name].product.input_ports if p.product}),
+                    "applied_at": known[name].applied_at,
+                }
+                for name in apply.in_order([item.product for item in known.values()])
+            ]
+        }
+
+    @api.delete("/products/{name}")
+    def destroy(name: str) -> dict[str, Any]:
+        sentence = apply.retire(workspace, name)
+        settle()
+        return {"sentence": sentence}
+
+    @api.get("/capabilities")
+    def capabilities() -> dict[str, Any]:
+        found = workspace.registry.all()
+        return {
+            "capabilities": [{"name": c.name, "title": c.title, "description": c.description} for c in found]
+        }
+
+    @api.get("/capabilities/{name}")
+    def capability(name: str) -> dict[str, Any]:
+        found = workspace.registry.get(name)
+        return {
+            "name": found.name,
+            "title": found.title,
+            "description": found.description,
+            "schema": found.schema,
+            "skeleton": found.skeleton,
+            "example": found.example,
+        }
+
+
+def _run_routes(api: APIRouter, workspace: Workspace) -> None:
+    database = workspace.database
+
+    @api.post("/runs", status_code=202)
+    def start(body: RunBody) -> dict[str, Any]:
+        products.applied_product(database, body.product)
+        problems = [p for p in check_mesh.check_mesh(workspace).problems if p.place is None or _is_error(p)]
+        if problems:
+            raise Invalid(
+                "the mesh's documents or code have problems", problems=problems, hint="`tulle validate`"
+            )
+        runs.recover(database)
+        run_id = runs.request(database, body.product, options={"full": body.full})
+        worker.start(workspace.settings, run_id)
+        return {"id": run_id}
+
+    @api.get("/runs")
+    def recent(product: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        runs.recover(database)
+        return {
+            "runs": [
+                _run(run, with_steps=False) for run in runs.recent(database, product=product, limit=limit)
+            ]
+        }
+
+    @api.get("/runs/{run_id}")
+    def one(run_id: str) -> dict[str, Any]:
+        runs.recover(database)
+        return _run(runs.get(database, run_id), with_steps=True)
+
+    @api.post("/runs/{run_id}/stop")
+    def stop(run_id: str) -> dict[str, Any]:
+        worker.stop(database, run_id)
+        return _run(runs.get(database, run_id), with_steps=True)
+
+
+def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], None]) -> None:
+    @api.get("/services")
+    def list_services() -> dict[str, Any]:
+        declared = release.declared_services(workspace)
+        return {"services": [_service(workspace, item) for _, item in sorted(declared.items())]}
+
+    @api.get("/services/{name}")
+    def one(name: str) -> dict[str, Any]:
+        return _service(workspace, release.declared_service(workspace, name))
+
+    @api.post("/services/{name}/packages")
+    def build(name: str) -> dict[str, Any]:
+        built, created = release.build_package(workspace, name)
+        return {
+            "service": name,
+            "version": built.version,
+            "digest": built.digest,
+            "created": created,
+            "bytes": Path(built.path).stat().st_size,
+            "manifest": asdict(built.manifest),
+        }
+
+    @api.post("/services/{name}/deploy")
+    def deploy(name: str, body: VersionBody) -> dict[str, Any]:
+        deployment = release.deploy(workspace, name, body.version)
+        settle()
+        return _deployment(workspace, deployment)
+
+    @api.post("/services/{name}/rollback")
+    def rollback(name: str) -> dict[str, Any]:
+        deployment = release.rollback(workspace, name)
+        settle()
+        return _deployment(workspace, deployment)
+
+    @api.post("/services/{name}/test")
+    def test(name: str, body: VersionBody) -> dict[str, Any]:
+        version, verdicts = release.run_test_queries(workspace, name, body.version)
+        return {"service": name, "version": version, "verdicts": [asdict(verdict) for verdict in verdicts]}
+
+    @api.get("/services/{name}/openapi.json")
+    def openapi(name: str) -> dict[str, Any]:
+        return dict(release.openapi(workspace, name))
+
+
+def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], None]) -> None:
+    @api.get("/applications")
+    def list_applications() -> dict[str, Any]:
+        return {"applications": [applications.as_plain(a) for a in applications.visible(workspace)]}
+
+    @api.post("/applications", status_code=201)
+    def create(body: ApplicationBody) -> dict[str, Any]:
+        made = applications.create(workspace, body.name, owner=body.owner, services=body.services)
+        settle()
+        return applications.as_shown_once(made)
+
+    @api.delete("/applications/{name}")
+    def revoke(name: str) -> dict[str, Any]:
+        applications.revoke(workspace, name)
+        settle()
+        return {"name": name, "revoked": True}
+
+    @api.post("/applications/{name}/rotate")
+    def rotate(name: str) -> dict[str, Any]:
+        made = applications.rotate(workspace, name)
+        settle()
+        return applications.as_shown_once(made)
+
+    @api.post("/applications/{name}/contracts")
+    def contract(name: str, body: ContractBody) -> dict[str, Any]:
+        limit = RateLimit.parse(body.limit) if body.limit is not None else None
+        applications.change_contract(workspace, name, body.service, limit)
+        settle()
+        return {"name": name, "service": body.service, "limit": str(limit) if limit else None}
+
+
+def _lake_routes(api: APIRouter, workspace: Workspace) -> None:
+    lake = workspace.lake
+
+    @api.get("/repositories")
+    def repositories() -> dict[str, Any]:
+        return {
+            "repositories": [
+                {
+                    "name": r.name,
+                    "default_branch": r.default_branch,
+                    "head": lake.repository(r.name).resolve(r.default_branch),
+                    "created_at": r.created_at,
+                }
+                for r in lake.repositories()
+            ]
+        }
+
+    @api.post("/repositories", status_code=201)
+    def create_repository(body: RepositoryBody) -> dict[str, Any]:
+        return {"name": lake.create_repository(body.name).name}
+
+    @api.get("/repositories/{name}/branches")
+    def branches(name: str) -> dict[str, Any]:
+        return {
+            "branches": [{"name": b.name, "commit_id": b.commit_id} for b in lake.repository(name).branches()]
+        }
+
+    @api.post("/repositories/{name}/branches", status_code=201)
+    def create_branch(name: str, body: BranchBody) -> dict[str, Any]:
+        made = lake.repository(name).create_branch(body.name, body.source)
+        return {"name": made.name, "commit_id": made.commit_id}
+
+    @api.delete("/repositories/{name}/branches/{branch}")
+    def delete_branch(name: str, branch: str) -> dict[str, Any]:
+        lake.repository(name).delete_branch(branch)
+        return {"name": branch, "deleted": True}
+
+    @api.get("/repositories/{name}/log")
+    def log(name: str, ref: str = "main", limit: Limit = 20, prefix: str | None = None) -> dict[str, Any]:
+        return {"commits": [_commit(c) for c in lake.repository(name).log(ref, limit=limit, prefix=prefix)]}
+
+    @api.get("/repositories/{name}/diff")
+    def diff(name: str, left: str, right: str | None = None) -> dict[str, Any]:
+        repository = lake.repository(name)
+        changes = repository.diff(left, right) if right is not None else repository.status(left)
+        return {"changes": [_change(change) for change in changes]}
+
+    @api.post("/repositories/{name}/merge")
+    def merge(name: str, body: MergeBody) -> dict[str, Any]:
+        result = lake.repository(name).merge(
+            body.source, body.destination, message=body.message, strategy=body.strategy, squash=body.squash
+        )
+        return {"changed": not result.unchanged, "commit_id": result.commit.id}
+
+    @api.get("/repositories/{name}/objects")
+    def objects(name: str, ref: str = "main", prefix: str = "", after: str = "") -> dict[str, Any]:
+        page = lake.repository(name).list(ref, prefix, after=after)
+        return {
+            "objects": [
+                {"path": e.path, "size": e.size, "checksum": e.checksum, "modified_at": e.modified}
+                for e in page.entries
+            ],
+            "next": page.next,
+        }
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    return {"digest": plan.digest, "steps": [{**asdict(s), "breaking": s.breaking} for s in plan.steps]}
+
+
+def _is_error(_problem: Problem) -> bool:
+    return True
+
+
+def _run(run: runs.Run, *, with_steps: bool) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(json.dumps(asdict(run), default=str))
+    if not with_steps:
+        value.pop("steps", None)
+    return value
+
+
+def _service(workspace: Workspace, item: release.Declared) -> dict[str, Any]:
+    service: Service = item.service
+    versions = package.packages(workspace.database, service.name)
+    deployment = generation.find(workspace.database, service.name)
+    return {
+        "name": service.name,
+        "product": item.product.name,
+        "description": service.description,
+        "endpoints": [
+            {"name": e.name, "type": e.type, "description": e.description} for e in service.endpoints
+        ],
+        "versions": [
+            {"version": p.version, "digest": p.digest, "created_at": p.created_at, "manifest": asdict(p.manifest)}
+            for p in versions
+        ],
+        "newest_version": versions[-1].version if versions else None,
+        "active_version": deployment.active_version if deployment else None,
+        "status": deployment.status if deployment else ("packaged" if versions else "declared"),
+        "deployment": _deployment(workspace, deployment) if deployment else None,
+    }
+
+
+def _deployment(workspace: Workspace, deployment: Deployment) -> dict[str, Any]:
+    settings = workspace.settings
+    return {
+        **asdict(deployment),
+        "mesh_is_up": local.supervisor_pid(settings) is not None,
+        "url": f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{deployment.service}/",
+    }
+
+
+def _commit(commit: Commit) -> dict[str, Any]:
+    return {
+        "id": commit.id,
+        "parents": list(commit.parents),
+        "message": commit.message,
+        "committer": commit.committer,
+        "created_at": commit.date,
+        "metadata": dict(commit.metadata),
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {"kind": change.kind, "path": change.path}

@@ -1,0 +1,25 @@
+"""What every write-side function works on: the settings of one mesh and its opened stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tulle.config import Settings
+from tulle.lake.repository import Lake
+from tulle.spec.capability import Registry
+from tulle.spec.mesh import MeshSpec, load_mesh
+from tulle.state.db import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """One mesh, opened."""
+
+    settings: Settings
+    database: Database
+    lake: Lake
+    registry: Registry
+
+    def spec(self) -> MeshSpec:
+        """The mesh as its documents say now. Invalid, with every problem, when they do not hold."""
+        return load_mesh(self.settings, self.registry)

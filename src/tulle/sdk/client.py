@@ -1,0 +1,226 @@
+"""The Python client of a mesh's HTTP API (`/mesh/v1`).
+
+    client = Client.connect("http://127.0.0.1:8080", token=…)
+    client.apply(client.plan()["digest"])
+
+Answers are plain values as the API documents them; failures come back as the same kinds of error the server
+raised. Knows the API and nothing of how a mesh does its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tulle.errors import Broken, Unavailable, from_dict
+
+
+class Client:
+    """Calls one mesh. Any httpx transport will do: the network, or the application in this process."""
+
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    @classmethod
+    def connect(cls, url: str, *, token: str, timeout: float = 120.0) -> Client:
+        """A client over the network."""
+        return cls(httpx.Client(base_url=url, timeout=timeout, headers={"authorization": f"Bearer {token}"}))
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._http.close()
+
+    # ── products ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def status(self) -> dict[str, Any]:
+        """The mesh in a few numbers: products, last runs, deployed services."""
+        return self._get("/status")
+
+    def validate(self) -> dict[str, Any]:
+        """`problems` of every product's documents and code, and the `products` that were read."""
+        return self._get("/validate")
+
+    def plan(self) -> dict[str, Any]:
+        """The `steps` from what is to what the documents say, and the plan's `digest`."""
+        return self._get("/plan")
+
+    def apply(self, digest: str | None = None) -> dict[str, Any]:
+        """Carry out the plan with this digest (Conflict when it is no longer the plan), or the present one."""
+        return self._post("/apply", {"digest": digest})
+
+    def products(self) -> list[dict[str, Any]]:
+        """Every product that is applied."""
+        return list(self._get("/products")["products"])
+
+    def destroy(self, product: str) -> dict[str, Any]:
+        """Retire a product: its services stop and it leaves the catalogue; its data stays in the lake."""
+        return self._delete(f"/products/{_part(product)}")
+
+    def capabilities(self) -> list[dict[str, Any]]:
+        """Every component type."""
+        return list(self._get("/capabilities")["capabilities"])
+
+    def capability(self, name: str) -> dict[str, Any]:
+        """One component type with its schema, skeleton and example."""
+        return self._get(f"/capabilities/{_part(name)}")
+
+    # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_run(self, product: str, *, full: bool = False) -> str:
+        """Start a run of a product; its id."""
+        return str(self._post("/runs", {"product": product, "full": full})["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """A run with its steps, checks and failing rows."""
+        return self._get(f"/runs/{_part(run_id)}")
+
+    def runs(self, *, product: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+        """The latest runs, newest first."""
+        return list(self._get("/runs", product=product, limit=limit)["runs"])
+
+    def stop_run(self, run_id: str) -> dict[str, Any]:
+        """Stop a run; nothing of it is published."""
+        return self._post(f"/runs/{_part(run_id)}/stop", {})
+
+    # ── services ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def services(self) -> list[dict[str, Any]]:
+        """Every declared or packaged service with its versions and what is deployed."""
+        return list(self._get("/services")["services"])
+
+    def service(self, name: str) -> dict[str, Any]:
+        """One service with its endpoints, versions and deployment."""
+        return self._get(f"/services/{_part(name)}")
+
+    def package(self, service: str) -> dict[str, Any]:
+        """Build an immutable version of a service from the published data; unchanged content is not built again."""
+        return self._post(f"/services/{_part(service)}/packages", {})
+
+    def deploy(self, service: str, version: str | None = None) -> dict[str, Any]:
+        """Deploy a version (the newest by default); returns at once, `service` shows the progress."""
+        return self._post(f"/services/{_part(service)}/deploy", {"version": version})
+
+    def rollback(self, service: str) -> dict[str, Any]:
+        """Deploy the version that was active before."""
+        return self._post(f"/services/{_part(service)}/rollback", {})
+
+    def test_service(self, service: str, version: str | None = None) -> dict[str, Any]:
+        """Run the test queries saved in a version; the verdicts."""
+        return self._post(f"/services/{_part(service)}/test", {"version": version})
+
+    def openapi(self, service: str) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of a service's deployed (else newest) version."""
+        return self._get(f"/services/{_part(service)}/openapi.json")
+
+    # ── applications ─────────────────────────────────────────────────────────────────────────────────────
+
+    def applications(self) -> list[dict[str, Any]]:
+        """Every client application with its contracts; never a secret."""
+        return list(self._get("/applications")["applications"])
+
+    def create_application(
+        self, name: str, *, services: Mapping[str, str | None], owner: str = ""
+    ) -> dict[str, Any]:
+        """Register an application for services (with a rate limit each, or None for the default).
+
+        The answer holds `client_id`, `client_secret` and `api_key`; they are never shown again.
+        """
+        return self._post("/applications", {"name": name, "owner": owner, "services": dict(services)})
+
+    def revoke_application(self, name: str) -> dict[str, Any]:
+        """Refuse an application from now on."""
+        return self._delete(f"/applications/{_part(name)}")
+
+    def rotate_application(self, name: str) -> dict[str, Any]:
+        """Give an application new credentials; the old ones end at once."""
+        return self._post(f"/applications/{_part(name)}/rotate", {})
+
+    def change_contract(self, name: str, service: str, limit: str | None) -> dict[str, Any]:
+        """Let an application call a service at a rate, or (None) not at all."""
+        return self._post(f"/applications/{_part(name)}/contracts", {"service": service, "limit": limit})
+
+    # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def repositories(self) -> list[dict[str, Any]]:
+        """Every repository."""
+        return list(self._get("/repositories")["repositories"])
+
+    def create_repository(self, name: str) -> dict[str, Any]:
+        """Create an empty repository."""
+        return self._post("/repositories", {"name": name})
+
+    def branches(self, repository: str) -> list[dict[str, Any]]:
+        """The branches of a repository."""
+        return list(self._get(f"/repositories/{_part(repository)}/branches")["branches"])
+
+    def create_branch(self, repository: str, name: str, *, source: str = "main") -> dict[str, Any]:
+        """Create a branch; copies nothing."""
+        return self._post(f"/repositories/{_part(repository)}/branches", {"name": name, "source": source})
+
+    def delete_branch(self, repository: str, name: str) -> dict[str, Any]:
+        """Delete a branch."""
+        return self._delete(f"/repositories/{_part(repository)}/branches/{_part(name)}")
+
+    def log(
+        self, repository: str, ref: str = "main", *, limit: int = 20, path: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Commits from a ref backwards."""
+        return list(
+            self._get(f"/repositories/{_part(repository)}/log", ref=ref, limit=limit, prefix=path)["commits"]
+        )
+
+    def diff(self, repository: str, left: str, right: str | None = None) -> list[dict[str, Any]]:
+        """What changed between two refs, or what is uncommitted on one branch."""
+        return list(self._get(f"/repositories/{_part(repository)}/diff", left=left, right=right)["changes"])
+
+    def merge(self, repository: str, source: str, destination: str, **options: Any) -> dict[str, Any]:
+        """Merge a ref into a branch."""
+        body = {"source": source, "destination": destination, **options}
+        return self._post(f"/repositories/{_part(repository)}/merge", body)
+
+    def objects(self, repository: str, ref: str, prefix: str = "") -> Iterator[dict[str, Any]]:
+        """Every object below a prefix at a ref."""
+        after = ""
+        while True:
+            page = self._get(
+                f"/repositories/{_part(repository)}/objects", ref=ref, prefix=prefix, after=after
+            )
+            yield from page["objects"]
+            if not (after := page["next"]):
+                return
+
+    # ── transport ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _get(self, path: str, **params: Any) -> dict[str, Any]:
+        return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", path, json=dict(body))
+
+    def _delete(self, path: str) -> dict[str, Any]:
+        return self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, f"/mesh/v1{path}", **kwargs)
+        except httpx.TransportError as exc:
+            raise Unavailable(
+                f"the control plane at {self._http.base_url} does not answer: {exc}",
+                hint="`tulle status` shows what runs, `tulle logs control_plane` what it says",
+            ) from exc
+        try:
+            value = answer.json()
+        except ValueError:
+            raise Broken(
+                f"{method} {path}: HTTP {answer.status_code} with an answer that is not JSON"
+            ) from None
+        if answer.is_error:
+            raise from_dict(value.get("error", {"message": f"HTTP {answer.status_code}"}))
+        return dict(value)
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")

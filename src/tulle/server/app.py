@@ -1,0 +1,163 @@
+"""The composition root: settings in, the opened mesh and its ASGI application out. The only place that wires slices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from tulle.catalog import pages
+from tulle.catalog.search import ProcessView, Reader
+from tulle.catalog.trial import TryAnswer
+from tulle.config import Settings
+from tulle.control import api, applications
+from tulle.control.release import Switchboard
+from tulle.control.workspace import Workspace
+from tulle.deploy import local
+from tulle.errors import TulleError, Unavailable
+from tulle.gateway.contract import Credentials
+from tulle.lake.repository import open_lake
+from tulle.pipeline import run as runs
+from tulle.server import doors
+from tulle.serving import generation
+from tulle.spec.capability import load_registry
+from tulle.state.db import open_database
+
+LOG = logging.getLogger("tulle")
+SETTLE_EVERY = 0.2  # seconds
+
+
+def open_workspace(settings: Settings) -> Workspace:
+    """Open the stores of a mesh."""
+    settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = open_database(settings.database_url)
+    return Workspace(
+        settings, database, open_lake(database, settings.storage_namespace), load_registry(settings)
+    )
+
+
+def application(settings: Settings, *, resident: bool = False) -> FastAPI:
+    """The control plane as an ASGI application.
+
+    `resident`: it is the mesh's running control plane, which keeps the gateway in step with what is recorded;
+    else it answers the calls of one command.
+    """
+    workspace = open_workspace(settings)
+    switchboard = Switchboard(workspace)
+    trials = Trials(workspace)
+
+    def settle() -> None:
+        if resident:
+            trials.follow_deployments()
+            switchboard.settle()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        keeper = threading.Thread(target=_keep, args=(workspace, settle, stop), name="keeper", daemon=True)
+        if resident:
+            await asyncio.to_thread(trials.sign_in)
+            keeper.start()
+        yield
+        stop.set()
+        if resident:
+            keeper.join(5)
+
+    app = FastAPI(
+        title="Tulle", docs_url=None, redoc_url=None, openapi_url="/mesh/v1/openapi.json", lifespan=lifespan
+    )
+    app.state.close = workspace.database.close
+    doors.guard(app, settings, _render_failure)
+
+    @app.get("/alive", include_in_schema=False)
+    def alive() -> Response:
+        return JSONResponse({"alive": True})
+
+    app.include_router(api.router(workspace, settle))
+    reader = Reader(
+        settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
+    )
+    app.include_router(pages.portal(reader, trials.call), include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")
+    return app
+
+
+def _render_failure(request: Request, status: int, exc: TulleError) -> Response:
+    if request.url.path.startswith("/mesh/") or "text/html" not in request.headers.get("accept", ""):
+        return doors.answer_in_json(request, status, exc)
+    return pages.render_failure(request, status, exc)
+
+
+def _keep(workspace: Workspace, settle: object, stop: threading.Event) -> None:
+    """Keep the recorded and the real in step until told to stop; one failure never ends it."""
+    last = ""
+    while not stop.wait(SETTLE_EVERY):
+        try:
+            settle()  # type: ignore[operator]
+            runs.recover(workspace.database)
+            last = ""
+        except Exception as exc:  # noqa: BLE001  it must go on, whatever it met
+            if str(exc) != last:
+                LOG.warning("the gateway is not yet as it should be: %s", exc)
+                last = str(exc)
+            time.sleep(SETTLE_EVERY)
+
+
+def _processes(settings: Settings) -> Sequence[ProcessView]:
+    return [
+        ProcessView(p.name, p.kind, p.state, p.url, p.restarts) for p in local.processes(settings).values()
+    ]
+
+
+class Trials:
+    """Calls services through the gateway for the portal's pages, as the portal's own application."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._credentials: Credentials | None = None
+
+    def sign_in(self) -> None:
+        """Make this process's credentials."""
+        self._credentials = applications.sign_in_portal(self._workspace)
+
+    def follow_deployments(self) -> None:
+        """Let the portal call whatever is deployed."""
+        names = {d.service: d for d in generation.deployments(self._workspace.database)}
+        applications.grant_portal(self._workspace, names)
+
+    def call(
+        self,
+        service: str,
+        endpoint: str,
+        action: str,
+        body: bytes,
+        credentials: tuple[str, str] | None = None,
+    ) -> TryAnswer:
+        """Send `body` to an endpoint through the gateway. Unavailable when the gateway does not answer."""
+        settings = self._workspace.settings
+        if credentials is None:
+            if self._credentials is None:
+                raise Unavailable("the mesh is not up, so there is no gateway to try", hint="`tulle up`")
+            credentials = (self._credentials.client_id, self._credentials.client_secret)
+        url = f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{service}/{endpoint}/{action}"
+        headers = {
+            "client_id": credentials[0],
+            "client_secret": credentials[1],
+            "content-type": "application/json",
+        }
+        began = time.perf_counter()
+        try:
+            answer = httpx.post(url, content=body, headers=headers, timeout=30)
+        except (httpx.TransportError, ValueError) as exc:
+            raise Unavailable(f"the gateway does not answer: {exc}", hint="`tulle status`") from exc
+        took = (time.perf_counter() - began) * 1000
+        return TryAnswer(answer.status_code, dict(answer.headers), answer.text, took)

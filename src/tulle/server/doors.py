@@ -1,0 +1,122 @@
+"""Who may come in at the control plane's door, and how a failure looks in HTTP. The one translation of errors.
+
+- The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
+- `/mesh/v1` needs the mesh's token. The portal's pages may be read without one, as only this machine's users
+  reach a loopback address; what a page may change (trying a service) must come from a page of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from tulle.config import Settings
+from tulle.errors import (
+    AlreadyExists,
+    Broken,
+    Conflict,
+    Denied,
+    Invalid,
+    LimitExceeded,
+    NotFound,
+    Problem,
+    TulleError,
+    Unavailable,
+)
+from tulle.server.token import is_token
+
+LOG = logging.getLogger("tulle")
+
+STATUS: dict[type[TulleError], int] = {
+    Invalid: 422,
+    NotFound: 404,
+    AlreadyExists: 409,
+    Conflict: 409,
+    Denied: 403,
+    LimitExceeded: 413,
+    Unavailable: 503,
+    Broken: 500,
+}
+
+MAX_BODY = 4 * 1024 * 1024  # bytes; no call of the API needs more
+
+Next = Callable[[Request], Awaitable[Response]]
+RenderFailure = Callable[[Request, int, TulleError], Response]
+
+
+def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> None:
+    """Put the guards and the translation of errors on `app`; `render_failure` gives them their looks."""
+    hosts = {"127.0.0.1", "localhost", "[::1]", settings.host}
+
+    @app.middleware("http")
+    async def door(request: Request, call_next: Next) -> Response:
+        host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
+        if host not in hosts:
+            return _answer(403, Denied(f"host '{host}' is not this mesh", hint=f"use http://{settings.host}"))
+        path = request.url.path
+        if path.startswith("/mesh/"):
+            if not is_token(settings, request.headers.get("authorization")):
+                hint = "send the token of .tulle/token as `Authorization: Bearer …`"
+                return _answer(401, Denied("the API needs the mesh's token", hint=hint))
+        elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
+            return _answer(403, Denied("this may only be sent from a page of the portal"))
+        length = request.headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            return _answer(413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted"))
+        response = await call_next(request)
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["x-frame-options"] = "DENY"
+        response.headers["referrer-policy"] = "same-origin"
+        response.headers.setdefault(
+            "content-security-policy",
+            "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+        )
+        return response
+
+    @app.exception_handler(TulleError)
+    async def failure(request: Request, exc: TulleError) -> Response:
+        return render_failure(request, _status(exc), exc)
+
+    @app.exception_handler(RequestValidationError)
+    async def unusable(request: Request, exc: RequestValidationError) -> Response:
+        problems = [Problem(f"{'.'.join(map(str, e['loc']))}: {e['msg']}") for e in exc.errors()]
+        return render_failure(request, 422, Invalid("the request is not usable", problems=problems))
+
+    @app.exception_handler(HTTPException)
+    async def framework(request: Request, exc: HTTPException) -> Response:
+        path = request.url.path
+        error: TulleError = NotFound(f"there is nothing at {path}", hint="the portal starts at /")
+        if exc.status_code != 404:
+            error = Invalid(f"{request.method} {path}: {exc.detail}")
+        return render_failure(request, exc.status_code, error)
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, exc: Exception) -> Response:
+        LOG.error("%s %s", request.method, request.url.path, exc_info=exc)
+        error = Broken(
+            f"a defect in tulle: {type(exc).__name__}", hint="`tulle logs control_plane` has the details"
+        )
+        return render_failure(request, 500, error)
+
+
+def _from_our_page(request: Request) -> bool:
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] == request.headers.get("host")
+
+
+def _status(exc: TulleError) -> int:
+    return STATUS.get(type(exc), 500)
+
+
+def _answer(status: int, exc: TulleError) -> Response:
+    return JSONResponse({"error": exc.as_dict()}, status_code=status)
+
+
+def answer_in_json(_request: Request, status: int, exc: TulleError) -> Response:
+    """A failure as the API shows it."""
+    return _answer(status, exc)

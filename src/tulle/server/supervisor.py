@@ -1,0 +1,92 @@
+"""`python -m tulle.server.supervisor --mesh FOLDER`: the process that keeps a mesh's processes running.
+
+Which workers should run follows from the recorded deployments, so a deployment made by any process is seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tulle.config import Settings
+from tulle.deploy import local
+from tulle.deploy.supervise import Supervisor, Wanted
+from tulle.errors import TulleError
+from tulle.gateway.envoy import Gateway
+from tulle.pipeline import run as runs
+from tulle.pipeline import worker
+from tulle.serving import generation
+from tulle.spec.mesh import load_settings
+from tulle.state.db import Database, open_database
+
+
+def supervise(settings: Settings, *, announce: Callable[[], None] | None = None) -> None:
+    """Run the mesh until SIGTERM or SIGINT, then stop all of it.
+
+    Raises AlreadyExists when the mesh is up, Unavailable when a port is taken.
+    """
+    with local.only_supervisor(settings):
+        database = open_database(settings.database_url)
+        local.end_leftovers(settings)
+        local.check_ports(settings)
+        runs.recover(database)
+        gateway = Gateway(settings)
+        gateway.prepare()
+        supervisor = Supervisor(
+            local.table(settings), lambda: _wanted(settings, database, gateway), about=local.about(settings)
+        )
+        if announce is not None:
+            threading.Thread(target=_announce, args=(settings, announce), daemon=True).start()
+        try:
+            supervisor.run()
+        finally:
+            for run in runs.recent(database, status="running", limit=1000):
+                worker.stop(database, run.id)
+            database.close()
+
+
+def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequence[Wanted]:
+    generations = []
+    for deployment in generation.deployments(database):
+        versions = {deployment.active_version}
+        if deployment.status != "failed":
+            versions.add(deployment.desired_version)
+        generations += [
+            (deployment.service, version, generation.folder_of(settings, deployment.service, version))
+            for version in sorted(v for v in versions if v is not None)
+        ]
+    return [
+        local.control_plane(settings),
+        local.gateway(settings, gateway.command(), gateway.ready),
+        *local.wanted_workers(settings, generations),
+    ]
+
+
+def _announce(settings: Settings, announce: Callable[[], None]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        running = local.processes(settings).values()
+        if len(running) >= 2 and all(p.state == "running" for p in running):
+            break
+        time.sleep(0.1)
+    announce()
+    print("Ctrl-C stops it", flush=True)
+
+
+def main() -> None:
+    """Run detached; the last line of the log tells why it did not start."""
+    parser = argparse.ArgumentParser(prog="tulle.server.supervisor")
+    parser.add_argument("--mesh", type=Path, required=True)
+    try:
+        supervise(load_settings(parser.parse_args().mesh))
+    except TulleError as exc:
+        hint = f" ({exc.hint})" if exc.hint else ""
+        sys.exit(f"{exc.message}{hint}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The products that are applied: what the mesh agreed to provide, kept whole so that it can be compared and shown.
+
+Knows the columns of one table and the shape of `spec.product`; nothing of plans or pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from tulle.errors import NotFound, did_you_mean
+from tulle.spec.product import DataProduct
+from tulle.state.db import Database, now
+from tulle.state.tables import products
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedProduct:
+    """A product as it was when it was applied last; times in seconds since the epoch."""
+
+    product: DataProduct
+    code_digest: str
+    applied_at: float
+
+
+def applied(database: Database) -> tuple[AppliedProduct, ...]:
+    """Every applied product, by domain and name."""
+    with database.read() as connection:
+        rows = connection.execute(select(products).order_by(products.c.domain, products.c.name)).all()
+    return tuple(_value(row) for row in rows)
+
+
+def applied_product(database: Database, name: str) -> AppliedProduct:
+    """One applied product. NotFound with the nearest name."""
+    with database.read() as connection:
+        row = connection.execute(select(products).where(products.c.name == name)).first()
+        if row is None:
+            known = connection.execute(select(products.c.name)).scalars().all()
+            hint = did_you_mean(name, known) or "`tulle apply` registers the products of this mesh"
+            raise NotFound(f"product '{name}' is not applied", hint=hint)
+    return _value(row)
+
+
+def save(connection: Connection, product: DataProduct, *, code_digest: str) -> None:
+    """Record `product` as applied, replacing an earlier version of it."""
+    values: dict[str, Any] = {
+        "domain": product.domain,
+        "folder": str(product.folder),
+        "digest": product.digest,
+        "document": msgspec.to_builtins(product, enc_hook=str),
+        "code_digest": code_digest,
+        "applied_at": now(),
+    }
+    changed = connection.execute(update(products).where(products.c.name == product.name).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(insert(products).values(name=product.name, **values))
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Forget an applied product."""
+    connection.execute(delete(products).where(products.c.name == name))
+
+
+def _value(row: Row[Any]) -> AppliedProduct:
+    product = msgspec.convert(row.document, DataProduct, dec_hook=_decode)
+    return AppliedProduct(product, row.code_digest, row.applied_at)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise TypeError(kind)

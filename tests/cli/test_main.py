@@ -1,0 +1,86 @@
+"""The command line's outer shell: help that is true, start-up that is quick, failures that help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from tulle.cli import terminal
+from tulle.cli.main import COMMANDS, cli
+from tulle.errors import Invalid, Place, Problem
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_listed_command_exists_and_its_help_is_the_listed_one(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    assert command.help
+    listed = COMMANDS[name][1].rstrip(".")
+    assert len(listed) < 75
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from tulle.cli.main import cli\n"
+        "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
+        "heavy = {'pyarrow', 'sqlalchemy', 'fastapi', 'pydantic', 'duckdb', 'httpx', 'numpy', 'sklearn', 'yaml'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_status_imports_no_server(tmp_path: object) -> None:
+    code = (
+        "import sys, pathlib\n"
+        f"folder = pathlib.Path({str(tmp_path)!r}); (folder / 'mesh.yaml').write_text('name: small\\n')\n"
+        "from click.testing import CliRunner\n"
+        "from tulle.cli.main import cli\n"
+        "result = CliRunner().invoke(cli, ['--mesh', str(folder), 'status', '--json'])\n"
+        "assert result.exit_code == 0, result.output\n"
+        "heavy = {'pyarrow', 'sqlalchemy', 'fastapi', 'duckdb', 'numpy', 'sklearn', 'httpx'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_an_unknown_command_names_the_nearest() -> None:
+    result = CliRunner().invoke(cli, ["aply"])
+    assert result.exit_code == 2
+    assert "did you mean 'apply'?" in result.output
+
+
+def test_a_failure_shows_every_problem_with_its_line_and_a_caret(capsys: pytest.CaptureFixture[str]) -> None:
+    problem = Problem(
+        "unknown property 'tyep'", Place("product.yaml", 3, 5), "did you mean 'type'?", "    tyep: domain"
+    )
+    assert terminal.show_failure(Invalid("1 problem", hint="mend it", problems=[problem])) == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "error: 1 problem"
+    assert shown[1] == "  product.yaml:3:5: unknown property 'tyep'"
+    assert shown[2].endswith("    tyep: domain")
+    assert shown[3].index("^") == shown[2].index("tyep")
+    assert shown[4].strip() == "did you mean 'type'?"
+    assert shown[5] == "  hint: mend it"
+
+
+def test_a_defect_shows_no_stack_trace_but_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise KeyError("x")
+    except KeyError as exc:
+        assert terminal.show_failure(exc) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    report = shown.split("report it with ")[1].strip()
+    with open(report) as file:  # noqa: PTH123
+        assert "Traceback" in file.read()

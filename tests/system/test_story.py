@@ -1,0 +1,313 @@
+"""The whole story on real processes: real purchases, to a prediction through the real Envoy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import httpx
+import openapi_spec_validator
+import pytest
+from tests.system.conftest import TULLE, Mesh
+
+pytestmark = pytest.mark.system
+
+PREDICT = "high-value-predictor/high-value/predict"
+PROFILE = "customer-features/customer-profile/lookup"
+SPENDING = "customer-features/spending-summary/lookup"
+CUSTOMER = "00003"
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def patient_call(mesh: Mesh, path: str, body: object) -> httpx.Response:
+    """A call that waits while the application is over its rate."""
+    answer = mesh.call(path, body)
+    while answer.status_code == 429:
+        time.sleep(0.3)
+        answer = mesh.call(path, body)
+    return answer
+
+
+def test_the_printed_curl_lines_work(demo: tuple[Mesh, str]) -> None:
+    _, printed = demo
+    lines = [line for line in printed.splitlines() if line.startswith("curl")]
+    assert len(lines) >= 5
+    codes = []
+    for line in lines:
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, line + done.stderr
+        codes.append(done.stdout)
+    answers = [json.loads(text) for text in codes if text.startswith("{")]
+    assert any("prediction" in a.get("result", {}) for a in answers)
+    assert any(a.get("errorType") for a in answers)  # the line without credentials
+    assert any("429" in text for text in codes)  # the line that is too fast
+    time.sleep(1.1)
+
+
+def test_a_prediction_by_id_equals_the_one_with_all_features_and_the_callers_values_win(mesh: Mesh) -> None:
+    by_id = patient_call(mesh, PREDICT, {"features": {"customer_id": CUSTOMER}})
+    assert by_id.status_code == 200
+    result = by_id.json()["result"]
+    assert result["prediction"] in result["probas"]
+    assert sum(result["probas"].values()) == pytest.approx(1)
+    document = httpx.get(
+        f"http://127.0.0.1:{mesh.control_plane}/services/high-value-predictor/openapi.json"
+    ).json()
+    profile = patient_call(mesh, PROFILE, {"data": {"customer_id": CUSTOMER}}).json()["results"][0]["data"]
+    features = {k: v for k, v in profile.items() if k in json.dumps(document) and k != "customer_id"}
+    signature = mesh.json("service", "list")
+    assert signature
+    everything = patient_call(mesh, PREDICT, {"features": features_of(mesh, features)})
+    assert everything.status_code == 200, everything.text
+    assert everything.json()["result"]["probas"] == result["probas"]
+    name = (
+        "frequency" if "frequency" in features_of(mesh, features) else next(iter(features_of(mesh, features)))
+    )
+    other = patient_call(mesh, PREDICT, {"features": {"customer_id": CUSTOMER, name: 40}})
+    explicit = patient_call(mesh, PREDICT, {"features": {**features_of(mesh, features), name: 40}})
+    assert other.json()["result"]["probas"] == explicit.json()["result"]["probas"]
+    assert other.json()["result"]["probas"] != result["probas"]
+
+
+def features_of(mesh: Mesh, profile: dict[str, object]) -> dict[str, object]:
+    """The values of `profile` that the model takes."""
+    refused = mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER, "no_such_feature": 1}})
+    while refused.status_code == 429:
+        time.sleep(0.3)
+        refused = mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER, "no_such_feature": 1}})
+    assert refused.status_code == 400
+    versions = next(s for s in mesh.json("service", "list") if s["name"] == "high-value-predictor")[
+        "versions"
+    ]
+    text = json.dumps(versions[-1]["manifest"])
+    return {name: value for name, value in profile.items() if f'"{name}"' in text}
+
+
+def test_the_spending_summary_is_looked_up(mesh: Mesh) -> None:
+    answer = patient_call(mesh, SPENDING, {"data": {"customer_id": CUSTOMER}})
+    assert answer.status_code == 200
+    assert answer.json()["results"][0]["data"]["customer_id"] == CUSTOMER
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status"),
+    [
+        (PREDICT, {"features": {"customer_id": CUSTOMER}}, {}, 401),
+        (PREDICT, {"features": {"customer_id": CUSTOMER}}, {"client_id": "a", "client_secret": "b"}, 401),
+        ("no-such-service/x/predict", {}, None, 404),
+        ("high-value-predictor/no-such-endpoint/predict", {}, None, 404),
+        (PREDICT, {"features": {}}, None, 400),
+        (PREDICT, {"features": {"customer_id": "no such customer"}}, None, 404),
+        (PREDICT, {"features": {"customer_id": 3}}, None, 400),
+        (PREDICT, {"features": {"customer_id": CUSTOMER, "recencyy": 3}}, None, 400),
+        (PREDICT, {"features": {"customer_id": CUSTOMER, "big": "x" * 10_000_000}}, None, 413),
+        (PROFILE, {"data": {}}, None, 400),
+        (PROFILE, {"data": {"customer_id": "no such customer"}}, None, 404),
+    ],
+)
+def test_every_refusal_has_one_shape(
+    mesh: Mesh, path: str, body: object, headers: dict[str, str] | None, status: int
+) -> None:
+    answer = mesh.call(path, body, headers)
+    while answer.status_code == 429:
+        time.sleep(0.3)
+        answer = mesh.call(path, body, headers)
+    assert answer.status_code == status, answer.text
+    error = answer.json()
+    assert set(error) == {"errorType", "message", "detailedMessage", "requestId"}
+    assert error["message"]
+    assert "Traceback" not in answer.text
+
+
+def test_malformed_json_is_a_400_of_the_same_shape(mesh: Mesh) -> None:
+    url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/{PREDICT}"
+    answer = httpx.post(url, content=b'{"features": {', headers=mesh.credentials())
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"errorType", "message", "detailedMessage", "requestId"}
+
+
+def test_too_fast_is_a_429_with_limit_headers(mesh: Mesh) -> None:
+    with httpx.Client(headers=mesh.credentials()) as client:
+        url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/{PROFILE}"
+        answers = [client.post(url, json={"data": {"customer_id": CUSTOMER}}) for _ in range(40)]
+    refused = [a for a in answers if a.status_code == 429]
+    assert refused
+    assert {a.status_code for a in answers} == {200, 429}
+    assert refused[0].headers["x-ratelimit-limit"]
+    assert refused[0].headers["x-ratelimit-remaining"] == "0"
+    assert "retry-after" in refused[0].headers
+    time.sleep(1.1)
+
+
+@pytest.mark.parametrize("service", ["high-value-predictor", "customer-features"])
+def test_the_openapi_document_is_served_and_valid(mesh: Mesh, service: str) -> None:
+    url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/{service}/openapi.json"
+    answer = httpx.get(url, headers=mesh.credentials())
+    assert answer.status_code == 200
+    assert answer.json()["openapi"].startswith("3.1")
+    openapi_spec_validator.validate(answer.json())
+
+
+def test_status_names_every_process_with_state_and_url(mesh: Mesh) -> None:
+    status = mesh.json("status")
+    assert status["up"]
+    named = status["processes"]
+    assert {"control_plane", "gateway"} <= set(named)
+    assert any(name.startswith("high-value-predictor/") for name in named)
+    assert all(p["state"] == "running" and p["url"].startswith("http://127.0.0.1:") for p in named.values())
+
+
+def test_demo_again_changes_nothing_and_is_quick(mesh: Mesh) -> None:
+    def facts() -> object:
+        commits = [mesh.json("log", r["name"])[0]["id"] for r in mesh.json("repo", "list")]
+        return commits, [
+            (s["name"], s["newest_version"], s["active_version"]) for s in mesh.json("service", "list")
+        ]
+
+    before, pids = facts(), {p.pid for p in mesh.processes()}
+    began = time.monotonic()
+    mesh.demo()
+    assert time.monotonic() - began < 30
+    assert facts() == before
+    assert {p.pid for p in mesh.processes()} == pids
+
+
+def test_a_second_up_is_refused(mesh: Mesh) -> None:
+    refused = mesh.tulle("up", check=False)
+    assert refused.returncode == 1
+    assert "is up already" in refused.stderr
+    assert "tulle down" in refused.stderr
+
+
+def test_a_taken_port_is_named_with_its_setting(mesh: Mesh, tmp_path: object) -> None:
+    other = Mesh(mesh.folder.parent / "other-mesh", mesh.control_plane, mesh.gateway)
+    other.tulle("init", str(other.folder))
+    refused = other.tulle("up", "--detach", check=False)
+    assert refused.returncode == 1
+    assert "control_plane_port" in refused.stderr
+    assert str(mesh.control_plane) in refused.stderr
+
+
+def test_a_failing_check_leaves_main_and_shows_the_rows(mesh: Mesh) -> None:
+    check = mesh.folder / "products/sales/purchases/checks/no_big_spender.sql"
+    before = mesh.json("log", "purchases")[0]["id"]
+    check.write_text(
+        "-- data_set: purchases\nSELECT customer_id, amount FROM purchases WHERE amount > 1000\n"
+    )
+    try:
+        failed = mesh.tulle("run", "purchases", check=False)
+        assert failed.returncode == 1
+        assert "no_big_spender" in failed.stdout
+        assert "customer_id" in failed.stdout
+        assert mesh.json("log", "purchases")[0]["id"] == before
+        run = mesh.json("runs")[0]
+        assert run["status"] == "failed"
+        assert run["branch"] in {b["name"] for b in mesh.json("branch", "list", "purchases")}
+        page = httpx.get(
+            f"http://127.0.0.1:{mesh.control_plane}/runs/{run['id']}", headers={"accept": "text/html"}
+        )
+        assert page.status_code == 200
+        assert "no_big_spender" in page.text
+        assert "customer_id" in page.text
+    finally:
+        check.unlink()
+    assert mesh.json("run", "purchases")[0]["status"] in {"succeeded", "unchanged"}
+
+
+@pytest.mark.parametrize("name", ["gateway", "high-value-predictor", "control_plane"])
+def test_a_killed_process_comes_back_and_the_mesh_answers(mesh: Mesh, name: str) -> None:
+    def row() -> dict[str, object]:
+        named = mesh.json("status")["processes"]
+        return next((p for n, p in named.items() if n.split("/")[0] == name), {})
+
+    pid = row()["pid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: row().get("state") == "running" and row()["pid"] != pid)
+
+    def answers() -> bool:
+        try:
+            return mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    until(answers)
+    assert mesh.json("service", "list")
+
+
+def test_a_revoked_application_is_refused_at_once(mesh: Mesh) -> None:
+    made = mesh.json("app", "create", "visitor", "--service", "customer-features")
+    headers = {"client_id": made["client_id"], "client_secret": made["client_secret"]}
+    assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, headers).status_code == 200
+    assert mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}, headers).status_code == 403
+    mesh.tulle("app", "revoke", "visitor")
+    assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, headers).status_code == 401
+
+
+def test_a_redeploy_and_a_rollback_lose_no_request(mesh: Mesh) -> None:
+    service = mesh.folder / "products/marketing/high-value-customers/services/customer-features.yaml"
+    before = service.read_text()
+    made = mesh.json("app", "create", "steady", "--service", "customer-features=100000/1s")
+    headers = {"client_id": made["client_id"], "client_secret": made["client_secret"]}
+    service.write_text(before.replace("description:", "description: Changed.", 1))
+    package = mesh.json("service", "package", "customer-features")
+    assert package["created"]
+    codes: list[int] = []
+    there = shlex.join(_tulle(mesh, "service", "deploy", "customer-features"))
+    back = shlex.join(_tulle(mesh, "service", "rollback", "customer-features"))
+    with httpx.Client(headers=headers) as client:
+        deploy = subprocess.Popen(
+            ["bash", "-c", f"{there} && {back} && sleep 2.5"], env=mesh.environment, stdout=subprocess.DEVNULL
+        )
+        url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/{PROFILE}"
+        while deploy.poll() is None:
+            codes.append(client.post(url, json={"data": {"customer_id": CUSTOMER}}, timeout=10).status_code)
+            time.sleep(0.002)
+    service.write_text(before)
+    assert deploy.returncode == 0
+    assert len(codes) > 100
+    assert set(codes) == {200}
+    mesh.tulle("app", "revoke", "steady")
+
+
+def _tulle(mesh: Mesh, *args: str) -> list[str]:
+    return [TULLE, "--mesh", str(mesh.folder), *args]
+
+
+def test_the_stock_dataiku_client_works(mesh: Mesh) -> None:
+    from dataikuapi import APINodeClient
+
+    kept = json.loads((mesh.folder / ".tulle" / "credentials" / "storefront.json").read_text())
+    client = APINodeClient(f"http://127.0.0.1:{mesh.gateway}", "high-value-predictor", kept["api_key"])
+    answer = client.predict_record("high-value", {"customer_id": CUSTOMER})
+    assert "prediction" in answer["result"]
+    several = client.predict_records(
+        "high-value", [{"features": {"customer_id": c}} for c in (CUSTOMER, "00004")]
+    )
+    assert len(several["results"]) == 2
+    features = APINodeClient(f"http://127.0.0.1:{mesh.gateway}", "customer-features", kept["api_key"])
+    assert (
+        features.lookup_record("customer-profile", {"customer_id": CUSTOMER})["data"]["customer_id"]
+        == CUSTOMER
+    )
+
+
+def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
+    mesh.tulle("down")
+    until(lambda: mesh.processes() == [], 5)
+    assert mesh.json("status") == {
+        "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "processes": {}
+    }  # fmt: skip
+    mesh.tulle("up", "--detach")
+    until(lambda: mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}).status_code == 200)

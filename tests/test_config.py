@@ -1,0 +1,60 @@
+"""Settings: defaults, files, the environment, and refusals that name the setting."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from tulle.config import Settings, Warehouse, settings_from
+from tulle.errors import Invalid
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for kind in (Settings, Warehouse):
+        for field in fields(kind):
+            assert field.metadata["help"], field.name
+
+
+def test_values_and_environment_override_defaults_in_that_order(tmp_path: Path) -> None:
+    settings = settings_from(tmp_path, {"gateway_port": 9000, "name": "shop"}, {"TULLE_GATEWAY_PORT": "9001"})
+    assert (settings.name, settings.gateway_port, settings.control_plane_port) == ("shop", 9001, 8080)
+    assert settings.state_folder == tmp_path / ".tulle"
+
+
+def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
+    settings = settings_from(
+        tmp_path, {"warehouses": {"sales": {"threads": 1}}, "warehouse": {"memory": "3GB"}}, {}
+    )
+    assert settings.warehouse_of("sales") == Warehouse(threads=1)
+    assert settings.warehouse_of("customer").memory == "3GB"
+
+
+@pytest.mark.parametrize(
+    ("values", "environment", "said"),
+    [
+        ({"gateway_prt": 1}, {}, "unknown setting 'gateway_prt'"),
+        ({"gateway_port": "8000"}, {}, "'gateway_port' is '8000', expected a whole number"),
+        ({"gateway_port": True}, {}, "'gateway_port' is True"),
+        ({"gateway_port": 99999}, {}, "'gateway_port' is 99999"),
+        ({"gateway_port": 8080}, {}, "'control_plane_port' and 'gateway_port' are the same"),
+        ({"host": "0.0.0.0"}, {}, "only loopback addresses"),
+        ({"warehouse": 3}, {}, "'warehouse' must be a mapping"),
+        ({"warehouses": {"sales": {"thread": 3}}}, {}, "unknown bound 'thread' in 'warehouses.sales'"),
+        ({"warehouse": {"threads": 0}}, {}, "'warehouse.threads' is 0"),
+        ({}, {"TULLE_GATEWAY_PORT": "many"}, "TULLE_GATEWAY_PORT is 'many'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    tmp_path: Path, values: dict[str, object], environment: dict[str, str], said: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        settings_from(tmp_path, values, environment)
+    assert said in refused.value.message
+
+
+def test_a_near_name_is_suggested(tmp_path: Path) -> None:
+    with pytest.raises(Invalid) as refused:
+        settings_from(tmp_path, {"gateway_prt": 1}, {})
+    assert refused.value.hint == "did you mean 'gateway_port'?"
