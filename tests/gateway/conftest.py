@@ -54,6 +54,19 @@ def as_client(name: str) -> dict[str, str]:
     return basic(name, SECRETS[name])
 
 
+def check_error(reply: Reply, status: int, error_type: str) -> dict[str, Any]:
+    assert reply.status == status, reply
+    assert reply.headers["content-type"] == "application/json"
+    body = reply.json()
+    assert set(body) == {"errorType", "message", "detailedMessage", "requestId"}
+    assert body["errorType"] == error_type
+    assert body["message"]
+    assert body["detailedMessage"]
+    assert body["requestId"] == reply.headers.get("x-request-id")
+    assert ".sock" not in reply.body.decode()  # nothing of the inside
+    return dict(body)
+
+
 def policy(
     workers: Mapping[str, tuple[str, ...]], contracts: Mapping[tuple[str, str], RateLimit], **service: Any
 ) -> GatewayPolicy:
@@ -144,7 +157,7 @@ def gateway(tmp_path: Path) -> Gateway:
     return Gateway(Settings(folder=tmp_path))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def idle(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Mesh]:
     """Two workers for `first`, one for `second`, and a gateway that does not run yet."""
     # A long path, as pytest's own are: sockets must be reached all the same.
@@ -175,7 +188,7 @@ CONTRACTS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(idle: Mesh) -> Mesh:
     """The gateway, started with the usual policy."""
     idle.gateway.publish(policy(WORKERS, CONTRACTS))
