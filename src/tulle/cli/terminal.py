@@ -42,14 +42,10 @@ def show_failure(exc: Exception) -> int:
 
 def show_problem(problem: Problem) -> None:
     """One problem with its place, its line and a caret."""
-    where = f"{problem.place}: " if problem.place else ""
-    click.echo(f"  {where}{problem.message}", err=True)
-    if problem.source_line is not None and problem.place is not None:
-        click.echo(f"      {problem.source_line.rstrip()}", err=True)
-        if problem.place.column:
-            click.secho("      " + " " * (problem.place.column - 1) + "^", fg="red", err=True)
-    if problem.hint:
-        click.echo(f"      {problem.hint}", err=True)
+    from tulle.spec.picture import render
+
+    for line in render(problem).splitlines():
+        click.echo(f"  {line}", err=True)
 
 
 def emit(value: Any) -> None:

@@ -88,10 +88,8 @@ class Supervisor:
         for child in self._children.values():
             self._reap(child)
         for name, want in wanted.items():
-            child = self._children.get(name)
-            if child is None:
-                self._children[name] = _Child(want)
-            elif list(child.wanted.argv) != list(want.argv) and child.process is not None:
+            child = self._children.setdefault(name, _Child(want))
+            if list(child.wanted.argv) != list(want.argv) and child.process is not None:
                 self._stop(child)
             else:
                 child.wanted = want
