@@ -1,0 +1,155 @@
+"""A process that works on a lake and kills itself at a chosen point; run by test_crash.
+
+    python crash_child.py FOLDER STRIDE
+
+In FOLDER there are a `state.db` and `objects` with an empty repository. For point 0, STRIDE, 2·STRIDE … a forked child works in FOLDER/<point> and kills
+itself with SIGKILL at the point-th dangerous moment: around every sync, link and database commit. The last
+child finds no such moment any more and finishes. What it was told is done it writes to FOLDER/<point>/done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+Content = dict[str, bytes]
+
+
+def script(lake: Any) -> Iterator[str]:
+    """The work; yields the name of a step as soon as it was acknowledged."""
+    repository = lake.repository("sales")
+    repository.put("main", "a", b"1")
+    yield "put a"
+    repository.put_many("main", [(f"many/{number}", b"m") for number in range(4)])
+    yield "put many"
+    repository.commit("main", "one")
+    yield "commit one"
+    repository.create_branch("try")
+    yield "branch"
+    place = repository.new_data_path()
+    place.path.write_bytes(b"linked")
+    repository.link("try", "linked", place.address)
+    yield "link"
+    repository.commit("try", "try")
+    yield "commit try"
+    repository.put("main", "b", b"2")
+    yield "put b"
+    repository.delete("main", "a")
+    yield "delete a"
+    repository.commit("main", "two")
+    yield "commit two"
+    repository.merge("try", "main", gate=lambda call: None)
+    yield "merge"
+    repository.fold("main")
+    yield "fold"
+    repository.revert("main", "main", parent_number=1)
+    yield "revert"
+    repository.put("main", "c", b"3")
+    yield "put c"
+    repository.reset("main")
+    yield "reset"
+    repository.hard_reset("main", "main~1")
+    yield "hard reset"
+    repository.delete_branch("try")
+    yield "delete branch"
+
+
+MANY: Content = {f"many/{number}": b"m" for number in range(4)}
+STATES: list[tuple[str, Content, Content, Content | None]] = [
+    # after this step: what main shows, what main has committed, what try shows
+    ("", {}, {}, None),
+    ("put a", {"a": b"1"}, {}, None),
+    ("put many", {"a": b"1", **MANY}, {}, None),
+    ("commit one", {"a": b"1", **MANY}, {"a": b"1", **MANY}, None),
+    ("branch", {"a": b"1", **MANY}, {"a": b"1", **MANY}, {"a": b"1", **MANY}),
+    ("link", {"a": b"1", **MANY}, {"a": b"1", **MANY}, {"a": b"1", **MANY, "linked": b"linked"}),
+    ("commit try", {"a": b"1", **MANY}, {"a": b"1", **MANY}, {"a": b"1", **MANY, "linked": b"linked"}),
+    ("put b", {"a": b"1", "b": b"2", **MANY}, {"a": b"1", **MANY}, {"a": b"1", **MANY, "linked": b"linked"}),
+    ("delete a", {"b": b"2", **MANY}, {"a": b"1", **MANY}, {"a": b"1", **MANY, "linked": b"linked"}),
+    ("commit two", {"b": b"2", **MANY}, {"b": b"2", **MANY}, {"a": b"1", **MANY, "linked": b"linked"}),
+]
+_AFTER = {"b": b"2", **MANY}
+_TRY = {"a": b"1", **MANY, "linked": b"linked"}
+_MERGED = {**_AFTER, "linked": b"linked"}
+STATES += [
+    ("merge", _MERGED, _MERGED, _TRY),
+    ("fold", _MERGED, _MERGED, _TRY),
+    ("revert", _AFTER, _AFTER, _TRY),
+    ("put c", {**_AFTER, "c": b"3"}, _AFTER, _TRY),
+    ("reset", _AFTER, _AFTER, _TRY),
+    ("hard reset", _MERGED, _MERGED, _TRY),
+    ("delete branch", _MERGED, _MERGED, None),
+]
+
+
+def main() -> None:
+    import psutil  # noqa: F401  imported once here, not in every child
+    import pyarrow.compute
+    import pyarrow.ipc  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+
+    from tulle.lake import upkeep, writing
+    from tulle.lake.repository import open_lake
+    from tulle.state.db import open_database
+
+    writing.LARGE_BATCH = 3  # batches become runs
+    upkeep.LAYERS_IN_A_TIER = 2  # and layers are merged
+    upkeep.SMALL_ROWS = 3  # and folded
+    folder, stride = Path(sys.argv[1]), int(sys.argv[2])
+    point = 0
+    while True:
+        place = folder / str(point)
+        place.mkdir()
+        shutil.copy(folder / "state.db", place / "state.db")
+        shutil.copytree(folder / "objects", place / "objects")
+        child = os.fork()
+        if child == 0:
+            database = open_database(f"sqlite:///{place / 'state.db'}", migrate=False)
+            lake = open_lake(database, f"local://{place / 'objects'}")
+            done = os.open(place / "done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            die_at(point)
+            for step in script(lake):
+                os.write(done, f"{step}\n".encode())
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            sys.exit(os.WEXITSTATUS(status))
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        point += stride
+
+
+def die_at(point: int) -> None:
+    """Kill this process at its point-th dangerous moment from now on."""
+    moments = 0
+
+    def moment() -> None:
+        nonlocal moments
+        if moments == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+        moments += 1
+
+    def around(real: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            moment()
+            result = real(*args, **kwargs)
+            moment()
+            return result
+
+        return wrapped
+
+    os.link = around(os.link)
+    os.fsync = around(os.fsync)
+    from sqlalchemy.dialects.sqlite import base
+
+    base.SQLiteDialect.do_commit = around(base.SQLiteDialect.do_commit)  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    assert sqlite3.threadsafety
+    main()
