@@ -177,6 +177,15 @@ def test_the_quality_gate_tells_metric_value_and_baseline_and_writes_nothing(tmp
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("metric", ["log_loss", "mean_absolute_error", "mae", "rmse", "brier", "brier_score"])
+def test_of_errors_and_losses_less_is_better(tmp_path: Path, metric: str) -> None:
+    table = purchases()
+    estimator = LogisticRegression(max_iter=1000).fit(matrix(table), target(table))
+    save(tmp_path, estimator, table, metrics={metric: 0.1}, baseline={metric: 0.2})
+    with pytest.raises(Invalid, match=f"{metric} is 0.3, worse than the baseline 0.2"):
+        save(tmp_path, estimator, table, metrics={metric: 0.3}, baseline={metric: 0.2})
+
+
 def test_a_metric_that_is_no_number_is_refused(tmp_path: Path) -> None:
     table = purchases()
     estimator = LogisticRegression(max_iter=1000).fit(matrix(table), target(table))

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.serving.conftest import FEATURES, PREDICTOR, Mesh, customers
 
 from tulle.serving.loaded import Loaded, load
@@ -239,3 +241,41 @@ def test_answers_are_valid_json_for_any_request_id(predictor: Loaded) -> None:
         b'{"features":{"customer_id":"00003"}}', "a-1.b:c/d="
     )
     assert msgspec.json.decode(raw)["apiContext"]["requestId"] == "a-1.b:c/d="
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(number=st.integers(0, 199), sent=st.sets(st.sampled_from(FEATURES)))
+def test_any_part_of_the_features_with_the_key_gives_the_answer_of_all(
+    predictor: Loaded, number: int, sent: set[str]
+) -> None:
+    row = row_of(number)
+    some = {name: row[name] for name in sent} | {"customer_id": f"{number:05}"}
+    assert ask(predictor, {"features": some})["result"] == ask(predictor, {"features": dict(row)})["result"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+members = st.sampled_from(
+    ["features", "items", "explanations", "dispatch", "context", *FEATURES, "customer_id"]
+)
+bodies = st.binary(max_size=60) | st.builds(
+    lambda value: json.dumps(value).encode(),
+    st.dictionaries(members, json_values | st.dictionaries(members, json_values, max_size=5), max_size=4),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(body=bodies, action=st.sampled_from(["predict", "predict-multi"]))
+def test_no_body_gets_anything_but_an_answer_or_a_refusal(
+    predictor: Loaded, body: bytes, action: str
+) -> None:
+    try:
+        answer = predictor.endpoints["high-value"].actions[action](body, "r")
+    except RequestError as error:
+        assert 400 <= error.status < 500 or error.status == 501
+        assert error.message
+    else:
+        assert json.loads(answer)["apiContext"]["requestId"] == "r"

@@ -52,7 +52,7 @@ SAMPLE_ROWS = 1000
 TOLERANCE = 1e-5
 MOST_CATEGORIES = 50
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
-_LOWER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|mape|brier)$")
+_LOWER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|mape|brier|brier_score)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def save_model(
     `estimator` is a fitted scikit-learn style estimator; `sample` a pyarrow Table or pandas DataFrame that
     has the features (other columns are left out); `metrics` are its measured qualities. A metric that is
     worse than the same one in `baseline` raises Invalid and writes nothing: higher is better, except for
-    names ending in loss, error, mae, mse, rmse, mape or brier.
+    names ending in loss, error, mae, mse, rmse, mape, brier or brier_score.
 
     Null features: where the sample has nulls and the model predicts them, a null is later passed as NaN;
     for all other features it is refused. Raises Invalid for everything the caller can mend.
