@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from tulle.errors import Unavailable
+from tulle.errors import LimitExceeded, Unavailable
 from tulle.state import migrations
 
 
@@ -32,13 +32,19 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may change things; all of it is durable after the block, or none of it."""
+        """A transaction that may change things; all of it is durable after the block, or none of it.
+
+        Raises LimitExceeded when the disk is full and Unavailable when the database stays locked.
+        """
         with self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection.execute(text("BEGIN IMMEDIATE"))
             try:
+                if self.is_sqlite:
+                    connection.execute(text("BEGIN IMMEDIATE"))
                 yield connection
                 connection.commit()
+            except OperationalError as exc:
+                connection.rollback()
+                raise _explained(exc) from exc
             except BaseException:
                 connection.rollback()
                 raise
@@ -83,6 +89,22 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
             hint="check that the disk is not full and the folder is writable",
         ) from exc
     return database
+
+
+def _explained(exc: OperationalError) -> Exception:
+    """The refusals a user can do something about, in words; any other as it is."""
+    reason = str(exc.orig)
+    if "disk is full" in reason or "No space left" in reason:
+        return LimitExceeded(
+            f"disk full: the control-plane database could not be written ({reason}); nothing was changed",
+            hint="free some disk space and try again",
+        )
+    if "locked" in reason:
+        return Unavailable(
+            f"the control-plane database is busy ({reason})",
+            hint="another process is writing for long; try again",
+        )
+    return exc
 
 
 def _prepare_sqlite(dbapi_connection: object, _record: object) -> None:
