@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -46,6 +51,18 @@ def test_trees_are_converted_with_float_input() -> None:
     assert model is not None
     assert report.input == "float"
     assert 0 < report.max_difference <= 1e-5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_histogram_gradient_boosting_is_converted_with_its_nulls(classes: int) -> None:
+    rows, target = data()
+    target = target + (rows[:, 2] > 0.5) * (classes - 2)
+    rows[::7, 3] = np.nan
+    model, report = converted(HistGradientBoostingClassifier(max_iter=10), rows, target)
+    assert model is not None, report.reason
+    assert report.max_difference <= 1e-5
+    model, report = converted(HistGradientBoostingRegressor(max_iter=10), rows, rows[:, 0])
+    assert model is not None, report.reason
 
 
 def test_regressions_are_compared_relative_to_their_size() -> None:
