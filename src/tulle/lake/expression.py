@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from tulle.errors import Invalid, NotFound, did_you_mean
-from tulle.lake.refs import BranchState, get_commit, is_branch, list_branches, list_tags
-from tulle.state.tables import lake_branches, lake_commits, lake_tags
+from tulle.lake.refs import BranchState, find_branch, get_commit, list_branches, list_tags
+from tulle.state.tables import lake_commits, lake_tags
 
 _EXPRESSION = re.compile(r"(?P<name>\w[-\w]*)(?P<steps>(?:[~^]\d*)*)(?P<head>@?)\Z")
 _STEP = re.compile(r"([~^])(\d*)")
 _COMMIT_ID = re.compile(r"[0-9a-f]{64}\Z")
 _COMMIT_PREFIX = re.compile(r"[0-9a-f]{4,63}\Z")
+
+
+_TAG = select(lake_tags.c.commit_id).where(
+    lake_tags.c.repository_id == bindparam("in_repository"), lake_tags.c.name == bindparam("of_tag")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,10 @@ def resolve(cx: Connection, repository: int, expression: str) -> Target:
 def _resolve_name(cx: Connection, repository: int, name: str) -> Target:
     if _COMMIT_ID.match(name):
         return Target(get_commit(cx, repository, name)[0].id)
-    branch = cx.execute(
-        select(lake_branches.c.commit_id, lake_branches.c.staged).where(is_branch(repository, name))
-    ).first()
+    branch = find_branch(cx, repository, name)
     if branch is not None:
-        return Target(branch.commit_id, BranchState(name, branch.commit_id, tuple(branch.staged)))
-    tag = cx.execute(
-        select(lake_tags.c.commit_id).where(lake_tags.c.repository_id == repository, lake_tags.c.name == name)
-    ).scalar()
+        return Target(branch.commit_id, branch)
+    tag = cx.execute(_TAG, {"in_repository": repository, "of_tag": name}).scalar()
     if tag is not None:
         return Target(tag)
     if _COMMIT_PREFIX.match(name):

@@ -12,14 +12,21 @@ import socket
 from functools import cache
 from uuid import uuid4
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from tulle.errors import Conflict
-from tulle.lake.refs import get_branch, is_branch
+from tulle.lake.refs import IS_BRANCH, branch_key, get_branch
 from tulle.state.db import now
 from tulle.state.tables import lake_branches
 
 LOCK_SECONDS = 60.0
+
+_LOCK = select(lake_branches.c.lock_owner, lake_branches.c.lock_until).where(IS_BRANCH)
+_TAKE = (
+    update(lake_branches)
+    .where(IS_BRANCH, lake_branches.c.lock_owner.is_not_distinct_from(bindparam("previous")))
+    .values(lock_owner=bindparam("new_owner"), lock_until=bindparam("until"))
+)
 
 
 def new_owner() -> str:
@@ -29,41 +36,27 @@ def new_owner() -> str:
 
 def try_lock(cx: Connection, repository: int, branch: str, owner: str) -> str | None:
     """Take the branch's lock; returns None when it is ours now, else who holds it. NotFound."""
-    row = cx.execute(
-        select(lake_branches.c.lock_owner, lake_branches.c.lock_until).where(is_branch(repository, branch))
-    ).first()
+    row = cx.execute(_LOCK, branch_key(repository, branch)).first()
     if row is None:
         get_branch(cx, repository, branch)  # raises NotFound
         raise Conflict(f"branch '{branch}' is being created", hint="try again")
-    held = row.lock_owner is not None and row.lock_until > now() and not _is_dead(row.lock_owner)
-    if held:
+    if row.lock_owner is not None and row.lock_until > now() and not _is_dead(row.lock_owner):
         return str(row.lock_owner)
-    owner_column = lake_branches.c.lock_owner
-    unchanged = owner_column.is_(None) if row.lock_owner is None else owner_column == row.lock_owner
-    result = cx.execute(
-        update(lake_branches)
-        .where(is_branch(repository, branch), unchanged)
-        .values(lock_owner=owner, lock_until=now() + LOCK_SECONDS)
-    )
+    values = {"previous": row.lock_owner, "new_owner": owner, "until": now() + LOCK_SECONDS}
+    result = cx.execute(_TAKE, branch_key(repository, branch) | values)
     return None if result.rowcount == 1 else "somebody else"
 
 
 def keep_lock(cx: Connection, repository: int, branch: str, owner: str) -> None:
     """Hold the lock for another while."""
-    cx.execute(
-        update(lake_branches)
-        .where(is_branch(repository, branch), lake_branches.c.lock_owner == owner)
-        .values(lock_until=now() + LOCK_SECONDS)
-    )
+    query = update(lake_branches).where(IS_BRANCH, lake_branches.c.lock_owner == owner)
+    cx.execute(query.values(lock_until=now() + LOCK_SECONDS), branch_key(repository, branch))
 
 
 def unlock(cx: Connection, repository: int, branch: str, owner: str) -> None:
     """Let go of the lock, if it is still ours."""
-    cx.execute(
-        update(lake_branches)
-        .where(is_branch(repository, branch), lake_branches.c.lock_owner == owner)
-        .values(lock_owner=None, lock_until=None)
-    )
+    query = update(lake_branches).where(IS_BRANCH, lake_branches.c.lock_owner == owner)
+    cx.execute(query.values(lock_owner=None, lock_until=None), branch_key(repository, branch))
 
 
 def _process(pid: int) -> str:

@@ -304,7 +304,8 @@ class Mover:
 
     def _first_change(self, held: Held) -> Change | None:
         with self._database.read() as cx:
-            return next(self._reader.effective_changes(cx, held.commit_id, held.sealed), None)
+            changes = self._reader.effective_changes(cx, held.commit_id, held.sealed, rows=16)
+            return next(changes, None)
 
     def _replace_sealed(self, held: Held, rows: Sequence[Row]) -> None:
         """Put `rows` where the sealed items were: below what was staged since."""

@@ -111,14 +111,14 @@ class Reader:
             return list(self.effective_changes(cx, state.commit_id, state.staged))
 
     def effective_changes(
-        self, cx: Connection, commit_id: str, staged: Sequence[staging.Item]
+        self, cx: Connection, commit_id: str, staged: Sequence[staging.Item], *, rows: int = 1024
     ) -> Iterator[Change]:
-        """How staged items differ from a commit, in path order."""
+        """How staged items differ from a commit, in path order; `rows` are looked at at a time."""
         if not staged:
             return
         committed = self.content_in(cx, commit_id).view
-        rows = View(staging.open_items(cx, self.runs, staged)).chunks(tombstones=True, rows=1024)
-        for chunk in rows:
+        items = View(staging.open_items(cx, self.runs, staged))
+        for chunk in items.chunks(tombstones=True, rows=rows):
             for row in chunk.all_rows():
                 change = change_between(committed.find(row[0]), None if row[-1] else entry_of(row))
                 if change is not None:

@@ -2,6 +2,8 @@
 
 Functions on rows of the control-plane database, each inside a transaction of the caller. A branch moves only by
 compare-and-swap, by whoever holds its lock (see `locks`). Knows nothing of what commits contain.
+
+Statements that every read or commit needs are built once: building one costs more than running it.
 """
 
 from __future__ import annotations
@@ -10,13 +12,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle.errors import AlreadyExists, Conflict, NotFound, did_you_mean
 from tulle.lake.entry import Commit
 from tulle.state.db import now
 from tulle.state.tables import lake_branches, lake_commits, lake_reflog, lake_repositories, lake_tags
+
+IS_BRANCH = and_(
+    lake_branches.c.repository_id == bindparam("in_repository"),
+    lake_branches.c.name == bindparam("of_branch"),
+)
+_IS_COMMIT = and_(
+    lake_commits.c.repository_id == bindparam("in_repository"), lake_commits.c.id == bindparam("of_commit")
+)
+_BRANCH = select(lake_branches.c.commit_id, lake_branches.c.staged).where(IS_BRANCH)
+_BRANCH_SHARED = _BRANCH.with_for_update(read=True)
+_COMMIT = select(lake_commits).where(_IS_COMMIT)
+_PUBLISHED = select(lake_commits.c.published).where(_IS_COMMIT)
+_ADD_COMMIT = insert(lake_commits)
+_LOG = insert(lake_reflog)
+_SET_STAGED = update(lake_branches).where(IS_BRANCH).values(staged=bindparam("new_staged"))
+_MOVE = (
+    update(lake_branches)
+    .where(
+        IS_BRANCH,
+        lake_branches.c.commit_id == bindparam("expected"),
+        lake_branches.c.lock_owner == bindparam("holder"),
+    )
+    .values(commit_id=bindparam("new_commit"), staged=bindparam("new_staged"))
+)
+_MOVE_AND_UNLOCK = _MOVE.values(lock_owner=None, lock_until=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +151,16 @@ def add_branch(cx: Connection, repository: int, name: str, commit_id: str) -> No
     log_move(cx, repository, name, None, commit_id, "create")
 
 
+def find_branch(cx: Connection, repository: int, name: str) -> BranchState | None:
+    """A branch, or None."""
+    row = cx.execute(_BRANCH, branch_key(repository, name)).first()
+    return None if row is None else BranchState(name, row.commit_id, tuple(row.staged))
+
+
 def get_branch(cx: Connection, repository: int, name: str, *, share: bool = False) -> BranchState:
     """A branch. With `share` nobody moves it until the transaction ends. NotFound, with the nearest name."""
-    query = select(lake_branches.c.commit_id, lake_branches.c.staged).where(is_branch(repository, name))
-    row = cx.execute(query.with_for_update(read=True) if share else query).first()
+    query = _BRANCH_SHARED if share else _BRANCH
+    row = cx.execute(query, branch_key(repository, name)).first()
     if row is None:
         names = [branch.name for branch in list_branches(cx, repository)]
         raise NotFound(f"there is no branch '{name}'", hint=did_you_mean(name, names))
@@ -150,11 +183,7 @@ def list_branches(cx: Connection, repository: int, prefix: str = "") -> list[Bra
 
 def set_staged(cx: Connection, repository: int, name: str, staged: Sequence[Mapping[str, Any]]) -> None:
     """Replace what is recorded as staged on a branch."""
-    cx.execute(
-        update(lake_branches)
-        .where(is_branch(repository, name))
-        .values(staged=[dict(item) for item in staged])
-    )
+    cx.execute(_SET_STAGED, branch_key(repository, name) | {"new_staged": [dict(item) for item in staged]})
 
 
 def move_branch(
@@ -174,17 +203,15 @@ def move_branch(
 
     The lock is let go of in the same step, unless it is to be kept.
     """
-    values: dict[str, Any] = {"commit_id": after, "staged": [dict(item) for item in staged]}
-    if not keep_locked:
-        values |= {"lock_owner": None, "lock_until": None}
     result = cx.execute(
-        update(lake_branches)
-        .where(
-            is_branch(repository, branch),
-            lake_branches.c.commit_id == before,
-            lake_branches.c.lock_owner == owner,
-        )
-        .values(**values)
+        _MOVE if keep_locked else _MOVE_AND_UNLOCK,
+        branch_key(repository, branch)
+        | {
+            "expected": before,
+            "holder": owner,
+            "new_commit": after,
+            "new_staged": [dict(item) for item in staged],
+        },
     )
     if result.rowcount != 1:
         raise Conflict(
@@ -196,9 +223,8 @@ def move_branch(
 def delete_branch(cx: Connection, repository: int, name: str, owner: str) -> None:
     """Remove a branch whose lock `owner` holds."""
     before = get_branch(cx, repository, name).commit_id
-    result = cx.execute(
-        delete(lake_branches).where(is_branch(repository, name), lake_branches.c.lock_owner == owner)
-    )
+    query = delete(lake_branches).where(IS_BRANCH, lake_branches.c.lock_owner == owner)
+    result = cx.execute(query, branch_key(repository, name))
     if result.rowcount != 1:
         raise Conflict(f"branch '{name}' is being changed by somebody else", hint="try again")
     log_move(cx, repository, name, before, None, "delete")
@@ -215,21 +241,22 @@ def log_move(
 ) -> None:
     """Record where a branch was and where it went."""
     cx.execute(
-        insert(lake_reflog).values(
-            repository_id=repository,
-            branch=branch,
-            before=before,
-            after=after,
-            at=now(),
-            operation=operation,
-            actor=actor,
-        )
+        _LOG,
+        {
+            "repository_id": repository,
+            "branch": branch,
+            "before": before,
+            "after": after,
+            "at": now(),
+            "operation": operation,
+            "actor": actor,
+        },
     )
 
 
-def is_branch(repository: int, name: str) -> Any:
-    """The condition that picks a branch's row."""
-    return and_(lake_branches.c.repository_id == repository, lake_branches.c.name == name)
+def branch_key(repository: int, name: str) -> dict[str, Any]:
+    """The parameters of IS_BRANCH."""
+    return {"in_repository": repository, "of_branch": name}
 
 
 # ── tags ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,29 +299,31 @@ def delete_tag(cx: Connection, repository: int, name: str) -> None:
 
 def add_commit(cx: Connection, repository: int, commit: Commit, manifest: str, *, published: bool) -> None:
     """Record a commit; the record of the very same commit is kept as it is."""
-    row = cx.execute(select(lake_commits.c.published).where(_is_commit(repository, commit.id))).first()
+    row = cx.execute(_PUBLISHED, _commit_key(repository, commit.id)).first()
     if row is None:
         cx.execute(
-            insert(lake_commits).values(
-                repository_id=repository,
-                id=commit.id,
-                parents=list(commit.parents),
-                generation=commit.generation,
-                message=commit.message,
-                committer=commit.committer,
-                date=round(commit.date * 1_000_000),
-                metadata=dict(commit.metadata),
-                manifest=manifest,
-                published=published,
-            )
+            _ADD_COMMIT,
+            {
+                "repository_id": repository,
+                "id": commit.id,
+                "parents": list(commit.parents),
+                "generation": commit.generation,
+                "message": commit.message,
+                "committer": commit.committer,
+                "date": round(commit.date * 1_000_000),
+                "metadata": dict(commit.metadata),
+                "manifest": manifest,
+                "published": published,
+            },
         )
     elif published and not row.published:
-        cx.execute(update(lake_commits).where(_is_commit(repository, commit.id)).values(published=True))
+        query = update(lake_commits).where(_IS_COMMIT).values(published=True)
+        cx.execute(query, _commit_key(repository, commit.id))
 
 
 def get_commit(cx: Connection, repository: int, id_: str) -> tuple[Commit, str]:
     """A commit and the name of its manifest. NotFound."""
-    row = cx.execute(select(lake_commits).where(_is_commit(repository, id_))).first()
+    row = cx.execute(_COMMIT, _commit_key(repository, id_)).first()
     if row is None:
         raise NotFound(f"there is no commit '{id_}'")
     commit = Commit(
@@ -311,18 +340,15 @@ def get_commit(cx: Connection, repository: int, id_: str) -> tuple[Commit, str]:
 
 def swap_manifest(cx: Connection, repository: int, id_: str, before: str, after: str) -> bool:
     """Give a commit another manifest; False when it has another than `before` already."""
-    result = cx.execute(
-        update(lake_commits)
-        .where(_is_commit(repository, id_), lake_commits.c.manifest == before)
-        .values(manifest=after)
-    )
-    return bool(result.rowcount)
+    query = update(lake_commits).where(_IS_COMMIT, lake_commits.c.manifest == before).values(manifest=after)
+    return bool(cx.execute(query, _commit_key(repository, id_)).rowcount)
 
 
 def drop_commit(cx: Connection, repository: int, id_: str) -> None:
     """Remove the record of a commit a gate refused."""
-    cx.execute(delete(lake_commits).where(_is_commit(repository, id_), lake_commits.c.published.is_(False)))
+    query = delete(lake_commits).where(_IS_COMMIT, lake_commits.c.published.is_(False))
+    cx.execute(query, _commit_key(repository, id_))
 
 
-def _is_commit(repository: int, id_: str) -> Any:
-    return and_(lake_commits.c.repository_id == repository, lake_commits.c.id == id_)
+def _commit_key(repository: int, id_: str) -> dict[str, Any]:
+    return {"in_repository": repository, "of_commit": id_}

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, Integer, bindparam, delete, insert, select, text, update
 
 from tulle.errors import Conflict
 from tulle.lake import refs
@@ -29,7 +29,17 @@ _UPSERT = text(
     "ON CONFLICT (token, path) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "path")
 )
-_ROW = [lake_staged.c[name] for name in _COLUMNS]
+_OF_TOKEN = select(*(lake_staged.c[name] for name in _COLUMNS)).where(
+    lake_staged.c.token == bindparam("of_token")
+)
+_AT = _OF_TOKEN.where(lake_staged.c.path == bindparam("at"))
+_FROM = (
+    _OF_TOKEN.where(lake_staged.c.path >= bindparam("start"))
+    .order_by(lake_staged.c.path)
+    .limit(bindparam("rows", type_=Integer))
+)
+_ANY = select(lake_staged.c.path).where(lake_staged.c.token == bindparam("of_token")).limit(1)
+_DROP = delete(lake_staged).where(lake_staged.c.token == bindparam("of_token"))
 
 
 def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]) -> None:
@@ -75,7 +85,7 @@ def drop_rows(cx: Connection, items: Sequence[Item]) -> None:
     """Remove the rows of items that no branch has any more."""
     for item in items:
         if "token" in item:
-            cx.execute(delete(lake_staged).where(lake_staged.c.token == item["token"]))
+            cx.execute(_DROP, {"of_token": item["token"]})
 
 
 def squeeze(cx: Connection, repository: int, branch: str) -> None:
@@ -99,7 +109,7 @@ def squeeze(cx: Connection, repository: int, branch: str) -> None:
 
 def keep_only(cx: Connection, token: str, rows: Sequence[Row]) -> None:
     """Replace the rows under a token."""
-    cx.execute(delete(lake_staged).where(lake_staged.c.token == token))
+    cx.execute(_DROP, {"of_token": token})
     if rows:
         cx.execute(insert(lake_staged), [dict(zip(_COLUMNS, row, strict=True), token=token) for row in rows])
 
@@ -119,8 +129,7 @@ class StagedRun:
 
     def find(self, path: bytes) -> Row | None:
         """The row at exactly `path`."""
-        query = select(*_ROW).where(lake_staged.c.token == self._token, lake_staged.c.path == path)
-        row = self._cx.execute(query).first()
+        row = self._cx.execute(_AT, {"of_token": self._token, "at": path}).first()
         return None if row is None else tuple(row)
 
     def chunk(self, start: bytes, end: bytes | None, limit: int) -> tuple[Range, bytes | None]:
@@ -134,10 +143,8 @@ class StagedRun:
         return rows, bound
 
     def _fetch(self, start: bytes, limit: int) -> None:
-        query = select(*_ROW).where(lake_staged.c.token == self._token)
-        if start:
-            query = query.where(lake_staged.c.path >= start)
-        found = [tuple(row) for row in self._cx.execute(query.order_by(lake_staged.c.path).limit(limit + 1))]
+        parameters = {"of_token": self._token, "start": start, "rows": limit + 1}
+        found = [tuple(row) for row in self._cx.execute(_FROM, parameters)]
         self._from = start
         self._until = found[limit][0] if len(found) > limit else None
         self._known = Range.of(found[:limit])
@@ -152,4 +159,4 @@ def open_items(cx: Connection, runs: RunStore, items: Sequence[Item]) -> list[Ru
 
 
 def _is_empty(cx: Connection, token: str) -> bool:
-    return cx.execute(select(lake_staged.c.path).where(lake_staged.c.token == token).limit(1)).first() is None
+    return cx.execute(_ANY, {"of_token": token}).first() is None
