@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tulle.lake.repository import open_lake
+from tulle.pipeline import run as runs
+from tulle.pipeline.execute import execute
 from tulle.spec.mesh import MeshSpec, load_mesh
+from tulle.state.db import open_database
 
 SALES = """
 apiVersion: core.oam.dev/v1beta1
@@ -97,3 +105,32 @@ def mesh(tmp_path: Path) -> Mesh:
         "transform/features.sql", "SELECT customer, sum(amount) AS total\nFROM sold GROUP BY customer\n"
     )
     return made
+
+
+class World:
+    """The mesh with its database and lake opened, and runs carried out in this process."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        settings = mesh.spec().settings
+        self.settings = settings
+        self.database = open_database(settings.database_url)
+        self.lake = open_lake(self.database, settings.storage_namespace)
+        for product in ("sales", "features"):
+            self.lake.create_repository(product)
+
+    def run(self, product: str, *, environment: str = "main", full: bool = False) -> runs.Run:
+        run_id = runs.request(self.database, product, environment=environment, options={"full": full})
+        return execute(self.database, self.lake, self.mesh.spec(), run_id)
+
+    def rows(self, product: str, data_set: str, ref: str = "main") -> list[dict[str, Any]]:
+        files = self.lake.repository(product).files(ref, f"{data_set}/")
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+        return table.sort_by(table.column_names[0]).to_pylist()
+
+
+@pytest.fixture
+def world(mesh: Mesh) -> Iterator[World]:
+    made = World(mesh)
+    yield made
+    made.database.close()

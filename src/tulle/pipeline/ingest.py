@@ -98,13 +98,19 @@ def ingest(files: Sequence[SourceFile], source: FileSource, target: Path) -> Wri
     return write_batches(batches, target, files[0].label)
 
 
-def write_batches(batches: Iterator[pa.RecordBatch], target: Path, label: str) -> Written:
-    """Write record batches of one schema as one Parquet file, or nothing at all."""
+def write_batches(
+    batches: Iterator[pa.RecordBatch], target: Path, label: str, schema: pa.Schema | None = None
+) -> Written:
+    """Write record batches of one schema as one Parquet file, or nothing at all.
+
+    No batches at all are written as no rows when `schema` says of which columns, and refused otherwise.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     writer: pq.ParquetWriter | None = None
     rows = 0
     try:
-        schema: pa.Schema | None = None
+        if schema is not None:
+            writer = pq.ParquetWriter(target, schema, compression="zstd")
         for batch in batches:
             if writer is None:
                 schema = batch.schema

@@ -1,0 +1,160 @@
+"""Making one data set on its job's branch: rows are written straight to where they stay, then linked.
+
+Nothing here is visible to anybody until the run merges the branch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tulle.engine.engine import ColumnType, Engine, Relation
+from tulle.engine.statement import column_sources
+from tulle.errors import Broken
+from tulle.lake.repository import Link, Repository
+from tulle.pipeline.columns import adjusted
+from tulle.pipeline.convert import in_mesh_types
+from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.ingest import SourceFile, content_digest, ingest, source_files, write_batches
+from tulle.pipeline.job import INGEST, SQL, Job
+from tulle.pipeline.model import ModelRun, call_model
+from tulle.pipeline.record import Record
+from tulle.pipeline.run import Metric
+from tulle.pipeline.table import PARQUET, DataAt
+from tulle.spec.product import DataSet
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A job and all it is made from. `versions` says per input which version is read."""
+
+    job: Job
+    code: ProductCode
+    engine: Engine
+    inputs: Mapping[str, DataAt]
+    versions: Mapping[str, Mapping[str, str]]
+    run_id: str
+    folder: Path  # for files that do not stay
+    say: Callable[[str], None]
+    files: tuple[SourceFile, ...] = ()
+
+    def with_files(self) -> Making:
+        """For an ingest: the files its port reads now, and what identifies their bytes. Raises Invalid."""
+        assert self.job.port is not None
+        product = self.code.product
+        label = str(Path(product.place.file).parent) if product.place else product.folder.name
+        files = source_files(self.job.port, product.folder, label)
+        version = {"identity": content_digest(files), "files": ", ".join(f.label for f in files)[:500]}
+        return replace(self, files=files, versions={"files": version})
+
+    @property
+    def declared(self) -> DataSet | None:
+        """What the product declares about the data set."""
+        return next((d for d in self.code.product.data_sets if d.name == self.job.name), None)
+
+    @property
+    def relations(self) -> dict[str, Relation]:
+        """The inputs by name."""
+        return {name: at.relation for name, at in self.inputs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a job made."""
+
+    rows: int
+    columns: tuple[ColumnType, ...]
+    lineage: Mapping[str, list[list[str]]] = field(default_factory=dict)
+    metrics: tuple[Metric, ...] = ()
+    models: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+
+def describe_made(record: Record) -> Made:
+    """What an earlier run made, from its record."""
+    lineage = {name: [list(pair) for pair in pairs] for name, pairs in record.lineage.items()}
+    metrics = tuple(Metric(name, value) for name, value in record.metrics)
+    return Made(record.rows, record.types(), lineage, metrics, record.models)
+
+
+def make(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
+    """Carry the job out and stage its data set (and models) on `branch`; `before` is what was made last.
+
+    Raises Invalid when code or files do not fit, LimitExceeded and OSError when room is used up.
+    """
+    if making.job.kind == INGEST:
+        return _ingest(repository, branch, making)
+    if making.job.kind == SQL:
+        return _sql(repository, branch, making)
+    return _python(repository, branch, making, before)
+
+
+def _ingest(repository: Repository, branch: str, making: Making) -> Made:
+    assert making.job.port is not None
+    assert making.job.port.source is not None
+    with _data_file(repository, branch, making.job.name) as target:
+        written = ingest(making.files, making.job.port.source, target)
+    source = making.job.port.name
+    return Made(written.rows, written.columns, {c.name: [[source, c.name]] for c in written.columns})
+
+
+def _sql(repository: Repository, branch: str, making: Making) -> Made:
+    job = making.job
+    relations = [making.relations[name] for name in job.inputs]
+    found = making.engine.describe(job.text, relations, file=job.file)
+    types = {c.name: c.type for c in adjusted(found, making.declared)}
+    with _data_file(repository, branch, job.name) as target:
+        written = making.engine.write(job.text, relations, target, file=job.file, types=types)
+    lineage = {}
+    if job.statement is not None:
+        sources = column_sources(job.statement, {r.name: r.columns for r in relations})
+        lineage = {name: [[s.relation, s.column] for s in pairs] for name, pairs in sources.items()}
+    return Made(written.rows, written.columns, lineage)
+
+
+def _python(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
+    job = making.job
+    models = making.folder / "models" / job.name
+    run = ModelRun(making.run_id, job, making.engine, making.relations, models, making.say)
+    returned = call_model(job, making.code.shared, run)
+    wanted = {c.name: c.type for c in making.declared.columns} if making.declared else {}
+    table = in_mesh_types(returned, job.file, wanted)
+    with _data_file(repository, branch, job.name) as target:
+        written = write_batches(iter(table.to_batches()), target, job.file, table.schema)
+    for model in {*run.models, *(before.models if before else ())}:
+        repository.delete_prefix(branch, f"models/{model}/")
+    for model in run.models:
+        files = sorted(file for file in (models / model).rglob("*") if file.is_file())
+        items = [(f"models/{model}/{file.relative_to(models / model).as_posix()}", file) for file in files]
+        repository.put_many(branch, items)
+    lineage = {c.name: [[name, ""] for name in job.inputs] for c in written.columns}
+    return Made(
+        written.rows,
+        written.columns,
+        lineage,
+        tuple(run.metrics),
+        tuple(dict.fromkeys(run.models)),
+        tuple(run.logged),
+    )
+
+
+@contextmanager
+def _data_file(repository: Repository, branch: str, data_set: str) -> Iterator[Path]:
+    """A place for the data set's one file; when it was written, it becomes all the data set holds on `branch`."""
+    place = repository.new_data_path(".parquet")
+    if place.path is None:
+        raise Broken("data can only be written to a store on this machine so far", hint="use a local storage")
+    try:
+        yield place.path
+        with place.path.open("rb") as stream:
+            checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = place.path.stat().st_size
+        repository.delete_prefix(branch, f"{data_set}/")
+        link = Link(f"{data_set}/part-0000.parquet", place.address, size, checksum, content_type=PARQUET)
+        repository.link_many(branch, [link])
+    except BaseException:
+        place.path.unlink(missing_ok=True)
+        raise

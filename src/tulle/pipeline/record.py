@@ -1,0 +1,97 @@
+"""What is remembered with each data set about its making, in the repository itself: `_tulle/jobs/<job>.json`.
+
+Because the record lies beside the data, every branch and every commit has the record of its own data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from tulle.engine.engine import ColumnType
+from tulle.errors import NotFound
+from tulle.lake.repository import Repository
+from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.job import PYTHON, Job
+from tulle.pipeline.table import DataAt
+from tulle.quality.check import Check
+
+if TYPE_CHECKING:
+    from tulle.pipeline.make import Making
+
+RECORDS = "_tulle/jobs/"
+_FORMAT = 1  # raise it when data must be made again because we make it differently
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How a data set was made and found good. `made` and `checked` are fingerprints of all that decided it."""
+
+    made: str
+    checked: str
+    run: str
+    rows: int
+    columns: tuple[tuple[str, str], ...]
+    lineage: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    metrics: tuple[tuple[str, float], ...] = ()
+    models: tuple[str, ...] = ()
+
+    def types(self) -> tuple[ColumnType, ...]:
+        """The columns as the engine knows them."""
+        return tuple(ColumnType(name, kind) for name, kind in self.columns)
+
+    def to_json(self) -> bytes:
+        """The record as it is stored."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1, sort_keys=True).encode()
+
+
+def record_path(job: str) -> str:
+    """Where the record of a job lies."""
+    return f"{RECORDS}{job}.json"
+
+
+def read_record(repository: Repository, ref: str, job: str) -> Record | None:
+    """The record of a job's data at a ref; None when there is none that we understand."""
+    try:
+        value = json.loads(repository.get(ref, record_path(job)))
+        if value.pop("format") != _FORMAT:
+            return None
+        value["columns"] = tuple((name, kind) for name, kind in value["columns"])
+        value["metrics"] = tuple((name, number) for name, number in value["metrics"])
+        value["models"] = tuple(value["models"])
+        return Record(**value)
+    except (NotFound, ValueError, KeyError, TypeError, AttributeError):
+        return None  # somebody else's file, or a damaged one: the data is simply made again
+
+
+def made_fingerprint(job: Job, code: ProductCode, making: Making) -> str:
+    """Equal when making the data set again would give the same rows."""
+    declared = [[c.name, c.type] for d in code.product.data_sets if d.name == job.name for c in d.columns]
+    parts = [
+        job.digest_text(),
+        declared,
+        {name: v.get("identity") for name, v in sorted(making.versions.items())},
+    ]
+    if job.kind == PYTHON:
+        parts.append(code.shared)
+    return _fingerprint(parts)
+
+
+def checked_fingerprint(
+    job: Job, code: ProductCode, checks: Sequence[Check], data: Mapping[str, DataAt]
+) -> str:
+    """Equal when the checks that guard the data set would look at the same again."""
+    declared = [[c.name, c.type] for d in code.product.data_sets if d.name == job.name for c in d.columns]
+    looked_at = sorted(
+        {name for check in checks for name in (job.name, check.data_set, *check.others)} | {job.name}
+    )
+    identities = {name: data[name].identity for name in looked_at if name in data}
+    return _fingerprint([declared, [check.digest_text() for check in checks], identities])
+
+
+def _fingerprint(parts: object) -> str:
+    return hashlib.sha256(json.dumps([_FORMAT, parts], sort_keys=True).encode()).hexdigest()

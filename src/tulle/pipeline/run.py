@@ -1,0 +1,486 @@
+"""Runs as they are recorded: asking for one, letting it start in its turn, its progress, how it ended.
+
+A run is queued, then running, then succeeded, failed, unchanged or stopped; each change is one transaction with
+its event. What a run does is in `execute`; that it is a process of its own in `worker`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import psutil
+from sqlalchemy import Connection, Row, insert, select, update
+
+from tulle.errors import Conflict, NotFound, TulleError, Unavailable
+from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, Event
+from tulle.quality.verdict import CheckResult
+from tulle.state import log
+from tulle.state.db import Database, now
+from tulle.state.tables import lake_commits, lake_repositories, run_steps, runs
+
+QUEUED, RUNNING, SUCCEEDED, FAILED = "queued", "running", "succeeded", "failed"
+UNCHANGED, STOPPED, WAITING, SKIPPED = "unchanged", "stopped", "waiting", "skipped"
+ENDED = frozenset({SUCCEEDED, FAILED, UNCHANGED, STOPPED})
+_NEVER_STARTED_SECONDS = 60.0
+_CLOCK_TOLERANCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number a model reported."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a step has to say beside its rows.
+
+    `columns` are (name, type) pairs; `lineage` maps each column to the (data set, column) pairs it is computed
+    from; `inputs` says per data set read which version: its identity, and product and commit where it is
+    another product's.
+    """
+
+    checks: tuple[CheckResult, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    lineage: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {
+            "checks": [check.as_dict() for check in self.checks],
+            "metrics": [[metric.name, metric.value] for metric in self.metrics],
+            "columns": [list(pair) for pair in self.columns],
+            "lineage": {name: [list(pair) for pair in pairs] for name, pairs in self.lineage.items()},
+            "inputs": {name: dict(version) for name, version in self.inputs.items()},
+            "models": list(self.models),
+            "log": list(self.log),
+        }
+
+    @staticmethod
+    def of(value: Mapping[str, Any] | None) -> Report:
+        """The report behind plain values."""
+        value = value or {}
+        checks = [_check_result(item) for item in value.get("checks", ())]
+        return Report(
+            checks=tuple(checks),
+            metrics=tuple(Metric(name, number) for name, number in value.get("metrics", ())),
+            columns=tuple((name, kind) for name, kind in value.get("columns", ())),
+            lineage=value.get("lineage", {}),
+            inputs=value.get("inputs", {}),
+            models=tuple(value.get("models", ())),
+            log=tuple(value.get("log", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One job of a run, or its publishing; times in seconds since the epoch."""
+
+    name: str
+    position: int
+    kind: str  # ingest, port, sql, python, publish
+    status: str  # waiting, running, succeeded, failed, unchanged, skipped
+    started_at: float | None = None
+    finished_at: float | None = None
+    branch: str | None = None
+    rows: int | None = None
+    message: str | None = None
+    checks: tuple[CheckResult, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
+    lineage: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one product in one environment; times in seconds since the epoch.
+
+    `error` is a TulleError as plain values (`errors.from_dict` rebuilds it). `commit_id` is what it published.
+    """
+
+    id: str
+    product: str
+    environment: str
+    status: str  # queued, running, succeeded, failed, unchanged, stopped
+    requested_at: float
+    started_at: float | None
+    finished_at: float | None
+    branch: str | None
+    base_commit: str | None
+    commit_id: str | None
+    options: Mapping[str, Any]
+    error: Mapping[str, Any] | None
+    pid: int | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ENDED
+
+
+# ── asking ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def request(
+    database: Database,
+    product: str,
+    *,
+    environment: str = "main",
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Ask for a run of a product; its id, which sorts by time. Options: `full` (make everything again)."""
+    at = now()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(at)) + f"{int(at * 1000) % 1000:03d}"
+    run_id = f"{stamp}-{secrets.token_hex(2)}"
+    with database.write() as cx:
+        cx.execute(
+            insert(runs).values(
+                id=run_id,
+                product=product,
+                environment=environment,
+                status=QUEUED,
+                requested_at=at,
+                options=dict(options or {}),
+            )
+        )
+    return run_id
+
+
+def register_process(database: Database, run_id: str) -> None:
+    """Say that this process is the one that carries the run out."""
+    process = psutil.Process()
+    with database.write() as cx:
+        cx.execute(
+            update(runs)
+            .where(runs.c.id == run_id, runs.c.status == QUEUED)
+            .values(pid=process.pid, pid_started=process.create_time())
+        )
+
+
+def claim(
+    database: Database, run_id: str, *, domain: str, concurrent_runs: int, wait_seconds: float = 3600.0
+) -> None:
+    """Wait for the run's turn and start it: queued → running, in one transaction.
+
+    One run of a product and environment at a time, and `concurrent_runs` of a domain. Raises Conflict when the
+    run is not queued (any more), Unavailable when its turn did not come in time.
+    """
+    register_process(database, run_id)
+    deadline = time.monotonic() + wait_seconds
+    pause, checked = 0.02, 0.0
+    while not _try_start(database, run_id, domain, concurrent_runs):
+        if time.monotonic() > deadline:
+            error = Unavailable(
+                f"run {run_id} waited {wait_seconds:,.0f} s for its turn",
+                hint="`tulle runs` shows what is running; 'concurrent_runs' in mesh.yaml bounds a domain's runs",
+            )
+            finish(database, run_id, FAILED, error=error)
+            raise error
+        if time.monotonic() - checked > 2:
+            recover(database)  # whoever holds the turn may be dead
+            checked = time.monotonic()
+        time.sleep(pause)
+        pause = min(0.5, pause * 1.5)
+
+
+def _try_start(database: Database, run_id: str, domain: str, concurrent_runs: int) -> bool:
+    process = psutil.Process()
+    with database.write() as cx:
+        mine = _row(cx, run_id)
+        if mine.status != QUEUED:
+            raise Conflict(f"run {run_id} is {mine.status}, so it cannot start")
+        others = cx.execute(
+            select(runs.c.product, runs.c.environment, runs.c.options).where(runs.c.status == RUNNING)
+        ).all()
+        if any((o.product, o.environment) == (mine.product, mine.environment) for o in others):
+            return False
+        if sum(o.options.get("domain") == domain for o in others) >= concurrent_runs:
+            return False
+        cx.execute(
+            update(runs)
+            .where(runs.c.id == run_id)
+            .values(
+                status=RUNNING,
+                started_at=now(),
+                pid=process.pid,
+                pid_started=process.create_time(),
+                options={**mine.options, "domain": domain},
+            )
+        )
+        data = {"run": run_id, "environment": mine.environment}
+        log.append(cx, Event(RUN_STARTED, mine.product, data))
+    return True
+
+
+# ── progress ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def begin(
+    database: Database, run_id: str, *, branch: str, base_commit: str, steps: Sequence[tuple[str, str]]
+) -> None:
+    """Record where the run works and what it will do: (name, kind) of each step."""
+    with database.write() as cx:
+        cx.execute(update(runs).where(runs.c.id == run_id).values(branch=branch, base_commit=base_commit))
+        for position, (name, kind) in enumerate(steps):
+            cx.execute(
+                insert(run_steps).values(
+                    run_id=run_id, name=name, position=position, kind=kind, status=WAITING
+                )
+            )
+
+
+def step_started(database: Database, run: Run, name: str, *, branch: str | None = None) -> None:
+    """A step begins."""
+    with database.write() as cx:
+        cx.execute(
+            update(run_steps)
+            .where(_step(run.id, name))
+            .values(status=RUNNING, started_at=now(), branch=branch)
+        )
+        log.append(cx, Event(STEP_STARTED, run.product, {"run": run.id, "step": name}))
+
+
+def step_finished(
+    database: Database,
+    run: Run,
+    name: str,
+    status: str,
+    *,
+    rows: int | None = None,
+    message: str | None = None,
+    report: Report | None = None,
+) -> None:
+    """A step has ended."""
+    with database.write() as cx:
+        cx.execute(
+            update(run_steps)
+            .where(_step(run.id, name))
+            .values(
+                status=status,
+                finished_at=now(),
+                rows=rows,
+                message=message,
+                report=report.as_dict() if report else None,
+            )
+        )
+        failed = [check.name for check in report.checks if not check.passed] if report else []
+        data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
+        log.append(cx, Event(STEP_FINISHED, run.product, data))
+
+
+def will_publish(database: Database, run_id: str, commit_id: str) -> None:
+    """Record the commit that is about to be published, so that a crash right after it is understood.
+
+    Raises Conflict when the run has ended meanwhile: what was stopped must not publish.
+    """
+    with database.write() as cx:
+        running = (runs.c.id == run_id) & (runs.c.status == RUNNING)
+        if cx.execute(update(runs).where(running).values(commit_id=commit_id)).rowcount == 0:
+            raise Conflict(f"run {run_id} was ended meanwhile; it publishes nothing")
+
+
+def finish(
+    database: Database,
+    run_id: str,
+    status: str,
+    *,
+    commit_id: str | None = None,
+    error: TulleError | None = None,
+) -> bool:
+    """End a run that has not ended; False when it had. Steps that wait are skipped, one that runs has failed."""
+    with database.write() as cx:
+        return _finish(cx, run_id, status, commit_id=commit_id, error=error)
+
+
+def _finish(
+    cx: Connection, run_id: str, status: str, *, commit_id: str | None = None, error: TulleError | None = None
+) -> bool:
+    row = _row(cx, run_id)
+    if row.status in ENDED:
+        return False
+    cx.execute(
+        update(runs)
+        .where(runs.c.id == run_id)
+        .values(
+            status=status,
+            finished_at=now(),
+            commit_id=commit_id,
+            error=error.as_dict() if error else None,
+        )
+    )
+    steps = run_steps.c
+    done = SUCCEEDED if status == SUCCEEDED else FAILED
+    message = error.message if error else None
+    cx.execute(
+        update(run_steps)
+        .where(steps.run_id == run_id, steps.status == RUNNING)
+        .values(status=done, finished_at=now(), message=message)
+    )
+    cx.execute(
+        update(run_steps).where(steps.run_id == run_id, steps.status == WAITING).values(status=SKIPPED)
+    )
+    data = {"run": run_id, "environment": row.environment, "status": status, "commit": commit_id}
+    if error:
+        data["error"] = error.message
+    log.append(cx, Event(RUN_FINISHED, row.product, data))
+    return True
+
+
+# ── runs whose process is gone ───────────────────────────────────────────────────────────────────────────
+
+
+def recover(database: Database) -> tuple[str, ...]:
+    """End every run whose process is gone, and tell their ids.
+
+    One that had published succeeded; any other is stopped, its branches kept for inspection. What is published
+    is what was published before.
+    """
+    with database.read() as cx:
+        found = cx.execute(select(runs).where(runs.c.status.in_([QUEUED, RUNNING]))).all()
+    gone = [row.id for row in found if not _is_carried_out(row)]
+    for run_id in gone:
+        settle(
+            database,
+            run_id,
+            Unavailable(
+                f"the process of run {run_id} ended before the run did; nothing was published",
+                hint="it may have been killed or run out of memory; see its log, then run again",
+            ),
+        )
+    return tuple(gone)
+
+
+def settle(database: Database, run_id: str, error: TulleError) -> None:
+    """End a run that nobody carries out: succeeded when its commit is published, else stopped with `error`."""
+    with database.write() as cx:
+        row = _row(cx, run_id)
+        if row.commit_id and _is_published(cx, row.product, row.commit_id):
+            _finish(cx, run_id, SUCCEEDED, commit_id=row.commit_id)
+        else:
+            _finish(cx, run_id, STOPPED, error=error)
+
+
+def _is_published(cx: Connection, product: str, commit_id: str) -> bool:
+    commits = lake_commits.c
+    query = (
+        select(commits.published)
+        .join(lake_repositories, lake_repositories.c.id == commits.repository_id)
+        .where(lake_repositories.c.name == product, commits.id == commit_id)
+    )
+    return bool(cx.execute(query).scalar())
+
+
+def _is_carried_out(row: Row[Any]) -> bool:
+    if row.pid is None:
+        return bool(row.status == QUEUED and now() - row.requested_at < _NEVER_STARTED_SECONDS)
+    return is_alive(row.pid, row.pid_started)
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the process with that id that began at `started` (seconds since the epoch) still runs."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < _CLOCK_TOLERANCE_SECONDS
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def get(database: Database, run_id: str) -> Run:
+    """One run with its steps. Raises NotFound."""
+    with database.read() as cx:
+        row = _row(cx, run_id)
+        steps = cx.execute(
+            select(run_steps).where(run_steps.c.run_id == run_id).order_by(run_steps.c.position)
+        ).all()
+    return _run(row, tuple(_step_value(step) for step in steps))
+
+
+def recent(
+    database: Database, *, product: str | None = None, status: str | None = None, limit: int = 20
+) -> tuple[Run, ...]:
+    """The latest runs, newest first, without their steps."""
+    query = select(runs).order_by(runs.c.requested_at.desc(), runs.c.id.desc()).limit(limit)
+    if product is not None:
+        query = query.where(runs.c.product == product)
+    if status is not None:
+        query = query.where(runs.c.status == status)
+    with database.read() as cx:
+        return tuple(_run(row, ()) for row in cx.execute(query))
+
+
+def _row(cx: Connection, run_id: str) -> Row[Any]:
+    row = cx.execute(select(runs).where(runs.c.id == run_id)).first()
+    if row is None:
+        raise NotFound(f"there is no run '{run_id}'", hint="`tulle runs` lists them")
+    return row
+
+
+def _step(run_id: str, name: str) -> Any:
+    return (run_steps.c.run_id == run_id) & (run_steps.c.name == name)
+
+
+def _run(row: Row[Any], steps: tuple[Step, ...]) -> Run:
+    return Run(
+        id=row.id,
+        product=row.product,
+        environment=row.environment,
+        status=row.status,
+        requested_at=row.requested_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        branch=row.branch,
+        base_commit=row.base_commit,
+        commit_id=row.commit_id if row.status == SUCCEEDED else None,
+        options=row.options,
+        error=row.error,
+        pid=row.pid,
+        steps=steps,
+    )
+
+
+def _check_result(value: Mapping[str, Any]) -> CheckResult:
+    known = {f.name for f in fields(CheckResult)}
+    arguments: dict[str, Any] = {
+        name: tuple(item) if isinstance(item, list) else item for name, item in value.items() if name in known
+    }
+    return CheckResult(**arguments)
+
+
+def _step_value(row: Row[Any]) -> Step:
+    report = Report.of(row.report)
+    return Step(
+        name=row.name,
+        position=row.position,
+        kind=row.kind,
+        status=row.status,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        branch=row.branch,
+        rows=row.rows,
+        message=row.message,
+        checks=report.checks,
+        metrics=report.metrics,
+        columns=report.columns,
+        lineage=report.lineage,
+        inputs=report.inputs,
+        models=report.models,
+        log=report.log,
+    )
