@@ -6,6 +6,7 @@ Either way it is the same HTTP API, so there is one path to test.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def client_of(settings: Settings) -> Iterator[Client]:
         return
     from tulle.server.app import application
 
+    _log_to_file(settings)
     app = application(settings)
     with InProcess(app) as transport:
         http = httpx.Client(
@@ -58,6 +60,14 @@ def client_of(settings: Settings) -> Iterator[Client]:
         finally:
             http.close()
             app.state.close()
+
+
+def _log_to_file(settings: Settings) -> None:
+    """What the application logs is for a file; a terminal is for the command."""
+    settings.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handler = logging.FileHandler(settings.log_folder / "command.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)
 
 
 @contextmanager

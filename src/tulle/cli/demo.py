@@ -35,9 +35,7 @@ Script = Mapping[str, Any]
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default="demo-mesh")
-@click.option(
-    "--example", default="", show_default=True, help="A folder below examples/, or any folder."
-)
+@click.option("--example", help="A folder below examples/, or any folder. Default: the first of examples/.")
 @click.option("--no-start", is_flag=True, help="Build only; do not start the mesh.")
 def demo(folder: Path, example: str | None, no_start: bool) -> None:
     """Build the example mesh in FOLDER, start it in the background, and show how to use it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -18,11 +17,11 @@ from tulle.control import applications, apply, check_mesh, release
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.errors import Invalid, Problem
 from tulle.gateway.policy import RateLimit
 from tulle.lake.repository import Change, Commit
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
+from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
@@ -182,11 +181,8 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.post("/runs", status_code=202)
     def start(body: RunBody) -> dict[str, Any]:
         products.applied_product(database, body.product)
-        problems = [p for p in check_mesh.check_mesh(workspace).problems if p.place is None or _is_error(p)]
-        if problems:
-            raise Invalid(
-                "the mesh's documents or code have problems", problems=problems, hint="`tulle validate`"
-            )
+        spec = workspace.spec()
+        load_code(spec.product(body.product), spec=spec).require_valid()
         runs.recover(database)
         run_id = runs.request(database, body.product, options={"full": body.full})
         worker.start(workspace.settings, run_id)
@@ -230,7 +226,7 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], N
             "version": built.version,
             "digest": built.digest,
             "created": created,
-            "bytes": Path(built.path).stat().st_size,
+            "bytes": built.bytes,
             "manifest": asdict(built.manifest),
         }
 
@@ -357,10 +353,6 @@ def _plan(plan: Plan) -> dict[str, Any]:
     return {"digest": plan.digest, "steps": [{**asdict(s), "breaking": s.breaking} for s in plan.steps]}
 
 
-def _is_error(_problem: Problem) -> bool:
-    return True
-
-
 def _run(run: runs.Run, *, with_steps: bool) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(json.dumps(asdict(run), default=str))
     if not with_steps:
@@ -380,7 +372,12 @@ def _service(workspace: Workspace, item: release.Declared) -> dict[str, Any]:
             {"name": e.name, "type": e.type, "description": e.description} for e in service.endpoints
         ],
         "versions": [
-            {"version": p.version, "digest": p.digest, "created_at": p.created_at, "manifest": asdict(p.manifest)}
+            {
+                "version": p.version,
+                "digest": p.digest,
+                "created_at": p.created_at,
+                "manifest": asdict(p.manifest),
+            }
             for p in versions
         ],
         "newest_version": versions[-1].version if versions else None,

@@ -22,7 +22,9 @@ PORTAL_LIMIT = RateLimit(10, 1000)
 
 def visible(workspace: Workspace) -> tuple[Application, ...]:
     """Every application that somebody registered."""
-    return tuple(a for a in contract.applications(workspace.database, include_revoked=True) if a.name != PORTAL)
+    return tuple(
+        a for a in contract.applications(workspace.database, include_revoked=True) if a.name != PORTAL
+    )
 
 
 def create(workspace: Workspace, name: str, *, owner: str, services: Mapping[str, str | None]) -> Credentials:

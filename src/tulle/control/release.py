@@ -20,8 +20,8 @@ from tulle.gateway.contract import current_policy
 from tulle.gateway.envoy import Gateway
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
-from tulle.serving.loaded import Verdict
 from tulle.serving.generation import Deployment
+from tulle.serving.loaded import Verdict
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
 from tulle.spec.product import DataProduct

@@ -99,7 +99,8 @@ def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> No
     async def defect(request: Request, exc: Exception) -> Response:
         LOG.error("%s %s", request.method, request.url.path, exc_info=exc)
         error = Broken(
-            f"a defect in tulle: {type(exc).__name__}", hint="`tulle logs control_plane` has the details"
+            f"a defect in tulle: {type(exc).__name__}",
+            hint="`tulle logs control_plane` or `tulle logs command` has the details",
         )
         return render_failure(request, 500, error)
 
