@@ -1,0 +1,239 @@
+"""Runs as pages show them: steps, verdicts, failing rows with masked cells, and why a run failed.
+
+Knows runs as `pipeline.run` gives them; not who looks at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tulle.catalog.masking import readable_columns
+from tulle.errors import TulleError, from_dict
+from tulle.pipeline import run as runs
+from tulle.pipeline.run import Run, Step
+from tulle.quality.verdict import CheckResult
+from tulle.spec.product import DataProduct
+from tulle.state.db import Database, now
+
+_LOOK_BACK = 12  # runs in which the newest verdict on a check is looked for
+
+Sources = Mapping[str, tuple[tuple[str, str], ...]]  # column → (data set, column) it is computed from
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """The verdict on one check; `rows` are failing rows, a cell is None where it must not be shown."""
+
+    name: str
+    kind: str
+    data_set: str
+    severity: str
+    passed: bool
+    failing_count: int
+    total: int
+    message: str
+    description: str = ""
+    columns: tuple[str, ...] = ()
+    masked: frozenset[str] = frozenset()
+    rows: tuple[tuple[Any, ...], ...] = ()
+    run_id: str = ""
+    judged_at: float | None = None
+
+    @property
+    def state(self) -> str:
+        """passed, failed, or warn where the run went on all the same."""
+        if self.passed:
+            return "passed"
+        return "failed" if self.severity == "error" else "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of a run; times in seconds since the epoch."""
+
+    name: str
+    kind: str
+    status: str
+    started_at: float | None
+    finished_at: float | None
+    branch: str
+    rows: int | None
+    message: str
+    checks: tuple[CheckView, ...]
+    metrics: tuple[tuple[str, float], ...]
+    inputs: Mapping[str, Mapping[str, str]]
+    sources: Sources
+    models: tuple[str, ...]
+    log: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, or has been going on."""
+        return _between(self.started_at, self.finished_at, going_on=self.status == "running")
+
+    @property
+    def failed_checks(self) -> tuple[CheckView, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run with its steps."""
+
+    id: str
+    product: str
+    environment: str
+    status: str
+    requested_at: float
+    started_at: float | None
+    finished_at: float | None
+    branch: str
+    base_commit: str
+    commit_id: str
+    error: TulleError | None
+    steps: tuple[StepView, ...] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it will change any more."""
+        return self.status in runs.ENDED
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, or has been going on."""
+        return _between(self.started_at, self.finished_at, going_on=not self.has_ended)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all its steps that made some."""
+        return sum(step.rows or 0 for step in self.steps if step.status == "succeeded")
+
+    @property
+    def checks(self) -> tuple[CheckView, ...]:
+        """The checks of all its steps."""
+        return tuple(check for step in self.steps for check in step.checks)
+
+
+ProductOf = Callable[[str], DataProduct | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the newest runs of a product found out: verdicts, failed ones first, and where columns come from."""
+
+    checks: tuple[CheckView, ...] = ()
+    sources: Mapping[str, Sources] = field(default_factory=dict)  # by data set
+    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by the step that saved them
+
+    @property
+    def failing(self) -> tuple[CheckView, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+def run_view(database: Database, run_id: str, product_of: ProductOf) -> RunView:
+    """One run. NotFound."""
+    run = runs.get(database, run_id)
+    return _view(run, product_of(run.product))
+
+
+def recent(database: Database, *, product: str | None = None, limit: int = 20) -> tuple[RunView, ...]:
+    """The newest runs without their steps, newest first."""
+    return tuple(_view(run, None) for run in runs.recent(database, product=product, limit=limit))
+
+
+def findings(database: Database, product: DataProduct) -> Findings:
+    """The newest verdict on every check of a product.
+
+    A step that was unchanged says nothing new, so the last run that looked counts; a check that its step no
+    longer has was removed.
+    """
+    newest: dict[str, StepView] = {}
+    wanted: set[str] = set()
+    for number, run in enumerate(runs.recent(database, product=product.name, limit=_LOOK_BACK)):
+        view = _view(runs.get(database, run.id), product)
+        if not wanted:
+            wanted = {step.name for step in view.steps}
+        for step in view.steps:
+            if step.name in wanted and (step.checks or step.sources or step.models):
+                newest.setdefault(step.name, step)
+        if number and len(newest) >= len(wanted):
+            break
+    order = {"failed": 0, "warn": 1, "passed": 2}
+    checks = [check for step in newest.values() for check in step.checks]
+    return Findings(
+        tuple(sorted(checks, key=lambda check: order[check.state])),
+        {name: step.sources for name, step in newest.items()},
+        {name: step.models for name, step in newest.items() if step.models},
+    )
+
+
+def _view(run: Run, product: DataProduct | None) -> RunView:
+    return RunView(
+        id=run.id,
+        product=run.product,
+        environment=run.environment,
+        status=run.status,
+        requested_at=run.requested_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        branch=run.branch or "",
+        base_commit=run.base_commit or "",
+        commit_id=run.commit_id or "",
+        error=from_dict(dict(run.error)) if run.error else None,
+        steps=tuple(_step(step, run, product) for step in run.steps),
+    )
+
+
+def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
+    return StepView(
+        name=step.name,
+        kind=step.kind,
+        status=step.status,
+        started_at=step.started_at,
+        finished_at=step.finished_at,
+        branch=step.branch or "",
+        rows=step.rows,
+        message=step.message or "",
+        checks=tuple(_check(check, step, run, product) for check in step.checks),
+        metrics=tuple((metric.name, metric.value) for metric in step.metrics),
+        inputs=step.inputs,
+        sources={name: tuple((str(d), str(c)) for d, c in pairs) for name, pairs in step.lineage.items()},
+        models=step.models,
+        log=step.log,
+    )
+
+
+def _check(check: CheckResult, step: Step, run: Run, product: DataProduct | None) -> CheckView:
+    columns = check.columns or (tuple(check.failing_rows[0]) if check.failing_rows else ())
+    readable = readable_columns(product, check.data_set, columns)
+    return CheckView(
+        name=check.name,
+        kind=check.kind,
+        data_set=check.data_set,
+        severity=check.severity,
+        passed=check.passed,
+        failing_count=check.failing_count,
+        total=check.total,
+        message=check.message,
+        description=check.description,
+        columns=columns,
+        masked=frozenset(columns) - readable,
+        rows=tuple(
+            tuple(row.get(name) if name in readable else None for name in columns)
+            for row in check.failing_rows
+        ),
+        run_id=run.id,
+        judged_at=step.finished_at,
+    )
+
+
+def _between(start: float | None, end: float | None, *, going_on: bool) -> float | None:
+    if start is None:
+        return None
+    if end is not None:
+        return max(0.0, end - start)
+    return max(0.0, now() - start) if going_on else None

@@ -1,0 +1,175 @@
+"""The portal's pages: parse the request, ask the reader, fill a template. Decides nothing, reads no store.
+
+What a page may change is one thing: sending a request to a service, as its own consumer would.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from jinja2 import Environment
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.catalog import look
+from tulle.catalog.search import Reader
+from tulle.catalog.service import endpoint_of, pretty
+from tulle.catalog.trial import Caller
+from tulle.errors import Invalid, TulleError
+
+_SHOWN_HEADERS = ("content-type", "retry-after", "dss-api-version", "server-timing")
+_SHOWN_PREFIXES = ("x-ratelimit-", "x-request-id", "x-tulle-")
+_PRETTY_BYTES = 2_000_000  # a larger answer is shown as it came
+
+Text = Annotated[str, Query(max_length=200)]
+Path = Annotated[str, Query(max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePage:
+    """What the page of a failure shows."""
+
+    status: int
+    error: TulleError
+
+
+class TryBody(BaseModel):
+    """A request to try; without client id and secret it is sent as the portal's own application."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: str = Field(max_length=63)
+    action: str = Field(max_length=63)
+    body: str = Field(max_length=2_000_000)  # as typed: what is not JSON may be tried too
+    client_id: str = Field("", max_length=200)
+    client_secret: str = Field("", max_length=200)
+
+
+@cache
+def _templates() -> Environment:
+    return look.environment()
+
+
+def portal(reader: Reader, caller: Caller) -> APIRouter:
+    """The pages on one mesh; `caller` sends a request to a service through the gateway."""
+    router = APIRouter()
+    _mesh_routes(router, reader)
+    _service_routes(router, reader, caller)
+    _lake_routes(router, reader)
+    return router
+
+
+def _mesh_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/")
+    def home(request: Request) -> Response:
+        return _page(request, reader, "home.html", reader.home())
+
+    @router.get("/search")
+    def search(request: Request, q: Text = "") -> Response:
+        return _page(request, reader, "search.html", reader.search(q))
+
+    @router.get("/products/{name}")
+    def product(request: Request, name: str) -> Response:
+        return _page(request, reader, "product.html", reader.product(name))
+
+    @router.get("/runs")
+    def runs(request: Request) -> Response:
+        return _page(request, reader, "runs.html", reader.runs())
+
+    @router.get("/runs/{run_id}")
+    def run(request: Request, run_id: str) -> Response:
+        return _page(request, reader, "run.html", reader.run(run_id))
+
+    @router.get("/runs/{run_id}/progress")
+    def progress(request: Request, run_id: str) -> Response:
+        """The part of a run's page that changes while it is running."""
+        return _page(request, reader, "run_progress.html", reader.run(run_id))
+
+    @router.get("/applications")
+    def applications(request: Request) -> Response:
+        return _page(request, reader, "applications.html", reader.applications_page())
+
+    @router.get("/capabilities")
+    def capabilities(request: Request) -> Response:
+        return _page(request, reader, "capabilities.html", reader.capabilities())
+
+
+def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
+    @router.get("/services")
+    def services(request: Request) -> Response:
+        return _page(request, reader, "services.html", reader.services())
+
+    @router.get("/services/{name}")
+    def service(request: Request, name: str) -> Response:
+        return _page(request, reader, "service.html", reader.service_page(name))
+
+    @router.get("/services/{name}/openapi.json")
+    def openapi(name: str) -> Response:
+        return JSONResponse(reader.openapi(name))
+
+    @router.post("/services/{name}/try")
+    def attempt(name: str, wanted: TryBody) -> Response:
+        if bool(wanted.client_id) != bool(wanted.client_secret):
+            raise Invalid(
+                "client id and client secret belong together", hint="give both, or none to use the portal's"
+            )
+        service = reader.service(name)
+        endpoint = endpoint_of(service, wanted.endpoint, wanted.action)
+        credentials = (wanted.client_id, wanted.client_secret) if wanted.client_id else None
+        answer = caller(name, endpoint.name, wanted.action, wanted.body.encode(), credentials)
+        shown = {k: v for k, v in sorted(answer.headers.items()) if _is_shown(k)}
+        return JSONResponse(asdict(answer) | {"headers": shown, "body": _pretty(answer.body)})
+
+
+def _lake_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/lake")
+    def lake(request: Request) -> Response:
+        return _page(request, reader, "lake.html", reader.repositories())
+
+    @router.get("/lake/{repository}")
+    def one(
+        request: Request, repository: str, ref: Text = "", prefix: Path = "", after: Path = ""
+    ) -> Response:
+        page = reader.repository(repository, ref=ref, prefix=prefix, after=after)
+        return _page(request, reader, "repository.html", page)
+
+
+def render_failure(request: Request, status: int, exc: TulleError) -> Response:
+    """A failure as a page. Falls back to plain text, so that a failure to render never hides the first one."""
+    try:
+        html = (
+            _templates()
+            .get_template("failure.html")
+            .render(page=FailurePage(status, exc), mesh="Tulle", path=request.url.path)
+        )
+    except Exception:  # noqa: BLE001  whatever is wrong with the template, the reader gets the message
+        hint = f"\n{exc.hint}" if exc.hint else ""
+        return Response(f"{exc.message}{hint}\n", status_code=status, media_type="text/plain")
+    return HTMLResponse(html, status_code=status, headers={"cache-control": "no-store"})
+
+
+def _page(request: Request, reader: Reader, template: str, page: Any) -> Response:
+    html = (
+        _templates()
+        .get_template(template)
+        .render(page=page, mesh=reader.settings.name, path=request.url.path)
+    )
+    return HTMLResponse(html, headers={"cache-control": "no-store"})
+
+
+def _is_shown(header: str) -> bool:
+    return header.lower() in _SHOWN_HEADERS or header.lower().startswith(_SHOWN_PREFIXES)
+
+
+def _pretty(body: str) -> str:
+    """The answer indented where it is JSON."""
+    if len(body) > _PRETTY_BYTES:
+        return body
+    try:
+        return pretty(json.loads(body))
+    except (ValueError, RecursionError):
+        return body

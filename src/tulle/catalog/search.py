@@ -1,0 +1,485 @@
+"""The read model of the portal: one question a page, answered with frozen values. Changes nothing.
+
+Knows every store; knows nothing of HTML. What cannot be read (a broken services file, a damaged package) is
+told on the page it belongs to and never takes another page down.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from tulle.catalog import flow, history
+from tulle.catalog.history import CheckView, Findings, RunView
+from tulle.catalog.hits import Hit, find
+from tulle.catalog.lineage import Graph, Picture, draw
+from tulle.catalog.openapi import Api, read_api
+from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
+from tulle.catalog.service import ServiceView, read_document, service_view, shown
+from tulle.config import Settings
+from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.gateway import contract
+from tulle.gateway.contract import Application
+from tulle.lake.repository import Branch, Commit, Lake, Page, Repository, Tag
+from tulle.serving import generation, package
+from tulle.serving.service import Service, load_services
+from tulle.spec.capability import Capability, Registry
+from tulle.spec.product import DataProduct
+from tulle.state import products
+from tulle.state.db import Database
+from tulle.state.products import AppliedProduct
+
+PORTAL = "tulle-portal"  # the application the portal itself calls services as
+OBJECTS_A_PAGE = 100
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """A supervised process."""
+
+    name: str
+    kind: str
+    state: str
+    url: str | None
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProductCard:
+    """A product in a list."""
+
+    product: DataProduct
+    last_run: RunView | None
+    services: tuple[str, ...]
+    failing: tuple[CheckView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DomainView:
+    """A domain and its products."""
+
+    name: str
+    title: str
+    description: str
+    owner: str
+    products: tuple[ProductCard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HomePage:
+    """What the first page shows."""
+
+    name: str
+    description: str
+    domains: tuple[DomainView, ...]
+    processes: tuple[ProcessView, ...]
+    runs: tuple[RunView, ...]
+    failing: tuple[tuple[str, CheckView], ...]  # (product, check)
+    services: tuple[ServiceView, ...]
+    applications: int
+    picture: Picture
+    problems: tuple[Problem, ...]
+
+    @property
+    def products(self) -> tuple[ProductCard, ...]:
+        """The products of all domains."""
+        return tuple(card for domain in self.domains for card in domain.products)
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """What the page of a product shows."""
+
+    applied: AppliedProduct
+    data_sets: tuple[DataSetView, ...]
+    levels: tuple[ServiceLevel, ...]
+    findings: Findings  # verdicts on checks, and where columns come from
+    runs: tuple[RunView, ...]
+    services: tuple[ServiceView, ...]
+    picture: Picture
+    branches: tuple[Branch, ...]
+    commits: tuple[Commit, ...]
+    upstream: tuple[str, ...]
+    downstream: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def product(self) -> DataProduct:
+        """The product itself."""
+        return self.applied.product
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """What the page of a run shows; whether the branch it worked on is still there to be looked at."""
+
+    run: RunView
+    branch_is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """An application that may call a service."""
+
+    name: str
+    client_id: str
+    limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePage:
+    """What the page of a service shows; without an `api`, `api_problem` says why."""
+
+    service: ServiceView
+    api: Api | None
+    api_problem: str
+    consumers: tuple[Consumer, ...]
+    workers: tuple[ProcessView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationsPage:
+    """What the page of applications shows."""
+
+    applications: tuple[Application, ...]
+    services: tuple[str, ...]
+    default_limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryCard:
+    """A repository in a list."""
+
+    name: str
+    head: Commit | None
+    branches: int
+    is_product: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """What the page of a repository shows; `page` holds objects and folders under `prefix` at `ref`."""
+
+    name: str
+    ref: str
+    commit_id: str
+    prefix: str
+    branches: tuple[Branch, ...]
+    tags: tuple[Tag, ...]
+    commits: tuple[Commit, ...]
+    page: Page
+    is_product: bool
+    default_branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """What was looked for, and what was found."""
+
+    query: str
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    product: DataProduct
+    service: Service
+
+
+@dataclass(slots=True)
+class _Mesh:
+    """What one page needs again and again, read once."""
+
+    applied: tuple[AppliedProduct, ...]
+    declared: Mapping[str, _Declared]
+    problems: Mapping[str, tuple[Problem, ...]]  # by product
+    by_name: Mapping[str, DataProduct] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.by_name = {item.product.name: item.product for item in self.applied}
+
+    def find(self, name: str) -> DataProduct | None:
+        return self.by_name.get(name)
+
+
+class Reader:
+    """Answers the portal's questions about one mesh. Safe to share between threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        lake: Lake,
+        registry: Registry,
+        processes: Callable[[], Sequence[ProcessView]],
+    ) -> None:
+        self.settings = settings
+        self._database = database
+        self._lake = lake
+        self._registry = registry
+        self._processes = processes
+        self._shelf = Shelf(settings, lake)
+        self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
+        self._lock = threading.Lock()
+
+    # ── pages ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def home(self) -> HomePage:
+        """Domains with their products, and how the mesh is."""
+        mesh = self._mesh()
+        services = self._services(mesh)
+        runs = history.recent(self._database, limit=8)
+        cards = [self._card(item.product, services) for item in mesh.applied]
+        return HomePage(
+            name=self.settings.name,
+            description=self.settings.description,
+            domains=tuple(_domains(cards)),
+            processes=tuple(self._processes()),
+            runs=runs,
+            failing=tuple((card.product.name, check) for card in cards for check in card.failing),
+            services=services,
+            applications=sum(1 for a in self.applications() if a.revoked_at is None),
+            picture=draw(self._graph(mesh, services)),
+            problems=tuple(problem for found in mesh.problems.values() for problem in found),
+        )
+
+    def product(self, name: str) -> ProductPage:
+        """Everything about a product. NotFound with the nearest name."""
+        applied = products.applied_product(self._database, name)
+        product = applied.product
+        mesh = self._mesh()
+        services = self._services(mesh)
+        branches, commits = self._versions(name)
+        return ProductPage(
+            applied=applied,
+            data_sets=self._shelf.data_sets(product),
+            levels=service_levels(product),
+            findings=self._findings(product),
+            runs=history.recent(self._database, product=name, limit=10),
+            services=tuple(service for service in services if service.product == name),
+            picture=draw(self._graph(mesh, services), f"product:{name}"),
+            branches=branches,
+            commits=commits,
+            upstream=tuple(dict.fromkeys(p.product for p in product.input_ports if p.product)),
+            downstream=tuple(
+                other.product.name
+                for other in mesh.applied
+                if any(port.product == name for port in other.product.input_ports)
+            ),
+            problems=mesh.problems.get(name, ()),
+        )
+
+    def run(self, run_id: str) -> RunPage:
+        """One run. NotFound."""
+        run = history.run_view(self._database, run_id, self._mesh().find)
+        repository = self._repository(run.product)
+        is_kept = bool(run.branch) and repository is not None and _has_branch(repository, run.branch)
+        return RunPage(run, is_kept)
+
+    def runs(self, *, limit: int = 50) -> tuple[RunView, ...]:
+        """The newest runs of all products."""
+        return history.recent(self._database, limit=limit)
+
+    def services(self) -> tuple[ServiceView, ...]:
+        """Every service, by name."""
+        return self._services(self._mesh())
+
+    def service(self, name: str) -> ServiceView:
+        """One service. NotFound with the nearest name."""
+        known = {service.name: service for service in self.services()}
+        if name not in known:
+            hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/services/"
+            raise NotFound(f"there is no service '{name}'", hint=hint)
+        return known[name]
+
+    def service_page(self, name: str) -> ServicePage:
+        """One service with its API, who may call it and what answers. NotFound with the nearest name."""
+        service = self.service(name)
+        api, problem = None, ""
+        try:
+            api = read_api(self.openapi(name))
+        except NotFound:
+            problem = "The API is described once there is a package."
+        except TulleError as exc:
+            problem = str(exc)
+        consumers = [
+            Consumer(application.name, application.client_id, str(held.limit))
+            for application in self.applications()
+            for held in application.contracts
+            if held.service == name and application.revoked_at is None
+        ]
+        workers = [p for p in self._processes() if p.name.split("/")[0] == name]
+        return ServicePage(service, api, problem, tuple(consumers), tuple(workers))
+
+    def openapi(self, name: str) -> Mapping[str, Any]:
+        """The OpenAPI document of the version that answers, else of the newest. NotFound before there is one."""
+        versions = package.packages(self._database, name)
+        chosen = shown(versions, generation.find(self._database, name))
+        if chosen is None:
+            self.service(name)
+            raise NotFound(f"service '{name}' has no package yet", hint=f"`tulle service package {name}`")
+        return self._remembered(
+            ("openapi", name),
+            (chosen.version, chosen.digest),
+            partial(read_document, self.settings, chosen),
+        )
+
+    def applications(self) -> tuple[Application, ...]:
+        """Every application that somebody registered, those in force first."""
+        found = contract.applications(self._database, include_revoked=True)
+        visible = [a for a in found if a.name != PORTAL]
+        return tuple(sorted(visible, key=lambda a: (a.revoked_at is not None, a.name)))
+
+    def applications_page(self) -> ApplicationsPage:
+        """Every application, and the services that could be asked for."""
+        names = tuple(service.name for service in self.services())
+        return ApplicationsPage(self.applications(), names, self.settings.default_rate_limit)
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """Every component type."""
+        return self._registry.all()
+
+    def repositories(self) -> tuple[RepositoryCard, ...]:
+        """Every repository, by name."""
+        known = self._mesh().by_name
+        return tuple(
+            RepositoryCard(one.name, _head(one), len(one.branches()), is_product=one.name in known)
+            for one in self._lake.repositories()
+        )
+
+    def repository(self, name: str, *, ref: str = "", prefix: str = "", after: str = "") -> RepositoryPage:
+        """Branches, commits and the objects at a ref. NotFound, Invalid for what is no ref."""
+        repository = self._lake.repository(name)
+        ref = ref or repository.default_branch
+        commit_id = repository.resolve(ref)
+        return RepositoryPage(
+            name=name,
+            ref=ref,
+            commit_id=commit_id,
+            prefix=prefix,
+            branches=tuple(repository.branches()),
+            tags=tuple(repository.tags()),
+            commits=tuple(repository.log(ref, limit=20)),
+            page=repository.list(commit_id, prefix, after=after, limit=OBJECTS_A_PAGE, delimiter="/"),
+            is_product=name in self._mesh().by_name,
+            default_branch=repository.default_branch,
+        )
+
+    def search(self, query: str) -> SearchPage:
+        """What holds every word of `query`."""
+        mesh = self._mesh()
+        found = find(query, tuple(mesh.by_name.values()), self._services(mesh)) if query.strip() else ()
+        return SearchPage(query, found)
+
+    # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mesh(self) -> _Mesh:
+        applied = products.applied(self._database)
+        declared: dict[str, _Declared] = {}
+        problems: dict[str, tuple[Problem, ...]] = {}
+        for item in applied:
+            try:
+                for service in load_services(item.product):
+                    declared.setdefault(service.name, _Declared(item.product, service))
+            except Invalid as exc:
+                problems[item.product.name] = exc.problems or (Problem(exc.message, hint=exc.hint),)
+        return _Mesh(applied, declared, problems)
+
+    def _services(self, mesh: _Mesh) -> tuple[ServiceView, ...]:
+        deployed = {d.service: d for d in generation.deployments(self._database)}
+        found = []
+        for name in sorted({*mesh.declared, *deployed}):
+            declared, deployment = mesh.declared.get(name), deployed.get(name)
+            owner = declared.product.name if declared else deployment.product if deployment else ""
+            product = mesh.find(owner)
+            view = service_view(
+                self.settings,
+                name,
+                declared=declared.service if declared else None,
+                product=owner,
+                domain=product.domain if product else "",
+                versions=package.packages(self._database, name),
+                deployment=deployment,
+            )
+            found.append(view)
+        return tuple(found)
+
+    def _card(self, product: DataProduct, services: Sequence[ServiceView]) -> ProductCard:
+        runs = history.recent(self._database, product=product.name, limit=1)
+        failing = self._findings(product).failing
+        mine = tuple(service.name for service in services if service.product == product.name)
+        return ProductCard(product, runs[0] if runs else None, mine, failing)
+
+    def _graph(self, mesh: _Mesh, services: Sequence[ServiceView]) -> Graph:
+        flows, models = {}, {}
+        for item in mesh.applied:
+            product = item.product
+            flows[product.name] = self._remembered(
+                ("flow", product.name), (product.digest, item.code_digest), partial(flow.flow_of, product)
+            )
+            models[product.name] = self._findings(product).models
+        return flow.graph([item.product for item in mesh.applied], flows, services, models)
+
+    def _findings(self, product: DataProduct) -> Findings:
+        """What the newest runs found out; read again when there is a newer one, or one goes on."""
+        newest = history.recent(self._database, product=product.name, limit=1)
+        state = tuple((run.id, run.finished_at) for run in newest)
+        return self._remembered(
+            ("findings", product.name),
+            (product.digest, state),
+            partial(history.findings, self._database, product),
+            keep=all(run.has_ended for run in newest),
+        )
+
+    def _remembered(
+        self, key: tuple[str, str], state: object, read: Callable[[], T], *, keep: bool = True
+    ) -> T:
+        """What was read before under `key`, if it was in the same `state`."""
+        with self._lock:
+            found = self._memory.get(key)
+        if found is not None and found[0] == state:
+            known: T = found[1]
+            return known
+        value = read()
+        if keep:
+            with self._lock:
+                self._memory[key] = (state, value)
+        return value
+
+    def _repository(self, name: str) -> Repository | None:
+        try:
+            return self._lake.repository(name)
+        except TulleError:
+            return None
+
+    def _versions(self, product: str) -> tuple[tuple[Branch, ...], tuple[Commit, ...]]:
+        repository = self._repository(product)
+        if repository is None:
+            return (), ()
+        return tuple(repository.branches()), tuple(repository.log(repository.default_branch, limit=10))
+
+
+def _head(repository: Repository) -> Commit | None:
+    try:
+        return repository.commit_info(repository.default_branch)
+    except TulleError:
+        return None
+
+
+def _has_branch(repository: Repository, name: str) -> bool:
+    return any(branch.name == name for branch in repository.branches(name))
+
+
+def _domains(cards: Sequence[ProductCard]) -> Iterator[DomainView]:
+    by_name: dict[str, list[ProductCard]] = defaultdict(list)
+    for card in cards:
+        by_name[card.product.domain].append(card)
+    for name, mine in sorted(by_name.items()):
+        told = max((card.product for card in mine), key=lambda p: len(p.domain_description))
+        owner = next((card.product.domain_owner for card in mine if card.product.domain_owner), "")
+        yield DomainView(name, told.domain_title or name, told.domain_description, owner, tuple(mine))

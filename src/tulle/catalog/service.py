@@ -1,0 +1,305 @@
+"""One service as its page shows it: endpoints, versions, where it answers, and requests to try.
+
+Knows declared services, packages and deployments; not how requests are sent.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tulle.config import Settings
+from tulle.errors import Broken, NotFound
+from tulle.serving.generation import Deployment
+from tulle.serving.manifest import OPENAPI
+from tulle.serving.package import Package
+from tulle.serving.service import Service
+
+Json = Mapping[str, Any]
+_MOST_BYTES = 8_000_000  # of an OpenAPI document
+
+
+@dataclass(frozen=True, slots=True)
+class SavedQuery:
+    """A request saved with an endpoint, as the text a form starts with."""
+
+    name: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an endpoint answers from: a model or a data set, and the page that tells of it."""
+
+    verb: str  # `predicts with`, `looks features up in`, `looks up in`
+    name: str
+    href: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """One endpoint; `actions` are the last parts of its addresses, the usual one first."""
+
+    name: str
+    kind: str
+    description: str
+    url: str  # of the usual action
+    actions: tuple[str, ...]
+    queries: tuple[SavedQuery, ...]
+    curl: str
+    sources: tuple[Source, ...]
+    model: str = ""
+    data_sets: tuple[tuple[str, str], ...] = ()  # (product, data set) it reads
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model in a package: its metrics, each with the baseline it had to beat, and which form of it answers."""
+
+    name: str
+    task: str
+    estimator: str
+    metrics: tuple[tuple[str, float, float | None], ...]
+    form: str
+    parity: str  # how the forms compare, or why the native one answers
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One version of a service; `role` is active, wanted, previous or empty."""
+
+    version: str
+    digest: str
+    created_at: float
+    bytes: int
+    files: int
+    ref: str
+    code_version: str
+    commits: tuple[tuple[str, str], ...]  # (repository, commit) its data was read at
+    models: tuple[ModelView, ...]
+    role: str
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it answers."""
+        return self.role == "active"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """A service; `state` is declared, packaged, starting, active or failed."""
+
+    name: str
+    product: str
+    domain: str
+    description: str
+    state: str
+    url: str
+    endpoints: tuple[EndpointView, ...]
+    versions: tuple[VersionView, ...]  # newest first
+    deployment: Deployment | None
+    is_declared: bool
+
+    @property
+    def active(self) -> VersionView | None:
+        """The version that answers."""
+        return next((version for version in self.versions if version.is_active), None)
+
+
+def service_view(
+    settings: Settings,
+    name: str,
+    *,
+    declared: Service | None,
+    domain: str,
+    product: str,
+    versions: Sequence[Package],
+    deployment: Deployment | None,
+) -> ServiceView:
+    """Bring together what is known of a service."""
+    chosen = shown(versions, deployment)
+    url = f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{name}"
+    owner = product or (chosen.product if chosen else "")
+    state = deployment.status if deployment else "packaged" if versions else "declared"
+    return ServiceView(
+        name=name,
+        product=owner,
+        domain=domain,
+        description=declared.description if declared else chosen.manifest.description if chosen else "",
+        state=state,
+        url=url,
+        endpoints=tuple(_endpoints(url, owner, declared, chosen)),
+        versions=tuple(_version(p, deployment) for p in reversed(versions)),
+        deployment=deployment,
+        is_declared=declared is not None,
+    )
+
+
+def shown(versions: Sequence[Package], deployment: Deployment | None) -> Package | None:
+    """The version that answers, else the newest; None before there is one."""
+    active = deployment.active_version if deployment else None
+    return next((p for p in versions if p.version == active), versions[-1] if versions else None)
+
+
+def read_document(settings: Settings, chosen: Package) -> Json:
+    """The OpenAPI document in a package. Broken when the package is gone or damaged."""
+    name = f"the package {chosen.service} {chosen.version}"
+    try:
+        with tarfile.open(settings.state_folder / chosen.path, mode="r:") as archive:
+            member = archive.extractfile(OPENAPI)
+            value = json.loads(member.read(_MOST_BYTES)) if member else None
+    except (OSError, KeyError, ValueError, tarfile.TarError) as exc:
+        hint = f"`tulle service package {chosen.service}` builds it again"
+        raise Broken(f"{name} cannot be read: {exc}", hint=hint) from exc
+    if not isinstance(value, dict):
+        raise Broken(f"{name} holds no OpenAPI document", hint="build it again")
+    return value
+
+
+def endpoint_of(service: ServiceView, name: str, action: str) -> EndpointView:
+    """The endpoint that has this action. NotFound: a page may not send requests anywhere else."""
+    for endpoint in service.endpoints:
+        if endpoint.name == name:
+            if action in endpoint.actions:
+                return endpoint
+            known = ", ".join(endpoint.actions)
+            raise NotFound(f"endpoint '{name}' has no action '{action[:100]}'", hint=f"known: {known}")
+    known = ", ".join(endpoint.name for endpoint in service.endpoints) or "none"
+    raise NotFound(f"service '{service.name}' has no endpoint '{name[:100]}'", hint=f"known: {known}")
+
+
+def pretty(value: Any) -> str:
+    """JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+# ── endpoints ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _endpoints(
+    url: str, product: str, declared: Service | None, chosen: Package | None
+) -> Iterator[EndpointView]:
+    """What the package that answers has; before there is one, what is declared."""
+    raw: Sequence[Json] = chosen.manifest.endpoints if chosen else ()
+    if chosen is None and declared is not None:
+        raw = [_raw(spec) for spec in declared.endpoints]
+    for one in raw:
+        kind, name = str(one["type"]), str(one["name"])
+        queries = [q["body"] for q in one.get("test_queries") or ()]
+        address = f"{url}/{name}/{kind}"
+        yield EndpointView(
+            name=name,
+            kind=kind,
+            description=str(one.get("description") or ""),
+            url=address,
+            actions=(kind, f"{kind}-multi"),
+            queries=tuple(
+                SavedQuery(str(q["name"]), pretty(q["body"])) for q in one.get("test_queries") or ()
+            ),
+            curl=_curl(address, queries[0]) if queries else "",
+            sources=tuple(_sources(one, product)),
+            model=_model_name(one),
+            data_sets=tuple(
+                (str(source.get("product") or product), str(source["data_set"]))
+                for source in (one, *(one.get("enrich") or ()))
+                if source.get("data_set")
+            ),
+        )
+
+
+def _raw(spec: Any) -> Json:
+    """A declared endpoint in the form that a package gives it."""
+    raw = {"name": spec.name, "type": spec.type, "description": spec.description}
+    raw["test_queries"] = [{"name": query.name, "body": query.body} for query in spec.test_queries]
+    raw |= {name: getattr(spec, name, "") for name in ("model", "product", "data_set", "key")}
+    raw["enrich"] = [
+        {"product": one.product, "data_set": one.data_set, "key": one.key}
+        for one in getattr(spec, "enrich", ())
+    ]
+    return raw
+
+
+def _model_name(one: Json) -> str:
+    return str(one.get("model") or "").removeprefix("models/")
+
+
+def _sources(one: Json, product: str) -> Iterator[Source]:
+    if model := _model_name(one):
+        yield Source("predicts with", model, f"/products/{product}")
+    if one.get("data_set"):
+        yield _data_set("looks up in", one, product)
+    for more in one.get("enrich") or ():
+        yield _data_set("looks features up in", more, product)
+
+
+def _data_set(verb: str, one: Json, product: str) -> Source:
+    owner, name = one.get("product") or product, one["data_set"]
+    return Source(
+        verb, f"{owner} / {name}", f"/products/{owner}#data-set-{name}", _names(one.get("key") or ())
+    )
+
+
+def _names(columns: Any) -> str:
+    """Key columns as text; a declaration names them, a package describes them."""
+    if isinstance(columns, str):
+        return columns
+    return ", ".join(str(c["name"]) if isinstance(c, Mapping) else str(c) for c in columns)
+
+
+def _curl(address: str, body: Any) -> str:
+    """A call to paste into a terminal."""
+    text = shlex.quote(json.dumps(body, ensure_ascii=False))
+    headers = "-H 'client_id: …' -H 'client_secret: …' -H 'content-type: application/json'"
+    return f"curl -s {address} \\\n  {headers} \\\n  -d {text}"
+
+
+# ── versions ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _version(package: Package, deployment: Deployment | None) -> VersionView:
+    manifest = package.manifest
+    roles: dict[str | None, str] = {}
+    if deployment is not None:
+        roles[deployment.previous_version] = "previous"
+        roles[deployment.desired_version] = "wanted"
+        roles[deployment.active_version] = "active"
+    return VersionView(
+        version=package.version,
+        digest=package.digest,
+        created_at=package.created_at,
+        bytes=package.bytes,
+        files=len(manifest.files),
+        ref=manifest.ref,
+        code_version=manifest.code_version,
+        commits=tuple(manifest.commits.items()),
+        models=tuple(_model(name, raw) for name, raw in manifest.models.items()),
+        role=roles.get(package.version, ""),
+    )
+
+
+def _model(name: str, raw: Json) -> ModelView:
+    conversion, baseline = raw.get("conversion") or {}, raw.get("baseline") or {}
+    metrics = raw.get("metrics") or {}
+    return ModelView(
+        name=name,
+        task=str(raw.get("task") or ""),
+        estimator=str(raw.get("estimator") or ""),
+        metrics=tuple((metric, value, baseline.get(metric)) for metric, value in metrics.items()),
+        form=str(conversion.get("form") or ""),
+        parity=_parity(conversion),
+    )
+
+
+def _parity(conversion: Json) -> str:
+    if reason := conversion.get("reason"):
+        return str(reason)
+    if not conversion.get("rows"):
+        return ""
+    difference = conversion.get("max_difference")
+    largest = f", largest difference {difference:.1g}" if difference is not None else ""
+    return f"same answers as the trained model on {conversion['rows']:,} rows{largest}"

@@ -1,0 +1,56 @@
+"""Default deny: what names a person is never shown, what nobody declared only where nobody is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from tulle.catalog.masking import readable_columns, shown_columns
+from tulle.spec.product import Column, DataProduct, DataSet
+
+PEOPLE = DataSet(
+    "people",
+    "people",
+    "",
+    columns=(
+        Column("id", "string"),
+        Column("email", "string", pii="direct"),
+        Column("age", "integer", pii="indirect"),
+    ),
+)
+SALES = DataSet("sales", "sales", "", columns=(Column("id", "string"), Column("amount", "double")))
+BARE = DataSet("bare", "bare", "")
+
+
+def product(*data_sets: DataSet, classification: str = "internal") -> DataProduct:
+    return DataProduct("shop", "shop", "retail", "", data_sets=data_sets, classification=classification)
+
+
+def test_a_column_that_names_a_person_is_masked_and_so_is_one_nobody_declared() -> None:
+    assert shown_columns(product(PEOPLE), PEOPLE, ["id", "email", "age", "new"]) == {"id", "age"}
+
+
+def test_nothing_is_shown_of_a_data_set_that_declares_no_column() -> None:
+    assert shown_columns(product(BARE), BARE, ["a", "b"]) == frozenset()
+
+
+@pytest.mark.parametrize("where", ["product", "data set"])
+def test_rows_of_restricted_data_are_never_shown(where: str) -> None:
+    data_set = (
+        SALES
+        if where == "product"
+        else DataSet("sales", "", "", columns=SALES.columns, classification="restricted")
+    )
+    one = product(data_set, classification="restricted" if where == "product" else "internal")
+    assert shown_columns(one, data_set, ["id", "amount"]) == frozenset()
+    assert readable_columns(one, "sales", ["id", "amount"]) == frozenset()
+
+
+def test_failing_rows_show_what_sql_names_anew_only_where_no_person_is_named() -> None:
+    assert readable_columns(product(SALES), "sales", ["id", "n"]) == {"id", "n"}
+    assert readable_columns(product(SALES), "raw", ["line"]) == {"line"}
+    assert readable_columns(product(SALES, PEOPLE), "people", ["id", "email", "e"]) == {"id"}
+    assert readable_columns(product(SALES, PEOPLE), "raw", ["line"]) == frozenset()
+
+
+def test_failing_rows_of_a_product_that_is_gone_are_masked() -> None:
+    assert readable_columns(None, "sales", ["id"]) == frozenset()
