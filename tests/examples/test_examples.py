@@ -5,23 +5,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from pathlib import Path
 
-import pytest
+from tests.examples.conftest import EXAMPLE
 
 from tulle.pipeline.graph import load_code
 from tulle.serving.service import load_services
 from tulle.spec.load import load_document
-from tulle.spec.mesh import MeshSpec, load_mesh
+from tulle.spec.mesh import MeshSpec
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLE = ROOT / "examples" / "cdnow"
+ROOT = EXAMPLE.parents[1]
 DATA = EXAMPLE / "products/sales/purchases/data/cdnow_master.txt.gz"
-
-
-@pytest.fixture(scope="module")
-def spec() -> MeshSpec:
-    return load_mesh(EXAMPLE)
 
 
 def test_the_three_products_validate_in_the_order_of_their_data(spec: MeshSpec) -> None:

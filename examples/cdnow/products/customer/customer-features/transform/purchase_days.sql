@@ -2,8 +2,8 @@
 SELECT
     purchases.customer_id,
     purchases.purchased_on,
-    sum(purchases.quantity) AS quantity,
-    CAST(sum(purchases.amount) AS DOUBLE) AS amount,
+    CAST(sum(purchases.quantity) AS BIGINT) AS quantity,
+    CAST(sum(purchases.amount) AS DECIMAL(12, 2)) AS amount,
     date_diff(
         'day',
         lag(purchases.purchased_on) OVER (PARTITION BY purchases.customer_id ORDER BY purchases.purchased_on),
@@ -13,3 +13,4 @@ FROM purchases
 CROSS JOIN cut_off
 WHERE purchases.purchased_on < cut_off.cut_off
 GROUP BY purchases.customer_id, purchases.purchased_on
+ORDER BY purchases.customer_id, purchases.purchased_on

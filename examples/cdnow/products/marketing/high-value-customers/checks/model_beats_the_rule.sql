@@ -1,5 +1,5 @@
 -- data_set: model_report
--- The model ranks customers better than their spending so far does, and its probabilities beat the average.
+-- Every measure is better than its baseline: ranking by money spent so far, or the average as everybody's probability.
 SELECT metric, value, baseline
 FROM model_report
-WHERE CASE WHEN metric IN ('log_loss', 'brier_score') THEN value >= baseline ELSE value <= baseline END
+WHERE CASE better WHEN 'lower' THEN value >= baseline ELSE value <= baseline END
