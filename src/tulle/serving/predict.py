@@ -90,6 +90,7 @@ class _Enrichment:
         names = [column.name for column in entry.columns]
         # (position among the features, position in the looked-up row)
         self.fills = tuple((i, names.index(name)) for i, name in enumerate(features) if name in names)
+        self.is_whole = names == list(features)  # its row is the model's row
         self.types = [column.type for column in entry.key]
         self.normalise = needs_normalising(self.types)
         self.decode = msgspec.json.Decoder(tuple[tuple(_row_type(c.type) for c in entry.columns)]).decode  # type: ignore[misc]
@@ -240,7 +241,8 @@ class Predict:
         return row
 
     def _fill(self, row: list[Any], values: Sequence[Any], enrichment: _Enrichment) -> None:
-        wanted = [(i, source) for i, source in enrichment.fills if row[i] is UNSET]
+        whole = enrichment.is_whole and row.count(UNSET) == self._count
+        wanted = enrichment.fills if whole else [pair for pair in enrichment.fills if row[pair[0]] is UNSET]
         key = [values[position] for position in enrichment.key]
         if not wanted or UNSET in key:
             return
@@ -249,6 +251,9 @@ class Predict:
             if enrichment.entry.no_match == "ignore":
                 raise _Ignored(NO_MATCH)
             raise _no_match(enrichment.entry.key, key, enrichment.entry.data_set)
+        if whole:  # by far the most frequent request: a key alone
+            row[:] = found
+            return
         for i, source in wanted:
             row[i] = found[source]
 
