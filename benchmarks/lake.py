@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
+
 from tulle.lake.blobs import BlobInfo, Blobs, open_blobs
 from tulle.lake.repository import Lake, Link, Repository
 from tulle.state.db import open_database
@@ -95,8 +97,19 @@ def measure(size: int, folder: Path) -> None:
     lake = Lake(database, blobs, external=["s3://warehouse/"])
     repository = lake.create_repository("bench")
     label = f"{size:,}: "
-    with timed(f"{label}link_many, one batch, staged durably", size):
-        repository.link_many("main", links(range(size), 0))
+    table = pa.table(
+        {
+            "path": [path_of(number) for number in range(size)],
+            "address": [f"s3://warehouse/v0/object-{number:010d}" for number in range(size)],
+            "size": list(range(size)),
+        }
+    )
+    with timed(f"{label}link_table, one batch, staged durably", size):
+        repository.link_table("main", table)
+    repository.create_branch("other")
+    with timed(f"{label}link_many of 100,000, one batch, staged durably", 100_000):
+        repository.link_many("other", links(range(100_000), 0))
+    repository.delete_branch("other")
     with timed(f"{label}commit of the import", size):
         repository.commit("main", "import")
     random.seed(1)

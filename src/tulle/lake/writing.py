@@ -15,13 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from tulle.errors import AlreadyExists, Invalid, NotFound
-from tulle.lake import refs, staging
+from tulle.lake import links, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, read_chunks, read_external, stat_external
 from tulle.lake.entry import Entry, checked_path, encode_metadata
-from tulle.lake.ranges import Range, Row, row_of
+from tulle.lake.links import Link
+from tulle.lake.ranges import MAX_ROWS, Range, Row, row_of
 from tulle.lake.reading import Reader
 from tulle.state.db import now
 
@@ -42,19 +46,6 @@ class DataPath:
     address: str
     path: Path | None
     url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A data object to put under a path without copying it; see `Writer.linked`."""
-
-    path: str
-    address: str
-    size: int | None = None
-    checksum: str = ""
-    etag: str = ""
-    content_type: str = ""
-    metadata: Mapping[str, str] | None = None
 
 
 class Writer:
@@ -112,7 +103,7 @@ class Writer:
             metadata=dict(metadata or {}),
         )
 
-    def linked(self, links: Iterable[Link]) -> list[Entry]:
+    def linked(self, wanted: Iterable[Link]) -> list[Entry]:
         """The entries to stage for data that is in place already.
 
         An address in this lake must exist; it is made durable, and its true size is recorded (Invalid when
@@ -121,7 +112,30 @@ class Writer:
         """
         settled: dict[str, int] = {}
         time_of_linking = _microseconds(now())
-        return [self._linked(link, settled, time_of_linking) for link in links]
+        return [self._linked(link, settled, time_of_linking) for link in wanted]
+
+    def linked_table(self, table: pa.Table) -> Iterator[Range]:
+        """The sorted rows to stage for a table of links, checked like `linked`, without an object per row."""
+        table = links.sorted_table(table)
+        allowed = pa.array(np.zeros(len(table), dtype=bool))
+        for prefix in self._external:
+            allowed = pc.or_(allowed, pc.starts_with(table.column("address"), prefix))
+        settled: dict[str, int] = {}
+        modified = _microseconds(now())
+        for row in table.filter(pc.invert(allowed)).select(["path", "address", "size"]).to_pylist():
+            self._linked(
+                Link(row["path"].decode(), row["address"], row["size"]), settled, modified
+            )  # or raises
+        for batch in table.to_batches(max_chunksize=MAX_ROWS):
+            yield links.rows_of(batch, modified)
+
+    def stage_table(self, branch: str, table: pa.Table) -> int:
+        """Stage a table of links on a branch, all of it or none, and return how many paths that were."""
+        run = self._reader.runs.write_chunks(self.linked_table(table))
+        if run.rows:
+            with self._database.write() as cx:
+                staging.stage_run(cx, self._id, branch, run)
+        return run.rows
 
     def copied(self, found: Entry, dest: str, origin: Writer) -> Entry:
         """The entry to stage under `dest` for the data of an entry of another repository, or of this one."""
@@ -157,7 +171,7 @@ class Writer:
     def _linked(self, link: Link, settled: dict[str, int], modified: float) -> Entry:
         checked_path(link.path)
         encode_metadata(link.metadata)
-        if link.checksum and not _is_sha256(link.checksum):
+        if link.checksum and not links.is_sha256(link.checksum):
             raise Invalid(f"'{link.checksum}' is no checksum", hint="64 hex digits of SHA-256, or nothing")
         size = self._external_size(link) if _is_external(link.address) else self._own_size(link, settled)
         return Entry(
@@ -223,10 +237,6 @@ class Writer:
 
 def _is_external(address: str) -> bool:
     return "://" in address
-
-
-def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(c in "0123456789abcdefABCDEF" for c in text)
 
 
 def _microseconds(seconds: float) -> float:
