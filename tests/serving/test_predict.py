@@ -267,7 +267,7 @@ bodies = st.binary(max_size=60) | st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(body=bodies, action=st.sampled_from(["predict", "predict-multi"]))
 def test_no_body_gets_anything_but_an_answer_or_a_refusal(
     predictor: Loaded, body: bytes, action: str
