@@ -1,0 +1,201 @@
+"""The book of runs: turns, progress, and what becomes of a run whose process is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+
+import psutil
+import pytest
+from sqlalchemy import update
+
+from tulle.errors import Conflict, Invalid, NotFound, Unavailable
+from tulle.pipeline import run as runs
+from tulle.pipeline.run import Metric, Report
+from tulle.quality.verdict import CheckResult
+from tulle.state import log
+from tulle.state.db import Database
+from tulle.state.tables import runs as table
+
+
+def claim(database: Database, run_id: str, domain: str = "d", bound: int = 2, wait: float = 0.0) -> None:
+    runs.claim(database, run_id, domain=domain, concurrent_runs=bound, wait_seconds=wait)
+
+
+def set_row(database: Database, run_id: str, **values: object) -> None:
+    with database.write() as cx:
+        cx.execute(update(table).where(table.c.id == run_id).values(**values))
+
+
+def test_ids_sort_by_time_and_runs_are_listed_newest_first(database: Database) -> None:
+    ids = []
+    for product in ("a", "b", "a"):
+        ids.append(runs.request(database, product))
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+    assert [run.id for run in runs.recent(database)] == ids[::-1]
+    assert [run.id for run in runs.recent(database, product="a", limit=1)] == [ids[2]]
+    assert runs.recent(database, status="running") == ()
+    with pytest.raises(NotFound, match="no run 'x'"):
+        runs.get(database, "x")
+
+
+def test_a_run_from_request_to_end(database: Database) -> None:
+    run_id = runs.request(database, "sales", environment="dev", options={"full": True})
+    run = runs.get(database, run_id)
+    assert (run.status, run.environment, run.options, run.ended) == ("queued", "dev", {"full": True}, False)
+    claim(database, run_id)
+    runs.begin(
+        database, run_id, branch="run-x", base_commit="c0", steps=[("a", "sql"), ("b", "sql"), ("c", "sql")]
+    )
+    runs.step_started(database, run, "a", branch="run-x-a")
+    result = CheckResult("n", "unique", "a", "error", False, 1, 3, "m", ({"x": 1},), ("x",))
+    report = Report(
+        checks=(result,),
+        metrics=(Metric("auc", 0.5),),
+        columns=(("x", "integer"),),
+        lineage={"x": [["s", "x"]]},
+        inputs={"s": {"identity": "i"}},
+        models=("m",),
+        log=("hello",),
+    )
+    runs.step_finished(database, run, "a", runs.SUCCEEDED, rows=3, message="fine", report=report)
+    runs.step_started(database, run, "b")
+    assert runs.finish(database, run_id, runs.FAILED, error=Invalid("no", hint="do"))
+    assert not runs.finish(database, run_id, runs.SUCCEEDED)  # what has ended stays as it ended
+
+    run = runs.get(database, run_id)
+    assert (run.status, run.ended) == ("failed", True)
+    assert run.error == {"kind": "invalid", "message": "no", "hint": "do", "problems": []}
+    assert [(s.name, s.status, s.rows, s.message) for s in run.steps] == [
+        ("a", "succeeded", 3, "fine"),
+        ("b", "failed", None, "no"),
+        ("c", "skipped", None, None),
+    ]
+    first = run.steps[0]
+    assert (first.checks, first.metrics, first.columns) == ((result,), report.metrics, report.columns)
+    assert (first.lineage, first.inputs, first.models, first.log) == (
+        {"x": [["s", "x"]]},
+        report.inputs,
+        ("m",),
+        ("hello",),
+    )
+    json.dumps(asdict(run))
+    ends = [entry.data for entry in log.read(database) if entry.kind == "run.finished"]
+    assert [(end["run"], end["status"], end["error"]) for end in ends] == [(run_id, "failed", "no")]
+    steps = [entry.data for entry in log.read(database) if entry.kind == "step.finished"]
+    assert steps[0]["failed_checks"] == ["n"]
+
+
+def test_one_run_of_a_product_and_environment_at_a_time(database: Database) -> None:
+    first, second, elsewhere = (
+        runs.request(database, "sales", environment=e) for e in ("main", "main", "dev")
+    )
+    claim(database, first)
+    claim(database, elsewhere)
+    with pytest.raises(Conflict, match="is running"):
+        claim(database, first)
+    started = threading.Event()
+
+    def wait_for_turn() -> None:
+        claim(database, second, wait=30)
+        started.set()
+
+    thread = threading.Thread(target=wait_for_turn)
+    thread.start()
+    assert not started.wait(0.2)
+    assert runs.get(database, second).status == "queued"
+    runs.finish(database, first, runs.UNCHANGED)
+    assert started.wait(10)
+    thread.join()
+    assert runs.get(database, second).status == "running"
+
+
+def test_a_domain_has_so_many_turns(database: Database) -> None:
+    a, b, c, other = (runs.request(database, p) for p in ("a", "b", "c", "other"))
+    claim(database, a)
+    claim(database, b)
+    claim(database, other, domain="elsewhere", bound=1)
+    with pytest.raises(Unavailable, match="waited 0 s for its turn"):
+        claim(database, c)
+    assert runs.get(database, c).status == "failed"
+
+
+def test_racing_for_one_turn_only_one_wins(database: Database) -> None:
+    ids = [runs.request(database, f"p{i}") for i in range(6)]
+    won = []
+
+    def race(run_id: str) -> None:
+        try:
+            claim(database, run_id, bound=2, wait=0.05)
+            won.append(run_id)
+        except Unavailable:
+            pass
+
+    threads = [threading.Thread(target=race, args=(run_id,)) for run_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 2
+
+
+def dead_process() -> tuple[int, float]:
+    """A process id and start time of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    process.communicate(b"\n")
+    return process.pid, started
+
+
+def test_a_run_whose_process_is_gone_is_stopped(database: Database) -> None:
+    dead, reused, alive = (runs.request(database, p) for p in ("a", "b", "c"))
+    for run_id in (dead, reused, alive):
+        claim(database, run_id, bound=9)
+    pid, started = dead_process()
+    set_row(database, dead, pid=pid, pid_started=started)
+    set_row(database, reused, pid_started=started - 1000)  # our own id, but of an older process
+    assert set(runs.recover(database)) == {dead, reused}
+    run = runs.get(database, dead)
+    assert run.status == "stopped"
+    assert run.error is not None
+    assert "ended before the run did" in run.error["message"]
+    assert runs.get(database, alive).status == "running"
+    assert runs.recover(database) == ()
+
+
+def test_a_zombie_is_gone(database: Database) -> None:
+    run_id = runs.request(database, "a")
+    claim(database, run_id)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        deadline = time.monotonic() + 5
+        while psutil.Process(child).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.01)
+        set_row(database, run_id, pid=child, pid_started=psutil.Process(child).create_time())
+        assert runs.recover(database) == (run_id,)
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_a_run_that_nobody_starts_is_stopped_after_a_while(database: Database) -> None:
+    run_id = runs.request(database, "a")
+    assert runs.recover(database) == ()
+    set_row(database, run_id, requested_at=time.time() - 120)
+    assert runs.recover(database) == (run_id,)
+
+
+def test_the_turn_of_a_dead_run_is_free(database: Database) -> None:
+    first, second = (runs.request(database, "a") for _ in range(2))
+    claim(database, first)
+    pid, started = dead_process()
+    set_row(database, first, pid=pid, pid_started=started)
+    claim(database, second, wait=10)
+    assert runs.get(database, first).status == "stopped"

@@ -1,0 +1,184 @@
+"""The run as a process: bounds, being killed at any moment, being stopped."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+from tests.pipeline.conftest import ROWS, World
+
+from tulle.config import Warehouse
+from tulle.pipeline import run as runs
+from tulle.pipeline import worker
+
+SLOW = """
+import pathlib, time
+inputs = ["sales"]
+def model(run):
+    flag = pathlib.Path({flag!r})
+    flag.touch()
+    while flag.exists():
+        time.sleep(0.01)
+    return run.read("sales")
+"""
+
+
+def until(done: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def start(world: World, product: str = "sales") -> str:
+    run_id = runs.request(world.database, product)
+    worker.start(world.settings, run_id)
+    return run_id
+
+
+def end(world: World, run_id: str) -> runs.Run:
+    until(lambda: runs.get(world.database, run_id).ended or bool(runs.recover(world.database)))
+    return runs.get(world.database, run_id)
+
+
+@pytest.fixture
+def slow(world: World) -> Iterator[Callable[[], None]]:
+    """A model that waits inside; calling the fixture's value waits until it is there."""
+    flag = world.mesh.folder / "busy"
+    file = world.mesh.sales("transform/slow.py", SLOW.format(flag=str(flag)))
+    yield lambda: until(flag.exists)
+    flag.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+
+
+def test_a_process_carries_the_run_out_within_bounds(world: World) -> None:
+    world.mesh.sales(
+        "transform/bounds.py",
+        """
+        import os, resource, sys
+        assert "numpy" in sys.modules
+        import pyarrow as pa
+        inputs = []
+        def model(run):
+            run.log("hello from the model")
+            return pa.table({
+                "threads": [os.environ["OMP_NUM_THREADS"]],
+                "cpus": [pa.cpu_count()],
+                "nice": [os.nice(0)],
+                "data": [resource.getrlimit(resource.RLIMIT_DATA)[0]],
+                "leader": [os.getsid(0) == os.getpid()],
+            })
+        """,
+    )
+    run = end(world, start(world))
+    assert (run.status, run.error) == ("succeeded", None)
+    (row,) = world.rows("sales", "bounds")
+    assert row == {"threads": "1", "cpus": 1, "nice": os.nice(0) + 5, "data": 4 << 30, "leader": True}
+    text = worker.log_file(world.settings, run.id).read_text()
+    assert "hello from the model" in text
+    assert f"published as {run.commit_id}" in text
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_run_ended_in_the_middle_publishes_nothing_and_runs_again(
+    world: World, slow: Callable[[], None], how: str
+) -> None:
+    published = world.run_sql_only()
+    world.mesh.sales("data/sales.csv", ROWS + "4,eve,04.02.2020,7\n")
+    run_id = start(world)
+    slow()
+    pid = runs.get(world.database, run_id).pid
+    assert pid is not None
+    if how == "kill":
+        os.kill(pid, signal.SIGKILL)
+    else:
+        worker.stop(world.database, run_id)
+        assert not runs.is_alive(pid, 0)
+    stopped = end(world, run_id)
+    assert stopped.status == "stopped"
+    assert stopped.error is not None
+    assert "nothing was published" in stopped.error["message"]
+    assert {s.name: s.status for s in stopped.steps} == {
+        "till_rows": "succeeded",
+        "sales": "succeeded",
+        "slow": "failed",
+        "publish": "skipped",
+    }
+    repository = world.lake.repository("sales")
+    assert repository.resolve("main") == published
+    assert len(world.rows("sales", "sales")) == 3
+    assert stopped.branch in {b.name for b in repository.branches()}  # kept, to look at
+    until(lambda: not psutil.pid_exists(pid))
+
+    (world.mesh.folder / "products/shop/sales/transform/slow.py").unlink()
+    assert world.run("sales").status == "succeeded"
+    assert len(world.rows("sales", "sales")) == 4
+
+
+def test_killed_between_publishing_and_telling(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last moment a crash can come: main has moved, the run's own row has not."""
+    run_id = runs.request(world.database, "sales")
+    finish = runs.finish
+    monkeypatch.setattr(runs, "finish", lambda *_, **__: True)
+    from tulle.pipeline.execute import execute
+
+    execute(world.database, world.lake, world.mesh.spec(), run_id)
+    monkeypatch.setattr(runs, "finish", finish)
+    monkeypatch.setattr(runs, "is_alive", lambda *_: False)
+    assert runs.get(world.database, run_id).status == "running"
+    assert runs.recover(world.database) == (run_id,)
+    run = runs.get(world.database, run_id)
+    assert (run.status, run.commit_id) == ("succeeded", world.lake.repository("sales").resolve("main"))
+
+
+def test_a_mesh_that_does_not_load_fails_the_run(world: World) -> None:
+    run_id = runs.request(world.database, "sales")
+    world.mesh.sales("product.yaml", "kind: nonsense")
+    assert worker.main(["--mesh", str(world.mesh.folder), "--run", run_id]) == 1
+    run = runs.get(world.database, run_id)
+    assert run.status == "failed"
+    assert run.error is not None
+    assert run.error["problems"]
+
+
+def test_stopping_what_has_ended_or_never_began(world: World) -> None:
+    run_id = world.run("sales").id
+    worker.stop(world.database, run_id)
+    assert runs.get(world.database, run_id).status == "succeeded"
+    waiting = runs.request(world.database, "sales")
+    worker.stop(world.database, waiting)
+    assert runs.get(world.database, waiting).status == "stopped"
+    mine = runs.request(world.database, "sales")
+    runs.claim(world.database, mine, domain="shop", concurrent_runs=2)
+    worker.stop(world.database, mine)  # the process is this one, which is no worker: it is let be
+    assert runs.get(world.database, mine).status == "stopped"
+
+
+def test_memory_beyond_the_bound_is_a_clear_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_LEAST_DATA_BYTES", 1)
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    world.mesh.sales("transform/big.py", "inputs = []\ndef model(run):\n    return bytearray(9 << 30)\n")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        worker.bound(Warehouse(threads=1, memory="1GB"))
+        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 4_000_000_000
+        run = world.run("sales")
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+    assert run.error is not None
+    assert run.error["kind"] == "limit_exceeded"
+    assert run.error["message"] == "products/shop/sales/transform/big.py ran out of memory"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2 * 10**9), ("512MiB", 512 << 20), ("1.5 gb", 1_500_000_000), ("100", 100), ("80%", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert worker.bytes_of(text) == size
