@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tulle.errors import Broken
 from tulle.lake import ranges
-from tulle.lake.blobs import LocalBlobs
+from tulle.lake.blobs import Blobs, open_blobs
 from tulle.lake.entry import Entry
 from tulle.lake.ranges import EMPTY, Range, row_of
 from tulle.lake.runs import Cache, Metarange, RangeRun, RunCaches, RunRef, RunStore, TreeRun, decode_metarange
@@ -22,12 +20,12 @@ def _small_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> LocalBlobs:
-    return LocalBlobs(tmp_path / "store")
+def blobs() -> Blobs:
+    return open_blobs("memory:///")
 
 
 @pytest.fixture
-def store(blobs: LocalBlobs) -> RunStore:
+def store(blobs: Blobs) -> RunStore:
     return RunStore(blobs, "sales", RunCaches())
 
 
@@ -35,7 +33,7 @@ def many(numbers: range) -> Range:
     return Range.of([row_of(Entry(f"p/{number:06d}", "data/x", number)) for number in numbers])
 
 
-def test_small_runs_are_one_range_or_inline(store: RunStore, blobs: LocalBlobs) -> None:
+def test_small_runs_are_one_range_or_inline(store: RunStore, blobs: Blobs) -> None:
     inline = store.write(many(range(10)), inline_bytes=100_000)
     assert (inline.place, inline.rows, inline.deleted) == ("inline", 10, 0)
     assert list(blobs.list()) == []
@@ -44,7 +42,7 @@ def test_small_runs_are_one_range_or_inline(store: RunStore, blobs: LocalBlobs) 
     assert [info.path for info in blobs.list()] == [f"sales/_tulle/ranges/{kept.id}"]
 
 
-def test_a_run_reads_the_same_wherever_it_is(store: RunStore, blobs: LocalBlobs) -> None:
+def test_a_run_reads_the_same_wherever_it_is(store: RunStore, blobs: Blobs) -> None:
     content = many(range(50))
     refs = [store.write(content), store.write(content, inline_bytes=100_000)]
     for ref in refs:
@@ -84,7 +82,7 @@ def test_chunks_cover_the_interval_once(store: RunStore) -> None:
                 assert found == expected
 
 
-def test_an_empty_tree_can_be_kept(store: RunStore, blobs: LocalBlobs) -> None:
+def test_an_empty_tree_can_be_kept(store: RunStore, blobs: Blobs) -> None:
     metarange = Metarange([], [], [], [])
     id_ = store.put_metarange(metarange)
     run = RunStore(blobs, "sales", RunCaches()).open(RunRef(id_, 0, 0, "tree"))

@@ -33,7 +33,7 @@ def expected(given_layers: list[dict[str, int]]) -> dict[str, int]:
 
 
 @given(layers, st.integers(1, 6), keys | st.just(""), keys | st.just(""))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_the_newest_row_of_a_path_counts(
     given_layers: list[dict[str, int]], step: int, prefix: str, after: str
 ) -> None:
@@ -48,7 +48,7 @@ def test_the_newest_row_of_a_path_counts(
 
 
 @given(layers, st.integers(1, 6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_with_tombstones_nothing_is_lost(given_layers: list[dict[str, int]], step: int) -> None:
     runs = [RangeRun(rows_of(layer, age)) for age, layer in enumerate(given_layers)]
     merged = [row for chunk in View(runs).chunks(rows=step, tombstones=True) for row in chunk.all_rows()]

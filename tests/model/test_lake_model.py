@@ -431,6 +431,6 @@ def _differences(left: Content, right: Content, prefix: str) -> list[tuple[str, 
 
 
 LakeMachine.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLake = LakeMachine.TestCase
