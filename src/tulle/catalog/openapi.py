@@ -1,0 +1,271 @@
+"""An OpenAPI 3.1 document as values a page can show: operations, their fields, examples and answers.
+
+The document is taken as it is: what is missing is left out, what is nested too deeply or refers to itself is cut.
+Pure; knows nothing of services.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+METHODS: Final = ("get", "put", "post", "delete", "patch", "head", "options")
+_DEEPEST: Final = 8
+_MOST_FIELDS: Final = 300
+_SHOWN_CHOICES: Final = 8
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One member of a body: `depth` counts from 0, `type` is for readers (`string or null`, `list of object`)."""
+
+    name: str
+    depth: int
+    type: str
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a request, outside its body."""
+
+    name: str
+    place: str  # path | query | header | cookie
+    type: str
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A body to send, as indented JSON."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One status that an operation answers with."""
+
+    status: str
+    description: str
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    description: str
+    note: str  # what the schema of the body says of it as a whole
+    parameters: tuple[Parameter, ...]
+    fields: tuple[Field, ...]
+    examples: tuple[Example, ...]
+    answers: tuple[Answer, ...]
+
+    @property
+    def endpoint(self) -> str:
+        """The first part of the path: the endpoint, in the APIs of services."""
+        return self.path.strip("/").split("/")[0]
+
+    @property
+    def action(self) -> str:
+        """The rest of the path: what the endpoint is to do."""
+        return self.path.strip("/").partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A document, read."""
+
+    title: str
+    version: str
+    description: str
+    operations: tuple[Operation, ...]
+
+    def of(self, endpoint: str) -> tuple[Operation, ...]:
+        """The operations of one endpoint."""
+        return tuple(operation for operation in self.operations if operation.endpoint == endpoint)
+
+    def actions(self) -> Mapping[str, tuple[str, ...]]:
+        """What can be posted: the actions of each endpoint."""
+        found: dict[str, list[str]] = {}
+        for operation in self.operations:
+            if operation.method == "post" and operation.action:
+                found.setdefault(operation.endpoint, []).append(operation.action)
+        return {endpoint: tuple(actions) for endpoint, actions in found.items()}
+
+
+def read_api(document: Json) -> Api:
+    """Read a document that was parsed from JSON."""
+    info = _mapping(document.get("info"))
+    operations = [
+        _operation(document, path, method, _mapping(item[method]))
+        for path, item in _mapping(document.get("paths")).items()
+        for method in METHODS
+        if isinstance(item, Mapping) and method in item
+    ]
+    return Api(
+        title=_text(info.get("title")),
+        version=_text(info.get("version")),
+        description=_text(info.get("description")),
+        operations=tuple(operations),
+    )
+
+
+def _operation(document: Json, path: str, method: str, value: Json) -> Operation:
+    content = _content(document, value.get("requestBody"))
+    schema = _resolved(document, content.get("schema"))
+    return Operation(
+        id=_text(value.get("operationId")) or f"{method} {path}",
+        method=method,
+        path=path,
+        summary=_text(value.get("summary")),
+        description=_text(value.get("description")),
+        note=_note(document, schema),
+        parameters=tuple(_parameters(document, value.get("parameters"))),
+        fields=tuple(_fields(document, schema)),
+        examples=tuple(_examples(document, content)),
+        answers=tuple(
+            _answer(document, status, answer) for status, answer in _mapping(value.get("responses")).items()
+        ),
+    )
+
+
+def _answer(document: Json, status: str, value: Any) -> Answer:
+    resolved = _resolved(document, value)
+    schema = _resolved(document, _content(document, resolved).get("schema"))
+    return Answer(status, _text(resolved.get("description")), tuple(_fields(document, schema)))
+
+
+def _content(document: Json, value: Any) -> Json:
+    """The JSON content of a body or an answer."""
+    by_type = _mapping(_resolved(document, value).get("content"))
+    return _mapping(by_type.get("application/json") or next(iter(by_type.values()), None))
+
+
+def _parameters(document: Json, value: Any) -> Iterator[Parameter]:
+    for item in _list(value):
+        one = _resolved(document, item)
+        schema = _resolved(document, one.get("schema"))
+        required, description = bool(one.get("required")), _text(one.get("description"))
+        place = _text(one.get("in"))
+        yield Parameter(_text(one.get("name")), place, _type(document, schema), required, description)
+
+
+def _examples(document: Json, content: Json) -> Iterator[Example]:
+    if "example" in content:
+        yield Example("example", json.dumps(content["example"], indent=2, ensure_ascii=False))
+    for name, item in _mapping(content.get("examples")).items():
+        value = _resolved(document, item)
+        if "value" in value:
+            text = json.dumps(value["value"], indent=2, ensure_ascii=False)
+            yield Example(_text(value.get("summary")) or name, text)
+
+
+def _note(document: Json, schema: Json) -> str:
+    """The description of the body, or of the one object it is made of."""
+    if text := _text(schema.get("description")):
+        return text
+    inner = list(_mapping(schema.get("properties")).values())
+    return _text(_resolved(document, inner[0]).get("description")) if len(inner) == 1 else ""
+
+
+# ── schemas ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fields(document: Json, schema: Json) -> Iterator[Field]:
+    for number, field in enumerate(_walk(document, schema, 0)):
+        if number == _MOST_FIELDS:
+            yield Field("…", field.depth, "", required=False, description="further fields are not shown")
+            return
+        yield field
+
+
+def _walk(document: Json, schema: Json, depth: int) -> Iterator[Field]:
+    if depth > _DEEPEST:
+        return
+    required = _list(schema.get("required"))
+    for name, item in _mapping(schema.get("properties")).items():
+        value = _resolved(document, item)
+        kind = _type(document, value)
+        yield Field(str(name), depth, kind, name in required, _text(value.get("description")))
+        yield from _walk(document, _inner(document, value), depth + 1)
+
+
+def _inner(document: Json, value: Json) -> Json:
+    """The object that a member holds: itself, the items of a list, or the first choice that is an object."""
+    if "items" in value:
+        return _inner(document, _resolved(document, value["items"]))
+    if not value.get("properties"):
+        for choice in _list(value.get("anyOf")) or _list(value.get("oneOf")):
+            resolved = _resolved(document, choice)
+            if resolved.get("properties"):
+                return resolved
+    return value
+
+
+def _type(document: Json, schema: Json) -> str:
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if choices := _list(schema.get("enum")):
+        shown = [json.dumps(choice, ensure_ascii=False) for choice in choices[:_SHOWN_CHOICES]]
+        return " | ".join(shown) + (" | …" if len(choices) > _SHOWN_CHOICES else "")
+    kinds = schema.get("type", ())
+    names = [kinds] if isinstance(kinds, str) else [str(kind) for kind in _list(kinds)]
+    if "array" in names:
+        inner = _type(document, _inner_of_list(document, schema))
+        names[names.index("array")] = f"list of {inner}" if inner else "list"
+    elif schema.get("format"):
+        names = [_formatted(name, str(schema["format"])) for name in names]
+    if not names and (choices := _list(schema.get("anyOf")) or _list(schema.get("oneOf"))):
+        names = [_type(document, _resolved(document, choice)) for choice in choices]
+    return " or ".join(dict.fromkeys(name for name in names if name))
+
+
+def _inner_of_list(document: Json, schema: Json) -> Json:
+    return _resolved(document, schema.get("items"))
+
+
+def _formatted(name: str, form: str) -> str:
+    return name if name == "null" or form in {"int64", "double"} else f"{name} ({form})"
+
+
+def _resolved(document: Json, value: Any) -> Json:
+    """What a value refers to within the document; empty when it refers elsewhere, to nothing or to itself."""
+    for _ in range(_DEEPEST):
+        if not isinstance(value, Mapping):
+            return {}
+        reference = value.get("$ref")
+        if not isinstance(reference, str):
+            return value
+        if not reference.startswith("#/"):
+            return {"description": f"see {reference}"}
+        target: Any = document
+        for part in reference[2:].split("/"):
+            part = part.replace("~1", "/").replace("~0", "~")  # noqa: PLW2901  as JSON pointers are escaped
+            target = target.get(part) if isinstance(target, Mapping) else None
+        value = target
+    return {}
+
+
+def _mapping(value: Any) -> Json:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

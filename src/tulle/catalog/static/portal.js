@@ -1,0 +1,57 @@
+// What every page does: copying code, the search key, and following a run until it ends.
+"use strict";
+
+for (const button of document.querySelectorAll("button.copy")) {
+  if (!navigator.clipboard) continue;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(button.parentElement.querySelector("pre").textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Select it instead";
+    }
+    setTimeout(() => { button.textContent = before; }, 1500);
+  });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  event.preventDefault();
+  document.getElementById("find").focus();
+});
+
+// A link to a folded part opens it.
+function unfold() {
+  const wanted = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (wanted) for (const part of wanted.querySelectorAll(":scope > details")) part.open = true;
+}
+addEventListener("hashchange", unfold);
+unfold();
+
+// A running run: fetch its part of the page again and again, a little slower each time nothing answers.
+const progress = document.querySelector("[data-poll]");
+if (progress && progress.dataset.poll) {
+  let wait = 700;
+  const look = async () => {
+    try {
+      const answer = await fetch(progress.dataset.poll, { headers: { accept: "text/html" } });
+      if (!answer.ok) throw new Error(answer.status);
+      const text = await answer.text();
+      if (text !== look.last) {
+        const open = [...progress.querySelectorAll("details")].map((part) => part.open);
+        progress.innerHTML = text;
+        progress.querySelectorAll("details").forEach((part, i) => { part.open = open[i] || false; });
+        look.last = text;
+      }
+      wait = 700;
+      if (progress.querySelector("[data-ended]").dataset.ended === "yes") return;
+    } catch {
+      wait = Math.min(wait * 1.6, 10000);
+    }
+    setTimeout(look, document.hidden ? wait * 4 : wait);
+  };
+  setTimeout(look, wait);
+}

@@ -1,0 +1,99 @@
+// Trying a service in its page: the form's choices, sending, and showing what came back.
+"use strict";
+
+const form = document.querySelector("form[data-try]");
+if (form) {
+  const part = (name) => form.querySelector(`[data-part="${name}"]`);
+  const { endpoint, action, body } = form.elements;
+  const saved = form.querySelector("#try-query");
+  const actions = [...action.options];
+  const queries = [...saved.options];
+  const button = form.querySelector("button[type=submit]");
+
+  const fill = () => {
+    const query = saved.selectedOptions[0];
+    if (!query) return;
+    const one = JSON.parse(query.dataset.body);
+    body.value = JSON.stringify(action.value.endsWith("-multi") ? { items: [one] } : one, null, 2);
+  };
+  const choose = () => {
+    const mine = (option) => option.dataset.endpoint === endpoint.value;
+    action.replaceChildren(...actions.filter(mine));
+    saved.replaceChildren(...queries.filter(mine));
+    action.selectedIndex = 0;
+    saved.selectedIndex = 0;
+    saved.closest(".field").hidden = saved.options.length === 0;
+    fill();
+  };
+  endpoint.addEventListener("change", choose);
+  action.addEventListener("change", fill);
+  saved.addEventListener("change", fill);
+  choose();
+
+  body.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+
+  const tokens = /("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/g;
+  const paint = (target, text) => {
+    target.replaceChildren();
+    if (text.length > 100000) { target.textContent = text; return; }
+    let from = 0;
+    for (const found of text.matchAll(tokens)) {
+      target.append(text.slice(from, found.index));
+      const span = document.createElement("span");
+      span.className = found[1] ? (found[2] ? "k" : "s") : found[3] ? "w" : "n";
+      span.textContent = found[1] || found[0];
+      target.append(span, found[2] || "");
+      from = found.index + found[0].length;
+    }
+    target.append(text.slice(from));
+  };
+
+  const words = { 200: "OK", 400: "Bad request", 401: "Who are you?", 403: "Not allowed", 404: "Not found", 413: "Too large", 422: "No answer", 429: "Too fast", 500: "Failed", 503: "Not available", 504: "Too slow" };
+  const show = (status, headers, time, text) => {
+    part("hint").hidden = true;
+    const badge = part("status");
+    badge.hidden = false;
+    badge.className = `badge ${status < 300 ? "ok" : status < 500 ? "warn" : "bad"}`;
+    badge.textContent = [status || "No answer", words[status]].filter(Boolean).join(" ");
+    part("time").textContent = time;
+    part("headers").replaceChildren(...Object.entries(headers).flatMap(([name, value]) => {
+      const term = document.createElement("dt");
+      const text = document.createElement("dd");
+      term.textContent = name;
+      text.textContent = value;
+      return [term, text];
+    }));
+    part("box").hidden = false;
+    paint(part("body"), text);
+  };
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    const sent = { endpoint: endpoint.value, action: action.value, body: body.value };
+    if (form.elements.client_id.value || form.elements.client_secret.value) {
+      sent.client_id = form.elements.client_id.value.trim();
+      sent.client_secret = form.elements.client_secret.value.trim();
+    }
+    try {
+      const answer = await fetch(form.dataset.try, {
+        method: "POST",
+        headers: { "content-type": "application/json", accept: "application/json" },
+        body: JSON.stringify(sent),
+      });
+      const said = await answer.json();
+      if (answer.ok) {
+        show(said.status, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway`, said.body);
+      } else {
+        const error = said.error || {};
+        show(answer.status, {}, "the portal did not send it", [error.message, error.hint].filter(Boolean).join("\n"));
+      }
+    } catch (failure) {
+      show(0, {}, "", `The portal does not answer: ${failure.message}`);
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
