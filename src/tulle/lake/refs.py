@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -20,6 +20,8 @@ from tulle.lake.entry import Commit
 from tulle.state.db import now
 from tulle.state.tables import lake_branches, lake_commits, lake_reflog, lake_repositories, lake_tags
 
+Lock = Literal["no", "share", "update"]
+
 IS_BRANCH = and_(
     lake_branches.c.repository_id == bindparam("in_repository"),
     lake_branches.c.name == bindparam("of_branch"),
@@ -28,7 +30,11 @@ _IS_COMMIT = and_(
     lake_commits.c.repository_id == bindparam("in_repository"), lake_commits.c.id == bindparam("of_commit")
 )
 _BRANCH = select(lake_branches.c.commit_id, lake_branches.c.staged).where(IS_BRANCH)
-_BRANCH_SHARED = _BRANCH.with_for_update(read=True)
+_LOCKED_BRANCH = {
+    "no": _BRANCH,
+    "share": _BRANCH.with_for_update(read=True),  # nobody changes the row until the transaction ends
+    "update": _BRANCH.with_for_update(),  # nobody else locks it either
+}  # in SQLite all the same: a writing transaction is alone
 _COMMIT = select(lake_commits).where(_IS_COMMIT)
 _PUBLISHED = select(lake_commits.c.published).where(_IS_COMMIT)
 _ADD_COMMIT = insert(lake_commits)
@@ -157,10 +163,9 @@ def find_branch(cx: Connection, repository: int, name: str) -> BranchState | Non
     return None if row is None else BranchState(name, row.commit_id, tuple(row.staged))
 
 
-def get_branch(cx: Connection, repository: int, name: str, *, share: bool = False) -> BranchState:
-    """A branch. With `share` nobody moves it until the transaction ends. NotFound, with the nearest name."""
-    query = _BRANCH_SHARED if share else _BRANCH
-    row = cx.execute(query, branch_key(repository, name)).first()
+def get_branch(cx: Connection, repository: int, name: str, *, lock: Lock = "no") -> BranchState:
+    """A branch, its row locked until the transaction ends if asked for. NotFound, with the nearest name."""
+    row = cx.execute(_LOCKED_BRANCH[lock], branch_key(repository, name)).first()
     if row is None:
         names = [branch.name for branch in list_branches(cx, repository)]
         raise NotFound(f"there is no branch '{name}'", hint=did_you_mean(name, names))

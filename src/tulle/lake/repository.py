@@ -36,6 +36,7 @@ from tulle.lake.entry import (
     encode_metadata,
     successor,
 )
+from tulle.lake.grouping import GroupCommit
 from tulle.lake.links import Link
 from tulle.lake.manifest import Manifest, make_commit
 from tulle.lake.merge import Strategy
@@ -90,6 +91,7 @@ class Lake:
         self._database = database
         self._blobs = blobs
         self._caches = RunCaches()
+        self._group = GroupCommit(database)
         self._external = tuple(external)
         self._wait_seconds = wait_seconds
 
@@ -143,7 +145,7 @@ class Lake:
     def _open(self, record: RepositoryRecord) -> Repository:
         reader = Reader(self._database, record, self._blobs, self._caches)
         mover = Mover(reader, wait_seconds=self._wait_seconds)
-        return Repository(reader, Writer(reader, self._external), mover)
+        return Repository(reader, Writer(reader, self._group, self._external), mover)
 
 
 class Repository:

@@ -44,8 +44,9 @@ _DROP = delete(lake_staged).where(lake_staged.c.token == bindparam("of_token"))
 
 def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]) -> None:
     """Stage a few rows, each newer than what was staged at its path before. NotFound without the branch."""
-    state = refs.get_branch(cx, repository, branch, share=True)
-    if state.staged and "token" in state.staged[0]:
+    state = refs.get_branch(cx, repository, branch)
+    state = refs.get_branch(cx, repository, branch, lock="share" if _has_token(state) else "update")
+    if _has_token(state):
         token = state.staged[0]["token"]
     else:
         token = uuid4().hex
@@ -55,13 +56,13 @@ def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]
 
 def stage_run(cx: Connection, repository: int, branch: str, run: RunRef) -> None:
     """Stage a run that is in the object store already, newer than everything staged before."""
-    state = refs.get_branch(cx, repository, branch, share=True)
+    state = refs.get_branch(cx, repository, branch, lock="update")
     refs.set_staged(cx, repository, branch, [{"run": run.as_dict()}, *state.staged])
 
 
 def seal(cx: Connection, repository: int, branch: str) -> tuple[Item, ...]:
     """Make later writes go elsewhere and return the items that hold what was staged until now."""
-    staged = refs.get_branch(cx, repository, branch).staged
+    staged = refs.get_branch(cx, repository, branch, lock="update").staged
     if not staged or "run" in staged[0]:
         return staged
     if _is_empty(cx, staged[0]["token"]):
@@ -72,7 +73,7 @@ def seal(cx: Connection, repository: int, branch: str) -> tuple[Item, ...]:
 
 def unsealed(cx: Connection, repository: int, branch: str, sealed: Sequence[Item]) -> list[Item]:
     """What is staged on the branch without the sealed items: what came after them. Conflict if they are gone."""
-    staged = refs.get_branch(cx, repository, branch).staged
+    staged = refs.get_branch(cx, repository, branch, lock="update").staged
     newer = len(staged) - len(sealed)
     if newer < 0 or list(staged[newer:]) != list(sealed):
         raise Conflict(
@@ -93,7 +94,7 @@ def squeeze(cx: Connection, repository: int, branch: str) -> None:
 
     Only while the branch is locked and nothing is sealed.
     """
-    staged = list(refs.get_branch(cx, repository, branch).staged)
+    staged = list(refs.get_branch(cx, repository, branch, lock="update").staged)
     squeezed: list[Item] = []
     for item in staged:  # newest first
         if squeezed and "token" in item and "token" in squeezed[-1]:
@@ -156,6 +157,10 @@ def open_items(cx: Connection, runs: RunStore, items: Sequence[Item]) -> list[Ru
         StagedRun(cx, item["token"]) if "token" in item else runs.open(RunRef(**item["run"]))
         for item in items
     ]
+
+
+def _has_token(state: refs.BranchState) -> bool:
+    return bool(state.staged) and "token" in state.staged[0]
 
 
 def _is_empty(cx: Connection, token: str) -> bool:

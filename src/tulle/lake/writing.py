@@ -24,6 +24,7 @@ from tulle.errors import AlreadyExists, Invalid, NotFound
 from tulle.lake import links, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, read_chunks, read_external, stat_external
 from tulle.lake.entry import Entry, checked_path, encode_metadata
+from tulle.lake.grouping import GroupCommit
 from tulle.lake.links import Link
 from tulle.lake.ranges import MAX_ROWS, Range, Row, row_of
 from tulle.lake.reading import Reader
@@ -51,9 +52,9 @@ class DataPath:
 class Writer:
     """Writes to one repository. Safe to share between threads."""
 
-    def __init__(self, reader: Reader, external: Sequence[str] = ()) -> None:
+    def __init__(self, reader: Reader, group: GroupCommit, external: Sequence[str] = ()) -> None:
         self._reader = reader
-        self._database = reader.database
+        self._group = group
         self._id = reader.id
         self._blobs = reader.blobs
         self._storage = reader.record.storage
@@ -133,8 +134,7 @@ class Writer:
         """Stage a table of links on a branch, all of it or none, and return how many paths that were."""
         run = self._reader.runs.write_chunks(self.linked_table(table))
         if run.rows:
-            with self._database.write() as cx:
-                staging.stage_run(cx, self._id, branch, run)
+            self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run))
         return run.rows
 
     def copied(self, found: Entry, dest: str, origin: Writer) -> Entry:
@@ -219,16 +219,19 @@ class Writer:
         if len(rows) >= LARGE_BATCH:
             newest = {row[0]: row for row in rows}
             run = self._reader.runs.write(Range.of([newest[path] for path in sorted(newest)]))
-            with self._database.write() as cx:
-                staging.stage_run(cx, self._id, branch, run)
-        elif rows:
-            with self._database.write() as cx:
-                if if_absent and not self._is_absent(cx, branch, rows[0][0]):
-                    raise AlreadyExists(f"'{rows[0][0].decode()}' exists on branch '{branch}'")
-                staging.stage_rows(cx, self._id, branch, rows)
+            self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run))
+            return
+
+        def work(cx: Connection) -> None:
+            if if_absent and not self._is_absent(cx, branch, rows[0][0]):
+                raise AlreadyExists(f"'{rows[0][0].decode()}' exists on branch '{branch}'")
+            staging.stage_rows(cx, self._id, branch, rows)
+
+        if rows:
+            self._group.run(work)
 
     def _is_absent(self, cx: Connection, branch: str, path: bytes) -> bool:
-        state = refs.get_branch(cx, self._id, branch, share=True)
+        state = refs.get_branch(cx, self._id, branch, lock="update")
         for run in staging.open_items(cx, self._reader.runs, state.staged):
             if (row := run.find(path)) is not None:
                 return row[-1]
