@@ -151,23 +151,23 @@ def findings(database: Database, product: DataProduct) -> Findings:
     A step that was unchanged says nothing new, so the last run that looked counts; a check that its step no
     longer has was removed.
     """
-    newest: dict[str, StepView] = {}
+    checks: dict[str, tuple[CheckView, ...]] = {}
+    told: dict[str, StepView] = {}
     wanted: set[str] = set()
-    for number, run in enumerate(runs.recent(database, product=product.name, limit=_LOOK_BACK)):
+    for run in runs.recent(database, product=product.name, limit=_LOOK_BACK):
         view = _view(runs.get(database, run.id), product)
-        if not wanted:
-            wanted = {step.name for step in view.steps}
+        wanted = wanted or {step.name for step in view.steps}
         for step in view.steps:
-            if step.name in wanted and (step.checks or step.sources or step.models):
-                newest.setdefault(step.name, step)
-        if number and len(newest) >= len(wanted):
-            break
+            if step.name in wanted and step.checks:
+                checks.setdefault(step.name, step.checks)
+            if step.name in wanted and (step.sources or step.models):
+                told.setdefault(step.name, step)
     order = {"failed": 0, "warn": 1, "passed": 2}
-    checks = [check for step in newest.values() for check in step.checks]
+    found = [check for of_step in checks.values() for check in of_step]
     return Findings(
-        tuple(sorted(checks, key=lambda check: order[check.state])),
-        {name: step.sources for name, step in newest.items()},
-        {name: step.models for name, step in newest.items() if step.models},
+        tuple(sorted(found, key=lambda check: order[check.state])),
+        {name: step.sources for name, step in told.items()},
+        {name: step.models for name, step in told.items() if step.models},
     )
 
 

@@ -1,0 +1,204 @@
+"""The read model: what pages are told of a mesh with real runs."""
+
+from __future__ import annotations
+
+import pytest
+from tests.catalog.conftest import World
+
+from tulle.catalog.search import ProcessView
+from tulle.errors import NotFound
+
+
+def test_home_tells_domains_products_and_runs(world: World) -> None:
+    world.processes = [ProcessView("gateway", "gateway", "running", "http://127.0.0.1:8000", 0)]
+    home = world.reader().home()
+    assert [d.name for d in home.domains] == ["crm", "shop"]
+    assert home.domains[1].owner == "Jane"
+    card = home.domains[0].products[0]
+    assert card.product.name == "people"
+    assert card.last_run is not None
+    assert card.last_run.status == "succeeded"
+    assert card.services == ("customer-totals",)
+    assert [run.product for run in home.runs] == ["people", "sales"]
+    assert home.applications == 1
+    assert home.processes[0].state == "running"
+    assert home.failing == ()
+
+
+def test_an_empty_mesh_is_no_error(empty: World) -> None:
+    home = empty.reader().home()
+    assert home.domains == ()
+    assert home.picture.boxes == ()
+    assert empty.reader().services() == ()
+    assert empty.reader().repositories() == ()
+
+
+def test_a_product_that_never_ran_has_schemas_and_no_rows(applied: World) -> None:
+    page = applied.reader().product("sales")
+    (data_set,) = page.data_sets
+    assert [c.name for c in data_set.columns] == ["id", "customer", "email", "amount"]
+    assert data_set.sample is None
+    assert page.runs == ()
+    assert page.findings.checks == ()
+
+
+def test_a_product_shows_rows_but_not_what_names_a_person(world: World) -> None:
+    page = world.reader().product("sales")
+    (data_set,) = page.data_sets
+    assert data_set.sample is not None
+    assert data_set.sample.row_count == 3
+    assert data_set.sample.masked == {"email"}
+    assert data_set.sample.rows[0] == (1, "ann", None, "10.50")
+    assert data_set.key == ("id",)
+    assert page.downstream == ("people",)
+    assert page.levels[0].indicators[0].objective == 80
+    assert [b.name for b in page.branches] == ["main"]
+    assert "@x.org" not in repr(page)
+
+
+def test_a_column_is_traced_to_what_it_is_made_of(world: World) -> None:
+    sources = world.reader().product("people").findings.sources
+    assert sources["totals"]["total"] == (("sold", "amount"),)
+
+
+def test_lineage_goes_from_file_to_service(world: World) -> None:
+    picture = world.reader().product("people").picture
+    assert {curve.words for curve in picture.curves} == {
+        "sales.csv → sales: sales",
+        "sales: sales → people: totals",
+        "people: totals → customer-totals: total",
+    }
+    assert [b.box.key for b in picture.boxes if b.is_current] == ["product:people"]
+
+
+def test_a_failing_check_is_told_with_its_rows_and_masked(world: World) -> None:
+    world.write(
+        "products/shop/sales/checks/sales.yaml",
+        "checks:\n- {data_set: sales, type: range, column: amount, max: 5}\n",
+    )
+    run = world.run("sales")
+    assert run.status == "failed"
+    reader = world.reader()
+    page = reader.run(run.id)
+    assert page.branch_is_kept
+    failed = [check for check in page.run.checks if not check.passed]
+    assert [(c.state, c.failing_count) for c in failed] == [("failed", 1)]
+    assert failed[0].masked == {"email"}
+    row = dict(zip(failed[0].columns, failed[0].rows[0], strict=True))
+    assert row["amount"] == "10.50"
+    assert row["email"] is None
+    assert "@x.org" not in repr(page)
+    assert [c.name for _, c in reader.home().failing] == [failed[0].name]
+    assert reader.product("sales").findings.checks[0].state == "failed"
+
+
+def test_verdicts_survive_a_run_that_changed_nothing(world: World) -> None:
+    reader = world.reader()
+    before = [check.name for check in reader.product("sales").findings.checks]
+    assert world.run("sales").status == "unchanged"
+    assert [check.name for check in reader.product("sales").findings.checks] == before
+    assert before
+
+
+def test_a_service_tells_what_answers_and_who_may_call(world: World) -> None:
+    page = world.reader().service_page("customer-totals")
+    assert page.service.state == "active"
+    assert page.service.active is not None
+    assert page.service.active.version == "v1"
+    assert page.service.product == "people"
+    (endpoint,) = page.service.endpoints
+    assert endpoint.actions == ("lookup", "lookup-multi")
+    assert endpoint.queries[0].name == "ann"
+    assert '\'{"data": {"customer": "ann"}}\'' in endpoint.curl
+    assert endpoint.data_sets == (("people", "totals"),)
+    assert page.api is not None
+    assert [o.path for o in page.api.operations] == ["/total/lookup", "/total/lookup-multi"]
+    assert [(c.name, c.limit) for c in page.consumers] == [("web-shop", "5/1s")]
+
+
+def test_a_service_without_a_package_says_so(applied: World) -> None:
+    page = applied.reader().service_page("customer-totals")
+    assert page.service.state == "declared"
+    assert page.service.endpoints[0].queries[0].body.startswith("{")
+    assert page.api is None
+    assert page.api_problem
+    with pytest.raises(NotFound, match="no package yet"):
+        applied.reader().openapi("customer-totals")
+
+
+def test_a_damaged_package_is_told_and_takes_nothing_down(world: World) -> None:
+    (world.settings.state_folder / "packages/customer-totals/v1.tar").write_bytes(b"damaged")
+    reader = world.reader()
+    page = reader.service_page("customer-totals")
+    assert page.api is None
+    assert "cannot be read" in page.api_problem
+    assert reader.home().services[0].name == "customer-totals"
+
+
+def test_a_broken_services_file_is_told_and_takes_nothing_down(world: World) -> None:
+    world.write("products/crm/people/services/customer-totals.yaml", "service: [")
+    reader = world.reader()
+    assert reader.product("people").problems
+    assert reader.home().problems
+    assert [s.name for s in reader.services()] == ["customer-totals"]  # it is deployed all the same
+
+
+def test_a_damaged_data_set_is_told_and_takes_nothing_down(world: World) -> None:
+    repository = world.lake.repository("sales")
+    world.lake.repository("sales").put("main", "sales/part-9999.parquet", b"no parquet")
+    repository.commit("main", "damage")
+    (data_set,) = world.reader().product("sales").data_sets
+    assert data_set.sample is None
+    assert data_set.problem
+
+
+def test_applications_never_hold_a_secret_nor_the_portals_own(world: World) -> None:
+    page = world.reader().applications_page()
+    assert [a.name for a in page.applications] == ["web-shop"]
+    assert page.services == ("customer-totals",)
+    assert "secret" not in repr(page)
+
+
+def test_a_repository_is_read_at_a_ref(world: World) -> None:
+    reader = world.reader()
+    page = reader.repository("sales")
+    assert page.ref == "main"
+    assert "sales/" in page.page.prefixes
+    inside = reader.repository("sales", ref=page.commit_id[:12], prefix="sales/")
+    assert [e.path for e in inside.page.entries] == ["sales/part-0000.parquet"]
+    assert [card.name for card in reader.repositories()] == ["people", "sales"]
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "title"),
+    [
+        ("sales", "product", "sales"),
+        ("TOTALS", "data set", "totals"),
+        ("number of the sale", "column", "id"),
+        ("what a customer spent", "service", "customer-totals"),
+        ("till export", "port", "till"),
+    ],
+)
+def test_search_finds_names_columns_and_descriptions(world: World, query: str, kind: str, title: str) -> None:
+    hits = world.reader().search(query).hits
+    assert (hits[0].kind, hits[0].title) == (kind, title)
+
+
+@pytest.mark.parametrize("query", ["", "   ", "nothing like this", "sales zebra"])
+def test_search_finds_nothing_where_there_is_nothing(world: World, query: str) -> None:
+    assert world.reader().search(query).hits == ()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda r: r.product("salez"),
+        lambda r: r.run("nope"),
+        lambda r: r.service_page("customer-total"),
+        lambda r: r.repository("salez"),
+        lambda r: r.repository("sales", ref="gone"),
+    ],
+)
+def test_what_is_not_there_is_not_found_with_a_hint(world: World, ask) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(NotFound):
+        ask(world.reader())
