@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,36 @@ def test_a_new_check_is_carried_out_on_data_that_is_not_made_again(world: World)
     assert "only checked again" in str(step(checked, "sales").message)
     assert len(step(checked, "sales").checks) == 5
     assert world.run("sales").status == "unchanged"
+
+
+def test_data_put_there_by_hand_is_made_again(world: World) -> None:
+    world.run("sales")
+    repository = world.lake.repository("sales")
+    file = Path(repository.files("main", "sales/")[0])
+    table = pq.read_table(file).slice(0, 1)
+    other = world.mesh.folder / "other.parquet"
+    pq.write_table(table, other)
+    repository.put("main", "sales/part-0000.parquet", other)
+    repository.commit("main", "By hand")
+    assert len(world.rows("sales", "sales")) == 1
+    assert statuses(world.run("sales")) == {
+        "till_rows": "unchanged",
+        "sales": "succeeded",
+        "publish": "succeeded",
+    }
+    assert len(world.rows("sales", "sales")) == 3
+
+
+def test_no_rows_are_rows_too(world: World) -> None:
+    world.mesh.sales("transform/sales.sql", "SELECT id, customer, day, amount FROM till_rows WHERE false")
+    world.mesh.sales(
+        "transform/none.py", "inputs = ['sales']\ndef model(run):\n    return run.read('sales').slice(0, 0)\n"
+    )
+    run = world.run("sales")
+    assert [s.rows for s in run.steps] == [3, 0, 0, None]
+    assert step(run, "none").columns == step(run, "sales").columns
+    assert world.run("features").status == "succeeded"
+    assert world.rows("features", "features") == []
 
 
 def test_what_nothing_makes_any_more_is_taken_out(world: World) -> None:
@@ -316,6 +347,26 @@ def test_a_full_disk_publishes_nothing(
     if failing == "till_rows" and "put" not in target:
         assert set((world.mesh.folder / ".tulle/objects").rglob("*.parquet")) == data
     assert world.run("sales").status == "succeeded"
+
+
+def test_a_disk_that_fills_up_for_real(world: World) -> None:
+    world.run("sales")
+    world.mesh.sales(
+        "transform/sales.sql",
+        """
+        SELECT 10 * n + id AS id, md5(CAST(10 * n + id AS VARCHAR)) AS customer, day, amount FROM till_rows, range(100000) t(n)
+    """,
+    )
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, before[1]))
+    try:
+        run = world.run("sales")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert statuses(run)["sales"] == "failed"
+    assert run.error is not None
+    assert (run.error["kind"], "no room left on the disk" in run.error["message"]) == ("limit_exceeded", True)
+    assert len(world.rows("sales", "sales")) == 3
 
 
 def test_main_moved_meanwhile_without_touching_the_same_data(

@@ -94,6 +94,11 @@ def log_line(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things in words."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _repository(lake: Lake, name: str) -> Repository:
     try:
         return lake.repository(name)
@@ -244,7 +249,9 @@ class _Execution:
         checks = self._checks_due(job)
         made_print = made_fingerprint(job, self.code, making)
         present = data_at(self.repository, self.branch, job.name)
-        makes = self.full or before is None or before.made != made_print or present is None
+        # Data somebody put there by hand is not what the code makes, so it is made again.
+        kept = before and present and (before.made, before.identity) == (made_print, present.identity)
+        makes = self.full or not kept
         if not makes and before is not None and present is not None:
             known = {**self.data, job.name: present.with_columns(before.columns)}
             if before.checked == checked_fingerprint(job, self.code, checks, known):
@@ -254,7 +261,7 @@ class _Execution:
         self.job_branches.append(branch)
         if makes or before is None:
             made = make(self.repository, branch, making, before)
-            log_line(f"{job.name}: {made.rows:,} rows")
+            log_line(f"{job.name}: {count(made.rows, 'row')}")
         else:
             made = describe_made(before)
             log_line(f"{job.name}: not made again, only checked")
@@ -264,6 +271,7 @@ class _Execution:
         record = Record(
             made=made_print,
             checked=checked_fingerprint(job, self.code, checks, known),
+            identity=at.identity,
             run=self.run.id,
             rows=made.rows,
             columns=tuple((c.name, c.type) for c in made.columns),
@@ -273,7 +281,9 @@ class _Execution:
             models=made.models,
         )
         self.repository.put(branch, record_path(job.name), record.to_json(), content_type="application/json")
-        self.repository.commit(branch, f"{job.name}: {made.rows:,} rows", committer=f"run {self.run.id}")
+        self.repository.commit(
+            branch, f"{job.name}: {count(made.rows, 'row')}", committer=f"run {self.run.id}"
+        )
         report = self._merge_job(job, branch, made, checks, making)
         merged = data_at(self.repository, self.branch, job.name)
         assert merged is not None
@@ -424,8 +434,7 @@ class _Execution:
                 gate=note,
             )
             commit_id = merged.commit.id
-            count = "1 data set" if len(self.changed) == 1 else f"{len(self.changed)} data sets"
-            message = f"{count} as {commit_id[:12]}"
+            message = f"{count(len(self.changed), 'data set')} as {commit_id[:12]}"
             if removed:
                 message += f"; removed {', '.join(removed)}, which nothing makes any more"
             runs.step_finished(self.database, self.run, PUBLISH, runs.SUCCEEDED, message=message)
@@ -475,10 +484,9 @@ class _Refused(Denied):
 
     def __init__(self, name: str, report: Report, rows: int | None) -> None:
         failed = [result for result in report.checks if result.stops]
-        count = "1 check" if len(failed) == 1 else f"{len(failed)} checks"
         first = f"{failed[0].name}: {failed[0].message}"
         super().__init__(
-            f"{count} of '{name}' failed: {first}",
+            f"{count(len(failed), 'check')} of '{name}' failed: {first}",
             hint="the published data is as it was; the run's branches are kept to look at",
             problems=[Problem(f"{result.data_set}: {result.name}: {result.message}") for result in failed],
         )

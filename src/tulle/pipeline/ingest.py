@@ -32,7 +32,7 @@ from tulle.pipeline.delimited import drift_problems, read_delimited
 from tulle.pipeline.json_rows import read_json
 from tulle.spec.product import FileSource, InputPort, SourceColumn
 
-_BATCH_ROWS = 100_000
+ROW_GROUP_ROWS = 100_000
 _CHUNK_BYTES = 1 << 20
 
 
@@ -121,7 +121,7 @@ def write_batches(
                     f"'{label}' and the files after it differ in their columns: one has {names}",
                     hint="declare the 'columns' of the input port's source",
                 )
-            writer.write_batch(batch, row_group_size=_BATCH_ROWS)
+            writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
             rows += batch.num_rows
         if writer is None or schema is None:
             raise Invalid(f"{label} has no rows", hint="was the file written to its end?")
@@ -171,7 +171,7 @@ def _read_parquet(file: SourceFile, source: FileSource) -> Iterator[pa.RecordBat
             hint = "change 'columns' of the input port's source, or the file"
             raise Invalid(f"{file.label}: the columns are not as declared", hint=hint, problems=problems)
         done = 0
-        for batch in parquet.iter_batches(_BATCH_ROWS, columns=declared or None):
+        for batch in parquet.iter_batches(ROW_GROUP_ROWS, columns=declared or None):
             table = in_mesh_types(pa.Table.from_batches([batch]), file.label)
             if declared:
                 table = _as_declared(table, source.columns, file.label, done)

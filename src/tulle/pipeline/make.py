@@ -18,7 +18,14 @@ from tulle.lake.repository import Link, Repository
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.convert import in_mesh_types
 from tulle.pipeline.graph import ProductCode
-from tulle.pipeline.ingest import SourceFile, content_digest, ingest, source_files, write_batches
+from tulle.pipeline.ingest import (
+    ROW_GROUP_ROWS,
+    SourceFile,
+    content_digest,
+    ingest,
+    source_files,
+    write_batches,
+)
 from tulle.pipeline.job import INGEST, SQL, Job
 from tulle.pipeline.model import ModelRun, call_model
 from tulle.pipeline.record import Record
@@ -123,7 +130,8 @@ def _python(repository: Repository, branch: str, making: Making, before: Record 
     wanted = {c.name: c.type for c in making.declared.columns} if making.declared else {}
     table = in_mesh_types(returned, job.file, wanted)
     with _data_file(repository, branch, job.name) as target:
-        written = write_batches(iter(table.to_batches()), target, job.file, table.schema)
+        batches = table.combine_chunks().to_batches(ROW_GROUP_ROWS)
+        written = write_batches(iter(batches), target, job.file, table.schema)
     for model in {*run.models, *(before.models if before else ())}:
         repository.delete_prefix(branch, f"models/{model}/")
     for model in run.models:

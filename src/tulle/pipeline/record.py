@@ -28,10 +28,14 @@ _FORMAT = 1  # raise it when data must be made again because we make it differen
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How a data set was made and found good. `made` and `checked` are fingerprints of all that decided it."""
+    """How a data set was made and found good.
+
+    `made` and `checked` are fingerprints of all that decided it, `identity` is that of the rows that were made.
+    """
 
     made: str
     checked: str
+    identity: str
     run: str
     rows: int
     columns: tuple[tuple[str, str], ...]
