@@ -20,12 +20,17 @@ from tulle.cli.main import COMMANDS, Commands
 from tulle.config import Settings, Warehouse
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation
+from tulle.pipeline.job import transform_jobs
+from tulle.pipeline.model import ModelRun, call_model
 from tulle.quality import kind
-from tulle.quality.check import Check
+from tulle.quality.check import Check, read_checks
 from tulle.quality.verdict import evaluate
+from tulle.serving.kinds import KINDS
+from tulle.serving.service import load_service
 from tulle.spec.capability import load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
+GUIDE = "docs/writing-a-product.md"
 PAGES = [
     ROOT / name
     for name in (
@@ -38,10 +43,10 @@ PAGES = [
 ] + sorted((ROOT / "docs").rglob("*.md"))
 
 
-def block(page: str, language: str) -> str:
-    found = re.search(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+def blocks(page: str, language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     assert found
-    return found[1]
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -77,7 +82,7 @@ def test_the_glossary_has_each_word_once() -> None:
 
 
 def test_the_kind_of_check_that_contributing_adds_works(tmp_path: Path) -> None:
-    code = block("CONTRIBUTING.md", "python")
+    code = blocks("CONTRIBUTING.md", "python")[0]
     before = dict(kind.KINDS)
     try:
         exec(compile(code, "CONTRIBUTING.md", "exec"), vars(kind))
@@ -96,10 +101,42 @@ def test_the_kind_of_check_that_contributing_adds_works(tmp_path: Path) -> None:
 
 def test_the_component_type_that_contributing_adds_works(tmp_path: Path) -> None:
     (tmp_path / "capabilities").mkdir()
-    (tmp_path / "capabilities/nightly.yaml").write_text(block("CONTRIBUTING.md", "yaml"))
+    (tmp_path / "capabilities/nightly.yaml").write_text(blocks("CONTRIBUTING.md", "yaml")[0])
     capability = load_registry(Settings(folder=tmp_path)).get("nightly-output-port")
     assert "ready_by" in capability.schema["required"]
     assert capability.defaults["protocol"] == "files"
+
+
+def test_the_models_of_the_guide_run(tmp_path: Path) -> None:
+    engine = DuckEngine(Warehouse(), tmp_path / "spill")
+    orders = {"customer_id": ["C-2", "C-1", "C-1"], "amount": [7.0, 100.0, 20.0]}
+    pq.write_table(pa.table(orders), tmp_path / "orders.parquet")
+    known = {"orders": Relation("orders", (str(tmp_path / "orders.parquet"),))}
+    target = tmp_path / "customers.parquet"
+    engine.write(blocks(GUIDE, "sql")[0], [known["orders"]], target)
+    assert [row["spent"] for row in pq.read_table(target).to_pylist()] == [120.0, 7.0]
+    transform = tmp_path / "transform"
+    transform.mkdir()
+    (transform / "best_customers.py").write_text(blocks(GUIDE, "python")[0])
+    jobs, _, problems = transform_jobs(transform, "transform")
+    assert problems == []
+    assert jobs[0].inputs == ("customers",)
+    known = {"customers": Relation("customers", (str(target),))}
+    run = ModelRun("a-run", jobs[0], engine, known, tmp_path / "models", lambda _: None)
+    assert call_model(jobs[0], (), run).to_pylist() == [{"customer_id": "C-1", "orders": 2, "spent": 120.0}]
+    assert run.logged == ["1 of 2 customers"]
+    assert [(metric.name, metric.value) for metric in run.metrics] == [("share_of_best", 0.5)]
+
+
+def test_the_checks_and_the_service_of_the_guide_are_valid(tmp_path: Path) -> None:
+    checks, service = blocks(GUIDE, "yaml")
+    (tmp_path / "orders.yaml").write_text(checks)
+    found, problems = read_checks(tmp_path, "checks")
+    assert problems == ()
+    assert {check.kind for check in found} == set(kind.KINDS)
+    assert {endpoint.type for endpoint in load_service(service, name="services/s.yaml").endpoints} == set(
+        KINDS
+    )
 
 
 @pytest.mark.system
