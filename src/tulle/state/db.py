@@ -51,10 +51,12 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent view for reading."""
+        """A view for reading: every statement in the block sees the same state."""
         with self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.execute(text("BEGIN"))
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ")
             try:
                 yield connection
             finally:
