@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tulle.errors import AlreadyExists
 from tulle.lake.repository import open_lake
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
@@ -117,7 +119,8 @@ class World:
         self.database = open_database(settings.database_url)
         self.lake = open_lake(self.database, settings.storage_namespace)
         for product in ("sales", "features"):
-            self.lake.create_repository(product)
+            with contextlib.suppress(AlreadyExists):
+                self.lake.create_repository(product)
 
     def run(self, product: str, *, environment: str = "main", full: bool = False) -> runs.Run:
         run_id = runs.request(self.database, product, environment=environment, options={"full": full})

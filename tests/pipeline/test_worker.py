@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -182,3 +186,29 @@ def test_memory_beyond_the_bound_is_a_clear_failure(world: World, monkeypatch: p
 )
 def test_sizes(text: str, size: int) -> None:
     assert worker.bytes_of(text) == size
+
+
+@pytest.mark.system
+def test_killed_at_any_commit_the_old_or_the_new_is_published_as_a_whole(tmp_path: Path) -> None:
+    """Every eighth of some forty points; `python tests/pipeline/crash_points.py FOLDER 1 1` tries them all."""
+    script = Path(__file__).with_name("crash_points.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), "6", "8"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(script.parents[2])},
+    )
+    points = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(points) > 3, done.stderr
+    for point in points:
+        is_new = point["published"] == {"till_rows": 4, "sales": 4}
+        assert is_new or point["published"] == {"till_rows": 3, "sales": 3}, point
+        assert (point["crashed"], point["again"]) == (
+            ("succeeded", "unchanged") if is_new else ("stopped", "succeeded")
+        ), point
+        assert point["rows"] == {"till_rows": 4, "sales": 4}, point
+        assert point["alive"] == [], point
+    assert points[-1]["ended"] == "succeeded"
+    assert {point["crashed"] for point in points} == {"stopped", "succeeded"}
