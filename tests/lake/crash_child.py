@@ -94,11 +94,11 @@ def main() -> None:
     import pyarrow.ipc  # noqa: F401
     import sqlalchemy.dialects.sqlite  # noqa: F401
 
-    from tulle.lake import upkeep, writing
+    from tulle.lake import staging, upkeep
     from tulle.lake.repository import open_lake
     from tulle.state.db import open_database
 
-    writing.LARGE_BATCH = 3  # batches become runs
+    staging.LARGE_BATCH = 3  # batches become runs
     upkeep.LAYERS_IN_A_TIER = 2  # and layers are merged
     upkeep.SMALL_ROWS = 3  # and folded
     folder, stride = Path(sys.argv[1]), int(sys.argv[2])

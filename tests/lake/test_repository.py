@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from tulle.lake.repository import Commit, GateCall, Lake, Link, Repository, open_lake
 from tulle.state.db import Database
+from tulle.state.tables import lake_staged
 
 
 def paths(repository: Repository, ref: str) -> list[str]:
@@ -222,6 +224,31 @@ def test_an_entry_says_what_was_put(repository: Repository, tmp_path: Path) -> N
     assert not repository.exists("main", "c")
 
 
+def test_prefixes_are_text(repository: Repository) -> None:
+    for work in (
+        lambda: repository.list("main", "\ud800"),
+        lambda: repository.list("main", "", "\ud800"),
+        lambda: repository.entries("main", "\ud800"),
+        lambda: repository.reset("main", "\ud800"),
+        lambda: repository.delete_prefix("main", "\ud800"),
+        lambda: repository.list("main", None),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(Invalid, match="path"):
+            work()
+
+
+def test_a_part_of_a_large_batch_can_be_reset(repository: Repository) -> None:
+    repository.put_many(
+        "main", ((f"{'keep' if number % 2 else 'drop'}/{number:04d}", b"") for number in range(600))
+    )
+    repository.reset("main", "drop/")
+    assert len(paths(repository, "main")) == 300
+    repository.put("main", "keep/0001", b"newer")
+    repository.reset("main", "keep/01")
+    assert len(paths(repository, "main")) == 250
+    assert repository.get("main", "keep/0001") == b"newer"
+
+
 def test_metadata_is_text_of_a_bounded_size(repository: Repository) -> None:
     for metadata in ({"a": 1}, {1: "a"}, {"a": "x" * 20_000}):
         with pytest.raises(Invalid, match="metadata"):
@@ -405,6 +432,18 @@ def test_commit_says_what_it_was_told(repository: Repository) -> None:
     assert made == Commit(made.id, (parent,), "Ünï ✓", "ada", 1_700_000_000.25, {"run": "7"}, 2)
     assert repository.commit_info("main") == repository.commit_info(made.id[:16]) == made
     assert len(made.id) == 64
+
+
+def test_what_was_committed_is_staged_no_more(repository: Repository, database: Database) -> None:
+    repository.put_many("main", [(f"{number}", b"x") for number in range(5)])
+    repository.commit("main", "one")
+    repository.put("main", "more", b"x")
+    repository.reset("main")
+    repository.create_branch("try")
+    repository.put("try", "more", b"x")
+    repository.delete_branch("try")
+    with database.read() as cx:
+        assert cx.execute(select(func.count()).select_from(lake_staged)).scalar() == 0
 
 
 def test_nothing_to_commit(repository: Repository) -> None:

@@ -7,6 +7,7 @@ After every step each branch must read as the model says, staged and committed.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid
-from tulle.lake import manifest, moves, ranges, upkeep, writing
+from tulle.lake import manifest, moves, ranges, staging, upkeep
 from tulle.lake.blobs import open_blobs
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.runs import TreeWriter
@@ -62,7 +63,7 @@ class LakeMachine(RuleBasedStateMachine):
             (upkeep, "SMALL_ROWS", 6),
             (upkeep, "LAYERS_IN_A_TIER", 3),
             (upkeep, "MAX_LAYERS", 5),
-            (writing, "LARGE_BATCH", 3),
+            (staging, "LARGE_BATCH", 3),
             (moves, "INLINE_BYTES", 2000),
             (manifest, "CARRIED_BYTES", 3000),
         ):
@@ -343,7 +344,9 @@ class LakeMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def compare_commits(self, data: st.DataObject) -> None:
         left, right = (data.draw(st.sampled_from(list(self.commits))) for _ in "lr")
-        prefix = data.draw(st.sampled_from(PREFIXES))
+        self._check_diff(left, right, data.draw(st.sampled_from(PREFIXES)))
+
+    def _check_diff(self, left: str, right: str, prefix: str) -> None:
         expected = _differences(self.commits[left], self.commits[right], prefix)
         assert [(c.kind, c.path) for c in self.repository.diff(left, right, prefix=prefix)] == expected
         with mock.patch("tulle.lake.reading.LONG_LINE", 0):  # by content instead of by deltas
@@ -386,6 +389,8 @@ class LakeMachine(RuleBasedStateMachine):
         assert status == _differences(committed, visible, "")
 
     def teardown(self) -> None:
+        for number, (left, right) in enumerate(itertools.permutations(list(self.commits)[-6:], 2)):
+            self._check_diff(left, right, PREFIXES[number % len(PREFIXES)])
         # Folded, equal rows have equal identity, whatever the history.
         for branch in self.heads:
             self.repository.fold(branch)

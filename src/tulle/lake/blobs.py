@@ -110,7 +110,7 @@ class LocalBlobs:
         self._half_written = folder / "_tmp"
         self._known_folders: set[Path] = set()
         with _named_errors(folder):
-            self._half_written.mkdir(parents=True, exist_ok=True)
+            self._folder(self._half_written)
         self._sweep()
 
     def put(self, path: str, data: bytes | Iterable[bytes]) -> int:

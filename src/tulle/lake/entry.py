@@ -14,7 +14,8 @@ from typing import Literal
 from tulle.errors import Invalid
 
 MAX_PATH_BYTES = 1024
-MAX_METADATA_BYTES = 16 * 1024
+MAX_METADATA = 16 * 1024  # characters of JSON with an entry
+MAX_COMMIT_METADATA = 1024 * 1024  # and with a commit, which tells of many entries
 _REPOSITORY = re.compile(r"[a-z0-9][a-z0-9-]{2,62}\Z")
 _REF = re.compile(r"\w[-\w]*\Z")
 _NO_METADATA: Mapping[str, str] = {}
@@ -102,12 +103,7 @@ def change_between(left: Entry | None, right: Entry | None) -> Change | None:
 
 def checked_path(path: str) -> bytes:
     """The path as it is stored and ordered: its UTF-8 bytes. Invalid when it may not be a path."""
-    if not isinstance(path, str):
-        raise Invalid(f"a path must be text, got {type(path).__name__}")
-    try:
-        encoded = path.encode()
-    except UnicodeEncodeError:
-        raise Invalid(f"path {path!r} cannot be written as UTF-8") from None
+    encoded = encoded_text(path)
     if not encoded:
         raise Invalid("a path may not be empty")
     if len(encoded) > MAX_PATH_BYTES:
@@ -117,6 +113,16 @@ def checked_path(path: str) -> bytes:
     if b"\0" in encoded:
         raise Invalid(f"path {path!r} holds a NUL character")
     return encoded
+
+
+def encoded_text(text: str) -> bytes:
+    """A path, or the beginning of one, as UTF-8. Invalid when it cannot be written so."""
+    if not isinstance(text, str):
+        raise Invalid(f"a path must be text, got {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"path {text!r} cannot be written as UTF-8") from None
 
 
 def checked_repository_name(name: str) -> str:
@@ -139,18 +145,19 @@ def checked_ref_name(name: str, kind: str) -> str:
     return name
 
 
-def encode_metadata(metadata: Mapping[str, str] | None) -> str:
-    """Metadata as the text that is stored: JSON with sorted keys, "" for none. Invalid unless text to text."""
+def encode_metadata(metadata: Mapping[str, str] | None, limit: int = MAX_METADATA) -> str:
+    """Metadata as the text that is stored: JSON with sorted keys, "" for none.
+
+    Invalid unless it maps text to text and has at most `limit` characters.
+    """
     if not metadata:
         return ""
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise Invalid(f"metadata must map text to text, got {key!r}: {value!r}")
     text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    if len(text) > MAX_METADATA_BYTES:
-        raise Invalid(
-            f"metadata of {len(text)} characters is too large", hint=f"at most {MAX_METADATA_BYTES}"
-        )
+    if len(text) > limit:
+        raise Invalid(f"metadata of {len(text)} characters is too large", hint=f"at most {limit}")
     return text
 
 

@@ -309,13 +309,15 @@ class Mover:
 
     def _replace_sealed(self, held: Held, rows: Sequence[Row]) -> None:
         """Put `rows` where the sealed items were: below what was staged since."""
+        items: list[staging.Item] = []
+        if len(rows) >= staging.LARGE_BATCH:
+            items = [{"run": self._reader.runs.write(Range.of(rows)).as_dict()}]
+        elif rows:
+            items = [{"token": uuid4().hex}]
         with self._database.write() as cx:
             newer = staging.unsealed(cx, self._id, held.branch, held.sealed)
-            items: list[staging.Item] = []
-            if rows:
-                token = uuid4().hex
-                staging.keep_only(cx, token, rows)
-                items = [{"token": token}]
+            if rows and "token" in items[0]:
+                staging.add_rows(cx, items[0]["token"], rows)
             refs.set_staged(cx, self._id, held.branch, [*newer, *items])
             staging.drop_rows(cx, held.sealed)
 

@@ -26,6 +26,7 @@ from tulle.errors import AlreadyExists, Denied, Invalid, NotFound
 from tulle.lake import expression, graph, refs, staging, upkeep
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, open_blobs
 from tulle.lake.entry import (
+    MAX_COMMIT_METADATA,
     Change,
     Commit,
     Entry,
@@ -34,6 +35,7 @@ from tulle.lake.entry import (
     checked_ref_name,
     checked_repository_name,
     encode_metadata,
+    encoded_text,
     successor,
 )
 from tulle.lake.grouping import GroupCommit
@@ -264,11 +266,12 @@ class Repository:
         if not 1 <= limit <= MAX_PAGE:
             raise Invalid(f"a page of {limit} entries was asked for", hint=f"ask for 1 to {MAX_PAGE}")
         with self._reader.view(ref) as view:
-            return view.page(prefix.encode(), after.encode(), limit, delimiter.encode())
+            return view.page(encoded_text(prefix), encoded_text(after), limit, encoded_text(delimiter))
 
     def entries(self, ref: str, prefix: str = "") -> Iterator[Entry]:
         """Every entry under `prefix` in path order, as it was when this was called."""
-        return self._reader.snapshot(ref, prefix.encode()).entries(prefix.encode())
+        start = encoded_text(prefix)
+        return self._reader.snapshot(ref, start).entries(start)
 
     def files(self, ref: str, prefix: str = "") -> builtins.list[str]:
         """Where the data under `prefix` is, in path order: local file names or URLs an engine can open."""
@@ -368,10 +371,11 @@ class Repository:
 
     def delete_prefix(self, branch: str, prefix: str) -> int:
         """Stage the removal of everything under a prefix and return how much that was."""
-        view = self._reader.snapshot(self._only_branch(branch), prefix.encode())
+        start = encoded_text(prefix)
+        view = self._reader.snapshot(self._only_branch(branch), start)
         rows = [
             tombstone(chunk.path(position))
-            for chunk in view.chunks(prefix.encode(), successor(prefix.encode()))
+            for chunk in view.chunks(start, successor(start))
             for position in range(chunk.rows)
         ]
         self._writer.stage_rows(branch, rows)
@@ -385,7 +389,7 @@ class Repository:
 
     def reset(self, branch: str, prefix: str | None = None) -> None:
         """Forget what is staged on a branch: everything, or what lies under `prefix`."""
-        self._mover.drop_staged(branch, None if prefix is None else prefix.encode())
+        self._mover.drop_staged(branch, None if prefix is None else encoded_text(prefix))
 
     # ── history ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -422,7 +426,7 @@ class Repository:
             if skipping:
                 skipping = commit.id != after
             elif prefix is None or (
-                len(commit.parents) < 2 and self._reader.touches(commit, prefix.encode())
+                len(commit.parents) < 2 and self._reader.touches(commit, encoded_text(prefix))
             ):
                 found.append(commit)
         return found
@@ -437,7 +441,7 @@ class Repository:
         from_id, to_id = self.resolve(left), self.resolve(right)
         if three_dot:
             from_id = self.merge_base(from_id, to_id)
-        return list(self._reader.changes(from_id, to_id, prefix.encode()))
+        return list(self._reader.changes(from_id, to_id, encoded_text(prefix)))
 
     def merge_base(self, left: str, right: str) -> str:
         """The id of the nearest commit both refs were built on. NotFound when their histories never met."""
@@ -531,5 +535,5 @@ def _attributes(
 ) -> Attributes:
     if not isinstance(message, str) or not message.strip():
         raise Invalid("a commit needs a message")
-    encode_metadata(metadata)
+    encode_metadata(metadata, MAX_COMMIT_METADATA)
     return Attributes(message, committer, dict(metadata or {}), date)

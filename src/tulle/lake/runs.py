@@ -302,7 +302,9 @@ class RunStore:
         return content
 
     def _remember(self, id_: str, content: Range) -> None:
-        self._caches.ranges.put(id_, content, 2 * content.batch.nbytes + 200)
+        # The batch, its paths again, and a list of numbers to find them by.
+        weight = 2 * content.batch.nbytes + 40 * content.rows + 500
+        self._caches.ranges.put(id_, content, weight)
 
     def _put(self, name: str, data: bytes) -> None:
         try:

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Integer, bindparam, delete, insert, select, text, update
+from sqlalchemy import Connection, Integer, bindparam, delete, select, text, update
 
 from tulle.errors import Conflict
 from tulle.lake import refs
 from tulle.lake.ranges import EMPTY, Range, Row
 from tulle.lake.runs import RangeRun, Run, RunRef, RunStore
 from tulle.state.tables import lake_staged
+
+LARGE_BATCH = 256  # a batch of so many rows is staged as a run
 
 Item = Mapping[str, Any]
 
@@ -51,6 +53,11 @@ def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]
     else:
         token = uuid4().hex
         refs.set_staged(cx, repository, branch, [{"token": token}, *state.staged])
+    add_rows(cx, token, rows)
+
+
+def add_rows(cx: Connection, token: str, rows: Sequence[Row]) -> None:
+    """Put rows under a token, over those with the same path."""
     cx.execute(_UPSERT, [dict(zip(_COLUMNS, row, strict=True), token=token) for row in rows])
 
 
@@ -106,13 +113,6 @@ def squeeze(cx: Connection, repository: int, branch: str) -> None:
             squeezed.append(item)
     if len(squeezed) < len(staged):
         refs.set_staged(cx, repository, branch, squeezed)
-
-
-def keep_only(cx: Connection, token: str, rows: Sequence[Row]) -> None:
-    """Replace the rows under a token."""
-    cx.execute(_DROP, {"of_token": token})
-    if rows:
-        cx.execute(insert(lake_staged), [dict(zip(_COLUMNS, row, strict=True), token=token) for row in rows])
 
 
 class StagedRun:

@@ -30,8 +30,6 @@ from tulle.lake.ranges import MAX_ROWS, Range, Row, row_of
 from tulle.lake.reading import Reader
 from tulle.state.db import now
 
-LARGE_BATCH = 256  # a batch of so many rows is staged as one run in the object store
-
 _DATA = re.compile(r"(lake:[a-z0-9-]+/)?data/")  # what follows is checked by the store
 
 Data = bytes | Iterable[bytes] | Path
@@ -216,7 +214,7 @@ class Writer:
 
     def stage_rows(self, branch: str, rows: Sequence[Row], *, if_absent: bool = False) -> None:
         """Stage entries and tombstones on a branch. Of rows with the same path the last one counts."""
-        if len(rows) >= LARGE_BATCH:
+        if len(rows) >= staging.LARGE_BATCH:
             newest = {row[0]: row for row in rows}
             run = self._reader.runs.write(Range.of([newest[path] for path in sorted(newest)]))
             self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run))
