@@ -6,9 +6,10 @@ product stands right of all it takes from, sources left of what they feed, servi
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tulle.catalog.layered import Node, arrange
 
 BOX_WIDTH = 188
 COLUMN_GAP = 54
@@ -110,21 +111,29 @@ def draw(graph: Graph, current: str = "") -> Picture:
     owner = _owners(graph.boxes)
     edges = [e for e in dict.fromkeys(graph.edges) if e.source in owner and e.target in owner]
     arrows = {(owner[e.source], owner[e.target]) for e in edges if owner[e.source] != owner[e.target]}
-    columns = _columns(graph.boxes, arrows)
     near = _near(current, arrows) if current in {box.key for box in graph.boxes} else None
-    layers = _ordered(graph.boxes, columns, arrows)
-    heights = [_stack_height(layer) for layer in layers]
-    tallest = max(heights, default=0.0)
-    placed: dict[str, PlacedBox] = {}
-    for number, layer in enumerate(layers):
-        y = MARGIN + (tallest - heights[number]) / 2
-        for box in layer:
-            x = MARGIN + number * (BOX_WIDTH + COLUMN_GAP)
-            placed[box.key] = _place(box, x, y, is_current=box.key == current, near=near)
-            y += _height(box) + ROW_GAP
-    curves = sorted((_curve(e, placed, owner, near) for e in edges), key=lambda curve: curve.is_near)
-    width = 2 * MARGIN + len(layers) * BOX_WIDTH + max(0, len(layers) - 1) * COLUMN_GAP
-    return Picture(width, tallest + 2 * MARGIN, tuple(placed.values()), tuple(curves))
+    at = arrange([_node(box) for box in graph.boxes], [(e.source, e.target) for e in edges], ROW_GAP)
+    placed = {
+        box.key: _place(
+            box, _left(at.column[box.key]), at.top[box.key] + MARGIN, is_current=box.key == current, near=near
+        )
+        for box in graph.boxes
+    }
+    drawn = [_curve(e, placed, owner, at.lanes.get((e.source, e.target), ()), near) for e in edges]
+    curves = sorted(drawn, key=lambda curve: curve.is_near)
+    lanes = [y + MARGIN for way in at.lanes.values() for _, y in way]
+    bottom = max([*(p.y + p.height for p in placed.values()), *lanes], default=float(MARGIN))
+    width = 2 * MARGIN + at.columns * BOX_WIDTH + max(0, at.columns - 1) * COLUMN_GAP
+    return Picture(width, bottom + MARGIN, tuple(placed.values()), tuple(curves))
+
+
+def _left(column: int) -> float:
+    return MARGIN + column * (BOX_WIDTH + COLUMN_GAP)
+
+
+def _node(box: Box) -> Node:
+    ports = {item.key: HEADER + i * ITEM + (ITEM - 4) / 2 for i, item in enumerate(box.items)}
+    return Node(box.key, _height(box), {box.key: HEADER / 2, **ports})
 
 
 def _owners(boxes: Iterable[Box]) -> dict[str, str]:
@@ -135,61 +144,8 @@ def _owners(boxes: Iterable[Box]) -> dict[str, str]:
     return owner
 
 
-def _columns(boxes: Sequence[Box], arrows: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """The column of every box, counted from 0."""
-    before: dict[str, set[str]] = defaultdict(set)
-    after: dict[str, set[str]] = defaultdict(set)
-    for source, target in arrows:
-        before[target].add(source)
-        after[source].add(target)
-    column = {box.key: 0 for box in boxes}
-    for _ in boxes:  # the longest path has as many steps at most; a circle ends there too
-        changed = False
-        for box in boxes:
-            wanted = max((column[b] + 1 for b in before[box.key]), default=0)
-            if box.kind != "source" and wanted > column[box.key] and wanted < len(boxes) + 1:
-                column[box.key], changed = wanted, True
-        if not changed:
-            break
-    has_sources = any(box.kind == "source" for box in boxes)
-    for box in boxes:
-        if box.kind == "source" and after[box.key]:
-            column[box.key] = max(0, min(column[a] for a in after[box.key]) - 1)
-        elif box.kind == "product" and not before[box.key] and has_sources:
-            column[box.key] = max(column[box.key], 1)
-    used = sorted(set(column.values()))
-    return {key: used.index(number) for key, number in column.items()}
-
-
-def _ordered(
-    boxes: Sequence[Box], columns: Mapping[str, int], arrows: Iterable[tuple[str, str]]
-) -> list[list[Box]]:
-    """The boxes of each column from top to bottom: each near the middle of what it is connected with."""
-    layers: list[list[Box]] = [[] for _ in range(max(columns.values(), default=-1) + 1)]
-    for box in boxes:
-        layers[columns[box.key]].append(box)
-    linked: dict[str, set[str]] = defaultdict(set)
-    for source, target in arrows:
-        linked[target].add(source)
-        linked[source].add(target)
-    for sweep in (layers, layers[::-1], layers):
-        position = {box.key: i / len(layer) for layer in layers for i, box in enumerate(layer)}
-        for layer in sweep:
-
-            def middle(box: Box, position: Mapping[str, float] = position) -> float:
-                near = [position[k] for k in linked[box.key] if columns[k] != columns[box.key]]
-                return sum(near) / len(near) if near else position[box.key]
-
-            layer.sort(key=middle)
-    return layers
-
-
 def _height(box: Box) -> float:
     return HEADER + len(box.items) * ITEM + (PADDING if box.items else 0)
-
-
-def _stack_height(layer: Sequence[Box]) -> float:
-    return sum(map(_height, layer)) + ROW_GAP * max(0, len(layer) - 1)
 
 
 def _place(box: Box, x: float, y: float, *, is_current: bool, near: frozenset[str] | None) -> PlacedBox:
@@ -210,16 +166,28 @@ def _place(box: Box, x: float, y: float, *, is_current: bool, near: frozenset[st
 
 
 def _curve(
-    edge: Edge, placed: Mapping[str, PlacedBox], owner: Mapping[str, str], near: frozenset[str] | None
+    edge: Edge,
+    placed: Mapping[str, PlacedBox],
+    owner: Mapping[str, str],
+    lanes: Sequence[tuple[int, float]],
+    near: frozenset[str] | None,
 ) -> Curve:
     left, right = placed[owner[edge.source]], placed[owner[edge.target]]
-    y1, from_name, inset = _anchor(left, edge.source)
-    y2, to_name, outset = _anchor(right, edge.target)
-    x1, x2 = left.x + left.width - inset, right.x + outset
-    bend = max(28.0, (x2 - x1) / 2)
-    path = f"M{x1:g} {y1:g} C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"
+    y, from_name, inset = _anchor(left, edge.source)
+    end_y, to_name, outset = _anchor(right, edge.target)
+    x, end_x = left.x + left.width - inset, right.x + outset
+    parts = [f"M{x:g} {y:g}"]
+    for column, lane in lanes:
+        parts += [_bend(x, y, _left(column), lane + MARGIN), f"H{_left(column) + BOX_WIDTH:g}"]
+        x, y = _left(column) + BOX_WIDTH, lane + MARGIN
+    parts.append(_bend(x, y, end_x, end_y))
     is_near = near is None or (left.box.key in near and right.box.key in near)
-    return Curve(path, is_near, f"{from_name} → {to_name}")
+    return Curve(" ".join(parts), is_near, f"{from_name} → {to_name}")
+
+
+def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
+    reach = max(28.0, (to_x - x) / 2)
+    return f"C{x + reach:g} {y:g} {to_x - reach:g} {to_y:g} {to_x:g} {to_y:g}"
 
 
 def _anchor(box: PlacedBox, key: str) -> tuple[float, str, float]:

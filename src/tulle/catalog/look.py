@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ def environment() -> Environment:
     made.filters |= {
         "ago": ago,
         "amount": amount,
+        "breakable": breakable,
         "cell": cell,
         "moment": moment,
         "plural": plural,
@@ -53,7 +56,9 @@ def amount(value: float | None) -> str:
     """A number for readers: thousands apart, decimals only where there are some."""
     if value is None:
         return "–"
-    if isinstance(value, int) or value == int(value):
+    if not math.isfinite(value):
+        return str(value)
+    if value == int(value):
         return f"{int(value):,}"
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
 
@@ -116,6 +121,11 @@ def plural(count: int, word: str, several: str = "") -> str:
 def words(name: str) -> str:
     """A machine word as people write it: `source-aligned` becomes `Source-aligned`."""
     return name.replace("_", " ")[:1].upper() + name.replace("_", " ")[1:]
+
+
+def breakable(text: str) -> Markup:
+    """An address that may go on in the next line where its parts meet."""
+    return Markup("<wbr>").join(re.split(r"(?<=[@/._])(?=\w)", text))
 
 
 def cell(value: Any) -> Markup:

@@ -31,6 +31,15 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
+// A picture wider than its box shows first what it is about.
+for (const box of document.querySelectorAll(".picture")) {
+  const current = box.querySelector(".current");
+  if (current && box.scrollWidth > box.clientWidth) {
+    const { left, width } = current.getBoundingClientRect();
+    box.scrollLeft = left - box.getBoundingClientRect().left + width / 2 - box.clientWidth / 2;
+  }
+}
+
 // A running run: fetch its part of the page again and again, a little slower each time nothing answers.
 const progress = document.querySelector("[data-poll]");
 if (progress && progress.dataset.poll) {
