@@ -23,6 +23,7 @@ from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, LimitExceeded, NotFound, Place, Problem, TulleError, did_you_mean
 from tulle.pipeline import model_file
 from tulle.pipeline.job import Job
+from tulle.pipeline.model_score import optional
 from tulle.pipeline.run import Metric
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class ModelRun:
         return self._engine.query(f"SELECT * FROM {quoted(self._known(name))}", [self._relations[name]])  # noqa: S608
 
     def read_pandas(self, name: str) -> Any:
-        """All rows of one of the model's inputs, as a pandas DataFrame."""
+        """All rows of one of the model's inputs, as a pandas DataFrame. Unavailable when pandas is not installed."""
+        optional("pandas")
         return self.read(name).to_pandas()
 
     def sql(self, query: str) -> pa.Table:
