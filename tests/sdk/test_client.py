@@ -1,0 +1,195 @@
+"""The client against the real application, in this process: every call of the API, and failures as they were raised."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tulle.cli.connect import InProcess
+from tulle.config import Settings
+from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable
+from tulle.sdk.client import Client
+from tulle.server.app import application
+from tulle.server.token import read_token
+from tulle.spec.mesh import load_settings
+from tulle.spec.skeleton import mesh_files, product_files
+
+SERVICE = """
+service: order-book
+description: Orders by number.
+endpoints:
+  - {name: order, type: lookup, data_set: orders, key: [order_id]}
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("mesh")
+    product = folder / "products/sales/orders"
+    files = {folder / path: text for path, text in mesh_files("shop").items()}
+    files |= {
+        product / path: text
+        for path, text in product_files("orders", domain="sales", kind="source-aligned").items()
+    }
+    files[product / "services/order-book.yaml"] = SERVICE
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return load_settings(folder)
+
+
+@pytest.fixture(scope="module")
+def client(settings: Settings) -> Iterator[Client]:
+    app = application(settings)
+    headers = {"authorization": f"Bearer {read_token(settings)}"}
+    with InProcess(app) as transport:
+        base = f"http://{settings.host}:{settings.control_plane_port}"
+        yield Client(httpx.Client(transport=transport, base_url=base, headers=headers))
+    app.state.close()
+
+
+@pytest.fixture(scope="module")
+def applied(client: Client) -> Client:
+    """The mesh with its product applied and run."""
+    plan = client.plan()
+    assert client.apply(plan["digest"])["digest"] == plan["digest"]
+    run_id = client.start_run("orders")
+    deadline = time.monotonic() + 60
+    while (run := client.run(run_id))["status"] not in {"succeeded", "failed"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert run["status"] == "succeeded", run
+    return client
+
+
+def test_the_mesh_validates_and_what_is_applied_needs_nothing_more(applied: Client) -> None:
+    assert applied.validate() == {"products": ["orders"], "problems": []}
+    assert applied.plan()["steps"] == []
+    assert applied.status()["products"] == ["orders"]
+    (product,) = applied.products()
+    assert (product["name"], product["domain"], product["data_sets"]) == ("orders", "sales", ["orders"])
+
+
+def test_a_plan_that_is_no_longer_the_plan_is_refused(applied: Client) -> None:
+    with pytest.raises(Conflict) as refused:
+        applied.apply("f" * 64)
+    assert refused.value.hint is not None
+
+
+def test_runs_are_told_with_steps_and_checks(applied: Client) -> None:
+    newest = applied.runs(product="orders", limit=1)[0]
+    run = applied.run(newest["id"])
+    assert [step["status"] for step in run["steps"]] == ["succeeded"] * len(run["steps"])
+    assert any(check["passed"] for step in run["steps"] for check in step["checks"])
+    assert applied.stop_run(newest["id"])["status"] == "succeeded"  # what has ended stays as it ended
+
+
+def test_broken_code_is_refused_before_a_run_with_its_place(applied: Client, settings: Settings) -> None:
+    model = settings.products_folder / "sales/orders/transform/orders.sql"
+    before = model.read_text()
+    model.write_text("SELECT nothing FRM orders_raw")
+    try:
+        with pytest.raises(Invalid) as refused:
+            applied.start_run("orders")
+        (problem, *_) = refused.value.problems
+        assert problem.place is not None
+        assert problem.place.file.endswith("orders.sql")
+        assert applied.validate()["problems"]
+    finally:
+        model.write_text(before)
+
+
+def test_a_service_is_packaged_once_tested_and_deployed(applied: Client) -> None:
+    first, again = applied.package("order-book"), applied.package("order-book")
+    assert (first["created"], again["created"], again["version"]) == (True, False, first["version"])
+    assert applied.test_service("order-book")["version"] == first["version"]
+    assert applied.openapi("order-book")["openapi"].startswith("3.1")
+    deployment = applied.deploy("order-book")
+    assert (deployment["desired_version"], deployment["status"], deployment["mesh_is_up"]) == (
+        "v1",
+        "starting",
+        False,
+    )
+    assert applied.service("order-book")["endpoints"][0]["name"] == "order"
+    assert [s["name"] for s in applied.services()] == ["order-book"]
+    with pytest.raises(Conflict):
+        applied.rollback("order-book")
+    with pytest.raises(NotFound):
+        applied.deploy("order-book", "v9")
+
+
+def test_an_application_gets_credentials_once_and_contracts_change(applied: Client) -> None:
+    made = applied.create_application("shop-window", services={"order-book": None}, owner="web")
+    assert set(made) == {"name", "client_id", "client_secret", "api_key"}
+    (listed,) = applied.applications()
+    assert "client_secret" not in listed
+    assert listed["contracts"] == [{"service": "order-book", "limit": "50/1s"}]
+    applied.change_contract("shop-window", "order-book", "5/1m")
+    assert applied.applications()[0]["contracts"][0]["limit"] == "5/1m"
+    applied.change_contract("shop-window", "order-book", None)
+    assert applied.applications()[0]["contracts"] == []
+    assert applied.rotate_application("shop-window")["client_secret"] != made["client_secret"]
+    with pytest.raises(AlreadyExists):
+        applied.create_application("shop-window", services={})
+    assert applied.revoke_application("shop-window")["revoked"]
+
+
+@pytest.mark.parametrize(
+    ("name", "services", "kind"),
+    [
+        ("x1", {"order-bok": None}, NotFound),
+        ("x2", {"order-book": "lots"}, Invalid),
+        ("Bad Name", {}, Invalid),
+        ("tulle-portal", {}, Denied),
+    ],
+)
+def test_an_application_that_cannot_be_is_refused(
+    applied: Client, name: str, services: dict[str, str | None], kind: type[Exception]
+) -> None:
+    with pytest.raises(kind):
+        applied.create_application(name, services=services)
+
+
+def test_the_lake_is_worked_with_by_name(applied: Client) -> None:
+    assert [r["name"] for r in applied.repositories()] == ["orders"]
+    head = applied.log("orders")[0]["id"]
+    applied.create_branch("orders", "try-it")
+    assert {b["name"]: b["commit_id"] for b in applied.branches("orders")} == {"main": head, "try-it": head}
+    assert any(o["path"].startswith("orders/") for o in applied.objects("orders", "main"))
+    assert applied.diff("orders", "main", "try-it") == []
+    assert applied.diff("orders", "main") == []
+    assert not applied.merge("orders", "try-it", "main")["changed"]
+    applied.delete_branch("orders", "try-it")
+    with pytest.raises(NotFound):
+        applied.log("orders", "try-it")
+    applied.create_repository("scratch")
+    with pytest.raises(AlreadyExists):
+        applied.create_repository("scratch")
+
+
+def test_capabilities_are_told_with_their_schema(client: Client) -> None:
+    names = [c["name"] for c in client.capabilities()]
+    assert "output-port" in names
+    assert client.capability("output-port")["schema"]["properties"]
+    with pytest.raises(NotFound) as missing:
+        client.capability("output-prt")
+    assert missing.value.hint == "did you mean 'output-port'?"
+
+
+def test_a_control_plane_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(Unavailable) as refused:
+        Client.connect("http://127.0.0.1:9", token="x").plan()
+    assert refused.value.hint is not None
+
+
+def test_a_retired_product_leaves_and_its_data_stays(applied: Client) -> None:
+    assert "stay in the lake" in applied.destroy("orders")["sentence"]
+    assert applied.products() == []
+    assert "orders" in [r["name"] for r in applied.repositories()]
+    assert applied.status()["deployments"] == []
+    with pytest.raises(NotFound):
+        applied.destroy("orders")
