@@ -153,6 +153,21 @@ def test_data_put_there_by_hand_is_made_again(world: World) -> None:
     assert len(world.rows("sales", "sales")) == 3
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"", b"{}", b"[1]", b'{"format": 99}', b'{"format": 1, "other": 2}', b"\xff"]
+)
+def test_a_record_we_do_not_understand_is_no_record(world: World, damaged: bytes) -> None:
+    world.run("sales")
+    repository = world.lake.repository("sales")
+    repository.put("main", "_tulle/jobs/sales.json", damaged)
+    repository.commit("main", "Damage")
+    assert statuses(world.run("sales")) == {
+        "till_rows": "unchanged",
+        "sales": "succeeded",
+        "publish": "succeeded",
+    }
+
+
 def test_no_rows_are_rows_too(world: World) -> None:
     world.mesh.sales("transform/sales.sql", "SELECT id, customer, day, amount FROM till_rows WHERE false")
     world.mesh.sales(

@@ -150,6 +150,15 @@ def test_files_that_are_no_models(mesh: Mesh) -> None:
     assert "binary.sql cannot be read" in found[1]
 
 
+def test_reserved_names(mesh: Mesh) -> None:
+    mesh.sales("transform/models.sql", "SELECT 1 AS a")
+    mesh.sales("transform/publish.sql", "SELECT 1 AS a")
+    assert problems(mesh) == [
+        "transform/models.sql:1: a data set cannot be named 'models' (trained models of the product lie in that folder)",
+        "transform/publish.sql:1: a data set cannot be named 'publish' (that is the name of a run's last step)",
+    ]
+
+
 def test_types_are_followed_through_sql(mesh: Mesh) -> None:
     mesh.sales("transform/sales.sql", "SELECT id, custmer AS customer, day, amount\nFROM till_rows")
     (found,) = problems(mesh)

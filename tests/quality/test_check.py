@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tulle.errors import Broken, NotFound
 from tulle.quality.check import check_names, declared_checks, read_checks
+from tulle.quality.kind import COLUMN, KINDS, Finding, Kind, kind_named, register
 from tulle.spec.product import Column, DataSet
 
 
@@ -157,3 +159,31 @@ def test_declared_columns_are_checks_too() -> None:
         ("id, day is the key", "unique", ("id", "day")),
     ]
     assert declared_checks(DataSet("x", "x", "")) == ()
+
+
+def test_a_kind_of_somebody_else_is_like_ours(tmp_path: Path) -> None:
+    register(
+        Kind(
+            "no_blanks",
+            {"column": COLUMN},
+            ("column",),
+            title=lambda s: f"{s['column']} has no blanks around it",
+            columns=lambda s: (s["column"],),
+            measure=lambda s: f"count(*) FILTER (WHERE {s['column']} <> trim({s['column']}))",
+            judge=lambda _s, n, _now: Finding(n, f"{n} with blanks"),
+        )
+    )
+    try:
+        names, problems = read(
+            tmp_path / "checks", c_yaml="checks: [{data_set: x, type: no_blanks, column: a}]"
+        )
+        assert (names, problems) == (["x: a has no blanks around it [no_blanks, error]"], [])
+        _, problems = read(tmp_path / "checks", c_yaml="checks: [{data_set: x, type: no_blanks}]")
+        assert "'column' is missing" in problems[0]
+        with pytest.raises(Broken, match="registered twice"):
+            register(KINDS["no_blanks"])
+    finally:
+        del KINDS["no_blanks"]
+    with pytest.raises(NotFound) as caught:
+        kind_named("uniqe")
+    assert caught.value.hint == "did you mean 'unique'?"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.columns import derive_columns, type_problems
-from tulle.pipeline.job import Job, port_jobs, transform_jobs
+from tulle.pipeline.job import RESERVED, Job, port_jobs, transform_jobs
 from tulle.quality.check import Check, check_names, declared_checks, read_checks
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DataProduct
@@ -70,6 +70,11 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
     problems += wrong
     jobs += transforms
     problems += _made_twice(jobs)
+    problems += (
+        Problem(f"a data set cannot be named '{job.name}'", job.place, RESERVED[job.name])
+        for job in jobs
+        if job.name in RESERVED
+    )
     unique = {job.name: job for job in reversed(jobs)}
     problems += _unknown_inputs(unique.values(), unique)
     problems += _unmade(product, unique)

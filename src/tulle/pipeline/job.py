@@ -16,8 +16,10 @@ from tulle.engine.statement import Statement, read_statement
 from tulle.errors import Place, Problem
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DATA_SET_NAME, DataProduct, InputPort
+from tulle.spec.rules import RESERVED_DATA_SETS
 
 INGEST, PORT, SQL, PYTHON = "ingest", "port", "sql", "python"
+RESERVED = {**RESERVED_DATA_SETS, "publish": "that is the name of a run's last step"}
 _MAX_FILE_BYTES = 1_000_000
 
 

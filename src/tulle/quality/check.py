@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from tulle.spec.load import Schema, load_document, validate
 from tulle.spec.product import DataSet
 
 ERROR, WARN = "error", "warn"
-_COMMON = {
+_COMMON: dict[str, dict[str, Any]] = {
     "data_set": {"type": "string", "minLength": 1, "description": "the data set whose rows are checked"},
-    "type": {"enum": list(KINDS), "description": "the type of check"},
+    "type": {"type": "string", "description": "the type of check"},
     "name": {"type": "string", "minLength": 1, "maxLength": 200},
     "description": {"type": "string"},
     "severity": {"enum": [ERROR, WARN], "description": "error stops the run, warn is only reported"},
@@ -93,13 +94,13 @@ def _from_yaml(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
         return [], list(error.problems) or [Problem(error.message, Place(name), error.hint)]
     if document.value is None:
         return [], []
-    problems = validate(document, _DOCUMENT)
+    problems = validate(document, _document_schema(tuple(KINDS)))
     if problems:
         return [], problems
     checks: list[Check] = []
     for position, item in enumerate(document.value["checks"]):
         path = ("checks", position)
-        wrong = validate(document, _SCHEMAS[item["type"]], path, where=f"the check '{item['type']}'")
+        wrong = validate(document, _schema(item["type"]), path, where=f"the check '{item['type']}'")
         wrong = wrong or _beyond_schema(document, item, path)
         if wrong:
             problems += wrong
@@ -241,32 +242,29 @@ def declared_checks(data_set: DataSet) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-_DOCUMENT = Schema(
-    {
-        "type": "object",
-        "properties": {
-            "checks": {
-                "type": "array",
-                "description": "a list of checks",
-                "items": {
-                    "type": "object",
-                    "properties": {"data_set": _COMMON["data_set"], "type": _COMMON["type"]},
-                    "required": ["data_set", "type"],
-                },
-            }
-        },
-        "required": ["checks"],
-        "additionalProperties": False,
-    }
-)
-_SCHEMAS = {
-    kind.name: Schema(
+@lru_cache(maxsize=1)
+def _document_schema(kinds: tuple[str, ...]) -> Schema:
+    """What a file of checks looks like, before the settings of each kind are looked at."""
+    head = {"data_set": _COMMON["data_set"], "type": {**_COMMON["type"], "enum": list(kinds)}}
+    entry = {"type": "object", "properties": head, "required": ["data_set", "type"]}
+    checks = {"type": "array", "description": "a list of checks", "items": entry}
+    return Schema(
         {
             "type": "object",
-            "properties": {**_COMMON, **kind.properties},
-            "required": ["data_set", "type", *kind.required],
+            "properties": {"checks": checks},
+            "required": ["checks"],
             "additionalProperties": False,
         }
     )
-    for kind in KINDS.values()
-}
+
+
+@lru_cache(maxsize=100)
+def _schema(kind: str) -> Schema:
+    return Schema(
+        {
+            "type": "object",
+            "properties": {**_COMMON, **kind_named(kind).properties},
+            "required": ["data_set", "type", *kind_named(kind).required],
+            "additionalProperties": False,
+        }
+    )
