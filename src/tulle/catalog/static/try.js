@@ -51,12 +51,12 @@ if (form) {
   };
 
   const words = { 200: "OK", 400: "Bad request", 401: "Who are you?", 403: "Not allowed", 404: "Not found", 413: "Too large", 422: "No answer", 429: "Too fast", 500: "Failed", 503: "Not available", 504: "Too slow" };
-  const show = (status, headers, time, text) => {
+  const show = (status, headers, time, text, word = words[status]) => {
     part("hint").hidden = true;
     const badge = part("status");
     badge.hidden = false;
-    badge.className = `badge ${status < 300 ? "ok" : status < 500 ? "warn" : "bad"}`;
-    badge.textContent = [status || "No answer", words[status]].filter(Boolean).join(" ");
+    badge.className = `badge ${!status || status >= 500 ? "bad" : status < 300 ? "ok" : "warn"}`;
+    badge.textContent = [status, word].filter(Boolean).join(" ");
     part("time").textContent = time;
     part("headers").replaceChildren(...Object.entries(headers).flatMap(([name, value]) => {
       const term = document.createElement("dt");
@@ -88,10 +88,10 @@ if (form) {
         show(said.status, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway`, said.body);
       } else {
         const error = said.error || {};
-        show(answer.status, {}, "the portal did not send it", [error.message, error.hint].filter(Boolean).join("\n"));
+        show("", {}, "", [error.message, error.hint].filter(Boolean).join("\n"), "Not sent");
       }
     } catch (failure) {
-      show(0, {}, "", `The portal does not answer: ${failure.message}`);
+      show("", {}, "", `The portal does not answer: ${failure.message}`, "Not sent");
     } finally {
       button.disabled = false;
     }
