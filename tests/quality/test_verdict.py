@@ -36,8 +36,8 @@ def check(kind: str, *, severity: str = "error", **settings: Any) -> Check:
 @pytest.mark.parametrize(
     ("made", "failing", "ids", "message"),
     [
-        (check("not_null", columns=["day"]), 0, [], "0 rows have no day"),
-        (check("not_null", columns=["id", "amount"]), 3, ["b", None, None], "3 rows have no id or no amount"),
+        (check("not_null", columns=["day"]), 0, [], "in 0 rows day is null"),
+        (check("not_null", columns=["id", "amount"]), 3, ["b", None, None], "in 3 rows id or amount is null"),
         (check("unique", columns=["id"]), 2, ["b", "b", "b"], "2 rows repeat a value of id seen before"),
         (
             check("unique", columns=["id", "day"]),
@@ -50,7 +50,7 @@ def check(kind: str, *, severity: str = "error", **settings: Any) -> Check:
             check("accepted_values", column="cohort", values=["x", "y"]),
             1,
             ["b"],
-            "none of the 2 accepted values",
+            "in 1 row cohort is none of the 2 accepted values",
         ),
         (
             check("accepted_values", column="cohort", values=["x", "it's"]),
@@ -58,13 +58,18 @@ def check(kind: str, *, severity: str = "error", **settings: Any) -> Check:
             ["b", "b", None],
             "accepted values",
         ),
-        (check("range", column="amount", min=0, max=50), 2, ["b", None], "not at least 0 and at most 50"),
-        (check("range", column="day", min="1998-06-02"), 1, ["a"], "not at least 1998-06-02"),
+        (
+            check("range", column="amount", min=0, max=50),
+            2,
+            ["b", None],
+            "in 2 rows amount is below 0 or above 50",
+        ),
+        (check("range", column="day", min="1998-06-02"), 1, ["a"], "in 1 row day is below 1998-06-02"),
         (
             check("references", column="id", to={"data_set": "u", "column": "k"}),
             3,
             ["b"] * 3,
-            "not found in u.k",
+            "in 3 rows id is not found in u.k",
         ),
         (check("row_count", min=6, max=6), 0, [], "6 rows, expected at least 6 and at most 6"),
         (check("row_count", min=7), 1, [], "6 rows, expected at least 7"),

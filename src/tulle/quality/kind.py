@@ -89,10 +89,6 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _have(n: int) -> str:
-    return "has" if n == 1 else "have"
-
-
 def _select(data_set: str, where: str) -> str:
     return f"SELECT * FROM {quoted(data_set)} WHERE {where}"
 
@@ -112,7 +108,7 @@ register(
         title=lambda s: f"{_list(s['columns'])} is never null",
         columns=lambda s: tuple(s["columns"]),
         measure=lambda s: f"count(*) FILTER (WHERE {_any_null(s)})",
-        judge=lambda s, n, _: Finding(n, f"{_rows(n)} {_have(n)} no {' or no '.join(s['columns'])}"),
+        judge=lambda s, n, _: Finding(n, f"in {_rows(n)} {' or '.join(s['columns'])} is null"),
         failing=lambda s, d: _select(d, _any_null(s)),
     )
 )
@@ -177,7 +173,7 @@ register(
         columns=lambda s: (s["column"],),
         measure=lambda s: f"count(*) FILTER (WHERE {_not_accepted(s)})",
         judge=lambda s, n, _: Finding(
-            n, f"{_rows(n)} {_have(n)} a {s['column']} that is none of the {len(s['values'])} accepted values"
+            n, f"in {_rows(n)} {s['column']} is none of the {len(s['values'])} accepted values"
         ),
         failing=lambda s, d: _select(d, _not_accepted(s)),
     )
@@ -201,6 +197,13 @@ def _bounds(settings: Settings) -> str:
     return " and ".join(parts)
 
 
+def _beyond(settings: Settings) -> str:
+    parts = [
+        f"{word} {settings[key]}" for key, word in (("min", "below"), ("max", "above")) if key in settings
+    ]
+    return " or ".join(parts)
+
+
 register(
     Kind(
         "range",
@@ -209,7 +212,7 @@ register(
         title=lambda s: f"{s['column']} is {_bounds(s)}",
         columns=lambda s: (s["column"],),
         measure=lambda s: f"count(*) FILTER (WHERE {_outside(s)})",
-        judge=lambda s, n, _: Finding(n, f"{_rows(n)} {_have(n)} a {s['column']} that is not {_bounds(s)}"),
+        judge=lambda s, n, _: Finding(n, f"in {_rows(n)} {s['column']} is {_beyond(s)}"),
         failing=lambda s, d: _select(d, _outside(s)),
     )
 )
@@ -240,7 +243,7 @@ register(
         others=lambda s: {s["to"]["data_set"]: (s["to"]["column"],)},
         count=lambda s, d: f"SELECT count(*) FROM ({_orphans(s, d)})",
         judge=lambda s, n, _: Finding(
-            n, f"{_rows(n)} {_have(n)} a {s['column']} not found in {s['to']['data_set']}.{s['to']['column']}"
+            n, f"in {_rows(n)} {s['column']} is not found in {s['to']['data_set']}.{s['to']['column']}"
         ),
         failing=_orphans,
     )
