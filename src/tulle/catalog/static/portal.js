@@ -31,6 +31,10 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
+// On a narrow screen the areas scroll: show the one we are in.
+const here = document.querySelector(".nav [aria-current]");
+if (here) here.parentElement.scrollLeft = here.offsetLeft + here.offsetWidth / 2 - here.parentElement.clientWidth / 2 - here.parentElement.offsetLeft;
+
 // A picture wider than its box shows first what it is about.
 for (const box of document.querySelectorAll(".picture")) {
   const current = box.querySelector(".current");
