@@ -146,9 +146,9 @@ def test_a_python_variable_is_not_a_table(engine: DuckEngine, purchases: Relatio
 
 
 def test_memory_and_spill_are_bounded(tmp_path: Path) -> None:
-    engine = DuckEngine(Warehouse(threads=1, memory="20MB", temp_disk="1MB"), tmp_path / "spill")
+    engine = DuckEngine(Warehouse(threads=1, memory="12MB", temp_disk="1MB"), tmp_path / "spill")
     with pytest.raises(LimitExceeded, match="more than its warehouse allows") as caught:
-        engine.query("SELECT x, md5(x::VARCHAR) AS h FROM range(700000) t(x) ORDER BY h", [], file="m.sql")
+        engine.query("SELECT x, md5(x::VARCHAR) AS h FROM range(1200000) t(x) ORDER BY h", [], file="m.sql")
     assert "mesh.yaml" in str(caught.value.hint)
 
 
