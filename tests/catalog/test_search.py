@@ -53,6 +53,7 @@ def test_a_product_shows_rows_but_not_what_names_a_person(world: World) -> None:
     assert page.downstream == ("people",)
     assert page.levels[0].indicators[0].objective == 80
     assert [b.name for b in page.branches] == ["main"]
+    assert [c.message.split()[0] for c in page.commits] == ["Run", "Repository"]  # not what runs merged
     assert "@x.org" not in repr(page)
 
 
@@ -182,6 +183,13 @@ def test_a_repository_is_read_at_a_ref(world: World) -> None:
 def test_search_finds_names_columns_and_descriptions(world: World, query: str, kind: str, title: str) -> None:
     hits = world.reader().search(query).hits
     assert (hits[0].kind, hits[0].title) == (kind, title)
+
+
+def test_a_word_in_the_name_of_a_product_does_not_find_all_its_columns(world: World) -> None:
+    hits = world.reader().search("people").hits
+    # the endpoint answers from a data set of that product
+    assert [(hit.kind, hit.title) for hit in hits] == [("product", "people"), ("endpoint", "total")]
+    assert [hit.title for hit in world.reader().search("people totals customer").hits] == ["customer"]
 
 
 @pytest.mark.parametrize("query", ["", "   ", "nothing like this", "sales zebra"])

@@ -25,45 +25,57 @@ class Hit:
 
 
 def find(query: str, products: Sequence[DataProduct], services: Sequence[ServiceView]) -> tuple[Hit, ...]:
-    """What holds every word of `query` in its name or its text, whole names first; at most 60."""
+    """What holds every word of `query`, at least one in its own name or text, whole names first; at most 60.
+
+    Where something is belongs to it (`amount purchases` finds the column), but is not what it is: else a word
+    in a product's name would find all of its columns.
+    """
     words = query.casefold().split()[:MOST_WORDS]
     if not words:
         return ()
     scored = []
-    for hit in (*_product_hits(products), *_service_hits(services)):
-        title, rest = hit.title.casefold(), f"{hit.where} {hit.text}".casefold()
-        if all(word in title or word in rest for word in words):
+    for hit, keywords in (*_product_hits(products), *_service_hits(services)):
+        title, text, where = hit.title.casefold(), f"{hit.text} {keywords}".casefold(), hit.where.casefold()
+        is_own = any(word in title or word in text for word in words)
+        if is_own and all(word in title or word in text or word in where for word in words):
             score = sum((word == title) * 2 + (word in title) for word in words)
             scored.append((-score, _KIND_ORDER.index(hit.kind), hit.title, hit.where, hit))
     return tuple(hit for *_, hit in sorted(scored, key=lambda one: one[:4]))[:MOST_HITS]
 
 
-def _product_hits(known: Sequence[DataProduct]) -> Iterator[Hit]:
+def _product_hits(products: Sequence[DataProduct]) -> Iterator[tuple[Hit, str]]:
+    """Each with further words that find it and are not shown."""
     domains: set[str] = set()
-    for product in known:
+    for product in products:
         home = f"/products/{product.name}"
         if product.domain not in domains:
             domains.add(product.domain)
-            yield Hit("domain", product.domain, f"/#domain-{product.domain}", "", product.domain_description)
-        about = " ".join((product.title, product.description, product.purpose, product.owner, *product.tags))
-        yield Hit("product", product.name, home, f"domain {product.domain}", about)
+            domain = Hit(
+                "domain", product.domain, f"/#domain-{product.domain}", "", product.domain_description
+            )
+            yield domain, product.domain_title
+        hit = Hit("product", product.name, home, f"domain {product.domain}", product.description)
+        yield hit, " ".join((product.title, product.purpose, product.owner, *product.tags))
         for data_set in product.data_sets:
-            text = " ".join((data_set.title, data_set.description, *data_set.tags))
             anchor = f"{home}#data-set-{data_set.name}"
-            yield Hit("data set", data_set.name, anchor, f"product {product.name}", text)
+            hit = Hit("data set", data_set.name, anchor, f"product {product.name}", data_set.description)
+            yield hit, " ".join((data_set.title, data_set.table, *data_set.tags))
             for column in data_set.columns:
-                text = " ".join((column.description, column.type, column.semantics, *column.tags))
                 where = f"{data_set.name} of {product.name}"
-                yield Hit("column", column.name, anchor, where, text)
+                hit = Hit("column", column.name, anchor, where, column.description)
+                yield hit, " ".join((column.type, column.semantics, *column.tags))
         ports: tuple[InputPort | OutputPort, ...] = (*product.input_ports, *product.output_ports)
         for port in ports:
-            yield Hit("port", port.title, f"{home}#components", f"product {product.name}", port.description)
+            yield (
+                Hit("port", port.title, f"{home}#components", f"product {product.name}", port.description),
+                "",
+            )
 
 
-def _service_hits(services: Sequence[ServiceView]) -> Iterator[Hit]:
+def _service_hits(services: Sequence[ServiceView]) -> Iterator[tuple[Hit, str]]:
     for service in services:
         home = f"/services/{service.name}"
-        yield Hit("service", service.name, home, f"product {service.product}", service.description)
+        yield Hit("service", service.name, home, f"product {service.product}", service.description), ""
         for endpoint in service.endpoints:
-            text = " ".join((endpoint.description, *(source.name for source in endpoint.sources)))
-            yield Hit("endpoint", endpoint.name, home, f"service {service.name}", text)
+            hit = Hit("endpoint", endpoint.name, home, f"service {service.name}", endpoint.description)
+            yield hit, " ".join(source.name for source in endpoint.sources)

@@ -35,6 +35,7 @@ from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
 OBJECTS_A_PAGE = 100
+PUBLISHED_SHOWN = 10
 T = TypeVar("T")
 
 
@@ -461,7 +462,7 @@ class Reader:
         repository = self._repository(product)
         if repository is None:
             return (), ()
-        return tuple(repository.branches()), tuple(repository.log(repository.default_branch, limit=10))
+        return tuple(repository.branches()), tuple(_published(repository, PUBLISHED_SHOWN))
 
 
 def _head(repository: Repository) -> Commit | None:
@@ -469,6 +470,17 @@ def _head(repository: Repository) -> Commit | None:
         return repository.commit_info(repository.default_branch)
     except TulleError:
         return None
+
+
+def _published(repository: Repository, limit: int) -> Iterator[Commit]:
+    """The newest commits that were on the default branch itself, without those that were merged into it."""
+    commit = repository.commit_info(repository.default_branch)
+    yield commit
+    for _ in range(limit - 1):
+        if not commit.parents:
+            return
+        commit = repository.commit_info(commit.parents[0])
+        yield commit
 
 
 def _has_branch(repository: Repository, name: str) -> bool:
