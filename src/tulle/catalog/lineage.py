@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from tulle.catalog.layered import Node, arrange
+from tulle.catalog.layered import Arrangement, Node, arrange
 
 BOX_WIDTH = 188
 COLUMN_GAP = 54
@@ -112,7 +113,7 @@ def draw(graph: Graph, current: str = "") -> Picture:
     edges = [e for e in dict.fromkeys(graph.edges) if e.source in owner and e.target in owner]
     arrows = {(owner[e.source], owner[e.target]) for e in edges if owner[e.source] != owner[e.target]}
     near = _near(current, arrows) if current in {box.key for box in graph.boxes} else None
-    at = arrange([_node(box) for box in graph.boxes], [(e.source, e.target) for e in edges], ROW_GAP)
+    at = _arranged(graph.boxes, tuple((e.source, e.target) for e in edges))
     placed = {
         box.key: _place(
             box, _left(at.column[box.key]), at.top[box.key] + MARGIN, is_current=box.key == current, near=near
@@ -125,6 +126,12 @@ def draw(graph: Graph, current: str = "") -> Picture:
     bottom = max([*(p.y + p.height for p in placed.values()), *lanes], default=float(MARGIN))
     width = 2 * MARGIN + at.columns * BOX_WIDTH + max(0, at.columns - 1) * COLUMN_GAP
     return Picture(width, bottom + MARGIN, tuple(placed.values()), tuple(curves))
+
+
+@lru_cache(maxsize=8)
+def _arranged(boxes: tuple[Box, ...], edges: tuple[tuple[str, str], ...]) -> Arrangement:
+    """The same for every page of a mesh, whatever is highlighted: worth remembering for a large one."""
+    return arrange([_node(box) for box in boxes], edges, ROW_GAP)
 
 
 def _left(column: int) -> float:
