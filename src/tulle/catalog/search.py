@@ -19,12 +19,20 @@ from tulle.catalog.hits import Hit, find
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
+from tulle.catalog.repository import (
+    RepositoryCard,
+    RepositoryPage,
+    has_branch,
+    published,
+    repository_card,
+    repository_page,
+)
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.config import Settings
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
-from tulle.lake.repository import Branch, Commit, Lake, Page, Repository, Tag
+from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.serving import generation, package
 from tulle.serving.service import Service, load_services
 from tulle.spec.capability import Capability, Registry
@@ -34,7 +42,6 @@ from tulle.state.db import Database
 from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
-OBJECTS_A_PAGE = 100
 PUBLISHED_SHOWN = 10
 T = TypeVar("T")
 
@@ -153,32 +160,6 @@ class ApplicationsPage:
 
 
 @dataclass(frozen=True, slots=True)
-class RepositoryCard:
-    """A repository in a list."""
-
-    name: str
-    head: Commit | None
-    branches: int
-    is_product: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryPage:
-    """What the page of a repository shows; `page` holds objects and folders under `prefix` at `ref`."""
-
-    name: str
-    ref: str
-    commit_id: str
-    prefix: str
-    branches: tuple[Branch, ...]
-    tags: tuple[Tag, ...]
-    commits: tuple[Commit, ...]
-    page: Page
-    is_product: bool
-    default_branch: str
-
-
-@dataclass(frozen=True, slots=True)
 class SearchPage:
     """What was looked for, and what was found."""
 
@@ -200,6 +181,7 @@ class _Mesh:
     declared: Mapping[str, _Declared]
     problems: Mapping[str, tuple[Problem, ...]]  # by product
     by_name: Mapping[str, DataProduct] = field(init=False)
+    newest_runs: dict[str, RunView | None] = field(default_factory=dict)  # filled as they are asked for
 
     def __post_init__(self) -> None:
         self.by_name = {item.product.name: item.product for item in self.applied}
@@ -235,7 +217,7 @@ class Reader:
         mesh = self._mesh()
         services = self._services(mesh)
         runs = history.recent(self._database, limit=8)
-        cards = [self._card(item.product, services) for item in mesh.applied]
+        cards = [self._card(mesh, item.product, services) for item in mesh.applied]
         return HomePage(
             name=self.settings.name,
             description=self.settings.description,
@@ -260,7 +242,7 @@ class Reader:
             applied=applied,
             data_sets=self._shelf.data_sets(product),
             levels=service_levels(product),
-            findings=self._findings(product),
+            findings=self._findings(mesh, product),
             runs=history.recent(self._database, product=name, limit=10),
             services=tuple(service for service in services if service.product == name),
             picture=draw(self._graph(mesh, services), f"product:{name}"),
@@ -279,7 +261,7 @@ class Reader:
         """One run. NotFound."""
         run = history.run_view(self._database, run_id, self._mesh().find)
         repository = self._repository(run.product)
-        is_kept = bool(run.branch) and repository is not None and _has_branch(repository, run.branch)
+        is_kept = bool(run.branch) and repository is not None and has_branch(repository, run.branch)
         return RunPage(run, is_kept)
 
     def runs(self, *, limit: int = 50) -> tuple[RunView, ...]:
@@ -348,28 +330,13 @@ class Reader:
     def repositories(self) -> tuple[RepositoryCard, ...]:
         """Every repository, by name."""
         known = self._mesh().by_name
-        return tuple(
-            RepositoryCard(one.name, _head(one), len(one.branches()), is_product=one.name in known)
-            for one in self._lake.repositories()
-        )
+        return tuple(repository_card(one, is_product=one.name in known) for one in self._lake.repositories())
 
     def repository(self, name: str, *, ref: str = "", prefix: str = "", after: str = "") -> RepositoryPage:
         """Branches, commits and the objects at a ref. NotFound, Invalid for what is no ref."""
         repository = self._lake.repository(name)
-        ref = ref or repository.default_branch
-        commit_id = repository.resolve(ref)
-        return RepositoryPage(
-            name=name,
-            ref=ref,
-            commit_id=commit_id,
-            prefix=prefix,
-            branches=tuple(repository.branches()),
-            tags=tuple(repository.tags()),
-            commits=tuple(repository.log(ref, limit=20)),
-            page=repository.list(commit_id, prefix, after=after, limit=OBJECTS_A_PAGE, delimiter="/"),
-            is_product=name in self._mesh().by_name,
-            default_branch=repository.default_branch,
-        )
+        is_product = name in self._mesh().by_name
+        return repository_page(repository, ref=ref, prefix=prefix, after=after, is_product=is_product)
 
     def search(self, query: str) -> SearchPage:
         """What holds every word of `query`."""
@@ -410,11 +377,11 @@ class Reader:
             found.append(view)
         return tuple(found)
 
-    def _card(self, product: DataProduct, services: Sequence[ServiceView]) -> ProductCard:
-        runs = history.recent(self._database, product=product.name, limit=1)
-        failing = self._findings(product).failing
+    def _card(self, mesh: _Mesh, product: DataProduct, services: Sequence[ServiceView]) -> ProductCard:
+        run = self._newest_run(mesh, product.name)
+        failing = self._findings(mesh, product).failing
         mine = tuple(service.name for service in services if service.product == product.name)
-        return ProductCard(product, runs[0] if runs else None, mine, failing)
+        return ProductCard(product, run, mine, failing)
 
     def _graph(self, mesh: _Mesh, services: Sequence[ServiceView]) -> Graph:
         flows, models = {}, {}
@@ -423,18 +390,23 @@ class Reader:
             flows[product.name] = self._remembered(
                 ("flow", product.name), (product.digest, item.code_digest), partial(flow.flow_of, product)
             )
-            models[product.name] = self._findings(product).models
+            models[product.name] = self._findings(mesh, product).models
         return flow.graph([item.product for item in mesh.applied], flows, services, models)
 
-    def _findings(self, product: DataProduct) -> Findings:
+    def _newest_run(self, mesh: _Mesh, product: str) -> RunView | None:
+        if product not in mesh.newest_runs:
+            runs = history.recent(self._database, product=product, limit=1)
+            mesh.newest_runs[product] = runs[0] if runs else None
+        return mesh.newest_runs[product]
+
+    def _findings(self, mesh: _Mesh, product: DataProduct) -> Findings:
         """What the newest runs found out; read again when there is a newer one, or one goes on."""
-        newest = history.recent(self._database, product=product.name, limit=1)
-        state = tuple((run.id, run.finished_at) for run in newest)
+        newest = self._newest_run(mesh, product.name)
         return self._remembered(
             ("findings", product.name),
-            (product.digest, state),
+            (product.digest, newest and (newest.id, newest.finished_at)),
             partial(history.findings, self._database, product),
-            keep=all(run.has_ended for run in newest),
+            keep=newest is None or newest.has_ended,
         )
 
     def _remembered(
@@ -462,29 +434,7 @@ class Reader:
         repository = self._repository(product)
         if repository is None:
             return (), ()
-        return tuple(repository.branches()), tuple(_published(repository, PUBLISHED_SHOWN))
-
-
-def _head(repository: Repository) -> Commit | None:
-    try:
-        return repository.commit_info(repository.default_branch)
-    except TulleError:
-        return None
-
-
-def _published(repository: Repository, limit: int) -> Iterator[Commit]:
-    """The newest commits that were on the default branch itself, without those that were merged into it."""
-    commit = repository.commit_info(repository.default_branch)
-    yield commit
-    for _ in range(limit - 1):
-        if not commit.parents:
-            return
-        commit = repository.commit_info(commit.parents[0])
-        yield commit
-
-
-def _has_branch(repository: Repository, name: str) -> bool:
-    return any(branch.name == name for branch in repository.branches(name))
+        return tuple(repository.branches()), tuple(published(repository, PUBLISHED_SHOWN))
 
 
 def _domains(cards: Sequence[ProductCard]) -> Iterator[DomainView]:
