@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from tulle.errors import AlreadyExists, Conflict, Invalid, Unavailable
-from tulle.lake import locks
+from tulle.lake import locks, refs
 from tulle.lake.blobs import open_blobs
+from tulle.lake.manifest import Manifest, ManifestStore
 from tulle.lake.moves import GateCall, Mover
 from tulle.lake.repository import Lake, Repository
 from tulle.state.db import Database, open_database
+from tulle.state.tables import lake_branches
 
 
 @pytest.fixture
@@ -212,6 +215,29 @@ def test_a_lock_that_was_lost_is_noticed_and_nothing_is_published(
     assert [commit.message for commit in repository.log("main")] == ["overtook", "Repository created"]
 
 
+@pytest.mark.parametrize("what", ["lock_owner", "commit_id"])
+def test_a_branch_moves_only_by_its_holder_from_where_it_was(
+    database: Database, repository: Repository, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    repository.put("main", "a", b"1")
+    here, root = repository.commit("main", "one").id, repository.resolve("main~1")
+    real = ManifestStore.put
+
+    def put(store: ManifestStore, manifest: Manifest) -> str:
+        with database.write() as cx:  # behind the back of who holds the branch
+            changed = {"lock_owner": "someone/1/1/else"} if what == "lock_owner" else {"commit_id": root}
+            cx.execute(update(lake_branches).values(changed))
+        return real(store, manifest)
+
+    repository.put("main", "b", b"1")
+    with monkeypatch.context() as patched:
+        patched.setattr(ManifestStore, "put", put)
+        with pytest.raises(Conflict, match="moved by somebody else"):
+            repository.commit("main", "two")
+    assert repository.resolve("main") == (here if what == "lock_owner" else root)
+    assert repository.get("main", "b") == b"1"
+
+
 def test_the_lock_of_a_dead_process_is_broken_at_once(database: Database, repository: Repository) -> None:
     child = subprocess.run(
         [sys.executable, "-c", "from tulle.lake import locks; print(locks.new_owner())"],
@@ -247,8 +273,6 @@ def test_a_held_lock_is_kept_alive(
 def test_failed_commits_do_not_pile_up(
     repository: Repository, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tulle.lake.manifest import ManifestStore
-
     def fail(*_: object) -> str:
         raise Unavailable("the store is down")
 
@@ -260,8 +284,6 @@ def test_failed_commits_do_not_pile_up(
             with pytest.raises(Unavailable):
                 repository.commit("main", "fails")
     with database.read() as cx:
-        from tulle.lake import refs
-
         assert len(refs.get_branch(cx, repository._id, "main").staged) <= 3
     assert repository.get("main", "same") == b"7"
     repository.commit("main", "works")

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
+from tulle.lake import reading
 from tulle.lake.repository import Commit, GateCall, Lake, Link, Repository, open_lake
 from tulle.state.db import Database
 from tulle.state.tables import lake_staged
@@ -489,6 +490,34 @@ def test_diff_two_dots_and_three(repository: Repository) -> None:
     assert [(c.kind, c.path) for c in repository.diff("main", "try", three_dot=True)] == [("added", "b")]
     assert repository.diff("main", "try", prefix="c")[0].left == repository.stat("main", "c")
     assert repository.merge_base("main", "try") == repository.resolve("main~1")
+
+
+def test_comparing_contents_finds_what_comparing_deltas_finds(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.put_many("main", [(f"{folder}/{n}", b"1") for folder in "abc" for n in range(3)])
+    repository.commit("main", "base")
+    repository.create_branch("try")
+    for branch, change in (("main", b"2"), ("try", b"3")):
+        repository.put(branch, "a/1", change)
+        repository.put(branch, f"b/only {branch}", change)
+        repository.delete(branch, "c/0")
+        repository.commit(branch, branch)
+    for fold in ((), ("main",), ("main", "try")):
+        for ref in fold:
+            repository.fold(ref)
+        for prefix in ("", "a/", "b/", "c/", "b/only t"):
+            by_deltas = repository.diff("main", "try", prefix=prefix)
+            with monkeypatch.context() as patched:
+                patched.setattr(reading, "LONG_LINE", 0)
+                assert repository.diff("main", "try", prefix=prefix) == by_deltas
+                assert repository.diff("main", "main", prefix=prefix) == []
+            assert all(change.path.startswith(prefix) for change in by_deltas)
+        assert [(c.kind, c.path) for c in repository.diff("main", "try")] == [
+            ("changed", "a/1"),
+            ("removed", "b/only main"),
+            ("added", "b/only try"),
+        ]
 
 
 # ── merges ───────────────────────────────────────────────────────────────────────────────────────────────

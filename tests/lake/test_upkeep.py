@@ -80,6 +80,15 @@ def test_a_folded_base_has_no_history(
     assert manifest_of(repository).base == fresh_tree(repository._reader.runs, {})
 
 
+def test_on_nothing_a_batch_with_removals_leaves_none_in_the_base(repository: Repository) -> None:
+    stage(repository, {f"p/{n:04d}": None if n % 2 else 0 for n in range(400)})
+    repository.commit("main", "import")
+    base = manifest_of(repository).base
+    assert base is not None
+    assert (base.place, base.rows, base.deleted) == ("tree", 200, 0)
+    assert len(list(repository.entries("main@"))) == 200
+
+
 def test_a_fold_is_for_the_same_commit(repository: Repository) -> None:
     stage(repository, {f"p/{n:04d}": 0 for n in range(300)})
     made = repository.commit("main", "one")

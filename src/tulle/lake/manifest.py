@@ -112,7 +112,12 @@ class ManifestStore:
         if ref.place != "manifest":
             return self._runs.open(ref)
         kept = self._runs.open_kept(ref)
-        return kept if kept is not None else self._runs.open(self.get(ref.manifest).delta)
+        if kept is not None:
+            return kept
+        delta = self.get(ref.manifest).delta
+        if delta.id != ref.id:
+            raise Broken(f"manifest {ref.manifest} holds run {delta.id}, expected {ref.id}")
+        return self._runs.open(delta)
 
     def carried(self, parent: Manifest, parent_name: str) -> tuple[RunRef, ...]:
         """The layers of `parent` as another manifest names them: small new ones inline, as far as there is room."""
