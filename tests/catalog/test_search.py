@@ -62,6 +62,20 @@ def test_a_column_is_traced_to_what_it_is_made_of(world: World) -> None:
     assert sources["totals"]["total"] == (("sold", "amount"),)
 
 
+def test_a_service_is_shown_by_every_product_whose_data_it_answers_from(world: World) -> None:
+    world.write(
+        "products/shop/sales/services/by-sales.yaml",
+        """
+        service: elsewhere
+        endpoints:
+        - {name: total, type: lookup, product: people, data_set: totals, key: [customer]}
+        """,
+    )
+    reader = world.reader()
+    assert [s.name for s in reader.product("people").services] == ["customer-totals", "elsewhere"]
+    assert [s.name for s in reader.product("sales").services] == ["elsewhere"]
+
+
 def test_lineage_goes_from_file_to_service(world: World) -> None:
     picture = world.reader().product("people").picture
     assert {curve.words for curve in picture.curves} == {

@@ -65,6 +65,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
 
 def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/")
+    @router.get("/products")
     def home(request: Request) -> Response:
         return _page(request, reader, "home.html", reader.home())
 

@@ -244,7 +244,7 @@ class Reader:
             levels=service_levels(product),
             findings=self._findings(mesh, product),
             runs=history.recent(self._database, product=name, limit=10),
-            services=tuple(service for service in services if service.product == name),
+            services=tuple(service for service in services if service.product == name or service.reads(name)),
             picture=draw(self._graph(mesh, services), f"product:{name}"),
             branches=branches,
             commits=commits,

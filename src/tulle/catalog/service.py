@@ -110,6 +110,10 @@ class ServiceView:
         """The version that answers."""
         return next((version for version in self.versions if version.is_active), None)
 
+    def reads(self, product: str) -> bool:
+        """Whether it answers from data sets of that product."""
+        return any(owner == product for endpoint in self.endpoints for owner, _ in endpoint.data_sets)
+
 
 def service_view(
     settings: Settings,
