@@ -77,7 +77,9 @@ def _show_progress(result: dict[str, Any], shown: dict[str, str]) -> None:
 
 
 def _show_step(step: dict[str, Any]) -> None:
-    rows = f"{step['rows']:>10,} rows" if step["rows"] is not None else " " * 15
+    rows = " " * 15
+    if step["rows"] is not None:
+        rows = f"{step['rows']:>10,} " + ("row " if step["rows"] == 1 else "rows")
     took = (
         f"{step['finished_at'] - step['started_at']:6.1f} s"
         if step["started_at"] and step["finished_at"]
@@ -121,7 +123,8 @@ def _show_end(result: dict[str, Any], seconds: float) -> None:
     }
     click.echo(f"  {mark(result['status'])} {words[result['status']]} in {seconds:.1f} s")
     if result["error"]:
-        click.secho(f"      {result['error']['message']}", fg="red")
+        if not any(step["message"] == result["error"]["message"] for step in result["steps"]):
+            click.secho(f"      {result['error']['message']}", fg="red")
         for problem in result["error"].get("problems", ()):
             place = problem.get("place") or {}
             where = f"{place['file']}:{place['line']}: " if place.get("file") else ""
