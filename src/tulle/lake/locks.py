@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from functools import cache
+from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -44,7 +45,7 @@ def try_lock(cx: Connection, repository: int, branch: str, owner: str) -> str | 
         return str(row.lock_owner)
     values = {"previous": row.lock_owner, "new_owner": owner, "until": now() + LOCK_SECONDS}
     result = cx.execute(_TAKE, branch_key(repository, branch) | values)
-    return None if result.rowcount == 1 else "somebody else"
+    return None if result.rowcount == 1 else str(row.lock_owner or owner)
 
 
 def keep_lock(cx: Connection, repository: int, branch: str, owner: str) -> None:
@@ -59,6 +60,12 @@ def unlock(cx: Connection, repository: int, branch: str, owner: str) -> None:
     cx.execute(query.values(lock_owner=None, lock_until=None), branch_key(repository, branch))
 
 
+def described(owner: str) -> str:
+    """The holder of a lock in words."""
+    host, pid, _, _ = owner.rsplit("/", 3)
+    return f"process {pid} on {host}"
+
+
 def _process(pid: int) -> str:
     return f"{socket.gethostname()}/{pid}/{_start_time(pid)}"
 
@@ -67,10 +74,18 @@ _this_process = cache(_process)  # by pid, because a forked child is another pro
 
 
 def _start_time(pid: int) -> str:
-    import psutil  # noqa: PLC0415  only needed here
+    """When the process started, in a form that never changes while it lives; "" when there is none."""
+    if Path("/proc/self/stat").exists():
+        try:
+            # Clock ticks since the machine started: unlike a time of day, no clock correction moves it.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            return "" if fields[0] in "ZX" else fields[19]  # a zombie does nothing any more
+        except (FileNotFoundError, ProcessLookupError):
+            return ""
+    import psutil  # noqa: PLC0415  only where there is no /proc
 
     try:
-        return str(round(psutil.Process(pid).create_time() * 100))
+        return str(round(psutil.Process(pid).create_time()))
     except psutil.Error:
         return ""
 

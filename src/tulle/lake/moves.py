@@ -9,6 +9,7 @@ refuses whoever lost the lock.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from tulle.errors import Conflict, Invalid, Problem, TulleError, Unavailable
 from tulle.lake import graph, locks, refs, staging, upkeep
@@ -30,6 +32,8 @@ from tulle.lake.view import View
 from tulle.state.db import now
 
 SHOWN_CONFLICTS = 1000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,7 @@ class Mover:
             self._refuse_staged(held, "reset")
             with self._database.write() as cx:
                 self._move(cx, held, commit_id, "hard reset", keep_locked=False)
+            held.released = True
 
     def drop_staged(self, branch: str, prefix: bytes | None = None) -> None:
         """Forget what is staged on a branch: all of it, or what lies under a prefix."""
@@ -191,10 +196,11 @@ class Mover:
 
     def delete_branch(self, branch: str) -> None:
         """Remove a branch with what is staged on it."""
-        with self._held(branch) as held, self._database.write() as cx:
-            staged = refs.get_branch(cx, self._id, branch).staged
-            refs.delete_branch(cx, self._id, branch, held.owner)
-            staging.drop_rows(cx, staged)
+        with self._held(branch) as held:
+            with self._database.write() as cx:
+                staged = refs.get_branch(cx, self._id, branch, lock="update").staged
+                refs.delete_branch(cx, self._id, branch, held.owner)
+                staging.drop_rows(cx, staged)
             held.released = True
 
     # ── the way all of them go ───────────────────────────────────────────────────────────────────────────
@@ -232,7 +238,8 @@ class Mover:
                     return Held(branch, owner, state.commit_id, sealed)
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"branch '{branch}' is being changed by {holder} since more than {self._wait_seconds:.0f} s",
+                    f"branch '{branch}' is being changed by {locks.described(holder)}, "
+                    f"waited {self._wait_seconds:.0f} s",
                     hint="wait for it to finish, or stop that process, and try again",
                 )
             time.sleep(pause)
@@ -240,8 +247,11 @@ class Mover:
 
     def _keep(self, held: Held, stop: threading.Event) -> None:
         while not stop.wait(locks.LOCK_SECONDS / 4):
-            with self._database.write() as cx:
-                locks.keep_lock(cx, self._id, held.branch, held.owner)
+            try:
+                with self._database.write() as cx:
+                    locks.keep_lock(cx, self._id, held.branch, held.owner)
+            except (TulleError, SQLAlchemyError) as exc:
+                log.warning("the lock on branch %s could not be renewed: %s", held.branch, exc)
 
     def _publish(
         self,
@@ -254,19 +264,20 @@ class Mover:
     ) -> None:
         name = self._reader.manifests.put(manifest)
         commit = manifest.commit
-        if gate is not None and call is not None:
-            with self._database.write() as cx:
-                refs.add_commit(cx, self._id, commit, name, published=False)
-            try:
-                gate(call)
-            except BaseException:
-                with self._database.write() as cx:
-                    refs.drop_commit(cx, self._id, commit.id)
-                raise
         due = upkeep.is_due(manifest)
-        with self._database.write() as cx:
-            refs.add_commit(cx, self._id, commit, name, published=True)
-            self._move(cx, held, commit.id, operation, actor=commit.committer, keep_locked=due)
+        try:
+            if gate is not None and call is not None:
+                with self._database.write() as cx:
+                    refs.add_commit(cx, self._id, commit, name, published=False)
+                gate(call)
+            with self._database.write() as cx:
+                refs.add_commit(cx, self._id, commit, name, published=True)
+                self._move(cx, held, commit.id, operation, actor=commit.committer, keep_locked=due)
+        except BaseException:
+            with self._database.write() as cx:
+                refs.drop_commit(cx, self._id, commit.id)
+            raise
+        held.released = not due
         held.upkeep = commit.id if due else None
 
     def _move(
@@ -292,7 +303,6 @@ class Mover:
             keep_locked=keep_locked,
         )
         staging.drop_rows(cx, held.sealed)
-        held.released = not keep_locked
 
     def _refuse_staged(self, held: Held, verb: str) -> None:
         change = self._first_change(held)
