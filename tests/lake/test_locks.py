@@ -14,7 +14,7 @@ def test_a_process_is_known_as_long_as_it_lives() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     owner = f"{locks._process(child.pid)}/x"
     assert not locks._is_dead(owner)
-    assert locks.described(owner) == f"process {child.pid} on {owner.split('/')[0]}"
+    assert locks.described(owner) == f"process {child.pid} on {owner.split('/', maxsplit=1)[0]}"
     assert child.stdin is not None
     child.stdin.close()
     deadline = time.monotonic() + 10
