@@ -87,8 +87,9 @@ class Range:
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
         self.rows: int = batch.num_rows
-        self._offsets: list[int] | None = None  # of paths in `_data`; slices share both with their whole
-        self._data = b""
+        # Where each path begins in the bytes of all of them: views of the batch, shared by its slices.
+        self._offsets: memoryview | None = None
+        self._data = memoryview(b"")
         self._first = 0  # where our first row is in `_offsets`
 
     @classmethod
@@ -106,7 +107,7 @@ class Range:
         """The path of one row."""
         offsets, data = self._index()
         position += self._first
-        return data[offsets[position] : offsets[position + 1]]
+        return bytes(data[offsets[position] : offsets[position + 1]])
 
     def seek(self, path: bytes, low: int = 0) -> int:
         """The position of the first row at or after `path`, no lower than `low`."""
@@ -115,7 +116,7 @@ class Range:
         high = self._first + self.rows
         while low < high:
             middle = (low + high) // 2
-            if data[offsets[middle] : offsets[middle + 1]] < path:
+            if bytes(data[offsets[middle] : offsets[middle + 1]]) < path:
                 low = middle + 1
             else:
                 high = middle
@@ -158,11 +159,10 @@ class Range:
         deleted = self.deleted
         return Range(self.batch.filter(pa.array(~deleted))) if deleted.any() else self
 
-    def _index(self) -> tuple[list[int], bytes]:
+    def _index(self) -> tuple[memoryview, memoryview]:
         if self._offsets is None:
-            offsets, data = _buffers(self.batch.column(0))
-            self._data = bytes(data)
-            self._offsets = offsets.tolist()
+            offsets, self._data = _buffers(self.batch.column(0))
+            self._offsets = offsets.data
         return self._offsets, self._data
 
 

@@ -283,8 +283,9 @@ class RunStore:
     def put_range(self, content: Range) -> str:
         """Keep one range in a file of its own and return its name."""
         id_ = ranges.identity(content)
-        self._put(f"ranges/{id_}", ranges.encode(content))
-        self._remember(id_, content)
+        data = ranges.encode(content)
+        self._put(f"ranges/{id_}", data)
+        self._remember(id_, ranges.decode(data, id_))  # `content` is often a slice that holds on to much more
         return id_
 
     def put_metarange(self, metarange: Metarange) -> str:
@@ -302,9 +303,7 @@ class RunStore:
         return content
 
     def _remember(self, id_: str, content: Range) -> None:
-        # The batch, its paths again, and a list of numbers to find them by.
-        weight = 2 * content.batch.nbytes + 40 * content.rows + 500
-        self._caches.ranges.put(id_, content, weight)
+        self._caches.ranges.put(id_, content, content.batch.nbytes + 4 * content.rows + 1000)
 
     def _put(self, name: str, data: bytes) -> None:
         try:
