@@ -69,7 +69,9 @@ def test_a_prediction_by_id_equals_the_one_with_all_features_and_the_callers_val
     by_id = probabilities({"customer_id": CUSTOMER})
     assert probabilities(features) == by_id
     theirs = {"recency_days": 1, "recent_amount": 500}
-    assert probabilities({"customer_id": CUSTOMER, **theirs}) == probabilities({**features, **theirs}) != by_id
+    assert (
+        probabilities({"customer_id": CUSTOMER, **theirs}) == probabilities({**features, **theirs}) != by_id
+    )
 
 
 def features_of(mesh: Mesh) -> list[str]:
