@@ -20,7 +20,8 @@ def read_token(settings: Settings) -> str:
     except FileNotFoundError:
         pass
     settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = settings.state_folder / f"token.{secrets.token_hex(8)}"  # of this call alone: threads share a process
+    # A name of this call alone: the threads of one process share its id.
+    beside = settings.state_folder / f"token.{secrets.token_hex(8)}"
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(secrets.token_urlsafe(32))
