@@ -43,6 +43,12 @@ def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
         ({"warehouse": 3}, {}, "'warehouse' must be a mapping"),
         ({"warehouses": {"sales": {"thread": 3}}}, {}, "unknown bound 'thread' in 'warehouses.sales'"),
         ({"warehouse": {"threads": 0}}, {}, "'warehouse.threads' is 0"),
+        ({"service_workers": 0}, {}, "'service_workers' is 0"),
+        ({"gateway_concurrency": 0}, {}, "'gateway_concurrency' is 0"),
+        ({"max_request_bytes": 0}, {}, "'max_request_bytes' is 0"),
+        ({"storage": "s3://bucket/x"}, {}, "'storage' is 's3://bucket/x'"),
+        ({"database": "foo"}, {}, "'database' is 'foo'"),
+        ({"data_folders": ["relative"]}, {}, "'data_folders' must be a list of absolute folders"),
         ({}, {"TULLE_GATEWAY_PORT": "many"}, "TULLE_GATEWAY_PORT is 'many'"),
     ],
 )

@@ -52,6 +52,9 @@ class Settings:
     default_rate_limit: str = setting(
         "50/1s", "requests per period of an application on a service it may call"
     )
+    data_folders: tuple[str, ...] = setting(
+        (), "absolute folders outside the mesh that file sources may read"
+    )
     warehouse: Warehouse = setting(Warehouse(), "the bounds of a domain that names none of its own")
     warehouses: Mapping[str, Warehouse] = field(default_factory=dict, metadata={"help": "bounds by domain"})
 
@@ -103,7 +106,9 @@ def settings_from(
     for name, value in values.items():
         if name not in known:
             raise Invalid(f"mesh.yaml: unknown setting '{name}'", hint=did_you_mean(name, known))
-        if name == "warehouse":
+        if name == "data_folders":
+            value = _folders(value)  # noqa: PLW2901  the parsed form replaces the raw one
+        elif name == "warehouse":
             value = _warehouse(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
         elif name == "warehouses":
             if not isinstance(value, Mapping):
@@ -114,7 +119,7 @@ def settings_from(
         settings = replace(settings, **{name: value})
     for name in known:
         raw = env.get(f"TULLE_{name.upper()}")
-        if raw is None or name in {"warehouse", "warehouses"}:
+        if raw is None or name in {"data_folders", "warehouse", "warehouses"}:
             continue
         kind = type(getattr(settings, name))
         try:
@@ -131,7 +136,25 @@ def _checked(settings: Settings) -> Settings:
             raise Invalid(f"setting '{name}' is {port}, expected a port between 1 and 65535")
     if settings.control_plane_port == settings.gateway_port:
         raise Invalid("settings 'control_plane_port' and 'gateway_port' are the same; give each its own port")
-    if settings.host not in {"127.0.0.1", "localhost", "::1"}:
+    bounds = {
+        "service_workers": (1, 64),
+        "gateway_concurrency": (1, 64),
+        "max_request_bytes": (1024, 1 << 30),
+    }
+    for name, (least, most) in bounds.items():
+        if not least <= getattr(settings, name) <= most:
+            raise Invalid(f"setting '{name}' is {getattr(settings, name)}, expected {least:,} to {most:,}")
+    if settings.storage and not settings.storage.startswith("local:///"):
+        raise Invalid(
+            f"setting 'storage' is '{settings.storage}': data is written to a local disk only, so far",
+            hint="leave it out, or name an absolute folder as local:///…",
+        )
+    if settings.database and not settings.database.startswith(("sqlite:///", "postgresql")):
+        raise Invalid(
+            f"setting 'database' is '{settings.database}', expected sqlite:///… or postgresql+…://…",
+            hint="leave it out for SQLite in .tulle/",
+        )
+    if settings.host not in {"127.0.0.1", "localhost"}:
         raise Invalid(
             f"setting 'host' is '{settings.host}': only loopback addresses are accepted",
             hint="the portal has no sign-in yet, so it must not be reachable from other machines",
@@ -150,6 +173,14 @@ def _warehouse(name: str, value: Any) -> Warehouse:
         if isinstance(item, int) and item < 1:
             raise Invalid(f"mesh.yaml: '{name}.{key}' is {item}, expected at least 1")
     return Warehouse(**value)
+
+
+def _folders(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(
+        isinstance(item, str) and Path(item).is_absolute() for item in value
+    ):
+        raise Invalid("mesh.yaml: 'data_folders' must be a list of absolute folders")
+    return tuple(value)
 
 
 def _expect(name: str, value: Any, kind: type) -> None:

@@ -135,3 +135,44 @@ def test_an_id_that_was_used_again_is_not_the_same_process() -> None:
     me = psutil.Process()
     assert alive(me.pid, me.create_time()) is not None
     assert alive(me.pid, me.create_time() - 100) is None
+
+
+def test_what_should_run_may_be_unknown_for_a_while(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "processes.json"
+    broken = False
+
+    def wanted() -> list[Wanted]:
+        if broken:
+            raise RuntimeError("the database is locked")
+        return [want(tmp_path)]
+
+    supervisor = Supervisor(table, wanted, about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    broken = True
+    pid = row(table)["pid"]
+    supervisor.tick()
+    supervisor.tick()
+    assert row(table)["pid"] == pid
+    assert capsys.readouterr().err.count("the database is locked") == 1
+    supervisor.stop_all()
+
+
+def test_a_child_that_cannot_be_started_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    missing = Wanted("b", "test", ["/no/such/program"], tmp_path, tmp_path / "b.log", lambda: True)
+    supervisor = Supervisor(table, lambda: [missing, want(tmp_path)], about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    assert int(str(row(table, "b")["restarts"])) >= 1
+    supervisor.stop_all()
+
+
+def test_a_child_that_never_gets_ready_is_counted_as_failing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tulle.deploy.supervise.READY_TIMEOUT", 0.2)
+    table = tmp_path / "processes.json"
+    supervisor = Supervisor(table, lambda: [want(tmp_path, ready=lambda: False)], about={})
+    tick_until(supervisor, lambda: int(str(row(table).get("restarts", 0))) >= 2)
+    supervisor.stop_all()

@@ -134,7 +134,12 @@ def test_an_application_gets_credentials_once_and_contracts_change(applied: Clie
     assert applied.rotate_application("shop-window")["client_secret"] != made["client_secret"]
     with pytest.raises(AlreadyExists):
         applied.create_application("shop-window", services={})
-    assert applied.revoke_application("shop-window")["revoked"]
+    assert applied.revoke_application("shop-window") == {
+        "name": "shop-window",
+        "revoked": True,
+        "in_force": True,
+    }
+    applied.create_application("late-caller", services={"order-book": None})
 
 
 @pytest.mark.parametrize(
@@ -190,5 +195,8 @@ def test_a_retired_product_leaves_and_its_data_stays(applied: Client) -> None:
     assert applied.products() == []
     assert "orders" in [r["name"] for r in applied.repositories()]
     assert applied.status()["deployments"] == []
+    assert all(application["contracts"] == [] for application in applied.applications())
+    with pytest.raises(NotFound):
+        applied.deploy("order-book")  # its packages are still there, but nobody answers for them
     with pytest.raises(NotFound):
         applied.destroy("orders")

@@ -104,6 +104,14 @@ def test_a_wrong_path_a_wrong_method_and_a_large_body_are_told_plainly(
     assert client.post("/try", content=body, headers={"origin": "http://127.0.0.1:8080"}).status_code == 413
 
 
+def test_a_body_of_unsaid_length_is_refused_before_it_is_read(client: httpx.Client) -> None:
+    def endless() -> Iterator[bytes]:
+        yield b"x" * 1000
+
+    answer = client.post("/try", content=endless(), headers={"origin": "http://127.0.0.1:8080"})
+    assert answer.status_code == 411
+
+
 def test_the_token_is_made_once_also_by_many_and_only_its_owner_reads_it(settings: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
         tokens = set(pool.map(lambda _: read_token(settings), range(32)))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import httpx
 import openapi_spec_validator
 import pytest
-from tests.system.conftest import TULLE, Mesh
+from tests.system.conftest import TULLE, Mesh, free_port
 
 pytestmark = pytest.mark.system
 
@@ -298,3 +298,51 @@ def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     }  # fmt: skip
     mesh.tulle("up", "--detach")
     until(lambda: mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}).status_code == 200)
+
+
+def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
+    other = Mesh(mesh.folder.parent / "early-mesh", free_port(), free_port())
+    other.tulle("init", str(other.folder))
+    starting = subprocess.Popen(
+        _tulle(other, "up", "--detach"), env=other.environment, stderr=subprocess.DEVNULL
+    )
+    time.sleep(0.8)
+    assert "stopped" in other.tulle("down").stdout
+    starting.wait(30)
+    until(lambda: other.processes() == [], 10)
+    assert not other.json("status")["up"]
+
+
+def test_down_ends_runs_that_run_and_runs_that_wait(mesh: Mesh) -> None:
+    other = Mesh(mesh.folder.parent / "slow-mesh", free_port(), free_port())
+    other.tulle("init", str(other.folder))
+    (other.folder / "mesh.yaml").write_text("name: slow\nwarehouse: {concurrent_runs: 1}\n")
+    for name in ("first-one", "second-one"):
+        other.tulle("new", "product", name, "--domain", "sales")
+        model = "import time\ninputs = []\n\n\ndef model(run):\n    time.sleep(100)\n"
+        (other.folder / f"products/sales/{name}/transform/slow.py").write_text(model)
+    other.tulle("apply")
+    waiting = [
+        subprocess.Popen(
+            _tulle(other, "run", name),
+            env=other.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for name in ("first-one", "second-one")
+    ]
+    until(lambda: sorted(r["status"] for r in other.json("runs")) == ["queued", "running"], 30)
+    other.tulle("down")
+    assert [r["status"] for r in other.json("runs")] == ["stopped", "stopped"]
+    for process in waiting:
+        process.wait(20)
+    until(lambda: other.processes() == [], 10)
+
+
+def test_a_damaged_generation_is_unpacked_again_at_the_next_start(mesh: Mesh) -> None:
+    mesh.tulle("down")
+    for index in (mesh.folder / ".tulle/generations/customer-features").rglob("*.mdb"):
+        index.chmod(0o600)
+        index.write_bytes(b"damaged")
+    mesh.tulle("up", "--detach")
+    until(lambda: mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}).status_code == 200)

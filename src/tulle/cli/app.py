@@ -90,9 +90,10 @@ def revoke(mesh: Path | None, name: str) -> None:
 
     settings = settings_of(mesh)
     with client_of(settings) as client:
-        client.revoke_application(name)
+        result = client.revoke_application(name)
     credentials.forget(settings, name)
-    click.echo(f"  {mark('succeeded')} {name} is refused from now on")
+    when = "from now on" if result["in_force"] else "as soon as the gateway follows (`tulle status`)"
+    click.echo(f"  {mark('succeeded')} {name} is refused {when}")
 
 
 @app.command()

@@ -108,8 +108,9 @@ def _copy(source: Path, folder: Path) -> None:
         shutil.copyfile(path, target)
         new += 1
     where = relative(folder.resolve())
+    where = where if Path(where).is_absolute() else f"./{where}"
     click.echo(
-        f"  {mark('succeeded' if new else 'unchanged')} example '{source.name}' in ./{where}: {new} new file(s)"
+        f"  {mark('succeeded' if new else 'unchanged')} example '{source.name}' in {where}: {new} new file(s)"
     )
 
 

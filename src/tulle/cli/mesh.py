@@ -54,6 +54,7 @@ def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    local.note_start(settings, process.pid)
 
     def is_up() -> bool:
         if process.poll() is not None:
@@ -77,6 +78,13 @@ def down(mesh: Path | None) -> None:
     """Stop everything the mesh started; nothing is left running."""
     settings = _settings(mesh)
     stopped = local.stop(settings)
+    if settings.database or (settings.state_folder / "state.db").exists():
+        from tulle.server.supervisor import stop_runs
+        from tulle.state.db import open_database
+
+        database = open_database(settings.database_url)
+        stopped = bool(stop_runs(database)) or stopped
+        database.close()
     click.echo("stopped" if stopped else "nothing was running")
 
 

@@ -153,13 +153,18 @@ def destroy(mesh: Path | None, product: str, yes: bool, as_json: bool) -> None:
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:
-        if not yes and not click.confirm(f"retire product '{product}'?"):
+        known = {p["name"]: p["upstream"] for p in client.products()}
+        readers = [name for name, upstream in known.items() if product in upstream]
+        if readers and not as_json:
+            click.secho(f"  breaking: it is read by {', '.join(readers)}", fg="red")
+        if product in known and not yes and not click.confirm(f"retire product '{product}'?"):
             raise click.Abort
         result = client.destroy(product)
     if as_json:
         emit(result)
     else:
         click.echo(f"{mark('succeeded')} {result['sentence']}")
+        click.echo("  while its folder is there, the next `tulle apply` registers it again")
 
 
 __all__ = ["TulleError", "apply", "destroy", "init", "new", "plan", "validate"]

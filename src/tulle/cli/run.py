@@ -56,13 +56,17 @@ def build(client: Client, product: str, *, full: bool = False, quiet: bool = Fal
     shown: dict[str, str] = {}
     if not quiet:
         click.secho(product, bold=True)
-    while True:
-        result = client.run(run_id)
-        if not quiet:
-            _show_progress(result, shown)
-        if result["status"] in ENDED:
-            break
-        time.sleep(0.1)
+    try:
+        while (result := client.run(run_id))["status"] not in ENDED:
+            if not quiet:
+                _show_progress(result, shown)
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        client.stop_run(run_id)
+        click.echo(f"run {run_id} is stopped; nothing was published", err=True)
+        raise
+    if not quiet:
+        _show_progress(result, shown)
     if not quiet:
         _show_end(result, time.monotonic() - began)
     return result
@@ -146,6 +150,8 @@ def runs(
     """Show earlier runs, or one (RUN_ID) with its steps, checks and failing rows."""
     from tulle.cli.connect import mesh_client
 
+    if stop and run_id is None:
+        raise click.UsageError("--stop needs the run's id; `tulle runs` lists them")
     with mesh_client(mesh) as client:
         if run_id is None:
             found = client.runs(product=product, limit=limit)

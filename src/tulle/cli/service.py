@@ -1,4 +1,4 @@
-"""`tulle service list | show | package | deploy | rollback | test | call`."""
+"""`tulle service list | package | deploy | rollback | test | call`."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def show_deployment(result: dict[str, Any]) -> None:
 @OPTION_JSON
 @click.pass_obj
 def rollback(mesh: Path | None, name: str, as_json: bool) -> None:
-    """Deploy the version of service NAME that was active before."""
+    """Deploy the version of service NAME that was active before; a second time goes forward again."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
 import traceback
@@ -97,11 +96,6 @@ def mark(state: str) -> str:
     }
     sign, colour = signs.get(state, ("?", "yellow"))
     return click.style(sign, fg=colour)
-
-
-def is_live() -> bool:
-    """Whether standard output is a terminal that can be redrawn."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def relative(path: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from tulle.control import applications, apply, check_mesh, release
 from tulle.control.plan import Plan
@@ -58,7 +58,7 @@ class VersionBody(Body):
 class ApplicationBody(Body):
     """An application to register."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")
+    name: str
     owner: str = ""
     services: Mapping[str, str | None] = {}
 
@@ -93,8 +93,8 @@ class MergeBody(Body):
     squash: bool = False
 
 
-def router(workspace: Workspace, settle: Callable[[], None]) -> APIRouter:
-    """The API on one mesh; `settle` makes the gateway follow what a call recorded."""
+def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+    """The API on one mesh; `settle` makes the gateway follow what a call recorded, and tells whether it did."""
     api = APIRouter(prefix="/mesh/v1")
     _product_routes(api, workspace, settle)
     _run_routes(api, workspace)
@@ -104,7 +104,7 @@ def router(workspace: Workspace, settle: Callable[[], None]) -> APIRouter:
     return api
 
 
-def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], None]) -> None:
+def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/status")
     def status() -> dict[str, Any]:
         known = products.applied(workspace.database)
@@ -152,8 +152,7 @@ def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], N
     @api.delete("/products/{name}")
     def destroy(name: str) -> dict[str, Any]:
         sentence = apply.retire(workspace, name)
-        settle()
-        return {"sentence": sentence}
+        return {"sentence": sentence, "in_force": settle()}
 
     @api.get("/capabilities")
     def capabilities() -> dict[str, Any]:
@@ -208,7 +207,7 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
         return _run(runs.get(database, run_id), with_steps=True)
 
 
-def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], None]) -> None:
+def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/services")
     def list_services() -> dict[str, Any]:
         declared = release.declared_services(workspace)
@@ -252,7 +251,7 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], N
         return dict(release.openapi(workspace, name))
 
 
-def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], None]) -> None:
+def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/applications")
     def list_applications() -> dict[str, Any]:
         return {"applications": [applications.as_plain(a) for a in applications.visible(workspace)]}
@@ -266,8 +265,7 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[
     @api.delete("/applications/{name}")
     def revoke(name: str) -> dict[str, Any]:
         applications.revoke(workspace, name)
-        settle()
-        return {"name": name, "revoked": True}
+        return {"name": name, "revoked": True, "in_force": settle()}
 
     @api.post("/applications/{name}/rotate")
     def rotate(name: str) -> dict[str, Any]:
@@ -279,8 +277,8 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[
     def contract(name: str, body: ContractBody) -> dict[str, Any]:
         limit = RateLimit.parse(body.limit) if body.limit is not None else None
         applications.change_contract(workspace, name, body.service, limit)
-        settle()
-        return {"name": name, "service": body.service, "limit": str(limit) if limit else None}
+        limit_text = str(limit) if limit else None
+        return {"name": name, "service": body.service, "limit": limit_text, "in_force": settle()}
 
 
 def _lake_routes(api: APIRouter, workspace: Workspace) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
 
+from tulle.control.check_mesh import check_mesh
 from tulle.control.plan import Actual, Plan, Step, make_plan
 from tulle.control.workspace import Workspace
-from tulle.errors import AlreadyExists, Conflict, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
+from tulle.gateway import contract
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
 from tulle.serving.generation import withdraw
@@ -50,6 +52,8 @@ def apply_plan(workspace: Workspace, digest: str | None = None) -> Plan:
             f"the plan is no longer {digest[:12]}, it is {plan.digest[:12]}",
             hint="look at it again with `tulle plan`: documents or mesh changed meanwhile",
         )
+    if plan.steps and (problems := check_mesh(workspace).problems):
+        raise Invalid("the plan is not carried out: the mesh has problems", problems=problems)
     for step in plan.steps:
         _carry_out(workspace, spec, step)
     return plan
@@ -84,6 +88,10 @@ def retire(workspace: Workspace, name: str) -> str:
             withdraw(connection, service)
         products.remove(connection, name)
         log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}))
+    for application in contract.applications(workspace.database):
+        for agreed in application.contracts:
+            if agreed.service in services:
+                contract.withdraw(workspace.database, application.name, agreed.service)
     stopped = f", its services {', '.join(services)} stop" if services else ""
     return f"product '{name}' is retired{stopped}; repository '{name}' and its data stay in the lake"
 

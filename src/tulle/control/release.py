@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
+from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway.contract import current_policy
 from tulle.gateway.envoy import Gateway
 from tulle.pipeline.graph import load_code
@@ -25,7 +27,7 @@ from tulle.serving.loaded import Verdict
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
 from tulle.spec.product import DataProduct
-from tulle.state import products
+from tulle.state import log, products
 
 START_SECONDS = 60.0  # a generation whose workers do not answer by then has failed
 
@@ -80,12 +82,16 @@ def build_package(workspace: Workspace, name: str) -> tuple[Package, bool]:
 
 def deploy(workspace: Workspace, name: str, version: str | None = None) -> Deployment:
     """Ask for a version (the newest by default) to answer for a service."""
-    versions = package.packages(workspace.database, name)
+    owner = declared_service(workspace, name).product.name
+    versions = [p for p in package.packages(workspace.database, name) if p.product == owner]
     if not versions:
-        declared_service(workspace, name)
         raise Conflict(f"service '{name}' has no package yet", hint=f"`tulle service package {name}`")
     wanted = version or versions[-1].version
     chosen = package.get(workspace.database, name, wanted)
+    if chosen.product != owner:
+        raise Conflict(
+            f"{name} {wanted} was made by product '{chosen.product}'; '{owner}' declares the service now"
+        )
     generation.unpack(chosen, workspace.settings)
     return generation.request(workspace.database, name, wanted)
 
@@ -135,6 +141,7 @@ class Switchboard:
         self._workspace = workspace
         self._gateway = Gateway(workspace.settings)
         self._lock = threading.Lock()
+        self._waiting_since: dict[tuple[str, str], float] = {}
 
     def settle(self) -> None:
         """Activate the generations that are ready and publish the policy if anything changed."""
@@ -155,16 +162,17 @@ class Switchboard:
             # The gateway first: it is confirmed to send to the new workers before the old ones are let go.
             self._publish({deployment.service: deployment.desired_version})
             generation.activate(database, deployment.service, deployment.desired_version)
+            self._waiting_since.pop((deployment.service, deployment.desired_version), None)
             return
+        wanted = (deployment.service, deployment.desired_version)
+        since = self._waiting_since.setdefault(wanted, time.monotonic())
         tried = sum(running[name].restarts for name in names if name in running)
-        if tried >= 3:
-            log = f"`tulle logs {deployment.service}`"
-            generation.fail(
-                database,
-                deployment.service,
-                deployment.desired_version,
-                f"its worker ended {tried} times while starting; {log} shows why",
-            )
+        said = f"its worker ended {tried} times while starting" if tried >= 3 else ""
+        if not said and running and time.monotonic() - since > START_SECONDS:
+            said = f"its workers did not answer within {START_SECONDS:.0f} s"
+        if said:
+            del self._waiting_since[wanted]
+            generation.fail(database, *wanted, f"{said}; `tulle logs {deployment.service}` shows why")
 
     def _publish(self, override: Mapping[str, str]) -> None:
         settings = self._workspace.settings
@@ -176,4 +184,10 @@ class Switchboard:
                     local.worker_socket(deployment.service, version, n)
                     for n in range(settings.service_workers)
                 )
-        self._gateway.publish(current_policy(self._workspace.database, upstreams, settings))
+        result = self._gateway.publish(current_policy(self._workspace.database, upstreams, settings))
+        if result.changed:
+            with self._workspace.database.write() as connection:
+                event = Event(
+                    GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
+                )
+                log.append(connection, event)

@@ -85,9 +85,31 @@ def processes(settings: Settings) -> Mapping[str, Process]:
 
 
 def supervisor_pid(settings: Settings) -> int | None:
-    """The process id of the mesh's supervisor, or None when the mesh is down."""
-    content = _content(settings)
-    return content.get("pid")
+    """The process id of the mesh's supervisor, also while it starts, or None when the mesh is down."""
+    found = _supervisors(settings)
+    return found[0].pid if found else None
+
+
+def note_start(settings: Settings, pid: int) -> None:
+    """Remember a supervisor that was just started, so that it can be stopped before it holds the lock."""
+    settings.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(psutil.Error):
+        about = {"pid": pid, "pid_created": psutil.Process(pid).create_time()}
+        (settings.run_folder / "starting.json").write_text(json.dumps(about))
+
+
+def _supervisors(settings: Settings) -> list[psutil.Process]:
+    """The supervisor that holds the lock, and one that is still on its way to it."""
+    found: list[psutil.Process] = []
+    for name in ("supervisor.lock", "starting.json"):
+        try:
+            about = json.loads((settings.run_folder / name).read_text())
+        except (OSError, ValueError):
+            continue
+        process = supervise.alive(about.get("pid"), about.get("pid_created"))
+        if process is not None and process not in found:
+            found.append(process)
+    return found
 
 
 def _content(settings: Settings) -> dict[str, Any]:
@@ -110,13 +132,6 @@ def worker_name(service: str, version: str, number: int) -> str:
     return f"{service}/{version}/{number}"
 
 
-def worker_is_ready(settings: Settings, service: str, version: str) -> bool:
-    """Whether every worker of a generation answers."""
-    running = processes(settings)
-    names = [worker_name(service, version, n) for n in range(settings.service_workers)]
-    return all(name in running and running[name].state == "running" for name in names)
-
-
 def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Path]]) -> list[Wanted]:
     """The worker processes for (service, version, package folder) triples."""
     return [
@@ -128,6 +143,7 @@ def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Pat
                 *("--package-folder", str(folder)),
                 *("--socket", worker_socket(service, version, number)),
                 *("--generation", version),
+                *("--max-request-bytes", str(settings.max_request_bytes)),
             ],
             cwd=settings.state_folder,
             env={"OMP_NUM_THREADS": "1"},
@@ -188,6 +204,9 @@ def only_supervisor(settings: Settings) -> Iterator[None]:
                 f"the mesh in {settings.folder} is up already" + (f" (process {pid})" if pid else ""),
                 hint="`tulle status` shows its processes, `tulle down` stops it",
             ) from None
+        lock.truncate(0)
+        lock.write(json.dumps(dict(about(settings))))
+        lock.flush()
         yield
 
 
@@ -219,17 +238,15 @@ def end_leftovers(settings: Settings) -> list[str]:
 
 def stop(settings: Settings, *, timeout: float = 20.0) -> bool:
     """Stop the mesh: end its supervisor, which ends the rest. False when nothing was running."""
-    content = _content(settings)
-    process = supervise.alive(content.get("pid"), content.get("pid_created"))
-    if process is None:
-        return bool(supervise.end_leftovers(table(settings)))
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(timeout)
-    except psutil.TimeoutExpired:
-        process.kill()
-    supervise.end_leftovers(table(settings))
-    return True
+    found = _supervisors(settings)
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(found, timeout)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    return bool(supervise.end_leftovers(table(settings)) or found)
 
 
 def wait_until(condition: Callable[[], bool], *, timeout: float, what: str, hint: str) -> None:

@@ -25,7 +25,7 @@ import psutil
 FIRST_DELAY = 0.1  # seconds before a dead child is started again; doubles while it keeps dying
 LONGEST_DELAY = 5.0
 STABLE_AFTER = 10.0  # a child that lived this long starts over with the first delay
-STOP_GRACE = 8.0  # seconds a child has to end by itself before it is killed
+STOP_GRACE = 12.0  # seconds a child has to end by itself before it is killed; a worker drains for up to 10
 READY_TIMEOUT = 60.0
 
 
@@ -70,6 +70,8 @@ class Supervisor:
         self._children: dict[str, _Child] = {}
         self._stopping = False
         self._written = ""
+        self._last: Sequence[Wanted] = ()
+        self._trouble = ""
 
     def run(self, *, every: float = 0.1) -> None:
         """Supervise until SIGTERM or SIGINT, then stop every child and return."""
@@ -84,7 +86,11 @@ class Supervisor:
 
     def tick(self) -> None:
         """One step towards what is wanted."""
-        wanted = {w.name: w for w in self._wanted()}
+        try:
+            self._last = self._wanted()
+        except Exception as exc:  # noqa: BLE001  what runs goes on, whatever keeps us from knowing what should
+            self._complain("which processes should run cannot be read", exc)
+        wanted = {w.name: w for w in self._last}
         for child in self._children.values():
             self._reap(child)
         for name, want in wanted.items():
@@ -131,6 +137,7 @@ class Supervisor:
             if child.wanted.ready():
                 child.state = "running"
             elif now - child.started_at > READY_TIMEOUT:
+                child.restarts += 1
                 self._stop(child)
         elif child.state == "running" and now - child.started_at > STABLE_AFTER:
             child.delay = FIRST_DELAY
@@ -153,6 +160,15 @@ class Supervisor:
             child.process.kill()
 
     def _start(self, child: _Child) -> None:
+        try:
+            self._spawn(child)
+        except OSError as exc:
+            self._complain(f"{child.wanted.name} cannot be started", exc)
+            child.restarts += 1
+            child.start_after = time.monotonic() + child.delay
+            child.delay = min(child.delay * 2, LONGEST_DELAY)
+
+    def _spawn(self, child: _Child) -> None:
         want = child.wanted
         want.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with want.log.open("ab") as log:
@@ -205,9 +221,20 @@ class Supervisor:
         if text == self._written:
             return
         beside = self._table.with_suffix(".new")
-        beside.write_text(text)
-        beside.replace(self._table)
+        try:
+            beside.write_text(text)
+            beside.replace(self._table)
+        except OSError as exc:
+            self._complain("the process table cannot be written", exc)
+            return
         self._written = text
+
+    def _complain(self, what: str, exc: Exception) -> None:
+        # Once, not ten times a second; the supervisor's standard error is its log.
+        if (trouble := f"{what}: {exc}") != self._trouble:
+            self._trouble = trouble
+            sys.stderr.write(trouble + "\n")
+            sys.stderr.flush()
 
 
 def end_leftovers(table: Path) -> list[str]:

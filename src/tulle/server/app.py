@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import httpx
@@ -23,8 +23,9 @@ from tulle.control import api, applications
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.errors import TulleError, Unavailable
+from tulle.errors import Invalid, TulleError, Unavailable
 from tulle.gateway.contract import Credentials
+from tulle.gateway.policy import RateLimit
 from tulle.lake.repository import open_lake
 from tulle.pipeline import run as runs
 from tulle.server import doors
@@ -38,6 +39,10 @@ SETTLE_EVERY = 0.2  # seconds
 
 def open_workspace(settings: Settings) -> Workspace:
     """Open the stores of a mesh."""
+    try:
+        RateLimit.parse(settings.default_rate_limit)
+    except Invalid as exc:
+        raise Invalid(f"setting 'default_rate_limit': {exc.message}", hint=exc.hint) from None
     settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings.database_url)
     return Workspace(
@@ -56,9 +61,19 @@ def application(settings: Settings, *, resident: bool = False) -> FastAPI:
     trials = Trials(workspace)
 
     def settle() -> None:
-        if resident:
-            trials.follow_deployments()
-            switchboard.settle()
+        trials.follow_deployments()
+        switchboard.settle()
+
+    def settle_now() -> bool:
+        """After a call recorded something: what is recorded stands, whether or not the gateway follows at once."""
+        if not resident:
+            return True
+        try:
+            settle()
+        except Exception:
+            LOG.exception("what was recorded is not in force at the gateway yet; it is tried again")
+            return False
+        return True
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -82,7 +97,7 @@ def application(settings: Settings, *, resident: bool = False) -> FastAPI:
     def alive() -> Response:
         return JSONResponse({"alive": True})
 
-    app.include_router(api.router(workspace, settle))
+    app.include_router(api.router(workspace, settle_now))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )
@@ -97,19 +112,19 @@ def _render_failure(request: Request, status: int, exc: TulleError) -> Response:
     return pages.render_failure(request, status, exc)
 
 
-def _keep(workspace: Workspace, settle: object, stop: threading.Event) -> None:
+def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Event) -> None:
     """Keep the recorded and the real in step until told to stop; one failure never ends it."""
-    last = ""
-    while not stop.wait(SETTLE_EVERY):
+    last, pause = "", SETTLE_EVERY
+    while not stop.wait(pause):
         try:
-            settle()  # type: ignore[operator]
             runs.recover(workspace.database)
-            last = ""
+            settle()
+            last, pause = "", SETTLE_EVERY
         except Exception as exc:  # noqa: BLE001  it must go on, whatever it met
             if str(exc) != last:
                 LOG.warning("the gateway is not yet as it should be: %s", exc)
                 last = str(exc)
-            time.sleep(SETTLE_EVERY)
+            pause = min(pause * 2, 10.0)  # each try costs Envoy a validation
 
 
 def _processes(settings: Settings) -> Sequence[ProcessView]:

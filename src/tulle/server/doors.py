@@ -55,19 +55,8 @@ def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> No
 
     @app.middleware("http")
     async def door(request: Request, call_next: Next) -> Response:
-        host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
-        if host not in hosts:
-            return _answer(403, Denied(f"host '{host}' is not this mesh", hint=f"use http://{settings.host}"))
-        path = request.url.path
-        if path.startswith("/mesh/"):
-            if not is_token(settings, request.headers.get("authorization")):
-                hint = "send the token of .tulle/token as `Authorization: Bearer …`"
-                return _answer(401, Denied("the API needs the mesh's token", hint=hint))
-        elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
-            return _answer(403, Denied("this may only be sent from a page of the portal"))
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            return _answer(413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted"))
+        if (refusal := _refusal(request, settings, hosts)) is not None:
+            return refusal
         response = await call_next(request)
         response.headers["x-content-type-options"] = "nosniff"
         response.headers["x-frame-options"] = "DENY"
@@ -103,6 +92,26 @@ def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> No
             hint="`tulle logs control_plane` or `tulle logs command` has the details",
         )
         return render_failure(request, 500, error)
+
+
+def _refusal(request: Request, settings: Settings, hosts: set[str]) -> Response | None:
+    """Why this request may not come in, or None."""
+    host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
+    if host not in hosts:
+        return _answer(403, Denied(f"host '{host}' is not this mesh", hint=f"use http://{settings.host}"))
+    path = request.url.path
+    if path.startswith("/mesh/"):
+        if not is_token(settings, request.headers.get("authorization")):
+            hint = "send the token of .tulle/token as `Authorization: Bearer …`"
+            return _answer(401, Denied("the API needs the mesh's token", hint=hint))
+    elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
+        return _answer(403, Denied("this may only be sent from a page of the portal"))
+    if "chunked" in request.headers.get("transfer-encoding", "").lower():
+        return _answer(411, Invalid("the body's length is not said", hint="send a Content-Length header"))
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MAX_BODY:
+        return _answer(413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted"))
+    return None
 
 
 def _from_our_page(request: Request) -> bool:

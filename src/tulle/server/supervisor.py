@@ -6,6 +6,7 @@ Which workers should run follows from the recorded deployments, so a deployment 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import threading
 import time
@@ -15,11 +16,11 @@ from pathlib import Path
 from tulle.config import Settings
 from tulle.deploy import local
 from tulle.deploy.supervise import Supervisor, Wanted
-from tulle.errors import TulleError
+from tulle.errors import Broken, TulleError
 from tulle.gateway.envoy import Gateway
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
-from tulle.serving import generation
+from tulle.serving import generation, package
 from tulle.spec.mesh import load_settings
 from tulle.state.db import Database, open_database
 
@@ -41,12 +42,37 @@ def supervise(settings: Settings, *, announce: Callable[[], None] | None = None)
         )
         if announce is not None:
             threading.Thread(target=_announce, args=(settings, announce), daemon=True).start()
+        _repair_generations(settings, database)
         try:
             supervisor.run()
         finally:
-            for run in runs.recent(database, status="running", limit=1000):
-                worker.stop(database, run.id)
+            stop_runs(database)
             database.close()
+
+
+def stop_runs(database: Database) -> int:
+    """Stop every run, those that wait first, or they would start when the others end; how many."""
+    stopped = 0
+    for status in ("queued", "running"):
+        for run in runs.recent(database, status=status, limit=10_000):
+            worker.stop(database, run.id)
+            stopped += 1
+    return stopped
+
+
+def _repair_generations(settings: Settings, database: Database) -> None:
+    """Before workers start: every deployed package is unpacked and whole, else it is unpacked again."""
+    for deployment in generation.deployments(database):
+        for version in {deployment.active_version, deployment.desired_version} - {None}:
+            try:
+                chosen = package.get(database, deployment.service, str(version))
+                try:
+                    generation.unpack(chosen, settings)
+                except Broken:
+                    shutil.rmtree(generation.folder_of(settings, deployment.service, str(version)))
+                    generation.unpack(chosen, settings)
+            except (TulleError, OSError) as exc:
+                sys.stderr.write(f"{deployment.service} {version} cannot be unpacked: {exc}\n")
 
 
 def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequence[Wanted]:

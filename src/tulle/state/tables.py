@@ -57,16 +57,6 @@ products = Table(
     Column("applied_at", Float, nullable=False),
 )
 
-applied_steps = Table(
-    "applied_steps",
-    metadata,
-    Column("plan_digest", String(64), nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("sentence", Text, nullable=False),
-    Column("at", Float, nullable=False),
-    PrimaryKeyConstraint("plan_digest", "step"),
-)
-
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 runs = Table(
