@@ -309,7 +309,7 @@ def test_staged_over_committed_and_committed_alone(repository: Repository) -> No
         ("added", "c"),
     ]
     repository.reset("main", "c")
-    assert [c.path for c in repository.diff_staged("main")] == ["a", "b"]
+    assert [c.path for c in repository.status("main")] == ["a", "b"]
     repository.reset("main")
     assert repository.status("main") == []
     assert repository.get("main", "a") == b"1"

@@ -385,8 +385,6 @@ class Repository:
         """What committing the branch now would change, in path order."""
         return self._reader.staged_changes(branch)
 
-    diff_staged = status
-
     def reset(self, branch: str, prefix: str | None = None) -> None:
         """Forget what is staged on a branch: everything, or what lies under `prefix`."""
         self._mover.drop_staged(branch, None if prefix is None else encoded_text(prefix))

@@ -11,6 +11,8 @@ import logging
 import math
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from tulle.errors import TulleError
 from tulle.lake import refs
 from tulle.lake.manifest import Manifest
@@ -39,7 +41,7 @@ def keep_up(reader: Reader, commit_id: str) -> None:
             content = _merge_tier(reader, content)
         if _fold_is_due(content.manifest):
             _fold(reader, content)
-    except TulleError as exc:
+    except (TulleError, OSError, pa.ArrowException) as exc:
         log.warning("layers of commit %s stay as they are: %s", commit_id, exc)
 
 

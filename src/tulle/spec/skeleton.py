@@ -146,7 +146,6 @@ class _Column:
 _KEY = ", required: true, key: true"
 _REQUIRED = ", required: true"
 _PERSON = ", pii: indirect"
-_CUSTOMER = _Column("customer_id", "string", "Who ordered")
 _ORDER_COLUMNS = (
     _Column("order_id", "string", "The order's number", _KEY),
     _Column("customer_id", "string", "Who ordered", _REQUIRED + _PERSON),
