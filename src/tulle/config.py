@@ -15,6 +15,8 @@ from typing import Any
 
 from tulle.errors import Invalid, did_you_mean
 
+STATE_FOLDER = ".tulle"  # in the mesh folder: everything Tulle itself keeps
+
 
 def setting(default: Any, text: str) -> Any:
     """A field with a default and the sentence that documents it."""
@@ -61,7 +63,7 @@ class Settings:
     @property
     def state_folder(self) -> Path:
         """Where everything lives that Tulle itself writes."""
-        return self.folder / ".tulle"
+        return self.folder / STATE_FOLDER
 
     @property
     def run_folder(self) -> Path:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tulle.errors import Invalid, Place
+from tulle.errors import Denied, Invalid, Place
 from tulle.pipeline.ingest import content_digest, ingest, source_files
 from tulle.spec.product import FileSource, InputPort, SourceColumn
 
@@ -439,3 +439,32 @@ def test_seventy_thousand_rows_take_no_time(case: Case) -> None:
     assert (
         time.process_time() - start < 5
     )  # seconds; far above what it takes, so that a busy machine does not fail it
+
+
+def test_a_source_reads_its_products_folder_and_the_named_ones_only(case: Case) -> None:
+    outside = case.folder.parent / "outside"
+    (outside / ".tulle").mkdir(parents=True)
+    for file in (outside / "rows.csv", outside / ".tulle" / "token"):
+        file.write_text("a\n1\n")
+    (case.folder / "link.csv").symlink_to(outside / "rows.csv")
+    (case.folder / "token.csv").symlink_to(outside / ".tulle" / "token")
+
+    def read(path: str, *data_folders: str) -> int:
+        source = FileSource(path, "csv", columns=(SourceColumn("a"),))
+        port = InputPort("in", "In", "", data_set="raw", source=source)
+        return len(source_files(port, case.folder, "p", data_folders))
+
+    for path in (
+        "link.csv",
+        "../outside/rows.csv",
+        str(outside / "rows.csv"),
+        "../outside/*.csv",
+        "token.csv",
+    ):
+        with pytest.raises(Denied) as refused:
+            read(path)
+        assert "data_folders" in (refused.value.hint or "")
+        assert path in refused.value.message
+    assert read("link.csv", str(outside)) == read(str(outside / "rows.csv"), str(outside)) == 1
+    with pytest.raises(Denied):
+        read("token.csv", str(outside))

@@ -43,7 +43,7 @@ from tulle.spec.mesh import MeshSpec
 from tulle.state.db import Database
 
 PUBLISH = "publish"
-_METADATA_CHARACTERS = 8_000  # the lake bounds what a commit may say about itself
+_METADATA_CHARACTERS = 400_000  # the lake bounds what a commit may say about itself
 
 
 def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
@@ -54,6 +54,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
     asked = runs.get(database, run_id)
     log_line(f"run {run_id} of {asked.product} on {asked.environment}")
     folder = spec.settings.run_folder / "tmp" / run_id
+    _clear_spill(database, folder.parent)
     try:
         product = spec.product(asked.product)
         warehouse = spec.settings.warehouse_of(product.domain)
@@ -63,7 +64,9 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         engine = DuckEngine(warehouse, folder / "spill")
         repository = _repository(lake, asked.product)
         with _Watchdog(database, run_id, warehouse.run_timeout_seconds) as watchdog:
-            _Execution(database, lake, repository, code, engine, asked, folder, watchdog).carry_out()
+            execution = _Execution(database, lake, repository, code, engine, asked, folder, watchdog)
+            execution.data_folders = spec.settings.data_folders
+            execution.carry_out()
     except TulleError as exc:
         _fail(database, run_id, exc)
     except OSError as exc:
@@ -87,6 +90,14 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return runs.get(database, run_id)
+
+
+def _clear_spill(database: Database, folder: Path) -> None:
+    """Remove what the engine spilled for runs that were killed before they could."""
+    for left in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(NotFound):
+            if runs.get(database, left.name).ended:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def log_line(text: str) -> None:
@@ -188,6 +199,7 @@ class _Execution:
         self.watchdog = watchdog
         self.branch = f"run-{run.id}"
         self.full = bool(run.options.get("full"))
+        self.data_folders: tuple[str, ...] = ()
         self.data: dict[str, DataAt] = {}
         self.versions: dict[str, dict[str, str]] = {}  # what was read from outside: port or file → version
         self.changed: list[str] = []
@@ -301,7 +313,7 @@ class _Execution:
         versions = {name: dict(at.version) for name, at in inputs.items()}
         making = Making(job, self.code, self.engine, inputs, versions, self.run.id, self.folder, log_line)
         if job.kind == INGEST:
-            making = making.with_files()
+            making = replace(making, data_folders=self.data_folders).with_files()
         return making
 
     def _keep(self, job: Job, record: Record, at: DataAt) -> None:

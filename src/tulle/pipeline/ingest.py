@@ -18,8 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tulle.config import STATE_FOLDER
 from tulle.engine.engine import Written
-from tulle.errors import Invalid, Place, Problem, did_you_mean
+from tulle.errors import Denied, Invalid, Place, Problem, did_you_mean
 from tulle.pipeline.convert import (
     Misfit,
     columns_of,
@@ -44,10 +45,13 @@ class SourceFile:
     label: str
 
 
-def source_files(port: InputPort, folder: Path, label: str) -> tuple[SourceFile, ...]:
+def source_files(
+    port: InputPort, folder: Path, label: str, data_folders: Sequence[str] = ()
+) -> tuple[SourceFile, ...]:
     """The files of a port's source, sorted by name. Raises Invalid when there is none.
 
-    `folder` is the product's folder, `label` what messages call it.
+    `folder` is the product's folder, `label` what messages call it. A source reads below that folder and below
+    `data_folders` only, symbolic links followed, and never what Tulle itself keeps: Denied otherwise.
     """
     assert port.source is not None
     pattern = port.source.path
@@ -58,6 +62,11 @@ def source_files(port: InputPort, folder: Path, label: str) -> tuple[SourceFile,
         found = [where] if where.is_file() else []
     if not found:
         raise _no_file(port, where, pattern)
+    allowed = [folder.resolve(), *(Path(name).resolve() for name in data_folders)]
+    for file in found:
+        real = file.resolve()
+        if STATE_FOLDER in real.parts or not any(real.is_relative_to(place) for place in allowed):
+            raise _outside(port, pattern, real)
     return tuple(SourceFile(file, _label(file, folder, label)) for file in found)
 
 
@@ -71,6 +80,13 @@ def _no_file(port: InputPort, where: Path, pattern: str) -> Invalid:
         hint = f"{near} Otherwise {hint}" if near and "mean" in near else hint
     problem = Problem(f"{what} '{pattern}'", port.source.place if port.source else port.place, hint)
     return Invalid(f"input port '{port.title}': {what} '{pattern}'", hint=hint, problems=[problem])
+
+
+def _outside(port: InputPort, pattern: str, real: Path) -> Denied:
+    message = f"'{pattern}' leads to {real}, which no source of this product may read"
+    hint = "put the file into the product's folder, or name its folder in `data_folders:` of mesh.yaml"
+    problem = Problem(message, port.source.place if port.source else port.place, hint)
+    return Denied(f"input port '{port.title}': {message}", hint=hint, problems=[problem])
 
 
 def _label(file: Path, folder: Path, label: str) -> str:

@@ -47,13 +47,14 @@ class Making:
     folder: Path  # for files that do not stay
     say: Callable[[str], None]
     files: tuple[SourceFile, ...] = ()
+    data_folders: tuple[str, ...] = ()  # where file sources may read beside the product's own folder
 
     def with_files(self) -> Making:
         """For an ingest: the files its port reads now, and what identifies their bytes. Raises Invalid."""
         assert self.job.port is not None
         product = self.code.product
         label = str(Path(product.place.file).parent) if product.place else product.folder.name
-        files = source_files(self.job.port, product.folder, label)
+        files = source_files(self.job.port, product.folder, label, self.data_folders)
         version = {"identity": content_digest(files), "files": ", ".join(f.label for f in files)[:500]}
         return replace(self, files=files, versions={"files": version})
 

@@ -91,7 +91,7 @@ class SourceColumn:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Files an input port reads: one path or a glob, absolute or relative to the product's folder."""
+    """Files an input port reads: one path or a glob, relative to the product's folder or absolute."""
 
     path: str
     format: str  # csv | whitespace | json | parquet
