@@ -95,7 +95,8 @@ FILE_SOURCE = entity(
     ["type", "path"],
     type={"const": "file", "description": "where rows come from: file"},
     path=text(
-        "the file, or a glob such as data/*.csv: in the product's folder, or absolute in one of the mesh's data_folders; .gz is unpacked"
+        "the file, or a glob such as data/*.csv: in the product's folder, or absolute in one of the mesh's "
+        "data_folders; .gz is unpacked"
     ),
     format=_one_of(FORMATS, "how the file is written; default: by the ending of the path"),
     delimiter={
