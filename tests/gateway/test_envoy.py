@@ -197,6 +197,20 @@ def test_it_comes_back_with_the_policy_it_had(mesh: Mesh, hard: bool) -> None:
     check_error(mesh.ask(API + "second/x", as_client("app-a")), 403, "NoContract")
 
 
+@pytest.mark.parametrize("name", ["clusters", "limits", "routes"])
+@pytest.mark.parametrize("content", [b"", b"{", b"{}"])
+def test_a_damaged_file_heals_with_the_next_publishing(mesh: Mesh, name: str, content: bytes) -> None:
+    mesh.stop()
+    wanted = policy(WORKERS, CONTRACTS)
+    mesh.gateway.publish(wanted)
+    (mesh.settings.run_folder / "gateway" / f"{name}.json").write_bytes(content)
+    fresh = Gateway(mesh.settings)
+    fresh.prepare()
+    mesh.start()
+    fresh.publish(wanted)
+    wait_until(lambda: mesh.ask(API + "first/x", as_client("app-a")).status == 200, "healing")
+
+
 def test_a_changed_port_is_in_force_at_the_next_start(mesh: Mesh, free_port: Callable[[], int]) -> None:
     mesh.stop()
     before = mesh.settings, mesh.gateway

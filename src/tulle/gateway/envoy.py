@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import subprocess
 import time
@@ -21,7 +22,7 @@ from typing import Final
 import msgspec
 
 from tulle.config import Settings
-from tulle.errors import Broken, TulleError, Unavailable
+from tulle.errors import Broken, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.admin import Admin, Taken, Worker
 from tulle.gateway.envoy_values import ADMIN_SOCKET, AUTH, FOLDER, LIMITS, ROUTES, Door, Json
@@ -125,7 +126,7 @@ class Gateway:
             if self._read("bootstrap") != start:
                 self._write("bootstrap", start)
             confirmed = self._replace(changed, wanted)
-            self._write_text("digest", digest)
+            self._write_text("digest", f"{digest} {self._content_hash()}")
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
 
     def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes]) -> bool:
@@ -134,7 +135,7 @@ class Gateway:
             confirmed = True
             for name, content in self._steps(changed, wanted):
                 confirmed = self._put(name, content) and confirmed
-        except TulleError:
+        except BaseException:  # whatever came between, half of a change is no configuration
             for name in reversed(changed):
                 self._restore(name, before[name])
             raise
@@ -155,7 +156,7 @@ class Gateway:
 
     def _leaving(self, wanted: bytes) -> list[Json]:
         before = self._read("clusters")
-        if before is None:
+        if before is None or not _is_whole(before):
             return []
         stays = {cluster["name"] for cluster in msgspec.json.decode(wanted)["resources"]}
         return [
@@ -330,13 +331,23 @@ class Gateway:
             self._write(name, content)
 
     def _complete(self) -> bool:
-        return all(self._path(name).exists() for name in (*envoy_files.FILES, "bootstrap"))
+        """Whether every file is there and whole: a machine that lost power may leave one empty."""
+        contents = [self._read(name) for name in (*envoy_files.FILES, "bootstrap")]
+        return all(content is not None and _is_whole(content) for content in contents)
 
     def _published(self) -> str | None:
+        """The digest of what was published last, if the files still hold exactly that."""
         try:
-            return (self._folder / "digest").read_text()
-        except OSError:
+            digest, content_hash = (self._folder / "digest").read_text().split()
+        except (OSError, ValueError):
             return None
+        return digest if content_hash == self._content_hash() else None
+
+    def _content_hash(self) -> str:
+        found = hashlib.sha256()
+        for name in (*envoy_files.FILES, "bootstrap"):
+            found.update(hashlib.sha256(self._read(name) or b"").digest())
+        return found.hexdigest()
 
     @contextlib.contextmanager
     def _only_publisher(self) -> Iterator[None]:
@@ -369,6 +380,15 @@ def _encoded(content: Json) -> bytes:
     return msgspec.json.encode(content)
 
 
+def _is_whole(content: bytes) -> bool:
+    """Whether it is a file of ours: watched files hold resources, the bootstrap says where the admin is."""
+    try:
+        document = msgspec.json.decode(content)
+        return isinstance(document, dict) and bool({"resources", "admin"} & document.keys())
+    except msgspec.DecodeError:
+        return False
+
+
 def _with_resources(content: bytes, more: Sequence[Json]) -> bytes:
     document = msgspec.json.decode(content)
     document["resources"] += more
@@ -381,6 +401,8 @@ def _write_private(path: Path, content: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _end_of(text: str) -> str:
