@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from tulle.config import Settings
+from tulle.gateway.admin import Admin
 from tulle.gateway.contract import hash_secret
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_values import ADMIN_SOCKET
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
 
 WORKER = Path(__file__).with_name("tiny_worker.py")
@@ -135,6 +137,19 @@ class Mesh:
             answer = http.client.HTTPResponse(wire)
             answer.begin()
             return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+
+    @property
+    def admin(self) -> Admin:
+        return Admin(self.settings.state_folder, ADMIN_SOCKET)
+
+    def health(self, service: str) -> dict[str, bool]:
+        """The addresses of a service's workers, and whether Envoy sends to them."""
+        clusters = json.loads(self.admin.get("/clusters?format=json"))["cluster_statuses"]
+        hosts = next(c for c in clusters if c["name"] == service).get("host_statuses", [])
+        return {
+            h["address"]["pipe"]["path"]: h["health_status"] == {"eds_health_status": "HEALTHY"}
+            for h in hosts
+        }
 
     def log_lines(self) -> list[dict[str, Any]]:
         text = (self.settings.log_folder / "gateway-access.jsonl").read_text()

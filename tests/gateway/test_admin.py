@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tulle.errors import Unavailable
-from tulle.gateway.admin import Admin, Taken, Worker
+from tulle.gateway.admin import Admin, Taken
 
 
 @contextmanager
@@ -63,21 +63,3 @@ def test_statistics_are_read_by_name(tmp_path: Path, free_port: Callable[[], int
         taken = Admin(tmp_path, "a.sock").taken({"one": "a", "two": "b"})
     assert taken == {"one": Taken("abc", 3), "two": Taken("", 0)}
     assert b"GET /stats?filter=%5E%28a%7Cb%29" in asked[0]
-
-
-def test_workers_are_read_with_their_health(tmp_path: Path) -> None:
-    text = """{"cluster_statuses": [{"name": "one", "host_statuses": [
-      {"address": {"pipe": {"path": "w.sock"}}, "health_status": {"eds_health_status": "HEALTHY"},
-       "stats": [{"name": "rq_total", "value": "5"}, {"name": "rq_error"}]},
-      {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 9}},
-       "health_status": {"failed_active_health_check": true, "eds_health_status": "HEALTHY"}}]},
-      {"name": "two"}]}"""
-    with answering(tmp_path / "a.sock", http(text)):
-        workers = Admin(tmp_path, "a.sock").workers()
-    assert workers == {
-        "one": (
-            Worker("w.sock", healthy=True, requests=5, failures=0),
-            Worker("127.0.0.1:9", healthy=False, requests=0, failures=0),
-        ),
-        "two": (),
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,12 +31,20 @@ from tests.gateway.conftest import (
     wait_until,
 )
 
-from tulle.errors import Broken, Unavailable
+from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import GatewayPolicy, RateLimit
 
 pytestmark = pytest.mark.system
+
+
+def folder_of(gateway: Gateway) -> Path:
+    return Path(gateway.command().cwd) / "run" / "gateway"
+
+
+def files_of(gateway: Gateway) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder_of(gateway).glob("*.json")}
 
 
 def test_publishing_the_same_policy_again_does_nothing(mesh: Mesh) -> None:
@@ -140,7 +150,7 @@ def test_a_killed_worker_is_passed_over_and_comes_back(mesh: Mesh) -> None:
         down = "run/w/first-1.sock"
 
         def healthy() -> bool:
-            return next(w.healthy for w in mesh.gateway.health()["first"] if w.address == down)
+            return mesh.health("first")[down]
 
         wait_until(lambda: not healthy(), "noticing the dead worker", 4)
         before = load.seen("first-2")
@@ -154,7 +164,7 @@ def test_a_killed_worker_is_passed_over_and_comes_back(mesh: Mesh) -> None:
 
 def test_the_only_worker_answers_as_soon_as_it_is_back(mesh: Mesh) -> None:
     mesh.kill_worker("second-1")
-    wait_until(lambda: not mesh.gateway.health()["second"][0].healthy, "noticing the dead worker", 4)
+    wait_until(lambda: not any(mesh.health("second").values()), "noticing the dead worker", 4)
     check_error(mesh.ask(API + "second/x", as_client("app-b")), 503, "ServiceUnavailable")
     mesh.start_worker("second-1", *WORKERS["second"])
     # before a health check has seen it: with nobody healthy everybody is tried
@@ -197,18 +207,117 @@ def test_it_comes_back_with_the_policy_it_had(mesh: Mesh, hard: bool) -> None:
     check_error(mesh.ask(API + "second/x", as_client("app-a")), 403, "NoContract")
 
 
-@pytest.mark.parametrize("name", ["clusters", "limits", "routes"])
-@pytest.mark.parametrize("content", [b"", b"{", b"{}"])
-def test_a_damaged_file_heals_with_the_next_publishing(mesh: Mesh, name: str, content: bytes) -> None:
-    mesh.stop()
+DAMAGE = [b"", b"{", b"{}", b"\xff", b'"\xff"', b'{"version_info":"a","resources":null}']
+
+
+@pytest.mark.parametrize("content", [*DAMAGE, None])
+@pytest.mark.parametrize("name", [*envoy_files.FILES, "bootstrap", "digest"])
+def test_a_damaged_file_heals_with_the_next_publishing(
+    gateway: Gateway, name: str, content: bytes | None
+) -> None:
     wanted = policy(WORKERS, CONTRACTS)
-    mesh.gateway.publish(wanted)
-    (mesh.settings.run_folder / "gateway" / f"{name}.json").write_bytes(content)
-    fresh = Gateway(mesh.settings)
-    fresh.prepare()
+    gateway.publish(wanted)
+    good = files_of(gateway)
+    path = folder_of(gateway) / (name if name == "digest" else f"{name}.json")
+    for prepares in (False, True):
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        if prepares:
+            gateway.prepare()
+            lasting = name in {"listeners", "bootstrap", "digest"}  # the policy is in the other files
+            assert (files_of(gateway) == good) == lasting
+        changed = gateway.publish(wanted).changed
+        assert (name in changed) == (name not in {"bootstrap", "digest"} and not (prepares and lasting))
+        assert files_of(gateway) == good
+        assert gateway.publish(wanted).changed == ()
+
+
+@pytest.mark.parametrize("name", ["clusters", "limits", "routes"])
+def test_envoy_starts_with_a_damaged_file_and_is_right_after_publishing(mesh: Mesh, name: str) -> None:
+    mesh.stop()
+    (folder_of(mesh.gateway) / f"{name}.json").write_bytes(b"")
+    mesh.gateway.prepare()
     mesh.start()
-    fresh.publish(wanted)
-    wait_until(lambda: mesh.ask(API + "first/x", as_client("app-a")).status == 200, "healing")
+    check_error(mesh.ask(API + "first/x", as_client("app-a")), 401, "InvalidClient")
+    result = mesh.gateway.publish(policy(WORKERS, CONTRACTS))
+    assert name in result.changed
+    assert result.confirmed
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+
+
+def test_a_file_damaged_under_a_running_envoy_heals(mesh: Mesh) -> None:
+    path = folder_of(mesh.gateway) / "clusters.json"
+    path.write_bytes(b"")
+    result = mesh.gateway.publish(policy(WORKERS, CONTRACTS))
+    assert (result.changed, result.confirmed) == (("clusters",), True)
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+
+
+def test_an_older_file_put_in_place_admits_nobody_it_should_not(gateway: Gateway) -> None:
+    gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY}))
+    older = (folder_of(gateway) / "routes.json").read_bytes()
+    gateway.publish(policy(WORKERS, CONTRACTS))
+    (folder_of(gateway) / "routes.json").write_bytes(older)
+    gateway.prepare()
+    assert "app-c" not in (folder_of(gateway) / "routes.json").read_text()
+    assert "routes" in gateway.publish(policy(WORKERS, CONTRACTS)).changed
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), LimitExceeded, "disk full"),
+        (OSError(errno.EIO, "Input/output error"), Unavailable, "could not be read or written"),
+        (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
+    ],
+)
+# four steps: limits, clusters with those that leave, routes, clusters; file and folder are synced in each
+@pytest.mark.parametrize("at", range(8))
+def test_whatever_interrupts_publishing_the_old_files_are_back(
+    gateway: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    error: BaseException,
+    told: type[BaseException],
+    says: str,
+) -> None:
+    monkeypatch.setattr(Gateway, "_validate", lambda _self, _policy: None)
+    gateway.publish(policy(WORKERS, CONTRACTS))
+    before = files_of(gateway)
+    wanted = policy({"first": WORKERS["first"]}, {("app-c", "first"): PLENTY})
+    calls, sync = iter(range(1000)), os.fsync
+
+    def fsync(handle: int) -> None:
+        if next(calls) == at:
+            raise error
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(told, match=says) as caught:
+        gateway.publish(wanted)
+    assert files_of(gateway) == before
+    assert not list(folder_of(gateway).glob(".*"))
+    assert not isinstance(caught.value, TulleError) or caught.value.hint
+    assert gateway.publish(wanted).changed == ("limits", "clusters", "routes")
+    assert gateway.publish(wanted).changed == ()
+
+
+def test_a_folder_in_the_place_of_a_file_is_told(gateway: Gateway) -> None:
+    gateway.publish(policy(WORKERS, CONTRACTS))
+    (folder_of(gateway) / "clusters.json").unlink()
+    (folder_of(gateway) / "clusters.json").mkdir()
+    for attempt in (gateway.prepare, lambda: gateway.publish(policy(WORKERS, CONTRACTS))):
+        with pytest.raises(Unavailable, match=r"clusters\.json") as caught:
+            attempt()
+        assert caught.value.hint
+
+
+def test_an_envoy_that_cannot_be_run_is_told(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tulle.gateway.envoy.binary", lambda: Path("/nowhere/envoy"))
+    with pytest.raises(Unavailable, match=r"could not be run: .*/nowhere/envoy"):
+        gateway.prepare()
 
 
 def test_a_changed_port_is_in_force_at_the_next_start(mesh: Mesh, free_port: Callable[[], int]) -> None:

@@ -6,7 +6,6 @@ Knows Envoy's names for things and turns them into values; knows nothing of poli
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import socket
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tulle.errors import Unavailable
 
@@ -30,16 +29,6 @@ class Taken:
     refused: int
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One upstream address of a service, and whether the gateway sends to it."""
-
-    address: str
-    healthy: bool
-    requests: int
-    failures: int
-
-
 class Admin:
     """The admin door of the Envoy that runs in `folder`, at the unix socket `relative` to it."""
 
@@ -50,11 +39,21 @@ class Admin:
 
     def get(self, path: str) -> str:
         """The text Envoy answers; Unavailable when it does not run or does not answer."""
-        return self._ask("GET", path)
-
-    def post(self, path: str) -> str:
-        """The same for requests that change something."""
-        return self._ask("POST", path)
+        with _reachable(self._folder, self._relative) as address:
+            connection = _UnixConnection(address, self._timeout)
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                text = answer.read().decode("utf-8", "replace")
+            except (OSError, http.client.HTTPException) as exc:
+                raise Unavailable(
+                    f"the gateway does not answer: {exc}", hint="`tulle status`, `tulle logs gateway`"
+                ) from exc
+            finally:
+                connection.close()
+        if answer.status != 200:
+            raise Unavailable(f"the gateway answered {answer.status} to GET {path}: {text.strip()[:200]}")
+        return text
 
     def stats(self, pattern: str) -> Mapping[str, str]:
         """Statistics whose name matches the regular expression, by name."""
@@ -78,30 +77,6 @@ class Admin:
             )
             for name, prefix in prefixes.items()
         }
-
-    def workers(self) -> Mapping[str, tuple[Worker, ...]]:
-        """The upstream addresses of every service."""
-        clusters = json.loads(self.get("/clusters?format=json")).get("cluster_statuses", [])
-        return {str(c["name"]): tuple(_worker(h) for h in c.get("host_statuses", [])) for c in clusters}
-
-    def _ask(self, method: str, path: str) -> str:
-        with _reachable(self._folder, self._relative) as address:
-            connection = _UnixConnection(address, self._timeout)
-            try:
-                connection.request(method, path)
-                answer = connection.getresponse()
-                text = answer.read().decode("utf-8", "replace")
-            except (OSError, http.client.HTTPException) as exc:
-                raise Unavailable(
-                    f"the gateway does not answer: {exc}", hint="`tulle status`, `tulle logs gateway`"
-                ) from exc
-            finally:
-                connection.close()
-        if answer.status != 200:
-            raise Unavailable(
-                f"the gateway answered {answer.status} to {method} {path}: {text.strip()[:200]}"
-            )
-        return text
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -130,19 +105,6 @@ def _reachable(folder: Path, relative: str) -> Iterator[str]:
         yield f"/proc/self/fd/{handle}/{relative}"
     finally:
         os.close(handle)
-
-
-def _worker(host: Mapping[str, Any]) -> Worker:
-    address = host.get("address", {})
-    tcp = address.get("socket_address", {})
-    where = address.get("pipe", {}).get("path") or f"{tcp.get('address')}:{tcp.get('port_value')}"
-    # Envoy leaves out what is 0 or false
-    counts = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats", [])}
-    health = dict(host.get("health_status", {}))
-    expected = health.pop("eds_health_status", "HEALTHY") == "HEALTHY"
-    return Worker(
-        where, expected and not any(health.values()), counts.get("rq_total", 0), counts.get("rq_error", 0)
-    )
 
 
 def _quoted(pattern: str) -> str:

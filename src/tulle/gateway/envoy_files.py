@@ -50,7 +50,7 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
         "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy))],
         "listeners": [typed("envoy.config.listener.v3.Listener", **listener(door))],
     }
-    return {name: _versioned(content) for name, content in resources_of.items()}
+    return {name: versioned(content) for name, content in resources_of.items()}
 
 
 def bootstrap(door: Door) -> Json:
@@ -283,7 +283,8 @@ def _address(upstream: str) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _versioned(content: Sequence[Json]) -> Json:
+def versioned(content: Sequence[Json]) -> Json:
+    """A watched file: the resources, and the digest of them as its version."""
     version = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
     return {"version_info": version, "resources": list(content)}
 

@@ -63,11 +63,6 @@ class RateLimit:
         requests, count, unit = match.groups()
         return cls(int(requests), int(count or 1) * _UNIT_MS[unit])
 
-    @property
-    def period_seconds(self) -> float:
-        """The period in seconds."""
-        return self.period_ms / 1000
-
     def __str__(self) -> str:
         """The form `parse` reads, in the largest unit that divides the period."""
         unit = next(u for u, size in _UNIT_MS.items() if self.period_ms % size == 0)
@@ -168,10 +163,6 @@ class GatewayPolicy:
     def digest(self) -> str:
         """A SHA-256 over all that is in the policy, hexadecimal."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
-
-    def clients_of(self, service: str) -> tuple[str, ...]:
-        """The ids of the clients that may call `service`, in order."""
-        return tuple(c.client_id for c in self.contracts if c.service == service)
 
 
 def is_socket_path(upstream: str) -> bool:
