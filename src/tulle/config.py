@@ -15,6 +15,7 @@ from typing import Any
 
 from tulle.errors import Invalid, did_you_mean
 
+STORE_SCHEMES = ("local:///", "s3://", "gs://", "https://")  # of places data may be kept in
 STATE_FOLDER = ".tulle"  # in the mesh folder: everything Tulle itself keeps
 
 
@@ -46,9 +47,15 @@ class Settings:
     host: str = setting("127.0.0.1", "the address every door binds to; only loopback is accepted")
     control_plane_port: int = setting(8080, "port of the portal and of Tulle's API")
     gateway_port: int = setting(8000, "port of the gateway, where services answer")
+    s3_port: int = setting(8333, "port of the lake's S3 door")
     gateway_concurrency: int = setting(1, "worker threads of the gateway's Envoy")
     database: str = setting("", "database URL of the control plane; empty means SQLite in .tulle/")
     storage: str = setting("", "where data is kept; empty means .tulle/objects on this disk")
+    object_stores: tuple[str, ...] = setting(
+        (),
+        "places outside the mesh that repositories may be made over, import from and export to: "
+        "s3://bucket/prefix/, gs://…, https://… (Azure), local:///folder/",
+    )
     service_workers: int = setting(1, "worker processes of each deployed service")
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
     default_rate_limit: str = setting(
@@ -110,6 +117,8 @@ def settings_from(
             raise Invalid(f"mesh.yaml: unknown setting '{name}'", hint=did_you_mean(name, known))
         if name == "data_folders":
             value = _folders(value)  # noqa: PLW2901  the parsed form replaces the raw one
+        elif name == "object_stores":
+            value = _stores(value)  # noqa: PLW2901  the parsed form replaces the raw one
         elif name == "warehouse":
             value = _warehouse(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
         elif name == "warehouses":
@@ -121,7 +130,7 @@ def settings_from(
         settings = replace(settings, **{name: value})
     for name in known:
         raw = env.get(f"TULLE_{name.upper()}")
-        if raw is None or name in {"data_folders", "warehouse", "warehouses"}:
+        if raw is None or name in {"data_folders", "object_stores", "warehouse", "warehouses"}:
             continue
         kind = type(getattr(settings, name))
         try:
@@ -132,12 +141,14 @@ def settings_from(
 
 
 def _checked(settings: Settings) -> Settings:
-    for name in ("control_plane_port", "gateway_port"):
+    ports: dict[int, str] = {}
+    for name in ("control_plane_port", "gateway_port", "s3_port"):
         port = getattr(settings, name)
         if not 1 <= port <= 65535:
             raise Invalid(f"setting '{name}' is {port}, expected a port between 1 and 65535")
-    if settings.control_plane_port == settings.gateway_port:
-        raise Invalid("settings 'control_plane_port' and 'gateway_port' are the same; give each its own port")
+        if port in ports:
+            raise Invalid(f"settings '{ports[port]}' and '{name}' are the same; give each its own port")
+        ports[port] = name
     bounds = {
         "service_workers": (1, 64),
         "gateway_concurrency": (1, 64),
@@ -148,8 +159,8 @@ def _checked(settings: Settings) -> Settings:
             raise Invalid(f"setting '{name}' is {getattr(settings, name)}, expected {least:,} to {most:,}")
     if settings.storage and not settings.storage.startswith("local:///"):
         raise Invalid(
-            f"setting 'storage' is '{settings.storage}': data is written to a local disk only, so far",
-            hint="leave it out, or name an absolute folder as local:///…",
+            f"setting 'storage' is '{settings.storage}': runs write to a local disk only, so far",
+            hint="leave it out, or name an absolute folder as local:///…; single repositories may be elsewhere",
         )
     if settings.database and not settings.database.startswith(("sqlite:///", "postgresql")):
         raise Invalid(
@@ -183,6 +194,19 @@ def _folders(value: Any) -> tuple[str, ...]:
     ):
         raise Invalid("mesh.yaml: 'data_folders' must be a list of absolute folders")
     return tuple(value)
+
+
+def _stores(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise Invalid("mesh.yaml: 'object_stores' must be a list of places")
+    for item in value:
+        if not isinstance(item, str) or not item.startswith(STORE_SCHEMES):
+            raise Invalid(
+                f"mesh.yaml: 'object_stores' has {item!r}, expected {', '.join(STORE_SCHEMES)}…",
+                hint="local:/// is followed by an absolute folder",
+            )
+    # A trailing slash, so that `s3://data` does not open `s3://data-of-others`.
+    return tuple(item.rstrip("/") + "/" for item in value)
 
 
 def _expect(name: str, value: Any, kind: type) -> None:

@@ -5,7 +5,9 @@
       NotFound         a named thing does not exist
       AlreadyExists    a named thing exists and may not be replaced
       Conflict         somebody else changed it first, or two changes disagree
+        PreconditionFailed  a condition the caller stated does not hold
       Denied           the caller may not do this, or a gate refused it
+        Vetoed              a hook refused it
       LimitExceeded    a size, a quota or a rate is used up
       Unavailable      something we depend on does not answer now; trying again may help
       Broken           our own invariant does not hold: a defect or a damaged store
@@ -96,10 +98,22 @@ class Conflict(TulleError):
     kind = "conflict"
 
 
+class PreconditionFailed(Conflict):
+    """A condition the caller stated for the change does not hold."""
+
+    kind = "precondition_failed"
+
+
 class Denied(TulleError):
     """The caller may not do this, or a gate refused it."""
 
     kind = "denied"
+
+
+class Vetoed(Denied):
+    """A hook refused the operation; the message names the run whose output tells why."""
+
+    kind = "vetoed"
 
 
 class LimitExceeded(TulleError):
@@ -122,7 +136,18 @@ class Broken(TulleError):
 
 KINDS: dict[str, type[TulleError]] = {
     cls.kind: cls
-    for cls in (Invalid, NotFound, AlreadyExists, Conflict, Denied, LimitExceeded, Unavailable, Broken)
+    for cls in (
+        Invalid,
+        NotFound,
+        AlreadyExists,
+        Conflict,
+        PreconditionFailed,
+        Denied,
+        Vetoed,
+        LimitExceeded,
+        Unavailable,
+        Broken,
+    )
 }
 
 

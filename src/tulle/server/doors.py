@@ -24,9 +24,11 @@ from tulle.errors import (
     Invalid,
     LimitExceeded,
     NotFound,
+    PreconditionFailed,
     Problem,
     TulleError,
     Unavailable,
+    Vetoed,
 )
 from tulle.server.token import is_token
 
@@ -37,7 +39,9 @@ STATUS: dict[type[TulleError], int] = {
     NotFound: 404,
     AlreadyExists: 409,
     Conflict: 409,
+    PreconditionFailed: 412,
     Denied: 403,
+    Vetoed: 412,
     LimitExceeded: 413,
     Unavailable: 503,
     Broken: 500,

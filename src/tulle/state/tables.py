@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -171,6 +172,20 @@ lake_repositories = Table(
     Column("default_branch", String(255), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("metadata", JSON, nullable=False),
+    Column("namespace", Text, nullable=False, server_default=""),  # of the store; empty means the lake's own
+    Column("read_only", Boolean, nullable=False, server_default=text("false")),
+    Column("settings", JSON, nullable=False, server_default="{}"),  # protection, retention, quota
+    Column("used_bytes", BigInteger, nullable=False, server_default="0"),  # counted where there is a quota
+    Column("used_objects", BigInteger, nullable=False, server_default="0"),
+)
+
+# Where the objects of every repository are that ever was: data outlives its repository.
+lake_storages = Table(
+    "lake_storages",
+    metadata,
+    Column("storage", String(255), primary_key=True),
+    Column("namespace", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
 )
 
 lake_branches = Table(
@@ -185,6 +200,7 @@ lake_branches = Table(
     Column("lock_owner", String(255)),  # who is moving the branch, until when
     Column("lock_until", Float),
     Column("created_at", Float, nullable=False),
+    Column("hidden", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("repository_id", "name"),
     ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
 )
@@ -247,6 +263,186 @@ lake_staged = Table(
     Column("deleted", Boolean, nullable=False),
     PrimaryKeyConstraint("token", "path"),
     sqlite_with_rowid=False,
+)
+
+# Multipart uploads under way: the parts lie in the store until the upload is completed or given up.
+lake_uploads = Table(
+    "lake_uploads",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("repository_id", BigId, nullable=False),
+    Column("branch", String(255), nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("content_type", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("actor", Text, nullable=False, server_default=""),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+    Index("lake_uploads_by_path", "repository_id", "branch", "path"),
+)
+
+lake_parts = Table(
+    "lake_parts",
+    metadata,
+    Column("upload_id", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("blob", Text, nullable=False),  # name in the store
+    Column("size", BigInteger, nullable=False),
+    Column("etag", String(32), nullable=False),  # MD5 in hex
+    Column("created_at", Float, nullable=False),
+    PrimaryKeyConstraint("upload_id", "number"),
+    ForeignKeyConstraint(["upload_id"], ["lake_uploads.id"], ondelete="CASCADE"),
+)
+
+# Places given to writers that write straight to the store, until they link what they wrote.
+lake_addresses = Table(
+    "lake_addresses",
+    metadata,
+    Column("address", String(255), nullable=False),
+    Column("repository_id", BigId, nullable=False),
+    Column("branch", String(255), nullable=False),
+    Column("path", LargeBinary, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    PrimaryKeyConstraint("repository_id", "address"),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+)
+
+lake_pulls = Table(
+    "lake_pulls",
+    metadata,
+    Column("repository_id", BigId, nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("status", String(16), nullable=False),  # open closed merged
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("source", String(255), nullable=False),
+    Column("destination", String(255), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("closed_at", Float),
+    Column("merged_commit_id", String(64)),
+    PrimaryKeyConstraint("repository_id", "id"),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+)
+
+# Runs of hooks: one row an event that had actions, one row a hook in it.
+lake_action_runs = Table(
+    "lake_action_runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("repository_id", BigId, nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("branch", String(255), nullable=False, server_default=""),
+    Column("source_ref", String(255), nullable=False, server_default=""),
+    Column("commit_id", String(64), nullable=False, server_default=""),
+    Column("status", String(16), nullable=False),  # running completed failed
+    Column("payload", JSON, nullable=False),
+    Column("owner", String(255)),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    ForeignKeyConstraint(["repository_id"], ["lake_repositories.id"], ondelete="CASCADE"),
+    Index("lake_action_runs_by_repository", "repository_id", "id"),
+)
+
+lake_hook_runs = Table(
+    "lake_hook_runs",
+    metadata,
+    Column("run_id", String(64), nullable=False),
+    Column("id", String(32), nullable=False),
+    Column("action", Text, nullable=False),
+    Column("hook", String(255), nullable=False),
+    Column("status", String(16), nullable=False),  # waiting running completed failed skipped
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("output", Text, nullable=False, server_default=""),
+    PrimaryKeyConstraint("run_id", "id"),
+    ForeignKeyConstraint(["run_id"], ["lake_action_runs.id"], ondelete="CASCADE"),
+)
+
+# ── work to be done ──────────────────────────────────────────────────────────────────────────────────────
+# A durable queue: imports, exports, collections, hooks after the fact. See tulle.state.tasks.
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(64), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("status", String(16), nullable=False),  # waiting running done failed cancelled
+    Column("request", JSON, nullable=False),
+    Column("progress", JSON, nullable=False),
+    Column("result", JSON),
+    Column("error", JSON),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", Float, nullable=False),
+    Column("owner", String(255)),
+    Column("owner_until", Float),
+    Column("cancelled", Boolean, nullable=False, server_default=text("false")),
+    Column("actor", Text, nullable=False, server_default=""),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("tasks_by_status", "status", "kind", "due_at"),
+    Index("tasks_by_subject", "subject", "kind", "created_at"),
+)
+
+# ── who may do what ──────────────────────────────────────────────────────────────────────────────────────
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("friendly_name", Text, nullable=False, server_default=""),
+    Column("email", Text, nullable=False, server_default=""),
+    Column("created_at", Float, nullable=False),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("created_at", Float, nullable=False),
+)
+
+group_members = Table(
+    "group_members",
+    metadata,
+    Column("group_id", String(255), nullable=False),
+    Column("user_id", String(255), nullable=False),
+    PrimaryKeyConstraint("group_id", "user_id"),
+    ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("statements", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+policy_attachments = Table(
+    "policy_attachments",
+    metadata,
+    Column("policy_id", String(255), nullable=False),
+    Column("holder_kind", String(8), nullable=False),  # user group
+    Column("holder_id", String(255), nullable=False),
+    PrimaryKeyConstraint("holder_kind", "holder_id", "policy_id"),
+    ForeignKeyConstraint(["policy_id"], ["policies.id"], ondelete="CASCADE"),
+)
+
+access_keys = Table(
+    "access_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("user_id", String(255), nullable=False),
+    Column("secret", LargeBinary, nullable=False),  # encrypted: signatures need the secret itself
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+    Index("access_keys_by_user", "user_id", "id"),
 )
 
 __all__ = ["Boolean", "LargeBinary", "metadata"]

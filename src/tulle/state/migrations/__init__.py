@@ -34,7 +34,7 @@ def upgrade(engine: Engine) -> None:
         connection.commit()
 
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 def _at_head(engine: Engine) -> bool:

@@ -1,0 +1,213 @@
+"""What the lake's HTTP doors share: an ASGI application around a plain function from request to answer.
+
+The lake is synchronous, so the function runs in a thread; bodies stream both ways in bounded memory. Knows no
+protocol: `lake.rest` and `lake.s3` are the functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from tulle.errors import Invalid, LimitExceeded
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+THREADS = 32
+BODY_WAIT_SECONDS = 60.0  # a caller that sends nothing for so long is gone
+
+log = logging.getLogger(__name__)
+
+
+class Disconnected(Exception):
+    """The caller went away while its body was being read."""
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A request. `path` is decoded, `raw_path` and `raw_query` are as they came; header names are lower-case.
+
+    The body can be read once, as a whole or in pieces.
+    """
+
+    method: str
+    path: str
+    raw_path: bytes
+    raw_query: bytes
+    headers: Mapping[str, str]
+    client: str
+    chunks: Iterator[bytes]
+    scheme: str = "http"
+    _query: dict[str, list[str]] | None = field(default=None, repr=False)
+
+    @property
+    def query(self) -> Mapping[str, list[str]]:
+        """The query's parameters, in the order they came; `+` is a blank."""
+        if self._query is None:
+            found: dict[str, list[str]] = {}
+            for name, value in parse_qsl(self.raw_query.decode("latin-1"), keep_blank_values=True):
+                found.setdefault(name, []).append(value)
+            self._query = found
+        return self._query
+
+    def parameter(self, name: str, default: str = "") -> str:
+        """The first value of a query parameter."""
+        values = self.query.get(name)
+        return values[0] if values else default
+
+    def header(self, name: str, default: str = "") -> str:
+        """A header by its lower-case name."""
+        return self.headers.get(name, default)
+
+    def body(self, limit: int) -> bytes:
+        """The whole body. LimitExceeded when it has more than `limit` bytes."""
+        parts, size = [], 0
+        for chunk in self.chunks:
+            size += len(chunk)
+            if size > limit:
+                raise LimitExceeded(f"the body has more than {limit} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """An answer. A body in pieces needs `length` (bytes) where it is known; without it goes out chunked."""
+
+    status: int = 200
+    body: bytes | Iterable[bytes] = b""
+    headers: Sequence[tuple[str, str]] = ()
+    length: int | None = None
+
+
+Handler = Callable[[Incoming], Outgoing]
+
+
+def application(handler: Handler, *, threads: int = THREADS, name: str = "door") -> Application:
+    """The ASGI application whose every request is answered by `handler`, in one of `threads` threads.
+
+    `handler` turns every failure it knows into an answer; what it lets through is answered 500 and logged.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            raise Invalid("only HTTP is spoken here")
+        loop = asyncio.get_running_loop()
+        body = _Body(loop, receive)
+        incoming = _incoming(scope, body)
+        try:
+            await body.first()
+            outgoing = await loop.run_in_executor(pool, handler, incoming)
+        except Disconnected:
+            return
+        except Exception:
+            log.exception("%s %s", incoming.method, incoming.path)
+            outgoing = Outgoing(500)
+        await _answer(send, loop, pool, outgoing, head=incoming.method == "HEAD")
+
+    return app
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _incoming(scope: Scope, body: _Body) -> Incoming:
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    client = scope.get("client")
+    return Incoming(
+        method=scope["method"],
+        path=unquote_to_bytes(raw_path.partition(b"?")[0]).decode("utf-8", "surrogateescape"),
+        raw_path=raw_path,
+        raw_query=scope.get("query_string", b""),
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        client=client[0] if client else "",
+        chunks=iter(body),
+        scheme=scope.get("scheme", "http"),
+    )
+
+
+class _Body:
+    """A request's body, pulled by a handler's thread as it needs it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        self._loop = loop
+        self._receive = receive
+        self._chunk = b""
+        self._more = True
+
+    async def first(self) -> None:
+        """Take the first piece while we are in the event loop anyway: most bodies have no second one."""
+        await self._pull()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            chunk, self._chunk = self._chunk, b""
+            if chunk:
+                yield chunk
+            if not self._more:
+                return
+            waiting = asyncio.run_coroutine_threadsafe(self._pull(), self._loop)
+            try:
+                waiting.result(BODY_WAIT_SECONDS)
+            except TimeoutError:
+                waiting.cancel()
+                raise Disconnected from None
+
+    async def _pull(self) -> None:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._more = False
+            raise Disconnected
+        self._chunk = message.get("body", b"")
+        self._more = message.get("more_body", False)
+
+
+async def _answer(
+    send: Send, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, outgoing: Outgoing, *, head: bool
+) -> None:
+    body, length = outgoing.body, outgoing.length
+    if isinstance(body, bytes) and length is None:
+        length = len(body)
+    headers = [(name.lower().encode("latin-1"), _header(value)) for name, value in outgoing.headers]
+    if length is not None and outgoing.status not in {204, 304}:
+        headers.append((b"content-length", str(length).encode()))
+    await send({"type": "http.response.start", "status": outgoing.status, "headers": headers})
+    if head or isinstance(body, bytes):
+        await send(
+            {"type": "http.response.body", "body": b"" if head or not isinstance(body, bytes) else body}
+        )
+        return
+    pieces = iter(body)
+    try:
+        while (piece := await loop.run_in_executor(pool, next, pieces, None)) is not None:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            with contextlib.suppress(Exception):
+                close()
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _header(value: str) -> bytes:
+    # A newline in a header would begin another one.
+    return value.replace("\r", " ").replace("\n", " ").encode("utf-8")
