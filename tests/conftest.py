@@ -6,13 +6,47 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.lake.databases import Postgres
 
 from tulle.state.db import Database, open_database
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that says `DATABASES = ("sqlite", "postgres")` has its tests run on both."""
+    kinds = getattr(metafunc.module, "DATABASES", ())
+    if kinds and "database_kind" in metafunc.fixturenames:
+        metafunc.parametrize("database_kind", kinds, indirect=True)
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty control-plane database on disk, the way a laptop has it."""
-    opened = open_database(f"sqlite:///{tmp_path / 'state.db'}")
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of the control-plane database: SQLite, unless the module says otherwise."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests that want one."""
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where an empty control-plane database is."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'state.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.make()
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An empty control-plane database."""
+    opened = open_database(database_url)
     yield opened
     opened.close()

@@ -21,10 +21,13 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> Iterator[Database]:
-    """An empty control-plane database on disk."""
-    shutil.copy(empty_database, tmp_path / "state.db")
-    opened = open_database(f"sqlite:///{tmp_path / 'state.db'}")
+def database(
+    empty_database: Path, tmp_path: Path, database_kind: str, database_url: str
+) -> Iterator[Database]:
+    """An empty control-plane database."""
+    if database_kind == "sqlite":
+        shutil.copy(empty_database, tmp_path / "state.db")
+    opened = open_database(database_url)
     yield opened
     opened.close()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from sqlalchemy import text
 
 from tulle.events import Event
 from tulle.state import log
 from tulle.state.db import Database
+
+DATABASES = ("sqlite", "postgres")
 
 
 def test_entries_come_back_in_order_and_by_subject(database: Database) -> None:
@@ -41,3 +45,18 @@ def test_tampering_is_found(database: Database, tamper: str) -> None:
     with database.write() as connection:
         connection.execute(text(tamper))
     assert log.verify(database) in {2, 3}
+
+
+def test_the_chain_holds_when_many_append_at_once(database: Database) -> None:
+    def append(name: str) -> None:
+        for number in range(10):
+            with database.write() as connection:
+                log.append(connection, Event("run.started", f"{name}{number}"))
+
+    threads = [threading.Thread(target=append, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(log.read(database, limit=100)) == 40
+    assert log.verify(database) is None

@@ -1,8 +1,10 @@
 """Opening the control-plane database and running transactions on it.
 
-SQLite (WAL, synchronous=FULL: a commit is durable when it returns) by default; any SQLAlchemy URL works the
-same. Writers take the write lock at the start of a transaction, so a transaction never fails half way for
-having read before it wrote. Knows no table's meaning.
+SQLite (WAL, synchronous=FULL: a commit is durable when it returns) by default, PostgreSQL for several servers.
+On SQLite writers take the write lock at the start of a transaction, so one is alone and never fails half way for
+having read before it wrote. On PostgreSQL they run side by side: every statement sees what is committed when it
+starts, and whoever decides by what it read locks the row it read, or takes its turn with `in_turn`. Knows no
+table's meaning.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
-from tulle.errors import LimitExceeded, Unavailable
+from tulle.errors import Invalid, LimitExceeded, Unavailable
 from tulle.state import migrations
 
 
@@ -34,29 +36,27 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that may change things; all of it is durable after the block, or none of it.
 
-        Raises LimitExceeded when the disk is full and Unavailable when the database stays locked.
+        Raises LimitExceeded when the disk is full, Unavailable when the database stays locked, cannot be reached
+        or had to end the transaction for another's sake, Invalid when a value cannot be recorded.
         """
-        with self.engine.connect() as connection:
+        with _explaining(), self.engine.connect() as connection:
             try:
                 if self.is_sqlite:
                     connection.execute(text("BEGIN IMMEDIATE"))
                 yield connection
                 connection.commit()
-            except OperationalError as exc:
-                connection.rollback()
-                raise _explained(exc) from exc
             except BaseException:
                 connection.rollback()
                 raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A view for reading: every statement in the block sees the same state."""
-        with self.engine.connect() as connection:
+        """A view for reading: every statement in the block sees the same state. Unavailable."""
+        with _explaining(), self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.execute(text("BEGIN"))
-            else:
-                connection.execution_options(isolation_level="REPEATABLE READ")
+            else:  # in PostgreSQL such a view is one snapshot, and never fails because of writers
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             try:
                 yield connection
             finally:
@@ -68,16 +68,23 @@ class Database:
 
 
 def open_database(url: str, *, migrate: bool = True) -> Database:
-    """Open (and, by default, bring up to date) the database at `url`.
+    """Open (and, by default, bring up to date) the database at `url`: `sqlite:///…` or `postgresql://…`.
 
     Raises Unavailable, naming the place, when it cannot be opened.
     """
     parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")  # the driver that we install
     if parsed.drivername.startswith("sqlite") and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
     else:
-        engine = create_engine(parsed, pool_pre_ping=True)
+        try:
+            engine = create_engine(parsed, pool_pre_ping=True, pool_size=16, max_overflow=16)
+        except ModuleNotFoundError as exc:
+            raise Unavailable(
+                f"the database driver '{exc.name}' is not installed", hint="install tulle[postgres]"
+            ) from exc
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     database = Database(engine)
@@ -87,16 +94,52 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
     except OperationalError as exc:
         place = parsed.render_as_string(hide_password=True)
         raise Unavailable(
-            f"the control-plane database {place} cannot be opened: {exc.orig}",
-            hint="check that the disk is not full and the folder is writable",
+            f"the control-plane database {place} cannot be opened: {str(exc.orig).strip()}",
+            hint="check that the disk is not full and the folder is writable"
+            if database.is_sqlite
+            else "check that the server runs, and the name and password in the URL",
         ) from exc
     return database
 
 
-def _explained(exc: OperationalError) -> Exception:
+def in_turn(cx: Connection, what: str) -> None:
+    """Wait until no other transaction that said the same is under way; until the end of this one.
+
+    For what is decided by more than one row. Within SQLite a writing transaction is alone anyway.
+    """
+    if cx.dialect.name == "postgresql":
+        cx.execute(_TURN, {"what": what})
+
+
+_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, DataError) as exc:
+        raise _explained(exc) from exc
+
+
+def _explained(exc: DBAPIError) -> Exception:
     """The refusals a user can do something about, in words; any other as it is."""
-    reason = str(exc.orig)
-    if "disk is full" in reason or "No space left" in reason:
+    reason = str(exc.orig).strip()
+    code = getattr(exc.orig, "sqlstate", None) or ""
+    if isinstance(exc, DataError):
+        return Invalid(f"the control-plane database cannot hold a value: {reason}")
+    if code in {"40P01", "40001", "55P03"}:
+        return Unavailable(
+            f"the control-plane database ended a change that waited for another one ({reason.splitlines()[0]}); "
+            "nothing was changed",
+            hint="try again",
+        )
+    if exc.connection_invalidated or code.startswith(("08", "57P")) or (not code and "onnection" in reason):
+        return Unavailable(
+            f"the control-plane database cannot be reached: {reason}",
+            hint="whether a change under way was made is unknown; look, then try again",
+        )
+    if "disk is full" in reason or "No space left" in reason or code == "53100":
         return LimitExceeded(
             f"disk full: the control-plane database could not be written ({reason}); nothing was changed",
             hint="free some disk space and try again",

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from tulle.events import Event
-from tulle.state.db import Database, now
+from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import events
 
 
@@ -33,6 +33,7 @@ class LogEntry:
 
 def append(connection: Connection, event: Event, *, actor: str = "") -> None:
     """Record `event` in the transaction of `connection`."""
+    in_turn(connection, "events")  # each entry names the one before
     previous = connection.execute(select(events.c.hash).order_by(events.c.id.desc()).limit(1)).scalar() or ""
     at = now()
     data = dict(event.data)

@@ -445,4 +445,11 @@ access_keys = Table(
     Index("access_keys_by_user", "user_id", "id"),
 )
 
+# Text is compared and ordered by its bytes, as SQLite does it, not by the rules of some language.
+for _table in metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, String):
+            _plain = type(_column.type)(_column.type.length, collation="C")
+            _column.type = _column.type.with_variant(_plain, "postgresql")
+
 __all__ = ["Boolean", "LargeBinary", "metadata"]

@@ -24,6 +24,8 @@ def upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.execute(text("BEGIN IMMEDIATE"))
+        else:
+            connection.execute(text("SELECT pg_advisory_xact_lock(8315119617)"))  # a number of our own
         environment = EnvironmentContext(config, scripts)
         environment.configure(
             connection=connection,
