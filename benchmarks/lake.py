@@ -137,7 +137,7 @@ def reads(lake: Lake, repository: Repository, size: int, label: str) -> None:
     after = path_of(size // 2)
     repeat(f"{label}list 1,000, warm", 100, lambda _: repository.list("main", after=after, limit=1000))
     repeat(f"{label}list by folder, warm", 20, lambda _: repository.list("main", "tables/", delimiter="/"))
-    fresh = Lake(lake._database, lake._blobs).repository("bench")  # noqa: SLF001  its own, empty caches
+    fresh = Lake(lake.database, lake.stores).repository("bench")  # its own, empty caches
     with timed(f"{label}stat, nothing cached"):
         fresh.stat("main", path_of(size // 3))
     with timed(f"{label}all entries", size):

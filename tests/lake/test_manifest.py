@@ -77,7 +77,7 @@ def test_layers_beyond_what_is_carried_are_found_in_the_manifest_that_has_them(
     for number in range(12):
         repository.put("main", f"{number:02d}", str(number).encode())
         repository.commit("main", f"{number}")
-    found = repository._reader.content(repository.resolve("main")).manifest
+    found = repository.reader.content(repository.resolve("main")).manifest
     places = [layer.place for layer in found.layers]
     assert places[0] == "inline"
     assert 1 < places.count("inline") < 6

@@ -84,7 +84,7 @@ def test_branches(repository: Repository) -> None:
         repository.delete_branch("nowhere")
 
 
-@pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "a~1", "a@", "a.b", "x" * 256, "a\n"])
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "a b", "a~1", "a@", "a..b", "x" * 256, "a\n"])
 def test_names_a_branch_or_tag_may_not_have(repository: Repository, name: str) -> None:
     with pytest.raises(Invalid, match="name of a branch"):
         repository.create_branch(name)

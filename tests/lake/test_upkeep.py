@@ -29,7 +29,7 @@ def lake(database: Database) -> Lake:
 
 
 def manifest_of(repository: Repository, ref: str = "main@") -> Manifest:
-    return repository._reader.content(repository.resolve(ref)).manifest
+    return repository.reader.content(repository.resolve(ref)).manifest
 
 
 def stage(repository: Repository, rows: dict[str, int | None]) -> None:
@@ -37,7 +37,7 @@ def stage(repository: Repository, rows: dict[str, int | None]) -> None:
         tombstone(path.encode()) if version is None else row_of(Entry(path, f"data/{version}", 1))
         for path, version in rows.items()
     ]
-    repository._writer.stage_rows("main", made)
+    repository.writer.stage_rows("main", made)
 
 
 def fresh_tree(store: RunStore, truth: dict[str, int]) -> RunRef:
@@ -70,14 +70,14 @@ def test_a_folded_base_has_no_history(
                 truth[path] = value
         if choose.random() < 0.5:
             repository.fold("main")
-            assert manifest_of(repository).base == fresh_tree(repository._reader.runs, truth)
+            assert manifest_of(repository).base == fresh_tree(repository.reader.runs, truth)
     repository.fold("main")
-    assert manifest_of(repository).base == fresh_tree(repository._reader.runs, truth)
+    assert manifest_of(repository).base == fresh_tree(repository.reader.runs, truth)
     assert {e.path: int(e.address[5:]) for e in repository.entries("main@")} == truth
     stage(repository, dict.fromkeys(truth))
     repository.commit("main", "nothing left")
     repository.fold("main")
-    assert manifest_of(repository).base == fresh_tree(repository._reader.runs, {})
+    assert manifest_of(repository).base == fresh_tree(repository.reader.runs, {})
 
 
 def test_on_nothing_a_batch_with_removals_leaves_none_in_the_base(repository: Repository) -> None:
@@ -155,6 +155,6 @@ def test_a_commit_stands_when_keeping_up_fails(
 def test_readers_of_an_older_manifest_go_on(repository: Repository) -> None:
     stage(repository, {f"p/{n}": 0 for n in range(20)})
     repository.commit("main", "one")
-    view = repository._reader.snapshot("main")
+    view = repository.reader.snapshot("main")
     repository.fold("main")
     assert len(list(view.entries())) == 20

@@ -381,7 +381,7 @@ class LakeMachine(RuleBasedStateMachine):
         # Folded, equal rows have equal identity, whatever the history.
         for branch in self.heads:
             self.repository.fold(branch)
-            reader = self.repository._reader
+            reader = self.repository.reader
             content = reader.content(self.repository.resolve(f"{branch}@"))
             assert content.manifest.layers == ()
             fresh = TreeWriter(reader.runs)

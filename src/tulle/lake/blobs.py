@@ -20,11 +20,12 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 from uuid import uuid4
 
-from tulle.errors import AlreadyExists, Denied, Invalid, LimitExceeded, NotFound, Unavailable
+from tulle.errors import AlreadyExists, Broken, Denied, Invalid, LimitExceeded, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -70,12 +71,16 @@ class Blobs(Protocol):
         """What an engine opens: an absolute file name or a URL. `for_writing` makes the folder exist."""
         ...
 
+    def signed_url(self, path: str, method: str, seconds: float) -> str | None:
+        """A URL that works for `method` (GET, PUT) for a while without other credentials, if the store has them."""
+        ...
 
-def open_blobs(namespace: str) -> Blobs:
+
+def open_blobs(namespace: str, *, any_path: bool = False) -> Blobs:
     """Open the store a namespace names: `local:///absolute/folder`, `s3://bucket/prefix`, `gs://…`, `memory:///`.
 
-    Credentials of object stores come from their usual environment variables. Raises Invalid for a namespace
-    that names no store.
+    With `any_path`, for places outside of a lake, an object store's paths need not be plain. Credentials of
+    object stores come from their usual environment variables. Raises Invalid for a namespace that names no store.
     """
     if namespace.startswith("local://"):
         folder = Path(namespace.removeprefix("local://"))
@@ -99,7 +104,7 @@ def open_blobs(namespace: str) -> Blobs:
             f"storage namespace '{namespace}' cannot be opened: {_first_line(exc)}",
             hint="known forms: local:///folder, s3://bucket/prefix, gs://bucket/prefix, memory:///",
         ) from exc
-    return StoreBlobs(store, f"{scheme}://{rest.rstrip('/')}")
+    return StoreBlobs(store, f"{scheme}://{rest.rstrip('/')}", any_path=any_path)
 
 
 class LocalBlobs:
@@ -178,6 +183,10 @@ class LocalBlobs:
                 self._folder(file.parent)
         return str(file)
 
+    def signed_url(self, path: str, method: str, seconds: float) -> str | None:  # noqa: ARG002  a disk has none
+        """None: a disk signs nothing."""
+        return None
+
     def _file(self, path: str) -> Path:
         return self.folder / _checked(path)
 
@@ -217,15 +226,16 @@ class LocalBlobs:
 class StoreBlobs:
     """Blobs in an object store, through obstore."""
 
-    def __init__(self, store: ObjectStore, base_url: str) -> None:
+    def __init__(self, store: ObjectStore, base_url: str, *, any_path: bool = False) -> None:
         self._store = store
         self._base_url = base_url
+        self._any_path = any_path
 
     def put(self, path: str, data: bytes | Iterable[bytes]) -> int:
         """Store `data`; more than one chunk's worth goes up in parts."""
         import obstore  # noqa: PLC0415
 
-        _checked(path)
+        self._checked(path)
         size = 0
 
         def counted(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -254,9 +264,12 @@ class StoreBlobs:
         """Bytes `start` up to (without) `end`."""
         import obstore  # noqa: PLC0415
 
-        with _store_errors(_checked(path)):
+        with _store_errors(self._checked(path)):
             if not start and end is None:
                 return bytes(obstore.get(self._store, path).bytes())
+            if end is not None and start < end:
+                with contextlib.suppress(Exception):  # one request, unless the range leads beyond the end
+                    return bytes(obstore.get_range(self._store, path, start=start, end=end))
             size = obstore.head(self._store, path)["size"]
             stop = size if end is None else min(end, size)
             if start >= stop:
@@ -267,14 +280,14 @@ class StoreBlobs:
         """Size and time."""
         import obstore  # noqa: PLC0415
 
-        with _store_errors(_checked(path)):
+        with _store_errors(self._checked(path)):
             return self._info(obstore.head(self._store, path))
 
     def delete(self, path: str) -> None:
         """Remove the object."""
         import obstore  # noqa: PLC0415
 
-        with contextlib.suppress(NotFound), _store_errors(_checked(path)):
+        with contextlib.suppress(NotFound), _store_errors(self._checked(path)):
             obstore.delete(self._store, path)
 
     def list(self, folder: str = "") -> Iterator[BlobInfo]:
@@ -288,7 +301,20 @@ class StoreBlobs:
 
     def url(self, path: str, *, for_writing: bool = False) -> str:  # noqa: ARG002  object stores have no folders
         """The object's URL."""
-        return f"{self._base_url}/{_checked(path)}"
+        return f"{self._base_url}/{self._checked(path)}"
+
+    def signed_url(self, path: str, method: str, seconds: float) -> str | None:
+        """A URL that works for `method` (GET, PUT) for a while without other credentials, if the store has them."""
+        import obstore  # noqa: PLC0415
+
+        if type(self._store).__name__ == "MemoryStore":
+            return None
+        with _store_errors(path):
+            signed = obstore.sign(self._store, method, self._checked(path), timedelta(seconds=seconds))  # type: ignore[call-overload]
+        return str(signed)
+
+    def _checked(self, path: str) -> str:
+        return path if self._any_path else _checked(path)
 
     @staticmethod
     def _info(item: Any) -> BlobInfo:
@@ -309,44 +335,34 @@ def read_chunks(
 
 
 def stat_external(url: str) -> int:
-    """The size in bytes of an object outside the lake. NotFound."""
-    if url.startswith("local://"):
-        file = Path(url.removeprefix("local://"))
-        with _named_errors(file):
-            return file.stat().st_size
-    import obstore  # noqa: PLC0415
-
-    store, name = _external_store(url)
-    with _store_errors(url):
-        return obstore.head(store, name)["size"]
+    """The size in bytes of a local file outside the lake. NotFound."""
+    file = _local(url)
+    with _named_errors(file):
+        return file.stat().st_size
 
 
 def read_external(url: str, size: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The bytes of an object outside the lake in pieces of a few MiB. NotFound."""
+    """The bytes of a local file outside the lake in pieces of a few MiB. NotFound."""
     stop = size if end is None else min(end, size)
-    if url.startswith("local://"):
-        file = Path(url.removeprefix("local://"))
-        with _named_errors(file), file.open("rb") as stream:
-            stream.seek(start)
-            while start < stop and (chunk := stream.read(min(CHUNK_BYTES, stop - start))):
-                yield chunk
-                start += len(chunk)
-        return
-    import obstore  # noqa: PLC0415
-
-    store, name = _external_store(url)
-    while start < stop:
-        following = min(stop, start + CHUNK_BYTES)
-        with _store_errors(url):
-            yield bytes(obstore.get_range(store, name, start=start, end=following))
-        start = following
+    file = _local(url)
+    with _named_errors(file), file.open("rb") as stream:
+        stream.seek(start)
+        while start < stop and (chunk := stream.read(min(CHUNK_BYTES, stop - start))):
+            yield chunk
+            start += len(chunk)
+    if start < stop:
+        raise Broken(
+            f"{file} ends at byte {start}, {size} were recorded: it was changed after it was imported"
+        )
 
 
-def _external_store(url: str) -> tuple[ObjectStore, str]:
-    from obstore.store import from_url  # noqa: PLC0415
+def is_local(url: str) -> bool:
+    """Whether a URL names a file of this machine."""
+    return url.startswith(("local:///", "file:///"))
 
-    folder, _, name = url.rpartition("/")
-    return from_url(folder), name
+
+def _local(url: str) -> Path:
+    return Path(url.partition("://")[2])
 
 
 def _checked(path: str) -> str:

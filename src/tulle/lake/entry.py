@@ -17,7 +17,8 @@ MAX_PATH_BYTES = 1024
 MAX_METADATA = 16 * 1024  # characters of JSON with an entry
 MAX_COMMIT_METADATA = 1024 * 1024  # and with a commit, which tells of many entries
 _REPOSITORY = re.compile(r"[a-z0-9][a-z0-9-]{2,62}\Z")
-_REF = re.compile(r"\w[-\w]*\Z")
+_BRANCH = re.compile(r"\w[-\w]*\Z")
+_TAG = re.compile(r"\w[-\w]*(\.[-\w]+)*\Z")  # also v1.0.2
 _NO_METADATA: Mapping[str, str] = {}
 
 
@@ -135,12 +136,14 @@ def checked_repository_name(name: str) -> str:
     return name
 
 
-def checked_ref_name(name: str, kind: str) -> str:
-    """The name of a branch or tag, or Invalid. `kind` is the word for the message."""
-    if not isinstance(name, str) or not _REF.match(name) or len(name) > 255:
+def checked_ref_name(name: str, kind: Literal["branch", "tag"]) -> str:
+    """The name of a branch or tag, or Invalid."""
+    form = _BRANCH if kind == "branch" else _TAG
+    if not isinstance(name, str) or not form.match(name) or len(name) > 255:
+        dots = "" if kind == "branch" else ", single dots between them"
         raise Invalid(
             f"'{name}' cannot be the name of a {kind}",
-            hint="letters, digits, underscores and hyphens, not starting with a hyphen, at most 255",
+            hint=f"letters, digits, underscores and hyphens{dots}, not starting with a hyphen, at most 255",
         )
     return name
 

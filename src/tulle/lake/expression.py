@@ -5,21 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from tulle.errors import Invalid, NotFound, did_you_mean
-from tulle.lake.refs import BranchState, find_branch, get_commit, list_branches, list_tags
-from tulle.state.tables import lake_commits, lake_tags
+from tulle.lake.refs import BranchState, find_branch, find_tag, get_commit, list_branches, list_tags
+from tulle.state.tables import lake_commits
 
-_EXPRESSION = re.compile(r"(?P<name>\w[-\w]*)(?P<steps>(?:[~^]\d*)*)(?P<head>@?)\Z")
+_EXPRESSION = re.compile(r"(?P<name>\w[-.\w]*)(?P<steps>(?:[~^]\d*)*)(?P<head>@?)\Z")
 _STEP = re.compile(r"([~^])(\d*)")
 _COMMIT_ID = re.compile(r"[0-9a-f]{64}\Z")
 _COMMIT_PREFIX = re.compile(r"[0-9a-f]{4,63}\Z")
-
-
-_TAG = select(lake_tags.c.commit_id).where(
-    lake_tags.c.repository_id == bindparam("in_repository"), lake_tags.c.name == bindparam("of_tag")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +62,9 @@ def _resolve_name(cx: Connection, repository: int, name: str) -> Target:
     branch = find_branch(cx, repository, name)
     if branch is not None:
         return Target(branch.commit_id, branch)
-    tag = cx.execute(_TAG, {"in_repository": repository, "of_tag": name}).scalar()
+    tag = find_tag(cx, repository, name)
     if tag is not None:
-        return Target(tag)
+        return Target(tag.commit_id)
     if _COMMIT_PREFIX.match(name):
         found = (
             cx.execute(

@@ -24,6 +24,15 @@ def ancestors(start: str, lookup: Lookup) -> Iterator[Commit]:
                 heapq.heappush(queue, _key(lookup(parent)))
 
 
+def first_parents(start: str, lookup: Lookup) -> Iterator[Commit]:
+    """`start` and the line it was on: first parents only, children before parents."""
+    commit = lookup(start)
+    yield commit
+    while commit.parents:
+        commit = lookup(commit.parents[0])
+        yield commit
+
+
 def merge_base(left: str, right: str, lookup: Lookup) -> str | None:
     """The nearest commit that both sides were built on, or None when their histories never met.
 

@@ -1,4 +1,4 @@
-"""The operations that move a branch: commit, merge, revert, reset.
+"""The operations that move a branch: commit, amend, merge, revert, cherry-pick, reset.
 
 All go the same way: lock the branch and seal what is staged; write the new commit's delta and manifest to the
 object store; then in one database transaction record the commit, swap the branch and drop what was sealed. A
@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -23,8 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from tulle.errors import Conflict, Invalid, Problem, TulleError, Unavailable
 from tulle.lake import graph, locks, refs, staging, upkeep
 from tulle.lake.entry import Change, Commit, Entry
+from tulle.lake.hooks.event import ACTIONS, Event, Kind
 from tulle.lake.manifest import INLINE_BYTES, Manifest, make_commit
-from tulle.lake.merge import Strategy, three_way
+from tulle.lake.merge import Choices, Strategy, three_way
 from tulle.lake.ranges import Range, Row, row_of, tombstone
 from tulle.lake.reading import Content, Reader
 from tulle.lake.runs import RunRef
@@ -32,6 +34,20 @@ from tulle.lake.view import View
 from tulle.state.db import now
 
 SHOWN_CONFLICTS = 1000
+
+Operation = Literal["commit", "merge", "revert", "cherry-pick"]
+PRE: Mapping[Operation, Kind] = {
+    "commit": "pre-commit",
+    "merge": "pre-merge",
+    "revert": "pre-revert",
+    "cherry-pick": "pre-cherry-pick",
+}
+POST: Mapping[Operation, Kind] = {
+    "commit": "post-commit",
+    "merge": "post-merge",
+    "revert": "post-revert",
+    "cherry-pick": "post-cherry-pick",
+}
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +68,29 @@ class GateCall:
 
 
 Gate = Callable[[GateCall], None]
+FastForward = Literal["never", "allow", "only"]
+
+
+class Hooked(Protocol):
+    """How a mover asks hooks and tells them, without knowing of what repository."""
+
+    def before(self, event: Event) -> None:
+        """Vetoed when a hook refuses."""
+        ...
+
+    def after(self, cx: Connection, event: Event) -> None:
+        """Note, in the transaction of the change, what is to run after it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PathConflict:
+    """A path that two sides changed differently: what it held at their base, and what each side has now."""
+
+    path: str
+    base: Entry | None
+    source: Entry | None
+    destination: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +131,9 @@ class Attributes:
 class Mover:
     """Moves the branches of one repository."""
 
-    def __init__(self, reader: Reader, *, wait_seconds: float = 60.0) -> None:
+    def __init__(self, reader: Reader, *, wait_seconds: float = 60.0, hooked: Hooked | None = None) -> None:
         self._reader = reader
+        self._hooked = hooked
         self._database = reader.database
         self._id = reader.id
         self._wait_seconds = wait_seconds
@@ -101,6 +141,7 @@ class Mover:
     def commit(self, branch: str, attributes: Attributes, *, allow_empty: bool = False) -> Commit:
         """Commit what is staged. Invalid when that changes nothing."""
         reader = self._reader
+        self._prepare(branch, attributes)
         with self._held(branch) as held:
             if not allow_empty and self._first_change(held) is None:
                 self._replace_sealed(held, [])
@@ -112,50 +153,129 @@ class Mover:
             self._publish(held, _on_top(reader, parent, commit, delta), "commit")
         return commit
 
+    def amend(
+        self, branch: str, message: str | None, metadata: Mapping[str, str] | None, committer: str
+    ) -> Commit:
+        """Replace the branch's last commit by one that also has what is staged. Invalid when nothing differs."""
+        reader = self._reader
+        with self._held(branch) as held:
+            old = reader.content(held.commit_id)
+            if not old.commit.parents:
+                raise Invalid(
+                    f"branch '{branch}' is on its repository's first commit, which cannot be amended"
+                )
+            attributes = Attributes(
+                old.commit.message if message is None else message,
+                committer or old.commit.committer,
+                old.commit.metadata if metadata is None else metadata,
+            )
+            is_same = (attributes.message, attributes.metadata) == (old.commit.message, old.commit.metadata)
+            if is_same and self._first_change(held) is None:
+                raise Invalid(f"nothing to amend on branch '{branch}': give a message, or stage something")
+            parents = [reader.commit(id_) for id_ in old.commit.parents]
+            parent = reader.content(parents[0].id)
+            with self._database.read() as cx:
+                items = staging.open_items(cx, reader.runs, held.sealed)
+                both = View([*items, reader.manifests.open(old.manifest.delta)])
+                on_nothing = parent.manifest.base is None and not parent.manifest.layers
+                chunks = both.chunks(tombstones=not on_nothing)
+                delta = reader.runs.write_chunks(chunks, inline_bytes=INLINE_BYTES)
+            commit = _commit(parents, delta, attributes)
+            self._publish(held, _on_top(reader, parent, commit, delta), "commit", "amend")
+        return commit
+
     def merge(
         self,
         source: str,
         branch: str,
         attributes: Attributes,
         *,
+        source_ref: str = "",
         strategy: Strategy | None = None,
+        choices: Choices | None = None,
         squash: bool = False,
+        fast_forward: FastForward = "never",
+        allow_empty: bool = False,
         gate: Gate | None = None,
     ) -> MergeResult:
-        """Merge commit `source` into a branch. Conflict when both changed a path and no strategy is given."""
+        """Merge commit `source` into a branch. Conflict when both changed a path and nothing says who wins."""
         reader = self._reader
         with self._held(branch) as held:
             self._refuse_staged(held, "merge into")
             before = held.commit_id
-            base = graph.merge_base(source, before, reader.commit)
-            if base is None:
-                raise Conflict(f"{source[:12]} and branch '{branch}' have no commit in common")
+            base = self._base(source, before, branch)
+            if fast_forward != "never" and base == before != source and not squash:
+                self._fast_forward(held, source, source_ref, attributes, gate)
+                return MergeResult(reader.commit(source), unchanged=False, base=base)
+            if fast_forward == "only" and source != base:
+                raise Conflict(
+                    f"branch '{branch}' cannot be moved forward to {source[:12]}: it has commits of its own",
+                    hint="merge it into the source first, or allow a merge commit",
+                )
             changes = reader.changes(base, source)
-            if source == base or (first := next(changes, None)) is None:
+            first = None if source == base else next(changes, None)
+            if first is None and not allow_empty:
                 return MergeResult(reader.commit(before), unchanged=True, base=base)
             parent = reader.content(before)
             parents = [parent.commit] if squash else [parent.commit, reader.commit(source)]
             conflicts: tuple[str, ...] = ()
-            if base == before:
+            if first is not None and base == before:
                 delta = self._delta_since(base, source)
                 commit = _commit(parents, delta, attributes)
                 manifest = _same_content(reader, reader.content(source), commit, delta)
             else:
-                plan = three_way([first, *changes], reader.changes(base, before), strategy)
+                theirs = [] if first is None else [first, *changes]
+                plan = three_way(theirs, reader.changes(base, before), strategy, choices)
                 conflicts = plan.conflicts
-                if conflicts and strategy is None:
-                    raise _conflict(source, branch, conflicts)
-                if squash and not plan.writes:
+                if plan.undecided:
+                    raise _conflict(source, branch, plan.undecided)
+                if squash and not plan.writes and not allow_empty:
                     return MergeResult(parent.commit, unchanged=True, base=base)
                 delta = self._delta(plan.writes)
                 commit = _commit(parents, delta, attributes)
                 manifest = _on_top(reader, parent, commit, delta)
             judged = None if gate is None else GateCall(reader.record.name, branch, source, before, commit)
-            self._publish(held, manifest, "merge", gate=gate, call=judged)
+            self._publish(
+                held, manifest, "merge", gate=gate, call=judged, source_ref=source_ref, actions_ref=source
+            )
         return MergeResult(commit, unchanged=False, base=base, decided_conflicts=conflicts)
 
-    def revert(
+    def conflicts(self, source: str, destination: str) -> Iterator[PathConflict]:
+        """The paths that stand against merging commit `source` into commit `destination`, in order."""
+        reader = self._reader
+        base = self._base(source, destination, destination)
+        plan = three_way(reader.changes(base, source), reader.changes(base, destination))
+        views = [reader.content(id_).view for id_ in (base, source, destination)] if plan.conflicts else []
+        for path in plan.conflicts:
+            yield PathConflict(path, *(view.find(path.encode()) for view in views))
+
+    def cherry_pick(
         self, branch: str, commit_id: str, attributes: Attributes, *, parent_number: int = 0
+    ) -> Commit:
+        """Do on a branch what a commit did. Conflict when the branch changed the same paths."""
+        reader = self._reader
+        with self._held(branch) as held:
+            self._refuse_staged(held, "cherry-pick to")
+            base = _parent(reader.commit(commit_id), parent_number)
+            parent = reader.content(held.commit_id)
+            plan = three_way(reader.changes(base, commit_id), reader.changes(base, held.commit_id))
+            if plan.conflicts:
+                raise _conflict(commit_id, branch, plan.conflicts)
+            if not plan.writes:
+                raise Invalid(f"branch '{branch}' has what commit {commit_id[:12]} did already")
+            delta = self._delta(plan.writes)
+            commit = _commit([parent.commit], delta, attributes)
+            self._publish(held, _on_top(reader, parent, commit, delta), "cherry-pick", source_ref=commit_id)
+        return commit
+
+    def revert(
+        self,
+        branch: str,
+        commit_id: str,
+        attributes: Attributes,
+        *,
+        parent_number: int = 0,
+        allow_empty: bool = False,
     ) -> Commit:
         """Take back what a commit changed. Conflict when later commits changed the same paths."""
         reader = self._reader
@@ -167,40 +287,49 @@ class Mover:
             plan = three_way(reader.changes(commit_id, base), reader.changes(commit_id, held.commit_id))
             if plan.conflicts:
                 raise _conflict(commit_id, branch, plan.conflicts)
-            if not plan.writes:
+            if not plan.writes and not allow_empty:
                 raise Invalid(f"commit {commit_id[:12]} is reverted on branch '{branch}' already")
             delta = self._delta(plan.writes)
             commit = _commit([parent.commit], delta, attributes)
-            self._publish(held, _on_top(reader, parent, commit, delta), "revert")
+            self._publish(held, _on_top(reader, parent, commit, delta), "revert", source_ref=commit_id)
         return commit
 
-    def hard_reset(self, branch: str, commit_id: str) -> None:
+    def hard_reset(self, branch: str, commit_id: str, actor: str = "") -> None:
         """Put a branch on another commit."""
         with self._held(branch) as held:
             self._refuse_staged(held, "reset")
             with self._database.write() as cx:
-                self._move(cx, held, commit_id, "hard reset", keep_locked=False)
+                self._move(cx, held, commit_id, "hard reset", actor=actor, keep_locked=False)
             held.released = True
 
-    def drop_staged(self, branch: str, prefix: bytes | None = None) -> None:
-        """Forget what is staged on a branch: all of it, or what lies under a prefix."""
+    def drop_staged(self, branch: str, prefix: bytes | None = None, path: bytes | None = None) -> None:
+        """Forget what is staged on a branch: all of it, what lies under a prefix, or what is at a path."""
         with self._held(branch) as held:
-            if prefix is None:
+            if prefix is None and path is None:
                 self._replace_sealed(held, [])
                 return
             with self._database.read() as cx:
                 items = staging.open_items(cx, self._reader.runs, held.sealed)
                 rows = [r for chunk in View(items).chunks(tombstones=True) for r in chunk.all_rows()]
-            kept = [row for row in rows if not row[0].startswith(prefix)]
+            if path is not None:
+                kept = [row for row in rows if row[0] != path]
+            else:
+                kept = [row for row in rows if not row[0].startswith(prefix or b"")]
             self._replace_sealed(held, kept)
 
-    def delete_branch(self, branch: str) -> None:
+    def delete_branch(self, branch: str, actor: str = "") -> None:
         """Remove a branch with what is staged on it."""
         with self._held(branch) as held:
+            told = self._wants(held.commit_id)
+            event = Event("pre-delete-branch", held.commit_id, branch=branch, actor=actor)
+            if told is not None:
+                told.before(event)
             with self._database.write() as cx:
                 staged = refs.get_branch(cx, self._id, branch, lock="update").staged
-                refs.delete_branch(cx, self._id, branch, held.owner)
+                refs.delete_branch(cx, self._id, branch, held.owner, actor)
                 staging.drop_rows(cx, staged)
+                if told is not None:
+                    told.after(cx, replace(event, kind="post-delete-branch"))
             held.released = True
 
     # ── the way all of them go ───────────────────────────────────────────────────────────────────────────
@@ -257,28 +386,84 @@ class Mover:
         self,
         held: Held,
         manifest: Manifest,
-        operation: str,
+        operation: Operation,
+        logged: str = "",
         *,
         gate: Gate | None = None,
         call: GateCall | None = None,
+        source_ref: str = "",
+        actions_ref: str = "",
     ) -> None:
+        """Let hooks and gate judge the commit, once, then publish it on the branch."""
         name = self._reader.manifests.put(manifest)
         commit = manifest.commit
         due = upkeep.is_due(manifest)
+        before = self._wants(actions_ref) if actions_ref else self._wants_of(held.commit_id, manifest)
+        after = self._wants_of(held.commit_id, manifest)
+        event = Event(
+            PRE[operation], actions_ref or commit.id, held.branch, source_ref, commit, actor=commit.committer
+        )
         try:
-            if gate is not None and call is not None:
+            if before is not None or gate is not None:
                 with self._database.write() as cx:
                     refs.add_commit(cx, self._id, commit, name, published=False)
+            if before is not None:
+                before.before(event)
+            if gate is not None and call is not None:
                 gate(call)
             with self._database.write() as cx:
                 refs.add_commit(cx, self._id, commit, name, published=True)
-                self._move(cx, held, commit.id, operation, actor=commit.committer, keep_locked=due)
+                self._move(cx, held, commit.id, logged or operation, actor=commit.committer, keep_locked=due)
+                if after is not None:
+                    after.after(cx, replace(event, kind=POST[operation], actions_ref=commit.id))
         except BaseException:
             with self._database.write() as cx:
                 refs.drop_commit(cx, self._id, commit.id)
             raise
         held.released = not due
         held.upkeep = commit.id if due else None
+
+    def _fast_forward(
+        self, held: Held, source: str, source_ref: str, attributes: Attributes, gate: Gate | None
+    ) -> None:
+        """Move the branch to a commit that was built on where it is: one write."""
+        told = self._wants(source)
+        commit = self._reader.commit(source)
+        actor = attributes.committer
+        event = Event("pre-merge", source, held.branch, source_ref, commit, actor=actor)
+        if told is not None:
+            told.before(event)
+        if gate is not None:
+            gate(GateCall(self._reader.record.name, held.branch, source, held.commit_id, commit))
+        with self._database.write() as cx:
+            self._move(cx, held, source, "fast-forward", actor=actor, keep_locked=False)
+            if told is not None:
+                told.after(cx, replace(event, kind="post-merge"))
+        held.released = True
+
+    def _prepare(self, branch: str, attributes: Attributes) -> None:
+        """Let hooks write to the branch what is to be in the commit."""
+        if self._hooked is None:
+            return
+        with self._reader.view(branch) as view:
+            wanted = bool(view.page(ACTIONS.encode(), b"", 1, b"").entries)
+        if wanted:
+            self._hooked.before(Event("prepare-commit", branch, branch, actor=attributes.committer))
+
+    def _wants(self, commit_id: str) -> Hooked | None:
+        """Whom to tell, if a commit holds action files."""
+        return self._hooked if self._hooked is not None and self._reader.has_actions(commit_id) else None
+
+    def _wants_of(self, parent_id: str, manifest: Manifest) -> Hooked | None:
+        """The same for a commit that is not recorded yet."""
+        has = self._hooked is not None and self._reader.will_have_actions(parent_id, manifest)
+        return self._hooked if has else None
+
+    def _base(self, source: str, destination: str, branch: str) -> str:
+        base = graph.merge_base(source, destination, self._reader.commit)
+        if base is None:
+            raise Conflict(f"{source[:12]} and '{branch}' have no commit in common")
+        return base
 
     def _move(
         self,

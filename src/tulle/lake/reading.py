@@ -7,6 +7,7 @@ it, never something between. Knows nothing of moving branches.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tulle.lake import expression, graph, refs, staging
 from tulle.lake.blobs import Blobs
 from tulle.lake.entry import Change, Commit, Entry, change_between, successor
 from tulle.lake.expression import Target
+from tulle.lake.hooks.event import ACTIONS
 from tulle.lake.manifest import Manifest, ManifestStore
 from tulle.lake.ranges import Range, Row, entry_of, joined
 from tulle.lake.refs import RepositoryRecord
@@ -61,6 +63,7 @@ class Reader:
         self.runs = RunStore(blobs, record.storage, caches)
         self.manifests = ManifestStore(blobs, record.storage, self.runs, caches)
         self._commits: Cache[Commit] = Cache(50_000)
+        self._actions: Cache[bool] = Cache(10_000)
 
     def target(self, ref: str) -> Target:
         """What a ref expression means now."""
@@ -87,6 +90,27 @@ class Reader:
         manifest = self.manifests.get(name)
         return Content(manifest, name, View(self.manifests.content(manifest)))
 
+    def has_actions(self, id_: str) -> bool:
+        """Whether a commit holds action files."""
+        known = self._actions.get(id_)
+        if known is None:
+            known = _holds_actions(self.content(id_).view)
+            self._actions.put(id_, known)
+        return known
+
+    def will_have_actions(self, parent_id: str, manifest: Manifest) -> bool:
+        """The same for a commit on a parent that is not recorded yet: mostly known without reading."""
+        known = self._actions.get(manifest.commit.id)
+        if known is None:
+            start = ACTIONS.encode()
+            delta = self.manifests.open(manifest.delta)
+            if delta.chunk(start, successor(start), 1)[0].rows or self.has_actions(parent_id):
+                known = _holds_actions(View(self.manifests.content(manifest)))
+            else:
+                known = False
+            self._actions.put(manifest.commit.id, known)
+        return known
+
     @contextmanager
     def view(self, ref: str) -> Iterator[View]:
         """The content at a ref, staged entries over committed ones; valid inside the block."""
@@ -104,28 +128,39 @@ class Reader:
                 runs.insert(0, RangeRun(rows))
         return View(runs)
 
-    def staged_changes(self, branch: str) -> list[Change]:
-        """What committing the branch now would change, in path order."""
+    def staged_changes(
+        self, branch: str, prefix: bytes = b"", after: bytes = b"", limit: int | None = None
+    ) -> list[Change]:
+        """What committing the branch now would change under a prefix, in path order: those after a path."""
         with self.database.read() as cx:
             state = refs.get_branch(cx, self.id, branch)
-            return list(self.effective_changes(cx, state.commit_id, state.staged))
+            found = self.effective_changes(cx, state.commit_id, state.staged, prefix=prefix, after=after)
+            return list(itertools.islice(found, limit))
 
     def effective_changes(
-        self, cx: Connection, commit_id: str, staged: Sequence[staging.Item], *, rows: int = 1024
+        self,
+        cx: Connection,
+        commit_id: str,
+        staged: Sequence[staging.Item],
+        *,
+        rows: int = 1024,
+        prefix: bytes = b"",
+        after: bytes = b"",
     ) -> Iterator[Change]:
         """How staged items differ from a commit, in path order; `rows` are looked at at a time."""
         if not staged:
             return
         committed = self.content_in(cx, commit_id).view
         items = View(staging.open_items(cx, self.runs, staged))
-        for chunk in items.chunks(tombstones=True, rows=rows):
+        start = max(prefix, after + b"\0") if after else prefix
+        for chunk in items.chunks(start, successor(prefix), tombstones=True, rows=rows):
             for row in chunk.all_rows():
                 change = change_between(committed.find(row[0]), None if row[-1] else entry_of(row))
                 if change is not None:
                     yield change
 
-    def changes(self, left: str, right: str, prefix: bytes = b"") -> Iterator[Change]:
-        """What differs from commit `left` to commit `right` under a prefix, in path order."""
+    def changes(self, left: str, right: str, prefix: bytes = b"", after: bytes = b"") -> Iterator[Change]:
+        """What differs from commit `left` to commit `right` under a prefix, in path order: those after a path."""
         if left == right:
             return iter(())
         lines = graph.meeting_point(left, right, self.commit)
@@ -134,13 +169,15 @@ class Reader:
             rows = sum(content.manifest.delta.rows for line in contents for content in line)
             whole = self.content(left)
             if rows <= max(MANY_ROWS, whole.rows // 10):
-                return self._changes_by_deltas(contents, self._meeting(lines[0], left), prefix)
-        return self._changes_by_content(self.content(left), self.content(right), prefix)
+                return self._changes_by_deltas(contents, self._meeting(lines[0], left), prefix, after)
+        return self._changes_by_content(self.content(left), self.content(right), prefix, after)
 
-    def touches(self, commit: Commit, prefix: bytes) -> bool:
-        """Whether a commit's delta names a path under `prefix`."""
+    def touches(self, commit: Commit, prefixes: Sequence[bytes], paths: Sequence[bytes] = ()) -> bool:
+        """Whether a commit's delta names a path under one of `prefixes`, or one of `paths`."""
         delta = self.manifests.open(self.content(commit.id).manifest.delta)
-        return delta.chunk(prefix, successor(prefix), 1)[0].rows > 0
+        if any(delta.find(path) is not None for path in paths):
+            return True
+        return any(delta.chunk(prefix, successor(prefix), 1)[0].rows for prefix in prefixes)
 
     def delta_view(self, commits: Sequence[Commit]) -> View:
         """The deltas of a first-parent line (newest first) as one."""
@@ -157,13 +194,14 @@ class Reader:
         return self.content(left_line[-1].parents[0] if left_line else left)
 
     def _changes_by_deltas(
-        self, contents: Sequence[Sequence[Content]], meeting: Content, prefix: bytes
+        self, contents: Sequence[Sequence[Content]], meeting: Content, prefix: bytes, after: bytes
     ) -> Iterator[Change]:
         # At a path that a line's deltas name, their newest row is what the line's head holds; at any other
         # path the head holds what the meeting point holds.
+        start = max(prefix, after + b"\0") if after else prefix
         sides = [
             View([self.manifests.open(content.manifest.delta) for content in line]).chunks(
-                prefix, successor(prefix), tombstones=True
+                start, successor(prefix), tombstones=True
             )
             for line in contents
         ]
@@ -185,10 +223,13 @@ class Reader:
         if pending is not None and (change := settle(*pending)) is not None:
             yield change
 
-    def _changes_by_content(self, left: Content, right: Content, prefix: bytes) -> Iterator[Change]:
+    def _changes_by_content(
+        self, left: Content, right: Content, prefix: bytes, after: bytes
+    ) -> Iterator[Change]:
         end = successor(prefix)
+        begin = max(prefix, after + b"\0") if after else prefix
         for first, last in self._differing_intervals(left.manifest, right.manifest):
-            start, stop = max(first, prefix), last + b"\0"
+            start, stop = max(first, begin), last + b"\0"
             if end is not None:
                 stop = min(stop, end)
             if start < stop:
@@ -218,6 +259,10 @@ class Reader:
             else:
                 merged.append((first, last))
         return merged
+
+
+def _holds_actions(view: View) -> bool:
+    return bool(view.page(ACTIONS.encode(), b"", 1, b"").entries)
 
 
 def _extent(run: Run) -> Iterator[tuple[bytes, bytes]]:

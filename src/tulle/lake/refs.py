@@ -9,16 +9,23 @@ Statements that every read or commit needs are built once: building one costs mo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Column, Connection, Row, Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tulle.errors import AlreadyExists, Conflict, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Conflict, LimitExceeded, NotFound, did_you_mean
 from tulle.lake.entry import Commit
 from tulle.state.db import now
-from tulle.state.tables import lake_branches, lake_commits, lake_reflog, lake_repositories, lake_tags
+from tulle.state.tables import (
+    lake_branches,
+    lake_commits,
+    lake_reflog,
+    lake_repositories,
+    lake_storages,
+    lake_tags,
+)
 
 Lock = Literal["no", "share", "update"]
 
@@ -28,6 +35,12 @@ IS_BRANCH = and_(
 )
 _IS_COMMIT = and_(
     lake_commits.c.repository_id == bindparam("in_repository"), lake_commits.c.id == bindparam("of_commit")
+)
+_REPOSITORY = select(lake_repositories).where(lake_repositories.c.name == bindparam("of_name"))
+_REPOSITORY_BY_ID = select(lake_repositories).where(lake_repositories.c.id == bindparam("in_repository"))
+_LOCKED_REPOSITORY_BY_ID = _REPOSITORY_BY_ID.with_for_update()
+_TAG = select(lake_tags.c.commit_id).where(
+    lake_tags.c.repository_id == bindparam("in_repository"), lake_tags.c.name == bindparam("of_tag")
 )
 _BRANCH = select(lake_branches.c.commit_id, lake_branches.c.staged).where(IS_BRANCH)
 _LOCKED_BRANCH = {
@@ -54,7 +67,7 @@ _MOVE_AND_UNLOCK = _MOVE.values(lock_owner=None, lock_until=None)
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRecord:
-    """A repository as it is recorded."""
+    """A repository as it is recorded. `namespace` is the store its objects are in, `storage` the folder there."""
 
     id: int
     name: str
@@ -62,14 +75,20 @@ class RepositoryRecord:
     default_branch: str
     created_at: float
     metadata: Mapping[str, str]
+    namespace: str = ""
+    read_only: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    used_bytes: int = 0
+    used_objects: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch and the commit it is on."""
+    """A branch and the commit it is on. Clients leave hidden ones out of their lists."""
 
     name: str
     commit_id: str
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +97,21 @@ class Tag:
 
     name: str
     commit_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step of a branch: when it went from which commit to which, by what operation, at whose wish.
+
+    `before` is None where the branch was created, `after` where it was deleted.
+    """
+
+    branch: str
+    at: float
+    operation: str
+    before: str | None
+    after: str | None
+    actor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +126,94 @@ class BranchState:
 # ── repositories ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def add_repository(
-    cx: Connection, name: str, storage: str, default_branch: str, metadata: Mapping[str, str]
-) -> RepositoryRecord:
-    """Record a repository. AlreadyExists."""
-    created = now()
+def add_repository(cx: Connection, draft: RepositoryRecord) -> RepositoryRecord:
+    """Record a repository; returns the record with its id. AlreadyExists."""
+    values = {
+        "name": draft.name,
+        "storage": draft.storage,
+        "namespace": draft.namespace,
+        "default_branch": draft.default_branch,
+        "created_at": draft.created_at,
+        "metadata": dict(draft.metadata),
+        "read_only": draft.read_only,
+        "settings": dict(draft.settings),
+    }
     try:
-        result = cx.execute(
-            insert(lake_repositories).values(
-                name=name,
-                storage=storage,
-                default_branch=default_branch,
-                created_at=created,
-                metadata=dict(metadata),
-            )
-        )
+        result = cx.execute(insert(lake_repositories).values(**values))
     except IntegrityError:
-        raise AlreadyExists(f"repository '{name}' exists") from None
+        raise AlreadyExists(f"repository '{draft.name}' exists") from None
+    add_storage(cx, draft.storage, draft.namespace)
     key = result.inserted_primary_key
     assert key is not None
-    return RepositoryRecord(int(key[0]), name, storage, default_branch, created, dict(metadata))
+    return replace(draft, id=int(key[0]))
+
+
+def add_storage(cx: Connection, storage: str, namespace: str) -> None:
+    """Remember, for good, in which store the objects of a storage are."""
+    if find_storage(cx, storage) is None:
+        cx.execute(insert(lake_storages).values(storage=storage, namespace=namespace, created_at=now()))
+
+
+def find_storage(cx: Connection, storage: str) -> str | None:
+    """The namespace a storage is in ("" for the lake's own), or None for one that never was."""
+    query = select(lake_storages.c.namespace).where(lake_storages.c.storage == storage)
+    found: str | None = cx.execute(query).scalar()
+    return found
+
+
+def find_repository(cx: Connection, name: str) -> RepositoryRecord | None:
+    """The record of a repository, or None."""
+    row = cx.execute(_REPOSITORY, {"of_name": name}).first()
+    return None if row is None else _repository(row)
 
 
 def get_repository(cx: Connection, name: str) -> RepositoryRecord:
     """The record of a repository. NotFound, with the nearest name."""
-    row = cx.execute(select(lake_repositories).where(lake_repositories.c.name == name)).first()
-    if row is None:
+    found = find_repository(cx, name)
+    if found is None:
         names = cx.execute(select(lake_repositories.c.name)).scalars().all()
         raise NotFound(f"there is no repository '{name}'", hint=did_you_mean(name, names))
+    return found
+
+
+def list_repositories(
+    cx: Connection, prefix: str = "", after: str = "", limit: int | None = None
+) -> list[RepositoryRecord]:
+    """Repositories by name: those with a prefix, after a name, at most so many."""
+    query = _names_between(select(lake_repositories), lake_repositories.c.name, prefix, after, limit)
+    return [_repository(row) for row in cx.execute(query)]
+
+
+def update_repository(cx: Connection, repository: int, **values: Any) -> None:
+    """Change columns of a repository's record."""
+    cx.execute(update(lake_repositories).where(lake_repositories.c.id == repository).values(**values))
+
+
+def read_repository(cx: Connection, repository: int, *, lock: bool = True) -> RepositoryRecord:
+    """The record; locked, nobody else changes it until the transaction ends. NotFound when it was deleted."""
+    query = _LOCKED_REPOSITORY_BY_ID if lock else _REPOSITORY_BY_ID
+    row = cx.execute(query, {"in_repository": repository}).first()
+    if row is None:
+        raise NotFound("the repository was deleted meanwhile")
     return _repository(row)
 
 
-def list_repositories(cx: Connection) -> list[RepositoryRecord]:
-    """All repositories by name."""
-    return [_repository(r) for r in cx.execute(select(lake_repositories).order_by(lake_repositories.c.name))]
+def charge(cx: Connection, repository: int, size: int, objects: int) -> None:
+    """Count what is written into a repository that has a quota. LimitExceeded when it would be passed."""
+    row = cx.execute(_LOCKED_REPOSITORY_BY_ID, {"in_repository": repository}).first()
+    quota = (row.settings or {}).get("quota") if row is not None else None
+    if row is None or not quota:
+        return
+    used = {"max_bytes": row.used_bytes + size, "max_objects": row.used_objects + objects}
+    for limit, total in used.items():
+        most = quota.get(limit)
+        if most is not None and total > most:
+            what = "bytes" if limit == "max_bytes" else "objects"
+            raise LimitExceeded(
+                f"repository '{row.name}' has a quota of {most:,} {what}, {total:,} would be used",
+                hint="remove data and collect garbage, or have the quota raised",
+            )
+    update_repository(cx, repository, used_bytes=used["max_bytes"], used_objects=used["max_objects"])
 
 
 def delete_repository(cx: Connection, repository: int) -> None:
@@ -137,24 +225,51 @@ def delete_repository(cx: Connection, repository: int) -> None:
 
 def _repository(row: Row[Any]) -> RepositoryRecord:
     return RepositoryRecord(
-        row.id, row.name, row.storage, row.default_branch, row.created_at, dict(row.metadata)
+        row.id,
+        row.name,
+        row.storage,
+        row.default_branch,
+        row.created_at,
+        dict(row.metadata),
+        row.namespace,
+        bool(row.read_only),
+        dict(row.settings or {}),
+        row.used_bytes,
+        row.used_objects,
     )
+
+
+def _names_between(
+    query: Select[Any], column: Column[str], prefix: str, after: str, limit: int | None
+) -> Select[Any]:
+    query = query.order_by(column)
+    if prefix:
+        query = query.where(column >= prefix, column < prefix + "\U0010ffff")
+    if after:
+        query = query.where(column > after)
+    return query if limit is None else query.limit(limit)
 
 
 # ── branches ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def add_branch(cx: Connection, repository: int, name: str, commit_id: str) -> None:
+def add_branch(
+    cx: Connection, repository: int, name: str, commit_id: str, *, hidden: bool = False, actor: str = ""
+) -> None:
     """Record a branch. AlreadyExists."""
+    values = {
+        "repository_id": repository,
+        "name": name,
+        "commit_id": commit_id,
+        "staged": [],
+        "created_at": now(),
+        "hidden": hidden,
+    }
     try:
-        cx.execute(
-            insert(lake_branches).values(
-                repository_id=repository, name=name, commit_id=commit_id, staged=[], created_at=now()
-            )
-        )
+        cx.execute(insert(lake_branches).values(**values))
     except IntegrityError:
         raise AlreadyExists(f"branch '{name}' exists") from None
-    log_move(cx, repository, name, None, commit_id, "create")
+    log_move(cx, repository, name, None, commit_id, "create", actor)
 
 
 def find_branch(cx: Connection, repository: int, name: str) -> BranchState | None:
@@ -172,18 +287,23 @@ def get_branch(cx: Connection, repository: int, name: str, *, lock: Lock = "no")
     return BranchState(name, row.commit_id, tuple(row.staged))
 
 
-def list_branches(cx: Connection, repository: int, prefix: str = "") -> list[Branch]:
-    """Branches whose name starts with `prefix`, by name."""
-    query = (
-        select(lake_branches.c.name, lake_branches.c.commit_id)
-        .where(
-            lake_branches.c.repository_id == repository,
-            lake_branches.c.name.startswith(prefix, autoescape=True),
-        )
-        .order_by(lake_branches.c.name)
+def list_branches(
+    cx: Connection,
+    repository: int,
+    prefix: str = "",
+    after: str = "",
+    limit: int | None = None,
+    *,
+    show_hidden: bool = True,
+) -> list[Branch]:
+    """Branches by name: those with a prefix, after a name, at most so many."""
+    query = select(lake_branches.c.name, lake_branches.c.commit_id, lake_branches.c.hidden).where(
+        lake_branches.c.repository_id == repository
     )
-    # LIKE knows no upper and lower case in SQLite.
-    return [Branch(r.name, r.commit_id) for r in cx.execute(query) if r.name.startswith(prefix)]
+    if not show_hidden:
+        query = query.where(lake_branches.c.hidden.is_(False))
+    query = _names_between(query, lake_branches.c.name, prefix, after, limit)
+    return [Branch(r.name, r.commit_id, bool(r.hidden)) for r in cx.execute(query)]
 
 
 def set_staged(cx: Connection, repository: int, name: str, staged: Sequence[Mapping[str, Any]]) -> None:
@@ -225,14 +345,14 @@ def move_branch(
     log_move(cx, repository, branch, before, after, operation, actor)
 
 
-def delete_branch(cx: Connection, repository: int, name: str, owner: str) -> None:
+def delete_branch(cx: Connection, repository: int, name: str, owner: str, actor: str = "") -> None:
     """Remove a branch whose lock `owner` holds."""
     before = get_branch(cx, repository, name).commit_id
     query = delete(lake_branches).where(IS_BRANCH, lake_branches.c.lock_owner == owner)
     result = cx.execute(query, branch_key(repository, name))
     if result.rowcount != 1:
         raise Conflict(f"branch '{name}' is being changed by somebody else", hint="try again")
-    log_move(cx, repository, name, before, None, "delete")
+    log_move(cx, repository, name, before, None, "delete", actor)
 
 
 def log_move(
@@ -259,6 +379,17 @@ def log_move(
     )
 
 
+def list_moves(cx: Connection, repository: int, branch: str, limit: int) -> list[Move]:
+    """The steps of a branch, newest first; also of one that was deleted."""
+    query = (
+        select(lake_reflog)
+        .where(lake_reflog.c.repository_id == repository, lake_reflog.c.branch == branch)
+        .order_by(lake_reflog.c.id.desc())
+        .limit(limit)
+    )
+    return [Move(r.branch, r.at, r.operation, r.before, r.after, r.actor) for r in cx.execute(query)]
+
+
 def branch_key(repository: int, name: str) -> dict[str, Any]:
     """The parameters of IS_BRANCH."""
     return {"in_repository": repository, "of_branch": name}
@@ -281,22 +412,34 @@ def add_tag(cx: Connection, repository: int, name: str, commit_id: str) -> None:
         ) from None
 
 
-def list_tags(cx: Connection, repository: int) -> list[Tag]:
-    """All tags by name."""
-    query = select(lake_tags).where(lake_tags.c.repository_id == repository).order_by(lake_tags.c.name)
+def find_tag(cx: Connection, repository: int, name: str) -> Tag | None:
+    """A tag, or None."""
+    row = cx.execute(_TAG, {"in_repository": repository, "of_tag": name}).first()
+    return None if row is None else Tag(name, row.commit_id)
+
+
+def get_tag(cx: Connection, repository: int, name: str) -> Tag:
+    """A tag. NotFound, with the nearest name."""
+    found = find_tag(cx, repository, name)
+    if found is None:
+        names = [tag.name for tag in list_tags(cx, repository)]
+        raise NotFound(f"there is no tag '{name}'", hint=did_you_mean(name, names))
+    return found
+
+
+def list_tags(
+    cx: Connection, repository: int, prefix: str = "", after: str = "", limit: int | None = None
+) -> list[Tag]:
+    """Tags by name: those with a prefix, after a name, at most so many."""
+    query = select(lake_tags).where(lake_tags.c.repository_id == repository)
+    query = _names_between(query, lake_tags.c.name, prefix, after, limit)
     return [Tag(row.name, row.commit_id) for row in cx.execute(query)]
 
 
 def delete_tag(cx: Connection, repository: int, name: str) -> None:
     """Remove a tag. NotFound."""
-    result = cx.execute(
-        delete(lake_tags).where(lake_tags.c.repository_id == repository, lake_tags.c.name == name)
-    )
-    if not result.rowcount:
-        raise NotFound(
-            f"there is no tag '{name}'",
-            hint=did_you_mean(name, [tag.name for tag in list_tags(cx, repository)]),
-        )
+    get_tag(cx, repository, name)
+    cx.execute(delete(lake_tags).where(lake_tags.c.repository_id == repository, lake_tags.c.name == name))
 
 
 # ── commits ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,17 +20,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection
 
-from tulle.errors import AlreadyExists, Invalid, NotFound
-from tulle.lake import links, refs, staging
-from tulle.lake.blobs import CHUNK_BYTES, read_chunks, read_external, stat_external
+from tulle.errors import AlreadyExists, Invalid, NotFound, PreconditionFailed
+from tulle.lake import addresses, links, refs, staging
+from tulle.lake.blobs import CHUNK_BYTES, Blobs, read_chunks
 from tulle.lake.entry import Entry, checked_path, encode_metadata
 from tulle.lake.grouping import GroupCommit
 from tulle.lake.links import Link
-from tulle.lake.ranges import MAX_ROWS, Range, Row, row_of
+from tulle.lake.ranges import MAX_ROWS, Range, Row, entry_of, row_of
 from tulle.lake.reading import Reader
+from tulle.lake.stores import Stores
 from tulle.state.db import now
 
 _DATA = re.compile(r"(lake:[a-z0-9-]+/)?data/")  # what follows is checked by the store
+
+FOLDER_OBJECTS = 10_000  # in one folder of data, so that none grows without end
 
 Data = bytes | Iterable[bytes] | Path
 
@@ -47,18 +50,42 @@ class DataPath:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold at a path for a write to happen: nothing is there, or what is there has this etag."""
+
+    absent: bool = False
+    etag: str | None = None
+
+    @classmethod
+    def of(cls, if_absent: bool, if_match: str | None) -> Condition | None:
+        """The condition of two keywords, or None."""
+        return cls(if_absent, if_match) if if_absent or if_match is not None else None
+
+    def check(self, current: Entry | None, path: str, branch: str) -> None:
+        """AlreadyExists or PreconditionFailed."""
+        if self.absent and current is not None:
+            raise AlreadyExists(f"'{path}' exists on branch '{branch}'")
+        if self.etag is not None and (current is None or current.etag != self.etag):
+            found = f"its etag is {current.etag}" if current else "there is nothing"
+            raise PreconditionFailed(f"'{path}' on branch '{branch}': {self.etag} was expected, {found}")
+
+
 class Writer:
     """Writes to one repository. Safe to share between threads."""
 
-    def __init__(self, reader: Reader, group: GroupCommit, external: Sequence[str] = ()) -> None:
+    def __init__(
+        self, reader: Reader, group: GroupCommit, stores: Stores, external: Sequence[str] = ()
+    ) -> None:
         self._reader = reader
+        self._stores = stores
         self._group = group
         self._id = reader.id
         self._blobs = reader.blobs
         self._storage = reader.record.storage
         self._external = tuple(external)
-        self._session = secrets.token_hex(6)
         self._numbers = itertools.count()
+        self._session = ""
 
     # ── data objects ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -69,25 +96,46 @@ class Writer:
         return DataPath(address, Path(url) if url.startswith("/") else None, url)
 
     def store(
-        self, path: str, data: Data, *, content_type: str = "", metadata: Mapping[str, str] | None = None
+        self,
+        path: str,
+        data: Data,
+        *,
+        content_type: str = "",
+        metadata: Mapping[str, str] | None = None,
+        md5: str | None = None,
+        sha256: str | None = None,
+        etag: str | None = None,
     ) -> Entry:
-        """Keep data durably and return the entry to stage for it."""
+        """Keep data durably and return the entry to stage for it.
+
+        `md5` and `sha256` (hex) are what the data must have, else Invalid and nothing is kept; `etag` is recorded
+        in place of the MD5.
+        """
         checked_path(path)
         encode_metadata(metadata)
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
         address = self._new_address("")
-        sha, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)  # MD5 is what S3 clients expect
+        sha, md5_sum = hashlib.sha256(), hashlib.md5(usedforsecurity=False)  # MD5 is what S3 clients expect
+
+        def check() -> None:
+            for stated, found, name in ((md5, md5_sum, "MD5"), (sha256, sha, "SHA-256")):
+                if stated is not None and stated.lower() != found.hexdigest():
+                    raise Invalid(
+                        f"the data for '{path}' has {name} {found.hexdigest()}, {stated} was stated"
+                    )
 
         def hashed() -> Iterator[bytes]:
             for chunk in _chunks(data):
                 sha.update(chunk)
-                md5.update(chunk)
+                md5_sum.update(chunk)
                 yield chunk
+            check()  # before the store has heard of the end, so that nothing is kept
 
         if isinstance(data, bytes):
             sha.update(data)
-            md5.update(data)
+            md5_sum.update(data)
+            check()
             size = self._blobs.put(self.blob(address), data)
         else:
             size = self._blobs.put(self.blob(address), hashed())
@@ -96,7 +144,7 @@ class Writer:
             address=address,
             size=size,
             checksum=sha.hexdigest(),
-            etag=md5.hexdigest(),
+            etag=etag or md5_sum.hexdigest(),
             modified=_microseconds(now()),
             content_type=content_type,
             metadata=dict(metadata or {}),
@@ -135,6 +183,31 @@ class Writer:
             self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run))
         return run.rows
 
+    def issue(self, branch: str, path: str, suffix: str, seconds: float) -> DataPath:
+        """A place for a writer that writes straight to the store and links what it wrote within some time."""
+        checked_path(path)
+        place = self.new_data_path(suffix)
+        with self._reader.database.write() as cx:
+            addresses.add(cx, self._id, place.address, branch, path, now() + seconds)
+        return place
+
+    def stage_issued(
+        self, branch: str, link: Link, condition: Condition | None = None, *, charge: bool = False
+    ) -> Entry:
+        """Stage what a writer wrote to an issued place, which is used up by that. NotFound, Invalid."""
+        entry = self.linked([link])[0]
+
+        def work(cx: Connection) -> None:
+            if condition is not None:
+                condition.check(self._current(cx, branch, entry.path), entry.path, branch)
+            addresses.take(cx, self._id, link.address)
+            if charge:
+                refs.charge(cx, self._id, entry.size, 1)
+            staging.stage_rows(cx, self._id, branch, [row_of(entry)])
+
+        self._group.run(work)
+        return entry
+
     def copied(self, found: Entry, dest: str, origin: Writer) -> Entry:
         """The entry to stage under `dest` for the data of an entry of another repository, or of this one."""
         checked_path(dest)
@@ -146,14 +219,30 @@ class Writer:
     def read(self, entry: Entry, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of an entry in pieces of a few MiB."""
         if _is_external(entry.address):
-            return read_external(entry.address, entry.size, start, end)
-        return read_chunks(self._blobs, self.blob(entry.address), entry.size, start, end)
+            return self._stores.read(entry.address, entry.size, start, end)
+        blobs, name = self.place(entry.address)
+        return read_chunks(blobs, name, entry.size, start, end)
 
     def location(self, entry: Entry) -> str:
         """Where the data of an entry is: a local file name or a URL an engine can open."""
         if _is_external(entry.address):
-            return entry.address.removeprefix("local://")
-        return self._blobs.url(self.blob(entry.address))
+            return entry.address.removeprefix("local://").removeprefix("file://")
+        blobs, name = self.place(entry.address)
+        return blobs.url(name)
+
+    def signed_url(self, address: str, method: str, seconds: float) -> str | None:
+        """A URL of the store itself that works for a while without other credentials; None where it has none."""
+        if _is_external(address):
+            return self._stores.signed_url(address, method, seconds)
+        blobs, name = self.place(address)
+        return blobs.signed_url(name, method, seconds)
+
+    def place(self, address: str) -> tuple[Blobs, str]:
+        """The store an address inside the lake is in, and the name there."""
+        if not address.startswith("lake:"):
+            return self._blobs, f"{self._storage}/{address}"
+        name = address.removeprefix("lake:")
+        return self._stores.of_storage(name.partition("/")[0]), name
 
     def blob(self, address: str) -> str:
         """The name in the store of an address inside the lake."""
@@ -163,8 +252,12 @@ class Writer:
 
     def _new_address(self, suffix: str) -> str:
         # Consecutive names compress well in ranges; the day lets a collector skip what is too young.
+        number = next(self._numbers)
         day = time.strftime("%Y%m%d", time.gmtime(now()))
-        return f"data/{day}-{self._session}/{next(self._numbers):06d}{suffix}"
+        session = self._session
+        if number % FOLDER_OBJECTS == 0 or not session.startswith(day):
+            session = self._session = f"{day}-{secrets.token_hex(6)}"
+        return f"data/{session}/{number:06d}{suffix}"
 
     def _linked(self, link: Link, settled: dict[str, int], modified: float) -> Entry:
         checked_path(link.path)
@@ -189,7 +282,7 @@ class Writer:
                 f"'{link.address}' is outside of the lake, and no allowed place begins like it",
                 hint="put the data into the lake, or open the lake with that place as external",
             )
-        return stat_external(link.address) if link.size is None else link.size
+        return self._stores.stat(link.address) if link.size is None else link.size
 
     def _own_size(self, link: Link, settled: dict[str, int]) -> int:
         if link.address not in settled:
@@ -197,7 +290,8 @@ class Writer:
                 raise Invalid(
                     f"'{link.address}' is no address of data", hint="use one that `new_data_path` gave"
                 )
-            settled[link.address] = self._blobs.stat(self.blob(link.address), settle=True).size
+            blobs, name = self.place(link.address)
+            settled[link.address] = blobs.stat(name, settle=True).size
         size = settled[link.address]
         if link.size is not None and link.size != size:
             raise Invalid(f"'{link.address}' has {size} bytes, but {link.size} were stated for '{link.path}'")
@@ -205,35 +299,52 @@ class Writer:
 
     # ── staging ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def stage(self, branch: str, entries: Sequence[Entry], *, if_absent: bool = False) -> None:
+    def stage(
+        self,
+        branch: str,
+        entries: Sequence[Entry],
+        condition: Condition | None = None,
+        *,
+        charge: bool = False,
+    ) -> None:
         """Stage entries on a branch, all of them or none; durable when this returns.
 
-        With `if_absent`, AlreadyExists when something is at the first entry's path.
+        A `condition` must hold at the first entry's path. With `charge` their data counts for the quota.
         """
-        self.stage_rows(branch, [row_of(entry) for entry in entries], if_absent=if_absent)
+        self.stage_rows(branch, [row_of(entry) for entry in entries], condition, charge=charge)
 
-    def stage_rows(self, branch: str, rows: Sequence[Row], *, if_absent: bool = False) -> None:
+    def stage_rows(
+        self, branch: str, rows: Sequence[Row], condition: Condition | None = None, *, charge: bool = False
+    ) -> None:
         """Stage entries and tombstones on a branch. Of rows with the same path the last one counts."""
+        if not rows:
+            return
+        run = None
         if len(rows) >= staging.LARGE_BATCH:
             newest = {row[0]: row for row in rows}
             run = self._reader.runs.write(Range.of([newest[path] for path in sorted(newest)]))
-            self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run))
-            return
 
         def work(cx: Connection) -> None:
-            if if_absent and not self._is_absent(cx, branch, rows[0][0]):
-                raise AlreadyExists(f"'{rows[0][0].decode()}' exists on branch '{branch}'")
-            staging.stage_rows(cx, self._id, branch, rows)
+            if condition is not None:
+                path = rows[0][0]
+                condition.check(self._current(cx, branch, path.decode()), path.decode(), branch)
+            if charge:
+                refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
+            if run is not None:
+                staging.stage_run(cx, self._id, branch, run)
+            else:
+                staging.stage_rows(cx, self._id, branch, rows)
 
-        if rows:
-            self._group.run(work)
+        self._group.run(work)
 
-    def _is_absent(self, cx: Connection, branch: str, path: bytes) -> bool:
+    def _current(self, cx: Connection, branch: str, path: str) -> Entry | None:
+        """What a path holds, nobody else changing the branch until the transaction ends."""
         state = refs.get_branch(cx, self._id, branch, lock="update")
+        encoded = path.encode()
         for run in staging.open_items(cx, self._reader.runs, state.staged):
-            if (row := run.find(path)) is not None:
-                return row[-1]
-        return self._reader.content_in(cx, state.commit_id).view.find(path) is None
+            if (row := run.find(encoded)) is not None:
+                return None if row[-1] else entry_of(row)
+        return self._reader.content_in(cx, state.commit_id).view.find(encoded)
 
 
 def _is_external(address: str) -> bool:

@@ -1,0 +1,135 @@
+"""Which object stores a lake may touch, and opening them once.
+
+A lake has one namespace of its own; repositories may be made over others, import from others and export to
+others, if they begin with one of the prefixes the mesh allows. Addresses of other repositories name a storage;
+where that is was recorded when it was made, and stays recorded when its repository is deleted. Knows nothing of
+what is stored.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tulle.errors import Denied, Invalid, NotFound
+from tulle.lake import refs
+from tulle.lake.blobs import Blobs, is_local, open_blobs, read_chunks, read_external, stat_external
+from tulle.state.db import Database
+
+
+class Stores:
+    """The stores of one lake. Safe to share between threads."""
+
+    def __init__(
+        self, database: Database, namespace: str, own: Blobs | None = None, allowed: Sequence[str] = ()
+    ) -> None:
+        self._database = database
+        self.namespace = namespace.rstrip("/") if own is None else namespace
+        self.own = own if own is not None else open_blobs(namespace)
+        self.allowed = tuple(prefix.rstrip("/") + "/" for prefix in allowed)
+        self._opened: dict[tuple[str, bool], Blobs] = {}
+        self._storages: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def blobs(self, namespace: str, *, any_path: bool = False) -> Blobs:
+        """The store of a namespace that was checked when it was recorded; "" is the lake's own."""
+        if not namespace:
+            return self.own
+        key = (namespace, any_path)
+        with self._lock:
+            found = self._opened.get(key)
+            if found is None:
+                found = self._opened[key] = open_blobs(namespace, any_path=any_path)
+        return found
+
+    def of_storage(self, storage: str) -> Blobs:
+        """The store in which the objects of a storage are. NotFound when there never was one of that name."""
+        namespace = self._storages.get(storage)
+        if namespace is None:
+            with self._database.read() as cx:
+                namespace = refs.find_storage(cx, storage)
+            if namespace is None:
+                raise NotFound(f"there is no storage '{storage}' in this lake")
+            self._storages[storage] = namespace
+        return self.blobs(namespace)
+
+    def checked(self, namespace: str) -> str:
+        """A namespace for a new repository as it is recorded: "" within the lake's own, else its URL.
+
+        `local://relative/folder` is below the lake's own place. Invalid when it is none, Denied when the mesh
+        does not allow the place.
+        """
+        if not namespace or namespace.rstrip("/") == self.namespace:
+            return ""
+        scheme, mark, rest = namespace.partition("://")
+        if not mark or not scheme or any(ord(c) < 32 for c in namespace):
+            raise Invalid(
+                f"'{namespace}' is no storage namespace",
+                hint="for example local://sales or s3://bucket/prefix",
+            )
+        plain = posixpath.normpath(rest) if rest else ""
+        if plain.startswith(".."):
+            raise Invalid(f"storage namespace '{namespace}' leads out of its place")
+        if scheme in {"local", "mem"} and not rest.startswith("/"):
+            below = plain.strip("./")
+            return f"{self.namespace}/{below}" if below and not self.namespace.startswith("memory") else ""
+        url = f"{scheme}://{plain}"
+        if url.startswith(self.namespace + "/"):
+            return url
+        self.demand(url)
+        return url
+
+    def demand(self, url: str) -> None:
+        """Denied unless the mesh allows the place a URL names."""
+        scheme, _, rest = url.partition("://")
+        plain = f"{scheme}://{posixpath.normpath(rest)}" if rest else url
+        if ".." in rest.split("/") or not (plain + "/").startswith(self.allowed or "\0"):
+            raise Denied(
+                f"'{url}' is not among the places this mesh may use",
+                hint="add the place to `object_stores:` in mesh.yaml",
+            )
+
+    def external_blobs(self, url: str) -> Blobs:
+        """The store below a URL outside of the lake. Denied unless the mesh allows it."""
+        self.demand(url)
+        return self.blobs(url.rstrip("/"), any_path=True)
+
+    def stat(self, url: str) -> int:
+        """The size in bytes of an object outside of the lake. NotFound."""
+        if is_local(url):
+            return stat_external(url)
+        store, path = self._external(url)
+        return store.stat(path).size
+
+    def read(self, url: str, size: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object outside of the lake in pieces of a few MiB. NotFound."""
+        if is_local(url):
+            return read_external(url, size, start, end)
+        return self._pieces(url, size, start, end)
+
+    def signed_url(self, url: str, method: str, seconds: float) -> str | None:
+        """A URL of an outside object that works for a while without other credentials; None where there is none."""
+        if is_local(url):
+            return None
+        store, path = self._external(url)
+        return store.signed_url(path, method, seconds)
+
+    def _pieces(self, url: str, size: int, start: int, end: int | None) -> Iterator[bytes]:
+        store, path = self._external(url)
+        yield from read_chunks(store, path, size, start, end)
+
+    def _external(self, url: str) -> tuple[Blobs, str]:
+        parts = urlsplit(url)
+        if parts.scheme == "https":  # Azure: account host, then container, then the object
+            container, _, path = parts.path.lstrip("/").partition("/")
+            return self.blobs(f"https://{parts.netloc}/{container}", any_path=True), path
+        root = f"{parts.scheme}://{parts.netloc}"
+        return self.blobs(root, any_path=True), url.removeprefix(root).lstrip("/")
+
+
+def local_folder(namespace: str) -> Path | None:
+    """The folder of a namespace on this disk, else None."""
+    return Path(namespace.removeprefix("local://")) if namespace.startswith("local:///") else None
