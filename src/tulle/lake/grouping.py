@@ -1,6 +1,8 @@
 """Group commit: writers of one process that come at the same time share a transaction, and so its sync.
 
-A lone writer pays nothing for it. Knows nothing of what is written.
+A lone writer pays nothing for it. Where transactions run side by side (PostgreSQL), those of several processes
+that would wait for one another must not: a shared transaction first takes the places it writes to, in order.
+Knows nothing of what is written.
 """
 
 from __future__ import annotations
@@ -10,37 +12,46 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from tulle.state.db import Database
+from tulle.state.db import Database, is_passing
 
 AT_MOST = 256  # works in one transaction
 
 Work = Callable[[Connection], None]
+Place = tuple[int, str]  # a repository and a branch
+Take = Callable[[Connection, Place], None]
 
 
 class _Ticket:
-    __slots__ = ("error", "leads", "turn", "work")
+    __slots__ = ("error", "leads", "place", "turn", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, place: Place | None) -> None:
         self.work = work
+        self.place = place
         self.error: BaseException | None = None
         self.leads = False  # whether its thread is to run the next transaction
         self.turn = threading.Event()
 
 
 class GroupCommit:
-    """Runs works in transactions on one database. Safe to share between threads."""
+    """Runs works in transactions on one database. Safe to share between threads.
 
-    def __init__(self, database: Database) -> None:
+    `take` makes other transactions wait for a place until this one ends.
+    """
+
+    def __init__(self, database: Database, take: Take | None = None) -> None:
         self._database = database
+        self._take = None if database.is_sqlite else take
         self._lock = threading.Lock()
         self._waiting: list[_Ticket] = []
         self._busy = False
 
-    def run(self, work: Work) -> None:
-        """Run `work` in a transaction; durable when this returns. What it raises is raised here, and it alone
-        is undone.
+    def run(self, work: Work, place: Place | None = None) -> None:
+        """Run `work`, which writes to `place`, in a transaction; durable when this returns.
+
+        What it raises is raised here, and it alone is undone. It may be run again when the database ended the
+        transaction for the sake of another one, so it must change nothing else.
         """
-        ticket = _Ticket(work)
+        ticket = _Ticket(work, place)
         with self._lock:
             if self._busy:
                 self._waiting.append(ticket)
@@ -58,12 +69,19 @@ class GroupCommit:
             batch = [own, *self._waiting[: AT_MOST - 1]]
             del self._waiting[: AT_MOST - 1]
         try:
-            with self._database.write() as cx:
-                for ticket in batch:
-                    _attempt(cx, ticket, alone=len(batch) == 1)
+            if len(batch) == 1:
+                self._database.change(own.work)
+            else:
+                with self._database.write() as cx:
+                    self._take_places(cx, batch)
+                    for ticket in batch:
+                        _attempt(cx, ticket)
         except BaseException as exc:  # noqa: BLE001  whatever stopped the transaction stopped all of them
             for ticket in batch:
                 ticket.error = ticket.error or exc
+        for ticket in batch if len(batch) > 1 else ():
+            if is_passing(ticket.error):
+                self._again(ticket)
         with self._lock:
             following = self._waiting.pop(0) if self._waiting else None
             self._busy = following is not None
@@ -73,11 +91,20 @@ class GroupCommit:
         for ticket in batch[1:]:
             ticket.turn.set()
 
+    def _take_places(self, cx: Connection, batch: list[_Ticket]) -> None:
+        if self._take is not None:
+            for place in sorted({ticket.place for ticket in batch if ticket.place is not None}):
+                self._take(cx, place)
 
-def _attempt(cx: Connection, ticket: _Ticket, *, alone: bool) -> None:
-    if alone:
-        ticket.work(cx)
-        return
+    def _again(self, ticket: _Ticket) -> None:
+        ticket.error = None
+        try:
+            self._database.change(ticket.work)
+        except Exception as exc:  # noqa: BLE001  raised in the thread it belongs to
+            ticket.error = exc
+
+
+def _attempt(cx: Connection, ticket: _Ticket) -> None:
     savepoint = cx.begin_nested()
     try:
         ticket.work(cx)

@@ -38,7 +38,8 @@ _IS_COMMIT = and_(
 )
 _REPOSITORY = select(lake_repositories).where(lake_repositories.c.name == bindparam("of_name"))
 _REPOSITORY_BY_ID = select(lake_repositories).where(lake_repositories.c.id == bindparam("in_repository"))
-_LOCKED_REPOSITORY_BY_ID = _REPOSITORY_BY_ID.with_for_update()
+# Not so locked that rows cannot be added that name the repository: it could only come to grief with a commit.
+_LOCKED_REPOSITORY_BY_ID = _REPOSITORY_BY_ID.with_for_update(key_share=True)
 _TAG = select(lake_tags.c.commit_id).where(
     lake_tags.c.repository_id == bindparam("in_repository"), lake_tags.c.name == bindparam("of_tag")
 )
@@ -285,6 +286,11 @@ def get_branch(cx: Connection, repository: int, name: str, *, lock: Lock = "no")
         names = [branch.name for branch in list_branches(cx, repository)]
         raise NotFound(f"there is no branch '{name}'", hint=did_you_mean(name, names))
     return BranchState(name, row.commit_id, tuple(row.staged))
+
+
+def take_branch(cx: Connection, place: tuple[int, str]) -> None:
+    """Make others who would change or stage on a branch wait until the transaction ends."""
+    cx.execute(_LOCKED_BRANCH["update"], branch_key(*place))
 
 
 def list_branches(

@@ -97,7 +97,7 @@ class Lake:
         self.stores = stores if isinstance(stores, Stores) else Stores(database, "memory:///", stores)
         self.hooks = hooks
         self._caches = RunCaches()
-        self._group = GroupCommit(database)
+        self._group = GroupCommit(database, refs.take_branch)
         self._external = (*external, *self.stores.allowed)
         self._wait_seconds = wait_seconds
         self._sides: dict[int, tuple[Reader, Writer]] = {}

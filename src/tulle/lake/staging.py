@@ -9,6 +9,7 @@ commits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -48,6 +49,8 @@ def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]
     """Stage a few rows, each newer than what was staged at its path before. NotFound without the branch."""
     state = refs.get_branch(cx, repository, branch)
     state = refs.get_branch(cx, repository, branch, lock="share" if _has_token(state) else "update")
+    if not _has_token(state):  # it may have been taken just now
+        state = refs.get_branch(cx, repository, branch, lock="update")
     if _has_token(state):
         token = state.staged[0]["token"]
     else:
@@ -57,8 +60,9 @@ def stage_rows(cx: Connection, repository: int, branch: str, rows: Sequence[Row]
 
 
 def add_rows(cx: Connection, token: str, rows: Sequence[Row]) -> None:
-    """Put rows under a token, over those with the same path."""
-    cx.execute(_UPSERT, [dict(zip(_COLUMNS, row, strict=True), token=token) for row in rows])
+    """Put rows under a token, over those with the same path; the last of several with one path counts."""
+    in_order = sorted(rows, key=itemgetter(0))  # so that two who write the same paths do not lock crosswise
+    cx.execute(_UPSERT, [dict(zip(_COLUMNS, row, strict=True), token=token) for row in in_order])
 
 
 def stage_run(cx: Connection, repository: int, branch: str, run: RunRef) -> None:

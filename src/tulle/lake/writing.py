@@ -180,7 +180,7 @@ class Writer:
         """Stage a table of links on a branch, all of it or none, and return how many paths that were."""
         run = self._reader.runs.write_chunks(self.linked_table(table))
         if run.rows:
-            self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run))
+            self._group.run(lambda cx: staging.stage_run(cx, self._id, branch, run), (self._id, branch))
         return run.rows
 
     def issue(self, branch: str, path: str, suffix: str, seconds: float) -> DataPath:
@@ -201,11 +201,11 @@ class Writer:
             if condition is not None:
                 condition.check(self._current(cx, branch, entry.path), entry.path, branch)
             addresses.take(cx, self._id, link.address)
+            staging.stage_rows(cx, self._id, branch, [row_of(entry)])
             if charge:
                 refs.charge(cx, self._id, entry.size, 1)
-            staging.stage_rows(cx, self._id, branch, [row_of(entry)])
 
-        self._group.run(work)
+        self._group.run(work, (self._id, branch))
         return entry
 
     def copied(self, found: Entry, dest: str, origin: Writer) -> Entry:
@@ -328,14 +328,14 @@ class Writer:
             if condition is not None:
                 path = rows[0][0]
                 condition.check(self._current(cx, branch, path.decode()), path.decode(), branch)
-            if charge:
-                refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
             if run is not None:
                 staging.stage_run(cx, self._id, branch, run)
             else:
                 staging.stage_rows(cx, self._id, branch, rows)
+            if charge:  # after the branch, as everybody does: two who wait for one another get nowhere
+                refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
 
-        self._group.run(work)
+        self._group.run(work, (self._id, branch))
 
     def _current(self, cx: Connection, branch: str, path: str) -> Entry | None:
         """What a path holds, nobody else changing the branch until the transaction ends."""

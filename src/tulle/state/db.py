@@ -10,15 +10,21 @@ table's meaning.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from tulle.errors import Invalid, LimitExceeded, Unavailable
 from tulle.state import migrations
+
+T = TypeVar("T")
+
+RETRIES = 4
+_PASSING = {"40P01", "40001"}  # PostgreSQL's codes of a deadlock and of a view that others changed
 
 
 class Database:
@@ -48,6 +54,21 @@ class Database:
             except BaseException:
                 connection.rollback()
                 raise
+
+    def change(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction like that of `write`, again when it was ended for another's sake.
+
+        So `work` must change nothing but the database. Raises what `write` raises.
+        """
+        for _ in range(RETRIES):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except Exception as exc:
+                if not is_passing(exc):
+                    raise
+        with self.write() as connection:
+            return work(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -111,6 +132,13 @@ def in_turn(cx: Connection, what: str) -> None:
         cx.execute(_TURN, {"what": what})
 
 
+def is_passing(exc: BaseException | None) -> bool:
+    """Whether a transaction was ended for the sake of another one, so that the same again may well succeed."""
+    if isinstance(exc, Unavailable):
+        exc = exc.__cause__
+    return isinstance(exc, DBAPIError) and getattr(exc.orig, "sqlstate", None) in _PASSING
+
+
 _TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 
 
@@ -128,7 +156,7 @@ def _explained(exc: DBAPIError) -> Exception:
     code = getattr(exc.orig, "sqlstate", None) or ""
     if isinstance(exc, DataError):
         return Invalid(f"the control-plane database cannot hold a value: {reason}")
-    if code in {"40P01", "40001", "55P03"}:
+    if code in _PASSING:
         return Unavailable(
             f"the control-plane database ended a change that waited for another one ({reason.splitlines()[0]}); "
             "nothing was changed",
