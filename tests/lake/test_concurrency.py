@@ -22,6 +22,8 @@ from tulle.lake.repository import Lake, Repository
 from tulle.state.db import Database, open_database
 from tulle.state.tables import lake_branches
 
+DATABASES = ("sqlite", "postgres")
+
 
 @pytest.fixture
 def other(database: Database, repository: Repository, tmp_path: Path) -> Iterator[Repository]:

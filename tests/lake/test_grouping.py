@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, event, text
+from sqlalchemy.exc import OperationalError
+from tests.lake.databases import Postgres
 
-from tulle.errors import NotFound
+from tulle.errors import NotFound, Unavailable
 from tulle.lake.grouping import GroupCommit
-from tulle.state.db import Database
+from tulle.state.db import RETRIES, Database, in_turn, open_database
+
+DATABASES = ("sqlite", "postgres")
 
 
 @pytest.fixture
@@ -101,3 +107,93 @@ def test_a_transaction_that_fails_fails_all_and_the_next_works(
             group.run(insert(1))
     group.run(insert(2))
     assert numbers(database) == [2]
+
+
+def test_who_was_ended_for_the_sake_of_another_is_tried_again(group: GroupCommit, database: Database) -> None:
+    tries: list[int] = []
+
+    def unlucky(number: int, times: int) -> Callable[[Connection], None]:
+        def work(cx: Connection) -> None:
+            insert(number)(cx)
+            tries.append(number)
+            if tries.count(number) <= times:
+                raise deadlock()
+
+        return work
+
+    group.run(unlucky(1, 2))  # alone
+    started, release = threading.Event(), threading.Event()
+
+    def slow(_: Connection) -> None:
+        started.set()
+        release.wait(10)
+
+    works = [lambda: group.run(slow), lambda: group.run(unlucky(2, 1)), lambda: group.run(insert(3))]
+    threads = [threading.Thread(target=work) for work in works]
+    threads[0].start()
+    started.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    while len(group._waiting) < 2:
+        pass
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    with pytest.raises(Unavailable, match="ended a change"):
+        group.run(unlucky(4, 99))  # there is an end to it
+    assert numbers(database) == [1, 2, 3]
+    assert (tries.count(1), tries.count(2), tries.count(4)) == (3, 2, RETRIES + 1)
+
+
+def deadlock() -> OperationalError:
+    return OperationalError("UPDATE", {}, psycopg.errors.DeadlockDetected("deadlock detected"))
+
+
+def test_shared_transactions_of_two_processes_do_not_wait_for_one_another(postgres: Postgres) -> None:
+    """Two groups, as two processes have them, write to the same places in opposite order."""
+    url = postgres.make()
+    databases = [open_database(url), open_database(url)]
+    with databases[0].write() as cx:
+        cx.execute(text("CREATE TABLE numbers (n INTEGER PRIMARY KEY)"))
+    taken: list[tuple[int, str]] = []
+
+    def take(cx: Connection, place: tuple[int, str]) -> None:
+        taken.append(place)
+        in_turn(cx, str(place))
+
+    ended: list[object] = []
+
+    def upsert(number: int) -> Callable[[Connection], None]:
+        query = text("INSERT INTO numbers VALUES (:n) ON CONFLICT (n) DO UPDATE SET n = excluded.n")
+
+        def work(cx: Connection) -> None:
+            cx.execute(query, {"n": number})
+            time.sleep(0.002)
+
+        return work
+
+    def write(group: GroupCommit, number: int) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(8):
+                group.run(upsert(number), (1, f"branch {number % 2}"))
+
+        return work
+
+    for database in databases:
+        event.listen(
+            database.engine, "handle_error", lambda context: ended.append(context.original_exception)
+        )
+    groups = [GroupCommit(database, take) for database in databases]
+    run_all(
+        [
+            write(group, n)
+            for group, order in zip(groups, (range(8), range(7, -1, -1)), strict=True)
+            for n in order
+        ]
+    )
+    assert numbers(databases[0]) == list(range(8))
+    assert ended == []
+    assert len(taken) > 2
+    for database in databases:
+        database.close()
+    postgres.drop(url)

@@ -7,6 +7,8 @@ import pytest
 from tulle.errors import Conflict, Invalid
 from tulle.lake.repository import Lake, Repository
 
+DATABASES = ("sqlite", "postgres")
+
 
 def commit(repository: Repository, branch: str, message: str, **content: bytes | None) -> str:
     """Commit what `content` says, None where a path goes."""

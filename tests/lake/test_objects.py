@@ -12,6 +12,8 @@ from tulle.lake import addresses
 from tulle.lake.repository import Lake, Repository, open_lake
 from tulle.state.db import Database
 
+DATABASES = ("sqlite", "postgres")
+
 
 def test_a_put_may_demand_what_it_replaces(repository: Repository) -> None:
     first = repository.put("main", "a", b"1")

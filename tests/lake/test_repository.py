@@ -16,6 +16,8 @@ from tulle.lake.repository import Commit, GateCall, Lake, Link, Repository, open
 from tulle.state.db import Database
 from tulle.state.tables import lake_staged
 
+DATABASES = ("sqlite", "postgres")
+
 
 def paths(repository: Repository, ref: str) -> list[str]:
     return [entry.path for entry in repository.entries(ref)]

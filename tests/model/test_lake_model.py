@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.lake.databases import Postgres
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid
 from tulle.lake import manifest, moves, ranges, staging, upkeep
@@ -41,6 +42,7 @@ commits = st.runner().flatmap(lambda machine: st.sampled_from(list(machine.commi
 contents = st.sampled_from([b"", b"x", b"yy", b"zzz"])
 
 _template: list[Path] = []
+_servers: list[Postgres] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,6 +52,13 @@ def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     _template.append(file)
     yield
     _template.clear()
+
+
+@pytest.fixture(scope="module")
+def _server(postgres: Postgres) -> Iterator[None]:
+    _servers.append(postgres)
+    yield
+    _servers.clear()
 
 
 class LakeMachine(RuleBasedStateMachine):
@@ -71,7 +80,7 @@ class LakeMachine(RuleBasedStateMachine):
         ):
             self.stack.enter_context(mock.patch.object(module, name, value))
         self.folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        shutil.copy(_template[0], self.folder / "state.db")
+        self.url = self._new_database()
         self.blobs = open_blobs("memory:///")
         self.database: Database = self._open()
         self.repository: Repository = self._lake().create_repository("sales")
@@ -83,8 +92,12 @@ class LakeMachine(RuleBasedStateMachine):
         self.repository.create_branch("one")
         self.tags: dict[str, str] = {}
 
+    def _new_database(self) -> str:
+        shutil.copy(_template[0], self.folder / "state.db")
+        return f"sqlite:///{self.folder / 'state.db'}"
+
     def _open(self) -> Database:
-        return open_database(f"sqlite:///{self.folder / 'state.db'}")
+        return open_database(self.url)
 
     def _lake(self) -> Lake:
         lake = Lake(self.database, self.blobs)
@@ -422,7 +435,19 @@ def _differences(left: Content, right: Content, prefix: str) -> list[tuple[str, 
     return found
 
 
+class PostgresMachine(LakeMachine):
+    """The same on PostgreSQL."""
+
+    def _new_database(self) -> str:
+        url = _servers[0].make()
+        self.stack.callback(_servers[0].drop, url)
+        return url
+
+
 LakeMachine.TestCase.settings = settings(
     max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLake = LakeMachine.TestCase
+
+PostgresMachine.TestCase.settings = settings(LakeMachine.TestCase.settings, max_examples=6)
+TestLakeOnPostgres = pytest.mark.usefixtures("_server")(PostgresMachine.TestCase)
