@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# What tests of the lake's doors drive; apart, as those clients pin what Tulle does not.
+CLIENTS := .venv-clients
 MESH   ?= demo-mesh
 
 .PHONY: help demo demo-stop test lint format lock bench clean
@@ -20,6 +22,12 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
+$(CLIENTS)/.made: requirements-clients.lock
+	@echo "· installing the locked stock clients of the lake"
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r requirements-clients.lock
+	@touch $@
+
 demo: $(VENV)/.run            ## build the example mesh in ./demo-mesh, start it, and show how to use it
 	@$(BIN)/tulle demo $(MESH)
 
@@ -32,7 +40,7 @@ lint: $(VENV)/.dev            ## format check, lint, types, import layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: $(VENV)/.dev lint            ## all that CI runs
+test: $(VENV)/.dev $(CLIENTS)/.made lint            ## all that CI runs
 	@scripts/test-system-packages
 	@$(BIN)/pytest
 
@@ -47,4 +55,4 @@ bench: $(VENV)/.dev            ## run the benchmarks against their peers
 	@$(BIN)/python benchmarks/run.py
 
 clean:            ## remove what the two commands made here
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) $(CLIENTS)
