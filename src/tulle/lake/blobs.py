@@ -18,7 +18,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -298,6 +298,20 @@ class StoreBlobs:
             for batch in obstore.list(self._store, prefix=folder or None):
                 for item in batch:
                     yield self._info(item)
+
+    def list_after(self, after: str, rows: int) -> Iterator[Sequence[Any]]:
+        """Objects whose key comes after another in pieces, as obstore tells them, in the order of the store."""
+        import obstore  # noqa: PLC0415
+
+        with _store_errors(after):
+            yield from obstore.list(self._store, offset=after or None, chunk_size=rows)
+
+    def head(self, path: str) -> Any:
+        """What obstore tells of one object. NotFound."""
+        import obstore  # noqa: PLC0415
+
+        with _store_errors(self._checked(path)):
+            return obstore.head(self._store, path)
 
     def url(self, path: str, *, for_writing: bool = False) -> str:  # noqa: ARG002  object stores have no folders
         """The object's URL."""

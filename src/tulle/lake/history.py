@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import builtins
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pyarrow as pa
 
 from tulle.errors import Invalid, NotFound
 from tulle.lake import graph, upkeep
 from tulle.lake.entry import MAX_COMMIT_METADATA, Change, Commit, encode_metadata, encoded_text
 from tulle.lake.handle import Handle
 from tulle.lake.merge import Choices, Strategy
-from tulle.lake.moves import Attributes, FastForward, Gate, MergeResult, PathConflict
+from tulle.lake.moves import Attributes, FastForward, Gate, MergeResult, PathConflict, Replacement
 from tulle.lake.refs import Branch
+from tulle.lake.replace import Step, intervals
+from tulle.lake.runs import Run
+from tulle.lake.spool import Spool, opened
 
 
 class History(Handle):
@@ -199,6 +204,59 @@ class History(Handle):
             allow_empty=allow_empty,
             gate=gate,
         )
+
+    def replace_prefixes(
+        self,
+        branch: str,
+        chunks: Iterable[pa.Table],
+        prefixes: Sequence[str],
+        message: str,
+        *,
+        committer: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Replacement:
+        """Make what lies under some prefixes exactly what tables of links say, by one commit.
+
+        The tables (see `links`) follow on one another in path order. What they say of paths outside of the
+        prefixes is added to what is there. Entries that would say the same stay as they are; when all do, there
+        is no commit. Conflict when something is staged on the branch.
+        """
+        spool = Spool(self.reader.runs)
+        last = b""
+        for table in chunks:
+            for rows in self.writer.linked_table(table):
+                if rows.path(0) <= last:
+                    raise Invalid(
+                        f"the tables are not in path order: '{rows.path(0).decode()}' comes too late"
+                    )
+                last = rows.path(rows.rows - 1)
+                spool.add(rows)
+        wanted = [opened(self.reader.runs, spool.end())]
+        return self.replace_runs(branch, wanted, prefixes, message, committer=committer, metadata=metadata)
+
+    def replace_runs(
+        self,
+        branch: str,
+        wanted: Sequence[Run],
+        prefixes: Sequence[str],
+        message: str,
+        *,
+        committer: str = "",
+        metadata: Mapping[str, str] | None = None,
+        step: Step | None = None,
+    ) -> Replacement:
+        """The same for rows that were checked and put down already; of runs that name one path the last counts.
+
+        `step` is called now and then and may raise to end it.
+        """
+        self.demand_replaceable(branch)
+        places = intervals(encoded_text(prefix) for prefix in prefixes)
+        attributes = self._attributes(message, committer, metadata)
+        return self._mover.replace(branch, wanted, places, attributes, step)
+
+    def demand_replaceable(self, branch: str) -> None:
+        """Denied or NotFound when a branch may not be written by an import."""
+        self._guard(branch, protected=True)
 
     def revert(
         self,

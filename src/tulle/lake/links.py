@@ -1,8 +1,8 @@
 """Links: data that is in place already, to be put under paths without copying; one by one or as a table.
 
-A table of links has the columns path, address and size (bytes) and may have checksum (hex), etag and
-content_type. It becomes rows column by column: an import of millions makes no object per row. Knows nothing of
-where links may point.
+A table of links has the columns path, address and size (bytes) and may have checksum (hex), etag, content_type
+and modified (microseconds since the epoch). It becomes rows column by column: an import of millions makes no
+object per row. Knows nothing of where links may point.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from tulle.lake.entry import MAX_PATH_BYTES
 from tulle.lake.ranges import SCHEMA, Range
 
 NEEDED = {"path": pa.string(), "address": pa.string(), "size": pa.int64()}
-OPTIONAL = {"checksum": pa.string(), "etag": pa.string(), "content_type": pa.string()}
+OPTIONAL = {
+    "checksum": pa.string(),
+    "etag": pa.string(),
+    "content_type": pa.string(),
+    "modified": pa.int64(),
+}
 
 
 @dataclass(frozen=True, slots=True)

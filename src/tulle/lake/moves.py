@@ -29,7 +29,8 @@ from tulle.lake.manifest import INLINE_BYTES, Manifest, make_commit
 from tulle.lake.merge import Choices, Strategy, three_way
 from tulle.lake.ranges import Range, Row, row_of, tombstone
 from tulle.lake.reading import Content, Reader
-from tulle.lake.runs import RunRef
+from tulle.lake.replace import Interval, Step, difference
+from tulle.lake.runs import Run, RunRef
 from tulle.lake.view import View
 from tulle.state.db import now
 
@@ -106,6 +107,17 @@ class MergeResult:
     decided_conflicts: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """How an import ended: the commit the branch is on, whether it was on it before, how many paths differ."""
+
+    commit: Commit
+    unchanged: bool
+    added: int
+    changed: int
+    removed: int
+
+
 @dataclass(slots=True)
 class Held:
     """A locked branch: where it is, what was staged on it when it was locked."""
@@ -152,6 +164,26 @@ class Mover:
             commit = _commit([parent.commit], delta, attributes)
             self._publish(held, _on_top(reader, parent, commit, delta), "commit")
         return commit
+
+    def replace(
+        self,
+        branch: str,
+        wanted: Sequence[Run],
+        places: Sequence[Interval],
+        attributes: Attributes,
+        step: Step | None = None,
+    ) -> Replacement:
+        """Make a branch hold exactly the wanted rows in some places, by one commit; none when it does already."""
+        reader = self._reader
+        with self._held(branch) as held:
+            self._refuse_staged(held, "import into")
+            parent = reader.content(held.commit_id)
+            found = difference(reader.runs, parent.view, wanted, places, step)
+            if not found.delta.rows:
+                return Replacement(parent.commit, True, 0, 0, 0)
+            commit = _commit([parent.commit], found.delta, attributes)
+            self._publish(held, _on_top(reader, parent, commit, found.delta), "commit", "import")
+        return Replacement(commit, False, found.added, found.changed, found.removed)
 
     def amend(
         self, branch: str, message: str | None, metadata: Mapping[str, str] | None, committer: str
