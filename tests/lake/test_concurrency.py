@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import pytest
 from sqlalchemy import update
 
 from tulle.errors import AlreadyExists, Conflict, Invalid, Unavailable
-from tulle.lake import locks, refs
+from tulle.lake import locks, refs, staging
 from tulle.lake.blobs import open_blobs
 from tulle.lake.manifest import Manifest, ManifestStore
 from tulle.lake.moves import GateCall, Mover
+from tulle.lake.ranges import row_of
 from tulle.lake.repository import Lake, Repository
 from tulle.state.db import Database, open_database
 from tulle.state.tables import lake_branches
@@ -311,3 +313,18 @@ def test_failed_commits_do_not_pile_up(
     repository.commit("main", "works")
     assert [entry.path for entry in repository.entries("main@")] == [*map(str, range(8)), "same"]
     assert repository.get("main@", "same") == b"7"
+
+
+def test_a_commit_waits_for_a_write_that_is_under_way_and_takes_it(
+    database: Database, repository: Repository, other: Repository
+) -> None:
+    repository.put("main", "a", b"1")  # so that the branch has a place for writes
+    entry = repository.writer.store("late", b"2")
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as cx:
+            staging.stage_rows(cx, repository.record.id, "main", [row_of(entry)])
+            commit = pool.submit(other.commit, "main", "both")
+            with pytest.raises(TimeoutError):
+                commit.result(0.3)
+        made = commit.result(20)
+    assert [e.path for e in repository.entries(made.id)] == ["a", "late"]
