@@ -299,6 +299,14 @@ class StoreBlobs:
                 for item in batch:
                     yield self._info(item)
 
+    def replace(self, path: str, data: Iterable[bytes]) -> None:
+        """Store an object in place of what is there: for places outside of a lake."""
+        import obstore  # noqa: PLC0415
+
+        with _store_errors(self._checked(path)):
+            head, more = _first_chunks(chunks := iter(data))
+            obstore.put(self._store, path, _chain(head, chunks) if more else head)
+
     def list_after(self, after: str, rows: int) -> Iterator[Sequence[Any]]:
         """Objects whose key comes after another in pieces, as obstore tells them, in the order of the store."""
         import obstore  # noqa: PLC0415
