@@ -413,8 +413,8 @@ class _Import:
         if self._running.task.attempts < 2:
             return None
         commit = self._target.commit_info(f"{self._branch}@")
-        earliest = self._running.task.created_at - 60
-        while commit.id != self._before and commit.date > earliest and commit.parents:
+        oldest = self._target.commit_info(self._before).generation
+        while commit.generation > oldest:
             if commit.metadata.get(MARKER) == self._running.task.id:
                 return commit
             commit = self._target.commit_info(commit.parents[0])
