@@ -111,9 +111,30 @@ class DuckEngine:
         return Written(int(rows), columns, target.stat().st_size)
 
     @contextlib.contextmanager
+    def reading(self, files: Sequence[str], *, what: str) -> Iterator[Reading]:
+        """Several statements of our own over the same files, with tables in between that may spill.
+
+        `what` names the work in messages. The statements are not looked at: never pass text of a user's here.
+        """
+        with self._opened(files) as connection:
+            yield Reading(connection, what)
+
+    @contextlib.contextmanager
     def _session(
         self, relations: Sequence[Relation], *, writable: Path | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
+        paths = [file for relation in relations for file in relation.files]
+        if writable is not None:
+            paths.append(str(writable))
+            paths.append(str(writable.parent / f"tmp_{writable.name}"))  # DuckDB writes beside, then renames
+        with self._opened(paths) as connection:
+            for relation in relations:
+                with _translated("", relation.name):
+                    connection.execute(_view(relation))
+            yield connection
+
+    @contextlib.contextmanager
+    def _opened(self, paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             connection = duckdb.connect(":memory:", config=self._settings())
         except (duckdb.Error, TypeError) as exc:
@@ -122,20 +143,11 @@ class DuckEngine:
                 hint="see 'memory' and 'temp_disk' in mesh.yaml; sizes are written like 2GB",
             ) from exc
         try:
-            paths = [file for relation in relations for file in relation.files]
-            if writable is not None:
-                paths.append(str(writable))
-                paths.append(
-                    str(writable.parent / f"tmp_{writable.name}")
-                )  # DuckDB writes beside, then renames
             connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET enable_external_access = false")
             connection.execute("SET errors_as_json = true")
             connection.execute("SET lock_configuration = true")
-            for relation in relations:
-                with _translated("", relation.name):
-                    connection.execute(_view(relation))
             yield connection
         finally:
             connection.close()
@@ -150,6 +162,29 @@ class DuckEngine:
             "autoload_known_extensions": False,
             "python_enable_replacements": False,  # a Python variable must never become a table
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An open database that may read certain files. Raises what `Engine` raises."""
+
+    connection: duckdb.DuckDBPyConnection
+    what: str
+
+    def run(self, sql: str) -> None:
+        """Carry out a statement that gives no rows."""
+        with _translated("", self.what):
+            self.connection.execute(sql)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement, in memory."""
+        with _translated("", self.what):
+            return self.connection.execute(sql).fetchall()
+
+    def row(self, sql: str) -> tuple[Any, ...]:
+        """The one row of a statement."""
+        (row,) = self.rows(sql)
+        return row
 
 
 def sql_type(word: str) -> str:
