@@ -94,7 +94,7 @@ def repeat(name: str, times: int, work: Callable[[int], object]) -> None:
 def measure(size: int, folder: Path) -> None:
     database = open_database(f"sqlite:///{folder / 'state.db'}")
     blobs = CountingBlobs(open_blobs(f"local://{folder / 'objects'}"))
-    lake = Lake(database, blobs, external=["s3://warehouse/"])
+    lake = Lake(database, blobs, external=["s3://warehouse/"], cache=folder / "cache")
     repository = lake.create_repository("bench")
     label = f"{size:,}: "
     table = pa.table(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from tulle.errors import Invalid, NotFound, did_you_mean
-from tulle.lake.refs import BranchState, find_branch, find_tag, get_commit, list_branches, list_tags
+from tulle.lake.refs import BranchState, find_head, find_tag, get_commit, list_branches, list_tags
 from tulle.state.tables import lake_commits
 
 _EXPRESSION = re.compile(r"(?P<name>\w[-.\w]*)(?P<steps>(?:[~^]\d*)*)(?P<head>@?)\Z")
@@ -19,10 +19,14 @@ _COMMIT_PREFIX = re.compile(r"[0-9a-f]{4,63}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a ref expression means: a commit, and the branch whose staged entries lie over it, if any."""
+    """What a ref expression means: a commit, and the branch whose staged entries lie over it, if any.
+
+    `manifest` is the name of the commit's manifest where it was met on the way, else empty.
+    """
 
     commit_id: str
     branch: BranchState | None = None
+    manifest: str = ""
 
 
 def resolve(cx: Connection, repository: int, expression: str) -> Target:
@@ -41,7 +45,7 @@ def resolve(cx: Connection, repository: int, expression: str) -> Target:
     if match["head"]:
         if target.branch is None or match["steps"]:
             raise Invalid(f"'{expression}': @ goes with a branch", hint="leave it out")
-        return Target(target.commit_id)
+        return Target(target.commit_id, manifest=target.manifest)
     if not match["steps"]:
         return target
     id_ = target.commit_id
@@ -59,9 +63,9 @@ def resolve(cx: Connection, repository: int, expression: str) -> Target:
 def _resolve_name(cx: Connection, repository: int, name: str) -> Target:
     if _COMMIT_ID.match(name):
         return Target(get_commit(cx, repository, name)[0].id)
-    branch = find_branch(cx, repository, name)
-    if branch is not None:
-        return Target(branch.commit_id, branch)
+    head = find_head(cx, repository, name)
+    if head is not None:
+        return Target(head[0].commit_id, *head)
     tag = find_tag(cx, repository, name)
     if tag is not None:
         return Target(tag.commit_id)

@@ -95,6 +95,11 @@ class ManifestStore:
         found = self._cache.get(self._name(name))
         if found is None:
             data = self._blobs.get(self._name(name))
+            if blake3(data).hexdigest()[:16] != name.rpartition(".")[2]:
+                raise Broken(
+                    f"manifest {name} is damaged: {self._name(name)} holds something else than when it was written",
+                    hint="restore that object of the store from a copy; other refs are not affected",
+                )
             found = _decode(data, name)
             self._cache.put(self._name(name), found, len(data))
         assert isinstance(found, Manifest)

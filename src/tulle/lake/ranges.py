@@ -82,7 +82,7 @@ def entry_of(row: Row) -> Entry:
 class Range:
     """Sorted rows in memory. Positions count from 0; no two rows have the same path."""
 
-    __slots__ = ("_data", "_first", "_offsets", "batch", "rows")
+    __slots__ = ("_columns", "_data", "_first", "_offsets", "batch", "rows")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
@@ -90,6 +90,7 @@ class Range:
         # Where each path begins in the bytes of all of them: views of the batch, shared by its slices.
         self._offsets: memoryview | None = None
         self._data = memoryview(b"")
+        self._columns: list[pa.Array] | None = None  # asking the batch anew costs as much as reading a row
         self._first = 0  # where our first row is in `_offsets`
 
     @classmethod
@@ -131,7 +132,9 @@ class Range:
 
     def row(self, position: int) -> Row:
         """One row."""
-        return tuple(column[position].as_py() for column in self.batch.columns)
+        if self._columns is None:
+            self._columns = self.batch.columns
+        return tuple(column[position].as_py() for column in self._columns)
 
     def all_rows(self) -> Iterator[Row]:
         """Every row in order."""

@@ -86,7 +86,12 @@ class Reader:
 
     def content_in(self, cx: Connection, id_: str) -> Content:
         """What a commit contains, in the transaction of `cx`."""
-        _, name = refs.get_commit(cx, self.id, id_)
+        return self._content(refs.get_manifest_name(cx, self.id, id_))
+
+    def _target_content(self, cx: Connection, target: Target) -> Content:
+        return self._content(target.manifest) if target.manifest else self.content_in(cx, target.commit_id)
+
+    def _content(self, name: str) -> Content:
         manifest = self.manifests.get(name)
         return Content(manifest, name, View(self.manifests.content(manifest)))
 
@@ -121,7 +126,7 @@ class Reader:
         """Like `view` under one prefix, valid for good: staged rows are read into memory."""
         with self.database.read() as cx:
             target = expression.resolve(cx, self.id, ref)
-            runs = list(self.content_in(cx, target.commit_id).view.runs)
+            runs = list(self._target_content(cx, target).view.runs)
             if target.branch and target.branch.staged:
                 staged = View(staging.open_items(cx, self.runs, target.branch.staged))
                 rows = joined(list(staged.chunks(prefix, successor(prefix), tombstones=True)))
@@ -185,7 +190,7 @@ class Reader:
         return View([self.manifests.open(content.manifest.delta) for content in contents])
 
     def _runs_at(self, cx: Connection, target: Target) -> list[Run]:
-        runs = list(self.content_in(cx, target.commit_id).view.runs)
+        runs = list(self._target_content(cx, target).view.runs)
         if target.branch and target.branch.staged:
             runs = staging.open_items(cx, self.runs, target.branch.staged) + runs
         return runs

@@ -50,6 +50,12 @@ _LOCKED_BRANCH = {
     "update": _BRANCH.with_for_update(),  # nobody else locks it either
 }  # in SQLite all the same: a writing transaction is alone
 _COMMIT = select(lake_commits).where(_IS_COMMIT)
+_MANIFEST = select(lake_commits.c.manifest).where(_IS_COMMIT)
+_HEAD = select(lake_branches.c.commit_id, lake_branches.c.staged, lake_commits.c.manifest).where(
+    IS_BRANCH,
+    lake_commits.c.repository_id == lake_branches.c.repository_id,
+    lake_commits.c.id == lake_branches.c.commit_id,
+)
 _PUBLISHED = select(lake_commits.c.published).where(_IS_COMMIT)
 _ADD_COMMIT = insert(lake_commits)
 _LOG = insert(lake_reflog)
@@ -279,6 +285,12 @@ def find_branch(cx: Connection, repository: int, name: str) -> BranchState | Non
     return None if row is None else BranchState(name, row.commit_id, tuple(row.staged))
 
 
+def find_head(cx: Connection, repository: int, name: str) -> tuple[BranchState, str] | None:
+    """A branch and the name of the manifest of the commit it is on, in one statement; None without the branch."""
+    row = cx.execute(_HEAD, branch_key(repository, name)).first()
+    return None if row is None else (BranchState(name, row.commit_id, tuple(row.staged)), row.manifest)
+
+
 def get_branch(cx: Connection, repository: int, name: str, *, lock: Lock = "no") -> BranchState:
     """A branch, its row locked until the transaction ends if asked for. NotFound, with the nearest name."""
     row = cx.execute(_LOCKED_BRANCH[lock], branch_key(repository, name)).first()
@@ -490,6 +502,14 @@ def get_commit(cx: Connection, repository: int, id_: str) -> tuple[Commit, str]:
         row.generation,
     )
     return commit, row.manifest
+
+
+def get_manifest_name(cx: Connection, repository: int, id_: str) -> str:
+    """The name of a commit's manifest. NotFound."""
+    found = cx.execute(_MANIFEST, _commit_key(repository, id_)).scalar()
+    if found is None:
+        raise NotFound(f"there is no commit '{id_}'")
+    return str(found)
 
 
 def swap_manifest(cx: Connection, repository: int, id_: str, before: str, after: str) -> bool:

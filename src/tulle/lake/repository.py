@@ -19,6 +19,7 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tulle.errors import AlreadyExists, Denied
 from tulle.lake import refs, staging
@@ -40,6 +41,7 @@ from tulle.lake.links import Link
 from tulle.lake.manifest import Manifest, make_commit
 from tulle.lake.moves import GateCall, MergeResult, PathConflict
 from tulle.lake.objects import Objects
+from tulle.lake.range_files import RangeFiles
 from tulle.lake.ranges import EMPTY
 from tulle.lake.reading import Reader
 from tulle.lake.refs import Branch, Move, RepositoryRecord, Tag
@@ -70,15 +72,21 @@ __all__ = [
 
 
 def open_lake(
-    database: Database, namespace: str, *, external: Sequence[str] = (), stores: Sequence[str] = ()
+    database: Database,
+    namespace: str,
+    *,
+    external: Sequence[str] = (),
+    stores: Sequence[str] = (),
+    cache: Path | None = None,
 ) -> Lake:
     """Open the lake whose objects are in `namespace` and whose refs are in `database`.
 
     `namespace` is `local:///absolute/folder`, `s3://bucket/prefix`, `gs://…` or `memory:///`. `stores` lists the
     URL prefixes outside of it that repositories may be made over, import from and export to, `external` those
-    that links may point to beside; none by default.
+    that links may point to beside; none by default. `cache` is a folder of this disk that the processes of this
+    machine share to read large repositories quickly; it may be removed at any time.
     """
-    return Lake(database, Stores(database, namespace, allowed=stores), external=external)
+    return Lake(database, Stores(database, namespace, allowed=stores), external=external, cache=cache)
 
 
 class Lake:
@@ -92,11 +100,12 @@ class Lake:
         external: Sequence[str] = (),
         wait_seconds: float = 60.0,
         hooks: HookPort | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.database = database
         self.stores = stores if isinstance(stores, Stores) else Stores(database, "memory:///", stores)
         self.hooks = hooks
-        self._caches = RunCaches()
+        self._caches = RunCaches(files=None if cache is None else RangeFiles(cache))
         self._group = GroupCommit(database, refs.take_branch)
         self._external = (*external, *self.stores.allowed)
         self._wait_seconds = wait_seconds

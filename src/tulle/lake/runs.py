@@ -21,10 +21,12 @@ from blake3 import blake3
 from tulle.errors import AlreadyExists, Broken
 from tulle.lake import ranges
 from tulle.lake.blobs import Blobs
+from tulle.lake.range_files import RangeFiles
 from tulle.lake.ranges import EMPTY, Range, Row
 
 T = TypeVar("T")
 
+MAPPED_ROWS = 2048  # smaller ranges are decoded as quickly as they are mapped
 AT_A_TIME = 8  # ranges written side by side
 
 
@@ -201,7 +203,8 @@ class Cache(Generic[T]):
 class RunCaches:
     """What was decoded, shared by all repositories of a lake: names are hashes, so never stale."""
 
-    def __init__(self, range_bytes: int = 256 * 1024 * 1024) -> None:
+    def __init__(self, range_bytes: int = 256 * 1024 * 1024, files: RangeFiles | None = None) -> None:
+        self.files = files  # ranges on this disk, uncompressed; shared by the processes of the machine
         self.ranges: Cache[Range] = Cache(range_bytes)
         self.metaranges: Cache[Metarange] = Cache(2_000_000)  # weighed in ranges listed
         self.manifests: Cache[Any] = Cache(64 * 1024 * 1024)
@@ -268,15 +271,38 @@ class RunStore:
         """One range."""
         content = self._caches.ranges.get(id_)
         if content is None:
-            content = ranges.decode(self._blobs.get(self._name(f"ranges/{id_}")), id_)
-            self._remember(id_, content)
+            files = self._caches.files
+            content = files.open(id_) if files is not None else None
+            if content is None:
+                content = self._loaded(id_)
+                if files is None or content.rows < MAPPED_ROWS:
+                    self._remember(id_, content)
+                    return content
+                content = files.keep(id_, content)
+            self._caches.ranges.put(id_, content, 4 * content.rows + 2000)  # the rows are not on our heap
+        return content
+
+    def _loaded(self, id_: str) -> Range:
+        name = self._name(f"ranges/{id_}")
+        content = ranges.decode(self._blobs.get(name), id_)
+        if ranges.identity(content) != id_:
+            raise Broken(
+                f"range {id_} is damaged: {name} holds something else than when it was written",
+                hint="restore that object of the store from a copy; other refs are not affected",
+            )
         return content
 
     def metarange(self, id_: str) -> Metarange:
         """One metarange."""
         found = self._caches.metaranges.get(id_)
         if found is None:
-            found = decode_metarange(self._blobs.get(self._name(f"metaranges/{id_}")), id_)
+            name = self._name(f"metaranges/{id_}")
+            found = decode_metarange(self._blobs.get(name), id_)
+            if found.identity() != id_:
+                raise Broken(
+                    f"metarange {id_} is damaged: {name} holds something else than when it was written",
+                    hint="restore that object of the store from a copy; other refs are not affected",
+                )
             self._caches.metaranges.put(id_, found, len(found.ids))
         return found
 

@@ -48,7 +48,7 @@ class Database:
         with _explaining(), self.engine.connect() as connection:
             try:
                 if self.is_sqlite:
-                    connection.execute(text("BEGIN IMMEDIATE"))
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
                 connection.commit()
             except BaseException:
@@ -75,7 +75,7 @@ class Database:
         """A view for reading: every statement in the block sees the same state. Unavailable."""
         with _explaining(), self.engine.connect() as connection:
             if self.is_sqlite:
-                connection.execute(text("BEGIN"))
+                connection.exec_driver_sql("BEGIN")
             else:  # in PostgreSQL such a view is one snapshot, and never fails because of writers
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             try:
