@@ -91,7 +91,7 @@ def test_lists_come_in_pages_by_time(repository: Repository) -> None:
     assert pulls.find(repository, status="open") == made[2:]
     assert pulls.find(repository, status="closed") == [closed, merged]
     with pytest.raises(Invalid):
-        pulls.find(repository, status="merged")  # type: ignore[arg-type]
+        pulls.find(repository, status="merged")
 
 
 class TestAMerge:

@@ -243,6 +243,7 @@ class History(Handle):
         *,
         committer: str = "",
         metadata: Mapping[str, str] | None = None,
+        date: float | None = None,
         step: Step | None = None,
     ) -> Replacement:
         """The same for rows that were checked and put down already; of runs that name one path the last counts.
@@ -251,7 +252,7 @@ class History(Handle):
         """
         self.demand_replaceable(branch)
         places = intervals(encoded_text(prefix) for prefix in prefixes)
-        attributes = self._attributes(message, committer, metadata)
+        attributes = self._attributes(message, committer, metadata, date)
         return self._mover.replace(branch, wanted, places, attributes, step)
 
     def demand_replaceable(self, branch: str) -> None:

@@ -83,12 +83,14 @@ def start(
     *,
     committer: str = "",
     metadata: Mapping[str, str] | None = None,
+    date: float | None = None,
     actor: str = "",
     force: bool = False,
 ) -> str:
     """Ask for an import and return its id. Denied for a place that may not be read, Invalid, NotFound.
 
-    What a `lakefs://` source names is fixed now. `force` also writes to a read-only repository.
+    What a `lakefs://` source names is fixed now. `date` is the commit's, in seconds since the epoch. `force` also
+    writes to a read-only repository.
     """
     target = lake.repository(repository, actor=actor, force=force)
     target.demand_replaceable(branch)
@@ -104,6 +106,7 @@ def start(
         "message": message,
         "committer": committer or actor,
         "metadata": dict(metadata or {}),
+        "date": date,
         "force": force,
     }
     with lake.database.write() as cx:
@@ -167,7 +170,7 @@ def _checked(lake: Lake, source: Source) -> dict[str, Any]:
         encoded_text(destination)
     checked = {**asdict(source), "destination": destination}
     if source.path.startswith("lakefs://"):
-        name, ref, prefix = _lake_url(source.path)
+        name, ref, prefix = lake_url(source.path)
         checked["commit"] = lake.repository(name).resolve(ref)
         checked["path"] = prefix
         checked["repository"] = name
@@ -204,7 +207,8 @@ def _real(url: str) -> str:
     return "local://" + os.path.realpath(url.removeprefix("local://")).rstrip("/") + "/"
 
 
-def _lake_url(url: str) -> tuple[str, str, str]:
+def lake_url(url: str) -> tuple[str, str, str]:
+    """Repository, ref and path of a `lakefs://` URL. Invalid."""
     name, _, rest = url.removeprefix("lakefs://").partition("/")
     ref, _, prefix = rest.partition("/")
     if not name or not ref:
@@ -397,6 +401,7 @@ class _Import:
             self._request["message"],
             committer=self._request["committer"],
             metadata=metadata,
+            date=self._request["date"],
             step=self._tell,
         )
         return {

@@ -97,7 +97,7 @@ def get(repository: Repository, id_: str) -> Pull:
 def find(
     repository: Repository,
     *,
-    status: Literal["open", "closed", "all"] = "all",
+    status: str = "all",
     prefix: str = "",
     after: str = "",
     limit: int | None = None,
