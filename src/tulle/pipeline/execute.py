@@ -22,6 +22,7 @@ from pathlib import Path
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Engine, Relation
 from tulle.errors import Broken, Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError, Unavailable
+from tulle.lake.dag import JobBranch, RunBranch, run_branch
 from tulle.lake.repository import GateCall, Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode, load_code
@@ -197,19 +198,23 @@ class _Execution:
         self.run = run
         self.folder = folder
         self.watchdog = watchdog
-        self.branch = f"run-{run.id}"
+        self.branches: RunBranch
         self.full = bool(run.options.get("full"))
         self.data_folders: tuple[str, ...] = ()
         self.data: dict[str, DataAt] = {}
         self.versions: dict[str, dict[str, str]] = {}  # what was read from outside: port or file → version
         self.changed: list[str] = []
-        self.job_branches: list[str] = []
+
+    @property
+    def branch(self) -> str:
+        """The run's branch."""
+        return self.branches.branch
 
     def carry_out(self) -> None:
         """All jobs in order, then the publishing."""
         environment = self.run.environment
-        base = self.repository.resolve(environment)
-        self.repository.create_branch(self.branch, base)
+        self.branches = run_branch(self.repository, environment, self.run.id)
+        base = self.branches.base
         steps = [(job.name, job.kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         for job in self.code.jobs:
@@ -217,7 +222,7 @@ class _Execution:
                 self._carry_out(job)
         with self._reported(PUBLISH):
             commit_id = self._publish(base)
-        self._drop_branches()
+        self.branches.discard()
         if commit_id is None:
             runs.finish(self.database, self.run.id, runs.UNCHANGED)
             log_line("everything is up to date")
@@ -269,8 +274,7 @@ class _Execution:
             if before.checked == checked_fingerprint(job, self.code, checks, known):
                 self._keep(job, before, known[job.name])
                 return
-        self.repository.create_branch(branch, self.branch)
-        self.job_branches.append(branch)
+        work = self.branches.job(job.name, branch=branch)
         if makes or before is None:
             made = make(self.repository, branch, making, before)
             log_line(f"{job.name}: {count(made.rows, 'row')}")
@@ -293,10 +297,8 @@ class _Execution:
             models=made.models,
         )
         self.repository.put(branch, record_path(job.name), record.to_json(), content_type="application/json")
-        self.repository.commit(
-            branch, f"{job.name}: {count(made.rows, 'row')}", committer=f"run {self.run.id}"
-        )
-        report = self._merge_job(job, branch, made, checks, making)
+        work.commit(f"{job.name}: {count(made.rows, 'row')}")
+        report = self._merge_job(job, work, made, checks, making)
         merged = data_at(self.repository, self.branch, job.name)
         assert merged is not None
         self.data[job.name] = merged.with_columns(made.columns)
@@ -383,7 +385,7 @@ class _Execution:
         return due
 
     def _merge_job(
-        self, job: Job, branch: str, made: Made, checks: Sequence[Check], making: Making
+        self, job: Job, work: JobBranch, made: Made, checks: Sequence[Check], making: Making
     ) -> Report:
         """Merge into the run's branch if the checks let it pass; they look at exactly what would be merged."""
         results: list[CheckResult] = []
@@ -410,8 +412,7 @@ class _Execution:
             if any(result.stops for result in results):
                 raise _Refused(job.name, report(), made.rows)
 
-        message = f"{job.name} made by run {self.run.id}"
-        self.repository.merge(branch, self.branch, message=message, committer=f"run {self.run.id}", gate=gate)
+        work.merge(f"{job.name} made by run {self.run.id}", gate=gate)
         for result in results:
             if not result.passed:
                 log_line(f"{job.name}: warning: {result.name}: {result.message}")
@@ -437,13 +438,8 @@ class _Execution:
 
         done = [*self.changed, *(f"without {name}" for name in removed)]
         with self.watchdog.publishing:
-            merged = self.repository.merge(
-                self.branch,
-                self.run.environment,
-                message=f"Run {self.run.id}: {', '.join(done)}"[:500],
-                committer=f"run {self.run.id}",
-                metadata=self._metadata(base),
-                gate=note,
+            merged = self.branches.publish(
+                f"Run {self.run.id}: {', '.join(done)}"[:500], metadata=self._metadata(base), gate=note
             )
             commit_id = merged.commit.id
             message = f"{count(len(self.changed), 'data set')} as {commit_id[:12]}"
@@ -480,15 +476,8 @@ class _Execution:
                 self.repository.delete_prefix(self.branch, f"models/{model}/")
             self.repository.delete_prefix(self.branch, f"{name}/")
             self.repository.delete(self.branch, record_path(name))
-        self.repository.commit(
-            self.branch, f"Remove {', '.join(orphans)}"[:500], committer=f"run {self.run.id}"
-        )
+        self.branches.commit(f"Remove {', '.join(orphans)}"[:500])
         return orphans
-
-    def _drop_branches(self) -> None:
-        for branch in (*self.job_branches, self.branch):
-            with contextlib.suppress(NotFound):
-                self.repository.delete_branch(branch)
 
 
 class _Refused(Denied):
