@@ -164,7 +164,7 @@ def _checked(settings: Settings) -> Settings:
         )
     if settings.database and not settings.database.startswith(("sqlite:///", "postgresql")):
         raise Invalid(
-            f"setting 'database' is '{settings.database}', expected sqlite:///… or postgresql+…://…",
+            f"setting 'database' is '{settings.database}', expected sqlite:///… or postgresql://…",
             hint="leave it out for SQLite in .tulle/",
         )
     if settings.host not in {"127.0.0.1", "localhost"}:
