@@ -328,3 +328,30 @@ def test_a_commit_waits_for_a_write_that_is_under_way_and_takes_it(
                 commit.result(0.3)
         made = commit.result(20)
     assert [e.path for e in repository.entries(made.id)] == ["a", "late"]
+
+
+def test_of_many_who_want_one_name_one_gets_it(repository: Repository, other: Repository) -> None:
+    def make(number: int) -> str:
+        target = (repository, other)[number // 2 % 2]
+        try:
+            if number % 2:
+                target.create_tag("wanted", "main")
+            else:
+                target.create_branch("wanted")
+        except AlreadyExists:
+            return "refused"
+        return "tag" if number % 2 else "branch"
+
+    with ThreadPoolExecutor(8) as pool:
+        made = sorted(pool.map(make, range(8)))
+    assert made.count("refused") == 7
+    kinds = [ref.name for ref in (*repository.branches(), *repository.tags())]
+    assert kinds.count("wanted") == 1
+
+
+def test_many_may_make_sure_of_a_branch_at_once(repository: Repository, other: Repository) -> None:
+    def make(number: int) -> str:
+        return (repository, other)[number % 2].create_branch("wanted", exist_ok=True).commit_id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(make, range(8))) == {repository.resolve("main")}

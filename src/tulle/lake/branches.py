@@ -12,6 +12,7 @@ from tulle.lake.entry import checked_ref_name
 from tulle.lake.handle import Handle
 from tulle.lake.hooks.event import Event
 from tulle.lake.refs import Branch, Move, Tag
+from tulle.state.db import in_turn
 
 
 class Branches(Handle):
@@ -43,6 +44,7 @@ class Branches(Handle):
             event = Event("pre-create-branch", commit_id, name, source, actor=self.actor)
             told = self._tell_before(event)
         with self._database.write() as cx:
+            self._take_name(cx, name)
             if exist_ok and (found := refs.find_branch(cx, self._id, name)) is not None:
                 return Branch(name, found.commit_id)
             self._refuse_taken(cx, name)
@@ -88,6 +90,7 @@ class Branches(Handle):
         )
         told = self._tell_before(event)
         with self._database.write() as cx:
+            self._take_name(cx, name)
             self._refuse_taken(cx, name)
             refs.add_tag(cx, self._id, name, commit_id)
             if told is not None:
@@ -108,6 +111,10 @@ class Branches(Handle):
     def resolve(self, ref: str) -> str:
         """The full id of the commit a ref names: branch, tag, id, an id's beginning, then ~n, ^n or @."""
         return self.reader.target(ref).commit_id
+
+    def _take_name(self, cx: Connection, name: str) -> None:
+        # Of two who want one name, for a branch or a tag, the second sees what the first made of it.
+        in_turn(cx, f"the name {name} in repository {self._id}")
 
     def _refuse_taken(self, cx: Connection, name: str, *, allow_branch: bool = False) -> None:
         # A tag and a branch of one name would hide one another.
