@@ -1,0 +1,70 @@
+"""Where a request points to: bucket and key from host and path, ref and path from a key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from tulle.lake.s3.failure import S3Error
+
+MAX_KEY_BYTES = 1024
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}\Z")
+
+
+def bucket_and_key(host: str, path: str, domains: Sequence[str]) -> tuple[str, str]:
+    """The bucket and the key a request names, "" for what it does not.
+
+    Virtual-host style when the host is `<bucket>.<one of the domains>` or `<bucket>.localhost`, else path
+    style. The key is whatever bytes the client sent, `..` and double slashes included: it never becomes a
+    file's name.
+    """
+    bucket = bucket_of_host(host, domains)
+    rest = path.removeprefix("/")
+    if bucket:
+        return bucket, rest
+    bucket, _, key = rest.partition("/")
+    return bucket, key
+
+
+def bucket_of_host(host: str, domains: Sequence[str]) -> str:
+    """The bucket that stands before a domain of ours in the host's name, or ""."""
+    name = host.rpartition(":")[0] if re.search(r":\d*\Z", host) else host
+    name = name.lower().rstrip(".")
+    for domain in (*domains, "localhost"):
+        before = name.removesuffix("." + domain)
+        if before != name and _BUCKET.match(before) and not _is_address(name):
+            return before
+    return ""
+
+
+def checked_key(key: str) -> str:
+    """The key, or the refusal of one that can never be stored."""
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise S3Error("InvalidURI", "the key is not valid UTF-8") from None
+    ref, slash, path = key.partition("/")
+    if size - len(ref.encode()) - len(slash) > MAX_KEY_BYTES:
+        raise S3Error(
+            "KeyTooLongError",
+            "your key is too long",
+            {"Size": str(len(path.encode())), "MaxSizeAllowed": str(MAX_KEY_BYTES)},
+        )
+    if "\0" in key:
+        raise S3Error("InvalidArgument", "a key may not hold a NUL character")
+    return key
+
+
+def ref_and_path(key: str) -> tuple[str, str]:
+    """The ref and the path a key is made of; the first slash parts them."""
+    ref, _, path = key.partition("/")
+    return ref, path
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
