@@ -28,7 +28,7 @@ from tulle.lake.listing import LocalPlace, Oddities, Place, StorePlace
 from tulle.lake.ranges import MAX_ROWS, SCHEMA, Range, row_of
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.runs import Run
-from tulle.lake.spool import Mark, Spool, opened
+from tulle.lake.spool import Mark, Spool, opened, ranges_of
 from tulle.state import tasks
 from tulle.state.tasks import Handler, Running, Task
 
@@ -431,7 +431,7 @@ class _Import:
         rows = (
             self._feed.objects(line.sources, after) if single else self._feed.prefix(line.sources[0], after)
         )
-        spool = Spool(self._store, line.mark)
+        spool = Spool(self._store, line.mark, self._known())
         last = after
         for chunk in rows:
             if not chunk.rows:
@@ -478,6 +478,11 @@ class _Import:
         line.trees, line.mark, line.done = trees, Mark("", rows), True
         self._ingested = 0
         self._report()
+
+    def _known(self) -> frozenset[str]:
+        """The ranges of the branch: on a second import most are met again."""
+        head = self._target.reader.content(self._target.resolve(f"{self._branch}@"))
+        return ranges_of(head.view.runs)
 
     def _wanted(self) -> list[Run]:
         return [opened(self._store, name) for line in self._lines for name in line.trees]

@@ -21,6 +21,7 @@ from tulle.lake.entry import successor
 from tulle.lake.manifest import INLINE_BYTES
 from tulle.lake.ranges import EMPTY, MAX_ROWS, SCHEMA, Range, joined, tombstone
 from tulle.lake.runs import RangeRun, Run, RunRef, RunStore, TreeRun, TreeWriter
+from tulle.lake.spool import Spool
 from tulle.lake.view import View
 
 FEW = 64  # rows that are looked up one by one
@@ -283,7 +284,7 @@ class DeltaWriter:
             return
         self._pending.append(item)
         if self.rows > MAX_ROWS:
-            self._writer = TreeWriter(self._store)
+            self._writer = Spool(self._store)
             for each in self._pending:
                 self._write(self._writer, each)
             self._pending = []
