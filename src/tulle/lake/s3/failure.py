@@ -104,7 +104,10 @@ def refusal_of(error: TulleError) -> S3Error:
     """What a failure of ours is called in S3."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), "InternalError")
     message = f"{error.message} ({error.hint})" if error.hint else error.message
-    return S3Error(code, message)
+    details = {}
+    if code == "PreconditionFailed":  # some clients tell the two apart: s3fs raises FileExistsError
+        details = {"Condition": "If-None-Match" if isinstance(error, errors.AlreadyExists) else "If-Match"}
+    return S3Error(code, message, details)
 
 
 def not_implemented(what: str) -> S3Error:
