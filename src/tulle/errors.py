@@ -3,6 +3,7 @@
     TulleError
       Invalid          the input is wrong; carries a list of Problems with their places
       NotFound         a named thing does not exist
+        Gone                it did, and its data was collected
       AlreadyExists    a named thing exists and may not be replaced
       Conflict         somebody else changed it first, or two changes disagree
         PreconditionFailed  a condition the caller stated does not hold
@@ -86,6 +87,12 @@ class NotFound(TulleError):
     kind = "not_found"
 
 
+class Gone(NotFound):
+    """What is named is known, but its data was collected by a rule somebody set."""
+
+    kind = "gone"
+
+
 class AlreadyExists(TulleError):
     """A named thing exists and may not be replaced."""
 
@@ -139,6 +146,7 @@ KINDS: dict[str, type[TulleError]] = {
     for cls in (
         Invalid,
         NotFound,
+        Gone,
         AlreadyExists,
         Conflict,
         PreconditionFailed,
