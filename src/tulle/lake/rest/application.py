@@ -79,11 +79,11 @@ class RestDoor:
         except Disconnected:
             raise
         except TulleError as exc:
-            headers = exc.headers if isinstance(exc, Refusal) else ()
+            more = (exc.headers, exc.fields) if isinstance(exc, Refusal) else ()
             status = status_of(exc)
             if status >= 500 and not isinstance(exc, Refusal):
                 log.warning("%s %s: %s", request.method, request.path, exc.message)
-            outgoing = failed(message_of(exc), status, headers)
+            outgoing = failed(message_of(exc), status, *more)
         except Exception:
             log.exception("%s %s", request.method, request.path)
             outgoing = failed("an internal error; the server's log has it", 500)

@@ -26,6 +26,7 @@ PAGE = 100  # what a list answers unless asked for more
 MAX_PAGE = 1000
 JSON = ("content-type", "application/json")
 
+_NOTHING: Mapping[str, object] = {}
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -150,9 +151,14 @@ def text_answer(text: str, status: int = 200) -> Outgoing:
     return Outgoing(status, text.encode(), (("content-type", "text/html; charset=utf-8"),))
 
 
-def failed(message: str, status: int, headers: Sequence[tuple[str, str]] = ()) -> Outgoing:
+def failed(
+    message: str,
+    status: int,
+    headers: Sequence[tuple[str, str]] = (),
+    fields: Mapping[str, object] = _NOTHING,
+) -> Outgoing:
     """lakeFS's form of an error."""
-    return json_answer({"message": message}, status, headers)
+    return json_answer({"message": message, **fields}, status, headers)
 
 
 def page_of(

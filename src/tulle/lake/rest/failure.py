@@ -5,7 +5,7 @@ Knows nothing of requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tulle import errors
 from tulle.errors import TulleError
@@ -23,9 +23,11 @@ class Refusal(TulleError):
         *,
         hint: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        fields: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.fields = fields or {}  # what the answer says beside the message
         self.headers = tuple(headers)
 
 
@@ -49,6 +51,7 @@ _STATUS: tuple[tuple[type[TulleError], int], ...] = (
     (errors.PreconditionFailed, 412),
     (errors.Vetoed, 412),
     (errors.Invalid, 400),
+    (errors.Gone, 410),
     (errors.NotFound, 404),
     (errors.AlreadyExists, 409),
     (errors.Conflict, 409),

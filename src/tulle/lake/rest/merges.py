@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
 
-from tulle.errors import Invalid
+from tulle.errors import Conflict, Invalid
 from tulle.lake.door import Outgoing
 from tulle.lake.entry import Change, Entry, encoded_text
 from tulle.lake.repository import Repository
 from tulle.lake.rest.branches import clean
 from tulle.lake.rest.call import Call, cut, decoded, json_answer, page_of
-from tulle.lake.rest.failure import Refusal
+from tulle.lake.rest.failure import Refusal, message_of
 from tulle.lake.rest.forms import change_form, prefix_change, stats_form
 from tulle.lake.rest.router import Route
 
@@ -43,7 +44,7 @@ def merge(call: Call) -> Outgoing:
     body = call.request.body(MERGE_BYTES)
     wanted = decoded(body, _Merge) if body.strip() not in {b"", b"null"} else _Merge()
     repository = call.repository(force=wanted.force)
-    with clean(repository, branch):
+    with _told(repository, branch), clean(repository, branch):
         result = repository.merge(
             source,
             branch,
@@ -58,6 +59,18 @@ def merge(call: Call) -> Outgoing:
     if result.unchanged and not wanted.allow_empty and wanted.fast_forward == "never":
         raise Refusal(400, f"no changes: '{branch}' has everything '{source}' has")
     return json_answer({"reference": result.commit.id})
+
+
+@contextmanager
+def _told(repository: Repository, branch: str) -> Iterator[None]:
+    # A merge that cannot be made answers with the commit the branch stays on, the document wants it.
+    try:
+        yield
+    except Conflict as exc:
+        if not exc.problems:
+            raise
+        fields = {"reference": repository.resolve(f"{branch}@")}
+        raise Refusal(409, message_of(exc), fields=fields) from None
 
 
 def merge_base(call: Call) -> Outgoing:
