@@ -224,18 +224,19 @@ def identity(content: Range) -> str:
     return str(hasher.hexdigest())
 
 
-def cuts(content: Range) -> list[int]:
+def cuts(content: Range, carried: int = 0) -> list[int]:
     """Where to cut rows that begin at a range's beginning: the position after each complete range.
 
     Rows after the last position belong to a range that is not complete yet. A range ends after a path whose
-    xxh64 is a multiple of 8192, but holds no fewer than 1024 and no more than 32768 rows.
+    xxh64 is a multiple of 8192, but holds no fewer than 1024 and no more than 32768 rows. `carried` rows of an
+    incomplete range came before.
     """
     offsets, data = _buffers(content.batch.column(0))
     where, what = offsets.tolist(), bytes(data)
     hashes = (xxh64_intdigest(what[a:b]) for a, b in itertools.pairwise(where))
     marks = np.fromiter(hashes, dtype=np.uint64, count=content.rows) % np.uint64(CUT_EVERY) == 0
     found: list[int] = []
-    start = 0
+    start = -carried
     for position in (np.flatnonzero(marks) + 1).tolist():
         while position - start > MAX_ROWS:
             start += MAX_ROWS

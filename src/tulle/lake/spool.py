@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tulle.lake.ranges import Range, identity
+from tulle.lake.ranges import Range, cuts, identity, joined
 from tulle.lake.runs import AT_A_TIME, Metarange, Run, RunRef, RunStore, TreeRun, TreeWriter
 
 WRITERS = 4
@@ -54,7 +54,15 @@ class Spool(TreeWriter):
     def add(self, rows: Range) -> None:
         """Rows that follow on those before."""
         self._done += rows.rows
-        super().add(rows)
+        self._deleted += int(rows.deleted.sum())
+        start = 0
+        for stop in cuts(rows, self._pending_rows):  # only what a range has of two batches is copied
+            self._write(joined([*self._pending, rows.slice(start, stop)]))
+            self._pending, self._pending_rows = [], 0
+            start = stop
+        if start < rows.rows:
+            self._pending.append(rows.slice(start, rows.rows))
+            self._pending_rows += rows.rows - start
 
     def checkpoint(self) -> Mark:
         """Put down what is complete."""
