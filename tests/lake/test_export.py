@@ -131,7 +131,20 @@ class TestAFolder:
         assert "3 path(s) that no folder can hold" in ended.error.message
         assert "1 path(s) with a name longer than 255 bytes" in ended.error.message
         assert "1 path(s) below another object" in ended.error.message
+        assert "1 path(s) with others below them" in ended.error.message
         assert not list(place.iterdir())
+
+    def test_where_a_file_becomes_a_folder(self, lake: Lake, repository: Repository, place: Path) -> None:
+        run(lake, "main", f"local://{place}")
+        repository.put("main", "a/below", b"1")
+        repository.commit("main", "both")
+        assert isinstance(run(lake, "main", f"local://{place}").error, Invalid)
+        assert state(place)["complete"] is True
+        repository.delete("main", "a")
+        repository.commit("main", "a folder")
+        assert isinstance(run(lake, "main", f"local://{place}").error, Conflict)  # the file is still there
+        assert run(lake, "main", f"local://{place}", delete=True).completed
+        assert files(place)["a/below"] == b"1"
 
 
 class TestAnObjectStore:

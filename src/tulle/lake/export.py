@@ -30,6 +30,7 @@ from tulle.lake.entry import Entry, encoded_text, successor
 from tulle.lake.listing import Oddities
 from tulle.lake.onboard import demand_outside, open_place
 from tulle.lake.repository import Lake
+from tulle.lake.view import View
 from tulle.state import tasks
 from tulle.state.db import in_turn, now
 from tulle.state.tables import tasks as task_table
@@ -39,6 +40,7 @@ KIND = "export"
 STATE = "_tulle_export.json"
 FORMAT = "tulle export 1"
 AT_ONCE = 8
+MAX_NAME = 255  # bytes of a name on the disks there are
 BATCH = 64  # copied between two notes of how far it is
 
 
@@ -325,16 +327,18 @@ class _Export:
         """Do what is still to be done and tell how it ended."""
         self._running.report(self._progress)
         known = self._known()
-        self._refuse_odd_names()
         before = known.get("commit") if known else None
         unfinished = [id_ for id_ in (known or {}).get("unfinished", ()) if id_ != self._commit]
         if before == self._commit and not known.get("unfinished") and not self._check:
             return self._ended()
+        last, self._progress["last"] = self._progress["last"], ""
+        self._refuse_odd_names(self._work(before, unfinished))
         started = self._running.task.attempts > 1 and self._commit in (known or {}).get("unfinished", ())
-        if not started:  # from here on what is there is not whole
-            self._progress["last"] = ""
+        if started:
+            self._progress["last"] = last
+        else:  # from here on what is there is not whole
             self._write_state(before, [*unfinished, self._commit])
-        work = self._everything() if before is None else self._changes(before, [*unfinished, self._commit])
+        work = self._work(before, unfinished)
         if self._check:
             work = _joined(work, self._missing())
         self._copy(work)
@@ -383,31 +387,23 @@ class _Export:
         self._target.put(STATE, [json.dumps(state, indent=1).encode() + b"\n"])
         self._target.settle()
 
-    def _refuse_odd_names(self) -> None:
+    def _refuse_odd_names(self, work: Iterator[Work]) -> None:
         """Before anything is written: every path must be one a folder can hold."""
         oddities = Oddities()
-        start = encoded_text(self._prefix)
-        local = self._url.startswith("local://")
-        view = self._origin.reader.content(self._commit).view
-        folder = b""
+        names = _Names(self._origin.reader.content(self._commit).view, self._prefix, self._url, oddities)
         reported = time.monotonic()
-        for chunk in view.chunks(start, successor(start)):
-            for path in chunk.batch.column(0).to_pylist():
-                below = path[len(start) :]
-                parts = below.split(b"/")
-                if below == STATE.encode() or any(part in {b"", b".", b".."} for part in parts):
-                    oddities.note("path(s) that no folder can hold", path)
-                elif local and max(map(len, parts)) > 255:
-                    oddities.note("path(s) with a name longer than 255 bytes", path)
-                elif local and len(parts) > 1 and path.rpartition(b"/")[0] != folder:
-                    folder = path.rpartition(b"/")[0]
-                    for depth in range(1, len(parts)):
-                        if view.find(start + b"/".join(parts[:depth])) is not None:
-                            oddities.note("path(s) below another object", path)
+        for path, entry in work:
+            if entry is not None:
+                names.check(path)
             if time.monotonic() - reported > 1:
                 self._running.report(self._progress)
                 reported = time.monotonic()
         oddities.refuse(f"what commit {self._commit[:12]} holds")
+
+    def _work(self, before: str | None, unfinished: Sequence[str]) -> Iterator[Work]:
+        if before is None:
+            return self._everything()
+        return self._changes(before, [*unfinished, self._commit])
 
     def _everything(self) -> Iterator[Work]:
         view = self._origin.reader.content(self._commit).view
@@ -478,6 +474,40 @@ class _Export:
             raise Broken(f"'{entry.path}' has {size} bytes in the store, {entry.size} were committed")
         if entry.checksum and sha.hexdigest() != entry.checksum:
             raise Broken(f"'{entry.path}' has another SHA-256 in the store than was committed")
+
+
+class _Names:
+    """Tells which paths of a commit no folder can hold."""
+
+    def __init__(self, view: View, prefix: str, url: str, oddities: Oddities) -> None:
+        self._view = view
+        self._prefix = prefix
+        self._is_local = url.startswith("local://")
+        self._oddities = oddities
+        self._folder = ""
+
+    def check(self, path: str) -> None:
+        """Note what is odd about a path below the prefix."""
+        parts = path.split("/")
+        if path == STATE or any(part in {"", ".", ".."} for part in parts):
+            self._oddities.note("path(s) that no folder can hold", path)
+        elif self._is_local:
+            if max(len(part.encode()) for part in parts) > MAX_NAME:
+                self._oddities.note(f"path(s) with a name longer than {MAX_NAME} bytes", path)
+            if self._is_folder(path):
+                self._oddities.note("path(s) with others below them", path)
+            folder = path.rpartition("/")[0]
+            if folder != self._folder:
+                self._folder = folder
+                for depth in range(1, len(parts)):
+                    if self._view.find((self._prefix + "/".join(parts[:depth])).encode()) is not None:
+                        self._oddities.note("path(s) below another object", path)
+
+    def _is_folder(self, path: str) -> bool:
+        below = f"{self._prefix}{path}/".encode()
+        return any(run.chunk(below, successor(below), 1)[0].rows for run in self._view.runs) and bool(
+            next(self._view.chunks(below, successor(below), rows=16), None)
+        )
 
 
 def _joined(*sides: Iterator[Work]) -> Iterator[Work]:
