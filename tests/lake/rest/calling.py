@@ -122,7 +122,7 @@ def exchange(
         "path": raw_path.decode("latin-1"),
         "raw_path": raw_path,
         "query_string": query,
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         "client": ("127.0.0.1", 1),
         "scheme": "http",
     }
