@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,6 +33,13 @@ class LakeServer:
     s3: str
     key: str
     secret: str
+    processes: tuple[subprocess.Popen[bytes], ...]
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
 
     def client(self) -> httpx.Client:
         """A plain HTTP client signed in at the REST door."""
@@ -62,10 +70,17 @@ class LakeServer:
 
 
 @contextmanager
-def lake_server(folder: Path, settings: Mapping[str, object] | None = None) -> Iterator[LakeServer]:
-    """Make a mesh in `folder` (or use the one there), open its lake's doors, and close them in the end."""
+def lake_server(
+    folder: Path, settings: Mapping[str, object] | None = None, *, beside: LakeServer | None = None
+) -> Iterator[LakeServer]:
+    """Make a mesh in `folder`, open its lake's doors, and close them in the end.
+
+    One `beside` another has the same users: what keeps their keys is copied, as whoever sets it up does.
+    """
     ports = {"control_plane_port": free_port(), "s3_port": free_port(), "gateway_port": free_port()}
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".tulle").mkdir(parents=True, mode=0o700)
+    for name in ("secret.key", "lakectl.yaml") if beside is not None else ():
+        shutil.copy(beside.folder / ".tulle" / name, folder / ".tulle" / name)
     (folder / "mesh.yaml").write_text(yaml.safe_dump({"name": "lake", **ports, **(settings or {})}))
     api = f"http://127.0.0.1:{ports['control_plane_port']}/api/v1"
     s3 = f"http://127.0.0.1:{ports['s3_port']}"
@@ -75,7 +90,7 @@ def lake_server(folder: Path, settings: Mapping[str, object] | None = None) -> I
             running.append(_start(module, folder))
             _wait(f"{api}/healthcheck" if module == "tulle.server" else s3, running[-1], folder)
         key, secret = _administrator(folder)
-        yield LakeServer(folder, api, s3, key, secret)
+        yield LakeServer(folder, api, s3, key, secret, tuple(running))
     finally:
         for process in running:
             process.terminate()
