@@ -172,11 +172,28 @@ class TestOtherSources:
             items = [item for items in real(self, after, rows) for item in items]
             yield items[4:]
             yield items[:4]
+            yield items[3:5]
 
         monkeypatch.setattr(StoreBlobs, "list_after", shuffled)
         monkeypatch.setattr(onboard, "UNORDERED_ROWS", 2)
         assert run(lake, [Source("memory:///src/odd", "")]).added == 7
         assert paths(repository) == list("abcdefg")
+
+    def test_markers_of_folders_are_no_objects(
+        self, lake: Lake, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = lake.external_blobs("memory:///src/marked")
+        store.put("empty", b"")
+        store.put("full", b"1")
+        real = StoreBlobs.list_after
+
+        def marked(self, after, rows):  # type: ignore[no-untyped-def]
+            for items in real(self, after, rows):
+                yield [items[0], {**items[0], "path": "folder"}, *items[1:]]  # S3 has `folder/`
+
+        monkeypatch.setattr(StoreBlobs, "list_after", marked)
+        assert run(lake, [Source("memory:///src/marked", "")]).added == 2
+        assert paths(repository) == ["empty", "full"]
 
     def test_another_repository(self, lake: Lake, repository: Repository) -> None:
         other = lake.create_repository("other")

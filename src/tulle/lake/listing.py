@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +19,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tulle.errors import Invalid, NotFound, Problem
+from tulle.errors import Invalid, NotFound, Problem, Unavailable
 from tulle.lake.blobs import StoreBlobs, raise_disk_error
 
 BATCH_ROWS = 32_768
 MANY_NAMES = 262_144  # names of one folder are kept as Python objects up to here
+HEADS_AT_ONCE = 16
 SHOWN = 20
 
 SCHEMA = pa.schema(
@@ -218,14 +220,42 @@ class StorePlace:
 
     def batches(self, after: bytes = b"") -> Iterator[pa.RecordBatch]:
         """Every object below the prefix."""
-        for items in self._blobs.list_after(after.decode(), BATCH_ROWS):
-            keys = [item["path"] for item in items]
-            yield self._batch(keys, items)
+        try:
+            for items in self._blobs.list_after(after.decode(), BATCH_ROWS):
+                kept = self._without_markers(items)
+                yield self._batch([item["path"] for item in kept], kept)
+        except Unavailable as exc:
+            if (
+                "invalid path" in exc.message
+            ):  # an empty segment, `.` or `..`; the store's client stops at the first
+                raise Invalid(f"{self._url} holds an object whose key is no path: {exc.message}") from None
+            raise
 
     def one(self, key: str) -> dict[str, Any]:
         """One object."""
-        item = self._blobs.head(key)
+        try:
+            item = self._blobs.head(key)
+        except NotFound:
+            raise NotFound(f"there is no object {self._url}/{key}") from None
         return dict(self._batch([key], [item]).to_pylist()[0])
+
+    def _without_markers(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Items without empty objects that stand for folders: their keys end with a slash, which we are not told."""
+        empty = [item["path"] for item in items if not item["size"]]
+        if not empty:
+            return items
+        with ThreadPoolExecutor(HEADS_AT_ONCE, thread_name_prefix="listing") as pool:
+            markers = {
+                key for key, real in zip(empty, pool.map(self._is_there, empty), strict=True) if not real
+            }
+        return [item for item in items if item["size"] or item["path"] not in markers]
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            self._blobs.head(key)
+        except NotFound:
+            return False
+        return True
 
     def _batch(self, keys: Sequence[str], items: Sequence[Any]) -> pa.RecordBatch:
         texts = pa.array(keys, pa.string())

@@ -457,9 +457,8 @@ class _Import:
 
         def put_down() -> None:
             if pending:
-                table = pa.Table.from_batches(pending).sort_by("path")
                 spool = Spool(self._store)
-                for batch in table.to_batches(max_chunksize=MAX_ROWS):
+                for batch in _in_order(pending).to_batches(max_chunksize=MAX_ROWS):
                     spool.add(Range(batch))
                 trees.append(spool.end())
                 pending.clear()
@@ -510,6 +509,14 @@ def _lines(sources: Sequence[Mapping[str, Any]]) -> list[_Line]:
     prefixes = [_Line([source]) for source in sources if source["type"] == "common_prefix"]
     objects = [source for source in sources if source["type"] == "object"]
     return [*prefixes, _Line(objects)] if objects else prefixes
+
+
+def _in_order(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """Rows sorted by path, of each path one."""
+    table = pa.Table.from_batches(batches).sort_by("path").combine_chunks()
+    paths = table.column("path")
+    differs = pc.not_equal(paths.slice(1), paths.slice(0, len(table) - 1))
+    return table.filter(pa.chunked_array([pa.array([True]), *differs.chunks]))
 
 
 def _is_sorted(rows: Range) -> bool:
