@@ -59,6 +59,10 @@ class Blobs(Protocol):
         """Size and time. With `settle` the blob is durable afterwards, whoever wrote it. NotFound."""
         ...
 
+    def refresh(self, path: str, data: bytes) -> None:
+        """Make a blob that has this content durable and as young as one written now. NotFound (on a disk)."""
+        ...
+
     def delete(self, path: str) -> None:
         """Remove the blob; no error when there is none."""
         ...
@@ -149,6 +153,7 @@ class LocalBlobs:
             if not file.is_file():
                 raise NotFound(f"there is no blob '{path}'")
             if settle:
+                os.utime(file)  # whoever names it now has a grace in which it is not collected
                 _sync(file)
                 folder = file.parent
                 while folder != self.folder.parent:
@@ -156,6 +161,10 @@ class LocalBlobs:
                     folder = folder.parent
             status = file.stat()
         return BlobInfo(path, status.st_size, status.st_mtime)
+
+    def refresh(self, path: str, data: bytes) -> None:  # noqa: ARG002  it has this content
+        """Give the file today's time; synced with the folders above it."""
+        self.stat(path, settle=True)
 
     def delete(self, path: str) -> None:
         """Remove the file."""
@@ -282,6 +291,13 @@ class StoreBlobs:
 
         with _store_errors(self._checked(path)):
             return self._info(obstore.head(self._store, path))
+
+    def refresh(self, path: str, data: bytes) -> None:
+        """Store the object again."""
+        import obstore  # noqa: PLC0415
+
+        with _store_errors(self._checked(path)):
+            obstore.put(self._store, path, data)
 
     def delete(self, path: str) -> None:
         """Remove the object."""

@@ -48,6 +48,11 @@ def try_lock(cx: Connection, repository: int, branch: str, owner: str) -> str | 
     return None if result.rowcount == 1 else str(row.lock_owner or owner)
 
 
+def is_held(owner: str | None, until: float | None) -> bool:
+    """Whether a branch with these columns is locked by somebody who lives."""
+    return owner is not None and (until or 0.0) > now() and not _is_dead(owner)
+
+
 def keep_lock(cx: Connection, repository: int, branch: str, owner: str) -> None:
     """Hold the lock for another while."""
     query = update(lake_branches).where(IS_BRANCH, lake_branches.c.lock_owner == owner)

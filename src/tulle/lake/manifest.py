@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
-from tulle.errors import AlreadyExists, Broken
+from tulle.errors import Broken
 from tulle.lake.blobs import Blobs
 from tulle.lake.entry import Commit
 from tulle.lake.runs import Run, RunCaches, RunRef, RunStore
@@ -83,10 +83,7 @@ class ManifestStore:
         """Keep a manifest durably and return its name."""
         data = _encode(manifest)
         name = f"{manifest.commit.id}.{blake3(data).hexdigest()[:16]}"
-        try:
-            self._blobs.put(self._name(name), data)
-        except AlreadyExists:
-            self._blobs.stat(self._name(name), settle=True)
+        self._runs.put_shared(f"manifests/{name}", data)
         self._cache.put(self._name(name), manifest, len(data))
         return name
 

@@ -205,7 +205,8 @@ class Mover:
             if is_same and self._first_change(held) is None:
                 raise Invalid(f"nothing to amend on branch '{branch}': give a message, or stage something")
             parents = [reader.commit(id_) for id_ in old.commit.parents]
-            parent = reader.content(parents[0].id)
+            # Of the parent only what the old commit shows too is kept: all that is needed.
+            parent = reader.content(parents[0].id, expired_too=True)
             with self._database.read() as cx:
                 items = staging.open_items(cx, reader.runs, held.sealed)
                 both = View([*items, reader.manifests.open(old.manifest.delta)])
@@ -234,6 +235,7 @@ class Mover:
         reader = self._reader
         with self._held(branch) as held:
             self._refuse_staged(held, "merge into")
+            reader.content(source)  # or Gone: what is merged must be kept, what it is compared with need not
             before = held.commit_id
             base = self._base(source, before, branch)
             if fast_forward != "never" and base == before != source and not squash:
@@ -277,7 +279,8 @@ class Mover:
         reader = self._reader
         base = self._base(source, destination, destination)
         plan = three_way(reader.changes(base, source), reader.changes(base, destination))
-        views = [reader.content(id_).view for id_ in (base, source, destination)] if plan.conflicts else []
+        ids = (base, source, destination) if plan.conflicts else ()
+        views = [reader.content(id_, expired_too=True).view for id_ in ids]
         for path in plan.conflicts:
             yield PathConflict(path, *(view.find(path.encode()) for view in views))
 
@@ -289,6 +292,7 @@ class Mover:
         with self._held(branch) as held:
             self._refuse_staged(held, "cherry-pick to")
             base = _parent(reader.commit(commit_id), parent_number)
+            reader.content(commit_id)  # or Gone
             parent = reader.content(held.commit_id)
             plan = three_way(reader.changes(base, commit_id), reader.changes(base, held.commit_id))
             if plan.conflicts:
@@ -315,6 +319,7 @@ class Mover:
             self._refuse_staged(held, "revert on")
             target = reader.commit(commit_id)
             base = _parent(target, parent_number)
+            reader.content(base)  # or Gone: its data is to be there again
             parent = reader.content(held.commit_id)
             plan = three_way(reader.changes(commit_id, base), reader.changes(commit_id, held.commit_id))
             if plan.conflicts:
@@ -331,6 +336,7 @@ class Mover:
         with self._held(branch) as held:
             self._refuse_staged(held, "reset")
             with self._database.write() as cx:
+                refs.demand_kept(cx, self._id, commit_id)
                 self._move(cx, held, commit_id, "hard reset", actor=actor, keep_locked=False)
             held.released = True
 
@@ -468,6 +474,7 @@ class Mover:
         if gate is not None:
             gate(GateCall(self._reader.record.name, held.branch, source, held.commit_id, commit))
         with self._database.write() as cx:
+            refs.demand_kept(cx, self._id, source)
             self._move(cx, held, source, "fast-forward", actor=actor, keep_locked=False)
             if told is not None:
                 told.after(cx, replace(event, kind="post-merge"))
@@ -575,8 +582,7 @@ class Mover:
             return self._delta({change.path: change.right for change in reader.changes(base, source)})
         line = lines[1]
         if len(line) == 1:
-            content = reader.content(line[0].id)
-            return content.manifest.delta
+            return reader.content(line[0].id, expired_too=True).manifest.delta
         return reader.runs.write_chunks(
             reader.delta_view(line).chunks(tombstones=True), inline_bytes=INLINE_BYTES
         )

@@ -60,7 +60,7 @@ class Reader:
         self.record = record
         self.id = record.id
         self.blobs = blobs
-        self.runs = RunStore(blobs, record.storage, caches)
+        self.runs = RunStore(blobs, record.storage, caches, database)
         self.manifests = ManifestStore(blobs, record.storage, self.runs, caches)
         self._commits: Cache[Commit] = Cache(50_000)
         self._actions: Cache[bool] = Cache(10_000)
@@ -79,14 +79,20 @@ class Reader:
             self._commits.put(id_, found)
         return found
 
-    def content(self, id_: str) -> Content:
-        """What a commit contains."""
-        with self.database.read() as cx:
-            return self.content_in(cx, id_)
+    def content(self, id_: str, *, expired_too: bool = False) -> Content:
+        """What a commit contains. Gone when its data was collected.
 
-    def content_in(self, cx: Connection, id_: str) -> Content:
+        With `expired_too` also then, to compare by: the rows are there, the data they name may not be.
+        """
+        with self.database.read() as cx:
+            return self.content_in(cx, id_, expired_too=expired_too)
+
+    def content_in(self, cx: Connection, id_: str, *, expired_too: bool = False) -> Content:
         """What a commit contains, in the transaction of `cx`."""
-        return self._content(refs.get_manifest_name(cx, self.id, id_))
+        name, expired = refs.manifest_of(refs.get_manifest_name(cx, self.id, id_))
+        if expired and not expired_too:
+            raise refs.gone(id_, expired)
+        return self._content(name)
 
     def _target_content(self, cx: Connection, target: Target) -> Content:
         return self._content(target.manifest) if target.manifest else self.content_in(cx, target.commit_id)
@@ -170,23 +176,23 @@ class Reader:
             return iter(())
         lines = graph.meeting_point(left, right, self.commit)
         if lines is not None and sum(map(len, lines)) <= LONG_LINE:
-            contents = [[self.content(commit.id) for commit in line] for line in lines]
+            contents = [[self._compared(commit.id) for commit in line] for line in lines]
             rows = sum(content.manifest.delta.rows for line in contents for content in line)
-            whole = self.content(left)
+            whole = self._compared(left)
             if rows <= max(MANY_ROWS, whole.rows // 10):
                 return self._changes_by_deltas(contents, self._meeting(lines[0], left), prefix, after)
-        return self._changes_by_content(self.content(left), self.content(right), prefix, after)
+        return self._changes_by_content(self._compared(left), self._compared(right), prefix, after)
 
     def touches(self, commit: Commit, prefixes: Sequence[bytes], paths: Sequence[bytes] = ()) -> bool:
         """Whether a commit's delta names a path under one of `prefixes`, or one of `paths`."""
-        delta = self.manifests.open(self.content(commit.id).manifest.delta)
+        delta = self.manifests.open(self._compared(commit.id).manifest.delta)
         if any(delta.find(path) is not None for path in paths):
             return True
         return any(delta.chunk(prefix, successor(prefix), 1)[0].rows for prefix in prefixes)
 
     def delta_view(self, commits: Sequence[Commit]) -> View:
         """The deltas of a first-parent line (newest first) as one."""
-        contents = (self.content(commit.id) for commit in commits)
+        contents = (self._compared(commit.id) for commit in commits)
         return View([self.manifests.open(content.manifest.delta) for content in contents])
 
     def _runs_at(self, cx: Connection, target: Target) -> list[Run]:
@@ -196,7 +202,10 @@ class Reader:
         return runs
 
     def _meeting(self, left_line: Sequence[Commit], left: str) -> Content:
-        return self.content(left_line[-1].parents[0] if left_line else left)
+        return self._compared(left_line[-1].parents[0] if left_line else left)
+
+    def _compared(self, id_: str) -> Content:
+        return self.content(id_, expired_too=True)
 
     def _changes_by_deltas(
         self, contents: Sequence[Sequence[Content]], meeting: Content, prefix: bytes, after: bytes

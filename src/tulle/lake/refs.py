@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import Column, Connection, Row, Select, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tulle.errors import AlreadyExists, Conflict, LimitExceeded, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Conflict, Gone, LimitExceeded, NotFound, did_you_mean
 from tulle.lake.entry import Commit
 from tulle.state.db import now
 from tulle.state.tables import (
@@ -56,7 +56,9 @@ _HEAD = select(lake_branches.c.commit_id, lake_branches.c.staged, lake_commits.c
     lake_commits.c.repository_id == lake_branches.c.repository_id,
     lake_commits.c.id == lake_branches.c.commit_id,
 )
-_PUBLISHED = select(lake_commits.c.published).where(_IS_COMMIT)
+_LOCKED_MANIFEST = _MANIFEST.with_for_update(read=True)
+_PUBLISHED = select(lake_commits.c.published, lake_commits.c.manifest).where(_IS_COMMIT)
+_LOCKED_PUBLISHED = _PUBLISHED.with_for_update()
 _ADD_COMMIT = insert(lake_commits)
 _LOG = insert(lake_reflog)
 _SET_STAGED = update(lake_branches).where(IS_BRANCH).values(staged=bindparam("new_staged"))
@@ -70,6 +72,9 @@ _MOVE = (
     .values(commit_id=bindparam("new_commit"), staged=bindparam("new_staged"))
 )
 _MOVE_AND_UNLOCK = _MOVE.values(lock_owner=None, lock_until=None)
+
+
+EXPIRED = "expired "  # before the name of a manifest: its commit's data is given up to the collector
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +268,8 @@ def _names_between(
 def add_branch(
     cx: Connection, repository: int, name: str, commit_id: str, *, hidden: bool = False, actor: str = ""
 ) -> None:
-    """Record a branch. AlreadyExists."""
+    """Record a branch. AlreadyExists; Gone when the commit's data was collected."""
+    demand_kept(cx, repository, commit_id)
     values = {
         "repository_id": repository,
         "name": name,
@@ -417,7 +423,8 @@ def branch_key(repository: int, name: str) -> dict[str, Any]:
 
 
 def add_tag(cx: Connection, repository: int, name: str, commit_id: str) -> None:
-    """Record a tag. AlreadyExists."""
+    """Record a tag. AlreadyExists; Gone when the commit's data was collected."""
+    demand_kept(cx, repository, commit_id)
     try:
         cx.execute(
             insert(lake_tags).values(
@@ -482,7 +489,16 @@ def add_commit(cx: Connection, repository: int, commit: Commit, manifest: str, *
                 "published": published,
             },
         )
-    elif published and not row.published:
+        return
+    row = cx.execute(_LOCKED_PUBLISHED, _commit_key(repository, commit.id)).first()
+    if row is None:
+        raise Conflict(
+            f"commit {commit.id[:12]} was removed meanwhile; nothing was changed", hint="try again"
+        )
+    if row.manifest.startswith(EXPIRED):  # made again after its data was collected
+        query = update(lake_commits).where(_IS_COMMIT).values(manifest=manifest)
+        cx.execute(query, _commit_key(repository, commit.id))
+    if published and not row.published:
         query = update(lake_commits).where(_IS_COMMIT).values(published=True)
         cx.execute(query, _commit_key(repository, commit.id))
 
@@ -510,6 +526,34 @@ def get_manifest_name(cx: Connection, repository: int, id_: str) -> str:
     if found is None:
         raise NotFound(f"there is no commit '{id_}'")
     return str(found)
+
+
+def mark_expired(manifest: str, day: str) -> str:
+    """What stands in place of a manifest's name when the commit's data is given up to the collector."""
+    return f"{EXPIRED}{day} {manifest}"
+
+
+def manifest_of(recorded: str) -> tuple[str, str]:
+    """The name of a manifest as it is recorded, and on which day the commit's data was given up ("" if not)."""
+    if not recorded.startswith(EXPIRED):
+        return recorded, ""
+    day, _, name = recorded.removeprefix(EXPIRED).partition(" ")
+    return name, day
+
+
+def gone(id_: str, day: str) -> Gone:
+    """The failure to read what a commit held after it was given up."""
+    return Gone(
+        f"commit {id_[:12]} was collected by retention on {day}: its record stays, its data does not",
+        hint="use a younger commit, or what a tag names; retention rules decide how long data is kept",
+    )
+
+
+def demand_kept(cx: Connection, repository: int, id_: str) -> None:
+    """Gone when a commit's data was given up; until the transaction ends nobody gives it up. NotFound."""
+    found = cx.execute(_LOCKED_MANIFEST, _commit_key(repository, id_)).scalar()
+    if found is not None and (day := manifest_of(str(found))[1]):
+        raise gone(id_, day)
 
 
 def swap_manifest(cx: Connection, repository: int, id_: str, before: str, after: str) -> bool:

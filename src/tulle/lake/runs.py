@@ -18,11 +18,12 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import pyarrow as pa
 from blake3 import blake3
 
-from tulle.errors import AlreadyExists, Broken
-from tulle.lake import ranges
+from tulle.errors import Broken
+from tulle.lake import quarantine, ranges
 from tulle.lake.blobs import Blobs
 from tulle.lake.range_files import RangeFiles
 from tulle.lake.ranges import EMPTY, Range, Row
+from tulle.state.db import Database
 
 T = TypeVar("T")
 
@@ -213,10 +214,13 @@ class RunCaches:
 class RunStore:
     """The runs of one repository."""
 
-    def __init__(self, blobs: Blobs, storage: str, caches: RunCaches) -> None:
+    def __init__(
+        self, blobs: Blobs, storage: str, caches: RunCaches, database: Database | None = None
+    ) -> None:
         self._blobs = blobs
         self._storage = storage
         self._caches = caches
+        self._database = database  # asked what a collection has in hand
 
     def write(self, content: Range, *, inline_bytes: int = 0) -> RunRef:
         """Keep sorted rows: inline when their file form is small enough, else durably in the store."""
@@ -332,10 +336,13 @@ class RunStore:
         self._caches.ranges.put(id_, content, content.batch.nbytes + 4 * content.rows + 1000)
 
     def _put(self, name: str, data: bytes) -> None:
-        try:
-            self._blobs.put(self._name(name), data)
-        except AlreadyExists:  # equal names have equal content; but is the other writer's copy durable yet?
-            self._blobs.stat(self._name(name), settle=True)
+        quarantine.reuse(
+            self._database, self._blobs, self._name(name), data
+        )  # equal names have equal content
+
+    def put_shared(self, name: str, data: bytes) -> None:
+        """Keep something else that is named by its content below the storage's `_tulle`."""
+        self._put(name, data)
 
     def _name(self, name: str) -> str:
         return f"{self._storage}/_tulle/{name}"

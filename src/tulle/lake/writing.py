@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from tulle.errors import AlreadyExists, Invalid, NotFound, PreconditionFailed
-from tulle.lake import addresses, links, refs, staging
+from tulle.lake import addresses, links, quarantine, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, read_chunks
 from tulle.lake.entry import Entry, checked_path, encode_metadata
 from tulle.lake.grouping import GroupCommit
@@ -33,6 +33,7 @@ from tulle.state.db import now
 
 _DATA = re.compile(r"(lake:[a-z0-9-]+/)?data/")  # what follows is checked by the store
 
+YOUNG_SECONDS = 3600.0  # data younger than this is no candidate of any collection
 FOLDER_OBJECTS = 10_000  # in one folder of data, so that none grows without end
 
 Data = bytes | Iterable[bytes] | Path
@@ -291,6 +292,10 @@ class Writer:
                     f"'{link.address}' is no address of data", hint="use one that `new_data_path` gave"
                 )
             blobs, name = self.place(link.address)
+            found = blobs.stat(name)
+            if found.modified < now() - YOUNG_SECONDS:
+                storage, _, rest = name.partition("/")
+                quarantine.demand_free(self._reader.database, blobs, storage, rest)
             settled[link.address] = blobs.stat(name, settle=True).size
         size = settled[link.address]
         if link.size is not None and link.size != size:

@@ -187,8 +187,13 @@ def run_one(database: Database, handlers: Mapping[str, Handler], owner: str) -> 
     task = take(database, list(handlers), owner)
     if task is None:
         return False
+    _run(database, task, handlers[task.kind])
+    return True
+
+
+def _run(database: Database, task: Task, handler: Handler) -> None:
     try:
-        result = handlers[task.kind](Running(database, task))
+        result = handler(Running(database, task))
     except Cancelled:
         _end(database, task, status="cancelled")
     except Again as again:
@@ -201,7 +206,17 @@ def run_one(database: Database, handlers: Mapping[str, Handler], owner: str) -> 
         _end(database, task, status="failed", error=error)
     else:
         _end(database, task, status="done", result=dict(result))
-    return True
+
+
+def run_now(database: Database, id_: str, handler: Handler, owner: str) -> None:
+    """Run one waiting task here, due or not. What its handler raises is recorded with the task."""
+    at = now()
+    with database.write() as cx:
+        mine = update(tasks).where(tasks.c.id == id_, tasks.c.status == "waiting")
+        values = {"status": "running", "owner": owner, "owner_until": at + LEASE_SECONDS, "attempts": 1}
+        if not cx.execute(mine.values(**values, updated_at=at)).rowcount:
+            raise Conflict(f"task '{id_}' does not wait to be run")
+    _run(database, get(database, id_), handler)
 
 
 class Worker:
