@@ -13,6 +13,8 @@ from tulle.lake.moves import GateCall
 from tulle.lake.pulls import Pull
 from tulle.lake.repository import Lake, Repository
 
+DATABASES = ("sqlite", "postgres")
+
 
 @pytest.fixture
 def repository(lake: Lake) -> Repository:
