@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tulle.errors import Denied, LimitExceeded, NotFound, Unavailable
+from tulle.errors import Broken, Denied, LimitExceeded, NotFound, Unavailable
 from tulle.lake.blobs import LocalBlobs, read_chunks, read_external, stat_external
 
 
@@ -99,7 +99,7 @@ def test_a_folder_removed_meanwhile_is_made_again(blobs: LocalBlobs) -> None:
 
 def test_a_blob_shorter_than_recorded_is_not_read_silently(blobs: LocalBlobs) -> None:
     blobs.put("a", b"123")
-    with pytest.raises(NotFound, match="ends at byte 3, expected 10"):
+    with pytest.raises(Broken, match="ends at byte 3, expected 10"):
         list(read_chunks(blobs, "a", 10))
 
 

@@ -367,7 +367,10 @@ def read_chunks(
     while start < stop:
         chunk = blobs.get(path, start, min(stop, start + CHUNK_BYTES))
         if not chunk:
-            raise NotFound(f"blob '{path}' ends at byte {start}, expected {size} bytes")
+            raise Broken(
+                f"blob '{path}' ends at byte {start}, expected {size} bytes",
+                hint="restore that object of the store from a copy",
+            )
         yield chunk
         start += len(chunk)
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection
 
-from tulle.errors import AlreadyExists, Invalid, NotFound, PreconditionFailed
+from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed
 from tulle.lake import addresses, links, quarantine, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, read_chunks
 from tulle.lake.entry import Entry, checked_path, encode_metadata
@@ -222,7 +222,9 @@ class Writer:
         if _is_external(entry.address):
             return self._stores.read(entry.address, entry.size, start, end)
         blobs, name = self.place(entry.address)
-        return read_chunks(blobs, name, entry.size, start, end)
+        pieces = read_chunks(blobs, name, entry.size, start, end)
+        is_whole = start == 0 and (end is None or end >= entry.size)
+        return _verified(pieces, entry, name) if is_whole and entry.checksum else pieces
 
     def location(self, entry: Entry) -> str:
         """Where the data of an entry is: a local file name or a URL an engine can open."""
@@ -354,6 +356,21 @@ class Writer:
 
 def _is_external(address: str) -> bool:
     return "://" in address
+
+
+def _verified(pieces: Iterator[bytes], entry: Entry, name: str) -> Iterator[bytes]:
+    """The pieces, the last one only when all of them have the checksum that was recorded. Broken."""
+    sha = hashlib.sha256()
+    left = entry.size
+    for piece in pieces:
+        sha.update(piece)
+        left -= len(piece)
+        if left <= 0 and sha.hexdigest() != entry.checksum:
+            raise Broken(
+                f"the data of '{entry.path}' is damaged: {name} holds something else than when it was written",
+                hint="restore that object of the store from a copy; other objects are not affected",
+            )
+        yield piece
 
 
 def _microseconds(seconds: float) -> float:
