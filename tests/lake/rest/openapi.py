@@ -34,7 +34,7 @@ def operations() -> dict[str, tuple[str, str, dict[str, Any]]]:
 def validator(operation: str, status: int) -> Any:
     """A check of the JSON an operation answers with a status, or None where the document states none."""
     responses = operations()[operation][2]["responses"]
-    response = responses.get(status) or responses.get(str(status)) or responses["default"]
+    response = responses.get(status) or responses.get(str(status)) or responses.get("default", {})
     while "$ref" in response:
         response = document()["components"]["responses"][response["$ref"].rpartition("/")[2]]
     schema = response.get("content", {}).get("application/json", {}).get("schema")

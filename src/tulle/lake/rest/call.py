@@ -106,7 +106,11 @@ class Call:
 
     def demand(self, action: str, *resources: str) -> None:
         """Denied unless the caller may do `action` (fs:ReadObject …) on what the names name."""
-        self.access.demand(self.user, action, *resources)
+        self.access.demand(self.user, action, *resources, client=self.request.client)
+
+    def may(self, action: str, *resources: str) -> bool:
+        """Whether `demand` would let it pass; leaves no trace."""
+        return self.access.decide(self.user, action, *resources, client=self.request.client).allowed
 
     def demand_repository(self, action: str) -> None:
         """`demand` for the repository of the path."""
@@ -120,6 +124,10 @@ class Call:
     def demand_object(self, action: str, branch: str, path: str) -> None:
         """`demand` for an object of the path's repository."""
         self.demand(action, *self.access.resource_object(self["repository"], branch, path))
+
+    def note(self, kind: str, repository: str, **details: object) -> None:
+        """Record in the trail a change of a repository as such; what is in it has logs of its own."""
+        self.access.audit(self.user, kind, f"repository/{repository}", "done", **details)
 
     def repository(self, *, force: bool = False) -> Repository:
         """The repository of the path in the caller's hands; with `force` also a read-only one may be changed."""
@@ -158,7 +166,8 @@ def failed(
     fields: Mapping[str, object] = _NOTHING,
 ) -> Outgoing:
     """lakeFS's form of an error."""
-    return json_answer({"message": message, **fields}, status, headers)
+    plain = message.encode("utf-8", "replace").decode()  # it may quote what is no UTF-8
+    return json_answer({"message": plain, **fields}, status, headers)
 
 
 def page_of(

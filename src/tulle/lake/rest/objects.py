@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tulle.errors import Denied, Invalid, TulleError
+from tulle.errors import Invalid, TulleError
 from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry, checked_path
 from tulle.lake.rest import signed
@@ -107,11 +107,7 @@ def list_objects(call: Call) -> Outgoing:
 
 
 def _readable(call: Call, branch: str, entry: Entry) -> bool:
-    try:
-        call.demand_object("fs:ReadObject", branch, entry.path)
-    except Denied:
-        return False
-    return True
+    return call.may("fs:ReadObject", *call.access.resource_object(call["repository"], branch, entry.path))
 
 
 def properties(call: Call) -> Outgoing:

@@ -66,6 +66,7 @@ def create(call: Call) -> Outgoing:
         bare=call.flag("bare"),
         actor=call.user,
     )
+    call.note("repository.created", wanted.name, storage_namespace=repository.storage_namespace)
     if wanted.sample_data and not call.flag("bare"):
         _add_sample(repository)
         if wanted.read_only:
@@ -90,6 +91,7 @@ def delete(call: Call) -> Outgoing:
     """Forget a repository."""
     call.demand_repository("fs:DeleteRepository")
     call.lake.delete_repository(call["repository"], force=call.flag("force"))
+    call.note("repository.deleted", call["repository"])
     return no_content()
 
 

@@ -58,6 +58,7 @@ def set_protection(call: Call) -> Outgoing:
                 "the protection rules were changed by somebody else", hint="read them again"
             )
     repository.protect(patterns, expected=expected)
+    call.note("repository.protected", repository.name, patterns=patterns)
     return no_content()
 
 
@@ -69,6 +70,7 @@ def add_protection(call: Call) -> Outgoing:
     if rule.pattern in patterns:
         raise AlreadyExists(f"there is a protection rule '{rule.pattern}'")
     repository.protect([*patterns, rule.pattern], expected=patterns)
+    call.note("repository.protected", repository.name, patterns=[*patterns, rule.pattern])
     return no_content()
 
 
@@ -79,7 +81,9 @@ def remove_protection(call: Call) -> Outgoing:
     patterns = repository.protection()
     if rule.pattern not in patterns:
         raise NotFound(f"there is no protection rule '{rule.pattern}'")
-    repository.protect([pattern for pattern in patterns if pattern != rule.pattern], expected=patterns)
+    left = [pattern for pattern in patterns if pattern != rule.pattern]
+    repository.protect(left, expected=patterns)
+    call.note("repository.protected", repository.name, patterns=left)
     return no_content()
 
 
@@ -110,6 +114,7 @@ def set_quota(call: Call) -> Outgoing:
     call.demand_repository("fs:UpdateRepository")
     wanted = call.json(_Quota)
     quota = call.repository().set_quota(max_bytes=wanted.max_bytes, max_objects=wanted.max_objects)
+    call.note("repository.limited", call["repository"], **_quota_form(quota))
     return json_answer(_quota_form(quota))
 
 
@@ -124,6 +129,7 @@ def set_read_only(call: Call) -> Outgoing:
     call.demand_repository("fs:UpdateRepository")
     repository = call.repository()
     repository.set_read_only(call.json(_ReadOnly).read_only)
+    call.note("repository.frozen" if repository.read_only else "repository.thawed", repository.name)
     return json_answer({"read_only": repository.read_only})
 
 
