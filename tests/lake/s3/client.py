@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import hmac
 import time
@@ -37,7 +37,7 @@ def signing_key(secret: str, day: str, region: str = REGION) -> bytes:
 
 
 def amz_time(moment: float) -> str:
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    return dt.datetime.fromtimestamp(moment, dt.UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 @dataclass

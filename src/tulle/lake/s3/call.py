@@ -52,6 +52,7 @@ class Call:
     key: str
     payload: Payload
     values: Mapping[str, str] = field(default_factory=dict)  # of the query; the first of each name
+    taken: Body | None = None  # the body, once somebody reads it
 
     # ── what was asked ───────────────────────────────────────────────────────────────────────────────────
 
@@ -78,7 +79,8 @@ class Call:
 
     def body(self, *, checksummed: bool = True) -> Body:
         """The body, held against what was stated of it while it is read."""
-        return Body(self.request, self.payload, checksummed=checksummed)
+        self.taken = Body(self.request, self.payload, checksummed=checksummed)
+        return self.taken
 
     def document(self, root: str) -> xml.Node:
         """The body as XML."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 DOMAIN = "s3.local.lakefs.io"
 THREADS = 32
+
+_UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +91,22 @@ class S3Door:
             raise
         except S3Error as exc:
             outgoing = _refused(exc, request, number)
-        except TulleError as exc:
-            outgoing = _refused(refusal_of(exc), request, number)
-        except Exception:
-            log.exception("S3 request %s: %s %s", number, request.method, request.path)
-            failure = S3Error("InternalError", "we encountered an internal error; its details are in our log")
-            outgoing = _refused(failure, request, number)
+        except Exception as exc:  # noqa: BLE001  every failure is answered
+            outgoing = _refused(self._failure(exc, call, number), request, number)
         outgoing.headers = [*outgoing.headers, ("x-amz-request-id", number)]
         if self._log is not None:
             user = call.user if call is not None else ""
             self._log.request(user, request, operation, outgoing.status, time.perf_counter() - began)
         return outgoing
+
+    def _failure(self, exc: Exception, call: Call | None, number: str) -> S3Error:
+        # A store that was given a body we refuse may have put the refusal into words of its own.
+        if call is not None and call.taken is not None and call.taken.refused is not None:
+            return call.taken.refused
+        if isinstance(exc, TulleError):
+            return refusal_of(exc)
+        log.error("S3 request %s failed", number, exc_info=exc)
+        return S3Error("InternalError", "we encountered an internal error; its details are in our log")
 
     def _call(self, request: Incoming) -> Call:
         pairs = query_pairs(request.raw_query)
@@ -116,8 +124,9 @@ def _refused(error: S3Error, request: Incoming, number: str) -> Outgoing:
     if error.status == 304:
         return Outgoing(304, b"", headers)
     resource = request.raw_path.partition(b"?")[0].decode("latin-1")
-    parts = [xml.element("Code", error.code), xml.element("Message", error.message)]
-    parts.extend(xml.element(name, value) for name, value in error.details.items())
+    parts = [xml.element("Code", error.code), xml.element("Message", _UNWRITABLE.sub("�", error.message))]
+    # What a client sent comes back in a document every parser can read.
+    parts.extend(xml.element(name, _UNWRITABLE.sub("�", value)) for name, value in error.details.items())
     parts.extend(
         [xml.element("Resource", resource), xml.element("RequestId", number), "<HostId>lake</HostId>"]
     )

@@ -143,7 +143,7 @@ def derived_key(secret: str, day: str, region: str) -> bytes:
     """The signing key of a secret for a day (yyyymmdd) and a region."""
     key = f"AWS4{secret}".encode()
     for part in (day, region, "s3", "aws4_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
+        key = hmac.digest(key, part.encode("utf-8", "surrogateescape"), "sha256")
     return key
 
 
@@ -256,19 +256,28 @@ class Verifier:
         if "host" not in signed:
             raise S3Error("AccessDenied", "the Host header must be signed")
         headers = b"".join(
-            name.encode("latin-1", "replace") + b":" + _header_bytes(request.headers, name) + b"\n"
+            name.encode("utf-8", "surrogateescape") + b":" + _header_bytes(request.headers, name) + b"\n"
             for name in signed
         )
         query = "&".join(sorted(f"{_quoted(name)}={_quoted(value)}" for name, value in pairs)).encode()
-        tail = b"\n" + query + b"\n" + headers + b"\n" + ";".join(signed).encode() + b"\n" + content.encode()
+        tail = (
+            b"\n"
+            + query
+            + b"\n"
+            + headers
+            + b"\n"
+            + ";".join(signed).encode("utf-8", "surrogateescape")
+            + b"\n"
+            + content.encode("utf-8", "surrogateescape")
+        )
         raw = request.raw_path.partition(b"?")[0]
         path = quote(unquote_to_bytes(raw), safe="/-_.~").encode() or b"/"
         # Nearly everybody signs the path encoded once more by the book; some sign what they send.
         for candidate in (path,) if path == raw else (path, raw):
             canonical = request.method.encode() + b"\n" + candidate + tail
             text = f"{_V4}\n{stamp}\n{scope}\n{hashlib.sha256(canonical).hexdigest()}"
-            found = hmac.digest(signing, text.encode(), "sha256").hex()
-            if hmac.compare_digest(found.encode(), stated.encode("latin-1", "replace")):
+            found = hmac.digest(signing, text.encode("utf-8", "surrogateescape"), "sha256").hex()
+            if hmac.compare_digest(found.encode(), stated.encode("utf-8", "surrogateescape")):
                 return
         raise _mismatch()
 
@@ -320,18 +329,22 @@ class Verifier:
             if b"=" not in part
         }
         query = "&".join(name if name in bare else f"{name}={value}" for name, value in resources)
-        resource = (f"/{bucket}" if bucket else "").encode() + request.raw_path.partition(b"?")[0]
-        text = b"\n".join(
-            [
-                request.method.encode(),
-                request.header("content-md5").encode("latin-1"),
-                request.header("content-type").encode("latin-1"),
-                date.encode("latin-1"),
-                amz + resource + (f"?{query}".encode() if query else b""),
-            ]
-        )
-        found = base64.b64encode(hmac.digest(key.secret.encode(), text, "sha1"))
-        if not hmac.compare_digest(found, stated.encode("latin-1", "replace")):
+        path = (f"/{bucket}" if bucket else "").encode() + request.raw_path.partition(b"?")[0]
+        # Of a bucket itself some clients sign `/bucket/` and send `/bucket`.
+        for resource in (path,) if path.count(b"/") > 1 else (path, path + b"/"):
+            text = b"\n".join(
+                [
+                    request.method.encode(),
+                    request.header("content-md5").encode("latin-1"),
+                    request.header("content-type").encode("latin-1"),
+                    date.encode("latin-1"),
+                    amz + resource + (f"?{query}".encode("utf-8", "surrogateescape") if query else b""),
+                ]
+            )
+            found = base64.b64encode(hmac.digest(key.secret.encode(), text, "sha1"))
+            if hmac.compare_digest(found, stated.encode("utf-8", "surrogateescape")):
+                break
+        else:
             raise _mismatch()
         # Version 2 says nothing of the body; what a client states of it is checked all the same.
         content = request.header("x-amz-content-sha256", UNSIGNED)

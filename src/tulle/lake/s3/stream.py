@@ -45,9 +45,17 @@ class Body:
         self._md5 = checksums.content_md5(request.headers)
         self._stated = checksums.declared(request.headers) if checksummed else {}
         self._announced = _announced(request) if self._chunked else ()
+        self.refused: S3Error | None = None  # why, even where a store tells it in other words
 
     def __iter__(self) -> Iterator[bytes]:
-        """The pieces. S3Error, before the last one is handed on, when they are not what was stated."""
+        """The pieces. S3Error, before their end is told, when they are not what was stated."""
+        try:
+            yield from self._checked()
+        except S3Error as exc:
+            self.refused = exc
+            raise
+
+    def _checked(self) -> Iterator[bytes]:
         sha256 = hashlib.sha256() if self._payload.sha256 else None
         md5 = hashlib.md5(usedforsecurity=False) if self._md5 is not None else None
         names = {*self._stated, *self._announced}

@@ -43,7 +43,7 @@ def element(name: str, text: object) -> str:
 def document(root: str, parts: Iterable[str], *, namespace: bool = True) -> bytes:
     """A whole document."""
     attribute = f' xmlns="{NAMESPACE}"' if namespace else ""
-    return f"{DECLARATION}<{root}{attribute}>{''.join(parts)}</{root}>".encode("utf-8", "surrogateescape")
+    return f"{DECLARATION}<{root}{attribute}>{''.join(parts)}</{root}>".encode("utf-8", "replace")
 
 
 @dataclass(slots=True)
