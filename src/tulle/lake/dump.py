@@ -134,10 +134,18 @@ def restore(lake: Lake, repository: str, wanted: RefsDump, *, force: bool = Fals
                 cx.execute(insert(table), values)
 
 
-def ask(lake: Lake, kind: str, repository: str, wanted: RefsDump | None = None, *, actor: str = "") -> str:
+def ask(
+    lake: Lake,
+    kind: str,
+    repository: str,
+    wanted: RefsDump | None = None,
+    *,
+    force: bool = False,
+    actor: str = "",
+) -> str:
     """Ask for a dump or a restore and return the task's id. NotFound."""
     record = lake.repository(repository).record
-    request: dict[str, Any] = {"repository": repository, "repository_id": record.id}
+    request: dict[str, Any] = {"repository": repository, "repository_id": record.id, "force": force}
     if wanted is not None:
         request["refs"] = {part: getattr(wanted, part) for part in _PARTS}
     with lake.database.write() as cx:
@@ -166,7 +174,7 @@ def handlers(lake: Lake) -> dict[str, Handler]:
         request = running.task.request
         wanted = RefsDump(**request["refs"])
         # Taken up again after it was done, it finds its own commits: the same again is the same.
-        restore(lake, request["repository"], wanted, force=running.task.attempts > 1)
+        restore(lake, request["repository"], wanted, force=request["force"] or running.task.attempts > 1)
         return dict(request["refs"])
 
     return {f"refs-{DUMP}": dumped, f"refs-{RESTORE}": restored}
