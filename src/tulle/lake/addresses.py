@@ -40,6 +40,15 @@ def take(cx: Connection, repository: int, address: str) -> None:
         )
 
 
+def issued_for(cx: Connection, repository: int, address: str) -> tuple[str, str] | None:
+    """The branch and path an address was issued for, or None when it is not known."""
+    query = select(lake_addresses.c.branch, lake_addresses.c.path).where(
+        lake_addresses.c.repository_id == repository, lake_addresses.c.address == address
+    )
+    row = cx.execute(query).first()
+    return None if row is None else (row.branch, bytes(row.path).decode())
+
+
 def live(cx: Connection, repository: int) -> list[str]:
     """The addresses whose time is not up."""
     query = select(lake_addresses.c.address).where(
