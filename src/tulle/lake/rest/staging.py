@@ -8,7 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from tulle.errors import AlreadyExists, Invalid, NotFound, PreconditionFailed
-from tulle.lake import uploads
+from tulle.lake import addresses, uploads
 from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry, checked_path
 from tulle.lake.objects import ADDRESS_SECONDS
@@ -92,11 +92,12 @@ def link(call: Call) -> Outgoing:
     if_absent, if_match = conditions(call)
     repository = call.repository(force=wanted.force)
     repository.branch(branch)
+    address = _issued(repository, wanted.staging.physical_address or "", branch, path)
     try:
         entry = repository.link_issued(
             branch,
             path,
-            wanted.staging.physical_address or "",
+            address,
             size=wanted.size_bytes,
             etag=wanted.checksum.strip('"'),
             metadata=wanted.user_metadata,
@@ -109,6 +110,21 @@ def link(call: Call) -> Outgoing:
     except NotFound as exc:
         raise Refusal(400, exc.message, hint=exc.hint) from None  # the address, for the branch is there
     return json_answer(stats_form(repository, entry))
+
+
+def _issued(repository: Repository, url: str, branch: str, path: str) -> str:
+    """The address of a URL, if it was issued for that path: what others are writing is not to be had this way."""
+    base = repository.physical_address(Entry("", "data/x", 0)).removesuffix("data/x")
+    address = url.removeprefix(base)
+    with repository.reader.database.read() as cx:
+        found = addresses.issued_for(cx, repository.record.id, address)
+    if found != (branch, path):
+        raise Refusal(
+            400,
+            f"'{url[:300]}' was not issued for '{path}' on branch '{branch}', or was linked already",
+            hint="ask for a new physical address and write there",
+        )
+    return address
 
 
 # ── uploads in parts ─────────────────────────────────────────────────────────────────────────────────────
