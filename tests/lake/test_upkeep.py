@@ -158,3 +158,31 @@ def test_readers_of_an_older_manifest_go_on(repository: Repository) -> None:
     view = repository.reader.snapshot("main")
     repository.fold("main")
     assert len(list(view.entries())) == 20
+
+
+def test_large_layers_beside_the_base_are_taken_over_unread(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth: dict[str, int] = {}
+    store = repository.reader.runs
+    monkeypatch.setattr(upkeep, "SMALL_ROWS", 10**9)
+    for version, prefix in enumerate(("d", "f", "b", "d1")):
+        rows: dict[str, int | None] = {f"{prefix}/{number:04d}": version for number in range(600)}
+        stage(repository, rows)
+        repository.commit("main", prefix)
+        truth.update(dict.fromkeys(rows, version))
+        loaded: list[str] = []
+        real = RunStore.range
+
+        def noted(self: RunStore, id_: str, real=real, loaded=loaded) -> Range:  # type: ignore[no-untyped-def]
+            loaded.append(id_)
+            found: Range = real(self, id_)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunStore, "range", noted)
+            repository.fold("main")
+        base = manifest_of(repository).base
+        assert base is not None
+        assert base.id == fresh_tree(store, truth).id
+        assert len(set(loaded)) < (10 if prefix != "d1" else 60)  # in the middle cuts must meet again first

@@ -16,9 +16,10 @@ import pyarrow as pa
 from tulle.errors import TulleError
 from tulle.lake import refs
 from tulle.lake.manifest import Manifest
-from tulle.lake.ranges import Range
 from tulle.lake.reading import Content, Reader
-from tulle.lake.runs import RangeRun, Run, RunRef, TreeWriter
+from tulle.lake.replace import Interval, pieces
+from tulle.lake.runs import Metarange, RangeRun, Run, RunRef, TreeWriter
+from tulle.lake.spool import Spool
 from tulle.lake.view import View
 
 LAYERS_IN_A_TIER = 8
@@ -82,41 +83,61 @@ def _merge_tier(reader: Reader, content: Content) -> Content:
 
 def _fold(reader: Reader, content: Content) -> Content:
     manifest = content.manifest
-    layers = View([reader.manifests.open(layer) for layer in manifest.layers])
-    writer = TreeWriter(reader.runs)
-    if manifest.base is None:
-        for chunk in layers.chunks():
-            writer.add(chunk)
-    else:
-        _rewrite(reader, manifest.base, layers, writer)
+    layers = [(reader.manifests.open(layer), layer.deleted > 0) for layer in manifest.layers]
+    writer = Spool(reader.runs)
+    base = Metarange([], [], [], []) if manifest.base is None else reader.runs.metarange(manifest.base.id)
+    _rewrite(reader, base, layers, writer)
     folded = Manifest(manifest.commit, manifest.delta, writer.finish(), ())
     return _publish(reader, content, folded)
 
 
-def _rewrite(reader: Reader, base: RunRef, layers: View, writer: TreeWriter) -> None:
-    """Write the base anew with the layers merged in, taking over whole the ranges that nothing touches."""
-    tree = reader.runs.metarange(base.id)
-    start = b""
-    for number, last in enumerate(tree.lasts):
-        is_last = number == len(tree.lasts) - 1
-        end = None if is_last else last + b"\0"  # what comes after the last range's end joins the last range
-        changed = _between(layers, start, end)
-        if writer.aligned and not changed:
-            writer.take(tree, number)
-        else:
-            runs: list[Run] = [*changed, RangeRun(reader.runs.range(tree.ids[number]))]
-            for chunk in View(runs).chunks():
-                writer.add(chunk)
-            writer.cut()
-        start = end or b""
-    if not tree.lasts:
-        for chunk in layers.chunks():
+Layer = tuple[Run, bool]  # and whether it has tombstones
+
+
+def _rewrite(reader: Reader, base: Metarange, layers: Sequence[Layer], writer: TreeWriter) -> None:
+    """Write the base anew with the layers (newest first) merged in, a bounded number of rows at a time.
+
+    Ranges of the base that nothing touches are taken over whole, and so are those of layers that lie between.
+    """
+    position = b""
+    for number, (first, last) in enumerate(zip(base.firsts, base.lasts, strict=True)):
+        _fill(writer, layers, (position, first))
+        position = last + b"\0"
+        touching = _within(layers, (first, position))
+        is_end = number == len(base.ids) - 1 and bool(_within(layers, (position, None)))
+        if (
+            writer.aligned and not touching and not is_end
+        ):  # the last range ended with its rows, not by the rule
+            writer.take(base, number)
+            continue
+        runs: list[Run] = [*(run for run, _ in touching), RangeRun(reader.runs.range(base.ids[number]))]
+        for chunk in View(runs).chunks(first, position):
             writer.add(chunk)
+        writer.cut()
+    _fill(writer, layers, (position, None))
 
 
-def _between(layers: View, start: bytes, end: bytes | None) -> list[RangeRun]:
-    pieces: list[Range] = list(layers.chunks(start, end, tombstones=True))
-    return [RangeRun(piece) for piece in pieces]
+def _fill(writer: TreeWriter, layers: Sequence[Layer], place: Interval) -> None:
+    """Add what layers have where the base has nothing."""
+    found = _within(layers, place)
+    has_tombstones = {id(run): deleted for run, deleted in found}
+    for piece in pieces([run for run, _ in reversed(found)], place):
+        tree = piece.tree
+        if tree is None or has_tombstones[id(tree)] or piece.number == len(tree.metarange.ids) - 1:
+            writer.add(piece.load().live())
+            continue
+        writer.cut()
+        if writer.aligned:
+            writer.take(tree.metarange, piece.number)
+        else:
+            writer.add(piece.load())
+
+
+def _within(layers: Sequence[Layer], place: Interval) -> list[Layer]:
+    start, end = place
+    if end is not None and start >= end:
+        return []
+    return [layer for layer in layers if layer[0].chunk(start, end, 1)[0].rows]
 
 
 def _publish(reader: Reader, content: Content, manifest: Manifest) -> Content:
