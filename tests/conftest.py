@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """The kind of the control-plane database: SQLite, unless the module says otherwise."""
-    return str(getattr(request, "param", "sqlite"))
+    """The kind of the control-plane database: SQLite, unless the module or TULLE_TEST_DATABASE says otherwise."""
+    return str(getattr(request, "param", os.environ.get("TULLE_TEST_DATABASE", "sqlite")))
 
 
 @pytest.fixture(scope="session")

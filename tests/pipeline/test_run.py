@@ -22,6 +22,8 @@ from tulle.state import log
 from tulle.state.db import Database
 from tulle.state.tables import runs as table
 
+DATABASES = ("sqlite", "postgres")
+
 
 def claim(database: Database, run_id: str, domain: str = "d", bound: int = 2, wait: float = 0.0) -> None:
     runs.claim(database, run_id, domain=domain, concurrent_runs=bound, wait_seconds=wait)

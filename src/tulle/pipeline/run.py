@@ -19,7 +19,7 @@ from tulle.errors import Conflict, NotFound, TulleError, Unavailable
 from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, Event
 from tulle.quality.verdict import CheckResult
 from tulle.state import log
-from tulle.state.db import Database, now
+from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import lake_commits, lake_repositories, run_steps, runs
 
 QUEUED, RUNNING, SUCCEEDED, FAILED = "queued", "running", "succeeded", "failed"
@@ -200,6 +200,7 @@ def claim(
 def _try_start(database: Database, run_id: str, domain: str, concurrent_runs: int) -> bool:
     process = psutil.Process()
     with database.write() as cx:
+        in_turn(cx, "starting a run")  # who else runs decides
         mine = _row(cx, run_id)
         if mine.status != QUEUED:
             raise Conflict(f"run {run_id} is {mine.status}, so it cannot start")
