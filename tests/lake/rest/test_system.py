@@ -1,5 +1,11 @@
 import re
 
+from tests.lake.rest.calling import Client
+
+from tulle.lake.door import application
+from tulle.lake.rest.application import RestDoor
+from tulle.state import log
+
 
 def test_health_needs_no_credentials(client):
     client.credentials = None
@@ -58,3 +64,49 @@ def test_bodies_are_bounded(client):
     answer = client.post("/repositories", body=[b"[" * 600_000] * 2)
     assert answer.status == 413
     assert client.post("/repositories", body=b"[" * 500_000).status == 400
+
+
+def test_every_request_is_told_to_the_log(lake, access, client):
+    told = []
+
+    class Log:
+        def request(self, user, request, operation, status, seconds):
+            told.append((user, request.path, operation, status))
+            assert seconds >= 0
+
+    door = RestDoor(lake, access, is_mesh_token=lambda token: token == "mesh-token", access_log=Log())
+    other = Client(door, application(door.answer, threads=1), "mesh-token")
+    other.get("/config")
+    other.get("/repositories/none")
+    other.credentials = None
+    other.get("/config")
+    other.get("/nowhere")
+    assert told == [
+        ("admin", "/api/v1/config", "getConfig", 200),
+        ("admin", "/api/v1/repositories/none", "getRepository", 404),
+        ("", "/api/v1/config", "getConfig", 401),
+        ("", "/api/v1/nowhere", "", 401),
+    ]
+
+
+def test_a_defect_of_ours_is_an_answer_too(client, monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(client.door._lake, "repositories", broken)
+    answer = client.get("/repositories")
+    assert answer.status == 500
+    assert "ZeroDivisionError" not in answer.message
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_changes_of_repositories_are_in_the_trail(client, database):
+    client.post("/repositories", json={"name": "sales", "storage_namespace": ""})
+    client.post("/repositories/sales/settings/read_only", json={"read_only": True})
+    client.delete("/repositories/sales", force=True)
+    found = log.read(database, subject="repository/sales")
+    assert [(entry.kind, entry.actor) for entry in found] == [
+        ("repository.created", "admin"),
+        ("repository.frozen", "admin"),
+        ("repository.deleted", "admin"),
+    ]
