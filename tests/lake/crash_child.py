@@ -1,10 +1,11 @@
 """A process that works on a lake and kills itself at a chosen point; run by test_crash.
 
-    python crash_child.py FOLDER STRIDE
+    python crash_child.py FOLDER STRIDE [URL]
 
-In FOLDER there are a `state.db` and `objects` with an empty repository. For point 0, STRIDE, 2·STRIDE … a forked child works in FOLDER/<point> and kills
-itself with SIGKILL at the point-th dangerous moment: around every sync, link and database commit. The last
-child finds no such moment any more and finishes. What it was told is done it writes to FOLDER/<point>/done.
+In FOLDER there are `objects` with an empty repository, and a `state.db` unless URL names a PostgreSQL database. For
+point 0, STRIDE, 2·STRIDE … a forked child works on a copy in FOLDER/<point> and kills itself with SIGKILL at the
+point-th dangerous moment: around every sync, link and database commit. The last child finds no such moment any more
+and finishes. What it was told is done it writes to FOLDER/<point>/done; FOLDER/<point>/url has its database's URL.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def main() -> None:
     import psutil  # noqa: F401  imported once here, not in every child
     import pyarrow.compute
     import pyarrow.ipc  # noqa: F401
+    import sqlalchemy.dialects.postgresql.psycopg
     import sqlalchemy.dialects.sqlite  # noqa: F401
 
     from tulle.lake import staging, upkeep
@@ -106,11 +108,12 @@ def main() -> None:
     while True:
         place = folder / str(point)
         place.mkdir()
-        shutil.copy(folder / "state.db", place / "state.db")
+        url = copied(folder, place, sys.argv[3] if len(sys.argv) > 3 else "")
+        (place / "url").write_text(url)
         shutil.copytree(folder / "objects", place / "objects")
         child = os.fork()
         if child == 0:
-            database = open_database(f"sqlite:///{place / 'state.db'}", migrate=False)
+            database = open_database(url, migrate=False)
             lake = open_lake(database, f"local://{place / 'objects'}")
             done = os.open(place / "done", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             die_at(point)
@@ -122,6 +125,20 @@ def main() -> None:
             sys.exit(os.WEXITSTATUS(status))
         assert os.WTERMSIG(status) == signal.SIGKILL
         point += stride
+
+
+def copied(folder: Path, place: Path, url: str) -> str:
+    """A copy of the database for one point; returns its URL."""
+    if not url:
+        shutil.copy(folder / "state.db", place / "state.db")
+        return f"sqlite:///{place / 'state.db'}"
+    import psycopg
+    from sqlalchemy import make_url
+
+    template = make_url(url)
+    with psycopg.connect(str(template.set(database="postgres")), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {template.database}_{place.name} TEMPLATE {template.database}")
+    return str(template.set(database=f"{template.database}_{place.name}"))
 
 
 def die_at(point: int) -> None:
@@ -145,9 +162,9 @@ def die_at(point: int) -> None:
 
     os.link = around(os.link)
     os.fsync = around(os.fsync)
-    from sqlalchemy.dialects.sqlite import base
+    from sqlalchemy.engine.default import DefaultDialect
 
-    base.SQLiteDialect.do_commit = around(base.SQLiteDialect.do_commit)  # type: ignore[method-assign]
+    DefaultDialect.do_commit = around(DefaultDialect.do_commit)  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import runpy
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tulle.lake.repository import Repository, open_lake
-from tulle.state.db import open_database
+from tulle.state.db import Database, open_database
 
-STRIDE = 11  # of some 200 moments every eleventh is tried; 1 tries all, in half a minute
+DATABASES = ("sqlite", "postgres")
+STRIDE = {"sqlite": 11, "postgres": 23}  # of some 200 moments so many are tried; 1 tries all, in a minute
 CHILD = Path(__file__).parent / "crash_child.py"
 
 
@@ -21,16 +21,16 @@ def content(repository: Repository, ref: str) -> dict[str, bytes]:
 
 
 def test_nothing_acknowledged_is_lost_wherever_the_process_is_killed(
-    empty_database: Path, tmp_path: Path
+    database: Database, database_kind: str, database_url: str, tmp_path: Path
 ) -> None:
-    shutil.copy(empty_database, tmp_path / "state.db")
-    database = open_database(f"sqlite:///{tmp_path / 'state.db'}", migrate=False)
     open_lake(database, f"local://{tmp_path / 'objects'}").create_repository("sales")
     database.close()
-    subprocess.run([sys.executable, str(CHILD), str(tmp_path), str(STRIDE)], check=True, timeout=120)
+    stride = STRIDE[database_kind]
+    urls = [database_url] if database_kind == "postgres" else []
+    subprocess.run([sys.executable, str(CHILD), str(tmp_path), str(stride), *urls], check=True, timeout=120)
     states = runpy.run_path(str(CHILD))["STATES"]
     points = sorted((p for p in tmp_path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
-    assert len(points) > 150 / STRIDE
+    assert len(points) > 150 / stride
     reached = set()
     for place in points:
         done = (place / "done").read_text().splitlines()
@@ -44,7 +44,7 @@ def test_nothing_acknowledged_is_lost_wherever_the_process_is_killed(
 def _check(
     place: Path, allowed: list[tuple[str, dict[str, bytes], dict[str, bytes], dict[str, bytes] | None]]
 ) -> None:
-    database = open_database(f"sqlite:///{place / 'state.db'}", migrate=False)
+    database = open_database((place / "url").read_text(), migrate=False)
     repository = open_lake(database, f"local://{place / 'objects'}").repository("sales")
     has_try = any(branch.name == "try" for branch in repository.branches())
     found = (
