@@ -12,9 +12,8 @@ from tulle.errors import Denied
 from tulle.lake import onboard
 from tulle.lake.door import Incoming
 from tulle.lake.repository import Lake, Repository, open_lake
-from tulle.lake.rest import imports
+from tulle.lake.rest import application, imports
 from tulle.lake.rest.application import RestDoor
-from tulle.lake.rest.router import Router
 from tulle.state import tasks
 from tulle.state.db import Database
 
@@ -70,12 +69,13 @@ def lake(database: Database, tmp_path: Path, outside: Path) -> Lake:
 
 
 @pytest.fixture
-def door(lake: Lake, permissions: Permissions, repository: Repository) -> RestDoor:
+def door(
+    lake: Lake, permissions: Permissions, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> RestDoor:
     """The API's imports."""
     allowed: Any = permissions
-    made = RestDoor(lake, allowed, is_mesh_token=lambda token: token == "t")
-    made.router = Router(imports.ROUTES)
-    return made
+    monkeypatch.setattr(application, "all_routes", lambda: imports.ROUTES)
+    return RestDoor(lake, allowed, is_mesh_token=lambda token: token == "t")
 
 
 def ask(door: RestDoor, method: str, path: str, body: Any = None) -> tuple[int, Any]:

@@ -9,9 +9,8 @@ import pytest
 
 from tulle.lake.door import Incoming
 from tulle.lake.repository import Lake, Repository
-from tulle.lake.rest import pulls
+from tulle.lake.rest import application, pulls
 from tulle.lake.rest.application import RestDoor
-from tulle.lake.rest.router import Router
 
 PULLS = "/api/v1/repositories/sales/pulls"
 
@@ -32,15 +31,14 @@ class Everything:
 
 
 @pytest.fixture
-def door(lake: Lake, repository: Repository) -> RestDoor:
+def door(lake: Lake, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> RestDoor:
     """The API's pull requests, on a repository whose branch `work` is ahead of main."""
     repository.create_branch("work", "main")
     repository.put("work", "a", b"1")
     repository.commit("work", "work")
     allowed: Any = Everything()
-    made = RestDoor(lake, allowed, is_mesh_token=lambda token: token == "t")
-    made.router = Router(pulls.ROUTES)
-    return made
+    monkeypatch.setattr(application, "all_routes", lambda: pulls.ROUTES)
+    return RestDoor(lake, allowed, is_mesh_token=lambda token: token == "t")
 
 
 def ask(door: RestDoor, method: str, path: str, body: Any = None) -> tuple[int, Any]:
