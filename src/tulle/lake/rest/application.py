@@ -73,9 +73,8 @@ class RestDoor:
         """The answer to a request; failures are answers too."""
         began = time.perf_counter()
         call = Call(request, self._lake, self._access, "", {}, self._endpoint)
-        operation, outgoing = "", None
         try:
-            operation, outgoing = self._handled(call)
+            outgoing = self._handled(call)
         except Disconnected:
             raise
         except TulleError as exc:
@@ -88,18 +87,21 @@ class RestDoor:
             log.exception("%s %s", request.method, request.path)
             outgoing = failed("an internal error; the server's log has it", 500)
         if self._log is not None:
-            self._log.request(call.user, request, operation, outgoing.status, time.perf_counter() - began)
+            self._log.request(
+                call.user, request, call.operation, outgoing.status, time.perf_counter() - began
+            )
         return outgoing
 
-    def _handled(self, call: Call) -> tuple[str, Outgoing]:
+    def _handled(self, call: Call) -> Outgoing:
         request = call.request
         raw_path = request.raw_path.partition(b"?")[0].removeprefix(PREFIX.encode())
         found = self.router.find(request.method, raw_path)
         if found is not None:
             route, call.parameters = found
+            call.operation = route.operation
             if not route.public:
                 call.user = self._identity.user_of(request)
-            return route.operation, route.handler(call)
+            return route.handler(call)
         call.user = self._identity.user_of(request)  # strangers do not learn what there is
         if methods := self.router.methods(raw_path):
             allowed = [("allow", ", ".join(methods))]

@@ -43,6 +43,7 @@ class Call:
     user: str
     parameters: Mapping[str, str]
     endpoint: str = ""
+    operation: str = ""
     _query: dict[str, list[str]] | None = field(default=None, repr=False)
 
     # ── what was asked ───────────────────────────────────────────────────────────────────────────────────
