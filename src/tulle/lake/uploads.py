@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Integer, Row, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from tulle.errors import Conflict, Invalid, NotFound
@@ -40,7 +40,7 @@ _PARTS = (
     select(lake_parts)
     .where(lake_parts.c.upload_id == bindparam("of_upload"), lake_parts.c.number > bindparam("after"))
     .order_by(lake_parts.c.number)
-    .limit(bindparam("most"))
+    .limit(bindparam("most", type_=Integer))
 )
 
 

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 from tests.lake.s3.client import Answer, Client
+from tests.lake.s3.permits import Permits
 
 from tulle.lake.repository import Repository
 
@@ -139,6 +140,14 @@ def test_versions(client: Client, keys: list[str]) -> None:
 def test_nonsense_is_refused(client: Client, query: dict[str, str]) -> None:
     answer = client("GET", "/sales", query=list(query.items()))
     assert (answer.status, answer.code) == (400, "InvalidArgument")
+
+
+def test_tags_are_listed_to_who_may_see_them(client: Client, keys: list[str], permits: Permits) -> None:
+    permits.refused = [("fs:ListTags", "*")]
+    assert names(listed(client, list_type="2", delimiter="/")) == ["main-2/", "main/"]
+    permits.refused = [("fs:ListBranches", "*")]
+    assert client("GET", "/sales", query=[("delimiter", "/")]).code == "AccessDenied"
+    assert names(listed(client, prefix="main/a")) == ["main/a", "main/a-b", "main/a/1", "main/a/2"]
 
 
 def test_limits(client: Client, repository: Repository) -> None:

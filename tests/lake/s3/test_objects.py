@@ -287,6 +287,9 @@ def test_rights_are_asked_for_before_anything_is_told(client: Client, permits: P
     permits.refused = [("fs:ReadObject", "*/object/a")]
     assert client("GET", "/sales/main/a").code == "AccessDenied"
     assert client("HEAD", "/sales/main/a").status == 403
+    permits.refused = [("fs:ReadObject", "*/branch/main/object/*")]
+    for ref in ("main", "main@", "main~0", "main^0"):  # what is said of a branch holds for its steps
+        assert client("GET", f"/sales/{ref}/a").code == "AccessDenied"
     permits.refused = [("fs:*", "*")]
     for method, path, query in (
         ("GET", "/sales/main/none", []),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tulle.lake.access import Access
 
 XML = ("content-type", "application/xml")
+_ENCODED = re.compile(r"[^A-Za-z0-9/\-_.~*]")
+_STEPS = re.compile(r"[~^@]")
 _BRANCH = re.compile(r"\w[-\w]*\Z")
 _PRIVATE_ACLS = frozenset({"private", "bucket-owner-full-control", "bucket-owner-read"})
 # What would silently not happen if it were passed over.
@@ -137,15 +139,12 @@ class Call:
 
     def demand_bucket(self, action: str, name: str = "") -> None:
         """`demand` for a repository."""
-        self.demand(action, *_names(self.access.resource_repository(name or self.bucket)))
+        self.demand(action, self.access.resource_repository(name or self.bucket))
 
     def demand_object(self, action: str, ref: str, path: str, bucket: str = "") -> None:
-        """`demand` for an object."""
-        self.demand(action, *_names(self.access.resource_object(bucket or self.bucket, ref, path)))
-
-
-def _names(resource: str | Sequence[str]) -> Sequence[str]:
-    return (resource,) if isinstance(resource, str) else resource
+        """`demand` for an object. What is said of a branch holds for `branch~2` and `branch@` too."""
+        name = _STEPS.split(ref, maxsplit=1)[0]
+        self.demand(action, *self.access.resource_object(bucket or self.bucket, name, path))
 
 
 def is_branch_name(ref: str) -> bool:
@@ -154,13 +153,16 @@ def is_branch_name(ref: str) -> bool:
 
 
 def etag_of(entry: Entry) -> str:
-    """The ETag of an entry, in quotes.
+    """The ETag of an entry, in quotes."""
+    return f'"{bare_etag_of(entry)}"'
+
+
+def bare_etag_of(entry: Entry) -> str:
+    """The ETag of an entry, without quotes.
 
     What was linked without one gets one that changes with the content and cannot be taken for an MD5.
     """
-    if entry.etag:
-        return f'"{entry.etag}"'
-    return f'"{entry.checksum or entry.address.rpartition("/")[2]}-{entry.size:x}"'
+    return entry.etag or f"{entry.checksum or entry.address.rpartition('/')[2]}-{entry.size:x}"
 
 
 def answer(root: str, parts: Iterable[str], *, headers: Sequence[tuple[str, str]] = ()) -> Outgoing:
@@ -175,4 +177,4 @@ def no_content() -> Outgoing:
 
 def url_encoded(text: str) -> str:
     """Text as `encoding-type=url` has it."""
-    return quote(text, safe="/-_.~*")
+    return quote(text, safe="/-_.~*") if _ENCODED.search(text) else text

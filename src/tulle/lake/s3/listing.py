@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tulle.errors import Invalid, NotFound
+from tulle.errors import Denied, Invalid, NotFound
 from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Repository
 from tulle.lake.s3.attributes import storage_class
-from tulle.lake.s3.call import Call, answer, etag_of, url_encoded
+from tulle.lake.s3.call import Call, answer, bare_etag_of, url_encoded
 from tulle.lake.s3.failure import S3Error
 from tulle.lake.s3.xml import element, escaped
 
@@ -157,7 +157,12 @@ def _page(call: Call, asked: _Asked, after: str) -> Found:
     if slash:
         return _of_ref(repository, ref, path, asked, after)
     call.demand_bucket("fs:ListBranches")
-    return _of_refs(repository, asked, after)
+    try:
+        call.demand_bucket("fs:ListTags")
+        with_tags = True
+    except Denied:
+        with_tags = False
+    return _of_refs(repository, asked, after, with_tags=with_tags)
 
 
 def _of_ref(repository: Repository, ref: str, path: str, asked: _Asked, after: str) -> Found:
@@ -179,10 +184,10 @@ def _of_ref(repository: Repository, ref: str, path: str, asked: _Asked, after: s
     )
 
 
-def _of_refs(repository: Repository, asked: _Asked, after: str) -> Found:
+def _of_refs(repository: Repository, asked: _Asked, after: str, *, with_tags: bool) -> Found:
     found = Found()
     last = ""
-    for name in _refs(repository, asked.prefix):
+    for name in _refs(repository, asked.prefix, with_tags=with_tags):
         head = f"{name}/"
         cut = head.find(asked.delimiter, len(asked.prefix)) if asked.delimiter else -1
         if cut >= 0:
@@ -212,9 +217,10 @@ def _of_refs(repository: Repository, asked: _Asked, after: str) -> Found:
     return found
 
 
-def _refs(repository: Repository, prefix: str) -> Iterator[str]:
+def _refs(repository: Repository, prefix: str, *, with_tags: bool) -> Iterator[str]:
     names = {branch.name for branch in repository.branches(prefix, show_hidden=False)}
-    names.update(tag.name for tag in repository.tags(prefix))
+    if with_tags:
+        names.update(tag.name for tag in repository.tags(prefix))
     # In the order of keys, where a slash follows the name: main-2/ comes before main/.
     yield from sorted(names, key=lambda name: f"{name}/".encode())
 
@@ -222,20 +228,21 @@ def _refs(repository: Repository, prefix: str) -> Iterator[str]:
 def _contents(
     call: Call, asked: _Asked, found: Found, *, owner: bool, tag: str = "Contents", extra: str = ""
 ) -> list[str]:
-    encode = asked.encode
+    encode = url_encoded if asked.url else escaped
     whose = f"<Owner>{element('ID', call.user)}{element('DisplayName', call.user)}</Owner>" if owner else ""
-    days: dict[int, str] = {}
+    dates: dict[int, str] = {}
     parts: list[str] = []
     for key, entry in found.entries:
         second = int(entry.modified)
-        date = days.get(second)
+        date = dates.get(second)
         if date is None:
-            date = days[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            date = dates[second] = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        storage = storage_class(entry) if entry.metadata else "STANDARD"
         parts.append(
             f"<{tag}><Key>{encode(key)}</Key>{extra}"
             f"<LastModified>{date}.{int(entry.modified % 1 * 1000):03d}Z</LastModified>"
-            f"<ETag>{escaped(etag_of(entry))}</ETag><Size>{entry.size}</Size>{whose}"
-            f"<StorageClass>{storage_class(entry)}</StorageClass></{tag}>"
+            f"<ETag>&quot;{escaped(bare_etag_of(entry))}&quot;</ETag><Size>{entry.size}</Size>{whose}"
+            f"<StorageClass>{storage}</StorageClass></{tag}>"
         )
     parts.extend(
         f"<CommonPrefixes><Prefix>{encode(prefix)}</Prefix></CommonPrefixes>" for prefix in found.prefixes

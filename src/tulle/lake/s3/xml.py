@@ -5,6 +5,7 @@ Knows no operation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -26,11 +27,13 @@ _ESCAPES = {n: f"&#x{n:x};" for n in range(32) if n not in {9, 10}} | {
     ord(">"): "&gt;",
     ord('"'): "&quot;",
 }
+_ESCAPED = re.compile('[\\x00-\\x08\\x0b-\\x1f&<>"]')
 
 
 def escaped(text: str) -> str:
     """Text as it stands between tags."""
-    return text.translate(_ESCAPES)
+    # Nearly no text has anything to escape, and to look costs a tenth of it.
+    return text.translate(_ESCAPES) if _ESCAPED.search(text) else text
 
 
 def element(name: str, text: object) -> str:
