@@ -76,7 +76,7 @@ def read_checks(folder: Path, label: str) -> tuple[tuple[Check, ...], tuple[Prob
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     for file in files:
         if file.suffix in {".yaml", ".yml"}:
-            found, wrong = _from_yaml(file, f"{label}/{file.name}")
+            found, wrong = parse_checks(file, f"{label}/{file.name}")
         elif file.suffix == ".sql":
             found, wrong = _from_sql(file, f"{label}/{file.name}")
         else:
@@ -87,9 +87,10 @@ def read_checks(folder: Path, label: str) -> tuple[tuple[Check, ...], tuple[Prob
     return tuple(checks), tuple(problems)
 
 
-def _from_yaml(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
+def parse_checks(source: Path | str | bytes, name: str) -> tuple[list[Check], list[Problem]]:
+    """The checks of one YAML file or text, and all problems; `name` is what errors call it."""
     try:
-        document = load_document(file, name=name)
+        document = load_document(source, name=name)
     except Invalid as error:
         return [], list(error.problems) or [Problem(error.message, Place(name), error.hint)]
     if document.value is None:
