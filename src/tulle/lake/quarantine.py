@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from xxhash import xxh64_intdigest
 
 from tulle.errors import AlreadyExists, Gone, NotFound, Unavailable
 from tulle.lake.blobs import Blobs
-from tulle.state.db import Database
+from tulle.state.db import Database, now
 from tulle.state.tables import tasks
 
 KIND = "collect"
@@ -29,7 +29,10 @@ WAIT_SECONDS = 60.0
 
 Names = np.ndarray[Any, np.dtype[np.uint64]]
 
-_SWEEPING = select(tasks.c.progress).where(tasks.c.kind == KIND, tasks.c.status == "running")
+# A sweep whose lease is over has stopped by itself long before: see `SWEEP_SECONDS` in collect.
+_SWEEPING = select(tasks.c.progress).where(
+    tasks.c.kind == KIND, tasks.c.status == "running", tasks.c.owner_until > bindparam("at")
+)
 _LATEST = (
     select(tasks.c.result)
     .where(tasks.c.kind == KIND, tasks.c.status == "done")
@@ -71,7 +74,8 @@ def demand_free(database: Database, blobs: Blobs, storage: str, name: str) -> No
     """Gone when a collection found that nobody names the blob `<storage>/<name>`: it is about to be removed."""
     with database.read() as cx:
         found = [row.result for row in cx.execute(_LATEST) if (row.result or {}).get("storage") == storage]
-        in_hand = any(f"{storage}/{name}" in _names(row.progress) for row in cx.execute(_SWEEPING))
+        sweeping = cx.execute(_SWEEPING, {"at": now()})
+        in_hand = any(f"{storage}/{name}" in _names(row.progress) for row in sweeping)
     latest = next((result["candidates"] for result in found if not result.get("dry_run")), "")
     if in_hand or (latest and _is_among(blobs, storage, latest, key(name))):
         raise Gone(
@@ -91,7 +95,7 @@ def keys(names: pa.ChunkedArray | pa.Array) -> Names:
 
 def _in_hand(database: Database, path: str) -> bool:
     with database.read() as cx:
-        return any(path in _names(row.progress) for row in cx.execute(_SWEEPING))
+        return any(path in _names(row.progress) for row in cx.execute(_SWEEPING, {"at": now()}))
 
 
 def _names(progress: Any) -> list[str]:

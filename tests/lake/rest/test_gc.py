@@ -57,6 +57,10 @@ def test_jobs_that_would_remove_by_themselves_are_refused(client, sales, path):
     assert client.call("POST", f"/repositories/{sales.name}/gc/{path}", json={}).status == 501
 
 
+def test_the_grace_is_told(client):
+    assert client.call("GET", "/config/garbage-collection").json == {"grace_period": 86_400}
+
+
 def test_refs_are_dumped_and_restored(client, lake, sales):
     ids = client.call("PUT", "/repositories/sales/refs/dump")
     assert ids.status == 201

@@ -68,6 +68,12 @@ def may_set(call: Call) -> Outgoing:
     return no_content()
 
 
+def config(call: Call) -> Outgoing:
+    """How many seconds what is written is left alone, whatever names it."""
+    call.demand("fs:ReadConfig", "*")
+    return json_answer({"grace_period": int(collect.GRACE_SECONDS)})
+
+
 def start_run(call: Call) -> Outgoing:
     """Ask for a collection."""
     call.demand_repository(COLLECT)
@@ -125,6 +131,7 @@ _R = "/repositories/{repository}"
 _UNCOMMITTED = "retention:PrepareGarbageCollectionUncommitted"
 
 ROUTES = [
+    Route("GET", "/config/garbage-collection", config, "getGarbageCollectionConfig"),
     Route("GET", f"{_R}/settings/gc_rules", get_rules, "getGCRules"),
     Route("PUT", f"{_R}/settings/gc_rules", set_rules, "setGCRules"),
     Route("DELETE", f"{_R}/settings/gc_rules", delete_rules, "deleteGCRules"),
