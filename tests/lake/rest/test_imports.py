@@ -27,7 +27,7 @@ class Permissions:
         self.demanded: list[tuple[str, ...]] = []
         self.denied = ""
 
-    def demand(self, user: str, action: str, *resources: str) -> None:
+    def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Denied for the denied action."""
         self.demanded.append((user, action, *resources))
         if action == self.denied:

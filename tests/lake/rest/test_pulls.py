@@ -18,7 +18,7 @@ PULLS = "/api/v1/repositories/sales/pulls"
 class Everything:
     """Allows everything."""
 
-    def demand(self, user: str, action: str, *resources: str) -> None:
+    def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Nothing is denied."""
 
     def resource_repository(self, name: str) -> str:
