@@ -196,7 +196,8 @@ def _compiled(name: str, schema: Mapping[str, Any]) -> Schema:
 @lru_cache(maxsize=1000)
 def _glob(pattern: str) -> re.Pattern[str]:
     """A glob as Go's path.Match reads it: `*` and `?` match no slash, `[^a-z]` negates, a backslash quotes."""
-    parts, at = [], 0
+    parts: list[str] = []
+    at = 0
     while at < len(pattern):
         sign = pattern[at]
         at += 1

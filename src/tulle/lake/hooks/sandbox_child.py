@@ -15,6 +15,7 @@ import platform
 import resource
 import signal
 import sys
+from typing import Any
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
     0x20000,
@@ -36,18 +37,18 @@ UID = 60_123
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def checked(result, what):
+def checked(result: int, what: str) -> None:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def mount(source, target, kind, flags, data=""):
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
     texts = [text.encode() if text else None for text in (source, target, kind, data)]
     checked(libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3]), f"mount {target}")
 
 
-def readable(source, target):
+def readable(source: str, target: str) -> None:
     """What is at `source`, and below it, at `target`, read-only."""
     mount(source, target, None, BIND | REC)
     attributes = (ctypes.c_uint64 * 4)(RDONLY | NOSUID | NODEV, 0, 0, 0)
@@ -58,7 +59,7 @@ def readable(source, target):
     )
 
 
-def shut_in():
+def shut_in() -> bool:
     """Leave the machine's namespaces. The process's children are in the new ones."""
     uid, gid = os.geteuid(), os.getegid()
     apart = NEWNS | NEWUTS | NEWIPC | NEWPID | NEWNET
@@ -76,7 +77,7 @@ def shut_in():
     return own_user
 
 
-def build(spec):
+def build(spec: dict[str, Any]) -> None:
     """Make the file system that the program is to see, and make it the only one."""
     root = spec["root"]
     mount("tmpfs", root, "tmpfs", NOSUID | NODEV, "size=1m,mode=755")
@@ -121,7 +122,7 @@ def build(spec):
     os.chdir("/hook")
 
 
-def become(spec, own_user, isolated):
+def become(spec: dict[str, Any], own_user: bool, isolated: bool) -> None:
     """Give up everything, then become the program."""
     if isolated and not own_user:
         os.setgroups([])
@@ -140,11 +141,11 @@ def become(spec, own_user, isolated):
     os.execvpe(spec["command"][0], spec["command"], spec["env"])
 
 
-def die_with_parent():
+def die_with_parent() -> None:
     libc.prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
-def status_of(pid):
+def status_of(pid: int) -> int:
     """Wait for a child, and for whatever else ends meanwhile."""
     while True:
         found, status = os.wait()
@@ -153,14 +154,14 @@ def status_of(pid):
             return 128 - code if code < 0 else code
 
 
-def main():
+def main() -> int:
     wanted, told = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent()
     with open(wanted, encoding="utf-8") as file:
         spec = json.load(file)
     os.set_inheritable(told, False)  # it is closed by becoming the program
 
-    def tell(**what):
+    def tell(**what: str) -> None:
         os.write(told, json.dumps(what).encode() + b"\n")
 
     own_user, isolated = False, spec["isolated"]
