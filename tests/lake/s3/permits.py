@@ -22,6 +22,7 @@ class Permits:
 
     secrets: dict[str, str]
     refused: list[tuple[str, str]] = field(default_factory=list)
+    audited: list[tuple[str, str, str, str]] = field(default_factory=list)
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def key(self, access_key_id: str) -> Key | None:
@@ -37,6 +38,10 @@ class Permits:
                 fnmatch.fnmatchcase(name, what) for name in resources
             ):
                 raise Denied(f"user '{user}' may not {action} on {resources[0]}")
+
+    def audit(self, actor: str, action: str, resource: str, outcome: str, **details: object) -> None:
+        """Remember what was recorded."""
+        self.audited.append((actor, action, resource, outcome))
 
     def resource_repository(self, repository: str) -> str:
         """The name of a repository."""

@@ -36,6 +36,7 @@ def test_making_a_bucket(client: Client, lake: Lake, permits: Permits) -> None:
     )
     assert client("PUT", "/fresh", body).status == 200
     assert lake.repository("fresh").default_branch == "main"
+    assert permits.audited == [("ann", "repository.created", "repository/fresh", "done")]
     assert client("PUT", "/fresh").code == "BucketAlreadyOwnedByYou"
     assert client("PUT", "/No_Such").code == "InvalidBucketName"
     permits.refused = [("fs:CreateRepository", "*")]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tulle.lake.s3.failure import S3Error
 
 MAX_KEY_BYTES = 1024
+_ASKED = re.compile(r"[A-Za-z0-9._-]{1,255}\Z")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,62}\Z")
 
 
@@ -36,6 +37,24 @@ def bucket_of_host(host: str, domains: Sequence[str]) -> str:
         if before != name and _BUCKET.match(before) and not _is_address(name):
             return before
     return ""
+
+
+def checked_bucket(bucket: str) -> str:
+    """The bucket, or the refusal of what cannot even be asked for."""
+    if bucket and not _ASKED.match(bucket):
+        raise S3Error("InvalidBucketName", "the specified bucket is not valid")
+    return bucket
+
+
+def checked_values(values: Iterable[str]) -> None:
+    """InvalidArgument where a query has what no text in the lake can have."""
+    text = "".join(values)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise S3Error("InvalidArgument", "the query is not valid UTF-8") from None
+    if "\0" in text:
+        raise S3Error("InvalidArgument", "the query holds a NUL character")
 
 
 def checked_key(key: str) -> str:

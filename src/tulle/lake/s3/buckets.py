@@ -59,13 +59,20 @@ def create_bucket(call: Call) -> Outgoing:
     if body:
         xml.read(body, "CreateBucketConfiguration")
     try:
-        call.lake.create_repository(call.bucket, actor=call.user)
+        made = call.lake.create_repository(call.bucket, actor=call.user)
     except AlreadyExists as exc:
         raise S3Error("BucketAlreadyOwnedByYou", exc.message, {"BucketName": call.bucket}) from None
     except Invalid as exc:
         raise S3Error(
             "InvalidBucketName", f"{exc.message} ({exc.hint})", {"BucketName": call.bucket}
         ) from None
+    call.access.audit(
+        call.user,
+        "repository.created",
+        f"repository/{made.name}",
+        "done",
+        storage_namespace=made.storage_namespace,
+    )
     return Outgoing(200, b"", [("location", f"/{call.bucket}")])
 
 

@@ -11,7 +11,7 @@ from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Repository
 from tulle.lake.s3 import attributes, conditions
-from tulle.lake.s3.address import checked_key, ref_and_path
+from tulle.lake.s3.address import checked_bucket, checked_key, ref_and_path
 from tulle.lake.s3.call import Call, answer, etag_of
 from tulle.lake.s3.failure import S3Error
 from tulle.lake.s3.objects import not_written
@@ -122,6 +122,7 @@ def _source(call: Call, repository: Repository) -> tuple[str, str, Repository, E
     ref, path = ref_and_path(checked_key(key))
     if not bucket or not path:
         raise S3Error("InvalidArgument", "copy source must be bucket/ref/path")
+    checked_bucket(bucket)
     call.demand_object("fs:ReadObject", ref, path, bucket)
     origin = repository if bucket == call.bucket else call.repository(bucket)
     try:

@@ -14,7 +14,7 @@ from tulle.errors import TulleError
 from tulle.lake.door import Application, Disconnected, Incoming, Outgoing, application
 from tulle.lake.repository import Lake
 from tulle.lake.s3 import xml
-from tulle.lake.s3.address import bucket_and_key, bucket_of_host
+from tulle.lake.s3.address import bucket_and_key, bucket_of_host, checked_bucket, checked_values
 from tulle.lake.s3.call import XML, Call
 from tulle.lake.s3.failure import S3Error, refusal_of
 from tulle.lake.s3.routing import route
@@ -116,6 +116,8 @@ class S3Door:
         values: dict[str, str] = {}
         for name, value in pairs:
             values.setdefault(name, value)
+        checked_values(values.values())
+        checked_bucket(bucket)
         return Call(request, self._lake, self._access, signed.user, bucket, key, signed.payload, values)
 
 

@@ -130,14 +130,6 @@ class _Asked:
         if encoding not in {"", "url"}:
             raise S3Error("InvalidArgument", "invalid encoding method specified in request; known: url")
         prefix, delimiter = call.value("prefix"), call.value("delimiter")
-        for text in (
-            prefix,
-            delimiter,
-            call.value("marker"),
-            call.value("start-after"),
-            call.value("key-marker"),
-        ):
-            _refuse_unwritable(text)
         return cls(prefix, delimiter, call.number("max-keys", MOST, 0, MOST), encoding == "url")
 
     def encode(self, text: str) -> str:
@@ -262,10 +254,3 @@ def _read_token(token: str) -> str:
     if not key:
         raise S3Error("InvalidArgument", "the continuation token provided is incorrect")
     return key
-
-
-def _refuse_unwritable(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise S3Error("InvalidArgument", "the query is not valid UTF-8") from None
