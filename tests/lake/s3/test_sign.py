@@ -12,7 +12,8 @@ from tulle.lake.door import Incoming
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.s3 import s3_application
 from tulle.lake.s3.failure import S3Error
-from tulle.lake.s3.sign import SigningKeys, Verifier, derived_key, query_pairs
+from tulle.lake.s3.sign import Verifier, query_pairs
+from tulle.lake.s3.signing_keys import SigningKeys, derived_key
 
 MAY_24 = calendar.timegm((2013, 5, 24, 0, 0, 0))
 EMPTY = sha256(b"")

@@ -11,7 +11,6 @@ import calendar
 import hashlib
 import hmac
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from tulle.lake.door import Incoming
 from tulle.lake.s3.failure import S3Error
+from tulle.lake.s3.signing_keys import SigningKeys
 
 SKEW_SECONDS = 15 * 60
 MOST_SECONDS = 7 * 24 * 3600  # of a presigned URL
@@ -116,35 +116,6 @@ class Signed:
     user: str
     access_key: str
     payload: Payload
-
-
-class SigningKeys:
-    """Keys derived from secrets for a day, region and service. Deriving one costs four hashes, so they are kept."""
-
-    def __init__(self, most: int = 1024) -> None:
-        self._most = most
-        self._known: dict[tuple[str, str, str], bytes] = {}
-        self._lock = threading.Lock()
-
-    def get(self, secret: str, day: str, region: str) -> bytes:
-        """The key for signatures of S3."""
-        name = (secret, day, region)
-        found = self._known.get(name)
-        if found is None:
-            found = derived_key(secret, day, region)
-            with self._lock:
-                if len(self._known) >= self._most:
-                    self._known.clear()
-                self._known[name] = found
-        return found
-
-
-def derived_key(secret: str, day: str, region: str) -> bytes:
-    """The signing key of a secret for a day (yyyymmdd) and a region."""
-    key = f"AWS4{secret}".encode()
-    for part in (day, region, "s3", "aws4_request"):
-        key = hmac.digest(key, part.encode("utf-8", "surrogateescape"), "sha256")
-    return key
 
 
 class Verifier:
