@@ -12,6 +12,8 @@ from tulle.lake import uploads
 from tulle.lake.repository import Lake, Repository
 from tulle.state.db import now
 
+DATABASES = ("sqlite", "postgres")
+
 
 def blobs(repository: Repository) -> set[str]:
     folder = f"{repository.record.storage}/{uploads.FOLDER}"
