@@ -12,13 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.lake.linearizable import Operation
 
-from tulle.errors import AlreadyExists, Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
+from tulle.lake.collect import collect
 from tulle.lake.repository import Repository, open_lake
 from tulle.state.db import open_database
 
@@ -35,12 +37,17 @@ class Place:
     repository: str
 
 
-def run(place: Place, *, processes: int, rounds: int, seconds: float = 60) -> dict[str, list[Operation]]:
-    """Hammer with so many processes of six threads each, and return by branch what all of them did."""
+def run(
+    place: Place, *, processes: int, rounds: int, grace: float | None = None, seconds: float = 100
+) -> dict[str, list[Operation]]:
+    """Hammer with so many processes of six threads each, and return by branch what all of them did.
+
+    With a `grace`, garbage is collected all the while, after so many seconds.
+    """
     command = [sys.executable, "-m", "tests.lake.hammer"]
     running = [
         subprocess.Popen(
-            [*command, json.dumps({**asdict(place), "name": f"p{number}", "rounds": rounds})],
+            [*command, json.dumps({**asdict(place), "name": f"p{number}", "rounds": rounds, "grace": grace})],
             stdout=subprocess.PIPE,
             stdin=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
@@ -73,10 +80,14 @@ def run(place: Place, *, processes: int, rounds: int, seconds: float = 60) -> di
 class Hammer:
     """One process's part."""
 
-    def __init__(self, repository: Repository, name: str, rounds: int) -> None:
+    def __init__(
+        self, repository: Repository, name: str, rounds: int, collect: Callable[[], None] | None = None
+    ) -> None:
         self.repository = repository
         self.name = name
         self.rounds = rounds
+        self.collect = collect
+        self.pause = 0.0 if collect is None else 0.1  # what is collected has to grow old first
         self.done: list[Operation] = []
         self.stop = threading.Event()
 
@@ -118,6 +129,7 @@ class Hammer:
     def write(self, who: str, chance: random.Random) -> None:
         """Put, put if absent or delete; and look at it afterwards."""
         for number in range(self.rounds):
+            time.sleep(self.pause)
             key, data = chance.choice(KEYS), f"{who}:{number}".encode()
             kind = chance.choice(["put", "put", "put if absent", "delete"])
             start = time.monotonic()
@@ -189,10 +201,12 @@ class Hammer:
             self.look(who, "trunk", chance.choice(["list", "head"]), "")
 
     def fold(self, _who: str, _chance: random.Random) -> None:
-        """Give commits other manifests while they are read."""
+        """Give commits other manifests while they are read, and remove what nothing names any more."""
         while not self.stop.wait(0.05):
-            for branch in ("main", "trunk"):
+            for branch in BRANCHES:
                 self.repository.fold(f"{branch}@")
+            if self.collect is not None:
+                self.collect()
 
 
 def main() -> None:
@@ -200,7 +214,15 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     database = open_database(options["database"])
     lake = open_lake(database, options["objects"])
-    part = Hammer(lake.repository(options["repository"]), options["name"], options["rounds"])
+    name, grace = options["repository"], options["grace"]
+
+    def garbage() -> None:
+        with suppress(Conflict):  # the other process is at it
+            collect(lake, name, grace_seconds=grace)
+
+    part = Hammer(
+        lake.repository(name), options["name"], options["rounds"], garbage if grace is not None else None
+    )
     print("ready", flush=True)
     sys.stdin.read()
     part.run()

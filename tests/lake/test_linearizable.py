@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from tests.lake import hammer
 from tests.lake.linearizable import Branch, Operation, told, unexplained
 
-from tulle.lake.repository import Repository
+from tulle.lake.collect import collections
+from tulle.lake.repository import Lake, Repository
 
 DATABASES = ("sqlite", "postgres")
 
@@ -145,12 +147,13 @@ def test_the_search_finds_what_trying_every_order_finds(drawn: list[Operation]) 
     assert (unexplained(drawn, Branch()) is None) == wanted
 
 
+@pytest.mark.parametrize(("rounds", "grace"), [(12, None), (40, 2.0)], ids=["", "collecting"])
 def test_branches_hammered_by_several_processes_are_linearizable(
-    database_url: str, repository: Repository, tmp_path: Path
+    database_url: str, lake: Lake, repository: Repository, tmp_path: Path, rounds: int, grace: float | None
 ) -> None:
     first = repository.create_branch("trunk").commit_id
     place = hammer.Place(database_url, f"local://{tmp_path / 'objects'}", repository.name)
-    histories = hammer.run(place, processes=2, rounds=12)
+    histories = hammer.run(place, processes=2, rounds=rounds, grace=grace)
     for branch, done in histories.items():
         assert {"list", "head", "publish"} <= {operation.kind for operation in done}
         found = unexplained(done, Branch(head=first))
@@ -160,3 +163,9 @@ def test_branches_hammered_by_several_processes_are_linearizable(
         line = [commit.id for commit in repository.log(branch, limit=10_000, first_parent=True)]
         assert sorted(line[:-1]) == sorted(o.key for o in done if o.kind == "publish")
         assert line[-1] == first
+        for entry in repository.entries(branch):
+            assert hashlib.sha256(repository.get(branch, entry.path)).hexdigest() == entry.checksum
+    if grace is not None:
+        ended = collections(lake, repository.name)
+        assert {collection.status for collection in ended} == {"done"}
+        assert sum(tally.count for collection in ended for tally in collection.removed.values()) > 0
