@@ -9,7 +9,7 @@ raised. Knows the API and nothing of how a mesh does its work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -175,6 +175,45 @@ class Client:
     def diff(self, repository: str, left: str, right: str | None = None) -> list[dict[str, Any]]:
         """What changed between two refs, or what is uncommitted on one branch."""
         return list(self._get(f"/repositories/{_part(repository)}/diff", left=left, right=right)["changes"])
+
+    def compare(
+        self,
+        repository: str,
+        left: str,
+        right: str,
+        prefix: str = "",
+        *,
+        key: str | None = None,
+        tolerance: float = 0.0,
+        limit: int = 20,
+        profile: bool = True,
+        header: bool = True,
+        masked: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Rows, columns and values of the data set `prefix` at two refs; without it, of each that differs.
+
+        `key` names columns, apart by commas: None for those the product declares, "" for none.
+        """
+        found = self._get(
+            f"/repositories/{_part(repository)}/compare",
+            left=left,
+            right=right,
+            prefix=prefix,
+            key=key,
+            tolerance=tolerance,
+            limit=limit,
+            profile=profile,
+            header=header,
+            masked=masked,
+        )
+        return list(found["data_sets"])
+
+    def experiments(
+        self, repository: str, base: str, refs: Sequence[str], *, profile: bool = True
+    ) -> dict[str, Any]:
+        """Refs beside a base: commits ahead and behind, changed paths, how data sets differ."""
+        path = f"/repositories/{_part(repository)}/experiments"
+        return self._get(path, base=base, ref=list(refs), profile=profile)
 
     def merge(self, repository: str, source: str, destination: str, **options: Any) -> dict[str, Any]:
         """Merge a ref into a branch."""
