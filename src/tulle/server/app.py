@@ -19,7 +19,7 @@ from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
-from tulle.control import api, applications
+from tulle.control import api, applications, compare
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -98,6 +98,7 @@ def application(settings: Settings, *, resident: bool = False) -> FastAPI:
         return JSONResponse({"alive": True})
 
     app.include_router(api.router(workspace, settle_now))
+    app.include_router(compare.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )
