@@ -577,7 +577,7 @@ def around(real):
 LocalBlobs.delete = around(LocalBlobs.delete)
 LocalBlobs.put = around(LocalBlobs.put)
 Running.report = around(Running.report)
-lake = open_lake(open_database(f"sqlite:///{folder}/state.db", migrate=False), f"local://{folder}/objects")
+lake = open_lake(open_database(sys.argv[3], migrate=False), f"local://{folder}/objects")
 collect.THREADS = 1
 collect.collect(lake, "sales", grace_seconds=0)
 """
@@ -590,9 +590,8 @@ def test_killed_anywhere_it_is_taken_up_again(lake, tmp_path, monkeypatch):
     repository.set_retention(RULES)
     monkeypatch.setattr(tasks, "LEASE_SECONDS", 0.0)
     for point in range(0, 16, 2):
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, str(tmp_path), str(point)], check=False, timeout=60
-        )
+        arguments = [str(tmp_path), str(point), str(lake.database.engine.url)]
+        done = subprocess.run([sys.executable, "-c", CHILD, *arguments], check=False, timeout=60)
         assert done.returncode in {0, -signal.SIGKILL}
         with lake.database.write() as cx:  # its lease is over
             cx.execute(update(tasks.tasks).values(owner_until=0.0))

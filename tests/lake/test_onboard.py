@@ -396,7 +396,7 @@ def test_killed_in_the_middle_goes_on_where_it_was(
     for name in names:
         os.close(os.open(outside / name, os.O_CREAT | os.O_WRONLY))
     id_ = onboard.start(lake, "sales", "main", [Source(f"local://{outside}", "raw")], "Import")
-    arguments = [f"sqlite:///{tmp_path / 'state.db'}", f"local://{tmp_path / 'objects'}", str(outside)]
+    arguments = [str(database.engine.url), f"local://{tmp_path / 'objects'}", str(outside)]
     with subprocess.Popen([sys.executable, "-c", CHILD, *arguments]) as child:
         try:
             deadline = time.monotonic() + 20
