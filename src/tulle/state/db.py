@@ -45,10 +45,8 @@ class Database:
         Raises LimitExceeded when the disk is full, Unavailable when the database stays locked, cannot be reached
         or had to end the transaction for another's sake, Invalid when a value cannot be recorded.
         """
-        with _explaining(), self.engine.connect() as connection:
+        with _explaining(), self._begun("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN") as connection:
             try:
-                if self.is_sqlite:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
                 connection.commit()
             except BaseException:
@@ -73,15 +71,30 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A view for reading: every statement in the block sees the same state. Unavailable."""
-        with _explaining(), self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection.exec_driver_sql("BEGIN")
-            else:  # in PostgreSQL such a view is one snapshot, and never fails because of writers
-                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        # In PostgreSQL such a view is one snapshot, and never fails because of writers.
+        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with _explaining(), self._begun(begin) as connection:
             try:
                 yield connection
             finally:
                 connection.rollback()
+
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[Connection]:
+        """A connection with a transaction. One that died while nobody used it is replaced: nothing was asked yet."""
+        connection = self.engine.connect()
+        try:
+            try:
+                connection.exec_driver_sql(begin)
+            except DBAPIError as exc:
+                if not exc.connection_invalidated:
+                    raise
+                connection.close()
+                connection = self.engine.connect()
+                connection.exec_driver_sql(begin)
+            yield connection
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Release all connections."""
@@ -101,7 +114,10 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
         engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
     else:
         try:
-            engine = create_engine(parsed, pool_pre_ping=True, pool_size=16, max_overflow=16)
+            # We say BEGIN ourselves, as on SQLite: it tells whether the connection lives, so asking costs nothing.
+            engine = create_engine(
+                parsed, isolation_level="AUTOCOMMIT", pool_use_lifo=True, pool_size=16, max_overflow=16
+            )
         except ModuleNotFoundError as exc:
             raise Unavailable(
                 f"the database driver '{exc.name}' is not installed", hint="install tulle[postgres]"

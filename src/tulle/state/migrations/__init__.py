@@ -25,6 +25,7 @@ def upgrade(engine: Engine) -> None:
         if engine.dialect.name == "sqlite":
             connection.execute(text("BEGIN IMMEDIATE"))
         else:
+            connection.execute(text("BEGIN"))
             connection.execute(text("SELECT pg_advisory_xact_lock(8315119617)"))  # a number of our own
         environment = EnvironmentContext(config, scripts)
         environment.configure(
