@@ -76,8 +76,10 @@ class Database:
         with _explaining(), self._begun(begin) as connection:
             try:
                 yield connection
-            finally:
+                connection.commit()  # nothing was changed, but psycopg prepares all statements anew after a rollback
+            except BaseException:
                 connection.rollback()
+                raise
 
     @contextmanager
     def _begun(self, begin: str) -> Iterator[Connection]:
@@ -116,7 +118,12 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
         try:
             # We say BEGIN ourselves, as on SQLite: it tells whether the connection lives, so asking costs nothing.
             engine = create_engine(
-                parsed, isolation_level="AUTOCOMMIT", pool_use_lifo=True, pool_size=16, max_overflow=16
+                parsed,
+                isolation_level="AUTOCOMMIT",
+                pool_reset_on_return=None,
+                pool_use_lifo=True,
+                pool_size=16,
+                max_overflow=16,
             )
         except ModuleNotFoundError as exc:
             raise Unavailable(
