@@ -76,7 +76,10 @@ class Database:
         with _explaining(), self._begun(begin) as connection:
             try:
                 yield connection
-                connection.commit()  # nothing was changed, but psycopg prepares all statements anew after a rollback
+                if self.is_sqlite:
+                    connection.rollback()
+                else:  # nothing was changed, but psycopg prepares all statements anew after a rollback
+                    connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
