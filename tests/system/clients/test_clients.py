@@ -133,4 +133,4 @@ def test_rclone(server: LakeServer, run: Run, files: Path, tmp_path: Path) -> No
     )
     rclone("purge", f"{root}/all")
     assert sorted(rclone("lsf", "-R", root).splitlines()) == ["moved/", "moved/a b+%.txt"]
-    rclone("copyto", f"{root}/nothing", str(tmp_path / "nothing"), status=3)
+    rclone("lsf", "lake:no-such-bucket/main", status=3)
