@@ -84,11 +84,12 @@ def lake_server(
     (folder / "mesh.yaml").write_text(yaml.safe_dump({"name": "lake", **ports, **(settings or {})}))
     api = f"http://127.0.0.1:{ports['control_plane_port']}/api/v1"
     s3 = f"http://127.0.0.1:{ports['s3_port']}"
-    running = []
+    running: list[subprocess.Popen[bytes]] = []
     try:
-        for module in ("tulle.server", "tulle.server.s3_door"):
-            running.append(_start(module, folder))
-            _wait(f"{api}/healthcheck" if module == "tulle.server" else s3, running[-1], folder)
+        # Both at once, as the supervisor does.
+        running.extend(_start(module, folder) for module in ("tulle.server", "tulle.server.s3_door"))
+        for url, process in zip((f"{api}/healthcheck", s3), running, strict=True):
+            _wait(url, process, folder)
         key, secret = _administrator(folder)
         yield LakeServer(folder, api, s3, key, secret, tuple(running))
     finally:

@@ -209,8 +209,9 @@ def test_a_server_that_is_killed_holds_nobody_up(
         stop = threading.Event()
         acknowledged: list[str] = []
 
+        remote, other = Remote(third, name), Remote(servers[1], name)
+
         def write() -> None:
-            remote = Remote(third, name)
             number = 0
             while not stop.is_set():
                 try:
@@ -229,7 +230,8 @@ def test_a_server_that_is_killed_holds_nobody_up(
         third.kill()
         stop.set()
         writer.join()
-    other = Remote(servers[1], name)
     other.put("main", "after", b"x")
     other.commit("main", "after")
     assert {*acknowledged, "after"} <= {e.path for e in other.list("main").entries}
+    remote.http.close()
+    other.http.close()
