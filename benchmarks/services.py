@@ -118,10 +118,8 @@ def demo_mesh(folder: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         mesh = Path(scratch) / "mesh"
-        os.environ["TULLE_GATEWAY_PORT"], os.environ["TULLE_CONTROL_PLANE_PORT"] = (
-            str(free_port()),
-            str(free_port()),
-        )
+        for door in ("GATEWAY", "CONTROL_PLANE", "S3"):
+            os.environ[f"TULLE_{door}_PORT"] = str(free_port())
         subprocess.run([TULLE, "demo", str(mesh)], check=True, stdout=subprocess.DEVNULL)
         try:
             yield mesh

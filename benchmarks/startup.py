@@ -27,7 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cold", action="store_true", help="also clone and `make demo` from nothing")
     options = parser.parse_args()
-    os.environ["TULLE_GATEWAY_PORT"], os.environ["TULLE_CONTROL_PLANE_PORT"] = free_port(), free_port()
+    for door in ("GATEWAY", "CONTROL_PLANE", "S3"):
+        os.environ[f"TULLE_{door}_PORT"] = free_port()
     with tempfile.TemporaryDirectory() as scratch:
         mesh = Path(scratch) / "mesh"
         print(f"tulle --help               {timed([TULLE, '--help'], 10):7.3f} s (median of 10)")

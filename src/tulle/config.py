@@ -56,6 +56,11 @@ class Settings:
         "places outside the mesh that repositories may be made over, import from and export to: "
         "s3://bucket/prefix/, gs://…, https://… (Azure), local:///folder/",
     )
+    hook_addresses: tuple[str, ...] = setting(
+        (),
+        "private addresses that hooks of repositories may call beside public ones: networks or names, "
+        "each with or without a port, for example 127.0.0.1:9000 or 10.0.0.0/8",
+    )
     service_workers: int = setting(1, "worker processes of each deployed service")
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
     default_rate_limit: str = setting(
@@ -119,6 +124,8 @@ def settings_from(
             value = _folders(value)  # noqa: PLW2901  the parsed form replaces the raw one
         elif name == "object_stores":
             value = _stores(value)  # noqa: PLW2901  the parsed form replaces the raw one
+        elif name == "hook_addresses":
+            value = _texts(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
         elif name == "warehouse":
             value = _warehouse(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
         elif name == "warehouses":
@@ -130,7 +137,13 @@ def settings_from(
         settings = replace(settings, **{name: value})
     for name in known:
         raw = env.get(f"TULLE_{name.upper()}")
-        if raw is None or name in {"data_folders", "object_stores", "warehouse", "warehouses"}:
+        if raw is None or name in {
+            "data_folders",
+            "object_stores",
+            "hook_addresses",
+            "warehouse",
+            "warehouses",
+        }:
             continue
         kind = type(getattr(settings, name))
         try:
@@ -193,6 +206,12 @@ def _folders(value: Any) -> tuple[str, ...]:
         isinstance(item, str) and Path(item).is_absolute() for item in value
     ):
         raise Invalid("mesh.yaml: 'data_folders' must be a list of absolute folders")
+    return tuple(value)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise Invalid(f"mesh.yaml: '{name}' must be a list of texts")
     return tuple(value)
 
 

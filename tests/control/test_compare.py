@@ -17,6 +17,7 @@ from tulle.cli.main import cli
 from tulle.errors import Invalid, NotFound
 from tulle.lake.repository import open_lake
 from tulle.sdk.client import Client
+from tulle.sdk.lake import LakeClient
 from tulle.spec.mesh import load_settings
 from tulle.spec.skeleton import mesh_files
 from tulle.state.db import open_database
@@ -58,7 +59,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = load_settings(folder)
     with mesh_client(folder) as client:
         client.apply()
-        client.create_repository("loose")
+        LakeClient(client._http).create_repository("loose")
     database = open_database(settings.database_url)
     lake = open_lake(database, settings.storage_namespace)
     for name in ("sales", "loose"):

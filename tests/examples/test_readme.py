@@ -153,6 +153,7 @@ def test_the_first_product_by_hand(tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "TULLE_CONTROL_PLANE_PORT": str(free_port()),
         "TULLE_GATEWAY_PORT": str(free_port()),
+        "TULLE_S3_PORT": str(free_port()),
     }
     try:
         done = subprocess.run(

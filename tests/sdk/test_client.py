@@ -12,6 +12,7 @@ from tulle.cli.connect import InProcess
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable
 from tulle.sdk.client import Client
+from tulle.sdk.lake import LakeClient
 from tulle.server.app import application
 from tulle.server.token import read_token
 from tulle.spec.mesh import load_settings
@@ -158,21 +159,83 @@ def test_an_application_that_cannot_be_is_refused(
         applied.create_application(name, services=services)
 
 
-def test_the_lake_is_worked_with_by_name(applied: Client) -> None:
-    assert [r["name"] for r in applied.repositories()] == ["orders"]
-    head = applied.log("orders")[0]["id"]
-    applied.create_branch("orders", "try-it")
-    assert {b["name"]: b["commit_id"] for b in applied.branches("orders")} == {"main": head, "try-it": head}
-    assert any(o["path"].startswith("orders/") for o in applied.objects("orders", "main"))
-    assert applied.diff("orders", "main", "try-it") == []
-    assert applied.diff("orders", "main") == []
-    assert not applied.merge("orders", "try-it", "main")["changed"]
-    applied.delete_branch("orders", "try-it")
+@pytest.fixture(scope="module")
+def lake(applied: Client) -> LakeClient:
+    return LakeClient(applied._http)
+
+
+def test_the_lake_is_worked_with_by_name(lake: LakeClient) -> None:
+    assert [r["id"] for r in lake.repositories()] == ["orders"]
+    head = lake.log("orders", "main")[0]["id"]
+    lake.create_branch("orders", "try-it")
+    assert {b["id"]: b["commit_id"] for b in lake.branches("orders")} == {"main": head, "try-it": head}
+    assert any(o["path"].startswith("orders/") for o in lake.objects("orders", "main"))
+    assert list(lake.diff("orders", "main", "try-it")) == []
+    assert list(lake.status("orders", "main")) == []
+    with pytest.raises(Invalid, match="no changes"):
+        lake.merge("orders", "try-it", "main")
+    lake.delete_branch("orders", "try-it")
     with pytest.raises(NotFound):
-        applied.log("orders", "try-it")
-    applied.create_repository("scratch")
-    with pytest.raises(AlreadyExists):
-        applied.create_repository("scratch")
+        lake.log("orders", "try-it")
+    assert lake.create_repository("scratch")["id"] == "scratch"
+    with pytest.raises(Conflict):
+        lake.create_repository("scratch")
+
+
+def test_objects_and_history_of_the_lake(lake: LakeClient) -> None:
+    lake.create_repository("played")
+    lake.upload("played", "main", "a b/%+é.txt", iter([b"one", b"two"]), content_type="text/plain")
+    assert b"".join(lake.read("played", "main", "a b/%+é.txt")) == b"onetwo"
+    lake.copy("played", "main", "main", "a b/%+é.txt", "copy")
+    lake.move("played", "main", "copy", "moved")
+    first = lake.commit("played", "main", "first", metadata={"k": "v"})
+    assert lake.commit_info("played", "main")["metadata"] == {"k": "v"}
+    lake.create_branch("played", "try")
+    assert lake.delete("played", "try", ["moved"]) == []
+    assert [c["type"] for c in lake.status("played", "try")] == ["removed"]
+    lake.reset("played", "try", path="moved")
+    assert list(lake.status("played", "try")) == []
+    lake.upload("played", "try", "moved", b"theirs")
+    lake.commit("played", "try", "theirs")
+    lake.upload("played", "main", "moved", b"ours")
+    lake.commit("played", "main", "ours")
+    assert [c["path"] for c in lake.conflicts("played", "try", "main")] == ["moved"]
+    with pytest.raises(Conflict):
+        lake.merge("played", "try", "main")
+    lake.merge("played", "try", "main", choices={"moved": "source"})
+    assert b"".join(lake.read("played", "main", "moved")) == b"theirs"
+    lake.revert("played", "main", "main", parent=1)
+    assert b"".join(lake.read("played", "main", "moved")) == b"ours"
+    lake.amend("played", "main", message="took it back")
+    assert lake.log("played", "main", limit=1)[0]["message"] == "took it back"
+    lake.create_tag("played", "v1.0", first["id"])
+    assert [t["id"] for t in lake.tags("played")] == ["v1.0"]
+    lake.hard_reset("played", "main", "v1.0")
+    assert [m["operation"] for m in lake.reflog("played", "main")][:2] == ["hard reset", "amend"]
+    assert lake.cherry_pick("played", "main", "try")["message"] == "theirs"
+    lake.set_setting("played", "read_only", {"read_only": True})
+    with pytest.raises(Denied, match="read-only"):
+        lake.upload("played", "main", "x", b"")
+    lake.set_setting("played", "read_only", {"read_only": False})
+    lake.delete_tag("played", "v1.0")
+    lake.delete_repository("played")
+
+
+def test_pull_requests_exports_and_checks_of_the_lake(lake: LakeClient, settings: Settings) -> None:
+    lake.create_repository("asked")
+    lake.create_branch("asked", "try")
+    lake.upload("asked", "try", "x", b"1")
+    lake.commit("asked", "try", "x")
+    id_ = lake.create_pull("asked", "try", "main", "Please")
+    assert [p["id"] for p in lake.pulls("asked", "open")] == [id_]
+    lake.merge_pull("asked", id_)
+    assert lake.pull("asked", id_)["status"] == "merged"
+    assert lake.post("/repositories/asked/verify", {"data": True})["damaged"] == 0
+    with pytest.raises(Denied, match="not among the places"):
+        lake.post("/repositories/asked/refs/main/export", {"destination": f"local://{settings.folder}/out"})
+    assert lake.hook_runs("asked") == []
+    run = lake.post("/repositories/asked/gc/runs", {"dry_run": True})
+    assert lake.get(f"/repositories/asked/gc/runs/{run['id']}")["status"] in {"waiting", "running", "done"}
 
 
 def test_capabilities_are_told_with_their_schema(client: Client) -> None:
@@ -193,7 +256,7 @@ def test_a_control_plane_that_is_not_there_is_unavailable() -> None:
 def test_a_retired_product_leaves_and_its_data_stays(applied: Client) -> None:
     assert "stay in the lake" in applied.destroy("orders")["sentence"]
     assert applied.products() == []
-    assert "orders" in [r["name"] for r in applied.repositories()]
+    assert "orders" in [r["id"] for r in LakeClient(applied._http).repositories()]
     assert applied.status()["deployments"] == []
     assert all(application["contracts"] == [] for application in applied.applications())
     with pytest.raises(NotFound):

@@ -32,6 +32,7 @@ class Mesh:
     folder: Path
     control_plane: int
     gateway: int
+    s3: int
 
     @property
     def environment(self) -> dict[str, str]:
@@ -39,6 +40,7 @@ class Mesh:
             **os.environ,
             "TULLE_CONTROL_PLANE_PORT": str(self.control_plane),
             "TULLE_GATEWAY_PORT": str(self.gateway),
+            "TULLE_S3_PORT": str(self.s3),
         }
 
     def tulle(self, *args: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -88,7 +90,7 @@ class Mesh:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mesh, str]]:
     """The example mesh, up, and what `tulle demo` printed."""
-    mesh = Mesh(tmp_path_factory.mktemp("system") / "demo-mesh", free_port(), free_port())
+    mesh = Mesh(tmp_path_factory.mktemp("system") / "demo-mesh", free_port(), free_port(), free_port())
     try:
         printed = mesh.demo().stdout
         yield mesh, printed

@@ -178,7 +178,7 @@ def test_a_second_up_is_refused(mesh: Mesh) -> None:
 
 
 def test_a_taken_port_is_named_with_its_setting(mesh: Mesh, tmp_path: object) -> None:
-    other = Mesh(mesh.folder.parent / "other-mesh", mesh.control_plane, mesh.gateway)
+    other = Mesh(mesh.folder.parent / "other-mesh", mesh.control_plane, mesh.gateway, mesh.s3)
     other.tulle("init", str(other.folder))
     refused = other.tulle("up", "--detach", check=False)
     assert refused.returncode == 1
@@ -301,7 +301,7 @@ def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
 
 
 def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
-    other = Mesh(mesh.folder.parent / "early-mesh", free_port(), free_port())
+    other = Mesh(mesh.folder.parent / "early-mesh", free_port(), free_port(), free_port())
     other.tulle("init", str(other.folder))
     starting = subprocess.Popen(
         _tulle(other, "up", "--detach"), env=other.environment, stderr=subprocess.DEVNULL
@@ -314,7 +314,7 @@ def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
 
 
 def test_down_ends_runs_that_run_and_runs_that_wait(mesh: Mesh) -> None:
-    other = Mesh(mesh.folder.parent / "slow-mesh", free_port(), free_port())
+    other = Mesh(mesh.folder.parent / "slow-mesh", free_port(), free_port(), free_port())
     other.tulle("init", str(other.folder))
     (other.folder / "mesh.yaml").write_text("name: slow\nwarehouse: {concurrent_runs: 1}\n")
     for name in ("first-one", "second-one"):

@@ -18,6 +18,7 @@ from tulle.config import Settings
 from tulle.deploy import local
 from tulle.errors import Unavailable
 from tulle.sdk.client import Client
+from tulle.sdk.lake import LakeClient
 from tulle.spec.mesh import find_mesh, load_settings
 
 
@@ -29,21 +30,26 @@ def settings_of(folder: Path | None) -> Settings:
 @contextmanager
 def client_of(settings: Settings) -> Iterator[Client]:
     """A client for the mesh, whether it is up or not."""
+    with http_of(settings) as http:
+        yield Client(http)
+
+
+@contextmanager
+def http_of(settings: Settings) -> Iterator[httpx.Client]:
+    """HTTP to the mesh's control plane, or to the same application in this process."""
     from tulle.server.token import read_token
 
     if local.supervisor_pid(settings) is not None:
         url = f"http://{settings.host}:{settings.control_plane_port}"
-        client = Client.connect(url, token=read_token(settings))
         local.wait_until(
             lambda: local.processes(settings).get("control_plane", _NONE).state == "running",
             timeout=30,
             what="the control plane does not answer",
             hint="`tulle logs control_plane` shows what it says",
         )
-        try:
-            yield client
-        finally:
-            client.close()
+        headers = {"authorization": f"Bearer {read_token(settings)}"}
+        with httpx.Client(base_url=url, timeout=120.0, headers=headers) as http:
+            yield http
         return
     from tulle.server.app import application
 
@@ -55,9 +61,11 @@ def client_of(settings: Settings) -> Iterator[Client]:
             base_url=f"http://{settings.host}:{settings.control_plane_port}",
             headers={"authorization": f"Bearer {read_token(settings)}"},
         )
+        app.work.start()  # what a command asks for in the background is done while it waits
         try:
-            yield Client(http)
+            yield http
         finally:
+            app.work.stop()
             http.close()
             app.state.close()
 
@@ -68,6 +76,13 @@ def _log_to_file(settings: Settings) -> None:
     handler = logging.FileHandler(settings.log_folder / "command.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
+
+
+@contextmanager
+def lake_client(folder: Path | None) -> Iterator[LakeClient]:
+    """A client of the mesh's lake."""
+    with http_of(settings_of(folder)) as http:
+        yield LakeClient(http)
 
 
 @contextmanager

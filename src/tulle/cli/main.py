@@ -32,11 +32,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("service", "Package, deploy, test and call services."),
     "app": ("app", "Register the applications that may call services."),
     "capability": ("capability", "The component types a product may use."),
-    "repo": ("lake", "Repositories of the lake."),
-    "branch": ("lake", "Branches of a repository."),
-    "log": ("lake", "Commits of a repository."),
-    "diff": ("lake", "What changed between two refs."),
-    "merge": ("lake", "Merge a ref into a branch."),
+    "repo": ("repo", "Repositories of the lake: objects, commits, imports, hooks, retention."),
+    "branch": ("history", "Branches of a repository."),
+    "log": ("history", "Commits of a repository."),
+    "diff": ("history", "What changed between two refs."),
+    "compare": ("compare", "Compare data sets between two refs: rows, columns, values."),
+    "merge": ("history", "Merge a ref into a branch."),
 }
 
 

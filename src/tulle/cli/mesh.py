@@ -61,7 +61,7 @@ def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
             last = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise Unavailable("the mesh did not start: " + " ".join(last), hint=f"see {relative(log)}")
         running = local.processes(settings)
-        needed = ("control_plane", "gateway")
+        needed = ("control_plane", "s3_door", "gateway")
         return all(name in running and running[name].state == "running" for name in needed)
 
     local.wait_until(
@@ -139,7 +139,7 @@ def show_status(settings: Settings) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Keep showing what comes.")
 @click.pass_obj
 def logs(mesh: Path | None, process: str | None, lines: int, follow: bool) -> None:
-    """Show what PROCESS wrote: control_plane, gateway, gateway-access, supervisor, a service's or a run's name."""
+    """Show what PROCESS wrote: control_plane, s3_door, gateway, gateway-access, supervisor, a service, a run."""
     settings = _settings(mesh)
     files = (
         {p.stem: p for p in sorted(settings.log_folder.glob("*.*"))} if settings.log_folder.is_dir() else {}

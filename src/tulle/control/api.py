@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +18,6 @@ from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.gateway.policy import RateLimit
-from tulle.lake.repository import Change, Commit
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
 from tulle.pipeline.graph import load_code
@@ -70,29 +69,6 @@ class ContractBody(Body):
     limit: str | None = None
 
 
-class RepositoryBody(Body):
-    """A repository to create."""
-
-    name: str
-
-
-class BranchBody(Body):
-    """A branch to create."""
-
-    name: str
-    source: str = "main"
-
-
-class MergeBody(Body):
-    """What to merge where."""
-
-    source: str
-    destination: str
-    message: str | None = None
-    strategy: Literal["source-wins", "dest-wins"] | None = None
-    squash: bool = False
-
-
 def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     """The API on one mesh; `settle` makes the gateway follow what a call recorded, and tells whether it did."""
     api = APIRouter(prefix="/mesh/v1")
@@ -100,7 +76,6 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     _run_routes(api, workspace)
     _service_routes(api, workspace, settle)
     _application_routes(api, workspace, settle)
-    _lake_routes(api, workspace)
     return api
 
 
@@ -281,72 +256,6 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[
         return {"name": name, "service": body.service, "limit": limit_text, "in_force": settle()}
 
 
-def _lake_routes(api: APIRouter, workspace: Workspace) -> None:
-    lake = workspace.lake
-
-    @api.get("/repositories")
-    def repositories() -> dict[str, Any]:
-        return {
-            "repositories": [
-                {
-                    "name": r.name,
-                    "default_branch": r.default_branch,
-                    "head": lake.repository(r.name).resolve(r.default_branch),
-                    "created_at": r.created_at,
-                }
-                for r in lake.repositories()
-            ]
-        }
-
-    @api.post("/repositories", status_code=201)
-    def create_repository(body: RepositoryBody) -> dict[str, Any]:
-        return {"name": lake.create_repository(body.name).name}
-
-    @api.get("/repositories/{name}/branches")
-    def branches(name: str) -> dict[str, Any]:
-        return {
-            "branches": [{"name": b.name, "commit_id": b.commit_id} for b in lake.repository(name).branches()]
-        }
-
-    @api.post("/repositories/{name}/branches", status_code=201)
-    def create_branch(name: str, body: BranchBody) -> dict[str, Any]:
-        made = lake.repository(name).create_branch(body.name, body.source)
-        return {"name": made.name, "commit_id": made.commit_id}
-
-    @api.delete("/repositories/{name}/branches/{branch}")
-    def delete_branch(name: str, branch: str) -> dict[str, Any]:
-        lake.repository(name).delete_branch(branch)
-        return {"name": branch, "deleted": True}
-
-    @api.get("/repositories/{name}/log")
-    def log(name: str, ref: str = "main", limit: Limit = 20, prefix: str | None = None) -> dict[str, Any]:
-        return {"commits": [_commit(c) for c in lake.repository(name).log(ref, limit=limit, prefix=prefix)]}
-
-    @api.get("/repositories/{name}/diff")
-    def diff(name: str, left: str, right: str | None = None) -> dict[str, Any]:
-        repository = lake.repository(name)
-        changes = repository.diff(left, right) if right is not None else repository.status(left)
-        return {"changes": [_change(change) for change in changes]}
-
-    @api.post("/repositories/{name}/merge")
-    def merge(name: str, body: MergeBody) -> dict[str, Any]:
-        result = lake.repository(name).merge(
-            body.source, body.destination, message=body.message, strategy=body.strategy, squash=body.squash
-        )
-        return {"changed": not result.unchanged, "commit_id": result.commit.id}
-
-    @api.get("/repositories/{name}/objects")
-    def objects(name: str, ref: str = "main", prefix: str = "", after: str = "") -> dict[str, Any]:
-        page = lake.repository(name).list(ref, prefix, after=after)
-        return {
-            "objects": [
-                {"path": e.path, "size": e.size, "checksum": e.checksum, "modified_at": e.modified}
-                for e in page.entries
-            ],
-            "next": page.next,
-        }
-
-
 def _plan(plan: Plan) -> dict[str, Any]:
     return {"digest": plan.digest, "steps": [{**asdict(s), "breaking": s.breaking} for s in plan.steps]}
 
@@ -392,18 +301,3 @@ def _deployment(workspace: Workspace, deployment: Deployment) -> dict[str, Any]:
         "mesh_is_up": local.supervisor_pid(settings) is not None,
         "url": f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{deployment.service}/",
     }
-
-
-def _commit(commit: Commit) -> dict[str, Any]:
-    return {
-        "id": commit.id,
-        "parents": list(commit.parents),
-        "message": commit.message,
-        "committer": commit.committer,
-        "created_at": commit.date,
-        "metadata": dict(commit.metadata),
-    }
-
-
-def _change(change: Change) -> dict[str, Any]:
-    return {"kind": change.kind, "path": change.path}

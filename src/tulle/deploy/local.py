@@ -1,7 +1,8 @@
 """A whole mesh as processes of this machine: which there are, when they are ready, how they start and stop.
 
-The processes are the control plane, the gateway's Envoy, and the workers of every deployed generation. One
-supervisor a mesh folder holds a lock; `tulle down` ends it by its id. Knows nothing of what the processes do.
+The processes are the control plane, the lake's S3 door, the gateway's Envoy, and the workers of every deployed
+generation. One supervisor a mesh folder holds a lock; `tulle down` ends it by its id. Knows nothing of what the
+processes do.
 """
 
 from __future__ import annotations
@@ -173,6 +174,19 @@ def control_plane(settings: Settings) -> Wanted:
     )
 
 
+def s3_door(settings: Settings) -> Wanted:
+    """The process of the lake's S3 door."""
+    return Wanted(
+        name="s3_door",
+        kind="s3_door",
+        argv=[sys.executable, "-m", "tulle.server.s3_door", "--mesh", str(settings.folder)],
+        cwd=settings.folder,
+        log=settings.log_folder / "s3_door.log",
+        ready=lambda: _listens(settings.host, settings.s3_port),
+        url=f"http://{settings.host}:{settings.s3_port}/",
+    )
+
+
 def gateway(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wanted:
     """The gateway's process, started as `start` says."""
     return Wanted(
@@ -212,7 +226,7 @@ def only_supervisor(settings: Settings) -> Iterator[None]:
 
 def check_ports(settings: Settings) -> None:
     """Raise Unavailable, naming the setting, when a port we need is taken."""
-    for setting in ("control_plane_port", "gateway_port"):
+    for setting in ("control_plane_port", "gateway_port", "s3_port"):
         port = getattr(settings, setting)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -267,6 +281,14 @@ def _responds(host: str, port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 class _UnixConnection(http.client.HTTPConnection):

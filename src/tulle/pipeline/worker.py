@@ -135,8 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
     database = open_database(settings.database_url)
     try:
         runs.register_process(database, options.run)
-        from tulle.lake.repository import open_lake  # noqa: PLC0415
         from tulle.pipeline.execute import execute  # noqa: PLC0415
+        from tulle.pipeline.mesh_lake import open_mesh_lake  # noqa: PLC0415
 
         try:
             spec = load_mesh(options.mesh)
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
             runs.finish(database, options.run, runs.FAILED, error=exc)
             return 1
         bound(settings.warehouse_of(product.domain))
-        run = execute(database, open_lake(database, settings.storage_namespace), spec, options.run)
+        run = execute(database, open_mesh_lake(settings, database), spec, options.run)
         return 0 if run.status in {runs.SUCCEEDED, runs.UNCHANGED} else 1
     finally:
         database.close()

@@ -9,7 +9,7 @@ raised. Knows the API and nothing of how a mesh does its work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -144,38 +144,6 @@ class Client:
 
     # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def repositories(self) -> list[dict[str, Any]]:
-        """Every repository."""
-        return list(self._get("/repositories")["repositories"])
-
-    def create_repository(self, name: str) -> dict[str, Any]:
-        """Create an empty repository."""
-        return self._post("/repositories", {"name": name})
-
-    def branches(self, repository: str) -> list[dict[str, Any]]:
-        """The branches of a repository."""
-        return list(self._get(f"/repositories/{_part(repository)}/branches")["branches"])
-
-    def create_branch(self, repository: str, name: str, *, source: str = "main") -> dict[str, Any]:
-        """Create a branch; copies nothing."""
-        return self._post(f"/repositories/{_part(repository)}/branches", {"name": name, "source": source})
-
-    def delete_branch(self, repository: str, name: str) -> dict[str, Any]:
-        """Delete a branch."""
-        return self._delete(f"/repositories/{_part(repository)}/branches/{_part(name)}")
-
-    def log(
-        self, repository: str, ref: str = "main", *, limit: int = 20, path: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Commits from a ref backwards."""
-        return list(
-            self._get(f"/repositories/{_part(repository)}/log", ref=ref, limit=limit, prefix=path)["commits"]
-        )
-
-    def diff(self, repository: str, left: str, right: str | None = None) -> list[dict[str, Any]]:
-        """What changed between two refs, or what is uncommitted on one branch."""
-        return list(self._get(f"/repositories/{_part(repository)}/diff", left=left, right=right)["changes"])
-
     def compare(
         self,
         repository: str,
@@ -214,22 +182,6 @@ class Client:
         """Refs beside a base: commits ahead and behind, changed paths, how data sets differ."""
         path = f"/repositories/{_part(repository)}/experiments"
         return self._get(path, base=base, ref=list(refs), profile=profile)
-
-    def merge(self, repository: str, source: str, destination: str, **options: Any) -> dict[str, Any]:
-        """Merge a ref into a branch."""
-        body = {"source": source, "destination": destination, **options}
-        return self._post(f"/repositories/{_part(repository)}/merge", body)
-
-    def objects(self, repository: str, ref: str, prefix: str = "") -> Iterator[dict[str, Any]]:
-        """Every object below a prefix at a ref."""
-        after = ""
-        while True:
-            page = self._get(
-                f"/repositories/{_part(repository)}/objects", ref=ref, prefix=prefix, after=after
-            )
-            yield from page["objects"]
-            if not (after := page["next"]):
-                return
 
     # ── transport ────────────────────────────────────────────────────────────────────────────────────────
 

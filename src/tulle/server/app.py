@@ -26,9 +26,9 @@ from tulle.deploy import local
 from tulle.errors import Invalid, TulleError, Unavailable
 from tulle.gateway.contract import Credentials
 from tulle.gateway.policy import RateLimit
-from tulle.lake.repository import open_lake
 from tulle.pipeline import run as runs
-from tulle.server import doors
+from tulle.pipeline.mesh_lake import open_mesh_lake
+from tulle.server import doors, lake_doors
 from tulle.serving import generation
 from tulle.spec.capability import load_registry
 from tulle.state.db import open_database
@@ -45,18 +45,17 @@ def open_workspace(settings: Settings) -> Workspace:
         raise Invalid(f"setting 'default_rate_limit': {exc.message}", hint=exc.hint) from None
     settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings.database_url)
-    return Workspace(
-        settings, database, open_lake(database, settings.storage_namespace), load_registry(settings)
-    )
+    return Workspace(settings, database, open_mesh_lake(settings, database), load_registry(settings))
 
 
-def application(settings: Settings, *, resident: bool = False) -> FastAPI:
+def application(settings: Settings, *, resident: bool = False) -> lake_doors.Front:
     """The control plane as an ASGI application.
 
     `resident`: it is the mesh's running control plane, which keeps the gateway in step with what is recorded;
     else it answers the calls of one command.
     """
     workspace = open_workspace(settings)
+    work = lake_doors.LakeWork(workspace.lake)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
 
@@ -82,9 +81,11 @@ def application(settings: Settings, *, resident: bool = False) -> FastAPI:
         if resident:
             await asyncio.to_thread(trials.sign_in)
             keeper.start()
+            work.start()
         yield
         stop.set()
         if resident:
+            work.stop()
             keeper.join(5)
 
     app = FastAPI(
@@ -104,7 +105,13 @@ def application(settings: Settings, *, resident: bool = False) -> FastAPI:
     )
     app.include_router(pages.portal(reader, trials.call), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")
-    return app
+    access = lake_doors.lake_access(settings, workspace.database)
+    return lake_doors.Front(
+        app,
+        lake_doors.rest(settings, workspace.lake, access),
+        lambda host: host in doors.hosts(settings),
+        work,
+    )
 
 
 def _render_failure(request: Request, status: int, exc: TulleError) -> Response:

@@ -21,6 +21,7 @@ from tulle.errors import (
     Broken,
     Conflict,
     Denied,
+    Gone,
     Invalid,
     LimitExceeded,
     NotFound,
@@ -37,6 +38,7 @@ LOG = logging.getLogger("tulle")
 STATUS: dict[type[TulleError], int] = {
     Invalid: 422,
     NotFound: 404,
+    Gone: 410,
     AlreadyExists: 409,
     Conflict: 409,
     PreconditionFailed: 412,
@@ -53,13 +55,18 @@ Next = Callable[[Request], Awaitable[Response]]
 RenderFailure = Callable[[Request, int, TulleError], Response]
 
 
+def hosts(settings: Settings) -> set[str]:
+    """The names by which this machine may be asked for, without a port."""
+    return {"127.0.0.1", "localhost", "[::1]", settings.host}
+
+
 def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> None:
     """Put the guards and the translation of errors on `app`; `render_failure` gives them their looks."""
-    hosts = {"127.0.0.1", "localhost", "[::1]", settings.host}
+    ours = hosts(settings)
 
     @app.middleware("http")
     async def door(request: Request, call_next: Next) -> Response:
-        if (refusal := _refusal(request, settings, hosts)) is not None:
+        if (refusal := _refusal(request, settings, ours)) is not None:
             return refusal
         response = await call_next(request)
         response.headers["x-content-type-options"] = "nosniff"

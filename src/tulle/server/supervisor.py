@@ -87,6 +87,7 @@ def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequenc
         ]
     return [
         local.control_plane(settings),
+        local.s3_door(settings),
         local.gateway(settings, gateway.command(), gateway.ready),
         *local.wanted_workers(settings, generations),
     ]
@@ -96,7 +97,7 @@ def _announce(settings: Settings, announce: Callable[[], None]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         running = local.processes(settings).values()
-        if len(running) >= 2 and all(p.state == "running" for p in running):
+        if len(running) >= 3 and all(p.state == "running" for p in running):
             break
         time.sleep(0.1)
     announce()

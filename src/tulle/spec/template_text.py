@@ -10,6 +10,10 @@ description: A data mesh on one machine
 # Where people and programs reach it (on this machine only):
 control_plane_port: 8080     # the portal and Tulle's API
 gateway_port: 8000           # the services of the products
+s3_port: 8333                # the lake, for S3 clients
+
+# Places outside of this folder that repositories of the lake may be made over, import from and export to.
+# object_stores: ["s3://my-bucket/prefix/"]
 
 # How much of the machine the runs of a domain may use; give a domain its own bounds under `warehouses:`.
 warehouse: {threads: 2, memory: 2GB, concurrent_runs: 2}

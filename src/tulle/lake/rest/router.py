@@ -6,7 +6,6 @@ A request costs one step per segment however many routes there are. Knows no ope
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +31,7 @@ MODULES = (
     "signed",
     "auth",
     "actions",
+    "exports",
     "imports",
     "pulls",
     "gc",
@@ -125,10 +125,6 @@ def all_routes() -> list[Route]:
     from tulle.lake.rest import unsupported  # noqa: PLC0415  it is made of what is here
 
     for name in MODULES:
-        full = f"tulle.lake.rest.{name}"
-        if name == "auth" and importlib.util.find_spec(full) is None:
-            continue  # it comes with the part that answers for users
-        module = importlib.import_module(full)
-        routes.extend(module.ROUTES)
+        routes.extend(importlib.import_module(f"tulle.lake.rest.{name}").ROUTES)
     known = {(route.method, route.path) for route in routes}
     return routes + [route for route in unsupported.ROUTES if (route.method, route.path) not in known]
