@@ -1,8 +1,8 @@
 """Real control-plane databases for tests: SQLite files, and a PostgreSQL server of our own.
 
 The server comes from a wheel, keeps its data in a folder below the temporary one, listens on a Unix socket there
-and nowhere else, and ends with the tests that started it. Making tables takes 0.2 s, so both kinds copy a
-database that has them.
+and nowhere else, and ends with the tests that started it. Making tables takes 0.2 s, so SQLite's are copied from a
+file that has them, and PostgreSQL's databases are emptied and used again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from uuid import uuid4
 import psycopg
 
 from tulle.state.db import open_database
+from tulle.state.tables import metadata
 
 NOBODY = 65534  # PostgreSQL refuses to run as root
 SETTINGS = {
@@ -34,6 +35,9 @@ SETTINGS = {
     "jit": "off",
 }
 
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+_SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL"
+
 
 class Postgres:
     """A PostgreSQL server that lives until `stop`."""
@@ -43,6 +47,8 @@ class Postgres:
         self._user = NOBODY if os.geteuid() == 0 else None
         self._programs = self._installed()
         self._log = self.folder / "log"
+        self._with_tables: set[str] = set()
+        self._free: list[str] = []
         if self._user is not None:
             os.chown(self.folder, NOBODY, NOBODY)
         try:
@@ -60,18 +66,36 @@ class Postgres:
         return f"postgresql://postgres@/{name}?host={self.folder}"
 
     def make(self, *, empty: bool = False) -> str:
-        """A new database with empty tables, or without any; returns its URL."""
+        """A database with empty tables, or without any; returns its URL."""
+        if not empty and self._free:
+            return self._free.pop()
         name = f"t{uuid4().hex[:12]}"
+        template = "template1" if empty else "made"
         with self._connected() as connection:
-            template = "template1" if empty else "made"
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        if not empty:
+            self._with_tables.add(self.url(name))
         return self.url(name)
 
     def drop(self, url: str) -> None:
-        """Remove a database, whoever still uses it."""
+        """Take a database back, whoever still uses it: making one may take half a second, emptying one does not."""
         name = url.rpartition("?")[0].rpartition("/")[2]
         with self._connected() as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            if url not in self._with_tables:
+                connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                return
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+        with self._connected(name) as connection:
+            there = {row[0] for row in connection.execute(_TABLES)} - {"alembic_version"}
+            known = [table for table in there if table in metadata.tables]
+            statements = [f"DROP TABLE {table} CASCADE" for table in there - set(known)]
+            statements += [f"DELETE FROM {table}" for table in known]
+            statements += [f"ALTER SEQUENCE {row[0]} RESTART" for row in connection.execute(_SEQUENCES)]
+            connection.execute("SET session_replication_role = replica")  # in any order
+            connection.execute("; ".join(statements))
+        self._free.append(url)
 
     def stop(self) -> None:
         """End the server and remove what it wrote."""
@@ -147,8 +171,8 @@ class Postgres:
             connection.execute("CREATE DATABASE made")
         open_database(self.url("made")).close()
 
-    def _connected(self) -> psycopg.Connection:
-        return psycopg.connect(f"host={self.folder} user=postgres dbname=postgres", autocommit=True)
+    def _connected(self, name: str = "postgres") -> psycopg.Connection:
+        return psycopg.connect(f"host={self.folder} user=postgres dbname={name}", autocommit=True)
 
 
 def _end_with_parent() -> None:
