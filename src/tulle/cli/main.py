@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "app": ("app", "Register the applications that may call services."),
     "capability": ("capability", "The component types a product may use."),
     "repo": ("repo", "Repositories of the lake: objects, commits, imports, hooks, retention."),
+    "user": ("user", "Who may work with the lake: users, access keys, policies."),
+    "audit": ("user", "What was changed or denied, by whom."),
     "branch": ("history", "Branches of a repository."),
     "log": ("history", "Commits of a repository."),
     "diff": ("history", "What changed between two refs."),

@@ -362,6 +362,18 @@ class LakeClient:
         """Any other call that asks for something, for example `/repositories/sales/gc/runs`."""
         return self._json("POST", path, json=dict(body or {}))
 
+    def put(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        """Any other call that sets something."""
+        self._call("PUT", path, json=dict(body or {}))
+
+    def delete_at(self, path: str) -> None:
+        """Any other call that removes something."""
+        self._call("DELETE", path)
+
+    def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """Everything a listing has, page by page."""
+        return self._pages(path, **params)
+
     def get(self, path: str, **params: Any) -> dict[str, Any]:
         """Any other call that reads."""
         return self._json("GET", path, params=params)

@@ -54,12 +54,15 @@ def read(
     database: Database,
     *,
     after: int = 0,
+    before: int | None = None,
     subject: str | None = None,
     limit: int = 100,
     newest_first: bool = False,
 ) -> Sequence[LogEntry]:
-    """Entries with an id above `after`, of one subject or of all."""
+    """Entries with an id above `after` and, if given, below `before`, of one subject or of all."""
     query = select(events).where(events.c.id > after).limit(limit)
+    if before is not None:
+        query = query.where(events.c.id < before)
     query = query.order_by(events.c.id.desc() if newest_first else events.c.id)
     if subject is not None:
         query = query.where(events.c.subject == subject)

@@ -32,6 +32,7 @@ MODULES = (
     "auth",
     "actions",
     "exports",
+    "audit",
     "imports",
     "pulls",
     "gc",

@@ -1,0 +1,187 @@
+"""`tulle repo` and `tulle user` as a person types them, on a mesh that is not up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tulle.cli.main import cli
+from tulle.errors import Conflict, Denied, Invalid, NotFound
+from tulle.spec.skeleton import mesh_files
+
+Tulle = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mesh")
+    for path, text in mesh_files("shop").items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    settings = folder / "mesh.yaml"
+    settings.write_text(settings.read_text() + f'\nobject_stores: ["local://{folder}/outside/"]\n')
+    (folder / "outside" / "in").mkdir(parents=True)
+    (folder / "outside" / "in" / "x.csv").write_text("a,b\n1,2\n")
+    return folder
+
+
+@pytest.fixture
+def tulle(folder: Path) -> Tulle:
+    runner = CliRunner()
+
+    def run(*args: str, input: str | None = None) -> Result:  # noqa: A002  click's word
+        done = runner.invoke(cli, ["--mesh", str(folder), *args], input=input)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done
+
+    return run
+
+
+@pytest.fixture
+def asked(tulle: Tulle) -> Callable[..., Any]:
+    return lambda *args: json.loads(tulle(*args, "--json").stdout)
+
+
+def test_a_repository_from_nothing_to_a_merge(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    assert "repository sales in local://" in tulle("repo", "create", "sales").output
+    assert [r["id"] for r in asked("repo", "list")] == ["sales"]
+    file = folder / "up" / "deep" / "a.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("hello")
+    assert "staged on main" in tulle("repo", "put", "sales", "main", str(folder / "up"), "docs").output
+    assert [o["path"] for o in asked("repo", "ls", "sales", "main", "-r")] == ["docs/deep/a.txt"]
+    assert tulle("repo", "cat", "sales", "main", "docs/deep/a.txt").output == "hello"
+    assert "docs/deep/a.txt" in tulle("diff", "sales", "main").output
+    assert tulle("repo", "commit", "sales", "main", "-m", "docs", "--meta", "k=v").exit_code == 0
+    tulle("branch", "create", "sales", "try")
+    tulle("repo", "mv", "sales", "try", "docs/deep/a.txt", "docs/b.txt")
+    tulle("repo", "cp", "sales", "try", "docs/b.txt", "docs/c.txt")
+    tulle("repo", "commit", "sales", "try", "-m", "moved")
+    assert "- docs/deep/a.txt" in tulle("repo", "diff", "sales", "main", "try").output
+    assert "no conflict" in tulle("repo", "conflicts", "sales", "try", "main").output
+    assert asked("merge", "sales", "try", "main", "--ff", "only")["changed"]
+    assert "already has everything" in tulle("merge", "sales", "try", "main").output
+    log = asked("log", "sales", "--prefix", "docs/deep/")
+    assert [c["message"] for c in log] == ["moved", "docs"]
+    assert log[1]["metadata"] == {"k": "v"}
+    into = folder / "got.txt"
+    tulle("repo", "get", "sales", "main", "docs/b.txt", str(into))
+    assert into.read_text() == "hello"
+    tulle("repo", "rm", "sales", "main", "docs/", "-r")
+    assert "- docs/b.txt" in tulle("repo", "diff", "sales", "main").output
+    tulle("repo", "reset", "sales", "main")
+    tulle("repo", "amend", "sales", "main", "-m", "moved, better")
+    assert asked("log", "sales")[0]["message"] == "moved, better"
+    tulle("repo", "revert", "sales", "main", "main")
+    assert "docs/deep/a.txt" in tulle("repo", "ls", "sales", "main", "-r").output
+    tulle("repo", "tag", "create", "sales", "v1.0")
+    tulle("repo", "reset", "sales", "main", "--to", "main~1")
+    assert [m["operation"] for m in asked("repo", "reflog", "sales")][:2] == ["hard reset", "revert"]
+    assert [t["name"] for t in asked("repo", "tag", "list", "sales")] == ["v1.0"]
+
+
+def test_conflicts_are_named_and_settled(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    tulle("repo", "create", "torn")
+    tulle("branch", "create", "torn", "try")
+    for branch in ("main", "try"):
+        (folder / "same.txt").write_text(branch)
+        tulle("repo", "put", "torn", branch, str(folder / "same.txt"))
+        tulle("repo", "commit", "torn", branch, "-m", branch)
+    with pytest.raises(Conflict) as refused:
+        tulle("merge", "torn", "try", "main")
+    assert [problem.message for problem in refused.value.problems] == ["same.txt"]
+    tulle("merge", "torn", "try", "main", "--choose", "same.txt=source")
+    assert tulle("repo", "cat", "torn", "main", "same.txt").output == "try"
+
+
+def test_import_export_collection_and_check(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    tulle("repo", "create", "flows")
+    said = tulle("repo", "import", "flows", "main", f"local://{folder}/outside/in/", "raw/").output
+    assert "1 objects" in said
+    assert tulle("repo", "cat", "flows", "main", "raw/x.csv").output == "a,b\n1,2\n"
+    with pytest.raises(Denied, match="not among the places"):
+        tulle("repo", "import", "flows", "main", "local:///etc/", "etc/")
+    assert "copied" in tulle("repo", "export", "flows", "main", f"local://{folder}/outside/out").output
+    assert (folder / "outside" / "out" / "raw" / "x.csv").read_text() == "a,b\n1,2\n"
+    assert "commits kept" in tulle("repo", "gc", "run", "flows", "--dry-run").output
+    tulle("repo", "gc", "rules", "flows", "--days", "7", "--branch", "main=30")
+    assert asked("repo", "gc", "rules", "flows")["branches"] == [{"branch_id": "main", "retention_days": 30}]
+    tulle("repo", "gc", "rules", "flows", "--remove")
+    assert "everything that was committed is kept" in tulle("repo", "gc", "rules", "flows").output
+    assert tulle("repo", "verify", "flows", "--data").exit_code == 0
+
+
+def test_settings_and_pull_requests(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    tulle("repo", "create", "asked")
+    (folder / "p.txt").write_text("p")
+    tulle("branch", "create", "asked", "try")
+    tulle("repo", "protect", "asked", "main")
+    with pytest.raises(Denied, match="protected"):
+        tulle("repo", "put", "asked", "main", str(folder / "p.txt"))
+    tulle("repo", "put", "asked", "try", str(folder / "p.txt"))
+    tulle("repo", "commit", "asked", "try", "-m", "p")
+    assert "pull request" in tulle("repo", "pull", "create", "asked", "try", "-t", "Take p").output
+    (pull,) = asked("repo", "pull", "list", "asked")
+    assert "+ p.txt" in tulle("repo", "pull", "show", "asked", pull["id"]).output
+    tulle("repo", "pull", "merge", "asked", pull["id"])
+    assert asked("repo", "pull", "list", "asked") == []
+    tulle("repo", "quota", "asked", "--max-bytes", "1")
+    assert "1 of 1 bytes" in tulle("repo", "quota", "asked").output
+    tulle("repo", "quota", "asked", "--max-bytes", "-1")
+    assert "no quota" in tulle("repo", "quota", "asked").output
+    tulle("repo", "read-only", "asked", "on")
+    assert asked("repo", "show", "asked")["read_only"]
+    tulle("repo", "read-only", "asked", "off")
+    assert tulle("repo", "delete", "asked", input="n\n").exit_code != 0
+    tulle("repo", "delete", "asked", "--yes")
+    with pytest.raises(NotFound):
+        tulle("repo", "show", "asked")
+
+
+def test_a_hook_that_refuses_is_read_with_its_output(
+    tulle: Tulle, asked: Callable[..., Any], folder: Path
+) -> None:
+    tulle("repo", "create", "watched")
+    action = folder / "action.yaml"
+    action.write_text(
+        "name: refuse\non: {pre-commit: {branches: [main]}}\n"
+        "hooks: [{id: no_way, type: webhook, properties: {url: 'http://127.0.0.1:9/'}}]\n"
+    )
+    assert "action 'refuse' with 1 hook(s)" in tulle("repo", "hooks", "validate", str(action)).output
+    tulle("repo", "put", "watched", "main", str(action), "_lakefs_actions/action.yaml")
+    with pytest.raises(Exception, match="no_way") as refused:
+        tulle("repo", "commit", "watched", "main", "-m", "x")
+    assert "127.0.0.1" in str(refused.value)
+    (run,) = asked("repo", "hooks", "runs", "watched")
+    assert run["status"] == "failed"
+    assert "no_way" in tulle("repo", "hooks", "runs", "watched", run["run_id"]).output
+    action.write_text("name: [")
+    with pytest.raises(Invalid):
+        tulle("repo", "hooks", "validate", str(action))
+
+
+def test_users_keys_policies_and_the_trail(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    said = tulle("user", "create", "ann", "--group", "Developers").output
+    assert "shown once" in said
+    (ann,) = (one for one in asked("user", "list") if one["id"] == "ann")
+    assert ann["groups"] == ["Developers"]
+    rules = folder / "rules.json"
+    rules.write_text('[{"effect": "allow", "action": ["fs:Read*"], "resource": "*"}]')
+    assert json.loads(tulle("user", "policy", "reads", "--file", str(rules), "--attach", "ann").output)
+    tulle("user", "group", "ann", "Developers", "--remove")
+    tulle("user", "key", "ann", "--revoke", ann["keys"][0])
+    assert ann["keys"][0] not in str(asked("user", "list"))
+    kinds = [entry["kind"] for entry in asked("audit")]
+    assert {"access.user_created", "access.key_deleted", "access.policy_attached"} <= set(kinds)
+    secret = said.split("secret:")[1].split()[0]
+    assert secret not in tulle("audit", "--json").output
+    assert "the trail holds" in tulle("audit", "--verify").output
+    tulle("user", "delete", "ann")
+    with pytest.raises(NotFound):
+        tulle("user", "key", "ann")
