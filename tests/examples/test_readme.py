@@ -142,7 +142,7 @@ def test_the_checks_and_the_service_of_the_guide_are_valid(tmp_path: Path) -> No
 @pytest.mark.system
 def test_the_first_product_by_hand(tmp_path: Path) -> None:
     text = (ROOT / "README.md").read_text()
-    section = text[text.index("## Your first product by hand") :]
+    section = text[text.index("## Your first product by hand") : text.index("## The lake alone")]
     lines = re.findall(r"^    (tulle .*?)(?: +#.*)?$", section, re.MULTILINE)
     assert [shlex.split(line)[1] for line in lines] == [
         "init", "new", "validate", "plan", "apply", "run", "log", "up", "status", "down",
@@ -179,6 +179,27 @@ def test_the_first_product_by_hand(tmp_path: Path) -> None:
     assert "published as" in done.stdout
     assert "control_plane" in done.stdout
     assert done.stdout.rstrip().endswith("stopped")
+
+
+def test_the_lake_alone(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## The lake alone") : text.index("## Where things are")]
+    lines = re.findall(r"^    (tulle .*?)$", section, re.MULTILINE)
+    assert len(lines) == 6
+    script = "\n".join(["set -e", "tulle init my-mesh", "cd my-mesh", *lines])
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "+ notes/README.md" in done.stdout
+    assert "main is now" in done.stdout
 
 
 def free_port() -> int:
