@@ -168,3 +168,16 @@ def test_reading_goes_on_over_commits_and_folds(repository: Repository) -> None:
     repository.commit("main", "other")
     repository.fold("main")
     assert len(list(reading)) == 49
+
+
+@pytest.mark.parametrize("text", ["nul \0", "half \ud800"])
+def test_text_that_some_database_cannot_keep_is_refused_by_all(repository: Repository, text: str) -> None:
+    for refused in (
+        lambda: repository.commit("main", text, allow_empty=True),
+        lambda: repository.commit("main", "x", committer=text, allow_empty=True),
+        lambda: repository.put("main", "a", b"", content_type=text),
+        lambda: repository.put("main", text, b""),
+    ):
+        with pytest.raises(Invalid):
+            refused()
+    assert repository.status("main") == []

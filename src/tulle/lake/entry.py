@@ -126,6 +126,19 @@ def encoded_text(text: str) -> bytes:
         raise Invalid(f"path {text!r} cannot be written as UTF-8") from None
 
 
+def checked_text(text: str, what: str) -> str:
+    """Text as every database can keep it: with nothing that is no character, and no NUL. Invalid."""
+    if not isinstance(text, str):
+        raise Invalid(f"{what} must be text, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"{what} {text[:60]!r} cannot be written as UTF-8") from None
+    if "\0" in text:
+        raise Invalid(f"{what} {text[:60]!r} holds a NUL character")
+    return text
+
+
 def checked_repository_name(name: str) -> str:
     """The name, or Invalid."""
     if not isinstance(name, str) or not _REPOSITORY.match(name):
@@ -159,6 +172,7 @@ def encode_metadata(metadata: Mapping[str, str] | None, limit: int = MAX_METADAT
         if not isinstance(key, str) or not isinstance(value, str):
             raise Invalid(f"metadata must map text to text, got {key!r}: {value!r}")
     text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    checked_text(text, "metadata")  # a NUL in it is written as \u0000
     if len(text) > limit:
         raise Invalid(f"metadata of {len(text)} characters is too large", hint=f"at most {limit}")
     return text

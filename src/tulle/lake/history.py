@@ -10,7 +10,14 @@ import pyarrow as pa
 
 from tulle.errors import Invalid, NotFound
 from tulle.lake import graph, upkeep
-from tulle.lake.entry import MAX_COMMIT_METADATA, Change, Commit, encode_metadata, encoded_text
+from tulle.lake.entry import (
+    MAX_COMMIT_METADATA,
+    Change,
+    Commit,
+    checked_text,
+    encode_metadata,
+    encoded_text,
+)
 from tulle.lake.handle import Handle
 from tulle.lake.merge import Choices, Strategy
 from tulle.lake.moves import Attributes, FastForward, Gate, MergeResult, PathConflict, Replacement
@@ -51,8 +58,9 @@ class History(Handle):
         The old commit stays readable by its id. Invalid when nothing would differ.
         """
         self._guard(branch, protected=True)
-        if message is not None and not message.strip():
+        if message is not None and not checked_text(message, "the message").strip():
             raise Invalid("a commit needs a message")
+        checked_text(committer, "the committer")
         encode_metadata(metadata, MAX_COMMIT_METADATA)
         return self._mover.amend(branch, message, metadata, committer or self.actor)
 
@@ -333,7 +341,8 @@ class History(Handle):
         metadata: Mapping[str, str] | None,
         date: float | None = None,
     ) -> Attributes:
-        if not isinstance(message, str) or not message.strip():
+        if not checked_text(message, "the message").strip():
             raise Invalid("a commit needs a message")
+        checked_text(committer, "the committer")
         encode_metadata(metadata, MAX_COMMIT_METADATA)
         return Attributes(message, committer or self.actor, dict(metadata or {}), date)

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed
 from tulle.lake import addresses, links, quarantine, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, read_chunks
-from tulle.lake.entry import Entry, checked_path, encode_metadata
+from tulle.lake.entry import Entry, checked_path, checked_text, encode_metadata
 from tulle.lake.grouping import GroupCommit
 from tulle.lake.links import Link
 from tulle.lake.ranges import MAX_ROWS, Range, Row, entry_of, row_of
@@ -113,6 +113,7 @@ class Writer:
         in place of the MD5.
         """
         checked_path(path)
+        checked_text(content_type, "the content type")
         encode_metadata(metadata)
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
@@ -264,6 +265,8 @@ class Writer:
 
     def _linked(self, link: Link, settled: dict[str, int], modified: float) -> Entry:
         checked_path(link.path)
+        checked_text(link.content_type, "the content type")
+        checked_text(link.etag, "the etag")
         encode_metadata(link.metadata)
         if link.checksum and not links.is_sha256(link.checksum):
             raise Invalid(f"'{link.checksum}' is no checksum", hint="64 hex digits of SHA-256, or nothing")
