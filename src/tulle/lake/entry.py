@@ -44,7 +44,7 @@ class Entry:
     def same_content(self, other: Entry) -> bool:
         """Whether a reader could not tell the two apart: equal bytes, type and metadata.
 
-        Where the checksum of either is unknown, equal address stands for equal bytes.
+        Where the checksum of either is unknown, equal address and etag stand for equal bytes.
         """
         if self.size != other.size or self.content_type != other.content_type:
             return False
@@ -52,7 +52,7 @@ class Entry:
             return False
         if self.checksum and other.checksum:
             return self.checksum == other.checksum
-        return self.address == other.address
+        return self.address == other.address and self.etag == other.etag
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Permits:
         secret = self.secrets.get(access_key_id)
         return None if secret is None else Key("ann", secret)
 
-    def demand(self, user: str, action: str, *resources: str) -> None:
+    def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Denied where a rule refuses."""
         self.asked.append((action, resources))
         for act, what in self.refused:

@@ -135,7 +135,7 @@ class Call:
 
     def demand(self, action: str, *resources: str) -> None:
         """AccessDenied unless the user may do `action` on what the names name."""
-        self.access.demand(self.user, action, *resources)
+        self.access.demand(self.user, action, *resources, client=self.request.client)
 
     def demand_bucket(self, action: str, name: str = "") -> None:
         """`demand` for a repository."""
