@@ -38,6 +38,8 @@ def test_a_program_sees_its_folder_and_its_code_is_told(sandbox, tmp_path):
 
 def test_it_sees_no_other_file_and_cannot_write(sandbox, tmp_path):
     secret = Path(__file__).resolve()
+    # Where the interpreter itself lies in /tmp, the way to it is there.
+    way = {Path(place).parts[2] for place in (sys.prefix, sys.base_prefix) if place.startswith("/tmp/")}
     text = f"""
 import os
 print(os.path.exists({str(secret)!r}), os.path.exists('/var'), os.path.exists('/home'), os.listdir('/tmp'))
@@ -53,7 +55,7 @@ print(os.environ.get('SECRET'), sorted(os.listdir('/proc/self/fd')) if os.path.e
     finally:
         del os.environ["SECRET"]
     assert ended.output.splitlines()[:6] == [
-        "False False False []",
+        f"False False False {sorted(way)}",
         "no",
         "no",
         "no",

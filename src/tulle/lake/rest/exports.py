@@ -31,6 +31,7 @@ class _Verify(msgspec.Struct):
 
 def start(call: Call) -> Outgoing:
     """Ask for an export."""
+    call.demand_repository("fs:ReadRepository")
     wanted = call.json(_Export)
     call.demand_object("fs:ReadObject", branch_of(call["ref"]), f"{wanted.prefix}*")
     call.demand("fs:ExportToStorage", f"arn:lakefs:fs:::namespace/{wanted.destination}")
