@@ -157,7 +157,7 @@ def test_status_names_every_process_with_state_and_url(mesh: Mesh) -> None:
 
 def test_demo_again_changes_nothing_and_is_quick(mesh: Mesh) -> None:
     def facts() -> object:
-        commits = [mesh.json("log", r["name"])[0]["id"] for r in mesh.json("repo", "list")]
+        commits = [mesh.json("log", r["id"])[0]["id"] for r in mesh.json("repo", "list")]
         return commits, [
             (s["name"], s["newest_version"], s["active_version"]) for s in mesh.json("service", "list")
         ]
