@@ -193,6 +193,20 @@ def test_uploads_addresses_and_large_batches_are_kept(lake):
     assert not uploads_left
 
 
+def test_uploads_nobody_adds_to_are_given_up(lake, monkeypatch):
+    repository = lake.create_repository("sales")
+    old = uploads.start(repository, "main", "old")
+    uploads.put_part(repository, old, 1, b"part")
+    sweep(lake)
+    assert [upload.id for upload in uploads.uploads(repository)] == [old.id]
+    monkeypatch.setattr(collect, "UPLOAD_SECONDS", 0.0)
+    collected(lake, "sales", grace_seconds=0.0, dry_run=True)
+    assert [upload.id for upload in uploads.uploads(repository)] == [old.id]
+    sweep(lake)
+    assert list(uploads.uploads(repository)) == []
+    assert not names(repository, "uploads")
+
+
 def test_nothing_young_is_removed_and_nothing_at_once(lake):
     repository = lake.create_repository("sales")
     orphan = repository.put("main", "b", b"3").address

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from sqlalchemy import select
 
 from tulle.errors import Conflict, Invalid, NotFound, TulleError, from_dict
-from tulle.lake import locks, quarantine, refs
+from tulle.lake import locks, quarantine, refs, uploads
 from tulle.lake.blobs import BlobInfo, Blobs
 from tulle.lake.expiry import expire
 from tulle.lake.marking import Marked, mark
@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 86_400.0
 LEAST_GRACE_SECONDS = 7_200.0
+UPLOAD_SECONDS = 7 * 86_400.0  # an upload nobody has added to for so long is given up
 AT_A_TIME = 500  # blobs in hand while they are removed
 THREADS = 16
 SAMPLES = 10
@@ -201,6 +202,7 @@ class _Collector:
         clock = time.monotonic()
         self._running.report({"phase": "expire", "in_hand": []})
         unpublished = self._unpublished()
+        abandoned = self._abandoned()
         previous = self._previous()
         expired = expire(self._lake.database, self._repository.record, self._began, dry_run=self._dry_run)
         self._running.report({"phase": "mark", "in_hand": []})
@@ -229,10 +231,20 @@ class _Collector:
             "began": self._began,
             "expired": len(expired),
             "kept_commits": marked.commits,
+            "abandoned_uploads": abandoned,
             "seconds": time.monotonic() - clock,
             "removed": _plain(removed),
             "waiting": _plain(waiting),
         }
+
+    def _abandoned(self) -> int:
+        """Give up multipart uploads that nobody has added to for long; how many."""
+        found = uploads.stale(self._repository, self._began - max(self._grace, UPLOAD_SECONDS))
+        if not self._dry_run:
+            for upload in found:
+                uploads.drop(self._repository, upload)
+                self._tell()
+        return len(found)
 
     def _previous(self) -> tuple[Names, np.ndarray[Any, np.dtype[np.float64]]]:
         """The candidates of the last collection by number, in order, and since when each is one."""

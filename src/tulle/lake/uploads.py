@@ -226,6 +226,8 @@ def complete(
 def drop(repository: Repository, upload: Upload) -> None:
     """Forget an upload with its parts; no error when it is gone already."""
     with repository.reader.database.write() as cx:
+        # First the upload, as whoever adds a part does: two orders would lock each other out.
+        cx.execute(_UPLOAD.with_for_update(), {"of_id": upload.id, "in_repository": repository.record.id})
         left = _parts(cx, upload.id, 0, MAX_PARTS)
         cx.execute(delete(lake_parts).where(lake_parts.c.upload_id == upload.id))
         cx.execute(
