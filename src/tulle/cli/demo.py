@@ -182,6 +182,10 @@ def _summary(settings: Settings, client: Client, script: Script, seconds: float)
         click.echo(f"  service  {service['name']} {deployment.get('active_version') or ''}: {endpoints}")
     click.echo(f"  portal   {portal}")
     click.echo(f"  gateway  {gateway}")
+    lake = relative(settings.state_folder / "lakectl.yaml")
+    click.echo(
+        f"  lake     {portal}api/v1 (lakeFS), http://{settings.host}:{settings.s3_port}/ (S3); key in {lake}"
+    )
     for application in script["applications"]:
         kept = credentials.saved_credentials(settings, application["name"])
         click.echo(

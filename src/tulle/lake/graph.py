@@ -56,22 +56,6 @@ def merge_base(left: str, right: str, lookup: Lookup) -> str | None:
     return None
 
 
-def is_ancestor(old: str, new: str, lookup: Lookup) -> bool:
-    """Whether `new` was built on `old`, or is it."""
-    lowest = lookup(old).generation
-    stack = [new]
-    seen = {new}
-    while stack:
-        id_ = stack.pop()
-        if id_ == old:
-            return True
-        for parent in lookup(id_).parents:
-            if parent not in seen and lookup(parent).generation >= lowest:
-                seen.add(parent)
-                stack.append(parent)
-    return False
-
-
 def meeting_point(left: str, right: str, lookup: Lookup) -> tuple[Sequence[Commit], Sequence[Commit]] | None:
     """The commits of both first-parent lines down to (without) the first they share; None if they share none.
 
