@@ -18,7 +18,8 @@ from tulle.errors import AlreadyExists, Conflict, Invalid, Unavailable
 from tulle.lake import locks, refs, staging
 from tulle.lake.blobs import open_blobs
 from tulle.lake.manifest import Manifest, ManifestStore
-from tulle.lake.moves import GateCall, Mover
+from tulle.lake.moves import Mover
+from tulle.lake.publish import GateCall
 from tulle.lake.ranges import row_of
 from tulle.lake.repository import Lake, Repository
 from tulle.state.db import Database, open_database

@@ -9,7 +9,7 @@ import pytest
 
 from tulle.errors import Conflict, Denied, Invalid, NotFound
 from tulle.lake import pulls
-from tulle.lake.moves import GateCall
+from tulle.lake.publish import GateCall
 from tulle.lake.pulls import Pull
 from tulle.lake.repository import Lake, Repository
 

@@ -24,6 +24,7 @@ from tests.lake.databases import Postgres
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid
 from tulle.lake import manifest, moves, ranges, staging, upkeep
 from tulle.lake.blobs import open_blobs
+from tulle.lake.publish import GateCall
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.runs import TreeWriter
 from tulle.lake.view import View
@@ -247,7 +248,7 @@ class LakeMachine(RuleBasedStateMachine):
         source = self.heads[source_branch]
         judged: list[str] = []
 
-        def gate(call: moves.GateCall) -> None:
+        def gate(call: GateCall) -> None:
             judged.append(call.commit.id)
             seen = {
                 e.path: self.repository.get(call.commit.id, e.path)

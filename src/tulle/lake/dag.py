@@ -23,7 +23,8 @@ from typing import Self
 
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.lake.entry import Commit
-from tulle.lake.moves import Gate, MergeResult
+from tulle.lake.moves import MergeResult
+from tulle.lake.publish import Gate
 from tulle.lake.repository import Repository
 
 PREFIX = "run-"

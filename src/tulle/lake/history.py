@@ -20,7 +20,8 @@ from tulle.lake.entry import (
 )
 from tulle.lake.handle import Handle
 from tulle.lake.merge import Choices, Strategy
-from tulle.lake.moves import Attributes, FastForward, Gate, MergeResult, PathConflict, Replacement
+from tulle.lake.moves import FastForward, MergeResult, PathConflict, Replacement
+from tulle.lake.publish import Attributes, Gate
 from tulle.lake.refs import Branch
 from tulle.lake.replace import Step, intervals
 from tulle.lake.runs import Run

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.lake.entry import Commit
 from tulle.lake.merge import Choices, Strategy
-from tulle.lake.moves import Gate, GateCall
+from tulle.lake.publish import Gate, GateCall
 from tulle.lake.repository import Repository
 from tulle.state.db import now
 from tulle.state.tables import lake_pulls

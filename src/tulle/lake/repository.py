@@ -39,8 +39,9 @@ from tulle.lake.history import History
 from tulle.lake.hooks.event import HookPort
 from tulle.lake.links import Link
 from tulle.lake.manifest import Manifest, make_commit
-from tulle.lake.moves import GateCall, MergeResult, PathConflict
+from tulle.lake.moves import MergeResult, PathConflict
 from tulle.lake.objects import Objects
+from tulle.lake.publish import GateCall
 from tulle.lake.range_files import RangeFiles
 from tulle.lake.ranges import EMPTY
 from tulle.lake.reading import Reader
