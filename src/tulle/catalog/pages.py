@@ -16,6 +16,7 @@ from jinja2 import Environment
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import look
+from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.search import Reader
 from tulle.catalog.service import endpoint_of, pretty
 from tulle.catalog.trial import Caller
@@ -60,6 +61,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     _mesh_routes(router, reader)
     _service_routes(router, reader, caller)
     _lake_routes(router, reader)
+    lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
     return router
 
 

@@ -10,6 +10,7 @@ from tulle.lake.repository import Branch, Commit, Page, Repository, Tag
 
 OBJECTS_A_PAGE = 100
 COMMITS_SHOWN = 20
+REFS_OFFERED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,10 @@ def repository_page(
         ref=ref,
         commit_id=commit_id,
         prefix=prefix,
-        branches=tuple(repository.branches()),
-        tags=tuple(repository.tags()),
+        branches=tuple(repository.branches(limit=REFS_OFFERED)),
+        tags=tuple(repository.tags(limit=REFS_OFFERED)),
         commits=tuple(repository.log(ref, limit=COMMITS_SHOWN)),
-        page=repository.list(commit_id, prefix, after=after, limit=OBJECTS_A_PAGE, delimiter="/"),
+        page=repository.list(ref, prefix, after=after, limit=OBJECTS_A_PAGE, delimiter="/"),
         is_product=is_product,
         default_branch=repository.default_branch,
     )
@@ -83,4 +84,4 @@ def published(repository: Repository, limit: int) -> Iterator[Commit]:
 
 def has_branch(repository: Repository, name: str) -> bool:
     """Whether there is a branch of exactly that name."""
-    return any(branch.name == name for branch in repository.branches(name))
+    return any(branch.name == name for branch in repository.branches(name, limit=1))

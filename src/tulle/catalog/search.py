@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tulle.catalog import flow, history
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
+from tulle.catalog.lake_browser import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
@@ -207,6 +208,7 @@ class Reader:
         self._registry = registry
         self._processes = processes
         self._shelf = Shelf(settings, lake)
+        self.browser = LakeBrowser(settings, lake, self._declared)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
 
@@ -345,6 +347,9 @@ class Reader:
         return SearchPage(query, found)
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _declared(self, name: str) -> DataProduct | None:
+        return self._mesh().by_name.get(name)
 
     def _mesh(self) -> _Mesh:
         applied = products.applied(self._database)
