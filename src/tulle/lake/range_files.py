@@ -1,8 +1,9 @@
 """Ranges as uncompressed files on this disk, mapped into memory: opening one costs no decoding and no heap.
 
 Every process of the machine shares them, and the system forgets pages nobody uses. What is here can be lost at
-any time: it is a copy of what the store has. Files of an earlier boot are not trusted, because nothing here is
-synced. Knows nothing of stores.
+any time: it is a copy of what the store has, and what a file says is checked when it is opened. A mapped file
+must not become shorter: here files are only put in place by a rename and removed by name, never written to.
+Files of an earlier boot are not trusted, because nothing here is synced. Knows nothing of stores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from tulle.lake.ranges import Range
+from tulle.lake.ranges import SCHEMA, Range, identity
 
 DEFAULT_BYTES = 4 * 1024**3
 
@@ -39,10 +40,16 @@ class RangeFiles:
                 mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         except (OSError, ValueError):
             return None
+        # Whatever was done to the file: what is used says what its name promises, or the store is asked.
         try:
-            return Range(pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).get_batch(0))
-        except (pa.ArrowException, IndexError):
-            return None  # somebody else's doing; the store has it
+            batch = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).get_batch(0)
+            if not batch.schema.equals(SCHEMA):
+                return None
+            batch.validate(full=True)  # before anything follows its offsets
+            content = Range(batch)
+            return content if identity(content) == id_ else None
+        except (pa.ArrowException, OSError, ValueError, IndexError):
+            return None
 
     def keep(self, id_: str, content: Range) -> Range:
         """Put a range here, as far as there is room on the disk, and return it mapped."""
