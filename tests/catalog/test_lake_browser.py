@@ -97,6 +97,7 @@ def test_rows_are_compared_with_what_names_people_masked(lake: Browser) -> None:
     html = lake.get("/lake/sales/rows?left=main&right=try&prefix=sales")
     assert "Rows after" in html
     assert ">6<" in html
+    assert "3 keys with several rows" in html
     part = lake.get("/lake/sales/rows?left=main&right=try&prefix=sales/part-0001.parquet")
     assert "@x.org" not in part
 
