@@ -8,7 +8,7 @@ import os
 import pytest
 from sqlalchemy import event
 
-from tulle.errors import LimitExceeded
+from tulle.errors import LimitExceeded, Unavailable
 from tulle.lake.blobs import LocalBlobs
 from tulle.lake.repository import Repository
 from tulle.state.db import Database
@@ -54,3 +54,20 @@ def test_the_database_is_full(repository: Repository, database: Database) -> Non
     database.close()
     repository.commit("main", "there is room again")
     assert len(list(repository.entries("main@"))) == len(acknowledged)
+
+
+def test_the_store_is_read_only(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.put("main", "a", b"1")
+
+    def write(blobs: LocalBlobs, file: object, data: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalBlobs, "_write", write)
+        with pytest.raises(Unavailable, match="Read-only file system"):
+            repository.put("main", "b", b"2")
+        with pytest.raises(Unavailable, match="Read-only file system"):
+            repository.commit("main", "one")
+        assert repository.get("main", "a") == b"1"
+    repository.commit("main", "one")
+    assert [entry.path for entry in repository.entries("main@")] == ["a"]

@@ -24,6 +24,7 @@ from tests.lake.databases import Postgres
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid
 from tulle.lake import manifest, moves, ranges, staging, upkeep
 from tulle.lake.blobs import open_blobs
+from tulle.lake.collect import collect as collected
 from tulle.lake.publish import GateCall
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.runs import TreeWriter
@@ -184,6 +185,14 @@ class LakeMachine(RuleBasedStateMachine):
             self.repository.copy(branch, source, path, dest)
             self.staged[branch][dest] = self.visible(source)[path]
 
+    @rule(branch=branches, dest=paths, data=st.data())
+    def move(self, branch: str, dest: str, data: st.DataObject) -> None:
+        if there := sorted(set(self.visible(branch)) - {dest}):
+            path = data.draw(st.sampled_from(there))
+            content = self.visible(branch)[path]
+            self.repository.move(branch, path, dest)
+            self.staged[branch].update({path: None, dest: content})
+
     @rule(branch=branches)
     def commit(self, branch: str) -> None:
         if self.is_dirty(branch):
@@ -315,6 +324,25 @@ class LakeMachine(RuleBasedStateMachine):
             made = self.repository.revert(branch, commit, parent_number=number)
             self.record(branch, made.id, expected, (head,))
 
+    @rule(branch=branches, commit=commits)
+    def cherry_pick(self, branch: str, commit: str) -> None:
+        parents = self.parents[commit]
+        if self.is_dirty(branch) or len(parents) != 1:
+            return
+        head = self.heads[branch]
+        expected, conflicts = _merged(
+            self.commits[parents[0]], self.commits[commit], self.commits[head], None
+        )
+        if conflicts:
+            with pytest.raises(Conflict):
+                self.repository.cherry_pick(branch, commit)
+        elif expected == self.commits[head]:
+            with pytest.raises(Invalid):
+                self.repository.cherry_pick(branch, commit)
+        else:
+            made = self.repository.cherry_pick(branch, commit)
+            self.record(branch, made.id, expected, (head,))
+
     @rule(branch=branches, id_=commits)
     def hard_reset(self, branch: str, id_: str) -> None:
         if self.is_dirty(branch):
@@ -330,6 +358,13 @@ class LakeMachine(RuleBasedStateMachine):
     @rule(id_=commits)
     def fold(self, id_: str) -> None:
         self.repository.fold(id_)
+
+    @rule(dry_run=st.booleans())
+    def collect(self, dry_run: bool) -> None:
+        before = {blob.path for blob in self.blobs.list()}
+        collected(self._lake(), "sales", grace_seconds=0, dry_run=dry_run)
+        after = {blob.path for blob in self.blobs.list()}
+        assert not dry_run or after == before
 
     @rule()
     def reopen(self) -> None:
