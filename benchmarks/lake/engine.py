@@ -1,9 +1,10 @@
-"""The lake on this machine's disk: import, commit, get, list, diff, merge, at two sizes.
+"""The lake on this machine's disk: import, commit, get, list, diff, merge, at several sizes.
 
-    python benchmarks/lake.py [--sizes 100000,1000000] [--json FILE]
+    python benchmarks/lake/engine.py [--sizes 100000,1000000] [--json FILE]
 
 Prints one line a measurement: what, how often or long, and for commits how many objects were written and read.
-Figures depend on the machine; the same work at two sizes is what to compare.
+Figures depend on the machine; the same work at two sizes is what to compare, and at the end what costs how much
+more at the largest than at the smallest is told beside what is allowed (`--sizes 100000,10000000` is the demand).
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ from tulle.lake.repository import Lake, Link, Repository
 from tulle.state.db import open_database
 
 FIGURES: dict[str, float] = {}
+GROWTH = {
+    "commit of 1,000 scattered changes": 2.0,
+    "diff of one commit of 1,000": 2.0,
+    "three-way merge of 1,000 and 1,000 changes": 3.0,
+    "stat, warm p50": 2.0,
+    "list 1,000, warm p50": 2.0,
+}
 
 
 class CountingBlobs:
@@ -48,6 +56,11 @@ class CountingBlobs:
 
     def stat(self, path: str, *, settle: bool = False) -> BlobInfo:
         return self.inner.stat(path, settle=settle)
+
+    def refresh(self, path: str, data: bytes) -> None:
+        self.puts += 1  # in a store it is a PUT
+        self.bytes_out += len(data)
+        self.inner.refresh(path, data)
 
     def delete(self, path: str) -> None:
         self.inner.delete(path)
@@ -178,6 +191,17 @@ def small_puts(folder: Path) -> None:
     database.close()
 
 
+def growth(sizes: list[str]) -> None:
+    """What costs how many times as much at the largest size as at the smallest."""
+    least, most = f"{int(sizes[0]):,}: ", f"{int(sizes[-1]):,}: "
+    if least == most:
+        return
+    for name, allowed in GROWTH.items():
+        ratio = FIGURES[f"{most}{name} (ms)"] / FIGURES[f"{least}{name} (ms)"]
+        verdict = "ok" if ratio <= allowed else "MORE THAN ALLOWED"
+        print(f"growth of {name:<48}{ratio:>12.2f} x    at most {allowed:g}: {verdict}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="100000,1000000")
@@ -188,6 +212,7 @@ def main() -> int:
             measure(size, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         small_puts(Path(folder))
+    growth(options.sizes.split(","))
     if options.json:
         options.json.write_text(json.dumps(FIGURES, indent=1))
     return 0

@@ -1,0 +1,31 @@
+"""The environment the peers live in: made once beside this folder, with plain pip; kept for the next time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FOLDER = HERE / ".peers"
+
+
+def python_of(*packages: str) -> Path | None:
+    """The interpreter of the environment with these packages, or None (and a word) when they cannot be had."""
+    python = FOLDER / "bin" / "python"
+    if not python.exists():
+        venv.create(FOLDER, with_pip=True)
+    lines = [
+        line
+        for line in (HERE / "requirements-peers.txt").read_text().splitlines()
+        if line[:1] not in {"#", ""}
+    ]
+    wanted = [line for line in lines if line.partition("==")[0].partition("[")[0] in packages]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["?"])[-1]
+        print(f"  {', '.join(wanted)} cannot be installed: {last}", file=sys.stderr)
+        return None
+    return python
