@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from tulle.lake.blobs import BlobInfo, Blobs, open_blobs
+from tulle.lake.hooks.run import Hooks
 from tulle.lake.repository import Lake, Link, Repository
 from tulle.state.db import Database
 
@@ -171,3 +173,45 @@ def test_a_fold_rewrites_only_what_is_touched(lake: Lake, blobs: CountingBlobs) 
     assert repository.fold("main")
     assert blobs.put_names.count("ranges") <= 3
     assert not repository.fold("main")
+
+
+def test_with_hooks_but_no_action_files_a_commit_costs_no_more(lake: Lake, blobs: CountingBlobs) -> None:
+    lake.hooks = Hooks(lake, {})
+    repository = filled(lake, 12_000)
+    repository.link_many("main", links(range(1), 1))
+    repository.commit("main", "what the branch holds is known now")
+    repository.link_many("main", links(random.Random(1).sample(range(12_000), 1000), 2))
+    blobs.reset()
+    repository.commit("main", "1,000 scattered changes")
+    assert len(blobs.put_names) <= 3
+    assert blobs.got_names == []
+
+
+def test_a_branch_and_a_fast_forward_write_one_ref(
+    lake: Lake, database: Database, blobs: CountingBlobs
+) -> None:
+    repository = filled(lake, 5000)
+    written: list[str] = []
+
+    def note(_cx: object, _cursor: object, statement: str, *_more: object) -> None:
+        if statement.startswith(("INSERT INTO lake_branches", "DELETE FROM lake_branches")):
+            written.append(statement)
+        if statement.startswith("UPDATE lake_branches") and "commit_id=" in statement:
+            written.append(statement)  # else it is the lock that is taken or let go of
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        blobs.reset()
+        repository.create_branch("ahead")
+        assert len(written) == 1
+        assert (blobs.put_names, blobs.got_names) == ([], [])
+        repository.link_many("ahead", links(range(500), 1))
+        repository.commit("ahead", "500 changes")
+        written.clear()
+        blobs.reset()
+        repository.merge("ahead", "main", fast_forward="only")
+        assert len(written) == 1
+        assert blobs.put_names == []
+        assert repository.resolve("main") == repository.resolve("ahead")
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
