@@ -19,6 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from tulle.lake import collect, uploads
+
 Content = dict[str, bytes]
 
 
@@ -59,6 +63,45 @@ def script(lake: Any) -> Iterator[str]:
     yield "hard reset"
     repository.delete_branch("try")
     yield "delete branch"
+    repository.put("main", "d", b"4")
+    yield "put d"
+    repository.amend("main", message="amended")
+    yield "amend"
+    repository.move("main", "d", "e")
+    yield "move"
+    upload = uploads.start(repository, "main", "up")
+    parts = [uploads.put_part(repository, upload, 1, b"upload")]
+    uploads.complete(repository, upload, parts)
+    yield "upload"
+    place = repository.issue_address("main", "issued")
+    place.path.write_bytes(b"issued")
+    repository.link_issued("main", "issued", place.address, size=6)
+    yield "link issued"
+    repository.commit("main", "three")
+    yield "commit three"
+    repository.create_branch("try", "main~1")
+    yield "branch again"
+    repository.put("try", "f", b"6")
+    yield "put f"
+    repository.commit("try", "f")
+    yield "commit f"
+    repository.cherry_pick("main", "try")
+    yield "cherry-pick"
+    repository.hard_reset("try", "main")
+    yield "try on main"
+    repository.delete("try", "e")
+    yield "delete e"
+    repository.commit("try", "without e")
+    yield "commit without e"
+    repository.merge("try", "main", fast_forward="only")
+    yield "fast-forward"
+    links = {"path": ["in/1", "in/2"], "address": [repository.stat("main", "b").address] * 2, "size": [1, 1]}
+    repository.replace_prefixes("main", [pa.table(links)], ["in/"], "import")
+    yield "import"
+    collect.collect(lake, "sales", grace_seconds=0)
+    yield "collect"
+    collect.collect(lake, "sales", grace_seconds=0)
+    yield "collect again"
 
 
 MANY: Content = {f"many/{number}": b"m" for number in range(4)}
@@ -86,6 +129,33 @@ STATES += [
     ("reset", _AFTER, _AFTER, _TRY),
     ("hard reset", _MERGED, _MERGED, _TRY),
     ("delete branch", _MERGED, _MERGED, None),
+]
+_AMENDED = {**_MERGED, "d": b"4"}
+_MOVED = {**_MERGED, "e": b"4"}
+_UP = {**_MOVED, "up": b"upload"}
+_THREE = {**_UP, "issued": b"issued"}
+_F = {**_AMENDED, "f": b"6"}
+_PICKED = {**_THREE, "f": b"6"}
+_LESS = {path: data for path, data in _PICKED.items() if path != "e"}
+_IN = {**_LESS, "in/1": b"2", "in/2": b"2"}
+STATES += [
+    ("put d", _AMENDED, _MERGED, None),
+    ("amend", _AMENDED, _AMENDED, None),
+    ("move", _MOVED, _AMENDED, None),
+    ("upload", _UP, _AMENDED, None),
+    ("link issued", _THREE, _AMENDED, None),
+    ("commit three", _THREE, _THREE, None),
+    ("branch again", _THREE, _THREE, _AMENDED),
+    ("put f", _THREE, _THREE, _F),
+    ("commit f", _THREE, _THREE, _F),
+    ("cherry-pick", _PICKED, _PICKED, _F),
+    ("try on main", _PICKED, _PICKED, _PICKED),
+    ("delete e", _PICKED, _PICKED, _LESS),
+    ("commit without e", _PICKED, _PICKED, _LESS),
+    ("fast-forward", _LESS, _LESS, _LESS),
+    ("import", _IN, _IN, _LESS),
+    ("collect", _IN, _IN, _LESS),
+    ("collect again", _IN, _IN, _LESS),
 ]
 
 
