@@ -33,7 +33,7 @@ import yaml
 from peers_environment import python_of
 
 KIB4, MIB8 = b"x" * 4096, os.urandom(8 * 1024 * 1024)
-PATIENCE = 5.0  # seconds beyond the measured ones; moto's server never answers some kept-alive requests
+PATIENCE = 5.0  # seconds beyond the measured ones that an answer may take
 Request = Callable[[int], bytes]
 
 
@@ -122,7 +122,7 @@ def measure(name: str, servers: list[tuple[Server, Request]], seconds: float) ->
                 driven = asyncio.run(
                     asyncio.wait_for(drive(server.port, make, connections, seconds), seconds + PATIENCE)
                 )
-            except TimeoutError:
+            except (TimeoutError, asyncio.IncompleteReadError):
                 shown.append(f"{server.name} left a request without an answer")
                 continue
             took = sorted(driven)
