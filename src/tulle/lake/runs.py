@@ -10,8 +10,9 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -288,12 +289,11 @@ class RunStore:
 
     def _loaded(self, id_: str) -> Range:
         name = self._name(f"ranges/{id_}")
-        content = ranges.decode(self._blobs.get(name), id_)
-        if ranges.identity(content) != id_:
-            raise Broken(
-                f"range {id_} is damaged: {name} holds something else than when it was written",
-                hint="restore that object of the store from a copy; other refs are not affected",
-            )
+        data = self._blobs.get(name)
+        with _naming_damage("range", name):
+            content = ranges.decode(data, id_)
+            if not content.batch.schema.equals(ranges.SCHEMA) or ranges.identity(content) != id_:
+                raise ValueError("other content")
         return content
 
     def metarange(self, id_: str) -> Metarange:
@@ -301,12 +301,11 @@ class RunStore:
         found = self._caches.metaranges.get(id_)
         if found is None:
             name = self._name(f"metaranges/{id_}")
-            found = decode_metarange(self._blobs.get(name), id_)
-            if found.identity() != id_:
-                raise Broken(
-                    f"metarange {id_} is damaged: {name} holds something else than when it was written",
-                    hint="restore that object of the store from a copy; other refs are not affected",
-                )
+            data = self._blobs.get(name)
+            with _naming_damage("metarange", name):
+                found = decode_metarange(data, id_)
+                if found.identity() != id_:
+                    raise ValueError("other content")
             self._caches.metaranges.put(id_, found, len(found.ids))
         return found
 
@@ -346,6 +345,18 @@ class RunStore:
 
     def _name(self, name: str) -> str:
         return f"{self._storage}/_tulle/{name}"
+
+
+@contextmanager
+def _naming_damage(kind: str, name: str) -> Iterator[None]:
+    """Whatever goes wrong while stored bytes are made sense of means one thing: they are not what was written."""
+    try:
+        yield
+    except Exception as exc:
+        raise Broken(
+            f"a {kind} is damaged: {name} holds something else than when it was written ({exc})",
+            hint="restore that object of the store from a copy; refs that do not need it are not affected",
+        ) from exc
 
 
 class TreeWriter:
