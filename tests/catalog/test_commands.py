@@ -37,4 +37,15 @@ def test_a_command_that_a_page_tells_is_understood(text: str) -> None:
         assert found is not None, text
         command = found
         context = click.Context(command, parent=context, info_name=command.name)
-    command.make_context(command.name, words, parent=context.parent)
+    if words[-1:] == ["--help"]:
+        return  # every command has it
+    for _ in range(3):  # what a page fills in after the first word is not in its text
+        try:
+            command.make_context(command.name, list(words), parent=context.parent)
+        except click.MissingParameter:
+            if words[-1:] != ["some-name"]:
+                raise
+            words.append("some-name")
+        else:
+            return
+    pytest.fail(f"{text}: what else does it take?")

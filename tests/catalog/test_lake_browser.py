@@ -125,7 +125,7 @@ def test_a_pull_request_tells_changes_conflicts_and_how_to_merge_it(lake: Browse
     pull = pulls.create(repository, "Take <b>it</b>", "try", "main")
     assert "Take &lt;b&gt;it" in lake.get("/lake/sales/pulls")
     html = lake.get(f"/lake/sales/pulls/{pull.id}")
-    assert f"tulle pull merge sales {pull.id}" in html
+    assert f"tulle repo pull merge sales {pull.id}" in html
     assert "sales/part-0001.parquet" in html
     assert pull.id not in lake.get("/lake/sales/pulls?status=closed")
 
