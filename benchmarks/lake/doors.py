@@ -76,6 +76,10 @@ class Server:
         return "\r\n".join(lines).encode() + body
 
 
+class Refused(Exception):
+    """A server answered something else than 2xx."""
+
+
 async def drive(port: int, make: Request, connections: int, seconds: float) -> list[float]:
     """Milliseconds of every request that was answered 2xx; anything else ends the benchmark."""
     took: list[float] = []
@@ -83,35 +87,44 @@ async def drive(port: int, make: Request, connections: int, seconds: float) -> l
     until = time.perf_counter() + seconds
 
     async def one() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+        reader: asyncio.StreamReader
+        writer: asyncio.StreamWriter | None = None
         while time.perf_counter() < until:
             message = make(next(numbers))
             began = time.perf_counter()
+            if writer is None:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
             writer.write(message)
-            status, _ = await answer(reader, message.startswith(b"HEAD"))
+            status, _, stays = await answer(reader, message.startswith(b"HEAD"))
             took.append((time.perf_counter() - began) * 1000)
             if not 200 <= status < 300:
-                raise SystemExit(f"answered {status}: {message[:80]!r}")
-        writer.close()
+                raise Refused(f"answered {status} to {message[:40]!r}")
+            if not stays:  # moto's server ends every connection
+                writer.close()
+                writer = None
+        if writer is not None:
+            writer.close()
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return took
 
 
-async def answer(reader: asyncio.StreamReader, head: bool) -> tuple[int, bytes]:
+async def answer(reader: asyncio.StreamReader, head: bool) -> tuple[int, bytes, bool]:
+    """Status, body, and whether the connection stays."""
     block = await reader.readuntil(b"\r\n\r\n")
     status = int(block[9:12])
     fields = dict(line.lower().split(b": ", 1) for line in block.split(b"\r\n")[1:] if b": " in line)
+    stays = block.startswith(b"HTTP/1.1") and fields.get(b"connection") != b"close"
     if head or status in {204, 304}:
-        return status, b""
+        return status, b"", stays
     if b"content-length" in fields:
-        return status, await reader.readexactly(int(fields[b"content-length"]))
+        return status, await reader.readexactly(int(fields[b"content-length"])), stays
     body = b""
     while size := int(await reader.readline(), 16):
         body += await reader.readexactly(size)
         await reader.readexactly(2)
     await reader.readline()
-    return status, body
+    return status, body, stays
 
 
 def measure(name: str, servers: list[tuple[Server, Request]], seconds: float) -> None:
@@ -124,6 +137,9 @@ def measure(name: str, servers: list[tuple[Server, Request]], seconds: float) ->
                 )
             except (TimeoutError, asyncio.IncompleteReadError):
                 shown.append(f"{server.name} left a request without an answer")
+                continue
+            except Refused as exc:
+                shown.append(f"{server.name} {exc}")
                 continue
             took = sorted(driven)
             rates.append(len(took) / seconds)
@@ -193,7 +209,7 @@ def send(server: Server, message: bytes) -> bytes:
     async def once() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1 << 24)
         writer.write(message)
-        status, body = await answer(reader, False)
+        status, body, _ = await answer(reader, False)
         writer.close()
         if status >= 300:
             raise SystemExit(f"{server.name} answered {status}: {body[:300]!r}")
