@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tulle.errors import AlreadyExists, Denied, Invalid, LimitExceeded, NotFound, PreconditionFailed
+from tulle.errors import (
+    AlreadyExists,
+    Conflict,
+    Denied,
+    Invalid,
+    LimitExceeded,
+    NotFound,
+    PreconditionFailed,
+)
 from tulle.lake import addresses
 from tulle.lake.repository import Lake, Repository, open_lake
+from tulle.lake.writing import Writer
 from tulle.state.db import Database
 
 DATABASES = ("sqlite", "postgres")
@@ -60,6 +71,55 @@ def test_a_move_copies_nothing_and_leaves_nothing(repository: Repository) -> Non
     repository.put("main", "d", b"2")
     with pytest.raises(AlreadyExists):
         repository.move("main", "b/c", "d", if_absent=True)
+
+
+def test_a_move_takes_what_is_there_when_it_happens(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = type(repository.writer)
+    stage, other = writer.stage_move, iter([b"2", b"3"])
+
+    def raced(self: Writer, *arguments: Any) -> bool:
+        for data in other:
+            repository.put("main", "a", data)
+            break
+        return stage(self, *arguments)
+
+    monkeypatch.setattr(writer, "stage_move", raced)
+    repository.put("main", "a", b"1")
+    repository.move("main", "a", "b")
+    assert repository.get("main", "b") == b"3"
+    assert not repository.exists("main", "a")
+
+    repository.put("main", "a", b"1")
+    other = iter(itertools.cycle([b"2", b"3"]))
+    with pytest.raises(Conflict, match="changes all the time"):
+        repository.move("main", "a", "c")
+    assert repository.exists("main", "a")
+    assert not repository.exists("main", "c")
+
+
+@pytest.mark.parametrize("metadata", [{"k": "a\0b"}, {"k\0": "v"}])
+def test_metadata_holds_no_nul(repository: Repository, metadata: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match="NUL"):
+        repository.put("main", "a", b"1", metadata=metadata)
+    repository.put("main", "a", b"1")
+    with pytest.raises(Invalid, match="NUL"):
+        repository.commit("main", "m", metadata=metadata)
+
+
+@pytest.mark.parametrize("date", [-1.0, 253_402_300_800.0, float("nan"), float("inf")])
+def test_commits_have_dates_that_can_be_written(repository: Repository, date: float) -> None:
+    repository.put("main", "a", b"1")
+    with pytest.raises(Invalid, match="date"):
+        repository.commit("main", "m", date=date)
+    assert repository.commit("main", "m", date=253_402_300_799.0).date == 253_402_300_799.0
+
+
+@pytest.mark.parametrize("ref", ["main~99999999999", "main" + "~" * 65, "main^" + "9" * 30])
+def test_expressions_have_bounds(repository: Repository, ref: str) -> None:
+    with pytest.raises(Invalid):
+        repository.resolve(ref)
 
 
 def test_metadata_alone_can_change(repository: Repository) -> None:

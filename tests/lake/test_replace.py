@@ -152,7 +152,7 @@ class TestTheRepositorysDoor:
     @pytest.fixture
     def repository(self, lake: Lake) -> Repository:
         """A repository that may link to memory."""
-        lake._external = ("memory:///x/",)
+        lake.stores.linkable = ("memory:///x/",)
         return lake.create_repository("sales")
 
     def test_replaces_by_one_commit(self, repository: Repository) -> None:

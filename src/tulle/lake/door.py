@@ -24,7 +24,9 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 THREADS = 32
-BODY_WAIT_SECONDS = 60.0  # a caller that sends nothing for so long is gone
+GATHERED_BYTES = 256 * 1024  # of a body, before a thread is taken for it, and at a time after that
+FIRST_SECONDS = 20.0  # in which these are to come: who dawdles holds no thread
+BODY_WAIT_SECONDS = 60.0  # in which each further piece is to come, else the caller is gone
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,12 @@ def application(handler: Handler, *, threads: int = THREADS, name: str = "door")
         body = _Body(loop, receive)
         incoming = _incoming(scope, body)
         try:
-            await body.first()
+            try:
+                await asyncio.wait_for(body.first(), FIRST_SECONDS)
+            except TimeoutError:
+                outgoing = Outgoing(408, headers=(("connection", "close"),))
+                await _answer(send, loop, pool, outgoing, head=incoming.method == "HEAD")
+                return
             outgoing = await loop.run_in_executor(pool, handler, incoming)
         except Disconnected:
             return
@@ -155,7 +162,7 @@ class _Body:
         self._more = True
 
     async def first(self) -> None:
-        """Take the first piece while we are in the event loop anyway: most bodies have no second one."""
+        """Take what fits at a time while we are in the event loop anyway: most bodies have no more."""
         await self._pull()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -173,12 +180,19 @@ class _Body:
                 raise Disconnected from None
 
     async def _pull(self) -> None:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._more = False
-            raise Disconnected
-        self._chunk = message.get("body", b"")
-        self._more = message.get("more_body", False)
+        parts: list[bytes] = []
+        size = 0
+        while size < GATHERED_BYTES:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._more = False
+                raise Disconnected
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            self._more = message.get("more_body", False)
+            if not self._more:
+                break
+        self._chunk = parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _answer(

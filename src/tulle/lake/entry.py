@@ -14,6 +14,7 @@ from typing import Literal
 from tulle.errors import Invalid
 
 MAX_PATH_BYTES = 1024
+LAST_DATE = 253_402_300_800  # the year 10000
 MAX_METADATA = 16 * 1024  # characters of JSON with an entry
 MAX_COMMIT_METADATA = 1024 * 1024  # and with a commit, which tells of many entries
 _REPOSITORY = re.compile(r"[a-z0-9][a-z0-9-]{2,62}\Z")
@@ -126,6 +127,13 @@ def encoded_text(text: str) -> bytes:
         raise Invalid(f"path {text!r} cannot be written as UTF-8") from None
 
 
+def checked_date(date: float | None) -> float | None:
+    """A commit's date in seconds since the epoch, or None for now. Invalid beyond the years 1970 to 9999."""
+    if date is not None and not 0 <= date < LAST_DATE:
+        raise Invalid(f"{date} cannot be a commit's date", hint="seconds since 1970, before the year 10000")
+    return date
+
+
 def checked_text(text: str, what: str) -> str:
     """Text as every database can keep it: with nothing that is no character, and no NUL. Invalid."""
     if not isinstance(text, str):
@@ -171,6 +179,8 @@ def encode_metadata(metadata: Mapping[str, str] | None, limit: int = MAX_METADAT
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise Invalid(f"metadata must map text to text, got {key!r}: {value!r}")
+        if "\0" in key or "\0" in value:
+            raise Invalid(f"metadata '{key[:60]}' holds a NUL character")
     text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     checked_text(text, "metadata")  # a NUL in it is written as \u0000
     if len(text) > limit:

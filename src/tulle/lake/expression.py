@@ -11,7 +11,7 @@ from tulle.errors import Invalid, NotFound, did_you_mean
 from tulle.lake.refs import BranchState, find_head, find_tag, get_commit, list_branches, list_tags
 from tulle.state.tables import lake_commits
 
-_EXPRESSION = re.compile(r"(?P<name>\w[-.\w]*)(?P<steps>(?:[~^]\d*)*)(?P<head>@?)\Z")
+_EXPRESSION = re.compile(r"(?P<name>\w[-.\w]*)(?P<steps>(?:[~^]\d{0,9}){0,64})(?P<head>@?)\Z")
 _STEP = re.compile(r"([~^])(\d*)")
 _COMMIT_ID = re.compile(r"[0-9a-f]{64}\Z")
 _COMMIT_PREFIX = re.compile(r"[0-9a-f]{4,63}\Z")

@@ -14,6 +14,7 @@ from tulle.lake.entry import (
     MAX_COMMIT_METADATA,
     Change,
     Commit,
+    checked_date,
     checked_text,
     encode_metadata,
     encoded_text,
@@ -346,4 +347,4 @@ class History(Handle):
             raise Invalid("a commit needs a message")
         checked_text(committer, "the committer")
         encode_metadata(metadata, MAX_COMMIT_METADATA)
-        return Attributes(message, committer or self.actor, dict(metadata or {}), date)
+        return Attributes(message, committer or self.actor, dict(metadata or {}), checked_date(date))

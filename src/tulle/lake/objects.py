@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tulle.errors import Invalid, NotFound
+from tulle.errors import Conflict, Invalid, NotFound
 from tulle.lake.entry import (
     Change,
     Entry,
@@ -25,6 +25,7 @@ from tulle.lake.ranges import row_of, tombstone
 from tulle.lake.writing import Condition, DataPath
 
 MAX_PAGE = 10_000
+MOVES = 20  # tries, where others write to the path that is moved
 ADDRESS_SECONDS = 86_400.0  # an issued address is to be linked within a day
 
 
@@ -238,10 +239,13 @@ class Objects(Handle):
         self._guard(branch, protected=True)
         if src == dest:
             raise Invalid(f"'{src}' is there already")
-        entry = self.writer.copied(self.stat(branch, src), dest, self.writer)
-        rows = [row_of(entry), tombstone(checked_path(src))]
-        self.writer.stage_rows(branch, rows, Condition.of(if_absent, None))
-        return entry
+        for _ in range(MOVES):
+            found = self.stat(branch, src)
+            entry = self.writer.copied(found, dest, self.writer)
+            rows = [row_of(entry), tombstone(checked_path(src))]
+            if self.writer.stage_move(branch, rows, found, Condition.of(if_absent, None)):
+                return entry
+        raise Conflict(f"'{src}' on branch '{branch}' changes all the time", hint="try again")
 
     def set_object_metadata(self, branch: str, path: str, metadata: Mapping[str, str]) -> Entry:
         """Stage other metadata for what is at a path. NotFound."""

@@ -22,7 +22,16 @@ import pyarrow.compute as pc
 
 from tulle.errors import Denied, Invalid, NotFound, TulleError, from_dict
 from tulle.lake.blobs import StoreBlobs
-from tulle.lake.entry import MAX_PATH_BYTES, Commit, checked_path, encoded_text, successor
+from tulle.lake.entry import (
+    MAX_COMMIT_METADATA,
+    MAX_PATH_BYTES,
+    Commit,
+    checked_date,
+    checked_path,
+    encode_metadata,
+    encoded_text,
+    successor,
+)
 from tulle.lake.listing import SCHEMA as LISTED
 from tulle.lake.listing import LocalPlace, Oddities, Place, StorePlace
 from tulle.lake.ranges import MAX_ROWS, SCHEMA, Range, row_of
@@ -98,6 +107,7 @@ def start(
         raise Invalid("an import needs at least one source")
     if not message.strip():
         raise Invalid("a commit needs a message")
+    encode_metadata(metadata, MAX_COMMIT_METADATA)
     request = {
         "repository": repository,
         "repository_id": target.record.id,
@@ -106,7 +116,7 @@ def start(
         "message": message,
         "committer": committer or actor,
         "metadata": dict(metadata or {}),
-        "date": date,
+        "date": checked_date(date),
         "force": force,
     }
     with lake.database.write() as cx:

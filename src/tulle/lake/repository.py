@@ -108,7 +108,7 @@ class Lake:
         self.hooks = hooks
         self._caches = RunCaches(files=None if cache is None else RangeFiles(cache))
         self._group = GroupCommit(database, refs.take_branch)
-        self._external = (*external, *self.stores.allowed)
+        self.stores.linkable = (*external, *self.stores.allowed)
         self._wait_seconds = wait_seconds
         self._sides: dict[int, tuple[Reader, Writer]] = {}
         self._lock = threading.Lock()
@@ -209,7 +209,7 @@ class Lake:
             sides = self._sides.get(record.id)
             if sides is None or sides[0].record.storage != record.storage:
                 reader = Reader(self.database, record, self.stores.blobs(record.namespace), self._caches)
-                sides = reader, Writer(reader, self._group, self.stores, self._external)
+                sides = reader, Writer(reader, self._group, self.stores)
                 self._sides[record.id] = sides
         return Repository(
             record,

@@ -8,12 +8,14 @@ what is stored.
 
 from __future__ import annotations
 
+import os
 import posixpath
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tulle.config import STATE_FOLDER
 from tulle.errors import Denied, Invalid, NotFound
 from tulle.lake import refs
 from tulle.lake.blobs import Blobs, is_local, open_blobs, read_chunks, read_external, stat_external
@@ -30,6 +32,7 @@ class Stores:
         self.namespace = namespace.rstrip("/") if own is None else namespace
         self.own = own if own is not None else open_blobs(namespace)
         self.allowed = tuple(prefix.rstrip("/") + "/" for prefix in allowed)
+        self.linkable: tuple[str, ...] = self.allowed  # a lake may add places that links may point to
         self._opened: dict[tuple[str, bool], Blobs] = {}
         self._storages: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -92,6 +95,33 @@ class Stores:
                 hint="add the place to `object_stores:` in mesh.yaml",
             )
 
+    def demand_object(self, url: str) -> None:
+        """Denied unless an outside object, where its URL really leads, is in a place that links may point to."""
+        scheme, mark, rest = url.partition("://")
+        if not mark or any(ord(c) < 32 for c in url) or ".." in rest.split("/"):
+            raise Denied(f"'{url}' is no plain URL of an object")
+        if not url.startswith(self.linkable or "\0"):
+            raise Invalid(
+                f"'{url}' is outside of the lake, and no allowed place begins like it",
+                hint="put the data into the lake, or add the place to `object_stores:` in mesh.yaml",
+            )
+        if is_local(url):
+            self._demand_file(url)
+        elif scheme in {"local", "file"}:
+            raise Denied(f"'{url}' names no absolute file")
+
+    def _demand_file(self, url: str) -> None:
+        # Links may lead elsewhere, today or when it is read.
+        real = os.path.realpath(url.partition("://")[2])
+        places = [os.path.realpath(p.partition("://")[2]) for p in self.linkable if is_local(p)]
+        if not any(real == place or real.startswith(place.rstrip("/") + "/") for place in places):
+            raise Denied(f"'{url}' leads to a place this mesh may not use")
+        if self.namespace.startswith("local:///"):
+            own = Path(os.path.realpath(self.namespace.removeprefix("local://")))
+            kept = own.parent if own.parent.name == STATE_FOLDER else own
+            if real == str(kept) or real.startswith(f"{kept}/"):
+                raise Denied(f"'{url}' is where the mesh keeps what is its own")
+
     def external_blobs(self, url: str) -> Blobs:
         """The store below a URL outside of the lake. Denied unless the mesh allows it."""
         self.demand(url)
@@ -100,6 +130,7 @@ class Stores:
     def stat(self, url: str) -> int:
         """The size in bytes of an object outside of the lake. NotFound."""
         if is_local(url):
+            self.demand_object(url)
             return stat_external(url)
         store, path = self._external(url)
         return store.stat(path).size
@@ -107,6 +138,7 @@ class Stores:
     def read(self, url: str, size: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of an object outside of the lake in pieces of a few MiB. NotFound."""
         if is_local(url):
+            self.demand_object(url)
             return read_external(url, size, start, end)
         return self._pieces(url, size, start, end)
 

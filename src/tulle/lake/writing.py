@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed
 from tulle.lake import addresses, links, quarantine, refs, staging
-from tulle.lake.blobs import CHUNK_BYTES, Blobs, read_chunks
+from tulle.lake.blobs import CHUNK_BYTES, Blobs, is_local, read_chunks
 from tulle.lake.entry import Entry, checked_path, checked_text, encode_metadata
 from tulle.lake.grouping import GroupCommit
 from tulle.lake.links import Link
@@ -34,6 +34,7 @@ from tulle.state.db import now
 _DATA = re.compile(r"(lake:[a-z0-9-]+/)?data/")  # what follows is checked by the store
 
 YOUNG_SECONDS = 3600.0  # data younger than this is no candidate of any collection
+MAX_OBJECT_BYTES = 5 * 1024**4
 FOLDER_OBJECTS = 10_000  # in one folder of data, so that none grows without end
 
 Data = bytes | Iterable[bytes] | Path
@@ -75,16 +76,13 @@ class Condition:
 class Writer:
     """Writes to one repository. Safe to share between threads."""
 
-    def __init__(
-        self, reader: Reader, group: GroupCommit, stores: Stores, external: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, reader: Reader, group: GroupCommit, stores: Stores) -> None:
         self._reader = reader
         self._stores = stores
         self._group = group
         self._id = reader.id
         self._blobs = reader.blobs
         self._storage = reader.record.storage
-        self._external = tuple(external)
         self._numbers = itertools.count()
         self._session = ""
 
@@ -167,8 +165,10 @@ class Writer:
         """The sorted rows to stage for a table of links, checked like `linked`, without an object per row."""
         table = links.sorted_table(table)
         allowed = pa.array(np.zeros(len(table), dtype=bool))
-        for prefix in self._external:
-            allowed = pc.or_(allowed, pc.starts_with(table.column("address"), prefix))
+        for prefix in self._stores.linkable:
+            if not is_local(prefix):
+                allowed = pc.or_(allowed, pc.starts_with(table.column("address"), prefix))
+        allowed = pc.and_(allowed, pc.invert(pc.match_substring(table.column("address"), "/..")))
         settled: dict[str, int] = {}
         modified = _microseconds(now())
         for row in table.filter(pc.invert(allowed)).select(["path", "address", "size"]).to_pylist():
@@ -283,11 +283,14 @@ class Writer:
         )
 
     def _external_size(self, link: Link) -> int:
-        if not link.address.startswith(self._external or "\0"):
-            raise Invalid(
-                f"'{link.address}' is outside of the lake, and no allowed place begins like it",
-                hint="put the data into the lake, or open the lake with that place as external",
-            )
+        self._stores.demand_object(link.address)
+        if link.size is not None and not 0 <= link.size <= MAX_OBJECT_BYTES:
+            raise Invalid(f"'{link.path}' cannot have {link.size} bytes", hint=f"0 to {MAX_OBJECT_BYTES}")
+        if is_local(link.address):  # what is on this disk is looked at
+            size = self._stores.stat(link.address)
+            if link.size not in {None, size}:
+                raise Invalid(f"'{link.address}' has {size} bytes, but {link.size} were stated")
+            return size
         return self._stores.stat(link.address) if link.size is None else link.size
 
     def _own_size(self, link: Link, settled: dict[str, int]) -> int:
@@ -346,6 +349,25 @@ class Writer:
                 refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
 
         self._group.run(work, (self._id, branch))
+
+    def stage_move(
+        self, branch: str, rows: Sequence[Row], source: Entry, condition: Condition | None
+    ) -> bool:
+        """Stage an entry and the removal of its source, if the source is what it was; whether it was."""
+        moved = False
+
+        def work(cx: Connection) -> None:
+            nonlocal moved
+            current = self._current(cx, branch, source.path)
+            moved = current == source
+            if moved:
+                if condition is not None:
+                    path = rows[0][0].decode()
+                    condition.check(self._current(cx, branch, path), path, branch)
+                staging.stage_rows(cx, self._id, branch, rows)
+
+        self._group.run(work)
+        return moved
 
     def _current(self, cx: Connection, branch: str, path: str) -> Entry | None:
         """What a path holds, nobody else changing the branch until the transaction ends."""

@@ -197,3 +197,46 @@ def test_names_that_are_none(name):
 def test_a_policy_is_written_as_it_was_read(statements):
     policy = parse("p", statements)
     assert parse("p", [each.as_dict() for each in policy.statements]) == policy
+
+
+@given(
+    st.lists(
+        st.builds(
+            statement,
+            EFFECTS,
+            st.just(["fs:ReadObject"]),
+            st.text(alphabet="ab/*?.", max_size=12).map("arn:lakefs:".__add__),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.text(alphabet="ab/", max_size=4),
+    st.lists(st.text(alphabet="ab/.", max_size=5), min_size=1, max_size=20),
+)
+def test_what_is_allowed_below_a_name_is_allowed_for_all_that_begins_so(statements, beginning, ends):
+    rules = rules_for("ann", [parse("p", statements)])
+    name = f"arn:lakefs:{beginning}"
+    if rules.decide_below("fs:ReadObject", [name]).allowed:
+        for end in ends:
+            assert rules.decide("fs:ReadObject", [name + end]).allowed
+
+
+@pytest.mark.parametrize(
+    ("statements", "allowed"),
+    [
+        ([statement(resource="*")], True),
+        ([], False),
+        ([statement(resource="arn:lakefs:a/*")], True),
+        ([statement(resource="arn:lakefs:a/b*")], True),
+        ([statement(resource="arn:lakefs:a/b/*")], False),
+        ([statement(resource="arn:lakefs:a/?")], False),
+        ([statement(resource="arn:lakefs:*"), statement("deny", resource="arn:lakefs:a/b/secret/*")], False),
+        ([statement(resource="arn:lakefs:*"), statement("deny", resource="arn:lakefs:*/secret")], False),
+        ([statement(resource="arn:lakefs:*"), statement("deny", resource="arn:lakefs:a/c")], True),
+        ([statement(resource="*", condition={"IpAddress": {"SourceIp": ["10.0.0.0/8"]}})], False),
+    ],
+)
+def test_all_below_a_name(statements, allowed):
+    policies = [parse("p", statements)] if statements else []
+    decision = rules_for("ann", policies).decide_below("fs:ReadObject", ["arn:lakefs:a/b"])
+    assert decision.allowed == allowed, decision.reason

@@ -33,6 +33,10 @@ class Permissions:
         if action == self.denied:
             raise Denied(f"{user} may not {action}")
 
+    def demand_below(self, user: str, action: str, *beginnings: str) -> None:
+        """The same for all that begins so."""
+        self.demand(user, action, *(f"{beginning}*" for beginning in beginnings))
+
     def resource_repository(self, name: str) -> str:
         """A name."""
         return name
@@ -100,7 +104,8 @@ def test_from_start_to_commit(
     assert permissions.demanded == [
         ("admin", "fs:CreateCommit", "sales/main"),
         ("admin", "fs:ImportFromStorage", f"arn:lakefs:fs:::namespace/local://{outside}/"),
-        ("admin", "fs:WriteObject", "sales/main/raw/"),
+        ("admin", "fs:WriteObject", "sales/main/raw/*"),
+        ("admin", "fs:DeleteObject", "sales/main/raw/*"),
     ]
     where = f"{PATH}?id={started['id']}"
     status, told = ask(door, "GET", where)

@@ -118,13 +118,22 @@ def staged(client, address, **body):
     return client.put(STAGED, path="linked", json=full)
 
 
-def test_data_in_place_is_staged(client, sales):
-    address = sales.physical_address(sales.stat("main", "a/1.txt"))
-    answer = staged(client, address, metadata={"a": "b"}, content_type="text/x")
+def test_data_in_place_is_staged(client, lake, sales, tmp_path):
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "x").write_bytes(b"one")
+    lake.stores.linkable = (f"local://{place}/",)
+    answer = staged(client, f"local://{place}/x", metadata={"a": "b"}, content_type="text/x", checksum='"c"')
     assert answer.status == 201
     assert (answer.json["checksum"], answer.json["metadata"]) == ("c", {"a": "b"})
     assert sales.get("main", "linked") == b"one"
-    assert staged(client, address, size_bytes=4).status == 400
+    for size in (-1, 4, 2**63):
+        assert staged(client, f"local://{place}/x", size_bytes=size).status == 400
+    (place / "out").symlink_to("/etc/passwd")
+    for name in ("out", "../elsewhere/x", "../../etc/passwd", "none"):
+        assert staged(client, f"local://{place}/{name}").status in {400, 403, 404}
+    # Whoever may write a path may not thereby read all there is in the repository.
+    assert staged(client, sales.physical_address(sales.stat("main", "a/1.txt"))).status == 400
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,20 @@ class Access:
                     self._decisions = 0
         return decided
 
+    def demand_below(self, user: str, action: str, *beginnings: str) -> None:
+        """Denied unless the user may do `action` on everything whose name begins with one of the names."""
+        rules = self._known(user).rules
+        if rules is None:
+            raise Denied(f"user '{user}' does not exist")
+        decision = rules.decide_below(action, beginnings)
+        if not decision.allowed:
+            if self._is_worth_recording(user):
+                self.audit(user, action, f"{beginnings[0]}*", "denied", reason=decision.reason)
+            raise Denied(
+                f"user '{user}' may not {action} on all of {beginnings[0]}*: {decision.reason}",
+                hint="have a policy attached that allows it",
+            )
+
     def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Denied, with the reason, unless the user may; a denial is in the trail."""
         decision = self.decide(user, action, *resources, client=client)

@@ -89,6 +89,39 @@ class Rules:
             return Decision(True, f"policy '{allowed_by}' allows it")
         return Decision(False, "no policy of the user allows it")
 
+    def decide_below(self, action: str, beginnings: Sequence[str]) -> Decision:
+        """Whether the user may do `action` on everything whose name begins with one of `beginnings`.
+
+        Names of the same things, as in `decide`. A deny that could touch any of it refuses all of it.
+        """
+        allowed_by = ""
+        for policy, statement in self.rules:
+            if not any(_matches(pattern, action) for pattern in statement.actions):
+                continue
+            if statement.effect == "deny":
+                if any(_overlaps(p, beginning) for p in statement.resources for beginning in beginnings):
+                    return Decision(False, f"policy '{policy}' denies part of it")
+            elif not statement.networks and any(
+                _covers(p, beginning) for p in statement.resources for beginning in beginnings
+            ):
+                allowed_by = allowed_by or policy
+        if allowed_by:
+            return Decision(True, f"policy '{allowed_by}' allows it")
+        return Decision(False, "no policy of the user allows all of it")
+
+
+def _covers(pattern: str, beginning: str) -> bool:
+    """Whether a pattern matches whatever begins so: its last star takes what follows the beginning."""
+    return pattern.endswith("*") and _matches(pattern, beginning)
+
+
+def _overlaps(pattern: str, beginning: str) -> bool:
+    """Whether a pattern could match something that begins so."""
+    fixed = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    if fixed == pattern:
+        return pattern.startswith(beginning)
+    return fixed.startswith(beginning) or beginning.startswith(fixed)
+
 
 def rules_for(user: str, policies: Iterable[Policy]) -> Rules:
     """What holds for a user with these policies."""

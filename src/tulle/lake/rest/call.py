@@ -130,6 +130,11 @@ class Call:
         """Record in the trail a change of a repository as such; what is in it has logs of its own."""
         self.access.audit(self.user, kind, f"repository/{repository}", "done", **details)
 
+    def demand_below(self, action: str, branch: str, prefix: str, repository: str = "") -> None:
+        """`demand` for every object below a prefix, of the path's repository unless another is named."""
+        names = self.access.resource_object(repository or self["repository"], branch, prefix)
+        self.access.demand_below(self.user, action, *names)
+
     def repository(self, *, force: bool = False) -> Repository:
         """The repository of the path in the caller's hands; with `force` also a read-only one may be changed."""
         return self.lake.repository(self["repository"], actor=self.user, force=force)

@@ -33,7 +33,7 @@ def start(call: Call) -> Outgoing:
     """Ask for an export."""
     call.demand_repository("fs:ReadRepository")
     wanted = call.json(_Export)
-    call.demand_object("fs:ReadObject", branch_of(call["ref"]), f"{wanted.prefix}*")
+    call.demand_below("fs:ReadObject", branch_of(call["ref"]), wanted.prefix)
     call.demand("fs:ExportToStorage", f"arn:lakefs:fs:::namespace/{wanted.destination}")
     id_ = export.start(
         call.lake,
@@ -82,7 +82,7 @@ def cancel(call: Call) -> Outgoing:
 def verify(call: Call) -> Outgoing:
     """Check every object a repository needs; `data` reads the data objects too."""
     call.demand_repository("fs:ReadRepository")
-    call.demand_object("fs:ReadObject", "*", "*")
+    call.demand_below("fs:ReadObject", "", "")
     found = verified(call.lake, call["repository"], data=call.json(_Verify).data)
     return json_answer(
         {

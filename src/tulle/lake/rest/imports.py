@@ -45,7 +45,12 @@ def start(call: Call) -> Outgoing:
     sources = [Source(each.path, each.destination, each.type) for each in body.paths]
     for source in sources:
         _demand_source(call, source)
-        call.demand_object("fs:WriteObject", call["branch"], source.destination)
+        if source.type == "object":
+            call.demand_object("fs:WriteObject", call["branch"], source.destination)
+        else:  # what is under the prefix is replaced
+            below = source.destination.rstrip("/") + "/" if source.destination.strip("/") else ""
+            for action in ("fs:WriteObject", "fs:DeleteObject"):
+                call.demand_below(action, call["branch"], below)
     id_ = onboard.start(
         call.lake,
         call["repository"],
@@ -96,10 +101,13 @@ def _demand_source(call: Call, source: Source) -> None:
         call.demand("fs:ImportFromStorage", f"arn:lakefs:fs:::namespace/{source.path}")
         return
     name, ref, path = onboard.lake_url(source.path)
-    below = path if source.type == "object" else path.rstrip("/") + "/*" if path.strip("/") else "*"
     call.demand("fs:ReadRepository", call.access.resource_repository(name))
     call.demand("fs:ListObjects", call.access.resource_repository(name))
-    call.demand("fs:ReadObject", *call.access.resource_object(name, branch_of(ref), below))
+    if source.type == "object":
+        call.demand("fs:ReadObject", *call.access.resource_object(name, branch_of(ref), path))
+    else:
+        below = path.rstrip("/") + "/" if path.strip("/") else ""
+        call.demand_below("fs:ReadObject", branch_of(ref), below, name)
 
 
 _PATH = "/repositories/{repository}/branches/{branch}/import"

@@ -48,6 +48,7 @@ def _location(repository: Repository, blob: str) -> Outgoing:
 def get_meta_range(call: Call) -> Outgoing:
     """Where a metarange, or what stands for a commit's, is."""
     call.demand_repository("fs:ReadRepository")
+    call.demand_repository("fs:ListObjects")
     repository = call.repository()
     return _location(repository, _metarange(repository, call["meta_range"]))
 
@@ -55,6 +56,7 @@ def get_meta_range(call: Call) -> Outgoing:
 def get_range(call: Call) -> Outgoing:
     """Where a range is."""
     call.demand_repository("fs:ReadRepository")
+    call.demand_repository("fs:ListObjects")
     repository = call.repository()
     return _location(repository, _range(repository, call["range"]))
 
@@ -62,6 +64,7 @@ def get_range(call: Call) -> Outgoing:
 def get_object(call: Call) -> Outgoing:
     """The bytes of a range or metarange, or a redirect to where they are."""
     call.demand_repository("fs:ReadRepository")
+    call.demand_repository("fs:ListObjects")
     repository = call.repository()
     places = {"range": _range, "meta_range": _metarange}
     if call["type"] not in places:

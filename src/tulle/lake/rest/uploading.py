@@ -79,8 +79,11 @@ def stage(call: Call) -> Outgoing:
     base = repository.physical_address(Entry("", "data/x", 0)).removesuffix("data/x")
     address = wanted.physical_address.removeprefix(base)
     if address != wanted.physical_address:
-        # Naming data of the repository under a path of one's own is reading all there is.
-        call.demand_object("fs:ReadObject", "*", "*")
+        raise Invalid(
+            f"'{wanted.physical_address[:200]}' is data of the repository itself",
+            hint="write to an address the server gives, and link it, or copy the object",
+        )
+    call.demand("fs:ImportFromStorage", f"arn:lakefs:fs:::namespace/{wanted.physical_address}")
     entry = repository.link(
         branch,
         path,
@@ -88,7 +91,7 @@ def stage(call: Call) -> Outgoing:
         size=wanted.size_bytes,
         metadata=wanted.metadata,
         content_type=wanted.content_type or "",
-        etag=wanted.checksum,
+        etag=wanted.checksum.strip('"'),
     )
     return json_answer(stats_form(repository, entry), 201)
 
