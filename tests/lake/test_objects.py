@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from tulle.errors import (
     AlreadyExists,
@@ -134,6 +135,38 @@ def test_several_deletions_tell_what_was_not_there(repository: Repository) -> No
     repository.put_many("main", [(name, b"") for name in "abc"])
     assert repository.delete_many("main", ["a", "nope", "b"]) == ["nope"]
     assert [entry.path for entry in repository.entries("main")] == ["c"]
+
+
+def test_an_entry_is_deleted_only_while_it_is_there(repository: Repository) -> None:
+    old = repository.put("main", "a", b"1")
+    new = repository.put("main", "a", b"2")
+    assert not repository.delete_entry("main", old)
+    assert repository.get("main", "a") == b"2"
+    repository.commit("main", "one")
+    assert repository.delete_entry("main", new)
+    assert not repository.exists("main", "a")
+    assert not repository.delete_entry("main", new)
+
+
+def test_what_is_done_with_a_put_can_undo_it(repository: Repository, database: Database) -> None:
+    def note(cx: Connection) -> None:
+        addresses.add(cx, repository.record.id, "data/x", "main", "a", 9e9)
+
+    def refuse(cx: Connection) -> None:
+        note(cx)
+        raise NotFound("no")
+
+    def noted() -> bool:
+        with database.read() as cx:
+            return "data/x" in addresses.live(cx, repository.record.id)
+
+    with pytest.raises(NotFound):
+        repository.put("main", "a", b"1", also=refuse)
+    assert not repository.exists("main", "a")
+    assert not noted()
+    repository.put("main", "a", b"1", also=note)
+    assert repository.get("main", "a") == b"1"
+    assert noted()
 
 
 def test_one_path_can_be_reset_alone(repository: Repository) -> None:

@@ -19,6 +19,7 @@ from tulle.lake.entry import (
     encoded_text,
     successor,
 )
+from tulle.lake.grouping import Work
 from tulle.lake.handle import Handle
 from tulle.lake.links import Link
 from tulle.lake.ranges import row_of, tombstone
@@ -110,12 +111,14 @@ class Objects(Handle):
         md5: str | None = None,
         sha256: str | None = None,
         etag: str | None = None,
+        also: Work | None = None,
     ) -> Entry:
         """Store data and stage it under a path; durable when this returns.
 
         With `if_absent`, AlreadyExists when something is there, also when somebody else is quicker; with
         `if_match`, PreconditionFailed unless what is there has that etag. `md5` and `sha256` (hex) are what the
-        data must have, else Invalid; `etag` is recorded in place of its MD5.
+        data must have, else Invalid; `etag` is recorded in place of its MD5. `also` is done in the transaction that
+        stages it, maybe more than once: it must change nothing but the database, and undoes all by raising.
         """
         quota = self._guard(branch, protected=True)  # before anything is written
         condition = Condition.of(if_absent, if_match)
@@ -124,7 +127,7 @@ class Objects(Handle):
         entry = self.writer.store(
             path, data, content_type=content_type, metadata=metadata, md5=md5, sha256=sha256, etag=etag
         )
-        self.writer.stage(branch, [entry], condition, charge=quota)
+        self.writer.stage(branch, [entry], condition, charge=quota, also=also)
         return entry
 
     def put_many(
@@ -263,6 +266,12 @@ class Objects(Handle):
         if not self.exists(branch, path):
             raise NotFound(f"there is no '{path}' on branch '{branch}' of repository '{self.name}'")
         self.writer.stage_rows(branch, [tombstone(encoded)])
+
+    def delete_entry(self, branch: str, entry: Entry) -> bool:
+        """Stage the removal of what is at an entry's path if it is that entry still; whether it was."""
+        encoded = checked_path(entry.path)
+        self._guard(branch, protected=True)
+        return self.writer.stage_move(branch, [tombstone(encoded)], entry, None)
 
     def delete_many(self, branch: str, paths: Iterable[str]) -> builtins.list[str]:
         """Stage the removal of several paths, all at once; returns those where nothing was."""

@@ -24,7 +24,7 @@ from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionF
 from tulle.lake import addresses, links, quarantine, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, is_local, read_chunks
 from tulle.lake.entry import Entry, checked_path, checked_text, encode_metadata
-from tulle.lake.grouping import GroupCommit
+from tulle.lake.grouping import GroupCommit, Work
 from tulle.lake.links import Link
 from tulle.lake.ranges import MAX_ROWS, Range, Row, entry_of, row_of
 from tulle.lake.reading import Reader
@@ -68,8 +68,9 @@ class Condition:
         """AlreadyExists or PreconditionFailed."""
         if self.absent and current is not None:
             raise AlreadyExists(f"'{path}' exists on branch '{branch}'")
-        if self.etag is not None and (current is None or current.etag != self.etag):
-            found = f"its etag is {current.etag}" if current else "there is nothing"
+        tag = None if current is None else current.etag.strip('"') or current.checksum
+        if self.etag is not None and tag != self.etag.strip('"'):
+            found = "there is nothing" if tag is None else f"its etag is {tag}"
             raise PreconditionFailed(f"'{path}' on branch '{branch}': {self.etag} was expected, {found}")
 
 
@@ -319,15 +320,23 @@ class Writer:
         condition: Condition | None = None,
         *,
         charge: bool = False,
+        also: Work | None = None,
     ) -> None:
         """Stage entries on a branch, all of them or none; durable when this returns.
 
-        A `condition` must hold at the first entry's path. With `charge` their data counts for the quota.
+        A `condition` must hold at the first entry's path. With `charge` their data counts for the quota. `also`
+        is done in the same transaction, maybe more than once, and undoes it by raising.
         """
-        self.stage_rows(branch, [row_of(entry) for entry in entries], condition, charge=charge)
+        self.stage_rows(branch, [row_of(entry) for entry in entries], condition, charge=charge, also=also)
 
     def stage_rows(
-        self, branch: str, rows: Sequence[Row], condition: Condition | None = None, *, charge: bool = False
+        self,
+        branch: str,
+        rows: Sequence[Row],
+        condition: Condition | None = None,
+        *,
+        charge: bool = False,
+        also: Work | None = None,
     ) -> None:
         """Stage entries and tombstones on a branch. Of rows with the same path the last one counts."""
         if not rows:
@@ -347,13 +356,18 @@ class Writer:
                 staging.stage_rows(cx, self._id, branch, rows)
             if charge:  # after the branch, as everybody does: two who wait for one another get nowhere
                 refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
+            if also is not None:
+                also(cx)
 
         self._group.run(work, (self._id, branch))
 
     def stage_move(
         self, branch: str, rows: Sequence[Row], source: Entry, condition: Condition | None
     ) -> bool:
-        """Stage an entry and the removal of its source, if the source is what it was; whether it was."""
+        """Stage rows that hold the removal of `source`, if it is what it was; whether it was.
+
+        A `condition` must hold at the first row's path.
+        """
         moved = False
 
         def work(cx: Connection) -> None:
