@@ -110,6 +110,9 @@ def test_conflicts_are_listed_with_what_each_side_holds(repository: Repository) 
     sides = [found[2].base, found[2].source, found[2].destination]
     assert [side and side.size for side in sides] == [1, None, 4]
     assert repository.conflicts("main", "main") == []
+    assert repository.conflicts("try", "main", limit=1) == found[:1]
+    assert repository.conflicts("try", "main", after="a", limit=1) == found[1:2]
+    assert repository.conflicts("try", "main", after="c") == []
 
 
 def test_each_conflict_goes_the_way_that_was_chosen(repository: Repository) -> None:

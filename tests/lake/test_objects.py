@@ -346,3 +346,25 @@ def test_hidden_branches_and_pages_of_names(repository: Repository) -> None:
     with pytest.raises(NotFound) as refused:
         repository.tag("v10")
     assert refused.value.hint == "did you mean 'v1.0'?"
+
+
+def test_what_has_no_etag_has_one_to_match(lake: Lake, repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").write_bytes(b"1")
+    lake.stores.linkable = (f"local://{tmp_path}/out/",)
+    linked = repository.link("main", "a", f"local://{tmp_path}/out/x")
+    assert (linked.etag, linked.tag) == ("", "x-1")
+    with pytest.raises(PreconditionFailed):
+        repository.put("main", "a", b"2", if_match="y-1")
+    repository.put("main", "a", b"2", if_match='"x-1"')
+
+
+@pytest.mark.parametrize("bound", [-1, 2**63])
+def test_bounds_have_bounds(repository: Repository, bound: int) -> None:
+    with pytest.raises(Invalid, match="quota"):
+        repository.set_quota(max_bytes=bound)
+    with pytest.raises(Invalid, match="days"):
+        repository.set_retention({"default_retention_days": bound})
+    with pytest.raises(Invalid, match="days"):
+        rule = {"branch_id": "main", "retention_days": bound}
+        repository.set_retention({"default_retention_days": 1, "branches": [rule]})

@@ -42,6 +42,14 @@ class Entry:
     content_type: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def tag(self) -> str:
+        """What HTTP calls its ETag, without quotes.
+
+        What was linked without one gets one that changes with the content and cannot be taken for an MD5.
+        """
+        return self.etag.strip('"') or f"{self.checksum or self.address.rpartition('/')[2]}-{self.size:x}"
+
     def same_content(self, other: Entry) -> bool:
         """Whether a reader could not tell the two apart: equal bytes, type and metadata.
 

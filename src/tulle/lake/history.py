@@ -163,9 +163,12 @@ class History(Handle):
             raise NotFound(f"'{left}' and '{right}' have no commit in common")
         return base
 
-    def conflicts(self, source_ref: str, dest_branch: str) -> builtins.list[PathConflict]:
+    def conflicts(
+        self, source_ref: str, dest_branch: str, *, after: str = "", limit: int | None = None
+    ) -> builtins.list[PathConflict]:
         """The paths that stand against merging a ref into a branch, with what each side holds, in path order."""
-        return list(self._mover.conflicts(self._resolve(source_ref), self._resolve(dest_branch)))
+        sides = self._resolve(source_ref), self._resolve(dest_branch)
+        return builtins.list(itertools.islice(self._mover.conflicts(*sides, after), limit))
 
     def merge(
         self,

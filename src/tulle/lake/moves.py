@@ -5,6 +5,7 @@ Each finds out what the new commit is to hold; how a branch is held and a commit
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -191,14 +192,14 @@ class Mover(Publisher):
             )
         return MergeResult(commit, unchanged=False, base=base, decided_conflicts=conflicts)
 
-    def conflicts(self, source: str, destination: str) -> Iterator[PathConflict]:
-        """The paths that stand against merging commit `source` into commit `destination`, in order."""
+    def conflicts(self, source: str, destination: str, after: str = "") -> Iterator[PathConflict]:
+        """The paths after one that stand against merging commit `source` into commit `destination`, in order."""
         reader = self._reader
         base = self._base(source, destination, destination)
         plan = three_way(reader.changes(base, source), reader.changes(base, destination))
         ids = (base, source, destination) if plan.conflicts else ()
         views = [reader.content(id_, expired_too=True).view for id_ in ids]
-        for path in plan.conflicts:
+        for path in plan.conflicts[bisect_right(plan.conflicts, after) :]:
             yield PathConflict(path, *(view.find(path.encode()) for view in views))
 
     def cherry_pick(

@@ -11,6 +11,9 @@ from tulle.lake import refs
 from tulle.lake.entry import encode_metadata
 from tulle.lake.handle import Handle
 
+MOST = 2**62  # of what a quota counts
+MOST_DAYS = 36_500
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:
@@ -115,8 +118,8 @@ class Settings(Handle):
     def set_quota(self, *, max_bytes: int | None = None, max_objects: int | None = None) -> Quota:
         """Set the bounds (None: without) and count what is used now."""
         for value in (max_bytes, max_objects):
-            if value is not None and value < 0:
-                raise Invalid(f"a quota of {value} cannot be kept", hint="0 or more, or leave it out")
+            if value is not None and not 0 <= value <= MOST:
+                raise Invalid(f"a quota of {value} cannot be kept", hint=f"0 to {MOST}, or leave it out")
         bounds = {"max_bytes": max_bytes, "max_objects": max_objects}
         bounds = {key: value for key, value in bounds.items() if value is not None}
         self._change(lambda settings: settings.update(quota=bounds or None))
@@ -149,12 +152,18 @@ class Settings(Handle):
 def _checked_rules(rules: Mapping[str, Any]) -> dict[str, Any]:
     days = rules.get("default_retention_days")
     branches = rules.get("branches") or []
-    if not isinstance(days, int) or isinstance(days, bool) or days < 1:
-        raise Invalid(f"default_retention_days is {days!r}", hint="a whole number of days, 1 or more")
+    if not _is_days(days):
+        raise Invalid(f"default_retention_days is {days!r}", hint=f"a whole number of days, 1 to {MOST_DAYS}")
     checked = []
     for rule in branches:
         branch, own = rule.get("branch_id"), rule.get("retention_days")
-        if not isinstance(branch, str) or not branch or not isinstance(own, int) or own < 1:
-            raise Invalid(f"'{rule}' is no retention rule", hint="branch_id, and retention_days of 1 or more")
+        if not isinstance(branch, str) or not branch or not _is_days(own):
+            raise Invalid(
+                f"'{rule}' is no retention rule", hint=f"branch_id, and retention_days of 1 to {MOST_DAYS}"
+            )
         checked.append({"branch_id": branch, "retention_days": own})
     return {"default_retention_days": days, "branches": checked}
+
+
+def _is_days(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_DAYS

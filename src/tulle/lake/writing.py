@@ -68,10 +68,12 @@ class Condition:
         """AlreadyExists or PreconditionFailed."""
         if self.absent and current is not None:
             raise AlreadyExists(f"'{path}' exists on branch '{branch}'")
-        tag = None if current is None else current.etag.strip('"') or current.checksum
-        if self.etag is not None and tag != self.etag.strip('"'):
-            found = "there is nothing" if tag is None else f"its etag is {tag}"
-            raise PreconditionFailed(f"'{path}' on branch '{branch}': {self.etag} was expected, {found}")
+        wanted = None if self.etag is None else self.etag.strip('"')
+        if wanted is not None and (
+            current is None or wanted not in {current.tag, current.etag or current.checksum}
+        ):
+            found = f"its etag is {current.tag}" if current else "there is nothing"
+            raise PreconditionFailed(f"'{path}' on branch '{branch}': {wanted} was expected, {found}")
 
 
 class Writer:

@@ -240,3 +240,55 @@ def test_all_below_a_name(statements, allowed):
     policies = [parse("p", statements)] if statements else []
     decision = rules_for("ann", policies).decide_below("fs:ReadObject", ["arn:lakefs:a/b"])
     assert decision.allowed == allowed, decision.reason
+
+
+@given(
+    st.lists(
+        st.builds(
+            statement,
+            EFFECTS,
+            st.just(["fs:ReadObject"]),
+            st.text(alphabet="ab/*?", max_size=8).map("arn:lakefs:".__add__),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.tuples(*[st.text(alphabet="ab", max_size=2)] * 3),
+    st.lists(st.text(alphabet="ab/", max_size=4), min_size=1, max_size=20),
+)
+def test_what_is_shown_could_be_seen_before(statements, names, paths):
+    rules = rules_for("ann", [parse("p", statements)])
+    both, hidden, shown = (f"arn:lakefs:{name}/" for name in names)
+    if rules.decide_shown("fs:ReadObject", [both, hidden], [both, shown]).allowed:
+        for path in paths:
+            if rules.decide("fs:ReadObject", [both + path, shown + path]).allowed:
+                assert rules.decide("fs:ReadObject", [both + path, hidden + path]).allowed
+
+
+TOP = "arn:lakefs:fs:::repository/r"
+
+
+@pytest.mark.parametrize(
+    ("statements", "allowed"),
+    [
+        ([statement(resource="*")], True),
+        ([statement(resource=f"{TOP}/*")], True),
+        ([statement(resource=f"{TOP}/object/raw/*")], True),
+        ([statement(resource=f"{TOP}/branch/*/object/raw/*")], True),
+        (
+            [statement(resource=f"{TOP}/branch/main/object/*")],
+            True,
+        ),  # the other cannot be read, so shows nothing
+        ([statement(resource=f"{TOP}/branch/dev/object/*")], False),
+        ([statement(resource=f"{TOP}/branch/d*")], False),
+        ([statement(resource=f"{TOP}/branch/d*"), statement(resource=f"{TOP}/branch/main/object/*")], True),
+        ([statement(resource="*"), statement("deny", resource=f"{TOP}/branch/main/object/pay/*")], False),
+        ([statement(resource="*"), statement("deny", resource=f"{TOP}/branch/dev/object/pay/*")], True),
+        ([statement(resource="*"), statement("deny", resource=f"{TOP}/object/pay/*")], True),
+        ([statement(resource="*"), statement("deny", resource=f"{TOP}/branch/*/object/pay/*")], True),
+    ],
+)
+def test_a_branch_from_another(statements, allowed):
+    names = [(f"{TOP}/object/", f"{TOP}/branch/{branch}/object/") for branch in ("main", "dev")]
+    decision = rules_for("ann", [parse("p", statements)]).decide_shown("fs:ReadObject", *names)
+    assert decision.allowed == allowed, decision.reason

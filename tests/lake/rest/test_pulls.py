@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tulle.lake.access.policy import Decision
 from tulle.lake.door import Incoming
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.rest import application, pulls
@@ -20,6 +21,14 @@ class Everything:
 
     def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Nothing is denied."""
+
+    def decide_shown(self, *asked: object) -> Decision:
+        """Nothing is hidden."""
+        return Decision(True, "")
+
+    def resource_object(self, name: str, branch: str, path: str) -> tuple[str, ...]:
+        """Names."""
+        return (f"{name}/{branch}/{path}",)
 
     def resource_repository(self, name: str) -> str:
         """A name."""

@@ -10,10 +10,10 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Connection
 
@@ -139,31 +139,35 @@ class Access:
 
     def demand_below(self, user: str, action: str, *beginnings: str) -> None:
         """Denied unless the user may do `action` on everything whose name begins with one of the names."""
+        decision = self._rules(user).decide_below(action, beginnings)
+        if not decision.allowed:
+            self.refuse(user, action, f"all of {beginnings[0]}*", decision)
+
+    def decide_shown(self, user: str, action: str, hidden: Sequence[str], shown: Sequence[str]) -> Decision:
+        """Whether what begins with one of `hidden`, once it is below `shown`, is open to no user it was not."""
+        return self._rules(user).decide_shown(action, hidden, shown)
+
+    def _rules(self, user: str) -> Rules:
         rules = self._known(user).rules
         if rules is None:
             raise Denied(f"user '{user}' does not exist")
-        decision = rules.decide_below(action, beginnings)
-        if not decision.allowed:
-            if self._is_worth_recording(user):
-                self.audit(user, action, f"{beginnings[0]}*", "denied", reason=decision.reason)
-            raise Denied(
-                f"user '{user}' may not {action} on all of {beginnings[0]}*: {decision.reason}",
-                hint="have a policy attached that allows it",
-            )
+        return rules
 
     def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Denied, with the reason, unless the user may; a denial is in the trail."""
         decision = self.decide(user, action, *resources, client=client)
-        if decision.allowed:
-            return
-        resource = resources[0] if resources else "*"
+        if not decision.allowed:
+            self.refuse(user, action, resources[0] if resources else "*", decision)
+
+    def refuse(self, user: str, action: str, what: str, decision: Decision) -> NoReturn:
+        """Denied, with the reason; it is in the trail."""
         if self._is_worth_recording(user):
             try:
-                self.audit(user, action, resource, "denied", reason=decision.reason)
+                self.audit(user, action, what, "denied", reason=decision.reason)
             except TulleError as exc:  # what cannot be recorded is denied all the same
                 _LOG.warning("a denial could not be recorded: %s", exc.message)
         raise Denied(
-            f"user '{user}' may not {action} on {resource}: {decision.reason}",
+            f"user '{user}' may not {action} on {what}: {decision.reason}",
             hint="have a policy attached that allows it",
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -108,6 +108,63 @@ class Rules:
         if allowed_by:
             return Decision(True, f"policy '{allowed_by}' allows it")
         return Decision(False, "no policy of the user allows all of it")
+
+    def decide_shown(self, action: str, hidden: Sequence[str], shown: Sequence[str]) -> Decision:
+        """Whether what begins with one of `hidden` may come to begin with one of `shown`, too.
+
+        It may where `action` is allowed on no more of the second than of the first. Both are names of the same
+        things, as in `decide`. What is too involved to compare is refused.
+        """
+        for policy, rest in self._left(action, shown, "allow"):
+            if not any(rest.is_in(other) for _, other in self._left(action, hidden, "allow")):
+                return Decision(False, f"policy '{policy}' allows it of the one, none of the other")
+        for policy, rest in self._left(action, hidden, "deny"):
+            if not any(rest.is_in(other) for _, other in self._left(action, shown, "deny")):
+                return Decision(False, f"policy '{policy}' denies it of the other alone")
+        return Decision(True, "the policies say the same of both")
+
+    def _left(self, action: str, beginnings: Sequence[str], effect: str) -> Iterator[tuple[str, _Rest]]:
+        for policy, statement in self.rules:
+            if statement.effect == effect and any(_matches(p, action) for p in statement.actions):
+                for pattern in statement.resources:
+                    for beginning in beginnings:
+                        for left in _left_of(pattern, beginning):
+                            yield policy, _Rest(left, statement.networks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What is left of a pattern when a name's beginning was matched, and from where it holds."""
+
+    pattern: str
+    networks: tuple[str, ...]
+
+    def is_in(self, other: _Rest) -> bool:
+        """Whether the other matches all that this matches: where it cannot be seen, no."""
+        if other.networks and other.networks != self.networks:
+            return False
+        fixed = other.pattern.rstrip("*")
+        return self.pattern == other.pattern or (
+            fixed != other.pattern and not set(fixed) & {"*", "?"} and self.pattern.startswith(fixed)
+        )
+
+
+def _left_of(pattern: str, beginning: str) -> set[str]:
+    """All that may be left of a pattern when its first part has matched the beginning of a name."""
+    lefts = _without_stars({pattern})
+    for c in beginning:
+        fitting = [left for left in lefts if left[:1] in {"*", "?", c}]
+        lefts = _without_stars({left if left[0] == "*" else left[1:] for left in fitting})
+    return lefts
+
+
+def _without_stars(lefts: set[str]) -> set[str]:
+    """These, and what is left of each when stars at its beginning match nothing."""
+    found = set(lefts)
+    for left in lefts:
+        stars = len(left) - len(left.lstrip("*"))
+        found.update(left[number:] for number in range(1, stars + 1))
+    return found
 
 
 def _covers(pattern: str, beginning: str) -> bool:

@@ -91,6 +91,7 @@ def create_branch(call: Call) -> Outgoing:
     """A new branch; the answer is the id of its commit as text."""
     wanted = call.json(_BranchCreation)
     call.demand_branch("fs:CreateBranch", wanted.name)
+    call.demand_shown(wanted.source, wanted.name)
     repository = call.repository(force=wanted.force)
     branch = repository.create_branch(wanted.name, wanted.source, hidden=wanted.hidden)
     return text_answer(branch.commit_id, 201)
@@ -129,9 +130,11 @@ def reset(call: Call) -> Outgoing:
 def hard_reset(call: Call) -> Outgoing:
     """Put a branch on another commit."""
     call.demand_branch("fs:RevertBranch")
+    ref = call.needed("ref")
+    call.demand_shown(ref, call["branch"])
     repository, branch = call.repository(force=call.flag("force")), call["branch"]
     with clean(repository, branch):
-        repository.hard_reset(branch, call.needed("ref"))
+        repository.hard_reset(branch, ref)
     return no_content()
 
 
@@ -139,6 +142,7 @@ def revert(call: Call) -> Outgoing:
     """Take back what a commit did."""
     call.demand_branch("fs:RevertBranch")
     wanted = call.json(_Revert)
+    call.demand_shown(wanted.ref, call["branch"])
     repository, branch = call.repository(force=wanted.force), call["branch"]
     overrides = wanted.commit_overrides or _Overrides()
     _demand_parent(repository, wanted.ref, wanted.parent_number)
@@ -158,6 +162,7 @@ def cherry_pick(call: Call) -> Outgoing:
     """Do what a commit did."""
     call.demand_branch("fs:CreateCommit")
     wanted = call.json(_Pick)
+    call.demand_shown(wanted.ref, call["branch"])
     repository, branch = call.repository(force=wanted.force), call["branch"]
     overrides = wanted.commit_overrides or _Overrides()
     _demand_parent(repository, wanted.ref, wanted.parent_number or 0)
@@ -226,6 +231,7 @@ def create_tag(call: Call) -> Outgoing:
     """A new tag."""
     wanted = call.json(_TagCreation)
     call.demand("fs:CreateTag", call.access.resource_tag(call["repository"], wanted.id))
+    call.demand_shown(wanted.ref, wanted.id)
     return json_answer(ref_form(call.repository(force=wanted.force).create_tag(wanted.id, wanted.ref)), 201)
 
 

@@ -12,9 +12,10 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from tulle.errors import Invalid
+from tulle.errors import Invalid, NotFound
 from tulle.lake.door import Incoming, Outgoing
 from tulle.lake.repository import Lake, Repository
+from tulle.lake.rest.forms import branch_of
 
 if TYPE_CHECKING:
     from tulle.lake.access import Access
@@ -134,6 +135,24 @@ class Call:
         """`demand` for every object below a prefix, of the path's repository unless another is named."""
         names = self.access.resource_object(repository or self["repository"], branch, prefix)
         self.access.demand_below(self.user, action, *names)
+
+    def demand_shown(self, ref: str, name: str) -> None:
+        """Denied where a branch or tag, by holding what a ref holds, would show the caller more of it."""
+        hidden, objects = branch_of(ref), self.access.resource_object
+        if hidden == name:
+            return
+        names = objects(self["repository"], hidden, ""), objects(self["repository"], name, "")
+        decision = self.access.decide_shown(self.user, "fs:ReadObject", *names)
+        if not decision.allowed and not self._has(name, ref):
+            self.access.refuse(self.user, "fs:ReadObject", f"all of '{ref}' by way of '{name}'", decision)
+
+    def _has(self, name: str, ref: str) -> bool:
+        repository = self.repository()
+        try:
+            commit = repository.resolve(ref)
+            return repository.merge_base(commit, repository.resolve(f"{name}@")) == commit
+        except NotFound:
+            return False
 
     def repository(self, *, force: bool = False) -> Repository:
         """The repository of the path in the caller's hands; with `force` also a read-only one may be changed."""

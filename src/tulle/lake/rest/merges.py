@@ -41,6 +41,7 @@ def merge(call: Call) -> Outgoing:
     """Merge a ref into a branch."""
     source, branch = call["sourceRef"], call["destinationBranch"]
     call.demand_branch("fs:CreateCommit", branch)
+    call.demand_shown(source, branch)
     body = call.request.body(MERGE_BYTES)
     wanted = decoded(body, _Merge) if body.strip() not in {b"", b"null"} else _Merge()
     repository = call.repository(force=wanted.force)
@@ -92,7 +93,8 @@ def conflicts(call: Call) -> Outgoing:
     """A page of the paths that stand against a merge, with what each side holds. Ours; lakeFS has none."""
     call.demand_repository("fs:ListObjects")
     repository, amount, after = call.repository(), call.amount(), call.query("after")
-    found = [c for c in repository.conflicts(call["sourceRef"], call["destinationBranch"]) if c.path > after]
+    sides = call["sourceRef"], call["destinationBranch"]
+    found = repository.conflicts(*sides, after=after, limit=amount + 1)
 
     def side(entry: Entry | None) -> Any:
         return None if entry is None else stats_form(repository, entry)

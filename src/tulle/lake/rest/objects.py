@@ -62,7 +62,7 @@ def get(call: Call) -> Outgoing:
         call.request,
         lambda start, end: repository.read(entry, start, end),
         size=entry.size,
-        etag=checksum_of(entry),
+        etag=checksum_of(entry) or entry.tag,
         modified=entry.modified,
         content_type=entry.content_type or UNKNOWN_TYPE,
     )

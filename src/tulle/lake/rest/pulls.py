@@ -84,6 +84,7 @@ def merge_pull(call: Call) -> Outgoing:
     repository = call.repository()
     known = pulls.get(repository, call["pull_request"])
     call.demand_branch("fs:CreateCommit", known.destination)
+    call.demand_shown(known.source, known.destination)
     with clean(repository, known.destination):
         merged = pulls.merge(repository, known.id)
     return json_answer({"reference": merged.merged_commit_id})

@@ -39,10 +39,16 @@ class _MetadataKeys(msgspec.Struct):
 def list_repositories(call: Call) -> Outgoing:
     """A page of repositories by name."""
     call.demand("fs:ListRepositories", "*")
-    amount = call.amount()
-    found = call.lake.repositories(
-        prefix=call.query("prefix"), after=call.query("after"), limit=amount + 1, search=call.query("search")
-    )
+    amount, after = call.amount(), call.query("after")
+    found: list[Repository] = []
+    while len(found) <= amount:  # what a caller may not see is not there
+        some = call.lake.repositories(
+            prefix=call.query("prefix"), after=after, limit=amount + 1, search=call.query("search")
+        )
+        found += [r for r in some if call.may("fs:ReadRepository", call.access.resource_repository(r.name))]
+        if len(some) <= amount:
+            break
+        after = some[-1].name
     kept, more = cut(found, amount)
     return json_answer(
         page_of(

@@ -154,15 +154,7 @@ def is_branch_name(ref: str) -> bool:
 
 def etag_of(entry: Entry) -> str:
     """The ETag of an entry, in quotes."""
-    return f'"{bare_etag_of(entry)}"'
-
-
-def bare_etag_of(entry: Entry) -> str:
-    """The ETag of an entry, without quotes.
-
-    What was linked without one gets one that changes with the content and cannot be taken for an MD5.
-    """
-    return entry.etag or f"{entry.checksum or entry.address.rpartition('/')[2]}-{entry.size:x}"
+    return f'"{entry.tag}"'
 
 
 def answer(root: str, parts: Iterable[str], *, headers: Sequence[tuple[str, str]] = ()) -> Outgoing:

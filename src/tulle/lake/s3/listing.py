@@ -19,7 +19,7 @@ from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Repository
 from tulle.lake.s3.attributes import storage_class
-from tulle.lake.s3.call import Call, answer, bare_etag_of, url_encoded
+from tulle.lake.s3.call import Call, answer, url_encoded
 from tulle.lake.s3.failure import S3Error
 from tulle.lake.s3.xml import element, escaped
 
@@ -233,7 +233,7 @@ def _contents(
         parts.append(
             f"<{tag}><Key>{encode(key)}</Key>{extra}"
             f"<LastModified>{date}.{int(entry.modified % 1 * 1000):03d}Z</LastModified>"
-            f"<ETag>&quot;{escaped(bare_etag_of(entry))}&quot;</ETag><Size>{entry.size}</Size>{whose}"
+            f"<ETag>&quot;{escaped(entry.tag)}&quot;</ETag><Size>{entry.size}</Size>{whose}"
             f"<StorageClass>{storage}</StorageClass></{tag}>"
         )
     parts.extend(
