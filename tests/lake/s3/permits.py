@@ -6,6 +6,7 @@ import fnmatch
 from dataclasses import dataclass, field
 
 from tulle.errors import Denied
+from tulle.lake.access import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,17 @@ class Permits:
     def demand(self, user: str, action: str, *resources: str, client: str = "") -> None:
         """Denied where a rule refuses."""
         self.asked.append((action, resources))
+        if not self.decide(user, action, *resources, client=client).allowed:
+            raise Denied(f"user '{user}' may not {action} on {resources[0]}")
+
+    def decide(self, user: str, action: str, *resources: str, client: str = "") -> Decision:
+        """What `demand` would say, which is not an attempt at it."""
         for act, what in self.refused:
             if fnmatch.fnmatchcase(action, act) and any(
                 fnmatch.fnmatchcase(name, what) for name in resources
             ):
-                raise Denied(f"user '{user}' may not {action} on {resources[0]}")
+                return Decision(False, "a rule of the test")
+        return Decision(True, "nothing refuses it")
 
     def audit(self, actor: str, action: str, resource: str, outcome: str, **details: object) -> None:
         """Remember what was recorded."""

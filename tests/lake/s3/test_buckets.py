@@ -1,16 +1,20 @@
-"""Buckets, deleting many, and what the lake has not."""
+"""Buckets, and what the lake has not."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
+from pathlib import Path
 
 import pytest
-from tests.lake.s3.client import Answer, Client
+from tests.lake.s3.client import Client, Signer
 from tests.lake.s3.permits import Permits
 
+from tulle.events import ACCESS_DENIED
+from tulle.lake.access import open_access, people
 from tulle.lake.repository import Lake, Repository
+from tulle.lake.s3 import s3_application
+from tulle.state import log
+from tulle.state.db import Database
 
 
 def test_buckets(client: Client, lake: Lake, permits: Permits) -> None:
@@ -30,6 +34,33 @@ def test_buckets(client: Client, lake: Lake, permits: Permits) -> None:
     assert client("POST", "/").code == "MethodNotAllowed"
 
 
+def test_what_a_listing_leaves_out_is_no_denial(
+    lake: Lake, repository: Repository, database: Database, tmp_path: Path
+) -> None:
+    lake.create_repository("secret")
+    access = open_access(database, tmp_path / "secret.key")
+    allowed = [
+        {"effect": "allow", "action": ["fs:ListRepositories"], "resource": "*"},
+        {
+            "effect": "allow",
+            "action": ["fs:ReadRepository", "fs:ListObjects", "fs:ListBranches"],
+            "resource": "arn:lakefs:fs:::repository/sales",
+        },
+    ]
+    with database.write() as cx:
+        people.add_user(cx, "ann")
+        people.add_policy(cx, "sales", allowed)
+        people.attach(cx, "sales", "user", "ann")
+    made = access.create_key("test", "ann")
+    client = Client(s3_application(lake, access, threads=1), Signer(made.id, made.secret))
+    assert client("GET", "/").texts("Buckets/Bucket/Name") == ["sales"]
+    listed = client("GET", "/sales", query=[("delimiter", "/")])  # tags are not for ann
+    assert listed.texts("CommonPrefixes/Prefix") == ["main/"]
+    assert client("HEAD", "/secret").status == 403
+    denied = [entry.subject for entry in log.read(database, limit=100) if entry.kind == ACCESS_DENIED]
+    assert denied == ["arn:lakefs:fs:::repository/secret"]  # what was asked for, once
+
+
 def test_making_a_bucket(client: Client, lake: Lake, permits: Permits) -> None:
     body = (
         b"<CreateBucketConfiguration><LocationConstraint>eu</LocationConstraint></CreateBucketConfiguration>"
@@ -43,43 +74,6 @@ def test_making_a_bucket(client: Client, lake: Lake, permits: Permits) -> None:
     assert client("PUT", "/another").code == "AccessDenied"
     assert client("DELETE", "/fresh").code == "NotImplemented"
     assert lake.repository("fresh")
-
-
-def delete(client: Client, keys: list[str], *, quiet: bool = False, md5: bool = True) -> Answer:
-    from xml.sax.saxutils import escape
-
-    objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
-    text = f'<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{objects}<Quiet>{str(quiet).lower()}</Quiet></Delete>'
-    body = text.encode()
-    headers = {"content-md5": base64.b64encode(hashlib.md5(body).digest()).decode()} if md5 else {}
-    content = None if md5 else "UNSIGNED-PAYLOAD"
-    return client("POST", "/sales", body, query=[("delete", "")], headers=headers, content=content)
-
-
-def test_deleting_many(client: Client, repository: Repository, permits: Permits) -> None:
-    for path in ("a", "b", "c &<d", "kept"):
-        repository.put("main", path, b"1")
-    repository.create_tag("v1", "main")
-    permits.refused = [("fs:DeleteObject", "*/object/kept")]
-    answer = delete(client, ["main/a", "main/c &<d", "main/none", "main/kept", "v1/a", "nope/a"])
-    assert answer.texts("Deleted/Key") == ["main/a", "main/c &<d", "main/none"]
-    errors = {node.findtext("Key"): node.findtext("Code") for node in answer.xml.findall("Error")}
-    assert errors == {"main/kept": "AccessDenied", "v1/a": "MethodNotAllowed", "nope/a": "NoSuchKey"}
-    assert [entry.path for entry in repository.entries("main")] == ["b", "kept"]
-    quiet = delete(client, ["main/b"], quiet=True)
-    assert (quiet.status, list(quiet.xml)) == (200, [])
-
-
-def test_deleting_many_wants_a_digest_and_bounds(client: Client, repository: Repository) -> None:
-    repository.put("main", "a", b"1")
-    assert delete(client, ["main/a"], md5=False).code == "InvalidRequest"
-    assert delete(client, []).code == "MalformedXML"
-    assert delete(client, [f"main/{n}" for n in range(1001)]).code == "MalformedXML"
-    assert delete(client, [f"main/{n}" for n in range(1000)]).status == 200
-    wrong = {"content-md5": base64.b64encode(hashlib.md5(b"x").digest()).decode()}
-    body = b"<Delete><Object><Key>main/a</Key></Object></Delete>"
-    assert client("POST", "/sales", body, query=[("delete", "")], headers=wrong).code == "BadDigest"
-    assert repository.exists("main", "a")
 
 
 @pytest.mark.parametrize(

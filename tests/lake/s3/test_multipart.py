@@ -193,6 +193,22 @@ def test_a_copy_copies_no_bytes(client: Client, lake: Lake, repository: Reposito
     assert other.get("main", "c") == b"1"
 
 
+def test_only_the_version_there_is_can_be_copied(client: Client, repository: Repository) -> None:
+    repository.put("main", "a", b"1")
+    upload = start(client)
+    for version in ("3sL4kqtJlcpXroDTDmJ", ""):
+        source = f"/sales/main/a?versionId={version}"
+        answer = copy(client, source)
+        assert (answer.status, answer.code) == (404, "NoSuchVersion")
+        query = [("partNumber", "1"), ("uploadId", upload)]
+        part_of = client("PUT", KEY, query=query, headers={"x-amz-copy-source": source})
+        assert part_of.code == "NoSuchVersion"
+        for method in ("GET", "HEAD"):
+            assert client(method, "/sales/main/a", query=[("versionId", version)]).status == 404
+    assert not repository.exists("main", "copy")
+    assert client("GET", "/sales/main/a", query=[("versionId", "null")]).body == b"1"
+
+
 def test_a_copy_with_other_metadata(client: Client, repository: Repository) -> None:
     repository.put("main", "a", b"1", content_type="x/y", metadata={"k": "v"})
     replaced = {"x_amz_metadata_directive": "REPLACE", "x_amz_meta_new": "1", "content_type": "p/q"}

@@ -274,13 +274,45 @@ def test_deleting_what_is_not_there_is_no_error(client: Client) -> None:
 
 def test_a_branch_is_a_folder(client: Client, repository: Repository) -> None:
     assert client("PUT", "/sales/main/").status == 200  # by clients that make every folder above a file
-    assert client("HEAD", "/sales/main/").headers["content-type"] == "application/x-directory"
-    assert client("HEAD", "/sales/main").status == 404
+    head = client("HEAD", "/sales/main/")
+    assert (head.headers["content-type"], head.headers["content-length"]) == ("application/x-directory", "0")
+    assert client("PUT", "/sales/main/").headers["etag"] == head.headers["etag"]
     assert client("PUT", "/sales/nope/").status == 404
-    assert client("PUT", "/sales/main", BODY).status == 400
     assert client("DELETE", "/sales/main/").status == 204
     assert [branch.name for branch in repository.branches()] == ["main"]
     assert not repository.status("main")
+    assert client("GET", "/sales", query=[("prefix", "main/")]).texts("Contents/Key") == []
+
+
+def test_the_folder_of_a_branch_is_always_there(client: Client, repository: Repository) -> None:
+    etag = client("HEAD", "/sales/main/").headers["etag"]
+    assert client("PUT", "/sales/main/", headers={"if-none-match": "*"}).code == "PreconditionFailed"
+    assert client("PUT", "/sales/main/", headers={"if-match": etag}).status == 200
+    assert client("PUT", "/sales/main/", headers={"if-match": '"x"'}).code == "PreconditionFailed"
+    repository.create_tag("v1", "main")
+    assert client("PUT", "/sales/v1/").code == "MethodNotAllowed"
+    assert client("PUT", "/sales/main/", BODY).code == "InvalidArgument"  # it would be kept nowhere
+
+
+@pytest.mark.parametrize("body", [b"", BODY, b"x" * 3_000_000], ids=["nothing", "small", "large"])
+@pytest.mark.parametrize("ref", ["main", "nope", "main~1"])
+def test_a_key_is_a_branch_and_a_path(client: Client, ref: str, body: bytes) -> None:
+    key, source = f"/sales/{ref}", {"x-amz-copy-source": "/sales/main/a"}
+    client("PUT", "/sales/main/a", BODY)
+    for answer in (
+        client("PUT", key, body),
+        client("PUT", key, body, content="UNSIGNED-PAYLOAD"),
+        client("PUT", key, headers=source),
+        client("POST", key, query=[("uploads", "")]),
+        client("DELETE", key),
+    ):
+        assert (answer.code, "<branch>/<path>" in answer.message) == ("InvalidArgument", True)
+    for query in ([], [("attributes", "")], [("tagging", "")], [("acl", "")]):
+        answer = client("GET", key, query=query, headers={"x-amz-object-attributes": "ETag"})
+        assert (answer.code, "<branch>/<path>" in answer.message) == ("NoSuchKey", True)
+    assert client("HEAD", key).status == 404
+    copied = client("PUT", "/sales/main/b", headers={"x-amz-copy-source": key})
+    assert (copied.code, "<branch>/<path>" in copied.message) == ("InvalidArgument", True)
 
 
 def test_rights_are_asked_for_before_anything_is_told(client: Client, permits: Permits, etag: str) -> None:

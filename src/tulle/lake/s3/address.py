@@ -75,6 +75,12 @@ def checked_key(key: str) -> str:
     return key
 
 
+def checked_version(version: str | None) -> None:
+    """NoSuchVersion unless it is the one that every object has, or none is named."""
+    if version not in {None, "null"}:
+        raise S3Error("NoSuchVersion", "the specified version does not exist; commits are the versions here")
+
+
 def ref_and_path(key: str) -> tuple[str, str]:
     """The ref and the path a key is made of; the first slash parts them."""
     ref, _, path = key.partition("/")

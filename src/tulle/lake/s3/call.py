@@ -141,6 +141,11 @@ class Call:
         """`demand` for a repository."""
         self.demand(action, self.access.resource_repository(name or self.bucket))
 
+    def may_bucket(self, action: str, name: str = "") -> bool:
+        """Whether the user may do `action` on a repository: for what is left out else, which is no denial."""
+        resource = self.access.resource_repository(name or self.bucket)
+        return self.access.decide(self.user, action, resource, client=self.request.client).allowed
+
     def demand_object(self, action: str, ref: str, path: str, bucket: str = "") -> None:
         """`demand` for an object. What is said of a branch holds for `branch~2` and `branch@` too."""
         name = _STEPS.split(ref, maxsplit=1)[0]

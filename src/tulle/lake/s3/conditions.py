@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 
 from tulle.lake.entry import Entry
@@ -65,6 +66,33 @@ def of_write(headers: Mapping[str, str]) -> tuple[bool, str | None]:
     if text == "*" or "," in text:
         raise not_implemented("If-Match with anything but one ETag on a write")
     return if_none is not None, text.removeprefix("W/").strip('"')
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a deletion states of what it deletes, as it came: nothing where all are None."""
+
+    etag: str | None = None
+    size: str | None = None
+    modified: str | None = None
+
+    def __bool__(self) -> bool:
+        return (self.etag, self.size, self.modified) != (None, None, None)
+
+    def check(self, found: Entry | None) -> None:
+        """PreconditionFailed where something is stated that does not hold. InvalidArgument."""
+        if not self:
+            return
+        if found is None or (self.etag is not None and not _names(self.etag, etag_of(found))):
+            raise _failed("If-Match")
+        if self.size is not None and self.size.strip() != str(found.size):
+            raise _failed("x-amz-if-match-size")
+        if self.modified is not None:
+            stated = _time(self.modified)
+            if stated is None:  # to pass over it would delete what is not meant
+                raise S3Error("InvalidArgument", f"'{self.modified[:60]}' is no date as HTTP has it")
+            if int(stated) != int(found.modified):
+                raise _failed("x-amz-if-match-last-modified-time")
 
 
 def bytes_asked_for(header: str, size: int) -> tuple[int, int] | None:

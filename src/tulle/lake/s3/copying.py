@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from tulle.errors import Invalid, NotFound
 from tulle.lake import uploads
@@ -11,10 +11,10 @@ from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Repository
 from tulle.lake.s3 import attributes, conditions
-from tulle.lake.s3.address import checked_bucket, checked_key, ref_and_path
+from tulle.lake.s3.address import checked_bucket, checked_key, checked_version, ref_and_path
 from tulle.lake.s3.call import Call, answer, etag_of
 from tulle.lake.s3.failure import S3Error
-from tulle.lake.s3.objects import not_written
+from tulle.lake.s3.objects import names_no_object, not_written
 from tulle.lake.s3.xml import element
 
 
@@ -34,7 +34,7 @@ def copy_object(call: Call) -> Outgoing:
     repository = call.repository()
     bucket, source_key, origin, found = _source(call, repository)
     if not path:
-        raise S3Error("InvalidArgument", f"'{call.key}' names no object; keys are branch/path")
+        raise names_no_object(call.key)
     content_type: str | None = None
     metadata: dict[str, str] | None = None
     if directive == "REPLACE":
@@ -113,7 +113,7 @@ def part_number(call: Call) -> int:
 
 def _source(call: Call, repository: Repository) -> tuple[str, str, Repository, Entry]:
     """Bucket, key, repository and entry of what is to be copied; its conditions are checked."""
-    text, _, _version = call.header("x-amz-copy-source").partition("?")
+    text, _, query = call.header("x-amz-copy-source").partition("?")
     try:
         name = unquote_to_bytes(text.encode("latin-1")).decode()
     except UnicodeError:
@@ -121,10 +121,13 @@ def _source(call: Call, repository: Repository) -> tuple[str, str, Repository, E
     bucket, _, key = name.removeprefix("/").partition("/")
     ref, path = ref_and_path(checked_key(key))
     if not bucket or not path:
-        raise S3Error("InvalidArgument", "copy source must be bucket/ref/path")
+        raise S3Error("InvalidArgument", "copy source must be <bucket>/<branch>/<path>")
     checked_bucket(bucket)
     call.demand_object("fs:ReadObject", ref, path, bucket)
     origin = repository if bucket == call.bucket else call.repository(bucket)
+    for name, version in parse_qsl(query, keep_blank_values=True):
+        if name == "versionId":
+            checked_version(version)
     try:
         found = origin.stat(ref, path)
     except (NotFound, Invalid):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tulle.errors import Denied, Invalid, NotFound
+from tulle.errors import Invalid, NotFound
 from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Repository
@@ -149,12 +149,7 @@ def _page(call: Call, asked: _Asked, after: str) -> Found:
     if slash:
         return _of_ref(repository, ref, path, asked, after)
     call.demand_bucket("fs:ListBranches")
-    try:
-        call.demand_bucket("fs:ListTags")
-        with_tags = True
-    except Denied:
-        with_tags = False
-    return _of_refs(repository, asked, after, with_tags=with_tags)
+    return _of_refs(repository, asked, after, with_tags=call.may_bucket("fs:ListTags"))
 
 
 def _of_ref(repository: Repository, ref: str, path: str, asked: _Asked, after: str) -> Found:

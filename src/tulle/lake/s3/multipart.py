@@ -17,7 +17,7 @@ from tulle.lake.s3 import attributes, checksums, conditions, xml
 from tulle.lake.s3.call import Call, answer, etag_of, no_content, url_encoded
 from tulle.lake.s3.copying import find_upload, part_number
 from tulle.lake.s3.failure import S3Error
-from tulle.lake.s3.objects import MAX_PUT, digest_headers, not_written
+from tulle.lake.s3.objects import MAX_PUT, digest_headers, names_no_object, not_written
 from tulle.lake.s3.xml import Node, element, escaped
 from tulle.lake.uploads import Upload
 
@@ -36,7 +36,7 @@ def create(call: Call) -> Outgoing:
     call.body().whole(0)
     repository = call.repository()
     if not path:
-        raise S3Error("InvalidArgument", f"'{call.key}' names no object; keys are branch/path")
+        raise names_no_object(call.key)
     try:
         upload = uploads.start(repository, ref, path, content_type=content_type, metadata=metadata)
     except NotFound as exc:

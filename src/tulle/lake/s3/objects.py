@@ -1,4 +1,4 @@
-"""Objects: read, written, deleted, described. What S3 calls a folder marker is an entry like any other.
+"""Objects: read, written, described. What S3 calls a folder marker is an entry like any other.
 
 The key `ref/` stands for the ref itself, as a folder: it can be looked at, and clients that make every folder
 above what they write may put it and delete it, which does nothing.
@@ -14,10 +14,12 @@ from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Repository
 from tulle.lake.s3 import attributes, checksums, conditions
-from tulle.lake.s3.call import Call, answer, etag_of, is_branch_name, no_content
+from tulle.lake.s3.address import checked_version
+from tulle.lake.s3.call import Call, answer, etag_of, is_branch_name
 from tulle.lake.s3.failure import S3Error, refusal_of
 from tulle.lake.s3.stream import Body
 from tulle.lake.s3.xml import element
+from tulle.lake.writing import Condition
 
 SMALL = 1024 * 1024  # read at once
 MAX_PUT = 5 * 1024**3
@@ -47,7 +49,7 @@ def put_object(call: Call) -> Outgoing:
         raise S3Error("EntityTooLarge", f"one PUT has at most {MAX_PUT} bytes; use a multipart upload")
     repository = call.repository()
     if not path:
-        return _put_folder(call, repository, ref, body)
+        return _put_folder(call, repository, ref, body, if_absent=if_absent, if_match=if_match)
     try:
         entry = repository.put(
             ref,
@@ -61,26 +63,6 @@ def put_object(call: Call) -> Outgoing:
     except NotFound as exc:
         raise not_written(call, repository, ref, exc) from None
     return Outgoing(200, b"", [("etag", etag_of(entry)), *digest_headers(body)])
-
-
-def delete_object(call: Call) -> Outgoing:
-    """DELETE /bucket/key; no error when there is nothing."""
-    ref, path = call.place()
-    call.demand_object("fs:DeleteObject", ref, path)
-    for name in ("if-match", "x-amz-if-match-last-modified-time", "x-amz-if-match-size"):
-        if name in call.request.headers:
-            raise S3Error(
-                "NotImplemented", f"deleting under a condition ({name}) is not supported by this lake"
-            )
-    repository = call.repository()
-    if path:
-        try:
-            repository.delete_many(ref, [path])
-        except NotFound as exc:
-            raise not_written(call, repository, ref, exc) from None
-        except Invalid:
-            raise call.refuse_no_branch(repository, ref) from None
-    return no_content()
 
 
 def get_attributes(call: Call) -> Outgoing:
@@ -109,6 +91,17 @@ def digest_headers(body: Body) -> list[tuple[str, str]]:
     return [*found, ("x-amz-checksum-type", "FULL_OBJECT")] if found else []
 
 
+def names_no_object(key: str, code: str = "InvalidArgument") -> S3Error:
+    """The refusal of a key with a branch and no path."""
+    return S3Error(code, f"'{key}' names no object: a key is <branch>/<path>", {"Key": key})
+
+
+def folder(repository: Repository, ref: str) -> Entry:
+    """What a ref is when it is looked at as a folder. NotFound, Invalid."""
+    made = repository.commit_info(ref).date
+    return Entry("", "", 0, etag=EMPTY_MD5, modified=made, content_type=FOLDER_TYPE)
+
+
 def no_such_key(call: Call) -> S3Error:
     """There is nothing at the key."""
     return S3Error("NoSuchKey", "the specified key does not exist", {"Key": call.key})
@@ -118,17 +111,13 @@ def _entry(call: Call) -> tuple[Entry, Repository]:
     ref, path = call.place()
     call.demand_object("fs:ReadObject", ref, path)
     repository = call.repository()
-    if call.value("versionId", "null") != "null":
-        raise S3Error("NoSuchVersion", "the specified version does not exist; commits are the versions here")
+    checked_version(call.value("versionId", "null"))
+    if not path and not call.key.endswith("/"):
+        raise names_no_object(call.key, "NoSuchKey")
     try:
-        if path:
-            return repository.stat(ref, path), repository
-        if call.key.endswith("/"):
-            made = repository.commit_info(ref).date
-            return Entry("", "", 0, etag=EMPTY_MD5, modified=made, content_type=FOLDER_TYPE), repository
+        return repository.stat(ref, path) if path else folder(repository, ref), repository
     except (NotFound, Invalid):
         raise no_such_key(call) from None
-    raise no_such_key(call)
 
 
 def _read(call: Call, *, with_body: bool) -> Outgoing:
@@ -179,14 +168,21 @@ def _wanted(call: Call, entry: Entry) -> tuple[int, int] | None:
     return conditions.bytes_asked_for(header, entry.size)
 
 
-def _put_folder(call: Call, repository: Repository, ref: str, body: Body) -> Outgoing:
-    if body.whole(0) or not call.key.endswith("/"):
-        raise S3Error("InvalidArgument", f"'{call.key}' names no object; keys are branch/path")
+def _put_folder(
+    call: Call, repository: Repository, ref: str, body: Body, *, if_absent: bool, if_match: str | None
+) -> Outgoing:
+    if body.length or not call.key.endswith("/") or body.whole(SMALL):
+        raise names_no_object(call.key)
+    if not is_branch_name(ref):
+        raise call.refuse_no_branch(repository, ref)
     try:
-        repository.branch(ref)
+        found = folder(repository, repository.branch(ref).commit_id)
+        # It is there, as whoever reads it is told.
+        if (condition := Condition.of(if_absent, if_match)) is not None:
+            condition.check(found, call.key, ref)
     except NotFound as exc:
         raise not_written(call, repository, ref, exc) from None
-    return Outgoing(200, b"", [("etag", f'"{EMPTY_MD5}"')])
+    return Outgoing(200, b"", [("etag", etag_of(found))])
 
 
 def not_written(call: Call, repository: Repository, ref: str, exc: NotFound) -> S3Error:

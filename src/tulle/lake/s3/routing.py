@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tulle.lake.door import Outgoing
-from tulle.lake.s3 import buckets, copying, listing, multipart, objects, subresources
+from tulle.lake.s3 import buckets, copying, deleting, listing, multipart, objects, subresources
 from tulle.lake.s3.call import Call
 from tulle.lake.s3.failure import S3Error, not_implemented
 
@@ -23,7 +23,7 @@ _BUCKET: Sequence[Route] = (
     ("GET", "", "ListObjects", listing.list_v1),
     ("HEAD", "", "HeadBucket", buckets.head_bucket),
     ("PUT", "", "CreateBucket", buckets.create_bucket),
-    ("POST", "delete", "DeleteObjects", buckets.delete_objects),
+    ("POST", "delete", "DeleteObjects", deleting.delete_objects),
     ("DELETE", "", "DeleteBucket", buckets.delete_bucket),
 )
 _OBJECT: Sequence[Route] = (
@@ -36,7 +36,7 @@ _OBJECT: Sequence[Route] = (
     ("POST", "uploads", "CreateMultipartUpload", multipart.create),
     ("POST", "uploadId", "CompleteMultipartUpload", multipart.complete),
     ("DELETE", "uploadId", "AbortMultipartUpload", multipart.abort),
-    ("DELETE", "", "DeleteObject", objects.delete_object),
+    ("DELETE", "", "DeleteObject", deleting.delete_object),
 )
 _COPIES: Sequence[Route] = (
     ("PUT", "uploadId", "UploadPartCopy", copying.upload_part_copy),
@@ -58,6 +58,8 @@ def route(call: Call) -> tuple[str, Handler]:
         return _first(call, _BUCKET)
     if call.request.method == "PUT" and "partNumber" in call.values and "uploadId" not in call.values:
         raise S3Error("InvalidArgument", "partNumber goes with uploadId")
+    if call.request.method in {"PUT", "POST"} and "versionId" in call.values:
+        raise S3Error("InvalidArgument", "this operation does not accept a version-id")
     copied = call.request.method == "PUT" and "x-amz-copy-source" in call.request.headers
     return _first(call, _COPIES if copied else _OBJECT)
 
