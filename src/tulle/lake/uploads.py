@@ -2,7 +2,8 @@
 
 A part's bytes come first, then its row; an upload's rows go first, then the bytes. A crash in between leaves
 bytes nobody names, which a collector removes: `blobs_in_use` tells it which are named, `stale` which uploads were
-left behind. Knows nothing of protocols.
+left behind. An upload ends in the transaction that stages its object, so it becomes one object, once. Knows
+nothing of protocols.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Integer, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.lake.blobs import read_chunks
-from tulle.lake.entry import Entry, checked_path, encode_metadata
+from tulle.lake.entry import Entry, checked_path, encode_metadata, successor
 from tulle.lake.repository import Repository
 from tulle.state.db import Database, now
 from tulle.state.tables import lake_parts, lake_uploads
 
 MAX_PARTS = 10_000
 LEAST_PART_BYTES = 5 * 1024 * 1024  # of every part but the last
+PAGE = 1000  # uploads that are listed at a time
 FOLDER = "uploads"  # below a repository's storage
 
 _UPLOAD = select(lake_uploads).where(
@@ -56,6 +58,11 @@ class Upload:
     created_at: float = 0.0
     actor: str = ""
 
+    @property
+    def key(self) -> str:
+        """Branch and path, joined by a slash: uploads are listed by it."""
+        return f"{self.branch}/{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -80,9 +87,10 @@ def start(
     encoded = checked_path(path)
     encode_metadata(metadata)
     repository._guard(branch, protected=True)  # noqa: SLF001  as before every write of the lake
-    upload = Upload(
-        secrets.token_hex(24), branch, path, content_type, dict(metadata or {}), now(), repository.actor
-    )
+    began = now()
+    # Ids grow with time, so that uploads to one path are listed in the order they were begun.
+    id_ = f"{int(began * 1_000_000):016x}{secrets.token_hex(16)}"
+    upload = Upload(id_, branch, path, content_type, dict(metadata or {}), began, repository.actor)
     with repository.reader.database.write() as cx:
         cx.execute(
             insert(lake_uploads).values(
@@ -113,12 +121,19 @@ def find(
     return found
 
 
-def uploads(repository: Repository) -> list[Upload]:
-    """Every upload under way, in the order of branch and path joined by a slash, then of time."""
-    query = select(lake_uploads).where(lake_uploads.c.repository_id == repository.record.id)
+def uploads(
+    repository: Repository, prefix: bytes = b"", after: tuple[bytes, str] = (b"", ""), limit: int = PAGE
+) -> list[Upload]:
+    """At most `limit` uploads under way whose key begins with `prefix`, in the order of (key, id) as bytes.
+
+    Only those behind `after`, a key and an id, which need not be there.
+    """
+    found: list[Upload] = []
     with repository.reader.database.read() as cx:
-        found = [_upload(row) for row in cx.execute(query)]
-    return sorted(found, key=lambda upload: (f"{upload.branch}/{upload.path}".encode(), upload.created_at))
+        for branch in _branches(cx, repository, prefix):
+            if len(found) < limit:
+                found += _of_branch(cx, repository, branch, prefix, after, limit - len(found))
+    return found
 
 
 def parts(repository: Repository, upload: Upload, after: int = 0, limit: int = MAX_PARTS) -> list[Part]:
@@ -184,15 +199,16 @@ def complete(
     if_absent: bool = False,
     if_match: str | None = None,
 ) -> Entry:
-    """Make one object of some parts of an upload, stage it and forget the upload.
+    """Make one object of some parts of an upload, stage it and forget the upload, in one transaction.
 
-    `watch` sees every piece of the object, `check` is called after the last one and refuses by raising. A crash
-    before the object is staged leaves the upload as it was; after it, the upload can be completed again or
-    aborted. Conflict when a part was replaced meanwhile.
+    `watch` sees every piece of the object, `check` is called after the last one and refuses by raising. Of two who
+    complete an upload at the same time one does, the other is told that it ended: NotFound. Conflict when a part
+    was replaced meanwhile. What is raised, and a crash, leave the upload as it was.
     """
     if not chosen:
         raise Invalid("an upload is completed with at least one part")
     blobs = repository.reader.blobs
+    left: list[Part] = []
 
     def content() -> Iterator[bytes]:
         for part in chosen:
@@ -202,12 +218,16 @@ def complete(
                         watch(chunk)
                     yield chunk
             except NotFound:
-                raise Conflict(
-                    f"part {part.number} of upload '{upload.id}' was replaced, or the upload ended meanwhile",
-                    hint="try again",
-                ) from None
+                raise _replaced(upload, part) from None
         if check is not None:
             check()
+
+    def end(cx: Connection) -> None:
+        left[:] = _ended(cx, repository, upload)
+        there = {part.blob for part in left}
+        for part in chosen:
+            if part.blob not in there:
+                raise _replaced(upload, part)
 
     entry = repository.put(
         upload.branch,
@@ -218,23 +238,20 @@ def complete(
         etag=etag_of([part.etag for part in chosen]),
         if_absent=if_absent,
         if_match=if_match,
+        also=end,
     )
-    drop(repository, upload)
+    for part in left:
+        blobs.delete(part.blob)
     return entry
 
 
 def drop(repository: Repository, upload: Upload) -> None:
     """Forget an upload with its parts; no error when it is gone already."""
-    with repository.reader.database.write() as cx:
-        # First the upload, as whoever adds a part does: two orders would lock each other out.
-        cx.execute(_UPLOAD.with_for_update(), {"of_id": upload.id, "in_repository": repository.record.id})
-        left = _parts(cx, upload.id, 0, MAX_PARTS)
-        cx.execute(delete(lake_parts).where(lake_parts.c.upload_id == upload.id))
-        cx.execute(
-            delete(lake_uploads).where(
-                lake_uploads.c.id == upload.id, lake_uploads.c.repository_id == repository.record.id
-            )
-        )
+    try:
+        with repository.reader.database.write() as cx:
+            left = _ended(cx, repository, upload)
+    except NotFound:
+        return
     for part in left:
         repository.reader.blobs.delete(part.blob)
 
@@ -255,6 +272,65 @@ def blobs_in_use(database: Database) -> set[str]:
     """The names in the store of the parts of all uploads under way, of every repository."""
     with database.read() as cx:
         return set(cx.execute(select(lake_parts.c.blob)).scalars())
+
+
+def _branches(cx: Connection, repository: Repository, prefix: bytes) -> list[str]:
+    """The branches with uploads whose keys may begin with the prefix, in the order of keys: main-2/ before main/."""
+    branch, slash, _ = prefix.partition(b"/")
+    if slash:
+        return [branch.decode()]
+    query = select(lake_uploads.c.branch).where(lake_uploads.c.repository_id == repository.record.id)
+    found = (f"{name}/" for name in cx.execute(query.distinct()).scalars())
+    return sorted((head[:-1] for head in found if head.encode().startswith(prefix)), key=_head)
+
+
+def _of_branch(
+    cx: Connection,
+    repository: Repository,
+    branch: str,
+    prefix: bytes,
+    after: tuple[bytes, str],
+    limit: int,
+) -> list[Upload]:
+    head = _head(branch)
+    key, id_ = after
+    if key > head and not key.startswith(head):
+        return []  # all of the branch comes before it
+    columns = lake_uploads.c
+    query = select(lake_uploads).where(
+        columns.repository_id == repository.record.id, columns.branch == branch
+    )
+    start = prefix[len(head) :]  # of a prefix that ends in the branch's name, nothing
+    query = query.where(columns.path >= start)
+    if (end := successor(start)) is not None:
+        query = query.where(columns.path < end)
+    if key.startswith(head):
+        path = key[len(head) :]
+        query = query.where(columns.path >= path)
+        query = query.where(or_(columns.path > path, and_(columns.path == path, columns.id > id_)))
+    rows = cx.execute(query.order_by(columns.path, columns.id).limit(limit))
+    return [_upload(row) for row in rows]
+
+
+def _head(branch: str) -> bytes:
+    return f"{branch}/".encode()
+
+
+def _ended(cx: Connection, repository: Repository, upload: Upload) -> list[Part]:
+    """Remove the rows of an upload and return its parts, whose bytes may go after that. NotFound."""
+    # First the upload, as whoever adds a part does: two orders would lock each other out.
+    _locked(cx, repository, upload)
+    left = _parts(cx, upload.id, 0, MAX_PARTS)
+    cx.execute(delete(lake_parts).where(lake_parts.c.upload_id == upload.id))
+    cx.execute(delete(lake_uploads).where(lake_uploads.c.id == upload.id))
+    return left
+
+
+def _replaced(upload: Upload, part: Part) -> Conflict:
+    return Conflict(
+        f"part {part.number} of upload '{upload.id}' was replaced, or the upload ended meanwhile",
+        hint="try again",
+    )
 
 
 def _locked(cx: Connection, repository: Repository, upload: Upload) -> None:

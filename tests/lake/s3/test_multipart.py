@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from tests.lake.s3.client import Answer, Client
 
+from tulle.lake import uploads
 from tulle.lake.repository import Lake, Repository
+from tulle.lake.writing import Writer
 
 MIB = 1024 * 1024
 BIG = b"a" * (5 * MIB)
@@ -138,6 +143,57 @@ def test_conditions_and_whole_checksums(client: Client, repository: Repository) 
     )
     assert (answer.status, answer.xml.findtext("ChecksumCRC32")) == (200, true)
     assert repository.get("main", "big") == b"data"
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same list", "other list"])
+@pytest.mark.parametrize("headers", [{}, {"if-none-match": "*"}], ids=["plain", "if nothing is there"])
+def test_two_who_complete_at_the_same_time(
+    client: Client,
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    same: bool,
+    headers: dict[str, str],
+) -> None:
+    """One makes the object; who asked for the same is answered the same, who asked for another is told it ended."""
+    upload = start(client)
+    parts = [(number, part(client, upload, number, b"%d" % number)) for number in (1, 2)]
+    lists = [parts[:1], parts[:1] if same else parts[1:]]
+    both, stage = threading.Barrier(2), Writer.stage
+
+    def late(self: Writer, *args: Any, **named: Any) -> None:
+        both.wait(30)  # each has read its parts before one is staged
+        stage(self, *args, **named)
+
+    monkeypatch.setattr(Writer, "stage", late)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda chosen: complete(client, upload, chosen, headers), lists))
+    monkeypatch.undo()
+    done = [answer.xml.findtext("ETag") for answer in answers if answer.status == 200]
+    if same:
+        assert len(done) == 2
+        assert done[0] == done[1]
+    else:
+        assert len(done) == 1
+        assert [answer.code for answer in answers if answer.status != 200] == ["NoSuchUpload"]
+    assert client("HEAD", KEY).headers["etag"] == done[0]
+    assert client("GET", "/sales", query=[("uploads", "")]).texts("Upload/Key") == []
+    assert blobs(repository) == 0
+
+
+def test_an_upload_that_is_aborted_while_it_is_completed(
+    client: Client, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = start(client)
+    parts = [(1, part(client, upload, 1, b"1"))]
+    stage = Writer.stage
+
+    def overtaken(self: Writer, *args: Any, **named: Any) -> None:
+        uploads.drop(repository, uploads.find(repository, upload))
+        stage(self, *args, **named)
+
+    monkeypatch.setattr(Writer, "stage", overtaken)
+    assert complete(client, upload, parts).code == "NoSuchUpload"
+    assert not repository.exists("main", "big")
 
 
 def test_uploads_are_listed(client: Client, repository: Repository) -> None:

@@ -1,14 +1,14 @@
-"""Multipart uploads: created, filled, listed, completed, aborted."""
+"""Multipart uploads: created, filled, completed, aborted."""
 
 from __future__ import annotations
 
 import hmac
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from tulle.errors import Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
 from tulle.lake import uploads
 from tulle.lake.door import Outgoing
 from tulle.lake.entry import Entry
@@ -19,7 +19,6 @@ from tulle.lake.s3.copying import find_upload, part_number
 from tulle.lake.s3.failure import S3Error
 from tulle.lake.s3.objects import MAX_PUT, digest_headers, names_no_object, not_written
 from tulle.lake.s3.xml import Node, element, escaped
-from tulle.lake.uploads import Upload
 
 MOST = 1000
 
@@ -74,22 +73,33 @@ def abort(call: Call) -> Outgoing:
 
 
 def complete(call: Call) -> Outgoing:
-    """POST /bucket/key?uploadId=id. Asked again with the same list it gives the same answer."""
+    """POST /bucket/key?uploadId=id. Asked again with the same list it gives the same answer, also meanwhile."""
     ref, path = call.place()
     call.demand_object("fs:WriteObject", ref, path)
-    if_absent, if_match = conditions.of_write(call.request.headers)
+    conditions.of_write(call.request.headers)
     # A checksum in the headers is that of the whole object, not that of this body.
     stated = _stated_whole(call)
     listed = _listed(call)
     repository = call.repository()
     try:
-        upload = find_upload(call, repository)
-    except S3Error:
-        entry = _completed_before(repository, ref, path, listed)
-        if entry is None:
+        entry = _joined(call, repository, listed, stated)
+    except (S3Error, NotFound, Conflict, AlreadyExists) as exc:
+        if isinstance(exc, S3Error) and exc.code not in {"NoSuchUpload", "InvalidPart"}:
             raise
-        return _completed(call, entry, {})
+        try:
+            find_upload(call, repository)
+        except S3Error as gone:  # completed or aborted, before this or meanwhile
+            return _answered_before(call, repository, listed, gone)
+        if isinstance(exc, NotFound):
+            raise not_written(call, repository, ref, exc) from None
+        raise
+    return _completed(call, entry, stated)
+
+
+def _joined(call: Call, repository: Repository, listed: list[_Listed], stated: Mapping[str, bytes]) -> Entry:
+    upload = find_upload(call, repository)
     chosen = _chosen(call, uploads.parts(repository, upload), listed)
+    if_absent, if_match = conditions.of_write(call.request.headers)
     sums = {name: checksums.new(name) for name in stated}
 
     def watch(chunk: bytes) -> None:
@@ -103,19 +113,15 @@ def complete(call: Call) -> Outgoing:
                     "BadDigest", f"the {name.upper()} you specified is not that of the whole object"
                 )
 
-    try:
-        entry = uploads.complete(
-            repository,
-            upload,
-            chosen,
-            watch=watch if sums else None,
-            check=check if sums else None,
-            if_absent=if_absent,
-            if_match=if_match,
-        )
-    except NotFound as exc:
-        raise not_written(call, repository, ref, exc) from None
-    return _completed(call, entry, stated)
+    return uploads.complete(
+        repository,
+        upload,
+        chosen,
+        watch=watch if sums else None,
+        check=check if sums else None,
+        if_absent=if_absent,
+        if_match=if_match,
+    )
 
 
 def list_parts(call: Call) -> Outgoing:
@@ -129,7 +135,7 @@ def list_parts(call: Call) -> Outgoing:
     found = uploads.parts(repository, upload, marker, limit + 1) if limit else []
     more = len(found) > limit
     found = found[:limit]
-    encode = _encoding(call)
+    encode = encoding_of(call)
     whose = [element("ID", upload.actor), element("DisplayName", upload.actor)]
     parts = [
         element("Bucket", call.bucket),
@@ -143,97 +149,24 @@ def list_parts(call: Call) -> Outgoing:
         element("IsTruncated", more),
     ]
     parts.extend(
-        f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{_date(part.created_at)}</LastModified>"
+        f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{date_text(part.created_at)}</LastModified>"
         f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size></Part>"
         for part in found
     )
     return answer("ListPartsResult", parts)
 
 
-def list_uploads(call: Call) -> Outgoing:
-    """GET /bucket?uploads."""
-    call.demand_bucket("fs:ListObjects")
-    limit = call.number("max-uploads", MOST, 0, MOST)
-    prefix, delimiter = call.value("prefix"), call.value("delimiter")
-    key_marker, id_marker = call.value("key-marker"), call.value("upload-id-marker")
-    encode = _encoding(call)
-    repository = call.repository()
-    page = _Uploads(limit, delimiter, prefix)
-    for key, upload in _after(uploads.uploads(repository), key_marker, id_marker):
-        passed = (
-            bool(key_marker and delimiter) and key_marker.endswith(delimiter) and key.startswith(key_marker)
-        )
-        if key.startswith(prefix) and not passed and page.add(key, upload):
-            break
-    parts = [
-        element("Bucket", call.bucket),
-        f"<KeyMarker>{encode(key_marker)}</KeyMarker>",
-        element("UploadIdMarker", id_marker),
-        f"<Prefix>{encode(prefix)}</Prefix>",
-    ]
-    if delimiter:
-        parts.append(f"<Delimiter>{encode(delimiter)}</Delimiter>")
-    if call.value("encoding-type"):
-        parts.append("<EncodingType>url</EncodingType>")
-    if page.more:
-        parts.append(f"<NextKeyMarker>{encode(page.last[0])}</NextKeyMarker>")
-        parts.append(element("NextUploadIdMarker", page.last[1]))
-    parts.extend([element("MaxUploads", limit), element("IsTruncated", page.more)])
-    for key, upload in page.found:
-        whose = element("ID", upload.actor) + element("DisplayName", upload.actor)
-        storage = upload.metadata.get(attributes.STORAGE_CLASS, "STANDARD")
-        parts.append(
-            f"<Upload><Key>{encode(key)}</Key><UploadId>{upload.id}</UploadId><Initiator>{whose}</Initiator>"
-            f"<Owner>{whose}</Owner><StorageClass>{storage}</StorageClass>"
-            f"<Initiated>{_date(upload.created_at)}</Initiated></Upload>"
-        )
-    parts.extend(
-        f"<CommonPrefixes><Prefix>{encode(name)}</Prefix></CommonPrefixes>" for name in page.prefixes
-    )
-    return answer("ListMultipartUploadsResult", parts)
+def encoding_of(call: Call) -> Callable[[str], str]:
+    """How keys are written in an answer: as they are, or as `encoding-type=url` has them. InvalidArgument."""
+    encoding = call.value("encoding-type")
+    if encoding not in {"", "url"}:
+        raise S3Error("InvalidArgument", "invalid encoding method specified in request; known: url")
+    return url_encoded if encoding else escaped
 
 
-def _after(there: list[Upload], key_marker: str, id_marker: str) -> Iterator[tuple[str, Upload]]:
-    """Uploads with their keys behind the markers: behind that very upload of the key, or else behind the key."""
-    met = False
-    for upload in there:
-        key = f"{upload.branch}/{upload.path}"
-        if key == key_marker:
-            if id_marker and met:
-                yield key, upload
-            met = met or upload.id == id_marker
-        elif not key_marker or _bytes(key) > _bytes(key_marker):
-            yield key, upload
-
-
-@dataclass(slots=True)
-class _Uploads:
-    """A page of uploads that is being filled."""
-
-    limit: int
-    delimiter: str
-    prefix: str
-    found: list[tuple[str, Upload]] = field(default_factory=list)
-    prefixes: list[str] = field(default_factory=list)
-    last: tuple[str, str] = ("", "")
-    more: bool = False
-
-    def add(self, key: str, upload: Upload) -> bool:
-        """Take one more in; True when the page was full already."""
-        cut = key.find(self.delimiter, len(self.prefix)) if self.delimiter else -1
-        common = key[: cut + len(self.delimiter)] if cut >= 0 else ""
-        if common and self.prefixes and self.prefixes[-1] == common:
-            return False
-        if len(self.found) + len(self.prefixes) >= self.limit:
-            self.more = bool(self.limit)
-            return True
-        if common:
-            self.prefixes.append(common)
-            self.last = (common, "")
-        else:
-            self.found.append((key, upload))
-            self.last = (key, upload.id)
-        return False
+def date_text(moment: float) -> str:
+    """A time in seconds since the epoch as documents have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,14 +241,17 @@ def _stated_whole(call: Call) -> dict[str, bytes]:
     return checksums.declared(plain)
 
 
-def _completed_before(repository: Repository, ref: str, path: str, listed: list[_Listed]) -> Entry | None:
-    """What an upload of that list made, if it is still what is at the path."""
+def _answered_before(call: Call, repository: Repository, listed: list[_Listed], gone: S3Error) -> Outgoing:
+    """The answer to who asks again: what an upload of that list made, if it is still what is at the key."""
+    ref, path = call.place()
     try:
         expected = uploads.etag_of([part.etag for part in listed])
         found = repository.stat(ref, path)
     except (NotFound, Invalid, ValueError):
-        return None
-    return found if found.etag == expected else None
+        raise gone from None
+    if found.etag != expected:
+        raise gone
+    return _completed(call, found, {})
 
 
 def _completed(call: Call, entry: Entry, stated: dict[str, bytes]) -> Outgoing:
@@ -338,18 +274,3 @@ def _completed(call: Call, entry: Entry, stated: dict[str, bytes]) -> Outgoing:
     if stated:
         parts.append(element("ChecksumType", "FULL_OBJECT"))
     return answer("CompleteMultipartUploadResult", parts)
-
-
-def _encoding(call: Call) -> Callable[[str], str]:
-    encoding = call.value("encoding-type")
-    if encoding not in {"", "url"}:
-        raise S3Error("InvalidArgument", "invalid encoding method specified in request; known: url")
-    return url_encoded if encoding else escaped
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _date(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tulle.lake.door import Outgoing
-from tulle.lake.s3 import buckets, copying, deleting, listing, multipart, objects, subresources
+from tulle.lake.s3 import buckets, copying, deleting, listing, multipart, objects, pending, subresources
 from tulle.lake.s3.call import Call
 from tulle.lake.s3.failure import S3Error, not_implemented
 
@@ -17,7 +17,7 @@ Route = tuple[str, str, str, Handler]  # method, word of the query ("" for any),
 
 _BUCKET: Sequence[Route] = (
     ("GET", "location", "GetBucketLocation", buckets.get_location),
-    ("GET", "uploads", "ListMultipartUploads", multipart.list_uploads),
+    ("GET", "uploads", "ListMultipartUploads", pending.list_uploads),
     ("GET", "versions", "ListObjectVersions", listing.list_versions),
     ("GET", "list-type", "ListObjectsV2", listing.list_v2),
     ("GET", "", "ListObjects", listing.list_v1),
