@@ -44,6 +44,32 @@ def test_a_reader_reads_and_a_developer_writes(lake: Lake, repository: Repositor
     assert repository.actor == ""
 
 
+def test_names_are_told_only_to_who_may_list_them(lake: Lake, repository: Repository, access: Access) -> None:
+    lake.create_repository("secret")
+    repository.create_branch("hidden-plans")
+    arn = "arn:lakefs:fs:::repository"
+    allowed = [
+        {"effect": "allow", "action": ["fs:*Object", "fs:ReadRepository"], "resource": f"{arn}/{name}"}
+        for name in ("team-*", "sales/object/*")
+    ]
+    with access.database.write() as cx:
+        people.add_user(cx, "ann")
+        people.add_policy(cx, "team", allowed)
+        people.attach(cx, "team", "user", "ann")
+    made = access.create_key("test", "ann")
+    client = Client(s3_application(lake, access, threads=1), Signer(made.id, made.secret))
+    answer = client("GET", "/team-x/main/a")
+    assert (answer.code, "secret" in answer.message, "sales" in answer.message) == (
+        "NoSuchBucket",
+        False,
+        False,
+    )
+    answer = client("PUT", "/sales/hidden/a", b"1")
+    assert (answer.code, "plans" in answer.message) == ("NoSuchKey", False)
+    writer = Client(s3_application(lake, access, threads=1), signer_of(access, "bob", "Developers"))
+    assert "hidden-plans" in writer("PUT", "/sales/hidden/a", b"1").message
+
+
 def test_a_key_that_is_taken_away_opens_nothing(lake: Lake, repository: Repository, access: Access) -> None:
     signer = signer_of(access, "ann", "Viewers")
     client = Client(s3_application(lake, access, threads=1), signer)

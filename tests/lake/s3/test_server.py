@@ -74,6 +74,92 @@ def test_a_caller_that_waits_to_be_let_on(port: int, repository: Repository) -> 
     assert repository.get("main", "a") == b"hello"
 
 
+def sent(port: int, head: list[str], body: bytes = b"", *, torn: bool = False) -> tuple[int, str]:
+    """The status and S3 code of the answer to exactly these bytes, 0 for none; `torn`: nothing comes after them."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+        if torn:
+            line.shutdown(socket.SHUT_WR)
+        answer = b""
+        while data := line.recv(65536):
+            answer += data
+    code = answer.partition(b"<Code>")[2].partition(b"</Code>")[0].decode()
+    return (int(answer.split()[1]) if answer else 0), code
+
+
+def lines(port: int, method: str, path: str, query: str = "", *more: str, **headers: str) -> list[str]:
+    """The lines of a signed request with no words about its length but those that are given."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    pairs = [(name, value) for name, _, value in (part.partition("=") for part in query.split("&") if part)]
+    full = Signer().sign(method, path, pairs, {"host": f"127.0.0.1:{port}", **named}, "UNSIGNED-PAYLOAD")
+    asked = f"{path}?{query}" if query else path
+    full["connection"] = "close"
+    return [f"{method} {asked} HTTP/1.1", *(f"{name}: {value}" for name, value in full.items()), *more]
+
+
+CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "body", "expected"),
+    [
+        (["content-length: 5"], b"hello", (200, "")),
+        (["transfer-encoding: chunked"], CHUNKED, (200, "")),
+        ([], b"", (411, "MissingContentLength")),
+        (["content-length: 5", "content-length: 3"], b"hello", (400, "")),
+        (["content-length: 18", "transfer-encoding: chunked"], CHUNKED, (400, "")),
+        (["transfer-encoding: gzip"], b"hello", (400, "")),
+        (["transfer-encoding: chunked"], b"5\r\nhel", (0, "")),
+        (["transfer-encoding: chunked"], b"-1\r\nhello", (400, "")),
+        (["content-length: 9"], b"hello", (0, "")),
+        (["content-length: -1"], b"", (400, "")),
+        (["content-length: +5"], b"hello", (400, "")),
+        (["content-length: 99999999999999999999"], b"", (400, "")),
+        (["content-length: 5", "x-a: a\0b"], b"hello", (400, "")),
+        (["content-length: 5", "x-a : b"], b"hello", (400, "")),
+        (["content-length: 5", "x-a: b", "  folded"], b"hello", (400, "")),
+        (["content-length: 5", "x-amz-meta-a: unsigned"], b"hello", (403, "AccessDenied")),
+        (["content-length: 5", "x-amz-copy-source: /sales/main/a"], b"hello", (403, "AccessDenied")),
+        (["content-length: 5", "x-amz-date: 20200101T000000Z"], b"hello", (403, "RequestTimeTooSkewed")),
+        (["content-length: 5", "host: other"], b"hello", (403, "SignatureDoesNotMatch")),
+        (["content-length: 5", "content-type: " + "a" * 9000], b"hello", (400, "MetadataTooLarge")),
+        (["content-length: 5", "cache-control: " + "a" * 9000], b"hello", (400, "MetadataTooLarge")),
+    ],
+)
+def test_only_what_is_surely_meant_is_written(
+    port: int, repository: Repository, more: list[str], body: bytes, expected: tuple[int, str]
+) -> None:
+    head = lines(port, "PUT", "/sales/main/new", "", *more)
+    assert sent(port, head, body, torn=not expected[0]) == expected
+    if expected[0] == 200:
+        assert repository.get("main", "new") == b"hello"
+    else:
+        assert not repository.exists("main", "new")
+    assert sent(port, lines(port, "HEAD", "/sales", "", "content-length: 0"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "expected"),
+    [
+        ("DELETE", "/sales/main/a", "versionId=null&versionId=1", (400, "InvalidArgument")),
+        ("DELETE", "/sales/main/a", "versionId=1&versionId=null", (400, "InvalidArgument")),
+        ("PUT", "/sales/main/a", "partNumber=1&uploadId=x&uploadId=y", (400, "InvalidArgument")),
+        ("GET", "/sales/main/a", "versionId=null&versionId=null", (200, "")),
+        ("GET", "//sales/main/a", "", (400, "InvalidBucketName")),
+        ("DELETE", "//sales/main/a", "", (400, "InvalidBucketName")),
+        ("GET", "/sales//a", "", (404, "NoSuchKey")),
+        ("PUT", "/sales//a", "", (404, "NoSuchKey")),
+        ("GET", "/nope/main/a", "", (404, "NoSuchBucket")),
+    ],
+)
+def test_what_a_request_names_is_no_guess(
+    port: int, repository: Repository, method: str, path: str, query: str, expected: tuple[int, str]
+) -> None:
+    repository.put("main", "a", b"there")
+    assert sent(port, lines(port, method, path, query, "content-length: 0")) == expected
+    assert repository.get("main", "a") == b"there"
+
+
 def test_a_caller_that_hangs_up_leaves_nothing(port: int, repository: Repository) -> None:
     headers = Signer().sign("PUT", "/sales/main/a", [], {"host": f"127.0.0.1:{port}"}, "UNSIGNED-PAYLOAD")
     with socket.create_connection(("127.0.0.1", port), timeout=30) as line:

@@ -20,6 +20,7 @@ from tulle.lake.s3.failure import S3Error
 
 META = "x-amz-meta-"
 MAX_METADATA_BYTES = 2048
+MAX_HEADER_BYTES = 8192  # of content-type, cache-control and the like
 DEFAULT_TYPE = "binary/octet-stream"
 STORAGE_CLASSES = frozenset(
     {
@@ -64,6 +65,12 @@ def from_headers(headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
             "MetadataTooLarge",
             "your metadata headers exceed the maximum allowed metadata size",
             {"Size": str(size), "MaxSizeAllowed": str(MAX_METADATA_BYTES)},
+        )
+    if sum(len(headers.get(name, "")) for name in ("content-type", *_KEPT)) > MAX_HEADER_BYTES:
+        raise S3Error(
+            "MetadataTooLarge",
+            "the headers that say what your object is exceed the maximum allowed size",
+            {"MaxSizeAllowed": str(MAX_HEADER_BYTES)},
         )
     for name in _KEPT:
         value = headers.get(name, "")

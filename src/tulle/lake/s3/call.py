@@ -79,9 +79,9 @@ class Call:
             )
         return min(int(text), most)
 
-    def body(self, *, checksummed: bool = True) -> Body:
-        """The body, held against what was stated of it while it is read."""
-        self.taken = Body(self.request, self.payload, checksummed=checksummed)
+    def body(self, *, checksummed: bool = True, needed: bool = False) -> Body:
+        """The body, held against what was stated of it while it is read; see `Body`."""
+        self.taken = Body(self.request, self.payload, checksummed=checksummed, needed=needed)
         return self.taken
 
     def document(self, root: str) -> xml.Node:
@@ -112,10 +112,9 @@ class Call:
         wanted = name or self.bucket
         try:
             return self.lake.repository(wanted, actor=self.user)
-        except NotFound as exc:
-            hint = f" ({exc.hint})" if exc.hint and wanted == self.bucket else ""
+        except NotFound:  # its hint names repositories, also those this user may not see
             raise S3Error(
-                "NoSuchBucket", f"the specified bucket does not exist{hint}", {"BucketName": wanted}
+                "NoSuchBucket", "the specified bucket does not exist", {"BucketName": wanted}
             ) from None
 
     def refuse_no_branch(self, repository: Repository, ref: str) -> S3Error:
@@ -123,7 +122,7 @@ class Call:
         try:
             repository.resolve(ref)
         except (NotFound, Invalid) as exc:
-            hint = f" ({exc.hint})" if exc.hint else ""
+            hint = f" ({exc.hint})" if exc.hint and self.may_bucket("fs:ListBranches") else ""
             return S3Error("NoSuchKey", f"{exc.message}{hint}", {"Key": self.key})
         return S3Error(
             "MethodNotAllowed",

@@ -54,7 +54,17 @@ def s3_application(
     """
     domains = (domain,) if isinstance(domain, str) else tuple(domain)
     door = S3Door(lake, access, domains, access_log=access_log, clock=clock)
-    return application(door.answer, threads=threads, name="lake-s3")
+    is_quick = _reads_a_page if lake.is_local else _never
+    return application(door.answer, threads=threads, name="lake-s3", is_quick=is_quick)
+
+
+def _reads_a_page(request: Incoming) -> bool:
+    # With a delimiter a listing may have to look at much more than it tells.
+    return request.method in {"GET", "HEAD"} and b"delimiter=" not in request.raw_query
+
+
+def _never(_request: Incoming) -> bool:
+    return False
 
 
 class S3Door:
@@ -115,7 +125,8 @@ class S3Door:
         signed = self._verifier.verify(request, pairs, bucket_of_host(host, self._domains))
         values: dict[str, str] = {}
         for name, value in pairs:
-            values.setdefault(name, value)
+            if values.setdefault(name, value) != value:  # whichever we took, it could be the wrong one
+                raise S3Error("InvalidArgument", f"the query has '{name[:40]}' twice, with different values")
         checked_values(values.values())
         checked_bucket(bucket)
         return Call(request, self._lake, self._access, signed.user, bucket, key, signed.payload, values)

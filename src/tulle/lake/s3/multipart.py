@@ -50,7 +50,7 @@ def upload_part(call: Call) -> Outgoing:
     ref, path = call.place()
     call.demand_object("fs:WriteObject", ref, path)
     number = part_number(call)
-    body = call.body()
+    body = call.body(needed=True)
     if body.length is not None and body.length > MAX_PUT:
         raise S3Error("EntityTooLarge", f"a part has at most {MAX_PUT} bytes")
     repository = call.repository()

@@ -44,7 +44,7 @@ def put_object(call: Call) -> Outgoing:
     call.refuse_unsupported()
     if_absent, if_match = conditions.of_write(call.request.headers)
     content_type, metadata = attributes.from_headers(call.request.headers)
-    body = call.body()
+    body = call.body(needed=True)
     if body.length is not None and body.length > MAX_PUT:
         raise S3Error("EntityTooLarge", f"one PUT has at most {MAX_PUT} bytes; use a multipart upload")
     repository = call.repository()

@@ -47,6 +47,8 @@ _COPIES: Sequence[Route] = (
 def route(call: Call) -> tuple[str, Handler]:
     """The operation a request asks for. MethodNotAllowed, NotImplemented."""
     if not call.bucket:
+        if call.key:
+            raise S3Error("InvalidBucketName", "the specified bucket is not valid: a bucket has a name")
         if call.request.method == "GET":
             return "ListBuckets", buckets.list_buckets
         raise _not_allowed(call)

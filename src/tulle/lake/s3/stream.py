@@ -29,11 +29,14 @@ _SIZE = re.compile(rb"([0-9a-fA-F]{1,10})(?:;chunk-signature=([0-9a-f]{64}))?\s*
 class Body:
     """The bytes a client means to send, once, in pieces; `length` is how many it stated, None for unknown.
 
-    While they are read they are held against everything that was stated about them. `digests` has, after the
-    end, the checksums that were verified, by algorithm.
+    While they are read they are held against everything that was stated about them. Where they are `needed`, a
+    request that does not say how many it has is refused: what got lost on the way is no empty object. `digests`
+    has, after the end, the checksums that were verified, by algorithm.
     """
 
-    def __init__(self, request: Incoming, payload: Payload, *, checksummed: bool = True) -> None:
+    def __init__(
+        self, request: Incoming, payload: Payload, *, checksummed: bool = True, needed: bool = False
+    ) -> None:
         self._request = request
         self._payload = payload
         self._chunked = bool(payload.streaming)
@@ -41,6 +44,8 @@ class Body:
         self.length = _number(request, "x-amz-decoded-content-length") if self._chunked else self._wire
         if self._chunked and self.length is None:
             raise S3Error("MissingContentLength", "you must provide the x-amz-decoded-content-length header")
+        if needed and self.length is None and "transfer-encoding" not in request.headers:
+            raise S3Error("MissingContentLength", "you must provide the Content-Length HTTP header")
         self.digests: dict[str, bytes] = {}
         self._md5 = checksums.content_md5(request.headers)
         self._stated = checksums.declared(request.headers) if checksummed else {}
