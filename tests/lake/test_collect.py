@@ -573,7 +573,7 @@ def test_writers_between_mark_and_sweep_lose_nothing(lake, monkeypatch):
 
 CHILD = """
 import os, signal, sys
-from tulle.lake import collect
+from tulle.lake import collect, sweep
 from tulle.lake.blobs import LocalBlobs
 from tulle.lake.repository import open_lake
 from tulle.state.db import open_database
@@ -592,7 +592,7 @@ LocalBlobs.delete = around(LocalBlobs.delete)
 LocalBlobs.put = around(LocalBlobs.put)
 Running.report = around(Running.report)
 lake = open_lake(open_database(sys.argv[3], migrate=False), f"local://{folder}/objects")
-collect.THREADS = 1
+sweep.THREADS = 1
 collect.collect(lake, "sales", grace_seconds=0)
 """
 

@@ -10,59 +10,41 @@ writers is in docs/decisions/collection.md. Never touches anything outside of th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import select
 
 from tulle.errors import Conflict, Invalid, NotFound, TulleError, from_dict
-from tulle.lake import locks, quarantine, refs, uploads
-from tulle.lake.blobs import BlobInfo, Blobs
+from tulle.lake import locks, refs, uploads
+from tulle.lake.blobs import Blobs
 from tulle.lake.expiry import expire
-from tulle.lake.marking import Marked, mark
-from tulle.lake.quarantine import KIND, Names, key, load
+from tulle.lake.marking import mark
+from tulle.lake.quarantine import KIND
 from tulle.lake.repository import Lake, Repository
+from tulle.lake.sweep import (
+    Previous,
+    Sweep,
+    Tally,
+    nested_in,
+    numbers_of,
+    plain,
+    put_down_before,
+    recorded,
+)
 from tulle.state import tasks
 from tulle.state.db import now
 from tulle.state.tables import lake_branches, lake_commits
 from tulle.state.tasks import Handler, Running, Task
 
-T = TypeVar("T")
+__all__ = ["Collection", "Tally", "collect", "collections", "handlers", "start", "status"]
 
 GRACE_SECONDS = 86_400.0
 LEAST_GRACE_SECONDS = 7_200.0
 UPLOAD_SECONDS = 7 * 86_400.0  # an upload nobody has added to for so long is given up
-AT_A_TIME = 500  # blobs in hand while they are removed
-THREADS = 16
-SAMPLES = 10
-SWEEP_SECONDS = tasks.LEASE_SECONDS / 3  # so long after it said what it has in hand a sweep may go on
-FOLDERS = ("data", "_tulle/ranges", "_tulle/metaranges", "_tulle/manifests", "uploads")
-_SCHEMA = pa.schema(
-    [("name", pa.string()), ("size", pa.int64()), ("modified", pa.float64()), ("since", pa.float64())]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Blobs of one kind: how many, bytes, the oldest (seconds since the epoch, 0 without), and some names."""
-
-    count: int = 0
-    bytes: int = 0
-    oldest: float = 0.0
-    samples: tuple[str, ...] = ()
-
-    def plus(self, name: str, size: int, modified: float) -> Tally:
-        """With one more."""
-        oldest = min(self.oldest, modified) if self.count else modified
-        samples = self.samples if len(self.samples) >= SAMPLES else (*self.samples, name)
-        return Tally(self.count + 1, self.bytes + size, oldest, samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,8 @@ class Collection:
     """How far a collection is. `status` is waiting, running, done, failed or cancelled.
 
     `removed` (in a dry run: what would be) and `waiting` (candidates of a later collection) are by kind: data,
-    ranges, metaranges, manifests, uploads. `expired` counts the commits whose data was given up by this one.
+    ranges, metaranges, manifests, uploads. `expired` counts the commits whose data was given up by this one,
+    `storages` what deleted repositories were in and was looked through, `left` has those that were not, and why.
     """
 
     id: str
@@ -83,6 +66,8 @@ class Collection:
     removed: Mapping[str, Tally] = field(default_factory=dict)
     waiting: Mapping[str, Tally] = field(default_factory=dict)
     error: TulleError | None = None
+    storages: int = 0
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 def start(
@@ -94,12 +79,17 @@ def start(
     actor: str = "",
 ) -> str:
     """Ask for a collection and return its id. Conflict while another one of the repository is under way."""
-    if grace_seconds < LEAST_GRACE_SECONDS:
+    demand_grace(grace_seconds)
+    return _ask(lake, repository, dry_run=dry_run, grace_seconds=grace_seconds, actor=actor)
+
+
+def demand_grace(seconds: float) -> None:
+    """Invalid for a grace that operations under way may outlast."""
+    if seconds < LEAST_GRACE_SECONDS:
         raise Invalid(
-            f"a grace of {grace_seconds:.0f} s is too short",
+            f"a grace of {seconds:.0f} s is too short",
             hint=f"{LEAST_GRACE_SECONDS:.0f} s at least: longer than any commit, merge or upload takes",
         )
-    return _ask(lake, repository, dry_run=dry_run, grace_seconds=grace_seconds, actor=actor)
 
 
 def status(lake: Lake, repository: str, id_: str) -> Collection:
@@ -107,13 +97,13 @@ def status(lake: Lake, repository: str, id_: str) -> Collection:
     task = tasks.get(lake.database, id_)
     if task.kind != KIND or task.subject != lake.repository(repository).record.storage:
         raise NotFound(f"there is no collection '{id_}' of repository '{repository}'")
-    return _collection(task)
+    return collection_of(task)
 
 
 def collections(lake: Lake, repository: str, *, limit: int = 100) -> list[Collection]:
     """The collections of a repository, newest first."""
     storage = lake.repository(repository).record.storage
-    return [_collection(task) for task in tasks.recent(lake.database, KIND, storage, limit=limit)]
+    return [collection_of(task) for task in tasks.recent(lake.database, KIND, storage, limit=limit)]
 
 
 def collect(
@@ -153,15 +143,9 @@ def _ask(
         return tasks.ask(cx, KIND, record.storage, request, actor=actor, delay=delay)
 
 
-def _collection(task: Task) -> Collection:
+def collection_of(task: Task) -> Collection:
+    """A collection as its task tells it."""
     result = task.result or {}
-
-    def tallies(name: str) -> dict[str, Tally]:
-        return {
-            kind: Tally(value["count"], value["bytes"], value["oldest"], tuple(value["samples"]))
-            for kind, value in result.get(name, {}).items()
-        }
-
     return Collection(
         task.id,
         task.status,
@@ -170,14 +154,12 @@ def _collection(task: Task) -> Collection:
         int(result.get("expired", 0)),
         int(result.get("kept_commits", 0)),
         float(result.get("seconds", 0.0)),
-        tallies("removed"),
-        tallies("waiting"),
+        recorded(result.get("removed", {})),
+        recorded(result.get("waiting", {})),
         from_dict(dict(task.error)) if task.error else None,
+        int(result.get("storages", 0)),
+        dict(result.get("left", {})),
     )
-
-
-def _kind(name: str) -> str:
-    return next(folder for folder in FOLDERS if name.startswith(folder + "/")).removeprefix("_tulle/")
 
 
 class _Collector:
@@ -195,6 +177,15 @@ class _Collector:
         self._blobs: Blobs = self._repository.reader.blobs
         self._storage = self._repository.record.storage
         self._began = now()
+        self._sweep = Sweep(
+            running,
+            self._blobs,
+            self._storage,
+            began=self._began,
+            grace_seconds=self._grace,
+            dry_run=self._dry_run,
+            nested=nested_in(lake, self._blobs, self._storage),
+        )
         self._told = time.monotonic()
 
     def run(self) -> dict[str, Any]:
@@ -208,13 +199,12 @@ class _Collector:
         self._running.report({"phase": "mark", "in_hand": []})
         marked = mark(self._lake, self._repository.record, expired, step=self._tell)
         self._running.report({"phase": "list", "in_hand": []})
-        candidates = self._candidates(marked, previous)
-        name = ""
-        if not self._dry_run:
-            name = f"_tulle/collections/{self._running.task.id}.{uuid4().hex[:8]}"
-            self._blobs.put(f"{self._storage}/{name}", _encoded(candidates))
-        due = pc.less_equal(candidates.column("since"), self._began - self._grace)
-        removed = self._remove(candidates.filter(due))
+        candidates = self._sweep.candidates(
+            lambda names: marked.holds(numbers_of(names)), previous, step=self._tell
+        )
+        name = "" if self._dry_run else self._sweep.put_down(candidates)
+        due = self._sweep.due(candidates)
+        removed = self._sweep.remove(candidates.filter(due))
         if not self._dry_run:
             self._drop_unpublished(unpublished)
             if (
@@ -222,8 +212,8 @@ class _Collector:
                 or self._repository.quota().max_objects is not None
             ):
                 self._repository.recount()
-            self._forget(name)
-        waiting = _tallies(candidates.filter(pc.invert(due)))
+            self._sweep.forget(name)
+        waiting = self._sweep.tallies(candidates.filter(pc.invert(due)))
         return {
             "storage": self._storage,
             "dry_run": self._dry_run,
@@ -233,8 +223,8 @@ class _Collector:
             "kept_commits": marked.commits,
             "abandoned_uploads": abandoned,
             "seconds": time.monotonic() - clock,
-            "removed": _plain(removed),
-            "waiting": _plain(waiting),
+            "removed": plain(removed),
+            "waiting": plain(waiting),
         }
 
     def _abandoned(self) -> int:
@@ -246,89 +236,15 @@ class _Collector:
                 self._tell()
         return len(found)
 
-    def _previous(self) -> tuple[Names, np.ndarray[Any, np.dtype[np.float64]]]:
-        """The candidates of the last collection by number, in order, and since when each is one."""
+    def _previous(self) -> Previous:
+        """The candidates of the last collection."""
+        found = ""
         for task in tasks.recent(self._lake.database, KIND, self._storage):
             result = task.result or {}
             if task.status == "done" and not result.get("dry_run"):
-                try:
-                    table = load(self._blobs, self._storage, result["candidates"])
-                except NotFound:
-                    break
-                numbers = quarantine.keys(table.column("name"))
-                order = np.argsort(numbers, kind="stable")
-                return numbers[order], table.column("since").to_numpy()[order]
-        return np.zeros(0, dtype=np.uint64), np.zeros(0)
-
-    def _candidates(
-        self, marked: Marked, previous: tuple[Names, np.ndarray[Any, np.dtype[np.float64]]]
-    ) -> pa.Table:
-        """Every blob that nothing names and that is older than the grace, and since when it is known so."""
-        numbers, since = previous
-        batches: list[pa.RecordBatch] = []
-        for blobs in _batched(self._listed(), 50_000):
-            self._tell()
-            names = [blob.path.removeprefix(f"{self._storage}/") for blob in blobs]
-            own = np.fromiter(map(key, names), dtype=np.uint64, count=len(names))
-            free = np.flatnonzero(~marked.holds(own))
-            at = np.searchsorted(numbers, own[free])
-            known = np.zeros(len(free), dtype=bool)
-            inside = at < len(numbers)
-            known[inside] = numbers[at[inside]] == own[free][inside]
-            first = np.full(len(free), self._began)
-            first[known] = since[at[known]]
-            batches.append(
-                pa.RecordBatch.from_arrays(
-                    [
-                        pa.array([names[n] for n in free], pa.string()),
-                        pa.array([blobs[n].size for n in free], pa.int64()),
-                        pa.array([blobs[n].modified for n in free], pa.float64()),
-                        pa.array(first, pa.float64()),
-                    ],
-                    schema=_SCHEMA,
-                )
-            )
-        return pa.Table.from_batches(batches, schema=_SCHEMA)
-
-    def _listed(self) -> Iterator[BlobInfo]:
-        for folder in FOLDERS:
-            for blob in self._blobs.list(f"{self._storage}/{folder}"):
-                if blob.modified <= self._began - self._grace:
-                    yield blob
-
-    def _remove(self, due: pa.Table) -> dict[str, Tally]:
-        removed: dict[str, Tally] = {}
-        rows = (row for batch in due.to_batches(max_chunksize=AT_A_TIME) for row in batch.to_pylist())
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="collect") as pool:
-            for some in _batched(rows, AT_A_TIME):
-                if self._dry_run:
-                    gone: Sequence[bool] = [True] * len(some)
-                else:
-                    # Said before any of them is looked at: see `quarantine.reuse`.
-                    paths = [f"{self._storage}/{row['name']}" for row in some]
-                    self._running.report({"phase": "remove", "in_hand": paths})
-                    until = time.monotonic() + SWEEP_SECONDS
-                    gone = list(pool.map(self._removed, paths, [until] * len(paths)))
-                for row, is_gone in zip(some, gone, strict=True):
-                    if is_gone:
-                        kind = _kind(row["name"])
-                        removed[kind] = removed.get(kind, Tally()).plus(
-                            row["name"], row["size"], row["modified"]
-                        )
-        if not self._dry_run:
-            self._running.report({"phase": "end", "in_hand": []})
-        return removed
-
-    def _removed(self, path: str, until: float) -> bool:
-        try:
-            if self._blobs.stat(path).modified > self._began - self._grace:
-                return False  # somebody named it anew
-        except NotFound:
-            return False
-        if time.monotonic() > until:
-            return False  # our word may have lapsed: the next collection removes it
-        self._blobs.delete(path)
-        return True
+                found = str(result["candidates"])
+                break
+        return put_down_before(self._blobs, self._storage, found)
 
     def _unpublished(self) -> list[str]:
         query = select(lake_commits.c.id).where(
@@ -352,48 +268,7 @@ class _Collector:
             for commit_id in known:
                 refs.drop_commit(cx, id_, commit_id)
 
-    def _forget(self, newest: str) -> None:
-        """Remove the candidates of earlier collections."""
-        for blob in list(self._blobs.list(f"{self._storage}/_tulle/collections")):
-            if blob.path != f"{self._storage}/{newest}" and blob.modified < self._began - self._grace:
-                self._blobs.delete(blob.path)
-
     def _tell(self) -> None:
         if time.monotonic() - self._told > 2:
             self._running.report({"phase": "mark", "in_hand": []})
             self._told = time.monotonic()
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    left = iter(items)
-    while some := tuple(islice(left, size)):
-        yield some
-
-
-def _encoded(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _tallies(table: pa.Table) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
-    for batch in table.to_batches():
-        for row in batch.to_pylist():
-            kind = _kind(row["name"])
-            found[kind] = found.get(kind, Tally()).plus(row["name"], row["size"], row["modified"])
-    return found
-
-
-def _plain(tallies: Mapping[str, Tally]) -> dict[str, Any]:
-    return {
-        kind: {
-            "count": tally.count,
-            "bytes": tally.bytes,
-            "oldest": tally.oldest,
-            "samples": list(tally.samples),
-        }
-        for kind, tally in tallies.items()
-    }

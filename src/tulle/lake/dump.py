@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, TulleError, from_dict
 from tulle.lake import refs
 from tulle.lake.blobs import Blobs
+from tulle.lake.leftovers import take_turn
 from tulle.lake.refs import RepositoryRecord
 from tulle.lake.repository import Lake
 from tulle.state import tasks
@@ -103,6 +104,11 @@ def restore(lake: Lake, repository: str, wanted: RefsDump, *, force: bool = Fals
             if row["commit_id"] not in commits:
                 raise Broken(f"the dump's {part} name commit {row['commit_id']}, which it does not hold")
     with lake.database.write() as cx:
+        take_turn(cx, storage)
+        for id_ in ids.values():  # what a deleted repository left is removed beginning with its dumps
+            _demand(blobs, storage, id_)
+        for blob in list(blobs.list(f"{storage}/_tulle/collections")):
+            blobs.delete(blob.path)  # what was unneeded while there was no repository
         count = (
             select(func.count()).select_from(lake_commits).where(lake_commits.c.repository_id == record.id)
         )
@@ -195,18 +201,24 @@ def _place(lake: Lake, record: RepositoryRecord, storage: str) -> tuple[str, Blo
 
 def _part(blobs: Blobs, storage: str, part: str, id_: str) -> Mapping[str, Any]:
     digest = id_.rpartition(".")[2]
-    try:
-        data = blobs.get(f"{storage}/_tulle/dumps/{digest}")
-    except (NotFound, Invalid):
-        raise NotFound(
-            f"there is no dump '{id_}'", hint="the repository must be made over the same store"
-        ) from None
+    _demand(blobs, storage, id_)
+    data = blobs.get(f"{storage}/_tulle/dumps/{digest}")
     if blake3(data).hexdigest() != digest:
         raise Broken(f"dump '{id_}' is damaged", hint="restore that object of the store from a copy")
     value: Mapping[str, Any] = msgspec.msgpack.decode(data)
     if value.get("format") != FORMAT or value.get("part") != part:
         raise Invalid(f"'{id_}' holds no {part}", hint="give the three ids as the dump told them")
     return value
+
+
+def _demand(blobs: Blobs, storage: str, id_: str) -> None:
+    try:
+        blobs.stat(f"{storage}/_tulle/dumps/{id_.rpartition('.')[2]}")
+    except (NotFound, Invalid):
+        raise NotFound(
+            f"there is no dump '{id_}'",
+            hint="the repository must be made over the same store, and what was deleted not be collected since",
+        ) from None
 
 
 def _pieces(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

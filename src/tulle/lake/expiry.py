@@ -57,7 +57,7 @@ def expire(database: Database, record: RepositoryRecord, at: float, *, dry_run: 
 def named_by_tasks(cx: Connection) -> set[str]:
     """Every name of 64 hex digits (commits, trees) that a task under way mentions."""
     query = select(tasks.c.request, tasks.c.progress).where(
-        tasks.c.status.in_(["waiting", "running"]), tasks.c.kind != "collect"
+        tasks.c.status.in_(["waiting", "running"]), tasks.c.kind.not_in(["collect", "collect-deleted"])
     )
     return {id_ for row in cx.execute(query) for id_ in _ID.findall(json.dumps([row.request, row.progress]))}
 

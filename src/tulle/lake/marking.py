@@ -1,6 +1,7 @@
 """Marking: the names of every blob of a repository that something needs, from one view of the database.
 
-Names are kept as sorted 64-bit numbers: two names of one number keep a blob too many, never one too few. A row of
+Of storages whose repositories were deleted, the names other repositories still have for what lies there. Names are
+kept as sorted 64-bit numbers: two names of one number keep a blob too many, never one too few. A row of
 a run is needed when it shows in some kept commit, that is, no newer run of that commit hides it. Every blob that
 tells what is needed must be readable, else nothing may be removed: Broken or NotFound is raised. Knows nothing of
 rules or of removing.
@@ -8,6 +9,8 @@ rules or of removing.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection, select
 
-from tulle.errors import Broken, NotFound
+from tulle.errors import Broken, NotFound, TulleError
 from tulle.lake import addresses, refs
+from tulle.lake.blobs import Blobs
 from tulle.lake.expiry import named_by_tasks
 from tulle.lake.manifest import Manifest, ManifestStore
 from tulle.lake.quarantine import Names, key, keys
@@ -26,7 +30,7 @@ from tulle.lake.ranges import Range
 from tulle.lake.refs import RepositoryRecord
 from tulle.lake.repository import Lake
 from tulle.lake.runs import RunCaches, RunRef, RunStore
-from tulle.state.tables import lake_branches, lake_commits, lake_parts, lake_staged
+from tulle.state.tables import lake_branches, lake_commits, lake_parts, lake_staged, lake_storages
 
 MANY_HIDDEN = 200_000  # rows; where newer runs hide more, everything below is kept instead of looked through
 PENDING = 4_000_000  # numbers gathered before they are made unique
@@ -70,6 +74,25 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandoned:
+    """Storages without a repository (storage: namespace), and what in them is named: by `<storage>/<name>`."""
+
+    storages: Mapping[str, str]
+    named: Marked
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What is marked: the names in `own`, a storage ("" for none), and what addresses of others lead to.
+
+    `prefixes` are beginnings of such addresses; what follows is the name.
+    """
+
+    own: str
+    prefixes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class _State:
     """One repository as one view of the database showed it."""
 
@@ -84,23 +107,64 @@ def mark(
 ) -> Marked:
     """What is in use in the storage of a repository; `expiring` commits count as expired (for a dry run)."""
     marked = Marked()
+    roots = _roots(lake.stores.blobs(record.namespace), f"{record.storage}/")
+    scope = _Scope(record.storage, [f"lake:{record.storage}/", *roots])
     with lake.database.read() as cx:
         records = refs.list_repositories(cx)
         states = [_state(cx, each, expiring if each.id == record.id else frozenset()) for each in records]
         for state in states:
-            _mark_staged(cx, marked, state, record.storage)
+            _mark_staged(cx, marked, state, scope)
         marked.add(addresses.live(cx, record.id))
         prefix = f"{record.storage}/"
         parts = cx.execute(select(lake_parts.c.blob).where(lake_parts.c.blob.startswith(prefix))).scalars()
         marked.add(blob.removeprefix(prefix) for blob in parts)
         named = named_by_tasks(cx)
     for state in states:
-        marks = _Marks(lake, state.record, marked, record.storage, step)
+        marks = _Marks(lake, state.record, marked, scope, step)
         marks.commits(state)
         marks.trees(named)
         if state.record.id == record.id:
             marked.commits = len(state.manifests)
     return marked
+
+
+def mark_abandoned(lake: Lake, *, step: Callable[[], None]) -> Abandoned:
+    """The storages whose repositories were deleted, and what in them the repositories there are need."""
+    marked = Marked()
+    with lake.database.read() as cx:
+        records = refs.list_repositories(cx)
+        living = {record.storage for record in records}
+        rows = cx.execute(select(lake_storages.c.storage, lake_storages.c.namespace)).all()
+        storages = {row.storage: row.namespace for row in rows if row.storage not in living}
+        scope = _Scope("", ["lake:", *_roots_of(lake, storages.values())])
+        states = [_state(cx, record, frozenset()) for record in records]
+        for state in states:
+            _mark_staged(cx, marked, state, scope)
+        marked.add(cx.execute(select(lake_parts.c.blob)).scalars())
+        named = named_by_tasks(cx)
+    for state in states:
+        marks = _Marks(lake, state.record, marked, scope, step)
+        marks.commits(state)
+        marks.trees(named)
+    return Abandoned(storages, marked)
+
+
+def _roots_of(lake: Lake, namespaces: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for namespace in set(namespaces):
+        # In a store that cannot be opened nothing is removed either.
+        with contextlib.suppress(TulleError):
+            found += _roots(lake.stores.blobs(namespace), "")
+    return found
+
+
+def _roots(blobs: Blobs, below: str) -> list[str]:
+    """How URLs of what is below a place in a store begin, where somebody imported it as if it were outside."""
+    url = blobs.url("_")[:-1] + below
+    if not url.startswith("/"):
+        return [url]
+    real = os.path.realpath(url) + "/"
+    return [f"{scheme}://{path}" for scheme in ("local", "file") for path in dict.fromkeys((url, real))]
 
 
 def _state(cx: Connection, record: RepositoryRecord, expiring: Set[str]) -> _State:
@@ -133,36 +197,38 @@ def _state(cx: Connection, record: RepositoryRecord, expiring: Set[str]) -> _Sta
     return _State(record, manifests, bare, staged)
 
 
-def _mark_staged(cx: Connection, marked: Marked, state: _State, storage: str) -> None:
+def _mark_staged(cx: Connection, marked: Marked, state: _State, scope: _Scope) -> None:
     for item in state.staged:
         if "token" in item:
             query = select(lake_staged.c.address).where(lake_staged.c.token == item["token"])
             for some in cx.execute(query).scalars().partitions(50_000):
-                _add_addresses(marked, pa.array(some, pa.string()), state.record.storage == storage, storage)
+                _add_addresses(marked, pa.array(some, pa.string()), state.record.storage == scope.own, scope)
 
 
-def _add_addresses(marked: Marked, found: pa.Array, is_own: bool, storage: str) -> None:
+def _add_addresses(marked: Marked, found: pa.Array, is_own: bool, scope: _Scope) -> None:
+    inside = pc.starts_with(found, "data/")
     if is_own:
-        marked.add_keys(keys(found.filter(pc.starts_with(found, "data/"))))
-    prefix = f"lake:{storage}/"
-    others = found.filter(pc.starts_with(found, prefix))
-    if len(others):
-        marked.add(address.removeprefix(prefix) for address in others.to_pylist())
+        marked.add_keys(keys(found.filter(inside)))
+    found = found.filter(pc.invert(inside))
+    for prefix in scope.prefixes if len(found) else ():
+        others = found.filter(pc.starts_with(found, prefix))
+        if len(others):
+            marked.add(address.removeprefix(prefix) for address in others.to_pylist())
 
 
 class _Marks:
     """Marks what the commits of one repository need in one storage."""
 
     def __init__(
-        self, lake: Lake, record: RepositoryRecord, marked: Marked, storage: str, step: Callable[[], None]
+        self, lake: Lake, record: RepositoryRecord, marked: Marked, scope: _Scope, step: Callable[[], None]
     ) -> None:
         caches = RunCaches(8 * 1024 * 1024)  # of our own: the store is asked, and readers' caches stay theirs
         blobs = lake.stores.blobs(record.namespace)
         self.store = RunStore(blobs, record.storage, caches)
         self._manifests = ManifestStore(blobs, record.storage, self.store, caches)
         self._marked = marked
-        self._is_own = record.storage == storage
-        self._storage = storage
+        self._is_own = record.storage == scope.own
+        self._scope = scope
         self._step = step
         self._hidden_in_trees: dict[str, frozenset[bytes]] = {}
         self._hidden_in_runs: dict[str, tuple[RunRef, frozenset[bytes]]] = {}
@@ -294,4 +360,4 @@ class _Marks:
         if hidden and batch.num_rows:
             shown = pc.invert(pc.is_in(batch.column(0), value_set=pa.array(sorted(hidden), pa.binary())))
             batch = batch.filter(shown)
-        _add_addresses(self._marked, batch.column(1), self._is_own, self._storage)
+        _add_addresses(self._marked, batch.column(1), self._is_own, self._scope)

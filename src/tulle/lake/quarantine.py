@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,18 @@ from tulle.state.db import Database, now
 from tulle.state.tables import tasks
 
 KIND = "collect"
+DELETED = "collect-deleted"  # of what deleted repositories left
 WAIT_SECONDS = 60.0
 
 Names = np.ndarray[Any, np.dtype[np.uint64]]
 
-# A sweep whose lease is over has stopped by itself long before: see `SWEEP_SECONDS` in collect.
+# A sweep whose lease is over has stopped by itself long before: see `SWEEP_SECONDS` in sweep.
 _SWEEPING = select(tasks.c.progress).where(
-    tasks.c.kind == KIND, tasks.c.status == "running", tasks.c.owner_until > bindparam("at")
+    tasks.c.kind.in_([KIND, DELETED]), tasks.c.status == "running", tasks.c.owner_until > bindparam("at")
 )
 _LATEST = (
     select(tasks.c.result)
-    .where(tasks.c.kind == KIND, tasks.c.status == "done")
+    .where(tasks.c.kind.in_([KIND, DELETED]), tasks.c.status == "done")
     .order_by(tasks.c.updated_at.desc())
     .limit(1000)
 )
@@ -73,10 +75,10 @@ def reuse(database: Database | None, blobs: Blobs, path: str, data: bytes) -> No
 def demand_free(database: Database, blobs: Blobs, storage: str, name: str) -> None:
     """Gone when a collection found that nobody names the blob `<storage>/<name>`: it is about to be removed."""
     with database.read() as cx:
-        found = [row.result for row in cx.execute(_LATEST) if (row.result or {}).get("storage") == storage]
+        found = [put_down for row in cx.execute(_LATEST) if (put_down := _put_down(row.result, storage))]
         sweeping = cx.execute(_SWEEPING, {"at": now()})
         in_hand = any(f"{storage}/{name}" in _names(row.progress) for row in sweeping)
-    latest = next((result["candidates"] for result in found if not result.get("dry_run")), "")
+    latest = found[0] if found else ""
     if in_hand or (latest and _is_among(blobs, storage, latest, key(name))):
         raise Gone(
             f"'{name}' is named by nothing for long and about to be collected", hint="write the data again"
@@ -91,6 +93,15 @@ def load(blobs: Blobs, storage: str, name: str) -> pa.Table:
 def keys(names: pa.ChunkedArray | pa.Array) -> Names:
     """The numbers of many names."""
     return np.fromiter((key(name) for name in names.to_pylist()), dtype=np.uint64, count=len(names))
+
+
+def _put_down(result: Mapping[str, Any] | None, storage: str) -> str:
+    """Under which name a collection put down the candidates of a storage; "" when it did not."""
+    if result is None or result.get("dry_run"):
+        return ""
+    if result.get("storage") == storage:
+        return str(result["candidates"])
+    return str((result.get("put_down") or {}).get(storage, ""))
 
 
 def _in_hand(database: Database, path: str) -> bool:
