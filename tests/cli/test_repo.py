@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,30 @@ def test_import_export_collection_and_check(tulle: Tulle, asked: Callable[..., A
     tulle("repo", "gc", "rules", "flows", "--remove")
     assert "everything that was committed is kept" in tulle("repo", "gc", "rules", "flows").output
     assert tulle("repo", "verify", "flows", "--data").exit_code == 0
+
+
+def test_what_deleted_repositories_left(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    tulle("repo", "create", "short-lived")
+    file = folder / "short.txt"
+    file.write_text("hello")
+    tulle("repo", "put", "short-lived", "main", str(file))
+    tulle("repo", "commit", "short-lived", "main", "-m", "x")
+    assert "gc --deleted" in tulle("repo", "delete", "short-lived", "--yes").output
+    data = folder / ".tulle" / "objects"
+    kept = [path for path in data.glob("short-lived-*/**/*") if path.is_file()]
+    assert kept
+    old = time.time() - 3 * 86_400
+    for path in kept:
+        os.utime(path, (old, old))
+    said = tulle("repo", "gc", "--deleted", "--dry-run").output
+    assert "waiting: 1 data, 5 bytes" in said
+    assert "waiting: 1 data" in tulle("repo", "gc", "--deleted").output  # removed by one of another day
+    assert all(path.exists() for path in kept)
+    report = asked("repo", "gc", "--deleted")
+    assert (report["status"], report["removed"], report["left"]) == ("done", {}, {})
+    assert "rules" in tulle("repo", "gc").output
+    assert tulle("repo", "gc", "--dry-run").exit_code == 2
+    assert tulle("repo", "gc", "--deleted", "run", "sales").exit_code == 2
 
 
 def test_settings_and_pull_requests(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
-from tulle.cli import history, objects, pulls
+from tulle.cli import gc, history, objects, pulls
+from tulle.cli.following import follow, words
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 
 
@@ -22,7 +21,7 @@ def repo() -> None:
     """
 
 
-for _command in (*history.COMMANDS, *objects.COMMANDS, pulls.pull):
+for _command in (*history.COMMANDS, *objects.COMMANDS, pulls.pull, gc.gc):
     repo.add_command(_command)
 
 
@@ -76,6 +75,7 @@ def delete_repository(mesh: Path | None, name: str, yes: bool) -> None:
     with lake_client(mesh) as lake:
         lake.delete_repository(name)
     click.echo(f"  {mark('succeeded')} repository {name} is forgotten; its objects stay")
+    click.echo("    where they are not needed any more: tulle repo gc --deleted")
 
 
 @repo.command("show")
@@ -213,7 +213,7 @@ def import_(
     with lake_client(mesh) as lake:
         id_ = lake.start_import(name, branch, [path], message or f"Import {source}")
         try:
-            status = _follow(lambda: lake.import_status(name, branch, id_), "ingested_objects", "objects")
+            status = follow(lambda: lake.import_status(name, branch, id_), "ingested_objects", "objects")
         except KeyboardInterrupt:
             lake.cancel_import(name, branch, id_)
             raise
@@ -248,13 +248,13 @@ def export(
     body = {"destination": destination, "prefix": prefix, "delete": delete}
     with lake_client(mesh) as lake:
         run = lake.post(f"/repositories/{name}/refs/{ref}/export", body)
-        status = _follow(lambda: lake.get(f"/repositories/{name}/exports/{run['id']}"), "copied", "objects")
+        status = follow(lambda: lake.get(f"/repositories/{name}/exports/{run['id']}"), "copied", "objects")
     if as_json:
         emit(status)
     if error := status.get("error"):
         raise Invalid(error["message"])
     if not as_json:
-        click.echo(f"  {mark('succeeded')} {_words(status)}")
+        click.echo(f"  {mark('succeeded')} {words(status)}")
 
 
 # ── hooks ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -305,88 +305,6 @@ def validate(file: Path) -> None:
     click.echo(f"  {mark('succeeded')} {file}: action '{action.name}' with {len(action.hooks)} hook(s)")
 
 
-# ── retention ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@repo.group("gc")
-def gc() -> None:
-    """How long data is kept, and removing what nothing reaches any more."""
-
-
-@gc.command("rules")
-@click.argument("name")
-@click.option("--days", type=int, help="How many days commits of a branch are kept by default.")
-@click.option(
-    "--branch", "branches", multiple=True, metavar="BRANCH=DAYS", help="Another time for one branch."
-)
-@click.option("--remove", is_flag=True, help="Remove the rules: everything committed is kept.")
-@OPTION_JSON
-@click.pass_obj
-def gc_rules(
-    mesh: Path | None, name: str, days: int | None, branches: tuple[str, ...], remove: bool, as_json: bool
-) -> None:
-    """Show or set how long what the branches of NAME held is kept."""
-    from tulle.cli.connect import lake_client
-    from tulle.errors import NotFound
-
-    with lake_client(mesh) as lake:
-        if remove:
-            lake.delete_setting(name, "gc_rules")
-        elif days is not None:
-            own = []
-            for item in branches:
-                branch, mark_, number = item.rpartition("=")
-                if not mark_ or not number.isdigit():
-                    raise click.BadParameter(f"'{item}' is not BRANCH=DAYS", param_hint="--branch")
-                own.append({"branch_id": branch, "retention_days": int(number)})
-            lake.set_setting(name, "gc_rules", {"default_retention_days": days, "branches": own})
-        try:
-            rules = lake.setting(name, "gc_rules")
-        except NotFound:
-            rules = None
-    if as_json:
-        emit(rules)
-    elif not rules:
-        click.echo("  no rules: everything that was committed is kept")
-    else:
-        click.echo(f"  {rules['default_retention_days']} days")
-        for rule in rules["branches"]:
-            click.echo(f"  {rule['retention_days']} days on {rule['branch_id']}")
-
-
-@gc.command("run")
-@click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Only report what would be removed.")
-@OPTION_JSON
-@click.pass_obj
-def gc_run(mesh: Path | None, name: str, dry_run: bool, as_json: bool) -> None:
-    """Remove what nothing in the lake reaches any more from the store of repository NAME."""
-    from tulle.cli.connect import lake_client
-    from tulle.errors import Broken
-
-    with lake_client(mesh) as lake:
-        run = lake.post(f"/repositories/{name}/gc/runs", {"dry_run": dry_run})
-        status = _follow(
-            lambda: lake.get(f"/repositories/{name}/gc/runs/{run['id']}"), "kept_commits", "commits"
-        )
-    if as_json:
-        emit(status)
-    if error := status.get("error"):
-        raise Broken(error)
-    if not as_json:
-        click.echo(
-            f"  {mark('succeeded')} {status['kept_commits']:,} commits kept, {status['expired_commits']:,} expired"
-        )
-        for what, tallies in (
-            ("would go" if dry_run else "removed", status["removed"]),
-            ("waiting", status["waiting"]),
-        ):
-            for kind, tally in tallies.items():
-                click.echo(f"    {what}: {tally['count']:,} {kind}, {tally['bytes']:,} bytes")
-        if status["waiting"]:
-            click.echo("    what waits goes with a collection a day from now, if nothing names it by then")
-
-
 @repo.command("verify")
 @click.argument("name")
 @click.option("--data", is_flag=True, help="Read every data object too.")
@@ -407,29 +325,6 @@ def verify(mesh: Path | None, name: str, data: bool, as_json: bool) -> None:
                 if damage[kind]:
                     click.echo(f"      {kind}: {', '.join(damage[kind][:20])}")
         if not found["damaged"]:
-            click.echo(f"  {mark('succeeded')} {_words(found)}")
+            click.echo(f"  {mark('succeeded')} {words(found)}")
     if found["damaged"]:
         sys.exit(1)
-
-
-def _follow(status: Any, counter: str, noun: str) -> dict[str, Any]:
-    """Poll until a task has ended, showing how far it is."""
-    shows = sys.stderr.isatty()
-    pause = 0.05
-    while True:
-        found: dict[str, Any] = status()
-        ended = found.get("completed") or found.get("status") in {"done", "failed", "cancelled"}
-        if shows:
-            click.echo(f"\r  … {found.get(counter) or 0:,} {noun} ", nl=False, err=True)
-        if ended:
-            if shows:
-                click.echo("\r\033[K", nl=False, err=True)
-            return found
-        time.sleep(pause)
-        pause = min(1.0, pause * 1.5)
-
-
-def _words(value: dict[str, Any]) -> str:
-    found = value.get("result") or value
-    numbers = {k: v for k, v in found.items() if isinstance(v, int) and not isinstance(v, bool)}
-    return ", ".join(f"{v:,} {k.replace('_', ' ')}" for k, v in numbers.items()) or "nothing"

@@ -7,7 +7,7 @@ objects named `<storage>.<hash>`, so that a restore finds them by their ids alon
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +105,7 @@ def restore(lake: Lake, repository: str, wanted: RefsDump, *, force: bool = Fals
                 raise Broken(f"the dump's {part} name commit {row['commit_id']}, which it does not hold")
     with lake.database.write() as cx:
         take_turn(cx, storage)
-        for id_ in ids.values():  # what a deleted repository left is removed beginning with its dumps
-            _demand(blobs, storage, id_)
-        for blob in list(blobs.list(f"{storage}/_tulle/collections")):
-            blobs.delete(blob.path)  # what was unneeded while there was no repository
+        _take_back(blobs, storage, ids.values())
         count = (
             select(func.count()).select_from(lake_commits).where(lake_commits.c.repository_id == record.id)
         )
@@ -209,6 +206,14 @@ def _part(blobs: Blobs, storage: str, part: str, id_: str) -> Mapping[str, Any]:
     if value.get("format") != FORMAT or value.get("part") != part:
         raise Invalid(f"'{id_}' holds no {part}", hint="give the three ids as the dump told them")
     return value
+
+
+def _take_back(blobs: Blobs, storage: str, ids: Iterable[str]) -> None:
+    """Keep collections of what deleted repositories left from a storage, unless one has begun to remove it."""
+    for id_ in ids:  # they remove dumps first
+        _demand(blobs, storage, id_)
+    for blob in list(blobs.list(f"{storage}/_tulle/collections")):
+        blobs.delete(blob.path)  # what was unneeded while there was no repository
 
 
 def _demand(blobs: Blobs, storage: str, id_: str) -> None:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from tulle.config import Settings
 from tulle.errors import TulleError
-from tulle.lake import collect, dump, export, onboard
+from tulle.lake import collect, dump, export, leftovers, onboard
 from tulle.lake.access import Access, AccessLog, ensure_administrator, open_access
 from tulle.lake.door import Application, Receive, Scope, Send
 from tulle.lake.hooks.run import Hooks
@@ -70,6 +70,7 @@ class LakeWork:
             **onboard.handlers(lake),
             **export.handlers(lake),
             **collect.handlers(lake),
+            **leftovers.handlers(lake),
             **dump.handlers(lake),
         }
         # Hooks may wait for others for minutes: they have a worker of their own.

@@ -86,16 +86,17 @@ def list_runs(call: Call) -> Outgoing:
     """The latest collections, newest first."""
     call.demand_repository(COLLECT)
     found = collect.collections(call.lake, call["repository"], limit=call.amount())
-    return json_answer(page_of([_form(run) for run in found], has_more=False))
+    return json_answer(page_of([form_of(run) for run in found], has_more=False))
 
 
 def get_run(call: Call) -> Outgoing:
     """One collection."""
     call.demand_repository(COLLECT)
-    return json_answer(_form(collect.status(call.lake, call["repository"], call["run"])))
+    return json_answer(form_of(collect.status(call.lake, call["repository"], call["run"])))
 
 
-def _form(run: Collection) -> dict[str, Any]:
+def form_of(run: Collection) -> dict[str, Any]:
+    """A collection as callers are told of it."""
     return {
         "id": run.id,
         "status": run.status,

@@ -36,6 +36,7 @@ MODULES = (
     "imports",
     "pulls",
     "gc",
+    "leftovers",
     "dump",
     "metadata",
 )
