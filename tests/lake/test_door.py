@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
@@ -18,7 +19,13 @@ def echo(incoming: Incoming) -> Outgoing:
     return Outgoing(200, b",".join(str(len(piece)).encode() for piece in incoming.chunks))
 
 
-def call(app: Application, messages: Iterable[Message], *, silent_after: bool = False) -> tuple[int, bytes]:
+def call(
+    app: Application,
+    messages: Iterable[Message],
+    *,
+    silent_after: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> tuple[int, bytes]:
     """The status and body of the answer to a request with these messages."""
 
     async def run() -> tuple[int, bytes]:
@@ -35,7 +42,7 @@ def call(app: Application, messages: Iterable[Message], *, silent_after: bool = 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await app(SCOPE, receive, send)
+        await app({**SCOPE, "headers": headers}, receive, send)
         status = next((m["status"] for m in sent if m["type"] == "http.response.start"), 0)
         return status, b"".join(m.get("body", b"") for m in sent if m["type"] == "http.response.body")
 
@@ -53,7 +60,32 @@ def test_a_body_comes_in_large_pieces() -> None:
     app = application(echo, threads=1)
     assert call(app, pieces(5)) == (200, b"5")
     assert call(app, pieces(0)) == (200, b"")
-    assert call(app, pieces(*[65_536] * 10, 7)) == (200, b"262144,262144,131079")
+    assert call(app, pieces(*[65_536] * 32, 7)) == (200, b"262144,1048576,786439")
+
+
+def test_what_is_quick_needs_no_thread_unless_its_body_is_long() -> None:
+    where: list[str] = []
+
+    def note(incoming: Incoming) -> Outgoing:
+        where.append(threading.current_thread().name)
+        return echo(incoming)
+
+    app = application(note, threads=1, name="slow", is_quick=lambda incoming: incoming.method == "PUT")
+    assert call(app, pieces(5)) == (200, b"5")
+    assert call(app, pieces(*[65_536] * 6)) == (200, b"262144,131072")
+    assert [name.partition("_")[0] for name in where] == [threading.main_thread().name, "slow"]
+
+
+def test_headers_that_come_twice_are_a_list() -> None:
+    seen: list[str] = []
+
+    def note(incoming: Incoming) -> Outgoing:
+        seen.append(incoming.header("if-match"))
+        return Outgoing(204)
+
+    pairs = [(b"if-match", b'"x"'), (b"host", b"h"), (b"if-match", b"*")]
+    assert call(application(note, threads=1), pieces(0), headers=pairs) == (204, b"")
+    assert seen == ['"x",*']
 
 
 def test_who_dawdles_holds_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from tests.lake.databases import Postgres
 
 from tulle.errors import NotFound, Unavailable
-from tulle.lake.grouping import GroupCommit
+from tulle.lake.grouping import GroupCommit, Joint
 from tulle.state.db import RETRIES, Database, in_turn, open_database
 
 DATABASES = ("sqlite", "postgres")
@@ -197,3 +197,44 @@ def test_shared_transactions_of_two_processes_do_not_wait_for_one_another(postgr
     for database in databases:
         database.close()
     postgres.drop(url)
+
+
+def test_joint_works_are_done_at_once_and_each_has_its_own_outcome(
+    group: GroupCommit, database: Database
+) -> None:
+    calls: list[list[int]] = []
+
+    def insert_all(cx: Connection, several: Sequence[int]) -> None:
+        calls.append(list(several))
+        for number in several:
+            insert(number)(cx)
+
+    started, release = threading.Event(), threading.Event()
+
+    def slow(cx: Connection) -> None:
+        started.set()
+        release.wait(10)
+        insert(0)(cx)
+
+    failed: list[int] = []
+
+    def join(number: int, key: str) -> None:
+        try:
+            group.run(Joint(key, number, insert_all))
+        except IntegrityError:
+            failed.append(number)
+
+    threads = [threading.Thread(target=group.run, args=(slow,))]
+    threads[0].start()
+    assert started.wait(10)
+    for number, key in ((1, "a"), (2, "a"), (3, "b"), (4, "b"), (0, "b")):
+        threads.append(threading.Thread(target=join, args=(number, key)))
+        threads[-1].start()
+    while len(group._waiting) < 5:
+        time.sleep(0.01)
+    release.set()
+    for thread in threads:
+        thread.join(30)
+    assert (numbers(database), failed) == ([0, 1, 2, 3, 4], [0])
+    assert sorted(calls[0]) == [1, 2] or sorted(calls[0]) == [0, 3, 4]
+    assert sorted(map(len, calls)) == [1, 1, 1, 2, 3]  # b fails together, then each of its three is alone

@@ -20,6 +20,7 @@ from tulle.errors import (
     PreconditionFailed,
 )
 from tulle.lake import addresses
+from tulle.lake.objects import SMALL_BYTES
 from tulle.lake.repository import Lake, Repository, open_lake
 from tulle.lake.writing import Writer
 from tulle.state.db import Database
@@ -368,3 +369,34 @@ def test_bounds_have_bounds(repository: Repository, bound: int) -> None:
     with pytest.raises(Invalid, match="days"):
         rule = {"branch_id": "main", "retention_days": bound}
         repository.set_retention({"default_retention_days": 1, "branches": [rule]})
+
+
+@pytest.mark.parametrize("size", [1, SMALL_BYTES + 1])
+def test_what_is_refused_leaves_no_data(lake: Lake, repository: Repository, size: int) -> None:
+    data = b"x" * size
+    repository.put("main", "a", b"1")
+
+    def kept() -> int:
+        return len(list(repository.reader.blobs.list(f"{repository.record.storage}/data")))
+
+    before = kept()
+    with pytest.raises(AlreadyExists):
+        repository.put("main", "a", data, if_absent=True)
+    with pytest.raises(PreconditionFailed):
+        repository.put("main", "a", data, if_match="x")
+    with pytest.raises(NotFound):
+        repository.put("none", "a", data)
+    other = lake.repository("sales")  # who opened it before does not know
+    other.protect(["main"])
+    with pytest.raises(Denied, match="protected"):
+        repository.put("main", "a", data)
+    other.protect([])
+    other.set_read_only(True)
+    with pytest.raises(Denied, match="read-only"):
+        repository.put("main", "a", data)
+    other.set_read_only(False)
+    other.set_quota(max_bytes=size)
+    with pytest.raises(LimitExceeded):
+        repository.put("main", "a", data)
+    assert kept() - before <= 1  # a quota may have come meanwhile: what it refused is left to the collection
+    assert repository.get("main", "a") == b"1"

@@ -24,9 +24,10 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 THREADS = 32
-GATHERED_BYTES = 256 * 1024  # of a body, before a thread is taken for it, and at a time after that
+FIRST_BYTES = 256 * 1024  # of a body, before a thread is taken for it
+PIECE_BYTES = 1024 * 1024  # at a time after that
 FIRST_SECONDS = 20.0  # in which these are to come: who dawdles holds no thread
-BODY_WAIT_SECONDS = 60.0  # in which each further piece is to come, else the caller is gone
+BODY_WAIT_SECONDS = 30.0  # in which each further piece is to come, else the caller is gone
 
 log = logging.getLogger(__name__)
 
@@ -95,10 +96,18 @@ class Outgoing:
 Handler = Callable[[Incoming], Outgoing]
 
 
-def application(handler: Handler, *, threads: int = THREADS, name: str = "door") -> Application:
+def application(
+    handler: Handler,
+    *,
+    threads: int = THREADS,
+    name: str = "door",
+    is_quick: Callable[[Incoming], bool] = lambda _: False,
+) -> Application:
     """The ASGI application whose every request is answered by `handler`, in one of `threads` threads.
 
-    `handler` turns every failure it knows into an answer; what it lets through is answered 500 and logged.
+    `handler` turns every failure it knows into an answer; what it lets through is answered 500 and logged. What
+    `is_quick` says of waits for nothing, and is answered at once: handing it to a thread would cost more than
+    answering it, and several times as much where many threads want to run.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
@@ -112,13 +121,12 @@ def application(handler: Handler, *, threads: int = THREADS, name: str = "door")
         body = _Body(loop, receive)
         incoming = _incoming(scope, body)
         try:
-            try:
-                await asyncio.wait_for(body.first(), FIRST_SECONDS)
-            except TimeoutError:
+            if not await body.begins():
                 outgoing = Outgoing(408, headers=(("connection", "close"),))
-                await _answer(send, loop, pool, outgoing, head=incoming.method == "HEAD")
-                return
-            outgoing = await loop.run_in_executor(pool, handler, incoming)
+            elif body.is_here and is_quick(incoming):
+                outgoing = handler(incoming)
+            else:
+                outgoing = await loop.run_in_executor(pool, handler, incoming)
         except Disconnected:
             return
         except Exception:
@@ -145,11 +153,20 @@ def _incoming(scope: Scope, body: _Body) -> Incoming:
         path=unquote_to_bytes(raw_path.partition(b"?")[0]).decode("utf-8", "surrogateescape"),
         raw_path=raw_path,
         raw_query=scope.get("query_string", b""),
-        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+        headers=_headers(scope["headers"]),
         client=client[0] if client else "",
         chunks=iter(body),
         scheme=scope.get("scheme", "http"),
     )
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    # Of what comes twice nothing is passed over: it counts as a list, as RFC 9110 (5.3) has it.
+    headers: dict[str, str] = {}
+    for raw, value in pairs:
+        name, text = raw.decode("latin-1"), value.decode("latin-1")
+        headers[name] = f"{headers[name]},{text}" if name in headers else text
+    return headers
 
 
 class _Body:
@@ -161,28 +178,45 @@ class _Body:
         self._chunk = b""
         self._more = True
 
-    async def first(self) -> None:
-        """Take what fits at a time while we are in the event loop anyway: most bodies have no more."""
-        await self._pull()
+    async def begins(self) -> bool:
+        """Take what fits at a time while we are in the event loop anyway: most bodies have no more.
+
+        Whether it came soon enough.
+        """
+        try:
+            async with asyncio.timeout(FIRST_SECONDS):
+                await self._pull(FIRST_BYTES)
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all of it was taken."""
+        return not self._more
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
             chunk, self._chunk = self._chunk, b""
-            if chunk:
-                yield chunk
             if not self._more:
+                if chunk:
+                    yield chunk
                 return
-            waiting = asyncio.run_coroutine_threadsafe(self._pull(), self._loop)
+            # The next piece comes while this one is used.
+            coming = asyncio.run_coroutine_threadsafe(self._pull(PIECE_BYTES), self._loop)
             try:
-                waiting.result(BODY_WAIT_SECONDS)
+                if chunk:
+                    yield chunk
+                coming.result(BODY_WAIT_SECONDS)
             except TimeoutError:
-                waiting.cancel()
                 raise Disconnected from None
+            finally:
+                coming.cancel()
 
-    async def _pull(self) -> None:
+    async def _pull(self, most: int) -> None:
         parts: list[bytes] = []
         size = 0
-        while size < GATHERED_BYTES:
+        while size < most:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._more = False

@@ -8,7 +8,9 @@ Knows nothing of what is written.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -21,11 +23,25 @@ Place = tuple[int, str]  # a repository and a branch
 Take = Callable[[Connection, Place], None]
 
 
-class _Ticket:
-    __slots__ = ("error", "leads", "place", "turn", "work")
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A work that is done at once for all who come with the same key: `work` gets the item of each."""
 
-    def __init__(self, work: Work, place: Place | None) -> None:
-        self.work = work
+    key: Hashable
+    item: Any
+    work: Callable[[Connection, Sequence[Any]], None]
+
+    def alone(self, cx: Connection) -> None:
+        """Do it for this one."""
+        self.work(cx, [self.item])
+
+
+class _Ticket:
+    __slots__ = ("error", "joint", "leads", "place", "turn", "work")
+
+    def __init__(self, work: Work | Joint, place: Place | None) -> None:
+        self.joint = work if isinstance(work, Joint) else None
+        self.work = work.alone if isinstance(work, Joint) else work
         self.place = place
         self.error: BaseException | None = None
         self.leads = False  # whether its thread is to run the next transaction
@@ -45,7 +61,7 @@ class GroupCommit:
         self._waiting: list[_Ticket] = []
         self._busy = False
 
-    def run(self, work: Work, place: Place | None = None) -> None:
+    def run(self, work: Work | Joint, place: Place | None = None) -> None:
         """Run `work`, which writes to `place`, in a transaction; durable when this returns.
 
         What it raises is raised here, and it alone is undone. It may be run again when the database ended the
@@ -74,8 +90,8 @@ class GroupCommit:
             else:
                 with self._database.write() as cx:
                     self._take_places(cx, batch)
-                    for ticket in batch:
-                        _attempt(cx, ticket)
+                    for together in _joined(batch):
+                        _attempt(cx, together)
         except BaseException as exc:  # noqa: BLE001  whatever stopped the transaction stopped all of them
             for ticket in batch:
                 ticket.error = ticket.error or exc
@@ -104,12 +120,28 @@ class GroupCommit:
             ticket.error = exc
 
 
-def _attempt(cx: Connection, ticket: _Ticket) -> None:
+def _joined(batch: Sequence[_Ticket]) -> list[list[_Ticket]]:
+    """The tickets, those that can be done at once together."""
+    joined: dict[Hashable, list[_Ticket]] = {}
+    for ticket in batch:
+        joined.setdefault(id(ticket) if ticket.joint is None else ticket.joint.key, []).append(ticket)
+    return list(joined.values())
+
+
+def _attempt(cx: Connection, tickets: Sequence[_Ticket]) -> None:
+    first, joint = tickets[0], tickets[0].joint
     savepoint = cx.begin_nested()
     try:
-        ticket.work(cx)
+        if joint is None or len(tickets) == 1:
+            first.work(cx)
+        else:
+            joint.work(cx, [ticket.joint.item for ticket in tickets if ticket.joint is not None])
     except Exception as exc:  # noqa: BLE001  raised in the thread it belongs to
         savepoint.rollback()
-        ticket.error = exc
+        if len(tickets) == 1:
+            first.error = exc
+        else:  # whose fault it was shows when each is alone
+            for ticket in tickets:
+                _attempt(cx, [ticket])
     else:
         savepoint.commit()

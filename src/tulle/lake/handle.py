@@ -78,9 +78,14 @@ class Handle:
         `protected`: the change is one that protection rules keep from branches (merges are not).
         """
         with self._database.read() as cx:
-            record = refs.read_repository(cx, self._id, lock=False)
+            has_quota = self._permit(cx, branch, protected=protected)
             if branch is not None:
                 refs.get_branch(cx, self._id, branch)
+        return has_quota
+
+    def _permit(self, cx: Connection, branch: str | None, *, protected: bool = False) -> bool:
+        """The same inside a transaction, for a branch that is there."""
+        record = refs.read_repository(cx, self._id, lock=False)
         if record.read_only and not self.force:
             raise Denied(
                 f"repository '{self.name}' is read-only",

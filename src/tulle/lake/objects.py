@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tulle.errors import Conflict, Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from tulle.lake.entry import (
     Change,
     Entry,
@@ -23,9 +23,10 @@ from tulle.lake.grouping import Work
 from tulle.lake.handle import Handle
 from tulle.lake.links import Link
 from tulle.lake.ranges import row_of, tombstone
-from tulle.lake.writing import Condition, DataPath
+from tulle.lake.writing import Condition, DataPath, Permit
 
 MAX_PAGE = 10_000
+SMALL_BYTES = 256 * 1024  # of data that is written before it is asked whether it may be
 MOVES = 20  # tries, where others write to the path that is moved
 ADDRESS_SECONDS = 86_400.0  # an issued address is to be linked within a day
 
@@ -120,14 +121,26 @@ class Objects(Handle):
         data must have, else Invalid; `etag` is recorded in place of its MD5. `also` is done in the transaction that
         stages it, maybe more than once: it must change nothing but the database, and undoes all by raising.
         """
-        quota = self._guard(branch, protected=True)  # before anything is written
         condition = Condition.of(if_absent, if_match)
-        if condition is not None:
-            condition.check(self._find(branch, path), path, branch)
+        is_small = isinstance(data, bytes) and len(data) <= SMALL_BYTES
+        if not is_small or self.record.settings.get("quota"):  # refuse before much is written
+            self._guard(branch, protected=True)
+            if condition is not None:
+                condition.check(self._find(branch, path), path, branch)
         entry = self.writer.store(
             path, data, content_type=content_type, metadata=metadata, md5=md5, sha256=sha256, etag=etag
         )
-        self.writer.stage(branch, [entry], condition, charge=quota, also=also)
+        permit = Permit(self.force, lambda cx: self._permit(cx, branch, protected=True))
+        try:
+            self.writer.stage(branch, [entry], condition, also=also, permit=permit)
+        except (
+            AlreadyExists,
+            Conflict,
+            Denied,
+            NotFound,
+        ):  # refused, so that nobody will ever ask for the data
+            self.writer.discard(entry)
+            raise
         return entry
 
     def put_many(

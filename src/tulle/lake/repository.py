@@ -166,6 +166,11 @@ class Lake:
             refs.add_branch(cx, record.id, default_branch, commit.id, actor=actor)
         return self._open(record, actor)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether reading waits for nothing but this machine's disk: no server of a database, no remote store."""
+        return self.database.is_sqlite and self.stores.are_local
+
     def repository(self, name: str, *, actor: str = "", force: bool = False) -> Repository:
         """An existing repository, in the hands of `actor`; with `force` also a read-only one may be changed.
 

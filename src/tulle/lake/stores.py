@@ -95,6 +95,11 @@ class Stores:
                 hint="add the place to `object_stores:` in mesh.yaml",
             )
 
+    @property
+    def are_local(self) -> bool:
+        """Whether all that repositories may be made over is on this machine."""
+        return all(is_local(place) for place in (self.namespace, *self.allowed))
+
     def demand_object(self, url: str) -> None:
         """Denied unless an outside object, where its URL really leads, is in a place that links may point to."""
         scheme, mark, rest = url.partition("://")

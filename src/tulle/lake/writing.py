@@ -6,12 +6,13 @@ nothing of commits.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,11 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection
 
-from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed
+from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed, TulleError
 from tulle.lake import addresses, links, quarantine, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, is_local, read_chunks
 from tulle.lake.entry import Entry, checked_path, checked_text, encode_metadata
-from tulle.lake.grouping import GroupCommit, Work
+from tulle.lake.grouping import GroupCommit, Joint, Work
 from tulle.lake.links import Link
 from tulle.lake.ranges import MAX_ROWS, Range, Row, entry_of, row_of
 from tulle.lake.reading import Reader
@@ -40,6 +41,14 @@ FOLDER_OBJECTS = 10_000  # in one folder of data, so that none grows without end
 Data = bytes | Iterable[bytes] | Path
 
 
+class Mismatch(Invalid):
+    """Data is not what was stated of it: its `algorithm` (MD5 or SHA-256) gives `found` and not `stated`, in hex."""
+
+    def __init__(self, path: str, algorithm: str, found: str, stated: str) -> None:
+        super().__init__(f"the data for '{path}' has {algorithm} {found}, {stated} was stated")
+        self.algorithm, self.found, self.stated = algorithm, found, stated
+
+
 @dataclass(frozen=True, slots=True)
 class DataPath:
     """A place for a new data object: its `address` for `link`, and where an engine writes it.
@@ -50,6 +59,17 @@ class DataPath:
     address: str
     path: Path | None
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """What is asked in the transaction of a write before anything is staged; those with the same key ask the same.
+
+    `ask` raises where nothing may be written, and tells whether what is written counts for a quota.
+    """
+
+    key: Hashable
+    ask: Callable[[Connection], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +144,7 @@ class Writer:
         def check() -> None:
             for stated, found, name in ((md5, md5_sum, "MD5"), (sha256, sha, "SHA-256")):
                 if stated is not None and stated.lower() != found.hexdigest():
-                    raise Invalid(
-                        f"the data for '{path}' has {name} {found.hexdigest()}, {stated} was stated"
-                    )
+                    raise Mismatch(path, name, found.hexdigest(), stated)
 
         def hashed() -> Iterator[bytes]:
             for chunk in _chunks(data):
@@ -152,6 +170,11 @@ class Writer:
             content_type=content_type,
             metadata=dict(metadata or {}),
         )
+
+    def discard(self, entry: Entry) -> None:
+        """Remove the data of an entry that was never staged, if that can be done."""
+        with contextlib.suppress(TulleError):
+            self._blobs.delete(self.blob(entry.address))
 
     def linked(self, wanted: Iterable[Link]) -> list[Entry]:
         """The entries to stage for data that is in place already.
@@ -323,13 +346,15 @@ class Writer:
         *,
         charge: bool = False,
         also: Work | None = None,
+        permit: Permit | None = None,
     ) -> None:
         """Stage entries on a branch, all of them or none; durable when this returns.
 
         A `condition` must hold at the first entry's path. With `charge` their data counts for the quota. `also`
-        is done in the same transaction, maybe more than once, and undoes it by raising.
+        is done in the same transaction, maybe more than once, and undoes it by raising. `permit` is asked in it.
         """
-        self.stage_rows(branch, [row_of(entry) for entry in entries], condition, charge=charge, also=also)
+        rows = [row_of(entry) for entry in entries]
+        self.stage_rows(branch, rows, condition, charge=charge, also=also, permit=permit)
 
     def stage_rows(
         self,
@@ -339,9 +364,15 @@ class Writer:
         *,
         charge: bool = False,
         also: Work | None = None,
+        permit: Permit | None = None,
     ) -> None:
         """Stage entries and tombstones on a branch. Of rows with the same path the last one counts."""
         if not rows:
+            return
+        place = self._id, branch
+        if condition is None and also is None and permit is not None and len(rows) < staging.LARGE_BATCH:
+            # What comes at the same time for one branch is staged at once.
+            self._group.run(Joint((*place, permit.key), rows, self._staged(branch, permit)), place)
             return
         run = None
         if len(rows) >= staging.LARGE_BATCH:
@@ -349,6 +380,7 @@ class Writer:
             run = self._reader.runs.write(Range.of([newest[path] for path in sorted(newest)]))
 
         def work(cx: Connection) -> None:
+            charged = permit.ask(cx) if permit is not None else charge
             if condition is not None:
                 path = rows[0][0]
                 condition.check(self._current(cx, branch, path.decode()), path.decode(), branch)
@@ -356,12 +388,22 @@ class Writer:
                 staging.stage_run(cx, self._id, branch, run)
             else:
                 staging.stage_rows(cx, self._id, branch, rows)
-            if charge:  # after the branch, as everybody does: two who wait for one another get nowhere
+            if charged:  # after the branch, as everybody does: two who wait for one another get nowhere
                 refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
             if also is not None:
                 also(cx)
 
-        self._group.run(work, (self._id, branch))
+        self._group.run(work, place)
+
+    def _staged(self, branch: str, permit: Permit) -> Callable[[Connection, Sequence[Sequence[Row]]], None]:
+        def work(cx: Connection, several: Sequence[Sequence[Row]]) -> None:
+            charged = permit.ask(cx)
+            rows = [row for each in several for row in each]
+            staging.stage_rows(cx, self._id, branch, rows)
+            if charged:
+                refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
+
+        return work
 
     def stage_move(
         self, branch: str, rows: Sequence[Row], source: Entry, condition: Condition | None

@@ -35,6 +35,7 @@ def main() -> None:
         log_level="info",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # policies may name networks: nobody says for himself where he is
         timeout_graceful_shutdown=3,
         timeout_keep_alive=75,
     )

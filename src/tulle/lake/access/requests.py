@@ -10,9 +10,9 @@ import contextlib
 import json
 import logging
 import os
-import queue
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -35,7 +35,8 @@ class AccessLog:
         self._name = name
         self._file_bytes = file_bytes
         self._files = files
-        self._lines: queue.Queue[str | None] = queue.Queue(WAITING)
+        self._waiting: deque[dict[str, object]] = deque()
+        self._ended = threading.Event()
         self._dropped = 0
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -56,47 +57,34 @@ class AccessLog:
         """Note one line of plain values; the time is added."""
         if self._thread is None:
             self._start()
-        line = json.dumps({"at": round(time.time(), 3), **values}, ensure_ascii=True, default=str)
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._waiting) >= WAITING:
             self._dropped += 1
+        else:
+            self._waiting.append({"at": round(time.time(), 3), **values})
 
     def close(self) -> None:
         """Write what waits, and end."""
         thread = self._thread
         if thread is not None:
-            self._lines.put(None)
+            self._ended.set()
             thread.join(5)
             self._thread = None
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
+                self._ended.clear()
                 self._thread = threading.Thread(target=self._work, name="access-log", daemon=True)
                 self._thread.start()
 
     def _work(self) -> None:
-        while True:
-            line = self._lines.get()
-            ended = line is None
-            waiting = [] if line is None else [line]
-            until = time.monotonic() + GATHER_SECONDS
-            while not ended and len(waiting) < 1000 and (left := until - time.monotonic()) > 0:
-                try:
-                    following = self._lines.get(timeout=left)
-                except queue.Empty:
-                    break
-                if following is None:
-                    ended = True
-                else:
-                    waiting.append(following)
+        ended = False
+        while not ended:  # nobody wakes this thread: being woken for every line would cost more than the line
+            ended = self._ended.wait(GATHER_SECONDS)
             try:
-                self._append(waiting)
+                self._append([_line(self._waiting.popleft()) for _ in range(len(self._waiting))])
             except OSError as exc:
                 log.warning("the access log in %s cannot be written: %s", self._folder, exc.strerror)
-            if ended:
-                return
 
     def _append(self, lines: list[str]) -> None:
         if not lines:
@@ -116,6 +104,10 @@ class AccessLog:
                 newer = file if number == 1 else self._folder / f"{self._name}.{number - 1}.jsonl"
                 with contextlib.suppress(FileNotFoundError):
                     newer.replace(older)
+
+
+def _line(values: dict[str, object]) -> str:
+    return json.dumps(values, ensure_ascii=True, default=str)
 
 
 def _write(out: TextIO, lines: list[str]) -> None:

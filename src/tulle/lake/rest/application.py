@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tulle.lake.access import Access
 
 THREADS = 32
+_OBJECTS = re.compile(rb"/refs/[^/]+/objects(/stat|/ls)?\Z")
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,21 @@ def rest_application(
     request.
     """
     door = RestDoor(lake, access, is_mesh_token=is_mesh_token, endpoint=endpoint, access_log=access_log)
-    return application(door.answer, threads=threads, name="lake-api")
+    is_quick = _reads_a_page if lake.is_local else _never
+    return application(door.answer, threads=threads, name="lake-api", is_quick=is_quick)
+
+
+def _reads_a_page(request: Incoming) -> bool:
+    # With a delimiter a listing may have to look at much more than it tells.
+    return (
+        request.method in {"GET", "HEAD"}
+        and _OBJECTS.search(request.raw_path) is not None
+        and b"delimiter=" not in request.raw_query
+    )
+
+
+def _never(_request: Incoming) -> bool:
+    return False
 
 
 class RequestLog(Protocol):

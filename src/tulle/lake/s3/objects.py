@@ -19,7 +19,7 @@ from tulle.lake.s3.call import Call, answer, etag_of, is_branch_name
 from tulle.lake.s3.failure import S3Error, refusal_of
 from tulle.lake.s3.stream import Body
 from tulle.lake.s3.xml import element
-from tulle.lake.writing import Condition
+from tulle.lake.writing import Condition, Mismatch
 
 SMALL = 1024 * 1024  # read at once
 MAX_PUT = 5 * 1024**3
@@ -50,6 +50,7 @@ def put_object(call: Call) -> Outgoing:
     repository = call.repository()
     if not path:
         return _put_folder(call, repository, ref, body, if_absent=if_absent, if_match=if_match)
+    stated = body.left_to_the_store()
     try:
         entry = repository.put(
             ref,
@@ -59,7 +60,11 @@ def put_object(call: Call) -> Outgoing:
             metadata=metadata,
             if_absent=if_absent,
             if_match=if_match,
+            sha256=stated.sha256,
+            md5=stated.md5,
         )
+    except Mismatch as exc:
+        raise body.mismatch(exc) from None
     except NotFound as exc:
         raise not_written(call, repository, ref, exc) from None
     return Outgoing(200, b"", [("etag", etag_of(entry)), *digest_headers(body)])

@@ -10,12 +10,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from tulle.lake.door import Disconnected, Incoming
 from tulle.lake.s3 import checksums
 from tulle.lake.s3.checksums import Digest
 from tulle.lake.s3.failure import S3Error
 from tulle.lake.s3.sign import STREAMING_TRAILER, STREAMING_UNSIGNED_TRAILER, Payload
+from tulle.lake.writing import Mismatch
 
 MAX_LINE = 8 * 1024  # of a chunk's head or a trailer
 MAX_TRAILERS = 16
@@ -24,6 +26,14 @@ PIECE = 1024 * 1024  # small pieces are joined up to here
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,10})(?:;chunk-signature=([0-9a-f]{64}))?\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Digests of a whole body in hex, None where they were not stated."""
+
+    sha256: str | None
+    md5: str | None
 
 
 class Body:
@@ -50,7 +60,20 @@ class Body:
         self._md5 = checksums.content_md5(request.headers)
         self._stated = checksums.declared(request.headers) if checksummed else {}
         self._announced = _announced(request) if self._chunked else ()
+        self._is_stored = False
         self.refused: S3Error | None = None  # why, even where a store tells it in other words
+
+    def left_to_the_store(self) -> Stated:
+        """What was stated of all the bytes, as a store takes it that hashes them anyway: they are hashed once.
+
+        From now on it is not checked here; `mismatch` tells what the store found.
+        """
+        self._is_stored = True
+        return Stated(self._payload.sha256 or None, None if self._md5 is None else self._md5.hex())
+
+    def mismatch(self, found: Mismatch) -> S3Error:
+        """The refusal of bytes that a store found to be others than was stated."""
+        return _wrong_md5() if found.algorithm == "MD5" else self._wrong_sha256(found.found)
 
     def __iter__(self) -> Iterator[bytes]:
         """The pieces. S3Error, before their end is told, when they are not what was stated."""
@@ -61,8 +84,9 @@ class Body:
             raise
 
     def _checked(self) -> Iterator[bytes]:
-        sha256 = hashlib.sha256() if self._payload.sha256 else None
-        md5 = hashlib.md5(usedforsecurity=False) if self._md5 is not None else None
+        is_checked = not self._is_stored
+        sha256 = hashlib.sha256() if self._payload.sha256 and is_checked else None
+        md5 = hashlib.md5(usedforsecurity=False) if self._md5 is not None and is_checked else None
         names = {*self._stated, *self._announced}
         sums: dict[str, Digest] = {name: checksums.new(name) for name in names}
         feeds = [digest.update for digest in (sha256, md5, *sums.values()) if digest is not None]
@@ -78,16 +102,9 @@ class Body:
         if self.length is not None and size != self.length:
             raise self._incomplete(size)
         if sha256 is not None and sha256.hexdigest() != self._payload.sha256:
-            raise S3Error(
-                "XAmzContentSHA256Mismatch",
-                "the provided 'x-amz-content-sha256' header does not match what was computed",
-                {
-                    "ClientComputedContentSHA256": self._payload.sha256,
-                    "S3ComputedContentSHA256": sha256.hexdigest(),
-                },
-            )
+            raise self._wrong_sha256(sha256.hexdigest())
         if md5 is not None and md5.digest() != self._md5:
-            raise S3Error("BadDigest", "the Content-MD5 you specified did not match what we received")
+            raise _wrong_md5()
         self._compare(sums, trailers)
 
     def whole(self, limit: int) -> bytes:
@@ -120,6 +137,13 @@ class Body:
             raise S3Error("IncompleteBody", f"the connection ended after {size} bytes of the body") from None
         if self._wire is not None and size != self._wire:
             raise self._incomplete(size)
+
+    def _wrong_sha256(self, found: str) -> S3Error:
+        return S3Error(
+            "XAmzContentSHA256Mismatch",
+            "the provided 'x-amz-content-sha256' header does not match what was computed",
+            {"ClientComputedContentSHA256": self._payload.sha256, "S3ComputedContentSHA256": found},
+        )
 
     def _incomplete(self, size: int) -> S3Error:
         return S3Error(
@@ -260,6 +284,10 @@ class _Chunks:
             return False
         self._buffer += piece
         return True
+
+
+def _wrong_md5() -> S3Error:
+    return S3Error("BadDigest", "the Content-MD5 you specified did not match what we received")
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
