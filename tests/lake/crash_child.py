@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -206,9 +207,10 @@ def copied(folder: Path, place: Path, url: str) -> str:
     from sqlalchemy import make_url
 
     template = make_url(url)
+    name = f"{template.database}_{place.name}_{uuid4().hex[:6]}"  # the template serves other tests, too
     with psycopg.connect(str(template.set(database="postgres")), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {template.database}_{place.name} TEMPLATE {template.database}")
-    return str(template.set(database=f"{template.database}_{place.name}"))
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template.database}")
+    return str(template.set(database=name))
 
 
 def die_at(point: int) -> None:
