@@ -49,6 +49,10 @@ def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
         ({"storage": "s3://bucket/x"}, {}, "'storage' is 's3://bucket/x'"),
         ({"database": "foo"}, {}, "'database' is 'foo'"),
         ({"data_folders": ["relative"]}, {}, "'data_folders' must be a list of absolute folders"),
+        ({"hook_environments": ["/opt/x"]}, {}, "'hook_environments' must map names"),
+        ({"hook_environments": {"x": "opt/x"}}, {}, "'hook_environments' has 'x': 'opt/x'"),
+        ({"hook_environments": {"x": "/"}}, {}, "'hook_environments' has 'x': '/'"),
+        ({"hook_environments": {"x": "/opt/../etc"}}, {}, "expected a name and an absolute folder"),
         ({}, {"TULLE_GATEWAY_PORT": "many"}, "TULLE_GATEWAY_PORT is 'many'"),
     ],
 )

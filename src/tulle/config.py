@@ -8,7 +8,7 @@ environment. Knows nothing of YAML: `spec.mesh` reads the file (with positions) 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,13 @@ class Settings:
         (),
         "private addresses that hooks of repositories may call beside public ones: networks or names, "
         "each with or without a port, for example 127.0.0.1:9000 or 10.0.0.0/8",
+    )
+    hook_environments: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "Python environments that commands and suites of hooks may ask for, by name: absolute folders "
+            "with bin/python, such as a virtual environment with Great Expectations"
+        },
     )
     service_workers: int = setting(1, "worker processes of each deployed service")
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
@@ -120,30 +127,14 @@ def settings_from(
     for name, value in values.items():
         if name not in known:
             raise Invalid(f"mesh.yaml: unknown setting '{name}'", hint=did_you_mean(name, known))
-        if name == "data_folders":
-            value = _folders(value)  # noqa: PLW2901  the parsed form replaces the raw one
-        elif name == "object_stores":
-            value = _stores(value)  # noqa: PLW2901  the parsed form replaces the raw one
-        elif name == "hook_addresses":
-            value = _texts(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
-        elif name == "warehouse":
-            value = _warehouse(name, value)  # noqa: PLW2901  the parsed form replaces the raw one
-        elif name == "warehouses":
-            if not isinstance(value, Mapping):
-                raise Invalid("mesh.yaml: 'warehouses' must map a domain to its bounds")
-            value = {domain: _warehouse(f"warehouses.{domain}", v) for domain, v in value.items()}  # noqa: PLW2901
+        if name in _PARSERS:
+            value = _PARSERS[name](name, value)  # noqa: PLW2901  the parsed form replaces the raw one
         else:
             _expect(name, value, type(getattr(settings, name)))
         settings = replace(settings, **{name: value})
     for name in known:
         raw = env.get(f"TULLE_{name.upper()}")
-        if raw is None or name in {
-            "data_folders",
-            "object_stores",
-            "hook_addresses",
-            "warehouse",
-            "warehouses",
-        }:
+        if raw is None or name in _PARSERS:
             continue
         kind = type(getattr(settings, name))
         try:
@@ -201,11 +192,17 @@ def _warehouse(name: str, value: Any) -> Warehouse:
     return Warehouse(**value)
 
 
-def _folders(value: Any) -> tuple[str, ...]:
+def _warehouses(name: str, value: Any) -> dict[str, Warehouse]:
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{name}' must map a domain to its bounds")
+    return {domain: _warehouse(f"{name}.{domain}", bounds) for domain, bounds in value.items()}
+
+
+def _folders(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(
         isinstance(item, str) and Path(item).is_absolute() for item in value
     ):
-        raise Invalid("mesh.yaml: 'data_folders' must be a list of absolute folders")
+        raise Invalid(f"mesh.yaml: '{name}' must be a list of absolute folders")
     return tuple(value)
 
 
@@ -215,13 +212,30 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _stores(value: Any) -> tuple[str, ...]:
+def _environments(name: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{name}' must map names to absolute folders")
+    for key, folder in value.items():
+        if not isinstance(key, str) or not key or not isinstance(folder, str) or not _is_env(folder):
+            raise Invalid(
+                f"mesh.yaml: '{name}' has {key!r}: {folder!r}, expected a name and an absolute folder",
+                hint="a virtual environment, in which bin/python is",
+            )
+    return {key: str(Path(folder)) for key, folder in value.items()}
+
+
+def _is_env(folder: str) -> bool:
+    path = Path(folder)  # not `/`, all of which its programs would see
+    return path.is_absolute() and ".." not in path.parts and len(path.parts) > 1
+
+
+def _stores(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise Invalid("mesh.yaml: 'object_stores' must be a list of places")
+        raise Invalid(f"mesh.yaml: '{name}' must be a list of places")
     for item in value:
         if not isinstance(item, str) or not item.startswith(STORE_SCHEMES):
             raise Invalid(
-                f"mesh.yaml: 'object_stores' has {item!r}, expected {', '.join(STORE_SCHEMES)}…",
+                f"mesh.yaml: '{name}' has {item!r}, expected {', '.join(STORE_SCHEMES)}…",
                 hint="local:/// is followed by an absolute folder",
             )
     # A trailing slash, so that `s3://data` does not open `s3://data-of-others`.
@@ -235,3 +249,14 @@ def _expect(name: str, value: Any, kind: type) -> None:
 
 def _word(kind: type) -> str:
     return {"int": "a whole number", "str": "text"}.get(kind.__name__, kind.__name__)
+
+
+# Settings that are no plain values, and cannot be given by the environment.
+_PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "data_folders": _folders,
+    "object_stores": _stores,
+    "hook_addresses": _texts,
+    "hook_environments": _environments,
+    "warehouse": _warehouse,
+    "warehouses": _warehouses,
+}

@@ -20,7 +20,7 @@ def open_mesh_lake(settings: Settings, database: Database) -> Lake:
         stores=settings.object_stores,
         cache=settings.state_folder / "cache" / "ranges",
     )
-    sandbox = Sandbox()
+    sandbox = Sandbox(environments=settings.hook_environments)
     engine = DuckEngine(settings.warehouse, settings.state_folder / "tmp")
     kinds = {
         **built_in_kinds(allowed=settings.hook_addresses, sandbox=sandbox),

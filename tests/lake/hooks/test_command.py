@@ -71,6 +71,11 @@ def test_a_command_gets_what_it_asks_for(lake, sales):
     [
         ({"command": ["sh", "-c", "echo no amount; exit 4"]}, "(?s)no amount.*exit code 4"),
         ({"command": ["sleep", "20"], "timeout": "300ms"}, "time was up"),
+        (
+            {"command": ["python", "-c", "bytearray(1 << 30)"], "memory_mb": 256},
+            "had 256 MB of address space, `memory_mb` gives it more",
+        ),
+        ({"command": ["true"], "environment": "/usr"}, "no Python environment '/usr' for hooks"),
         ({"command": ["true"], "paths": ["not/there"]}, "not/there"),
         ({"command": ["true"], "paths": ["nothing/"]}, "nothing/"),
         ({"command": ["true"], "paths": ["up/"]}, "cannot be a file's name"),

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -168,3 +169,44 @@ def test_where_it_cannot_be_shut_in_it_is_not_run_unless_meant(tmp_path, monkeyp
     assert ended.code == 0
     assert ended.output.startswith("not shut in (unshare")
     assert ended.output.endswith("ran\n")
+
+
+@pytest.fixture
+def other_python(tmp_path):
+    """A Python environment that is not ours, with a module of its own."""
+    place = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+    (packages,) = place.glob("lib/python3*/site-packages")
+    (packages / "only_here.py").write_text("WORD = 'other'")
+    return place
+
+
+def test_a_program_may_have_another_python_that_is_named(tmp_path, other_python):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    sandbox = Sandbox(environments={"other": str(other_python)})
+    text = "import only_here, sys; print(only_here.WORD, sys.prefix)"
+    ended = python(sandbox, folder, text, environment="other")
+    assert ended.output == f"other {other_python}\n"
+    assert "No module named 'only_here'" in python(sandbox, folder, text).output
+    text = f"import os; print(os.path.exists({sys.prefix!r}), os.access({str(other_python)!r}, os.W_OK))"
+    assert python(sandbox, folder, text, environment="other").output == "False False\n"
+
+
+def test_a_python_that_is_a_copy_finds_its_library(tmp_path):
+    place, folder = tmp_path / "copied", tmp_path / "work"
+    folder.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--copies", place], check=True)
+    sandbox = Sandbox(environments={"copied": str(place)})
+    assert python(sandbox, folder, "import json; print(json.dumps(1))", environment="copied").output == "1\n"
+
+
+def test_an_environment_the_mesh_does_not_have_is_refused(tmp_path, other_python):
+    sandbox = Sandbox(environments={"other": str(other_python), "empty": str(tmp_path)})
+    for name, said in (
+        (str(other_python), "has no Python environment"),
+        ("othr", "'othr'"),
+        ("empty", "bin/python is missing"),
+    ):
+        with pytest.raises(Invalid, match=said):
+            python(sandbox, tmp_path, "pass", environment=name)

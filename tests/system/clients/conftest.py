@@ -29,7 +29,11 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, outside: Path) -> Iterator[LakeServer]:
     """The doors of a mesh's lake."""
     folder = tmp_path_factory.mktemp("clients") / "mesh"
-    with lake_server(folder, {"object_stores": [f"local://{outside}/"]}) as opened:
+    settings = {
+        "object_stores": [f"local://{outside}/"],
+        "hook_environments": {"expectations": str(CLIENTS.parent)},
+    }
+    with lake_server(folder, settings) as opened:
         yield opened
 
 

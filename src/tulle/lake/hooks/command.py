@@ -17,6 +17,7 @@ from tulle.lake.hooks.sandbox import Ended, Sandbox
 TIMEOUT_SECONDS = 60.0
 EXPORT_BYTES = 2 << 30
 EXPORT_FILES = 100_000
+_NO_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "failed to map segment")
 
 
 def command(sandbox: Sandbox, *, export_bytes: int = EXPORT_BYTES) -> HookKind:
@@ -54,9 +55,14 @@ def run_with_files(
             "TULLE_DATA": "data",
         }
         ended = sandbox.run(
-            argv, folder, deadline=deadline, env=env, memory_bytes=memory * (1 << 20) if memory else None
+            argv,
+            folder,
+            deadline=deadline,
+            env=env,
+            memory_bytes=memory * (1 << 20) if memory else None,
+            environment=call.properties.get("environment") or "",
         )
-    return _outcome(ended)
+    return _outcome(ended, memory or sandbox.bounds.memory_bytes >> 20)
 
 
 def exported(call: HookCall, paths: Sequence[str], folder: Path, most_bytes: int = EXPORT_BYTES) -> None:
@@ -100,10 +106,12 @@ def _target(folder: Path, path: str) -> Path:
     return folder / path
 
 
-def _outcome(ended: Ended) -> Outcome:
+def _outcome(ended: Ended, memory_mb: int) -> Outcome:
     if ended.code is None:
         return Outcome(False, f"{ended.output}\nits time was up; it was ended")
     if ended.code:
         how = f"signal {ended.code - 128}" if ended.code > 128 else f"exit code {ended.code}"
+        if any(sign in ended.output for sign in _NO_MEMORY):
+            how += f"; it had {memory_mb} MB of address space, `memory_mb` gives it more"
         return Outcome(False, f"{ended.output}\n{how}")
     return Outcome(True, ended.output)

@@ -55,6 +55,7 @@ _SANDBOXED = {
     "paths": {**_TEXTS, "description": "files, and folders ending in a slash, of the commit to look at"},
     "env": {"type": ["object", "null"], "additionalProperties": _VALUE},
     "memory_mb": {"type": "integer", "minimum": 64, "maximum": 65536},
+    "environment": {**_TEXT, "description": "a Python environment the mesh has for hooks, by its name there"},
 }
 COMMAND = _object(("command",), command={**_TEXTS, "minItems": 1}, **_SANDBOXED)
 CHECK = _object(

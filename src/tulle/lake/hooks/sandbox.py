@@ -1,8 +1,8 @@
 """Running a program somebody else wrote: shut in, bounded in time, memory, processes and output.
 
 Where the kernel allows it the program has no network, sees no process but its own and no file but the system's
-programs and its work folder. Where it does not, the program is not run, unless the mesh says that it may be with
-limits alone. Knows nothing of hooks.
+programs, one Python environment and its work folder. Where it does not, the program is not run, unless the mesh
+says that it may be with limits alone. Knows nothing of hooks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tulle.errors import Denied, Invalid, Unavailable
+from tulle.errors import Denied, Invalid, Unavailable, did_you_mean
 
 KEPT_BYTES = 512 * 1024  # of the beginning and of the end of what is written
 _CHILD = Path(__file__).with_name("sandbox_child.py")
@@ -47,11 +48,21 @@ class Ended:
 
 
 class Sandbox:
-    """Runs programs. With `isolation_required` only where the kernel can shut them in."""
+    """Runs programs. With `isolation_required` only where the kernel can shut them in.
 
-    def __init__(self, bounds: Bounds | None = None, *, isolation_required: bool = True) -> None:
+    `environments` are folders of Python environments by name; without a name programs have the one we run in.
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds | None = None,
+        *,
+        isolation_required: bool = True,
+        environments: Mapping[str, str] | None = None,
+    ) -> None:
         self.bounds = bounds or Bounds()
         self.isolation_required = isolation_required
+        self.environments = dict(environments or {})
 
     def run(
         self,
@@ -61,22 +72,42 @@ class Sandbox:
         deadline: float,
         env: Mapping[str, str] | None = None,
         memory_bytes: int | None = None,
+        environment: str = "",
     ) -> Ended:
         """Run a program in `folder`, which it sees as /hook, until `deadline` by `time.monotonic`.
 
-        Invalid when there is no such program, Denied when it cannot be shut in.
+        Invalid when there is no such program or environment, Denied when it cannot be shut in.
         """
+        python = self._python(environment)
         try:
-            return self._run(command, folder, deadline, env or {}, memory_bytes, isolated=True)
+            return self._run(command, folder, deadline, env or {}, memory_bytes, python, isolated=True)
         except Unavailable as exc:
             if self.isolation_required:
                 raise Denied(
                     f"the program is not run, for it cannot be shut in here: {exc.message}",
                     hint="allow user namespaces, or have the mesh run hooks with limits alone",
                 ) from None
-            ended = self._run(command, folder, deadline, env or {}, memory_bytes, isolated=False)
+            ended = self._run(command, folder, deadline, env or {}, memory_bytes, python, isolated=False)
             note = f"not shut in ({exc.message}): network and files of this machine were within reach\n"
             return Ended(ended.code, note + ended.output)
+
+    def _python(self, environment: str) -> Path:
+        """The folder of an environment. Invalid when the mesh has none of that name, or there is no Python in it."""
+        if not environment:
+            return Path(sys.prefix)
+        if environment not in self.environments:
+            raise Invalid(
+                f"this mesh has no Python environment '{environment}' for hooks",
+                hint=did_you_mean(environment, self.environments)
+                or "add it to `hook_environments:` in mesh.yaml",
+            )
+        found = Path(self.environments[environment])
+        if not os.access(found / "bin" / "python", os.X_OK):
+            raise Invalid(
+                f"there is no Python in environment '{environment}': {found}/bin/python is missing",
+                hint="make it with `python -m venv`, or correct `hook_environments:` in mesh.yaml",
+            )
+        return found
 
     def _run(
         self,
@@ -85,6 +116,7 @@ class Sandbox:
         deadline: float,
         env: Mapping[str, str],
         memory_bytes: int | None,
+        python: Path,
         *,
         isolated: bool,
     ) -> Ended:
@@ -97,18 +129,17 @@ class Sandbox:
                 "command": list(command),
                 "folder": str(folder),
                 "root": place,
-                "readable": sorted(
-                    {sys.base_prefix, sys.prefix, str(Path(sys.executable).resolve().parents[1])}
-                ),
+                "readable": _readable(python),
                 "scratch_bytes": bounds.scratch_bytes,
                 "env": {
-                    "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
+                    "PATH": f"{python}/bin:/usr/local/bin:/usr/bin:/bin",
                     "HOME": scratch,
                     "TMPDIR": scratch,
                     "LANG": "C.UTF-8",
                     "PYTHONDONTWRITEBYTECODE": "1",
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",
+                    "MALLOC_ARENA_MAX": "2",  # each thread's own would take 64 MB of the address space
                     **env,
                 },
                 "limits": {
@@ -159,6 +190,24 @@ class Sandbox:
                 raise Unavailable(problem["isolation"])
             raise Invalid(f"the program cannot be started: {problem['program']}")
         return Ended(process.returncode if in_time else None, output)
+
+
+def _readable(python: Path) -> list[str]:
+    """The folders a Python environment needs: its own, and that of every installation its links lead through."""
+    folders = {str(python)}
+    with contextlib.suppress(OSError):  # it may have a copy of its Python, not a link
+        home = re.search(r"^home *= *(/.*)$", (python / "pyvenv.cfg").read_text(), re.MULTILINE)
+        if home and any(Path(home[1]).parent.glob("lib/python3*")):
+            folders.add(str(Path(home[1]).parent))
+    link = python / "bin" / "python"
+    for _ in range(16):  # as many as a system follows, or less
+        if not link.is_symlink():
+            break
+        link = Path(os.path.normpath(link.parent / link.readlink()))
+        base = link.parents[1]
+        if any(base.glob("lib/python3*")):
+            folders.add(str(base))
+    return sorted(folders)
 
 
 def _read(process: subprocess.Popen[bytes], deadline: float) -> tuple[str, bool]:
