@@ -76,6 +76,21 @@ def test_what_is_quick_needs_no_thread_unless_its_body_is_long() -> None:
     assert [name.partition("_")[0] for name in where] == [threading.main_thread().name, "slow"]
 
 
+def test_what_is_not_quick_after_all_is_done_in_a_thread() -> None:
+    where: list[str] = []
+
+    def read(incoming: Incoming) -> Outgoing:
+        where.append(threading.current_thread().name.partition("_")[0])
+        incoming.take_time(int(incoming.header("x-size")))
+        return Outgoing(200, b"read")
+
+    app = application(read, threads=1, name="slow", is_quick=lambda _: True)
+    for size, threads in ((10, ["MainThread"]), (10_000_000, ["MainThread", "slow"])):
+        where.clear()
+        assert call(app, pieces(0), headers=[(b"x-size", str(size).encode())]) == (200, b"read")
+        assert where == threads
+
+
 def test_headers_that_come_twice_are_a_list() -> None:
     seen: list[str] = []
 

@@ -25,6 +25,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 THREADS = 32
 FIRST_BYTES = 256 * 1024  # of a body, before a thread is taken for it
+QUICK_BYTES = 256 * 1024  # of data that is read while all others wait
 PIECE_BYTES = 1024 * 1024  # at a time after that
 FIRST_SECONDS = 20.0  # in which these are to come: who dawdles holds no thread
 BODY_WAIT_SECONDS = 30.0  # in which each further piece is to come, else the caller is gone
@@ -36,11 +37,15 @@ class Disconnected(Exception):
     """The caller went away while its body was being read."""
 
 
+class NotQuickError(Exception):
+    """What was thought quick is not: it is to be handled again, in a thread. Handlers pass it on."""
+
+
 @dataclass(slots=True)
 class Incoming:
     """A request. `path` is decoded, `raw_path` and `raw_query` are as they came; header names are lower-case.
 
-    The body can be read once, as a whole or in pieces.
+    The body can be read once, as a whole or in pieces. `is_hurried`: all others wait until this is answered.
     """
 
     method: str
@@ -51,6 +56,7 @@ class Incoming:
     client: str
     chunks: Iterator[bytes]
     scheme: str = "http"
+    is_hurried: bool = False
     _query: dict[str, list[str]] | None = field(default=None, repr=False)
 
     @property
@@ -71,6 +77,11 @@ class Incoming:
     def header(self, name: str, default: str = "") -> str:
         """A header by its lower-case name."""
         return self.headers.get(name, default)
+
+    def take_time(self, size: int) -> None:
+        """Said before so many bytes of data are read: raises NotQuickError when others would wait too long."""
+        if self.is_hurried and size > QUICK_BYTES:
+            raise NotQuickError
 
     def body(self, limit: int) -> bytes:
         """The whole body. LimitExceeded when it has more than `limit` bytes."""
@@ -123,10 +134,15 @@ def application(
         try:
             if not await body.begins():
                 outgoing = Outgoing(408, headers=(("connection", "close"),))
-            elif body.is_here and is_quick(incoming):
-                outgoing = handler(incoming)
-            else:
+            elif not body.is_here or not is_quick(incoming):
                 outgoing = await loop.run_in_executor(pool, handler, incoming)
+            else:
+                incoming.is_hurried = True
+                try:
+                    outgoing = handler(incoming)
+                except NotQuickError:
+                    incoming.is_hurried = False
+                    outgoing = await loop.run_in_executor(pool, handler, incoming)
         except Disconnected:
             return
         except Exception:

@@ -150,7 +150,7 @@ class StagedRun:
 
     def _fetch(self, start: bytes, limit: int) -> None:
         parameters = {"of_token": self._token, "start": start, "rows": limit + 1}
-        found = [tuple(row) for row in self._cx.execute(_FROM, parameters)]
+        found = self._cx.execute(_FROM, parameters).all()
         self._from = start
         self._until = found[limit][0] if len(found) > limit else None
         self._known = Range.of(found[:limit])

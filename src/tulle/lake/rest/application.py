@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tulle.errors import TulleError
-from tulle.lake.door import Application, Disconnected, Incoming, Outgoing, application
+from tulle.lake.door import Application, Disconnected, Incoming, NotQuickError, Outgoing, application
 from tulle.lake.repository import Lake
 from tulle.lake.rest.call import Call, failed
 from tulle.lake.rest.failure import Refusal, message_of, status_of
@@ -91,7 +91,7 @@ class RestDoor:
         call = Call(request, self._lake, self._access, "", {}, self._endpoint)
         try:
             outgoing = self._handled(call)
-        except Disconnected:
+        except (Disconnected, NotQuickError):
             raise
         except TulleError as exc:
             more = (exc.headers, exc.fields) if isinstance(exc, Refusal) else ()

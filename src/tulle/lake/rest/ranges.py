@@ -79,6 +79,7 @@ def data_answer(
         common.append(("content-range", f"bytes {start}-{end - 1}/{size}"))
     if request.method == "HEAD":
         return Outgoing(status, b"", common, length=end - start)
+    request.take_time(end - start)
     return Outgoing(status, _body(read, start, end), common, length=end - start)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tulle.errors import TulleError
-from tulle.lake.door import Application, Disconnected, Incoming, Outgoing, application
+from tulle.lake.door import Application, Disconnected, Incoming, NotQuickError, Outgoing, application
 from tulle.lake.repository import Lake
 from tulle.lake.s3 import xml
 from tulle.lake.s3.address import bucket_and_key, bucket_of_host, checked_bucket, checked_values
@@ -97,7 +97,7 @@ class S3Door:
             call = self._call(request)
             operation, handler = route(call)
             outgoing = handler(call)
-        except Disconnected:
+        except (Disconnected, NotQuickError):
             raise
         except S3Error as exc:
             outgoing = _refused(exc, request, number)

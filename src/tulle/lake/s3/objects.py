@@ -143,6 +143,7 @@ def _read(call: Call, *, with_body: bool) -> Outgoing:
     length = end - start
     if not with_body or not length or not entry.address:
         return Outgoing(status, b"", headers, length)
+    request.take_time(length)
     pieces = repository.read(entry, start, end)
     try:
         # The first piece before the answer begins: what cannot be read is told as a failure, not as a torn body.
