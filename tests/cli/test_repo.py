@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +119,26 @@ def test_import_export_collection_and_check(tulle: Tulle, asked: Callable[..., A
     tulle("repo", "gc", "rules", "flows", "--remove")
     assert "everything that was committed is kept" in tulle("repo", "gc", "rules", "flows").output
     assert tulle("repo", "verify", "flows", "--data").exit_code == 0
+
+
+def test_branches_that_failed_runs_left(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    tulle("repo", "create", "littered")
+    for name in ("run-1", "run-2", "run-3"):
+        tulle("branch", "create", "littered", name)
+    with sqlite3.connect(folder / ".tulle" / "state.db") as database:
+        database.execute("UPDATE lake_reflog SET at = at - 691200 WHERE branch IN ('run-1', 'run-2')")
+    database.close()
+    tulle("repo", "pull", "create", "littered", "run-2", "main", "-t", "please")
+    listed = {branch["id"]: branch["kept"] for branch in asked("branch", "stale", "littered")}
+    assert listed.pop("run-2").startswith("pull request")
+    assert listed == {"run-1": ""}
+    assert "no stale branches" in tulle("branch", "stale", "littered", "--for", "2w").output
+    said = tulle("repo", "branch", "stale", "littered", "--for", "1w", "--delete").output
+    assert re.search(r"run-1, on [0-9a-f]{12}: removed", said)
+    assert re.search(r"run-2, on [0-9a-f]{12}: left, pull request", said)
+    assert [b["name"] for b in asked("branch", "list", "littered")] == ["main", "run-2", "run-3"]
+    assert "run-2" in tulle("branch", "stale", "littered").output
+    assert tulle("branch", "stale", "littered", "--for", "soon").exit_code == 2
 
 
 def test_what_deleted_repositories_left(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
-from tulle.lake import dag
+from tulle.lake import stale
 from tulle.lake.dag import remove_branches, resume_run, run_branch, stale_branches
 from tulle.lake.repository import GateCall, Repository
 
@@ -158,5 +158,5 @@ def test_staged_work_keeps_a_branch_fresh(repository: Repository, monkeypatch: p
     now = time.time()
     entry = repository.put(run.branch, "a", b"1")
     assert abs(entry.modified - now) < 60
-    monkeypatch.setattr(dag, "_moved_at", lambda *_: 0.0)
+    monkeypatch.setattr(stale, "_moved_at", lambda *_: 0.0)
     assert stale_branches(repository, days=1) == []

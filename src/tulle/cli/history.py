@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.stale import stale
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 
 SIGNS = {
@@ -91,6 +92,9 @@ def delete_branch(mesh: Path | None, repository: str, name: str) -> None:
     with lake_client(mesh) as lake:
         lake.delete_branch(repository, name)
     click.echo(f"  {mark('succeeded')} branch {name} deleted")
+
+
+branch.add_command(stale)
 
 
 @click.group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -11,7 +12,7 @@ from tulle.lake import expression, refs
 from tulle.lake.entry import checked_ref_name
 from tulle.lake.handle import Handle
 from tulle.lake.hooks.event import Event
-from tulle.lake.refs import Branch, Move, Tag
+from tulle.lake.refs import Branch, BranchState, Move, Tag
 from tulle.state.db import in_turn
 
 
@@ -54,12 +55,17 @@ class Branches(Handle):
                 told.after(cx, self._itself(), replace(event, kind="post-create-branch"))
         return Branch(name, commit_id, hidden)
 
-    def delete_branch(self, name: str) -> None:
-        """Remove a branch with what is staged on it; its commits stay. Denied for the default branch."""
+    def delete_branch(
+        self, name: str, *, demand: Callable[[Connection, BranchState], None] | None = None
+    ) -> None:
+        """Remove a branch with what is staged on it; its commits stay. Denied for the default branch.
+
+        `demand` is called, in the transaction, with the branch as it would go, and keeps it by raising.
+        """
         if name == self.default_branch:
             raise Denied(f"'{name}' is the default branch of repository '{self.name}' and cannot be deleted")
         self._guard(name, protected=True)
-        self._mover.delete_branch(name, self.actor)
+        self._mover.delete_branch(name, self.actor, demand)
 
     def reflog(self, branch: str, *, limit: int = 100) -> list[Move]:
         """Where a branch was and when and why it went elsewhere, newest first; also of a deleted branch."""

@@ -15,20 +15,20 @@ again. Knows neither what jobs do nor who starts them.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from tulle.errors import Conflict, Invalid, NotFound
+from tulle.lake import stale
 from tulle.lake.entry import Commit
 from tulle.lake.moves import MergeResult
 from tulle.lake.publish import Gate
 from tulle.lake.repository import Repository
+from tulle.lake.stale import JOB
 
 PREFIX = "run-"
-JOB = "--"  # run `a` and run `a-b` are two runs; what is after two hyphens is a job
 _DAY = 86_400.0
 
 
@@ -215,12 +215,11 @@ def stale_branches(
 ) -> list[str]:
     """Branches of runs that nobody wrote to for so many days: those runs failed, or were killed.
 
-    Only names that start with one of `prefixes` count, and not those `keep` says yes to.
+    Only names that start with one of `prefixes` count, and not those `keep` says yes to or somebody may still want:
+    see `tulle.lake.stale`.
     """
-    before = time.time() - days * _DAY
-    names = {branch.name for prefix in prefixes for branch in repository.branches(prefix=prefix)}
-    names.discard(repository.default_branch)
-    return [name for name in sorted(names) if not keep(name) and _last_touched(repository, name) < before]
+    found = stale.find(repository, days * _DAY, prefixes)
+    return [branch.name for branch in found if not branch.kept and not keep(branch.name)]
 
 
 def remove_branches(repository: Repository, names: Iterable[str]) -> list[str]:
@@ -231,13 +230,3 @@ def remove_branches(repository: Repository, names: Iterable[str]) -> list[str]:
             repository.delete_branch(name)
             removed.append(name)
     return removed
-
-
-def _last_touched(repository: Repository, name: str) -> float:
-    staged = [change.right.modified for change in repository.status(name) if change.right is not None]
-    return max([_moved_at(repository, name), *staged])
-
-
-def _moved_at(repository: Repository, name: str) -> float:
-    moves = repository.reflog(name, limit=1)
-    return moves[0].at if moves else repository.commit_info(f"{name}@").date

@@ -6,7 +6,7 @@ Each finds out what the new commit is to hold; how a branch is held and a commit
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -273,17 +273,24 @@ class Mover(Publisher):
                 kept = [row for row in rows if not row[0].startswith(prefix or b"")]
             self._replace_sealed(held, kept)
 
-    def delete_branch(self, branch: str, actor: str = "") -> None:
-        """Remove a branch with what is staged on it."""
+    def delete_branch(
+        self,
+        branch: str,
+        actor: str = "",
+        demand: Callable[[Connection, refs.BranchState], None] | None = None,
+    ) -> None:
+        """Remove a branch with what is staged on it; `demand` sees it as it would go, and keeps it by raising."""
         with self._held(branch) as held:
             told = self._wants(held.commit_id)
             event = Event("pre-delete-branch", held.commit_id, branch=branch, actor=actor)
             if told is not None:
                 told.before(event)
             with self._database.write() as cx:
-                staged = refs.get_branch(cx, self._id, branch, lock="update").staged
+                state = refs.get_branch(cx, self._id, branch, lock="update")
+                if demand is not None:
+                    demand(cx, state)
                 refs.delete_branch(cx, self._id, branch, held.owner, actor)
-                staging.drop_rows(cx, staged)
+                staging.drop_rows(cx, state.staged)
                 if told is not None:
                     told.after(cx, replace(event, kind="post-delete-branch"))
             held.released = True

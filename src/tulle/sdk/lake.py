@@ -366,6 +366,10 @@ class LakeClient:
         """Any other call that sets something."""
         self._call("PUT", path, json=dict(body or {}))
 
+    def remove(self, path: str, **params: Any) -> dict[str, Any]:
+        """Any other call that removes something, and tells what."""
+        return self._json("DELETE", path, params=params)
+
     def delete_at(self, path: str) -> None:
         """Any other call that removes something."""
         self._call("DELETE", path)

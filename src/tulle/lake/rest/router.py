@@ -22,6 +22,7 @@ MODULES = (
     "system",
     "repositories",
     "branches",
+    "stale",
     "commits",
     "merges",
     "objects",
