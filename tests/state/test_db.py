@@ -6,13 +6,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import event, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from tests.lake.databases import Postgres
 
-from tulle.errors import Invalid, Unavailable
+from tulle.errors import Broken, Invalid, Unavailable
 from tulle.state.db import Database, in_turn, now, open_database
 from tulle.state.tables import lake_branches, lake_repositories, users
 
@@ -208,3 +209,28 @@ def test_a_server_that_goes_away_is_told_and_found_again(postgres: Postgres) -> 
     other.close()
     database.close()
     postgres.drop(url)
+
+
+def test_a_database_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    made = open_database(f"sqlite:///{tmp_path / 'state.db'}")
+
+    def read_only(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    made.close()
+    event.listen(made.engine, "connect", read_only)
+    with pytest.raises(Unavailable, match="cannot be written"), made.write() as cx:
+        cx.execute(text("CREATE TABLE x (n INTEGER)"))
+    made.close()
+
+
+def test_a_damaged_database_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    made = open_database(f"sqlite:///{file}")
+    made.close()
+    kept = bytearray(file.read_bytes())
+    kept[100:] = b"\xa5" * (len(kept) - 100)
+    file.write_bytes(kept)
+    with pytest.raises(Broken, match="damaged"), made.read() as cx:
+        cx.execute(text("SELECT * FROM lake_repositories"))
+    made.close()

@@ -10,15 +10,15 @@ table's meaning.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, OperationalError
 
-from tulle.errors import Invalid, LimitExceeded, Unavailable
+from tulle.errors import Broken, Invalid, LimitExceeded, TulleError, Unavailable
 from tulle.state import migrations
 
 T = TypeVar("T")
@@ -172,8 +172,13 @@ _TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))")
 def _explaining() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, DataError) as exc:
-        raise _explained(exc) from exc
+    except IntegrityError:
+        raise
+    except DatabaseError as exc:
+        explained = _explained(exc)
+        if explained is exc:
+            raise
+        raise explained from exc
 
 
 def _explained(exc: DBAPIError) -> Exception:
@@ -193,17 +198,50 @@ def _explained(exc: DBAPIError) -> Exception:
             f"the control-plane database cannot be reached: {reason}",
             hint="whether a change under way was made is unknown; look, then try again",
         )
-    if "disk is full" in reason or "No space left" in reason or code == "53100":
-        return LimitExceeded(
-            f"disk full: the control-plane database could not be written ({reason}); nothing was changed",
-            hint="free some disk space and try again",
-        )
-    if "locked" in reason:
-        return Unavailable(
-            f"the control-plane database is busy ({reason})",
-            hint="another process is writing for long; try again",
-        )
+    for kind, words, codes, message, hint in _REFUSALS:
+        if code in codes or any(word in reason for word in words):
+            return kind(message.format(reason=reason), hint=hint)
     return exc
+
+
+# What a database says, by words (SQLite) or codes (PostgreSQL), what that is to us, and what to do.
+_REFUSALS: Sequence[tuple[type[TulleError], Sequence[str], Sequence[str], str, str]] = (
+    (
+        LimitExceeded,
+        ("disk is full", "No space left"),
+        ("53100",),
+        "disk full: the control-plane database could not be written ({reason}); nothing was changed",
+        "free some disk space and try again",
+    ),
+    (
+        Unavailable,
+        ("readonly database",),
+        ("25006",),
+        "the control-plane database cannot be written ({reason}); nothing was changed",
+        "it is on a disk that is read-only, or belongs to somebody else",
+    ),
+    (
+        Broken,
+        ("malformed", "not a database"),
+        ("XX001", "XX002"),
+        "the control-plane database is damaged ({reason})",
+        "restore it from a backup of the mesh",
+    ),
+    (
+        Unavailable,
+        ("disk I/O error",),
+        ("58030",),
+        "the disk of the control-plane database fails ({reason}); nothing was changed",
+        "look at the system's log",
+    ),
+    (
+        Unavailable,
+        ("locked",),
+        (),
+        "the control-plane database is busy ({reason})",
+        "another process is writing for long; try again",
+    ),
+)
 
 
 def _prepare_sqlite(dbapi_connection: object, _record: object) -> None:
