@@ -68,6 +68,13 @@ class Settings:
             "with bin/python, such as a virtual environment with Great Expectations"
         },
     )
+    hook_run_days: int = setting(
+        30,
+        "days for which runs of hooks and what they wrote are kept; the last 100 of a repository always are",
+    )
+    stale_branch_days: int = setting(
+        0, "branches of failed runs that nobody moved for so many days are removed; 0 keeps them"
+    )
     service_workers: int = setting(1, "worker processes of each deployed service")
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
     default_rate_limit: str = setting(
@@ -157,6 +164,8 @@ def _checked(settings: Settings) -> Settings:
         "service_workers": (1, 64),
         "gateway_concurrency": (1, 64),
         "max_request_bytes": (1024, 1 << 30),
+        "hook_run_days": (1, 36_500),
+        "stale_branch_days": (0, 36_500),
     }
     for name, (least, most) in bounds.items():
         if not least <= getattr(settings, name) <= most:

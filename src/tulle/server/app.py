@@ -55,7 +55,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     else it answers the calls of one command.
     """
     workspace = open_workspace(settings)
-    work = lake_doors.LakeWork(workspace.lake)
+    work = lake_doors.LakeWork(workspace.lake, settings)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
 

@@ -7,6 +7,7 @@ its own way to sign in, and bodies of any size. The S3 door is a process of its 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from fastapi import FastAPI
 
 from tulle.config import Settings
 from tulle.errors import TulleError
-from tulle.lake import collect, dump, export, leftovers, onboard
+from tulle.lake import collect, dump, export, leftovers, onboard, stale
 from tulle.lake.access import Access, AccessLog, ensure_administrator, open_access
 from tulle.lake.door import Application, Receive, Scope, Send
 from tulle.lake.hooks.run import Hooks
@@ -32,6 +33,8 @@ LOG = logging.getLogger("tulle")
 API = "/api/v1"
 COLLECT_EVERY = 86_400.0  # seconds
 LOOK_EVERY = 60.0
+TIDY_EVERY = 3600.0
+DAY = 86_400.0
 
 
 def lake_access(settings: Settings, database: Database) -> Access:
@@ -59,10 +62,12 @@ def s3(settings: Settings, lake: Lake, access: Access) -> Application:
 
 
 class LakeWork:
-    """What the lake does in the background: imports, exports, collections, hooks after the fact."""
+    """What the lake does in the background: imports, exports, collections, hooks after the fact, tidying up."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, settings: Settings) -> None:
         self._lake = lake
+        self._settings = settings
+        self._tidied = -math.inf
         hooks = lake.hooks
         assert isinstance(hooks, Hooks)
         self._hooks = hooks
@@ -95,8 +100,21 @@ class LakeWork:
             try:
                 self._hooks.recover()
                 self._ask_for_collections()
+                self.tidy()
             except Exception:
                 LOG.exception("the lake's upkeep is tried again")
+
+    def tidy(self) -> None:
+        """Once an hour, remove what was kept for long enough: runs of hooks, branches of failed runs."""
+        if time.monotonic() < self._tidied + TIDY_EVERY:
+            return
+        self._tidied = time.monotonic()
+        self._hooks.prune(self._settings.hook_run_days * DAY)
+        seconds = self._settings.stale_branch_days * DAY
+        for repository in self._lake.repositories(actor="tulle") if seconds else ():
+            for branch in stale.remove(repository, stale.find(repository, seconds), seconds):
+                how = f"left, {branch.kept}" if branch.kept else f"removed, it was on {branch.commit_id}"
+                LOG.info("stale branch %s of %s: %s", branch.name, repository.name, how)
 
     def _ask_for_collections(self) -> None:
         """Collect the garbage of every repository once a day; younger than a day nothing is removed anyway."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from tulle.errors import Broken, Conflict, NotFound, TulleError
 from tulle.state.db import Database, now
@@ -136,6 +136,13 @@ def recent(database: Database, kind: str, subject: str | None = None, *, limit: 
         query = query.where(tasks.c.subject == subject)
     with database.read() as cx:
         return [_task(row) for row in cx.execute(query)]
+
+
+def forget(database: Database, kind: str, before: float) -> None:
+    """Remove the records of tasks of a kind that ended before a time."""
+    ended = tasks.c.status.in_(["done", "failed", "cancelled"])
+    with database.write() as cx:
+        cx.execute(delete(tasks).where(tasks.c.kind == kind, ended, tasks.c.updated_at < before))
 
 
 def cancel(database: Database, id_: str) -> None:

@@ -12,12 +12,15 @@ from functools import cache
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tulle.errors import NotFound
 from tulle.state.db import Database, now
 from tulle.state.tables import lake_action_runs as runs
 from tulle.state.tables import lake_hook_runs as hook_runs
+
+KEPT = 100  # runs of a repository that are kept however old they are
+AT_A_TIME = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,30 @@ def interrupt_dead(database: Database) -> int:
     return len(dead)
 
 
+def prune(database: Database, before: float, *, keep: int = KEPT) -> int:
+    """Remove runs that began before a time and have ended, but the last so many of a repository; how many."""
+    with database.read() as cx:
+        repositories = cx.execute(select(runs.c.repository_id).distinct()).scalars().all()
+    return sum(_prune(database, repository, before, keep) for repository in repositories)
+
+
+def _prune(database: Database, repository: int, before: float, keep: int) -> int:
+    of_it = select(runs.c.id).where(runs.c.repository_id == repository).order_by(runs.c.id)  # newest first
+    removed = 0
+    while True:
+        with database.write() as cx:
+            last = cx.execute(of_it.offset(keep - 1).limit(1)).scalar()
+            if last is None:
+                return removed
+            old = of_it.where(runs.c.id > last, runs.c.status != "running", runs.c.started_at < before)
+            ids = cx.execute(old.limit(AT_A_TIME)).scalars().all()
+            cx.execute(delete(hook_runs).where(hook_runs.c.run_id.in_(ids)))
+            cx.execute(delete(runs).where(runs.c.id.in_(ids)))
+        removed += len(ids)
+        if len(ids) < AT_A_TIME:
+            return removed
+
+
 def list_runs(
     database: Database,
     repository_id: int,
@@ -187,7 +214,9 @@ def get_run(database: Database, repository_id: int, id_: str) -> Run:
     with database.read() as cx:
         row = cx.execute(select(runs).where(runs.c.id == id_, runs.c.repository_id == repository_id)).first()
     if row is None:
-        raise NotFound(f"there is no run '{id_}' of hooks")
+        raise NotFound(
+            f"there is no run '{id_}' of hooks", hint="old ones are removed: see `hook_run_days` in mesh.yaml"
+        )
     return _run(row)
 
 

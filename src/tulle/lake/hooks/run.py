@@ -137,6 +137,12 @@ class Hooks:
         """Mark runs failed that were under way in a process that is no more; returns how many."""
         return record.interrupt_dead(self._database)
 
+    def prune(self, seconds: float) -> int:
+        """Remove the records of what ended and began so many seconds ago, but the last of each repository."""
+        before = now() - seconds
+        tasks.forget(self._database, TASK, before)
+        return record.prune(self._database, before)
+
     # ── after the fact ───────────────────────────────────────────────────────────────────────────────────
 
     def _run_after(self, task: tasks.Running) -> Mapping[str, Any]:
