@@ -1,5 +1,7 @@
 """What deleted repositories left goes when it is asked for, and nothing that anybody still needs."""
 
+import contextlib
+import random
 import signal
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import time
 import pytest
 from sqlalchemy import update
 
-from tulle.errors import Broken, Conflict, Gone, Invalid, NotFound, Unavailable
+from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Gone, Invalid, NotFound, Unavailable
 from tulle.lake import dump, leftovers, onboard, quarantine
 from tulle.lake.blobs import LocalBlobs
 from tulle.lake.onboard import Source
@@ -304,6 +306,67 @@ def test_what_is_in_hand_is_said(lake, monkeypatch):
     monkeypatch.setattr(kind, "delete", delete)
     sweep(lake)
     assert seen == [True]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_copying_against_a_simple_oracle(lake, seed, monkeypatch):
+    """After some are deleted, of their data exactly what the others still hold is there, and all of it is read."""
+    chance = random.Random(seed)
+    monkeypatch.setattr("tulle.lake.staging.LARGE_BATCH", 4)
+    repositories = [lake.create_repository(f"r-{number}") for number in range(4)]
+    for step in range(80):
+        repository, origin = chance.choice(repositories), chance.choice(repositories)
+        branch = chance.choice(repository.branches()).name
+        action = chance.choice(
+            ["put", "put", "copy", "copy", "copy", "commit", "branch", "fold", "reset", "drop"]
+        )
+        with contextlib.suppress(Conflict, Invalid, NotFound, AlreadyExists, Denied):
+            if action == "put":
+                files = [
+                    (f"p{chance.randrange(6)}", f"{seed} {step} {n}".encode())
+                    for n in range(chance.choice((1, 5)))
+                ]
+                repository.put_many(branch, files)
+            elif action == "copy":
+                repository.copy(
+                    branch, "main", f"p{chance.randrange(6)}", f"c{chance.randrange(9)}", source=origin
+                )
+            elif action == "commit":
+                repository.commit(branch, "c")
+            elif action == "branch":
+                repository.create_branch(f"b{step}", branch)
+            elif action == "fold":
+                repository.fold(branch)
+            elif action == "reset":
+                repository.reset(branch)
+            else:
+                repository.delete_branch(branch)
+    gone, kept = repositories[:2], repositories[2:]
+    before = {repository.name: everything(repository) for repository in kept}
+    for repository in gone:
+        lake.delete_repository(repository.name)
+    sweep(lake)
+    fresh = type(lake)(lake.database, lake.stores)
+    assert {repository.name: everything(fresh.repository(repository.name)) for repository in kept} == before
+    for repository in gone:
+        prefix = f"lake:{repository.record.storage}/"
+        needed = {
+            a.removeprefix(prefix) for held in before.values() for _, _, a, _ in held if a.startswith(prefix)
+        }
+        assert needed <= names(repository), seed
+        # Staged rows that others hide are kept until they are committed.
+        assert len(names(repository) - needed) <= 20
+        assert names(repository) == names(repository, "data")
+
+
+def everything(repository):
+    """What every commit there is and every branch hold: ref, path, address, content."""
+    commits = {c.id for b in repository.branches() for c in repository.log_iter(b.name)}
+    return {
+        (ref, entry.path, entry.address, repository.get(ref, entry.path))
+        for ref in (*commits, *(branch.name for branch in repository.branches()))
+        for entry in repository.entries(ref)
+    }
 
 
 CHILD = """
