@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.lake.linearizable import Operation
 
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 from tulle.lake.collect import collect
 from tulle.lake.repository import Repository, open_lake
 from tulle.state.db import open_database
@@ -127,13 +127,17 @@ class Hammer:
     # ── writers and readers ──────────────────────────────────────────────────────────────────────────────
 
     def write(self, who: str, chance: random.Random) -> None:
-        """Put, put if absent or delete; and look at it afterwards."""
+        """Put, put on a condition, move or delete; and look at it afterwards."""
         for number in range(self.rounds):
             time.sleep(self.pause)
             key, data = chance.choice(KEYS), f"{who}:{number}".encode()
-            kind = chance.choice(["put", "put", "put if absent", "delete"])
+            kind = chance.choice(["put", "put", "put if absent", "put if match", "move", "delete"])
             start = time.monotonic()
-            if kind == "delete":
+            if kind == "move":
+                self.move(who, key, chance.choice([other for other in KEYS if other != key]))
+            elif kind == "put if match":
+                self.replace(who, key, data)
+            elif kind == "delete":
                 try:
                     self.repository.delete("main", key)
                 except NotFound:
@@ -148,6 +152,32 @@ class Hammer:
                 else:
                     self.note(who, "main", start, (kind, key, entry.checksum))
             self.look(who, "main", chance.choice(["get", "list"]), key)
+
+    def move(self, who: str, key: str, to: str) -> None:
+        """Move what is at a key."""
+        start = time.monotonic()
+        try:
+            moved = self.repository.move("main", key, to)
+        except NotFound:
+            self.note(who, "main", start, ("get", key, None))
+        except Conflict:
+            pass  # others wrote to it all the time
+        else:
+            self.note(who, "main", start, ("move", key, [to, moved.checksum]))
+
+    def replace(self, who: str, key: str, data: bytes) -> None:
+        """Put where what was seen is still there."""
+        try:
+            seen = self.repository.stat("main", key)
+        except NotFound:
+            return
+        start = time.monotonic()
+        try:
+            entry = self.repository.put("main", key, data, if_match=seen.etag)
+        except PreconditionFailed:
+            self.note(who, "main", start, ("not", key, seen.checksum))
+        else:
+            self.note(who, "main", start, ("put if match", key, [seen.checksum, entry.checksum]))
 
     def read(self, who: str, chance: random.Random) -> None:
         """Look at this and that."""

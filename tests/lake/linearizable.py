@@ -84,7 +84,10 @@ class Branch:
 
     put, delete    the content from now on has `value`, or nothing, at `key`
     put if absent  the same where nothing was; `value` None means that it was refused, so something was there
+    put if match   put the second of `value` where the first was
+    move           put what was at `key` under the first of `value`; it was the second
     get            told `value` at `key`
+    not            told that at `key` is something else than `value`, or nothing
     exists         told that something is at `key`
     list           told the whole content
     head           told the commit the branch is on
@@ -101,34 +104,55 @@ class Branch:
         return hash((frozenset(self.content.items()), self.head, self.sealed))
 
     def after(self, operation: Operation) -> Branch | None:
+        """The branch after an operation, None where it cannot have answered so."""
+        if operation.kind in {"seal", "publish"}:
+            return self._committed(operation)
+        if operation.kind in {"get", "not", "exists", "list", "head"}:
+            return self if self._shows(operation) else None
+        return self._written(operation)
+
+    def _shows(self, operation: Operation) -> bool:
         key, value = operation.key, operation.value
         match operation.kind:
-            case "put":
-                return replace(self, content={**self.content, key: value})
-            case "delete":
-                return replace(self, content={k: v for k, v in self.content.items() if k != key})
+            case "get":
+                return self.content.get(key) == value
+            case "not":
+                return self.content.get(key) != value
             case "exists":
-                return self if key in self.content else None
+                return key in self.content
+            case "list":
+                return bool(dict(self.content) == value)
+        return bool(self.head == value)
+
+    def _written(self, operation: Operation) -> Branch | None:
+        key, value = operation.key, operation.value
+        at = self.content.get(key)
+        others = {k: v for k, v in self.content.items() if k != key}
+        match operation.kind:
+            case "put":
+                return replace(self, content={**others, key: value})
+            case "delete":
+                return replace(self, content=others)
             case "put if absent":
                 if value is None:
-                    return self if key in self.content else None
-                return None if key in self.content else replace(self, content={**self.content, key: value})
-            case "get":
-                return self if self.content.get(key) == value else None
-            case "list":
-                return self if dict(self.content) == value else None
-            case "head":
-                return self if self.head == value else None
-            case "seal":
-                return replace(self, sealed=self.sealed | {key}) if dict(self.content) == value else None
-            case "publish":
-                parent, brought = value
-                if self.head != parent or (not brought and key not in self.sealed):
-                    return None
-                return replace(
-                    self, head=key, content={**self.content, **brought}, sealed=self.sealed - {key}
-                )
+                    return self if at is not None else None
+                return replace(self, content={**others, key: value}) if at is None else None
+            case "put if match":
+                seen, new = value
+                return replace(self, content={**others, key: new}) if at == seen else None
+            case "move":
+                to, moved = value
+                return replace(self, content=others | {to: moved}) if at == moved else None
         raise AssertionError(operation.kind)
+
+    def _committed(self, operation: Operation) -> Branch | None:
+        key, value = operation.key, operation.value
+        if operation.kind == "seal":
+            return replace(self, sealed=self.sealed | {key}) if dict(self.content) == value else None
+        parent, brought = value
+        if self.head != parent or (not brought and key not in self.sealed):
+            return None
+        return replace(self, head=key, content={**self.content, **brought}, sealed=self.sealed - {key})
 
 
 def told(operations: Iterable[Operation]) -> str:

@@ -98,6 +98,18 @@ def op(kind: str, start: float, end: float, key: str = "", value: object = None)
         ],
         # two that put where nothing was
         [op("put if absent", 0, 5, "k", "1"), op("put if absent", 0, 5, "k", "2")],
+        # two that put where the same was
+        [
+            op("put", 0, 1, "k", "1"),
+            op("put if match", 2, 5, "k", ("1", "2")),
+            op("put if match", 2, 5, "k", ("1", "3")),
+        ],
+        # refused although it was there all the time
+        [op("put", 0, 1, "k", "1"), op("not", 2, 3, "k", "1")],
+        # a move took what somebody else had replaced
+        [op("put", 0, 1, "k", "1"), op("put", 2, 3, "k", "2"), op("move", 4, 5, "k", ("to", "1"))],
+        # a move that left it where it was
+        [op("put", 0, 1, "k", "1"), op("move", 2, 3, "k", ("to", "1")), op("get", 4, 5, "k", "1")],
         # refused although nothing was there
         [op("put if absent", 0, 5, "k", None)],
         # published without having been sealed
