@@ -9,6 +9,7 @@ table's meaning.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tulle.state import migrations
 T = TypeVar("T")
 
 RETRIES = 4
+WAIT_SECONDS = 30.0  # for another one's transaction
 _PASSING = {"40P01", "40001"}  # PostgreSQL's codes of a deadlock and of a view that others changed
 
 
@@ -32,6 +34,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._turn = threading.Lock()
 
     @property
     def is_sqlite(self) -> bool:
@@ -45,13 +48,30 @@ class Database:
         Raises LimitExceeded when the disk is full, Unavailable when the database stays locked, cannot be reached
         or had to end the transaction for another's sake, Invalid when a value cannot be recorded.
         """
-        with _explaining(), self._begun("BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN") as connection:
+        begin = "BEGIN IMMEDIATE" if self.is_sqlite else "BEGIN"
+        with _explaining(), self._alone(), self._begun(begin) as connection:
             try:
                 yield connection
                 connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        # SQLite lets one write and the others look again after ever longer pauses, so that some wait for a second:
+        # those of this process stand in line instead.
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=WAIT_SECONDS):
+            raise Unavailable(
+                "the control-plane database is busy", hint="something writes to it for long; try again"
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def change(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction like that of `write`, again when it was ended for another's sake.
