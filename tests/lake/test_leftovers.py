@@ -203,6 +203,40 @@ def test_a_dump_of_late_keeps_everything_and_one_restored_is_no_leftover(lake):
         dump.restore(lake, "again", ids)
 
 
+def test_what_was_unneeded_before_it_was_restored_waits_anew(lake):
+    gone = filled(lake, "gone")
+    ids = dump.dump(lake, "gone")
+    lake.delete_repository("gone")
+    time.sleep(0.4)
+    assert leftovers.collect(lake, grace_seconds=0.3).waiting["data"].count == 3
+    lake.create_repository("back", bare=True)
+    dump.restore(lake, "back", ids)
+    lake.delete_repository("back")
+    time.sleep(0.4)
+    report = leftovers.collect(lake, grace_seconds=0.3)
+    assert "data" not in report.removed
+    assert len(names(gone, "data")) == 3
+
+
+def test_one_whom_the_task_was_taken_from_stops(lake, monkeypatch):
+    gone = filled(lake, "gone")
+    filled(lake, "gone-too")
+    lake.delete_repository("gone")
+    lake.delete_repository("gone-too")
+    before = names(gone)
+    real = tasks.Running.report
+
+    def report(self, progress):
+        if progress["phase"] == "remove":
+            raise Conflict("taken over by another worker")
+        real(self, progress)
+
+    monkeypatch.setattr(tasks.Running, "report", report)
+    with pytest.raises(Conflict, match="taken over"):
+        sweep(lake)
+    assert names(gone) == before
+
+
 def test_one_restored_at_the_last_moment_is_left(lake, monkeypatch):
     gone = filled(lake, "gone")
     ids = dump.dump(lake, "gone")

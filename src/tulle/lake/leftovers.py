@@ -149,8 +149,6 @@ class _Leftovers:
             step=self._tell,
         )
         due = sweep.due(candidates)
-        if _dumps(candidates.filter(pc.invert(due))):  # what can still be restored stays whole
-            due = pc.and_(due, pa.scalar(False))
         name = ""
         if len(candidates) and not self._dry_run:
             self._put_down[storage] = name = sweep.put_down(candidates)

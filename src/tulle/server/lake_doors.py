@@ -112,7 +112,12 @@ class LakeWork:
         self._hooks.prune(self._settings.hook_run_days * DAY)
         seconds = self._settings.stale_branch_days * DAY
         for repository in self._lake.repositories(actor="tulle") if seconds else ():
-            for branch in stale.remove(repository, stale.find(repository, seconds), seconds):
+            try:
+                done = stale.remove(repository, stale.find(repository, seconds), seconds)
+            except TulleError as exc:
+                LOG.info("stale branches of %s are not looked for now: %s", repository.name, exc)
+                continue
+            for branch in done:
                 how = f"left, {branch.kept}" if branch.kept else f"removed, it was on {branch.commit_id}"
                 LOG.info("stale branch %s of %s: %s", branch.name, repository.name, how)
 
