@@ -215,3 +215,20 @@ def test_a_branch_and_a_fast_forward_write_one_ref(
         assert repository.resolve("main") == repository.resolve("ahead")
     finally:
         event.remove(database.engine, "before_cursor_execute", note)
+
+
+def test_after_a_commit_a_reader_asks_for_no_staged_rows(lake: Lake, database: Database) -> None:
+    repository = lake.create_repository("quiet")
+    repository.put("main", "a", b"1")
+    repository.commit("main", "one")
+    repository.stat("main", "a")
+    statements: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    repository.stat("main", "a")
+    event.remove(database.engine, "before_cursor_execute", note)
+    asked = [statement for statement in statements if not statement.startswith("BEGIN")]
+    assert len(asked) == 1, asked

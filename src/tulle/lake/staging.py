@@ -84,14 +84,17 @@ def seal(cx: Connection, repository: int, branch: str) -> tuple[Item, ...]:
 
 
 def unsealed(cx: Connection, repository: int, branch: str, sealed: Sequence[Item]) -> list[Item]:
-    """What is staged on the branch without the sealed items: what came after them. Conflict if they are gone."""
+    """What is staged on the branch without the sealed items: what came after them. Conflict if they are gone.
+
+    A token under which nothing lies is not told: with it every reader of the branch would ask for rows.
+    """
     staged = refs.get_branch(cx, repository, branch, lock="update").staged
     newer = len(staged) - len(sealed)
     if newer < 0 or list(staged[newer:]) != list(sealed):
         raise Conflict(
             f"what was staged on branch '{branch}' was taken by somebody else; nothing was changed"
         )
-    return list(staged[:newer])
+    return [item for item in staged[:newer] if "run" in item or not _is_empty(cx, item["token"])]
 
 
 def drop_rows(cx: Connection, items: Sequence[Item]) -> None:
