@@ -13,6 +13,7 @@ from tests.model.machine import (
     branches,
     commits,
     contents,
+    mostly,
     notes,
     paths,
     prefixes,
@@ -26,12 +27,17 @@ from tulle.lake.publish import GateCall
 from tulle.lake.repository import MergeResult
 
 STRATEGIES = [None, None, "source-wins", "dest-wins"]
-CHOOSING = ["nothing", "nothing", "source", "dest", "both", "one too many"]
+CHOOSING = ["nothing", "nothing", "source", "dest", "both", "both", "one too many"]
 
 strategies = st.sampled_from(STRATEGIES)
+edits = st.dictionaries(paths, st.none() | contents, max_size=3)
+recent = st.runner().flatmap(lambda machine: st.sampled_from(list(machine.model.commits)[-4:]))
 committers = st.sampled_from(["", "bob"])
 messages = st.sampled_from(["change", "other"])
-parent_numbers = st.integers(0, 3)
+parent_numbers = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
+
+
+Edits = dict[str, bytes | None]
 
 
 @dataclass
@@ -128,6 +134,10 @@ class History(Machine):
                 named=None if old.named is None else old.named | named,
             )
 
+    @rule(branch=branches, writes=st.dictionaries(paths, st.none() | contents, min_size=1, max_size=6))
+    def edit_and_commit(self, branch: str, writes: Edits) -> None:
+        self.edit(branch, writes)
+
     # ── merging ──────────────────────────────────────────────────────────────────────────────────────────
 
     @rule(
@@ -142,6 +152,7 @@ class History(Machine):
         committer=committers,
         metadata=notes,
         protected=st.booleans(),
+        tidy=mostly,
     )
     def merge_with(
         self,
@@ -156,7 +167,10 @@ class History(Machine):
         committer: str,
         metadata: dict[str, str],
         protected: bool,
+        tidy: bool,
     ) -> None:
+        if tidy:
+            self.tidy(destination)
         source = self.model.target(source_ref)
         assert source is not None
         choices = self._choices(source, destination, choosing)
@@ -222,10 +236,41 @@ class History(Machine):
             metadata=metadata,
         )
 
-    @rule(destination=branches, source=branches)
-    def merge(self, destination: str, source: str) -> None:
-        """The plain one, often."""
-        self.merge_with(destination, source, None, "nothing", False, "never", False, False, "", {}, False)
+    @rule(
+        destination=branches,
+        source=branches,
+        ours=edits,
+        theirs=edits,
+        settled=st.sampled_from(["source-wins", "dest-wins"]),
+        back=st.sampled_from(["", "never", "allow", "only"]),
+    )
+    def merge(
+        self, destination: str, source: str, ours: Edits, theirs: Edits, settled: str, back: str
+    ) -> None:
+        """The plain one, often: after some work on both sides, settled where it must be, then maybe back again."""
+        self.edit(destination, ours)
+        self.edit(source, theirs)
+        made = self.model.heads[destination]
+        for strategy in (None, settled):
+            if self.model.heads[destination] == made:
+                self.merge_with(
+                    destination,
+                    source,
+                    strategy,
+                    "nothing",
+                    False,
+                    "never",
+                    False,
+                    False,
+                    "",
+                    {},
+                    False,
+                    False,
+                )
+        if back:
+            self.merge_with(
+                source, destination, None, "nothing", False, back, False, False, "", {}, False, False
+            )
 
     def merging(
         self,
@@ -317,12 +362,30 @@ class History(Machine):
 
     # ── taking back ──────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(branch=branches, ref=commits, parent_number=parent_numbers, allow_empty=st.booleans())
-    def revert(self, branch: str, ref: str, parent_number: int, allow_empty: bool) -> None:
+    @rule(
+        branch=branches,
+        ref=commits | recent,
+        parent_number=parent_numbers,
+        allow_empty=st.booleans(),
+        tidy=mostly,
+    )
+    def revert(self, branch: str, ref: str, parent_number: int, allow_empty: bool, tidy: bool) -> None:
+        if tidy:
+            self.tidy(branch)
         self._again(branch, ref, parent_number, allow_empty, is_revert=True)
 
-    @rule(branch=branches, ref=commits, parent_number=parent_numbers, metadata=st.none() | notes)
-    def cherry_pick(self, branch: str, ref: str, parent_number: int, metadata: dict[str, str] | None) -> None:
+    @rule(
+        branch=branches,
+        ref=commits | recent,
+        parent_number=parent_numbers,
+        metadata=st.none() | notes,
+        tidy=mostly,
+    )
+    def cherry_pick(
+        self, branch: str, ref: str, parent_number: int, metadata: dict[str, str] | None, tidy: bool
+    ) -> None:
+        if tidy:
+            self.tidy(branch)
         self._again(branch, ref, parent_number, False, is_revert=False, metadata=metadata)
 
     def _again(
@@ -387,8 +450,10 @@ class History(Machine):
                 named=plan.writes,
             )
 
-    @rule(branch=branches, ref=refs)
-    def hard_reset(self, branch: str, ref: str) -> None:
+    @rule(branch=branches, ref=refs, tidy=mostly)
+    def hard_reset(self, branch: str, ref: str, tidy: bool) -> None:
+        if tidy:
+            self.tidy(branch)
         id_ = self.model.target(ref)
         is_dirty = self.model.is_dirty(branch)
         done = self.tried(lambda: self.repository.hard_reset(branch, ref), Conflict if is_dirty else None)
@@ -405,10 +470,20 @@ class History(Machine):
         keep=st.booleans(),
         cut=st.integers(0, 10),
         turned=st.booleans(),
+        tidy=mostly,
     )
     def replace_prefixes(
-        self, branch: str, places: list[str], new: dict[str, bytes], keep: bool, cut: int, turned: bool
+        self,
+        branch: str,
+        places: list[str],
+        new: dict[str, bytes],
+        keep: bool,
+        cut: int,
+        turned: bool,
+        tidy: bool,
     ) -> None:
+        if tidy:
+            self.tidy(branch)
         model = self.model
         head = model.heads[branch]
         old = model.at(head)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
-from tests.model.machine import ACTOR, Machine, branches, commits, contents, paths, written
+from hypothesis.stateful import precondition, rule
+from tests.model.machine import ACTOR, Machine, Side, branches, commits, contents, paths, written
 from tests.model.model import Thing
 from tests.model.objects import table_of
 
@@ -36,9 +36,16 @@ class Lakewide(Machine):
     def fold(self, id_: str) -> None:
         self.repository.fold(id_)
 
-    @rule(dry_run=st.sampled_from([False, False, True]), of_the_other=st.booleans())
-    def collect(self, dry_run: bool, of_the_other: bool) -> None:
-        side = self.other if of_the_other else self.in_hand
+    @rule(
+        dry_run=st.sampled_from([False, False, True]),
+        of_the_other=st.booleans(),
+        times=st.integers(1, 2),  # what one puts down the next one removes
+    )
+    def collect(self, dry_run: bool, of_the_other: bool, times: int) -> None:
+        for _ in range(times):
+            self._collect(self.other if of_the_other else self.in_hand, dry_run)
+
+    def _collect(self, side: Side, dry_run: bool) -> None:
         before = {blob.path for blob in self.blobs.list()}
         collected(self.opened(), side.repository.name, grace_seconds=0, dry_run=dry_run)
         after = {blob.path for blob in self.blobs.list()}
@@ -49,8 +56,12 @@ class Lakewide(Machine):
             self.note("data collected")
         self.check_all()
 
-    @rule()
-    def collect_leftovers(self) -> None:
+    @rule(times=st.integers(1, 2))
+    def collect_leftovers(self, times: int) -> None:
+        for _ in range(times):
+            self._collect_leftovers()
+
+    def _collect_leftovers(self) -> None:
         there = tuple(f"{s.repository.record.storage}/" for s in (self.in_hand, self.other))
         before = {blob.path for blob in self.blobs.list()}
         leftovers.collect(self.opened(), grace_seconds=0)
@@ -60,6 +71,7 @@ class Lakewide(Machine):
             self.note("leftovers collected")
         self.check_all()
 
+    @precondition(lambda machine: machine.times_made < 4)  # it takes long, and leaves little
     @rule()
     def make_the_other_again(self) -> None:
         """Delete it with all there is in it, and begin anew; what was copied from it stays."""

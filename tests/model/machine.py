@@ -10,7 +10,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ prefixes = st.sampled_from(PREFIXES)
 contents = st.sampled_from([b"", b"x", b"yy", b"zzz"])
 notes = st.sampled_from(NOTES)
 types = st.sampled_from(TYPES)
+mostly = st.sampled_from([True, True, True, False])
 conditions = st.sampled_from(CONDITIONS)
 numbers = st.integers(0, 39)  # which of several; see `one_of`
 branches = st.runner().flatmap(lambda machine: st.sampled_from(sorted(machine.model.heads)))
@@ -84,6 +85,7 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.happened: Counter[str] = Counter()
+        self.times_made = 0  # repositories
         self.refused = TulleError("")  # the last refusal
         self.stack = ExitStack()
         for module, name, value in (
@@ -107,9 +109,6 @@ class Machine(RuleBasedStateMachine):
         self.database: Database = open_database(self.url)
         self.lake = self.opened()
         self.in_hand, self.other = self.made("sales"), self.made("other")
-        # So that there is something to copy from the first step on.
-        for path in PATHS[2:6]:
-            self.stage_data("main", path, b"x", side=self.other)
 
     def new_database(self) -> str:
         """The URL of a database with empty tables."""
@@ -124,9 +123,17 @@ class Machine(RuleBasedStateMachine):
 
     def made(self, name: str) -> Side:
         """A new repository and its model."""
+        self.times_made += 1
         repository = self.lake.create_repository(name, actor=ACTOR)
         root = repository.commit_info("main")
-        return Side(repository, RepositoryModel(root, "main", ACTOR))
+        side = Side(repository, RepositoryModel(root, "main", ACTOR))
+        # So that there is something to copy, to compare and to merge from the first step on.
+        self.edit("main", dict.fromkeys(PATHS[2:7], b"x"), side=side)
+        repository.create_branch("one")
+        side.model.move("one", side.model.heads["main"], "create", ACTOR)
+        self.edit("main", {"a/1": b"yy", "d": b"x"}, side=side)
+        self.edit("one", {"a/1": b"zzz", "a/2": None, "b/1": b"yy"}, side=side)
+        return side
 
     @property
     def repository(self) -> Repository:
@@ -187,6 +194,27 @@ class Machine(RuleBasedStateMachine):
         assert told == same_place(expected, told)
         (side or self.in_hand).model.staged[branch][entry.path] = told
 
+    def edit(self, branch: str, writes: Mapping[str, bytes | None], *, side: Side | None = None) -> None:
+        """Change paths of a branch and commit."""
+        side = side or self.in_hand
+        model = side.model
+        for path, data in writes.items():
+            if data is not None:
+                self.stage_data(branch, path, data, side=side)
+            elif path in model.seen(branch):
+                side.repository.delete(branch, path)
+                model.staged[branch][path] = None
+        self.tidy(branch, side=side)
+
+    def tidy(self, branch: str, *, side: Side | None = None) -> None:
+        """Commit what is staged on a branch, if anything is."""
+        side = side or self.in_hand
+        model = side.model
+        if model.is_dirty(branch):
+            content, head, named = model.seen(branch), model.heads[branch], set(model.staged[branch])
+            made = side.repository.commit(branch, "tidy")
+            self.record(branch, made, content, (head,), "commit", message="tidy", named=named, side=side)
+
     def record(
         self,
         branch: str,
@@ -199,15 +227,17 @@ class Machine(RuleBasedStateMachine):
         committer: str = "",
         metadata: dict[str, str] | None = None,
         named: Iterable[str] | None = None,
+        side: Side | None = None,
     ) -> None:
         """Note a new commit, which must be as expected."""
-        model = self.model
-        assert info == self.repository.commit_info(info.id)
+        side = side or self.in_hand
+        model = side.model
+        assert info == side.repository.commit_info(info.id)
         assert info.parents == parents
         assert info.generation == 1 + max(model.commits[parent].info.generation for parent in parents)
         assert (info.message, info.committer) == (message, committer or ACTOR)
         assert dict(info.metadata) == (metadata or {})
-        held = self.read(self.in_hand, info.id)
+        held = self.read(side, info.id)
         assert [path for _, path, *_ in differences(content, held)] == []
         # Of things nobody can tell apart a commit may hold either, from then on for good.
         model.commits[info.id] = Committed(info, held, None if named is None else frozenset(named))

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
-from tests.model.history import History, strategies
-from tests.model.machine import ACTOR, BRANCHES, TAGS, branches, in_pages, numbers, one_of, refs
+from tests.model.history import Edits, History, edits, strategies
+from tests.model.machine import (
+    ACTOR,
+    BRANCHES,
+    TAGS,
+    branches,
+    in_pages,
+    mostly,
+    numbers,
+    one_of,
+    refs,
+)
 from tests.model.model import PullRequest
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, TulleError
@@ -121,8 +131,14 @@ class Names(History):
 
     # ── pull requests ────────────────────────────────────────────────────────────────────────────────────
 
-    @rule(source=branches, destination=branches, description=st.sampled_from(["", "why"]))
-    def open_pull(self, source: str, destination: str, description: str) -> None:
+    @rule(
+        source=branches,
+        destination=branches,
+        description=st.sampled_from(["", "why"]),
+        writes=edits,
+    )
+    def open_pull(self, source: str, destination: str, description: str, writes: Edits) -> None:
+        self.edit(source, writes)
         made = self.tried(
             lambda: pulls.create(self.repository, "Title", source, destination, description=description),
             Invalid if source == destination else None,
@@ -149,14 +165,20 @@ class Names(History):
         self._check_pulls()
 
     @rule(
-        number=numbers, strategy=strategies, squash=st.booleans(), veto=st.sampled_from([False, False, True])
+        number=numbers,
+        strategy=strategies,
+        squash=st.booleans(),
+        veto=st.sampled_from([False, False, True]),
+        tidy=mostly,
     )
-    def merge_pull(self, number: int, strategy: str | None, squash: bool, veto: bool) -> None:
+    def merge_pull(self, number: int, strategy: str | None, squash: bool, veto: bool, tidy: bool) -> None:
         model = self.model
         id_ = one_of(list(model.pulls), number)
         if id_ is None:
             return
         pull = model.pulls[id_]
+        if tidy and pull.destination in model.heads:
+            self.tidy(pull.destination)
         source = model.target(pull.source)
         head = model.heads.get(pull.destination)
 

@@ -88,7 +88,9 @@ def test_every_rule_can_happen(driven: LakeMachine) -> None:
 
 
 def _objects(m: LakeMachine, do: Callable[..., None]) -> None:
+    do(m.hard_reset, "main", next(iter(m.model.commits)), False)
     do(m.amend, "main", "too early", None, "")
+    do(m.edit_and_commit, "main", {"a": b"", "a/1": None})
     do(m.commit, "main", "nothing", "", {}, False, None)
     do(m.put, "main", "a/1", b"x")
     do(m.put_with, "main", 0, b"yy", {"k": "v"}, "text/csv", "match", True)
@@ -147,6 +149,7 @@ def _linking(m: LakeMachine, do: Callable[..., None]) -> None:
 
 
 def _names(m: LakeMachine, do: Callable[..., None], head: Callable[[str], str]) -> None:
+    do(m.delete_branch, "one")
     do(m.create_branch, "one", "main", True, False)
     do(m.create_branch, "one", "main", False, False)
     do(m.create_branch, "two", "main", False, False)
@@ -174,6 +177,7 @@ def _merging(m: LakeMachine, do: Callable[..., None], head: Callable[[str], str]
             "committer": "",
             "metadata": {},
             "protected": False,
+            "tidy": False,
         }
         do(m.merge_with, destination, source, *(given | ways).values())
 
@@ -189,46 +193,46 @@ def _merging(m: LakeMachine, do: Callable[..., None], head: Callable[[str], str]
     change("main", "d", b"x")
     merge("main", "one", fast_forward="only")
     do(m.conflicts, "one", "main", "a", 1)
-    do(m.merge, "main", "one")
+    merge("main", "one")
     merge("main", "one", choosing="one too many")
     do(m.put, "main", "a", b"")
-    do(m.merge, "main", "one")
+    merge("main", "one")
     do(m.reset, "main", None)
     merge("main", "one", choosing="source", squash=True)
     merge("main", "one", strategy="dest-wins")
     merge("main", "one", allow_empty=True)
-    do(m.merge, "main", "one")
-    do(m.revert, "main", head("main"), 0, False)
-    do(m.revert, "main", first, 0, False)
+    do(m.merge, "main", "one", {}, {}, "dest-wins", "")
+    do(m.revert, "main", head("main"), 0, False, False)
+    do(m.revert, "main", first, 0, False, False)
     last = change("main", "ab", b"zzz")
-    do(m.revert, "main", last, 0, False)
-    do(m.revert, "main", last, 0, False)
-    do(m.cherry_pick, "one", last, 0, {"k": "v"})
-    do(m.cherry_pick, "one", last, 0, None)
+    do(m.revert, "main", last, 0, False, False)
+    do(m.revert, "main", last, 0, False, False)
+    do(m.cherry_pick, "one", last, 0, {"k": "v"}, False)
+    do(m.cherry_pick, "one", last, 0, None, False)
     do(m.diff, "one", "main", "", True, 2)
     do(m.log, "main", True, 2, first, last)
     do(m.log, "main", False, 2, None, first)
     do(m.history_of_objects, "main", ["d"], ["a/"], False)
-    do(m.replace_prefixes, "main", ["a/"], {"a/1": b"x", "a/b/1": b"yy", "d": b""}, False, 1, True)
-    do(m.replace_prefixes, "main", ["a/"], {"a/1": b"x", "a/b/1": b"yy", "d": b""}, False, 1, False)
-    do(m.replace_prefixes, "main", [], {}, True, 2, False)
-    do(m.hard_reset, "one", last)
+    do(m.replace_prefixes, "main", ["a/"], {"a/1": b"x", "a/b/1": b"yy", "d": b""}, False, 1, True, False)
+    do(m.replace_prefixes, "main", ["a/"], {"a/1": b"x", "a/b/1": b"yy", "d": b""}, False, 1, False, False)
+    do(m.replace_prefixes, "main", [], {}, True, 2, False, False)
+    do(m.hard_reset, "one", last, False)
     do(m.put, "one", "a", b"zzz")
-    do(m.hard_reset, "one", last)
+    do(m.hard_reset, "one", last, False)
     do(m.reset, "one", None)
 
 
 def _pulls(m: LakeMachine, do: Callable[..., None]) -> None:
-    do(m.open_pull, "one", "one", "")
-    do(m.open_pull, "one", "main", "why")
+    do(m.open_pull, "one", "one", "", {})
+    do(m.open_pull, "one", "main", "why", {"z/z/z": b"x", "a": None})
     do(m.change_pull, 0, "New", "closed")
-    do(m.merge_pull, 0, None, False, False)
+    do(m.merge_pull, 0, None, False, False, False)
     do(m.change_pull, 0, None, "open")
     do(m.put, "one", "z/z/z", b"new")
     do(m.commit, "one", "for the request", "", {}, False, None)
-    do(m.merge_pull, 0, "source-wins", False, True)
-    do(m.merge_pull, 0, "source-wins", False, False)
-    do(m.merge_pull, 0, "source-wins", False, False)
+    do(m.merge_pull, 0, "source-wins", False, True, False)
+    do(m.merge_pull, 0, "source-wins", False, False, False)
+    do(m.merge_pull, 0, "source-wins", False, False, False)
     do(m.change_pull, 0, None, "closed")
 
 
@@ -237,10 +241,9 @@ def _whole(m: LakeMachine, do: Callable[..., None], head: Callable[[str], str]) 
     do(m.refused_where_protected, "one", "a", b"x")
     do(m.refused_where_read_only, "main", "a", b"x")
     do(m.reset, "main", None)
-    for dry_run in (True, False, False):
-        do(m.collect, dry_run, False)
-    do(m.collect, False, True)
+    do(m.collect, True, False, 1)
+    do(m.collect, False, False, 2)
+    do(m.collect, False, True, 2)
     do(m.make_the_other_again)
-    for _ in range(2):
-        do(m.collect_leftovers)
+    do(m.collect_leftovers, 2)
     do(m.reopen)
