@@ -5,6 +5,7 @@
 Prints one line a measurement: what, how often or long, and for commits how many objects were written and read.
 Figures depend on the machine; the same work at two sizes is what to compare, and at the end what costs how much
 more at the largest than at the smallest is told beside what is allowed (`--sizes 100000,10000000` is the demand).
+An import is also measured in a process of its own, of a stream that nobody holds whole: its rate, its memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import random
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,13 +23,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
+from import_stream import OUTSIDE, batch, batches
 
 from tulle.lake.blobs import BlobInfo, Blobs, open_blobs
 from tulle.lake.repository import Lake, Link, Repository
 from tulle.state.db import open_database
 
 FIGURES: dict[str, float] = {}
+LINKED = 1_000_000  # rows of one table at most
+RATE = 1_000_000  # entries a second that an import is to reach, of a million and more
+MEMORY = 1024  # MiB that an import may need above a batch of its input
 GROWTH = {
     "commit of 1,000 scattered changes": 2.0,
     "diff of one commit of 1,000": 2.0,
@@ -91,7 +96,7 @@ def path_of(number: int) -> str:
 
 def links(numbers: range | list[int], version: int) -> Iterator[Link]:
     for number in numbers:
-        yield Link(path_of(number), f"s3://warehouse/v{version}/object-{number:010d}", 1_000_000 + number)
+        yield Link(path_of(number), f"{OUTSIDE}v{version}/object-{number:010d}", 1_000_000 + number)
 
 
 def repeat(name: str, times: int, work: Callable[[int], object]) -> None:
@@ -107,30 +112,48 @@ def repeat(name: str, times: int, work: Callable[[int], object]) -> None:
 def measure(size: int, folder: Path) -> None:
     database = open_database(f"sqlite:///{folder / 'state.db'}")
     blobs = CountingBlobs(open_blobs(f"local://{folder / 'objects'}"))
-    lake = Lake(database, blobs, external=["s3://warehouse/"], cache=folder / "cache")
+    lake = Lake(database, blobs, external=[OUTSIDE], cache=folder / "cache")
     repository = lake.create_repository("bench")
     label = f"{size:,}: "
-    table = pa.table(
-        {
-            "path": [path_of(number) for number in range(size)],
-            "address": [f"s3://warehouse/v0/object-{number:010d}" for number in range(size)],
-            "size": list(range(size)),
-        }
-    )
-    with timed(f"{label}link_table, one batch, staged durably", size):
-        repository.link_table("main", table)
+    streamed(size, label)
+    with timed(f"{label}import of a stream, its making included", size):
+        repository.replace_prefixes("main", batches(size), [""], "import")
     repository.create_branch("other")
+    table = batch(0, min(size, LINKED), version=1)
+    with timed(f"{label}link_table of {len(table):,}, one batch, staged durably", len(table)):
+        repository.link_table("other", table)
+    del table
+    with timed(f"{label}commit of those"):
+        repository.commit("other", "linked")
     with timed(f"{label}link_many of 100,000, one batch, staged durably", 100_000):
         repository.link_many("other", links(range(100_000), 0))
     repository.delete_branch("other")
-    with timed(f"{label}commit of the import", size):
-        repository.commit("main", "import")
     random.seed(1)
     commits(repository, blobs, size, label)
     reads(lake, repository, size, label)
     branches(repository, size, label)
     note(f"{label}highest memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB")
     database.close()
+
+
+def streamed(size: int, label: str) -> None:
+    """An import in a process of its own, beside what it may take."""
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [sys.executable, str(Path(__file__).parent / "import_stream.py"), str(size), folder]
+        told = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    rate = size / told["wall"]
+    verdict = "met" if rate >= RATE else "NOT MET"
+    wanted = f"at least {RATE:,}: {verdict}" if size >= RATE else f"{RATE:,} are wanted of a million and more"
+    note(f"{label}import of a stream", told["wall"] * 1000, "ms", f"{rate:,.0f} entries/s   {wanted}")
+    note(
+        f"{label}processors meanwhile",
+        told["cpu"] * 1000,
+        "ms",
+        f"{size / told['cpu']:,.0f} entries/s of cpu",
+    )
+    verdict = "met" if told["above"] <= MEMORY else "NOT MET"
+    more = f"at most {MEMORY:,}: {verdict}; a batch has {told['batch']:.0f}, {told['before']:.0f} before"
+    note(f"{label}memory of the import above a batch", told["above"], "MiB", more)
 
 
 def commits(repository: Repository, blobs: CountingBlobs, size: int, label: str) -> None:
@@ -150,7 +173,7 @@ def reads(lake: Lake, repository: Repository, size: int, label: str) -> None:
     after = path_of(size // 2)
     repeat(f"{label}list 1,000, warm", 100, lambda _: repository.list("main", after=after, limit=1000))
     repeat(f"{label}list by folder, warm", 20, lambda _: repository.list("main", "tables/", delimiter="/"))
-    fresh = Lake(lake.database, lake.stores).repository("bench")  # its own, empty caches
+    fresh = Lake(lake.database, lake.stores, external=[OUTSIDE]).repository("bench")  # its own, empty caches
     with timed(f"{label}stat, nothing cached"):
         fresh.stat("main", path_of(size // 3))
     with timed(f"{label}all entries", size):
