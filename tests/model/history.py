@@ -103,10 +103,23 @@ class History(Machine):
             named=named,
         )
 
-    @rule(branch=branches, message=st.none() | messages, metadata=st.none() | notes, committer=committers)
+    @rule(
+        branch=branches,
+        message=st.none() | messages,
+        metadata=st.none() | notes,
+        committer=committers,
+        writes=st.dictionaries(paths, contents, max_size=4),
+    )
     def amend(
-        self, branch: str, message: str | None, metadata: dict[str, str] | None, committer: str
+        self,
+        branch: str,
+        message: str | None,
+        metadata: dict[str, str] | None,
+        committer: str,
+        writes: dict[str, bytes],
     ) -> None:
+        for path, data in writes.items():
+            self.stage_data(branch, path, data)
         model = self.model
         old = model.commits[model.heads[branch]]
         content, named = model.seen(branch), set(model.staged[branch])

@@ -89,7 +89,7 @@ def test_every_rule_can_happen(driven: LakeMachine) -> None:
 
 def _objects(m: LakeMachine, do: Callable[..., None]) -> None:
     do(m.hard_reset, "main", next(iter(m.model.commits)), False)
-    do(m.amend, "main", "too early", None, "")
+    do(m.amend, "main", "too early", None, "", {})
     do(m.edit_and_commit, "main", {"a": b"", "a/1": None})
     do(m.commit, "main", "nothing", "", {}, False, None)
     do(m.put, "main", "a/1", b"x")
@@ -100,7 +100,8 @@ def _objects(m: LakeMachine, do: Callable[..., None]) -> None:
     do(m.put_many, "main", [("a", b""), ("a/", b"x"), ("a/2", b"yy"), ("b/1", b"x"), ("b/1", b"zzz")])
     do(m.status_in_pages, "main", "a", 2)
     do(m.commit, "main", "change", "bob", {"k": "v"}, False, 1)
-    do(m.amend, "main", None, None, "")
+    do(m.amend, "main", None, None, "", {})
+    do(m.amend, "main", None, {"k": "w"}, "bob", {"a/1": b"zzz", "ab": b"x"})
     do(m.delete, "main", 0)
     do(m.delete, "main", 39)
     do(m.delete_many, "main", ["a/2", "zz"])
@@ -198,6 +199,7 @@ def _merging(m: LakeMachine, do: Callable[..., None], head: Callable[[str], str]
     do(m.put, "main", "a", b"")
     merge("main", "one")
     do(m.reset, "main", None)
+    merge("main", "one", choosing="dest", squash=True, allow_empty=True)
     merge("main", "one", choosing="source", squash=True)
     merge("main", "one", strategy="dest-wins")
     merge("main", "one", allow_empty=True)
