@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 from uuid import uuid4
 
 from tulle.errors import AlreadyExists, Broken, Denied, Invalid, LimitExceeded, NotFound, Unavailable
+from tulle.lake.feed import fed
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -266,7 +267,8 @@ class StoreBlobs:
             with contextlib.suppress(FileNotFoundError):
                 obstore.head(self._store, path)
                 raise AlreadyExists(f"blob '{path}' exists; stored content is never overwritten")
-            obstore.put(self._store, path, _chain(head, chunks))
+            with fed(_chain(head, chunks)) as pieces:
+                obstore.put(self._store, path, pieces)
         return size
 
     def get(self, path: str, start: int = 0, end: int | None = None) -> bytes:
@@ -321,7 +323,11 @@ class StoreBlobs:
 
         with _store_errors(self._checked(path)):
             head, more = _first_chunks(chunks := iter(data))
-            obstore.put(self._store, path, _chain(head, chunks) if more else head)
+            if not more:
+                obstore.put(self._store, path, head)
+                return
+            with fed(_chain(head, chunks)) as pieces:
+                obstore.put(self._store, path, pieces)
 
     def list_after(self, after: str, rows: int) -> Iterator[Sequence[Any]]:
         """Objects whose key comes after another in pieces, as obstore tells them, in the order of the store."""
