@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
-from tests.model.history import Edits, History, edits, strategies
 from tests.model.machine import (
     ACTOR,
     BRANCHES,
@@ -16,6 +15,7 @@ from tests.model.machine import (
     one_of,
     refs,
 )
+from tests.model.merging import Edits, Merges, edits, strategies
 from tests.model.model import PullRequest
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, TulleError
@@ -25,7 +25,7 @@ from tulle.lake.publish import GateCall
 limits = st.integers(1, 3)
 
 
-class Names(History):
+class Names(Merges):
     """What users do with names, and with requests to merge one into another."""
 
     @rule(

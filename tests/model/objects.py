@@ -167,11 +167,14 @@ class Objects(Machine):
                 found = replace(found, content_type=content_type)
             self.stage(branch, entry, found)
 
-    @rule(branch=branches, number=numbers, dest=paths, ref=numbers)
-    def copy_from_the_other(self, branch: str, number: int, dest: str, ref: int) -> None:
+    @rule(branch=branches, number=numbers, dest=paths, ref=numbers, let_go=st.booleans())
+    def copy_from_the_other(self, branch: str, number: int, dest: str, ref: int, let_go: bool) -> None:
         there = self.other.model
         source = one_of(there.refs(), ref) or "main"
         path = some_path(there.seen(source), number)
+        if let_go:  # afterwards only the copy names the data
+            source, path = "main", "let/go"
+            self.stage_data(source, path, b"go", side=self.other)
         found = there.seen(source).get(path)
         entry = self.tried(
             lambda: self.repository.copy(branch, source, path, dest, source=self.other.repository),
@@ -183,6 +186,9 @@ class Objects(Machine):
             address = found.address if is_lake else f"lake:{storage}/{found.address}"
             self.note("copied back" if is_lake else "copied across")
             self.stage(branch, entry, replace(found, address=address))
+        if let_go:
+            self.other.repository.reset(source, path=path)
+            del there.staged[source][path]
 
     @rule(branch=branches, number=numbers, dest=paths, if_absent=st.booleans())
     def move(self, branch: str, number: int, dest: str, if_absent: bool) -> None:

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.lake.databases import Postgres
 from tests.model import machine
+from tests.model.history import History
 from tests.model.lakewide import Lakewide
 from tests.model.names import Names
 from tests.model.objects import Objects
@@ -32,7 +33,7 @@ EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "24"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
 
 
-class LakeMachine(Objects, Names, Reading, Uploads, Lakewide):
+class LakeMachine(Objects, History, Names, Reading, Uploads, Lakewide):
     """All the rules."""
 
 
