@@ -6,7 +6,7 @@ read as the model says, staged and committed; after every collection each commit
 
 The run is short. For a long one say how many histories of how many steps:
 
-    MODEL_EXAMPLES=300 MODEL_STEPS=80 pytest tests/model/test_lake_model.py
+    MODEL_EXAMPLES=300 MODEL_STEPS=80 pytest --timeout 0 tests/model/test_lake_model.py
 
 On PostgreSQL it takes a sixth of the histories.
 """
