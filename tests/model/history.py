@@ -227,11 +227,11 @@ class History(Machine):
 
     @rule(
         branch=branches,
-        places=st.lists(prefixes, max_size=2),
+        places=st.lists(prefixes, max_size=2) | st.lists(prefixes, min_size=1, max_size=1),
         new=st.dictionaries(paths, contents, max_size=10),
-        keep=st.booleans(),
+        keep=st.sampled_from([False, False, True]),
         cut=st.integers(0, 10),
-        turned=st.booleans(),
+        turned=st.sampled_from([False, False, True]),
         tidy=mostly,
     )
     def replace_prefixes(

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from tests.lake.databases import Postgres
-from tests.model.model import Committed, Content, RepositoryModel, Thing, differences, in_order, same
+from tests.model.model import Committed, Content, RepositoryModel, Step, Thing, differences, in_order, same
 
 from tulle.errors import AlreadyExists, PreconditionFailed, TulleError
 from tulle.lake import manifest, moves, ranges, replace, staging, upkeep, writing
@@ -271,12 +271,21 @@ class Machine(RuleBasedStateMachine):
         assert [entry.path for entry in repository.entries(f"{branch}@")] == in_order(committed)
         self.compare(repository.status(branch), differences(committed, visible))
 
+    def check_reflog(self, side: Side, branch: str, limit: int) -> None:
+        """Where a branch has been, also one that is gone."""
+        told = side.repository.reflog(branch, limit=limit)
+        expected = side.model.steps.get(branch, [])[::-1][:limit]
+        assert [Step(each.operation, each.before, each.after, each.actor) for each in told] == expected
+        assert all(each.branch == branch for each in told)
+
     def check_all(self) -> None:
         """Every commit reads as on its first day, and what is under way is kept."""
         for side in (self.in_hand, self.other):
             for id_, commit in side.model.commits.items():
                 assert self.read(side, id_) == commit.content
                 assert side.repository.commit_info(id_) == commit.info
+            for branch in side.model.steps:
+                self.check_reflog(side, branch, 1000)
             for uploading in side.model.uploads.values():
                 for part, data in uploading.parts.values():
                     assert self.blobs.get(part.blob) == data

@@ -119,15 +119,7 @@ class Names(Merges):
 
     @rule(branch=st.sampled_from(BRANCHES), limit=st.integers(1, 5))
     def reflog(self, branch: str, limit: int) -> None:
-        """Also of branches that are gone."""
-        expected = list(reversed(self.model.steps.get(branch, [])))
-        for most in (limit, 1000):
-            told = self.repository.reflog(branch, limit=most)
-            assert [(m.operation, m.before, m.after, m.actor) for m in told] == [
-                (step.operation, step.before, step.after, step.actor) for step in expected[:most]
-            ]
-            assert all(move.branch == branch for move in told)
-            assert [move.at for move in told] == sorted((move.at for move in told), reverse=True)
+        self.check_reflog(self.in_hand, branch, limit)
 
     # ── pull requests ────────────────────────────────────────────────────────────────────────────────────
 

@@ -120,8 +120,10 @@ class Objects(Machine):
         kept = {} if prefix is None else self.model.staged[branch]
         self.model.staged[branch] = {p: t for p, t in kept.items() if not p.startswith(prefix or "")}
 
-    @rule(branch=branches, number=numbers)
-    def reset_path(self, branch: str, number: int) -> None:
+    @rule(branch=branches, number=numbers, writes=st.dictionaries(paths, contents, max_size=5))
+    def reset_path(self, branch: str, number: int, writes: dict[str, bytes]) -> None:
+        for path, data in writes.items():
+            self.stage_data(branch, path, data)
         staged = self.model.staged[branch]
         path = one_of(in_order(staged), number) or "a"
         self.repository.reset(branch, path=path)
