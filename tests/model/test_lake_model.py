@@ -29,7 +29,7 @@ from tests.model.uploading import Uploads
 
 from tulle.state.db import open_database
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "24"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "18"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
 
 
