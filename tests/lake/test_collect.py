@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import update
 
@@ -172,6 +173,33 @@ def test_what_other_repositories_name_is_kept(lake):
     other.reset("main")
     sweep(lake)
     assert names(repository) == {first, third}
+
+
+@pytest.mark.parametrize(
+    "spelling", ["local://{}/a/", "local://{}/./a/", "local://{}//a/", "local://{}/linked/", "file://{}/a/"]
+)
+def test_what_another_repository_names_by_a_url_is_kept_however_it_is_spelled(database, tmp_path, spelling):
+    place = tmp_path / "outside"
+    (place / "a").mkdir(parents=True)
+    (place / "linked").symlink_to(place / "a")
+    lake = open_lake(database, f"local://{tmp_path / 'objects'}", stores=[f"local://{place}/"])
+    owner = lake.create_repository("owner", namespace=f"local://{place}/a")
+    other = lake.create_repository("other")
+    for name in ("one", "two"):
+        file = owner.location(owner.put("main", name, name.encode()))
+        url = file.replace(f"{place}/a/", spelling.format(place))
+        if name == "one":
+            other.link("main", name, url)
+        else:
+            other.link_table("main", pa.table({"path": [name], "address": [url], "size": [3]}))
+    other.commit("main", "links")
+    owner.reset("main")
+    for _ in range(2):
+        sweep(lake, "owner")
+    assert [other.get("main", name) for name in ("one", "two")] == [b"one", b"two"]
+    with pytest.raises(Invalid, match="itself"):
+        kept = owner.put("main", "kept", b"1")
+        owner.link("main", "again", owner.location(kept).replace(f"{place}/a/", spelling.format(place)))
 
 
 def test_uploads_addresses_and_large_batches_are_kept(lake):

@@ -232,3 +232,22 @@ def test_after_a_commit_a_reader_asks_for_no_staged_rows(lake: Lake, database: D
     event.remove(database.engine, "before_cursor_execute", note)
     asked = [statement for statement in statements if not statement.startswith("BEGIN")]
     assert len(asked) == 1, asked
+
+
+def test_a_page_over_much_that_was_removed_takes_few_looks(lake: Lake, database: Database) -> None:
+    repository = lake.create_repository("emptied")
+    repository.put_many("main", [(f"a/{number:05}", b"") for number in range(3000)])
+    repository.put("main", "b", b"1")
+    repository.commit("main", "one")
+    for start in range(0, 3000, 200):  # fewer than what is staged as a run
+        repository.delete_many("main", [f"a/{number:05}" for number in range(start, start + 200)])
+    statements: list[str] = []
+
+    def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    found = repository.list("main", limit=1)
+    event.remove(database.engine, "before_cursor_execute", note)
+    assert [entry.path for entry in found.entries] == ["b"]
+    assert len(statements) < 20

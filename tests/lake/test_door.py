@@ -60,7 +60,7 @@ def test_a_body_comes_in_large_pieces() -> None:
     app = application(echo, threads=1)
     assert call(app, pieces(5)) == (200, b"5")
     assert call(app, pieces(0)) == (200, b"")
-    assert call(app, pieces(*[65_536] * 32, 7)) == (200, b"262144,1048576,786439")
+    assert call(app, pieces(*[65_536] * 32, 7)) == (200, b"65536,1048576,983047")
 
 
 def test_what_is_quick_needs_no_thread_unless_its_body_is_long() -> None:
@@ -72,7 +72,7 @@ def test_what_is_quick_needs_no_thread_unless_its_body_is_long() -> None:
 
     app = application(note, threads=1, name="slow", is_quick=lambda incoming: incoming.method == "PUT")
     assert call(app, pieces(5)) == (200, b"5")
-    assert call(app, pieces(*[65_536] * 6)) == (200, b"262144,131072")
+    assert call(app, pieces(*[65_536] * 6)) == (200, b"65536,327680")
     assert [name.partition("_")[0] for name in where] == [threading.main_thread().name, "slow"]
 
 
@@ -104,7 +104,7 @@ def test_headers_that_come_twice_are_a_list() -> None:
 
 
 def test_who_dawdles_holds_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(door, "SILENT_SECONDS", 0.05)
     called: list[Incoming] = []
 
     def note(incoming: Incoming) -> Outgoing:
@@ -121,3 +121,50 @@ def test_who_leaves_gets_nothing() -> None:
     app = application(echo, threads=1)
     assert call(app, pieces(5, 1)[:1]) == (0, b"")
     assert call(app, pieces(300_000, 1)[:1]) == (0, b"")
+
+
+def test_nothing_more_is_read_for_who_is_gone() -> None:
+    read: list[int] = []
+
+    def stream(_incoming: Incoming) -> Outgoing:
+        def body() -> Iterator[bytes]:
+            for number in range(1000):
+                read.append(number)
+                yield b"x" * 10
+
+        return Outgoing(200, body())
+
+    assert call(application(stream, threads=1), pieces(0))[0] == 200
+    assert len(read) < 10
+
+
+def test_who_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "SILENT_SECONDS", 0.05)
+    closed: list[bool] = []
+
+    def stream(_incoming: Incoming) -> Outgoing:
+        def body() -> Iterator[bytes]:
+            try:
+                while True:
+                    yield b"x"
+            finally:
+                closed.append(True)
+
+        return Outgoing(200, body())
+
+    async def run() -> None:
+        messages = iter(pieces(0))
+
+        async def receive() -> Message:
+            for message in messages:
+                return message
+            return await asyncio.Event().wait()  # type: ignore[return-value]
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+        await application(stream, threads=1)(SCOPE, receive, send)
+
+    asyncio.run(run())
+    assert closed == [True]

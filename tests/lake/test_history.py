@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tulle.errors import Conflict, Invalid
+from tulle.errors import Conflict, Invalid, Unavailable
+from tulle.lake import locks, upkeep
 from tulle.lake.repository import Lake, Repository
 
 DATABASES = ("sqlite", "postgres")
@@ -189,3 +190,24 @@ def test_the_actor_commits_and_is_in_the_reflog(lake: Lake) -> None:
     ]
     assert repository.reflog("main")[0].actor == "ann"
     assert repository.acting_as("cem").actor == "cem"
+
+
+def test_a_commit_that_was_made_is_told_though_its_lock_stays(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_arguments: object) -> None:
+        raise Unavailable("the control-plane database is busy")
+
+    repository.put("main", "a", b"1")
+    monkeypatch.setattr(locks, "unlock", busy)
+    monkeypatch.setattr(upkeep, "is_due", lambda *_arguments: True)
+    commit = repository.commit("main", "one")
+    assert repository.resolve("main") == commit.id
+
+
+def test_a_log_ends_where_it_is_told_though_that_is_older_than_since(repository: Repository) -> None:
+    for number in range(4):
+        repository.put("main", "a", b"%d" % number)
+        repository.commit("main", f"{number}", date=1000.0 * number + 1000)
+    told = repository.log("main", since=2500.0, stop_at="main~2")
+    assert [commit.message for commit in told] == ["3", "2"]

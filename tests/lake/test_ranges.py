@@ -22,6 +22,7 @@ def many(count: int, version: int = 0) -> Range:
     return Range.of([row(f"p/{number:08d}", version) for number in range(count)])
 
 
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=5)
 entries = st.builds(
     Entry,
     path=st.text(min_size=1, max_size=40).filter(lambda t: "\0" not in t),
@@ -31,7 +32,7 @@ entries = st.builds(
     etag=st.text(max_size=8),
     modified=st.integers(0, 4_000_000_000_000_000).map(lambda us: us / 1_000_000),
     content_type=st.text(max_size=8),
-    metadata=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+    metadata=st.dictionaries(texts, texts, max_size=3),
 )
 
 

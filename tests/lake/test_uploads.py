@@ -240,6 +240,8 @@ def test_abandoned_uploads_are_found(repository: Repository) -> None:
     uploads.put_part(repository, busy, 1, b"1")
     young = uploads.start(repository, "main", "young")
     assert uploads.stale(repository, limit) == [old]
+    uploads.drop(repository, busy, unless_since=limit)  # a part came while that was asked
+    assert uploads.parts(repository, busy)
     uploads.drop(repository, old)
     assert [upload.path for upload in uploads.uploads(repository)] == [busy.path, young.path]
 

@@ -213,8 +213,6 @@ class Objects(Machine):
     def set_object_metadata(self, branch: str, number: int, metadata: dict[str, str]) -> None:
         path = some_path(self.model.seen(branch), number)
         found = self.model.seen(branch).get(path)
-        if found is not None and found.checksum and not found.etag:
-            return  # linked with a checksum alone: the library refuses it, by a condition nobody stated
         entry = self.tried(
             lambda: self.repository.set_object_metadata(branch, path, metadata),
             NotFound if found is None else None,

@@ -229,10 +229,11 @@ class _Collector:
 
     def _abandoned(self) -> int:
         """Give up multipart uploads that nobody has added to for long; how many."""
-        found = uploads.stale(self._repository, self._began - max(self._grace, UPLOAD_SECONDS))
+        since = self._began - max(self._grace, UPLOAD_SECONDS)
+        found = uploads.stale(self._repository, since)
         if not self._dry_run:
             for upload in found:
-                uploads.drop(self._repository, upload)
+                uploads.drop(self._repository, upload, unless_since=since)
                 self._tell()
         return len(found)
 

@@ -24,11 +24,10 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 THREADS = 32
-FIRST_BYTES = 256 * 1024  # of a body, before a thread is taken for it
+FIRST_BYTES = 64 * 1024  # of a body, before a thread is taken for it
 QUICK_BYTES = 256 * 1024  # of data that is read while all others wait
 PIECE_BYTES = 1024 * 1024  # at a time after that
-FIRST_SECONDS = 20.0  # in which these are to come: who dawdles holds no thread
-BODY_WAIT_SECONDS = 30.0  # in which each further piece is to come, else the caller is gone
+SILENT_SECONDS = 30.0  # without a byte of a body, or of an answer taken, and the caller is gone
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,8 @@ class Incoming:
         """A header by its lower-case name."""
         return self.headers.get(name, default)
 
-    def take_time(self, size: int) -> None:
-        """Said before so many bytes of data are read: raises NotQuickError when others would wait too long."""
+    def take_time(self, size: int = QUICK_BYTES + 1) -> None:
+        """Said before so many bytes of data are read, or something is written: NotQuickError where others wait."""
         if self.is_hurried and size > QUICK_BYTES:
             raise NotQuickError
 
@@ -102,6 +101,11 @@ class Outgoing:
     body: bytes | Iterable[bytes] = b""
     headers: Sequence[tuple[str, str]] = ()
     length: int | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the body is made while it is sent."""
+        return not isinstance(self.body, bytes)
 
 
 Handler = Callable[[Incoming], Outgoing]
@@ -148,7 +152,15 @@ def application(
         except Exception:
             log.exception("%s %s", incoming.method, incoming.path)
             outgoing = Outgoing(500)
-        await _answer(send, loop, pool, outgoing, head=incoming.method == "HEAD")
+        gone = asyncio.Event()
+        watcher = asyncio.ensure_future(_watch(receive, gone)) if body.is_here and outgoing.is_long else None
+        try:
+            await _answer(send, loop, pool, outgoing, gone, head=incoming.method == "HEAD")
+        except TimeoutError:
+            log.info("%s %s: the caller takes nothing", incoming.method, incoming.path)
+        finally:
+            if watcher is not None:
+                watcher.cancel()
 
     return app
 
@@ -200,8 +212,7 @@ class _Body:
         Whether it came soon enough.
         """
         try:
-            async with asyncio.timeout(FIRST_SECONDS):
-                await self._pull(FIRST_BYTES)
+            await self._pull(FIRST_BYTES)
         except TimeoutError:
             return False
         return True
@@ -223,7 +234,7 @@ class _Body:
             try:
                 if chunk:
                     yield chunk
-                coming.result(BODY_WAIT_SECONDS)
+                coming.result()
             except TimeoutError:
                 raise Disconnected from None
             finally:
@@ -233,7 +244,8 @@ class _Body:
         parts: list[bytes] = []
         size = 0
         while size < most:
-            message = await self._receive()
+            async with asyncio.timeout(SILENT_SECONDS):
+                message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._more = False
                 raise Disconnected
@@ -246,7 +258,13 @@ class _Body:
 
 
 async def _answer(
-    send: Send, loop: asyncio.AbstractEventLoop, pool: ThreadPoolExecutor, outgoing: Outgoing, *, head: bool
+    send: Send,
+    loop: asyncio.AbstractEventLoop,
+    pool: ThreadPoolExecutor,
+    outgoing: Outgoing,
+    gone: asyncio.Event,
+    *,
+    head: bool,
 ) -> None:
     body, length = outgoing.body, outgoing.length
     if isinstance(body, bytes) and length is None:
@@ -262,14 +280,35 @@ async def _answer(
         return
     pieces = iter(body)
     try:
-        while (piece := await loop.run_in_executor(pool, next, pieces, None)) is not None:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        while (
+            not gone.is_set() and (piece := await loop.run_in_executor(pool, next, pieces, None)) is not None
+        ):
+            for part in _parts(piece):
+                async with asyncio.timeout(SILENT_SECONDS):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
     finally:
         close = getattr(pieces, "close", None)
         if close is not None:
             with contextlib.suppress(Exception):
                 close()
     await send({"type": "http.response.body", "body": b""})
+
+
+def _parts(piece: bytes) -> Iterator[bytes]:
+    # Each is taken by the caller before the next one is given to the server, which keeps what is not.
+    if len(piece) <= PIECE_BYTES:
+        yield piece
+        return
+    view = memoryview(piece)
+    for start in range(0, len(piece), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])
+
+
+async def _watch(receive: Receive, gone: asyncio.Event) -> None:
+    """Note when the caller goes away, so that nothing more is read for it."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
 
 
 def _header(value: str) -> bytes:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from tulle.errors import Invalid
 
@@ -23,8 +25,7 @@ _TAG = re.compile(r"\w[-\w]*(\.[-\w]+)*\Z")  # also v1.0.2
 _NO_METADATA: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):  # a tenth of a frozen dataclass's cost: listings make thousands
     """What a path holds at a ref.
 
     `address` is where the bytes are: relative to the repository's storage, `lake:<storage>/…` in another
@@ -40,7 +41,7 @@ class Entry:
     etag: str = ""
     modified: float = 0.0
     content_type: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def tag(self) -> str:

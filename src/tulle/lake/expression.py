@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from tulle.errors import Invalid, NotFound, did_you_mean
-from tulle.lake.refs import BranchState, find_head, find_tag, get_commit, list_branches, list_tags
+from tulle.lake.refs import LIKELY, BranchState, find_head, find_tag, get_commit, list_branches, list_tags
 from tulle.state.tables import lake_commits
 
 _EXPRESSION = re.compile(r"(?P<name>\w[-.\w]*)(?P<steps>(?:[~^]\d{0,9}){0,64})(?P<head>@?)\Z")
@@ -87,6 +87,6 @@ def _resolve_name(cx: Connection, repository: int, name: str) -> Target:
             return Target(found[0])
         if found:
             raise NotFound(f"more than one commit begins with '{name}'", hint="write more of its digits")
-    known = [branch.name for branch in list_branches(cx, repository)]
-    known += [tag.name for tag in list_tags(cx, repository)]
+    known = [branch.name for branch in list_branches(cx, repository, limit=LIKELY)]
+    known += [tag.name for tag in list_tags(cx, repository, limit=LIKELY)]
     raise NotFound(f"there is no branch, tag or commit '{name}'", hint=did_you_mean(name, known))

@@ -120,7 +120,7 @@ class History(Handle):
         skipping = after is not None
         for commit in walk(self._resolve(ref), self.reader.commit):
             if since is not None and commit.date < since:
-                if first_parent:
+                if first_parent or commit.id == last:
                     return
                 continue
             if skipping:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins  # in this class `list` is what lists entries
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+from msgspec.structs import replace
 
-from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExceeded, NotFound
 from tulle.lake.entry import (
     Change,
     Entry,
@@ -133,12 +133,7 @@ class Objects(Handle):
         permit = Permit(self.force, lambda cx: self._permit(cx, branch, protected=True))
         try:
             self.writer.stage(branch, [entry], condition, also=also, permit=permit)
-        except (
-            AlreadyExists,
-            Conflict,
-            Denied,
-            NotFound,
-        ):  # refused, so that nobody will ever ask for the data
+        except (AlreadyExists, Conflict, Denied, LimitExceeded, NotFound):  # nobody will ever ask for it
             self.writer.discard(entry)
             raise
         return entry
@@ -268,8 +263,8 @@ class Objects(Handle):
         self._guard(branch, protected=True)
         encode_metadata(metadata)
         found = self.stat(branch, path)
-        entry = replace(found, metadata=dict(metadata))
-        self.writer.stage(branch, [entry], Condition(etag=found.etag))
+        entry = self.writer.described(found, metadata)
+        self.writer.stage(branch, [entry], Condition(etag=found.tag))
         return entry
 
     def delete(self, branch: str, path: str) -> None:

@@ -123,25 +123,36 @@ class Publisher:
             stop.set()
             keeper.join()
             if not held.released:
-                with self._database.write() as cx:
-                    locks.unlock(cx, self._id, branch, held.owner)
+                self._let_go(held)
+
+    def _let_go(self, held: Held) -> None:
+        # What was done is done, whether or not others must now wait until the lock ends by itself.
+        try:
+            self._database.change(lambda cx: locks.unlock(cx, self._id, held.branch, held.owner))
+        except (TulleError, SQLAlchemyError) as exc:
+            log.warning("the lock on branch %s could not be let go: %s", held.branch, exc)
 
     def _lock(self, branch: str) -> Held:
         owner = locks.new_owner()
         deadline = time.monotonic() + self._wait_seconds
         pause = 0.002
+
+        def take(cx: Connection) -> Held | str:
+            holder = locks.try_lock(cx, self._id, branch, owner)
+            if holder is not None:
+                return holder
+            state = refs.get_branch(cx, self._id, branch)
+            if len(state.staged) > 2:
+                staging.squeeze(cx, self._id, branch)
+            return Held(branch, owner, state.commit_id, staging.seal(cx, self._id, branch))
+
         while True:
-            with self._database.write() as cx:
-                holder = locks.try_lock(cx, self._id, branch, owner)
-                if holder is None:
-                    state = refs.get_branch(cx, self._id, branch)
-                    if len(state.staged) > 2:
-                        staging.squeeze(cx, self._id, branch)
-                    sealed = staging.seal(cx, self._id, branch)
-                    return Held(branch, owner, state.commit_id, sealed)
+            taken = self._database.change(take)
+            if isinstance(taken, Held):
+                return taken
             if time.monotonic() > deadline:
                 raise Unavailable(
-                    f"branch '{branch}' is being changed by {locks.described(holder)}, "
+                    f"branch '{branch}' is being changed by {locks.described(taken)}, "
                     f"waited {self._wait_seconds:.0f} s",
                     hint="wait for it to finish, or stop that process, and try again",
                 )

@@ -29,6 +29,8 @@ from tulle.state.tables import (
 
 Lock = Literal["no", "share", "update"]
 
+LIKELY = 500  # names that are looked through for the one that may have been meant
+
 IS_BRANCH = and_(
     lake_branches.c.repository_id == bindparam("in_repository"),
     lake_branches.c.name == bindparam("of_branch"),
@@ -301,7 +303,7 @@ def get_branch(cx: Connection, repository: int, name: str, *, lock: Lock = "no")
     """A branch, its row locked until the transaction ends if asked for. NotFound, with the nearest name."""
     row = cx.execute(_LOCKED_BRANCH[lock], branch_key(repository, name)).first()
     if row is None:
-        names = [branch.name for branch in list_branches(cx, repository)]
+        names = [branch.name for branch in list_branches(cx, repository, limit=LIKELY)]
         raise NotFound(f"there is no branch '{name}'", hint=did_you_mean(name, names))
     return BranchState(name, row.commit_id, tuple(row.staged))
 
@@ -447,7 +449,7 @@ def get_tag(cx: Connection, repository: int, name: str) -> Tag:
     """A tag. NotFound, with the nearest name."""
     found = find_tag(cx, repository, name)
     if found is None:
-        names = [tag.name for tag in list_tags(cx, repository)]
+        names = [tag.name for tag in list_tags(cx, repository, limit=LIKELY)]
         raise NotFound(f"there is no tag '{name}'", hint=did_you_mean(name, names))
     return found
 

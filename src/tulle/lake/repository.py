@@ -108,7 +108,7 @@ class Lake:
         self.hooks = hooks
         self._caches = RunCaches(files=None if cache is None else RangeFiles(cache))
         self._group = GroupCommit(database, refs.take_branch)
-        self.stores.linkable = (*external, *self.stores.allowed)
+        self.stores.linkable = tuple(dict.fromkeys((*self.stores.linkable, *external)))
         self._wait_seconds = wait_seconds
         self._sides: dict[int, tuple[Reader, Writer]] = {}
         self._lock = threading.Lock()

@@ -100,32 +100,41 @@ class Stores:
         """Whether all that repositories may be made over is on this machine."""
         return all(is_local(place) for place in (self.namespace, *self.allowed))
 
-    def demand_object(self, url: str) -> None:
-        """Denied unless an outside object, where its URL really leads, is in a place that links may point to."""
+    def demand_object(self, url: str) -> str:
+        """The one URL by which an outside object is recorded: for a file where it really leads.
+
+        Under other spellings a collection would not know that it is named. Denied, or Invalid, unless it is in a
+        place that links may point to.
+        """
         scheme, mark, rest = url.partition("://")
         if not mark or any(ord(c) < 32 for c in url) or ".." in rest.split("/"):
             raise Denied(f"'{url}' is no plain URL of an object")
-        if not url.startswith(self.linkable or "\0"):
+        is_named = url.startswith(self.linkable or "\0")
+        real = self._real_file(url) if is_local(url) else None
+        if not is_named and real is None:
             raise Invalid(
                 f"'{url}' is outside of the lake, and no allowed place begins like it",
                 hint="put the data into the lake, or add the place to `object_stores:` in mesh.yaml",
             )
-        if is_local(url):
-            self._demand_file(url)
-        elif scheme in {"local", "file"}:
-            raise Denied(f"'{url}' names no absolute file")
+        if real is not None:
+            return f"local://{real}"
+        if scheme in {"local", "file"}:
+            raise Denied(f"'{url}' leads to a place this mesh may not use")
+        return url
 
-    def _demand_file(self, url: str) -> None:
+    def _real_file(self, url: str) -> str | None:
+        """Where a file really is, None outside of the places links may point to. Denied for what is the mesh's."""
         # Links may lead elsewhere, today or when it is read.
         real = os.path.realpath(url.partition("://")[2])
         places = [os.path.realpath(p.partition("://")[2]) for p in self.linkable if is_local(p)]
         if not any(real == place or real.startswith(place.rstrip("/") + "/") for place in places):
-            raise Denied(f"'{url}' leads to a place this mesh may not use")
+            return None
         if self.namespace.startswith("local:///"):
             own = Path(os.path.realpath(self.namespace.removeprefix("local://")))
             kept = own.parent if own.parent.name == STATE_FOLDER else own
             if real == str(kept) or real.startswith(f"{kept}/"):
                 raise Denied(f"'{url}' is where the mesh keeps what is its own")
+        return real
 
     def external_blobs(self, url: str) -> Blobs:
         """The store below a URL outside of the lake. Denied unless the mesh allows it."""

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, insert, or_, select
+from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from tulle.errors import Conflict, Invalid, NotFound
@@ -245,10 +245,17 @@ def complete(
     return entry
 
 
-def drop(repository: Repository, upload: Upload) -> None:
-    """Forget an upload with its parts; no error when it is gone already."""
+def drop(repository: Repository, upload: Upload, *, unless_since: float | None = None) -> None:
+    """Forget an upload with its parts; no error when it is gone already.
+
+    Not if a part came since a time (seconds since the epoch), also while this is asked.
+    """
     try:
         with repository.reader.database.write() as cx:
+            _locked(cx, repository, upload)
+            newest = select(func.max(lake_parts.c.created_at)).where(lake_parts.c.upload_id == upload.id)
+            if unless_since is not None and (cx.execute(newest).scalar() or 0) >= unless_since:
+                return
             left = _ended(cx, repository, upload)
     except NotFound:
         return

@@ -46,7 +46,8 @@ class View:
     ) -> Iterator[Range]:
         """The state between two paths in order, in pieces that follow on one another.
 
-        `rows` bounds what is taken from each run at a time. Tombstones are left out unless asked for.
+        `rows` bounds what is taken from each run at first; where all of it was removed, more is taken next.
+        Tombstones are left out unless asked for.
         """
         while True:
             parts: list[Range] = []
@@ -62,6 +63,8 @@ class View:
                 merged = merged.live()
             if merged.rows:
                 yield merged
+            if merged.rows * 4 < rows:
+                rows = max(rows, min(rows * 4, CHUNK_ROWS))
             if bound is None:
                 return
             start = bound

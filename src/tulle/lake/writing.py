@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed, TulleError
@@ -171,6 +173,10 @@ class Writer:
             metadata=dict(metadata or {}),
         )
 
+    def described(self, found: Entry, metadata: Mapping[str, str]) -> Entry:
+        """The entry with other metadata, changed now."""
+        return replace(found, metadata=dict(metadata), modified=_microseconds(now()))
+
     def discard(self, entry: Entry) -> None:
         """Remove the data of an entry that was never staged, if that can be done."""
         with contextlib.suppress(TulleError):
@@ -197,10 +203,16 @@ class Writer:
         allowed = pc.and_(allowed, pc.invert(pc.match_substring(table.column("address"), "/..")))
         settled: dict[str, int] = {}
         modified = _microseconds(now())
-        for row in table.filter(pc.invert(allowed)).select(["path", "address", "size"]).to_pylist():
-            self._linked(
-                Link(row["path"].decode(), row["address"], row["size"]), settled, modified
-            )  # or raises
+        others = [
+            self._linked(Link(row["path"].decode(), row["address"], row["size"]), settled, modified).address
+            for row in table.filter(pc.invert(allowed)).select(["path", "address", "size"]).to_pylist()
+        ]
+        if others:
+            column = table.column("address").combine_chunks()
+            mask = pc.invert(allowed)
+            mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
+            plain = pc.replace_with_mask(column, mask, pa.array(others, column.type))
+            table = table.set_column(table.schema.get_field_index("address"), "address", plain)
         for batch in table.to_batches(max_chunksize=MAX_ROWS):
             yield links.rows_of(batch, modified)
 
@@ -296,10 +308,13 @@ class Writer:
         encode_metadata(link.metadata)
         if link.checksum and not links.is_sha256(link.checksum):
             raise Invalid(f"'{link.checksum}' is no checksum", hint="64 hex digits of SHA-256, or nothing")
-        size = self._external_size(link) if _is_external(link.address) else self._own_size(link, settled)
+        if _is_external(link.address):
+            address, size = self._outside(link)
+        else:
+            address, size = link.address, self._own_size(link, settled)
         return Entry(
             path=link.path,
-            address=link.address,
+            address=address,
             size=size,
             checksum=link.checksum.lower(),
             etag=link.etag,
@@ -308,16 +323,23 @@ class Writer:
             metadata=dict(link.metadata) if link.metadata else {},
         )
 
-    def _external_size(self, link: Link) -> int:
-        self._stores.demand_object(link.address)
+    def _outside(self, link: Link) -> tuple[str, int]:
+        """The URL and the size of data outside of the lake."""
+        url = self._stores.demand_object(link.address)
+        own = self._blobs.url(self.blob("data/_"))[:-1]
+        if url.startswith(f"local://{os.path.realpath(own)}/" if own.startswith("/") else own):
+            raise Invalid(
+                f"'{link.address}' is data of the repository itself",
+                hint="write to an address the server gives, and link it, or copy the object",
+            )
         if link.size is not None and not 0 <= link.size <= MAX_OBJECT_BYTES:
             raise Invalid(f"'{link.path}' cannot have {link.size} bytes", hint=f"0 to {MAX_OBJECT_BYTES}")
-        if is_local(link.address):  # what is on this disk is looked at
-            size = self._stores.stat(link.address)
+        if is_local(url):  # what is on this disk is looked at
+            size = self._stores.stat(url)
             if link.size not in {None, size}:
                 raise Invalid(f"'{link.address}' has {size} bytes, but {link.size} were stated")
-            return size
-        return self._stores.stat(link.address) if link.size is None else link.size
+            return url, size
+        return url, self._stores.stat(url) if link.size is None else link.size
 
     def _own_size(self, link: Link, settled: dict[str, int]) -> int:
         if link.address not in settled:
@@ -424,7 +446,7 @@ class Writer:
                     condition.check(self._current(cx, branch, path), path, branch)
                 staging.stage_rows(cx, self._id, branch, rows)
 
-        self._group.run(work)
+        self._group.run(work, (self._id, branch))
         return moved
 
     def _current(self, cx: Connection, branch: str, path: str) -> Entry | None:

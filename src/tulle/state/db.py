@@ -25,6 +25,7 @@ from tulle.state import migrations
 T = TypeVar("T")
 
 RETRIES = 4
+CONNECTIONS = 64  # at least, of an embedded database; opened when they are needed
 WAIT_SECONDS = 30.0  # for another one's transaction
 _PASSING = {"40P01", "40001"}  # PostgreSQL's codes of a deadlock and of a view that others changed
 
@@ -136,7 +137,12 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
         parsed = parsed.set(drivername="postgresql+psycopg")  # the driver that we install
     if parsed.drivername.startswith("sqlite") and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
+        engine = create_engine(
+            parsed,
+            connect_args={"timeout": 30, "check_same_thread": False},
+            pool_size=CONNECTIONS,  # a thread that reads must not wait for others that read
+            max_overflow=CONNECTIONS,
+        )
     else:
         try:
             # We say BEGIN ourselves, as on SQLite: it tells whether the connection lives, so asking costs nothing.

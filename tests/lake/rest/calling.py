@@ -133,7 +133,9 @@ def exchange(
     ] or [{"type": "http.request", "body": b""}]
 
     async def receive() -> Any:
-        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+        if not waiting:  # the caller stays until it is answered
+            await asyncio.Event().wait()
+        return waiting.pop(0)
 
     async def send(message: Any) -> None:
         messages.append(message)

@@ -30,7 +30,7 @@ def get(lake):
 
     def ask(path, query=""):
         route, parameters = Router(ROUTES).find("GET", path.encode())
-        request = SimpleNamespace(raw_query=query.encode(), client="")
+        request = SimpleNamespace(raw_query=query.encode(), is_hurried=False, client="")
         return route.handler(Call(request, lake, access, "ann", parameters))
 
     ask.access = access

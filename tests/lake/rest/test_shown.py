@@ -1,5 +1,7 @@
 """Who may read one branch does not come to read another by branching, merging, resetting or tagging."""
 
+import threading
+
 import pytest
 
 from tulle.lake.access import people
@@ -84,3 +86,17 @@ def test_repositories_one_may_not_read_are_not_listed(client, ann, lake, access)
     assert len(client.get("/repositories").json["results"]) == 6
     denied = client.get("/audit").json
     assert "bbb" not in str(denied)
+
+
+def test_a_denial_is_written_down_where_nobody_waits_for_it(ann, sales, access, monkeypatch):
+    where = []
+    write = type(access).audit
+
+    def noted(self, *arguments, **more):
+        where.append(threading.current_thread().name)
+        write(self, *arguments, **more)
+
+    monkeypatch.setattr(type(access), "audit", noted)
+    assert ann.get("/repositories/sales/refs/main/objects", path="secret").status == 403
+    assert where
+    assert all(name != threading.main_thread().name for name in where)

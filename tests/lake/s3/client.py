@@ -247,8 +247,8 @@ class Client:
         status, headers, body = 0, {}, b""
 
         async def receive() -> dict[str, Any]:
-            if not pieces:
-                return {"type": "http.disconnect"}
+            if not pieces:  # the caller stays until it is answered
+                await asyncio.Event().wait()
             piece = pieces.pop(0)
             return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 

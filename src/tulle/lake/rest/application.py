@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tulle.lake.access import Access
 
 THREADS = 32
-_OBJECTS = re.compile(rb"/refs/[^/]+/objects(/stat|/ls)?\Z")
+_ONE = re.compile(rb"/refs/[\w.-]+/objects(/stat)?\Z")
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +41,13 @@ def rest_application(
     request.
     """
     door = RestDoor(lake, access, is_mesh_token=is_mesh_token, endpoint=endpoint, access_log=access_log)
-    is_quick = _reads_a_page if lake.is_local else _never
+    is_quick = _reads_one if lake.is_local else _never
     return application(door.answer, threads=threads, name="lake-api", is_quick=is_quick)
 
 
-def _reads_a_page(request: Incoming) -> bool:
-    # With a delimiter a listing may have to look at much more than it tells.
-    return (
-        request.method in {"GET", "HEAD"}
-        and _OBJECTS.search(request.raw_path) is not None
-        and b"delimiter=" not in request.raw_query
-    )
+def _reads_one(request: Incoming) -> bool:
+    # Not a listing, which may have to look at much more than it tells, nor a ref that is many steps back.
+    return request.method in {"GET", "HEAD"} and _ONE.search(request.raw_path) is not None
 
 
 def _never(_request: Incoming) -> bool:

@@ -6,7 +6,6 @@ import msgspec
 
 from tulle.errors import AlreadyExists, Invalid, PreconditionFailed
 from tulle.lake.door import Outgoing
-from tulle.lake.entry import Entry
 from tulle.lake.rest.call import Call, json_answer, no_content
 from tulle.lake.rest.failure import unsupported
 from tulle.lake.rest.formdata import FormData, boundary_of
@@ -76,18 +75,11 @@ def stage(call: Call) -> Outgoing:
     repository = call.repository(force=wanted.force)
     if "://" not in wanted.physical_address:
         raise Invalid(f"'{wanted.physical_address[:200]}' is no URL")
-    base = repository.physical_address(Entry("", "data/x", 0)).removesuffix("data/x")
-    address = wanted.physical_address.removeprefix(base)
-    if address != wanted.physical_address:
-        raise Invalid(
-            f"'{wanted.physical_address[:200]}' is data of the repository itself",
-            hint="write to an address the server gives, and link it, or copy the object",
-        )
     call.demand("fs:ImportFromStorage", f"arn:lakefs:fs:::namespace/{wanted.physical_address}")
     entry = repository.link(
         branch,
         path,
-        address,
+        wanted.physical_address,
         size=wanted.size_bytes,
         metadata=wanted.metadata,
         content_type=wanted.content_type or "",

@@ -134,7 +134,13 @@ class Call:
 
     def demand(self, action: str, *resources: str) -> None:
         """AccessDenied unless the user may do `action` on what the names name."""
-        self.access.demand(self.user, action, *resources, client=self.request.client)
+        client = self.request.client
+        if (
+            self.request.is_hurried
+            and not self.access.decide(self.user, action, *resources, client=client).allowed
+        ):
+            self.request.take_time()  # a denial is written down
+        self.access.demand(self.user, action, *resources, client=client)
 
     def demand_bucket(self, action: str, name: str = "") -> None:
         """`demand` for a repository."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DOMAIN = "s3.local.lakefs.io"
 THREADS = 32
 
+_ONE = re.compile(rb"/[\w.-]+/[^~^%]*[^/~^%]")
 _UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 log = logging.getLogger(__name__)
@@ -54,13 +55,17 @@ def s3_application(
     """
     domains = (domain,) if isinstance(domain, str) else tuple(domain)
     door = S3Door(lake, access, domains, access_log=access_log, clock=clock)
-    is_quick = _reads_a_page if lake.is_local else _never
+    is_quick = _reads_one if lake.is_local else _never
     return application(door.answer, threads=threads, name="lake-s3", is_quick=is_quick)
 
 
-def _reads_a_page(request: Incoming) -> bool:
-    # With a delimiter a listing may have to look at much more than it tells.
-    return request.method in {"GET", "HEAD"} and b"delimiter=" not in request.raw_query
+def _reads_one(request: Incoming) -> bool:
+    # Not a listing, which may have to look at much more than it tells, nor a ref that is many steps back.
+    return (
+        request.method in {"GET", "HEAD"}
+        and not request.raw_query
+        and _ONE.fullmatch(request.raw_path) is not None
+    )
 
 
 def _never(_request: Incoming) -> bool:
