@@ -16,6 +16,8 @@ from tulle.lake.repository import open_lake
 from tulle.state import tasks
 from tulle.state.tables import lake_commits
 
+DATABASES = ("sqlite", "postgres")
+
 DAY = 86_400.0
 RULES = {"default_retention_days": 10, "branches": [{"branch_id": "long", "retention_days": 100}]}
 

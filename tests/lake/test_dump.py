@@ -7,6 +7,8 @@ from tulle.lake.repository import open_lake
 from tulle.state import tasks
 from tulle.state.db import open_database
 
+DATABASES = ("sqlite", "postgres")
+
 
 @pytest.fixture
 def repository(lake):

@@ -17,6 +17,8 @@ from tulle.lake.onboard import Source
 from tulle.lake.repository import open_lake
 from tulle.state import tasks
 
+DATABASES = ("sqlite", "postgres")
+
 
 @pytest.fixture(params=["local", "memory"])
 def lake(database, tmp_path, request):

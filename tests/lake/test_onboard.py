@@ -21,6 +21,8 @@ from tulle.state import tasks
 from tulle.state.db import Database
 from tulle.state.tables import tasks as task_table
 
+DATABASES = ("sqlite", "postgres")
+
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:

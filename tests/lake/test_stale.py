@@ -12,6 +12,8 @@ from tulle.lake.hooks.kind import HookKind, Outcome
 from tulle.lake.hooks.run import Hooks
 from tulle.state.tables import lake_reflog, lake_staged
 
+DATABASES = ("sqlite", "postgres")
+
 DAY = 86_400.0
 WEEK = 7 * DAY
 
