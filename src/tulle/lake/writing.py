@@ -74,6 +74,10 @@ class Permit:
     ask: Callable[[Connection], bool]
 
 
+class NothingThereError(PreconditionFailed):
+    """Something was to be replaced where nothing is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What must hold at a path for a write to happen: nothing is there, or what is there has this etag."""
@@ -94,8 +98,10 @@ class Condition:
         if wanted is not None and (
             current is None or wanted not in {current.tag, current.etag or current.checksum}
         ):
-            found = f"its etag is {current.tag}" if current else "there is nothing"
-            raise PreconditionFailed(f"'{path}' on branch '{branch}': {wanted} was expected, {found}")
+            said = f"'{path}' on branch '{branch}': {wanted} was expected"
+            if current is None:
+                raise NothingThereError(f"{said}, there is nothing")
+            raise PreconditionFailed(f"{said}, its etag is {current.tag}")
 
 
 class Writer:

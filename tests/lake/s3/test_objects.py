@@ -131,7 +131,7 @@ def test_conditions_of_writing(client: Client, etag: str, repository: Repository
     assert put("a", if_none_match="*") == 412
     assert put("b", if_none_match="*") == 200
     assert put("a", if_match='"x"') == 412
-    assert put("none", if_match=etag) == 412
+    assert put("none", if_match=etag) == 404
     assert repository.get("main", "a") == BODY
     assert put("a", if_match=etag) == 200
     assert put("a", if_match="*") == 501

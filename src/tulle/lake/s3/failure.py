@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tulle import errors
 from tulle.errors import TulleError
+from tulle.lake.writing import NothingThereError
 
 # Every code this door says, with its HTTP status.
 STATUS: Mapping[str, int] = {
@@ -72,6 +73,7 @@ STATUS: Mapping[str, int] = {
 
 # Our kinds of failure, the finer ones first. What is not found is a key unless the caller knows better.
 _CODES: tuple[tuple[type[TulleError], str], ...] = (
+    (NothingThereError, "NoSuchKey"),
     (errors.PreconditionFailed, "PreconditionFailed"),
     (errors.Vetoed, "AccessDenied"),
     (errors.Invalid, "InvalidArgument"),
