@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.catalog.conftest import World
 
+from tulle.catalog.lake.objects import folder_page
 from tulle.catalog.search import ProcessView
 from tulle.errors import NotFound
 
@@ -30,7 +31,7 @@ def test_an_empty_mesh_is_no_error(empty: World) -> None:
     assert home.domains == ()
     assert home.picture.boxes == ()
     assert empty.reader().services() == ()
-    assert empty.reader().repositories() == ()
+    assert empty.reader().repositories().repositories == ()
 
 
 def test_a_product_that_never_ran_has_schemas_and_no_rows(applied: World) -> None:
@@ -174,14 +175,11 @@ def test_applications_never_hold_a_secret_nor_the_portals_own(world: World) -> N
     assert "secret" not in repr(page)
 
 
-def test_a_repository_is_read_at_a_ref(world: World) -> None:
+def test_repositories_are_listed_by_name_and_found_by_a_part_of_it(world: World) -> None:
     reader = world.reader()
-    page = reader.repository("sales")
-    assert page.ref == "main"
-    assert "sales/" in page.page.prefixes
-    inside = reader.repository("sales", ref=page.commit_id[:12], prefix="sales/")
-    assert [e.path for e in inside.page.entries] == ["sales/part-0000.parquet"]
-    assert [card.name for card in reader.repositories()] == ["people", "sales"]
+    assert [card.name for card in reader.repositories().repositories] == ["people", "sales"]
+    assert [card.name for card in reader.repositories(query="ale").repositories] == ["sales"]
+    assert [card.name for card in reader.repositories(after="people").repositories] == ["sales"]
 
 
 @pytest.mark.parametrize(
@@ -222,8 +220,8 @@ def test_search_finds_nothing_where_there_is_nothing(world: World, query: str) -
         lambda r: r.product("salez"),
         lambda r: r.run("nope"),
         lambda r: r.service_page("customer-total"),
-        lambda r: r.repository("salez"),
-        lambda r: r.repository("sales", ref="gone"),
+        lambda r: r.browser.open("salez"),
+        lambda r: folder_page(r.browser.open("sales"), ref="gone", prefix="", after=""),
     ],
 )
 def test_what_is_not_there_is_not_found_with_a_hint(world: World, ask) -> None:  # type: ignore[no-untyped-def]

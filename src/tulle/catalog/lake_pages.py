@@ -1,4 +1,4 @@
-"""The routes of a repository's pages: parse the request, ask the browser of the lake, fill a template."""
+"""The routes of a repository's pages: parse the request, ask the page's module, fill a template."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from tulle.catalog.lake_browser import LakeBrowser
+from tulle.catalog.lake.commits import commit_page, commits_page
+from tulle.catalog.lake.differences import diff_page
+from tulle.catalog.lake.objects import folder_page, object_page
+from tulle.catalog.lake.opened import LakeBrowser
+from tulle.catalog.lake.pull_requests import pull_page, pulls_page
+from tulle.catalog.lake.record import hook_run_page, hooks_page, settings_page, work_page
+from tulle.catalog.lake.refs import reflog_page, refs_page
+from tulle.catalog.lake.rows import experiments_page, rows_page
 
 Ref = Annotated[str, Query(max_length=300)]
 Refs = Annotated[str, Query(max_length=4000)]
@@ -20,31 +27,50 @@ Render = Callable[[Request, str, Any], Response]
 
 def lake_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
     """Put the pages below /lake/{repository} on `router`; `render` fills a template."""
+    _object_routes(router, browser, render)
     _history_routes(router, browser, render)
     _difference_routes(router, browser, render)
     _record_routes(router, browser, render)
 
 
-def _history_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
-    @router.get("/lake/{repository}/refs")
-    def refs(request: Request, repository: str, after: Ref = "", after_tag: Ref = "") -> Response:
-        return render(request, "lake_refs.html", browser.refs(repository, after=after, after_tag=after_tag))
-
-    @router.get("/lake/{repository}/commits")
-    def commits(request: Request, repository: str, ref: Ref = "") -> Response:
-        return render(request, "lake_commits.html", browser.commits(repository, ref=ref))
-
-    @router.get("/lake/{repository}/commits/{commit}")
-    def commit(request: Request, repository: str, commit: str, after: Path = "") -> Response:
-        return render(request, "lake_commit.html", browser.commit(repository, commit, after=after))
+def _object_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+    @router.get("/lake/{repository}")
+    def folder(
+        request: Request, repository: str, ref: Ref = "", prefix: Path = "", after: Path = ""
+    ) -> Response:
+        page = folder_page(browser.open(repository, ref), ref=ref, prefix=prefix, after=after)
+        return render(request, "repository.html", page)
 
     @router.get("/lake/{repository}/object")
     def one(request: Request, repository: str, path: Path, ref: Ref = "") -> Response:
-        return render(request, "lake_object.html", browser.object(repository, ref=ref, path=path))
+        page = object_page(browser.open(repository, ref), ref=ref, path=path)
+        return render(request, "lake_object.html", page)
+
+
+def _history_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+    @router.get("/lake/{repository}/refs")
+    def refs(
+        request: Request, repository: str, prefix: Ref = "", after: Ref = "", after_tag: Ref = ""
+    ) -> Response:
+        opened = browser.open(repository, prefix, after, after_tag)
+        page = refs_page(opened, prefix=prefix.strip(), after=after, after_tag=after_tag)
+        return render(request, "lake_refs.html", page)
+
+    @router.get("/lake/{repository}/commits")
+    def commits(
+        request: Request, repository: str, ref: Ref = "", path: Path = "", after: Refs = ""
+    ) -> Response:
+        opened = browser.open(repository, ref, path, after)
+        return render(request, "lake_commits.html", commits_page(opened, ref=ref, path=path, after=after))
+
+    @router.get("/lake/{repository}/commits/{commit}")
+    def commit(request: Request, repository: str, commit: str, after: Path = "") -> Response:
+        page = commit_page(browser.open(repository, commit, after), commit, after=after)
+        return render(request, "lake_commit.html", page)
 
     @router.get("/lake/{repository}/reflog")
     def reflog(request: Request, repository: str, branch: Ref) -> Response:
-        return render(request, "lake_reflog.html", browser.reflog(repository, branch))
+        return render(request, "lake_reflog.html", reflog_page(browser.open(repository, branch), branch))
 
 
 def _difference_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
@@ -58,38 +84,49 @@ def _difference_routes(router: APIRouter, browser: LakeBrowser, render: Render) 
         prefix: Path = "",
         after: Path = "",
     ) -> Response:
-        page = browser.diff(repository, left=left, right=right, mode=mode, prefix=prefix, after=after)
+        opened = browser.open(repository, left, right)
+        page = diff_page(opened, left=left, right=right, mode=mode, prefix=prefix, after=after)
         return render(request, "lake_diff.html", page)
 
     @router.get("/lake/{repository}/rows")
     def rows(
         request: Request, repository: str, left: Ref, right: Ref, prefix: Path, key: Path = ""
     ) -> Response:
-        page = browser.rows(repository, left=left, right=right, prefix=prefix, key=key)
+        opened = browser.open(repository, left, right, key)
+        page = rows_page(opened, left=left, right=right, prefix=prefix, key=key)
         return render(request, "lake_rows.html", page)
 
     @router.get("/lake/{repository}/compare")
     def compare(request: Request, repository: str, base: Ref = "", refs: Refs = "") -> Response:
-        return render(request, "lake_compare.html", browser.experiments(repository, base=base, refs=refs))
+        page = experiments_page(browser.open(repository, base, refs), base=base, refs=refs)
+        return render(request, "lake_compare.html", page)
 
-
-def _record_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
     @router.get("/lake/{repository}/pulls")
     def pulls(request: Request, repository: str, status: Status = "open", after: Ref = "") -> Response:
-        return render(request, "lake_pulls.html", browser.pulls(repository, status=status, after=after))
+        page = pulls_page(browser.open(repository, after), status=status, after=after)
+        return render(request, "lake_pulls.html", page)
 
     @router.get("/lake/{repository}/pulls/{pull_id}")
     def pull(request: Request, repository: str, pull_id: str, after: Path = "") -> Response:
-        return render(request, "lake_pull.html", browser.pull(repository, pull_id, after=after))
+        page = pull_page(browser.open(repository, pull_id, after), pull_id, after=after)
+        return render(request, "lake_pull.html", page)
 
+
+def _record_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
     @router.get("/lake/{repository}/hooks")
-    def hooks(request: Request, repository: str, after: Ref = "") -> Response:
-        return render(request, "lake_hooks.html", browser.hooks(repository, after=after))
+    def hooks(request: Request, repository: str, branch: Ref = "", after: Ref = "") -> Response:
+        page = hooks_page(browser.open(repository, branch, after), branch=branch, after=after)
+        return render(request, "lake_hooks.html", page)
 
     @router.get("/lake/{repository}/hooks/{run_id}")
     def hook_run(request: Request, repository: str, run_id: str) -> Response:
-        return render(request, "lake_hook_run.html", browser.hook_run(repository, run_id))
+        page = hook_run_page(browser.open(repository, run_id), run_id)
+        return render(request, "lake_hook_run.html", page)
+
+    @router.get("/lake/{repository}/work")
+    def work(request: Request, repository: str) -> Response:
+        return render(request, "lake_work.html", work_page(browser.open(repository)))
 
     @router.get("/lake/{repository}/settings")
     def settings(request: Request, repository: str) -> Response:
-        return render(request, "lake_settings.html", browser.settings(repository))
+        return render(request, "lake_settings.html", settings_page(browser.open(repository)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -35,9 +37,11 @@ def environment() -> Environment:
         "breakable": breakable,
         "cell": cell,
         "moment": moment,
+        "part": part,
         "plural": plural,
         "pretty": pretty,
         "share": share,
+        "shell": shell,
         "short": short,
         "size": size,
         "took": took,
@@ -116,6 +120,16 @@ def short(identity: str | None, length: int = 10) -> str:
 def plural(count: int, word: str, several: str = "") -> str:
     """A count with its word: `1 row`, `2 rows`."""
     return f"{count:,} {word if count == 1 else several or word + 's'}"
+
+
+def part(text: str) -> str:
+    """Text as one part of an address, slashes and all."""
+    return quote(text, safe="")
+
+
+def shell(text: str) -> str:
+    """Text as a command line takes it for one word."""
+    return shlex.quote(text)
 
 
 def words(name: str) -> str:

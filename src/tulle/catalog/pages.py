@@ -130,15 +130,8 @@ def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
 
 def _lake_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/lake")
-    def lake(request: Request) -> Response:
-        return _page(request, reader, "lake.html", reader.repositories())
-
-    @router.get("/lake/{repository}")
-    def one(
-        request: Request, repository: str, ref: Text = "", prefix: Path = "", after: Path = ""
-    ) -> Response:
-        page = reader.repository(repository, ref=ref, prefix=prefix, after=after)
-        return _page(request, reader, "repository.html", page)
+    def lake(request: Request, q: Text = "", after: Text = "") -> Response:
+        return _page(request, reader, "lake.html", reader.repositories(query=q.strip(), after=after))
 
 
 def render_failure(request: Request, status: int, exc: TulleError) -> Response:

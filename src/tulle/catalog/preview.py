@@ -7,12 +7,15 @@ hold anything, so it is shown only where nothing in it can be expected to name a
 # ruff: noqa: S608  names go through `quoted`, values through `literal`
 from __future__ import annotations
 
+import contextlib
 import shutil
 import uuid
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tulle.catalog.masking import PERSONAL, is_closed, shown_columns
+from tulle.catalog.parquet_facts import ParquetFacts, parquet_facts
 from tulle.engine.dataset_files import format_of, local_files
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import literal, quoted
@@ -40,6 +43,7 @@ class TablePreview:
     row_count: int | None  # None where counting would mean reading all of it
     more_columns: int
     note: str
+    parquet: ParquetFacts | None = None  # with no least and most of masked columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ def _table(engine: DuckEngine, repository: Repository, entry: Entry, product: Da
                 chosen = ", ".join(f"left(CAST({quoted(n)} AS VARCHAR), {CELL_CHARACTERS})" for n in wanted)
                 found = session.rows(f"SELECT {chosen} FROM {source} LIMIT {ROWS}")
             count = None if is_csv else int(session.row(f"SELECT count(*) FROM {source}")[0])
+            facts = None
+            if not is_csv:
+                with contextlib.suppress(TulleError):  # rows are shown even where the footer is odd
+                    facts = _unmasked(parquet_facts(session, place, columns[:COLUMNS]), shown)
     finally:
         shutil.rmtree(copies, ignore_errors=True)
     place_of = {name: i for i, name in enumerate(wanted)}
@@ -111,8 +119,14 @@ def _table(engine: DuckEngine, repository: Repository, entry: Entry, product: Da
             count,
             max(0, len(columns) - COLUMNS),
             _note(product, declared is not None),
+            facts,
         )
     )
+
+
+def _unmasked(facts: ParquetFacts, shown: Collection[str]) -> ParquetFacts:
+    columns = (c if c.name in shown else replace(c, least=None, most=None) for c in facts.columns)
+    return replace(facts, columns=tuple(columns))
 
 
 def _source(entry: Entry, place: str) -> str:

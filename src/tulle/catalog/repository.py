@@ -1,4 +1,4 @@
-"""One repository of the lake as its page shows it: branches, commits, and what lies at a ref. Reads, never writes."""
+"""A repository of the lake as pages beside its own tell it: in a list, and what it published. Reads, never writes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tulle.errors import TulleError
-from tulle.lake.repository import Branch, Commit, Page, Repository, Tag
+from tulle.lake.repository import Commit, Repository
 
-OBJECTS_A_PAGE = 100
-COMMITS_SHOWN = 20
-REFS_OFFERED = 200
+BRANCHES_COUNTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,49 +17,15 @@ class RepositoryCard:
 
     name: str
     head: Commit | None
-    branches: int
+    branches: int  # at most one more than are counted
     is_product: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryPage:
-    """What the page of a repository shows; `page` holds objects and folders under `prefix` at `ref`."""
-
-    name: str
-    ref: str
-    commit_id: str
-    prefix: str
-    branches: tuple[Branch, ...]
-    tags: tuple[Tag, ...]
-    commits: tuple[Commit, ...]
-    page: Page
-    is_product: bool
-    default_branch: str
+    read_only: bool
 
 
 def repository_card(repository: Repository, *, is_product: bool) -> RepositoryCard:
     """A repository for a list."""
-    return RepositoryCard(repository.name, _head(repository), len(repository.branches()), is_product)
-
-
-def repository_page(
-    repository: Repository, *, ref: str, prefix: str, after: str, is_product: bool
-) -> RepositoryPage:
-    """A repository at `ref` (empty: its default branch). NotFound, Invalid for what is no ref."""
-    ref = ref or repository.default_branch
-    commit_id = repository.resolve(ref)
-    return RepositoryPage(
-        name=repository.name,
-        ref=ref,
-        commit_id=commit_id,
-        prefix=prefix,
-        branches=tuple(repository.branches(limit=REFS_OFFERED)),
-        tags=tuple(repository.tags(limit=REFS_OFFERED)),
-        commits=tuple(repository.log(ref, limit=COMMITS_SHOWN)),
-        page=repository.list(ref, prefix, after=after, limit=OBJECTS_A_PAGE, delimiter="/"),
-        is_product=is_product,
-        default_branch=repository.default_branch,
-    )
+    branches = repository.branches(limit=BRANCHES_COUNTED + 1)
+    return RepositoryCard(repository.name, _head(repository), len(branches), is_product, repository.read_only)
 
 
 def _head(repository: Repository) -> Commit | None:

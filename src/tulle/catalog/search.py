@@ -16,17 +16,15 @@ from typing import Any, TypeVar
 from tulle.catalog import flow, history
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
-from tulle.catalog.lake_browser import LakeBrowser
+from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.repository import (
     RepositoryCard,
-    RepositoryPage,
     has_branch,
     published,
     repository_card,
-    repository_page,
 )
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.config import Settings
@@ -44,6 +42,7 @@ from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
 PUBLISHED_SHOWN = 10
+REPOSITORIES_A_PAGE = 50
 T = TypeVar("T")
 
 
@@ -158,6 +157,15 @@ class ApplicationsPage:
     applications: tuple[Application, ...]
     services: tuple[str, ...]
     default_limit: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoriesPage:
+    """A page of the lake's repositories; `next` continues it."""
+
+    query: str
+    repositories: tuple[RepositoryCard, ...]
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,16 +337,16 @@ class Reader:
         """Every component type."""
         return self._registry.all()
 
-    def repositories(self) -> tuple[RepositoryCard, ...]:
-        """Every repository, by name."""
+    def repositories(self, *, query: str = "", after: str = "") -> RepositoriesPage:
+        """A page of repositories by name, of those whose name contains `query`."""
         known = self._mesh().by_name
-        return tuple(repository_card(one, is_product=one.name in known) for one in self._lake.repositories())
-
-    def repository(self, name: str, *, ref: str = "", prefix: str = "", after: str = "") -> RepositoryPage:
-        """Branches, commits and the objects at a ref. NotFound, Invalid for what is no ref."""
-        repository = self._lake.repository(name)
-        is_product = name in self._mesh().by_name
-        return repository_page(repository, ref=ref, prefix=prefix, after=after, is_product=is_product)
+        found = self._lake.repositories(search=query, after=after, limit=REPOSITORIES_A_PAGE + 1)
+        shown = found[:REPOSITORIES_A_PAGE]
+        return RepositoriesPage(
+            query,
+            tuple(repository_card(one, is_product=one.name in known) for one in shown),
+            shown[-1].name if len(found) > len(shown) else "",
+        )
 
     def search(self, query: str) -> SearchPage:
         """What holds every word of `query`."""

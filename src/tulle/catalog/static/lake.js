@@ -1,0 +1,99 @@
+// Asking the lake's API from a page: forms with data-lake, sent with an access key of the reader's own.
+//
+// Pages are read without signing in and hold no cookie, so no other site can send these for the reader: what is
+// sent carries a token, which a key was given for and which this tab alone remembers.
+"use strict";
+
+(() => {
+  const KEPT = "tulle-lake";
+  const forms = [...document.querySelectorAll("form[data-lake]")];
+  const kept = () => {
+    try {
+      const found = JSON.parse(sessionStorage.getItem(KEPT));
+      return found && found.until * 1000 > Date.now() + 10000 ? found : null;
+    } catch {
+      return null;
+    }
+  };
+  const keep = (value) => {
+    if (value) sessionStorage.setItem(KEPT, JSON.stringify(value));
+    else sessionStorage.removeItem(KEPT);
+    forms.forEach(look);
+  };
+  const look = (form) => {
+    const found = kept();
+    for (const one of form.querySelectorAll("[data-part=signing]")) one.hidden = Boolean(found);
+    for (const one of form.querySelectorAll("[data-part=signing] input")) one.required = !found;
+    form.querySelector("[data-part=signed]").hidden = !found;
+    form.querySelector("[data-part=who]").textContent = found ? found.key : "";
+  };
+
+  class Refused extends Error {}
+
+  const ask = async (method, address, token, body) => {
+    const answer = await fetch(address, {
+      method,
+      credentials: "omit",
+      headers: {
+        accept: "application/json",
+        ...(body ? { "content-type": "application/json" } : {}),
+        ...(token ? { authorization: `Bearer ${token}` } : {}),
+      },
+      body,
+    });
+    const said = await answer.text();
+    let value = {};
+    try { value = said ? JSON.parse(said) : {}; } catch { value = { message: said }; }
+    if (answer.ok) return value;
+    if (answer.status === 401 && token) keep(null);
+    throw new Refused(value.message || `It was refused (${answer.status}).`);
+  };
+
+  const token = async (form) => {
+    const found = kept();
+    if (found) return found.token;
+    const { key, secret } = form.elements;
+    const given = { access_key_id: key.value.trim(), secret_access_key: secret.value.trim() };
+    const made = await ask("POST", "/api/v1/auth/login", "", JSON.stringify(given));
+    secret.value = "";
+    keep({ token: made.token, until: made.token_expiration, key: given.access_key_id });
+    return made.token;
+  };
+
+  const bodyOf = (form, button) => {
+    if (button.dataset.body) return button.dataset.body;
+    if (!form.dataset.body) return undefined;
+    const filled = [...new FormData(form)].filter(([name]) => name !== "key" && name !== "secret");
+    return JSON.stringify({ ...JSON.parse(form.dataset.body), ...Object.fromEntries(filled) });
+  };
+
+  const follow = (then, value) => {
+    if (then === "reload") location.reload();
+    else if (then === "download") location.assign(value.physical_address);
+    else location.assign(then + encodeURIComponent(value.id));
+  };
+
+  for (const form of forms) {
+    form.hidden = false;
+    look(form);
+    form.querySelector("[data-part=sign-out]").addEventListener("click", () => keep(null));
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const button = event.submitter || form.querySelector("button[type=submit]");
+      const said = form.querySelector("[data-part=said]");
+      const buttons = form.querySelectorAll("button");
+      const body = bodyOf(form, button);
+      said.hidden = true;
+      buttons.forEach((one) => { one.disabled = true; });
+      try {
+        const address = form.dataset.lake + (button.dataset.path || "");
+        follow(form.dataset.then, await ask(button.dataset.method, address, await token(form), body));
+      } catch (failure) {
+        said.textContent = failure instanceof Refused ? failure.message : `The lake does not answer: ${failure.message}`;
+        said.hidden = false;
+      } finally {
+        buttons.forEach((one) => { one.disabled = false; });
+      }
+    });
+  }
+})();
