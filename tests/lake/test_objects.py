@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -401,3 +402,17 @@ def test_what_is_refused_leaves_no_data(lake: Lake, repository: Repository, size
         repository.put("main", "a", data)
     assert kept() == before
     assert repository.get("main", "a") == b"1"
+
+
+def test_what_passes_a_quota_is_refused_before_it_is_read(repository: Repository) -> None:
+    repository.set_quota(max_bytes=3)
+    repository.put("main", "a", b"123")
+    read: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        read.append(1)
+        yield b"4"
+
+    with pytest.raises(LimitExceeded):
+        repository.put("main", "b", pieces())
+    assert not read

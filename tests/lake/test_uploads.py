@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, TulleError
+from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExceeded, NotFound, TulleError
 from tulle.lake import collect, uploads
 from tulle.lake.entry import Entry
 from tulle.lake.repository import Lake, Repository, open_lake
@@ -281,3 +281,18 @@ def test_uploads_behind_a_place(repository: Repository, lake: Lake) -> None:
             if upload.key.encode().startswith(prefix) and (upload.key.encode(), upload.id) > place
         ]
         assert uploads.uploads(repository, prefix, place, limit) == expected[:limit]
+
+
+def test_parts_count_for_a_quota(repository: Repository) -> None:
+    repository.set_quota(max_bytes=10)
+    one, two = uploads.start(repository, "main", "one"), uploads.start(repository, "main", "two")
+    uploads.put_part(repository, one, 1, b"123456")
+    uploads.put_part(repository, one, 1, b"1234567")  # in place of the other
+    for upload in (one, two):
+        with pytest.raises(LimitExceeded, match="quota"):
+            uploads.put_part(repository, upload, 2, b"1234")
+    assert len(blobs(repository)) == 1
+    uploads.put_part(repository, two, 1, b"123")
+    uploads.complete(repository, one, uploads.parts(repository, one))
+    assert repository.get("main", "one") == b"1234567"
+    assert repository.quota().used_bytes == 7

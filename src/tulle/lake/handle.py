@@ -72,20 +72,23 @@ class Handle:
         with self._database.read() as cx:
             return query(cx)
 
-    def _guard(self, branch: str | None = None, *, protected: bool = False) -> bool:
+    def _guard(self, branch: str | None = None, *, protected: bool = False, size: int = 0) -> bool:
         """Before anything is written: the branch exists and may be changed so. Returns whether there is a quota.
 
-        `protected`: the change is one that protection rules keep from branches (merges are not).
+        `protected`: the change is one that protection rules keep from branches (merges are not). `size`: so many
+        bytes at least will be written.
         """
         with self._database.read() as cx:
-            has_quota = self._permit(cx, branch, protected=protected)
+            has_quota = self._permit(cx, branch, protected=protected, size=size)
             if branch is not None:
                 refs.get_branch(cx, self._id, branch)
         return has_quota
 
-    def _permit(self, cx: Connection, branch: str | None, *, protected: bool = False) -> bool:
+    def _permit(self, cx: Connection, branch: str | None, *, protected: bool = False, size: int = 0) -> bool:
         """The same inside a transaction, for a branch that is there."""
         record = refs.read_repository(cx, self._id, lock=False)
+        if size:
+            refs.demand_room(record, record.used_bytes + size, record.used_objects + 1)
         if record.read_only and not self.force:
             raise Denied(
                 f"repository '{self.name}' is read-only",

@@ -124,7 +124,7 @@ class Objects(Handle):
         condition = Condition.of(if_absent, if_match)
         is_small = isinstance(data, bytes) and len(data) <= SMALL_BYTES
         if not is_small or self.record.settings.get("quota"):  # refuse before much is written
-            self._guard(branch, protected=True)
+            self._guard(branch, protected=True, size=len(data) if isinstance(data, bytes) else 1)
             if condition is not None:
                 condition.check(self._find(branch, path), path, branch)
         entry = self.writer.store(

@@ -214,20 +214,23 @@ def read_repository(cx: Connection, repository: int, *, lock: bool = True) -> Re
 
 def charge(cx: Connection, repository: int, size: int, objects: int) -> None:
     """Count what is written into a repository that has a quota. LimitExceeded when it would be passed."""
-    row = cx.execute(_LOCKED_REPOSITORY_BY_ID, {"in_repository": repository}).first()
-    quota = (row.settings or {}).get("quota") if row is not None else None
-    if row is None or not quota:
-        return
-    used = {"max_bytes": row.used_bytes + size, "max_objects": row.used_objects + objects}
-    for limit, total in used.items():
+    record = read_repository(cx, repository)
+    if record.settings.get("quota"):
+        used = record.used_bytes + size, record.used_objects + objects
+        demand_room(record, *used)
+        update_repository(cx, repository, used_bytes=used[0], used_objects=used[1])
+
+
+def demand_room(record: RepositoryRecord, used_bytes: int, used_objects: int) -> None:
+    """LimitExceeded when so much is more than the quota of a repository allows."""
+    quota = record.settings.get("quota") or {}
+    for total, limit, what in ((used_bytes, "max_bytes", "bytes"), (used_objects, "max_objects", "objects")):
         most = quota.get(limit)
         if most is not None and total > most:
-            what = "bytes" if limit == "max_bytes" else "objects"
             raise LimitExceeded(
-                f"repository '{row.name}' has a quota of {most:,} {what}, {total:,} would be used",
+                f"repository '{record.name}' has a quota of {most:,} {what}, {total:,} would be used",
                 hint="remove data and collect garbage, or have the quota raised",
             )
-    update_repository(cx, repository, used_bytes=used["max_bytes"], used_objects=used["max_objects"])
 
 
 def delete_repository(cx: Connection, repository: int) -> None:

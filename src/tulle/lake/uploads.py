@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Integer, Row, and_, bindparam, delete, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from tulle.errors import Conflict, Invalid, NotFound
+from tulle.errors import Conflict, Invalid, LimitExceeded, NotFound
+from tulle.lake import refs
 from tulle.lake.blobs import read_chunks
 from tulle.lake.entry import Entry, checked_path, encode_metadata, successor
 from tulle.lake.repository import Repository
@@ -163,6 +164,7 @@ def put_part(repository: Repository, upload: Upload, number: int, data: bytes | 
         with repository.reader.database.write() as cx:
             _locked(cx, repository, upload)
             before = cx.execute(_PART, place).first()
+            _demand_room(cx, repository, size - (before.size if before is not None else 0))
             cx.execute(_DROP_PART, place)
             cx.execute(
                 _ADD_PART,
@@ -175,6 +177,9 @@ def put_part(repository: Repository, upload: Upload, number: int, data: bytes | 
                     "created_at": part.created_at,
                 },
             )
+    except LimitExceeded:
+        blobs.delete(name)
+        raise
     except (IntegrityError, NotFound):
         blobs.delete(name)
         raise NotFound(f"upload '{upload.id}' was completed or aborted meanwhile") from None
@@ -338,6 +343,16 @@ def _replaced(upload: Upload, part: Part) -> Conflict:
         f"part {part.number} of upload '{upload.id}' was replaced, or the upload ended meanwhile",
         hint="try again",
     )
+
+
+def _demand_room(cx: Connection, repository: Repository, size: int) -> None:
+    """LimitExceeded when the parts that lie there and so much more are more than a quota leaves."""
+    record = refs.read_repository(cx, repository.record.id, lock=False)
+    if record.settings.get("quota"):
+        lying = select(func.sum(lake_parts.c.size)).where(
+            lake_parts.c.upload_id == lake_uploads.c.id, lake_uploads.c.repository_id == record.id
+        )
+        refs.demand_room(record, record.used_bytes + int(cx.execute(lying).scalar() or 0) + size, 0)
 
 
 def _locked(cx: Connection, repository: Repository, upload: Upload) -> None:
