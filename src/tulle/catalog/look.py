@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 import time
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,7 @@ def environment() -> Environment:
         "short": short,
         "size": size,
         "took": took,
+        "visible": visible,
         "words": words,
     }
     made.globals["static"] = static
@@ -130,6 +132,16 @@ def part(text: str) -> str:
 def shell(text: str) -> str:
     """Text as a command line takes it for one word."""
     return shlex.quote(text)
+
+
+def visible(name: str) -> str:
+    """A path with what has no looks written out: line ends, and marks that turn the direction of writing round."""
+    return "".join(
+        one.encode("unicode_escape").decode()
+        if unicodedata.category(one) in {"Cc", "Cf", "Zl", "Zp"}
+        else one
+        for one in name
+    )
 
 
 def words(name: str) -> str:

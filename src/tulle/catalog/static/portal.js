@@ -31,9 +31,11 @@ function unfold() {
 addEventListener("hashchange", unfold);
 unfold();
 
-// On a narrow screen the areas scroll: show the one we are in.
-const here = document.querySelector(".nav [aria-current]");
-if (here) here.parentElement.scrollLeft = here.offsetLeft + here.offsetWidth / 2 - here.parentElement.clientWidth / 2 - here.parentElement.offsetLeft;
+// On a narrow screen the areas scroll, and the pages of a repository: show the one we are in.
+for (const here of document.querySelectorAll(".nav [aria-current], .tabs [aria-current]")) {
+  const row = here.parentElement;
+  row.scrollLeft = here.offsetLeft + here.offsetWidth / 2 - row.clientWidth / 2 - row.offsetLeft;
+}
 
 // A picture wider than its box shows first what it is about.
 for (const box of document.querySelectorAll(".picture")) {
