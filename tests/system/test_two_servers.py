@@ -23,7 +23,7 @@ from tests.lake.hammer import BRANCHES, Hammer
 from tests.lake.linearizable import Branch, Operation, told, unexplained
 from tests.system.lake_server import LakeServer, lake_server
 
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, PreconditionFailed
 
 pytestmark = pytest.mark.system
 
@@ -76,7 +76,16 @@ class Remote:
         assert answer.is_success, answer.text
         return answer.json() if answer.content and "json" in answer.headers["content-type"] else answer.text
 
-    def put(self, branch: str, path: str, data: bytes, *, if_absent: bool = False) -> SimpleNamespace:
+    def put(
+        self, branch: str, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
+    ) -> SimpleNamespace:
+        if if_match is not None:
+            asked = {"params": {"path": path}, "content": data, "headers": {"if-match": f'"{if_match}"'}}
+            try:
+                made = self.ask("POST", f"/branches/{branch}/objects", **asked)
+            except AlreadyExists as exc:  # what 412 is taken for
+                raise PreconditionFailed(str(exc)) from None
+            return SimpleNamespace(path=path, checksum=made["checksum"])
         self.turn += 1
         if self.turn % 2:  # now by this door, now by that
             headers = {"if-none-match": "*"} if if_absent else {}
@@ -97,12 +106,17 @@ class Remote:
         assert put["e_tag"] == f'"{hashlib.md5(data).hexdigest()}"'
         return SimpleNamespace(path=path, checksum=hashlib.md5(data).hexdigest())
 
+    def move(self, branch: str, src: str, dest: str) -> SimpleNamespace:
+        paths = {"src_path": src, "dest_path": dest}
+        moved = self.ask("POST", f"/branches/{branch}/objects/move", json=paths)
+        return SimpleNamespace(path=dest, checksum=moved["checksum"])
+
     def delete(self, branch: str, path: str) -> None:
         self.ask("DELETE", f"/branches/{branch}/objects", params={"path": path})
 
     def stat(self, ref: str, path: str) -> SimpleNamespace:
         found = self.ask("GET", f"/refs/{ref}/objects/stat", params={"path": path})
-        return SimpleNamespace(path=path, checksum=found["checksum"])
+        return SimpleNamespace(path=path, checksum=found["checksum"], etag=found["checksum"])
 
     def list(self, ref: str) -> SimpleNamespace:
         self.turn += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from tulle.errors import Denied, Invalid, NotFound
 from tulle.lake import refs
 from tulle.lake.blobs import Blobs, is_local, open_blobs, read_chunks, read_external, stat_external
 from tulle.state.db import Database
+
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 class Stores:
@@ -107,7 +110,7 @@ class Stores:
         place that links may point to.
         """
         scheme, mark, rest = url.partition("://")
-        if not mark or any(ord(c) < 32 for c in url) or ".." in rest.split("/"):
+        if not mark or _CONTROL.search(url) or ".." in rest.split("/"):
             raise Denied(f"'{url}' is no plain URL of an object")
         is_named = url.startswith(self.linkable or "\0")
         real = self._real_file(url) if is_local(url) else None

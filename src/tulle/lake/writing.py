@@ -116,6 +116,7 @@ class Writer:
         self._storage = reader.record.storage
         self._numbers = itertools.count()
         self._session = ""
+        self._own = ""
 
     # ── data objects ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -332,8 +333,7 @@ class Writer:
     def _outside(self, link: Link) -> tuple[str, int]:
         """The URL and the size of data outside of the lake."""
         url = self._stores.demand_object(link.address)
-        own = self._blobs.url(self.blob("data/_"))[:-1]
-        if url.startswith(f"local://{os.path.realpath(own)}/" if own.startswith("/") else own):
+        if url.startswith(self._own_urls()):
             raise Invalid(
                 f"'{link.address}' is data of the repository itself",
                 hint="write to an address the server gives, and link it, or copy the object",
@@ -346,6 +346,13 @@ class Writer:
                 raise Invalid(f"'{link.address}' has {size} bytes, but {link.size} were stated")
             return url, size
         return url, self._stores.stat(url) if link.size is None else link.size
+
+    def _own_urls(self) -> str:
+        """How the URL begins by which what is the repository's own could be linked as if it were outside."""
+        if not self._own:
+            own = self._blobs.url(self.blob("data/_"))[:-1]
+            self._own = f"local://{os.path.realpath(own)}/" if own.startswith("/") else own
+        return self._own
 
     def _own_size(self, link: Link, settled: dict[str, int]) -> int:
         if link.address not in settled:
