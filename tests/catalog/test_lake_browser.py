@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
+import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.catalog.conftest import Browser, World
 
 from tulle.catalog.commit_graph import draw
-from tulle.lake import pulls
+from tulle.lake import onboard, pulls
 from tulle.lake.entry import Commit
+from tulle.lake.expiry import expire
+from tulle.state import tasks
 
 HOSTILE = 'x/<script>alert("1")<script>&?#.md'
 PAGES = [
@@ -24,6 +30,9 @@ PAGES = [
     "/diff?left=main&right=try&mode=three",
     "/diff?right=try&mode=staged",
     "/rows?left=main&right=try&prefix=sales",
+    "/commits?path=sales/",
+    "/refs?prefix=t",
+    "/work",
     "/compare",
     "/compare?base=main&refs=try",
     "/pulls",
@@ -128,6 +137,205 @@ def test_a_pull_request_tells_changes_conflicts_and_how_to_merge_it(lake: Browse
     assert f"tulle repo pull merge sales {pull.id}" in html
     assert "sales/part-0001.parquet" in html
     assert pull.id not in lake.get("/lake/sales/pulls?status=closed")
+
+
+def paged(lake: Browser, path: str) -> list[str]:
+    """A page and all that its further-button leads to."""
+    pages = [lake.get(path)]
+    while found := re.search(r'href="(\?[^"]*after(?:_tag)?=[^"]+)">(?:Further|Older)', pages[-1]):
+        pages.append(lake.get(path.partition("?")[0] + found[1].replace("&amp;", "&")))
+    return pages
+
+
+def test_a_history_is_read_to_its_first_commit_and_tells_every_commit_once(lake: Browser) -> None:
+    repository = lake.world.lake.repository("sales", actor="ann")
+    repository.protect([])
+    for number in range(45):
+        for branch in ("main", "try"):
+            repository.put(branch, f"work/{branch}.md", str(number).encode())
+            repository.commit(branch, f"{branch} {number}")
+        if number % 10 == 9:
+            repository.merge("main", "try")
+    told = re.compile(r'<a class="text" href="/lake/sales/commits/([0-9a-f]{64})"')
+    pages = paged(lake, "/lake/sales/commits")
+    assert len(pages) > 1
+    found = [commit for page in pages for commit in told.findall(page)]
+    heads = [repository.resolve("main"), repository.resolve("try")]
+    assert len(found) == len(set(found))
+    assert set(found) == {c.id for head in heads for c in repository.log(head, limit=1000)}
+    assert "Newest commits" in pages[1]
+
+
+def test_the_commits_that_changed_an_object_are_found(lake: Browser) -> None:
+    html = lake.get("/lake/sales/commits?ref=try&path=sales/part-0001.parquet")
+    assert "Twice &lt;b&gt;as" in html
+    assert html.count('class="text"') == 1
+    assert "No commit changed it" in lake.get("/lake/sales/commits?path=nope.md")
+
+
+def test_many_objects_refs_and_repositories_have_pages(lake: Browser) -> None:
+    repository = lake.world.lake.repository("sales")
+    repository.put_many("try", ((f"many/{number:03d}.md", b"# m") for number in range(130)))
+    for number in range(101):
+        repository.create_branch(f"b{number:03d}")
+    first = lake.get("/lake/sales?ref=try&prefix=many/")
+    assert "many/099.md" in first.replace("%2F", "/")
+    (further,) = re.findall(r'href="([^"]+)">Further objects', first)
+    second = lake.get(further.replace("&amp;", "&"))
+    assert ">129.md<" in second
+    assert ">099.md<" not in second
+    assert "From the beginning" in second
+    refs = paged(lake, "/lake/sales/refs")
+    assert len(refs) == 2
+    assert refs[0].index(">main<") < refs[0].index(">b000<")  # the default branch comes first
+    assert ">main</a>" not in refs[1]
+    assert ">b042<" in lake.get("/lake/sales/refs?prefix=b04")
+    assert ">b012<" not in lake.get("/lake/sales/refs?prefix=b04")
+    assert "/lake/people" not in lake.get("/lake?q=ales")
+
+
+def test_many_changes_are_counted_and_lead_to_both_sides(lake: Browser) -> None:
+    repository = lake.world.lake.repository("sales")
+    repository.create_branch("big", "try")
+    repository.put_many("big", ((f"many/{number:03d}.md", b"# m") for number in range(120)))
+    repository.put("big", "sales/part-0001.parquet", b"x")
+    repository.commit("big", "Much")
+    pages = paged(lake, "/lake/sales/diff?left=try&right=big")
+    assert len(pages) == 2
+    assert "120 added" in pages[0]
+    assert "1 changed" in pages[0]
+    assert "120 added" not in pages[1]
+    (before,) = re.findall(r'href="([^"]+)" aria-label="sales/part-0001.parquet as it was', pages[1])
+    assert "part-0001.parquet" in lake.get(before.replace("&amp;", "&"))
+
+
+def test_a_parquet_file_tells_its_columns_without_masked_values(lake: Browser) -> None:
+    html = lake.get("/lake/sales/object?path=sales/part-0000.parquet")
+    (columns,) = re.findall(r'aria-label="Columns">(.*?)</table>', html, re.DOTALL)
+    rows = {name: row for row in columns.split("<tr>")[2:] for name in re.findall(r">(\w+)</th>", row)}
+    assert ">1<" in rows["id"]
+    assert ">3<" in rows["id"]
+    assert "10.50" in rows["amount"]
+    assert "••••" in rows["email"]
+    assert "row group" in html
+
+
+def test_bounds_of_columns_are_by_value_and_over_all_groups_of_rows(lake: Browser) -> None:
+    file = io.BytesIO()
+    table = pa.table({"id": [9, 100, -5, 30], "customer": ["b", None, "ä", "A"]})
+    pq.write_table(table, file, row_group_size=1)
+    lake.world.lake.repository("sales").put("try", "sales/more.parquet", file.getvalue())
+    html = lake.get("/lake/sales/object?ref=try&path=sales/more.parquet")
+    assert "4 row groups" in html
+    (row,) = re.findall(r">id</th>(?:(?!</tr>).)*", html[html.index('aria-label="Columns"') :])
+    assert re.findall(r"<td[^>]*>(-?\d+)</td>", row) == ["0", "-5", "100"]
+
+
+def test_a_bare_repository_and_an_empty_one_say_what_to_do_next(lake: Browser, world: World) -> None:
+    world.lake.create_repository("bare-one", bare=True)
+    world.lake.create_repository("empty-one")
+    assert "lakectl refs-restore lakefs://bare-one" in lake.get("/lake/bare-one")
+    assert ">bare<" in lake.get("/lake")
+    for page in ("commits", "refs", "pulls", "hooks", "work", "settings", "diff", "compare"):
+        lake.get(f"/lake/bare-one/{page}")
+    assert "tulle repo put --help" in lake.get("/lake/empty-one")
+    assert "tulle repo import --help" in lake.get("/lake/empty-one/work")
+    assert "_lakefs_actions/" in lake.get("/lake/empty-one/hooks")
+
+
+def test_a_branch_with_staged_changes_says_so(lake: Browser) -> None:
+    assert "is not committed yet" in lake.get("/lake/sales?ref=try")
+    assert "is not committed yet" not in lake.get("/lake/sales?ref=main")
+    assert "is not committed yet" not in lake.get("/lake/sales?ref=try@")
+
+
+def test_conflicts_lead_to_both_sides_and_say_how_to_settle_them(lake: Browser) -> None:
+    repository = lake.world.lake.repository("sales", actor="ann")
+    repository.protect([])
+    for branch in ("main", "try"):
+        repository.put(branch, "a <b>.md", branch.encode())
+        repository.commit(branch, f"Both on {branch}")
+    pull = pulls.create(repository, "Both", "try", "main")
+    html = lake.get(f"/lake/sales/pulls/{pull.id}")
+    assert "1 conflict" in html
+    assert "tulle repo merge sales main try --choose PATH=dest" in html
+    assert "Merge into main" not in html
+    sides = re.findall(r'href="(/lake/sales/object\?ref=\w+%40[^"]+)"', html)
+    previews = [re.findall(r"<pre[^>]*>(.*)</pre>", lake.get(one.replace("&amp;", "&"))) for one in sides]
+    assert previews == [["try"], ["main"]]
+    pulls.change(repository, pull.id, status="closed")
+    assert "Open again" in lake.get(f"/lake/sales/pulls/{pull.id}")
+
+
+def test_what_a_page_asks_of_the_lake_is_sent_by_a_script_with_a_key_and_never_by_a_plain_form(
+    lake: Browser,
+) -> None:
+    pull = pulls.create(lake.world.lake.repository("sales"), "Take it", "try", "main")
+    for path in (f"pulls/{pull.id}", "diff?left=main&right=try", "object?path=sales/part-0000.parquet"):
+        html = lake.get(f"/lake/sales/{path}")
+        (form,) = re.findall(r"<form data-lake=[^>]*>", html)
+        assert "hidden" in form
+        assert "action=" not in form
+        assert ' method="post"' not in html.lower()
+        assert "/static/lake.js" in html
+        assert 'type="password"' in html
+
+
+def test_two_branches_that_differ_may_be_asked_to_be_merged_others_not(lake: Browser) -> None:
+    assert "Open a pull request" in lake.get("/lake/sales/diff?left=main&right=try&mode=three")
+    assert "Open a pull request" not in lake.get("/lake/sales/diff?left=v1.0&right=try")
+    assert "Open a pull request" not in lake.get("/lake/sales/diff?left=main&right=main")
+
+
+def test_imports_and_exports_tell_how_far_they_are_and_what_failed(lake: Browser) -> None:
+    world = lake.world
+    request = {
+        "repository": "sales",
+        "repository_id": world.lake.repository("sales").record.id,
+        "branch": "try",
+        "sources": [{"path": "s3://else/<b>where/", "destination": "raw/", "type": "common_prefix"}],
+    }
+    with world.database.write() as cx:
+        id_ = tasks.ask(cx, onboard.KIND, "sales", request, actor="ann")
+        of_an_earlier_one = {**request, "repository_id": -1, "sources": [{"path": "s3://earlier/"}]}
+        tasks.ask(cx, onboard.KIND, "sales", of_an_earlier_one, actor="ann")
+    assert tasks.take(world.database, [onboard.KIND], "worker").id == id_
+    tasks.Running(world.database, tasks.get(world.database, id_)).report({"ingested": 4321})
+    html = lake.get("/lake/sales/work")
+    assert "s3://else/&lt;b&gt;where/" in html
+    assert "4,321 objects" in html
+    assert "Something is going on" in html
+    assert "earlier" not in html
+
+
+def test_a_commit_whose_data_retention_gave_up_keeps_its_page(lake: Browser) -> None:
+    repository = lake.world.lake.create_repository("old-one")
+    root = repository.resolve("main")
+    for day in (90, 80, 70):
+        repository.put("main", "a.md", str(day).encode())
+        repository.commit("main", f"of {day}", date=time.time() - day * 86_400)
+    repository.set_retention({"default_retention_days": 3, "branches": []})
+    assert root in expire(lake.world.database, repository.record, time.time() + 30 * 86_400)
+    html = lake.get(f"/lake/old-one/commits/{root}")
+    assert "Repository created" in html
+    assert "That is not known any more" in html
+    failure = lake.get(f"/lake/old-one?ref={root}", 404)
+    assert "No longer kept" in failure
+    assert "/lake/old-one/refs" in failure
+
+
+def test_marks_that_turn_writing_round_are_written_out(lake: Browser) -> None:
+    lake.world.lake.repository("sales").put("try", "odd/\u202egpj.exe\n.md", b"# x")
+    html = lake.get("/lake/sales?ref=try&prefix=odd/")
+    assert "\u202e" not in html
+    assert r">\u202egpj.exe\n.md<" in html
+
+
+def test_rows_by_a_chosen_key(lake: Browser) -> None:
+    html = lake.get("/lake/sales/rows?left=main&right=try&prefix=sales&key=customer,amount")
+    assert "customer, amount" in html
+    assert 'value="customer,amount"' in html
+    assert "That cannot be used" in lake.get("/lake/sales/rows?left=main&right=try&prefix=sales&key=no", 422)
 
 
 def made(id_: str, *parents: str) -> Commit:
