@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -322,6 +323,18 @@ def test_a_commit_whose_data_retention_gave_up_keeps_its_page(lake: Browser) -> 
     failure = lake.get(f"/lake/old-one?ref={root}", 404)
     assert "No longer kept" in failure
     assert "/lake/old-one/refs" in failure
+
+
+def test_an_object_whose_data_is_lost_or_damaged_says_so_and_how_to_look_further(lake: Browser) -> None:
+    repository = lake.world.lake.repository("sales")
+    for path in ("a.md", "orders/t.parquet"):
+        place = Path(repository.location(repository.put("try", path, b"# PAR1 no table")))
+        if path == "a.md":
+            place.unlink()
+        html = lake.get(f"/lake/sales/object?ref=try&path={path}")
+        assert "tulle repo verify sales" in html
+        assert str(place) not in html
+        assert ("is not in the store" in html) == (path == "a.md")
 
 
 def test_marks_that_turn_writing_round_are_written_out(lake: Browser) -> None:

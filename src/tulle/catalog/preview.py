@@ -19,7 +19,7 @@ from tulle.catalog.parquet_facts import ParquetFacts, parquet_facts
 from tulle.engine.dataset_files import format_of, local_files
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import literal, quoted
-from tulle.errors import TulleError
+from tulle.errors import NotFound, TulleError
 from tulle.lake.repository import Entry, Repository
 from tulle.spec.product import DataProduct
 
@@ -61,6 +61,7 @@ class Preview:
     table: TablePreview | None = None
     text: TextPreview | None = None
     note: str = ""
+    is_unreadable: bool = False  # its data is missing or damaged, or is not what its name says
 
 
 def preview(engine: DuckEngine, repository: Repository, entry: Entry, product: DataProduct | None) -> Preview:
@@ -71,8 +72,12 @@ def preview(engine: DuckEngine, repository: Repository, entry: Entry, product: D
         if format_of(entry.path):
             return _table(engine, repository, entry, product)
         return _text(repository, entry, product)
+    except NotFound:
+        return Preview(note="Its data is not in the store: somebody removed or lost it.", is_unreadable=True)
     except (TulleError, OSError) as exc:
-        return Preview(note=f"It cannot be shown: {exc.message if isinstance(exc, TulleError) else exc}")
+        said = exc.message if isinstance(exc, TulleError) else str(exc)
+        said = said.replace(repository.location(entry), entry.path)  # where it is stored helps no reader
+        return Preview(note=f"It cannot be shown: {said}", is_unreadable=True)
 
 
 def _table(engine: DuckEngine, repository: Repository, entry: Entry, product: DataProduct | None) -> Preview:
