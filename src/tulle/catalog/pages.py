@@ -1,6 +1,7 @@
 """The portal's pages: parse the request, ask the reader, fill a template. Decides nothing, reads no store.
 
-What a page may change is one thing: sending a request to a service, as its own consumer would.
+What a page may change is one thing: sending a request to a service, as its own consumer would. What is asked of
+the lake (a merge, a download) never comes here: `lake.js` sends it to the lake's API with the reader's own key.
 """
 
 from __future__ import annotations
