@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
@@ -89,6 +90,98 @@ def test_what_is_not_quick_after_all_is_done_in_a_thread() -> None:
         where.clear()
         assert call(app, pieces(0), headers=[(b"x-size", str(size).encode())]) == (200, b"read")
         assert where == threads
+
+
+async def together(app: Application, paths: Sequence[str]) -> list[bytes]:
+    """The bodies of the answers to requests that come at the same time."""
+
+    async def one(path: str) -> bytes:
+        got: list[bytes] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            got.append(message.get("body", b""))
+
+        await app({**SCOPE, "path": path, "raw_path": path.encode()}, receive, send)
+        return b"".join(got)
+
+    return await asyncio.gather(*map(one, paths))
+
+
+def test_what_computes_all_the_time_is_done_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "LONG_SECONDS", 3600.0)
+    inside, most = 0, 0
+
+    def count(incoming: Incoming) -> Outgoing:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.002)
+        inside -= 1
+        return Outgoing(200, incoming.raw_path)
+
+    app = application(count, threads=8, is_busy=lambda _: True)
+    paths = [f"/{number}" for number in range(20)]
+    assert asyncio.run(together(app, paths)) == [path.encode() for path in paths]
+    assert most == 1
+
+
+def test_others_do_not_wait_for_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "LONG_SECONDS", 0.01)
+    another = threading.Event()
+
+    def handler(incoming: Incoming) -> Outgoing:
+        if incoming.path == "/long":
+            assert another.wait(30), "nobody else was let in"
+        else:
+            another.set()
+        return Outgoing(200, incoming.raw_path)
+
+    app = application(handler, threads=2, is_busy=lambda _: True)
+    assert asyncio.run(together(app, ["/long", "/short"])) == [b"/long", b"/short"]
+    assert asyncio.run(together(app, ["/short"])) == [b"/short"]
+
+
+def test_the_next_piece_is_made_while_one_is_sent() -> None:
+    made: list[int] = []
+    closed = threading.Event()
+
+    def content() -> Iterator[bytes]:
+        try:
+            for number in range(5):
+                made.append(number)
+                yield bytes([number])
+        finally:
+            closed.set()
+
+    app = application(lambda _: Outgoing(200, content()), threads=1)
+    ahead: list[int] = []
+
+    async def run() -> bytes:
+        got: list[bytes] = []
+        asked = iter([{"type": "http.request"}])
+
+        async def receive() -> Message:
+            for message in asked:
+                return message
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            if message.get("body"):
+                got.append(message["body"])
+                while len(made) < min(5, len(got) + 1):  # noqa: ASYNC110  made in a thread
+                    await asyncio.sleep(0.001)
+                ahead.append(len(made) - len(got))
+
+        await app({**SCOPE}, receive, send)
+        return b"".join(got)
+
+    assert asyncio.run(run()) == bytes(range(5))
+    assert ahead == [1, 1, 1, 1, 0]
+    assert closed.is_set()
 
 
 def test_headers_that_come_twice_are_a_list() -> None:

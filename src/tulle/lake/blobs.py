@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 CHUNK_BYTES = 4 * 1024 * 1024
+LOCAL_CHUNK_BYTES = (
+    1024 * 1024
+)  # asking a disk costs little, and what is small stays in the processor's cache
 _PATH = re.compile(r"(?!\.)[\w=.-]+(/(?!\.)[\w=.-]+)*\Z", re.ASCII)
 
 
@@ -368,10 +371,11 @@ class StoreBlobs:
 def read_chunks(
     blobs: Blobs, path: str, size: int, start: int = 0, end: int | None = None
 ) -> Iterator[bytes]:
-    """The bytes of a blob of `size` bytes in pieces of a few MiB."""
+    """The bytes of a blob of `size` bytes in pieces of a few MiB at most."""
     stop = size if end is None else min(end, size)
+    most = LOCAL_CHUNK_BYTES if isinstance(blobs, LocalBlobs) else CHUNK_BYTES
     while start < stop:
-        chunk = blobs.get(path, start, min(stop, start + CHUNK_BYTES))
+        chunk = blobs.get(path, start, min(stop, start + most))
         if not chunk:
             raise Broken(
                 f"blob '{path}' ends at byte {start}, expected {size} bytes",
@@ -394,7 +398,7 @@ def read_external(url: str, size: int, start: int = 0, end: int | None = None) -
     file = _local(url)
     with _named_errors(file), file.open("rb") as stream:
         stream.seek(start)
-        while start < stop and (chunk := stream.read(min(CHUNK_BYTES, stop - start))):
+        while start < stop and (chunk := stream.read(min(LOCAL_CHUNK_BYTES, stop - start))):
             yield chunk
             start += len(chunk)
     if start < stop:

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +34,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 THREADS = 32
 FIRST_BYTES = 64 * 1024  # of a body, before a thread is taken for it
+LONG_SECONDS = 0.05  # for which others wait that are answered one after another
 QUICK_BYTES = 256 * 1024  # of data that is read while all others wait
 PIECE_BYTES = 1024 * 1024  # at a time after that
 SILENT_SECONDS = 30.0  # without a byte of a body, or of an answer taken, and the caller is gone
@@ -117,14 +127,17 @@ def application(
     threads: int = THREADS,
     name: str = "door",
     is_quick: Callable[[Incoming], bool] = lambda _: False,
+    is_busy: Callable[[Incoming], bool] = lambda _: False,
 ) -> Application:
     """The ASGI application whose every request is answered by `handler`, in one of `threads` threads.
 
     `handler` turns every failure it knows into an answer; what it lets through is answered 500 and logged. What
     `is_quick` says of waits for nothing, and is answered at once: handing it to a thread would cost more than
-    answering it, and several times as much where many threads want to run.
+    answering it, and several times as much where many threads want to run. What `is_busy` says of computes all
+    the time: it is answered one after another, since together they would take three times as long.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    line = _Line()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -138,6 +151,9 @@ def application(
         try:
             if not await body.begins():
                 outgoing = Outgoing(408, headers=(("connection", "close"),))
+            elif body.is_here and is_busy(incoming):
+                async with line.turn():
+                    outgoing = await loop.run_in_executor(pool, handler, incoming)
             elif not body.is_here or not is_quick(incoming):
                 outgoing = await loop.run_in_executor(pool, handler, incoming)
             else:
@@ -163,6 +179,32 @@ def application(
                 watcher.cancel()
 
     return app
+
+
+class _Line:
+    """Whoever is in it goes one after another, but for those who take long: the next one goes beside them."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn, and have it."""
+        await self._free.acquire()
+        has_it = True
+
+        def let_go() -> None:
+            nonlocal has_it
+            if has_it:
+                has_it = False
+                self._free.release()
+
+        timer = asyncio.get_running_loop().call_later(LONG_SECONDS, let_go)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            let_go()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -279,14 +321,16 @@ async def _answer(
         )
         return
     pieces = iter(body)
+    coming = loop.run_in_executor(pool, next, pieces, None)
     try:
-        while (
-            not gone.is_set() and (piece := await loop.run_in_executor(pool, next, pieces, None)) is not None
-        ):
+        while not gone.is_set() and (piece := await coming) is not None:
+            coming = loop.run_in_executor(pool, next, pieces, None)  # made while this one is sent
             for part in _parts(piece):
                 async with asyncio.timeout(SILENT_SECONDS):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
     finally:
+        with contextlib.suppress(Exception):
+            await coming
         close = getattr(pieces, "close", None)
         if close is not None:
             with contextlib.suppress(Exception):

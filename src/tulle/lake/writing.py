@@ -26,6 +26,7 @@ from sqlalchemy import Connection
 from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, PreconditionFailed, TulleError
 from tulle.lake import addresses, links, quarantine, refs, staging
 from tulle.lake.blobs import CHUNK_BYTES, Blobs, is_local, read_chunks
+from tulle.lake.digest import Digests
 from tulle.lake.entry import Entry, checked_path, checked_text, encode_metadata
 from tulle.lake.grouping import GroupCommit, Joint, Work
 from tulle.lake.links import Link
@@ -148,23 +149,19 @@ class Writer:
         if isinstance(data, bytearray | memoryview):
             data = bytes(data)
         address = self._new_address("")
-        sha, md5_sum = hashlib.sha256(), hashlib.md5(usedforsecurity=False)  # MD5 is what S3 clients expect
+        digests = Digests()
 
         def check() -> None:
-            for stated, found, name in ((md5, md5_sum, "MD5"), (sha256, sha, "SHA-256")):
-                if stated is not None and stated.lower() != found.hexdigest():
-                    raise Mismatch(path, name, found.hexdigest(), stated)
+            for stated, found, name in ((md5, digests.md5, "MD5"), (sha256, digests.sha256, "SHA-256")):
+                if stated is not None and stated.lower() != found:
+                    raise Mismatch(path, name, found, stated)
 
         def hashed() -> Iterator[bytes]:
-            for chunk in _chunks(data):
-                sha.update(chunk)
-                md5_sum.update(chunk)
-                yield chunk
+            yield from digests.passing(_chunks(data))
             check()  # before the store has heard of the end, so that nothing is kept
 
         if isinstance(data, bytes):
-            sha.update(data)
-            md5_sum.update(data)
+            digests.update(data)
             check()
             size = self._blobs.put(self.blob(address), data)
         else:
@@ -173,8 +170,8 @@ class Writer:
             path=path,
             address=address,
             size=size,
-            checksum=sha.hexdigest(),
-            etag=etag or md5_sum.hexdigest(),
+            checksum=digests.sha256,
+            etag=etag or digests.md5,
             modified=_microseconds(now()),
             content_type=content_type,
             metadata=dict(metadata or {}),

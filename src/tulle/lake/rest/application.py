@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 THREADS = 32
 _ONE = re.compile(rb"/refs/[\w.-]+/objects(/stat)?\Z")
+_LIST = re.compile(rb"/refs/[^/]+/(objects/ls|diff/[^/]+|commits)\Z|/(branches|tags|repositories)\Z")
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,9 @@ def rest_application(
     request.
     """
     door = RestDoor(lake, access, is_mesh_token=is_mesh_token, endpoint=endpoint, access_log=access_log)
-    is_quick = _reads_one if lake.is_local else _never
-    return application(door.answer, threads=threads, name="lake-api", is_quick=is_quick)
+    if not lake.is_local:
+        return application(door.answer, threads=threads, name="lake-api")
+    return application(door.answer, threads=threads, name="lake-api", is_quick=_reads_one, is_busy=_lists)
 
 
 def _reads_one(request: Incoming) -> bool:
@@ -50,8 +52,8 @@ def _reads_one(request: Incoming) -> bool:
     return request.method in {"GET", "HEAD"} and _ONE.search(request.raw_path) is not None
 
 
-def _never(_request: Incoming) -> bool:
-    return False
+def _lists(request: Incoming) -> bool:
+    return request.method == "GET" and _LIST.search(request.raw_path) is not None
 
 
 class RequestLog(Protocol):

@@ -27,6 +27,7 @@ DOMAIN = "s3.local.lakefs.io"
 THREADS = 32
 
 _ONE = re.compile(rb"/[\w.-]+/[^~^%]*[^/~^%]")
+_BUCKET = re.compile(rb"/[\w.-]*/?")
 _UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,9 @@ def s3_application(
     """
     domains = (domain,) if isinstance(domain, str) else tuple(domain)
     door = S3Door(lake, access, domains, access_log=access_log, clock=clock)
-    is_quick = _reads_one if lake.is_local else _never
-    return application(door.answer, threads=threads, name="lake-s3", is_quick=is_quick)
+    if not lake.is_local:
+        return application(door.answer, threads=threads, name="lake-s3")
+    return application(door.answer, threads=threads, name="lake-s3", is_quick=_reads_one, is_busy=_lists)
 
 
 def _reads_one(request: Incoming) -> bool:
@@ -68,8 +70,8 @@ def _reads_one(request: Incoming) -> bool:
     )
 
 
-def _never(_request: Incoming) -> bool:
-    return False
+def _lists(request: Incoming) -> bool:
+    return request.method == "GET" and _BUCKET.fullmatch(request.raw_path) is not None
 
 
 class S3Door:
