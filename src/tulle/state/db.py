@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, OperationalError
@@ -93,14 +93,21 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A view for reading: every statement in the block sees the same state. Unavailable."""
         # In PostgreSQL such a view is one snapshot, and never fails because of writers.
-        begin = "BEGIN" if self.is_sqlite else "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        with _explaining(), self._begun(begin) as connection:
+        if self.is_sqlite:
+            with _explaining(), self.engine.connect() as connection:
+                raw: Any = connection.connection.dbapi_connection
+                # Said to the driver itself, which takes a tenth of the time: reads of an entry consist of little else.
+                raw.execute("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.rollback()
+                    raw.rollback()  # for SQLAlchemy nothing began where there was no statement
+            return
+        with _explaining(), self._begun("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as connection:
             try:
                 yield connection
-                if self.is_sqlite:
-                    connection.rollback()
-                else:  # nothing was changed, but psycopg prepares all statements anew after a rollback
-                    connection.commit()
+                connection.commit()  # nothing was changed, but psycopg prepares all statements anew after a rollback
             except BaseException:
                 connection.rollback()
                 raise
