@@ -37,7 +37,7 @@ def upgrade(engine: Engine) -> None:
         connection.commit()
 
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 def _at_head(engine: Engine) -> bool:

@@ -1,0 +1,21 @@
+"""What the life cycle of products needs: tables and columns that a database of the second schema lacks."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tulle.state.migrations.missing import add_missing
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add missing tables and columns."""
+    add_missing(op)
+
+
+def downgrade() -> None:
+    """Nothing is taken away: what the step added does no harm."""
