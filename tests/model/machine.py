@@ -30,7 +30,7 @@ from tulle.lake.entry import Change, Commit, Entry
 from tulle.lake.repository import Lake, Repository
 from tulle.lake.runs import TreeWriter
 from tulle.lake.view import View
-from tulle.lake.writing import Mismatch
+from tulle.lake.writing import Mismatch, NothingThereError
 from tulle.state.db import Database, open_database
 
 T = TypeVar("T")
@@ -174,7 +174,7 @@ class Machine(RuleBasedStateMachine):
             self.note("right etag")
             return {"if_match": f'"{there.tag}"'}, None
         if how:
-            return {"if_match": "0" * 32}, PreconditionFailed
+            return {"if_match": "0" * 32}, PreconditionFailed if there else NothingThereError
         return {}, None
 
     def laid(self, data: bytes) -> str:

@@ -28,6 +28,7 @@ HAPPENS = {
     "Invalid was stated",
     "NotFound",
     "NotFound linked already",
+    "NothingThereError",
     "PreconditionFailed",
     "branch deleted",
     "cherry-pick",
@@ -115,6 +116,7 @@ def _objects(m: LakeMachine, do: Callable[..., None]) -> None:
     do(m.reset, "main", None)
     do(m.copy, "main", "main", 0, "d", {"k": "w"}, None, "")
     do(m.copy, "main", "main", 0, "d", None, "text/csv", "absent")
+    do(m.copy, "main", "main", 0, "nothing", None, None, "mismatch")
     do(m.move, "main", 0, "c/%+ ", False)
     do(m.move, "main", 0, "d", True)
     do(m.set_object_metadata, "main", 1, {"k": "v"})

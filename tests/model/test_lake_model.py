@@ -62,6 +62,8 @@ def _server(postgres: Postgres) -> Iterator[None]:
     machine.servers.clear()
 
 
+pytestmark = pytest.mark.timeout(900)  # what fails is made small for long, so that the failure is told
+
 LakeMachine.TestCase.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
