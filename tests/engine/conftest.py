@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +14,15 @@ from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> DuckEngine:
-    return DuckEngine(Warehouse(threads=1, memory="200MB", temp_disk="50MB"), tmp_path / "spill")
+@pytest.fixture(params=["a database a statement", "one database"])
+def engine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[DuckEngine]:
+    own = DuckEngine(Warehouse(threads=1, memory="200MB", temp_disk="50MB"), tmp_path / "spill")
+    if request.param == "a database a statement":
+        yield own
+        return
+    with own.kept(tmp_path / "room") as kept:
+        yield kept
+    assert not (tmp_path / "room").exists()
 
 
 @pytest.fixture

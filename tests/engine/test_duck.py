@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -157,3 +161,47 @@ def test_bounds_that_are_no_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="bounds are not usable") as caught:
         engine.query("SELECT 1", [])
     assert "2GB" in str(caught.value.hint)
+
+
+def test_a_kept_database_knows_a_name_only_for_its_statement(tmp_path: Path, purchases: Relation) -> None:
+    with DuckEngine(Warehouse(threads=1), tmp_path / "spill").kept(tmp_path / "room") as engine:
+        assert engine.query("SELECT count(*) AS n FROM purchases", [purchases]).to_pylist() == [{"n": 3}]
+        with pytest.raises(Invalid, match="purchases"):
+            engine.query("SELECT * FROM purchases", [])
+        other = Relation("purchases", columns=(ColumnType("x", "integer"),))
+        assert engine.query("SELECT * FROM purchases", [other]).column_names == ["x"]
+
+
+def test_threads_share_a_kept_database(tmp_path: Path) -> None:
+    files = []
+    for number in range(8):
+        file = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"x": [number]}), file)
+        files.append(str(file))
+    target = tmp_path / "made"
+    with (
+        DuckEngine(Warehouse(threads=2), tmp_path / "spill").kept(tmp_path / "room") as engine,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def work(number: int) -> tuple[int, int]:
+            relation = Relation("t", (files[number % 8],))
+            made = engine.write("SELECT x + 100 AS x FROM t", [relation], target / f"{number}.parquet")
+            (row,) = engine.query("SELECT * FROM t", [relation]).to_pylist()
+            return made.rows, row["x"]
+
+        assert list(pool.map(work, range(64))) == [(1, number % 8) for number in range(64)]
+    assert [pq.read_table(target / f"{n}.parquet")["x"].to_pylist() for n in (0, 9)] == [[100], [101]]
+
+
+def test_a_file_on_another_disk_is_read_all_the_same(
+    tmp_path: Path, purchases: Relation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_arguments: object, **_more: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    with DuckEngine(Warehouse(threads=1), tmp_path / "spill").kept(tmp_path / "room") as engine:
+        monkeypatch.setattr(os, "link", link)
+        written = engine.write("SELECT * FROM purchases", [purchases], tmp_path / "copy.parquet")
+        assert written.rows == 3
+    assert pq.read_table(tmp_path / "copy.parquet").num_rows == 3

@@ -2,7 +2,9 @@
 
 Every operation opens its own in-memory database, names the files it may touch, and only then closes the door:
 external access off, the list of allowed files and every other setting locked. A statement that slipped past
-`engine.statement` still reads nothing but its relations and writes nothing but its target.
+`engine.statement` still reads nothing but its relations and writes nothing but its target. Opening a database takes
+longer than most statements, so whoever has many keeps one (`DuckEngine.kept`): it may touch one folder only, in which
+the files of its statements get a second name.
 """
 
 # ruff: noqa: S608  composing SQL is this module's work; every name goes through `quoted`, every value `literal`
@@ -10,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
+import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,15 +71,28 @@ class DuckEngine:
 
     warehouse: Warehouse
     temp_folder: Path
+    room: _Room | None = None
+
+    @contextlib.contextmanager
+    def kept(self, folder: Path) -> Iterator[DuckEngine]:
+        """The same engine with one database for all statements in the block, from any thread, within one bound.
+
+        `folder` is made and removed; it should be on the disk the data is on. What one statement may read, all may.
+        """
+        room = _Room(self, folder)
+        try:
+            yield replace(self, room=room)
+        finally:
+            room.close()
 
     def query(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> pa.Table:
         """The rows of a statement, in memory."""
-        with self._session(relations) as connection, _translated(sql, file):
+        with self._session(relations) as (connection, _), _translated(sql, file):
             return connection.execute(bare(sql)).to_arrow_table()
 
     def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:
         """The columns a statement would give, without running it."""
-        with self._session(relations) as connection:
+        with self._session(relations) as (connection, _):
             return _columns(connection, sql, file)
 
     def sample(self, relation: Relation, limit: int = 20) -> pa.Table:
@@ -92,7 +110,7 @@ class DuckEngine:
     ) -> Written:
         """Write the rows of a statement as one Parquet file; its columns have the mesh's own types."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        with self._session(relations, writable=target) as connection:
+        with self._session(relations, writable=target) as (connection, place):
             found = _columns(connection, sql, file)
             columns = tuple(ColumnType(c.name, (types or {}).get(c.name, c.type)) for c in found)
             casts = ", ".join(
@@ -100,13 +118,16 @@ class DuckEngine:
             )
             # Own lines: a statement may end in a `--` comment, and positions stay easy to map back.
             before = f"COPY (SELECT {casts} FROM (\n"
-            after = f"\n)) TO {literal(str(target))}"
+            after = f"\n)) TO {literal(str(place))}"
             after += f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
             with _translated(sql, file, offset=len(before)):
                 try:
                     (rows,) = connection.execute(before + bare(sql) + after).fetchone() or (0,)
+                    if place != target:
+                        shutil.move(place, target)
                 except BaseException:
-                    target.unlink(missing_ok=True)  # half a file helps nobody and may fill the disk
+                    place.unlink(missing_ok=True)  # half a file helps nobody and may fill the disk
+                    target.unlink(missing_ok=True)
                     raise
         return Written(int(rows), columns, target.stat().st_size)
 
@@ -122,19 +143,33 @@ class DuckEngine:
     @contextlib.contextmanager
     def _session(
         self, relations: Sequence[Relation], *, writable: Path | None = None
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+        """A connection that knows the relations, and where it writes what shall be at `writable`."""
+        named = self.room.named(relations) if self.room is not None else None
+        if self.room is not None and named is not None:
+            with self.room.cursor() as connection:
+                _name_all(connection, named)
+                yield connection, self.room.place()
+            return
         paths = [file for relation in relations for file in relation.files]
+        target = writable or Path(os.devnull)
         if writable is not None:
             paths.append(str(writable))
             paths.append(str(writable.parent / f"tmp_{writable.name}"))  # DuckDB writes beside, then renames
         with self._opened(paths) as connection:
-            for relation in relations:
-                with _translated("", relation.name):
-                    connection.execute(_view(relation))
-            yield connection
+            _name_all(connection, relations)
+            yield connection, target
 
     @contextlib.contextmanager
     def _opened(self, paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self.locked(f"allowed_paths = [{', '.join(map(literal, paths))}]")
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def locked(self, allowed: str) -> duckdb.DuckDBPyConnection:
+        """A new database that may touch what the setting `allowed` says; nothing of it can be changed any more."""
         try:
             connection = duckdb.connect(":memory:", config=self._settings())
         except (duckdb.Error, TypeError) as exc:
@@ -143,14 +178,15 @@ class DuckEngine:
                 hint="see 'memory' and 'temp_disk' in mesh.yaml; sizes are written like 2GB",
             ) from exc
         try:
-            connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
-            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(f"SET {allowed}")
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
             connection.execute("SET enable_external_access = false")
-            connection.execute("SET errors_as_json = true")
+            connection.execute("SET GLOBAL errors_as_json = true")
             connection.execute("SET lock_configuration = true")
-            yield connection
-        finally:
+        except BaseException:
             connection.close()
+            raise
+        return connection
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -162,6 +198,52 @@ class DuckEngine:
             "autoload_known_extensions": False,
             "python_enable_replacements": False,  # a Python variable must never become a table
         }
+
+
+class _Room:
+    """A folder in which files have second names, and the one database that may touch what is in it."""
+
+    def __init__(self, engine: DuckEngine, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder.resolve()
+        self._database = engine.locked(f"allowed_directories = [{literal(str(self._folder))}]")
+        self._names: dict[str, str] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def named(self, relations: Sequence[Relation]) -> list[Relation] | None:
+        """The relations with the second names of their files; None where a file is not on this disk."""
+        try:
+            return [replace(each, files=tuple(map(self._name, each.files))) for each in relations]
+        except OSError:
+            return None
+
+    def _name(self, file: str) -> str:
+        with self._lock:
+            if file not in self._names:
+                name = str(self._folder / f"{next(self._numbers)}.parquet")
+                os.link(os.path.realpath(file), name)
+                self._names[file] = name
+            return self._names[file]
+
+    def place(self) -> Path:
+        """A place for a new file."""
+        return self._folder / f"out-{next(self._numbers)}.parquet"
+
+    @contextlib.contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection whose views nobody else sees."""
+        with self._lock:
+            connection = self._database.cursor()
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the database and remove the folder."""
+        self._database.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +274,19 @@ def sql_type(word: str) -> str:
     return word.upper() if word.startswith("decimal(") else _CASTS[word]
 
 
+def _name_all(connection: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -> None:
+    for relation in relations:
+        with _translated("", relation.name):
+            connection.execute(_view(relation))
+
+
 def _view(relation: Relation) -> str:
     name = quoted(relation.name)
     if relation.files:
         files = ", ".join(map(literal, relation.files))
-        return f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
+        return f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)"
     columns = ", ".join(f"CAST(NULL AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in relation.columns)
-    return f"CREATE VIEW {name} AS SELECT {columns or '1 AS none'} WHERE false"
+    return f"CREATE TEMP VIEW {name} AS SELECT {columns or '1 AS none'} WHERE false"
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, sql: str, file: str) -> tuple[ColumnType, ...]:

@@ -25,8 +25,16 @@ def derive_columns(
     jobs: Sequence[Job], product: DataProduct, spec: MeshSpec
 ) -> tuple[Derived, list[Problem]]:
     """The columns of each job's data set (None where they are unknown), and problems of SQL that does not fit."""
-    # No statement is run, so nothing is ever spilled: the folder stays unused.
-    engine = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(tempfile.gettempdir()))
+    # No statement is run, so nothing is ever spilled.
+    with tempfile.TemporaryDirectory(prefix="tulle-columns-") as folder:
+        engine = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(folder))
+        with engine.kept(Path(folder) / "room") as kept:
+            return _derived(kept, jobs, product, spec)
+
+
+def _derived(
+    engine: DuckEngine, jobs: Sequence[Job], product: DataProduct, spec: MeshSpec
+) -> tuple[Derived, list[Problem]]:
     declared = {d.name: d for d in product.data_sets}
     found: dict[str, tuple[ColumnType, ...] | None] = {}
     problems: list[Problem] = []

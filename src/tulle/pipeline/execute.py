@@ -62,9 +62,11 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         runs.claim(database, run_id, domain=product.domain, concurrent_runs=warehouse.concurrent_runs)
         code = load_code(product, spec=spec)
         code.require_valid()
-        engine = DuckEngine(warehouse, folder / "spill")
         repository = _repository(lake, asked.product)
-        with _Watchdog(database, run_id, warehouse.run_timeout_seconds) as watchdog:
+        with (
+            _Watchdog(database, run_id, warehouse.run_timeout_seconds) as watchdog,
+            DuckEngine(warehouse, folder / "spill").kept(folder / "room") as engine,
+        ):
             execution = _Execution(database, lake, repository, code, engine, asked, folder, watchdog)
             execution.data_folders = spec.settings.data_folders
             execution.carry_out()
