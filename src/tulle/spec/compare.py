@@ -7,8 +7,9 @@ document.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tulle.spec.components import BUILT_IN_PROPERTIES
@@ -25,15 +26,44 @@ from tulle.spec.product import (
     ServiceLevelIndicator,
 )
 
+_DATA_SET_PART = re.compile(r"data-set ([a-z][a-z0-9_]*)(?:: column (.+))?", re.DOTALL)
+_PORT_PART = re.compile(r"output-port (.+)", re.DOTALL)
+# What a value means changes with these, though its type does not.
+_LONGEST_SAID = 60  # longer values are not repeated in a sentence
+_MEANING = frozenset({"unit", "format", "operator", "timezone"})
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: `kind` is added, removed or changed; `subject` names the part, as `data-set purchases`."""
+    """One difference: `kind` is added, removed or changed; `subject` names the part, as `data-set purchases`.
+
+    `breaking`: who reads the new with what was made for the old may fail. `closes_old`: who reads the old (an
+    earlier commit, a snapshot) with what is made for the new may fail.
+    """
 
     kind: str
     subject: str
     sentence: str
     breaking: bool = False
+    closes_old: bool = False
+
+    @property
+    def data_set(self) -> str:
+        """The data set that differs, or whose column does; empty when it is another part."""
+        found = _DATA_SET_PART.fullmatch(self.subject)
+        return found[1] if found else ""
+
+    @property
+    def column(self) -> str:
+        """The column that differs; empty when it is the data set as a whole, or another part."""
+        found = _DATA_SET_PART.fullmatch(self.subject)
+        return (found[2] or "") if found else ""
+
+    @property
+    def port(self) -> str:
+        """The output port that differs; empty when it is another part."""
+        found = _PORT_PART.fullmatch(self.subject)
+        return found[1] if found else ""
 
     def __str__(self) -> str:
         """The sentence, marked when the change is breaking."""
@@ -64,7 +94,12 @@ def compare(old: DataProduct, new: DataProduct) -> tuple[Change, ...]:
         *_listed("component", _others(old), _others(new), _component),
         *_extended(old, new),
     ]
-    return tuple(changes)
+    demanded = {
+        f"data-set {d.name}: column {c.name}" for d in new.data_sets for c in d.columns if c.required or c.key
+    }
+    return tuple(
+        replace(c, closes_old=True) if c.kind == "added" and c.subject in demanded else c for c in changes
+    )
 
 
 def _listed(
@@ -103,6 +138,24 @@ def _field(
     yield Change("changed", subject, f"{subject}: {sentence}", breaking)
 
 
+def _rest(subject: str, old: Any, new: Any, told: str) -> Iterator[Change]:
+    """The properties that no sentence of their own is made for: all but those in `told`."""
+    known = set(told.split())
+    for item in fields(old):
+        if item.name in known or not item.compare:
+            continue
+        before, after = getattr(old, item.name), getattr(new, item.name)
+        if before == after:
+            continue
+        words = item.name.replace("_", " ")
+        breaking = item.name in _MEANING and before not in {None, ""}
+        simple = all(isinstance(v, str | int | float | bool) or v is None for v in (before, after))
+        if simple and max(len(str(before)), len(str(after))) <= _LONGEST_SAID:
+            yield from _field(subject, words, before, after, breaking=breaking)
+        else:
+            yield Change("changed", subject, f"{subject}: the {words} changed", breaking)
+
+
 def _said(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -135,6 +188,10 @@ def _product(old: DataProduct, new: DataProduct) -> Iterator[Change]:
     yield from _field("domain", "title", old.domain_title, new.domain_title)
     yield from _field("domain", "description", old.domain_description, new.domain_description, long=True)
     yield from _field("domain", "owner", old.domain_owner, new.domain_owner)
+    told = """name title domain description owner product_type certified version purpose classification tags
+        domain_title domain_description domain_owner data_sets input_ports output_ports service_level_assets
+        service_level_indicators agreements components digest file folder place"""
+    yield from _rest(subject, old, new, told)
 
 
 def _classification(subject: str, old: str, new: str) -> Iterator[Change]:
@@ -152,6 +209,8 @@ def _data_set(subject: str, old: DataSet, new: DataSet) -> Iterator[Change]:
     yield from _listed(f"{subject}: column", old.columns, new.columns, _column, removal_breaks=True)
     if old.columns:  # a key that is declared for the first time takes nothing away
         yield from _field(subject, "key columns", old.key, new.key, breaking=bool(old.key))
+    told = "name title description table table_domain classification tags columns place"
+    yield from _rest(subject, old, new, told)
 
 
 def _column(subject: str, old: Column, new: Column) -> Iterator[Change]:
@@ -164,6 +223,7 @@ def _column(subject: str, old: Column, new: Column) -> Iterator[Change]:
     yield from _field(subject, "description", old.description, new.description, long=True)
     yield from _field(subject, "semantics", old.semantics, new.semantics)
     yield from _field(subject, "tags", old.tags, new.tags)
+    yield from _rest(subject, old, new, "name type required key pii description semantics tags place")
 
 
 def _input_port(subject: str, old: InputPort, new: InputPort) -> Iterator[Change]:
@@ -177,6 +237,8 @@ def _input_port(subject: str, old: InputPort, new: InputPort) -> Iterator[Change
     if old.source != new.source:
         told = "is removed" if new.source is None else "is added" if old.source is None else "is changed"
         yield Change("changed", subject, f"{subject}: the source {told}")
+    known = "name title description data_set product associated_output_port source place"
+    yield from _rest(subject, old, new, known)
 
 
 def _output_port(subject: str, old: OutputPort, new: OutputPort) -> Iterator[Change]:
@@ -185,6 +247,7 @@ def _output_port(subject: str, old: OutputPort, new: OutputPort) -> Iterator[Cha
     yield from _field(subject, "data_set", old.data_set, new.data_set, breaking=bool(old.data_set))
     yield from _field(subject, "protocol", old.protocol, new.protocol, breaking=True)
     yield from _field(subject, "url", old.url, new.url, breaking=bool(old.url))
+    yield from _rest(subject, old, new, "name title description data_set protocol url place")
 
 
 def _asset(subject: str, old: ServiceLevelAsset, new: ServiceLevelAsset) -> Iterator[Change]:
@@ -192,6 +255,7 @@ def _asset(subject: str, old: ServiceLevelAsset, new: ServiceLevelAsset) -> Iter
     yield from _field(subject, "description", old.description, new.description, long=True)
     yield from _field(subject, "dimension", old.dimension, new.dimension)
     yield from _field(subject, "dimension_domain", old.dimension_domain, new.dimension_domain)
+    yield from _rest(subject, old, new, "name title description dimension dimension_domain place")
 
 
 def _indicator(subject: str, old: ServiceLevelIndicator, new: ServiceLevelIndicator) -> Iterator[Change]:
@@ -201,6 +265,8 @@ def _indicator(subject: str, old: ServiceLevelIndicator, new: ServiceLevelIndica
     lower = old.objective is not None and (new.objective or 0) < old.objective  # less is promised
     yield from _field(subject, "objective", old.objective, new.objective, breaking=lower)
     yield from _field(subject, "window_days", old.window_days, new.window_days)
+    told = "name title description service_level_name objective window_days place"
+    yield from _rest(subject, old, new, told)
 
 
 def _agreement(subject: str, old: DataSharingAgreement, new: DataSharingAgreement) -> Iterator[Change]:
@@ -211,6 +277,7 @@ def _agreement(subject: str, old: DataSharingAgreement, new: DataSharingAgreemen
     yield from _field(subject, "terms", old.terms, new.terms, breaking=True, long=True)
     sooner = bool(new.expires) and new.expires < (old.expires or "9999")
     yield from _field(subject, "end", old.expires, new.expires, breaking=sooner)
+    yield from _rest(subject, old, new, "name title description purpose terms expires place")
 
 
 @dataclass(frozen=True, slots=True)
