@@ -21,7 +21,7 @@ from tulle.pipeline.convert import (
     parse,
     parse_json,
 )
-from tulle.spec.product import SourceColumn
+from tulle.spec.source import SourceColumn
 
 COLUMNS = [
     SourceColumn("c", "string"),

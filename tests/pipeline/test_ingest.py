@@ -16,7 +16,8 @@ import pytest
 
 from tulle.errors import Denied, Invalid, Place
 from tulle.pipeline.ingest import content_digest, ingest, source_files
-from tulle.spec.product import FileSource, InputPort, SourceColumn
+from tulle.spec.product import InputPort
+from tulle.spec.source import Source, SourceColumn
 
 COLUMNS = (
     SourceColumn("id", "integer"),
@@ -43,7 +44,7 @@ class Case:
     def port(self, path: str, **source: Any) -> InputPort:
         source.setdefault("columns", COLUMNS)
         source.setdefault("format", "csv")
-        made = FileSource(path, place=Place("product.yaml", 9, 9), **source)
+        made = Source(path, place=Place("product.yaml", 9, 9), **source)
         return InputPort("log", "Log", "", data_set="rows", source=made)
 
     def read(self, path: str, **source: Any) -> list[dict[str, Any]]:
@@ -450,7 +451,7 @@ def test_a_source_reads_its_products_folder_and_the_named_ones_only(case: Case) 
     (case.folder / "token.csv").symlink_to(outside / ".tulle" / "token")
 
     def read(path: str, *data_folders: str) -> int:
-        source = FileSource(path, "csv", columns=(SourceColumn("a"),))
+        source = Source(path, "csv", columns=(SourceColumn("a"),))
         port = InputPort("in", "In", "", data_set="raw", source=source)
         return len(source_files(port, case.folder, "p", data_folders))
 

@@ -8,13 +8,12 @@ from tulle.spec.product import (
     Column,
     DataSet,
     DataSharingAgreement,
-    FileSource,
     InputPort,
     OutputPort,
     ServiceLevelAsset,
     ServiceLevelIndicator,
-    SourceColumn,
 )
+from tulle.spec.source import Source, SourceColumn
 
 DOCUMENT = """\
 apiVersion: core.oam.dev/v1beta1
@@ -99,9 +98,7 @@ def test_every_property_arrives() -> None:
     assert product.data_sets[0].key == ("customer_id",)
     assert product.data_sets[0].column("amount") is product.data_sets[0].columns[1]
     read = (SourceColumn("customer_id"), SourceColumn("on", "date", "%Y%m%d"))
-    source = FileSource(
-        "data/log.txt.gz", "csv", ";", header=False, quote="", encoding="latin-1", columns=read
-    )
+    source = Source("data/log.txt.gz", "csv", ";", header=False, quote="", encoding="latin-1", columns=read)
     assert product.input_ports == (
         InputPort("purchases-log", "Purchases log", "The log", "purchases_log", source),
     )

@@ -79,7 +79,7 @@ def _origins(name: str, inputs: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def _file_name(port: InputPort) -> str:
-    return PurePath(port.source.path).name if port.source else port.title
+    return PurePath(port.source.named).name if port.source else port.title
 
 
 def _product_box(product: DataProduct, models: Sequence[str]) -> Box:

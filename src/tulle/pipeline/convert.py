@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from tulle.engine.engine import ColumnType
 from tulle.errors import Invalid, Problem
 from tulle.spec.columns import parse_type
-from tulle.spec.product import SourceColumn
+from tulle.spec.source import SourceColumn
 
 _ARROW = {
     "string": pa.string(),

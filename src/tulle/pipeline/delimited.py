@@ -22,7 +22,7 @@ import pyarrow.csv as pa_csv
 
 from tulle.errors import Invalid, Place, Problem, did_you_mean
 from tulle.pipeline.convert import Misfit, convert, expected, parse, schema_of
-from tulle.spec.product import FileSource, SourceColumn
+from tulle.spec.source import Source, SourceColumn
 
 SHOWN = 20
 _SEPARATOR = "\x1f"  # stands in for delimiters that Arrow does not know; made to separate units, never text
@@ -33,7 +33,7 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # what a compressed file tha
 _GUESSES = {",": "','", ";": "';'", "\t": 'a tab ("\\t")', "|": "'|'"}
 
 
-def read_delimited(file: Path, label: str, source: FileSource) -> Iterator[pa.RecordBatch]:
+def read_delimited(file: Path, label: str, source: Source) -> Iterator[pa.RecordBatch]:
     """The rows of one file in blocks, with the declared columns (or, without, the header's, as text).
 
     Raises Invalid with up to 20 problems and the count of all; `label` is what they call the file.
@@ -87,7 +87,7 @@ class _Findings:
 class _File:
     """One delimited file and how its source says it is written."""
 
-    def __init__(self, file: Path, label: str, source: FileSource) -> None:
+    def __init__(self, file: Path, label: str, source: Source) -> None:
         self.file, self.label, self.source = file, label, source
         self.header: list[str] = []
         self.header_lines = 0

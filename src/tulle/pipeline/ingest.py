@@ -31,7 +31,8 @@ from tulle.pipeline.convert import (
 )
 from tulle.pipeline.delimited import drift_problems, read_delimited
 from tulle.pipeline.json_rows import read_json
-from tulle.spec.product import FileSource, InputPort, SourceColumn
+from tulle.spec.product import InputPort
+from tulle.spec.source import Source, SourceColumn
 
 ROW_GROUP_ROWS = 100_000
 _CHUNK_BYTES = 1 << 20
@@ -104,7 +105,7 @@ def content_digest(files: Sequence[SourceFile]) -> str:
     return digest.hexdigest()
 
 
-def ingest(files: Sequence[SourceFile], source: FileSource, target: Path) -> Written:
+def ingest(files: Sequence[SourceFile], source: Source, target: Path) -> Written:
     """Read the files and write their rows as one Parquet file at `target`.
 
     Raises Invalid with up to 20 problems, each with file and line, and the count of all; nothing is left at
@@ -155,7 +156,7 @@ def _close_quietly(writer: pq.ParquetWriter) -> None:
         writer.close()
 
 
-def _read(file: SourceFile, source: FileSource) -> Iterator[pa.RecordBatch]:
+def _read(file: SourceFile, source: Source) -> Iterator[pa.RecordBatch]:
     try:
         if source.format in {"csv", "whitespace"}:
             yield from read_delimited(file.path, file.label, source)
@@ -172,7 +173,7 @@ def _read(file: SourceFile, source: FileSource) -> Iterator[pa.RecordBatch]:
 # ── parquet ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _read_parquet(file: SourceFile, source: FileSource) -> Iterator[pa.RecordBatch]:
+def _read_parquet(file: SourceFile, source: Source) -> Iterator[pa.RecordBatch]:
     place = Place(file.label)
     try:
         parquet = pq.ParquetFile(file.path)

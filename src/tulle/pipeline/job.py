@@ -48,11 +48,7 @@ class Job:
 
     def digest_text(self) -> str:
         """All that decides what it does, apart from its inputs."""
-        source = None
-        if self.port and self.port.source:
-            columns = [[c.name, c.type, c.format] for c in self.port.source.columns]
-            s = self.port.source
-            source = [s.path, s.format, s.delimiter, s.header, s.quote, s.encoding, columns]
+        source = self.port.source.digest_text() if self.port and self.port.source else None
         return json.dumps([self.name, self.kind, self.inputs, self.text, source, self.upstream])
 
 

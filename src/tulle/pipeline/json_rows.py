@@ -16,14 +16,14 @@ import pyarrow as pa
 from tulle.errors import Invalid, Place, Problem
 from tulle.pipeline.convert import expected, parse_json, schema_of
 from tulle.pipeline.delimited import DAMAGED, SHOWN, drift_problems, opened
-from tulle.spec.product import FileSource
+from tulle.spec.source import Source
 
 _BATCH_ROWS = 100_000
 _MAX_JSON_BYTES = 512 << 20  # a JSON array is read as a whole
 _CHUNK_BYTES = 1 << 20
 
 
-def read_json(file: Path, label: str, source: FileSource) -> Iterator[pa.RecordBatch]:
+def read_json(file: Path, label: str, source: Source) -> Iterator[pa.RecordBatch]:
     """The rows of one file in blocks, with the declared columns (or, without, those the file has).
 
     Raises Invalid with up to 20 problems and the count of all; `label` is what they call the file.
@@ -35,7 +35,7 @@ def read_json(file: Path, label: str, source: FileSource) -> Iterator[pa.RecordB
 class _Rows:
     """The objects of a file of JSON lines or of one JSON array, with their lines."""
 
-    def __init__(self, file: Path, label: str, source: FileSource) -> None:
+    def __init__(self, file: Path, label: str, source: Source) -> None:
         self.file, self.label, self.source = file, label, source
         self.problems: list[Problem] = []
         self.count = 0

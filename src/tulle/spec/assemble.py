@@ -16,15 +16,14 @@ from tulle.spec.product import (
     DataProduct,
     DataSet,
     DataSharingAgreement,
-    FileSource,
     InputPort,
     OutputPort,
     ServiceLevelAsset,
     ServiceLevelIndicator,
-    SourceColumn,
     kebab,
 )
-from tulle.spec.rules import Part, data_set_name, file_format, product_name, rows_name
+from tulle.spec.rules import Part, data_set_name, product_name, rows_name
+from tulle.spec.source import Source, SourceColumn, source_value
 
 
 def assemble(document: Document, parts: list[Part], file: Path) -> DataProduct:
@@ -124,23 +123,13 @@ class _Builder:
             associated_output_port=part.text("associated_output_port"),
         )
 
-    def _source(self, part: Part) -> FileSource:
-        says, at = part.properties["source"], (*part.path, "properties", "source")
+    def _source(self, part: Part) -> Source:
+        at = (*part.path, "properties", "source")
         columns = tuple(
             SourceColumn(**column, place=self.document.place((*at, "columns", position)))
             for position, column in part.entries("source", "columns")
         )
-        tabs = says["path"].lower().removesuffix(".gz").endswith(".tsv")
-        return FileSource(
-            path=says["path"],
-            format=file_format(says),
-            delimiter=says.get("delimiter", "\t" if tabs else ",").replace("\\t", "\t"),
-            header=says.get("header", True),
-            quote=says.get("quote", '"'),
-            encoding=says.get("encoding", "utf-8"),
-            columns=columns,
-            place=self.document.place(at),
-        )
+        return source_value(part.properties["source"], columns, self.document.place(at))
 
     def output_port(self, part: Part) -> OutputPort:
         """An output port; it offers the product's only data set unless it names one."""

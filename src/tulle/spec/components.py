@@ -12,6 +12,7 @@ from typing import Any
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.columns import OTHER_WORDS, TYPE_PATTERN, TYPE_WORDS
 from tulle.spec.product import CLASSIFICATIONS, DATA_SET_NAME, PII_LEVELS, PRODUCT_NAME
+from tulle.spec.source import source_schema
 
 # How each product type may be written; the first spelling is the seed's and ours.
 PRODUCT_TYPE_WORDS = {
@@ -27,7 +28,6 @@ PRODUCT_TYPE_WORDS = {
 }
 YES_OR_NO = {"Yes": True, "yes": True, True: True, "No": False, "no": False, False: False}
 PROTOCOLS = ("files", "sql", "rest")
-FORMATS = ("csv", "whitespace", "json", "parquet")
 
 
 def text(description: str, **more: Any) -> dict[str, Any]:
@@ -91,36 +91,6 @@ SOURCE_COLUMN = entity(
     format=text("how dates and timestamps are written, as a strptime pattern such as %Y%m%d"),
 )
 
-FILE_SOURCE = entity(
-    ["type", "path"],
-    type={"const": "file", "description": "where rows come from: file"},
-    path=text(
-        "the file, or a glob such as data/*.csv: in the product's folder, or absolute in one of the mesh's "
-        "data_folders; .gz is unpacked"
-    ),
-    format=_one_of(FORMATS, "how the file is written; default: by the ending of the path"),
-    delimiter={
-        "type": "string",
-        "minLength": 1,
-        "maxLength": 4,
-        "default": ",",
-        "description": "what stands between two values of a csv file",
-    },
-    header=_flag("whether the first line of a csv or whitespace file names the columns", True),
-    quote={
-        "type": "string",
-        "maxLength": 1,
-        "default": '"',
-        "description": "what encloses a value that holds the delimiter; empty for none",
-    },
-    encoding=_one_of(("utf-8", "latin-1", "utf-16"), "how the text is encoded", default="utf-8"),
-    columns=_list_of(
-        SOURCE_COLUMN,
-        "the columns, in the order of the file; needed where the file does not name them",
-        minItems=1,
-    ),
-)
-
 DOMAIN = entity(
     [],
     description=text("what the domain is responsible for"),
@@ -158,7 +128,10 @@ DATA_SET_SCHEMA = entity(
 INPUT_PORT = entity(
     ["description"],
     description=text("what comes in here"),
-    source={**FILE_SOURCE, "description": "the files to read"},
+    source={
+        **source_schema(SOURCE_COLUMN),
+        "description": "the files, objects, HTTP API or table to read",
+    },
     product=text(
         "the product whose output port is taken; may be left out where the port's name is unique in the mesh",
         pattern=PRODUCT_NAME,
@@ -299,7 +272,7 @@ _TYPES: tuple[tuple[str, str, str, dict[str, Any], str, str], ...] = (
     (
         "input-port",
         "Input port",
-        "Where data comes in: files, another product's output port, or (with neither) a description only.",
+        "Where data comes in: files, a store, an HTTP API, a database, another product, or a description only.",
         INPUT_PORT,
         """
 - name: Purchases log

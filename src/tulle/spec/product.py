@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tulle.errors import NotFound, Place, did_you_mean
+from tulle.spec.source import Source
 
 PRODUCT_NAME = r"^[a-z0-9][a-z0-9-]{2,62}$"
 DATA_SET_NAME = r"^[a-z][a-z0-9_]{0,62}$"
@@ -80,32 +81,8 @@ class DataSet:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceColumn:
-    """One column of an input file and how its text is read."""
-
-    name: str
-    type: str = "string"
-    format: str = ""  # strptime pattern of dates and timestamps; empty means ISO 8601
-    place: Place | None = _place()
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """Files an input port reads: one path or a glob, relative to the product's folder or absolute."""
-
-    path: str
-    format: str  # csv | whitespace | json | parquet
-    delimiter: str = ","
-    header: bool = True
-    quote: str = '"'
-    encoding: str = "utf-8"
-    columns: tuple[SourceColumn, ...] = ()  # empty: as the file has them
-    place: Place | None = _place()
-
-
-@dataclass(frozen=True, slots=True)
 class InputPort:
-    """Where rows come in: a file source, another product's output port, or (neither) documented only.
+    """Where rows come in: a source, another product's output port, or (neither) documented only.
 
     `data_set` is the name the rows have inside this product. For another product's port, `product` and
     `data_set` may be empty until the mesh resolves them (`spec.mesh`).
@@ -115,7 +92,7 @@ class InputPort:
     title: str
     description: str
     data_set: str = ""
-    source: FileSource | None = None
+    source: Source | None = None
     product: str = ""
     associated_output_port: str = ""
     place: Place | None = _place()

@@ -17,17 +17,10 @@ from tulle.spec.columns import TYPE_SHAPE, parse_type
 from tulle.spec.document import Document, shown
 from tulle.spec.document import Path as Steps
 from tulle.spec.product import kebab, snake
+from tulle.spec.source import broken_rules as source_rules
 
 RESERVED_DATA_SETS = {"models": "trained models of the product lie in that folder"}
 ONLY_ONCE = ("domain", "data-product")
-ENDINGS = {
-    "csv": "csv",
-    "tsv": "csv",
-    "json": "json",
-    "jsonl": "json",
-    "ndjson": "json",
-    "parquet": "parquet",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +65,6 @@ def data_set_name(part: Part) -> str:
 def rows_name(part: Part) -> str:
     """The data set an input port fills; empty where its upstream decides or nothing comes in."""
     return part.text("data_set") or (snake(part.name) if "source" in part.properties else "")
-
-
-def file_format(source: dict[str, Any]) -> str:
-    """How the file of a source is written, by what is said or by its ending; empty when neither tells."""
-    written, path = source.get("format"), source.get("path")
-    if isinstance(written, str):
-        return written
-    if not isinstance(path, str):
-        return "csv"  # its schema has spoken about the path already
-    return ENDINGS.get(path.lower().removesuffix(".gz").rsplit(".", 1)[-1], "")
 
 
 def broken_rules(document: Document, parts: list[Part]) -> list[Problem]:
@@ -242,25 +225,10 @@ class _Rules:
             self._report(part, message, "properties", "product", key=True, hint=hint)
 
     def _source(self, part: Part, source: dict[str, Any]) -> None:
-        form = file_format(source)
-        at: Steps = ("properties", "source")
-        if not form:
-            message = f"the ending of '{shown(source['path'])}' does not tell how the file is written"
-            hint = "add format: csv, whitespace, json or parquet"
-            self._report(part, message, *at, "path", hint=hint)
-        if form in {"csv", "whitespace"} and source.get("header") is False and not source.get("columns"):
-            message = f"a {form} file without a header needs its columns named"
-            hint = "add columns: [{name: …, type: …}, …] in the order of the file"
-            self._report(part, message, *at, key=True, hint=hint)
-        meaningless = {
-            "whitespace": ("delimiter", "quote"),
-            "json": ("delimiter", "quote", "header"),
-            "parquet": ("delimiter", "quote", "header", "encoding"),
-        }
-        for prop in meaningless.get(form, ()):
-            if prop in source:
-                message = f"'{prop}' has no meaning for a {form} file"
-                self._report(part, message, *at, prop, key=True, hint="remove it")
+        for broken in source_rules(source):
+            steps = (broken.at,) if broken.at else ()
+            at: Steps = ("properties", "source", *steps)
+            self._report(part, broken.message, *at, hint=broken.hint, key=broken.key)
         self._columns(part, "source", "columns")
 
     def _output_port(self, part: Part) -> None:
