@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tulle.spec.components import PRODUCT_TYPE_WORDS, YES_OR_NO
+from tulle.spec.details import (
+    AcceptedValue,
+    BusinessKey,
+    Contact,
+    ForeignKey,
+    Link,
+    Price,
+    SupportChannel,
+    Synonym,
+    many,
+    one,
+)
 from tulle.spec.document import Document
+from tulle.spec.part import Part, data_set_name
 from tulle.spec.product import (
     Column,
     Component,
@@ -22,7 +35,7 @@ from tulle.spec.product import (
     ServiceLevelIndicator,
     kebab,
 )
-from tulle.spec.rules import Part, data_set_name, product_name, rows_name
+from tulle.spec.rules import product_name, rows_name
 from tulle.spec.source import Source, SourceColumn, source_value
 
 
@@ -47,6 +60,16 @@ def assemble(document: Document, parts: list[Part], file: Path) -> DataProduct:
         purpose=head.text("purpose"),
         classification=says.get("classification", "internal"),
         tags=tuple(says.get("tags", ())),
+        **_kept(
+            says, "status", "sunset", "replaced_by", "compatibility", "warehouse", "usage", "limitations"
+        ),
+        **_kept(says, "tenant", "contacts", "support", "links", "synonyms", "custom"),
+        **{
+            f"domain_{name}": value
+            for name, value in _kept(
+                domain.properties, "contacts", "support", "links", "tags", "custom"
+            ).items()
+        },
         data_sets=build.all("data-set", build.data_set),
         input_ports=build.all("input-port", build.input_port),
         output_ports=build.all("output-port", build.output_port),
@@ -61,6 +84,29 @@ def assemble(document: Document, parts: list[Part], file: Path) -> DataProduct:
         folder=file.parent,
         place=document.place(head.path),
     )
+
+
+# How a property that is more than a word is read; all others stay as they are written.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "contacts": lambda value: many(Contact, value),
+    "support": lambda value: many(SupportChannel, value),
+    "links": lambda value: many(Link, value),
+    "synonyms": lambda value: many(Synonym, value, "synonym"),
+    "enum": lambda value: many(AcceptedValue, value, "value"),
+    "business_keys": lambda value: many(BusinessKey, value),
+    "foreign_key": lambda value: one(ForeignKey, value),
+    "price": lambda value: one(Price, value),
+}
+
+
+def _kept(says: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The properties that are written, as values; those that are not keep the default of their class."""
+    kept = {}
+    for name in names:
+        if name in says:
+            value = _READ[name](says[name]) if name in _READ else says[name]
+            kept[name] = tuple(value) if isinstance(value, list) else value
+    return kept
 
 
 def _digest(name: str, parts: list[Part]) -> str:
@@ -99,7 +145,7 @@ class _Builder:
         name = data_set_name(part)
         columns = tuple(
             Column(
-                **{**column, "tags": tuple(column.get("tags", ()))},
+                **_kept(column, *column),
                 place=self.document.place((*part.path, "properties", "columns", position)),
             )
             for position, column in part.entries("columns")
@@ -111,6 +157,10 @@ class _Builder:
             columns=columns,
             tags=tuple(part.properties.get("tags", ())),
             classification=part.text("classification"),
+            label=part.text("title"),
+            **_kept(part.properties, "grain", "location", "partitioning", "sort_order", "retention"),
+            **_kept(part.properties, "business_keys", "deprecated", "replaced_by", "synonyms", "examples"),
+            **_kept(part.properties, "links", "custom"),
         )
 
     def input_port(self, part: Part) -> InputPort:
@@ -121,6 +171,7 @@ class _Builder:
             source=self._source(part) if "source" in part.properties else None,
             product=part.text("product"),
             associated_output_port=part.text("associated_output_port"),
+            **_kept(part.properties, "contract_id", "deprecated", "tags", "links", "custom"),
         )
 
     def _source(self, part: Part) -> Source:
@@ -134,11 +185,18 @@ class _Builder:
     def output_port(self, part: Part) -> OutputPort:
         """An output port; it offers the product's only data set unless it names one."""
         url = part.text("url")
+        offered = tuple(part.properties.get("data_sets", ()))
+        main = part.text("data_set") or (offered[0] if offered else self.only_data_set)
         return OutputPort(
             **self._told(part),
-            data_set=part.text("data_set") or self.only_data_set,
+            data_set=main,
+            data_sets=offered,
             url=url,
             protocol=part.text("protocol") or ("sql" if url.startswith("jdbc:") else "files"),
+            **_kept(
+                part.properties, "protocols", "formats", "version", "contract_id", "status", "deprecated"
+            ),
+            **_kept(part.properties, "sunset", "replaced_by", "synonyms", "tags", "links", "custom"),
         )
 
     def asset(self, part: Part) -> ServiceLevelAsset:
@@ -147,6 +205,8 @@ class _Builder:
             **self._told(part),
             dimension=part.text("dimension"),
             dimension_domain=part.text("dimension_domain"),
+            **_kept(part.properties, "measure", "threshold", "operator", "unit", "element", "driver"),
+            **_kept(part.properties, "schedule", "scheduler", "links", "custom"),
         )
 
     def indicator(self, part: Part) -> ServiceLevelIndicator:
@@ -157,6 +217,8 @@ class _Builder:
             service_level_name=kebab(part.text("service_level_name")),
             objective=None if objective is None else float(objective),
             window_days=None if window is None else int(window),
+            **_kept(part.properties, "dimension", "measure", "data_set", "column", "threshold", "operator"),
+            **_kept(part.properties, "unit", "schedule", "links", "custom"),
         )
 
     def agreement(self, part: Part) -> DataSharingAgreement:
@@ -166,4 +228,6 @@ class _Builder:
             purpose=part.text("purpose"),
             terms=part.text("terms"),
             expires=part.text("expires"),
+            **_kept(part.properties, "starts", "usage", "limitations", "price", "approval", "approvers"),
+            **_kept(part.properties, "notice_period", "billing_contact", "links", "custom"),
         )

@@ -11,7 +11,24 @@ from typing import Any
 
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.columns import OTHER_WORDS, TYPE_PATTERN, TYPE_WORDS
+from tulle.spec.details import (
+    BUSINESS_KEYS,
+    COMPATIBILITIES,
+    CONTACTS,
+    CUSTOM,
+    DEPRECATED,
+    ENUM,
+    EXAMPLES,
+    FOREIGN_KEY,
+    LINKS,
+    OPERATOR,
+    PRICE,
+    STATUSES,
+    SUPPORT,
+    SYNONYMS,
+)
 from tulle.spec.product import CLASSIFICATIONS, DATA_SET_NAME, PII_LEVELS, PRODUCT_NAME
+from tulle.spec.schemas import count, day, duration, entity, flag, list_of, one_of, text
 from tulle.spec.source import source_schema
 
 # How each product type may be written; the first spelling is the seed's and ours.
@@ -28,37 +45,19 @@ PRODUCT_TYPE_WORDS = {
 }
 YES_OR_NO = {"Yes": True, "yes": True, True: True, "No": False, "no": False, False: False}
 PROTOCOLS = ("files", "sql", "rest")
+APPROVALS = ("automatic", "owner", "steward")
 
 
-def text(description: str, **more: Any) -> dict[str, Any]:
-    """A property that holds some text."""
-    return {"type": "string", "minLength": 1, "description": description, **more}
-
-
-def entity(required: list[str], /, **properties: dict[str, Any]) -> dict[str, Any]:
-    """A mapping with exactly these properties."""
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-def _list_of(items: dict[str, Any], description: str, **more: Any) -> dict[str, Any]:
-    return {"type": "array", "items": items, "description": description, **more}
-
-
-def _one_of(words: Any, description: str, **more: Any) -> dict[str, Any]:
-    return {"enum": list(words), "description": description, **more}
-
-
-def _flag(description: str, default: bool) -> dict[str, Any]:
-    return {"type": "boolean", "default": default, "description": description}
-
-
-TAGS = _list_of(text("one tag"), "free words to find and to govern by", uniqueItems=True)
+TAGS = list_of(text("one tag"), "free words to find and to govern by", uniqueItems=True)
 CLASSIFICATION = "how open the data is, from public to restricted"
 COLUMN_TYPE = {"pattern": TYPE_PATTERN, "x-expected": TYPE_WORDS, "x-instead": OTHER_WORDS}
 DATA_SET = {
     "pattern": DATA_SET_NAME,
     "x-expected": "a name in snake_case, such as customer_features",
 }
+
+BOUND = {"type": ["number", "string"], "minLength": 1, "maxLength": 60}
+COLUMN_NAME = text("the name of one of its columns")
 
 COLUMN = entity(
     ["name", "type"],
@@ -69,15 +68,39 @@ COLUMN = entity(
     ),
     type=text("what its values are", **COLUMN_TYPE),
     description=text("what the column means, in words of the business"),
-    required=_flag("whether every row has a value", False),
-    key=_flag("whether the column is part of what tells rows apart", False),
-    pii=_one_of(
+    required=flag("whether every row has a value (the opposite of nullable)", False),
+    key=flag("whether the column is part of what tells rows apart", False),
+    pii=one_of(
         PII_LEVELS,
         "personal data: direct (names a person), indirect (helps to find one) or none",
         default="none",
     ),
     tags=TAGS,
     semantics=text("the business term it carries, the same across products, such as customer number"),
+    title=text("its name for readers"),
+    enum=ENUM,
+    pattern=text("a regular expression that every value matches as a whole, such as [A-Z]{2}[0-9]{6}"),
+    min={**BOUND, "description": "the least value: a number, or a date or time as text"},
+    max={**BOUND, "description": "the greatest value: a number, or a date or time as text"},
+    min_length=count("how many characters a value has at least"),
+    max_length=count("how many characters a value has at most"),
+    unique=flag("whether no two rows have the same value", False),
+    unit=text("in what it is measured, such as EUR, kg or km/h"),
+    format=text("how its text is written, such as email, uuid, uri or yyyy-MM-dd"),
+    default={
+        "type": ["string", "number", "boolean"],
+        "description": "what stands for a value that is not known",
+    },
+    foreign_key=FOREIGN_KEY,
+    classification=one_of(CLASSIFICATIONS, CLASSIFICATION + "; default: that of the data set"),
+    critical=flag("whether the business cannot do without it (a critical data element)", False),
+    semantic_type=text("what kind of column it is to a query, such as dimension, measure or timestamp"),
+    deprecated=DEPRECATED,
+    replaced_by=text("the column of this data set to use in its place"),
+    synonyms=SYNONYMS,
+    examples=EXAMPLES,
+    links=LINKS,
+    custom=CUSTOM,
 )
 
 SOURCE_COLUMN = entity(
@@ -95,24 +118,47 @@ DOMAIN = entity(
     [],
     description=text("what the domain is responsible for"),
     owner=text("who answers for the domain: a team or an address"),
+    contacts=CONTACTS,
+    support=SUPPORT,
+    links=LINKS,
+    tags=TAGS,
+    custom=CUSTOM,
 )
 
 DATA_PRODUCT = entity(
     ["definition"],
     definition=text("what the product offers and to whom"),
     data_product_owner=text("who answers for the product: a person, a team or an address"),
-    data_product_type=_one_of(
+    data_product_type=one_of(
         PRODUCT_TYPE_WORDS,
         "what it stands close to: the source of its data, other products (aggregate), or its consumers",
         **{"x-expected": "Source Oriented, Aggregate or Consumer Aligned"},
     ),
-    certified=_one_of(
+    certified=one_of(
         YES_OR_NO, "whether it is attested to be ready for use", default="No", **{"x-expected": "Yes or No"}
     ),
     version=text("the version of the product, such as 1.0.0"),
     purpose=text("what the product is used for"),
-    classification=_one_of(CLASSIFICATIONS, CLASSIFICATION, default="internal"),
+    classification=one_of(CLASSIFICATIONS, CLASSIFICATION, default="internal"),
     tags=TAGS,
+    status=one_of(STATUSES, "where in its life the product is"),
+    sunset=day("the last day it can be used, such as 2027-12-31"),
+    replaced_by=text("the product to use in its place"),
+    compatibility=one_of(
+        COMPATIBILITIES,
+        "which changes a new version may bring: none are refused, none that breaks consumers (backward), or "
+        "moreover none that old data does not satisfy (full)",
+        default="backward",
+    ),
+    warehouse=text("the warehouse its runs use; default: that of its domain"),
+    usage=text("how it is best used"),
+    limitations=text("what it is not fit for: technical, legal and other limits"),
+    tenant=text("the organisation or tenant it belongs to"),
+    contacts=CONTACTS,
+    support=SUPPORT,
+    links=LINKS,
+    synonyms=SYNONYMS,
+    custom=CUSTOM,
 )
 
 DATA_SET_SCHEMA = entity(
@@ -120,9 +166,29 @@ DATA_SET_SCHEMA = entity(
     description=text("what one row is and where it comes from"),
     table_name=text("the table; its last dotted part names the data set. Default: the component's name"),
     table_domain=text("the subject the table belongs to"),
-    columns=_list_of(COLUMN, "the columns consumers can rely on", minItems=1),
-    classification=_one_of(CLASSIFICATIONS, CLASSIFICATION + "; default: that of the product"),
+    columns=list_of(COLUMN, "the columns consumers can rely on", minItems=1),
+    classification=one_of(CLASSIFICATIONS, CLASSIFICATION + "; default: that of the product"),
     tags=TAGS,
+    title=text("its name for readers"),
+    grain=text("what exactly one row is, such as one line of one receipt"),
+    location=text("where it lies, when that is outside this mesh", maxLength=2000),
+    partitioning=list_of(COLUMN_NAME, "the columns its files are divided by", uniqueItems=True),
+    sort_order=list_of(
+        text(
+            "a column, with desc behind it for falling order",
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}( (asc|desc))?$",
+            **{"x-expected": "a column's name, optionally with asc or desc behind it"},
+        ),
+        "the columns its rows are sorted by",
+    ),
+    retention=duration("how long rows are kept"),
+    business_keys=BUSINESS_KEYS,
+    deprecated=DEPRECATED,
+    replaced_by=text("the data set to use in its place"),
+    synonyms=SYNONYMS,
+    examples=list_of({"type": "object"}, "some rows, made up or harmless", maxItems=50),
+    links=LINKS,
+    custom=CUSTOM,
 )
 
 INPUT_PORT = entity(
@@ -141,6 +207,11 @@ INPUT_PORT = entity(
     data_set=text(
         "the name the rows have inside this product; default: that of the port's data set", **DATA_SET
     ),
+    contract_id=text("the id of the data contract it relies on"),
+    deprecated=DEPRECATED,
+    tags=TAGS,
+    links=LINKS,
+    custom=CUSTOM,
 )
 
 OUTPUT_PORT = entity(
@@ -148,14 +219,49 @@ OUTPUT_PORT = entity(
     description=text("how consumers connect"),
     data_set=text("the data set it offers; default: the product's only one", **DATA_SET),
     url=text("where consumers find it, when it is outside this mesh"),
-    protocol=_one_of(PROTOCOLS, "how it is read: files, sql or rest", default="files"),
+    protocol=one_of(PROTOCOLS, "how it is read: files, sql or rest", default="files"),
+    data_sets=list_of(
+        text("a data set of the product", **DATA_SET),
+        "all data sets it offers, where it offers more than one; the first is its main one",
+        minItems=1,
+        uniqueItems=True,
+    ),
+    protocols=list_of(
+        one_of(PROTOCOLS, "a way to read it"), "further ways to read the same", uniqueItems=True
+    ),
+    formats=list_of(text("a format, such as parquet"), "how files are written", uniqueItems=True),
+    version=text("the version of what it offers, such as 2.1.0; default: that of the product"),
+    contract_id=text("the id of its data contract; default: made of product and port"),
+    status=one_of(STATUSES, "where in its life the port is; default: as the product"),
+    deprecated=DEPRECATED,
+    sunset=day("the last day it can be used, such as 2027-12-31"),
+    replaced_by=text("the output port to use in its place"),
+    synonyms=SYNONYMS,
+    tags=TAGS,
+    links=LINKS,
+    custom=CUSTOM,
 )
+
+THRESHOLD = {
+    "type": ["number", "string", "boolean"],
+    "description": "the value that what is measured is held against",
+}
 
 SERVICE_LEVEL_ASSET = entity(
     ["description"],
     description=text("what is guaranteed, in words a consumer can hold you to"),
     dimension=text("what it is about, such as Freshness, Completeness or Accuracy"),
     dimension_domain=text("the family of the dimension, such as Reliability Dimensions"),
+    measure=text("what is measured, such as latency, frequency, availability, retention or errorRate"),
+    threshold=THRESHOLD,
+    operator=OPERATOR,
+    unit=text("the unit of the threshold, such as hours, % or ms"),
+    element=text("what it holds for, such as a data set or data_set.column; default: all of the product"),
+    driver=text("why it is promised: regulatory, analytics, operational"),
+    schedule=text("when it is looked at, such as the cron line 0 6 * * *", maxLength=200),
+    scheduler=text("what reads the schedule, such as cron"),
+    links=LINKS,
+    custom=CUSTOM,
 )
 
 SERVICE_LEVEL_INDICATOR = entity(
@@ -174,6 +280,16 @@ SERVICE_LEVEL_INDICATOR = entity(
         "maximum": 3660,
         "description": "how many days back the percentage is taken over",
     },
+    dimension=text("what it is about; default: that of its service level"),
+    measure=text("what is measured, such as the hours between an event and its row"),
+    data_set=text("the data set that is measured; default: all of the product", **DATA_SET),
+    column=text("the column that is measured"),
+    threshold=THRESHOLD,
+    operator=OPERATOR,
+    unit=text("the unit of the threshold, such as hours, % or ms"),
+    schedule=text("when it is measured, such as the cron line 0 6 * * *", maxLength=200),
+    links=LINKS,
+    custom=CUSTOM,
 )
 
 AGREEMENT = entity(
@@ -181,11 +297,19 @@ AGREEMENT = entity(
     description=text("how to get access and what it entails"),
     purpose=text("what consumers may use the data for"),
     terms=text("conditions of use"),
-    expires=text(
-        "the last day it holds, such as 2027-12-31",
-        pattern=r"^\d{4}-\d{2}-\d{2}$",
-        **{"x-expected": "a date such as 2027-12-31"},
+    expires=day("the last day it holds, such as 2027-12-31"),
+    starts=day("the first day it holds, such as 2026-01-01"),
+    usage=text("how the data is best used"),
+    limitations=text("what it may not be used for"),
+    price=PRICE,
+    approval=one_of(APPROVALS, "who decides on a request: nobody (automatic), the owner or the steward"),
+    approvers=list_of(
+        text("an address, a team or a role"), "who may approve, where it is not the owner", uniqueItems=True
     ),
+    notice_period=duration("how long before a breaking change or the end consumers are told"),
+    billing_contact=text("whom to ask about invoices: a team or an address"),
+    links=LINKS,
+    custom=CUSTOM,
 )
 
 

@@ -17,8 +17,9 @@ from tulle.spec.capability import Registry
 from tulle.spec.document import Document, Mark, refuse, shown
 from tulle.spec.document import Path as Steps
 from tulle.spec.envelope import ENVELOPE, LONGEST_NAME, PLACEHOLDERS
+from tulle.spec.part import Part
 from tulle.spec.product import DataProduct
-from tulle.spec.rules import Part, broken_rules
+from tulle.spec.rules import broken_rules
 from tulle.spec.validate import Schema, validate
 
 _ENVELOPE = Schema(ENVELOPE)

@@ -15,6 +15,17 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tulle.errors import NotFound, Place, did_you_mean
+from tulle.spec.details import (
+    AcceptedValue,
+    BusinessKey,
+    Contact,
+    ForeignKey,
+    Link,
+    Price,
+    SupportChannel,
+    Synonym,
+    mapping,
+)
 from tulle.spec.source import Source
 
 PRODUCT_NAME = r"^[a-z0-9][a-z0-9-]{2,62}$"
@@ -53,6 +64,27 @@ class Column:
     pii: str = "none"  # none | indirect | direct
     tags: tuple[str, ...] = ()
     semantics: str = ""  # the business term it carries, for example `customer number`
+    title: str = ""
+    enum: tuple[AcceptedValue, ...] = ()  # the only values it may have; empty: any
+    pattern: str = ""  # a regular expression that every value matches as a whole
+    min: float | str | None = None  # text for dates and timestamps
+    max: float | str | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    unique: bool = False
+    unit: str = ""
+    format: str = ""
+    default: Any = None
+    foreign_key: ForeignKey | None = None
+    classification: str = ""  # empty: that of the data set
+    critical: bool = False
+    semantic_type: str = ""
+    deprecated: bool = False
+    replaced_by: str = ""
+    synonyms: tuple[Synonym, ...] = ()
+    examples: tuple[Any, ...] = field(default=(), hash=False)
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
 
 
@@ -68,6 +100,19 @@ class DataSet:
     columns: tuple[Column, ...] = ()
     tags: tuple[str, ...] = ()
     classification: str = ""  # empty: that of the product
+    label: str = ""  # the property `title`: its name for readers, where it differs from the component's
+    grain: str = ""
+    location: str = ""
+    partitioning: tuple[str, ...] = ()
+    sort_order: tuple[str, ...] = ()  # `column` or `column desc`
+    retention: str = ""  # as written, for example `30 days`
+    business_keys: tuple[BusinessKey, ...] = ()
+    deprecated: bool = False
+    replaced_by: str = ""
+    synonyms: tuple[Synonym, ...] = ()
+    examples: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
 
     @property
@@ -95,6 +140,11 @@ class InputPort:
     source: Source | None = None
     product: str = ""
     associated_output_port: str = ""
+    contract_id: str = ""
+    deprecated: bool = False
+    tags: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
 
 
@@ -108,7 +158,25 @@ class OutputPort:
     data_set: str = ""
     url: str = ""
     protocol: str = "files"
+    data_sets: tuple[str, ...] = ()  # as written; `offers` has them all
+    protocols: tuple[str, ...] = ()  # further ways to read the same
+    formats: tuple[str, ...] = ()
+    version: str = ""  # empty: that of the product
+    contract_id: str = ""
+    status: str = ""  # empty: as the product
+    deprecated: bool = False
+    sunset: str = ""  # ISO date
+    replaced_by: str = ""
+    synonyms: tuple[Synonym, ...] = ()
+    tags: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """All data sets it offers, the main one first."""
+        return tuple(dict.fromkeys(filter(None, (self.data_set, *self.data_sets))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +188,16 @@ class ServiceLevelAsset:
     description: str
     dimension: str = ""
     dimension_domain: str = ""
+    measure: str = ""
+    threshold: float | str | bool | None = None
+    operator: str = ""  # < <= = != >= >
+    unit: str = ""
+    element: str = ""
+    driver: str = ""
+    schedule: str = ""
+    scheduler: str = ""
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
 
 
@@ -133,6 +211,16 @@ class ServiceLevelIndicator:
     service_level_name: str = ""  # machine name of the ServiceLevelAsset it measures
     objective: float | None = None  # percent, 0 to 100
     window_days: int | None = None
+    dimension: str = ""
+    measure: str = ""
+    data_set: str = ""
+    column: str = ""
+    threshold: float | str | bool | None = None
+    operator: str = ""
+    unit: str = ""
+    schedule: str = ""
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
 
 
@@ -146,6 +234,16 @@ class DataSharingAgreement:
     purpose: str = ""
     terms: str = ""
     expires: str = ""  # ISO date; empty means no end
+    starts: str = ""  # ISO date
+    usage: str = ""
+    limitations: str = ""
+    price: Price | None = None
+    approval: str = ""  # automatic | owner | steward
+    approvers: tuple[str, ...] = ()
+    notice_period: str = ""
+    billing_contact: str = ""
+    links: tuple[Link, ...] = ()
+    custom: Mapping[str, Any] = mapping()
     place: Place | None = _place()
 
 
@@ -167,6 +265,24 @@ class DataProduct:
     purpose: str = ""
     classification: str = "internal"
     tags: tuple[str, ...] = ()
+    status: str = ""  # proposed | draft | active | deprecated | retired
+    sunset: str = ""  # ISO date
+    replaced_by: str = ""
+    compatibility: str = "backward"  # none | backward | full
+    warehouse: str = ""  # empty: that of the domain
+    usage: str = ""
+    limitations: str = ""
+    tenant: str = ""
+    contacts: tuple[Contact, ...] = ()
+    support: tuple[SupportChannel, ...] = ()
+    links: tuple[Link, ...] = ()
+    synonyms: tuple[Synonym, ...] = ()
+    custom: Mapping[str, Any] = mapping()
+    domain_contacts: tuple[Contact, ...] = ()
+    domain_support: tuple[SupportChannel, ...] = ()
+    domain_links: tuple[Link, ...] = ()
+    domain_tags: tuple[str, ...] = ()
+    domain_custom: Mapping[str, Any] = mapping()
     data_sets: tuple[DataSet, ...] = ()
     input_ports: tuple[InputPort, ...] = ()
     output_ports: tuple[OutputPort, ...] = ()

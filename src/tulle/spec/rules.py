@@ -8,44 +8,20 @@ reader sees everything that is wrong at once. Pure.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from tulle.errors import Problem, did_you_mean
 from tulle.spec.columns import TYPE_SHAPE, parse_type
+from tulle.spec.detail_rules import detail_problems
 from tulle.spec.document import Document, shown
 from tulle.spec.document import Path as Steps
+from tulle.spec.part import Part, data_set_name
 from tulle.spec.product import kebab, snake
 from tulle.spec.source import broken_rules as source_rules
 
 RESERVED_DATA_SETS = {"models": "trained models of the product lie in that folder"}
 ONLY_ONCE = ("domain", "data-product")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One component of a document: where it is, and its properties in plain form."""
-
-    path: Steps
-    name: str
-    type: str
-    base: str  # the built-in type at the root of `type`
-    properties: dict[str, Any]
-
-    def text(self, prop: str) -> str:
-        """A property that is text, without the space around it; empty when it is missing or no text."""
-        value = self.properties.get(prop)
-        return value.strip() if isinstance(value, str) else ""
-
-    def entries(self, *steps: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The mappings in a list property, with their positions."""
-        value: Any = self.properties
-        for step in steps:
-            value = value.get(step) if isinstance(value, dict) else None
-        for position, entry in enumerate(value if isinstance(value, list) else ()):
-            if isinstance(entry, dict):
-                yield position, entry
 
 
 # ── what things are called ────────────────────────────────────────
@@ -55,11 +31,6 @@ def product_name(document: Document, head: Part) -> str:
     """The product's machine name: `metadata.name`, or made from its data-product component."""
     given = document.at(("metadata", "name"))
     return given if isinstance(given, str) else kebab(head.name)
-
-
-def data_set_name(part: Part) -> str:
-    """The name of the data set a data-set component describes."""
-    return snake(part.text("table_name").rsplit(".", 1)[-1] or part.name)
 
 
 def rows_name(part: Part) -> str:
@@ -98,6 +69,7 @@ class _Rules:
             }
             if check := checks.get(part.base):
                 check(part)
+            self.problems += detail_problems(self.document, part, self.parts)
         return self.problems
 
     def _of(self, base: str) -> list[Part]:
