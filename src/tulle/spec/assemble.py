@@ -36,6 +36,7 @@ from tulle.spec.product import (
     kebab,
 )
 from tulle.spec.rules import product_name, rows_name
+from tulle.spec.schedule import schedule_of
 from tulle.spec.source import Source, SourceColumn, source_value
 
 
@@ -70,6 +71,9 @@ def assemble(document: Document, parts: list[Part], file: Path) -> DataProduct:
                 domain.properties, "contacts", "support", "links", "tags", "custom"
             ).items()
         },
+        schedule=schedule_of(says["schedule"], document.place((*head.path, "properties", "schedule")))
+        if "schedule" in says
+        else None,
         data_sets=build.all("data-set", build.data_set),
         input_ports=build.all("input-port", build.input_port),
         output_ports=build.all("output-port", build.output_port),

@@ -61,6 +61,7 @@ class _Mesh:
         """Resolve every input port, then look for circles."""
         resolved = {name: self._resolved(product) for name, product in self.products.items()}
         self._check_circles(resolved)
+        self._check_triggers(resolved)
         return tuple(resolved[name] for name in sorted(resolved)), self.problems
 
     def _resolved(self, product: DataProduct) -> DataProduct:
@@ -147,6 +148,21 @@ class _Mesh:
                 message = f"the product takes its own output port: {shown}"
             hint = "remove one of these input ports, or split a product in two"
             self._problem(products[taker], port, message, "associated_output_port", hint)
+
+    def _check_triggers(self, products: dict[str, DataProduct]) -> None:
+        """A product runs after such products only as it takes from: so no two start each other for ever."""
+        for product in products.values():
+            upstream = {port.product for port in product.input_ports if port.product}
+            document = self.documents[product.name]
+            head = next((n for n, c in enumerate(product.components) if c.base == "data-product"), None)
+            for position, name in enumerate(product.schedule.on if product.schedule else ()):
+                if name in upstream or head is None or (self.incomplete and name not in products):
+                    continue
+                what = "no input port takes from it" if name in products else "which does not exist"
+                path: Path = (*_root(document), head, "properties", "schedule", "on", position)
+                hint = did_you_mean(name, upstream) or "add an input port that takes from that product"
+                message = f"the schedule runs after product '{name}', {what}"
+                self.problems.append(document.problem(message, path, hint=hint))
 
     def _problem(
         self, product: DataProduct, port: InputPort, message: str, prop: str, hint: str | None

@@ -18,6 +18,7 @@ from tulle.spec.document import Document, shown
 from tulle.spec.document import Path as Steps
 from tulle.spec.part import Part, data_set_name
 from tulle.spec.product import kebab, snake
+from tulle.spec.schedule import faults
 from tulle.spec.source import broken_rules as source_rules
 
 RESERVED_DATA_SETS = {"models": "trained models of the product lie in that folder"}
@@ -152,6 +153,8 @@ class _Rules:
             message = f"the product's name '{shown(name)}', made from '{shown(part.name)}', is not 3 to 63 characters"
             hint = "give one under metadata: {name: …}, such as customer-features"
             self._report(part, message, "name", hint=hint)
+        for fault in faults(part.properties.get("schedule")):
+            self._report(part, fault.message, "properties", "schedule", *fault.steps, hint=fault.hint)
 
     def _data_set(self, part: Part) -> None:
         name = data_set_name(part)
