@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tulle.errors import NotFound, Place, did_you_mean
-<<<<<<< HEAD
 from tulle.spec.details import (
     AcceptedValue,
     BusinessKey,
@@ -27,9 +26,7 @@ from tulle.spec.details import (
     Synonym,
     mapping,
 )
-=======
 from tulle.spec.schedule import Schedule
->>>>>>> 476fb1f (spec: a product says when it runs by itself)
 from tulle.spec.source import Source
 
 PRODUCT_NAME = r"^[a-z0-9][a-z0-9-]{2,62}$"
@@ -269,7 +266,6 @@ class DataProduct:
     purpose: str = ""
     classification: str = "internal"
     tags: tuple[str, ...] = ()
-<<<<<<< HEAD
     status: str = ""  # proposed | draft | active | deprecated | retired
     sunset: str = ""  # ISO date
     replaced_by: str = ""
@@ -288,9 +284,7 @@ class DataProduct:
     domain_links: tuple[Link, ...] = ()
     domain_tags: tuple[str, ...] = ()
     domain_custom: Mapping[str, Any] = mapping()
-=======
     schedule: Schedule | None = None
->>>>>>> 476fb1f (spec: a product says when it runs by itself)
     data_sets: tuple[DataSet, ...] = ()
     input_ports: tuple[InputPort, ...] = ()
     output_ports: tuple[OutputPort, ...] = ()
