@@ -15,7 +15,7 @@ from tests.pipeline.conftest import ROWS, World
 
 from tulle.errors import LimitExceeded
 from tulle.lake.repository import Repository
-from tulle.pipeline import execute as execution
+from tulle.pipeline import carry as execution
 from tulle.pipeline import run as runs
 from tulle.pipeline.run import Run
 from tulle.state import log
@@ -388,14 +388,14 @@ def test_main_moved_meanwhile_without_touching_the_same_data(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = world.lake.repository("sales")
-    publish = execution._Execution._publish
+    publish = execution.Execution._publish
 
     def moved(self: Any, base: str) -> Any:
         repository.put("main", "notes/readme.txt", b"by hand")
         repository.commit("main", "A note")
         return publish(self, base)
 
-    monkeypatch.setattr(execution._Execution, "_publish", moved)
+    monkeypatch.setattr(execution.Execution, "_publish", moved)
     assert world.run("sales").status == "succeeded"
     assert repository.get("main", "notes/readme.txt") == b"by hand"
     assert len(world.rows("sales", "sales")) == 3
@@ -403,14 +403,14 @@ def test_main_moved_meanwhile_without_touching_the_same_data(
 
 def test_somebody_else_changed_the_same_data(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = world.lake.repository("sales")
-    publish = execution._Execution._publish
+    publish = execution.Execution._publish
 
     def moved(self: Any, base: str) -> Any:
         repository.put("main", "sales/part-0000.parquet", b"by hand")
         repository.commit("main", "Data by hand")
         return publish(self, base)
 
-    monkeypatch.setattr(execution._Execution, "_publish", moved)
+    monkeypatch.setattr(execution.Execution, "_publish", moved)
     run = world.run("sales")
     assert run.status == "failed"
     assert run.error is not None
@@ -421,13 +421,13 @@ def test_somebody_else_changed_the_same_data(world: World, monkeypatch: pytest.M
 def test_a_run_stopped_at_the_last_moment_publishes_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = execution._Execution._publish
+    publish = execution.Execution._publish
 
     def stopped(self: Any, base: str) -> Any:
         runs.finish(world.database, self.run.id, "stopped")
         return publish(self, base)
 
-    monkeypatch.setattr(execution._Execution, "_publish", stopped)
+    monkeypatch.setattr(execution.Execution, "_publish", stopped)
     run = world.run("sales")
     assert run.status == "stopped"
     assert list(world.lake.repository("sales").entries("main")) == []
@@ -437,7 +437,7 @@ def test_a_run_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.Mo
     world.mesh.write("mesh.yaml", "name: test\nwarehouse: {threads: 1, run_timeout_seconds: 1}\n")
     world.mesh.sales("transform/slow.py", "import time\ninputs = []\ndef model(run):\n    time.sleep(1.6)\n")
     ended: list[bool] = []
-    monkeypatch.setattr(execution._Watchdog, "end_process", lambda _self: ended.append(True))
+    monkeypatch.setattr(execution.Watchdog, "end_process", lambda _self: ended.append(True))
     run = world.run("sales")
     assert ended == [True]
     assert run.status == "failed"

@@ -16,7 +16,7 @@ import psutil
 from sqlalchemy import Connection, Row, insert, select, update
 
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
-from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, Event
+from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, STEPS_KEPT, Event
 from tulle.quality.verdict import CheckResult
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
@@ -281,6 +281,20 @@ def step_finished(
         failed = [check.name for check in report.checks if not check.passed] if report else []
         data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
         log.append(cx, Event(STEP_FINISHED, run.product, data))
+
+
+def steps_kept(database: Database, run: Run, kept: Sequence[tuple[str, int | None, Report]]) -> None:
+    """Steps, each with its rows and report, that had nothing to do: what they would make is there."""
+    at = now()
+    with database.write() as cx:
+        for name, rows, report in kept:
+            cx.execute(
+                update(run_steps)
+                .where(_step(run.id, name))
+                .values(status=UNCHANGED, started_at=at, finished_at=at, rows=rows, report=report.as_dict())
+            )
+        data = {"run": run.id, "steps": [name for name, _, _ in kept], "status": UNCHANGED}
+        log.append(cx, Event(STEPS_KEPT, run.product, data))
 
 
 def will_publish(database: Database, run_id: str, commit_id: str) -> None:

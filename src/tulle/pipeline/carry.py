@@ -1,0 +1,441 @@
+"""Carrying out the jobs of a run: each on a branch of its own, its checks before its merge, then one publishing.
+
+A job whose code, inputs and checks are as they were when its data was made is not carried out again. Knows what
+a run is made of; that it is a process, with bounds and an end, is in `execute`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from tulle.engine.engine import Engine, Relation
+from tulle.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError
+from tulle.lake.dag import JobBranch, RunBranch, run_branch
+from tulle.lake.repository import GateCall, Lake, Repository
+from tulle.pipeline import run as runs
+from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.job import INGEST, PORT, PYTHON, Job
+from tulle.pipeline.make import Made, Making, describe_made, make
+from tulle.pipeline.record import (
+    RECORDS,
+    Record,
+    checked_fingerprint,
+    made_fingerprint,
+    read_record,
+    record_path,
+)
+from tulle.pipeline.run import Report, Run
+from tulle.pipeline.table import DataAt, columns_in, data_at
+from tulle.pipeline.watchdog import Watchdog
+from tulle.quality.check import Check
+from tulle.quality.verdict import drift, evaluate
+from tulle.state.db import Database
+
+PUBLISH = "publish"
+_METADATA_CHARACTERS = 400_000  # the lake bounds what a commit may say about itself
+
+
+def log_line(text: str) -> None:
+    """A line into the run's log, which is this process's output."""
+    sys.stdout.write(f"{text}\n")  # in one piece: jobs run side by side
+    sys.stdout.flush()
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things in words."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def opened(lake: Lake, name: str) -> Repository:
+    """The repository of a product. NotFound."""
+    try:
+        return lake.repository(name)
+    except NotFound as exc:
+        raise NotFound(f"product '{name}' has no repository yet", hint="`tulle apply` makes it") from exc
+
+
+def disk_error(exc: OSError) -> TulleError:
+    """What an error of the operating system means for the user."""
+    if exc.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return LimitExceeded(
+            f"the disk is full: {exc.strerror}{f' ({exc.filename})' if exc.filename else ''}",
+            hint="free some space and run again; nothing was published",
+        )
+    return Invalid(f"a file could not be read or written: {exc}", hint="nothing was published")
+
+
+def _checks_by_job(code: ProductCode) -> Mapping[str, list[Check]]:
+    """The checks each job completes: all they look at is made then, and that job made the last of it."""
+    order = {job.name: position for position, job in enumerate(code.jobs)}
+    due: dict[str, list[Check]] = {job.name: [] for job in code.jobs}
+    for name in order:
+        for check in code.checks_of(name):
+            last = max((n for n in (check.data_set, *check.others) if n in order), key=order.__getitem__)
+            due[last].append(check)
+    return due
+
+
+class Execution:
+    """One run on its way. Jobs that do not wait for one another are carried out side by side."""
+
+    def __init__(
+        self,
+        database: Database,
+        lake: Lake,
+        repository: Repository,
+        code: ProductCode,
+        engine: Engine,
+        run: Run,
+        folder: Path,
+        watchdog: Watchdog,
+        side_by_side: int = 1,
+    ) -> None:
+        self.database = database
+        self.lake = lake
+        self.repository = repository
+        self.code = code
+        self.engine = engine
+        self.run = run
+        self.folder = folder
+        self.watchdog = watchdog
+        self.branches: RunBranch
+        self.full = bool(run.options.get("full"))
+        self.data_folders: tuple[str, ...] = ()
+        self.data: dict[str, DataAt] = {}
+        self.versions: dict[str, dict[str, str]] = {}  # what was read from outside: port or file → version
+        self.changed: list[str] = []
+        self.side_by_side = side_by_side
+        self.checks = _checks_by_job(code)
+        self._kept: list[tuple[str, int | None, Report]] = []
+        self._lock = threading.Lock()
+        self._python = threading.Lock()  # models share what Python knows of modules and of the process
+
+    @property
+    def branch(self) -> str:
+        """The run's branch."""
+        return self.branches.branch
+
+    def carry_out(self) -> None:
+        """All jobs in order, then the publishing."""
+        environment = self.run.environment
+        self.branches = run_branch(self.repository, environment, self.run.id)
+        base = self.branches.base
+        steps = [(job.name, job.kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
+        runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
+        self._carry_out_all()
+        self._note_kept()
+        with self._reported(PUBLISH):
+            commit_id = self._publish(base)
+        self.branches.discard()
+        if commit_id is None:
+            runs.finish(self.database, self.run.id, runs.UNCHANGED)
+            log_line("everything is up to date")
+
+    def _carry_out_all(self) -> None:
+        """Every job after what it waits for. After a failure no further one begins; the first failure is raised."""
+        place = {job.name: position for position, job in enumerate(self.code.jobs)}
+        order = TopologicalSorter({job.name: self._waits_for(job) for job in self.code.jobs})
+        order.prepare()
+        failures: list[BaseException] = []
+        running: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(self.side_by_side, thread_name_prefix="job") as pool:
+            while order.is_active():
+                ready = sorted(order.get_ready(), key=place.__getitem__) if not failures else ()
+                running.update({pool.submit(self._one, self.code.jobs[place[name]]): name for name in ready})
+                if not running:
+                    break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    name = running.pop(future)
+                    if (exc := future.exception()) is not None:
+                        failures.append(exc)
+                    else:
+                        order.done(name)
+        if failures:
+            raise failures[0]
+
+    def _waits_for(self, job: Job) -> set[str]:
+        """What it reads, and what the checks look at that are carried out with it."""
+        looked_at = {name for check in self.checks[job.name] for name in (check.data_set, *check.others)}
+        known = {other.name for other in self.code.jobs}
+        return ({*job.inputs, *looked_at} & known) - {job.name}
+
+    def _one(self, job: Job) -> None:
+        with self._reported(job.name):
+            if job.kind == PYTHON:
+                with self._python:
+                    self._carry_out(job)
+            else:
+                self._carry_out(job)
+
+    @contextlib.contextmanager
+    def _reported(self, name: str) -> Iterator[None]:
+        """A step that fails says why."""
+        try:
+            yield
+        except Refused as exc:
+            runs.step_finished(
+                self.database,
+                self.run,
+                name,
+                runs.FAILED,
+                rows=exc.rows,
+                message=exc.message,
+                report=exc.report,
+            )
+            raise
+        except TulleError as exc:
+            message = exc.message
+            runs.step_finished(self.database, self.run, name, runs.FAILED, message=message)
+            raise
+        except OSError as exc:
+            error = disk_error(exc)
+            runs.step_finished(self.database, self.run, name, runs.FAILED, message=error.message)
+            raise error from exc
+
+    # ── one job ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _carry_out(self, job: Job) -> None:
+        if job.kind == PORT:
+            self._read_port(job)
+            return
+        branch = f"ingest-{job.port.name}-{self.run.id}" if job.kind == INGEST and job.port else ""
+        branch = branch or f"{self.branch}-{job.name}"
+        making = self._making(job)
+        before = read_record(self.repository, self.branch, job.name)
+        checks = self.checks[job.name]
+        made_print = made_fingerprint(job, self.code, making)
+        present = data_at(self.repository, self.branch, job.name)
+        # Data somebody put there by hand is not what the code makes, so it is made again.
+        kept = before and present and (before.made, before.identity) == (made_print, present.identity)
+        makes = self.full or not kept
+        if not makes and before is not None and present is not None:
+            known = {**self.data, job.name: present.with_columns(before.columns)}
+            if before.checked == checked_fingerprint(job, self.code, checks, known):
+                self._keep(job, before, known[job.name])
+                return
+        self._note_kept()
+        runs.step_started(self.database, self.run, job.name, branch=branch)
+        work = self.branches.job(job.name, branch=branch)
+        if makes or before is None:
+            made = make(self.repository, branch, making, before)
+            log_line(f"{job.name}: {count(made.rows, 'row')}")
+        else:
+            made = describe_made(before)
+            log_line(f"{job.name}: not made again, only checked")
+        at = data_at(self.repository, branch, job.name)
+        assert at is not None
+        known = {**self.data, job.name: at.with_columns(made.columns)}
+        record = Record(
+            made=made_print,
+            checked=checked_fingerprint(job, self.code, checks, known),
+            identity=at.identity,
+            run=self.run.id,
+            rows=made.rows,
+            columns=tuple((c.name, c.type) for c in made.columns),
+            lineage=made.lineage,
+            inputs=making.versions,
+            metrics=tuple((m.name, m.value) for m in made.metrics),
+            models=made.models,
+        )
+        self.repository.put(branch, record_path(job.name), record.to_json(), content_type="application/json")
+        work.commit(f"{job.name}: {count(made.rows, 'row')}")
+        report = self._merge_job(job, work, known[job.name], made, checks, making)
+        self.data[job.name] = known[job.name]
+        if job.kind == INGEST:
+            self.versions[job.name] = dict(making.versions.get("files", {}))
+        self.changed.append(job.name)
+        message = None if makes else "only checked again: its code and inputs are unchanged"
+        runs.step_finished(
+            self.database, self.run, job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report
+        )
+
+    def _making(self, job: Job) -> Making:
+        inputs = {name: self.data[name] for name in job.inputs}
+        versions = {name: dict(at.version) for name, at in inputs.items()}
+        making = Making(job, self.code, self.engine, inputs, versions, self.run.id, self.folder, log_line)
+        if job.kind == INGEST:
+            making = replace(making, data_folders=self.data_folders).with_files()
+        return making
+
+    def _keep(self, job: Job, record: Record, at: DataAt) -> None:
+        """The data is as it would be made again."""
+        self.data[job.name] = at
+        report = Report(
+            metrics=tuple(runs.Metric(name, value) for name, value in record.metrics),
+            columns=record.columns,
+            lineage=record.lineage,
+            inputs=record.inputs,
+            models=record.models,
+        )
+        with self._lock:
+            self._kept.append((job.name, record.rows, report))
+
+    def _note_kept(self) -> None:
+        """Record what was kept since the last time, in one transaction."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        if kept:
+            runs.steps_kept(self.database, self.run, kept)
+
+    def _read_port(self, job: Job) -> None:
+        assert job.upstream is not None
+        runs.step_started(self.database, self.run, job.name)
+        product, data_set = job.upstream
+        upstream = opened(self.lake, product)
+        commit = upstream.resolve("main")  # one commit for the whole run, whatever is published meanwhile
+        at = data_at(upstream, commit, data_set, product=product)
+        if at is None:
+            hint = f"`tulle run {product}` first"
+            problem = Problem(f"'{data_set}' of product '{product}' has no data", job.place, hint)
+            raise NotFound(
+                f"product '{product}' has not published '{data_set}' yet", hint=hint, problems=[problem]
+            )
+        at = replace(at, name=job.name, relation=replace(at.relation, name=job.name))
+        record = read_record(upstream, commit, data_set)
+        columns = record.types() if record else columns_in(at.relation)
+        self.data[job.name] = at.with_columns(columns)
+        self.versions[job.name] = dict(at.version)
+        rows = record.rows if record else None
+        seen = {
+            r.inputs.get(job.name, {}).get("identity")
+            for j in self.code.jobs
+            if job.name in j.inputs and (r := read_record(self.repository, self.branch, j.name))
+        }
+        is_new = seen != {at.identity}
+        checks = self.checks[job.name]
+        results = evaluate(self.engine, checks, self._relations(self.data)) if is_new or self.full else ()
+        message = f"{product} at {commit[:12]}"
+        report = Report(
+            checks=results,
+            columns=tuple((c.name, c.type) for c in columns),
+            inputs={job.name: self.versions[job.name]},
+        )
+        if any(result.stops for result in results):
+            raise Refused(job.name, report, rows)
+        status = runs.SUCCEEDED if is_new else runs.UNCHANGED
+        log_line(f"{job.name}: {message}")
+        runs.step_finished(
+            self.database, self.run, job.name, status, rows=rows, message=message, report=report
+        )
+
+    # ── checks ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _merge_job(
+        self, job: Job, work: JobBranch, at: DataAt, made: Made, checks: Sequence[Check], making: Making
+    ) -> Report:
+        """Merge into the run's branch if the checks let it pass; what they saw is what is merged."""
+        declared = next((d for d in self.code.product.data_sets if d.name == job.name), None)
+        results = [*drift(declared, made.columns, made.rows)] if declared is not None else []
+        if not any(result.stops for result in results):
+            results += evaluate(self.engine, checks, self._relations({**self.data, job.name: at}))
+        report = Report(
+            checks=tuple(results),
+            metrics=made.metrics,
+            columns=tuple((c.name, c.type) for c in made.columns),
+            lineage=made.lineage,
+            inputs=making.versions,
+            models=made.models,
+            log=made.log,
+        )
+        if any(result.stops for result in results):
+            raise Refused(job.name, report, made.rows)
+
+        def gate(call: GateCall) -> None:
+            # Judged before, so that jobs side by side do not wait for one another's checks.
+            found = data_at(self.repository, call.commit.id, job.name)
+            if (found.identity if found else "") != at.identity:
+                raise Conflict(
+                    f"'{job.name}' was changed on branch '{work.branch}' after its checks", hint="run again"
+                )
+
+        work.merge(f"{job.name} made by run {self.run.id}", gate=gate)
+        for result in results:
+            if not result.passed:
+                log_line(f"{job.name}: warning: {result.name}: {result.message}")
+        return report
+
+    @staticmethod
+    def _relations(data: dict[str, DataAt]) -> dict[str, Relation]:
+        return {name: at.relation for name, at in data.items()}
+
+    # ── publishing ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _publish(self, base: str) -> str | None:
+        """Make everything visible at once; the commit, or None when there is nothing new."""
+        removed = self._remove_orphans()
+        if not self.changed and not removed:
+            runs.step_started(self.database, self.run, PUBLISH)
+            runs.step_finished(self.database, self.run, PUBLISH, runs.UNCHANGED, message="nothing new")
+            return None
+        runs.step_started(self.database, self.run, PUBLISH, branch=self.run.environment)
+
+        def note(call: GateCall) -> None:
+            runs.will_publish(self.database, self.run.id, call.commit.id)
+
+        done = [*self.changed, *(f"without {name}" for name in removed)]
+        with self.watchdog.publishing:
+            merged = self.branches.publish(
+                f"Run {self.run.id}: {', '.join(done)}"[:500], metadata=self._metadata(base), gate=note
+            )
+            commit_id = merged.commit.id
+            message = f"{count(len(self.changed), 'data set')} as {commit_id[:12]}"
+            if removed:
+                message += f"; removed {', '.join(removed)}, which nothing makes any more"
+            runs.step_finished(self.database, self.run, PUBLISH, runs.SUCCEEDED, message=message)
+            runs.finish(self.database, self.run.id, runs.SUCCEEDED, commit_id=commit_id)
+            self.watchdog.disarm()
+        log_line(f"published as {commit_id}")
+        return commit_id
+
+    def _metadata(self, base: str) -> dict[str, str]:
+        versions = json.dumps(self.versions, sort_keys=True)
+        return {
+            "run": self.run.id,
+            "code": self.code.digest,
+            "base": base,
+            "data_sets": ",".join(self.changed)[:_METADATA_CHARACTERS],
+            "inputs": versions if len(versions) <= _METADATA_CHARACTERS else "{}",
+        }
+
+    def _remove_orphans(self) -> list[str]:
+        """Take out data sets that earlier code made and nothing makes any more; history keeps them."""
+        made = {job.name for job in self.code.jobs}
+        entries = self.repository.entries(self.branch, RECORDS)
+        orphans = [
+            n for n in (e.path.removeprefix(RECORDS).removesuffix(".json") for e in entries) if n not in made
+        ]
+        if not orphans or not made:
+            return []
+        for name in orphans:
+            record = read_record(self.repository, self.branch, name)
+            for model in record.models if record else ():
+                self.repository.delete_prefix(self.branch, f"models/{model}/")
+            self.repository.delete_prefix(self.branch, f"{name}/")
+            self.repository.delete(self.branch, record_path(name))
+        self.branches.commit(f"Remove {', '.join(orphans)}"[:500])
+        return orphans
+
+
+class Refused(Denied):
+    """A gate said no; carries what the checks found."""
+
+    def __init__(self, name: str, report: Report, rows: int | None) -> None:
+        failed = [result for result in report.checks if result.stops]
+        first = f"{failed[0].name}: {failed[0].message}"
+        super().__init__(
+            f"{count(len(failed), 'check')} of '{name}' failed: {first}",
+            hint="the published data is as it was; the run's branches are kept to look at",
+            problems=[Problem(f"{result.data_set}: {result.name}: {result.message}") for result in failed],
+        )
+        self.report = report
+        self.rows = rows
