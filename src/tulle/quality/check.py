@@ -9,15 +9,15 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, Place, Problem, did_you_mean
+from tulle.quality.check_rules import rule_problems
+from tulle.quality.condition import read_condition
 from tulle.quality.kind import KINDS, kind_named
-from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
 from tulle.spec.product import DataSet
 
@@ -28,13 +28,42 @@ _COMMON: dict[str, dict[str, Any]] = {
     "name": {"type": "string", "minLength": 1, "maxLength": 200},
     "description": {"type": "string"},
     "severity": {"enum": [ERROR, WARN], "description": "error stops the run, warn is only reported"},
+    "tags": {
+        "type": "array",
+        "items": {
+            "type": "string",
+            "pattern": "^[a-z0-9][a-z0-9_.-]{0,62}$",
+            "x-expected": "a word like nightly",
+        },
+        "description": "words by which checks are chosen and found",
+    },
 }
-_HEADER = re.compile(r"--\s*(data_set|name|description|severity)\s*:\s*(.*?)\s*$")
+_ALLOW = re.compile(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)\s*%")
+_OF_ROWS = {
+    "allow": {
+        "type": ["integer", "string"],
+        "minimum": 0,
+        "pattern": rf"^({_ALLOW.pattern})$",
+        "x-expected": "a number of rows like 5, or a share of them like 0.1%",
+        "description": "how many rows may fail: a number, or a share of the rows looked at",
+    }
+}
+_OF_FILTERS = {
+    "where": {
+        "type": "string",
+        "minLength": 1,
+        "description": "a condition: only rows that meet it are looked at",
+    }
+}
+_HEADER = re.compile(r"--\s*(data_set|name|description|severity|allow|tags)\s*:\s*(.*?)\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of one data set. `settings` are its kind's own; `reads` the data sets its SQL names."""
+    """One check of one data set. `settings` are its kind's own; `reads` the data sets its SQL names.
+
+    Rows that do not meet `where` are not looked at; up to `allow` rows (`5`, or a share like `0.1%`) may fail.
+    """
 
     name: str
     kind: str
@@ -44,11 +73,25 @@ class Check:
     settings: Mapping[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     place: Place | None = field(default=None, compare=False)
+    where: str = ""
+    allow: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of its data set that it needs."""
-        return kind_named(self.kind).columns(self.settings)
+        own = kind_named(self.kind).columns(self.settings)
+        if not self.where:
+            return own
+        return tuple(dict.fromkeys((*own, *read_condition(self.where).columns)))
+
+    def allowed(self, total: int) -> int:
+        """How many of `total` rows may fail."""
+        if not self.allow:
+            return 0
+        if self.allow.endswith("%"):
+            return int(total * float(self.allow.rstrip("% ")) / 100)
+        return int(self.allow)
 
     @property
     def others(self) -> Mapping[str, tuple[str, ...]]:
@@ -61,9 +104,8 @@ class Check:
 
     def digest_text(self) -> str:
         """All that decides its verdict, as text: equal text, equal check."""
-        return json.dumps(
-            [self.name, self.kind, self.data_set, self.severity, self.settings], sort_keys=True, default=str
-        )
+        parts = [self.name, self.kind, self.data_set, self.severity, self.settings, self.where, self.allow]
+        return json.dumps(parts, sort_keys=True, default=str)
 
 
 def read_checks(folder: Path, label: str) -> tuple[tuple[Check, ...], tuple[Problem, ...]]:
@@ -102,7 +144,7 @@ def parse_checks(source: Path | str | bytes, name: str) -> tuple[list[Check], li
     for position, item in enumerate(document.value["checks"]):
         path = ("checks", position)
         wrong = validate(document, _schema(item["type"]), path, where=f"the check '{item['type']}'")
-        wrong = wrong or _beyond_schema(document, item, path)
+        wrong = wrong or rule_problems(document, item, path)
         if wrong:
             problems += wrong
             continue
@@ -118,7 +160,8 @@ def parse_checks(source: Path | str | bytes, name: str) -> tuple[list[Check], li
 
 def _check(item: Mapping[str, Any], place: Place) -> Check:
     kind = KINDS[item["type"]]
-    settings = {key: value for key, value in item.items() if key not in _COMMON}
+    apart = {*_COMMON, *_OF_ROWS, *_OF_FILTERS}
+    settings = {key: value for key, value in item.items() if key not in apart}
     return Check(
         name=item.get("name") or kind.title(settings),
         kind=kind.name,
@@ -127,26 +170,10 @@ def _check(item: Mapping[str, Any], place: Place) -> Check:
         description=item.get("description", ""),
         settings=settings,
         place=place,
+        where=item.get("where", ""),
+        allow=str(item.get("allow", "")),
+        tags=tuple(item.get("tags", ())),
     )
-
-
-def _beyond_schema(document: Document, item: Mapping[str, Any], path: tuple[str | int, ...]) -> list[Problem]:
-    """What a JSON Schema cannot say."""
-    if item["type"] in {"range", "row_count"}:
-        low, high = item.get("min"), item.get("max")
-        if low is None and high is None:
-            return [document.problem(f"a check '{item['type']}' needs 'min', 'max' or both", path)]
-        if low is not None and high is not None:
-            if isinstance(low, str) is not isinstance(high, str):
-                return [document.problem("'min' and 'max' must both be numbers or both be dates", path)]
-            if low > high:
-                return [document.problem(f"'min' is {low}, which is more than 'max', {high}", (*path, "min"))]
-    if "as_of" in item:
-        try:
-            datetime.fromisoformat(item["as_of"])
-        except ValueError:
-            return [document.problem(f"'as_of' is '{item['as_of']}', which is no day", (*path, "as_of"))]
-    return []
 
 
 def _from_sql(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
@@ -166,6 +193,10 @@ def _from_sql(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
     if header.get("severity", ERROR) not in {ERROR, WARN}:
         message = f"'severity' is '{header['severity']}', expected one of error, warn"
         return [], [Problem(message, Place(name, 1))]
+    allow = header.get("allow", "")
+    if allow and not _ALLOW.fullmatch(allow):
+        message = f"'allow' is '{allow}', expected a number of rows like 5, or a share of them like 0.1%"
+        return [], [Problem(message, Place(name, 1))]
     check = Check(
         name=header.get("name") or file.stem,
         kind="sql",
@@ -174,6 +205,8 @@ def _from_sql(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
         description=header.get("description", ""),
         settings={"sql": text},
         place=Place(name, 1),
+        allow=allow,
+        tags=tuple(filter(None, (tag.strip() for tag in header.get("tags", "").split(",")))),
     )
     check, problems = _with_statement(check, name, 1)
     return [check], problems
@@ -213,8 +246,9 @@ def check_names(checks: Sequence[Check], known: Mapping[str, Sequence[str] | Non
             there = known[data_set]
             if there is None:
                 continue
+            spelt = {name.lower() for name in there}
             for column in columns:
-                if column not in there:
+                if column.lower() not in spelt:
                     message = f"check '{check.name}': data set '{data_set}' has no column '{column}'"
                     problems.append(Problem(message, check.place, did_you_mean(column, there)))
     return tuple(problems)
@@ -260,12 +294,14 @@ def _document_schema(kinds: tuple[str, ...]) -> Schema:
 
 
 @lru_cache(maxsize=100)
-def _schema(kind: str) -> Schema:
+def _schema(name: str) -> Schema:
+    kind = kind_named(name)
+    common = {**_COMMON, **(_OF_ROWS if kind.counts_rows else {}), **(_OF_FILTERS if kind.filters else {})}
     return Schema(
         {
             "type": "object",
-            "properties": {**_COMMON, **kind_named(kind).properties},
-            "required": ["data_set", "type", *kind_named(kind).required],
+            "properties": {**common, **kind.properties},
+            "required": ["data_set", "type", *kind.required],
             "additionalProperties": False,
         }
     )

@@ -1,8 +1,8 @@
 """The kinds of check: what each is called, what it may say, and the SQL that measures it.
 
-One registry, which our own kinds use like anybody's would. A kind either gives an aggregate over its data set
-(`measure`), so that all checks of a data set are counted in one pass, or a query of its own (`count`).
-Knows neither files nor engines: settings in, SQL out.
+One registry, which our own kinds use like anybody's would. A kind gives an aggregate over its data set
+(`measure`), so that all checks of a data set are counted in one pass, or a query of its own (`count`). Further
+kinds are in `row_kinds`, `history_kinds` and `program_kinds`. Knows neither files nor engines: settings in, SQL out.
 """
 
 # ruff: noqa: S608  composing SQL is this module's work; every name goes through `quoted`, every value `literal`
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,18 +23,46 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a measurement means: how many rows (or, for a data set as a whole, 1) fail, and why."""
+    """What a measurement means: how many rows (or, for a data set as a whole, 1) fail, and why.
+
+    `value` is the number that history keeps (by default how many fail), `threshold` what it was held against,
+    `detail` what later runs are compared with.
+    """
 
     failing: int
     message: str
+    value: float | None = None
+    threshold: str = ""
+    detail: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an earlier run found by the same check."""
+
+    value: float | None
+    detail: Mapping[str, Any] | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a data set before it is measured: its columns' types, and the bounds of a column."""
+
+    data_set: str
+    types: Mapping[str, str]
+    bounds: Callable[[str], tuple[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of check. All functions are pure.
 
-    `judge(settings, value, now)` reads the measured value; `failing(settings, data_set)` is a SELECT of the
-    failing rows, or None where no single row is to blame.
+    `fails(settings)` is the condition of a failing row: what has it needs neither `measure` nor `failing`.
+    `judge(settings, value, now)` reads the measured value; `against` does so with what earlier runs found.
+    `failing(settings, data_set)` is a SELECT of the failing rows, or None where no single row is to blame.
+    `prepare` adds to the settings what depends on the data set. Settings hold `where` when `filters` is true and
+    the owner gave one. `counts_rows`: what fails is a number of rows, so that some may be allowed.
     """
 
     name: str
@@ -44,9 +72,16 @@ class Kind:
     judge: Callable[[Settings, Any, datetime], Finding]
     columns: Callable[[Settings], tuple[str, ...]] = lambda _: ()
     others: Callable[[Settings], Mapping[str, tuple[str, ...]]] = lambda _: {}  # further data sets → columns
-    measure: Callable[[Settings], str] | None = None
+    measure: Callable[[Settings], str | None] | None = None
     count: Callable[[Settings, str], str] | None = None
     failing: Callable[[Settings, str], str | None] = lambda _settings, _data_set: None
+    fails: Callable[[Settings], str] | None = None
+    recount: Callable[[Settings, str], str] | None = None  # asked when the first count is not 0
+    against: Callable[[Settings, Any, datetime, Sequence[Past]], Finding] | None = None
+    prepare: Callable[[Settings, Facts], Settings] | None = None
+    filters: bool = False
+    counts_rows: bool = False
+    is_program: bool = False  # carried out by whoever runs, not by the engine
 
 
 KINDS: dict[str, Kind] = {}
@@ -54,8 +89,18 @@ KINDS: dict[str, Kind] = {}
 
 def register(kind: Kind) -> Kind:
     """Make a kind known under its name."""
-    if kind.name in KINDS or (kind.measure is None) == (kind.count is None):
-        raise Broken(f"the check kind '{kind.name}' is registered twice, or has not exactly one measurement")
+    if kind.name in KINDS:
+        raise Broken(f"the check kind '{kind.name}' is registered twice")
+    if (fails := kind.fails) is not None:
+        kind = replace(
+            kind,
+            measure=lambda s: counted(s, fails(s)),
+            failing=lambda s, d: selected(s, d, fails(s)),
+            filters=True,
+            counts_rows=True,
+        )
+    if kind.measure is None and kind.count is None and not kind.is_program:
+        raise Broken(f"the check kind '{kind.name}' has no measurement")
     KINDS[kind.name] = kind
     return kind
 
@@ -70,27 +115,46 @@ def kind_named(name: str) -> Kind:
 # ── schemas shared by several kinds ──────────────────────────────────────────────────────────────────────
 
 COLUMN = {"type": "string", "minLength": 1, "description": "the name of a column"}
-_COLUMNS = {"type": "array", "items": COLUMN, "minItems": 1, "description": "names of columns"}
-_BOUND = {
+COLUMNS = {"type": "array", "items": COLUMN, "minItems": 1, "description": "names of columns"}
+BOUND = {
     "type": ["number", "string"],
     "x-expected": "a number, or a date like 1998-06-30",
     "description": "a number or a date",
 }
-_ROWS = {"type": "integer", "minimum": 0, "description": "a number of rows"}
+ROWS = {"type": "integer", "minimum": 0, "description": "a number of rows"}
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def _rows(n: int) -> str:
+def rows(n: int) -> str:
+    """A number of rows in words."""
     return "1 row" if n == 1 else f"{n:,} rows"
 
 
-def _list(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names, one after the other."""
     return ", ".join(names)
 
 
-def _select(data_set: str, where: str) -> str:
-    return f"SELECT * FROM {quoted(data_set)} WHERE {where}"
+def all_of(*conditions: str) -> str:
+    """All conditions at once; each on lines of its own, since it may end in a comment."""
+    return " AND ".join(f"(\n{condition}\n)" for condition in conditions if condition) or "true"
+
+
+def filtered(aggregate: str, settings: Settings) -> str:
+    """An aggregate over the rows that the check is about."""
+    where = settings.get("where")
+    return f"{aggregate} FILTER (WHERE {all_of(where)})" if where else aggregate
+
+
+def counted(settings: Settings, condition: str) -> str:
+    """How many of the rows that the check is about have a condition."""
+    return f"count(*) FILTER (WHERE {all_of(settings.get('where', ''), condition)})"
+
+
+def selected(settings: Settings, data_set: str, condition: str = "") -> str:
+    """The rows with a condition, of those that the check is about."""
+    return f"SELECT * FROM {quoted(data_set)} WHERE {all_of(settings.get('where', ''), condition)}"
 
 
 # ── kinds about columns ──────────────────────────────────────────────────────────────────────────────────
@@ -103,50 +167,81 @@ def _any_null(settings: Settings) -> str:
 register(
     Kind(
         "not_null",
-        {"columns": _COLUMNS},
+        {"columns": COLUMNS},
         ("columns",),
-        title=lambda s: f"{_list(s['columns'])} is never null",
+        title=lambda s: f"{listed(s['columns'])} is never null",
         columns=lambda s: tuple(s["columns"]),
-        measure=lambda s: f"count(*) FILTER (WHERE {_any_null(s)})",
-        judge=lambda s, n, _: Finding(n, f"in {_rows(n)} {' or '.join(s['columns'])} is null"),
-        failing=lambda s, d: _select(d, _any_null(s)),
+        fails=_any_null,
+        judge=lambda s, n, _: Finding(n, f"in {rows(n)} {' or '.join(s['columns'])} is null"),
     )
 )
 
 
-def _no_null(settings: Settings) -> str:
+def no_null(settings: Settings) -> str:
+    """None of the columns is null."""
     return " AND ".join(f"{quoted(c)} IS NOT NULL" for c in settings["columns"])
 
 
-def _repeats(settings: Settings) -> str:
+def _exact_repeats(settings: Settings, data_set: str) -> str:
     keys = ", ".join(map(quoted, settings["columns"]))
-    distinct = f"DISTINCT ({keys})" if len(settings["columns"]) > 1 else f"DISTINCT {keys}"
-    some = f"FILTER (WHERE {_no_null(settings)})"
-    return f"count(*) {some} - count({distinct}) {some}"
+    groups = f"SELECT count(*) AS n FROM ({selected(settings, data_set, no_null(settings))}) GROUP BY {keys}"
+    return f"SELECT coalesce(sum(n - 1), 0)::BIGINT FROM ({groups} HAVING count(*) > 1)"
+
+
+def _hashed_repeats(settings: Settings, data_set: str) -> str:
+    """Never less than the exact number: equal keys have equal hashes, and a number takes the least memory."""
+    keys = ", ".join(map(quoted, settings["columns"]))
+    key = keys if len(settings["columns"]) == 1 else f"hash({keys})"
+    return f"SELECT count(*) - count(DISTINCT {key}) FROM ({selected(settings, data_set, no_null(settings))})"
+
+
+# One bit a value, where values are whole numbers that lie near each other: a fraction of a hash table's time.
+_MOST_BITS = 1 << 28  # 32 MB
+
+
+def _bits(settings: Settings) -> str | None:
+    if "low" not in settings:
+        return None
+    column, low, high = quoted(settings["columns"][0]), settings["low"], settings["high"]
+    seen = filtered(f"bitstring_agg({column}, {low}, {high})", settings)
+    return f"{filtered(f'count({column})', settings)} - coalesce(bit_count({seen}), 0)"
+
+
+def _near_each_other(settings: Settings, facts: Facts) -> Settings:
+    columns = settings["columns"]
+    if len(columns) > 1 or facts.types.get(columns[0]) != "integer":
+        return settings
+    low, high = facts.bounds(columns[0])
+    if not isinstance(low, int) or not 0 <= high - low < _MOST_BITS:
+        return settings
+    return {**settings, "low": low, "high": high}
 
 
 def _repeated_rows(settings: Settings, data_set: str) -> str:
     keys = ", ".join(map(quoted, settings["columns"]))
-    repeated = f"SELECT {keys} FROM {quoted(data_set)} WHERE {_no_null(settings)} GROUP BY {keys}"
-    # A few keys are enough for the rows that are shown; the join then stays small.
-    return (
-        f"SELECT * FROM {quoted(data_set)} SEMI JOIN ({repeated} HAVING count(*) > 1 ORDER BY {keys} LIMIT 20)"
-        f" AS repeated USING ({keys}) ORDER BY {keys}"
-    )
+    some = selected(settings, data_set, no_null(settings))
+    repeated = f"SELECT {keys} FROM ({some}) GROUP BY {keys} HAVING count(*) > 1"
+    return f"SELECT * FROM ({some}) SEMI JOIN ({repeated}) AS repeated USING ({keys}) ORDER BY {keys}"
 
 
 register(
     Kind(
         "unique",
-        {"columns": _COLUMNS},
+        {"columns": COLUMNS},
         ("columns",),
-        title=lambda s: f"{_list(s['columns'])} is unique",
+        title=lambda s: f"{listed(s['columns'])} is unique",
         columns=lambda s: tuple(s["columns"]),
-        measure=_repeats,
+        prepare=_near_each_other,
+        measure=_bits,
+        # A statement of its own: beside other aggregates DISTINCT takes several times as long.
+        count=_hashed_repeats,
+        recount=_exact_repeats,
         judge=lambda s, n, _: Finding(
-            n, f"{_rows(n)} {'repeats' if n == 1 else 'repeat'} a value of {_list(s['columns'])} seen before"
+            n, f"{rows(n)} {'repeats' if n == 1 else 'repeat'} a value of {listed(s['columns'])} seen before"
         ),
         failing=_repeated_rows,
+        filters=True,
+        counts_rows=True,
     )
 )
 
@@ -171,11 +266,10 @@ register(
         ("column", "values"),
         title=lambda s: f"{s['column']} has only accepted values",
         columns=lambda s: (s["column"],),
-        measure=lambda s: f"count(*) FILTER (WHERE {_not_accepted(s)})",
+        fails=_not_accepted,
         judge=lambda s, n, _: Finding(
-            n, f"in {_rows(n)} {s['column']} is none of the {len(s['values'])} accepted values"
+            n, f"in {rows(n)} {s['column']} is none of the {len(s['values'])} accepted values"
         ),
-        failing=lambda s, d: _select(d, _not_accepted(s)),
     )
 )
 
@@ -190,14 +284,16 @@ def _outside(settings: Settings) -> str:
     return " OR ".join(parts)
 
 
-def _bounds(settings: Settings) -> str:
+def bounds(settings: Settings) -> str:
+    """`min` and `max` in words."""
     parts = [f"at least {settings['min']}"] if "min" in settings else []
     if "max" in settings:
         parts.append(f"at most {settings['max']}")
     return " and ".join(parts)
 
 
-def _beyond(settings: Settings) -> str:
+def beyond(settings: Settings) -> str:
+    """What is outside of `min` and `max`, in words."""
     parts = [
         f"{word} {settings[key]}" for key, word in (("min", "below"), ("max", "above")) if key in settings
     ]
@@ -207,21 +303,30 @@ def _beyond(settings: Settings) -> str:
 register(
     Kind(
         "range",
-        {"column": COLUMN, "min": _BOUND, "max": _BOUND},
+        {"column": COLUMN, "min": BOUND, "max": BOUND},
         ("column",),
-        title=lambda s: f"{s['column']} is {_bounds(s)}",
+        title=lambda s: f"{s['column']} is {bounds(s)}",
         columns=lambda s: (s["column"],),
-        measure=lambda s: f"count(*) FILTER (WHERE {_outside(s)})",
-        judge=lambda s, n, _: Finding(n, f"in {_rows(n)} {s['column']} is {_beyond(s)}"),
-        failing=lambda s, d: _select(d, _outside(s)),
+        fails=_outside,
+        judge=lambda s, n, _: Finding(n, f"in {rows(n)} {s['column']} is {beyond(s)}"),
     )
 )
 
 
+def other_product(product: str, data_set: str) -> str:
+    """The name by which SQL knows a data set of another product; no data set of one's own has a dot in its name."""
+    return f"{product}.{data_set}"
+
+
+def _known_in(settings: Settings) -> str:
+    to = settings["to"]
+    return other_product(to["product"], to["data_set"]) if "product" in to else str(to["data_set"])
+
+
 def _orphans(settings: Settings, data_set: str) -> str:
     here, there = quoted(settings["column"]), quoted(settings["to"]["column"])
-    known = f"SELECT {there} FROM {quoted(settings['to']['data_set'])} WHERE {there} IS NOT NULL"
-    return _select(data_set, f"{here} IS NOT NULL AND {here} NOT IN ({known})")
+    known = f"SELECT {there} FROM {quoted(_known_in(settings))} WHERE {there} IS NOT NULL"
+    return selected(settings, data_set, f"{here} IS NOT NULL AND {here} NOT IN ({known})")
 
 
 register(
@@ -231,21 +336,30 @@ register(
             "column": COLUMN,
             "to": {
                 "type": "object",
-                "properties": {"data_set": {"type": "string"}, "column": COLUMN},
+                "properties": {
+                    "product": {
+                        "type": "string",
+                        "description": "another product, whose published data is read",
+                    },
+                    "data_set": {"type": "string"},
+                    "column": COLUMN,
+                },
                 "required": ["data_set", "column"],
                 "additionalProperties": False,
                 "description": "the data set and column that must hold the value, {data_set: …, column: …}",
             },
         },
         ("column", "to"),
-        title=lambda s: f"{s['column']} is known in {s['to']['data_set']}.{s['to']['column']}",
+        title=lambda s: f"{s['column']} is known in {_known_in(s)}.{s['to']['column']}",
         columns=lambda s: (s["column"],),
-        others=lambda s: {s["to"]["data_set"]: (s["to"]["column"],)},
+        others=lambda s: {_known_in(s): (s["to"]["column"],)},
         count=lambda s, d: f"SELECT count(*) FROM ({_orphans(s, d)})",
         judge=lambda s, n, _: Finding(
-            n, f"in {_rows(n)} {s['column']} is not found in {s['to']['data_set']}.{s['to']['column']}"
+            n, f"in {rows(n)} {s['column']} is not found in {_known_in(s)}.{s['to']['column']}"
         ),
         failing=_orphans,
+        filters=True,
+        counts_rows=True,
     )
 )
 
@@ -254,17 +368,18 @@ register(
 
 def _volume(settings: Settings, value: int, _now: datetime) -> Finding:
     fits = settings.get("min", 0) <= value <= settings.get("max", value)
-    return Finding(0 if fits else 1, f"{_rows(value)}, expected {_bounds(settings)}")
+    return Finding(0 if fits else 1, f"{rows(value)}, expected {bounds(settings)}", value, bounds(settings))
 
 
 register(
     Kind(
         "row_count",
-        {"min": _ROWS, "max": _ROWS},
+        {"min": ROWS, "max": ROWS},
         (),
-        title=lambda s: f"the number of rows is {_bounds(s)}",
-        measure=lambda _: "count(*)",
+        title=lambda s: f"the number of rows is {bounds(s)}",
+        measure=lambda s: filtered("count(*)", s),
         judge=_volume,
+        filters=True,
     )
 )
 
@@ -288,7 +403,10 @@ def _freshness(settings: Settings, value: Any, now: datetime) -> Finding:
     late = now - newest > _age(settings["max_age"])
     age = _in_words(now - newest)
     return Finding(
-        int(late), f"the newest {settings['column']} is {value}, {age} old; allowed: {settings['max_age']}"
+        int(late),
+        f"the newest {settings['column']} is {value}, {age} old; allowed: {settings['max_age']}",
+        (now - newest).total_seconds(),
+        settings["max_age"],
     )
 
 
@@ -318,8 +436,9 @@ register(
         ("column", "max_age"),
         title=lambda s: f"{s['column']} is at most {s['max_age']} old",
         columns=lambda s: (s["column"],),
-        measure=lambda s: f"max({quoted(s['column'])})",
+        measure=lambda s: filtered(f"max({quoted(s['column'])})", s),
         judge=_freshness,
+        filters=True,
     )
 )
 
@@ -332,7 +451,8 @@ register(
         ("sql",),
         title=lambda _: "a query of failing rows",
         count=lambda s, _: f"SELECT count(*) FROM (\n{bare(s['sql'])}\n)",
-        judge=lambda _s, n, _now: Finding(n, f"the check's query gives {_rows(n)}, expected none"),
+        judge=lambda _s, n, _now: Finding(n, f"the check's query gives {rows(n)}, expected none"),
         failing=lambda s, _: f"SELECT * FROM (\n{bare(s['sql'])}\n)",
+        counts_rows=True,
     )
 )

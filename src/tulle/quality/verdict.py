@@ -7,15 +7,15 @@ Knows nothing of runs, branches or gates: whoever asks decides what a failed che
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
 from tulle.engine.engine import ColumnType, Engine, Relation, quoted
 from tulle.errors import Invalid, did_you_mean
 from tulle.quality.check import ERROR, WARN, Check
-from tulle.quality.kind import kind_named
+from tulle.quality.kind import Facts, Finding, Kind, Past, Settings, all_of, kind_named
 from tulle.spec.product import DataSet
 
 SHOWN_ROWS = 20
@@ -27,7 +27,9 @@ class CheckResult:
     """The verdict on one check.
 
     `total` is the number of rows looked at; `failing_rows` are up to 20 of the failing rows with all their
-    `columns`, as plain values (dates as ISO text, decimals as text), ready for JSON.
+    `columns`, as plain values (dates as ISO text, decimals as text), ready for JSON. `value` is what was measured,
+    `threshold` what it was held against, `detail` what later runs are compared with. `kept` is the path at which
+    the failing rows lie on the branch that was kept.
     """
 
     name: str
@@ -41,6 +43,11 @@ class CheckResult:
     failing_rows: tuple[Mapping[str, Any], ...] = ()
     columns: tuple[str, ...] = ()
     description: str = ""
+    value: float | None = None
+    threshold: str = ""
+    detail: Mapping[str, Any] | None = None
+    tags: tuple[str, ...] = ()
+    kept: str = ""
 
     @property
     def stops(self) -> bool:
@@ -53,128 +60,229 @@ class CheckResult:
             **asdict(self),
             "failing_rows": [dict(row) for row in self.failing_rows],
             "columns": [*self.columns],
+            "tags": [*self.tags],
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a verdict depends on beside the rows.
+
+    `past` gives what earlier runs found by a check, newest first; `program` carries out a check that is a program,
+    and gives its finding with failing rows. Without them such checks cannot be carried out.
+    """
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    past: Callable[[Check], Sequence[Past]] = lambda _check: ()
+    program: Callable[[Check, Mapping[str, Relation]], tuple[Finding, Sequence[Mapping[str, Any]]]] | None = (
+        None
+    )
+
+
 def evaluate(
-    engine: Engine, checks: Sequence[Check], relations: Mapping[str, Relation], *, now: datetime | None = None
+    engine: Engine,
+    checks: Sequence[Check],
+    relations: Mapping[str, Relation],
+    *,
+    now: datetime | None = None,
+    around: Circumstances | None = None,
 ) -> tuple[CheckResult, ...]:
     """The verdicts on `checks`, in their order. `relations` are the data sets by name.
 
     A check that cannot be carried out (a missing column, a value that does not compare) has failed, with the
     reason as its message; it never keeps the others from being carried out.
     """
-    now = now or datetime.now(UTC)
+    around = around or (Circumstances(now) if now else Circumstances())
     results: dict[int, CheckResult] = {}
     for data_set in dict.fromkeys(check.data_set for check in checks):
         mine = [(i, check) for i, check in enumerate(checks) if check.data_set == data_set]
-        for (i, _), result in zip(
-            mine, _of_data_set(engine, [c for _, c in mine], relations, now), strict=True
-        ):
+        found = _Judging(engine, relations, around).data_set([check for _, check in mine])
+        for (i, _), result in zip(mine, found, strict=True):
             results[i] = result
     return tuple(results[i] for i in range(len(checks)))
 
 
-def _of_data_set(
-    engine: Engine, checks: Sequence[Check], relations: Mapping[str, Relation], now: datetime
-) -> list[CheckResult]:
-    name = checks[0].data_set
-    if name not in relations:
-        reason = f"there is no data set '{name}'"
-        hint = did_you_mean(name, relations)
-        return [_impossible(check, f"{reason} ({hint})" if hint else reason, 0) for check in checks]
-    schemas: dict[str, list[str]] = {}
-    missing = [_missing(engine, check, relations, schemas) for check in checks]
-    possible = [check for check, reason in zip(checks, missing, strict=True) if reason is None]
-    total, values = _measure(engine, possible, relations[name])
-    measured = iter(values)
-    return [
-        _judge(engine, check, next(measured), total, relations, now)
-        if reason is None
-        else _impossible(check, reason, total)
-        for check, reason in zip(checks, missing, strict=True)
-    ]
+@dataclass(slots=True)
+class _Asked:
+    """A check on its way: its settings as its kind prepared them, and what was measured."""
+
+    check: Check
+    kind: Kind
+    settings: Settings
+    measure: str | None = None
+    value: Any = None
+    reason: str | None = None  # why it cannot be carried out
 
 
-def _missing(
-    engine: Engine, check: Check, relations: Mapping[str, Relation], schemas: dict[str, list[str]]
-) -> str | None:
-    """Why the check cannot be carried out, or None."""
-    for data_set, columns in {check.data_set: check.columns, **check.others}.items():
-        if data_set not in relations:
-            hint = did_you_mean(data_set, relations)
-            return f"there is no data set '{data_set}'" + (f" ({hint})" if hint else "")
-        if data_set not in schemas:
-            described = engine.describe(f"SELECT * FROM {quoted(data_set)}", [relations[data_set]])
-            schemas[data_set] = [column.name for column in described]
-        for column in columns:
-            if column not in schemas[data_set]:
-                hint = did_you_mean(column, schemas[data_set])
-                return f"data set '{data_set}' has no column '{column}'" + (f" ({hint})" if hint else "")
-    return None
+class _Judging:
+    """The checks of one data set, carried out together."""
 
+    def __init__(self, engine: Engine, relations: Mapping[str, Relation], around: Circumstances) -> None:
+        self.engine, self.relations, self.around = engine, relations, around
+        self.schemas: dict[str, dict[str, str]] = {}
+        self.totals: dict[str, int] = {}  # by condition; the empty one is the whole data set
 
-def _measure(engine: Engine, checks: Sequence[Check], relation: Relation) -> tuple[int, list[Any]]:
-    """The number of rows, and for each check its measured value: None for those with a query of their own,
-    the Invalid that was raised for those whose values do not compare."""
-    measures = [kind_named(check.kind).measure for check in checks]
-    parts = ["count(*)", *(m(c.settings) for m, c in zip(measures, checks, strict=True) if m is not None)]
-    values = _one_pass(engine, parts, relation)
-    if values is None:
-        # One of them does not fit its column; find out which, at the price of a pass each.
-        values = [_alone(engine, part, relation) for part in parts]
-    rest = iter(values[1:])
-    total = values[0] if isinstance(values[0], int) else 0
-    return total, [next(rest) if measure is not None else None for measure in measures]
+    def data_set(self, checks: Sequence[Check]) -> list[CheckResult]:
+        """The verdicts, in the order of the checks."""
+        name = checks[0].data_set
+        if name not in self.relations:
+            reason = f"there is no data set '{name}'"
+            hint = did_you_mean(name, self.relations)
+            return [_impossible(check, f"{reason} ({hint})" if hint else reason, 0) for check in checks]
+        asked = [self._asked(check) for check in checks]
+        self._measure([one for one in asked if one.reason is None], self.relations[name])
+        return [self._judge(one) for one in asked]
 
+    def _asked(self, check: Check) -> _Asked:
+        kind = kind_named(check.kind)
+        settings = {**check.settings, "where": check.where} if check.where else check.settings
+        one = _Asked(check, kind, settings, reason=self._missing(check))
+        if one.reason is None:
+            try:
+                if kind.prepare is not None:
+                    one.settings = kind.prepare(settings, self._facts(check.data_set))
+                one.measure = kind.measure(one.settings) if kind.measure is not None else None
+            except Invalid as exc:
+                one.reason = f"the check cannot be carried out: {exc.message}"
+        return one
 
-def _one_pass(engine: Engine, parts: Sequence[str], relation: Relation) -> list[Any] | None:
-    columns = ", ".join(f"{part} AS m{i}" for i, part in enumerate(parts))
-    try:
-        (row,) = engine.query(f"SELECT {columns} FROM {quoted(relation.name)}", [relation]).to_pylist()
-    except Invalid:
+    def _facts(self, data_set: str) -> Facts:
+        relation = self.relations[data_set]
+
+        def bounds(column: str) -> tuple[Any, Any]:
+            name = quoted(column)
+            sql = f"SELECT min({name}) AS low, max({name}) AS high FROM {quoted(data_set)}"
+            (row,) = self.engine.query(sql, [relation]).to_pylist()
+            return row["low"], row["high"]
+
+        return Facts(data_set, self._types(data_set), bounds)
+
+    def _types(self, data_set: str) -> Mapping[str, str]:
+        if data_set not in self.schemas:
+            sql = f"SELECT * FROM {quoted(data_set)}"
+            described = self.engine.describe(sql, [self.relations[data_set]])
+            self.schemas[data_set] = {column.name: column.type for column in described}
+        return self.schemas[data_set]
+
+    def _missing(self, check: Check) -> str | None:
+        """Why the check cannot be carried out, or None."""
+        for data_set, columns in {check.data_set: check.columns, **check.others}.items():
+            if data_set not in self.relations:
+                hint = did_you_mean(data_set, self.relations)
+                return f"there is no data set '{data_set}'" + (f" ({hint})" if hint else "")
+            there = {name.lower(): name for name in self._types(data_set)}
+            for column in columns:
+                if column.lower() not in there:
+                    hint = did_you_mean(column, there.values())
+                    return f"data set '{data_set}' has no column '{column}'" + (f" ({hint})" if hint else "")
         return None
-    return list(row.values())
+
+    # ── measuring ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measure(self, asked: Sequence[_Asked], relation: Relation) -> None:
+        """Count the rows and measure every check that is an aggregate, in one pass; the Invalid that was raised
+        becomes the value of those whose values do not compare."""
+        conditions = list(dict.fromkeys(one.check.where for one in asked if one.check.where))
+        parts = ["count(*)", *(f"count(*) FILTER (WHERE {all_of(where)})" for where in conditions)]
+        measured = [one for one in asked if one.measure is not None]
+        parts += [str(one.measure) for one in measured]
+        values = self._one_pass(parts, relation)
+        if values is None:
+            # One of them does not fit its column; find out which, at the price of a pass each.
+            values = [self._alone(part, relation) for part in parts]
+        counts = [value if isinstance(value, int) else 0 for value in values[: 1 + len(conditions)]]
+        self.totals = dict(zip(["", *conditions], counts, strict=True))
+        for one, value in zip(measured, values[1 + len(conditions) :], strict=True):
+            one.value = value
+
+    def _one_pass(self, parts: Sequence[str], relation: Relation) -> list[Any] | None:
+        columns = ", ".join(f"{part} AS m{i}" for i, part in enumerate(parts))
+        sql = f"SELECT {columns} FROM {quoted(relation.name)}"
+        try:
+            (row,) = self.engine.query(sql, [relation]).to_pylist()
+        except Invalid:
+            return None
+        return list(row.values())
+
+    def _alone(self, part: str, relation: Relation) -> Any:
+        try:
+            sql = f"SELECT {part} AS m FROM {quoted(relation.name)}"
+            (row,) = self.engine.query(sql, [relation]).to_pylist()
+        except Invalid as exc:
+            return exc
+        return row["m"]
+
+    def _counted(self, one: _Asked, relations: Sequence[Relation]) -> Any:
+        """What the check's own statement measures."""
+        assert one.kind.count is not None
+        for query in (one.kind.count, one.kind.recount):
+            if query is not None:
+                (row,) = self.engine.query(query(one.settings, one.check.data_set), relations).to_pylist()
+                (value,) = row.values()
+                if not value:
+                    break
+        return value
+
+    # ── judging ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, one: _Asked) -> CheckResult:
+        check, kind = one.check, one.kind
+        total = self.totals.get(check.where, 0)
+        if one.reason is not None:
+            return _impossible(check, one.reason, total)
+        mine = [self.relations[name] for name in {check.data_set: (), **check.others}]
+        shown: Sequence[Mapping[str, Any]] = ()
+        try:
+            if isinstance(one.value, Invalid):
+                raise one.value
+            if kind.is_program:
+                finding, shown = self._program(check)
+            else:
+                value = self._counted(one, mine) if one.measure is None else one.value
+                finding = self._finding(one, value)
+            allowed = check.allowed(total)
+            if finding.failing and not shown and (query := kind.failing(one.settings, check.data_set)):
+                sql = f"SELECT * FROM (\n{query}\n) LIMIT {SHOWN_ROWS}"
+                shown = self.engine.query(sql, mine).to_pylist()
+        except Invalid as exc:
+            return _impossible(check, f"the check cannot be carried out: {exc.message}", total)
+        message = finding.message
+        if check.allow and finding.failing:
+            message += f"; allowed: {check.allow}" + (f" ({allowed:,})" if check.allow.endswith("%") else "")
+        return CheckResult(
+            name=check.name,
+            kind=check.kind,
+            data_set=check.data_set,
+            severity=check.severity,
+            passed=finding.failing <= allowed,
+            failing_count=int(finding.failing),
+            total=total,
+            message=message,
+            failing_rows=tuple({name: plain(cell) for name, cell in row.items()} for row in shown),
+            columns=tuple(shown[0]) if shown else (),
+            description=check.description,
+            value=float(finding.failing if finding.value is None else finding.value),
+            threshold=check.allow or finding.threshold,
+            detail=finding.detail,
+            tags=check.tags,
+        )
+
+    def _program(self, check: Check) -> tuple[Finding, Sequence[Mapping[str, Any]]]:
+        if self.around.program is None:
+            raise Invalid(f"a check of type '{check.kind}' is only carried out by a run")
+        finding, shown = self.around.program(check, self.relations)
+        return finding, shown[:SHOWN_ROWS]
+
+    def _finding(self, one: _Asked, value: Any) -> Finding:
+        if one.kind.against is not None:
+            return one.kind.against(one.settings, value, self.around.now, self.around.past(one.check))
+        return one.kind.judge(one.settings, value, self.around.now)
 
 
-def _alone(engine: Engine, part: str, relation: Relation) -> Any:
-    try:
-        (row,) = engine.query(f"SELECT {part} AS m FROM {quoted(relation.name)}", [relation]).to_pylist()
-    except Invalid as exc:
-        return exc
-    return row["m"]
-
-
-def _judge(
-    engine: Engine, check: Check, value: Any, total: int, relations: Mapping[str, Relation], now: datetime
-) -> CheckResult:
-    kind = kind_named(check.kind)
-    mine = [relations[name] for name in {check.data_set: (), **check.others}]
-    try:
-        if isinstance(value, Invalid):
-            raise value
-        if kind.count is not None:
-            (row,) = engine.query(kind.count(check.settings, check.data_set), mine).to_pylist()
-            (value,) = row.values()
-        finding = kind.judge(check.settings, value, now)
-        rows: list[dict[str, Any]] = []
-        if finding.failing and (query := kind.failing(check.settings, check.data_set)):
-            rows = engine.query(f"SELECT * FROM (\n{query}\n) LIMIT {SHOWN_ROWS}", mine).to_pylist()
-    except Invalid as exc:
-        return _impossible(check, f"the check cannot be carried out: {exc.message}", total)
-    return CheckResult(
-        name=check.name,
-        kind=check.kind,
-        data_set=check.data_set,
-        severity=check.severity,
-        passed=not finding.failing,
-        failing_count=int(finding.failing),
-        total=total,
-        message=finding.message,
-        failing_rows=tuple({name: plain(cell) for name, cell in row.items()} for row in rows),
-        columns=tuple(rows[0]) if rows else (),
-        description=check.description,
-    )
+def failing_query(check: Check) -> str | None:
+    """A SELECT of all rows that fail a check, or None where no single row is to blame."""
+    settings = {**check.settings, "where": check.where} if check.where else check.settings
+    return kind_named(check.kind).failing(settings, check.data_set)
 
 
 def _impossible(check: Check, reason: str, total: int) -> CheckResult:
@@ -188,6 +296,8 @@ def _impossible(check: Check, reason: str, total: int) -> CheckResult:
         total=total,
         message=reason,
         description=check.description,
+        threshold=check.allow,
+        tags=check.tags,
     )
 
 
