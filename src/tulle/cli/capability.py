@@ -17,7 +17,8 @@ def capability() -> None:
     """The component types a product may use."""
 
 
-def _registry(mesh: Path | None) -> Registry:
+def registry_of(mesh: Path | None) -> Registry:
+    """The component types of the mesh; outside of one, the built-in types."""
     from tulle.errors import NotFound
 
     try:
@@ -33,7 +34,7 @@ def _registry(mesh: Path | None) -> Registry:
 @click.pass_obj
 def list_capabilities(mesh: Path | None, as_json: bool) -> None:
     """List the component types."""
-    found = [{"name": c.name, "title": c.title, "description": c.description} for c in _registry(mesh)]
+    found = [{"name": c.name, "title": c.title, "description": c.description} for c in registry_of(mesh)]
     if as_json:
         emit(found)
     else:
@@ -46,7 +47,7 @@ def list_capabilities(mesh: Path | None, as_json: bool) -> None:
 @click.pass_obj
 def show(mesh: Path | None, name: str, as_json: bool) -> None:
     """Show component type NAME: its properties and an example."""
-    found = _registry(mesh).get(name)
+    found = registry_of(mesh).get(name)
     if as_json:
         emit(
             {
@@ -73,4 +74,4 @@ def show(mesh: Path | None, name: str, as_json: bool) -> None:
 @click.pass_obj
 def schema(mesh: Path | None) -> None:
     """Print the JSON Schema of product.yaml, for editors."""
-    emit(json_schema(_registry(mesh)))
+    emit(json_schema(registry_of(mesh)))

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module, one-line help), in the order a newcomer meets them
     "init": ("product", "Make a new mesh in a folder."),
     "new": ("product", "Make a new product from a template."),
+    "schema": ("standards", "Print the JSON Schema of product.yaml, for editors."),
     "validate": ("product", "Check every product's documents, code, checks and services."),
     "plan": ("product", "Show what `apply` would do, in sentences."),
     "apply": ("product", "Carry out the plan."),

@@ -69,19 +69,35 @@ def _write(folder: Path, files: dict[str, str]) -> None:
 
 
 @click.command()
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="How problems are told: with a caret, as JSON, or as annotations of GitHub Actions.",
+)
 @OPTION_JSON
 @click.pass_obj
-def validate(mesh: Path | None, as_json: bool) -> None:
-    """Check every product's documents, code, checks and services; all problems at once."""
-    from tulle.cli.connect import mesh_client
+def validate(mesh: Path | None, form: str, as_json: bool) -> None:
+    """Check every product's documents, code, checks and services; all problems at once.
+
+    In a workflow of GitHub Actions, `tulle validate --format github` marks each problem at its line.
+    """
+    from tulle.cli.annotations import github
+    from tulle.cli.connect import mesh_client, settings_of
 
     with mesh_client(mesh) as client:
         verdict = client.validate()
+    as_json = as_json or form == "json"
     if as_json:
         emit(verdict)
     problems = from_dict({"problems": verdict["problems"]}).problems
-    if not as_json:
+    if form == "github" and not as_json:
         for problem in problems:
+            click.echo(github(problem, settings_of(mesh).folder))
+    if not as_json:
+        for problem in problems if form == "text" else ():
             show_problem(problem)
         products = verdict["products"]
         if not problems:

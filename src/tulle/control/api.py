@@ -24,6 +24,8 @@ from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
+from tulle.spec.envelope import json_schema
+from tulle.spec.picture import render
 from tulle.state import products
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -93,7 +95,12 @@ def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
     @api.get("/validate")
     def validate() -> dict[str, Any]:
         verdict = check_mesh.check_mesh(workspace)
-        return {"products": verdict.products, "problems": [asdict(problem) for problem in verdict.problems]}
+        problems = [{**asdict(problem), "picture": render(problem)} for problem in verdict.problems]
+        return {"products": verdict.products, "problems": problems}
+
+    @api.get("/schema")
+    def schema() -> dict[str, Any]:
+        return json_schema(workspace.registry)
 
     @api.get("/plan")
     def plan() -> dict[str, Any]:

@@ -95,7 +95,9 @@ COLUMN = entity(
     foreign_key=FOREIGN_KEY,
     classification=one_of(CLASSIFICATIONS, CLASSIFICATION + "; default: that of the data set"),
     critical=flag("whether the business cannot do without it (a critical data element)", False),
-    semantic_type=text("what kind of column it is to a query, such as dimension, measure or timestamp"),
+    semantic_type=one_of(
+        ("column", "measure", "dimension"), "what it is to a query: to sum up, to group by, or just a column"
+    ),
     deprecated=DEPRECATED,
     replaced_by=text("the column of this data set to use in its place"),
     synonyms=SYNONYMS,

@@ -42,8 +42,9 @@ spec:
   `files-port`), data sets in snake_case from the last dotted part of `table_name`, else from the component's name.
 - References (`data_set`, `associated_output_port`, `service_level_name`) must lead somewhere; products may not take
   from each other in a circle.
-- `tulle validate` tells every problem at once with its place; `tulle capability schema` prints the JSON Schema of
-  the whole document for editors.
+- `tulle validate` tells every problem at once with its place (`--format github` marks them in a change);
+  `tulle schema` prints the JSON Schema of the whole document for editors, and the control plane serves it at
+  `/mesh/v1/schema`.
 
 **How values are read.** Only `true` and `false` are booleans: `yes`, `no`, `on` and `off` are text. Only decimal
 numbers are numbers: `012`, `0x1f`, `1:30`, `1.0.0` and dates are text. Inside `{{ }}` and `[ ]` a comma ends a
