@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
 from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, STEPS_KEPT, Event
+from tulle.quality import history
 from tulle.quality.verdict import CheckResult
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
@@ -278,6 +279,8 @@ def step_finished(
                 report=report.as_dict() if report else None,
             )
         )
+        if report is not None:
+            history.record(cx, run.product, run.environment, run.id, report.checks)
         failed = [check.name for check in report.checks if not check.passed] if report else []
         data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
         log.append(cx, Event(STEP_FINISHED, run.product, data))

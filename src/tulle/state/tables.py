@@ -98,6 +98,32 @@ run_steps = Table(
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
 )
 
+# ── quality ──────────────────────────────────────────────────────────────────────────────────────────────
+# Owned by tulle.quality: what every check found in every run that judged it.
+
+check_results = Table(
+    "check_results",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("product", String(63), nullable=False),
+    Column("environment", String(255), nullable=False),
+    Column("data_set", String(255), nullable=False),
+    Column("check_name", String(255), nullable=False),
+    Column("kind", String(63), nullable=False),
+    Column("severity", String(16), nullable=False),  # error warn
+    Column("passed", Boolean, nullable=False),
+    Column("failing", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("value", Float),
+    Column("threshold", Text, nullable=False, server_default=""),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("detail", JSON),  # what later runs are compared with
+    Column("tags", JSON),
+    Column("run", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Index("check_results_by_check", "product", "environment", "data_set", "check_name", "id"),
+)
+
 # ── services ─────────────────────────────────────────────────────────────────────────────────────────────
 
 packages = Table(
