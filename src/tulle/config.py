@@ -8,6 +8,7 @@ environment. Knows nothing of YAML: `spec.mesh` reads the file (with positions) 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from tulle.errors import Invalid, did_you_mean
 
 STORE_SCHEMES = ("local:///", "s3://", "gs://", "https://")  # of places data may be kept in
+_ENVIRONMENT = re.compile(r"(?!(?:run|ingest|preview)-)[a-z0-9]+(?:[-_][a-z0-9]+){0,8}")
 STATE_FOLDER = ".tulle"  # in the mesh folder: everything Tulle itself keeps
 
 
@@ -35,6 +37,26 @@ class Warehouse:
         2, "runs of the domain that may compute at the same time; further ones wait"
     )
     run_timeout_seconds: int = setting(3600, "a run that takes longer is stopped and fails")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A long-lived branch of every product's repository, and what runs on it are bound to."""
+
+    name: str = setting("", "what people call it")
+    branch: str = setting("", "the branch of every repository that it is; empty means its name")
+    after: str = setting("", "a release must have been in that environment before it is promoted to this one")
+    approvers: tuple[str, ...] = setting((), "who may approve that a release is promoted to it")
+    approvals: int = setting(-1, "how many of them must; by default one where approvers are named, else none")
+    fallback: str = setting(
+        "", "the environment whose data of other products is read where this one has none"
+    )
+    connections: str = setting("", "the environment whose connections its runs use; empty means its own")
+    schedules: bool = setting(False, "whether schedules and triggers start runs in it")
+    alerts: bool = setting(False, "whether its failures are told")
+
+
+PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True, alerts=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,16 @@ class Settings:
     )
     warehouse: Warehouse = setting(Warehouse(), "the bounds of a domain that names none of its own")
     warehouses: Mapping[str, Warehouse] = field(default_factory=dict, metadata={"help": "bounds by domain"})
+    environments: Mapping[str, Environment] = field(
+        default_factory=lambda: {PRODUCTION.name: PRODUCTION},
+        metadata={
+            "help": "environments by name: branches of all repositories and what they are bound to; "
+            "'prod' is there unless one with the branch main is"
+        },
+    )
+    notice_days: int = setting(
+        30, "days between telling consumers that a product ends and its end, where its agreements say no more"
+    )
 
     @property
     def state_folder(self) -> Path:
@@ -166,6 +198,7 @@ def _checked(settings: Settings) -> Settings:
         "max_request_bytes": (1024, 1 << 30),
         "hook_run_days": (1, 36_500),
         "stale_branch_days": (0, 36_500),
+        "notice_days": (0, 36_500),
     }
     for name, (least, most) in bounds.items():
         if not least <= getattr(settings, name) <= most:
@@ -205,6 +238,80 @@ def _warehouses(name: str, value: Any) -> dict[str, Warehouse]:
     if not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{name}' must map a domain to its bounds")
     return {domain: _warehouse(f"{name}.{domain}", bounds) for domain, bounds in value.items()}
+
+
+def _mesh_environments(name: str, value: Any) -> dict[str, Environment]:
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{name}' must map names to what each environment is bound to")
+    found = {key: _environment(f"{name}.{key}", key, item) for key, item in value.items()}
+    if not any(environment.branch == PRODUCTION.branch for environment in found.values()):
+        if PRODUCTION.name in found:
+            raise Invalid(
+                f"mesh.yaml: '{name}.{PRODUCTION.name}' has the branch '{found[PRODUCTION.name].branch}', "
+                "and no environment has 'main', on which consumers read",
+                hint=f"leave out its branch, or give 'main' to another environment than '{PRODUCTION.name}'",
+            )
+        found[PRODUCTION.name] = PRODUCTION
+    branches: dict[str, str] = {}
+    for key, environment in found.items():
+        if environment.branch in branches:
+            raise Invalid(
+                f"mesh.yaml: '{name}.{key}' has the branch '{environment.branch}' of "
+                f"'{branches[environment.branch]}'; give each environment its own"
+            )
+        branches[environment.branch] = key
+        for what in ("after", "fallback", "connections"):
+            other = getattr(environment, what)
+            if other and other not in found:
+                raise Invalid(
+                    f"mesh.yaml: '{name}.{key}.{what}' is '{other}', which is no environment",
+                    hint=did_you_mean(other, found),
+                )
+        seen = [key]
+        while seen[-1] in found and (before := found[seen[-1]].after):
+            if before in seen:
+                raise Invalid(
+                    f"mesh.yaml: '{name}.{key}.after' leads in a circle: {' → '.join([*seen, before])}"
+                )
+            seen.append(before)
+    return found
+
+
+def _environment(path: str, name: Any, value: Any) -> Environment:
+    if not isinstance(name, str) or not _ENVIRONMENT.fullmatch(name):
+        raise Invalid(
+            f"mesh.yaml: '{path}' is no name of an environment",
+            hint="lower-case letters, digits and single hyphens; run, ingest and preview begin other branches",
+        )
+    if value is not None and not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{path}' must be a mapping of bindings")
+    known = {f.name: f for f in fields(Environment) if f.name != "name"}
+    given: dict[str, Any] = {}
+    for key, item in (value or {}).items():
+        if key not in known:
+            raise Invalid(f"mesh.yaml: unknown bound '{key}' in '{path}'", hint=did_you_mean(str(key), known))
+        if key == "approvers":
+            given[key] = _texts(f"{path}.{key}", item)
+            continue
+        _expect(f"{path}.{key}", item, type(known[key].default))
+        given[key] = item
+    is_production = name == PRODUCTION.name
+    branch = given.get("branch") or (PRODUCTION.branch if is_production else name)
+    if branch != PRODUCTION.branch and not _ENVIRONMENT.fullmatch(branch):
+        raise Invalid(
+            f"mesh.yaml: '{path}.branch' is '{branch}', which is no name for an environment's branch",
+            hint="lower-case letters, digits and single hyphens; run, ingest and preview begin other branches",
+        )
+    approvers = given.get("approvers", ())
+    approvals = given.get("approvals", 1 if approvers else 0)
+    if not 0 <= approvals <= len(set(approvers)):
+        raise Invalid(
+            f"mesh.yaml: '{path}.approvals' is {approvals}, and {len(set(approvers))} people may approve",
+            hint="name as many under 'approvers' at least",
+        )
+    defaults = {"schedules": branch == PRODUCTION.branch, "alerts": branch == PRODUCTION.branch}
+    rest = {"branch": branch, "approvals": approvals, "connections": given.get("connections") or name}
+    return Environment(**{"name": name, **defaults, **given, **rest})
 
 
 def _folders(name: str, value: Any) -> tuple[str, ...]:
@@ -268,4 +375,5 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "hook_environments": _environments,
     "warehouse": _warehouse,
     "warehouses": _warehouses,
+    "environments": _mesh_environments,
 }

@@ -11,7 +11,7 @@ import errno
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from graphlib import TopologicalSorter
@@ -110,6 +110,8 @@ class Execution:
         self.branches: RunBranch
         self.full = bool(run.options.get("full"))
         self.data_folders: tuple[str, ...] = ()
+        # Of another product and its data set: the branch that is read.
+        self.upstream_branch: Callable[[Repository, str], str] = lambda _upstream, _data_set: "main"
         self.data: dict[str, DataAt] = {}
         self.versions: dict[str, dict[str, str]] = {}  # what was read from outside: port or file → version
         self.changed: list[str] = []
@@ -292,7 +294,8 @@ class Execution:
         runs.step_started(self.database, self.run, job.name)
         product, data_set = job.upstream
         upstream = opened(self.lake, product)
-        commit = upstream.resolve("main")  # one commit for the whole run, whatever is published meanwhile
+        # One commit for the whole run, whatever is published meanwhile.
+        commit = upstream.resolve(self.upstream_branch(upstream, data_set))
         at = data_at(upstream, commit, data_set, product=product)
         if at is None:
             hint = f"`tulle run {product}` first"

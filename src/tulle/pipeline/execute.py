@@ -16,7 +16,7 @@ from tulle.errors import Broken, LimitExceeded, NotFound, TulleError, Unavailabl
 from tulle.lake.repository import Lake
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import Execution, disk_error, log_line, opened
-from tulle.pipeline.graph import load_code
+from tulle.pipeline.environment import code_of_run, upstream_branch
 from tulle.pipeline.run import Run
 from tulle.pipeline.watchdog import Watchdog
 from tulle.spec.mesh import MeshSpec
@@ -36,7 +36,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         product = spec.product(asked.product)
         warehouse = spec.settings.warehouse_of(product.domain)
         runs.claim(database, run_id, domain=product.domain, concurrent_runs=warehouse.concurrent_runs)
-        code = load_code(product, spec=spec)
+        code = code_of_run(database, lake, spec, asked)
         code.require_valid()
         repository = opened(lake, asked.product)
         with (
@@ -47,6 +47,9 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
                 database, lake, repository, code, engine, asked, folder, watchdog, warehouse.threads
             )
             execution.data_folders = spec.settings.data_folders
+            execution.upstream_branch = lambda upstream, data_set: upstream_branch(
+                database, spec.settings, upstream, asked.environment, data_set
+            )
             execution.carry_out()
     except TulleError as exc:
         _fail(database, run_id, exc)

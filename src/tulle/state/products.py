@@ -5,6 +5,7 @@ Knows the columns of one table and the shape of `spec.product`; nothing of plans
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def save(connection: Connection, product: DataProduct, *, code_digest: str) -> N
         "domain": product.domain,
         "folder": str(product.folder),
         "digest": product.digest,
-        "document": msgspec.to_builtins(product, enc_hook=str),
+        "document": as_document(product),
         "code_digest": code_digest,
         "applied_at": now(),
     }
@@ -65,9 +66,19 @@ def remove(connection: Connection, name: str) -> None:
     connection.execute(delete(products).where(products.c.name == name))
 
 
+def as_document(product: DataProduct) -> dict[str, Any]:
+    """A product as plain values, whole: `from_document` gives it back."""
+    document: dict[str, Any] = msgspec.to_builtins(product, enc_hook=str)
+    return document
+
+
+def from_document(document: Mapping[str, Any]) -> DataProduct:
+    """The product behind plain values; what later versions of Tulle added has its default."""
+    return msgspec.convert(document, DataProduct, dec_hook=_decode)
+
+
 def _value(row: Row[Any]) -> AppliedProduct:
-    product = msgspec.convert(row.document, DataProduct, dec_hook=_decode)
-    return AppliedProduct(product, row.code_digest, row.applied_at)
+    return AppliedProduct(from_document(row.document), row.code_digest, row.applied_at)
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -1,0 +1,318 @@
+"""Promotions and rollbacks as they are recorded, and bringing one that was interrupted to its end.
+
+A promotion makes the data of an environment by a release's code: a run that publishes, then the note that this
+release is in force. A rollback puts the branch back on the commit a release left there, then makes the same note.
+Each is an intent that is recorded first; `settle` finishes what a crash left half, and every run does so before
+it looks which code is in force, so code and data never stay apart. Knows nothing of who may ask for one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+
+from tulle.errors import Conflict, NotFound
+from tulle.events import PROMOTION_ENDED, PROMOTION_REQUESTED, ROLLBACK_ENDED, Event
+from tulle.lake.repository import Lake
+from tulle.pipeline import run as runs
+from tulle.state import log
+from tulle.state.db import Database, in_turn, now
+from tulle.state.tables import environments, promotions
+from tulle.state.tables import runs as run_rows
+
+PROMOTION, ROLLBACK = "promotion", "rollback"
+WAITING, RUNNING, DONE, FAILED, REFUSED, WITHDRAWN = (
+    "waiting",
+    "running",
+    "done",
+    "failed",
+    "refused",
+    "withdrawn",
+)
+HARD_RESET = "hard reset"  # what the lake's log of branches calls it
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A release on its way into an environment, or back; times in seconds since the epoch.
+
+    `before_commit` is where the branch was before, `commit_id` where it was put. `breaking` are sentences.
+    """
+
+    id: str
+    product: str
+    environment: str
+    branch: str
+    kind: str
+    version: str
+    status: str
+    requested_by: str
+    requested_at: float
+    note: str
+    breaking: Sequence[str]
+    run_id: str | None
+    before_version: str | None
+    before_commit: str | None
+    commit_id: str | None
+    message: str
+    changed_at: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status not in {WAITING, RUNNING}
+
+
+def add(
+    cx: Connection,
+    *,
+    product: str,
+    environment: str,
+    branch: str,
+    kind: str,
+    version: str,
+    status: str,
+    by: str,
+    note: str = "",
+    breaking: Sequence[str] = (),
+    before_commit: str | None = None,
+    commit_id: str | None = None,
+) -> str:
+    """Record that somebody wants it; its id. Conflict while another one of the product and environment is open."""
+    in_turn(cx, f"promotions of {product}")
+    table = promotions.c
+    open_one = cx.execute(
+        select(promotions).where(
+            table.product == product,
+            table.environment == environment,
+            table.status.in_([RUNNING, WAITING] if kind == PROMOTION else [RUNNING]),
+        )
+    ).first()
+    if open_one is not None:
+        raise Conflict(
+            f"{open_one.kind} of '{product}' to {open_one.version} in '{environment}' is {open_one.status}",
+            hint=f"`tulle promotions {product}` shows it; `tulle withdraw {open_one.id}` takes one that waits back",
+        )
+    id_ = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(3)
+    at = now()
+    cx.execute(
+        insert(promotions).values(
+            id=id_,
+            product=product,
+            environment=environment,
+            branch=branch,
+            kind=kind,
+            version=version,
+            status=status,
+            requested_by=by,
+            requested_at=at,
+            note=note,
+            breaking=list(breaking),
+            before_version=in_force_in(cx, product, branch),
+            before_commit=before_commit,
+            commit_id=commit_id,
+            changed_at=at,
+        )
+    )
+    data = {"id": id_, "environment": environment, "version": version, "kind": kind, "status": status}
+    log.append(cx, Event(PROMOTION_REQUESTED, product, data), actor=by)
+    return id_
+
+
+def change(cx: Connection, id_: str, before: str, **values: Any) -> bool:
+    """Change a promotion that has the status `before`; False when it has another one by now."""
+    query = update(promotions).where(promotions.c.id == id_, promotions.c.status == before)
+    return cx.execute(query.values(changed_at=now(), **values)).rowcount == 1
+
+
+# ── which release is in force ────────────────────────────────────────────────────────────────────────────
+
+
+def in_force(database: Database, product: str, branch: str) -> str | None:
+    """The version by which runs on a product's branch are made; None: by its folder as it is."""
+    with database.read() as cx:
+        return in_force_in(cx, product, branch)
+
+
+def in_force_in(cx: Connection, product: str, branch: str) -> str | None:
+    """The same inside a transaction."""
+    query = select(environments.c.version).where(
+        environments.c.product == product, environments.c.branch == branch
+    )
+    found = cx.execute(query).scalar()
+    return str(found) if found is not None else None
+
+
+def _put_in_force(cx: Connection, promotion: Promotion) -> None:
+    table, at = environments.c, now()
+    key = and_(table.product == promotion.product, table.name == promotion.environment)
+    values = {"version": promotion.version, "changed_at": at}
+    if cx.execute(update(environments).where(key).values(**values)).rowcount == 0:
+        cx.execute(
+            insert(environments).values(
+                product=promotion.product,
+                name=promotion.environment,
+                kind="environment",
+                branch=promotion.branch,
+                created_at=at,
+                **values,
+            )
+        )
+
+
+# ── bringing to an end ───────────────────────────────────────────────────────────────────────────────────
+
+
+def settle(database: Database, lake: Lake, *, product: str | None = None, branch: str | None = None) -> None:
+    """Bring to an end whatever is under way and can be: of one product and branch, or everywhere."""
+    query = select(promotions).where(promotions.c.status == RUNNING)
+    if product is not None:
+        query = query.where(promotions.c.product == product)
+    if branch is not None:
+        query = query.where(promotions.c.branch == branch)
+    with database.read() as cx:
+        found = [value(row) for row in cx.execute(query.order_by(promotions.c.requested_at))]
+    for promotion in found:
+        if promotion.kind == ROLLBACK:
+            put_back(database, lake, promotion)
+        else:
+            _follow_run(database, lake, promotion)
+
+
+def _follow_run(database: Database, lake: Lake, promotion: Promotion) -> None:
+    """A promotion has ended when its run has."""
+    if promotion.run_id is None:
+        return
+    run = runs.get(database, promotion.run_id)
+    if not run.ended:
+        return
+    if run.status not in {runs.SUCCEEDED, runs.UNCHANGED}:
+        message = str((run.error or {}).get("message", run.status))
+        with database.write() as cx:
+            if change(cx, promotion.id, RUNNING, status=FAILED, message=message):
+                _tell(cx, PROMOTION_ENDED, promotion, FAILED, message)
+        return
+    commit_id = run.commit_id or lake.repository(promotion.product).resolve(promotion.branch)
+    with database.write() as cx:
+        values = {"status": DONE, "commit_id": commit_id, "before_commit": run.base_commit}
+        if change(cx, promotion.id, RUNNING, **values):
+            _put_in_force(cx, promotion)
+            _tell(cx, PROMOTION_ENDED, promotion, DONE, "")
+
+
+def put_back(database: Database, lake: Lake, promotion: Promotion) -> None:
+    """Put a branch on the commit that a recorded rollback names, once, and note that its release is in force."""
+    assert promotion.commit_id is not None
+    repository = lake.repository(promotion.product, actor=promotion.requested_by)
+    if not _was_put_back(repository.reflog(promotion.branch), promotion):
+        repository.hard_reset(promotion.branch, promotion.commit_id)
+    with database.write() as cx:
+        if change(cx, promotion.id, RUNNING, status=DONE):
+            _put_in_force(cx, promotion)
+            _tell(cx, ROLLBACK_ENDED, promotion, DONE, "")
+
+
+def _was_put_back(moves: Sequence[Any], promotion: Promotion) -> bool:
+    """Whether the branch went there since: what came after must not be lost by doing it twice."""
+    return any(
+        move.operation == HARD_RESET
+        and move.after == promotion.commit_id
+        and move.at >= promotion.requested_at
+        for move in moves
+    )
+
+
+def _tell(cx: Connection, kind: str, promotion: Promotion, status: str, message: str) -> None:
+    data = {
+        "id": promotion.id,
+        "environment": promotion.environment,
+        "version": promotion.version,
+        "before": promotion.before_version,
+        "status": status,
+        "message": message,
+    }
+    log.append(cx, Event(kind, promotion.product, data), actor=promotion.requested_by)
+
+
+def demand_no_run(cx: Connection, product: str, branch: str) -> None:
+    """Conflict while a run of the product works for the branch: it would publish on what is being put back."""
+    in_turn(cx, "starting a run")
+    busy = cx.execute(
+        select(run_rows.c.id).where(
+            run_rows.c.product == product,
+            run_rows.c.environment == branch,
+            run_rows.c.status == runs.RUNNING,
+        )
+    ).scalar()
+    if busy is not None:
+        raise Conflict(
+            f"run {busy} of '{product}' is working on '{branch}'",
+            hint=f"wait for it, or end it with `tulle runs {busy} --stop`",
+        )
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def get(database: Database, id_: str) -> Promotion:
+    """One promotion or rollback. NotFound."""
+    with database.read() as cx:
+        return get_in(cx, id_)
+
+
+def get_in(cx: Connection, id_: str) -> Promotion:
+    """The same inside a transaction."""
+    row = cx.execute(select(promotions).where(promotions.c.id == id_)).first()
+    if row is None:
+        raise NotFound(f"there is no promotion '{id_}'", hint="`tulle promotions` lists them")
+    return value(row)
+
+
+def recent(
+    database: Database,
+    *,
+    product: str | None = None,
+    environment: str | None = None,
+    status: str | None = None,
+    limit: int = 100,
+) -> tuple[Promotion, ...]:
+    """Promotions and rollbacks, newest first."""
+    query = select(promotions).order_by(promotions.c.requested_at.desc(), promotions.c.id.desc()).limit(limit)
+    wanted: Mapping[str, str | None] = {"product": product, "environment": environment, "status": status}
+    for name, given in wanted.items():
+        if given is not None:
+            query = query.where(promotions.c[name] == given)
+    with database.read() as cx:
+        return tuple(value(row) for row in cx.execute(query))
+
+
+def left_by(database: Database, product: str, environment: str, version: str) -> str | None:
+    """The commit at which an environment last was while that version was in force there; None when it never was."""
+    table = promotions.c
+    query = (
+        select(promotions)
+        .where(
+            table.product == product,
+            table.environment == environment,
+            table.status == DONE,
+            or_(table.version == version, table.before_version == version),
+        )
+        .order_by(table.changed_at.desc())
+    )
+    with database.read() as cx:
+        row = cx.execute(query).first()
+    if row is None:
+        return None
+    # The newest that names it: either it came with that one, or went with it, after all its runs.
+    found = row.before_commit if row.before_version == version and row.version != version else row.commit_id
+    return str(found) if found is not None else None
+
+
+def value(row: Row[Any]) -> Promotion:
+    """A row as the promotion it records."""
+    return Promotion(**{name: getattr(row, name) for name in Promotion.__slots__})
