@@ -97,6 +97,9 @@ class Settings:
     stale_branch_days: int = setting(
         0, "branches of failed runs that nobody moved for so many days are removed; 0 keeps them"
     )
+    scheduled_runs: int = setting(
+        8, "runs started by schedules and backfills that may be under way at the same time"
+    )
     service_workers: int = setting(1, "worker processes of each deployed service")
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
     default_rate_limit: str = setting(
@@ -197,6 +200,7 @@ def _checked(settings: Settings) -> Settings:
         "gateway_concurrency": (1, 64),
         "max_request_bytes": (1024, 1 << 30),
         "hook_run_days": (1, 36_500),
+        "scheduled_runs": (1, 1000),
         "stale_branch_days": (0, 36_500),
         "notice_days": (0, 36_500),
     }

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("product", "Carry out the plan."),
     "run": ("run", "Build products: ingest, transform, check, publish."),
     "runs": ("run", "Show earlier runs, or one with its checks and failing rows."),
+    "schedule": ("schedule", "When products run by themselves: what comes next, what fired."),
     "destroy": ("product", "Retire a product; its data stays in the lake."),
     "up": ("mesh", "Start the mesh: control plane, gateway, services."),
     "down": ("mesh", "Stop everything the mesh started."),

@@ -144,20 +144,31 @@ def request(
     options: Mapping[str, Any] | None = None,
 ) -> str:
     """Ask for a run of a product; its id, which sorts by time. Options: `full` (make everything again)."""
+    with database.write() as cx:
+        return request_in(cx, product, environment=environment, options=options)
+
+
+def request_in(
+    cx: Connection,
+    product: str,
+    *,
+    environment: str = "main",
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Ask for a run in the transaction of `cx`."""
     at = now()
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(at)) + f"{int(at * 1000) % 1000:03d}"
     run_id = f"{stamp}-{secrets.token_hex(2)}"
-    with database.write() as cx:
-        cx.execute(
-            insert(runs).values(
-                id=run_id,
-                product=product,
-                environment=environment,
-                status=QUEUED,
-                requested_at=at,
-                options=dict(options or {}),
-            )
+    cx.execute(
+        insert(runs).values(
+            id=run_id,
+            product=product,
+            environment=environment,
+            status=QUEUED,
+            requested_at=at,
+            options=dict(options or {}),
         )
+    )
     return run_id
 
 

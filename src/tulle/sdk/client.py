@@ -85,6 +85,28 @@ class Client:
         """Stop a run; nothing of it is published."""
         return self._post(f"/runs/{_part(run_id)}/stop", {})
 
+    # ── schedules ────────────────────────────────────────────────────────────────────────────────────────
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Every schedule in force, the next to fire first."""
+        return list(self._get("/schedules")["schedules"])
+
+    def schedule(self, product: str, *, environment: str = "main") -> dict[str, Any]:
+        """The schedule of one product, its next fires and what fired."""
+        return self._get(f"/schedules/{_part(product)}", environment=environment)
+
+    def calendar(self, *, hours: float = 24.0, limit: int = 200) -> list[dict[str, Any]]:
+        """The fires to come of all schedules, in order."""
+        return list(self._get("/calendar", hours=hours, limit=limit)["fires"])
+
+    def pause_schedule(self, product: str, *, environment: str = "main") -> dict[str, Any]:
+        """Let a schedule fire no more until it is resumed."""
+        return self._post(f"/schedules/{_part(product)}/pause", {"environment": environment})
+
+    def resume_schedule(self, product: str, *, environment: str = "main") -> dict[str, Any]:
+        """Let a schedule fire again, from now on."""
+        return self._post(f"/schedules/{_part(product)}/resume", {"environment": environment})
+
     # ── services ─────────────────────────────────────────────────────────────────────────────────────────
 
     def services(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
-from tulle.control import api, applications, compare
+from tulle.control import api, applications, compare, schedules
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -28,6 +28,7 @@ from tulle.gateway.contract import Credentials
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline import run as runs
 from tulle.pipeline.mesh_lake import open_mesh_lake
+from tulle.pipeline.scheduler import Scheduler
 from tulle.server import doors, lake_doors
 from tulle.serving import generation
 from tulle.spec.capability import load_registry
@@ -58,6 +59,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     work = lake_doors.LakeWork(workspace.lake, settings)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
+    scheduler = Scheduler(settings, workspace.database)
 
     def settle() -> None:
         trials.follow_deployments()
@@ -82,9 +84,11 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
             await asyncio.to_thread(trials.sign_in)
             keeper.start()
             work.start()
+            scheduler.start()
         yield
         stop.set()
         if resident:
+            scheduler.stop()
             work.stop()
             keeper.join(5)
 
@@ -100,6 +104,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
     app.include_router(api.router(workspace, settle_now))
     app.include_router(compare.router(workspace))
+    app.include_router(schedules.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )

@@ -1,0 +1,79 @@
+"""Schedules over HTTP, below `/mesh/v1`: what is in force, what comes next, what fired, pausing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.control.workspace import Workspace
+from tulle.pipeline import schedule
+from tulle.pipeline.schedule import Fire, Scheduled
+from tulle.state.db import now
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Environment = Annotated[str, Query(max_length=63)]
+Hours = Annotated[float, Query(gt=0, le=24 * 366)]
+
+
+class EnvironmentBody(BaseModel):
+    """Which environment's schedule."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    environment: str = Field("main", max_length=63)
+
+
+def router(workspace: Workspace) -> APIRouter:
+    """The routes on one mesh."""
+    api = APIRouter(prefix="/mesh/v1")
+    database = workspace.database
+
+    @api.get("/schedules")
+    def all_of_them(limit: Limit = 1000) -> dict[str, Any]:
+        return {"schedules": [told(one) for one in schedule.all_scheduled(database, limit=limit)]}
+
+    @api.get("/schedules/{product}")
+    def one(product: str, environment: Environment = "main", limit: Limit = 20) -> dict[str, Any]:
+        found = schedule.scheduled(database, product, environment)
+        coming = schedule.upcoming([found], now() + 366 * 86_400, limit=10)
+        past = schedule.fires(database, product=product, limit=limit)
+        return {
+            **told(found),
+            "next": [at for at, _ in coming],
+            "fires": [told_fire(fire) for fire in past if fire.environment == environment],
+        }
+
+    @api.post("/schedules/{product}/pause")
+    def pause(product: str, body: EnvironmentBody) -> dict[str, Any]:
+        return told(schedule.pause(database, product, body.environment, actor="api"))
+
+    @api.post("/schedules/{product}/resume")
+    def resume(product: str, body: EnvironmentBody) -> dict[str, Any]:
+        return told(schedule.resume(database, product, body.environment, actor="api"))
+
+    @api.get("/calendar")
+    def calendar(hours: Hours = 24.0, limit: Limit = 200) -> dict[str, Any]:
+        found = schedule.all_scheduled(database, limit=100_000)
+        coming = schedule.upcoming(found, now() + hours * 3600, limit=limit)
+        return {
+            "fires": [
+                {"at": at, "product": one.product, "environment": one.environment} for at, one in coming
+            ]
+        }
+
+    return api
+
+
+def told(one: Scheduled) -> dict[str, Any]:
+    """A schedule as plain values."""
+    value = asdict(one)
+    said = {key: item for key, item in value.pop("schedule").items() if key != "place"}
+    return {**value, "when": one.schedule.sentence, "schedule": said}
+
+
+def told_fire(fire: Fire) -> dict[str, Any]:
+    """A fire as plain values."""
+    return asdict(fire)

@@ -1,0 +1,399 @@
+"""Schedules as they are recorded: which product fires when, what fired, and what came of it.
+
+One row a product and environment has the next moment anything of it is due (`next_at`, indexed), one row a fire
+says why and when it fired and which run it became. A fire is unique by product, environment, moment and attempt, so
+none is there twice, whoever records it. Starting runs is the `scheduler`'s.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tulle.errors import Conflict, NotFound, did_you_mean
+from tulle.events import SCHEDULE_PAUSED, SCHEDULE_RESUMED, Event
+from tulle.pipeline import run as runs
+from tulle.spec.product import DataProduct
+from tulle.spec.schedule import Schedule
+from tulle.state import log
+from tulle.state.db import Database, now
+from tulle.state.tables import runs as run_table
+from tulle.state.tables import schedule_fires as fires_table
+from tulle.state.tables import schedule_upstreams, schedules
+
+CRON, UPSTREAM, FRESH, BACKFILL = "cron", "upstream", "fresh", "backfill"
+WAITING, STARTED, SKIPPED, HELD, CANCELLED = "waiting", "started", "skipped", "held", "cancelled"
+OPEN = (WAITING, STARTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A schedule in force; times in seconds since the epoch, None for never."""
+
+    product: str
+    environment: str
+    domain: str
+    schedule: Schedule
+    paused: bool  # by somebody or by its document
+    cron_at: float | None
+    fresh_at: float | None
+    late_at: float | None
+    good_at: float | None
+    next_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fire:
+    """One time a product was to run. `status` is waiting, started, how its run ended, skipped, held or cancelled."""
+
+    id: int
+    product: str
+    environment: str
+    series: str
+    reason: str  # cron upstream fresh backfill
+    fire_at: float
+    attempt: int
+    status: str
+    due_at: float
+    options: Mapping[str, Any]
+    run_id: str | None
+    message: str
+    created_at: float
+    ended_at: float | None
+
+
+# ── what is in force ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def sync(cx: Connection, name: str, product: DataProduct | None) -> None:
+    """Put the schedule of a product in force as it was applied last; None when there is no such product."""
+    schedule = product.schedule if product else None
+    wanted = set(schedule.environments) if schedule else set()
+    known = {row.environment: row for row in cx.execute(select(schedules).where(schedules.c.product == name))}
+    cx.execute(delete(schedule_upstreams).where(schedule_upstreams.c.product == name))
+    for environment in known.keys() - wanted:
+        cx.execute(delete(schedules).where(_is(name, environment)))
+        waiting = (fires_table.c.status == WAITING) & (fires_table.c.series == "")
+        cx.execute(
+            update(fires_table)
+            .where(fires_table.c.product == name, fires_table.c.environment == environment, waiting)
+            .values(status=CANCELLED, ended_at=now(), message="the product is no longer scheduled")
+        )
+    if product is None or schedule is None:
+        return
+    for environment in sorted(wanted):
+        for upstream in schedule.on:
+            row = {"upstream": upstream, "environment": environment, "product": name}
+            cx.execute(insert(schedule_upstreams).values(row))
+        _put(cx, product, schedule, environment, known.get(environment))
+
+
+def _put(
+    cx: Connection, product: DataProduct, schedule: Schedule, environment: str, old: Row[Any] | None
+) -> None:
+    at = now()
+    before = _schedule(old.document) if old else None
+    good = old.good_at if old else _last_good(cx, product.name, environment)
+    # A fire that was missed while nothing ran stays missed, unless the times themselves are other ones now.
+    same = before is not None and (before.cron, before.time_zone) == (schedule.cron, schedule.time_zone)
+    same = same and before is not None and not before.paused
+    cron = old.cron_at if old is not None and same else schedule.after(at)
+    values: dict[str, Any] = {
+        "domain": product.domain,
+        "document": msgspec.to_builtins(schedule, enc_hook=str),
+        "cron_at": cron,
+        "fresh_at": (good or at - schedule.fresh_within) + schedule.fresh_within
+        if schedule.fresh_within
+        else None,
+        "late_at": (good or at) + schedule.late_after if schedule.late_after else None,
+        "good_at": good,
+        "changed_at": at,
+    }
+    if old is None:
+        cx.execute(insert(schedules).values(product=product.name, environment=environment, **values))
+    else:
+        cx.execute(update(schedules).where(_is(product.name, environment)).values(**values))
+    settle_next(cx, product.name, environment)
+
+
+def settle_next(cx: Connection, product: str, environment: str) -> None:
+    """Make `next_at` the first of what is to come."""
+    row = cx.execute(select(schedules).where(_is(product, environment))).one()
+    moments = [m for m in (row.cron_at, row.fresh_at, row.late_at) if m is not None]
+    paused = row.paused or row.document.get("paused")
+    following = None if paused or not moments else min(moments)
+    if following != row.next_at:
+        cx.execute(update(schedules).where(_is(product, environment)).values(next_at=following))
+
+
+def _last_good(cx: Connection, product: str, environment: str) -> float | None:
+    runs_of = (run_table.c.product == product) & (run_table.c.environment == environment)
+    good = run_table.c.status.in_([runs.SUCCEEDED, runs.UNCHANGED])
+    found = cx.execute(select(func.max(run_table.c.finished_at)).where(runs_of, good)).scalar()
+    return None if found is None else float(found)
+
+
+def is_good(cx: Connection, product: str, environment: str, at: float) -> None:
+    """What is published was made or confirmed at that time: its age counts from then."""
+    row = cx.execute(select(schedules).where(_is(product, environment)).with_for_update()).first()
+    if row is None:
+        return
+    schedule = _schedule(row.document)
+    values = {
+        "good_at": at,
+        "fresh_at": at + schedule.fresh_within if schedule.fresh_within else None,
+        "late_at": at + schedule.late_after if schedule.late_after else None,
+    }
+    cx.execute(update(schedules).where(_is(product, environment)).values(**values))
+    settle_next(cx, product, environment)
+
+
+def pause(database: Database, product: str, environment: str, *, actor: str = "") -> Scheduled:
+    """Let a schedule fire no more until it is resumed; what it fired already goes on. NotFound."""
+    return _set_paused(database, product, environment, paused=True, actor=actor)
+
+
+def resume(database: Database, product: str, environment: str, *, actor: str = "") -> Scheduled:
+    """Let a schedule fire again, from now on: what it would have fired meanwhile is not made up for.
+
+    NotFound; Conflict when its document pauses it.
+    """
+    return _set_paused(database, product, environment, paused=False, actor=actor)
+
+
+def _set_paused(database: Database, product: str, environment: str, *, paused: bool, actor: str) -> Scheduled:
+    scheduled(database, product, environment)  # with its hint where there is none
+    with database.write() as cx:
+        row = cx.execute(select(schedules).where(_is(product, environment)).with_for_update()).one()
+        schedule = _schedule(row.document)
+        if not paused and schedule.paused:
+            raise Conflict(
+                f"the document of '{product}' pauses its schedule",
+                hint="take `paused: true` out of its schedule, then `tulle apply`",
+            )
+        if row.paused != paused:
+            values: dict[str, Any] = {"paused": paused, "changed_at": now()}
+            if not paused:
+                values["cron_at"] = schedule.after(now())
+            cx.execute(update(schedules).where(_is(product, environment)).values(**values))
+            settle_next(cx, product, environment)
+            kind = SCHEDULE_PAUSED if paused else SCHEDULE_RESUMED
+            log.append(cx, Event(kind, product, {"environment": environment}), actor=actor)
+    return scheduled(database, product, environment)
+
+
+# ── fires ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def add_fire(
+    cx: Connection,
+    *,
+    product: str,
+    environment: str,
+    domain: str,
+    reason: str,
+    fire_at: float,
+    status: str = WAITING,
+    series: str = "",
+    attempt: int = 1,
+    due_at: float | None = None,
+    options: Mapping[str, Any] | None = None,
+    message: str = "",
+) -> bool:
+    """Record a fire; False when it is recorded already."""
+    at = now()
+    make = postgresql.insert if cx.dialect.name == "postgresql" else sqlite.insert
+    statement = make(fires_table).values(
+        product=product,
+        environment=environment,
+        domain=domain,
+        series=series,
+        reason=reason,
+        fire_at=fire_at,
+        attempt=attempt,
+        status=status,
+        due_at=fire_at if due_at is None else due_at,
+        options=dict(options or {}),
+        message=message,
+        created_at=at,
+        ended_at=None if status in {*OPEN, HELD} else at,
+    )
+    made = cx.execute(statement.on_conflict_do_nothing().returning(fires_table.c.id))
+    return made.first() is not None
+
+
+def waits(cx: Connection, product: str, environment: str) -> bool:
+    """Whether a fire of the schedule waits already, so that another one would do nothing more."""
+    query = select(fires_table.c.id).where(
+        fires_table.c.product == product,
+        fires_table.c.environment == environment,
+        fires_table.c.status == WAITING,
+        fires_table.c.series == "",
+    )
+    return cx.execute(query.limit(1)).first() is not None
+
+
+def is_busy(cx: Connection, product: str, environment: str) -> bool:
+    """Whether the product runs there, or is about to, whoever asked for it."""
+    ours = (fires_table.c.product == product) & (fires_table.c.environment == environment)
+    if cx.execute(select(fires_table.c.id).where(ours, fires_table.c.status.in_(OPEN)).limit(1)).first():
+        return True
+    theirs = (run_table.c.product == product) & (run_table.c.environment == environment)
+    going_on = run_table.c.status.in_([runs.QUEUED, runs.RUNNING])
+    return cx.execute(select(run_table.c.id).where(theirs, going_on).limit(1)).first() is not None
+
+
+def upstream_published(cx: Connection, product: str, environment: str, at: float) -> None:
+    """Let those fire that run after this product, once for as many of its publishings as they have not begun with."""
+    below = schedule_upstreams.c
+    takers = (
+        select(below.product)
+        .where(below.upstream == product, below.environment == environment)
+        .order_by(below.product)
+    )
+    for taker in cx.execute(takers).scalars().all():
+        row = cx.execute(select(schedules).where(_is(taker, environment)).with_for_update()).first()
+        if row is None or row.paused or row.document.get("paused") or waits(cx, taker, environment):
+            continue
+        schedule = _schedule(row.document)
+        skip = schedule.if_running == "skip" and is_busy(cx, taker, environment)
+        add_fire(
+            cx,
+            product=taker,
+            environment=environment,
+            domain=row.domain,
+            reason=UPSTREAM,
+            fire_at=at,
+            status=SKIPPED if skip else WAITING,
+            message=f"after {product}" + (": the product was running" if skip else ""),
+        )
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scheduled(database: Database, product: str, environment: str = "main") -> Scheduled:
+    """The schedule of one product. NotFound with the nearest name."""
+    with database.read() as cx:
+        row = cx.execute(select(schedules).where(_is(product, environment))).first()
+        if row is None:
+            known = cx.execute(
+                select(schedules.c.product).where(schedules.c.environment == environment)
+            ).scalars()
+            hint = did_you_mean(product, known.all())
+            raise NotFound(
+                f"product '{product}' has no schedule in '{environment}'",
+                hint=hint or "write `schedule:` in its data-product component, then `tulle apply`",
+            )
+    return _scheduled(row)
+
+
+def all_scheduled(
+    database: Database, *, environment: str | None = None, limit: int = 1000
+) -> tuple[Scheduled, ...]:
+    """Schedules, the next to fire first, those that never fire last."""
+    query = select(schedules).order_by(
+        schedules.c.next_at.is_(None), schedules.c.next_at, schedules.c.product, schedules.c.environment
+    )
+    if environment is not None:
+        query = query.where(schedules.c.environment == environment)
+    with database.read() as cx:
+        return tuple(_scheduled(row) for row in cx.execute(query.limit(limit)))
+
+
+def upcoming(found: Sequence[Scheduled], until: float, *, limit: int = 200) -> list[tuple[float, Scheduled]]:
+    """The fires to come of these schedules until a time, in order: (moment, schedule)."""
+
+    def of(one: Scheduled) -> list[tuple[float, str, Scheduled]]:
+        if one.paused:
+            return []
+        moments = [] if one.cron_at is None else [one.cron_at]
+        if one.cron_at is not None:
+            moments += islice(one.schedule.fires(one.cron_at), limit - 1) if one.cron_at <= until else []
+        if one.fresh_at is not None:
+            moments.append(one.fresh_at)
+        return sorted((m, one.product, one) for m in moments if m <= until)
+
+    merged = heapq.merge(*(of(one) for one in found), key=lambda entry: entry[:2])
+    return [(moment, one) for moment, _, one in islice(merged, limit)]
+
+
+def fires(
+    database: Database,
+    *,
+    product: str | None = None,
+    series: str | None = None,
+    limit: int = 100,
+) -> tuple[Fire, ...]:
+    """What fired, newest first; of one product or backfill, or of all."""
+    query = select(fires_table).order_by(fires_table.c.created_at.desc(), fires_table.c.id.desc())
+    if product is not None:
+        query = query.where(fires_table.c.product == product)
+    if series is not None:
+        query = query.where(fires_table.c.series == series)
+    with database.read() as cx:
+        return tuple(fire_value(row) for row in cx.execute(query.limit(limit)))
+
+
+def forget(database: Database, before: float) -> int:
+    """Remove fires that ended before a time; how many."""
+    ended = fires_table.c.status.not_in([*OPEN, HELD])
+    with database.write() as cx:
+        gone = cx.execute(delete(fires_table).where(fires_table.c.created_at < before, ended))
+    return int(gone.rowcount)
+
+
+def fire_value(row: Row[Any]) -> Fire:
+    """The fire of a row."""
+    return Fire(
+        row.id,
+        row.product,
+        row.environment,
+        row.series,
+        row.reason,
+        row.fire_at,
+        row.attempt,
+        row.status,
+        row.due_at,
+        row.options,
+        row.run_id,
+        row.message,
+        row.created_at,
+        row.ended_at,
+    )
+
+
+def _scheduled(row: Row[Any]) -> Scheduled:
+    schedule = _schedule(row.document)
+    return Scheduled(
+        row.product,
+        row.environment,
+        row.domain,
+        schedule,
+        bool(row.paused) or schedule.paused,
+        row.cron_at,
+        row.fresh_at,
+        row.late_at,
+        row.good_at,
+        row.next_at,
+    )
+
+
+def _schedule(document: Mapping[str, Any]) -> Schedule:
+    return msgspec.convert(document, Schedule)
+
+
+def schedule_of_row(row: Row[Any]) -> Schedule:
+    """The schedule a row of the table has."""
+    return _schedule(row.document)
+
+
+def _is(product: str, environment: str) -> Any:
+    return (schedules.c.product == product) & (schedules.c.environment == environment)

@@ -1,0 +1,409 @@
+"""Firing what is due and starting the runs of it; any number of schedulers may share one database.
+
+Each step is one transaction that locks what it decides about, so a crash leaves it done or not begun, and a second
+scheduler finds it done:
+- *follow*: the log of events, in order and each once: applied products, ended runs (retries, triggers, freshness);
+- *fire*: schedules whose `next_at` has come, by an index;
+- *start*: fires that wait become runs, in the bounds of the domains' warehouses. The run is recorded with its fire,
+  then its process is started; a scheduler that dies between the two leaves a run that nobody carries out, which
+  `run.recover` ends and which is then fired again, as it never began.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, exists, func, insert, not_, select, update
+
+from tulle.config import Settings
+from tulle.errors import NotFound, Unavailable
+from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, RUN_FINISHED, Event
+from tulle.pipeline import run as runs
+from tulle.pipeline import schedule, worker
+from tulle.pipeline.schedule import (
+    CRON,
+    FRESH,
+    SKIPPED,
+    STARTED,
+    UPSTREAM,
+    WAITING,
+    add_fire,
+    settle_next,
+)
+from tulle.spec.product import DataProduct
+from tulle.spec.schedule import Schedule
+from tulle.state import log, products
+from tulle.state.db import Database, in_turn, now
+from tulle.state.tables import events, followers, schedule_upstreams, schedules
+from tulle.state.tables import runs as run_table
+from tulle.state.tables import schedule_fires as fires_table
+
+NAME = "scheduler"
+BATCH = 200
+ON_TIME_SECONDS = 60.0  # a fire later than this was missed, which `catch_up` is about
+MOST_CAUGHT_UP = 1000  # fires of one schedule at a time
+KEPT_DAYS = 90
+PAUSE_SECONDS = 0.5
+_MAY_PASS = {"unavailable", "conflict"}
+
+LOG = logging.getLogger("tulle")
+Start = Callable[[Settings, str], int]
+
+
+class Scheduler:
+    """Fires, and starts the runs of one mesh; `step` does all that is due now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        *,
+        start: Start = worker.start,
+        clock: Callable[[], float] = now,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._start = start
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="scheduler", daemon=True)
+        self._tidied = 0.0
+
+    def start(self) -> None:
+        """Begin, in a thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End; runs that were started go on."""
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        said = ""
+        while not self._stop.is_set():
+            try:
+                busy = self.step()
+                said = ""
+            except Exception as exc:
+                if str(exc) != said:
+                    LOG.exception("the scheduler tries again")
+                said, busy = str(exc), False
+            if not busy:
+                self._stop.wait(PAUSE_SECONDS)
+
+    def step(self) -> bool:
+        """Do all that is due now, a batch of each; whether there was anything."""
+        followed = self.follow()
+        fired = self.fire()
+        started = self.start_waiting()
+        if time.monotonic() > self._tidied + 3600:
+            self._tidied = time.monotonic()
+            schedule.forget(self._database, self._clock() - KEPT_DAYS * 86_400)
+        return bool(followed or fired or started)
+
+    # ── follow ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def follow(self) -> int:
+        """Take note of what happened since; how many events."""
+        with self._database.read() as cx:
+            position = cx.execute(select(followers.c.position).where(followers.c.name == NAME)).scalar()
+        if position is None:
+            return self._begin_to_follow()
+        found = log.read(self._database, after=position, limit=BATCH)
+        if not found:
+            return 0
+        changed = {e.subject for e in found if e.kind in {PRODUCT_APPLIED, PRODUCT_DESTROYED}}
+        known = {name: self._applied(name) for name in changed}
+        with self._database.write() as cx:
+            if not _moved(cx, position, found[-1].id):
+                return 0  # another scheduler took note of these
+            for name in sorted(changed):
+                schedule.sync(cx, name, known[name])
+            for entry in found:
+                if entry.kind == RUN_FINISHED:
+                    self._run_ended(cx, str(entry.data["run"]), entry.at)
+        return len(found)
+
+    def _begin_to_follow(self) -> int:
+        """The first time in this mesh: all schedules as they are applied, and events from here on."""
+        with self._database.write() as cx:
+            in_turn(cx, "beginning to follow events")
+            if cx.execute(select(followers.c.position).where(followers.c.name == NAME)).first():
+                return 0
+            newest = cx.execute(select(func.max(events.c.id))).scalar() or 0
+            applied = products.applied(self._database)
+            for item in applied:
+                schedule.sync(cx, item.product.name, item.product)
+            cx.execute(insert(followers).values(name=NAME, position=newest))
+        return len(applied)
+
+    def _applied(self, name: str) -> DataProduct | None:
+        try:
+            return products.applied_product(self._database, name).product
+        except NotFound:
+            return None
+
+    def _run_ended(self, cx: Connection, run_id: str, at: float) -> None:
+        run = cx.execute(select(run_table).where(run_table.c.id == run_id)).first()
+        if run is None:
+            return
+        fire = cx.execute(
+            select(fires_table).where(fires_table.c.run_id == run_id, fires_table.c.status == STARTED)
+        ).first()
+        if fire is not None:
+            self._fire_ended(cx, fire, run)
+        if run.status in {runs.SUCCEEDED, runs.UNCHANGED}:
+            schedule.is_good(cx, run.product, run.environment, run.finished_at)
+        if run.status == runs.SUCCEEDED:
+            schedule.upstream_published(cx, run.product, run.environment, at)
+
+    def _fire_ended(self, cx: Connection, fire: Row[Any], run: Row[Any]) -> None:
+        message = str((run.error or {}).get("message", ""))
+        cx.execute(
+            update(fires_table)
+            .where(fires_table.c.id == fire.id)
+            .values(status=run.status, ended_at=now(), message=message)
+        )
+        if run.status in {runs.SUCCEEDED, runs.UNCHANGED}:
+            return
+        never_began = run.started_at is None and run.pid is None
+        row = cx.execute(
+            select(schedules).where(
+                schedules.c.product == fire.product, schedules.c.environment == fire.environment
+            )
+        ).first()
+        plan = schedule.schedule_of_row(row) if row is not None else None
+        tries = fire.options.get("retries", plan.retries if plan else 0)
+        spent = fire.attempt - int(fire.options.get("lost", 0))
+        if never_began or (may_pass(run) and spent <= tries):
+            delay = 0.0 if never_began else float(plan.retry_delay if plan else 60)
+            lost = int(fire.options.get("lost", 0)) + never_began
+            add_fire(
+                cx,
+                product=fire.product,
+                environment=fire.environment,
+                domain=fire.domain,
+                reason=fire.reason,
+                fire_at=fire.fire_at,
+                series=fire.series,
+                attempt=fire.attempt + 1,
+                due_at=self._clock() + delay,
+                options={**fire.options, "lost": lost} if lost else fire.options,
+                message=message,
+            )
+
+    # ── fire ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def fire(self) -> int:
+        """Fire the schedules whose time has come; how many there were."""
+        at = self._clock()
+        due = select(schedules.c.product).where(schedules.c.next_at <= at)
+        with self._database.read() as cx:  # most of the time there is none: no write lock for that
+            if cx.execute(due.limit(1)).first() is None:
+                return 0
+        with self._database.write() as cx:
+            found = cx.execute(
+                select(schedules)
+                .where(schedules.c.next_at <= at)
+                .order_by(schedules.c.next_at)
+                .limit(BATCH)
+                .with_for_update(skip_locked=True)
+            ).all()
+            for row in found:
+                self._fire_one(cx, row, at)
+        return len(found)
+
+    def _fire_one(self, cx: Connection, row: Row[Any], at: float) -> None:
+        plan = schedule.schedule_of_row(row)
+        values: dict[str, Any] = {}
+        if row.cron_at is not None and row.cron_at <= at:
+            missed, following = _missed(plan, row.cron_at, at)
+            for moment in missed:
+                self._add(cx, row, plan, CRON, moment, at)
+            values["cron_at"] = following
+        if row.fresh_at is not None and row.fresh_at <= at:
+            self._add(cx, row, plan, FRESH, row.fresh_at, at)
+            values["fresh_at"] = at + plan.fresh_within  # unless a run confirms it before
+        if row.late_at is not None and row.late_at <= at:
+            data = {"environment": row.environment, "good_at": row.good_at, "late_after": plan.late_after}
+            log.append(cx, Event(DATA_LATE, row.product, data))
+            values["late_at"] = None  # told once, until it is good again
+        mine = and_(schedules.c.product == row.product, schedules.c.environment == row.environment)
+        cx.execute(update(schedules).where(mine).values(**values))
+        settle_next(cx, row.product, row.environment)
+
+    def _add(
+        self, cx: Connection, row: Row[Any], plan: Schedule, reason: str, moment: float, at: float
+    ) -> None:
+        status, message = WAITING, ""
+        if reason == CRON and plan.catch_up == "none" and at - moment > ON_TIME_SECONDS:
+            status, message = SKIPPED, "it was missed while no scheduler ran"
+        elif plan.if_running == "skip" and schedule.is_busy(cx, row.product, row.environment):
+            status, message = SKIPPED, "the product was running"
+        elif plan.catch_up != "all" and schedule.waits(cx, row.product, row.environment):
+            status, message = SKIPPED, "a run of the product was waiting already"
+        add_fire(
+            cx,
+            product=row.product,
+            environment=row.environment,
+            domain=row.domain,
+            reason=reason,
+            fire_at=moment,
+            status=status,
+            message=message,
+        )
+
+    # ── start ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_waiting(self) -> int:
+        """Start the runs of fires that wait, as many as the warehouses allow; how many."""
+        at = self._clock()
+        waiting = and_(fires_table.c.status == WAITING, fires_table.c.due_at <= at)
+        with self._database.read() as cx:
+            if cx.execute(select(fires_table.c.id).where(waiting).limit(1)).first() is None:
+                return 0
+        started: list[str] = []
+        with self._database.write() as cx:
+            in_turn(cx, "starting fires")  # how many are under way decides
+            under_way = _under_way(cx)
+            room = self._settings.scheduled_runs - sum(under_way.values())
+            while room > 0:
+                full = [d for d, n in under_way.items() if n >= self._limit(d)]
+                fire = _next(cx, at, full)
+                if fire is None:
+                    break
+                started.append(self._begin(cx, fire))
+                under_way[fire.domain] = under_way.get(fire.domain, 0) + 1
+                room -= 1
+        for run_id in started:
+            try:
+                self._start(self._settings, run_id)
+            except OSError as exc:
+                error = Unavailable(
+                    f"the process of run {run_id} could not be started: {exc.strerror or exc}"
+                )
+                runs.finish(self._database, run_id, runs.FAILED, error=error)
+        return len(started)
+
+    def _limit(self, domain: str) -> int:
+        return self._settings.warehouse_of(domain).concurrent_runs
+
+    def _begin(self, cx: Connection, fire: Row[Any]) -> str:
+        options = {key: value for key, value in fire.options.items() if key in {"full", "window"}}
+        row = cx.execute(
+            select(schedules).where(
+                schedules.c.product == fire.product, schedules.c.environment == fire.environment
+            )
+        ).first()
+        if row is not None and (seconds := schedule.schedule_of_row(row).timeout):
+            options["timeout"] = seconds
+        fired = {"reason": fire.reason, "at": fire.fire_at, "attempt": fire.attempt}
+        if fire.series:
+            fired["series"] = fire.series
+        run_id = runs.request_in(
+            cx, fire.product, environment=fire.environment, options={**options, "fired": fired}
+        )
+        cx.execute(
+            update(fires_table).where(fires_table.c.id == fire.id).values(status=STARTED, run_id=run_id)
+        )
+        return run_id
+
+
+def may_pass(run: Row[Any]) -> bool:
+    """Whether the same run may well succeed later: something it needs was away, and nobody stopped it."""
+    error: Mapping[str, Any] = run.error or {}
+    stopped = str(error.get("message", "")).startswith(f"run {run.id} was stopped")
+    return error.get("kind") in _MAY_PASS and not stopped
+
+
+def _missed(plan: Schedule, first: float, at: float) -> tuple[list[float], float | None]:
+    """The fires from `first` until now that are to be recorded, and the next one."""
+    if plan.catch_up != "all":
+        # Of what was missed only the latest counts; look for it from near, not through years of minutes.
+        latest, following = first, plan.after(first)
+        while following is not None and following <= at:
+            if (
+                at - following > 2 * 86_400
+                and (near := plan.after(at - 2 * 86_400)) is not None
+                and near <= at
+            ):
+                following = near
+            latest, following = following, plan.after(following)
+        return [latest], following
+    found: list[float] = [first]
+    for moment in plan.fires(first):
+        if moment > at or len(found) >= MOST_CAUGHT_UP:
+            return found, moment
+        found.append(moment)
+    return found, None
+
+
+def _moved(cx: Connection, old: int, new: int) -> bool:
+    """Whether this scheduler is the one that goes on from `old`."""
+    mine = update(followers).where(followers.c.name == NAME, followers.c.position == old)
+    return bool(cx.execute(mine.values(position=new)).rowcount)
+
+
+def _under_way(cx: Connection) -> dict[str, int]:
+    query = (
+        select(fires_table.c.domain, func.count())
+        .where(fires_table.c.status == STARTED)
+        .group_by(fires_table.c.domain)
+    )
+    return {domain: int(count) for domain, count in cx.execute(query).all()}
+
+
+def _next(cx: Connection, at: float, full: list[str]) -> Row[Any] | None:
+    """The fire that waits longest among those that may start now."""
+    other = fires_table.alias()
+    same = and_(
+        other.c.product == fires_table.c.product,
+        other.c.environment == fires_table.c.environment,
+        other.c.status == STARTED,
+    )
+    # After its upstream it waits until none of it is on its way, so that one run takes what all of them published.
+    above = schedule_upstreams
+    on_its_way = (
+        select(above.c.upstream)
+        .join(
+            run_table,
+            and_(
+                run_table.c.product == above.c.upstream,
+                run_table.c.environment == above.c.environment,
+                run_table.c.status.in_([runs.QUEUED, runs.RUNNING]),
+            ),
+        )
+        .where(above.c.product == fires_table.c.product, above.c.environment == fires_table.c.environment)
+    )
+    about_to = (
+        select(above.c.upstream)
+        .join(
+            other,
+            and_(
+                other.c.product == above.c.upstream,
+                other.c.environment == above.c.environment,
+                other.c.status == WAITING,
+                other.c.due_at <= at,
+                other.c.series == "",
+            ),
+        )
+        .where(above.c.product == fires_table.c.product, above.c.environment == fires_table.c.environment)
+    )
+    query = (
+        select(fires_table)
+        .where(
+            fires_table.c.status == WAITING,
+            fires_table.c.due_at <= at,
+            not_(exists().where(same)),
+            not_(and_(fires_table.c.reason == UPSTREAM, on_its_way.exists() | about_to.exists())),
+        )
+        .order_by(fires_table.c.due_at, fires_table.c.id)
+        .limit(1)
+    )
+    if full:
+        query = query.where(fires_table.c.domain.not_in(full))
+    return cx.execute(query).first()
