@@ -17,9 +17,9 @@ def test_every_kind_is_told() -> None:
 
 
 def test_the_examples_are_right(tmp_path: Path) -> None:
-    blocks = re.findall(r"^```(yaml|sql)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(yaml|sql|python)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     for number, (kind, text) in enumerate(blocks):
-        (tmp_path / f"example{number}.{kind}").write_text(text)
+        (tmp_path / f"example{number}.{kind.replace('python', 'py')}").write_text(text)
     checks, problems = read_checks(tmp_path, "checks")
     assert problems == ()
     assert {check.kind for check in checks} == set(KINDS)

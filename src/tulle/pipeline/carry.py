@@ -17,13 +17,14 @@ from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tulle.engine.engine import Engine, Relation
+from tulle.engine.engine import Engine
 from tulle.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError
 from tulle.lake.dag import JobBranch, RunBranch, run_branch
 from tulle.lake.repository import GateCall, Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.job import INGEST, PORT, PYTHON, Job
+from tulle.pipeline.judge import Judge
 from tulle.pipeline.make import Made, Making, describe_made, make
 from tulle.pipeline.record import (
     RECORDS,
@@ -37,7 +38,7 @@ from tulle.pipeline.run import Report, Run
 from tulle.pipeline.table import DataAt, columns_in, data_at
 from tulle.pipeline.watchdog import Watchdog
 from tulle.quality.check import Check
-from tulle.quality.verdict import drift, evaluate
+from tulle.quality.verdict import drift
 from tulle.state.db import Database
 
 PUBLISH = "publish"
@@ -117,9 +118,20 @@ class Execution:
         self.changed: list[str] = []
         self.side_by_side = side_by_side
         self.checks = _checks_by_job(code)
+        self.judge = Judge(
+            database,
+            lake,
+            repository,
+            engine,
+            run,
+            self._branch_of,
+        )
         self._kept: list[tuple[str, int | None, Report]] = []
         self._lock = threading.Lock()
         self._python = threading.Lock()  # models share what Python knows of modules and of the process
+
+    def _branch_of(self, upstream: Repository, data_set: str) -> str:
+        return self.upstream_branch(upstream, data_set)  # set once this is made
 
     @property
     def branch(self) -> str:
@@ -221,7 +233,11 @@ class Execution:
         kept = before and present and (before.made, before.identity) == (made_print, present.identity)
         makes = self.full or not kept
         if not makes and before is not None and present is not None:
-            known = {**self.data, job.name: present.with_columns(before.columns)}
+            known = {
+                **self.data,
+                **self.judge.elsewhere(checks),
+                job.name: present.with_columns(before.columns),
+            }
             if before.checked == checked_fingerprint(job, self.code, checks, known):
                 self._keep(job, before, known[job.name])
                 return
@@ -236,7 +252,7 @@ class Execution:
             log_line(f"{job.name}: not made again, only checked")
         at = data_at(self.repository, branch, job.name)
         assert at is not None
-        known = {**self.data, job.name: at.with_columns(made.columns)}
+        known = {**self.data, **self.judge.elsewhere(checks), job.name: at.with_columns(made.columns)}
         record = Record(
             made=made_print,
             checked=checked_fingerprint(job, self.code, checks, known),
@@ -316,7 +332,9 @@ class Execution:
         }
         is_new = seen != {at.identity}
         checks = self.checks[job.name]
-        results = evaluate(self.engine, checks, self._relations(self.data)) if is_new or self.full else ()
+        results = self.judge.results(checks, self.data) if is_new or self.full else ()
+        if any(result.stops for result in results):
+            results = self.judge.keep_failing(self.branch, checks, results, self.data)
         message = f"{product} at {commit[:12]}"
         report = Report(
             checks=results,
@@ -340,7 +358,9 @@ class Execution:
         declared = next((d for d in self.code.product.data_sets if d.name == job.name), None)
         results = [*drift(declared, made.columns, made.rows)] if declared is not None else []
         if not any(result.stops for result in results):
-            results += evaluate(self.engine, checks, self._relations({**self.data, job.name: at}))
+            results += self.judge.results(checks, {**self.data, job.name: at})
+        if any(result.stops for result in results):
+            results = [*self.judge.keep_failing(work.branch, checks, results, {**self.data, job.name: at})]
         report = Report(
             checks=tuple(results),
             metrics=made.metrics,
@@ -366,10 +386,6 @@ class Execution:
             if not result.passed:
                 log_line(f"{job.name}: warning: {result.name}: {result.message}")
         return report
-
-    @staticmethod
-    def _relations(data: dict[str, DataAt]) -> dict[str, Relation]:
-        return {name: at.relation for name, at in data.items()}
 
     # ── publishing ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,6 +17,7 @@ from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.columns import derive_columns, type_problems
 from tulle.pipeline.job import RESERVED, Job, port_jobs, transform_jobs
 from tulle.quality.check import Check, check_names, declared_checks, read_checks
+from tulle.quality.upstream import upstream_problems
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DataProduct
 
@@ -89,6 +90,8 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
         problems += type_problems(product, ordered, derived)
         known = {**known, **{n: [c.name for c in cols] for n, cols in derived.items() if cols is not None}}
     problems += check_names(checks, known)
+    if spec is not None:
+        problems += upstream_problems(checks, product, spec)
     digest = _digest(product, ordered, checks, shared)
     return ProductCode(product, tuple(ordered), checks, digest, tuple(_unique(problems)), shared)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,10 @@ from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, Place, Problem, did_you_mean
 from tulle.quality.check_rules import rule_problems
 from tulle.quality.condition import read_condition
-from tulle.quality.kind import KINDS, kind_named
+from tulle.quality.kind import KINDS, kind_named, other_product
+from tulle.quality.program import read_program
 from tulle.spec.load import Schema, load_document, validate
-from tulle.spec.product import DataSet
+from tulle.spec.product import Column, DataSet
 
 ERROR, WARN = "error", "warn"
 _COMMON: dict[str, dict[str, Any]] = {
@@ -85,6 +86,14 @@ class Check:
             return own
         return tuple(dict.fromkeys((*own, *read_condition(self.where).columns)))
 
+    @property
+    def elsewhere(self) -> Mapping[str, tuple[str, str]]:
+        """Data sets of other products that it needs: by the name its SQL has for them, (product, data set)."""
+        to = self.settings.get("to") if self.kind == "references" else None
+        if not isinstance(to, Mapping) or "product" not in to:
+            return {}
+        return {other_product(to["product"], to["data_set"]): (to["product"], to["data_set"])}
+
     def allowed(self, total: int) -> int:
         """How many of `total` rows may fail."""
         if not self.allow:
@@ -121,6 +130,8 @@ def read_checks(folder: Path, label: str) -> tuple[tuple[Check, ...], tuple[Prob
             found, wrong = parse_checks(file, f"{label}/{file.name}")
         elif file.suffix == ".sql":
             found, wrong = _from_sql(file, f"{label}/{file.name}")
+        elif file.suffix == ".py" and not file.name.startswith("_"):
+            found, wrong = _from_python(file, f"{label}/{file.name}")
         else:
             continue
         checks += found
@@ -212,6 +223,30 @@ def _from_sql(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
     return [check], problems
 
 
+def _from_python(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
+    said, problems = read_program(file, name)
+    if not problems and "allow" in said and not _ALLOW.fullmatch(said["allow"]):
+        message = (
+            f"'allow' is '{said['allow']}', expected a number of rows like 5, or a share of them like 0.1%"
+        )
+        problems = [Problem(message, Place(name, 1))]
+    if problems:
+        return [], problems
+    settings: dict[str, Any] = {key: said[key] for key in ("code", "takes", "columns") if key in said}
+    check = Check(
+        name=said.get("name") or file.stem,
+        kind="python",
+        data_set=said["data_set"],
+        severity=said.get("severity", ERROR),
+        description=said.get("description", ""),
+        settings=settings,
+        place=Place(name, 1),
+        allow=said.get("allow", ""),
+        tags=tuple(said.get("tags", ())),
+    )
+    return [check], []
+
+
 def _with_statement(check: Check, file: str, first_line: int) -> tuple[Check, list[Problem]]:
     statement = read_statement(check.settings["sql"], file, first_line=first_line)
     return replace(check, reads=statement.reads), list(statement.problems)
@@ -234,11 +269,14 @@ def _repeated(checks: Sequence[Check]) -> list[Problem]:
 def check_names(checks: Sequence[Check], known: Mapping[str, Sequence[str] | None]) -> tuple[Problem, ...]:
     """Problems for data sets and columns that do not exist.
 
-    `known` maps every data set to its columns, or to None where they are only known when it runs.
+    `known` maps every data set to its columns, or to None where they are only known when it runs. Data sets of
+    other products are not looked for: `upstream_problems` does.
     """
     problems = []
     for check in checks:
         for data_set, columns in {check.data_set: check.columns, **check.others}.items():
+            if "." in data_set and data_set in check.elsewhere:
+                continue
             if data_set not in known:
                 message = f"check '{check.name}': unknown data set '{data_set}'"
                 problems.append(Problem(message, check.place, did_you_mean(data_set, known)))
@@ -255,32 +293,53 @@ def check_names(checks: Sequence[Check], known: Mapping[str, Sequence[str] | Non
 
 
 def declared_checks(data_set: DataSet) -> tuple[Check, ...]:
-    """What the declared columns of a data set promise: required columns have values, keys tell rows apart."""
+    """What the declared columns of a data set promise: values that are there, told apart, accepted, within bounds,
+    of a pattern, of a length, known elsewhere."""
     checks = []
+
+    def promise(name: str, kind: str, place: Place | None, **settings: Any) -> None:
+        checks.append(Check(name, kind, data_set.name, settings=settings, place=place))
+
     for column in data_set.columns:
         if column.required or column.key:
             why = "required" if column.required else "part of the key"
-            settings = {"columns": [column.name]}
-            checks.append(
-                Check(
-                    f"{column.name} is {why}",
-                    "not_null",
-                    data_set.name,
-                    settings=settings,
-                    place=column.place,
-                )
-            )
+            promise(f"{column.name} is {why}", "not_null", column.place, columns=[column.name])
+        for kind, settings in _column_promises(column):
+            if kind == "unique" and data_set.key == (column.name,):
+                continue  # the key is told below
+            promise(kind_named(kind).title(settings), kind, column.place, **settings)
     if data_set.key:
-        settings = {"columns": list(data_set.key)}
         name = f"{', '.join(data_set.key)} is the key"
-        checks.append(Check(name, "unique", data_set.name, settings=settings, place=data_set.place))
+        promise(name, "unique", data_set.place, columns=list(data_set.key))
     return tuple(checks)
+
+
+def _column_promises(column: Column) -> Iterator[tuple[str, dict[str, Any]]]:
+    name = {"column": column.name}
+    if column.unique:
+        yield "unique", {"columns": [column.name]}
+    if column.enum:
+        yield "accepted_values", {**name, "values": [accepted.value for accepted in column.enum]}
+    if column.pattern:
+        yield "pattern", {**name, "pattern": column.pattern}
+    if bounds := _given(min=column.min, max=column.max):
+        yield "range", {**name, **bounds}
+    if lengths := _given(min=column.min_length, max=column.max_length):
+        yield "length", {**name, **lengths}
+    if (key := column.foreign_key) is not None:
+        to = {"data_set": key.data_set, "column": key.column}
+        yield "references", {**name, "to": {**({"product": key.product} if key.product else {}), **to}}
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @lru_cache(maxsize=1)
 def _document_schema(kinds: tuple[str, ...]) -> Schema:
     """What a file of checks looks like, before the settings of each kind are looked at."""
-    head = {"data_set": _COMMON["data_set"], "type": {**_COMMON["type"], "enum": list(kinds)}}
+    written = [kind for kind in kinds if not kind_named(kind).is_program]
+    head = {"data_set": _COMMON["data_set"], "type": {**_COMMON["type"], "enum": written}}
     entry = {"type": "object", "properties": head, "required": ["data_set", "type"]}
     checks = {"type": "array", "description": "a list of checks", "items": entry}
     return Schema(

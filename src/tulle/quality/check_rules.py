@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tulle.errors import Problem
+from tulle.quality import history_kinds as _history_kinds  # noqa: F401  its kinds register themselves
 from tulle.quality.condition import read_condition
 from tulle.quality.row_kinds import share_of
 from tulle.spec.document import Document
@@ -24,6 +25,8 @@ def rule_problems(document: Document, item: Mapping[str, Any], path: Path) -> li
         except ValueError:
             message = f"'as_of' is '{item['as_of']}', which is no day"
             problems.append(document.problem(message, (*path, "as_of")))
+    if item["type"] == "volume" and ("max_change" in item) == ("max_z" in item):
+        problems.append(document.problem("a check 'volume' needs either 'max_change' or 'max_z'", path))
     if item["type"] == "pattern" and (why := _pattern_problem(item["pattern"])):
         hint = "patterns are RE2: no lookaround and no backreferences"
         problems.append(document.problem(f"'pattern' cannot be used: {why}", (*path, "pattern"), hint=hint))
