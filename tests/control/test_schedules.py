@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from tulle.cli.main import cli
 from tulle.config import Settings
-from tulle.errors import Conflict
+from tulle.errors import Conflict, Invalid
 from tulle.events import PRODUCT_APPLIED, Event
 from tulle.pipeline.scheduler import Scheduler
 from tulle.spec.mesh import load_settings
@@ -69,3 +69,17 @@ def test_what_comes_next(mesh: Settings) -> None:
     assert [fire["product"] for fire in found] == ["orders"] * 6
     assert found == sorted(found, key=lambda fire: fire["at"])
     assert "orders" in tulle(mesh, "schedule", "next")
+
+
+def test_a_backfill_is_asked_for_shown_and_cancelled(mesh: Settings) -> None:
+    span = ("--from", "2026-01-01", "--to", "2026-01-04")
+    assert "3 windows of orders" in tulle(mesh, "backfill", "orders", *span)
+    (found,) = json.loads(tulle(mesh, "backfills", "--json"))
+    assert found["counts"] == {"waiting": 3}
+    assert "2026-01-03" in tulle(mesh, "backfills", found["id"])
+    assert "3 waiting" in tulle(mesh, "backfills")
+    assert "cancelled" in tulle(mesh, "backfills", found["id"], "--cancel")
+    with pytest.raises(Conflict, match="cancelled, so there is nothing to resume"):
+        tulle(mesh, "backfills", found["id"], "--resume")
+    with pytest.raises(Invalid, match="nothing would run: the mesh is not up"):
+        tulle(mesh, "backfill", "orders", *span, "--wait")

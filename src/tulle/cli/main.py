@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Build products: ingest, transform, check, publish."),
     "runs": ("run", "Show earlier runs, or one with its checks and failing rows."),
     "schedule": ("schedule", "When products run by themselves: what comes next, what fired."),
+    "backfill": ("backfill", "Make a product anew for a span of time, window by window."),
+    "backfills": ("backfill", "Show backfills, or one with its windows; cancel or resume it."),
     "destroy": ("product", "Retire a product; its data stays in the lake."),
     "up": ("mesh", "Start the mesh: control plane, gateway, services."),
     "down": ("mesh", "Stop everything the mesh started."),

@@ -1,4 +1,4 @@
-"""Schedules over HTTP, below `/mesh/v1`: what is in force, what comes next, what fired, pausing."""
+"""Schedules and backfills over HTTP, below `/mesh/v1`: what is in force, what comes next, what fired."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control.workspace import Workspace
-from tulle.pipeline import schedule
+from tulle.pipeline import backfill, schedule
+from tulle.pipeline.backfill import Backfill
 from tulle.pipeline.schedule import Fire, Scheduled
 from tulle.state.db import now
 
@@ -24,6 +25,19 @@ class EnvironmentBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     environment: str = Field("main", max_length=63)
+
+
+class BackfillBody(BaseModel):
+    """What to make anew, from when until before when; both ISO dates, or timestamps for hours."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: str = Field(max_length=63)
+    start: str = Field(max_length=40)
+    end: str = Field(max_length=40)
+    step: str = Field("day", max_length=16)
+    environment: str = Field("main", max_length=63)
+    retries: int | None = Field(None, ge=0, le=20)
 
 
 def router(workspace: Workspace) -> APIRouter:
@@ -64,7 +78,49 @@ def router(workspace: Workspace) -> APIRouter:
             ]
         }
 
+    _backfill_routes(api, workspace)
     return api
+
+
+def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
+    database = workspace.database
+
+    @api.post("/backfills", status_code=202)
+    def start(body: BackfillBody) -> dict[str, Any]:
+        return told_backfill(
+            backfill.start(
+                database,
+                body.product,
+                body.start,
+                body.end,
+                step=body.step,
+                environment=body.environment,
+                retries=body.retries,
+                actor="api",
+            )
+        )
+
+    @api.get("/backfills")
+    def recent(product: str | None = None, limit: Limit = 20) -> dict[str, Any]:
+        found = backfill.recent(database, product=product, limit=limit)
+        return {"backfills": [told_backfill(one) for one in found]}
+
+    @api.get("/backfills/{id_}")
+    def one_backfill(id_: str) -> dict[str, Any]:
+        return told_backfill(backfill.get(database, id_))
+
+    @api.post("/backfills/{id_}/cancel")
+    def cancel(id_: str) -> dict[str, Any]:
+        return told_backfill(backfill.cancel(database, id_, actor="api"))
+
+    @api.post("/backfills/{id_}/resume")
+    def go_on(id_: str) -> dict[str, Any]:
+        return told_backfill(backfill.resume(database, id_))
+
+
+def told_backfill(one: Backfill) -> dict[str, Any]:
+    """A backfill as plain values."""
+    return asdict(one)
 
 
 def told(one: Scheduled) -> dict[str, Any]:

@@ -243,7 +243,9 @@ def waits(cx: Connection, product: str, environment: str) -> bool:
 def is_busy(cx: Connection, product: str, environment: str) -> bool:
     """Whether the product runs there, or is about to, whoever asked for it."""
     ours = (fires_table.c.product == product) & (fires_table.c.environment == environment)
-    if cx.execute(select(fires_table.c.id).where(ours, fires_table.c.status.in_(OPEN)).limit(1)).first():
+    begun = fires_table.c.status == STARTED
+    waiting = (fires_table.c.status == WAITING) & (fires_table.c.series == "")  # not those of a backfill
+    if cx.execute(select(fires_table.c.id).where(ours, begun | waiting).limit(1)).first():
         return True
     theirs = (run_table.c.product == product) & (run_table.c.environment == environment)
     going_on = run_table.c.status.in_([runs.QUEUED, runs.RUNNING])

@@ -22,8 +22,8 @@ from sqlalchemy import Connection, Row, and_, exists, func, insert, not_, select
 from tulle.config import Settings
 from tulle.errors import NotFound, Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, RUN_FINISHED, Event
+from tulle.pipeline import backfill, schedule, worker
 from tulle.pipeline import run as runs
-from tulle.pipeline import schedule, worker
 from tulle.pipeline.schedule import (
     CRON,
     FRESH,
@@ -168,8 +168,12 @@ class Scheduler:
             .where(fires_table.c.id == fire.id)
             .values(status=run.status, ended_at=now(), message=message)
         )
-        if run.status in {runs.SUCCEEDED, runs.UNCHANGED}:
-            return
+        well = run.status in {runs.SUCCEEDED, runs.UNCHANGED}
+        if (well or not self._try_again(cx, fire, run, message)) and fire.series:
+            backfill.window_ended(cx, fire.series, well=well)
+
+    def _try_again(self, cx: Connection, fire: Row[Any], run: Row[Any], message: str) -> bool:
+        """Fire once more what failed but may pass, as often as its schedule says; whether it does."""
         never_began = run.started_at is None and run.pid is None
         row = cx.execute(
             select(schedules).where(
@@ -179,22 +183,26 @@ class Scheduler:
         plan = schedule.schedule_of_row(row) if row is not None else None
         tries = fire.options.get("retries", plan.retries if plan else 0)
         spent = fire.attempt - int(fire.options.get("lost", 0))
-        if never_began or (may_pass(run) and spent <= tries):
-            delay = 0.0 if never_began else float(plan.retry_delay if plan else 60)
-            lost = int(fire.options.get("lost", 0)) + never_began
-            add_fire(
-                cx,
-                product=fire.product,
-                environment=fire.environment,
-                domain=fire.domain,
-                reason=fire.reason,
-                fire_at=fire.fire_at,
-                series=fire.series,
-                attempt=fire.attempt + 1,
-                due_at=self._clock() + delay,
-                options={**fire.options, "lost": lost} if lost else fire.options,
-                message=message,
-            )
+        if not never_began and (not may_pass(run) or spent > tries):
+            return False
+        if fire.series and not backfill.goes_on(cx, fire.series):
+            return False
+        delay = 0.0 if never_began else float(plan.retry_delay if plan else 60)
+        lost = int(fire.options.get("lost", 0)) + never_began
+        add_fire(
+            cx,
+            product=fire.product,
+            environment=fire.environment,
+            domain=fire.domain,
+            reason=fire.reason,
+            fire_at=fire.fire_at,
+            series=fire.series,
+            attempt=fire.attempt + 1,
+            due_at=self._clock() + delay,
+            options={**fire.options, "lost": lost} if lost else fire.options,
+            message=message,
+        )
+        return True
 
     # ── fire ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -401,7 +409,7 @@ def _next(cx: Connection, at: float, full: list[str]) -> Row[Any] | None:
             not_(exists().where(same)),
             not_(and_(fires_table.c.reason == UPSTREAM, on_its_way.exists() | about_to.exists())),
         )
-        .order_by(fires_table.c.due_at, fires_table.c.id)
+        .order_by(fires_table.c.series != "", fires_table.c.due_at, fires_table.c.id)
         .limit(1)
     )
     if full:

@@ -107,6 +107,36 @@ class Client:
         """Let a schedule fire again, from now on."""
         return self._post(f"/schedules/{_part(product)}/resume", {"environment": environment})
 
+    def start_backfill(
+        self,
+        product: str,
+        start: str,
+        end: str,
+        *,
+        step: str = "day",
+        environment: str = "main",
+        retries: int | None = None,
+    ) -> dict[str, Any]:
+        """Run a product for each window from `start` until before `end` (ISO); returns at once."""
+        body = {"product": product, "start": start, "end": end, "step": step, "environment": environment}
+        return self._post("/backfills", {**body, "retries": retries})
+
+    def backfills(self, *, product: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+        """The latest backfills, newest first."""
+        return list(self._get("/backfills", product=product, limit=limit)["backfills"])
+
+    def backfill(self, id_: str) -> dict[str, Any]:
+        """One backfill with its windows."""
+        return self._get(f"/backfills/{_part(id_)}")
+
+    def cancel_backfill(self, id_: str) -> dict[str, Any]:
+        """Start no further window of it, and stop the run under way."""
+        return self._post(f"/backfills/{_part(id_)}/cancel", {})
+
+    def resume_backfill(self, id_: str) -> dict[str, Any]:
+        """Go on with one that failed."""
+        return self._post(f"/backfills/{_part(id_)}/resume", {})
+
     # ── services ─────────────────────────────────────────────────────────────────────────────────────────
 
     def services(self) -> list[dict[str, Any]]:
