@@ -1,4 +1,4 @@
-"""`tulle init | new | validate | plan | apply | destroy`."""
+"""`tulle init | new | validate | destroy`."""
 
 from __future__ import annotations
 
@@ -109,57 +109,6 @@ def validate(mesh: Path | None, form: str, as_json: bool) -> None:
 
 
 @click.command()
-@OPTION_JSON
-@click.pass_obj
-def plan(mesh: Path | None, as_json: bool) -> None:
-    """Show what `apply` would do, in sentences."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh) as client:
-        result = client.plan()
-    if as_json:
-        emit(result)
-    else:
-        show_plan(result)
-
-
-def show_plan(result: dict[str, object]) -> None:
-    """Print a plan's steps."""
-    steps = result["steps"]
-    assert isinstance(steps, list)
-    if not steps:
-        click.echo(f"{mark('unchanged')} nothing to do: the mesh is as its documents say")
-        return
-    for step in steps:
-        sign, colour = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}[
-            step["action"]
-        ]
-        click.echo(f"  {click.style(sign, fg=colour)} {step['sentence']}")
-        for line in step["details"]:
-            breaking = click.style("breaking: ", fg="red") if line["breaking"] else ""
-            click.echo(f"      {breaking}{line['sentence']}")
-    click.echo(f"plan {str(result['digest'])[:12]}: {len(steps)} step(s)")
-
-
-@click.command()
-@click.option("--plan", "digest", help="Apply only if the plan still has this digest.")
-@OPTION_JSON
-@click.pass_obj
-def apply(mesh: Path | None, digest: str | None, as_json: bool) -> None:
-    """Carry out the plan. Applying twice changes nothing."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh) as client:
-        result = client.apply(digest)
-    if as_json:
-        emit(result)
-        return
-    show_plan(result)
-    if result["steps"]:
-        click.echo(f"{mark('succeeded')} applied")
-
-
-@click.command()
 @click.argument("product")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @OPTION_JSON
@@ -183,4 +132,4 @@ def destroy(mesh: Path | None, product: str, yes: bool, as_json: bool) -> None:
         click.echo("  while its folder is there, the next `tulle apply` registers it again")
 
 
-__all__ = ["TulleError", "apply", "destroy", "init", "new", "plan", "validate"]
+__all__ = ["TulleError", "destroy", "init", "new", "validate"]

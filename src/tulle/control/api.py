@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, apply, check_mesh, release
+from tulle.control import applications, apply, check_mesh, plan_file, release
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -26,7 +26,7 @@ from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
 from tulle.spec.envelope import json_schema
 from tulle.spec.picture import render
-from tulle.state import products
+from tulle.state import plans, products
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
@@ -41,6 +41,7 @@ class ApplyBody(Body):
     """Which plan to carry out."""
 
     digest: str | None = None
+    plan: Mapping[str, Any] | None = None
 
 
 class RunBody(Body):
@@ -104,13 +105,23 @@ def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
 
     @api.get("/plan")
     def plan() -> dict[str, Any]:
-        return _plan(apply.current_plan(workspace)[0])
+        return _plan(workspace, apply.current_plan(workspace)[0])
 
     @api.post("/apply")
     def carry_out(body: ApplyBody) -> dict[str, Any]:
-        result = _plan(apply.apply_plan(workspace, body.digest))
+        done = apply.apply_plan(workspace, body.digest, document=body.plan)
         settle()
-        return result
+        applied = {"record": done.record, "done": list(done.done), "note": done.note}
+        return {**_plan(workspace, done.plan), **applied}
+
+    @api.get("/plans")
+    def list_plans(product: str = "", limit: Limit = 20) -> dict[str, Any]:
+        found = plans.recent(workspace.database, product=product, limit=limit)
+        return {"plans": [_record(item, whole=False) for item in found]}
+
+    @api.get("/plans/{name}")
+    def one_plan(name: str) -> dict[str, Any]:
+        return _record(plans.get(workspace.database, name), whole=True)
 
     @api.get("/products")
     def list_products() -> dict[str, Any]:
@@ -263,8 +274,15 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[
         return {"name": name, "service": body.service, "limit": limit_text, "in_force": settle()}
 
 
-def _plan(plan: Plan) -> dict[str, Any]:
-    return {"digest": plan.digest, "steps": [{**asdict(s), "breaking": s.breaking} for s in plan.steps]}
+def _plan(workspace: Workspace, plan: Plan) -> dict[str, Any]:
+    return plan_file.document_of(plan, workspace.settings.name)
+
+
+def _record(record: plans.PlanRecord, *, whole: bool) -> dict[str, Any]:
+    value = asdict(record)
+    if not whole:
+        value.pop("document")
+    return value
 
 
 def _run(run: runs.Run, *, with_steps: bool) -> dict[str, Any]:

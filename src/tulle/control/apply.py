@@ -1,80 +1,301 @@
-"""Carrying out a plan: step by step, each step and its event in one transaction, safe to repeat.
+"""Carrying out a plan: step by step, each step, its event and its record in one transaction, safe to repeat.
 
-A crash between two steps leaves a mesh whose next plan holds exactly the steps that are still to be done.
+A crash anywhere leaves a mesh whose next plan holds exactly the steps that are still to be done; what a capability
+provisions comes before the step that makes it count, so it is provisioned again rather than forgotten. Applying
+again carries on the record of the plan that was interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from typing import Any
 
+from sqlalchemy import Connection
+
+from tulle.control import plan_file
 from tulle.control.check_mesh import check_mesh
-from tulle.control.plan import Actual, Plan, Step, make_plan
+from tulle.control.declared_services import declared_as_plain
+from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
+from tulle.control.plan import Plan, Step, basis_of, make_plan
 from tulle.control.workspace import Workspace
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
 from tulle.gateway import contract
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
-from tulle.serving.generation import withdraw
+from tulle.serving.service import load_services
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DataProduct
-from tulle.state import log, products
+from tulle.state import log, plans, products
+
+Progress = Callable[[int, int, str], None]  # position, of how many, sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came of applying: the plan, what of it was done now, and the record's id (empty: nothing to do)."""
+
+    plan: Plan
+    record: str = ""
+    done: tuple[int, ...] = ()
+    note: str = ""
 
 
 def current_plan(workspace: Workspace) -> tuple[Plan, MeshSpec]:
     """The plan as documents and mesh stand now. Invalid, with all problems, when the documents do not hold."""
-    spec = workspace.spec()
-    actual = {
-        item.product.name: Actual(item.product, item.code_digest)
-        for item in products.applied(workspace.database)
-    }
-    names = {*actual, *(product.name for product in spec.products)}
-    consumers = {
-        name: [p.name for p in spec.products if any(port.product == name for port in p.input_ports)]
-        for name in names
-    }
-    plan = make_plan(
-        spec.order(),
-        {product.name: load_code(product).digest for product in spec.products},
-        actual,
-        {repository.name for repository in workspace.lake.repositories()},
-        consumers,
+    gathered = gather(workspace)
+    return plan_of(gathered), gathered.spec
+
+
+def plan_of(gathered: Gathered) -> Plan:
+    """The plan from what was gathered."""
+    return make_plan(
+        gathered.desired,
+        gathered.actual,
+        gathered.repositories,
+        hits=gathered.impact.hits,
+        provision=provisioning(gathered.workspace.registry),
+        refusals=gathered.collisions(),
     )
-    return plan, spec
 
 
-def apply_plan(workspace: Workspace, digest: str | None = None) -> Plan:
-    """Carry out the present plan; Conflict when `digest` names another one."""
-    plan, spec = current_plan(workspace)
-    if digest is not None and not plan.digest.startswith(digest):
+def apply_plan(
+    workspace: Workspace,
+    digest: str | None = None,
+    *,
+    document: Mapping[str, Any] | None = None,
+    actor: str = "",
+    progress: Progress | None = None,
+) -> Applied:
+    """Carry out the present plan.
+
+    With `digest` (or its start) or a plan's `document` exactly that one: Conflict says what moved when it is no
+    longer the plan. Denied, with every reason, when the plan is refused; Invalid when the mesh has problems.
+    """
+    with _one_at_a_time(workspace):
+        gathered = gather(workspace)
+        plan = plan_of(gathered)
+        if document is not None:
+            wanted = _agreed_document(gathered, plan, plan_file.checked(document, "the plan"))
+        else:
+            wanted = _agreed_digest(gathered, plan, digest)
+        if not plan.steps:
+            return _nothing_left(workspace, plan, wanted)
+        if plan.refusals:
+            raise Denied(f"the plan is refused for {_reasons(plan)}", problems=plan.refusals)
+        if problems := check_mesh(workspace, spec=gathered.spec, only=_concerned(gathered, plan)).problems:
+            raise Invalid("the plan is not carried out: the mesh has problems", problems=problems)
+        return _carry_out(gathered, plan, wanted, actor, progress)
+
+
+@contextmanager
+def _one_at_a_time(workspace: Workspace) -> Iterator[None]:
+    """Plans of one mesh are carried out one after another; who comes meanwhile is told so."""
+    folder = workspace.settings.run_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "apply.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(
+                "a plan is being carried out at this moment",
+                hint="`tulle plans` shows how far it is; try again then",
+            ) from None
+        yield
+
+
+def _reasons(plan: Plan) -> str:
+    return "1 reason" if len(plan.refusals) == 1 else f"{len(plan.refusals)} reasons"
+
+
+def _concerned(gathered: Gathered, plan: Plan) -> set[str]:
+    """Products whose files have to hold for the plan: those with a step, and those that read them."""
+    changed = {step.subject for step in plan.steps}
+    readers = {
+        p.name for p in gathered.spec.products if any(port.product in changed for port in p.input_ports)
+    }
+    return changed | readers
+
+
+# ── which plan ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _agreed_digest(gathered: Gathered, plan: Plan, digest: str | None) -> Mapping[str, Any]:
+    """The document of the plan to carry out: the present one, or one that was interrupted and is as far."""
+    workspace = gathered.workspace
+    present = plan_file.document_of(plan, workspace.settings.name)
+    if digest is not None and plan.digest.startswith(digest):
+        return present
+    now = basis_of(gathered.desired, gathered.actual, gathered.repositories)
+    for record in plans.recent(workspace.database, limit=5) if plan.steps else ():
+        if record.kind != "apply" or record.status == plans.SUCCEEDED:
+            continue
+        if digest is not None and not record.digest.startswith(digest):
+            continue
+        same = not plan_file.moved(record.document, now, resuming=True)
+        if same and plan_file.remaining(record.document["steps"], present["steps"]) is not None:
+            return record.document
+    if digest is not None:
         raise Conflict(
             f"the plan is no longer {digest[:12]}, it is {plan.digest[:12]}",
             hint="look at it again with `tulle plan`: documents or mesh changed meanwhile",
         )
-    if plan.steps and (problems := check_mesh(workspace).problems):
-        raise Invalid("the plan is not carried out: the mesh has problems", problems=problems)
-    for step in plan.steps:
-        _carry_out(workspace, spec, step)
-    return plan
+    return present
 
 
-def _carry_out(workspace: Workspace, spec: MeshSpec, step: Step) -> None:
+def _agreed_document(gathered: Gathered, plan: Plan, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The document, if what it was made from still stands. Conflict names all that moved."""
+    mesh = gathered.workspace.settings.name
+    if document.get("mesh") != mesh:
+        raise Conflict(
+            f"the plan was made for the mesh '{str(document.get('mesh'))[:63]}', this is '{mesh}'",
+            hint="carry it out where it was made, or make one here with `tulle plan --out`",
+        )
+    now = basis_of(gathered.desired, gathered.actual, gathered.repositories)
+    found = plan_file.moved(document, now, resuming=_was_begun(gathered.workspace, document["digest"]))
+    steps = plan_file.document_of(plan, mesh)["steps"]
+    if not found and plan_file.remaining(document["steps"], steps) is None:
+        found = ["what the plan does or whom it hits is no longer the same"]
+    if found:
+        shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} more" if len(found) > 6 else "")
+        raise Conflict(f"the plan {document['digest'][:12]} is no longer the plan: {shown}", hint=_AGAIN)
+    return document
+
+
+_AGAIN = "look at the present one with `tulle plan`, and make the file again with `--out`"
+
+
+def _was_begun(workspace: Workspace, digest: str) -> bool:
+    return any(record.digest == digest for record in plans.recent(workspace.database, limit=100))
+
+
+def _nothing_left(workspace: Workspace, plan: Plan, wanted: Mapping[str, Any]) -> Applied:
+    """Nothing is to do; a record that was interrupted after its last step is brought to its end."""
+    if not wanted["steps"]:
+        plans.superseded(workspace.database, "")
+        return Applied(plan)
+    for record in plans.recent(workspace.database, limit=100):
+        if record.digest == wanted["digest"]:
+            if record.status != plans.SUCCEEDED:
+                _mark_done(workspace, record, set())
+                plans.finish(workspace.database, record.id)
+            return Applied(plan, record.id, note="this plan was carried out already: nothing is left to do")
+    return Applied(plan, note="nothing is left to do: the mesh is as the plan would make it")
+
+
+# ── carrying out ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _carry_out(
+    gathered: Gathered, plan: Plan, document: Mapping[str, Any], actor: str, progress: Progress | None
+) -> Applied:
+    workspace = gathered.workspace
+    steps = [(step["operation"], step["subject"]) for step in document["steps"]]
+    record = plans.begin(workspace.database, document["digest"], document, steps, actor=actor)
+    now = [plan_file.step_as_plain(step) for step in plan.steps]
+    positions = plan_file.remaining(document["steps"], now)
+    if positions is None:
+        raise Broken("the plan that is carried out is not the plan that was agreed to")
+    _mark_done(workspace, record, set(positions))
+    for position, step in zip(positions, plan.steps, strict=True):
+        if progress is not None:
+            progress(position, len(steps), step.sentence)
+        plans.step_started(workspace.database, record.id, position)
+        try:
+            _step(gathered, step, record.id, position)
+        except Exception as exc:
+            told = exc.message if isinstance(exc, TulleError) else repr(exc)
+            plans.step_failed(workspace.database, record.id, position, told)
+            raise
+    plans.finish(workspace.database, record.id)
+    plans.superseded(workspace.database, record.id)
+    return Applied(plan, record.id, tuple(positions))
+
+
+def _mark_done(workspace: Workspace, record: plans.PlanRecord, left: set[int]) -> None:
+    """Steps that were done when the plan was interrupted, though nobody came to note it."""
+    for step in record.steps:
+        if step.position not in left and step.status != plans.SUCCEEDED:
+            with workspace.database.write() as connection:
+                plans.step_done(connection, record.id, step.position, "was done when it was interrupted")
+
+
+def _step(gathered: Gathered, step: Step, record: str, position: int) -> None:
+    workspace = gathered.workspace
+    if step.operation == "retire":
+        _retire(workspace, step.subject, lambda connection: plans.step_done(connection, record, position))
+        return
+    if step.operation in {"register", "update"}:
+        _save(gathered, step, record, position)
+        return
+    message = ""
     if step.operation == "create-repository":
         try:
             workspace.lake.create_repository(step.subject, metadata={"product": step.subject})
         except AlreadyExists:
-            return  # a crash came between the step and the next plan
-    elif step.operation == "retire":
-        retire(workspace, step.subject)
+            message = "it was there already"  # a crash came between the step and the next plan
     else:
-        product = spec.product(step.subject)
-        with workspace.database.write() as connection:
-            products.save(connection, product, code_digest=load_code(product).digest)
-            event = Event(
-                PRODUCT_APPLIED, product.name, {"version": product.version, "sentence": step.sentence}
-            )
-            log.append(connection, event)
+        applied = gathered.applied.get(step.subject)
+        provision(workspace, gathered.spec.product(step.subject), applied.product if applied else None)
+    with workspace.database.write() as connection:
+        plans.step_done(connection, record, position, message)
+
+
+def _save(gathered: Gathered, step: Step, record: str, position: int) -> None:
+    """Record a product as applied; its services that are no longer declared stop answering."""
+    workspace, product = gathered.workspace, gathered.spec.product(step.subject)
+    code, services = load_code(product).digest, declared_as_plain(load_services(product))
+    gone = [
+        d.service
+        for d in generation.deployments(workspace.database)
+        if d.product == product.name and d.service not in services
+    ]
+    with workspace.database.write() as connection:
+        products.save(connection, product, code_digest=code, files=gathered.files(product), services=services)
+        for service in gone:
+            generation.withdraw(connection, service)
+        data = {"version": product.version, "sentence": step.sentence, "plan": record}
+        log.append(connection, Event(PRODUCT_APPLIED, product.name, data))
+        plans.step_done(connection, record, position, f"services stopped: {', '.join(gone)}" if gone else "")
+    end_contracts(workspace, gone)
+
+
+def provision(workspace: Workspace, new: DataProduct | None, old: DataProduct | None) -> None:
+    """Let capabilities provide what a product's components need, and take away what is no longer there.
+
+    A capability's action may be called again for what it did already. Broken names the one that failed.
+    """
+    wanted, gone = component_changes(new, old)
+    for component in gone:
+        if old is not None and (action := action_of(workspace.registry, component, "destroy")):
+            _called(action, f"destroy {component.type} '{component.name}'", component, old)
+    for component, _ in wanted:
+        if new is not None and (action := action_of(workspace.registry, component, "provision")):
+            _called(action, f"provision {component.type} '{component.name}'", component, new)
+
+
+def _called(action: Callable[..., Any], what: str, *arguments: object) -> None:
+    try:
+        action(*arguments)
+    except TulleError:
+        raise
+    except Exception as exc:
+        raise Broken(
+            f"the capability could not {what}: {exc!r}",
+            hint="mend it and apply again: what was done stays, the rest follows",
+        ) from exc
+
+
+def end_contracts(workspace: Workspace, services: Sequence[str]) -> None:
+    """End every application's contract on services that stopped."""
+    for application in contract.applications(workspace.database) if services else ():
+        for agreed in application.contracts:
+            if agreed.service in services:
+                contract.withdraw(workspace.database, application.name, agreed.service)
 
 
 def retire(workspace: Workspace, name: str) -> str:
@@ -82,16 +303,21 @@ def retire(workspace: Workspace, name: str) -> str:
     known = [item.product.name for item in products.applied(workspace.database)]
     if name not in known:
         raise NotFound(f"product '{name}' is not applied", hint=did_you_mean(name, known))
+    return _retire(workspace, name, lambda _: None)
+
+
+def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None]) -> str:
+    # Contracts and what capabilities provided go first: a crash after the product is gone would leave them for good.
     services = [d.service for d in generation.deployments(workspace.database) if d.product == name]
+    end_contracts(workspace, services)
+    applied = products.applied_product(workspace.database, name).product
+    provision(workspace, None, applied)
     with workspace.database.write() as connection:
         for service in services:
-            withdraw(connection, service)
+            generation.withdraw(connection, service)
         products.remove(connection, name)
         log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}))
-    for application in contract.applications(workspace.database):
-        for agreed in application.contracts:
-            if agreed.service in services:
-                contract.withdraw(workspace.database, application.name, agreed.service)
+        note(connection)
     stopped = f", its services {', '.join(services)} stop" if services else ""
     return f"product '{name}' is retired{stopped}; repository '{name}' and its data stay in the lake"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from tulle.control.gather import places_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError
 from tulle.pipeline.graph import load_code
-from tulle.serving.service import load_services
+from tulle.serving.service import Service, load_services
+from tulle.spec.mesh import MeshSpec
+from tulle.spec.tenancy import collisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,27 +22,28 @@ class Verdict:
     problems: tuple[Problem, ...]
 
 
-def check_mesh(workspace: Workspace) -> Verdict:
-    """Read all of the mesh's files and gather their problems."""
+def check_mesh(
+    workspace: Workspace, *, spec: MeshSpec | None = None, only: Collection[str] | None = None
+) -> Verdict:
+    """Read all of the mesh's files and gather their problems.
+
+    `spec` has the documents when they were read already; `only` are the products whose code is looked at.
+    """
     try:
-        spec = workspace.spec()
+        spec = spec or workspace.spec()
     except Invalid as exc:
         return Verdict((), _problems(exc))
     problems: list[Problem] = []
-    services: dict[str, str] = {}
+    services: dict[str, Sequence[Service]] = {}
     for product in spec.products:
+        if only is not None and product.name not in only:
+            continue
         problems += load_code(product, spec=spec).problems
         try:
-            declared = load_services(product)
+            services[product.name] = load_services(product)
         except Invalid as exc:
             problems += _problems(exc)
-            continue
-        for service in declared:
-            if service.name in services:
-                owner = services[service.name]
-                message = f"service '{service.name}' is declared by products '{owner}' and '{product.name}'"
-                problems.append(Problem(message, service.place))
-            services[service.name] = product.name
+    problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in spec.order()), tuple(problems))
 
 

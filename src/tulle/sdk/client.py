@@ -44,12 +44,25 @@ class Client:
         return self._get("/validate")
 
     def plan(self) -> dict[str, Any]:
-        """The `steps` from what is to what the documents say, and the plan's `digest`."""
+        """The `steps` from what is to what the documents say, the plan's `digest`, and `refusals`.
+
+        The whole answer is what `apply(plan=…)` takes.
+        """
         return self._get("/plan")
 
-    def apply(self, digest: str | None = None) -> dict[str, Any]:
-        """Carry out the plan with this digest (Conflict when it is no longer the plan), or the present one."""
-        return self._post("/apply", {"digest": digest})
+    def apply(self, digest: str | None = None, *, plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Carry out the plan with this digest or exactly this plan (Conflict when it is no longer the plan), or the
+        present one.
+        """
+        return self._post("/apply", {"digest": digest, "plan": dict(plan) if plan is not None else None})
+
+    def plans(self, *, product: str = "", limit: int = 20) -> list[dict[str, Any]]:
+        """The plans that were carried out, newest first, with the outcome of every step."""
+        return list(self._get("/plans", product=product, limit=limit)["plans"])
+
+    def plan_record(self, name: str) -> dict[str, Any]:
+        """One plan that was carried out, by its id or the start of its digest."""
+        return self._get(f"/plans/{_part(name)}")
 
     def products(self) -> list[dict[str, Any]]:
         """Every product that is applied."""

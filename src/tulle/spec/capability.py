@@ -103,7 +103,12 @@ class Registry:
             name = capability.extends
 
     def hook(self, name: str, event: str, action: Callable[..., Any]) -> None:
-        """Register what happens at `event` (one of HOOKS) for `name` and for what extends it."""
+        """Register what happens at `event` (one of HOOKS) for `name` and for what extends it.
+
+        `plan(component, product, before)` gives sentences on what provisioning will do (`before` is the component
+        as it was applied last, or None); `provision(component, product)` and `destroy(component, product)` do it.
+        They may be called again for what they did already: a crash leaves nobody to tell how far it came.
+        """
         self.get(name)
         if event not in HOOKS:
             raise Invalid(f"'{event}' is no hook of capabilities", hint=did_you_mean(event, HOOKS))

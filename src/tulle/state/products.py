@@ -21,11 +21,17 @@ from tulle.state.tables import products
 
 @dataclass(frozen=True, slots=True)
 class AppliedProduct:
-    """A product as it was when it was applied last; times in seconds since the epoch."""
+    """A product as it was when it was applied last; times in seconds since the epoch.
+
+    `files` has the digest of each file of its code, by path in its folder (None when it was applied before they
+    were kept), `services` what its services declared.
+    """
 
     product: DataProduct
     code_digest: str
     applied_at: float
+    files: Mapping[str, str] | None = None
+    services: Mapping[str, Any] | None = None
 
 
 def applied(database: Database) -> tuple[AppliedProduct, ...]:
@@ -46,7 +52,14 @@ def applied_product(database: Database, name: str) -> AppliedProduct:
     return _value(row)
 
 
-def save(connection: Connection, product: DataProduct, *, code_digest: str) -> None:
+def save(
+    connection: Connection,
+    product: DataProduct,
+    *,
+    code_digest: str,
+    files: Mapping[str, str] | None = None,
+    services: Mapping[str, Any] | None = None,
+) -> None:
     """Record `product` as applied, replacing an earlier version of it."""
     values: dict[str, Any] = {
         "domain": product.domain,
@@ -55,6 +68,8 @@ def save(connection: Connection, product: DataProduct, *, code_digest: str) -> N
         "document": as_document(product),
         "code_digest": code_digest,
         "applied_at": now(),
+        "files": None if files is None else dict(files),
+        "services": None if services is None else dict(services),
     }
     changed = connection.execute(update(products).where(products.c.name == product.name).values(**values))
     if changed.rowcount == 0:
@@ -78,7 +93,8 @@ def from_document(document: Mapping[str, Any]) -> DataProduct:
 
 
 def _value(row: Row[Any]) -> AppliedProduct:
-    return AppliedProduct(from_document(row.document), row.code_digest, row.applied_at)
+    product = from_document(row.document)
+    return AppliedProduct(product, row.code_digest, row.applied_at, row.files, row.services)
 
 
 def _decode(kind: type, value: Any) -> Any:

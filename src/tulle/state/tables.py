@@ -56,6 +56,52 @@ products = Table(
     Column("document", JSON, nullable=False),
     Column("code_digest", String(64), nullable=False),
     Column("applied_at", Float, nullable=False),
+    Column(
+        "files", JSON
+    ),  # digest of each file beside the document, by path; none: applied before they were kept
+    Column("services", JSON),  # what services/ declares
+)
+
+# ── plans ────────────────────────────────────────────────────────────────────────────────────────────────
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # apply destroy
+    Column("status", String(16), nullable=False),  # running succeeded failed
+    Column("actor", String(255), nullable=False, server_default=""),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("document", JSON, nullable=False),
+    Column("error", Text),
+    Index("plans_by_time", "started_at"),
+    Index("plans_by_digest", "digest"),
+)
+
+plan_steps = Table(
+    "plan_steps",
+    metadata,
+    Column("plan_id", String(32), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("operation", String(32), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("status", String(16), nullable=False),  # waiting running succeeded failed
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("message", Text),
+    PrimaryKeyConstraint("plan_id", "position"),
+    ForeignKeyConstraint(["plan_id"], ["plans.id"], ondelete="CASCADE"),
+    Index("plan_steps_by_subject", "subject", "plan_id"),
+)
+
+drift = Table(
+    "drift",
+    metadata,
+    Column("subject", String(255), primary_key=True),  # a product; empty for the mesh as a whole
+    Column("looked_at", Float, nullable=False),
+    Column("findings", JSON, nullable=False),
 )
 
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────────
