@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from tulle.config import Warehouse
-from tulle.engine.engine import ColumnType, Relation, Written, literal, quoted
+from tulle.engine.engine import ColumnType, Relation, Written, all_of, literal, quoted
 from tulle.engine.statement import bare
 from tulle.errors import Invalid, LimitExceeded, Place, Problem, TulleError
 
@@ -72,6 +72,7 @@ class DuckEngine:
     warehouse: Warehouse
     temp_folder: Path
     room: _Room | None = None
+    macros: tuple[str, ...] = ()
 
     @contextlib.contextmanager
     def kept(self, folder: Path) -> Iterator[DuckEngine]:
@@ -84,6 +85,10 @@ class DuckEngine:
             yield replace(self, room=room)
         finally:
             room.close()
+
+    def knowing(self, macros: Sequence[str]) -> DuckEngine:
+        """The same engine, whose statements may use further macros, each as `name(parameters) AS …`."""
+        return replace(self, macros=(*self.macros, *macros))
 
     def query(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> pa.Table:
         """The rows of a statement, in memory."""
@@ -145,10 +150,11 @@ class DuckEngine:
         self, relations: Sequence[Relation], *, writable: Path | None = None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
         """A connection that knows the relations, and where it writes what shall be at `writable`."""
+        relations = all_of(relations)
         named = self.room.named(relations) if self.room is not None else None
         if self.room is not None and named is not None:
             with self.room.cursor() as connection:
-                _name_all(connection, named)
+                _name_all(connection, named, self.macros)
                 yield connection, self.room.place()
             return
         paths = [file for relation in relations for file in relation.files]
@@ -157,7 +163,7 @@ class DuckEngine:
             paths.append(str(writable))
             paths.append(str(writable.parent / f"tmp_{writable.name}"))  # DuckDB writes beside, then renames
         with self._opened(paths) as connection:
-            _name_all(connection, relations)
+            _name_all(connection, relations, self.macros)
             yield connection, target
 
     @contextlib.contextmanager
@@ -274,7 +280,12 @@ def sql_type(word: str) -> str:
     return word.upper() if word.startswith("decimal(") else _CASTS[word]
 
 
-def _name_all(connection: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -> None:
+def _name_all(
+    connection: duckdb.DuckDBPyConnection, relations: Sequence[Relation], macros: Sequence[str]
+) -> None:
+    for macro in macros:  # the first: a view may use them
+        with _translated("", f"the macro {macro.partition('(')[0]}"):
+            connection.execute(f"CREATE OR REPLACE TEMP MACRO {macro}")
     for relation in relations:
         with _translated("", relation.name):
             connection.execute(_view(relation))
@@ -282,6 +293,8 @@ def _name_all(connection: duckdb.DuckDBPyConnection, relations: Sequence[Relatio
 
 def _view(relation: Relation) -> str:
     name = quoted(relation.name)
+    if relation.sql:
+        return f"CREATE TEMP VIEW {name} AS SELECT * FROM (\n{bare(relation.sql)}\n)"
     if relation.files:
         files = ", ".join(map(literal, relation.files))
         return f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet([{files}], hive_partitioning = false)"

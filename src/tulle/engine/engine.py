@@ -7,7 +7,7 @@ data sets at a ref into files. An engine therefore knows nothing of branches, pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -31,13 +31,16 @@ class ColumnType:
 class Relation:
     """A name that SQL may use and the rows behind it.
 
-    With `files` the rows are those of the Parquet files; without, the relation is empty and has `columns`,
-    which is enough to check a statement before any data exists.
+    With `files` the rows are those of the Parquet files, with `sql` those the statement gives over the relations
+    in `over`; without either, the relation is empty and has `columns`, which is enough to check a statement before
+    any data exists.
     """
 
     name: str
     files: tuple[str, ...] = ()
     columns: tuple[ColumnType, ...] = ()
+    sql: str = ""
+    over: tuple[Relation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ class Engine(Protocol):
     its relations or a value does not convert; LimitExceeded when memory or disk is used up.
     `file` names the statement in messages.
     """
+
+    def knowing(self, macros: Sequence[str]) -> Engine:
+        """The same engine, whose statements may use further macros, each as `name(parameters) AS …`."""
 
     def query(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> pa.Table:
         """The rows of a statement, in memory."""
@@ -79,6 +85,16 @@ class Engine(Protocol):
 
     def sample(self, relation: Relation, limit: int = 20) -> pa.Table:
         """The first rows of a relation."""
+
+
+def all_of(relations: Iterable[Relation]) -> list[Relation]:
+    """The relations and all that they are over, each once, after what it is over."""
+    found: dict[str, Relation] = {}
+    for relation in relations:
+        for below in all_of(relation.over):
+            found.setdefault(below.name, below)
+        found.setdefault(relation.name, relation)
+    return list(found.values())
 
 
 def quoted(name: str) -> str:

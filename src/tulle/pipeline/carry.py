@@ -14,22 +14,26 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from tulle.engine.engine import Engine
+from tulle.engine.engine import Engine, Relation
 from tulle.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError
 from tulle.lake.dag import JobBranch, RunBranch, run_branch
 from tulle.lake.repository import GateCall, Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.grow import spans
 from tulle.pipeline.job import INGEST, PORT, PYTHON, Job
 from tulle.pipeline.judge import Judge
 from tulle.pipeline.make import Made, Making, describe_made, make
+from tulle.pipeline.model_kind import VIEW, WINDOW
 from tulle.pipeline.record import (
     RECORDS,
     Record,
     checked_fingerprint,
+    code_fingerprint,
     made_fingerprint,
     read_record,
     record_path,
@@ -62,6 +66,20 @@ def opened(lake: Lake, name: str) -> Repository:
         return lake.repository(name)
     except NotFound as exc:
         raise NotFound(f"product '{name}' has no repository yet", hint="`tulle apply` makes it") from exc
+
+
+def asked_window(value: object) -> tuple[datetime, datetime] | None:
+    """The time that is to be made again: two ISO times. Invalid."""
+    if not value:
+        return None
+    try:
+        since, until = (datetime.fromisoformat(str(each)) for each in value)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise Invalid(f"'{value}' is no window", hint="two times such as 2024-01-01 and 2024-02-01") from None
+    since, until = (at if at.tzinfo else at.replace(tzinfo=UTC) for at in (since, until))
+    if since >= until:
+        raise Invalid(f"the window ends at {until}, not after it begins at {since}")
+    return since.astimezone(UTC), until.astimezone(UTC)
 
 
 def disk_error(exc: OSError) -> TulleError:
@@ -104,12 +122,14 @@ class Execution:
         self.lake = lake
         self.repository = repository
         self.code = code
-        self.engine = engine
+        self.engine = engine.knowing(code.macros)
         self.run = run
         self.folder = folder
         self.watchdog = watchdog
         self.branches: RunBranch
         self.full = bool(run.options.get("full"))
+        self.at = datetime.now(UTC)
+        self.window = asked_window(run.options.get("window"))
         self.data_folders: tuple[str, ...] = ()
         # Of another product and its data set: the branch that is read.
         self.upstream_branch: Callable[[Repository, str], str] = lambda _upstream, _data_set: "main"
@@ -122,7 +142,7 @@ class Execution:
             database,
             lake,
             repository,
-            engine,
+            self.engine,
             run,
             self._branch_of,
         )
@@ -228,10 +248,10 @@ class Execution:
         before = read_record(self.repository, self.branch, job.name)
         checks = self.checks[job.name]
         made_print = made_fingerprint(job, self.code, making)
-        present = data_at(self.repository, self.branch, job.name)
+        present = self._at(self.branch, making, before)
         # Data somebody put there by hand is not what the code makes, so it is made again.
         kept = before and present and (before.made, before.identity) == (made_print, present.identity)
-        makes = self.full or not kept
+        makes = self.full or not kept or self._is_due(making, before)
         if not makes and before is not None and present is not None:
             known = {
                 **self.data,
@@ -250,7 +270,7 @@ class Execution:
         else:
             made = describe_made(before)
             log_line(f"{job.name}: not made again, only checked")
-        at = data_at(self.repository, branch, job.name)
+        at = self._at(branch, making, made)
         assert at is not None
         known = {**self.data, **self.judge.elsewhere(checks), job.name: at.with_columns(made.columns)}
         record = Record(
@@ -264,6 +284,8 @@ class Execution:
             inputs=making.versions,
             metrics=tuple((m.name, m.value) for m in made.metrics),
             models=made.models,
+            code=code_fingerprint(job, self.code),
+            remembered=made.remembered,
         )
         self.repository.put(branch, record_path(job.name), record.to_json(), content_type="application/json")
         work.commit(f"{job.name}: {count(made.rows, 'row')}")
@@ -280,10 +302,41 @@ class Execution:
     def _making(self, job: Job) -> Making:
         inputs = {name: self.data[name] for name in job.inputs}
         versions = {name: dict(at.version) for name, at in inputs.items()}
-        making = Making(job, self.code, self.engine, inputs, versions, self.run.id, self.folder, log_line)
+        making = Making(
+            job,
+            self.code,
+            self.engine,
+            inputs,
+            versions,
+            self.run.id,
+            self.folder,
+            log_line,
+            at=self.at,
+            full=self.full,
+            window=self.window,
+        )
         if job.kind == INGEST:
             making = replace(making, data_folders=self.data_folders).with_files()
         return making
+
+    def _at(self, ref: str, making: Making, made: Made | Record | None) -> DataAt | None:
+        """The data set of a job at a ref; that of a view is what its statement gives of its inputs."""
+        job = making.job
+        if job.way.kind != VIEW:
+            return data_at(self.repository, ref, job.name)
+        if made is None:
+            return None
+        over = tuple(at.relation for at in making.inputs.values())
+        identity = made_fingerprint(job, self.code, making)
+        relation = Relation(job.name, sql=job.text, over=over)
+        return DataAt(job.name, relation, identity, {"identity": identity})
+
+    def _is_due(self, making: Making, before: Record | None) -> bool:
+        """Whether time alone is a reason to make it: a window has ended, or one is to be made again."""
+        if before is None or making.job.way.strategy != WINDOW:
+            return False
+        done = spans(before.remembered)
+        return self.window is not None or any(making.job.way.windows(done, self.at))
 
     def _keep(self, job: Job, record: Record, at: DataAt) -> None:
         """The data is as it would be made again."""
@@ -376,7 +429,7 @@ class Execution:
         def gate(call: GateCall) -> None:
             # Judged before, so that jobs side by side do not wait for one another's checks.
             found = data_at(self.repository, call.commit.id, job.name)
-            if (found.identity if found else "") != at.identity:
+            if job.way.kind != VIEW and (found.identity if found else "") != at.identity:
                 raise Conflict(
                     f"'{job.name}' was changed on branch '{work.branch}' after its checks", hint="run again"
                 )

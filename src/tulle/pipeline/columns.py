@@ -15,21 +15,25 @@ from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import ColumnType, Relation
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.job import INGEST, PORT, SQL, Job
+from tulle.pipeline.model_kind import SNAPSHOT, THIS
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DataProduct, DataSet
 
 Derived = Mapping[str, tuple[ColumnType, ...] | None]
+VALID_FROM, VALID_TO = "valid_from", "valid_to"
+VERSIONS = (ColumnType(VALID_FROM, "timestamp"), ColumnType(VALID_TO, "timestamp"))  # what a snapshot adds
+_WINDOW = tuple(f"{name}() AS TIMESTAMP '2000-01-01'" for name in ("window_start", "window_end"))
 
 
 def derive_columns(
-    jobs: Sequence[Job], product: DataProduct, spec: MeshSpec
+    jobs: Sequence[Job], product: DataProduct, spec: MeshSpec, macros: Sequence[str] = ()
 ) -> tuple[Derived, list[Problem]]:
     """The columns of each job's data set (None where they are unknown), and problems of SQL that does not fit."""
     # No statement is run, so nothing is ever spilled.
     with tempfile.TemporaryDirectory(prefix="tulle-columns-") as folder:
         engine = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(folder))
         with engine.kept(Path(folder) / "room") as kept:
-            return _derived(kept, jobs, product, spec)
+            return _derived(kept.knowing([*macros, *_WINDOW]), jobs, product, spec)
 
 
 def _derived(
@@ -51,15 +55,28 @@ def _derived(
                 continue
             relations = [Relation(n, columns=found[n] or ()) for n in job.inputs]
             try:
-                found[job.name] = adjusted(
-                    engine.describe(job.text, relations, file=job.file), declared.get(job.name)
-                )
+                if job.reads_this:
+                    relations.append(Relation(THIS, columns=this_columns(job, declared.get(job.name))))
+                given = adjusted(engine.describe(job.text, relations, file=job.file), declared.get(job.name))
+                found[job.name] = (*given, *VERSIONS) if job.way.kind == SNAPSHOT else given
             except Invalid as exc:
                 problems += exc.problems or [Problem(exc.message, job.place, exc.hint)]
                 found[job.name] = None
         else:
             found[job.name] = _declared_columns(declared.get(job.name))
     return found, problems
+
+
+def this_columns(job: Job, declared: DataSet | None) -> tuple[ColumnType, ...]:
+    """The columns of the rows a model has before it was ever made. Invalid when nobody says them."""
+    columns = _declared_columns(declared)
+    if columns is None:
+        hint = f"declare the columns of data set '{job.name}' in product.yaml"
+        message = "the model reads 'this', whose columns are not known the first time"
+        problem = Problem(message, job.place, hint)
+        raise Invalid(f"'{job.name}' cannot be made the first time", hint=hint, problems=[problem])
+    more = VERSIONS if job.way.kind == SNAPSHOT else ()
+    return (*(c for c in columns if c not in more), *more)
 
 
 def _upstream_columns(spec: MeshSpec, product: str, data_set: str) -> tuple[ColumnType, ...] | None:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.columns import derive_columns, type_problems
-from tulle.pipeline.job import RESERVED, Job, port_jobs, transform_jobs
+from tulle.pipeline.job import RESERVED, Job, port_jobs, seed_jobs, transform_jobs
+from tulle.pipeline.macros import read_macros
+from tulle.pipeline.model_kind import THIS, VIEW
 from tulle.quality.check import Check, check_names, declared_checks, read_checks
 from tulle.quality.upstream import upstream_problems
 from tulle.spec.mesh import MeshSpec
@@ -35,6 +37,7 @@ class ProductCode:
     digest: str
     problems: tuple[Problem, ...]
     shared: tuple[tuple[str, str], ...] = ()  # transform/_*.py: name and text, importable by Python models
+    macros: tuple[str, ...] = ()  # of macros/*.sql, for SQL models and checks
 
     def job(self, name: str) -> Job:
         """The job that makes a data set. Raises NotFound with the nearest name."""
@@ -70,6 +73,11 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
     transforms, shared, wrong = transform_jobs(product.folder / "transform", f"{label}/transform")
     problems += wrong
     jobs += transforms
+    seeds, wrong = seed_jobs(product, f"{label}/seeds")
+    jobs += seeds
+    problems += wrong
+    macros, wrong = read_macros(product.folder / "macros", f"{label}/macros")
+    problems += wrong
     problems += _made_twice(jobs)
     problems += (
         Problem(f"a data set cannot be named '{job.name}'", job.place, RESERVED[job.name])
@@ -85,15 +93,16 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
     problems += wrong_checks
     known: Mapping[str, Sequence[str] | None] = dict.fromkeys(_names(product, unique))
     if spec is not None and not problems:
-        derived, wrong = derive_columns(ordered, product, spec)
+        derived, wrong = derive_columns(ordered, product, spec, macros)
         problems += wrong
         problems += type_problems(product, ordered, derived)
         known = {**known, **{n: [c.name for c in cols] for n, cols in derived.items() if cols is not None}}
     problems += check_names(checks, known)
     if spec is not None:
         problems += upstream_problems(checks, product, spec)
-    digest = _digest(product, ordered, checks, shared)
-    return ProductCode(product, tuple(ordered), checks, digest, tuple(_unique(problems)), shared)
+    problems += _views_handed_out(product, unique)
+    digest = _digest(product, ordered, checks, shared, macros)
+    return ProductCode(product, tuple(ordered), checks, digest, tuple(_unique(problems)), shared, macros)
 
 
 def _names(product: DataProduct, jobs: Mapping[str, Job]) -> Iterator[str]:
@@ -122,7 +131,7 @@ def _unknown_inputs(jobs: Iterable[Job], made: Mapping[str, Job]) -> Iterator[Pr
     for job in jobs:
         known = [name for name in made if name != job.name]
         if job.statement is not None:
-            yield from job.statement.check_names({*known, job.name})
+            yield from job.statement.check_names({*known, job.name, *((THIS,) if job.way.grows else ())})
             continue
         for name in job.inputs:
             if name not in made:
@@ -152,6 +161,14 @@ def _unmade(product: DataProduct, made: Mapping[str, Job]) -> Iterator[Problem]:
             )
 
 
+def _views_handed_out(product: DataProduct, made: Mapping[str, Job]) -> Iterator[Problem]:
+    for port in product.output_ports:
+        if port.data_set in made and made[port.data_set].way.kind == VIEW:
+            hint = f"write '-- kind: table' in {made[port.data_set].file}, or hand out another data set"
+            message = f"output port '{port.title}' hands out '{port.data_set}', a view, which keeps no rows"
+            yield Problem(message, port.place, hint)
+
+
 def _in_order(made: Mapping[str, Job]) -> tuple[list[Job], list[Problem]]:
     """The jobs, each after its inputs; jobs in a circle come last, with a problem that names the circle."""
     before = {name: [i for i in job.inputs if i in made] for name, job in made.items()}
@@ -169,9 +186,13 @@ def _in_order(made: Mapping[str, Job]) -> tuple[list[Job], list[Problem]]:
 
 
 def _digest(
-    product: DataProduct, jobs: Sequence[Job], checks: Sequence[Check], shared: Sequence[tuple[str, str]]
+    product: DataProduct,
+    jobs: Sequence[Job],
+    checks: Sequence[Check],
+    shared: Sequence[tuple[str, str]],
+    macros: Sequence[str],
 ) -> str:
     parts = [product.digest, *sorted(job.digest_text() for job in jobs)]
     parts += sorted(check.digest_text() for check in checks)
-    parts += [json.dumps(item) for item in shared]
+    parts += [json.dumps(item) for item in (*shared, *macros)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

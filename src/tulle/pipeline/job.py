@@ -14,12 +14,18 @@ from pathlib import Path
 
 from tulle.engine.statement import Statement, read_statement
 from tulle.errors import Place, Problem
+from tulle.pipeline.model_kind import THIS, VIEW, ModelKind, read_constants, read_header
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DATA_SET_NAME, DataProduct, InputPort
 from tulle.spec.rules import RESERVED_DATA_SETS
+from tulle.spec.source import ENDINGS, Source, SourceColumn
 
 INGEST, PORT, SQL, PYTHON = "ingest", "port", "sql", "python"
-RESERVED = {**RESERVED_DATA_SETS, "publish": "that is the name of a run's last step"}
+RESERVED = {
+    **RESERVED_DATA_SETS,
+    "publish": "that is the name of a run's last step",
+    THIS: "that is what a model calls the rows its data set has already",
+}
 _MAX_FILE_BYTES = 1_000_000
 
 
@@ -40,6 +46,12 @@ class Job:
     path: Path | None = field(default=None, compare=False)
     place: Place | None = field(default=None, compare=False)
     statement: Statement | None = field(default=None, compare=False, repr=False)
+    way: ModelKind = ModelKind()
+
+    @property
+    def reads_this(self) -> bool:
+        """Whether it looks at the rows its data set has already."""
+        return self.statement is not None and THIS in self.statement.reads
 
     @property
     def file(self) -> str:
@@ -65,6 +77,29 @@ def port_jobs(product: DataProduct, spec: MeshSpec | None) -> Iterator[Job]:
             upstream = spec.source_of(port) if spec is not None else None
             data_set = upstream[1].data_set if upstream else port.data_set
             yield Job(port.data_set, PORT, port=port, upstream=(port.product, data_set), place=port.place)
+
+
+def seed_jobs(product: DataProduct, label: str) -> tuple[list[Job], list[Problem]]:
+    """Small tables that lie with the code: seeds/<data set>.csv, .json or .parquet, typed as they are declared."""
+    jobs: list[Job] = []
+    problems: list[Problem] = []
+    folder = product.folder / "seeds"
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        name, place = file.stem, Place(f"{label}/{file.name}")
+        kind = ENDINGS.get(file.suffix.removeprefix("."))
+        if kind is None or not file.is_file():
+            continue
+        if not re.match(DATA_SET_NAME, name):
+            hint = "name the file after the data set it is, in snake_case, such as country_codes.csv"
+            problems.append(Problem(f"'{name}' is no name for a data set", place, hint))
+            continue
+        declared = next((d.columns for d in product.data_sets if d.name == name), ())
+        columns = tuple(SourceColumn(c.name, c.type, place=c.place) for c in declared)
+        delimiter = "\t" if file.suffix == ".tsv" else ","
+        source = Source(f"seeds/{file.name}", kind, delimiter=delimiter, columns=columns, place=place)
+        port = InputPort(f"seed-{name}", file.name, "a small table that lies with the code", name, source)
+        jobs.append(Job(name, INGEST, port=port, place=place))
+    return jobs, problems
 
 
 # ── transformations ──────────────────────────────────────────────────────────────────────────────────────
@@ -107,26 +142,31 @@ def _text_of(file: Path) -> str:
 
 def _sql_job(file: Path, name: str, text: str) -> tuple[Job, list[Problem]]:
     statement = read_statement(text, name)
-    job = Job(file.stem, SQL, statement.reads, text, path=file, place=Place(name, 1), statement=statement)
-    return job, list(statement.problems)
+    way, problems = read_header(text, name)
+    problems += statement.problems
+    inputs = statement.reads
+    if THIS in inputs and way.grows:
+        inputs = tuple(read for read in inputs if read != THIS)
+    place = Place(name, 1)
+    return Job(file.stem, SQL, inputs, text, path=file, place=place, statement=statement, way=way), problems
 
 
 def _python_job(file: Path, name: str, text: str) -> tuple[Job, list[Problem]]:
-    inputs, problems = read_python(text, name)
-    return Job(file.stem, PYTHON, inputs, text, path=file, place=Place(name, 1)), problems
+    inputs, way, problems = read_python(text, name)
+    return Job(file.stem, PYTHON, inputs, text, path=file, place=Place(name, 1), way=way), problems
 
 
-def read_python(text: str, name: str) -> tuple[tuple[str, ...], list[Problem]]:
-    """The inputs a Python model names, and what is wrong with it; nothing is executed."""
+def read_python(text: str, name: str) -> tuple[tuple[str, ...], ModelKind, list[Problem]]:
+    """The inputs a Python model names, how its rows are kept, and what is wrong with it; nothing is executed."""
     try:
         tree = ast.parse(text)
     except SyntaxError as exc:
         line = exc.text.rstrip("\n") if exc.text else None
-        return (), [
-            Problem(f"not Python: {exc.msg}", Place(name, exc.lineno or 0, exc.offset or 0), None, line)
-        ]
+        place = Place(name, exc.lineno or 0, exc.offset or 0)
+        return (), ModelKind(), [Problem(f"not Python: {exc.msg}", place, None, line)]
     except (ValueError, RecursionError, MemoryError) as exc:
-        return (), [Problem(f"not Python: {exc or 'nested too deeply'}", Place(name))]
+        problem = Problem(f"not Python: {exc or 'nested too deeply'}", Place(name))
+        return (), ModelKind(), [problem]
     problems: list[Problem] = []
     inputs: tuple[str, ...] | None = None
     model: ast.FunctionDef | None = None
@@ -156,7 +196,11 @@ def read_python(text: str, name: str) -> tuple[tuple[str, ...], list[Problem]]:
     elif len(model.args.posonlyargs) + len(model.args.args) != 1:
         place = Place(name, model.lineno, model.col_offset + 1)
         problems.append(Problem("'model' must take exactly one argument", place, "write def model(run):"))
-    return inputs or (), problems
+    way, wrong = read_constants(tree, name)
+    if way.kind == VIEW:
+        hint = "make it a table, or write it in SQL"
+        wrong.append(Problem("a Python model cannot be a view", Place(name, 1), hint))
+    return inputs or (), way, [*problems, *wrong]
 
 
 def _assigned_inputs(node: ast.stmt) -> ast.expr | None:

@@ -6,10 +6,12 @@ Nothing here is visible to anybody until the run merges the branch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tulle.engine.engine import ColumnType, Engine, Relation
 from tulle.engine.statement import column_sources
@@ -17,7 +19,9 @@ from tulle.errors import Broken
 from tulle.lake.repository import Link, Repository
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.convert import in_mesh_types
+from tulle.pipeline.data_files import data_files
 from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.grow import Growing, incremental, snapshot
 from tulle.pipeline.ingest import (
     ROW_GROUP_ROWS,
     SourceFile,
@@ -28,10 +32,17 @@ from tulle.pipeline.ingest import (
 )
 from tulle.pipeline.job import INGEST, SQL, Job
 from tulle.pipeline.model import ModelRun, call_model
-from tulle.pipeline.record import Record
+from tulle.pipeline.model_kind import SNAPSHOT, THIS, VIEW
+from tulle.pipeline.record import Record, code_fingerprint
 from tulle.pipeline.run import Metric
-from tulle.pipeline.table import PARQUET, DataAt
+from tulle.pipeline.table import PARQUET, DataAt, data_at
 from tulle.spec.product import DataSet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_RETURNED = "_returned"
+_TAKEN = f"SELECT * FROM {_RETURNED}"  # noqa: S608  a name of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,9 @@ class Making:
     run_id: str
     folder: Path  # for files that do not stay
     say: Callable[[str], None]
+    at: datetime = datetime(1970, 1, 1, tzinfo=UTC)  # the time of the run
+    full: bool = False  # make all rows anew
+    window: tuple[datetime, datetime] | None = None  # make the rows of this time again
     files: tuple[SourceFile, ...] = ()
     data_folders: tuple[str, ...] = ()  # where file sources may read beside the product's own folder
 
@@ -79,13 +93,14 @@ class Made:
     metrics: tuple[Metric, ...] = ()
     models: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
+    remembered: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe_made(record: Record) -> Made:
     """What an earlier run made, from its record."""
     lineage = {name: [list(pair) for pair in pairs] for name, pairs in record.lineage.items()}
     metrics = tuple(Metric(name, value) for name, value in record.metrics)
-    return Made(record.rows, record.types(), lineage, metrics, record.models)
+    return Made(record.rows, record.types(), lineage, metrics, record.models, remembered=record.remembered)
 
 
 def make(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
@@ -96,7 +111,7 @@ def make(repository: Repository, branch: str, making: Making, before: Record | N
     if making.job.kind == INGEST:
         return _ingest(repository, branch, making)
     if making.job.kind == SQL:
-        return _sql(repository, branch, making)
+        return _sql(repository, branch, making, before)
     return _python(repository, branch, making, before)
 
 
@@ -109,30 +124,81 @@ def _ingest(repository: Repository, branch: str, making: Making) -> Made:
     return Made(written.rows, written.columns, {c.name: [[source, c.name]] for c in written.columns})
 
 
-def _sql(repository: Repository, branch: str, making: Making) -> Made:
+def _sql(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
     job = making.job
     relations = [making.relations[name] for name in job.inputs]
+    if job.way.kind == VIEW:
+        found = making.engine.describe(job.text, relations, file=job.file)
+        repository.delete_prefix(branch, f"{job.name}/")
+        return Made(0, found, _lineage(job, relations))
+    if job.way.grows:
+        return _grown(repository, branch, making, before, job, relations)
     found = making.engine.describe(job.text, relations, file=job.file)
     types = {c.name: c.type for c in adjusted(found, making.declared)}
     with _data_file(repository, branch, job.name) as target:
         written = making.engine.write(job.text, relations, target, file=job.file, types=types)
-    lineage = {}
-    if job.statement is not None:
-        sources = column_sources(job.statement, {r.name: r.columns for r in relations})
-        lineage = {name: [[s.relation, s.column] for s in pairs] for name, pairs in sources.items()}
-    return Made(written.rows, written.columns, lineage)
+    return Made(written.rows, written.columns, _lineage(job, relations))
+
+
+def _lineage(job: Job, relations: Sequence[Relation]) -> dict[str, list[list[str]]]:
+    if job.statement is None:
+        return {}
+    sources = column_sources(job.statement, {r.name: r.columns for r in relations})
+    return {name: [[s.relation, s.column] for s in pairs] for name, pairs in sources.items()}
+
+
+def _grown(
+    repository: Repository,
+    branch: str,
+    making: Making,
+    before: Record | None,
+    job: Job,
+    relations: Sequence[Relation],
+) -> Made:
+    """A model that goes on from what is there, unless its code is another one, or all is to be made anew."""
+    with data_files(repository, branch, making.job.name) as files:
+        goes_on = before is not None and goes_on_from(repository, branch, making, before)
+        growing = Growing(
+            job,
+            making.engine,
+            relations,
+            making.declared,
+            files,
+            making.run_id,
+            making.at,
+            before.types() if before is not None and goes_on else None,
+            before.remembered if before is not None and goes_on else None,
+            making.window,
+        )
+        grown = snapshot(growing, making.folder) if job.way.kind == SNAPSHOT else incremental(growing)
+    making.say(f"{making.job.name}: {grown.said}" + ("" if goes_on else ", made anew"))
+    return Made(grown.rows, grown.columns, _lineage(making.job, relations), remembered=grown.remembered)
+
+
+def goes_on_from(repository: Repository, ref: str, making: Making, before: Record) -> bool:
+    """Whether a model goes on from the rows at a ref: they are what was made last, by the code as it is."""
+    way = making.job.way
+    present = data_at(repository, ref, making.job.name)
+    if present is None or present.identity != before.identity:
+        return False
+    if way.kind == SNAPSHOT or not way.rebuild:
+        return True  # its history cannot be made anew
+    return not making.full and before.code == code_fingerprint(making.job, making.code)
 
 
 def _python(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
     job = making.job
     models = making.folder / "models" / job.name
-    run = ModelRun(making.run_id, job, making.engine, making.relations, models, making.say)
+    relations = making.relations
+    if job.way.grows and before is not None and goes_on_from(repository, branch, making, before):
+        there = data_at(repository, branch, job.name)
+        assert there is not None
+        relations[THIS] = replace(there.with_columns(before.types()).relation, name=THIS)
+    run = ModelRun(making.run_id, job, making.engine, relations, models, making.say)
     returned = call_model(job, making.code.shared, run)
     wanted = {c.name: c.type for c in making.declared.columns} if making.declared else {}
     table = in_mesh_types(returned, job.file, wanted)
-    with _data_file(repository, branch, job.name) as target:
-        batches = table.combine_chunks().to_batches(ROW_GROUP_ROWS)
-        written = write_batches(iter(batches), target, job.file, table.schema)
+    written = _keep(repository, branch, making, before, table)
     for model in {*run.models, *(before.models if before else ())}:
         repository.delete_prefix(branch, f"models/{model}/")
     for model in run.models:
@@ -147,7 +213,28 @@ def _python(repository: Repository, branch: str, making: Making, before: Record 
         tuple(run.metrics),
         tuple(dict.fromkeys(run.models)),
         tuple(run.logged),
+        written.remembered,
     )
+
+
+def _keep(
+    repository: Repository, branch: str, making: Making, before: Record | None, table: pa.Table
+) -> Made:
+    """What a Python model returned, as the data set's rows or with those that are there."""
+    job = making.job
+    batches = iter(table.combine_chunks().to_batches(ROW_GROUP_ROWS))
+    if not job.way.grows:
+        with _data_file(repository, branch, job.name) as target:
+            written = write_batches(batches, target, job.file, table.schema)
+        return Made(written.rows, written.columns)
+    returned = making.folder / f"{job.name}-returned.parquet"
+    try:
+        columns = write_batches(batches, returned, job.file, table.schema).columns
+        relation = Relation(_RETURNED, (str(returned),), columns)
+        taken = replace(job, kind=SQL, text=_TAKEN, inputs=())
+        return _grown(repository, branch, making, before, taken, [relation])
+    finally:
+        returned.unlink(missing_ok=True)
 
 
 @contextmanager

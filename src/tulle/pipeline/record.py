@@ -9,13 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tulle.engine.engine import ColumnType
 from tulle.errors import NotFound
 from tulle.lake.repository import Repository
 from tulle.pipeline.graph import ProductCode
-from tulle.pipeline.job import PYTHON, Job
+from tulle.pipeline.job import PYTHON, SQL, Job
 from tulle.pipeline.table import DataAt
 from tulle.quality.check import Check
 
@@ -43,6 +43,8 @@ class Record:
     inputs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     metrics: tuple[tuple[str, float], ...] = ()
     models: tuple[str, ...] = ()
+    code: str = ""  # the fingerprint of what makes it, without what it is made from
+    remembered: Mapping[str, Any] = field(default_factory=dict)  # where the next making goes on
 
     def types(self) -> tuple[ColumnType, ...]:
         """The columns as the engine knows them."""
@@ -72,17 +74,21 @@ def read_record(repository: Repository, ref: str, job: str) -> Record | None:
         return None  # somebody else's file, or a damaged one: the data is simply made again
 
 
-def made_fingerprint(job: Job, code: ProductCode, making: Making) -> str:
-    """Equal when making the data set again would give the same rows."""
+def code_fingerprint(job: Job, code: ProductCode) -> str:
+    """Equal when the same rows would be made of the same inputs."""
     declared = [[c.name, c.type] for d in code.product.data_sets if d.name == job.name for c in d.columns]
-    parts = [
-        job.digest_text(),
-        declared,
-        {name: v.get("identity") for name, v in sorted(making.versions.items())},
-    ]
+    parts = [job.digest_text(), declared]
     if job.kind == PYTHON:
         parts.append(code.shared)
+    if job.kind == SQL and code.macros:
+        parts.append(code.macros)
     return _fingerprint(parts)
+
+
+def made_fingerprint(job: Job, code: ProductCode, making: Making) -> str:
+    """Equal when making the data set again would give the same rows."""
+    inputs = {name: v.get("identity") for name, v in sorted(making.versions.items())}
+    return _fingerprint([code_fingerprint(job, code), inputs])
 
 
 def checked_fingerprint(
@@ -94,7 +100,8 @@ def checked_fingerprint(
         {name for check in checks for name in (job.name, check.data_set, *check.others)} | {job.name}
     )
     identities = {name: data[name].identity for name in looked_at if name in data}
-    return _fingerprint([declared, [check.digest_text() for check in checks], identities])
+    macros = code.macros if any(check.kind == "sql" for check in checks) else ()
+    return _fingerprint([declared, [check.digest_text() for check in checks], identities, macros])
 
 
 def _fingerprint(parts: object) -> str:
