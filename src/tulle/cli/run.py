@@ -17,10 +17,17 @@ ENDED = {"succeeded", "failed", "unchanged", "stopped"}
 
 @click.command()
 @click.argument("products", nargs=-1)
+@click.option(
+    "--environment",
+    "-e",
+    help="The environment or preview to work for. Default: production, where consumers read.",
+)
 @click.option("--full", is_flag=True, help="Run every job, even those whose code and inputs are unchanged.")
 @OPTION_JSON
 @click.pass_obj
-def run(mesh: Path | None, products: tuple[str, ...], full: bool, as_json: bool) -> None:
+def run(
+    mesh: Path | None, products: tuple[str, ...], environment: str | None, full: bool, as_json: bool
+) -> None:
     """Build PRODUCTS (default: all, upstream first): ingest, transform, check, publish.
 
     Each run works on its own branch of the lake; consumers see all of it at once, or nothing.
@@ -35,7 +42,7 @@ def run(mesh: Path | None, products: tuple[str, ...], full: bool, as_json: bool)
             )
         results = []
         for product in products or known:
-            result = build(client, product, full=full, quiet=as_json)
+            result = build(client, product, full=full, quiet=as_json, environment=environment)
             results.append(result)
             if result["status"] in {"failed", "stopped"}:
                 break
@@ -49,9 +56,11 @@ def run(mesh: Path | None, products: tuple[str, ...], full: bool, as_json: bool)
         )
 
 
-def build(client: Client, product: str, *, full: bool = False, quiet: bool = False) -> dict[str, Any]:
+def build(
+    client: Client, product: str, *, full: bool = False, quiet: bool = False, environment: str | None = None
+) -> dict[str, Any]:
     """Start a run and follow it to its end; the run."""
-    run_id = client.start_run(product, full=full)
+    run_id = client.start_run(product, full=full, environment=environment)
     began = time.monotonic()
     shown: dict[str, str] = {}
     if not quiet:
@@ -70,6 +79,11 @@ def build(client: Client, product: str, *, full: bool = False, quiet: bool = Fal
     if not quiet:
         _show_end(result, time.monotonic() - began)
     return result
+
+
+def show_steps(result: dict[str, Any], shown: dict[str, str]) -> None:
+    """Print the steps of a run that ended since the last time, with the checks that failed."""
+    _show_progress(result, shown)
 
 
 def _show_progress(result: dict[str, Any], shown: dict[str, str]) -> None:
@@ -158,7 +172,7 @@ def runs(
             if as_json:
                 emit(found)
             else:
-                columns = ["id", "product", "status", "requested_at", "commit_id"]
+                columns = ["id", "product", "environment", "status", "requested_at", "commit_id"]
                 table(found, columns, empty="no runs yet: `tulle run`")
             return
         result = client.stop_run(run_id) if stop else client.run(run_id)

@@ -13,18 +13,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, apply, check_mesh, plan_file, release
+from tulle.control import applications, apply, check_mesh, environments, plan_file, release
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.gateway.policy import RateLimit
+from tulle.pipeline import promotion, worker
 from tulle.pipeline import run as runs
-from tulle.pipeline import worker
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
 from tulle.spec.envelope import json_schema
+from tulle.spec.environment import production
 from tulle.spec.picture import render
 from tulle.state import plans, products
 
@@ -49,6 +50,7 @@ class RunBody(Body):
 
     product: str
     full: bool = False
+    environment: str | None = None
 
 
 class VersionBody(Body):
@@ -174,9 +176,12 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
     def start(body: RunBody) -> dict[str, Any]:
         products.applied_product(database, body.product)
         spec = workspace.spec()
-        load_code(spec.product(body.product), spec=spec).require_valid()
+        name = body.environment or production(workspace.settings).name
+        branch = environments.branch_for_run(workspace, body.product, name)
+        if promotion.in_force(database, body.product, branch) is None:
+            load_code(spec.product(body.product), spec=spec).require_valid()
         runs.recover(database)
-        run_id = runs.request(database, body.product, options={"full": body.full})
+        run_id = runs.request(database, body.product, environment=branch, options={"full": body.full})
         worker.start(workspace.settings, run_id)
         return {"id": run_id}
 

@@ -82,9 +82,10 @@ class Client:
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def start_run(self, product: str, *, full: bool = False) -> str:
-        """Start a run of a product; its id."""
-        return str(self._post("/runs", {"product": product, "full": full})["id"])
+    def start_run(self, product: str, *, full: bool = False, environment: str | None = None) -> str:
+        """Start a run of a product, by default in production; its id. `environment` may name a preview."""
+        body = {"product": product, "full": full, "environment": environment}
+        return str(self._post("/runs", body)["id"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A run with its steps, checks and failing rows."""
@@ -97,6 +98,30 @@ class Client:
     def stop_run(self, run_id: str) -> dict[str, Any]:
         """Stop a run; nothing of it is published."""
         return self._post(f"/runs/{_part(run_id)}/stop", {})
+
+    # ── checks ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_check(self, product: str, *, environment: str = "main", tags: Sequence[str] = ()) -> str:
+        """Judge what a product has published, all checks or those with one of `tags`; the id of the run."""
+        body = {"environment": environment, "tags": list(tags)}
+        return str(self._post(f"/checks/{_part(product)}", body)["id"])
+
+    def checks(self, *, product: str | None = None, environment: str = "main") -> list[dict[str, Any]]:
+        """Every check with its last result."""
+        return list(self._get("/checks", product=product, environment=environment)["checks"])
+
+    def check_history(
+        self,
+        product: str,
+        check: str | None = None,
+        *,
+        data_set: str | None = None,
+        environment: str = "main",
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """What the checks of a product found, or one of them, newest first."""
+        asked = {"check": check, "data_set": data_set, "environment": environment, "limit": limit}
+        return list(self._get(f"/checks/{_part(product)}/history", **asked)["results"])
 
     # ── schedules ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,15 +276,16 @@ class Client:
     # ── transport ────────────────────────────────────────────────────────────────────────────────────────
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
-        return self._call("GET", path, params={k: v for k, v in params.items() if v is not None})
+        return self.call("GET", path, params={k: v for k, v in params.items() if v is not None})
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._call("POST", path, json=dict(body))
+        return self.call("POST", path, json=dict(body))
 
     def _delete(self, path: str) -> dict[str, Any]:
-        return self._call("DELETE", path)
+        return self.call("DELETE", path)
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+    def call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        """One call of the API, below its root; for what has no method here. Raises what the server raised."""
         try:
             answer = self._http.request(method, f"/mesh/v1{path}", **kwargs)
         except httpx.TransportError as exc:

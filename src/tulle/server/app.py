@@ -19,7 +19,8 @@ from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
-from tulle.control import api, applications, compare, schedules
+from tulle.control import api, applications, compare, promotion, release_api, schedules
+from tulle.control.checks import router as check_routes
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -104,6 +105,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
     app.include_router(api.router(workspace, settle_now))
     app.include_router(compare.router(workspace))
+    app.include_router(check_routes(workspace))
+    app.include_router(release_api.router(workspace))
     app.include_router(schedules.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
@@ -131,6 +134,7 @@ def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Even
     while not stop.wait(pause):
         try:
             runs.recover(workspace.database)
+            promotion.keep(workspace)
             settle()
             last, pause = "", SETTLE_EVERY
         except Exception as exc:  # noqa: BLE001  it must go on, whatever it met

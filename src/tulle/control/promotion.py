@@ -1,0 +1,314 @@
+"""Promoting a release into an environment, approving that, and rolling back: who may, and what stands against it.
+
+Before anything happens: the release is what was signed, it was where it must have been before, and nobody is broken
+unawares. Then enough of the named people agree, none of them who asked. Then its code makes the environment's data,
+judged by its own checks, and only with that data published is it in force. How an interrupted one ends is in
+`pipeline.promotion`. Names are what callers say: whoever has the mesh's token is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from tulle.config import Environment
+from tulle.control import environments, product_release
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Denied, NotFound, Problem, TulleError, Unavailable
+from tulle.events import PROMOTION_DECIDED, Event
+from tulle.pipeline import manifest, promotion, release, worker
+from tulle.pipeline import run as runs
+from tulle.pipeline.promotion import (
+    DONE,
+    FAILED,
+    PROMOTION,
+    REFUSED,
+    ROLLBACK,
+    RUNNING,
+    WAITING,
+    WITHDRAWN,
+    Promotion,
+)
+from tulle.pipeline.release import Release
+from tulle.spec import environment as declared
+from tulle.spec.compare import compare
+from tulle.spec.product import DataProduct
+from tulle.state import log, products
+from tulle.state.db import Database, in_turn, now
+from tulle.state.tables import approvals as table
+
+_ASKING_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What one person decided about a promotion."""
+
+    approver: str
+    approved: bool
+    note: str
+    at: float
+
+
+def promote(
+    workspace: Workspace,
+    product: str,
+    version: str,
+    *,
+    to: str,
+    by: str,
+    note: str = "",
+    accept_breaking: bool = False,
+) -> Promotion:
+    """Ask that a release be promoted into an environment, and start it if nobody has to approve.
+
+    Asking again for what is under way, or in force, gives that. Denied, naming consumers, when it would break
+    them and `accept_breaking` does not say that they know.
+    """
+    database, settings = workspace.database, workspace.settings
+    environment = declared.environment(settings, to)
+    found = release.get(database, product, version)
+    release.verify(workspace.lake, found, settings)
+    environments.ensure_branches(workspace, product)
+    promotion.settle(database, workspace.lake, product=product)
+    for known in promotion.recent(database, product=product, environment=environment.name):
+        if known.kind == PROMOTION and known.version == version and not known.ended:
+            return _start_if_approved(workspace, known, environment)
+        if known.status == DONE:
+            if known.version == version:
+                return known
+            break
+    _demand_before(database, found, environment, workspace)
+    breaking = _breaking(workspace, found, environment)
+    if breaking and not accept_breaking:
+        raise Denied(
+            f"release {version} of '{product}' breaks {len(breaking)} "
+            f"{'promise' if len(breaking) == 1 else 'promises'} that are kept in '{environment.name}' now",
+            hint="tell the consumers, then promote with --accept-breaking; or give them a release that keeps both",
+            problems=[Problem(sentence) for sentence in breaking],
+        )
+    with database.write() as cx:
+        id_ = promotion.add(
+            cx,
+            product=product,
+            environment=environment.name,
+            branch=environment.branch,
+            kind=PROMOTION,
+            version=version,
+            status=WAITING,
+            by=by,
+            note=note,
+            breaking=breaking,
+        )
+    return _start_if_approved(workspace, promotion.get(database, id_), environment)
+
+
+def _demand_before(
+    database: Database, found: Release, environment: Environment, workspace: Workspace
+) -> None:
+    """Denied when the release has not been in the environment it must come from."""
+    if not environment.after:
+        return
+    earlier = declared.environment(workspace.settings, environment.after)
+    if found.statement["data"]["branch"] == earlier.branch:
+        return
+    known = promotion.recent(
+        database, product=found.product, environment=earlier.name, status=DONE, limit=10_000
+    )
+    if not any(one.version == found.version for one in known):
+        raise Denied(
+            f"release {found.version} of '{found.product}' has not been in '{earlier.name}', "
+            f"from which '{environment.name}' takes releases",
+            hint=f"`tulle promote {found.product} {found.version} --to {earlier.name}` first",
+        )
+
+
+def _breaking(workspace: Workspace, found: Release, environment: Environment) -> tuple[str, ...]:
+    """What the release breaks of what is in force in an environment, and whom, in sentences; empty: nobody."""
+    current = _current(workspace, found.product, environment)
+    if current is None:
+        return ()
+    changes = [change.sentence for change in compare(current, found.declared()) if change.breaking]
+    if not changes:
+        return ()
+    readers = [
+        f"{reader} reads it in '{environment.name}'"
+        for reader in product_release.consumers(workspace, found.product)
+    ]
+    return (*changes, *readers)
+
+
+def _current(workspace: Workspace, product: str, environment: Environment) -> DataProduct | None:
+    """What consumers in an environment rely on: the release in force there, else what made its data last."""
+    version = promotion.in_force(workspace.database, product, environment.branch)
+    if version is not None:
+        return release.get(workspace.database, product, version).declared()
+    good = manifest.good_run(workspace.database, product, environment.branch)
+    return None if good is None else products.from_document(good.document)
+
+
+# ── approving ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, note: str = "") -> Promotion:
+    """Approve or refuse a promotion; the last approval it needs starts it, one refusal ends it."""
+    database = workspace.database
+    asked = promotion.get(database, id_)
+    environment = declared.environment(workspace.settings, asked.environment)
+    if by not in environment.approvers:
+        people = ", ".join(environment.approvers) or "nobody has to"
+        raise Denied(f"'{by}' may not approve for '{environment.name}'", hint=f"who may: {people}")
+    if by == asked.requested_by:
+        raise Denied(
+            f"'{by}' asked for it, so somebody else decides", hint=f"who may: {_others(environment, by)}"
+        )
+    with database.write() as cx:
+        in_turn(cx, f"promotions of {asked.product}")
+        row = cx.execute(select(table).where(table.c.promotion_id == id_, table.c.approver == by)).first()
+        current = promotion.get_in(cx, id_)
+        if current.status != WAITING and not (row is not None and bool(row.approved) == approved):
+            raise Conflict(
+                f"promotion {id_} of '{asked.product}' is {current.status}: nothing is to be decided"
+            )
+        if row is not None and bool(row.approved) != approved:
+            said = "approved" if row.approved else "refused"
+            raise Conflict(f"'{by}' has {said} promotion {id_} already", hint="a decision stands")
+        if row is None:
+            cx.execute(
+                insert(table).values(promotion_id=id_, approver=by, approved=approved, note=note, at=now())
+            )
+            data = {
+                "id": id_,
+                "environment": asked.environment,
+                "version": asked.version,
+                "approved": approved,
+            }
+            log.append(cx, Event(PROMOTION_DECIDED, asked.product, data), actor=by)
+        if not approved:
+            message = f"refused by {by}{f': {note}' if note else ''}"
+            promotion.change(cx, id_, WAITING, status=REFUSED, message=message)
+    return _start_if_approved(workspace, promotion.get(database, id_), environment)
+
+
+def _others(environment: Environment, by: str) -> str:
+    return ", ".join(name for name in environment.approvers if name != by) or "nobody else"
+
+
+def decisions(database: Database, id_: str) -> tuple[Approval, ...]:
+    """What was decided about a promotion, in order."""
+    query = select(table).where(table.c.promotion_id == id_).order_by(table.c.at)
+    with database.read() as cx:
+        return tuple(Approval(r.approver, bool(r.approved), r.note, r.at) for r in cx.execute(query))
+
+
+def withdraw(workspace: Workspace, id_: str, *, by: str) -> Promotion:
+    """Take back a promotion that waits. Conflict when it is too late."""
+    asked = promotion.get(workspace.database, id_)
+    with workspace.database.write() as cx:
+        if not promotion.change(cx, id_, WAITING, status=WITHDRAWN, message=f"withdrawn by {by}"):
+            raise Conflict(f"promotion {id_} of '{asked.product}' is {asked.status}; it cannot be withdrawn")
+        data = {"id": id_, "environment": asked.environment, "version": asked.version, "approved": False}
+        log.append(cx, Event(PROMOTION_DECIDED, asked.product, {**data, "withdrawn": True}), actor=by)
+    return promotion.get(workspace.database, id_)
+
+
+def _start_if_approved(workspace: Workspace, asked: Promotion, environment: Environment) -> Promotion:
+    """Start the run of a promotion that waits for nobody any more."""
+    given = {one.approver for one in decisions(workspace.database, asked.id) if one.approved}
+    if asked.status != WAITING or len(given & set(environment.approvers)) < environment.approvals:
+        return asked
+    database = workspace.database
+    runs.recover(database)
+    options = {"release": asked.version, "promotion": asked.id}
+    run_id = runs.request(database, asked.product, environment=asked.branch, options=options)
+    with database.write() as cx:
+        mine = promotion.change(cx, asked.id, WAITING, status=RUNNING, run_id=run_id)
+    if not mine:  # somebody else started it just now
+        runs.finish(
+            database, run_id, runs.STOPPED, error=Unavailable("another run carries the promotion out")
+        )
+    else:
+        worker.start(workspace.settings, run_id)
+    return promotion.get(database, asked.id)
+
+
+def keep(workspace: Workspace) -> None:
+    """What the control plane does again and again: end what has ended, start what is approved and was not started."""
+    promotion.settle(workspace.database, workspace.lake)
+    for asked in promotion.recent(workspace.database, status=WAITING):
+        environment = workspace.settings.environments.get(asked.environment)
+        # One that nobody has to approve is started by whoever asks; it may be on its way.
+        if environment is not None and (environment.approvals or asked.changed_at < now() - _ASKING_SECONDS):
+            _start_if_approved(workspace, asked, environment)
+
+
+# ── rolling back ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def rollback(
+    workspace: Workspace, product: str, *, to: str, environment: str | None = None, by: str, note: str = ""
+) -> Promotion:
+    """Put code and data of an environment back to where a release left them, in one move of the branch.
+
+    Doing it again ends one that was interrupted. Conflict while a run works there.
+    """
+    database, settings = workspace.database, workspace.settings
+    place = declared.environment(settings, environment) if environment else declared.production(settings)
+    found = release.get(database, product, to)
+    release.verify(workspace.lake, found, settings)
+    promotion.settle(database, workspace.lake, product=product, branch=place.branch)
+    newest = promotion.recent(database, product=product, environment=place.name, status=DONE, limit=1)
+    if promotion.in_force(database, product, place.branch) == to:
+        if newest and newest[0].kind == ROLLBACK:
+            return newest[0]  # it was done, and whoever asked never heard
+        raise Conflict(f"release {to} of '{product}' is in force in '{place.name}' already")
+    commit_id = promotion.left_by(database, product, place.name, to)
+    if commit_id is None:
+        raise NotFound(
+            f"release {to} of '{product}' was never in force in '{place.name}', so there is nothing to go back to",
+            hint=f"`tulle promote {product} {to} --to {place.name}` makes the data by it",
+        )
+    repository = workspace.lake.repository(product)
+    with database.write() as cx:
+        promotion.demand_no_run(cx, product, place.branch)
+        id_ = promotion.add(
+            cx,
+            product=product,
+            environment=place.name,
+            branch=place.branch,
+            kind=ROLLBACK,
+            version=to,
+            status=RUNNING,
+            by=by,
+            note=note,
+            before_commit=repository.resolve(place.branch),
+            commit_id=commit_id,
+        )
+    try:
+        promotion.put_back(database, workspace.lake, promotion.get(database, id_))
+    except TulleError as exc:
+        with database.write() as cx:
+            promotion.change(cx, id_, RUNNING, status=FAILED, message=exc.message)
+        raise
+    return promotion.get(database, id_)
+
+
+def as_plain(workspace: Workspace, asked: Promotion) -> dict[str, Any]:
+    """A promotion with its decisions and how many more it needs."""
+    environment = workspace.settings.environments.get(asked.environment)
+    given = decisions(workspace.database, asked.id)
+    wanted = environment.approvals if environment and asked.kind == PROMOTION else 0
+    return {
+        **asdict(asked),
+        "approvals": [asdict(one) for one in given],
+        "approvals_wanted": wanted,
+        "approvers": list(environment.approvers) if environment else [],
+    }
+
+
+def listed(workspace: Workspace, found: Sequence[Promotion]) -> list[dict[str, Any]]:
+    """Several of them."""
+    return [as_plain(workspace, one) for one in found]

@@ -1,0 +1,125 @@
+"""Kill a release, a promotion's asking or a rollback after one database transaction after another, then do it again.
+
+    python release_crashes.py FOLDER release|promote|rollback FIRST STRIDE
+
+Each point: a child process does it and kills itself right after its n-th commit to the control-plane database. Then
+the survivors look: what is in force and what the branch holds belong together. Doing it again ends it. Prints one
+JSON line a point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.control.released import Team, sales_at
+from tests.control.test_promotion import OPEN
+from tests.pipeline.crash_points import in_child, killed_after
+
+from tulle.control import environments, product_release, promotion
+from tulle.errors import Conflict
+from tulle.pipeline import promotion as record
+from tulle.pipeline import release
+from tulle.pipeline import run as runs
+from tulle.server.app import open_workspace
+from tulle.spec.mesh import load_settings
+
+FIRST = "SELECT id, customer, day, amount FROM till_rows\n"
+SECOND = "SELECT id, customer, day, -amount AS amount FROM till_rows\n"
+
+
+class Again(Team):
+    """A mesh that is there already."""
+
+    def __init__(self, folder: Path) -> None:
+        from tests.pipeline.conftest import Mesh
+
+        self.mesh = Mesh.__new__(Mesh)
+        self.mesh.folder = folder
+        self.workspace = open_workspace(load_settings(folder))
+
+
+def prepare(folder: Path, what: str) -> None:
+    team = Team(folder, OPEN)
+    environments.ensure_branches(team.workspace, "sales")
+    for version, model in (("1.0.0", FIRST), ("1.1.0", SECOND)):
+        team.mesh.sales("product.yaml", sales_at(version))
+        team.mesh.sales("transform/sales.sql", model)
+        assert team.run("dev").status == "succeeded"
+        if version == "1.1.0" and what == "release":
+            return
+        product_release.make(team.workspace, "sales", by="ann")
+        if version == "1.1.0" and what == "promote":
+            return
+        team.wait(promotion.promote(team.workspace, "sales", version, to="prod", by="ann"))
+
+
+def do(team: Team, what: str) -> str:
+    workspace = team.workspace
+    if what == "release":
+        made, _ = product_release.make(workspace, "sales", by="ann")
+        return made.version
+    if what == "promote":
+        return promotion.promote(workspace, "sales", "1.1.0", to="prod", by="ann").status
+    return promotion.rollback(workspace, "sales", to="1.0.0", by="ann").status
+
+
+def crash(folder: Path, what: str, commits: int) -> str:
+    team = Again(folder)
+    killed_after(commits)
+    return do(team, what)
+
+
+def look(folder: Path, what: str) -> dict[str, Any]:
+    team = Again(folder)
+    workspace = team.workspace
+    for run in runs.recent(workspace.database, status=runs.QUEUED):
+        runs.finish(workspace.database, run.id, runs.STOPPED)  # what `recover` does to it a minute later
+    if what == "release":
+        made, _ = product_release.make(workspace, "sales", by="ann")
+        release.verify(workspace.lake, made, workspace.settings)
+        tag = workspace.lake.repository("sales").tag("release-1.1.0")
+        sound = tag.commit_id == made.data_commit and len(release.releases(workspace.database, "sales")) == 2
+        return {"sound": sound, "again": "done"}
+    # A run of anybody's comes next: it settles what is half done before it takes its code.
+    last = record.recent(workspace.database, product="sales", limit=1)[0]
+    if last.run_id is not None:
+        team.wait(last)
+    assert team.run("main").status in {"succeeded", "unchanged"}
+    sound = is_sound(team)
+    with contextlib.suppress(Conflict):
+        do(team, what)
+    last = record.recent(workspace.database, product="sales", limit=1)[0]
+    if last.run_id is not None:
+        last = team.wait(last)
+    return {"sound": sound and is_sound(team), "again": last.status, "version": last.version}
+
+
+def is_sound(team: Team) -> bool:
+    version = record.in_force(team.workspace.database, "sales", "main")
+    negative = min(map(float, team.amounts("main"))) < 0  # type: ignore[arg-type]
+    return (version == "1.1.0") is negative
+
+
+def main(folder: Path, what: str, first: int, stride: int) -> None:
+    base = folder / "base"
+    in_child(lambda: prepare(base, what))
+    run: Callable[[Callable[[], Any]], Any] = in_child
+    for commits in itertools.count(first, stride):
+        mine = folder / str(commits)
+        shutil.copytree(base, mine)
+        ended = run(lambda mine=mine, commits=commits: crash(mine, what, commits))  # type: ignore[misc]
+        found = run(lambda mine=mine: look(mine, what))  # type: ignore[misc]
+        print(json.dumps({"point": commits, "ended": ended, **(found or {"sound": False})}), flush=True)
+        if ended is not None:
+            return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,211 @@
+"""Promotion behind approvals, checks and the breaking-change gate; rollback of code and data; both after crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.control.released import MESH, Team, sales_at
+from tests.pipeline.conftest import ROWS
+
+from tulle.control import environments, product_release, promotion
+from tulle.errors import Conflict, Denied, NotFound
+from tulle.pipeline import promotion as record
+from tulle.pipeline import run as runs
+from tulle.state import log
+
+OPEN = MESH.replace("approvers: [ann, bob, eve], approvals: 2", "schedules: false").replace(
+    "after: test, ", ""
+)
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    """Everybody may promote to production at once."""
+    made = Team(tmp_path / "mesh", OPEN)
+    yield made
+    made.workspace.database.close()
+
+
+@pytest.fixture
+def careful(tmp_path: Path) -> Iterator[Team]:
+    """Production takes what was in test, and two of three people agree."""
+    made = Team(tmp_path / "mesh")
+    yield made
+    made.workspace.database.close()
+
+
+def released(team: Team, version: str, model: str = "") -> None:
+    """Release a version of `sales`, by default with the code as it is."""
+    team.mesh.sales("product.yaml", sales_at(version))
+    if model:
+        team.mesh.sales("transform/sales.sql", model)
+
+    environments.ensure_branches(team.workspace, "sales")
+    assert team.run("dev").status in {"succeeded", "unchanged"}
+    product_release.make(team.workspace, "sales", by="ann")
+
+
+def test_a_promoted_release_is_what_runs_are_made_by(team: Team) -> None:
+    released(team, "1.0.0")
+    workspace = team.workspace
+    asked = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    assert asked.status == "running"
+    done = team.wait(asked)
+    assert (done.status, done.message) == ("done", "")
+    assert record.in_force(workspace.database, "sales", "main") == "1.0.0"
+    assert len(team.amounts("main")) == 3
+    # What is edited afterwards changes nothing in production, new rows arrive all the same.
+    team.mesh.sales("transform/sales.sql", "SELECT id, customer, day, amount * 2 AS amount FROM till_rows\n")
+    team.mesh.sales("data/sales.csv", ROWS + "4,eve,04.02.2020,7\n")
+    assert team.run("main").status == "succeeded"
+    assert [str(amount) for amount in team.amounts("main")] == ["1.25", "3.00", "7.00", "10.50"]
+    assert promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann").id == asked.id
+    kinds = [entry.kind for entry in log.read(workspace.database, subject="sales", limit=1000)]
+    assert kinds.index("release.made") < kinds.index("promotion.requested") < kinds.index("promotion.ended")
+
+
+def test_a_release_whose_checks_fail_on_the_target_is_not_in_force(team: Team) -> None:
+    released(team, "1.0.0")
+    team.wait(promotion.promote(team.workspace, "sales", "1.0.0", to="prod", by="ann"))
+    before = team.workspace.lake.repository("sales").resolve("main")
+    team.mesh.sales(
+        "checks/sales.yaml", "checks:\n- {data_set: sales, type: range, column: amount, max: 11}\n"
+    )
+    released(team, "1.0.1")
+    team.mesh.sales("data/sales.csv", ROWS + "4,eve,04.02.2020,700\n")
+    failed = team.wait(promotion.promote(team.workspace, "sales", "1.0.1", to="prod", by="ann"))
+    assert failed.status == "failed"
+    assert "check" in failed.message
+    assert record.in_force(team.workspace.database, "sales", "main") == "1.0.0"
+    assert team.workspace.lake.repository("sales").resolve("main") == before
+
+
+def test_code_and_data_go_back_together(team: Team) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann"))
+    team.mesh.sales("data/sales.csv", ROWS + "4,eve,04.02.2020,7\n")
+    assert team.run("main").status == "succeeded"
+    last = workspace.lake.repository("sales").resolve("main")
+    released(team, "1.1.0", "SELECT id, customer, day, -amount AS amount FROM till_rows\n")
+    team.wait(promotion.promote(workspace, "sales", "1.1.0", to="prod", by="ann"))
+    assert min(map(float, team.amounts("main"))) < 0  # type: ignore[arg-type]
+    with pytest.raises(Conflict) as already:
+        promotion.rollback(workspace, "sales", to="1.1.0", by="bob")
+    assert "in force" in already.value.message
+    done = promotion.rollback(workspace, "sales", to="1.0.0", by="bob", note="negative amounts")
+    assert (done.status, done.before_version, done.commit_id) == ("done", "1.1.0", last)
+    assert workspace.lake.repository("sales").resolve("main") == last
+    assert len(team.amounts("main")) == 4
+    assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").id == done.id
+    assert team.run("main").status == "unchanged"
+    forward = promotion.rollback(workspace, "sales", to="1.1.0", by="bob")
+    assert forward.commit_id == done.before_commit
+    with pytest.raises(NotFound):
+        promotion.rollback(workspace, "sales", to="9.9.9", by="bob")
+
+
+def test_nobody_rolls_back_under_a_run(team: Team) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann"))
+    released(team, "1.0.1", "SELECT id, customer, day, amount FROM till_rows WHERE id < 9\n")
+    team.wait(promotion.promote(workspace, "sales", "1.0.1", to="prod", by="ann"))
+    run_id = runs.request(workspace.database, "sales")
+    runs.claim(workspace.database, run_id, domain="shop", concurrent_runs=2)
+    with pytest.raises(Conflict) as refused:
+        promotion.rollback(workspace, "sales", to="1.0.0", by="bob")
+    assert run_id in refused.value.message
+    runs.finish(workspace.database, run_id, runs.STOPPED)
+    assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").status == "done"
+
+
+def test_two_of_the_named_people_agree_and_none_of_them_asked(careful: Team) -> None:
+    team, workspace = careful, careful.workspace
+    released(team, "1.0.0")
+    with pytest.raises(Denied) as early:
+        promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    assert "has not been in 'test'" in early.value.message
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="test", by="ann"))
+    asked = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    assert (asked.status, asked.run_id) == ("waiting", None)
+    assert promotion.promote(workspace, "sales", "1.0.0", to="prod", by="zoe").id == asked.id
+    with pytest.raises(Denied, match="'mallory' may not approve"):
+        promotion.decide(workspace, asked.id, by="mallory")
+    with pytest.raises(Denied, match="'ann' asked for it"):
+        promotion.decide(workspace, asked.id, by="ann")
+    assert promotion.decide(workspace, asked.id, by="bob").status == "waiting"
+    assert promotion.decide(workspace, asked.id, by="bob").status == "waiting"
+    with pytest.raises(Conflict, match="'bob' has approved"):
+        promotion.decide(workspace, asked.id, by="bob", approved=False)
+    done = team.wait(promotion.decide(workspace, asked.id, by="eve", note="looks right"))
+    assert done.status == "done"
+    shown = promotion.as_plain(workspace, done)
+    assert [(one["approver"], one["note"]) for one in shown["approvals"]] == [
+        ("bob", ""),
+        ("eve", "looks right"),
+    ]
+
+
+def test_one_refusal_ends_it_and_what_waits_can_be_withdrawn(careful: Team) -> None:
+    team, workspace = careful, careful.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="test", by="ann"))
+    asked = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    refused = promotion.decide(workspace, asked.id, by="bob", approved=False, note="not on a Friday")
+    assert (refused.status, refused.message) == ("refused", "refused by bob: not on a Friday")
+    with pytest.raises(Conflict, match="is refused"):
+        promotion.decide(workspace, asked.id, by="eve")
+    again = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    assert again.id != asked.id
+    assert promotion.withdraw(workspace, again.id, by="ann").status == "withdrawn"
+    with pytest.raises(Conflict):
+        promotion.withdraw(workspace, again.id, by="ann")
+
+
+def test_a_breaking_release_names_whom_it_breaks(team: Team) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann"))
+    fewer = sales_at("2.0.0").replace("      - {name: customer, type: string, required: true}\n", "")
+    team.mesh.sales("product.yaml", fewer)
+    team.mesh.sales("transform/sales.sql", "SELECT id, day, amount FROM till_rows\n")
+    assert team.run("dev").status == "succeeded"
+    product_release.make(workspace, "sales", by="ann")
+    with pytest.raises(Denied) as refused:
+        promotion.promote(workspace, "sales", "2.0.0", to="prod", by="ann")
+    told = [problem.message for problem in refused.value.problems]
+    assert any("'customer'" in sentence for sentence in told)
+    assert "product 'features' reads it in 'prod'" in told
+    done = team.wait(
+        promotion.promote(workspace, "sales", "2.0.0", to="prod", by="ann", accept_breaking=True)
+    )
+    assert done.status == "done"
+    assert list(done.breaking) == told
+
+
+@pytest.mark.system
+def test_killed_at_any_commit_code_and_data_are_of_one_release(tmp_path: Path) -> None:
+    """Every third point; `python tests/control/release_crashes.py FOLDER WHAT 1 1` tries them all."""
+    script = Path(__file__).with_name("release_crashes.py")
+    for what, stride in (("release", "1"), ("promote", "2"), ("rollback", "1")):
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path / what), what, "1", stride],
+            capture_output=True,
+            text=True,
+            timeout=170,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(script.parents[2])},
+        )
+        points = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        assert len(points) > 2, done.stderr
+        for point in points:
+            assert point["sound"], point
+            assert point["again"] == "done", point
+        assert points[-1]["ended"], done.stderr
