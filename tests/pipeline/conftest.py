@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,11 @@ class World:
 
     def run(self, product: str, *, environment: str = "main", full: bool = False) -> runs.Run:
         run_id = runs.request(self.database, product, environment=environment, options={"full": full})
+        return execute(self.database, self.lake, self.mesh.spec(), run_id)
+
+    def check(self, product: str, *, tags: Sequence[str] = ()) -> runs.Run:
+        options = {"only": "checks", "tags": list(tags)}
+        run_id = runs.request(self.database, product, options=options)
         return execute(self.database, self.lake, self.mesh.spec(), run_id)
 
     def run_sql_only(self) -> str:

@@ -127,3 +127,43 @@ def test_files_of_failing_rows_have_names_of_their_own() -> None:
     assert file_name(one) != file_name(two)
     assert file_name(Check("key", "sql", "t")) == "t-key"
     assert len(file_name(Check("ä/../" + "x" * 400, "sql", "t"))) < 120
+
+
+def test_what_is_published_is_judged_without_making_anything(world: World) -> None:
+    world.run("sales")
+    before = world.lake.repository("sales").resolve("main")
+    world.mesh.sales(
+        "checks/c.yaml",
+        "checks:\n- {data_set: sales, type: row_count, min: 1, tags: [size]}\n"
+        "- {data_set: sales, type: volume, max_change: 10%, after: 1, tags: [size]}\n",
+    )
+    run = world.check("sales")
+    assert (run.status, run.commit_id) == ("unchanged", None), run.error
+    assert [(step.name, step.kind, step.status) for step in run.steps] == [
+        ("till_rows", "check", "succeeded"),
+        ("sales", "check", "succeeded"),
+    ]
+    only = world.check("sales", tags=["size"])
+    assert [c.name for s in only.steps for c in s.checks if c.kind != "schema"] == [
+        "the number of rows is at least 1", "the number of rows is as usual, within 10 % of change",
+    ]  # fmt: skip
+    assert "0 earlier runs" in [c for s in only.steps for c in s.checks][-1].message  # looking is no run
+    world.mesh.sales("checks/c.yaml", "checks: [{data_set: sales, type: row_count, min: 99}]")
+    refused = world.check("sales")
+    assert refused.status == "failed"
+    assert "1 check of 'sales' failed on what is published: sales: the number of rows" in str(refused.error)
+    assert history(world.database, "sales", "the number of rows is at least 99")[0].run == refused.id
+    assert world.lake.repository("sales").resolve("main") == before
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [([], "'sales' has published nothing on 'main'"), (["none"], "'sales' has published nothing on 'main'")],
+)
+def test_nothing_to_check_is_told(world: World, tags: list[str], message: str) -> None:
+    assert message in str(world.check("sales", tags=tags).error)
+
+
+def test_an_unknown_tag_is_told(world: World) -> None:
+    world.run("sales")
+    assert "no check of 'sales' is tagged none" in str(world.check("sales", tags=["none"]).error)

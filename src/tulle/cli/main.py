@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "manifest": ("release", "Show what a run was specified by and what it made."),
     "deprecate": ("release", "Say that a product ends, and tell its consumers."),
     "retire": ("release", "Take a product whose day has come out of the mesh."),
+    "check": ("checks", "Judge what is published, without making anything."),
+    "checks": ("checks", "List checks with their last result; what they found before."),
     "destroy": ("product", "Retire a product; its data stays in the lake."),
     "up": ("mesh", "Start the mesh: control plane, gateway, services."),
     "down": ("mesh", "Stop everything the mesh started."),

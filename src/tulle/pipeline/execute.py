@@ -13,10 +13,11 @@ from pathlib import Path
 
 from tulle.engine.duck import DuckEngine
 from tulle.errors import Broken, LimitExceeded, NotFound, TulleError, Unavailable
-from tulle.lake.repository import Lake
+from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import Execution, disk_error, log_line, opened
 from tulle.pipeline.environment import code_of_run, upstream_branch
+from tulle.pipeline.inspect import CHECKS, inspect
 from tulle.pipeline.run import Run
 from tulle.pipeline.watchdog import Watchdog
 from tulle.spec.mesh import MeshSpec
@@ -43,13 +44,19 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
             Watchdog(lambda error: _fail(database, run_id, error), warehouse.run_timeout_seconds) as watchdog,
             DuckEngine(warehouse, folder / "spill").kept(folder / "room") as engine,
         ):
+
+            def branch_of(upstream: Repository, data_set: str) -> str:
+                return upstream_branch(database, spec.settings, upstream, asked.environment, data_set)
+
+            if asked.options.get("only") == CHECKS:
+                inspect(database, lake, code, engine, asked, branch_of)
+                watchdog.disarm()
+                return runs.get(database, run_id)
             execution = Execution(
                 database, lake, repository, code, engine, asked, folder, watchdog, warehouse.threads
             )
             execution.data_folders = spec.settings.data_folders
-            execution.upstream_branch = lambda upstream, data_set: upstream_branch(
-                database, spec.settings, upstream, asked.environment, data_set
-            )
+            execution.upstream_branch = branch_of
             execution.carry_out()
     except TulleError as exc:
         _fail(database, run_id, exc)

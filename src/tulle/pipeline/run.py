@@ -291,7 +291,8 @@ def step_finished(
             )
         )
         if report is not None:
-            history.record(cx, run.product, run.environment, run.id, report.checks)
+            made = not run.options.get("only")
+            history.record(cx, run.product, run.environment, run.id, report.checks, made=made)
         failed = [check.name for check in report.checks if not check.passed] if report else []
         data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
         log.append(cx, Event(STEP_FINISHED, run.product, data))

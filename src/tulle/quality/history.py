@@ -49,8 +49,19 @@ class Outcome:
         return {**asdict(self), "state": self.state, "tags": list(self.tags)}
 
 
-def record(cx: Connection, product: str, environment: str, run: str, results: Sequence[CheckResult]) -> None:
-    """Keep the verdicts of a step of a run, in the transaction that ends it."""
+def record(
+    cx: Connection,
+    product: str,
+    environment: str,
+    run: str,
+    results: Sequence[CheckResult],
+    *,
+    made: bool = True,
+) -> None:
+    """Keep the verdicts of a step of a run, in the transaction that ends it.
+
+    `made`: the run made the data; what was only looked at again is no measure for later runs.
+    """
     at = now()
     rows = [
         {
@@ -69,6 +80,7 @@ def record(cx: Connection, product: str, environment: str, run: str, results: Se
             "detail": dict(result.detail) if result.detail is not None else None,
             "tags": list(result.tags),
             "run": run,
+            "made": made,
             "at": at,
         }
         for result in results
@@ -152,6 +164,7 @@ def past(
         & (table.check_name == check.name[:_LONGEST_NAME])
         & (table.kind == check.kind)
         & table.passed.is_(True)
+        & table.made.is_(True)
     )
     columns = select(table.value, table.detail, table.at).where(mine)
     with database.read() as cx:

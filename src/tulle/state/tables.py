@@ -266,6 +266,7 @@ check_results = Table(
     Column("detail", JSON),  # what later runs are compared with
     Column("tags", JSON),
     Column("run", String(64), nullable=False),
+    Column("made", Boolean, nullable=False, server_default=text("true")),  # false: only looked at again
     Column("at", Float, nullable=False),
     Index("check_results_by_check", "product", "environment", "data_set", "check_name", "id"),
 )

@@ -1,0 +1,134 @@
+"""Judging what is published, without making anything: a run whose steps are data sets and whose work is their checks.
+
+It is a run like any other (within its warehouse, in a process of its own, to be stopped and looked at), since checks
+may be programs; but it writes nothing to the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tulle.engine.engine import Engine
+from tulle.errors import Denied, NotFound, Problem
+from tulle.lake.repository import Lake, Repository
+from tulle.pipeline import run as runs
+from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.judge import Judge
+from tulle.pipeline.record import read_record
+from tulle.pipeline.run import Report, Run
+from tulle.pipeline.table import DataAt, columns_in, data_at
+from tulle.quality.check import Check
+from tulle.quality.verdict import CheckResult, drift
+from tulle.state.db import Database
+
+CHECKS = "checks"  # what a run's option `only` says
+STEP = "check"
+
+
+def inspect(
+    database: Database,
+    lake: Lake,
+    code: ProductCode,
+    engine: Engine,
+    run: Run,
+    upstream_branch: Callable[[Repository, str], str],
+) -> None:
+    """Carry out the checks of a product on what is published, those with one of the run's `tags` if it has some.
+
+    Denied when one of severity error failed, NotFound when there is nothing to check.
+    """
+    repository = lake.repository(run.product)
+    commit = repository.resolve(run.environment)
+    data = _published(code, lake, repository, commit, upstream_branch)
+    tags = set(run.options.get("tags") or ())
+    wanted = {name: _checks(code, name, tags) for name in data}
+    wanted = {name: checks for name, checks in wanted.items() if checks or not tags}
+    if not wanted:
+        hint = (
+            f"`tulle run {run.product}` publishes it"
+            if not data
+            else "`tulle checks` lists them with their tags"
+        )
+        what = (
+            f"no check of '{run.product}' is tagged {', '.join(sorted(tags))}"
+            if data
+            else f"'{run.product}' has published nothing"
+        )
+        raise NotFound(f"{what} on '{run.environment}'", hint=hint)
+    names = list(wanted)
+    runs.begin(
+        database, run.id, branch=run.environment, base_commit=commit, steps=[(name, STEP) for name in names]
+    )
+    judge = Judge(database, lake, repository, engine, run, upstream_branch)
+    failed: list[CheckResult] = []
+    for name in names:
+        runs.step_started(database, run, name)
+        results = _judged(code, judge, name, wanted[name], data, with_columns=not tags)
+        stopping = [result for result in results if result.stops]
+        failed += stopping
+        runs.step_finished(
+            database,
+            run,
+            name,
+            runs.FAILED if stopping else runs.SUCCEEDED,
+            rows=results[0].total if results else None,
+            report=Report(checks=results),
+        )
+    if failed:
+        first = failed[0]
+        count = "1 check" if len(failed) == 1 else f"{len(failed)} checks"
+        raise Denied(
+            f"{count} of '{run.product}' failed on what is published: {first.data_set}: {first.name}: {first.message}",
+            hint="nothing was changed: what is published stays until a run publishes something better",
+            problems=[Problem(f"{r.data_set}: {r.name}: {r.message}") for r in failed],
+        )
+    runs.finish(database, run.id, runs.UNCHANGED)
+
+
+def _published(
+    code: ProductCode,
+    lake: Lake,
+    repository: Repository,
+    commit: str,
+    upstream_branch: Callable[[Repository, str], str],
+) -> dict[str, DataAt]:
+    """Every data set of the product that is there at a commit, and what its ports take, as it is published."""
+    found: dict[str, DataAt] = {}
+    for job in code.jobs:
+        if job.upstream is None:
+            at, record = data_at(repository, commit, job.name), read_record(repository, commit, job.name)
+        else:
+            product, data_set = job.upstream
+            try:
+                upstream = lake.repository(product)
+                there = upstream.resolve(upstream_branch(upstream, data_set))
+            except NotFound:
+                continue
+            at = data_at(upstream, there, data_set, product=product)
+            at = replace(at, name=job.name, relation=replace(at.relation, name=job.name)) if at else None
+            record = read_record(upstream, there, data_set)
+        if at is not None:
+            found[job.name] = at.with_columns(record.types() if record else columns_in(at.relation))
+    return found
+
+
+def _checks(code: ProductCode, data_set: str, tags: set[str]) -> list[Check]:
+    return [check for check in code.checks_of(data_set) if not tags or tags & set(check.tags)]
+
+
+def _judged(
+    code: ProductCode,
+    judge: Judge,
+    name: str,
+    checks: list[Check],
+    data: dict[str, DataAt],
+    *,
+    with_columns: bool,
+) -> tuple[CheckResult, ...]:
+    results = judge.results(checks, data)
+    declared = next((d for d in code.product.data_sets if d.name == name), None)
+    if declared is None or not with_columns:
+        return results
+    rows = max((result.total for result in results), default=0)
+    return (*drift(declared, data[name].relation.columns, rows), *results)
