@@ -39,6 +39,7 @@ from tulle.pipeline.record import (
     record_path,
 )
 from tulle.pipeline.run import Report, Run
+from tulle.pipeline.select import chosen
 from tulle.pipeline.table import DataAt, columns_in, data_at
 from tulle.pipeline.watchdog import Watchdog
 from tulle.quality.check import Check
@@ -130,12 +131,14 @@ class Execution:
         self.full = bool(run.options.get("full"))
         self.at = datetime.now(UTC)
         self.window = asked_window(run.options.get("window"))
+        self.selected = chosen(code.jobs, run.options.get("select") or ())
         self.data_folders: tuple[str, ...] = ()
         # Of another product and its data set: the branch that is read.
         self.upstream_branch: Callable[[Repository, str], str] = lambda _upstream, _data_set: "main"
         self.data: dict[str, DataAt] = {}
         self.versions: dict[str, dict[str, str]] = {}  # what was read from outside: port or file → version
         self.changed: list[str] = []
+        self.taken_up: tuple[str, ...] = ()
         self.side_by_side = side_by_side
         self.checks = _checks_by_job(code)
         self.judge = Judge(
@@ -163,6 +166,8 @@ class Execution:
         environment = self.run.environment
         self.branches = run_branch(self.repository, environment, self.run.id)
         base = self.branches.base
+        if earlier := self.run.options.get("resume"):
+            self._take_up(runs.get(self.database, str(earlier)), base)
         steps = [(job.name, job.kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         self._carry_out_all()
@@ -173,6 +178,25 @@ class Execution:
         if commit_id is None:
             runs.finish(self.database, self.run.id, runs.UNCHANGED)
             log_line("everything is up to date")
+
+    def _take_up(self, earlier: Run, base: str) -> None:
+        """Begin with what an earlier run had made before it failed, if it began where this one begins."""
+        there = {branch.name for branch in self.repository.branches(prefix=str(earlier.branch))}
+        if earlier.product != self.run.product or earlier.environment != self.run.environment:
+            raise Invalid(f"run {earlier.id} is one of '{earlier.product}' on '{earlier.environment}'")
+        if earlier.branch not in there or earlier.base_commit != base:
+            log_line(f"run {earlier.id} cannot be taken up: what is published has moved, so all is looked at")
+            return
+        if self.repository.resolve(str(earlier.branch)) == base:
+            return  # it had made nothing
+        merged = self.repository.merge(
+            str(earlier.branch),
+            self.branch,
+            message=f"Take up run {earlier.id}",
+            committer=f"run {self.run.id}",
+        )
+        self.taken_up = (f"what run {earlier.id} made",)
+        log_line(f"taking up run {earlier.id} at {merged.commit.id[:12]}")
 
     def _carry_out_all(self) -> None:
         """Every job after what it waits for. After a failure no further one begins; the first failure is raised."""
@@ -240,7 +264,13 @@ class Execution:
 
     def _carry_out(self, job: Job) -> None:
         if job.kind == PORT:
-            self._read_port(job)
+            if self.selected is None or any(
+                job.name in other.inputs for other in self.code.jobs if other.name in self.selected
+            ):
+                self._read_port(job)
+            return
+        if self.selected is not None and job.name not in self.selected:
+            self._leave(job)
             return
         branch = f"ingest-{job.port.name}-{self.run.id}" if job.kind == INGEST and job.port else ""
         branch = branch or f"{self.branch}-{job.name}"
@@ -299,7 +329,30 @@ class Execution:
             self.database, self.run, job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report
         )
 
+    def _leave(self, job: Job) -> None:
+        """A job that was not chosen: its data is taken as it is, where there is any."""
+        record = read_record(self.repository, self.branch, job.name)
+        if record is None or any(name not in self.data for name in job.inputs if job.way.kind == VIEW):
+            return
+        making = Making(
+            job,
+            self.code,
+            self.engine,
+            {name: self.data[name] for name in job.inputs if name in self.data},
+            {},
+            self.run.id,
+            self.folder,
+            log_line,
+        )
+        if (at := self._at(self.branch, making, record)) is not None:
+            self.data[job.name] = at.with_columns(record.columns)
+
     def _making(self, job: Job) -> Making:
+        if missing := [name for name in job.inputs if name not in self.data]:
+            raise NotFound(
+                f"'{job.name}' is made from '{missing[0]}', which has no data yet",
+                hint=f"choose what it is made from as well: --select '+{job.name}'",
+            )
         inputs = {name: self.data[name] for name in job.inputs}
         versions = {name: dict(at.version) for name, at in inputs.items()}
         making = Making(
@@ -445,7 +498,7 @@ class Execution:
     def _publish(self, base: str) -> str | None:
         """Make everything visible at once; the commit, or None when there is nothing new."""
         removed = self._remove_orphans()
-        if not self.changed and not removed:
+        if not removed and self.repository.resolve(self.branch) == base:
             runs.step_started(self.database, self.run, PUBLISH)
             runs.step_finished(self.database, self.run, PUBLISH, runs.UNCHANGED, message="nothing new")
             return None
@@ -454,7 +507,7 @@ class Execution:
         def note(call: GateCall) -> None:
             runs.will_publish(self.database, self.run.id, call.commit.id)
 
-        done = [*self.changed, *(f"without {name}" for name in removed)]
+        done = [*self.changed, *self.taken_up, *(f"without {name}" for name in removed)]
         with self.watchdog.publishing:
             merged = self.branches.publish(
                 f"Run {self.run.id}: {', '.join(done)}"[:500], metadata=self._metadata(base), gate=note
