@@ -86,11 +86,6 @@ def show_steps(result: dict[str, Any], shown: dict[str, str]) -> None:
     _show_progress(result, shown)
 
 
-def show_steps(result: dict[str, Any], shown: dict[str, str]) -> None:
-    """Print the steps of a run that ended since the last time, with the checks that failed."""
-    _show_progress(result, shown)
-
-
 def _show_progress(result: dict[str, Any], shown: dict[str, str]) -> None:
     for step in result["steps"]:
         if step["status"] == shown.get(step["name"]) or step["status"] in {"waiting", "running"}:

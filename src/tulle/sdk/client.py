@@ -123,30 +123,6 @@ class Client:
         asked = {"check": check, "data_set": data_set, "environment": environment, "limit": limit}
         return list(self._get(f"/checks/{_part(product)}/history", **asked)["results"])
 
-    # ── checks ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def start_check(self, product: str, *, environment: str = "main", tags: Sequence[str] = ()) -> str:
-        """Judge what a product has published, all checks or those with one of `tags`; the id of the run."""
-        body = {"environment": environment, "tags": list(tags)}
-        return str(self._post(f"/checks/{_part(product)}", body)["id"])
-
-    def checks(self, *, product: str | None = None, environment: str = "main") -> list[dict[str, Any]]:
-        """Every check with its last result."""
-        return list(self._get("/checks", product=product, environment=environment)["checks"])
-
-    def check_history(
-        self,
-        product: str,
-        check: str | None = None,
-        *,
-        data_set: str | None = None,
-        environment: str = "main",
-        limit: int = 100,
-    ) -> list[dict[str, Any]]:
-        """What the checks of a product found, or one of them, newest first."""
-        asked = {"check": check, "data_set": data_set, "environment": environment, "limit": limit}
-        return list(self._get(f"/checks/{_part(product)}/history", **asked)["results"])
-
     # ── schedules ────────────────────────────────────────────────────────────────────────────────────────
 
     def schedules(self) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
 from tulle.control import api, applications, compare, promotion, release_api, schedules
 from tulle.control.checks import router as check_routes
-from tulle.control.checks import router as check_routes
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -106,7 +105,6 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
     app.include_router(api.router(workspace, settle_now))
     app.include_router(compare.router(workspace))
-    app.include_router(check_routes(workspace))
     app.include_router(check_routes(workspace))
     app.include_router(release_api.router(workspace))
     app.include_router(schedules.router(workspace))
