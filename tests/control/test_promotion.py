@@ -70,6 +70,18 @@ def test_a_promoted_release_is_what_runs_are_made_by(team: Team) -> None:
     assert kinds.index("release.made") < kinds.index("promotion.requested") < kinds.index("promotion.ended")
 
 
+def test_seeds_of_a_release_are_its_own(team: Team) -> None:
+    team.mesh.sales("seeds/rates.csv", "customer,rate\nann,2\nbob,3\n")
+    released(
+        team,
+        "1.0.0",
+        "SELECT id, customer, day, (amount * rate::INTEGER)::DECIMAL(10,2) AS amount FROM till_rows JOIN rates USING (customer)\n",
+    )
+    team.mesh.sales("seeds/rates.csv", "customer,rate\nann,200\nbob,300\n")
+    team.wait(promotion.promote(team.workspace, "sales", "1.0.0", to="prod", by="ann"))
+    assert [str(amount) for amount in team.amounts("main")] == ["2.50", "9.00", "21.00"]
+
+
 def test_a_release_whose_checks_fail_on_the_target_is_not_in_force(team: Team) -> None:
     released(team, "1.0.0")
     team.wait(promotion.promote(team.workspace, "sales", "1.0.0", to="prod", by="ann"))

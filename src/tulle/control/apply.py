@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tulle.control import plan_file
+from tulle.control import environments, plan_file
 from tulle.control.check_mesh import check_mesh
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
@@ -238,6 +238,7 @@ def _step(gathered: Gathered, step: Step, record: str, position: int) -> None:
             workspace.lake.create_repository(step.subject, metadata={"product": step.subject})
         except AlreadyExists:
             message = "it was there already"  # a crash came between the step and the next plan
+        environments.ensure_branches(workspace, step.subject)
     else:
         applied = gathered.applied.get(step.subject)
         provision(workspace, gathered.spec.product(step.subject), applied.product if applied else None)

@@ -16,6 +16,7 @@ from tulle.errors import NotFound
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import manifest, promotion, release
 from tulle.pipeline.graph import ProductCode, load_code
+from tulle.pipeline.job import INGEST
 from tulle.pipeline.run import Run
 from tulle.spec.environment import PREVIEW, of_branch, production, read_from
 from tulle.spec.mesh import MeshSpec
@@ -43,7 +44,15 @@ def released_code(database: Database, lake: Lake, spec: MeshSpec, product: str, 
     folder = release.unpack(lake, found, spec.settings)
     declared = replace(found.declared(), folder=folder, file=folder / "product.yaml")
     code = load_code(declared, spec=spec)
-    return replace(code, product=replace(declared, folder=live.folder, file=live.file))
+    ports = {port.name for port in declared.input_ports}
+    # Seeds are code: they are read where the release is, unlike the files of input ports.
+    jobs = tuple(
+        replace(job, path=folder / job.port.source.path)
+        if job.kind == INGEST and job.port and job.port.source and job.port.name not in ports
+        else job
+        for job in code.jobs
+    )
+    return replace(code, jobs=jobs, product=replace(declared, folder=live.folder, file=live.file))
 
 
 def upstream_branch(

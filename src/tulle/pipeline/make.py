@@ -68,7 +68,12 @@ class Making:
         assert self.job.port is not None
         product = self.code.product
         label = str(Path(product.place.file).parent) if product.place else product.folder.name
-        files = source_files(self.job.port, product.folder, label, self.data_folders)
+        if self.job.path is not None:  # a release's own, every byte of which was checked
+            files: tuple[SourceFile, ...] = (
+                SourceFile(self.job.path, f"{label}/seeds/{self.job.path.name}"),
+            )
+        else:
+            files = source_files(self.job.port, product.folder, label, self.data_folders)
         version = {"identity": content_digest(files), "files": ", ".join(f.label for f in files)[:500]}
         return replace(self, files=files, versions={"files": version})
 
