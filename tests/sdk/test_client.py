@@ -88,6 +88,21 @@ def test_runs_are_told_with_steps_and_checks(applied: Client) -> None:
     assert applied.stop_run(newest["id"])["status"] == "succeeded"  # what has ended stays as it ended
 
 
+def test_some_of_a_product_is_run_and_foreseen(applied: Client) -> None:
+    jobs = applied.dry_run("orders")
+    assert {job["action"] for job in jobs} == {"keep"}
+    assert {job["name"]: job["action"] for job in applied.dry_run("orders", select=["orders"], full=True)} == {
+        "orders": "make",
+        **{job["name"]: "leave" for job in jobs if job["name"] != "orders"},
+    }
+    with pytest.raises(NotFound, match="nothing of the product is called 'ordrs'"):
+        applied.start_run("orders", select=["ordrs+"])
+    with pytest.raises(Invalid, match="is no window"):
+        applied.start_run("orders", window=("yesterday", "today"))
+    with pytest.raises(Conflict, match="nothing to take up"):
+        applied.start_run("orders", resume="last")
+
+
 def test_broken_code_is_refused_before_a_run_with_its_place(applied: Client, settings: Settings) -> None:
     model = settings.products_folder / "sales/orders/transform/orders.sql"
     before = model.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +24,63 @@ ENDED = {"succeeded", "failed", "unchanged", "stopped"}
     help="The environment or preview to work for. Default: production, where consumers read.",
 )
 @click.option("--full", is_flag=True, help="Run every job, even those whose code and inputs are unchanged.")
+@click.option(
+    "--select",
+    "-s",
+    multiple=True,
+    help="Only these data sets: a name, +name with what it is made from, name+ with what is made from it, "
+    "tag:word, stg_*. May be given several times.",
+)
+@click.option("--from", "since", help="Make the rows from this time on again, in models with windows.")
+@click.option("--to", "until", help="Up to this time, without it.")
+@click.option("--resume", is_flag=True, help="Take up what the last run had made before it failed.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be made, and why.")
 @OPTION_JSON
 @click.pass_obj
 def run(
-    mesh: Path | None, products: tuple[str, ...], environment: str | None, full: bool, as_json: bool
+    mesh: Path | None,
+    products: tuple[str, ...],
+    environment: str | None,
+    full: bool,
+    select: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Build PRODUCTS (default: all, upstream first): ingest, transform, check, publish.
 
     Each run works on its own branch of the lake; consumers see all of it at once, or nothing.
+
+    \b
+    tulle run sales --select customers+      what depends on customers, too
+    tulle run sales --from 2024-01-01 --to 2024-02-01
     """
     from tulle.cli.connect import mesh_client
 
+    if (since is None) != (until is None):
+        raise click.UsageError("--from and --to go together")
+    window = (since, until) if since and until else None
+    if (select or window or resume) and len(products) != 1:
+        raise click.UsageError("--select, --from and --resume are about one product: name it")
+    more = {"select": select, "window": window, "resume": "last" if resume else None}
     with mesh_client(mesh) as client:
         known = [p["name"] for p in client.products()]
         if not known:
             raise Invalid(
                 "no product is applied yet", hint="`tulle apply` registers the products of this mesh"
             )
+        if dry_run:
+            told = {
+                product: client.dry_run(product, full=full, environment=environment, select=select)
+                for product in products or known
+            }
+            _show_dry_run(told, as_json)
+            return
         results = []
         for product in products or known:
-            result = build(client, product, full=full, quiet=as_json, environment=environment)
+            result = build(client, product, full=full, quiet=as_json, environment=environment, more=more)
             results.append(result)
             if result["status"] in {"failed", "stopped"}:
                 break
@@ -57,10 +95,16 @@ def run(
 
 
 def build(
-    client: Client, product: str, *, full: bool = False, quiet: bool = False, environment: str | None = None
+    client: Client,
+    product: str,
+    *,
+    full: bool = False,
+    quiet: bool = False,
+    environment: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Start a run and follow it to its end; the run."""
-    run_id = client.start_run(product, full=full, environment=environment)
+    """Start a run and follow it to its end; the run. `more` are further words of `Client.start_run`."""
+    run_id = client.start_run(product, full=full, environment=environment, **(more or {}))
     began = time.monotonic()
     shown: dict[str, str] = {}
     if not quiet:
@@ -79,6 +123,25 @@ def build(
     if not quiet:
         _show_end(result, time.monotonic() - began)
     return result
+
+
+def _show_dry_run(told: Mapping[str, list[dict[str, Any]]], as_json: bool) -> None:
+    if as_json:
+        emit(told)
+        return
+    for product, jobs in told.items():
+        click.secho(product, bold=True)
+        for job in jobs:
+            rows = "" if job["rows"] is None else f"{job['rows']:,} rows"
+            took = "" if job["seconds"] is None else f"{job['seconds']:.1f} s last time"
+            click.echo(
+                f"  {job['action']:<8}{job['name']:<34}{job['kind']:<8}{rows:>15} {took:>18}  {job['reason']}"
+            )
+        made = [job for job in jobs if job["action"] in {"make", "perhaps"}]
+        seconds = sum(job["seconds"] or 0 for job in made)
+        read = sum(job["reads_bytes"] for job in made)
+        say = f"  {len(made)} of {len(jobs)} would be made, reading {read / 1e6:,.1f} MB"
+        click.echo(say + (f"; the last time they took {seconds:.1f} s" if seconds else ""))
 
 
 def show_steps(result: dict[str, Any], shown: dict[str, str]) -> None:

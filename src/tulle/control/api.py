@@ -14,13 +14,18 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from tulle.control import applications, apply, check_mesh, environments, plan_file, release
+from tulle.control.compare import engine_of
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline import promotion, worker
 from tulle.pipeline import run as runs
+from tulle.pipeline.carry import asked_window
+from tulle.pipeline.dry_run import foresee
 from tulle.pipeline.graph import load_code
+from tulle.pipeline.run import last_failed
+from tulle.pipeline.select import chosen
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
@@ -51,6 +56,14 @@ class RunBody(Body):
     product: str
     full: bool = False
     environment: str | None = None
+    select: list[str] = []
+    window: tuple[str, str] | None = None
+    resume: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What the run is told."""
+        told = {"full": self.full, "select": self.select, "window": self.window, "resume": self.resume}
+        return {name: value for name, value in told.items() if value or name == "full"}
 
 
 class VersionBody(Body):
@@ -178,10 +191,18 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
         spec = workspace.spec()
         name = body.environment or production(workspace.settings).name
         branch = environments.branch_for_run(workspace, body.product, name)
+        code = None
         if promotion.in_force(database, body.product, branch) is None:
-            load_code(spec.product(body.product), spec=spec).require_valid()
+            code = load_code(spec.product(body.product), spec=spec)
+            code.require_valid()
         runs.recover(database)
-        run_id = runs.request(database, body.product, environment=branch, options={"full": body.full})
+        options = body.options()
+        asked_window(options.get("window"))
+        if body.select and code is not None:
+            chosen(code.jobs, body.select)
+        if body.resume == "last":
+            options["resume"] = last_failed(database, body.product, branch)
+        run_id = runs.request(database, body.product, environment=branch, options=options)
         worker.start(workspace.settings, run_id)
         return {"id": run_id}
 
@@ -193,6 +214,30 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
                 _run(run, with_steps=False) for run in runs.recent(database, product=product, limit=limit)
             ]
         }
+
+    @api.get("/products/{name}/dry-run")
+    def foresee_run(
+        name: str,
+        select: Annotated[list[str] | None, Query()] = None,
+        full: bool = False,
+        environment: str | None = None,
+    ) -> dict[str, Any]:
+        spec = workspace.spec()
+        product = spec.product(name)
+        code = load_code(product, spec=spec)
+        code.require_valid()
+        where = environment or production(workspace.settings).name
+        found = foresee(
+            database,
+            workspace.lake,
+            code,
+            engine_of(workspace, product),
+            ref=environments.branch_for_run(workspace, name, where),
+            words=select or (),
+            full=full,
+            data_folders=workspace.settings.data_folders,
+        )
+        return {"product": name, "environment": where, "jobs": [asdict(job) for job in found]}
 
     @api.get("/runs/{run_id}")
     def one(run_id: str) -> dict[str, Any]:

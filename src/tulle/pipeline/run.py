@@ -443,6 +443,23 @@ def get(database: Database, run_id: str) -> Run:
     return _run(row, tuple(_step_value(step) for step in steps))
 
 
+def last_failed(database: Database, product: str, environment: str) -> str:
+    """The latest run of a product that ended without publishing. Conflict when the latest one did not fail."""
+    query = (
+        select(runs.c.id, runs.c.status)
+        .where(runs.c.product == product, runs.c.environment == environment, runs.c.status.in_(ENDED))
+        .order_by(runs.c.requested_at.desc(), runs.c.id.desc())
+        .limit(1)
+    )
+    with database.read() as cx:
+        row = cx.execute(query).first()
+    if row is None or row.status not in {FAILED, STOPPED}:
+        how = f"ended as '{row.status}'" if row else "never ran"
+        hint = "`tulle run` without --resume"
+        raise Conflict(f"there is nothing to take up: product '{product}' {how}", hint=hint)
+    return str(row.id)
+
+
 def recent(
     database: Database, *, product: str | None = None, status: str | None = None, limit: int = 20
 ) -> tuple[Run, ...]:

@@ -82,10 +82,36 @@ class Client:
 
     # ── runs ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def start_run(self, product: str, *, full: bool = False, environment: str | None = None) -> str:
-        """Start a run of a product, by default in production; its id. `environment` may name a preview."""
-        body = {"product": product, "full": full, "environment": environment}
+    def start_run(
+        self,
+        product: str,
+        *,
+        full: bool = False,
+        environment: str | None = None,
+        select: Sequence[str] = (),
+        window: tuple[str, str] | None = None,
+        resume: str | None = None,
+    ) -> str:
+        """Start a run of a product, by default in production; its id. `environment` may name a preview.
+
+        `select` names some of its jobs (`customers+`, `tag:nightly`), `window` is a time to make again (two ISO
+        times), `resume` the id of a failed run to take up, or `last`.
+        """
+        body: dict[str, Any] = {"product": product, "full": full, "environment": environment}
+        body |= {"select": list(select), "window": window, "resume": resume}
         return str(self._post("/runs", body)["id"])
+
+    def dry_run(
+        self,
+        product: str,
+        *,
+        full: bool = False,
+        environment: str | None = None,
+        select: Sequence[str] = (),
+    ) -> list[dict[str, Any]]:
+        """What a run of a product would do now: each job, whether it would be made, and why."""
+        path = f"/products/{_part(product)}/dry-run"
+        return list(self._get(path, full=full, environment=environment, select=list(select))["jobs"])
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A run with its steps, checks and failing rows."""
