@@ -83,6 +83,11 @@ class Settings:
         "private addresses that hooks of repositories may call beside public ones: networks or names, "
         "each with or without a port, for example 127.0.0.1:9000 or 10.0.0.0/8",
     )
+    source_addresses: tuple[str, ...] = setting(
+        (),
+        "private addresses that http sources may read beside public ones: networks or names, each with or "
+        "without a port, for example 127.0.0.1:9000 or erp.internal",
+    )
     hook_environments: Mapping[str, str] = field(
         default_factory=dict,
         metadata={
@@ -376,6 +381,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "data_folders": _folders,
     "object_stores": _stores,
     "hook_addresses": _texts,
+    "source_addresses": _texts,
     "hook_environments": _environments,
     "warehouse": _warehouse,
     "warehouses": _warehouses,

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Build and start the example mesh."),
     "service": ("service", "Package, deploy, test and call services."),
     "app": ("app", "Register the applications that may call services."),
+    "connection": ("connection", "The databases, stores and HTTP APIs that sources read."),
     "capability": ("capability", "The component types a product may use."),
     "repo": ("repo", "Repositories of the lake: objects, commits, imports, hooks, retention."),
     "user": ("user", "Who may work with the lake: users, access keys, policies."),

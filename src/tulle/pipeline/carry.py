@@ -23,6 +23,7 @@ from tulle.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound, Pro
 from tulle.lake.dag import JobBranch, RunBranch, run_branch
 from tulle.lake.repository import GateCall, Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline.gather import Sources
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.grow import spans
 from tulle.pipeline.job import INGEST, PORT, PYTHON, Job
@@ -133,6 +134,7 @@ class Execution:
         self.window = asked_window(run.options.get("window"))
         self.selected = chosen(code.jobs, run.options.get("select") or ())
         self.data_folders: tuple[str, ...] = ()
+        self.sources: Sources | None = None
         # Of another product and its data set: the branch that is read.
         self.upstream_branch: Callable[[Repository, str], str] = lambda _upstream, _data_set: "main"
         self.data: dict[str, DataAt] = {}
@@ -369,7 +371,10 @@ class Execution:
             window=self.window,
         )
         if job.kind == INGEST:
-            making = replace(making, data_folders=self.data_folders).with_files()
+            making = replace(making, data_folders=self.data_folders)
+            if self.sources is None:
+                return making.with_files()
+            return self.sources.gathered(making, self.repository, self.branch, full=self.full)
         return making
 
     def _at(self, ref: str, making: Making, made: Made | Record | None) -> DataAt | None:

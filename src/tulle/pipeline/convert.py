@@ -211,6 +211,12 @@ def parse_json(value: Any, column: SourceColumn) -> Any:
             if column.type == "integer" and isinstance(value, float) and value.is_integer():
                 value = int(value)
             return parse(str(value), column)
+        case Decimal():
+            if column.type == "boolean":
+                _no(value)
+            if column.type == "integer" and value.is_finite() and value == value.to_integral_value():
+                value = int(value)
+            return parse(str(float(value)) if column.type in {"string", "double"} else str(value), column)
     raise ValueError(value)
 
 

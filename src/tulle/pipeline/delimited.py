@@ -22,6 +22,7 @@ import pyarrow.csv as pa_csv
 
 from tulle.errors import Invalid, Place, Problem, did_you_mean
 from tulle.pipeline.convert import Misfit, convert, expected, parse, schema_of
+from tulle.pipeline.sources.fitting import Rejects
 from tulle.spec.source import Source, SourceColumn
 
 SHOWN = 20
@@ -29,18 +30,25 @@ _SEPARATOR = "\x1f"  # stands in for delimiters that Arrow does not know; made t
 _BLOCK_BYTES = 4 << 20
 _MAX_FIELD_CHARACTERS = 10_000_000
 _MAX_EXPLAINED_RECORDS = 2_000_000
+_FITTING_ROWS = 50_000
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # what a compressed file that is cut or spoilt raises
 _GUESSES = {",": "','", ";": "';'", "\t": 'a tab ("\\t")', "|": "'|'"}
 
 
-def read_delimited(file: Path, label: str, source: Source) -> Iterator[pa.RecordBatch]:
+def read_delimited(
+    file: Path, label: str, source: Source, rejects: Rejects | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of one file in blocks, with the declared columns (or, without, the header's, as text).
 
-    Raises Invalid with up to 20 problems and the count of all; `label` is what they call the file.
+    Raises Invalid with up to 20 problems and the count of all; `label` is what they call the file. Rows that do
+    not fit are put aside instead where `rejects` keeps them.
     """
     reader = _File(file, label, source)
     columns = reader.columns()
     if not columns:
+        return
+    if rejects is not None and rejects.keeps and not reader.fits(columns):
+        yield from reader.fitting(columns, rejects)
         return
     schema = schema_of(columns)
     rows = 0
@@ -222,7 +230,54 @@ class _File:
             return re.sub("[ \t]+", _SEPARATOR, re.sub("(?m)^[ \t]+|[ \t]+$", "", text))
         return text.replace(self.source.delimiter, _SEPARATOR)
 
+    def fits(self, columns: tuple[SourceColumn, ...]) -> bool:
+        """Whether every row fits."""
+        try:
+            for batch in self.batches(columns):
+                for column in columns:
+                    convert(batch.column(column.name), column)
+        except (Misfit, pa.ArrowInvalid, UnicodeError, *DAMAGED):
+            return False
+        return True
+
     # ── the patient way ──────────────────────────────────────────────────────────────────────────────────
+
+    def fitting(self, columns: tuple[SourceColumn, ...], rejects: Rejects) -> Iterator[pa.RecordBatch]:
+        """The rows that fit, record by record; the others are put aside. Invalid for a file that cannot be split."""
+        findings = _Findings()
+        positions = [(self.header.index(column.name), column) for column in columns]
+        schema = schema_of(columns)
+        kept: list[list[Any]] = [[] for _ in columns]
+        records = self._records(findings)
+        if self.source.header:
+            next(records, None)
+        for line, record, _text in records:
+            place, reasons, values = Place(self.label, line), [], []
+            if len(record) != len(self.header):
+                told = "1 value" if len(record) == 1 else f"{len(record)} values"
+                reasons.append(f"{told}, expected {len(self.header)}")
+            for position, column in positions if not reasons else ():
+                text = record[position]
+                try:
+                    values.append(parse(text, column) if text else None)
+                except ValueError:
+                    reasons.append(f"column '{column.name}' is '{text[:60]}', expected {expected(column)}")
+            if reasons:
+                named = dict(zip(self.header, record, strict=False))
+                rejects.add(
+                    reasons, place, named | ({"…": record} if len(record) != len(self.header) else {})
+                )
+                continue
+            for cells, value in zip(kept, values, strict=True):
+                cells.append(value)
+            if len(kept[0]) >= _FITTING_ROWS:
+                yield pa.record_batch(
+                    [pa.array(c, f.type) for c, f in zip(kept, schema, strict=True)], schema=schema
+                )
+                kept = [[] for _ in columns]
+        if findings.count:
+            raise self._failure(findings)
+        yield pa.record_batch([pa.array(c, f.type) for c, f in zip(kept, schema, strict=True)], schema=schema)
 
     def explain(self, columns: tuple[SourceColumn, ...], cause: Exception) -> None:
         """Read record by record and raise Invalid with what is wrong and on which lines."""

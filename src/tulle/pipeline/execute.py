@@ -17,6 +17,7 @@ from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import Execution, disk_error, log_line, opened
 from tulle.pipeline.environment import code_of_run, upstream_branch
+from tulle.pipeline.gather import Sources
 from tulle.pipeline.inspect import CHECKS, inspect
 from tulle.pipeline.run import Run
 from tulle.pipeline.watchdog import Watchdog
@@ -56,6 +57,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
                 database, lake, repository, code, engine, asked, folder, watchdog, warehouse.threads
             )
             execution.data_folders = spec.settings.data_folders
+            execution.sources = Sources.of(spec.settings, database, asked.environment)
             execution.upstream_branch = branch_of
             execution.carry_out()
     except TulleError as exc:

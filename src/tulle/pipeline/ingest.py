@@ -31,6 +31,7 @@ from tulle.pipeline.convert import (
 )
 from tulle.pipeline.delimited import drift_problems, read_delimited
 from tulle.pipeline.json_rows import read_json
+from tulle.pipeline.sources.fitting import Rejects
 from tulle.spec.product import InputPort
 from tulle.spec.source import Source, SourceColumn
 
@@ -111,7 +112,7 @@ def ingest(files: Sequence[SourceFile], source: Source, target: Path) -> Written
     Raises Invalid with up to 20 problems, each with file and line, and the count of all; nothing is left at
     `target` then. OSError when it cannot be written.
     """
-    batches: Iterator[pa.RecordBatch] = chain.from_iterable(_read(file, source) for file in files)
+    batches: Iterator[pa.RecordBatch] = chain.from_iterable(read_file(file, source) for file in files)
     return write_batches(batches, target, files[0].label)
 
 
@@ -156,12 +157,13 @@ def _close_quietly(writer: pq.ParquetWriter) -> None:
         writer.close()
 
 
-def _read(file: SourceFile, source: Source) -> Iterator[pa.RecordBatch]:
+def read_file(file: SourceFile, source: Source, rejects: Rejects | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of one file in the mesh's types; what does not fit goes to `rejects`, or stops the reading."""
     try:
         if source.format in {"csv", "whitespace"}:
-            yield from read_delimited(file.path, file.label, source)
+            yield from read_delimited(file.path, file.label, source, rejects)
         elif source.format == "json":
-            yield from read_json(file.path, file.label, source)
+            yield from read_json(file.path, file.label, source, rejects)
         else:
             yield from _read_parquet(file, source)
     except PermissionError as exc:

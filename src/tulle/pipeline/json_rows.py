@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,31 @@ import pyarrow as pa
 from tulle.errors import Invalid, Place, Problem
 from tulle.pipeline.convert import expected, parse_json, schema_of
 from tulle.pipeline.delimited import DAMAGED, SHOWN, drift_problems, opened
-from tulle.spec.source import Source
+from tulle.pipeline.sources.fitting import Rejects
+from tulle.spec.source import REFUSE, Source
 
 _BATCH_ROWS = 100_000
 _MAX_JSON_BYTES = 512 << 20  # a JSON array is read as a whole
 _CHUNK_BYTES = 1 << 20
 
 
-def read_json(file: Path, label: str, source: Source) -> Iterator[pa.RecordBatch]:
+def read_json(
+    file: Path, label: str, source: Source, rejects: Rejects | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of one file in blocks, with the declared columns (or, without, those the file has).
 
-    Raises Invalid with up to 20 problems and the count of all; `label` is what they call the file.
+    Raises Invalid with up to 20 problems and the count of all; `label` is what they call the file. Rows that do
+    not fit are put aside instead where `rejects` keeps them.
     """
-    reader = _Rows(file, label, source)
+    reader = _Rows(file, label, source, rejects if rejects is not None and rejects.keeps else None)
     yield from reader.declared() if source.columns else reader.inferred()
 
 
 class _Rows:
     """The objects of a file of JSON lines or of one JSON array, with their lines."""
 
-    def __init__(self, file: Path, label: str, source: Source) -> None:
-        self.file, self.label, self.source = file, label, source
+    def __init__(self, file: Path, label: str, source: Source, rejects: Rejects | None) -> None:
+        self.file, self.label, self.source, self.rejects = file, label, source, rejects
         self.problems: list[Problem] = []
         self.count = 0
         self.new: dict[str, int] = {}
@@ -59,12 +64,26 @@ class _Rows:
             present.update(row.keys() & names)
             for name in row.keys() - names:
                 self.new.setdefault(name, line)
-            for column, cells in zip(columns, values, strict=True):
+            fitted, reasons = [], []
+            for column in columns:
                 try:
-                    cells.append(parse_json(row.get(column.name), column))
+                    fitted.append(parse_json(row.get(column.name), column))
                 except ValueError:
-                    shown = json.dumps(row[column.name], ensure_ascii=False)[:60]
-                    self.add(f"column '{column.name}' is {shown}, expected {expected(column)}", line)
+                    value = row[column.name]
+                    text = (
+                        str(value)
+                        if isinstance(value, Decimal)
+                        else json.dumps(value, ensure_ascii=False, default=str)
+                    )
+                    shown = text[:60]
+                    reasons.append(f"column '{column.name}' is {shown}, expected {expected(column)}")
+            if reasons and self.rejects is not None:
+                self.rejects.add(reasons, Place(self.label, line), row)
+                continue
+            for reason in reasons:
+                self.add(reason, line)
+            for cells, value in zip(values, fitted, strict=not reasons):
+                cells.append(value)
             if not self.count and len(values[0]) >= _BATCH_ROWS:
                 yield pa.record_batch(
                     [pa.array(c, f.type) for c, f in zip(values, schema, strict=True)], schema=schema
@@ -95,7 +114,8 @@ class _Rows:
             self.add(f"the compressed file is damaged: {exc}", 0)
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        decode = msgspec.json.Decoder().decode
+        exact = any(column.type.startswith("decimal(") for column in self.source.columns)
+        decode = msgspec.json.Decoder(float_hook=Decimal).decode if exact else msgspec.json.Decoder().decode
         with opened(self.file) as stream:
             for number, line in enumerate(stream, 1):
                 text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
@@ -152,7 +172,8 @@ class _Rows:
 
     def _drift(self, present: set[str]) -> None:
         declared = [column.name for column in self.source.columns]
-        found = drift_problems([*sorted(present), *self.new], declared, Place(self.label), lines=self.new)
+        new = self.new if self.source.on_drift == REFUSE else {}
+        found = drift_problems([*sorted(present), *new], declared, Place(self.label), lines=new)
         self.problems = [*found, *self.problems][:SHOWN]
         self.count += len(found)
 

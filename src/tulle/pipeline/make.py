@@ -31,6 +31,7 @@ from tulle.pipeline.ingest import (
     write_batches,
 )
 from tulle.pipeline.job import INGEST, SQL, Job
+from tulle.pipeline.keep import Gathered, Keeping
 from tulle.pipeline.model import ModelRun, call_model
 from tulle.pipeline.model_kind import SNAPSHOT, THIS, VIEW
 from tulle.pipeline.record import Record, code_fingerprint
@@ -61,6 +62,7 @@ class Making:
     full: bool = False  # make all rows anew
     window: tuple[datetime, datetime] | None = None  # make the rows of this time again
     files: tuple[SourceFile, ...] = ()
+    gathered: Gathered | None = None  # what another source than plain files gave
     data_folders: tuple[str, ...] = ()  # where file sources may read beside the product's own folder
 
     def with_files(self) -> Making:
@@ -114,19 +116,33 @@ def make(repository: Repository, branch: str, making: Making, before: Record | N
     Raises Invalid when code or files do not fit, LimitExceeded and OSError when room is used up.
     """
     if making.job.kind == INGEST:
-        return _ingest(repository, branch, making)
+        return _ingest(repository, branch, making, before)
     if making.job.kind == SQL:
         return _sql(repository, branch, making, before)
     return _python(repository, branch, making, before)
 
 
-def _ingest(repository: Repository, branch: str, making: Making) -> Made:
+def _ingest(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
     assert making.job.port is not None
     assert making.job.port.source is not None
+    if making.gathered is not None:
+        return _gathered(repository, branch, making, making.gathered, before)
     with _data_file(repository, branch, making.job.name) as target:
         written = ingest(making.files, making.job.port.source, target)
     source = making.job.port.name
     return Made(written.rows, written.columns, {c.name: [[source, c.name]] for c in written.columns})
+
+
+def _gathered(
+    repository: Repository, branch: str, making: Making, gathered: Gathered, before: Record | None
+) -> Made:
+    assert making.job.port is not None
+    assert making.job.port.source is not None
+    keeping = Keeping(repository, branch, making.job.name, making.engine, making.job.port.source)
+    rows = keeping.put(gathered, before.rows if before else 0)
+    port = making.job.port.name
+    lineage = {c.name: [[port, c.name]] for c in gathered.columns}
+    return Made(rows, gathered.columns, lineage, remembered=gathered.remembered)
 
 
 def _sql(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:

@@ -201,6 +201,30 @@ class Client:
         """Go on with one that failed."""
         return self._post(f"/backfills/{_part(id_)}/resume", {})
 
+    # ── connections ──────────────────────────────────────────────────────────────────────────────────────
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Every connection of every environment, with the names of its secrets."""
+        return list(self._get("/connections")["connections"])
+
+    def connection(self, name: str, *, environment: str = "prod") -> dict[str, Any]:
+        """One connection, without its secrets."""
+        return self._get(f"/connections/{_part(environment)}/{_part(name)}")
+
+    def set_connection(
+        self, name: str, body: Mapping[str, Any], *, environment: str = "prod"
+    ) -> dict[str, Any]:
+        """Record a connection: `kind`, `address`, `options` and `secrets`."""
+        return self._put(f"/connections/{_part(environment)}/{_part(name)}", dict(body))
+
+    def test_connection(self, name: str, *, environment: str = "prod") -> dict[str, Any]:
+        """Try a connection; Unavailable or Denied tell why it does not answer."""
+        return self._post(f"/connections/{_part(environment)}/{_part(name)}/test", {})
+
+    def remove_connection(self, name: str, *, environment: str = "prod") -> dict[str, Any]:
+        """Forget a connection."""
+        return self._delete(f"/connections/{_part(environment)}/{_part(name)}")
+
     # ── services ─────────────────────────────────────────────────────────────────────────────────────────
 
     def services(self) -> list[dict[str, Any]]:
@@ -306,6 +330,9 @@ class Client:
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.call("POST", path, json=dict(body))
+
+    def _put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self.call("PUT", path, json=dict(body))
 
     def _delete(self, path: str) -> dict[str, Any]:
         return self.call("DELETE", path)

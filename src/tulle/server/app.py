@@ -19,7 +19,7 @@ from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
-from tulle.control import api, applications, compare, promotion, release_api, schedules
+from tulle.control import api, applications, compare, connections, promotion, release_api, schedules
 from tulle.control.checks import router as check_routes
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
@@ -108,6 +108,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(check_routes(workspace))
     app.include_router(release_api.router(workspace))
     app.include_router(schedules.router(workspace))
+    app.include_router(connections.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )

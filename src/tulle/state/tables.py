@@ -702,6 +702,19 @@ access_keys = Table(
     Index("access_keys_by_user", "user_id", "id"),
 )
 
+# ── sources ──────────────────────────────────────────────────────────────────────────────────────────────
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("environment", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # sql store http
+    Column("sealed", LargeBinary, nullable=False),  # encrypted: address, options and secrets
+    Column("updated_at", Float, nullable=False),
+    PrimaryKeyConstraint("name", "environment"),
+)
+
 # Text is compared and ordered by its bytes, as SQLite does it, not by the rules of some language.
 for _table in metadata.tables.values():
     for _column in _table.columns:

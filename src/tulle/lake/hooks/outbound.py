@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from tulle.errors import Denied, Invalid, Unavailable
@@ -50,7 +50,8 @@ class Outbound:
     (`airflow.internal:8080`, `127.0.0.1:9000`, `[::1]:9000`).
     """
 
-    def __init__(self, allowed: Sequence[str] = ()) -> None:
+    def __init__(self, allowed: Sequence[str] = (), *, who: str = "hooks") -> None:
+        self._who = who
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int | None]] = []
         self._names: set[tuple[str, int | None]] = set()
         for text in allowed:
@@ -94,16 +95,25 @@ class Outbound:
             _shut(sock)
             sock.close()
 
-    def _connected(self, host: str, port: int, deadline: float) -> socket.socket:
+    def addresses(self, host: str, port: int, deadline: float) -> list[str]:
+        """The addresses of a host, each of which may be reached. Denied, or Unavailable when it has none."""
+        found = dict.fromkeys(str(place[0]) for *_, place in self._judged(host, port, deadline))
+        return list(found)
+
+    def _judged(self, host: str, port: int, deadline: float) -> Sequence[tuple[Any, ...]]:
         found = _in_time(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), deadline, host)
         named = {(host.lower().rstrip("."), None), (host.lower().rstrip("."), port)} & self._names
         for *_, place in found:
             address = ipaddress.ip_address(str(place[0]).partition("%")[0])
             if not named and not self._may(address, port):
                 raise Denied(
-                    f"hooks may not reach {host}:{port} ({address}): not a public address",
-                    hint="have the mesh allow it for hooks",
+                    f"{self._who} may not reach {host}:{port} ({address}): not a public address",
+                    hint=f"have the mesh allow it for {self._who}",
                 )
+        return found
+
+    def _connected(self, host: str, port: int, deadline: float) -> socket.socket:
+        found = self._judged(host, port, deadline)
         error: OSError | None = None
         for family, kind, protocol, _, place in found:
             sock = socket.socket(family, kind, protocol)

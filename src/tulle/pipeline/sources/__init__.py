@@ -1,0 +1,1 @@
+"""Where input ports take rows from, one module a kind."""

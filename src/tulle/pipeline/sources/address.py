@@ -1,0 +1,153 @@
+"""What a connection may say, by its kind, and what of it must never be shown.
+
+A password written into an address is taken out of it and kept among the secrets. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from tulle.errors import Invalid, did_you_mean
+from tulle.spec.source import CONNECTION_NAME, HTTP, SQL, STORE
+from tulle.state.connections import Connection
+
+KINDS = (SQL, STORE, HTTP)
+PROD = "prod"
+_SCHEMES = {
+    SQL: ("postgresql", "mysql", "sqlite", "jdbc"),
+    STORE: ("s3", "gs", "az", "https"),
+    HTTP: ("http", "https"),
+}
+_EXAMPLES = {
+    SQL: "postgresql://host:5432/shop, mysql://host/shop, sqlite:////folder/shop.db or jdbc:…",
+    STORE: "s3://bucket/prefix, gs://bucket/prefix or https://account.blob.core.windows.net/container",
+    HTTP: "https://api.example.org/v1",
+}
+OPTIONS: Mapping[str, Mapping[str, str]] = {
+    SQL: {
+        "user": "whom to sign in as",
+        "jar": "jdbc: the absolute path of the driver's jar; several apart by ':'",
+        "driver": "jdbc: the driver's class; default: as its jar says",
+        "sslmode": "postgresql: disable, prefer, require, verify-ca or verify-full",
+    },
+    STORE: {
+        "access_key_id": "s3: the id of the access key",
+        "region": "s3: the region of the bucket",
+        "endpoint": "s3: the URL of a server that is not Amazon's",
+        "account": "azure: the account's name, for az://",
+    },
+    HTTP: {
+        "auth": "bearer, basic or header; without it none",
+        "user": "basic: the user's name",
+        "header": "header: the name of the header that carries the token, such as X-Api-Key",
+    },
+}
+SECRETS: Mapping[str, Mapping[str, str]] = {
+    SQL: {"password": "the password of the user"},
+    STORE: {
+        "secret_access_key": "s3: the secret of the access key",
+        "session_token": "s3: of temporary credentials",
+        "service_account_key": "gs: the JSON of the service account's key",
+        "account_key": "azure: the account's key",
+        "sas_token": "azure: a shared access signature",
+    },
+    HTTP: {"token": "bearer and header: what is sent", "password": "basic: the password of the user"},
+}
+_SECRET_WORDS = re.compile(r"pass|pwd|secret|token|key|sig|credential", re.IGNORECASE)
+
+
+def environment_of(branch: str) -> str:
+    """The environment whose connections a branch uses."""
+    return PROD if branch in {"", "main"} else branch
+
+
+def made(
+    name: str,
+    environment: str,
+    kind: str,
+    address: str,
+    options: Mapping[str, str],
+    secrets: Mapping[str, str],
+) -> Connection:
+    """A connection that can be used. Invalid, naming what is wrong with it, never with a secret in the message."""
+    for what, value in (("connection", name), ("environment", environment)):
+        if not re.fullmatch(CONNECTION_NAME, value):
+            hint = "lower-case letters, digits, '-' and '_', such as shop-db"
+            raise Invalid(f"'{value[:80]}' is no name for a {what}", hint=hint)
+    if kind not in KINDS:
+        raise Invalid(f"there is no kind of connection '{kind[:80]}'", hint=did_you_mean(kind, KINDS))
+    for what, given, known in (("option", options, OPTIONS[kind]), ("secret", secrets, SECRETS[kind])):
+        for key, text in given.items():
+            if key not in known:
+                raise Invalid(
+                    f"a {kind} connection has no {what} '{key[:80]}'", hint=did_you_mean(key, known)
+                )
+            if any(ord(sign) < 32 for sign in text) and key != "service_account_key":
+                raise Invalid(f"the {what} '{key}' has a line break or another control character in it")
+    scheme = address.partition(":")[0].lower()
+    if scheme not in _SCHEMES[kind] or any(ord(sign) <= 32 for sign in address):
+        raise Invalid(f"the address is none of a {kind} connection", hint=f"write {_EXAMPLES[kind]}")
+    plain, user, password = (address, None, None) if scheme == "jdbc" else _split(address)
+    found = {**({"user": user} if user and "user" in OPTIONS[kind] else {}), **options}
+    kept = {**({"password": password} if password and "password" in SECRETS[kind] else {}), **secrets}
+    if scheme == "jdbc":
+        _check_jdbc(plain, found)
+    if scheme == "sqlite" and not plain.startswith("sqlite:////"):
+        raise Invalid(
+            "the address names no absolute file", hint="write sqlite:////folder/shop.db, with four '/'"
+        )
+    if kind == HTTP:
+        _check_auth(found, kept)
+    return Connection(name, environment, kind, plain, found, kept)
+
+
+def _split(address: str) -> tuple[str, str | None, str | None]:
+    """An address without user and password, and these; a password among its parameters is taken out too."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise Invalid("the address cannot be read", hint="percent-encode special signs in it") from None
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    inner = next((value for key, value in pairs if key == "password"), None)
+    for key, _value in pairs:
+        if key != "password" and _SECRET_WORDS.search(key):
+            raise Invalid(
+                f"the address has '{key}' in it, which looks like a secret", hint="give it as --secret"
+            )
+    query = urlencode([(k, v) for k, v in pairs if k != "password"], quote_via=quote, safe="/")
+    host = parts.netloc.rpartition("@")[2]
+    plain = urlunsplit(parts._replace(netloc=host, query=query, fragment=""))
+    if address.startswith(f"{parts.scheme}:///") and not host:  # urlunsplit drops an empty host
+        plain = f"{parts.scheme}://{parts.path}" + (f"?{query}" if query else "")
+    user = unquote(parts.username) if parts.username else None
+    return plain, user, unquote(parts.password) if parts.password else inner
+
+
+def _check_jdbc(address: str, options: Mapping[str, str]) -> None:
+    if re.search(r"(password|pwd)\s*=|://[^/@]*:[^/@]*@", address, re.IGNORECASE):
+        raise Invalid("the address has a password in it", hint="give it as --secret password")
+    jars = options.get("jar", "").split(":")
+    if not all(jar.startswith("/") for jar in jars):
+        hint = "--option jar=/usr/share/java/postgresql.jar"
+        raise Invalid("a jdbc connection needs the absolute path of the driver's jar", hint=hint)
+
+
+def _check_auth(options: Mapping[str, str], secrets: Mapping[str, str]) -> None:
+    auth = options.get("auth", "")
+    needs = {
+        "": ((), ()),
+        "bearer": ((), ("token",)),
+        "basic": (("user",), ("password",)),
+        "header": (("header",), ("token",)),
+    }
+    if auth not in needs:
+        raise Invalid(f"there is no way '{auth[:40]}' to sign in", hint="write bearer, basic or header")
+    for what, wanted, given in (("option", needs[auth][0], options), ("secret", needs[auth][1], secrets)):
+        for key in wanted:
+            if key not in given:
+                raise Invalid(f"auth={auth} needs the {what} '{key}'", hint=f"add --{what} {key}")
+    if not auth and secrets:
+        raise Invalid("a secret is given, but not how to sign in with it", hint="add --option auth=bearer")

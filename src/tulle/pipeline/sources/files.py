@@ -1,0 +1,59 @@
+"""Rows of files that are on this disk, whatever brought them there, in the order of the files.
+
+With `on_bad_rows: quarantine` a row that does not fit is put aside; else the readers name every bad line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tulle.pipeline.ingest import SourceFile, read_file
+from tulle.pipeline.sources.reading import Ask
+from tulle.spec.source import QUARANTINE, REFUSE, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A reading of files; `remembered` tells which."""
+
+    ask: Ask
+    files: Sequence[SourceFile]
+    label: str
+    remembered: dict[str, Any]
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows of all files."""
+        source = self.source
+        for file in self.files:
+            yield from read_file(file, source, self.ask.rejects)
+
+    @property
+    def source(self) -> Source:
+        """How the files are read: where nothing is declared, later files must be as the first ones were."""
+        return self.ask.source
+
+
+def scratch(folder: Path, number: int, ending: str) -> Path:
+    """A place for what was fetched."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / f"fetched-{number:06d}{ending}"
+
+
+def puts_aside(source: Source) -> bool:
+    """Whether rows that do not fit are put aside."""
+    return QUARANTINE in {source.on_bad_rows, source.on_drift}
+
+
+def strict(source: Source) -> bool:
+    """Whether a column that is not declared stops the reading."""
+    return source.on_drift == REFUSE
+
+
+def as_json_lines(source: Source) -> Source:
+    """How the rows of an HTTP answer are read once they are written one a line."""
+    return replace(source, format="json")

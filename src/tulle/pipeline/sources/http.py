@@ -1,0 +1,366 @@
+"""Rows of an HTTP API: page after page, signed in, no faster than it allows, and again when it fails for a moment.
+
+A connection's credentials go to its own address only: redirects and links to other pages are followed there and
+nowhere else. Addresses that are not public are reached only where the mesh says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import random
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+import httpcore
+import msgspec
+
+from tulle.config import Settings
+from tulle.errors import Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError, Unavailable
+from tulle.lake.hooks.outbound import Outbound
+from tulle.pipeline.ingest import SourceFile
+from tulle.pipeline.sources.cursor import Cursor
+from tulle.pipeline.sources.files import Files, scratch
+from tulle.pipeline.sources.reading import Ask, Reading
+from tulle.spec.source import Paging, Source
+from tulle.state.connections import Connection
+
+TRIES = 6
+MOST_PAGES = 100_000
+MOST_BYTES = 256 << 20  # of one answer
+LONGEST_WAIT_SECONDS = 300.0
+_TIMEOUT = {"connect": 15.0, "read": 120.0, "write": 60.0, "pool": 15.0}
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_REDIRECTS = 5
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _Guarded(httpcore.NetworkBackend):
+    """Connects to addresses that were judged, so that a name cannot lead elsewhere a moment later."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._judge = Outbound(settings.source_addresses, who="http sources")
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.NetworkStream:
+        """A connection to the first address that answers."""
+        wait = timeout or _TIMEOUT["connect"]
+        error: Exception | None = None
+        for address in self._judge.addresses(host, port, time.monotonic() + wait):
+            try:
+                return self._inner.connect_tcp(address, port, wait, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
+                error = exc
+        raise error or httpcore.ConnectError("it has no address")
+
+
+class Api:
+    """One API: its address, what signs in, and how fast it may be asked."""
+
+    def __init__(
+        self, connection: Connection | None, settings: Settings, requests_per_second: float = 0
+    ) -> None:
+        self._connection = connection
+        self._pool = httpcore.ConnectionPool(network_backend=_Guarded(settings), max_connections=2)
+        self._pause = 1 / requests_per_second if requests_per_second else 0.0
+        self._last = 0.0
+        self._headers = _headers(connection)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._pool.close()
+
+    def address(self, path: str) -> str:
+        """The URL of a path. Denied when it leads away from the connection."""
+        if self._connection is None:
+            return path
+        base = self._connection.address
+        url = path if "://" in path else base.rstrip("/") + "/" + path.lstrip("/")
+        if _origin(url) != _origin(base):
+            hint = "make a connection of its own for it"
+            raise Denied(
+                f"{_shown(url)} is not at the address of connection '{self._connection.name}'", hint=hint
+            )
+        return url
+
+    def get(self, url: str, *, tries: int = TRIES) -> Answer:
+        """The answer to a GET, asked again while it may pass. Unavailable, Denied, NotFound, Invalid."""
+        for number in range(tries):
+            wait, told = 0.5 * 2**number * random.uniform(0.8, 1.2), ""  # noqa: S311  no secret
+            try:
+                answer = self._followed(url)
+            except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as exc:
+                told = f"{_shown(url)} does not answer: {exc or type(exc).__name__}"
+            else:
+                if answer.status < 300:
+                    return answer
+                if answer.status not in _PASSING:
+                    raise self._refusal(url, answer)
+                told = f"{_shown(url)} answers {answer.status}"
+                wait = max(wait, _retry_after(answer.headers.get("retry-after", "")))
+            if number + 1 == tries:
+                raise Unavailable(f"{told}, {tries} times" if tries > 1 else told, hint="try again later")
+            if wait > LONGEST_WAIT_SECONDS:
+                raise Unavailable(f"{told} and asks to wait {wait:,.0f} s", hint="run again later")
+            time.sleep(wait)
+        raise AssertionError
+
+    def _followed(self, url: str) -> Answer:
+        for _ in range(_MOST_REDIRECTS):
+            answer = self._once(url)
+            if answer.status not in _REDIRECTS or "location" not in answer.headers:
+                return answer
+            target = urljoin(url, answer.headers["location"])
+            if _origin(target) != _origin(url):
+                raise Denied(
+                    f"{_shown(url)} sends on to {_shown(target)}, another host", hint="name that address"
+                )
+            url = target
+        raise Invalid(f"{_shown(url)} sends on in a circle")
+
+    def _once(self, url: str) -> Answer:
+        wait = self._last + self._pause - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        self._last = time.monotonic()
+        try:
+            with self._pool.stream(
+                "GET", url, headers=self._headers, extensions={"timeout": _TIMEOUT}
+            ) as response:
+                body = bytearray()
+                for piece in response.iter_stream():
+                    body += piece
+                    if len(body) > MOST_BYTES:
+                        hint = "ask for smaller pages"
+                        raise LimitExceeded(
+                            f"{_shown(url)} answers more than {MOST_BYTES >> 20} MB", hint=hint
+                        )
+                found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
+                return Answer(response.status, found, bytes(body))
+        except (httpcore.UnsupportedProtocol, UnicodeError, ValueError) as exc:
+            raise Invalid(f"{_shown(url)} cannot be asked: {exc}") from None
+
+    def _refusal(self, url: str, answer: Answer) -> TulleError:
+        said = " ".join(answer.body[:400].decode("utf-8", "replace").split())[:200]
+        for secret in self._connection.secrets.values() if self._connection else ():
+            said = said.replace(secret, "…")
+        message = f"{_shown(url)} answers {answer.status}" + (f": {said}" if said else "")
+        name = self._connection.name if self._connection else ""
+        if answer.status in {401, 403}:
+            hint = f"`tulle connection set {name} …`" if name else "name a connection that signs in"
+            return Denied(message, hint=hint)
+        return NotFound(message) if answer.status in {404, 410} else Invalid(message)
+
+
+def ping(connection: Connection, settings: Settings) -> str:
+    """What the address of a connection answers."""
+    api = Api(connection, settings)
+    try:
+        answer = api.get(connection.address, tries=1)
+    except NotFound as exc:
+        return f"{exc.message}; it is there and lets us in"
+    finally:
+        api.close()
+    return f"{_shown(connection.address)} answers {answer.status}"
+
+
+@contextmanager
+def opened(ask: Ask) -> Iterator[Reading]:
+    """The rows an http source gives, fetched to this disk page by page."""
+    source = ask.source
+    api = Api(ask.connection, ask.settings, source.requests_per_second)
+    try:
+        files = list(_Pages(ask, api).fetched())
+    except TulleError as exc:
+        problem = Problem(exc.message, source.place, exc.hint)
+        raise type(exc)(exc.message, hint=exc.hint, problems=[problem, *exc.problems]) from exc
+    finally:
+        api.close()
+    try:
+        yield Files(ask, files, f"{_shown(api.address(source.path))}", {})
+    finally:
+        for file in files:
+            file.path.unlink(missing_ok=True)
+
+
+class _Pages:
+    """Asks for one page after another and keeps each as a file of rows."""
+
+    def __init__(self, ask: Ask, api: Api) -> None:
+        self.ask, self.api, self.source = ask, api, ask.source
+        self.url = api.address(self.source.path)
+        self.asked: set[str] = set()
+
+    def fetched(self) -> Iterator[SourceFile]:
+        """A file a page that has rows."""
+        paging, number, url = self.source.paging, 0, self._first()
+        while url:
+            if url in self.asked:
+                raise Invalid(
+                    f"{_shown(url)} leads back to a page that was read", hint="see 'paging' of the source"
+                )
+            if number >= MOST_PAGES:
+                raise LimitExceeded(
+                    f"{_shown(self.url)} has more than {MOST_PAGES:,} pages", hint="raise 'size'"
+                )
+            self.asked.add(url)
+            answer = self.api.get(url)
+            label = _shown(self.url) + (f" page {number + 1:,}" if paging.type != "none" else "")
+            rows, file = self._kept(answer, number, label)
+            if file is not None:
+                yield SourceFile(file, label)
+            number += 1
+            url = self._next(url, answer, rows, number)
+
+    def _first(self) -> str:
+        paging, params = self.source.paging, dict(self.source.params)
+        if paging.size and (paging.size_param or paging.type == "offset"):
+            params[paging.size_param or "limit"] = str(paging.size)
+        if self.source.cursor_param and self.ask.since is not None:
+            params[self.source.cursor_param] = _since(self.ask.since)
+        return _with(self.url, {**params, **_start(paging)})
+
+    def _next(self, url: str, answer: Answer, rows: int, number: int) -> str:
+        paging = self.source.paging
+        match paging.type:
+            case "link":
+                found = _NEXT.search(answer.headers.get("link", ""))
+                return self.api.address(self._same(urljoin(url, found[1]))) if found else ""
+            case "page" if rows and (not paging.size or rows >= paging.size):
+                return _with(url, {paging.param or "page": str(paging.start + number)})
+            case "offset" if rows >= paging.size:
+                return _with(url, {paging.param or "offset": str(number * paging.size)})
+            case "cursor":
+                token = _at(answer.body, paging.next, self.url)
+                value = msgspec.json.decode(token) if token is not None else None
+                return (
+                    _with(url, {paging.param or "cursor": str(value)})
+                    if value not in {None, "", False}
+                    else ""
+                )
+        return ""
+
+    def _same(self, url: str) -> str:
+        if _origin(url) != _origin(self.url):
+            raise Denied(f"the next page of {_shown(self.url)} is at {_shown(url)}, another host")
+        return url
+
+    def _kept(self, answer: Answer, number: int, label: str) -> tuple[int, Path | None]:
+        if self.source.format != "json":
+            file = scratch(self.ask.folder, number, ".csv")
+            file.write_bytes(answer.body)
+            rows = sum(1 for line in answer.body.splitlines() if line.strip()) - self.source.header
+            return max(rows, 0), file if rows > 0 else None
+        found = _records(answer.body, self.source, label)
+        if not found:
+            return 0, None
+        file = scratch(self.ask.folder, number, ".json")
+        with file.open("wb") as out:
+            for row in found:  # a line break outside of a text is only space
+                out.write(bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
+        return len(found), file
+
+
+def _records(body: bytes, source: Source, label: str) -> list[msgspec.Raw]:
+    part = _at(body, source.records, label) if source.records else body
+    if part is None:
+        hint = "see 'records' of the source"
+        raise Invalid(f"the answer of {label} has nothing at '{source.records}'", hint=hint)
+    try:
+        return msgspec.json.decode(part, type=list[msgspec.Raw])
+    except msgspec.DecodeError as exc:
+        what = f"'{source.records}' of the answer" if source.records else "the answer"
+        advice = None if source.records else "name where the list is: records: data.items"
+        raise Invalid(f"{what} of {label} is no list of rows: {exc}", hint=advice) from None
+
+
+def _at(body: bytes, path: str, label: str) -> bytes | None:
+    """The JSON at a dotted path of a JSON text, None when there is none."""
+    part: bytes | msgspec.Raw = body
+    try:
+        for step in path.split("."):
+            found = msgspec.json.decode(part, type=dict[str, msgspec.Raw] | None)
+            if not found or step not in found:
+                return None
+            part = found[step]
+    except msgspec.DecodeError as exc:
+        raise Invalid(f"the answer of {label} is not the JSON it should be: {exc}") from None
+    return bytes(part)
+
+
+def _start(paging: Paging) -> dict[str, str]:
+    if paging.type == "page":
+        return {paging.param or "page": str(paging.start)}
+    return {paging.param or "offset": "0"} if paging.type == "offset" else {}
+
+
+def _since(cursor: Cursor) -> str:
+    return cursor.text.replace(" ", "T") + "Z" if cursor.type == "timestamp" else cursor.text
+
+
+def _with(url: str, params: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    kept = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if k not in params]
+    return urlunsplit(parts._replace(query=urlencode([*kept, *params.items()]), fragment=""))
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        raise Invalid("an address cannot be read") from None
+    return parts.scheme, parts.hostname or "", port
+
+
+def _shown(url: str) -> str:
+    """An address without what follows its path: parameters may be anybody's business."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _headers(connection: Connection | None) -> list[tuple[str, str]]:
+    found = [("Accept", "application/json, text/csv;q=0.9, */*;q=0.5"), ("User-Agent", "tulle")]
+    found.append(("Accept-Encoding", "identity"))
+    if connection is None:
+        return found
+    options, secrets = connection.options, connection.secrets
+    match options.get("auth"):
+        case "bearer":
+            found.append(("Authorization", f"Bearer {secrets['token']}"))
+        case "basic":
+            both = f"{options['user']}:{secrets['password']}".encode()
+            found.append(("Authorization", f"Basic {base64.b64encode(both).decode()}"))
+        case "header":
+            found.append((options["header"], secrets["token"]))
+    return found
+
+
+def _retry_after(text: str) -> float:
+    if text.strip().isdigit():
+        return float(text)
+    when = email.utils.parsedate_tz(text)
+    return max(0.0, email.utils.mktime_tz(when) - time.time()) if when else 0.0

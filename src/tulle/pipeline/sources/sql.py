@@ -1,0 +1,139 @@
+"""Rows of a database: which statement asks for them, and which driver takes it.
+
+Every kind of database gives the columns of a statement and its rows; what is asked for and what is compared with
+what was read before is the same for all. A source only reads: sessions are read-only where the database knows that.
+"""
+
+# ruff: noqa: S608  composing SQL is this module's work; names and values are quoted as the database does it
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from tulle.errors import Invalid, Problem, TulleError, did_you_mean
+from tulle.pipeline.sources.cursor import Cursor
+from tulle.pipeline.sources.fitting import Fitting
+from tulle.pipeline.sources.reading import Ask, Reading
+from tulle.spec.source import Source, SourceColumn
+from tulle.state.connections import Connection
+
+
+class Session(Protocol):
+    """One reading session of a database."""
+
+    def columns(self, statement: str) -> tuple[SourceColumn, ...]:
+        """The columns of a statement; the type is "" where the database leaves it open."""
+
+    def batches(self, statement: str, fitting: Fitting) -> Iterator[pa.RecordBatch]:
+        """The rows of a statement, in the types of `fitting`."""
+
+    def ping(self) -> str:
+        """What answers."""
+
+    def quoted(self, name: str) -> str:
+        """A name as the database's SQL writes it."""
+
+    def literal(self, cursor: Cursor) -> tuple[str, str]:
+        """The value of a cursor as SQL, and what follows the column's name when it is compared."""
+
+
+def session_of(connection: Connection) -> AbstractContextManager[Session]:
+    """A session of the database a connection leads to. Unavailable when it does not answer, Denied, Invalid."""
+    return _opener(connection)(connection)
+
+
+def _opener(connection: Connection) -> Callable[[Connection], AbstractContextManager[Session]]:
+    # Drivers are extras, so their modules are imported when a connection asks for them.
+    match connection.address.partition(":")[0]:
+        case "postgresql":
+            from tulle.pipeline.sources import postgres  # noqa: PLC0415
+
+            return postgres.session
+        case "sqlite":
+            from tulle.pipeline.sources import sqlite  # noqa: PLC0415
+
+            return sqlite.session
+    raise Invalid(f"no driver for '{connection.address.partition(':')[0]}'")
+
+
+def missing_driver(what: str, extra: str) -> Invalid:
+    """The driver of a database is not installed."""
+    return Invalid(f"the driver for {what} is not installed", hint=f"pip install 'tulle[{extra}]'")
+
+
+@contextmanager
+def opened(ask: Ask) -> Iterator[Reading]:
+    """The rows a sql source gives."""
+    connection = ask.connected()
+    with session_of(connection) as session:
+        yield _Reading(ask, session)
+
+
+class _Reading:
+    def __init__(self, ask: Ask, session: Session) -> None:
+        self._ask, self._session = ask, session
+        self.label = ask.source.table or f"the query of input port '{ask.port.title}'"
+
+    @property
+    def remembered(self) -> dict[str, Any]:
+        return {}
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        source, session = self._ask.source, self._session
+        base = _base(source, session)
+        try:
+            found = session.columns(f"SELECT * FROM {base}")
+        except TulleError as exc:
+            raise _placed(exc, self._ask, self.label) from exc
+        columns = self._columns(found)
+        names = ", ".join(session.quoted(column.name) for column in columns)
+        statement = f"SELECT {names} FROM {base}"
+        if source.cursor and self._ask.since is not None:
+            value, order = session.literal(self._ask.since)
+            statement += f" WHERE {session.quoted(source.cursor)}{order} >= {value}"
+        fitting = Fitting(columns, self.label, self._ask.rejects)
+        yield from session.batches(statement, fitting)
+
+    def _columns(self, found: Sequence[SourceColumn]) -> tuple[SourceColumn, ...]:
+        """The columns to read: the declared ones, else all there are."""
+        source, place = self._ask.source, self._ask.source.place
+        there = {column.name: column for column in found}
+        problems = []
+        if source.columns:
+            for column in source.columns:
+                if column.name not in there:
+                    hint = did_you_mean(column.name, there)
+                    where = column.place or place
+                    problems.append(
+                        Problem(f"column '{column.name}' is missing in {self.label}", where, hint)
+                    )
+        columns = tuple(source.columns or found)
+        for column in columns:
+            if not column.type:
+                hint = f"declare columns: [{{name: {column.name}, type: 'decimal(18,4)'}}, …], or CAST it in a query"
+                message = f"the database does not say how exact column '{column.name}' of {self.label} is"
+                problems.append(Problem(message, place, hint))
+        if len({name.lower() for name in there}) < len(found):
+            problems.append(
+                Problem(f"two columns of {self.label} have the same name", place, "name them apart")
+            )
+        if problems:
+            hint = problems[0].hint
+            raise Invalid(f"{self.label} cannot be read as declared", hint=hint, problems=problems)
+        return columns
+
+
+def _base(source: Source, session: Session) -> str:
+    if source.query:
+        return f"({source.query}\n) AS q"
+    is_quoted = source.table.startswith('"')
+    parts = source.table[1:-1].split('"."') if is_quoted else source.table.split(".")
+    return ".".join(session.quoted(part) for part in parts)
+
+
+def _placed(exc: TulleError, ask: Ask, label: str) -> TulleError:
+    problem = Problem(exc.message, ask.source.place, exc.hint)
+    return type(exc)(f"{label} cannot be read: {exc.message}", hint=exc.hint, problems=[problem])

@@ -1,0 +1,106 @@
+"""Connections through the API and the command line: kept encrypted, tried for real, and never shown."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tulle.cli.connection import connection as command
+from tulle.cli.main import cli
+from tulle.errors import Invalid, TulleError
+from tulle.pipeline.sources.address import made
+
+SECRET = "geheimnis-17"
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Path]:
+    (tmp_path / "mesh.yaml").write_text("name: test\n")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as cx:
+        cx.execute("CREATE TABLE orders (id INTEGER)")
+    yield tmp_path
+    kept = b"".join(f.read_bytes() for f in (tmp_path / ".tulle").rglob("*") if f.is_file())
+    assert SECRET.encode() not in kept
+
+
+def tulle(mesh: Path, *arguments: str, given: str = "") -> str:
+    result = CliRunner().invoke(cli, ["--mesh", str(mesh), "connection", *arguments], input=given)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    assert SECRET not in result.output
+    return result.output
+
+
+def test_a_connection_from_setting_to_removing(mesh: Path) -> None:
+    address = f"sqlite:///{mesh / 'shop.db'}"
+    tulle(
+        mesh, "set", "db", "--kind", "sql", "--address", address, "--secret", "password", given=f"{SECRET}\n"
+    )
+    tulle(mesh, "set", "db", "--kind", "sql", "--address", "sqlite:////nowhere", "--environment", "dev")
+    (dev, prod) = sorted(json.loads(tulle(mesh, "list", "--json")), key=lambda c: str(c["environment"]))
+    assert (dev["environment"], prod["environment"]) == ("dev", "prod")
+    assert (prod["address"], prod["secrets"]) == (address, ["password"])
+    assert "(kept, not shown)" in tulle(mesh, "show", "db")
+    assert "1 tables" in tulle(mesh, "test", "db")
+    with pytest.raises(TulleError, match="there is no file /nowhere"):
+        tulle(mesh, "test", "db", "--environment", "dev")
+    tulle(mesh, "remove", "db")
+    with pytest.raises(TulleError, match="there is no connection 'db' in environment 'prod'") as told:
+        tulle(mesh, "show", "db")
+    assert "it is known in dev" in str(told.value.hint)
+
+
+def test_a_password_in_an_address_is_taken_out_of_it(mesh: Path) -> None:
+    address = f"postgresql://me:{SECRET}@db.example.org:5433/shop?sslmode=require"
+    assert SECRET not in tulle(mesh, "set", "db", "--kind", "sql", "--address", address)
+    found = json.loads(tulle(mesh, "show", "db", "--json"))
+    assert found["address"] == "postgresql://db.example.org:5433/shop?sslmode=require"
+    assert (found["options"], found["secrets"]) == ({"user": "me"}, ["password"])
+
+
+def test_a_secret_is_no_argument(mesh: Path) -> None:
+    with pytest.raises(Invalid, match="a secret is no argument"):
+        tulle(
+            mesh, "set", "a", "--kind", "sql", "--address", "sqlite:////x", "--secret", f"password={SECRET}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "options", "secrets", "says"),
+    [
+        ("sql", "oracle://x", {}, {}, "the address is none of a sql connection"),
+        ("sql", "sqlite:///relative.db", {}, {}, "names no absolute file"),
+        (
+            "sql",
+            "jdbc:postgresql://h/d?password=x",
+            {"jar": "/a.jar"},
+            {},
+            "the address has a password in it",
+        ),
+        ("sql", "jdbc:postgresql://h/d", {}, {}, "absolute path of the driver's jar"),
+        ("sql", "postgresql://h/d?sslkey=x", {}, {}, "looks like a secret"),
+        ("sql", "postgresql://h/d", {"usr": "x"}, {}, "a sql connection has no option 'usr'"),
+        ("http", "https://h", {"auth": "bearer"}, {}, "auth=bearer needs the secret 'token'"),
+        ("http", "https://h", {}, {"token": "x"}, "not how to sign in with it"),
+        ("http", "https://h", {"auth": "header", "header": "X\r\nY"}, {"token": "x"}, "control character"),
+        ("queue", "https://h", {}, {}, "there is no kind of connection 'queue'"),
+        ("http", "https://h ost", {}, {}, "the address is none"),
+    ],
+)
+def test_what_is_no_connection(
+    kind: str, address: str, options: dict[str, str], secrets: dict[str, str], says: str
+) -> None:
+    with pytest.raises(Invalid, match=says):
+        made("name", "prod", kind, address, options, secrets)
+
+
+def test_the_help_has_an_example() -> None:
+    text = CliRunner().invoke(command, ["set", "--help"]).output
+    assert "tulle connection set shop-db --kind sql" in text
