@@ -80,6 +80,10 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def product(request: Request, name: str) -> Response:
         return _page(request, reader, "product.html", reader.product(name))
 
+    @router.get("/products/{name}/quality")
+    def quality(request: Request, name: str, environment: Text = "main") -> Response:
+        return _page(request, reader, "quality.html", reader.quality(name, environment))
+
     @router.get("/runs")
     def runs(request: Request) -> Response:
         return _page(request, reader, "runs.html", reader.runs())

@@ -20,6 +20,7 @@ from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
+from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.repository import (
     RepositoryCard,
     has_branch,
@@ -266,6 +267,11 @@ class Reader:
             ),
             problems=mesh.problems.get(name, ()),
         )
+
+    def quality(self, name: str, environment: str = "main") -> QualityPage:
+        """What the checks of a product found over time. NotFound."""
+        products.applied_product(self._database, name)
+        return quality_page(self._database, name, environment)
 
     def run(self, run_id: str) -> RunPage:
         """One run. NotFound."""
