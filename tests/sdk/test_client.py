@@ -269,7 +269,11 @@ def test_a_control_plane_that_is_not_there_is_unavailable() -> None:
 
 
 def test_a_retired_product_leaves_and_its_data_stays(applied: Client) -> None:
-    assert "stay in the lake" in applied.destroy("orders")["sentence"]
+    shown = applied.destruction("orders")
+    with pytest.raises(Denied, match="is relied on and is not destroyed"):
+        applied.destroy("orders", digest=shown["digest"])
+    gone = applied.destroy("orders", force=True, notice="moved", digest=shown["digest"])
+    assert "stay in the lake" in gone["sentence"]
     assert applied.products() == []
     assert "orders" in [r["id"] for r in LakeClient(applied._http).repositories()]
     assert applied.status()["deployments"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -103,6 +104,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
             "mesh": settings.name,
             "folder": str(settings.folder),
             "up": bool(running),
+            "drift": _drifted(settings),
             "processes": {
                 p.name: {
                     "kind": p.kind,
@@ -131,6 +133,20 @@ def show_status(settings: Settings) -> None:
         click.echo(
             f"  {mark(process.state)} {process.name:<{width}}  {process.state:<10}  {process.url or ''}{again}"
         )
+    drifted = _drifted(settings)
+    if drifted:
+        names = ", ".join(name or "the mesh" for name in drifted)
+        told = f"{sum(drifted.values())} difference(s) from what was applied: {names}"
+        click.echo(f"  {mark('warn')} {told} (`tulle drift`)")
+
+
+def _drifted(settings: Settings) -> dict[str, int]:
+    """How many differences the control plane found last, by product; a file, for no database is opened here."""
+    try:
+        value = json.loads((settings.run_folder / "drift.json").read_text())
+        return {str(name): int(count) for name, count in value["findings"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`tulle init | new | validate | destroy`."""
+"""`tulle init | new | validate`."""
 
 from __future__ import annotations
 
@@ -108,28 +108,4 @@ def validate(mesh: Path | None, form: str, as_json: bool) -> None:
         raise Invalid(f"{len(problems)} problem(s) found")
 
 
-@click.command()
-@click.argument("product")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@OPTION_JSON
-@click.pass_obj
-def destroy(mesh: Path | None, product: str, yes: bool, as_json: bool) -> None:
-    """Retire PRODUCT: its services stop, it leaves the catalogue; its data stays in the lake."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh) as client:
-        known = {p["name"]: p["upstream"] for p in client.products()}
-        readers = [name for name, upstream in known.items() if product in upstream]
-        if readers and not as_json:
-            click.secho(f"  breaking: it is read by {', '.join(readers)}", fg="red")
-        if product in known and not yes and not click.confirm(f"retire product '{product}'?"):
-            raise click.Abort
-        result = client.destroy(product)
-    if as_json:
-        emit(result)
-    else:
-        click.echo(f"{mark('succeeded')} {result['sentence']}")
-        click.echo("  while its folder is there, the next `tulle apply` registers it again")
-
-
-__all__ = ["TulleError", "destroy", "init", "new", "validate"]
+__all__ = ["TulleError", "init", "new", "validate"]

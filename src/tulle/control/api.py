@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, apply, check_mesh, environments, plan_file, release
+from tulle.control import applications, apply, check_mesh, environments, release
 from tulle.control.compare import engine_of
-from tulle.control.plan import Plan
+from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.gateway.policy import RateLimit
@@ -32,7 +32,7 @@ from tulle.serving.service import Service
 from tulle.spec.envelope import json_schema
 from tulle.spec.environment import production
 from tulle.spec.picture import render
-from tulle.state import plans, products
+from tulle.state import products
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
@@ -41,13 +41,6 @@ class Body(BaseModel):
     """A request body: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
-
-
-class ApplyBody(Body):
-    """Which plan to carry out."""
-
-    digest: str | None = None
-    plan: Mapping[str, Any] | None = None
 
 
 class RunBody(Body):
@@ -90,14 +83,15 @@ class ContractBody(Body):
 def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     """The API on one mesh; `settle` makes the gateway follow what a call recorded, and tells whether it did."""
     api = APIRouter(prefix="/mesh/v1")
-    _product_routes(api, workspace, settle)
+    _product_routes(api, workspace)
+    plan_routes(api, workspace, settle)
     _run_routes(api, workspace)
     _service_routes(api, workspace, settle)
     _application_routes(api, workspace, settle)
     return api
 
 
-def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _product_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/status")
     def status() -> dict[str, Any]:
         known = products.applied(workspace.database)
@@ -118,26 +112,6 @@ def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
     def schema() -> dict[str, Any]:
         return json_schema(workspace.registry)
 
-    @api.get("/plan")
-    def plan() -> dict[str, Any]:
-        return _plan(workspace, apply.current_plan(workspace)[0])
-
-    @api.post("/apply")
-    def carry_out(body: ApplyBody) -> dict[str, Any]:
-        done = apply.apply_plan(workspace, body.digest, document=body.plan)
-        settle()
-        applied = {"record": done.record, "done": list(done.done), "note": done.note}
-        return {**_plan(workspace, done.plan), **applied}
-
-    @api.get("/plans")
-    def list_plans(product: str = "", limit: Limit = 20) -> dict[str, Any]:
-        found = plans.recent(workspace.database, product=product, limit=limit)
-        return {"plans": [_record(item, whole=False) for item in found]}
-
-    @api.get("/plans/{name}")
-    def one_plan(name: str) -> dict[str, Any]:
-        return _record(plans.get(workspace.database, name), whole=True)
-
     @api.get("/products")
     def list_products() -> dict[str, Any]:
         known = {item.product.name: item for item in products.applied(workspace.database)}
@@ -156,11 +130,6 @@ def _product_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
                 for name in apply.in_order([item.product for item in known.values()])
             ]
         }
-
-    @api.delete("/products/{name}")
-    def destroy(name: str) -> dict[str, Any]:
-        sentence = apply.retire(workspace, name)
-        return {"sentence": sentence, "in_force": settle()}
 
     @api.get("/capabilities")
     def capabilities() -> dict[str, Any]:
@@ -322,17 +291,6 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[
         applications.change_contract(workspace, name, body.service, limit)
         limit_text = str(limit) if limit else None
         return {"name": name, "service": body.service, "limit": limit_text, "in_force": settle()}
-
-
-def _plan(workspace: Workspace, plan: Plan) -> dict[str, Any]:
-    return plan_file.document_of(plan, workspace.settings.name)
-
-
-def _record(record: plans.PlanRecord, *, whole: bool) -> dict[str, Any]:
-    value = asdict(record)
-    if not whole:
-        value.pop("document")
-    return value
 
 
 def _run(run: runs.Run, *, with_steps: bool) -> dict[str, Any]:

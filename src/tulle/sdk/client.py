@@ -68,9 +68,29 @@ class Client:
         """Every product that is applied."""
         return list(self._get("/products")["products"])
 
-    def destroy(self, product: str) -> dict[str, Any]:
-        """Retire a product: its services stop and it leaves the catalogue; its data stays in the lake."""
-        return self._delete(f"/products/{_part(product)}")
+    def destruction(self, product: str, *, data: bool = False) -> dict[str, Any]:
+        """What destroying a product would remove (`steps`), whom it `hits`, and the `digest` that names it."""
+        return self._get(f"/products/{_part(product)}/destruction", data=data)
+
+    def destroy(
+        self,
+        product: str,
+        *,
+        data: bool = False,
+        force: bool = False,
+        notice: str = "",
+        digest: str | None = None,
+    ) -> dict[str, Any]:
+        """Destroy a product: its services stop and it leaves the catalogue; its repository stays unless `data`.
+
+        Denied while somebody relies on it, unless it is forced with a notice to them.
+        """
+        asked = {"data": data, "force": force, "notice": notice, "digest": digest}
+        return self._delete(f"/products/{_part(product)}", **asked)
+
+    def drift(self) -> list[dict[str, Any]]:
+        """What differs now from what was applied, by product."""
+        return list(self._get("/drift")["drift"])
 
     def capabilities(self) -> list[dict[str, Any]]:
         """Every component type."""
@@ -334,8 +354,8 @@ class Client:
     def _put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.call("PUT", path, json=dict(body))
 
-    def _delete(self, path: str) -> dict[str, Any]:
-        return self.call("DELETE", path)
+    def _delete(self, path: str, **params: Any) -> dict[str, Any]:
+        return self.call("DELETE", path, params={k: v for k, v in params.items() if v is not None})
 
     def call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         """One call of the API, below its root; for what has no method here. Raises what the server raised."""

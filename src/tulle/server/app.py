@@ -19,7 +19,7 @@ from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
-from tulle.control import api, applications, compare, connections, promotion, release_api, schedules
+from tulle.control import api, applications, compare, connections, drift, promotion, release_api, schedules
 from tulle.control.checks import router as check_routes
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
@@ -37,6 +37,8 @@ from tulle.state.db import open_database
 
 LOG = logging.getLogger("tulle")
 SETTLE_EVERY = 0.2  # seconds
+DRIFT_EVERY = 120.0
+DRIFT_AFTER = 20.0  # first: a mesh that starts has other things to do
 
 
 def open_workspace(settings: Settings) -> Workspace:
@@ -131,18 +133,29 @@ def _render_failure(request: Request, status: int, exc: TulleError) -> Response:
 
 def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Event) -> None:
     """Keep the recorded and the real in step until told to stop; one failure never ends it."""
-    last, pause = "", SETTLE_EVERY
+    last, pause, looked = "", SETTLE_EVERY, time.monotonic() - DRIFT_EVERY + DRIFT_AFTER
     while not stop.wait(pause):
         try:
             runs.recover(workspace.database)
             promotion.keep(workspace)
             settle()
+            if time.monotonic() - looked >= DRIFT_EVERY:
+                looked = time.monotonic()
+                threading.Thread(target=_look_for_drift, args=(workspace,), name="drift", daemon=True).start()
             last, pause = "", SETTLE_EVERY
         except Exception as exc:  # noqa: BLE001  it must go on, whatever it met
             if str(exc) != last:
                 LOG.warning("the gateway is not yet as it should be: %s", exc)
                 last = str(exc)
             pause = min(pause * 2, 10.0)  # each try costs Envoy a validation
+
+
+def _look_for_drift(workspace: Workspace) -> None:
+    """In a thread of its own: a large mesh takes longer than the gateway may wait."""
+    try:
+        drift.look(workspace)
+    except Exception as exc:  # noqa: BLE001  the next look may find what this one could not
+        LOG.warning("drift could not be looked for: %s", exc)
 
 
 def _processes(settings: Settings) -> Sequence[ProcessView]:

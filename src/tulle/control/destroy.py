@@ -1,0 +1,205 @@
+"""Destroying a product: what would go and whom it hits, told first; then done, with notice where somebody relies on it.
+
+A product that others read, or whose services applications have contracts for, is destroyed only by force and with a
+notice, which goes into the log for each of them. Its repository stays unless `data` is asked for; then it is
+deleted, and its bytes are removed from the store by two collections of leftovers, a grace apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tulle.control.applications import PORTAL
+from tulle.control.apply import retire
+from tulle.control.gather import action_of
+from tulle.control.plan import digest_of
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
+from tulle.events import Event
+from tulle.gateway import contract
+from tulle.lake import leftovers
+from tulle.lake.repository import Repository
+from tulle.serving import generation
+from tulle.spec.product import DataProduct
+from tulle.state import log, plans, products
+
+NOTICE_GIVEN = "product.notice_given"
+_LONGEST_NOTICE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Doom:
+    """One thing that would go: what apply calls it, of whom, in a sentence."""
+
+    operation: str  # end-contract | stop-service | take-away | unregister | delete-repository
+    subject: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destruction:
+    """What destroying a product would remove, and whom it hits."""
+
+    product: str
+    data: bool
+    steps: tuple[Doom, ...]
+    hits: tuple[str, ...]
+    affected: tuple[str, ...] = ()  # products and applications that get the notice
+
+    @property
+    def digest(self) -> str:
+        """Names exactly this."""
+        return digest_of(asdict(self))
+
+
+def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destruction:
+    """What would go. NotFound, with the nearest name, when no such product is applied."""
+    product = products.applied_product(workspace.database, name).product
+    services = [d for d in generation.deployments(workspace.database) if d.product == name]
+    steps = [*_contracts_end(workspace, {d.service for d in services})]
+    steps += [
+        Doom("stop-service", d.service, f"service '{d.service}' (version {d.desired_version}) stops")
+        for d in services
+    ]
+    steps += [
+        Doom("take-away", c.name, f"{c.type} '{c.name}' is taken away")
+        for c in product.components
+        if action_of(workspace.registry, c, "destroy") is not None
+    ]
+    if product.schedule is not None:
+        steps.append(Doom("unschedule", name, "its schedule ends: it no longer runs by itself"))
+    steps.append(Doom("unregister", name, f"product '{name}' leaves the catalogue"))
+    if data and (repository := _repository(workspace, name)) is not None:
+        steps.append(Doom("delete-repository", name, _size_told(repository)))
+    hits, affected = _hits(workspace, product, {d.service for d in services})
+    return Destruction(name, data, tuple(steps), tuple(hits), tuple(affected))
+
+
+def destroy(
+    workspace: Workspace,
+    name: str,
+    *,
+    data: bool = False,
+    force: bool = False,
+    notice: str = "",
+    digest: str | None = None,
+    actor: str = "",
+) -> tuple[Destruction, str]:
+    """Destroy a product; what was done, and in a sentence.
+
+    Denied when somebody relies on it and it is not forced with a notice; Conflict when `digest` names another
+    preview than the present one. Interrupted, it is done again from the start: each part may be repeated.
+    """
+    if not _is_applied(workspace, name) and data and (left := _orphan(workspace, name)) is not None:
+        _delete_data(workspace, name, actor)  # a crash came between the product's end and its data's
+        return left, f"repository '{name}' is deleted"
+    found = preview(workspace, name, data=data)
+    if digest is not None and not found.digest.startswith(digest):
+        raise Conflict(
+            f"what destroying '{name}' would remove is no longer what was shown",
+            hint=f"look again with `tulle destroy {name}`",
+        )
+    notice = notice.strip()
+    if len(notice) > _LONGEST_NOTICE:
+        raise Invalid(f"the notice has {len(notice)} characters, at most {_LONGEST_NOTICE} are kept")
+    if found.hits and not (force and notice):
+        problems = [Problem(hit) for hit in found.hits]
+        missing = "give notice with --notice TEXT" if force else "use --force with --notice TEXT"
+        hint = f"end their use first, or {missing}: it is recorded for each of them"
+        raise Denied(f"product '{name}' is relied on and is not destroyed", hint=hint, problems=problems)
+    steps = [(step.operation, step.subject) for step in found.steps]
+    document = {"steps": [asdict(s) for s in found.steps], "hits": list(found.hits), "notice": notice}
+    record = plans.begin(workspace.database, found.digest, document, steps, kind="destroy", actor=actor)
+    _give_notice(workspace, found, notice, actor)
+    sentence = retire(workspace, name)
+    if data and _repository(workspace, name) is not None:
+        _delete_data(workspace, name, actor)
+        sentence = sentence.rpartition(";")[0] + f"; repository '{name}' is deleted, its bytes are collected"
+    with workspace.database.write() as connection:
+        for step in record.steps:
+            if step.status != plans.SUCCEEDED:
+                plans.step_done(connection, record.id, step.position)
+    plans.finish(workspace.database, record.id)
+    return found, sentence
+
+
+def _is_applied(workspace: Workspace, name: str) -> bool:
+    return any(item.product.name == name for item in products.applied(workspace.database))
+
+
+def _orphan(workspace: Workspace, name: str) -> Destruction | None:
+    """The repository that a destroyed product left; None when there is none, or it is somebody else's."""
+    repository = _repository(workspace, name)
+    if repository is None or repository.record.metadata.get("product") != name:
+        return None
+    return Destruction(name, True, (Doom("delete-repository", name, _size_told(repository)),), ())
+
+
+def _repository(workspace: Workspace, name: str) -> Repository | None:
+    try:
+        return workspace.lake.repository(name)
+    except NotFound:
+        return None
+
+
+def _size_told(repository: Repository) -> str:
+    branches = repository.branches()
+    objects = count = 0
+    for entry in repository.entries(repository.record.default_branch):
+        objects, count = objects + 1, count + entry.size
+    more = f" and {len(branches) - 1} further branches" if len(branches) > 1 else ""
+    return (
+        f"repository '{repository.name}' is deleted with its history: {objects} objects of {count:,} bytes on"
+        f" '{repository.record.default_branch}'{more}; a collection of leftovers removes the bytes later"
+    )
+
+
+def _delete_data(workspace: Workspace, name: str, actor: str) -> None:
+    workspace.lake.delete_repository(name)
+    try:
+        leftovers.start(workspace.lake, actor=actor)
+    except Conflict:
+        return  # one is under way already; what it does not meet, the next one does
+
+
+def _contracts_end(workspace: Workspace, services: set[str]) -> Iterator[Doom]:
+    for application in contract.applications(workspace.database):
+        for agreed in application.contracts:
+            if agreed.service in services and application.name != PORTAL:
+                told = f"the contract of application '{application.name}' on '{agreed.service}' ends"
+                yield Doom("end-contract", application.name, told)
+
+
+def _hits(workspace: Workspace, product: DataProduct, services: set[str]) -> tuple[list[str], list[str]]:
+    """Sentences on everybody who relies on it, and their names."""
+    hits: list[str] = []
+    affected: list[str] = []
+    for item in products.applied(workspace.database):
+        ports = [p for p in item.product.input_ports if p.product == product.name]
+        if ports and item.product.name != product.name:
+            names = ", ".join(f"'{port.name}'" for port in ports)
+            hits.append(f"product '{item.product.name}' reads it by input port {names}")
+            affected.append(f"product {item.product.name}")
+    for application in contract.applications(workspace.database):
+        used = sorted(c.service for c in application.contracts if c.service in services)
+        if used and application.name != PORTAL:
+            hits.append(f"application '{application.name}' has a contract on {', '.join(used)}")
+            affected.append(f"application {application.name}")
+    today = datetime.now(UTC).date().isoformat()
+    if hits:
+        hits += [
+            f"agreement '{a.name}' holds{f' until {a.expires}' if a.expires else ', without an end'}"
+            for a in product.agreements
+            if not a.expires or a.expires >= today
+        ]
+    return hits, affected
+
+
+def _give_notice(workspace: Workspace, found: Destruction, notice: str, actor: str) -> None:
+    with workspace.database.write() as connection:
+        for who in found.affected:
+            data: dict[str, Any] = {"product": found.product, "notice": notice}
+            log.append(connection, Event(NOTICE_GIVEN, who, data), actor=actor)

@@ -1,0 +1,83 @@
+"""The routes of `/mesh/v1` about plans, their records, drift and the end of products: parse, call, render."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+
+from tulle.control import apply, destroy, drift, plan_file
+from tulle.control.plan import Plan
+from tulle.control.workspace import Workspace
+from tulle.state import plans
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Notice = Annotated[str, Query(max_length=2000)]
+
+
+class ApplyBody(BaseModel):
+    """Which plan to carry out: the present one, the one with a digest, or exactly the one that is sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    digest: str | None = None
+    plan: Mapping[str, Any] | None = None
+
+
+def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+    """Put the routes on `api`; `settle` makes the gateway follow what a call recorded."""
+
+    @api.get("/plan")
+    def plan() -> dict[str, Any]:
+        return _plan(workspace, apply.current_plan(workspace)[0])
+
+    @api.post("/apply")
+    def carry_out(body: ApplyBody) -> dict[str, Any]:
+        done = apply.apply_plan(workspace, body.digest, document=body.plan)
+        settle()
+        applied = {"record": done.record, "done": list(done.done), "note": done.note}
+        return {**_plan(workspace, done.plan), **applied}
+
+    @api.get("/plans")
+    def list_plans(product: str = "", limit: Limit = 20) -> dict[str, Any]:
+        found = plans.recent(workspace.database, product=product, limit=limit)
+        return {"plans": [_record(item, whole=False) for item in found]}
+
+    @api.get("/plans/{name}")
+    def one_plan(name: str) -> dict[str, Any]:
+        return _record(plans.get(workspace.database, name), whole=True)
+
+    @api.get("/drift")
+    def drift_found() -> dict[str, Any]:
+        return {"drift": [drift.as_plain(item) for item in drift.look(workspace)]}
+
+    @api.get("/products/{name}/destruction")
+    def destruction(name: str, data: bool = False) -> dict[str, Any]:
+        return _destruction(destroy.preview(workspace, name, data=data))
+
+    @api.delete("/products/{name}")
+    def carry_out_destruction(
+        name: str, data: bool = False, force: bool = False, notice: Notice = "", digest: str | None = None
+    ) -> dict[str, Any]:
+        found, sentence = destroy.destroy(
+            workspace, name, data=data, force=force, notice=notice, digest=digest
+        )
+        return {**_destruction(found), "sentence": sentence, "in_force": settle()}
+
+
+def _plan(workspace: Workspace, plan: Plan) -> dict[str, Any]:
+    return plan_file.document_of(plan, workspace.settings.name)
+
+
+def _record(record: plans.PlanRecord, *, whole: bool) -> dict[str, Any]:
+    value = asdict(record)
+    if not whole:
+        value.pop("document")
+    return value
+
+
+def _destruction(found: destroy.Destruction) -> dict[str, Any]:
+    return {**asdict(found), "digest": found.digest}

@@ -1,0 +1,84 @@
+"""Destroying: what would go and whom it hits is told first; who is relied on goes only with notice."""
+
+from __future__ import annotations
+
+import pytest
+from tests.pipeline.conftest import Mesh
+
+from tulle.control.apply import apply_plan
+from tulle.control.destroy import NOTICE_GIVEN, destroy, preview
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Denied, NotFound
+from tulle.lake import leftovers
+from tulle.state import log, plans, products
+
+
+def names(workspace: Workspace) -> list[str]:
+    return [item.product.name for item in products.applied(workspace.database)]
+
+
+def test_a_preview_tells_what_goes_and_changes_nothing(workspace: Workspace) -> None:
+    apply_plan(workspace)
+    found = preview(workspace, "sales", data=True)
+    assert [step.operation for step in found.steps] == ["unregister", "delete-repository"]
+    assert "0 objects of 0 bytes on 'main'" in found.steps[1].sentence
+    assert found.hits == ("product 'features' reads it by input port 'from-sales'",)
+    assert names(workspace) == ["features", "sales"]
+    with pytest.raises(NotFound, match="product 'sale' is not applied"):
+        preview(workspace, "sale")
+
+
+def test_nobody_reads_it_so_it_goes_and_its_data_stays(workspace: Workspace) -> None:
+    apply_plan(workspace)
+    found, sentence = destroy(workspace, "features", actor="ann")
+    assert "its data stay" in sentence
+    assert names(workspace) == ["sales"]
+    assert workspace.lake.repository("features")
+    record = plans.recent(workspace.database)[0]
+    assert (record.kind, record.digest, record.status, record.actor) == (
+        "destroy",
+        found.digest,
+        "succeeded",
+        "ann",
+    )
+
+
+def test_who_is_relied_on_goes_only_by_force_and_with_notice(workspace: Workspace) -> None:
+    apply_plan(workspace)
+    for options in ({}, {"force": True}, {"notice": "moved"}, {"force": True, "notice": "  "}):
+        with pytest.raises(Denied) as refused:
+            destroy(workspace, "sales", **options)  # type: ignore[arg-type]
+        assert "product 'features' reads it" in refused.value.problems[0].message
+    assert names(workspace) == ["features", "sales"]
+    destroy(workspace, "sales", force=True, notice="moved to tills", actor="ann")
+    (notice,) = [e for e in log.read(workspace.database) if e.kind == NOTICE_GIVEN]
+    assert (notice.subject, notice.actor) == ("product features", "ann")
+    assert notice.data == {"product": "sales", "notice": "moved to tills"}
+
+
+def test_data_goes_only_when_asked_and_is_collected(workspace: Workspace) -> None:
+    apply_plan(workspace)
+    destroy(workspace, "features", data=True)
+    with pytest.raises(NotFound):
+        workspace.lake.repository("features")
+    assert len(leftovers.collections(workspace.lake)) == 1
+
+
+def test_a_repository_left_by_a_crash_is_deleted_by_doing_it_again(workspace: Workspace) -> None:
+    apply_plan(workspace)
+    destroy(workspace, "features")
+    _, sentence = destroy(workspace, "features", data=True)
+    assert sentence == "repository 'features' is deleted"
+    with pytest.raises(NotFound):
+        destroy(workspace, "features", data=True)
+
+
+def test_what_was_shown_is_what_goes(mesh: Mesh, workspace: Workspace) -> None:
+    apply_plan(workspace)
+    shown = preview(workspace, "features", data=True).digest
+    repository = workspace.lake.repository("features")
+    repository.put("main", "a", [b"more"])
+    repository.commit("main", "more")
+    with pytest.raises(Conflict, match="is no longer what was shown"):
+        destroy(workspace, "features", data=True, digest=shown)
+    assert names(workspace) == ["features", "sales"]
