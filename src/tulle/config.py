@@ -59,6 +59,23 @@ class Environment:
 PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True, alerts=True)
 
 
+ALERT_TYPES = ("webhook", "slack", "apprise")
+ALERT_EVENTS = ("failed", "checks", "late", "recovered")
+
+
+@dataclass(frozen=True, slots=True)
+class AlertChannel:
+    """Where alerts go. Its URL is written here only when it holds no secret."""
+
+    type: str = setting("webhook", "webhook (JSON), slack, or apprise (mail, Teams and others by their URLs)")
+    url: str = setting("", "where to, for a webhook whose address is no secret")
+    url_variable: str = setting("", "the environment variable that holds the URL")
+    on: tuple[str, ...] = setting(ALERT_EVENTS, "of what: failed, checks, late, recovered")
+    domains: tuple[str, ...] | None = setting(None, "of the products of these domains; default: of all")
+    products: tuple[str, ...] | None = setting(None, "of these products; default: of all")
+    environments: tuple[str, ...] = setting(("main",), "of these environments, by their branches")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one mesh."""
@@ -101,6 +118,14 @@ class Settings:
     )
     stale_branch_days: int = setting(
         0, "branches of failed runs that nobody moved for so many days are removed; 0 keeps them"
+    )
+    alerts: Mapping[str, AlertChannel] = field(
+        default_factory=dict, metadata={"help": "where alerts go, by name: webhooks, Slack, mail and others"}
+    )
+    alert_addresses: tuple[str, ...] = setting(
+        (),
+        "private addresses that alerts may be sent to beside public ones: networks or names, each with or "
+        "without a port",
     )
     scheduled_runs: int = setting(
         8, "runs started by schedules and backfills that may be under way at the same time"
@@ -337,6 +362,57 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _alerts(name: str, value: Any) -> dict[str, AlertChannel]:
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{name}' must map names to channels")
+    return {str(key): _alert_channel(f"{name}.{key}", key, item) for key, item in value.items()}
+
+
+def _alert_channel(path: str, name: Any, value: Any) -> AlertChannel:
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        raise Invalid(
+            f"mesh.yaml: '{path}' is no name of a channel", hint="lower-case letters, digits, hyphens"
+        )
+    if value is not None and not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{path}' must be a mapping with type, url or url_variable")
+    known = {f.name: f for f in fields(AlertChannel)}
+    given: dict[str, Any] = {}
+    for key, item in (value or {}).items():
+        if key not in known:
+            raise Invalid(f"mesh.yaml: unknown bound '{key}' in '{path}'", hint=did_you_mean(str(key), known))
+        if key in {"type", "url", "url_variable"}:
+            _expect(f"{path}.{key}", item, str)
+            given[key] = item
+        else:
+            given[key] = _texts(f"{path}.{key}", item)
+    channel = AlertChannel(**given)
+    if channel.type not in ALERT_TYPES:
+        raise Invalid(
+            f"mesh.yaml: '{path}.type' is '{channel.type}', expected {', '.join(ALERT_TYPES)}",
+            hint=did_you_mean(channel.type, ALERT_TYPES),
+        )
+    if wrong := [event for event in channel.on if event not in ALERT_EVENTS]:
+        raise Invalid(
+            f"mesh.yaml: '{path}.on' has '{wrong[0]}', expected {', '.join(ALERT_EVENTS)}",
+            hint=did_you_mean(wrong[0], ALERT_EVENTS),
+        )
+    if channel.url and channel.url_variable:
+        raise Invalid(f"mesh.yaml: '{path}' has both url and url_variable; give one")
+    if channel.url and (channel.type != "webhook" or "@" in channel.url or "?" in channel.url):
+        raise Invalid(
+            f"mesh.yaml: '{path}.url' may hold a secret, which does not belong into a document",
+            hint=f"name an environment variable under url_variable, or leave it out and `tulle alerts set {name}`",
+        )
+    if channel.url and not channel.url.startswith(("https://", "http://")):
+        raise Invalid(f"mesh.yaml: '{path}.url' is no web address", hint="write https://…")
+    return channel
+
+
+def secret_in_environment(name: str) -> str | None:
+    """The value of an environment variable that a setting names, None when it is not set."""
+    return os.environ.get(name) or None
+
+
 def _environments(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{name}' must map names to absolute folders")
@@ -378,6 +454,8 @@ def _word(kind: type) -> str:
 
 # Settings that are no plain values, and cannot be given by the environment.
 _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "alerts": _alerts,
+    "alert_addresses": _texts,
     "data_folders": _folders,
     "object_stores": _stores,
     "hook_addresses": _texts,

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schedule": ("schedule", "When products run by themselves: what comes next, what fired."),
     "backfill": ("backfill", "Make a product anew for a span of time, window by window."),
     "backfills": ("backfill", "Show backfills, or one with its windows; cancel or resume it."),
+    "alerts": ("alerts", "Where failures are told: channels, incidents, a test."),
     "env": ("environment", "Environments: branches of all products, and which release is where."),
     "preview": ("environment", "Previews: short-lived branches, to look at what a change would make."),
     "release": ("release", "Make an immutable, signed version of a product."),

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, func, insert, not_, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, not_, select, update
 
 from tulle.config import Settings
 from tulle.errors import NotFound, Unavailable
@@ -36,11 +36,11 @@ from tulle.pipeline.schedule import (
 )
 from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
-from tulle.state import log, products
+from tulle.state import followers, log, products
 from tulle.state.db import Database, in_turn, now
-from tulle.state.tables import events, followers, schedule_upstreams, schedules
 from tulle.state.tables import runs as run_table
 from tulle.state.tables import schedule_fires as fires_table
+from tulle.state.tables import schedule_upstreams, schedules
 
 NAME = "scheduler"
 BATCH = 200
@@ -109,17 +109,15 @@ class Scheduler:
 
     def follow(self) -> int:
         """Take note of what happened since; how many events."""
-        with self._database.read() as cx:
-            position = cx.execute(select(followers.c.position).where(followers.c.name == NAME)).scalar()
-        if position is None:
-            return self._begin_to_follow()
-        found = log.read(self._database, after=position, limit=BATCH)
+        if followers.begin(self._database, NAME, self._take_over):
+            return 1
+        position, found = followers.unseen(self._database, NAME)
         if not found:
             return 0
         changed = {e.subject for e in found if e.kind in {PRODUCT_APPLIED, PRODUCT_DESTROYED}}
         known = {name: self._applied(name) for name in changed}
         with self._database.write() as cx:
-            if not _moved(cx, position, found[-1].id):
+            if not followers.move(cx, NAME, position, found[-1].id):
                 return 0  # another scheduler took note of these
             for name in sorted(changed):
                 schedule.sync(cx, name, known[name])
@@ -128,18 +126,10 @@ class Scheduler:
                     self._run_ended(cx, str(entry.data["run"]), entry.at)
         return len(found)
 
-    def _begin_to_follow(self) -> int:
-        """The first time in this mesh: all schedules as they are applied, and events from here on."""
-        with self._database.write() as cx:
-            in_turn(cx, "beginning to follow events")
-            if cx.execute(select(followers.c.position).where(followers.c.name == NAME)).first():
-                return 0
-            newest = cx.execute(select(func.max(events.c.id))).scalar() or 0
-            applied = products.applied(self._database)
-            for item in applied:
-                schedule.sync(cx, item.product.name, item.product)
-            cx.execute(insert(followers).values(name=NAME, position=newest))
-        return len(applied)
+    def _take_over(self, cx: Connection) -> None:
+        """The first time in this mesh: all schedules as they are applied."""
+        for item in products.applied(self._database):
+            schedule.sync(cx, item.product.name, item.product)
 
     def _applied(self, name: str) -> DataProduct | None:
         try:
@@ -310,6 +300,7 @@ class Scheduler:
         if row is not None and (seconds := schedule.schedule_of_row(row).timeout):
             options["timeout"] = seconds
         fired = {"reason": fire.reason, "at": fire.fire_at, "attempt": fire.attempt}
+        fired |= {key: fire.options[key] for key in ("lost", "retries") if key in fire.options}
         if fire.series:
             fired["series"] = fire.series
         run_id = runs.request_in(
@@ -319,6 +310,22 @@ class Scheduler:
             update(fires_table).where(fires_table.c.id == fire.id).values(status=STARTED, run_id=run_id)
         )
         return run_id
+
+
+def will_be_tried_again(cx: Connection, run: Row[Any]) -> bool:
+    """Whether a run that failed is one of a schedule that tries it again."""
+    fired = run.options.get("fired")
+    if not fired:
+        return False
+    if run.started_at is None and run.pid is None:
+        return True
+    row = cx.execute(
+        select(schedules).where(
+            schedules.c.product == run.product, schedules.c.environment == run.environment
+        )
+    ).first()
+    retries = fired.get("retries", schedule.schedule_of_row(row).retries if row is not None else 0)
+    return may_pass(run) and int(fired["attempt"]) - int(fired.get("lost", 0)) <= int(retries)
 
 
 def may_pass(run: Row[Any]) -> bool:
@@ -348,12 +355,6 @@ def _missed(plan: Schedule, first: float, at: float) -> tuple[list[float], float
             return found, moment
         found.append(moment)
     return found, None
-
-
-def _moved(cx: Connection, old: int, new: int) -> bool:
-    """Whether this scheduler is the one that goes on from `old`."""
-    mine = update(followers).where(followers.c.name == NAME, followers.c.position == old)
-    return bool(cx.execute(mine.values(position=new)).rowcount)
 
 
 def _under_way(cx: Connection) -> dict[str, int]:

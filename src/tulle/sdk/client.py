@@ -245,6 +245,30 @@ class Client:
         """Forget a connection."""
         return self._delete(f"/connections/{_part(environment)}/{_part(name)}")
 
+    # ── alerts ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def alert_channels(self) -> list[dict[str, Any]]:
+        """Where alerts go, and where each channel's URL comes from; never a URL."""
+        return list(self._get("/alerts")["channels"])
+
+    def set_alert_url(self, channel: str, url: str) -> dict[str, Any]:
+        """Keep a channel's URL, encrypted."""
+        return self._post(f"/alerts/{_part(channel)}/url", {"url": url})
+
+    def test_alert(self, channel: str) -> dict[str, Any]:
+        """Send a test message to a channel now."""
+        return self._post(f"/alerts/{_part(channel)}/test", {})
+
+    def incidents(
+        self, *, product: str | None = None, is_open: bool = False, limit: int = 50
+    ) -> list[dict[str, Any]]:
+        """What is or was wrong with products, newest first."""
+        return list(self._get("/incidents", product=product, open=is_open, limit=limit)["incidents"])
+
+    def alert_deliveries(self, *, limit: int = 50) -> list[dict[str, Any]]:
+        """What was sent where, newest first, and why not."""
+        return list(self._get("/alerts/deliveries", limit=limit)["deliveries"])
+
     # ── services ─────────────────────────────────────────────────────────────────────────────────────────
 
     def services(self) -> list[dict[str, Any]]:

@@ -19,7 +19,17 @@ from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
-from tulle.control import api, applications, compare, connections, drift, promotion, release_api, schedules
+from tulle.control import (
+    alerts,
+    api,
+    applications,
+    compare,
+    connections,
+    drift,
+    promotion,
+    release_api,
+    schedules,
+)
 from tulle.control.checks import router as check_routes
 from tulle.control.release import Switchboard
 from tulle.control.workspace import Workspace
@@ -63,6 +73,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
     scheduler = Scheduler(settings, workspace.database)
+    telling = alerts.Alerts(workspace)
 
     def settle() -> None:
         trials.follow_deployments()
@@ -88,10 +99,12 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
             keeper.start()
             work.start()
             scheduler.start()
+            telling.start()
         yield
         stop.set()
         if resident:
             scheduler.stop()
+            telling.stop()
             work.stop()
             keeper.join(5)
 
@@ -111,6 +124,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(release_api.router(workspace))
     app.include_router(schedules.router(workspace))
     app.include_router(connections.router(workspace))
+    app.include_router(alerts.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )

@@ -74,6 +74,7 @@ def assemble(document: Document, parts: list[Part], file: Path) -> DataProduct:
         schedule=schedule_of(says["schedule"], document.place((*head.path, "properties", "schedule")))
         if "schedule" in says
         else None,
+        alerts=tuple(says.get("alerts", ())),
         data_sets=build.all("data-set", build.data_set),
         input_ports=build.all("input-port", build.input_port),
         output_ports=build.all("output-port", build.output_port),

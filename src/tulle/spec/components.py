@@ -28,7 +28,7 @@ from tulle.spec.details import (
     SYNONYMS,
 )
 from tulle.spec.product import CLASSIFICATIONS, DATA_SET_NAME, PII_LEVELS, PRODUCT_NAME
-from tulle.spec.schedule import SCHEDULE
+from tulle.spec.schedule import ALERTS, SCHEDULE
 from tulle.spec.schemas import count, day, duration, entity, flag, list_of, one_of, text
 from tulle.spec.source import source_schema
 
@@ -163,6 +163,7 @@ DATA_PRODUCT = entity(
     synonyms=SYNONYMS,
     custom=CUSTOM,
     schedule=SCHEDULE,
+    alerts=ALERTS,
 )
 
 DATA_SET_SCHEMA = entity(

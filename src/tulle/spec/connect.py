@@ -5,7 +5,7 @@ Pure: products (with the documents they came from, for places) in, resolved prod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from tulle.errors import Problem, did_you_mean
@@ -21,9 +21,16 @@ class Loaded:
     product: DataProduct | None
 
 
-def connect(loaded: list[Loaded]) -> tuple[tuple[DataProduct, ...], list[Problem]]:
-    """The products by name with their input ports resolved, and what is wrong between them."""
-    return _Mesh(loaded).connected()
+def connect(
+    loaded: list[Loaded], channels: Collection[str] = ()
+) -> tuple[tuple[DataProduct, ...], list[Problem]]:
+    """The products by name with their input ports resolved, and what is wrong between them.
+
+    `channels` are the alert channels of the mesh.
+    """
+    mesh = _Mesh(loaded)
+    mesh.check_alerts(channels)
+    return mesh.connected()
 
 
 class _Mesh:
@@ -148,6 +155,18 @@ class _Mesh:
                 message = f"the product takes its own output port: {shown}"
             hint = "remove one of these input ports, or split a product in two"
             self._problem(products[taker], port, message, "associated_output_port", hint)
+
+    def check_alerts(self, channels: Collection[str]) -> None:
+        """A product names alert channels that there are."""
+        for product in self.products.values():
+            document = self.documents[product.name]
+            head = next((n for n, c in enumerate(product.components) if c.base == "data-product"), 0)
+            for position, name in enumerate(product.alerts):
+                if name not in channels:
+                    path: Path = (*_root(document), head, "properties", "alerts", position)
+                    hint = did_you_mean(name, channels) or "write it under `alerts:` in mesh.yaml"
+                    message = f"there is no alert channel '{name}'"
+                    self.problems.append(document.problem(message, path, hint=hint))
 
     def _check_triggers(self, products: dict[str, DataProduct]) -> None:
         """A product runs after such products only as it takes from: so no two start each other for ever."""

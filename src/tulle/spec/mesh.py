@@ -171,7 +171,7 @@ def load_products(settings: Settings, registry: Registry) -> tuple[DataProduct, 
             loaded.append(Loaded(document, None))
         else:
             loaded.append(Loaded(document, product))
-    products, found = connect(loaded)
+    products, found = connect(loaded, settings.alerts)
     refuse(f"the mesh '{settings.name}'", [*problems, *found])
     return products
 

@@ -285,6 +285,7 @@ class DataProduct:
     domain_tags: tuple[str, ...] = ()
     domain_custom: Mapping[str, Any] = mapping()
     schedule: Schedule | None = None
+    alerts: tuple[str, ...] = ()  # channels of mesh.yaml
     data_sets: tuple[DataSet, ...] = ()
     input_ports: tuple[InputPort, ...] = ()
     output_ports: tuple[OutputPort, ...] = ()

@@ -120,6 +120,19 @@ SCHEDULE: dict[str, Any] = {
 }
 
 
+ALERTS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "string",
+        "pattern": r"^[a-z0-9][a-z0-9-]{0,62}$",
+        "x-expected": "the name of an alert channel in mesh.yaml",
+        "description": "a channel",
+    },
+    "uniqueItems": True,
+    "description": "alert channels of mesh.yaml that are told of this product beside those told of all",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """When a product runs by itself; durations in seconds, 0 for none."""

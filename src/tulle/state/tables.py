@@ -617,6 +617,43 @@ followers = Table(
     Column("position", BigInteger, nullable=False),
 )
 
+# ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────
+# What is wrong with a product, from when it began until it was good again: one open incident a product and cause.
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("product", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("cause", String(16), nullable=False),  # run checks late
+    Column("message", Text, nullable=False),
+    Column("run_id", String(32)),  # the first that failed
+    Column("times", Integer, nullable=False, server_default="1"),
+    Column("opened_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("closed_at", Float),
+    Column("closed_by", String(32)),  # the run that was good again
+    Index("incidents_by_time", "opened_at"),
+)
+Index(
+    "incidents_open",
+    incidents.c.product,
+    incidents.c.environment,
+    incidents.c.cause,
+    unique=True,
+    sqlite_where=incidents.c.closed_at.is_(None),
+    postgresql_where=incidents.c.closed_at.is_(None),
+)
+
+alert_channels = Table(
+    "alert_channels",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("url", LargeBinary, nullable=False),  # encrypted
+    Column("set_at", Float, nullable=False),
+)
+
 # ── work to be done ──────────────────────────────────────────────────────────────────────────────────────
 # A durable queue: imports, exports, collections, hooks after the fact. See tulle.state.tasks.
 

@@ -1,0 +1,1 @@
+"""Watching products: incidents and where they are told."""

@@ -1,0 +1,196 @@
+"""Incidents: what is wrong with a product, from when it began until it was good again.
+
+They follow the log of events. One incident a product, environment and cause is open at a time; it is told when it
+opens and when it closes, by tasks of the durable queue that are asked for in the same transaction. How a message
+looks and where it goes is not known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from tulle.config import AlertChannel, Settings
+from tulle.events import DATA_LATE, RUN_FINISHED
+from tulle.pipeline import run as runs
+from tulle.pipeline.scheduler import will_be_tried_again
+from tulle.spec.schedule import words
+from tulle.state import followers, tasks
+from tulle.state.db import Database, now
+from tulle.state.log import LogEntry
+from tulle.state.tables import incidents as table
+from tulle.state.tables import products, run_steps
+from tulle.state.tables import runs as run_table
+
+NAME = "alerts"
+TASK = "alert"
+RUN, CHECKS, LATE = "run", "checks", "late"
+_EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late"}
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One incident. `cause` is run, checks or late; times in seconds since the epoch, `closed_at` None while open."""
+
+    id: str
+    product: str
+    environment: str
+    cause: str
+    message: str
+    run_id: str | None
+    times: int
+    opened_at: float
+    last_at: float
+    closed_at: float | None
+    closed_by: str | None
+
+
+def follow(settings: Settings, database: Database) -> int:
+    """Open and close incidents by what happened since; how many events there were."""
+    if followers.begin(database, NAME):
+        return 0
+    position, found = followers.unseen(database, NAME)
+    if not found:
+        return 0
+    with database.write() as cx:
+        if not followers.move(cx, NAME, position, found[-1].id):
+            return 0
+        for entry in found:
+            if entry.kind == RUN_FINISHED:
+                _run_finished(cx, settings, entry)
+            elif entry.kind == DATA_LATE:
+                age = words(float(entry.data["late_after"]))
+                message = f"what is published was last confirmed more than {age} ago"
+                _open(cx, settings, entry.subject, str(entry.data["environment"]), LATE, message, None)
+    return len(found)
+
+
+def _run_finished(cx: Connection, settings: Settings, entry: LogEntry) -> None:
+    run = cx.execute(select(run_table).where(run_table.c.id == entry.data["run"])).first()
+    if run is None:
+        return
+    if run.status in {runs.SUCCEEDED, runs.UNCHANGED}:
+        _close(cx, settings, run)
+        return
+    message = str((run.error or {}).get("message", ""))
+    if message.startswith(f"run {run.id} was stopped") or will_be_tried_again(cx, run):
+        return
+    failed = _failed_checks(cx, run.id)
+    if failed:
+        names = ", ".join(failed[:3]) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
+        _open(cx, settings, run.product, run.environment, CHECKS, f"checks failed: {names}", run.id)
+    else:
+        _open(cx, settings, run.product, run.environment, RUN, message, run.id)
+
+
+def _failed_checks(cx: Connection, run_id: str) -> list[str]:
+    reports = cx.execute(select(run_steps.c.report).where(run_steps.c.run_id == run_id)).scalars()
+    return [
+        str(check["name"])
+        for report in reports
+        for check in (report or {}).get("checks", ())
+        if not check["passed"] and check["severity"] == "error"
+    ]
+
+
+def _open(
+    cx: Connection,
+    settings: Settings,
+    product: str,
+    environment: str,
+    cause: str,
+    message: str,
+    run_id: str | None,
+) -> None:
+    same = _still_open(product, environment) & (table.c.cause == cause)
+    again = update(table).where(same).values(times=table.c.times + 1, last_at=now())
+    if cx.execute(again).rowcount:
+        return  # it has been told
+    at, id_ = now(), uuid4().hex[:12]
+    cx.execute(
+        insert(table).values(
+            id=id_,
+            product=product,
+            environment=environment,
+            cause=cause,
+            message=message,
+            run_id=run_id,
+            opened_at=at,
+            last_at=at,
+        )
+    )
+    _tell(cx, settings, product, environment, _EVENTS[cause], id_)
+
+
+def _close(cx: Connection, settings: Settings, run: Row[Any]) -> None:
+    for row in cx.execute(select(table).where(_still_open(run.product, run.environment))).all():
+        closed = {"closed_at": now(), "closed_by": run.id}
+        cx.execute(update(table).where(table.c.id == row.id).values(**closed))
+        _tell(cx, settings, run.product, run.environment, "recovered", row.id)
+
+
+def _still_open(product: str, environment: str) -> Any:
+    return (table.c.product == product) & (table.c.environment == environment) & table.c.closed_at.is_(None)
+
+
+def _tell(
+    cx: Connection, settings: Settings, product: str, environment: str, event: str, incident: str
+) -> None:
+    row = cx.execute(select(products.c.domain, products.c.document).where(products.c.name == product)).first()
+    domain = row.domain if row else ""
+    named = set((row.document if row else {}).get("alerts") or ())
+    for name, channel in settings.alerts.items():
+        if takes(channel, event, product, domain, environment, is_named=name in named):
+            tasks.ask(cx, TASK, product, {"channel": name, "event": event, "incident": incident})
+
+
+def takes(
+    channel: AlertChannel, event: str, product: str, domain: str, environment: str, *, is_named: bool
+) -> bool:
+    """Whether a channel is told of an event of a product; `is_named`: the product's document names it."""
+    if event not in channel.on or environment not in channel.environments:
+        return False
+    if is_named:
+        return True
+    if channel.products is None and channel.domains is None:
+        return True
+    return product in (channel.products or ()) or domain in (channel.domains or ())
+
+
+def get(database: Database, id_: str) -> Incident | None:
+    """One incident, None when it is not known."""
+    with database.read() as cx:
+        row = cx.execute(select(table).where(table.c.id == id_)).first()
+    return _value(row) if row is not None else None
+
+
+def recent(
+    database: Database, *, product: str | None = None, is_open: bool = False, limit: int = 50
+) -> tuple[Incident, ...]:
+    """Incidents, newest first; those that are open only, of one product only."""
+    query = select(table).order_by(table.c.opened_at.desc()).limit(limit)
+    if product is not None:
+        query = query.where(table.c.product == product)
+    if is_open:
+        query = query.where(table.c.closed_at.is_(None))
+    with database.read() as cx:
+        return tuple(_value(row) for row in cx.execute(query))
+
+
+def _value(row: Row[Any]) -> Incident:
+    return Incident(
+        row.id,
+        row.product,
+        row.environment,
+        row.cause,
+        row.message,
+        row.run_id,
+        row.times,
+        row.opened_at,
+        row.last_at,
+        row.closed_at,
+        row.closed_by,
+    )
