@@ -97,6 +97,14 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
         """The part of a run's page that changes while it is running."""
         return _page(request, reader, "run_progress.html", reader.run(run_id))
 
+    @router.get("/releases")
+    def releases(request: Request) -> Response:
+        return _page(request, reader, "releases.html", reader.releases.page())
+
+    @router.get("/products/{name}/releases")
+    def product_releases(request: Request, name: str) -> Response:
+        return _page(request, reader, "releases.html", reader.releases.page(name))
+
     @router.get("/applications")
     def applications(request: Request) -> Response:
         return _page(request, reader, "applications.html", reader.applications_page())

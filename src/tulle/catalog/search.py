@@ -21,6 +21,7 @@ from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
+from tulle.catalog.releases import ReleaseReader
 from tulle.catalog.repository import (
     RepositoryCard,
     has_branch,
@@ -218,6 +219,7 @@ class Reader:
         self._processes = processes
         self._shelf = Shelf(settings, lake)
         self.browser = LakeBrowser(settings, lake, self._declared)
+        self.releases = ReleaseReader(settings, database, lake)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
 
