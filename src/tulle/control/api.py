@@ -26,6 +26,7 @@ from tulle.pipeline.dry_run import foresee
 from tulle.pipeline.graph import load_code
 from tulle.pipeline.run import last_failed
 from tulle.pipeline.select import chosen
+from tulle.pipeline.tester import run_tests
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
@@ -57,6 +58,12 @@ class RunBody(Body):
         """What the run is told."""
         told = {"full": self.full, "select": self.select, "window": self.window, "resume": self.resume}
         return {name: value for name, value in told.items() if value or name == "full"}
+
+
+class TestBody(Body):
+    """Which models' tests to carry out; all without a word."""
+
+    select: list[str] = []
 
 
 class VersionBody(Body):
@@ -183,6 +190,12 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
                 _run(run, with_steps=False) for run in runs.recent(database, product=product, limit=limit)
             ]
         }
+
+    @api.post("/products/{name}/test")
+    def test_models(name: str, body: TestBody) -> dict[str, Any]:
+        product = workspace.spec().product(name)
+        warehouse = workspace.settings.warehouse_of(product.domain)
+        return {"product": name, "tests": run_tests(workspace.settings, warehouse, name, body.select)}
 
     @api.get("/products/{name}/dry-run")
     def foresee_run(

@@ -18,6 +18,7 @@ from tulle.pipeline.columns import derive_columns, type_problems
 from tulle.pipeline.job import RESERVED, Job, port_jobs, seed_jobs, transform_jobs
 from tulle.pipeline.macros import read_macros
 from tulle.pipeline.model_kind import THIS, VIEW
+from tulle.pipeline.model_test import ModelTest, read_tests
 from tulle.quality.check import Check, check_names, declared_checks, read_checks
 from tulle.quality.upstream import upstream_problems
 from tulle.spec.mesh import MeshSpec
@@ -38,6 +39,7 @@ class ProductCode:
     problems: tuple[Problem, ...]
     shared: tuple[tuple[str, str], ...] = ()  # transform/_*.py: name and text, importable by Python models
     macros: tuple[str, ...] = ()  # of macros/*.sql, for SQL models and checks
+    tests: tuple[ModelTest, ...] = ()  # of tests/*.yaml
 
     def job(self, name: str) -> Job:
         """The job that makes a data set. Raises NotFound with the nearest name."""
@@ -101,8 +103,11 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
     if spec is not None:
         problems += upstream_problems(checks, product, spec)
     problems += _views_handed_out(product, unique)
+    tests, wrong = read_tests(product.folder / "tests", f"{label}/tests", ordered)
+    problems += wrong
     digest = _digest(product, ordered, checks, shared, macros)
-    return ProductCode(product, tuple(ordered), checks, digest, tuple(_unique(problems)), shared, macros)
+    told = tuple(_unique(problems))
+    return ProductCode(product, tuple(ordered), checks, digest, told, shared, macros, tests)
 
 
 def _names(product: DataProduct, jobs: Mapping[str, Job]) -> Iterator[str]:

@@ -121,6 +121,10 @@ class Client:
         body |= {"select": list(select), "window": window, "resume": resume}
         return str(self._post("/runs", body)["id"])
 
+    def test_models(self, product: str, *, select: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Carry out the tests of a product's models; how each ended, with the rows that differ."""
+        return list(self._post(f"/products/{_part(product)}/test", {"select": list(select)})["tests"])
+
     def dry_run(
         self,
         product: str,
