@@ -142,8 +142,8 @@ def _column(text: str) -> str:
             "did you mean 't'",
         ),
         ("type: string, foreign_key: {data_set: t, column: b}", "has no column 'b'", "known: a"),
-        ("type: string, links: [{url: 'javascript:alert(1)'}]", "https:// or mailto:", None),
-        ("type: string, links: [{url: 'https://me:secret@host/'}]", "https:// or mailto:", None),
+        ("type: string, links: [{type: x, url: 'javascript:alert(1)'}]", "https:// or mailto:", None),
+        ("type: string, links: [{type: x, url: 'https://me:secret@host/'}]", "https:// or mailto:", None),
     ],
 )
 def test_what_columns_cannot_be(columns: str, message: str, hint: str | None) -> None:

@@ -88,6 +88,7 @@ COLUMN = entity(
     unique=flag("whether no two rows have the same value", False),
     unit=text("in what it is measured, such as EUR, kg or km/h"),
     format=text("how its text is written, such as email, uuid, uri or yyyy-MM-dd"),
+    physical_type=text("its type where it lies, such as VARCHAR(20)"),
     default={
         "type": ["string", "number", "boolean"],
         "description": "what stands for a value that is not known",

@@ -143,7 +143,7 @@ SUPPORT = list_of(
 )
 LINKS = list_of(
     entity(
-        ["url"],
+        ["url", "type"],
         url=web("where it is"),
         type=text("what is there, such as businessDefinition, implementation or tutorial"),
         description=text("what one finds there"),

@@ -181,7 +181,7 @@ class _Reader:
         tag = event.tag
         plain = event.style in {"", None}
         if tag is None or tag == "!":
-            return _plain_value(event.value) if plain and tag is None else event.value
+            return plain_value(event.value) if plain and tag is None else event.value
         kind = tag.removeprefix(_TAG)
         if not tag.startswith(_TAG) or kind not in _TAG_KINDS:
             self._report(
@@ -190,7 +190,7 @@ class _Reader:
             return None
         if kind == "str":
             return event.value
-        value = _plain_value(event.value)
+        value = plain_value(event.value)
         if isinstance(value, bool) is not (kind == "bool") or not isinstance(value, _TAG_KINDS[kind]):
             self._report(f"'{shown(event.value)}' does not fit its tag '{_short_tag(tag)}'", event)
         return value
@@ -303,7 +303,7 @@ def _mark(event: Any, raw: str = "") -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1, raw)
 
 
-def _plain_value(text: str) -> Any:
+def plain_value(text: str) -> Any:
     """The value of an unquoted scalar."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]

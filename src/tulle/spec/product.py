@@ -75,6 +75,7 @@ class Column:
     unique: bool = False
     unit: str = ""
     format: str = ""
+    physical_type: str = ""  # its type where it lies, for example `VARCHAR(20)`
     default: Any = None
     foreign_key: ForeignKey | None = None
     classification: str = ""  # empty: that of the data set
