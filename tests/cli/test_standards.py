@@ -68,3 +68,58 @@ def test_an_annotation_cannot_be_ended_from_within(tmp_path: Path) -> None:
     assert "\n" not in told
     assert "50%25" in told
     assert "a%2Cb%3Ac.yaml" in told
+
+
+SPEC = Path(__file__).parents[1] / "spec"
+
+
+def _tulle(*args: str) -> str:
+    result = CliRunner().invoke(cli, args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def test_a_contract_is_imported_and_exported_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: test\n")
+    mesh = ("--mesh", str(tmp_path))
+    _tulle(*mesh, "import", "odcs", str(SPEC / "full_contract.yaml"))
+    assert (tmp_path / "products" / "seller" / "my-quantum" / "product.yaml").exists()
+    _tulle(*mesh, "validate")
+    text = _tulle(*mesh, "export", "odcs", "my-quantum")
+    assert yaml.safe_load(text) == yaml.safe_load((SPEC / "full_contract.yaml").read_text())
+    again = CliRunner().invoke(cli, [*mesh, "import", "odcs", str(SPEC / "full_contract.yaml")])
+    assert "the mesh has a product 'my-quantum' already" in str(again.exception)
+
+
+def test_a_product_goes_out_and_comes_back_into_another_mesh(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for mesh in (one, two):
+        mesh.mkdir()
+        (mesh / "mesh.yaml").write_text("name: test\n")
+    file = one / "products" / "claims" / "member-claims" / "product.yaml"
+    file.parent.mkdir(parents=True)
+    text = SEED.read_text().replace(
+        "    associated_output_port:\n            value: 'JDBC-Port of DP Provider Directory'\n", ""
+    )
+    file.write_text(text)
+    out = tmp_path / "exchange"
+    _tulle("--mesh", str(one), "export", "odps", "member-claims", "--out", str(out))
+    assert sorted(path.name for path in out.rglob("*.yaml")) == [
+        "member-claims-jdbc-port-of-dp-member-claims.odcs.yaml",
+        "product.odps.yaml",
+    ]
+    _tulle("--mesh", str(two), "import", "odps", str(out / "product.odps.yaml"))
+    first = json.loads(_tulle("--mesh", str(one), "export", "odps", "member-claims", "--json"))
+    second = json.loads(_tulle("--mesh", str(two), "export", "odps", "member-claims", "--json"))
+    assert first == second
+
+
+def test_one_of_several_ports_must_be_named(tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: test\n")
+    file = tmp_path / "products" / "sales" / "full-product" / "product.yaml"
+    file.parent.mkdir(parents=True)
+    text = (SPEC / "full_product.yaml").read_text()
+    start = text.index("  - name: From another")
+    file.write_text(text[:start] + text[text.index("  - name: Orders port") :])
+    result = CliRunner().invoke(cli, ["--mesh", str(tmp_path), "export", "odcs", "full-product"])
+    assert "has 3 output ports" in str(result.exception)

@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module, one-line help), in the order a newcomer meets them
     "init": ("product", "Make a new mesh in a folder."),
     "new": ("product", "Make a new product from a template."),
+    "export": ("standards", "Write a product in a standard's words: ODCS contracts, ODPS."),
+    "import": ("standards", "Make a product of an ODCS contract or an ODPS document."),
     "schema": ("standards", "Print the JSON Schema of product.yaml, for editors."),
     "validate": ("product", "Check every product's documents, code, checks and services."),
     "plan": ("plan", "Show what `apply` would do, in sentences."),
@@ -79,7 +81,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"tulle.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        command: click.Command = getattr(module, cmd_name.replace("-", "_").replace("import", "import_"))
         return command
 
     def resolve_command(

@@ -30,6 +30,7 @@ from tulle.pipeline.tester import run_tests
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
+from tulle.spec import odcs, odps
 from tulle.spec.envelope import json_schema
 from tulle.spec.environment import production
 from tulle.spec.picture import render
@@ -114,6 +115,15 @@ def _product_routes(api: APIRouter, workspace: Workspace) -> None:
         verdict = check_mesh.check_mesh(workspace)
         problems = [{**asdict(problem), "picture": render(problem)} for problem in verdict.problems]
         return {"products": verdict.products, "problems": problems}
+
+    @api.get("/products/{name}/odcs/{port}")
+    def contract(name: str, port: str) -> dict[str, Any]:
+        return odcs.contract(workspace.spec().product(name), port, workspace.registry)
+
+    @api.get("/products/{name}/odps")
+    def envelope(name: str) -> dict[str, Any]:
+        made = odps.bundle(workspace.spec().product(name), workspace.registry)
+        return {"product": made.product, "contracts": made.contracts}
 
     @api.get("/schema")
     def schema() -> dict[str, Any]:
