@@ -167,3 +167,18 @@ def test_nothing_to_check_is_told(world: World, tags: list[str], message: str) -
 def test_an_unknown_tag_is_told(world: World) -> None:
     world.run("sales")
     assert "no check of 'sales' is tagged none" in str(world.check("sales", tags=["none"]).error)
+
+
+def test_a_suite_is_the_gate_of_a_run(world: World) -> None:
+    world.mesh.sales(
+        "checks/c.yaml", "checks: [{data_set: sales, type: suite, suite: suites/s.py, timeout: 60s}]"
+    )
+    world.mesh.sales(
+        "checks/suites/s.py",
+        "import pathlib, sys\nsys.exit(not list(pathlib.Path('data/sales').iterdir()))\n",
+    )
+    assert world.run("sales").status == "succeeded"
+    world.mesh.sales("checks/suites/s.py", "raise SystemExit(3)\n")
+    run = world.run("sales")
+    assert run.status == "failed"
+    assert "suites/s.py ended with exit code 3" in str(run.error)

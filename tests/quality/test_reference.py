@@ -17,6 +17,8 @@ def test_every_kind_is_told() -> None:
 
 
 def test_the_examples_are_right(tmp_path: Path) -> None:
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites/purchases.py").write_text("print('fine')\n")
     blocks = re.findall(r"^```(yaml|sql|python)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     for number, (kind, text) in enumerate(blocks):
         (tmp_path / f"example{number}.{kind.replace('python', 'py')}").write_text(text)

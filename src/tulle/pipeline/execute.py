@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tulle.engine.duck import DuckEngine
 from tulle.errors import Broken, LimitExceeded, NotFound, TulleError, Unavailable
+from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import Execution, disk_error, log_line, opened
@@ -49,8 +50,9 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
             def branch_of(upstream: Repository, data_set: str) -> str:
                 return upstream_branch(database, spec.settings, upstream, asked.environment, data_set)
 
+            sandbox = Sandbox(environments=spec.settings.hook_environments)
             if asked.options.get("only") == CHECKS:
-                inspect(database, lake, code, engine, asked, branch_of)
+                inspect(database, lake, code, engine, asked, branch_of, sandbox)
                 watchdog.disarm()
                 return runs.get(database, run_id)
             execution = Execution(
@@ -59,6 +61,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
             execution.data_folders = spec.settings.data_folders
             execution.sources = Sources.of(spec.settings, database, asked.environment)
             execution.upstream_branch = branch_of
+            execution.judge.sandbox = sandbox
             execution.carry_out()
     except TulleError as exc:
         _fail(database, run_id, exc)

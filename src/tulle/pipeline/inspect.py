@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from tulle.engine.engine import Engine
 from tulle.errors import Denied, NotFound, Problem
+from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode
@@ -33,6 +34,7 @@ def inspect(
     engine: Engine,
     run: Run,
     upstream_branch: Callable[[Repository, str], str],
+    sandbox: Sandbox | None = None,
 ) -> None:
     """Carry out the checks of a product on what is published, those with one of the run's `tags` if it has some.
 
@@ -61,6 +63,7 @@ def inspect(
         database, run.id, branch=run.environment, base_commit=commit, steps=[(name, STEP) for name in names]
     )
     judge = Judge(database, lake, repository, engine, run, upstream_branch)
+    judge.sandbox = sandbox or judge.sandbox
     failed: list[CheckResult] = []
     for name in names:
         runs.step_started(database, run, name)

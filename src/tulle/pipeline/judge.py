@@ -6,6 +6,7 @@ Knows the run and its lake; what a failed check means is the run's to decide.
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +15,12 @@ from typing import Any
 
 from tulle.engine.engine import Engine, Relation
 from tulle.errors import NotFound, TulleError
+from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.links import Link
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline.run import Run
 from tulle.pipeline.table import PARQUET, DataAt, data_at
-from tulle.quality import history, program
+from tulle.quality import history, program, suite
 from tulle.quality.check import Check
 from tulle.quality.kind import Finding, Past
 from tulle.quality.verdict import CheckResult, Circumstances, evaluate, failing_query
@@ -46,6 +48,7 @@ class Judge:
         self._found: dict[tuple[str, str], object] = {}  # failing rows that programs gave
         self._lock = threading.Lock()
         self._program = threading.Lock()  # as with models: one at a time
+        self.sandbox = Sandbox()  # for suites; whoever knows the mesh's environments sets another
         self._around = Circumstances(past=self._past, program=self._carry_out)
 
     def elsewhere(self, checks: Sequence[Check]) -> dict[str, DataAt]:
@@ -72,6 +75,10 @@ class Judge:
         relations = {name: at.relation for name, at in {**self.elsewhere(checks), **data}.items()}
         return evaluate(self._engine, checks, relations, around=self._around)
 
+    def _say(self, line: str) -> None:
+        sys.stdout.write(f"{line}\n")  # this process's output is the run's log
+        sys.stdout.flush()
+
     def _past(self, check: Check) -> Sequence[Past]:
         return history.past(self._database, self._run.product, check, environment=self._run.environment)
 
@@ -79,6 +86,8 @@ class Judge:
         self, check: Check, relations: Mapping[str, Relation]
     ) -> tuple[Finding, Sequence[Mapping[str, Any]]]:
         label = check.place.file if check.place else check.name
+        if check.kind == "suite":
+            return suite.carry_out(check.settings, relations[check.data_set], self.sandbox, self._say), ()
         with self._program:
             finding, shown, rows = program.carry_out(
                 check.settings, label, self._engine, relations[check.data_set]

@@ -19,6 +19,7 @@ from tulle.quality.check_rules import rule_problems
 from tulle.quality.condition import read_condition
 from tulle.quality.kind import KINDS, kind_named, other_product
 from tulle.quality.program import read_program
+from tulle.quality.suite import read_suite
 from tulle.spec.load import Schema, load_document, validate
 from tulle.spec.product import Column, DataSet
 
@@ -165,6 +166,13 @@ def parse_checks(source: Path | str | bytes, name: str) -> tuple[list[Check], li
             block = (document.line(place.line) or "")[place.column - 1 : place.column] in {"|", ">"}
             check, wrong = _with_statement(check, name, place.line + block)
             problems += wrong
+        if check.kind == "suite":
+            folder = source.parent if isinstance(source, Path) else None
+            code, why, hint = read_suite(folder, check.settings["suite"])
+            if why:
+                problems.append(document.problem(why, (*path, "suite"), hint=hint))
+                continue
+            check = replace(check, settings={**check.settings, "code": code})
         checks.append(check)
     return checks, problems
 
@@ -338,7 +346,7 @@ def _given(**values: Any) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _document_schema(kinds: tuple[str, ...]) -> Schema:
     """What a file of checks looks like, before the settings of each kind are looked at."""
-    written = [kind for kind in kinds if not kind_named(kind).is_program]
+    written = [kind for kind in kinds if not kind_named(kind).is_file]
     head = {"data_set": _COMMON["data_set"], "type": {**_COMMON["type"], "enum": written}}
     entry = {"type": "object", "properties": head, "required": ["data_set", "type"]}
     checks = {"type": "array", "description": "a list of checks", "items": entry}

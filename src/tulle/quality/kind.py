@@ -82,6 +82,7 @@ class Kind:
     filters: bool = False
     counts_rows: bool = False
     is_program: bool = False  # carried out by whoever runs, not by the engine
+    is_file: bool = False  # written as a file of its own, never in YAML
 
 
 KINDS: dict[str, Kind] = {}

@@ -49,6 +49,7 @@ register(
         judge=_unreachable,
         counts_rows=True,
         is_program=True,
+        is_file=True,
     )
 )
 
