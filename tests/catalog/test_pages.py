@@ -18,6 +18,8 @@ PAGES = [
     "/products/sales",
     "/products/people",
     "/runs",
+    "/plans",
+    "/products/sales/plans",
     "/services",
     "/services/customer-totals",
     "/applications",

@@ -84,6 +84,14 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def quality(request: Request, name: str, environment: Text = "main") -> Response:
         return _page(request, reader, "quality.html", reader.quality(name, environment))
 
+    @router.get("/plans")
+    def plans(request: Request) -> Response:
+        return _page(request, reader, "plans.html", reader.plans())
+
+    @router.get("/products/{name}/plans")
+    def plans_of(request: Request, name: str) -> Response:
+        return _page(request, reader, "plans.html", reader.plans(name))
+
     @router.get("/runs")
     def runs(request: Request) -> Response:
         return _page(request, reader, "runs.html", reader.runs())

@@ -19,6 +19,7 @@ from tulle.catalog.hits import Hit, find
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
+from tulle.catalog.plan_history import PlansPage, plans_page
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.releases import ReleaseReader
@@ -38,8 +39,9 @@ from tulle.serving import generation, package
 from tulle.serving.service import Service, load_services
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.product import DataProduct
-from tulle.state import products
+from tulle.state import drift, products
 from tulle.state.db import Database
+from tulle.state.drift import Drift
 from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
@@ -117,6 +119,7 @@ class ProductPage:
     upstream: tuple[str, ...]
     downstream: tuple[str, ...]
     problems: tuple[Problem, ...]
+    drift: Drift | None = None
 
     @property
     def product(self) -> DataProduct:
@@ -268,7 +271,12 @@ class Reader:
                 if any(port.product == name for port in other.product.input_ports)
             ),
             problems=mesh.problems.get(name, ()),
+            drift=drift.found_of(self._database, name),
         )
+
+    def plans(self, product: str = "") -> PlansPage:
+        """The plans that were carried out, of one product or of all. NotFound."""
+        return plans_page(self._database, product)
 
     def quality(self, name: str, environment: str = "main") -> QualityPage:
         """What the checks of a product found over time. NotFound."""

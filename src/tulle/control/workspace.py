@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tulle.config import Settings
 from tulle.lake.repository import Lake
 from tulle.spec.capability import Registry
 from tulle.spec.mesh import MeshSpec, load_mesh
+from tulle.spec.remember import Remembered
 from tulle.state.db import Database
 
 
@@ -19,7 +20,8 @@ class Workspace:
     database: Database
     lake: Lake
     registry: Registry
+    remembered: Remembered = field(default_factory=Remembered, compare=False, repr=False)
 
     def spec(self) -> MeshSpec:
         """The mesh as its documents say now. Invalid, with every problem, when they do not hold."""
-        return load_mesh(self.settings, self.registry)
+        return load_mesh(self.settings, self.registry, self.remembered)

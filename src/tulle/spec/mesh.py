@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tulle.spec.document import Document, refuse
 from tulle.spec.load import load_document
 from tulle.spec.oam import read_product
 from tulle.spec.product import DataProduct, InputPort, OutputPort
+from tulle.spec.remember import Remembered
 
 MESH_FILE = "mesh.yaml"
 PRODUCT_FILE = "product.yaml"
@@ -146,34 +148,43 @@ def load_product(path: Path, registry: Registry | None = None, *, name: str = ""
     return read_product(document, registry or builtin_registry(), file=file)
 
 
-def load_mesh(mesh: Settings | Path, registry: Registry | None = None) -> MeshSpec:
+def load_mesh(
+    mesh: Settings | Path, registry: Registry | None = None, remembered: Remembered | None = None
+) -> MeshSpec:
     """Capabilities and products of the mesh with these settings, or in this folder.
 
-    Raises NotFound when there is no mesh, and Invalid with every problem of every product and between them.
+    `remembered` has what was read before. Raises NotFound when there is no mesh, and Invalid with every problem of
+    every product and between them.
     """
     settings = load_settings(mesh) if isinstance(mesh, Path) else mesh
     registry = registry or load_registry(settings)
-    return MeshSpec(settings, load_products(settings, registry), registry)
+    return MeshSpec(settings, load_products(settings, registry, remembered), registry)
 
 
-def load_products(settings: Settings, registry: Registry) -> tuple[DataProduct, ...]:
+def load_products(
+    settings: Settings, registry: Registry, remembered: Remembered | None = None
+) -> tuple[DataProduct, ...]:
     """All products of the mesh by name, references resolved. Raises Invalid with all problems."""
     problems = list(_misplaced(settings))
-    loaded: list[Loaded] = []
-    for file in sorted(settings.products_folder.glob(f"*/*/{PRODUCT_FILE}")):
-        name = str(file.relative_to(settings.folder))
-        document = None
-        try:
-            document = load_document(file, name=name)
-            product = read_product(document, registry, file=file)
-        except TulleError as error:
-            problems.extend(error.problems or [Problem(error.message, None, error.hint)])
-            loaded.append(Loaded(document, None))
-        else:
-            loaded.append(Loaded(document, product))
+    remembered = remembered or Remembered()
+    types = hash(registry.names())
+    files = sorted(settings.products_folder.glob(f"*/*/{PRODUCT_FILE}"))
+    loaded = [remembered.loaded(f, types, partial(_loaded, f, settings, registry, problems)) for f in files]
+    remembered.keep({str(file) for file in files})
     products, found = connect(loaded, settings.alerts)
     refuse(f"the mesh '{settings.name}'", [*problems, *found])
     return products
+
+
+def _loaded(file: Path, settings: Settings, registry: Registry, problems: list[Problem]) -> Loaded:
+    """One product file; what is wrong with it is added to `problems`."""
+    document = None
+    try:
+        document = load_document(file, name=str(file.relative_to(settings.folder)))
+        return Loaded(document, read_product(document, registry, file=file))
+    except TulleError as error:
+        problems.extend(error.problems or [Problem(error.message, None, error.hint)])
+        return Loaded(document, None)
 
 
 def _misplaced(settings: Settings) -> list[Problem]:
