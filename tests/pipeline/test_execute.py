@@ -17,6 +17,7 @@ from tulle.errors import LimitExceeded
 from tulle.lake.repository import Repository
 from tulle.pipeline import carry as execution
 from tulle.pipeline import run as runs
+from tulle.pipeline.execute import execute
 from tulle.pipeline.run import Run
 from tulle.state import log
 
@@ -444,6 +445,15 @@ def test_a_run_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.Mo
     assert run.error is not None
     assert run.error["message"] == "the run took longer than 1 s and was stopped"
     assert list(world.lake.repository("sales").entries("main")) == []
+
+
+def test_a_schedule_may_give_a_run_less_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.mesh.sales("transform/slow.py", "import time\ninputs = []\ndef model(run):\n    time.sleep(1.6)\n")
+    monkeypatch.setattr(execution.Watchdog, "end_process", lambda _self: None)
+    run_id = runs.request(world.database, "sales", options={"timeout": 1})
+    run = execute(world.database, world.lake, world.mesh.spec(), run_id)
+    assert run.error is not None
+    assert run.error["message"] == "the run took longer than 1 s and was stopped"
 
 
 def test_a_defect_of_ours_is_recorded_and_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

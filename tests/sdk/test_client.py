@@ -91,7 +91,9 @@ def test_runs_are_told_with_steps_and_checks(applied: Client) -> None:
 def test_some_of_a_product_is_run_and_foreseen(applied: Client) -> None:
     jobs = applied.dry_run("orders")
     assert {job["action"] for job in jobs} == {"keep"}
-    assert {job["name"]: job["action"] for job in applied.dry_run("orders", select=["orders"], full=True)} == {
+    assert {
+        job["name"]: job["action"] for job in applied.dry_run("orders", select=["orders"], full=True)
+    } == {
         "orders": "make",
         **{job["name"]: "leave" for job in jobs if job["name"] != "orders"},
     }

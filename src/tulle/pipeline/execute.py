@@ -11,6 +11,7 @@ import shutil
 import traceback
 from pathlib import Path
 
+from tulle.config import Warehouse
 from tulle.engine.duck import DuckEngine
 from tulle.errors import Broken, LimitExceeded, NotFound, TulleError, Unavailable
 from tulle.lake.hooks.sandbox import Sandbox
@@ -43,7 +44,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         code.require_valid()
         repository = opened(lake, asked.product)
         with (
-            Watchdog(lambda error: _fail(database, run_id, error), warehouse.run_timeout_seconds) as watchdog,
+            Watchdog(lambda error: _fail(database, run_id, error), _seconds(asked, warehouse)) as watchdog,
             DuckEngine(warehouse, folder / "spill").kept(folder / "room") as engine,
         ):
 
@@ -86,6 +87,12 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return runs.get(database, run_id)
+
+
+def _seconds(asked: Run, warehouse: Warehouse) -> int:
+    """How long a run may take: by its warehouse, or less where its schedule says so."""
+    most = warehouse.run_timeout_seconds
+    return min(most, int(asked.options.get("timeout") or most))
 
 
 def _clear_spill(database: Database, folder: Path) -> None:

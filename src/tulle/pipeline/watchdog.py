@@ -40,7 +40,8 @@ class Watchdog:
                 return
             error = LimitExceeded(
                 f"the run took longer than {self._seconds:,} s and was stopped",
-                hint="raise 'run_timeout_seconds' of the domain's warehouse in mesh.yaml, or do less in one run",
+                hint="raise 'run_timeout_seconds' of the domain's warehouse in mesh.yaml, or the schedule's 'timeout'; "
+                "or do less in one run",
             )
             self._fail(error)
             self.end_process()
