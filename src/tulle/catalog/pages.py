@@ -60,6 +60,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     """The pages on one mesh; `caller` sends a request to a service through the gateway."""
     router = APIRouter()
     _mesh_routes(router, reader)
+    _plan_routes(router, reader)
     _service_routes(router, reader, caller)
     _lake_routes(router, reader)
     lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
@@ -83,14 +84,6 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/products/{name}/quality")
     def quality(request: Request, name: str, environment: Text = "main") -> Response:
         return _page(request, reader, "quality.html", reader.quality(name, environment))
-
-    @router.get("/plans")
-    def plans(request: Request) -> Response:
-        return _page(request, reader, "plans.html", reader.plans())
-
-    @router.get("/products/{name}/plans")
-    def plans_of(request: Request, name: str) -> Response:
-        return _page(request, reader, "plans.html", reader.plans(name))
 
     @router.get("/runs")
     def runs(request: Request) -> Response:
@@ -120,6 +113,16 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/capabilities")
     def capabilities(request: Request) -> Response:
         return _page(request, reader, "capabilities.html", reader.capabilities())
+
+
+def _plan_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/plans")
+    def plans(request: Request) -> Response:
+        return _page(request, reader, "plans.html", reader.plans())
+
+    @router.get("/products/{name}/plans")
+    def plans_of(request: Request, name: str) -> Response:
+        return _page(request, reader, "plans.html", reader.plans(name))
 
 
 def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:

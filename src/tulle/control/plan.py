@@ -119,13 +119,14 @@ def make_plan(
             sentence = f"create repository '{product.name}' in the lake"
             steps.append(Step("create-repository", "create", product.name, sentence))
         now = actual.get(product.name)
-        own = [_registered(product)] if now is None else _updated(wanted, now, hits)
+        changes = _changes(now.product, product) if now else ()
+        own = [_registered(product)] if now is None else _updated(wanted, now, changes, hits)
         if own and (details := provision(product, now.product if now else None)):
             count = _count(len(details), "thing")
             sentence = f"provision {count} for product '{product.name}'"
             steps.append(Step("provision", "change", product.name, sentence, details))
         steps += own
-        if now is not None and (problem := refusal(now.product, product, compare(now.product, product))):
+        if now is not None and (problem := refusal(now.product, product, changes)):
             refused.append(problem)
     names = {wanted.product.name for wanted in desired}
     for name in sorted(set(actual) - names):
@@ -176,9 +177,15 @@ def _retired(product: DataProduct, hits: Hits) -> Step:
     return Step("retire", "remove", product.name, sentence, tuple(details))
 
 
-def _updated(wanted: Standing, now: Standing, hits: Hits) -> list[Step]:
+def _changes(applied: DataProduct, product: DataProduct) -> Sequence[Change]:
+    """What differs; equal documents differ at most in what their input ports were found to mean."""
+    same = applied.digest == product.digest and applied.input_ports == product.input_ports
+    return () if same else compare(applied, product)
+
+
+def _updated(wanted: Standing, now: Standing, found: Sequence[Change], hits: Hits) -> list[Step]:
     product, applied = wanted.product, now.product
-    changes = list(compare(applied, product))
+    changes = list(found)
     if now.services is not None and wanted.services is not None:
         changes += service_changes(now.services, wanted.services)
     details = [_detail(change, applied, product, hits) for change in changes]
