@@ -16,12 +16,12 @@ from tulle.state.connections import Connection
 KINDS = (SQL, STORE, HTTP)
 PROD = "prod"
 _SCHEMES = {
-    SQL: ("postgresql", "mysql", "sqlite", "jdbc"),
+    SQL: ("postgresql", "sqlite", "jdbc"),
     STORE: ("s3", "gs", "az", "https"),
     HTTP: ("http", "https"),
 }
 _EXAMPLES = {
-    SQL: "postgresql://host:5432/shop, mysql://host/shop, sqlite:////folder/shop.db or jdbc:…",
+    SQL: "postgresql://host:5432/shop, sqlite:////folder/shop.db or jdbc:…",
     STORE: "s3://bucket/prefix, gs://bucket/prefix or https://account.blob.core.windows.net/container",
     HTTP: "https://api.example.org/v1",
 }

@@ -56,6 +56,10 @@ def _opener(connection: Connection) -> Callable[[Connection], AbstractContextMan
             from tulle.pipeline.sources import sqlite  # noqa: PLC0415
 
             return sqlite.session
+        case "jdbc":
+            from tulle.pipeline.sources import jdbc  # noqa: PLC0415
+
+            return jdbc.session
     raise Invalid(f"no driver for '{connection.address.partition(':')[0]}'")
 
 
@@ -128,7 +132,7 @@ class _Reading:
 
 def _base(source: Source, session: Session) -> str:
     if source.query:
-        return f"({source.query}\n) AS q"
+        return f"({source.query}\n) q"
     is_quoted = source.table.startswith('"')
     parts = source.table[1:-1].split('"."') if is_quoted else source.table.split(".")
     return ".".join(session.quoted(part) for part in parts)
