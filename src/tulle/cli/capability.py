@@ -1,4 +1,4 @@
-"""`tulle capability list | show | schema`: the component types a product may use."""
+"""`tulle capability list | show | schema | test`: the component types a product may use."""
 
 from __future__ import annotations
 
@@ -75,3 +75,46 @@ def show(mesh: Path | None, name: str, as_json: bool) -> None:
 def schema(mesh: Path | None) -> None:
     """Print the JSON Schema of product.yaml, for editors."""
     emit(json_schema(registry_of(mesh)))
+
+
+@capability.command()
+@click.argument("name")
+@click.option(
+    "--hooks", is_flag=True, help="Call its hooks too, twice each, with its example: they act for real."
+)
+@OPTION_JSON
+@click.pass_obj
+def test(mesh: Path | None, name: str, hooks: bool, as_json: bool) -> None:
+    """Hold component type NAME, or the YAML file NAME of one, against the conformance kit.
+
+    \b
+    tulle capability test jdbc-output-port
+    tulle capability test capabilities/jdbc-output-port.yaml
+    """
+    from dataclasses import asdict
+
+    from tulle.cli.terminal import mark, show_problem
+    from tulle.errors import Invalid
+    from tulle.spec.capability import add_file
+    from tulle.spec.conformance import examine
+
+    registry = registry_of(mesh)
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).resolve()
+        known = {capability.origin: capability.name for capability in registry}
+        settled = next((known[o] for o in known if o and path.as_posix().endswith(f"/{o}")), None)
+        name = settled or add_file(registry, Path(name))
+    findings = examine(registry, name, hooks=hooks)
+    failed = [finding for finding in findings if not finding.passed]
+    if as_json:
+        emit(
+            {"capability": name, "passed": not failed, "findings": [asdict(finding) for finding in findings]}
+        )
+    else:
+        for finding in findings:
+            told = f": {finding.told}" if finding.told and not finding.passed else ""
+            click.echo(f"  {mark('passed' if finding.passed else 'failed')} {finding.check}{told}")
+            for problem in finding.problems:
+                show_problem(problem)
+    if failed:
+        raise Invalid(f"'{name}' does not conform: {len(failed)} of {len(findings)} checks failed")

@@ -232,6 +232,16 @@ def _add_files(registry: Registry, mesh: Path) -> None:
     refuse("capabilities", problems)
 
 
+def add_file(registry: Registry, path: Path) -> str:
+    """Register the capability of one YAML file; its name. Invalid, with every problem, when it is not usable."""
+    document = load_document(path)
+    refuse(document.name, validate(document, DEFINITION))
+    if document.value["extends"] not in registry:
+        refuse(document.name, [_dangling(document, registry.names())])
+    refuse(document.name, _add_document(registry, document))
+    return str(document.value["capability"])
+
+
 def _dangling(document: Document, names: Iterable[str]) -> Problem:
     extends = document.value["extends"]
     names = list(names)
