@@ -193,6 +193,8 @@ def _show_failed_check(check: dict[str, Any]) -> None:
             click.echo(f"          {line}".rstrip())
         if check["failing_count"] > len(rows):
             click.echo(f"          … and {check['failing_count'] - len(rows):,} more")
+        if check.get("kept"):
+            click.echo(f"          all of them: {check['kept']} on the branch that is kept")
 
 
 def _show_end(result: dict[str, Any], seconds: float) -> None:

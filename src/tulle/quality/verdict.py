@@ -55,9 +55,11 @@ class CheckResult:
         return not self.passed and self.severity == ERROR
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict as plain values."""
+        """The verdict as plain values, without `detail`: history has it, and it may hold values of a column."""
+        plain_values = asdict(self)
+        del plain_values["detail"]
         return {
-            **asdict(self),
+            **plain_values,
             "failing_rows": [dict(row) for row in self.failing_rows],
             "columns": [*self.columns],
             "tags": [*self.tags],
