@@ -18,6 +18,7 @@ PAGES = [
     "/products/sales",
     "/products/people",
     "/runs",
+    "/schedules",
     "/plans",
     "/products/sales/plans",
     "/services",
@@ -95,7 +96,9 @@ def test_a_product_page_tells_all(browser: Browser) -> None:
         assert text in html
 
 
-@pytest.mark.parametrize("path", ["/", "/products", "/runs", "/services", "/applications", "/lake"])
+@pytest.mark.parametrize(
+    "path", ["/", "/products", "/runs", "/schedules", "/services", "/applications", "/lake"]
+)
 def test_an_empty_mesh_says_what_to_do_next(empty: World, path: str) -> None:
     with Browser(empty) as browser:
         assert "tulle " in browser.get(path)

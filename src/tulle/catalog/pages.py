@@ -61,6 +61,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     router = APIRouter()
     _mesh_routes(router, reader)
     _plan_routes(router, reader)
+    _schedule_routes(router, reader)
     _service_routes(router, reader, caller)
     _lake_routes(router, reader)
     lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
@@ -123,6 +124,12 @@ def _plan_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/products/{name}/plans")
     def plans_of(request: Request, name: str) -> Response:
         return _page(request, reader, "plans.html", reader.plans(name))
+
+
+def _schedule_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/schedules")
+    def schedules(request: Request) -> Response:
+        return _page(request, reader, "schedules.html", reader.schedules())
 
 
 def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:

@@ -29,6 +29,7 @@ from tulle.catalog.repository import (
     published,
     repository_card,
 )
+from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.config import Settings
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
@@ -293,6 +294,10 @@ class Reader:
     def runs(self, *, limit: int = 50) -> tuple[RunView, ...]:
         """The newest runs of all products."""
         return history.recent(self._database, limit=limit)
+
+    def schedules(self) -> SchedulesPage:
+        """What runs by itself: the next days, what is in force, what fired."""
+        return schedules_page(self._database)
 
     def services(self) -> tuple[ServiceView, ...]:
         """Every service, by name."""
