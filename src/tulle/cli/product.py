@@ -26,6 +26,9 @@ def init(folder: Path, name: str | None) -> None:
     click.echo(f"next: {here}tulle new product my-orders --domain sales")
 
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
 @click.group()
 def new() -> None:
     """Make a new product from a template."""
@@ -42,19 +45,49 @@ def new() -> None:
     help="Where its data comes from and whom it is for.",
 )
 @click.option("--from", "upstream", help="The product it takes data from (not for source-aligned).")
+@click.option("--from-odcs", type=_FILE, help="A data contract (ODCS) that says what it offers.")
+@click.option(
+    "--from-dbt", type=_FILE, help="A dbt project's schema.yml or manifest.json: models become data sets."
+)
 @click.pass_obj
-def new_product(mesh: Path | None, name: str, domain: str, kind: str, upstream: str | None) -> None:
-    """Make the folder of product NAME: a specification, a model, checks, sample data."""
-    from tulle.cli.connect import settings_of
-    from tulle.spec.skeleton import product_files
+def new_product(
+    mesh: Path | None,
+    name: str,
+    domain: str,
+    kind: str,
+    upstream: str | None,
+    from_odcs: Path | None,
+    from_dbt: Path | None,
+) -> None:
+    """Make the folder of product NAME: a specification, a model, checks, sample data.
 
+    \b
+    tulle new product orders --domain sales
+    tulle new product big-spenders --domain sales --kind aggregate --from orders
+    tulle new product payments --domain finance --from-odcs payments.odcs.yaml
+    tulle new product shop --domain sales --from-dbt models/schema.yml
+    """
+    from tulle.cli.capability import registry_of
+    from tulle.cli.connect import settings_of
+    from tulle.spec import scaffold
+    from tulle.spec.load import load_document
+    from tulle.spec.skeleton import check_free, product_files
+
+    if sum(given is not None for given in (upstream, from_odcs, from_dbt)) > 1:
+        raise Invalid("a product is made of one thing", hint="give one of --from, --from-odcs and --from-dbt")
     settings = settings_of(mesh)
     folder = settings.products_folder / domain / name
     if folder.exists():
         raise AlreadyExists(
             f"{relative(folder)} exists already", hint="choose another name, or remove the folder"
         )
-    _write(folder, product_files(name, domain=domain, kind=kind, upstream=upstream, settings=settings))
+    if given := from_odcs or from_dbt:
+        check_free(name, settings)
+        make = scaffold.from_contract if from_odcs else scaffold.from_dbt
+        files = make(load_document(given), registry_of(mesh), name=name, domain=domain)
+    else:
+        files = product_files(name, domain=domain, kind=kind, upstream=upstream, settings=settings)
+    _write(folder, files)
     click.echo("next: tulle validate && tulle apply && tulle run " + name)
 
 

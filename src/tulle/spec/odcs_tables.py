@@ -206,12 +206,13 @@ def _column(entry: Mapping[str, Any], used: set[str]) -> Plain:
 def _type(entry: Mapping[str, Any]) -> tuple[str, str]:
     """Our type of a property, and its physical type where that says more."""
     logical, physical = entry.get("logicalType"), str(entry.get("physicalType") or "")
-    ours = _typed(str(logical or ""), physical)
+    ours = column_type(str(logical or ""), physical)
     derived = ours.upper() if ours.split("(")[0] in _LOGICAL else ""
     return ours, "" if physical == derived else physical
 
 
-def _typed(logical: str, physical: str) -> str:
+def column_type(logical: str, physical: str) -> str:
+    """Our type for a logical type of ODCS (or none) and a physical one of some database."""
     low = physical.lower().strip()
     if logical in {"number", ""} and (match := _PHYSICAL_DECIMAL.fullmatch(low)):
         precision, scale = int(match[1]), int(match[2] or 0)

@@ -74,16 +74,17 @@ def product_files(
     `settings` are then needed) that it takes from. Raises Invalid for unusable names, AlreadyExists when the mesh
     has a product of that name, NotFound when it has no `upstream`.
     """
-    _check(name, domain, kind, upstream)
+    check_new(name, domain, kind, upstream)
     if settings is not None:
-        _check_free(name, settings)
+        check_free(name, settings)
     if upstream is None:
         return _standing_alone(name, domain, kind)
     assert settings is not None, "an upstream product is looked for in a mesh"
     return _taking(name, domain, kind, load_mesh(settings).product(upstream))
 
 
-def _check(name: str, domain: str, kind: str, upstream: str | None) -> None:
+def check_new(name: str, domain: str, kind: str, upstream: str | None) -> None:
+    """Refuse names and kinds no new product can have."""
     if not re.fullmatch(PRODUCT_NAME, name):
         hint = "use 3 to 63 lower-case letters, digits and hyphens"
         if re.fullmatch(PRODUCT_NAME, kebab(name)):
@@ -99,7 +100,7 @@ def _check(name: str, domain: str, kind: str, upstream: str | None) -> None:
         raise Invalid(message, hint="use the kind aggregate or consumer-aligned")
 
 
-def _check_free(name: str, settings: Settings) -> None:
+def check_free(name: str, settings: Settings) -> None:
     """Refuse a taken name; by folder, so that a product that is broken right now does not stand in the way."""
     for file in settings.products_folder.glob(f"*/{name}/{PRODUCT_FILE}"):
         where = file.parent.relative_to(settings.folder)
@@ -193,7 +194,7 @@ def _taking(name: str, domain: str, kind: str, upstream: DataProduct) -> dict[st
         columns.insert(0, key)
     select, group = "    count(*) AS entries", ""
     if key:
-        grouped = _identifier(key.name)
+        grouped = identifier(key.name)
         select, group = f"    {grouped},\n{select}", f"\nGROUP BY {grouped}"
     sql = Template(UPSTREAM_SQL).substitute(words, select=select, group=group)
     story = ("How many rows there are in all", "A single row with the count")
@@ -244,7 +245,7 @@ def _words(name: str, domain: str, kind: str, data_set: str, rows: str) -> dict[
         "written_kind": _WRITTEN_TYPES[kind],
         "data_set": data_set,
         "rows": rows,
-        "rows_sql": _identifier(rows),
+        "rows_sql": identifier(rows),
     }
 
 
@@ -262,7 +263,7 @@ def _scalar(text: str) -> str:
     return text if load_document(text).value == text else _quoted(text)
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
     """A name in SQL: in quotes only where SQL would read something else."""
     return f'"{name}"' if name.lower() in _SQL_WORDS else name
 
