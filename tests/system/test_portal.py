@@ -20,6 +20,7 @@ PATHS = [
     "/products/customer-features",
     "/products/high-value-customers",
     "/runs",
+    "/releases",
     "/services",
     "/services/high-value-predictor",
     "/services/customer-features",
