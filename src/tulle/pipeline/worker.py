@@ -22,9 +22,9 @@ import psutil
 from tulle.config import Settings, Warehouse
 from tulle.errors import TulleError, Unavailable
 from tulle.pipeline import run as runs
+from tulle.pipeline.share import take_share
 from tulle.state.db import Database, open_database
 
-_NICENESS = 5  # a run gives way to the services on the same machine
 _STOP_SECONDS = 5.0
 _LEAST_DATA_BYTES = 4 << 30
 _THREAD_SETTINGS = (
@@ -101,7 +101,7 @@ def bound(warehouse: Warehouse) -> None:
         os.environ[name] = str(warehouse.threads)
     import pyarrow as pa  # noqa: PLC0415  brings numpy, which reads those settings once, when it is loaded
 
-    os.nice(_NICENESS)
+    take_share(warehouse)
     pa.set_cpu_count(warehouse.threads)
     pa.set_io_thread_count(warehouse.threads)
     # Generous: the SQL engine keeps its own limit; this one stops code that would take the whole machine.
