@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -72,6 +73,7 @@ def new_product(
     from tulle.spec import scaffold
     from tulle.spec.load import load_document
     from tulle.spec.skeleton import check_free, product_files
+    from tulle.spec.template_record import RECORD_FILE, recorded
 
     if sum(given is not None for given in (upstream, from_odcs, from_dbt)) > 1:
         raise Invalid("a product is made of one thing", hint="give one of --from, --from-odcs and --from-dbt")
@@ -85,8 +87,12 @@ def new_product(
         check_free(name, settings)
         make = scaffold.from_contract if from_odcs else scaffold.from_dbt
         files = make(load_document(given), registry_of(mesh), name=name, domain=domain)
+        answers = {("from_odcs" if from_odcs else "from_dbt"): os.path.relpath(given, settings.folder)}
     else:
         files = product_files(name, domain=domain, kind=kind, upstream=upstream, settings=settings)
+        answers = {"kind": kind, **({"from": upstream} if upstream else {})}
+    template = "odcs" if from_odcs else "dbt" if from_dbt else kind
+    files[RECORD_FILE] = recorded(template, {"name": name, "domain": domain, **answers}, files)
     _write(folder, files)
     click.echo("next: tulle validate && tulle apply && tulle run " + name)
 

@@ -67,15 +67,16 @@ def product_files(
     kind: str = "source-aligned",
     upstream: str | None = None,
     settings: Settings | None = None,
+    taken: bool = False,
 ) -> dict[str, str]:
     """The files of a new product, by path relative to its folder `products/<domain>/<name>`.
 
     `kind` is one of source-aligned, aggregate, consumer-aligned. `upstream` names the product of the mesh (whose
     `settings` are then needed) that it takes from. Raises Invalid for unusable names, AlreadyExists when the mesh
-    has a product of that name, NotFound when it has no `upstream`.
+    has a product of that name (unless it is `taken` on purpose), NotFound when it has no `upstream`.
     """
     check_new(name, domain, kind, upstream)
-    if settings is not None:
+    if settings is not None and not taken:
         check_free(name, settings)
     if upstream is None:
         return _standing_alone(name, domain, kind)
