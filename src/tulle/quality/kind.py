@@ -58,7 +58,7 @@ class Facts:
 class Kind:
     """One kind of check. All functions are pure.
 
-    `fails(settings)` is the condition of a failing row: what has it needs neither `measure` nor `failing`.
+    `fails(settings)` is the condition of a failing row: what has it needs no `failing`, and no `measure` either.
     `judge(settings, value, now)` reads the measured value; `against` does so with what earlier runs found.
     `failing(settings, data_set)` is a SELECT of the failing rows, or None where no single row is to blame.
     `prepare` adds to the settings what depends on the data set. Settings hold `where` when `filters` is true and
@@ -95,7 +95,7 @@ def register(kind: Kind) -> Kind:
     if (fails := kind.fails) is not None:
         kind = replace(
             kind,
-            measure=lambda s: counted(s, fails(s)),
+            measure=kind.measure or (lambda s: counted(s, fails(s))),
             failing=lambda s, d: selected(s, d, fails(s)),
             filters=True,
             counts_rows=True,
@@ -165,6 +165,14 @@ def _any_null(settings: Settings) -> str:
     return " OR ".join(f"{quoted(c)} IS NULL" for c in settings["columns"])
 
 
+def count_nulls(settings: Settings) -> str:
+    """In how many rows one of the columns is null. Of one column the file itself mostly knows."""
+    columns = settings["columns"]
+    if len(columns) > 1:
+        return counted(settings, _any_null(settings))
+    return f"{filtered('count(*)', settings)} - {filtered(f'count({quoted(columns[0])})', settings)}"
+
+
 register(
     Kind(
         "not_null",
@@ -173,6 +181,7 @@ register(
         title=lambda s: f"{listed(s['columns'])} is never null",
         columns=lambda s: tuple(s["columns"]),
         fails=_any_null,
+        measure=count_nulls,
         judge=lambda s, n, _: Finding(n, f"in {rows(n)} {' or '.join(s['columns'])} is null"),
     )
 )
