@@ -25,6 +25,7 @@ SHOWN = 20
 MOST_REJECTED = 1_000_000  # of one reading; a source of which so much does not fit is not what was declared
 _KEPT_AT_ONCE = 10_000
 _SHOWN_CHARACTERS = 60
+_DIGITS = 36  # Arrow reads a longer number as another number, without an error
 REJECTED = pa.schema(
     [
         ("reason", pa.string()),
@@ -214,8 +215,7 @@ def canonical(texts: pa.Array, column: SourceColumn) -> pa.Array:
                 raise Misfit
             return pc.equal(texts, "t")
         case "timestamp":
-            plain = pc.replace_substring_regex(texts, r"\+00$", "")
-            return pc.cast(plain, arrow_type("timestamp"))
+            return _canonical_times(texts)
         case "binary":
             return pa.array(
                 [
@@ -224,4 +224,14 @@ def canonical(texts: pa.Array, column: SourceColumn) -> pa.Array:
                 ],
                 pa.binary(),
             )
+    if column.type.startswith("decimal(") and (pc.max(pc.binary_length(texts)).as_py() or 0) <= _DIGITS:
+        return pc.cast(texts, arrow_type(column.type))
     return convert(texts, column)
+
+
+def _canonical_times(texts: pa.Array) -> pa.Array:
+    """Times as a database in UTC writes them: all with the zone +00, or all without one."""
+    some = pc.drop_null(texts.slice(0, 1000)).slice(0, 1)
+    if len(some) and not some[0].as_py().endswith("+00"):
+        return pc.cast(texts, arrow_type("timestamp"))
+    return pc.cast(pc.cast(texts, pa.timestamp("us", "UTC")), arrow_type("timestamp"))

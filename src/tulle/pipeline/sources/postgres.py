@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -38,10 +39,11 @@ _TYPES = {
 }
 _NUMERIC = 1700
 _BLOCK_BYTES = 4 << 20
+_ROWS_AT_ONCE = 4096
 _CONNECT_SECONDS = 15
 _SESSION = (
     "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET bytea_output = 'hex'; "
-    "SET extra_float_digits = 3; SET standard_conforming_strings = on; "
+    "SET client_encoding = 'UTF8'; SET extra_float_digits = 3; SET standard_conforming_strings = on; "
     "SET idle_in_transaction_session_timeout = 0"
 )
 
@@ -125,6 +127,7 @@ class _Session:
                 read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names),
                 parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
                 convert_options=pa_csv.ConvertOptions(
+                    check_utf8=False,  # the server has seen to it
                     column_types=dict.fromkeys(names, pa.string()),
                     null_values=[""],
                     strings_can_be_null=True,
@@ -174,11 +177,12 @@ class _Rows(io.RawIOBase):
         return taken
 
     def _more(self, size: int) -> bytes:
-        pieces: list[Any] = []
+        pieces: list[bytes] = []
         length = 0
-        for row in self._rows:
-            pieces.append(row)
-            length += len(row)
-            if length >= size >= 0:
+        while size < 0 or length < size:
+            piece = b"".join(islice(self._rows, _ROWS_AT_ONCE))
+            if not piece:
                 break
+            pieces.append(piece)
+            length += len(piece)
         return b"".join(pieces)
