@@ -14,7 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, func, not_, select, update
@@ -32,7 +33,6 @@ from tulle.pipeline.schedule import (
     UPSTREAM,
     WAITING,
     add_fire,
-    settle_next,
 )
 from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
@@ -211,39 +211,48 @@ class Scheduler:
                 .limit(BATCH)
                 .with_for_update(skip_locked=True)
             ).all()
+            going_on = _GoingOn.among(cx, [row.product for row in found])
             for row in found:
-                self._fire_one(cx, row, at)
+                self._fire_one(cx, row, at, going_on)
         return len(found)
 
-    def _fire_one(self, cx: Connection, row: Row[Any], at: float) -> None:
+    def _fire_one(self, cx: Connection, row: Row[Any], at: float, going_on: _GoingOn) -> None:
         plan = schedule.schedule_of_row(row)
-        values: dict[str, Any] = {}
+        moments = {"cron_at": row.cron_at, "fresh_at": row.fresh_at, "late_at": row.late_at}
         if row.cron_at is not None and row.cron_at <= at:
-            missed, following = _missed(plan, row.cron_at, at)
+            missed, moments["cron_at"] = _missed(plan, row.cron_at, at)
             for moment in missed:
-                self._add(cx, row, plan, CRON, moment, at)
-            values["cron_at"] = following
+                self._add(cx, row, plan, CRON, moment, at, going_on)
         if row.fresh_at is not None and row.fresh_at <= at:
-            self._add(cx, row, plan, FRESH, row.fresh_at, at)
-            values["fresh_at"] = at + plan.fresh_within  # unless a run confirms it before
+            self._add(cx, row, plan, FRESH, row.fresh_at, at, going_on)
+            moments["fresh_at"] = at + plan.fresh_within  # unless a run confirms it before
         if row.late_at is not None and row.late_at <= at:
             data = {"environment": row.environment, "good_at": row.good_at, "late_after": plan.late_after}
             log.append(cx, Event(DATA_LATE, row.product, data))
-            values["late_at"] = None  # told once, until it is good again
+            moments["late_at"] = None  # told once, until it is good again
+        following = min((moment for moment in moments.values() if moment is not None), default=None)
         mine = and_(schedules.c.product == row.product, schedules.c.environment == row.environment)
-        cx.execute(update(schedules).where(mine).values(**values))
-        settle_next(cx, row.product, row.environment)
+        cx.execute(update(schedules).where(mine).values(**moments, next_at=following))
 
     def _add(
-        self, cx: Connection, row: Row[Any], plan: Schedule, reason: str, moment: float, at: float
+        self,
+        cx: Connection,
+        row: Row[Any],
+        plan: Schedule,
+        reason: str,
+        moment: float,
+        at: float,
+        going_on: _GoingOn,
     ) -> None:
-        status, message = WAITING, ""
+        status, message, who = WAITING, "", (row.product, row.environment)
         if reason == CRON and plan.catch_up == "none" and at - moment > ON_TIME_SECONDS:
             status, message = SKIPPED, "it was missed while no scheduler ran"
-        elif plan.if_running == "skip" and schedule.is_busy(cx, row.product, row.environment):
+        elif plan.if_running == "skip" and (who in going_on.busy or who in going_on.waiting):
             status, message = SKIPPED, "the product was running"
-        elif plan.catch_up != "all" and schedule.waits(cx, row.product, row.environment):
+        elif plan.catch_up != "all" and who in going_on.waiting:
             status, message = SKIPPED, "a run of the product was waiting already"
+        if status == WAITING:
+            going_on.waiting.add(who)
         add_fire(
             cx,
             product=row.product,
@@ -269,14 +278,21 @@ class Scheduler:
             in_turn(cx, "starting fires")  # how many are under way decides
             under_way = _under_way(cx)
             room = self._settings.scheduled_runs - sum(under_way.values())
-            while room > 0:
-                full = [d for d, n in under_way.items() if n >= self._limit(d)]
-                fire = _next(cx, at, full)
-                if fire is None:
-                    break
-                started.append(self._begin(cx, fire))
-                under_way[fire.domain] = under_way.get(fire.domain, 0) + 1
-                room -= 1
+            for is_backfill in (False, True):  # what schedules fire goes first
+                while room > 0:
+                    full = [d for d, n in under_way.items() if n >= self._limit(d)]
+                    found = _candidates(cx, at, full, is_backfill=is_backfill, limit=min(room, BATCH))
+                    if not found:
+                        break
+                    begun: set[tuple[str, str]] = set()
+                    for fire in found:
+                        who = (fire.product, fire.environment)
+                        if who in begun or under_way.get(fire.domain, 0) >= self._limit(fire.domain):
+                            continue
+                        begun.add(who)
+                        started.append(self._begin(cx, fire))
+                        under_way[fire.domain] = under_way.get(fire.domain, 0) + 1
+                        room -= 1
         for run_id in started:
             try:
                 self._start(self._settings, run_id)
@@ -366,8 +382,36 @@ def _under_way(cx: Connection) -> dict[str, int]:
     return {domain: int(count) for domain, count in cx.execute(query).all()}
 
 
-def _next(cx: Connection, at: float, full: list[str]) -> Row[Any] | None:
-    """The fire that waits longest among those that may start now."""
+@dataclass(frozen=True, slots=True)
+class _GoingOn:
+    """Which of some products, each with its environment, run or are about to."""
+
+    busy: set[tuple[str, str]]
+    waiting: set[tuple[str, str]]  # a fire of the schedule, not of a backfill
+
+    @staticmethod
+    def among(cx: Connection, names: list[str]) -> _GoingOn:
+        """Of these products."""
+        fires, run_of = fires_table.c, run_table.c
+        begun = select(fires.product, fires.environment).where(
+            fires.product.in_(names), fires.status == STARTED
+        )
+        asked = select(run_of.product, run_of.environment).where(
+            run_of.product.in_(names), run_of.status.in_([runs.QUEUED, runs.RUNNING])
+        )
+        waiting = select(fires.product, fires.environment).where(
+            fires.product.in_(names), fires.status == WAITING, fires.series == ""
+        )
+        return _GoingOn(
+            {(row.product, row.environment) for query in (begun, asked) for row in cx.execute(query)},
+            {(row.product, row.environment) for row in cx.execute(waiting)},
+        )
+
+
+def _candidates(
+    cx: Connection, at: float, full: list[str], *, is_backfill: bool, limit: int
+) -> Sequence[Row[Any]]:
+    """The fires that wait longest among those that may start now."""
     other = fires_table.alias()
     same = and_(
         other.c.product == fires_table.c.product,
@@ -407,12 +451,13 @@ def _next(cx: Connection, at: float, full: list[str]) -> Row[Any] | None:
         .where(
             fires_table.c.status == WAITING,
             fires_table.c.due_at <= at,
+            fires_table.c.series != "" if is_backfill else fires_table.c.series == "",
             not_(exists().where(same)),
             not_(and_(fires_table.c.reason == UPSTREAM, on_its_way.exists() | about_to.exists())),
         )
-        .order_by(fires_table.c.series != "", fires_table.c.due_at, fires_table.c.id)
-        .limit(1)
+        .order_by(fires_table.c.due_at, fires_table.c.id)
+        .limit(limit)
     )
     if full:
         query = query.where(fires_table.c.domain.not_in(full))
-    return cx.execute(query).first()
+    return cx.execute(query).all()
