@@ -52,11 +52,10 @@ class Environment:
         "", "the environment whose data of other products is read where this one has none"
     )
     connections: str = setting("", "the environment whose connections its runs use; empty means its own")
-    schedules: bool = setting(False, "whether schedules and triggers start runs in it")
-    alerts: bool = setting(False, "whether its failures are told")
+    schedules: bool = setting(False, "whether the clock and the age of data start runs in it")
 
 
-PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True, alerts=True)
+PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True)
 
 
 ALERT_TYPES = ("webhook", "slack", "apprise")
@@ -343,7 +342,7 @@ def _environment(path: str, name: Any, value: Any) -> Environment:
             f"mesh.yaml: '{path}.approvals' is {approvals}, and {len(set(approvers))} people may approve",
             hint="name as many under 'approvers' at least",
         )
-    defaults = {"schedules": branch == PRODUCTION.branch, "alerts": branch == PRODUCTION.branch}
+    defaults = {"schedules": branch == PRODUCTION.branch}
     rest = {"branch": branch, "approvals": approvals, "connections": given.get("connections") or name}
     return Environment(**{"name": name, **defaults, **given, **rest})
 

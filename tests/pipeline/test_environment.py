@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import insert
 from tests.pipeline.conftest import ROWS, SALES, World
 
 from tulle.errors import NotFound
 from tulle.pipeline import manifest
-from tulle.pipeline.environment import upstream_branch
+from tulle.pipeline.environment import connections_of, upstream_branch
+from tulle.state.tables import environments
 
 ENVIRONMENTS = """
     name: test
@@ -50,6 +52,21 @@ def test_without_a_fallback_what_is_not_there_is_missing(world: World) -> None:
     assert "fallback" in (refused.value.hint or "")
     assert upstream_branch(world.database, settings, sales, "somebody-s", "sales") == "main"
     assert upstream_branch(world.database, settings, sales, "preview-x", "sales") == "main"
+
+
+def test_an_environment_uses_the_connections_it_is_bound_to(world: World) -> None:
+    world.mesh.write(
+        "mesh.yaml",
+        "name: test\nenvironments:\n  dev: {connections: test}\n  test: {}\n  stage: {branch: st}\n",
+    )
+    settings = world.mesh.spec().settings
+    with world.database.write() as cx:
+        values = {"product": "sales", "kind": "preview", "created_at": 0.0, "changed_at": 0.0}
+        cx.execute(insert(environments).values(name="x", branch="preview-x", source="dev", **values))
+    found = {
+        b: connections_of(world.database, settings, b) for b in ("main", "dev", "st", "preview-x", "mine")
+    }
+    assert found == {"main": "prod", "dev": "test", "st": "stage", "preview-x": "test", "mine": "mine"}
 
 
 def test_a_manifest_tells_what_was_specified_and_what_came_of_it(world: World) -> None:

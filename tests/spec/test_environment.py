@@ -19,11 +19,10 @@ def settings_of(environments: Any) -> Settings:
 
 def test_a_mesh_that_names_none_has_production_alone() -> None:
     (only,) = environments(settings_from(Path("/mesh"), {}, {}))
-    assert (only.name, only.branch, only.approvals, only.schedules, only.alerts) == (
+    assert (only.name, only.branch, only.approvals, only.schedules) == (
         "prod",
         "main",
         0,
-        True,
         True,
     )
 

@@ -41,7 +41,7 @@ def list_environments(mesh: Path | None, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    columns = ["name", "branch", "after", "approvals", "approvers", "fallback", "schedules", "alerts"]
+    columns = ["name", "branch", "after", "approvals", "approvers", "fallback", "schedules"]
     table(found, columns, empty="there is no environment")
     rows: dict[str, dict[str, Any]] = {}
     for environment in found:
@@ -83,7 +83,6 @@ def show(mesh: Path | None, name: str, as_json: bool) -> None:
         click.echo(f"  falls back   to {found['fallback']}, for products that have no data here")
     click.echo(f"  connections  of {found['connections']}")
     click.echo(f"  schedules    {'on' if found['schedules'] else 'off'}")
-    click.echo(f"  alerts       {'on' if found['alerts'] else 'off'}")
     rows = [{**one, "commit": (one["commit"] or "")[:12] or None} for one in found["products"]]
     table(rows, ["product", "version", "commit", "run", "since"], empty="no product is applied")
 

@@ -18,6 +18,7 @@ from tulle.pipeline import manifest, promotion, release
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.job import INGEST
 from tulle.pipeline.run import Run
+from tulle.pipeline.sources.address import environment_of
 from tulle.spec.environment import PREVIEW, of_branch, production, read_from
 from tulle.spec.mesh import MeshSpec
 from tulle.state.db import Database
@@ -87,6 +88,14 @@ def _branches(database: Database, settings: Settings, branch: str) -> Iterator[s
         yield from (e.branch for e in read_from(settings, source or production(settings).name))
     else:  # somebody's own branch: other products are read as consumers see them
         yield production(settings).branch
+
+
+def connections_of(database: Database, settings: Settings, branch: str) -> str:
+    """The environment whose connections a run on a branch uses; a preview those of what it was made of."""
+    found = of_branch(settings, branch)
+    if found is None and branch.startswith(PREVIEW) and (source := _source_of(database, branch)):
+        found = settings.environments.get(source)
+    return found.connections if found is not None else environment_of(branch)
 
 
 def _source_of(database: Database, branch: str) -> str | None:

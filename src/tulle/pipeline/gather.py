@@ -24,12 +24,12 @@ from tulle.errors import Invalid, Place
 from tulle.lake.repository import Repository
 from tulle.pipeline.convert import arrow_type, columns_of
 from tulle.pipeline.drifting import Settled, settle
+from tulle.pipeline.environment import connections_of
 from tulle.pipeline.ingest import ROW_GROUP_ROWS
 from tulle.pipeline.keep import ORDER, Gathered
 from tulle.pipeline.make import Making
 from tulle.pipeline.record import Record, read_record
 from tulle.pipeline.sources import http, local, sql
-from tulle.pipeline.sources.address import environment_of
 from tulle.pipeline.sources.cursor import Cursor, Fresh
 from tulle.pipeline.sources.files import puts_aside
 from tulle.pipeline.sources.fitting import Rejects, value_as
@@ -58,7 +58,7 @@ class Sources:
     @classmethod
     def of(cls, settings: Settings, database: Database, branch: str) -> Sources:
         """Those of the environment whose branch that is."""
-        return cls(settings, open_connections(settings, database), environment_of(branch))
+        return cls(settings, open_connections(settings, database), connections_of(database, settings, branch))
 
     def gathered(self, making: Making, repository: Repository, branch: str, *, full: bool) -> Making:
         """The job with what its source gives now. Raises what a source raises; nothing is changed then."""

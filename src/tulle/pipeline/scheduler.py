@@ -34,6 +34,7 @@ from tulle.pipeline.schedule import (
     WAITING,
     add_fire,
 )
+from tulle.spec.environment import of_branch
 from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
 from tulle.state import followers, log, products
@@ -245,7 +246,10 @@ class Scheduler:
         going_on: _GoingOn,
     ) -> None:
         status, message, who = WAITING, "", (row.product, row.environment)
-        if reason == CRON and plan.catch_up == "none" and at - moment > ON_TIME_SECONDS:
+        place = of_branch(self._settings, row.environment)
+        if place is not None and not place.schedules:
+            status, message = SKIPPED, f"schedules are off in environment '{place.name}' of mesh.yaml"
+        elif reason == CRON and plan.catch_up == "none" and at - moment > ON_TIME_SECONDS:
             status, message = SKIPPED, "it was missed while no scheduler ran"
         elif plan.if_running == "skip" and (who in going_on.busy or who in going_on.waiting):
             status, message = SKIPPED, "the product was running"
