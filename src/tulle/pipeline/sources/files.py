@@ -6,7 +6,7 @@ With `on_bad_rows: quarantine` a row that does not fit is put aside; else the re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tulle.pipeline.ingest import SourceFile, read_file
 from tulle.pipeline.sources.reading import Ask
-from tulle.spec.source import QUARANTINE, REFUSE, Source
+from tulle.spec.source import QUARANTINE, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,8 @@ class Files:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows of all files."""
-        source = self.source
         for file in self.files:
-            yield from read_file(file, source, self.ask.rejects)
-
-    @property
-    def source(self) -> Source:
-        """How the files are read: where nothing is declared, later files must be as the first ones were."""
-        return self.ask.source
+            yield from read_file(file, self.ask.source, self.ask.rejects)
 
 
 def scratch(folder: Path, number: int, ending: str) -> Path:
@@ -47,13 +41,3 @@ def scratch(folder: Path, number: int, ending: str) -> Path:
 def puts_aside(source: Source) -> bool:
     """Whether rows that do not fit are put aside."""
     return QUARANTINE in {source.on_bad_rows, source.on_drift}
-
-
-def strict(source: Source) -> bool:
-    """Whether a column that is not declared stops the reading."""
-    return source.on_drift == REFUSE
-
-
-def as_json_lines(source: Source) -> Source:
-    """How the rows of an HTTP answer are read once they are written one a line."""
-    return replace(source, format="json")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tulle.errors import Invalid, Problem
-from tulle.pipeline.ingest import SourceFile, content_digest, source_files
+from tulle.pipeline.ingest import content_digest, source_files
 from tulle.pipeline.sources.files import Files
 from tulle.pipeline.sources.reading import Ask, Reading
 from tulle.spec.source import Source
@@ -39,11 +38,3 @@ def unread(ask: Ask, found: Mapping[str, str]) -> set[str]:
             f"{changed[0]} has changed since it was read: its rows would be there twice", problems=problems
         )
     return {name for name, digest in found.items() if ask.files.get(name) != digest}
-
-
-def name_digest(parts: Sequence[str]) -> str:
-    """What identifies a few texts together."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-__all__ = ["SourceFile", "name_digest", "opened", "unread"]
