@@ -65,7 +65,7 @@ def test_commands_and_files_that_are_named_exist(page: Path) -> None:
     }
     main = Commands("tulle")
     for name, second in re.findall(
-        r"(?:`|^    )tulle(?: --mesh \S+)? ([a-z]+)(?: ([a-z]+))?", text, re.MULTILINE
+        r"(?:`|^    )tulle(?: --mesh \S+)? ([a-z]+)(?: ([a-z][a-z-]*))?", text, re.MULTILINE
     ):
         assert name in COMMANDS, name
         command = main.get_command(click.Context(main), name)
