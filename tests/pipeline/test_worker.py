@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import psutil
 import pytest
 from tests.pipeline.conftest import ROWS, World
 
-from tulle.config import Warehouse
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
 from tulle.pipeline.share import niceness
@@ -170,18 +168,23 @@ def test_stopping_what_has_ended_or_never_began(world: World) -> None:
     assert runs.get(world.database, mine).status == "stopped"
 
 
-def test_memory_beyond_the_bound_is_a_clear_failure(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_LEAST_DATA_BYTES", 1)
-    monkeypatch.setattr(os, "nice", lambda _: 0)
-    monkeypatch.setattr(os, "environ", dict(os.environ))
+BOUNDED = """
+import resource, sys
+from tulle.pipeline import worker
+worker._LEAST_DATA_BYTES = 1
+status = worker.main(["--mesh", sys.argv[1], "--run", sys.argv[2]])
+print(status, resource.getrlimit(resource.RLIMIT_DATA)[0])
+"""
+
+
+def test_memory_beyond_the_bound_is_a_clear_failure(world: World) -> None:
+    world.mesh.write("mesh.yaml", "name: test\nwarehouse: {threads: 1, memory: 1GB}\n")
     world.mesh.sales("transform/big.py", "inputs = []\ndef model(run):\n    return bytearray(9 << 30)\n")
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    try:
-        worker.bound(Warehouse(threads=1, memory="1GB"))
-        assert resource.getrlimit(resource.RLIMIT_DATA)[0] == 4_000_000_000
-        run = world.run("sales")
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+    run_id = runs.request(world.database, "sales")
+    command = [sys.executable, "-c", BOUNDED, str(world.mesh.folder), run_id]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[-1] == "1 4000000000", done.stderr
+    run = runs.get(world.database, run_id)
     assert run.error is not None
     assert run.error["kind"] == "limit_exceeded"
     assert run.error["message"] == "products/shop/sales/transform/big.py ran out of memory"
