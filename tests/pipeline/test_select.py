@@ -80,6 +80,14 @@ def test_what_is_not_chosen_stays_as_it_is(chain: World) -> None:
     assert [row["id"] for row in chain.rows("sales", "b")] == [13, 14, 15]
 
 
+def test_a_view_that_is_not_chosen_is_what_it_was(chain: World) -> None:
+    chain.mesh.sales("transform/v.sql", "-- kind: view\nSELECT id FROM a")
+    chain.mesh.sales("transform/w.sql", "SELECT id FROM v ORDER BY id")
+    chain.run("sales")
+    again = run(chain, select=["w"])
+    assert (again.status, statuses(again)["w"]) == ("unchanged", "unchanged")
+
+
 def test_what_has_no_data_must_be_chosen_as_well(chain: World) -> None:
     failed = run(chain, select=["b"])
     assert failed.status == "failed"

@@ -336,17 +336,11 @@ class Execution:
         record = read_record(self.repository, self.branch, job.name)
         if record is None or any(name not in self.data for name in job.inputs if job.way.kind == VIEW):
             return
-        making = Making(
-            job,
-            self.code,
-            self.engine,
-            {name: self.data[name] for name in job.inputs if name in self.data},
-            {},
-            self.run.id,
-            self.folder,
-            log_line,
-        )
-        if (at := self._at(self.branch, making, record)) is not None:
+        if job.way.kind == VIEW:
+            at = self._at(self.branch, self._making(job), record)
+        else:
+            at = data_at(self.repository, self.branch, job.name)
+        if at is not None:
             self.data[job.name] = at.with_columns(record.columns)
 
     def _making(self, job: Job) -> Making:
