@@ -8,6 +8,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-for name in ("startup", "services", "gateway", "lake/engine", "lake/doors", "lake/peers"):
+LAKE = ("lake/engine", "lake/doors", "lake/peers")
+# Not the ingest, whose peer's environment has to be named.
+PIPELINE = ("pipeline/models", "pipeline/checks", "pipeline/plan", "pipeline/scheduler", "pipeline/tenancy")
+
+for name in ("startup", "services", "gateway", *LAKE, *PIPELINE):
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
