@@ -33,6 +33,7 @@ FIGURES: dict[str, float] = {}
 LINKED = 1_000_000  # rows of one table at most
 RATE = 1_000_000  # entries a second that an import is to reach, of a million and more
 MEMORY = 1024  # MiB that an import may need above a batch of its input
+AT_MOST = {"stat, warm p50": 0.1, "list 1,000, warm p50": 2.0}  # ms, at every size
 GROWTH = {
     "commit of 1,000 scattered changes": 2.0,
     "diff of one commit of 1,000": 2.0,
@@ -228,6 +229,15 @@ def growth(sizes: list[str]) -> None:
         print(f"growth of {name:<48}{ratio:>12.2f} x    at most {allowed:g}: {verdict}")
 
 
+def limits(sizes: list[str]) -> None:
+    """What may cost no more than so much, however large the repository."""
+    for size in map(int, sizes):
+        for name, allowed in AT_MOST.items():
+            took = FIGURES[f"{size:,}: {name} (ms)"]
+            verdict = "ok" if took < allowed else "MORE THAN ALLOWED"
+            print(f"{f'{size:,}: {name}':<58}{took:>12.3f} ms   less than {allowed:g}: {verdict}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="100000,1000000")
@@ -238,6 +248,7 @@ def main() -> int:
             measure(size, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
         small_puts(Path(folder))
+    limits(options.sizes.split(","))
     growth(options.sizes.split(","))
     if options.json:
         options.json.write_text(json.dumps(FIGURES, indent=1))

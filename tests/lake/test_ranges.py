@@ -57,6 +57,18 @@ def test_rows_are_found_also_in_slices() -> None:
     assert ranges.identity(part) == ranges.identity(Range.of(list(part.all_rows())))
 
 
+def test_what_is_often_asked_for_is_answered_as_at_first() -> None:
+    asked = ["p/00000000", "p/00000040", "p/00000041", "p/0000004", "p/99999999", "a", "p/00000099"]
+    paths = [path.encode() for path in asked]
+    whole = many(ranges.KNOWN_ROWS)
+    for content in (whole, whole.slice(40, 99), many(ranges.KNOWN_ROWS + 1), EMPTY):
+        first = [content.find(path) for path in paths]
+        again = [[content.find(path) for path in paths] for _ in range(ranges.LEARN_AFTER)]
+        assert all(found == first for found in again)
+    assert whole.find(b"p/00000041") == row("p/00000041")
+    assert whole.slice(40, 99).find(b"p/00000099") is None
+
+
 def test_identity_tells_apart_every_column_and_where_values_end() -> None:
     base = Entry("path", "address", 1, "aa", "etag", 2.0, "type", {"k": "v"})
     variants = [

@@ -24,6 +24,8 @@ from tulle.lake.entry import Entry, decode_metadata, encode_metadata
 CUT_EVERY = 8192  # rows in a range on average
 MIN_ROWS = 1024
 MAX_ROWS = 32768
+KNOWN_ROWS = 2048  # ranges of no more rows learn their paths by heart
+LEARN_AFTER = 16  # look-ups
 
 SCHEMA = pa.schema(
     [
@@ -82,7 +84,7 @@ def entry_of(row: Row) -> Entry:
 class Range:
     """Sorted rows in memory. Positions count from 0; no two rows have the same path."""
 
-    __slots__ = ("_columns", "_data", "_first", "_offsets", "batch", "rows")
+    __slots__ = ("_columns", "_data", "_first", "_known", "_looked", "_offsets", "batch", "rows")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
@@ -92,6 +94,8 @@ class Range:
         self._data = memoryview(b"")
         self._columns: list[pa.Array] | None = None  # asking the batch anew costs as much as reading a row
         self._first = 0  # where our first row is in `_offsets`
+        self._known: dict[bytes, int] | None = None  # positions by path
+        self._looked = 0
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Range:
@@ -125,6 +129,15 @@ class Range:
 
     def find(self, path: bytes) -> Row | None:
         """The row at exactly `path`."""
+        known = self._known
+        if known is not None:
+            at = known.get(path)
+            return None if at is None else self.row(at)
+        if self.rows <= KNOWN_ROWS:
+            # A look-up goes through the small ranges of several commits, and most of them do not name its path.
+            self._looked += 1
+            if self._looked > LEARN_AFTER:
+                self._known = {self.path(position): position for position in range(self.rows)}
         position = self.seek(path)
         if position == self.rows or self.path(position) != path:
             return None
