@@ -332,7 +332,7 @@ class RunStore:
         return content
 
     def _remember(self, id_: str, content: Range) -> None:
-        learned = 150 * content.rows if content.rows <= ranges.KNOWN_ROWS else 0  # bytes, when it was asked often
+        learned = 150 * content.rows if content.rows <= ranges.KNOWN_ROWS else 0  # once it is asked often
         self._caches.ranges.put(id_, content, content.batch.nbytes + 4 * content.rows + 1000 + learned)
 
     def _put(self, name: str, data: bytes) -> None:
