@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import statistics
@@ -130,6 +131,7 @@ def measure(size: int, folder: Path) -> None:
         repository.link_many("other", links(range(100_000), 0))
     repository.delete_branch("other")
     random.seed(1)
+    os.sync()  # what an import of ten millions left to be written is not to be waited for by the first commits
     commits(repository, blobs, size, label)
     reads(lake, repository, size, label)
     branches(repository, size, label)

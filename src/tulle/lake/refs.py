@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from tulle.errors import AlreadyExists, Conflict, Gone, LimitExceeded, NotFound, did_you_mean
 from tulle.lake.entry import Commit
 from tulle.state.db import now
+from tulle.state.lookup import Lookup
 from tulle.state.tables import (
     lake_branches,
     lake_commits,
@@ -53,10 +54,12 @@ _LOCKED_BRANCH = {
 }  # in SQLite all the same: a writing transaction is alone
 _COMMIT = select(lake_commits).where(_IS_COMMIT)
 _MANIFEST = select(lake_commits.c.manifest).where(_IS_COMMIT)
-_HEAD = select(lake_branches.c.commit_id, lake_branches.c.staged, lake_commits.c.manifest).where(
-    IS_BRANCH,
-    lake_commits.c.repository_id == lake_branches.c.repository_id,
-    lake_commits.c.id == lake_branches.c.commit_id,
+_HEAD = Lookup(
+    select(lake_branches.c.commit_id, lake_branches.c.staged, lake_commits.c.manifest).where(
+        IS_BRANCH,
+        lake_commits.c.repository_id == lake_branches.c.repository_id,
+        lake_commits.c.id == lake_branches.c.commit_id,
+    )
 )
 _LOCKED_MANIFEST = _MANIFEST.with_for_update(read=True)
 _PUBLISHED = select(lake_commits.c.published, lake_commits.c.manifest).where(_IS_COMMIT)
@@ -298,8 +301,11 @@ def find_branch(cx: Connection, repository: int, name: str) -> BranchState | Non
 
 def find_head(cx: Connection, repository: int, name: str) -> tuple[BranchState, str] | None:
     """A branch and the name of the manifest of the commit it is on, in one statement; None without the branch."""
-    row = cx.execute(_HEAD, branch_key(repository, name)).first()
-    return None if row is None else (BranchState(name, row.commit_id, tuple(row.staged)), row.manifest)
+    found = _HEAD.first(cx, branch_key(repository, name))
+    if found is None:
+        return None
+    commit_id, staged, manifest = found
+    return BranchState(name, commit_id, tuple(staged)), manifest
 
 
 def get_branch(cx: Connection, repository: int, name: str, *, lock: Lock = "no") -> BranchState:
