@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tulle.catalog import flow, history
+from tulle.catalog.gantt import Gantt, gantt
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
 from tulle.catalog.lake.opened import LakeBrowser
@@ -134,6 +135,7 @@ class RunPage:
 
     run: RunView
     branch_is_kept: bool
+    gantt: Gantt | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +291,7 @@ class Reader:
         run = history.run_view(self._database, run_id, self._mesh().find)
         repository = self._repository(run.product)
         is_kept = bool(run.branch) and repository is not None and has_branch(repository, run.branch)
-        return RunPage(run, is_kept)
+        return RunPage(run, is_kept, gantt(run))
 
     def runs(self, *, limit: int = 50) -> tuple[RunView, ...]:
         """The newest runs of all products."""

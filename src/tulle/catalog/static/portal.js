@@ -57,8 +57,12 @@ if (progress && progress.dataset.poll) {
       const text = await answer.text();
       if (text !== look.last) {
         const open = [...progress.querySelectorAll("details")].map((part) => part.open);
+        const box = progress.querySelector(".picture"), left = box ? box.scrollLeft : 0;
         progress.innerHTML = text;
         progress.querySelectorAll("details").forEach((part, i) => { part.open = open[i] || false; });
+        if (left) progress.querySelector(".picture").scrollLeft = left;
+        const said = progress.querySelector("[data-said]").dataset.said; // readers hear what changed, not each redraw
+        if (said !== document.getElementById("said").textContent) document.getElementById("said").textContent = said;
         look.last = text;
       }
       wait = 700;
