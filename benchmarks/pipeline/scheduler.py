@@ -1,4 +1,4 @@
-"""What 10,000 schedules cost: a look when nothing is due, firing, lateness, starting runs.
+"""What 10,000 schedules cost: beginning, a look when nothing is due, firing, lateness, starting runs.
 
     python benchmarks/pipeline/scheduler.py [SCHEDULES] [--database URL]
 
@@ -15,16 +15,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from sqlalchemy import func, select, update
 
 from tulle.config import Settings, Warehouse
+from tulle.events import PRODUCT_APPLIED, Event
 from tulle.pipeline import schedule
-from tulle.pipeline.scheduler import Scheduler
+from tulle.pipeline.scheduler import BATCH, Scheduler
 from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
-from tulle.state import products
+from tulle.state import log, products
 from tulle.state.db import open_database
 from tulle.state.tables import schedule_fires, schedules
 
@@ -46,6 +48,16 @@ def timed(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
+
+
+def all_of(work: Callable[[], int]) -> list[float]:
+    """Seconds of each piece, until there is none left."""
+    took: list[float] = []
+    began = time.perf_counter()
+    while work():
+        took.append(time.perf_counter() - began)
+        began = time.perf_counter()
+    return took
 
 
 def show(what: str, value: str) -> None:
@@ -70,7 +82,15 @@ def main() -> None:  # noqa: PLR0915  one measurement after the other
                 one = DataProduct(name, name, f"domain-{number % DOMAINS}", "", schedule=when(number))
                 products.save(cx, one, code_digest="c")
         scheduler = Scheduler(settings, database, start=lambda *_: 0, clock=lambda: clock[0])
-        show(f"begin with {count:,} products", f"{timed(scheduler.follow):8.2f} s")
+        pieces = all_of(scheduler.follow)
+        show(f"begin with {count:,} products", f"{sum(pieces):8.2f} s")
+        show("  the longest that others wait for it", f"{max(pieces) * 1000:8.0f} ms")
+        with database.write() as cx:
+            for number in range(count):
+                log.append(cx, Event(PRODUCT_APPLIED, f"product-{number:05}", {}))
+        pieces = all_of(scheduler.follow)
+        show(f"all {count:,} applied again without a change", f"{sum(pieces):8.2f} s")
+        show("  the longest that others wait for it", f"{max(pieces) * 1000:8.0f} ms")
 
         with database.write() as cx:  # by the benchmark's clock
             for row in cx.execute(select(schedules)).all():
@@ -108,6 +128,11 @@ def main() -> None:  # noqa: PLR0915  one measurement after the other
         late = [at for at, number in done for _ in range(number)]
         show(f"all {count:,} at one moment: lateness, median", f"{statistics.median(late):8.2f} s")
         show("  the last of them", f"{late[-1]:8.2f} s")
+        ticks = [at - before for (before, _), (at, _) in pairwise([(0.0, 0), *done])]
+        show(
+            f"  a tick of {BATCH}, median and slowest",
+            f"{statistics.median(ticks) * 1000:8.0f} ms {max(ticks) * 1000:.0f} ms",
+        )
 
         with database.read() as cx:
             waiting = cx.execute(

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tulle.config import Settings, Warehouse
+from tulle.config import PRODUCTION, Environment, Settings, Warehouse
 from tulle.errors import Conflict, Invalid, NotFound, TulleError, Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
 from tulle.pipeline import run as runs
 from tulle.pipeline import schedule
+from tulle.pipeline import scheduler as scheduling
 from tulle.pipeline.scheduler import Scheduler
 from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
@@ -384,6 +385,60 @@ def test_a_mesh_that_had_products_before_begins_with_them(database: Database, tm
     assert [s.product for s in schedule.all_scheduled(database)] == ["orders"]
     with database.read() as cx:
         assert cx.execute(select(followers.c.name)).scalars().all() == ["scheduler"]
+
+
+def test_products_that_were_there_before_are_taken_over_in_pieces(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduling, "TAKEN_OVER", 2)
+    names = [f"product-{number}" for number in range(5)]
+    with database.write() as cx:
+        for name in names:
+            when = Schedule(cron="0 13 * * *", on=("product-0",) if name == "product-4" else ())
+            products.save(cx, DataProduct(name, name, "sales", "", schedule=when), code_digest="c")
+    settings = Settings(folder=tmp_path)
+
+    def there() -> list[str]:
+        return sorted(s.product for s in schedule.all_scheduled(database))
+
+    first, second = Scheduler(settings, database), Scheduler(settings, database)
+    first.follow()
+    assert there() == names[:2]
+    with database.write() as cx:  # meanwhile one is destroyed, one comes, one changes
+        products.remove(cx, "product-1")
+        log.append(cx, Event(PRODUCT_DESTROYED, "product-1", {}))
+        for name in ("product-00", "product-0"):
+            when = Schedule(cron="0 14 * * *")
+            products.save(cx, DataProduct(name, name, "sales", "", schedule=when), code_digest="c")
+            log.append(cx, Event(PRODUCT_APPLIED, name, {}))
+    second.follow()  # the first one died; who comes goes on where it was
+    assert there() == names[:4]
+    while first.follow():
+        pass
+    assert there() == ["product-0", "product-00", "product-2", "product-3", "product-4"]
+    assert schedule.scheduled(database, "product-0").schedule.cron == "0 14 * * *"
+    with database.read() as cx:
+        assert cx.execute(select(followers.c.before)).scalars().all() == [None]
+
+
+def test_nothing_runs_by_itself_where_schedules_are_off(database: Database, tmp_path: Path) -> None:
+    places = {"prod": PRODUCTION, "dev": Environment("dev", "dev")}
+    world = World(database, tmp_path, environments=places)
+    both = ("main", "dev")
+    world.apply("orders", Schedule(cron="0 13 * * *", environments=both))
+    world.apply("stock", Schedule(fresh_within=1800, environments=both))
+    world.apply("report", Schedule(on=("orders",), environments=both))
+    for environment in both:  # somebody runs it by hand
+        run_id = runs.request(database, "orders", environment=environment)
+        runs.finish(database, run_id, runs.SUCCEEDED)
+    world.go_on(3600)
+    found = {(f.product, f.environment, f.reason): f for f in schedule.fires(database)}
+    for product, reason in (("orders", "cron"), ("stock", "fresh"), ("report", "upstream")):
+        fire = found[product, "dev", reason]
+        assert fire.status == "skipped"
+        assert "schedules are off in environment 'dev' of mesh.yaml" in fire.message
+    assert {f.status for f in found.values() if f.environment == "main"} <= {"started", "waiting"}
+    assert {runs.get(database, run_id).environment for run_id in world.started} == {"main"}
 
 
 def test_a_process_that_cannot_be_started_ends_its_run(database: Database, tmp_path: Path) -> None:

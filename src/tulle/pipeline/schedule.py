@@ -8,13 +8,13 @@ none is there twice, whoever records it. Starting runs is the `scheduler`'s.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tulle.errors import Conflict, NotFound, did_you_mean
@@ -31,6 +31,7 @@ from tulle.state.tables import schedule_upstreams, schedules
 CRON, UPSTREAM, FRESH, BACKFILL = "cron", "upstream", "fresh", "backfill"
 WAITING, STARTED, SKIPPED, HELD, CANCELLED = "waiting", "started", "skipped", "held", "cancelled"
 OPEN = (WAITING, STARTED)
+_MOMENTS = ("cron_at", "fresh_at", "late_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,72 +73,126 @@ class Fire:
 # ── what is in force ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def sync(cx: Connection, name: str, product: DataProduct | None) -> None:
-    """Put the schedule of a product in force as it was applied last; None when there is no such product."""
-    schedule = product.schedule if product else None
-    wanted = set(schedule.environments) if schedule else set()
-    known = {row.environment: row for row in cx.execute(select(schedules).where(schedules.c.product == name))}
-    cx.execute(delete(schedule_upstreams).where(schedule_upstreams.c.product == name))
-    for environment in known.keys() - wanted:
-        cx.execute(delete(schedules).where(_is(name, environment)))
-        waiting = (fires_table.c.status == WAITING) & (fires_table.c.series == "")
-        cx.execute(
-            update(fires_table)
-            .where(fires_table.c.product == name, fires_table.c.environment == environment, waiting)
-            .values(status=CANCELLED, ended_at=now(), message="the product is no longer scheduled")
-        )
-    if product is None or schedule is None:
+def sync(cx: Connection, changed: Mapping[str, DataProduct | None]) -> None:
+    """Put the schedules of products in force as they were applied last; None for a product that there is no more.
+
+    A few statements, however many products there are.
+    """
+    at, names = now(), list(changed)
+    known = {
+        (row.product, row.environment): row
+        for row in cx.execute(select(schedules).where(schedules.c.product.in_(names)))
+    }
+    wanted = {
+        (name, environment): (product, product.schedule)
+        for name, product in changed.items()
+        if product is not None and product.schedule is not None
+        for environment in product.schedule.environments
+    }
+    cx.execute(delete(schedule_upstreams).where(schedule_upstreams.c.product.in_(names)))
+    upstreams = [
+        {"upstream": upstream, "environment": environment, "product": name}
+        for (name, environment), (_, schedule) in sorted(wanted.items(), key=lambda item: item[0])
+        for upstream in dict.fromkeys(schedule.on)
+    ]
+    if upstreams:
+        cx.execute(insert(schedule_upstreams), upstreams)
+    _end(cx, sorted(known.keys() - wanted.keys()))
+    good = _last_good(cx, {name for name, _ in wanted.keys() - known.keys()})
+    new, other = [], []
+    for who, (product, schedule) in wanted.items():
+        old = known.get(who)
+        values = _put(product, schedule, old, good.get(who), at)
+        if old is None:
+            new.append(
+                {"product": who[0], "environment": who[1], "paused": False, "changed_at": at, **values}
+            )
+        elif any(getattr(old, name) != value for name, value in values.items()):
+            other.append({"of_product": who[0], "of_environment": who[1], "changed_at": at, **values})
+    if new:
+        cx.execute(insert(schedules), new)
+    if other:
+        cx.execute(update(schedules).where(_THIS), other)
+
+
+_THIS = (schedules.c.product == bindparam("of_product")) & (
+    schedules.c.environment == bindparam("of_environment")
+)
+
+
+def _end(cx: Connection, gone: Sequence[tuple[str, str]]) -> None:
+    """Products that are no longer scheduled there: what waits is not started any more."""
+    if not gone:
         return
-    for environment in sorted(wanted):
-        for upstream in schedule.on:
-            row = {"upstream": upstream, "environment": environment, "product": name}
-            cx.execute(insert(schedule_upstreams).values(row))
-        _put(cx, product, schedule, environment, known.get(environment))
+    these = [{"of_product": product, "of_environment": environment} for product, environment in gone]
+    cx.execute(delete(schedules).where(_THIS), these)
+    waiting = (
+        (fires_table.c.product == bindparam("of_product"))
+        & (fires_table.c.environment == bindparam("of_environment"))
+        & (fires_table.c.status == WAITING)
+        & (fires_table.c.series == "")
+    )
+    values = {"status": CANCELLED, "ended_at": now(), "message": "the product is no longer scheduled"}
+    cx.execute(update(fires_table).where(waiting), [{**these_, **values} for these_ in these])
 
 
 def _put(
-    cx: Connection, product: DataProduct, schedule: Schedule, environment: str, old: Row[Any] | None
-) -> None:
-    at = now()
+    product: DataProduct, schedule: Schedule, old: Row[Any] | None, good: float | None, at: float
+) -> dict[str, Any]:
+    """What the row of a schedule says; `old` is what it said."""
     before = _schedule(old.document) if old else None
-    good = old.good_at if old else _last_good(cx, product.name, environment)
+    good = old.good_at if old else good
     # A fire that was missed while nothing ran stays missed, unless the times themselves are other ones now.
     same = before is not None and (before.cron, before.time_zone) == (schedule.cron, schedule.time_zone)
     same = same and before is not None and not before.paused
-    cron = old.cron_at if old is not None and same else schedule.after(at)
     values: dict[str, Any] = {
         "domain": product.domain,
         "document": msgspec.to_builtins(schedule, enc_hook=str),
-        "cron_at": cron,
+        "cron_at": old.cron_at if old is not None and same else schedule.after(at),
         "fresh_at": (good or at - schedule.fresh_within) + schedule.fresh_within
         if schedule.fresh_within
         else None,
         "late_at": (good or at) + schedule.late_after if schedule.late_after else None,
         "good_at": good,
-        "changed_at": at,
     }
-    if old is None:
-        cx.execute(insert(schedules).values(product=product.name, environment=environment, **values))
-    else:
-        cx.execute(update(schedules).where(_is(product.name, environment)).values(**values))
-    settle_next(cx, product.name, environment)
+    paused = schedule.paused or (old is not None and bool(old.paused))
+    return {**values, "next_at": None if paused else _first(values)}
+
+
+def _first(moments: Mapping[str, Any]) -> float | None:
+    known = [moments[name] for name in _MOMENTS]
+    return min((moment for moment in known if moment is not None), default=None)
 
 
 def settle_next(cx: Connection, product: str, environment: str) -> None:
     """Make `next_at` the first of what is to come."""
     row = cx.execute(select(schedules).where(_is(product, environment))).one()
-    moments = [m for m in (row.cron_at, row.fresh_at, row.late_at) if m is not None]
     paused = row.paused or row.document.get("paused")
-    following = None if paused or not moments else min(moments)
+    following = None if paused else _first({name: getattr(row, name) for name in _MOMENTS})
     if following != row.next_at:
         cx.execute(update(schedules).where(_is(product, environment)).values(next_at=following))
 
 
-def _last_good(cx: Connection, product: str, environment: str) -> float | None:
-    runs_of = (run_table.c.product == product) & (run_table.c.environment == environment)
-    good = run_table.c.status.in_([runs.SUCCEEDED, runs.UNCHANGED])
-    found = cx.execute(select(func.max(run_table.c.finished_at)).where(runs_of, good)).scalar()
-    return None if found is None else float(found)
+def move_on(cx: Connection, moved: Sequence[tuple[str, str, Mapping[str, float | None]]]) -> None:
+    """Record what comes next of schedules, after what was due: (product, environment, their moments)."""
+    if moved:
+        values = [
+            {"of_product": product, "of_environment": environment, **moments, "next_at": _first(moments)}
+            for product, environment, moments in moved
+        ]
+        cx.execute(update(schedules).where(_THIS), values)
+
+
+def _last_good(cx: Connection, names: Collection[str]) -> dict[tuple[str, str], float]:
+    """When runs of these products were good last, by product and environment."""
+    if not names:
+        return {}
+    query = (
+        select(run_table.c.product, run_table.c.environment, func.max(run_table.c.finished_at))
+        .where(run_table.c.product.in_(names), run_table.c.status.in_([runs.SUCCEEDED, runs.UNCHANGED]))
+        .group_by(run_table.c.product, run_table.c.environment)
+    )
+    return {(product, environment): float(at) for product, environment, at in cx.execute(query).all() if at}
 
 
 def is_good(cx: Connection, product: str, environment: str, at: float) -> None:
@@ -192,8 +247,7 @@ def _set_paused(database: Database, product: str, environment: str, *, paused: b
 # ── fires ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def add_fire(
-    cx: Connection,
+def new_fire(
     *,
     product: str,
     environment: str,
@@ -206,25 +260,37 @@ def add_fire(
     due_at: float | None = None,
     options: Mapping[str, Any] | None = None,
     message: str = "",
-) -> bool:
-    """Record a fire; False when it is recorded already."""
+) -> dict[str, Any]:
+    """A fire as it is recorded by `add_fires`."""
     at = now()
+    return {
+        "product": product,
+        "environment": environment,
+        "domain": domain,
+        "series": series,
+        "reason": reason,
+        "fire_at": fire_at,
+        "attempt": attempt,
+        "status": status,
+        "due_at": fire_at if due_at is None else due_at,
+        "options": dict(options or {}),
+        "message": message,
+        "created_at": at,
+        "ended_at": None if status in {*OPEN, HELD} else at,
+    }
+
+
+def add_fires(cx: Connection, found: Sequence[Mapping[str, Any]]) -> None:
+    """Record fires; those that are recorded already stay as they are."""
+    if found:
+        make = postgresql.insert if cx.dialect.name == "postgresql" else sqlite.insert
+        cx.execute(make(fires_table).on_conflict_do_nothing(), [dict(one) for one in found])
+
+
+def add_fire(cx: Connection, **values: Any) -> bool:
+    """Record a fire, with the arguments of `new_fire`; False when it is recorded already."""
     make = postgresql.insert if cx.dialect.name == "postgresql" else sqlite.insert
-    statement = make(fires_table).values(
-        product=product,
-        environment=environment,
-        domain=domain,
-        series=series,
-        reason=reason,
-        fire_at=fire_at,
-        attempt=attempt,
-        status=status,
-        due_at=fire_at if due_at is None else due_at,
-        options=dict(options or {}),
-        message=message,
-        created_at=at,
-        ended_at=None if status in {*OPEN, HELD} else at,
-    )
+    statement = make(fires_table).values(new_fire(**values))
     made = cx.execute(statement.on_conflict_do_nothing().returning(fires_table.c.id))
     return made.first() is not None
 
@@ -252,8 +318,11 @@ def is_busy(cx: Connection, product: str, environment: str) -> bool:
     return cx.execute(select(run_table.c.id).where(theirs, going_on).limit(1)).first() is not None
 
 
-def upstream_published(cx: Connection, product: str, environment: str, at: float) -> None:
-    """Let those fire that run after this product, once for as many of its publishings as they have not begun with."""
+def upstream_published(cx: Connection, product: str, environment: str, at: float, *, off: str = "") -> None:
+    """Let those fire that run after this product, once for as many of its publishings as they have not begun with.
+
+    `off` says why nothing fires in that environment, when so it is.
+    """
     below = schedule_upstreams.c
     takers = (
         select(below.product)
@@ -265,7 +334,11 @@ def upstream_published(cx: Connection, product: str, environment: str, at: float
         if row is None or row.paused or row.document.get("paused") or waits(cx, taker, environment):
             continue
         schedule = _schedule(row.document)
-        skip = schedule.if_running == "skip" and is_busy(cx, taker, environment)
+        why = off or (
+            "the product was running"
+            if schedule.if_running == "skip" and is_busy(cx, taker, environment)
+            else ""
+        )
         add_fire(
             cx,
             product=taker,
@@ -273,8 +346,8 @@ def upstream_published(cx: Connection, product: str, environment: str, at: float
             domain=row.domain,
             reason=UPSTREAM,
             fire_at=at,
-            status=SKIPPED if skip else WAITING,
-            message=f"after {product}" + (": the product was running" if skip else ""),
+            status=SKIPPED if why else WAITING,
+            message=f"after {product}" + (f": {why}" if why else ""),
         )
 
 

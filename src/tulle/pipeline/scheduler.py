@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, exists, func, not_, select, update
 
 from tulle.config import Settings
-from tulle.errors import NotFound, Unavailable
+from tulle.errors import Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, RUN_FINISHED, Event
 from tulle.pipeline import backfill, schedule, worker
 from tulle.pipeline import run as runs
@@ -33,9 +33,9 @@ from tulle.pipeline.schedule import (
     UPSTREAM,
     WAITING,
     add_fire,
+    new_fire,
 )
 from tulle.spec.environment import of_branch
-from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
 from tulle.state import followers, log, products
 from tulle.state.db import Database, in_turn, now
@@ -45,6 +45,7 @@ from tulle.state.tables import schedule_upstreams, schedules
 
 NAME = "scheduler"
 BATCH = 200
+TAKEN_OVER = 500  # products in one transaction, when a mesh begins to be scheduled
 ON_TIME_SECONDS = 60.0  # a fire later than this was missed, which `catch_up` is about
 MOST_CAUGHT_UP = 1000  # fires of one schedule at a time
 KEPT_DAYS = 90
@@ -110,33 +111,32 @@ class Scheduler:
 
     def follow(self) -> int:
         """Take note of what happened since; how many events."""
-        if followers.begin(self._database, NAME, self._take_over):
-            return 1
+        followers.begin(self._database, NAME, takes_over=True)
+        if (taken := followers.taken_over(self._database, NAME)) is not None:
+            return self._take_over(taken)
         position, found = followers.unseen(self._database, NAME)
         if not found:
             return 0
         changed = {e.subject for e in found if e.kind in {PRODUCT_APPLIED, PRODUCT_DESTROYED}}
-        known = {name: self._applied(name) for name in changed}
+        known = products.named(self._database, changed) if changed else {}
         with self._database.write() as cx:
             if not followers.move(cx, NAME, position, found[-1].id):
                 return 0  # another scheduler took note of these
-            for name in sorted(changed):
-                schedule.sync(cx, name, known[name])
+            if changed:
+                schedule.sync(cx, {name: known.get(name) for name in sorted(changed)})
             for entry in found:
                 if entry.kind == RUN_FINISHED:
                     self._run_ended(cx, str(entry.data["run"]), entry.at)
         return len(found)
 
-    def _take_over(self, cx: Connection) -> None:
-        """The first time in this mesh: all schedules as they are applied."""
-        for item in products.applied(self._database):
-            schedule.sync(cx, item.product.name, item.product)
-
-    def _applied(self, name: str) -> DataProduct | None:
-        try:
-            return products.applied_product(self._database, name).product
-        except NotFound:
-            return None
+    def _take_over(self, after: str) -> int:
+        """The first time in this mesh: the schedules that are applied, so many in a transaction; how many."""
+        found = products.after(self._database, after, TAKEN_OVER)
+        last = found[-1].name if len(found) == TAKEN_OVER else None
+        with self._database.write() as cx:
+            if followers.take_over(cx, NAME, after, last):
+                schedule.sync(cx, {product.name: product for product in found})
+        return max(1, len(found))  # what was applied meanwhile is in the events that come next
 
     def _run_ended(self, cx: Connection, run_id: str, at: float) -> None:
         run = cx.execute(select(run_table).where(run_table.c.id == run_id)).first()
@@ -150,7 +150,8 @@ class Scheduler:
         if run.status in {runs.SUCCEEDED, runs.UNCHANGED}:
             schedule.is_good(cx, run.product, run.environment, run.finished_at)
         if run.status == runs.SUCCEEDED:
-            schedule.upstream_published(cx, run.product, run.environment, at)
+            off = self._is_off(run.environment)
+            schedule.upstream_published(cx, run.product, run.environment, at, off=off)
 
     def _fire_ended(self, cx: Connection, fire: Row[Any], run: Row[Any]) -> None:
         message = str((run.error or {}).get("message", ""))
@@ -213,42 +214,50 @@ class Scheduler:
                 .with_for_update(skip_locked=True)
             ).all()
             going_on = _GoingOn.among(cx, [row.product for row in found])
-            for row in found:
-                self._fire_one(cx, row, at, going_on)
+            fires: list[dict[str, Any]] = []
+            moved = [
+                (row.product, row.environment, self._fire_one(cx, row, at, going_on, fires)) for row in found
+            ]
+            schedule.add_fires(cx, fires)
+            schedule.move_on(cx, moved)
         return len(found)
 
-    def _fire_one(self, cx: Connection, row: Row[Any], at: float, going_on: _GoingOn) -> None:
+    def _fire_one(
+        self, cx: Connection, row: Row[Any], at: float, going_on: _GoingOn, fires: list[dict[str, Any]]
+    ) -> dict[str, float | None]:
+        """Add to `fires` what is due of a schedule; its moments from now on."""
         plan = schedule.schedule_of_row(row)
         moments = {"cron_at": row.cron_at, "fresh_at": row.fresh_at, "late_at": row.late_at}
         if row.cron_at is not None and row.cron_at <= at:
             missed, moments["cron_at"] = _missed(plan, row.cron_at, at)
-            for moment in missed:
-                self._add(cx, row, plan, CRON, moment, at, going_on)
+            fires += [self._new(row, plan, CRON, moment, at, going_on) for moment in missed]
         if row.fresh_at is not None and row.fresh_at <= at:
-            self._add(cx, row, plan, FRESH, row.fresh_at, at, going_on)
+            fires.append(self._new(row, plan, FRESH, row.fresh_at, at, going_on))
             moments["fresh_at"] = at + plan.fresh_within  # unless a run confirms it before
         if row.late_at is not None and row.late_at <= at:
             data = {"environment": row.environment, "good_at": row.good_at, "late_after": plan.late_after}
             log.append(cx, Event(DATA_LATE, row.product, data))
             moments["late_at"] = None  # told once, until it is good again
-        following = min((moment for moment in moments.values() if moment is not None), default=None)
-        mine = and_(schedules.c.product == row.product, schedules.c.environment == row.environment)
-        cx.execute(update(schedules).where(mine).values(**moments, next_at=following))
+        return moments
 
-    def _add(
+    def _is_off(self, branch: str) -> str:
+        """Why nothing runs by itself in the environment of a branch; empty when it does."""
+        place = of_branch(self._settings, branch)
+        off = place is not None and not place.schedules
+        return f"schedules are off in environment '{place.name}' of mesh.yaml" if place and off else ""
+
+    def _new(
         self,
-        cx: Connection,
         row: Row[Any],
         plan: Schedule,
         reason: str,
         moment: float,
         at: float,
         going_on: _GoingOn,
-    ) -> None:
+    ) -> dict[str, Any]:
         status, message, who = WAITING, "", (row.product, row.environment)
-        place = of_branch(self._settings, row.environment)
-        if place is not None and not place.schedules:
-            status, message = SKIPPED, f"schedules are off in environment '{place.name}' of mesh.yaml"
+        if off := self._is_off(row.environment):
+            status, message = SKIPPED, off
         elif reason == CRON and plan.catch_up == "none" and at - moment > ON_TIME_SECONDS:
             status, message = SKIPPED, "it was missed while no scheduler ran"
         elif plan.if_running == "skip" and (who in going_on.busy or who in going_on.waiting):
@@ -257,8 +266,7 @@ class Scheduler:
             status, message = SKIPPED, "a run of the product was waiting already"
         if status == WAITING:
             going_on.waiting.add(who)
-        add_fire(
-            cx,
+        return new_fire(
             product=row.product,
             environment=row.environment,
             domain=row.domain,

@@ -1,12 +1,13 @@
 """Following the log of events: each follower sees every event once, in order, whatever dies and however many follow.
 
-A follower reads what it has not seen, and in the transaction of what it does about it says how far it came: who
-comes second finds that the position has moved and does nothing.
+A follower reads what it has not seen, and in the transaction of what it does about it says how far it came: who comes
+second finds that the position has moved and does nothing. One that also wants what was there before it began takes
+that over piece by piece, by name, in the same way, before it looks at events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -18,8 +19,8 @@ from tulle.state.tables import events, followers
 BATCH = 200
 
 
-def begin(database: Database, name: str, work: Callable[[Connection], None] | None = None) -> bool:
-    """Follow from now on, and do `work` in the same transaction; False when `name` follows already."""
+def begin(database: Database, name: str, *, takes_over: bool = False) -> bool:
+    """Follow from now on; False when `name` follows already. `takes_over`: what was there before it wants, too."""
     with database.read() as cx:
         if _position(cx, name) is not None:
             return False
@@ -28,10 +29,22 @@ def begin(database: Database, name: str, work: Callable[[Connection], None] | No
         if _position(cx, name) is not None:
             return False
         newest = cx.execute(select(func.max(events.c.id))).scalar() or 0
-        if work is not None:
-            work(cx)
-        cx.execute(insert(followers).values(name=name, position=newest))
+        before = "" if takes_over else None
+        cx.execute(insert(followers).values(name=name, position=newest, before=before))
     return True
+
+
+def taken_over(database: Database, name: str) -> str | None:
+    """Up to which name the follower has what was there before it began; None when it has all of it."""
+    with database.read() as cx:
+        found = cx.execute(select(followers.c.before).where(followers.c.name == name)).scalar()
+    return None if found is None else str(found)
+
+
+def take_over(cx: Connection, name: str, old: str, new: str | None) -> bool:
+    """Say up to which name it was taken over, None when that was all; False when another one did it."""
+    mine = update(followers).where(followers.c.name == name, followers.c.before == old)
+    return bool(cx.execute(mine.values(before=new)).rowcount)
 
 
 def unseen(database: Database, name: str) -> tuple[int, Sequence[LogEntry]]:

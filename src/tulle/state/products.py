@@ -5,7 +5,7 @@ Knows the columns of one table and the shape of `spec.product`; nothing of plans
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,20 @@ def applied_product(database: Database, name: str) -> AppliedProduct:
             hint = did_you_mean(name, known) or "`tulle apply` registers the products of this mesh"
             raise NotFound(f"product '{name}' is not applied", hint=hint)
     return _value(row)
+
+
+def after(database: Database, name: str, limit: int) -> tuple[DataProduct, ...]:
+    """The applied products whose names come after `name`, in the order of their names, at most `limit`."""
+    query = select(products.c.document).where(products.c.name > name).order_by(products.c.name).limit(limit)
+    with database.read() as connection:
+        return tuple(from_document(document) for document in connection.execute(query).scalars())
+
+
+def named(database: Database, names: Collection[str]) -> dict[str, DataProduct]:
+    """Those of these products that are applied, by name."""
+    query = select(products.c.name, products.c.document).where(products.c.name.in_(names))
+    with database.read() as connection:
+        return {row.name: from_document(row.document) for row in connection.execute(query)}
 
 
 def save(

@@ -615,6 +615,9 @@ followers = Table(
     metadata,
     Column("name", String(63), primary_key=True),
     Column("position", BigInteger, nullable=False),
+    Column(
+        "before", String(255)
+    ),  # of what was there before: up to where it was taken over; null: all of it was
 )
 
 # ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────
