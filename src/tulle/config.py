@@ -18,6 +18,9 @@ from tulle.errors import Invalid, did_you_mean
 
 STORE_SCHEMES = ("local:///", "s3://", "gs://", "https://")  # of places data may be kept in
 _ENVIRONMENT = re.compile(r"(?!(?:run|ingest|preview)-)[a-z0-9]+(?:[-_][a-z0-9]+){0,8}")
+_WAREHOUSE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,15}")
+_SIZE = re.compile(r"[1-9][0-9]{0,8}(?:\.[0-9]{1,3})?\s?(?:[KMGT]i?B|[kKmMgGtT]B)")
+_MOST = 1_000_000  # of any bound
 STATE_FOLDER = ".tulle"  # in the mesh folder: everything Tulle itself keeps
 
 
@@ -28,13 +31,14 @@ def setting(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Warehouse:
-    """The bounds within which one domain's runs compute."""
+    """The bounds within which runs compute: those of a domain, or of the products that name it."""
 
     threads: int = setting(2, "threads of the SQL engine in one run")
     memory: str = setting("2GB", "memory of the SQL engine in one run; beyond it the engine spills to disk")
     temp_disk: str = setting("10GB", "disk the engine may use for spilling in one run")
-    concurrent_runs: int = setting(
-        2, "runs of the domain that may compute at the same time; further ones wait"
+    concurrent_runs: int = setting(2, "runs that may compute in it at the same time; further ones wait")
+    queue: int = setting(
+        100, "runs asked for by people that may wait for their turn; a further one is refused"
     )
     run_timeout_seconds: int = setting(3600, "a run that takes longer is stopped and fails")
 
@@ -138,7 +142,9 @@ class Settings:
         (), "absolute folders outside the mesh that file sources may read"
     )
     warehouse: Warehouse = setting(Warehouse(), "the bounds of a domain that names none of its own")
-    warehouses: Mapping[str, Warehouse] = field(default_factory=dict, metadata={"help": "bounds by domain"})
+    warehouses: Mapping[str, Warehouse] = field(
+        default_factory=dict, metadata={"help": "bounds by name: that of a domain, or one that products name"}
+    )
     environments: Mapping[str, Environment] = field(
         default_factory=lambda: {PRODUCTION.name: PRODUCTION},
         metadata={
@@ -180,9 +186,9 @@ class Settings:
         """The storage namespace in force, as a `local://` or store URL."""
         return self.storage or f"local://{self.state_folder / 'objects'}"
 
-    def warehouse_of(self, domain: str) -> Warehouse:
-        """The bounds for one domain."""
-        return self.warehouses.get(domain, self.warehouse)
+    def warehouse_of(self, name: str) -> Warehouse:
+        """The bounds of the warehouse of that name; a domain has the mesh's where none has its name."""
+        return self.warehouses.get(name, self.warehouse)
 
 
 def settings_from(
@@ -262,14 +268,22 @@ def _warehouse(name: str, value: Any) -> Warehouse:
         if key not in known:
             raise Invalid(f"mesh.yaml: unknown bound '{key}' in '{name}'", hint=did_you_mean(str(key), known))
         _expect(f"{name}.{key}", item, type(known[key].default))
-        if isinstance(item, int) and item < 1:
-            raise Invalid(f"mesh.yaml: '{name}.{key}' is {item}, expected at least 1")
+        if isinstance(item, int) and not 1 <= item <= _MOST:
+            raise Invalid(f"mesh.yaml: '{name}.{key}' is {item}, expected 1 to {_MOST:,}")
+        if key in {"memory", "temp_disk"} and not _SIZE.fullmatch(item):
+            raise Invalid(f"mesh.yaml: '{name}.{key}' is '{item}', expected a size such as 512MB or 2GB")
     return Warehouse(**value)
 
 
 def _warehouses(name: str, value: Any) -> dict[str, Warehouse]:
     if not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{name}' must map a domain to its bounds")
+    for key in value:
+        if not isinstance(key, str) or not _WAREHOUSE.fullmatch(key):
+            raise Invalid(
+                f"mesh.yaml: '{name}.{key}' is no name of a warehouse",
+                hint="that of a domain, or lower-case letters, digits and single hyphens, such as night-shift",
+            )
     return {domain: _warehouse(f"{name}.{domain}", bounds) for domain, bounds in value.items()}
 
 

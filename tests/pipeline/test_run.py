@@ -14,6 +14,7 @@ import psutil
 import pytest
 from sqlalchemy import update
 
+from tulle.config import Warehouse
 from tulle.errors import Conflict, Invalid, NotFound, Unavailable
 from tulle.pipeline import run as runs
 from tulle.pipeline.run import Metric, Report
@@ -25,8 +26,9 @@ from tulle.state.tables import runs as table
 DATABASES = ("sqlite", "postgres")
 
 
-def claim(database: Database, run_id: str, domain: str = "d", bound: int = 2, wait: float = 0.0) -> None:
-    runs.claim(database, run_id, domain=domain, concurrent_runs=bound, wait_seconds=wait)
+def claim(database: Database, run_id: str, warehouse: str = "d", bound: int = 2, wait: float = 0.0) -> None:
+    bounds = Warehouse(concurrent_runs=bound)
+    runs.claim(database, run_id, warehouse=warehouse, bounds=bounds, wait_seconds=wait)
 
 
 def set_row(database: Database, run_id: str, **values: object) -> None:
@@ -122,7 +124,7 @@ def test_a_domain_has_so_many_turns(database: Database) -> None:
     a, b, c, other = (runs.request(database, p) for p in ("a", "b", "c", "other"))
     claim(database, a)
     claim(database, b)
-    claim(database, other, domain="elsewhere", bound=1)
+    claim(database, other, warehouse="elsewhere", bound=1)
     with pytest.raises(Unavailable, match="waited 0 s for its turn"):
         claim(database, c)
     assert runs.get(database, c).status == "failed"

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tests.pipeline.conftest import ROWS, World
 
+from tulle.config import Warehouse
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
 from tulle.pipeline.share import niceness
@@ -163,7 +164,7 @@ def test_stopping_what_has_ended_or_never_began(world: World) -> None:
     worker.stop(world.database, waiting)
     assert runs.get(world.database, waiting).status == "stopped"
     mine = runs.request(world.database, "sales")
-    runs.claim(world.database, mine, domain="shop", concurrent_runs=2)
+    runs.claim(world.database, mine, warehouse="shop", bounds=Warehouse())
     worker.stop(world.database, mine)  # the process is this one, which is no worker: it is let be
     assert runs.get(world.database, mine).status == "stopped"
 

@@ -150,6 +150,9 @@ def show_steps(result: dict[str, Any], shown: dict[str, str]) -> None:
 
 
 def _show_progress(result: dict[str, Any], shown: dict[str, str]) -> None:
+    if (waits := result.get("waits_for", "")) and shown.get("") != waits:
+        shown[""] = waits  # no step has an empty name
+        click.secho(f"  waits: {waits}", dim=True)
     for step in result["steps"]:
         if step["status"] == shown.get(step["name"]) or step["status"] in {"waiting", "running"}:
             continue
@@ -245,6 +248,12 @@ def runs(
         emit(result)
         return
     click.secho(f"{result['product']}  run {result['id']}  {result['status']}", bold=True)
+    if waits := result.get("waits_for"):
+        click.echo(f"  waits: {waits}")
+    if warehouse := result["options"].get("warehouse"):
+        bounds = result["options"].get("bounds", {})
+        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in bounds.items())
+        click.secho(f"  in warehouse {warehouse}" + (f": {told}" if told else ""), dim=True)
     for step in result["steps"]:
         _show_step(step)
     took = (result["finished_at"] or time.time()) - (result["started_at"] or result["requested_at"])

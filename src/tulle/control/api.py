@@ -19,7 +19,7 @@ from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.gateway.policy import RateLimit
-from tulle.pipeline import promotion, worker
+from tulle.pipeline import promotion, queue, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import asked_window
 from tulle.pipeline.dry_run import foresee
@@ -188,7 +188,7 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
             chosen(code.jobs, body.select)
         if body.resume == "last":
             options["resume"] = last_failed(database, body.product, branch)
-        run_id = runs.request(database, body.product, environment=branch, options=options)
+        run_id = queue.request(database, spec, body.product, environment=branch, options=options)
         worker.start(workspace.settings, run_id)
         return {"id": run_id}
 
@@ -204,7 +204,7 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.post("/products/{name}/test")
     def test_models(name: str, body: TestBody) -> dict[str, Any]:
         product = workspace.spec().product(name)
-        warehouse = workspace.settings.warehouse_of(product.domain)
+        warehouse = workspace.settings.warehouse_of(product.warehouse_name)
         return {"product": name, "tests": run_tests(workspace.settings, warehouse, name, body.select)}
 
     @api.get("/products/{name}/dry-run")
@@ -234,7 +234,9 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/runs/{run_id}")
     def one(run_id: str) -> dict[str, Any]:
         runs.recover(database)
-        return _run(runs.get(database, run_id), with_steps=True)
+        run = runs.get(database, run_id)
+        waits = queue.what_for(database, workspace.settings, run)
+        return {**_run(run, with_steps=True), "waits_for": waits}
 
     @api.post("/runs/{run_id}/stop")
     def stop(run_id: str) -> dict[str, Any]:

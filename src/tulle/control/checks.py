@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control.workspace import Workspace
 from tulle.pipeline import run as runs
-from tulle.pipeline import worker
+from tulle.pipeline import queue, worker
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.inspect import CHECKS
 from tulle.quality.check import Check
@@ -72,7 +72,9 @@ def router(workspace: Workspace) -> APIRouter:
         workspace.lake.repository(product).resolve(body.environment)
         runs.recover(database)
         options = {"only": CHECKS, "tags": body.tags}
-        run_id = runs.request(database, product, environment=body.environment, options=options)
+        run_id = queue.request(
+            database, workspace.spec(), product, environment=body.environment, options=options
+        )
         worker.start(workspace.settings, run_id)
         return {"id": run_id}
 

@@ -65,9 +65,9 @@ def product_of(workspace: Workspace, repository: str) -> DataProduct | None:
 
 
 def engine_of(workspace: Workspace, product: DataProduct | None) -> DuckEngine:
-    """An engine in the bounds of the product's domain."""
+    """An engine in the bounds of the product's warehouse."""
     settings = workspace.settings
-    warehouse = settings.warehouse_of(product.domain if product else "")
+    warehouse = settings.warehouse_of(product.warehouse_name if product else "")
     return DuckEngine(warehouse, settings.run_folder / "compare")
 
 

@@ -180,7 +180,7 @@ def start(
                 cx,
                 product=product,
                 environment=environment,
-                domain=applied.domain,
+                domain=applied.warehouse_name,
                 reason=BACKFILL,
                 series=id_,
                 fire_at=_moment("from", one, hours=True).timestamp(),

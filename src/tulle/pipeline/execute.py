@@ -21,6 +21,7 @@ from tulle.pipeline.carry import Execution, disk_error, log_line, opened
 from tulle.pipeline.environment import code_of_run, upstream_branch
 from tulle.pipeline.gather import Sources
 from tulle.pipeline.inspect import CHECKS, inspect
+from tulle.pipeline.queue import told
 from tulle.pipeline.run import Run
 from tulle.pipeline.watchdog import Watchdog
 from tulle.spec.mesh import MeshSpec
@@ -38,8 +39,10 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
     _clear_spill(database, folder.parent)
     try:
         product = spec.product(asked.product)
-        warehouse = spec.settings.warehouse_of(product.domain)
-        runs.claim(database, run_id, domain=product.domain, concurrent_runs=warehouse.concurrent_runs)
+        name = product.warehouse_name
+        warehouse = spec.settings.warehouse_of(name)
+        runs.claim(database, run_id, warehouse=name, bounds=warehouse)
+        log_line(f"warehouse {name}: {told(warehouse)}")
         code = code_of_run(database, lake, spec, asked)
         code.require_valid()
         repository = opened(lake, asked.product)
@@ -69,7 +72,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
     except OSError as exc:
         _fail(database, run_id, disk_error(exc))
     except MemoryError:
-        hint = "raise 'memory' of the domain's warehouse in mesh.yaml, or read less at once"
+        hint = "raise 'memory' of its warehouse in mesh.yaml, or read less at once"
         _fail(
             database, run_id, LimitExceeded("the run needs more memory than its warehouse allows", hint=hint)
         )

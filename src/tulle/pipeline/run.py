@@ -9,12 +9,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import psutil
 from sqlalchemy import Connection, Row, insert, select, update
 
+from tulle.config import Warehouse
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
 from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, STEPS_KEPT, Event
 from tulle.quality import history
@@ -184,21 +185,22 @@ def register_process(database: Database, run_id: str) -> None:
 
 
 def claim(
-    database: Database, run_id: str, *, domain: str, concurrent_runs: int, wait_seconds: float = 3600.0
+    database: Database, run_id: str, *, warehouse: str, bounds: Warehouse, wait_seconds: float = 3600.0
 ) -> None:
     """Wait for the run's turn and start it: queued → running, in one transaction.
 
-    One run of a product and environment at a time, and `concurrent_runs` of a domain. Raises Conflict when the
+    One run of a product and environment at a time, and `concurrent_runs` of a warehouse; the run says which it is,
+    with its bounds. Raises Conflict when the
     run is not queued (any more), Unavailable when its turn did not come in time.
     """
     register_process(database, run_id)
     deadline = time.monotonic() + wait_seconds
     pause, checked = 0.02, 0.0
-    while not _try_start(database, run_id, domain, concurrent_runs):
+    while not _try_start(database, run_id, warehouse, bounds):
         if time.monotonic() > deadline:
             error = Unavailable(
                 f"run {run_id} waited {wait_seconds:,.0f} s for its turn",
-                hint="`tulle runs` shows what is running; 'concurrent_runs' in mesh.yaml bounds a domain's runs",
+                hint="`tulle runs` shows what is running; 'concurrent_runs' in mesh.yaml bounds a warehouse's runs",
             )
             finish(database, run_id, FAILED, error=error)
             raise error
@@ -209,7 +211,7 @@ def claim(
         pause = min(0.5, pause * 1.5)
 
 
-def _try_start(database: Database, run_id: str, domain: str, concurrent_runs: int) -> bool:
+def _try_start(database: Database, run_id: str, warehouse: str, bounds: Warehouse) -> bool:
     process = psutil.Process()
     with database.write() as cx:
         in_turn(cx, "starting a run")  # who else runs decides
@@ -221,7 +223,7 @@ def _try_start(database: Database, run_id: str, domain: str, concurrent_runs: in
         ).all()
         if any((o.product, o.environment) == (mine.product, mine.environment) for o in others):
             return False
-        if sum(o.options.get("domain") == domain for o in others) >= concurrent_runs:
+        if sum(o.options.get("warehouse") == warehouse for o in others) >= bounds.concurrent_runs:
             return False
         cx.execute(
             update(runs)
@@ -231,7 +233,7 @@ def _try_start(database: Database, run_id: str, domain: str, concurrent_runs: in
                 started_at=now(),
                 pid=process.pid,
                 pid_started=process.create_time(),
-                options={**mine.options, "domain": domain},
+                options={**mine.options, "warehouse": warehouse, "bounds": asdict(bounds)},
             )
         )
         data = {"run": run_id, "environment": mine.environment}

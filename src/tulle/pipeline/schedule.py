@@ -146,7 +146,7 @@ def _put(
     same = before is not None and (before.cron, before.time_zone) == (schedule.cron, schedule.time_zone)
     same = same and before is not None and not before.paused
     values: dict[str, Any] = {
-        "domain": product.domain,
+        "domain": product.warehouse_name,  # whose turns it takes
         "document": msgspec.to_builtins(schedule, enc_hook=str),
         "cron_at": old.cron_at if old is not None and same else schedule.after(at),
         "fresh_at": (good or at - schedule.fresh_within) + schedule.fresh_within

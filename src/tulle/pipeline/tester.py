@@ -80,7 +80,7 @@ def _tests(mesh: Path, name: str, models: Sequence[str]) -> list[dict[str, Any]]
 
     spec = load_mesh(mesh)
     product = spec.product(name)
-    warehouse = spec.settings.warehouse_of(product.domain)
+    warehouse = spec.settings.warehouse_of(product.warehouse_name)
     bound(warehouse)
     from tulle.engine.duck import DuckEngine  # noqa: PLC0415
     from tulle.pipeline.columns import derive_columns  # noqa: PLC0415

@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(exc.message, *exc.problems, sep="\n  ", flush=True)
             runs.finish(database, options.run, runs.FAILED, error=exc)
             return 1
-        bound(settings.warehouse_of(product.domain))
+        bound(settings.warehouse_of(product.warehouse_name))
         run = execute(database, open_mesh_lake(settings, database), spec, options.run)
         return 0 if run.status in {runs.SUCCEEDED, runs.UNCHANGED} else 1
     finally:

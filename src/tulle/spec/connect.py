@@ -22,14 +22,15 @@ class Loaded:
 
 
 def connect(
-    loaded: list[Loaded], channels: Collection[str] = ()
+    loaded: list[Loaded], channels: Collection[str] = (), warehouses: Collection[str] = ()
 ) -> tuple[tuple[DataProduct, ...], list[Problem]]:
     """The products by name with their input ports resolved, and what is wrong between them.
 
-    `channels` are the alert channels of the mesh.
+    `channels` are the alert channels of the mesh, `warehouses` those it names.
     """
     mesh = _Mesh(loaded)
     mesh.check_alerts(channels)
+    mesh.check_warehouses(warehouses)
     return mesh.connected()
 
 
@@ -167,6 +168,18 @@ class _Mesh:
                     hint = did_you_mean(name, channels) or "write it under `alerts:` in mesh.yaml"
                     message = f"there is no alert channel '{name}'"
                     self.problems.append(document.problem(message, path, hint=hint))
+
+    def check_warehouses(self, warehouses: Collection[str]) -> None:
+        """A product names a warehouse of the mesh, or a domain, which has one."""
+        known = {*warehouses, *(product.domain for product in self.products.values())}
+        for product in self.products.values():
+            if product.warehouse and product.warehouse not in known and not self.incomplete:
+                document = self.documents[product.name]
+                head = next((n for n, c in enumerate(product.components) if c.base == "data-product"), 0)
+                path: Path = (*_root(document), head, "properties", "warehouse")
+                hint = did_you_mean(product.warehouse, known) or "write it under `warehouses:` in mesh.yaml"
+                message = f"there is no warehouse '{product.warehouse}'"
+                self.problems.append(document.problem(message, path, hint=hint))
 
     def _check_triggers(self, products: dict[str, DataProduct]) -> None:
         """A product runs after such products only as it takes from: so no two start each other for ever."""

@@ -171,7 +171,7 @@ def load_products(
     files = sorted(settings.products_folder.glob(f"*/*/{PRODUCT_FILE}"))
     loaded = [remembered.loaded(f, types, partial(_loaded, f, settings, registry, problems)) for f in files]
     remembered.keep({str(file) for file in files})
-    products, found = connect(loaded, settings.alerts)
+    products, found = connect(loaded, settings.alerts, settings.warehouses)
     refuse(f"the mesh '{settings.name}'", [*problems, *found])
     return products
 

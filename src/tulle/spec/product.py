@@ -299,6 +299,11 @@ class DataProduct:
     folder: Path = field(default=Path(), compare=False)
     place: Place | None = _place()
 
+    @property
+    def warehouse_name(self) -> str:
+        """The warehouse its runs compute in: the one it names, else that of its domain."""
+        return self.warehouse or self.domain
+
     def data_set(self, name: str) -> DataSet:
         """The data set of that name or title. Raises NotFound with the nearest name."""
         return _named("data set", name, f"product '{self.name}'", self.data_sets)

@@ -54,7 +54,7 @@ def tenancy_of(product: DataProduct) -> Tenancy:
         metrics=f"tulle_{_word(product.domain)}_{_word(product.name)}",
         community=f"{product.domain}/{product.name}",
         roles=tuple(f"{product.name}-{role}" for role in ROLES),
-        warehouse=product.warehouse or product.domain,
+        warehouse=product.warehouse_name,
     )
 
 
