@@ -1,4 +1,4 @@
-"""`tulle check | checks`: judge what is published, list checks with their last result, show what they found."""
+"""`tulle check | checks | profile`: judge what is published, list checks with what they found, show what data holds."""
 
 from __future__ import annotations
 
@@ -98,6 +98,49 @@ def history(
     columns = ["", "judged at", "data set", "check", "failing", "rows", "value", "run"]
     rows = [{**_line(one), "rows": one["total"], "value": _number(one["value"])} for one in found]
     table(rows, columns, empty="nothing was judged yet: `tulle run` does, or `tulle check`")
+
+
+@click.command(epilog="Example: tulle profile sales purchases")
+@click.argument("product")
+@click.argument("data_set")
+@ENVIRONMENT
+@OPTION_JSON
+@click.pass_obj
+def profile(mesh: Path | None, product: str, data_set: str, environment: str, as_json: bool) -> None:
+    """Show what the columns of DATA_SET hold as it is published: nulls, different values, extremes, the usual."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        found = client.profile(product, data_set, environment=environment)
+    if as_json:
+        emit(found)
+        return
+    told = found["profile"]
+    looked_at = "" if told["looked_at"] == told["rows"] else f", {told['looked_at']:,} of them looked at"
+    click.echo(f"{told['rows']:,} rows at {found['commit'][:12]}{looked_at}")
+    columns = ["column", "type", "nulls", "distinct", "min", "max", "mean", "most frequent"]
+    table([_column(one) for one in told["columns"]], columns, empty="no columns")
+
+
+def _column(one: dict[str, Any]) -> dict[str, Any]:
+    about = "" if one["distinct_exact"] else "about "
+    top = ", ".join(str(each["value"]) for each in one["top"][:3])
+    hidden = {"min": "•••", "max": "•••", "most frequent": "•••"} if one["hidden"] else {}
+    return {
+        **one,
+        "column": one["name"],
+        "distinct": None if one["distinct"] is None else f"{about}{one['distinct']:,}",
+        "min": _short(one["min"]),
+        "max": _short(one["max"]),
+        "mean": _number(one["mean"]),
+        "most frequent": _short(top),
+        **hidden,
+    }
+
+
+def _short(value: Any) -> str | None:
+    text = None if value is None else str(value)
+    return text if text is None or len(text) <= 40 else text[:39] + "…"
 
 
 def _line(one: dict[str, Any]) -> dict[str, Any]:

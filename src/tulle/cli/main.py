@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retire": ("release", "Take a product whose day has come out of the mesh."),
     "check": ("checks", "Judge what is published, without making anything."),
     "checks": ("checks", "List checks with their last result; what they found before."),
+    "profile": ("checks", "Show what the columns of a data set hold."),
     "drift": ("destroy", "Show what differs from what was applied."),
     "destroy": ("destroy", "Destroy a product; its data stays unless asked."),
     "up": ("mesh", "Start the mesh: control plane, gateway, services."),

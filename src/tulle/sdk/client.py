@@ -173,6 +173,19 @@ class Client:
         asked = {"check": check, "data_set": data_set, "environment": environment, "limit": limit}
         return list(self._get(f"/checks/{_part(product)}/history", **asked)["results"])
 
+    def profile(self, product: str, data_set: str, *, environment: str = "main") -> dict[str, Any]:
+        """What the columns of a data set hold as it is published now."""
+        return self._get(
+            f"/products/{_part(product)}/datasets/{_part(data_set)}/profile", environment=environment
+        )
+
+    def profile_history(
+        self, product: str, data_set: str, *, environment: str = "main", limit: int = 30
+    ) -> list[dict[str, Any]]:
+        """The profiles of a data set, publish after publish, newest first."""
+        path = f"/products/{_part(product)}/datasets/{_part(data_set)}/profile/history"
+        return list(self._get(path, environment=environment, limit=limit)["profiles"])
+
     # ── schedules ────────────────────────────────────────────────────────────────────────────────────────
 
     def schedules(self) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 from fastapi import FastAPI, Request
@@ -26,6 +27,7 @@ from tulle.control import (
     compare,
     connections,
     drift,
+    profiles,
     promotion,
     release_api,
     schedules,
@@ -51,6 +53,16 @@ DRIFT_EVERY = 120.0
 DRIFT_AFTER = 20.0  # first: a mesh that starts has other things to do
 
 
+class Background(Protocol):
+    """What the running control plane does beside answering calls."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End; what is under way is taken up again by the next one."""
+
+
 def open_workspace(settings: Settings) -> Workspace:
     """Open the stores of a mesh."""
     try:
@@ -72,8 +84,12 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     work = lake_doors.LakeWork(workspace.lake, settings)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
-    scheduler = Scheduler(settings, workspace.database)
-    telling = alerts.Alerts(workspace)
+    background: Sequence[Background] = (
+        work,
+        Scheduler(settings, workspace.database),
+        alerts.Alerts(workspace),
+        profiles.Profiles(workspace),
+    )
 
     def settle() -> None:
         trials.follow_deployments()
@@ -97,15 +113,13 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         if resident:
             await asyncio.to_thread(trials.sign_in)
             keeper.start()
-            work.start()
-            scheduler.start()
-            telling.start()
+            for one in background:
+                one.start()
         yield
         stop.set()
         if resident:
-            scheduler.stop()
-            telling.stop()
-            work.stop()
+            for one in reversed(background):
+                one.stop()
             keeper.join(5)
 
     app = FastAPI(
@@ -121,6 +135,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(api.router(workspace, settle_now))
     app.include_router(compare.router(workspace))
     app.include_router(check_routes(workspace))
+    app.include_router(profiles.router(workspace))
     app.include_router(release_api.router(workspace))
     app.include_router(schedules.router(workspace))
     app.include_router(connections.router(workspace))

@@ -115,6 +115,8 @@ runs = Table(
     Column("status", String(16), nullable=False),  # queued running succeeded failed unchanged stopped
     Column("pid", Integer),
     Column("pid_started", Float),
+    Column("machine", String(128)),  # where that process is
+    Column("alive_at", Float),  # when it said so last
     Column("requested_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
@@ -123,6 +125,7 @@ runs = Table(
     Column("commit_id", String(64)),
     Column("options", JSON, nullable=False),
     Column("error", JSON),
+    Column("cause", String(16)),  # why it did not end well: error cancelled timeout lost superseded
     Index("runs_by_product", "product", "requested_at"),
 )
 
@@ -269,6 +272,21 @@ check_results = Table(
     Column("made", Boolean, nullable=False, server_default=text("true")),  # false: only looked at again
     Column("at", Float, nullable=False),
     Index("check_results_by_check", "product", "environment", "data_set", "check_name", "id"),
+)
+
+data_set_profiles = Table(
+    "data_set_profiles",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("product", String(63), nullable=False),
+    Column("environment", String(255), nullable=False),
+    Column("data_set", String(255), nullable=False),
+    Column("identity", String(64), nullable=False),  # of its rows
+    Column("commit_id", String(64), nullable=False),
+    Column("run", String(64), nullable=False, server_default=""),  # empty: made when it was asked for
+    Column("profile", JSON, nullable=False),
+    Column("at", Float, nullable=False),
+    UniqueConstraint("product", "environment", "data_set", "commit_id"),
 )
 
 # ── services ─────────────────────────────────────────────────────────────────────────────────────────────

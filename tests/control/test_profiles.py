@@ -1,0 +1,115 @@
+"""Profiles of what is published: kept once a publish, told by the API and the command, masked like the portal's rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import insert, select
+from tests.control.conftest import opened
+from tests.pipeline.conftest import SALES, Mesh
+
+from tulle.cli.main import cli
+from tulle.control import profiles
+from tulle.control.workspace import Workspace
+from tulle.errors import NotFound
+from tulle.pipeline import run as runs
+from tulle.pipeline.execute import execute
+from tulle.quality import kept_profiles
+from tulle.quality.column_profile import DataSetProfile
+from tulle.state.tables import data_set_profiles, followers
+
+
+def tulle(mesh: Mesh, *words: str) -> Result:
+    return CliRunner().invoke(cli, ["--mesh", str(mesh.folder), *words])
+
+
+def run(mesh: Mesh, workspace: Workspace) -> None:
+    run_id = runs.request(workspace.database, "sales")
+    assert execute(workspace.database, workspace.lake, mesh.spec(), run_id).status == "succeeded"
+
+
+def test_each_publish_is_profiled_once(mesh: Mesh) -> None:
+    mesh.sales("product.yaml", SALES.replace("required: true", "required: true, pii: direct"))
+    workspace = opened(mesh)
+    assert profiles.follow(workspace) == 0  # from now on
+    assert tulle(mesh, "apply").exit_code == 0
+    run(mesh, workspace)
+    assert profiles.follow(workspace) > 0
+    assert profiles.follow(workspace) == 0
+    (first,) = kept_profiles.profiles(workspace.database, "sales", "sales")
+    told = json.loads(tulle(mesh, "profile", "sales", "sales", "--json").output)
+    assert (told["commit"], told["run"], told["profile"]) == (first.commit, first.run, first.profile)
+    by_name = {column["name"]: column for column in told["profile"]["columns"]}
+    assert by_name["amount"]["max"] == "10.50"
+    assert (by_name["customer"]["hidden"], by_name["customer"]["top"], by_name["customer"]["distinct"]) == (
+        True,
+        [],
+        2,
+    )
+    assert "ann" not in json.dumps(told)
+    shown = tulle(mesh, "profile", "sales", "sales").output
+    assert "3 rows" in shown
+    assert "•••" in shown
+
+    mesh.sales("data/sales.csv", "id,customer,day,amount\n1,ann,01.02.2020,10.50\n")
+    run(mesh, workspace)
+    # A control plane that died before it looked: what is asked for is made at once, and looked at once only.
+    now = json.loads(tulle(mesh, "profile", "sales", "sales", "--json").output)
+    assert (now["profile"]["rows"], now["run"]) == (1, "")
+    assert profiles.follow(workspace) > 0
+    kept = kept_profiles.profiles(workspace.database, "sales", "sales")
+    assert [one.profile["rows"] for one in kept] == [1, 3]
+    workspace.database.close()
+
+
+def test_a_product_that_is_gone_stops_nothing(mesh: Mesh) -> None:
+    workspace = opened(mesh)
+    profiles.follow(workspace)
+    assert tulle(mesh, "apply").exit_code == 0
+    run(mesh, workspace)
+    workspace.lake.delete_repository("sales")
+    assert profiles.follow(workspace) > 0
+    assert kept_profiles.profiles(workspace.database, "sales", "sales") == ()
+    with workspace.database.read() as cx:
+        assert cx.execute(select(followers.c.position).where(followers.c.name == profiles.NAME)).scalar()
+    workspace.database.close()
+
+
+def test_the_oldest_are_forgotten(mesh: Mesh) -> None:
+    workspace = opened(mesh)
+    row = {
+        "product": "sales",
+        "environment": "main",
+        "data_set": "sales",
+        "identity": "x",
+        "profile": {},
+        "at": 1.0,
+    }
+    with workspace.database.write() as cx:
+        cx.execute(
+            insert(data_set_profiles), [{**row, "commit_id": str(i)} for i in range(kept_profiles.KEPT)]
+        )
+        found = DataSetProfile(1, 1, ())
+        kept_profiles.keep(cx, "sales", "main", "sales", found, identity="y", commit="new")
+        kept_profiles.keep(cx, "sales", "main", "sales", found, identity="y", commit="new")
+    kept = kept_profiles.profiles(workspace.database, "sales", "sales", limit=1000)
+    assert [kept[0].commit, kept[-1].commit, len(kept)] == ["new", "1", kept_profiles.KEPT]
+    workspace.database.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["salez", "sales"], "product 'salez'"),
+        (["sales", "salez"], "data set 'salez' of product 'sales'"),
+        (["sales", "sales"], "has no rows of its own"),
+        (["sales", "sales", "-e", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_is_not_there_is_told(mesh: Mesh, words: list[str], message: str) -> None:
+    assert tulle(mesh, "apply").exit_code == 0
+    result = tulle(mesh, "profile", *words)
+    assert isinstance(result.exception, NotFound)
+    assert message in result.exception.message
