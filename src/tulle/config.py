@@ -119,6 +119,9 @@ class Settings:
         30,
         "days for which runs of hooks and what they wrote are kept; the last 100 of a repository always are",
     )
+    check_result_days: int = setting(
+        400, "days for which results of checks are kept; the last 30 of each check always are"
+    )
     stale_branch_days: int = setting(
         0, "branches of failed runs that nobody moved for so many days are removed; 0 keeps them"
     )
@@ -236,6 +239,7 @@ def _checked(settings: Settings) -> Settings:
         "max_request_bytes": (1024, 1 << 30),
         "hook_run_days": (1, 36_500),
         "scheduled_runs": (1, 1000),
+        "check_result_days": (1, 36_500),
         "stale_branch_days": (0, 36_500),
         "notice_days": (0, 36_500),
     }

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from tests.control.conftest import opened
 from tests.pipeline.conftest import SALES, Mesh
 
@@ -16,9 +16,11 @@ from tulle.control.workspace import Workspace
 from tulle.errors import NotFound
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
-from tulle.quality import kept_profiles
+from tulle.quality import history, kept_profiles
 from tulle.quality.column_profile import DataSetProfile
-from tulle.state.tables import data_set_profiles, followers
+from tulle.quality.verdict import CheckResult
+from tulle.state.db import now
+from tulle.state.tables import check_results, data_set_profiles, followers
 
 
 def tulle(mesh: Mesh, *words: str) -> Result:
@@ -74,6 +76,20 @@ def test_a_product_that_is_gone_stops_nothing(mesh: Mesh) -> None:
     assert kept_profiles.profiles(workspace.database, "sales", "sales") == ()
     with workspace.database.read() as cx:
         assert cx.execute(select(followers.c.position).where(followers.c.name == profiles.NAME)).scalar()
+    workspace.database.close()
+
+
+def test_old_results_of_checks_are_forgotten(mesh: Mesh) -> None:
+    mesh.write("mesh.yaml", "name: test\ncheck_result_days: 7\n")
+    workspace = opened(mesh)
+    found = CheckResult("c", "sql", "sales", "error", passed=True, failing_count=0, total=1, message="")
+    with workspace.database.write() as cx:
+        for n in range(40):
+            history.record(cx, "sales", "main", f"r{n}", [found])
+        old = check_results.c.run.in_([f"r{n}" for n in range(10)])
+        cx.execute(update(check_results).where(old).values(at=now() - 8 * 86_400))
+    assert profiles.tidy(workspace) == 10
+    assert len(history.history(workspace.database, "sales")) == 30
     workspace.database.close()
 
 

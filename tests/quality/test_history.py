@@ -10,9 +10,9 @@ import pytest
 
 from tulle.errors import NotFound
 from tulle.quality.check import Check
-from tulle.quality.history import history, latest, past, record, series
+from tulle.quality.history import KEPT, history, latest, past, prune, record, series
 from tulle.quality.verdict import CheckResult
-from tulle.state.db import Database, open_database
+from tulle.state.db import Database, now, open_database
 
 
 @pytest.fixture
@@ -81,3 +81,18 @@ def test_what_failed_is_no_measure_for_what_comes(database: Database) -> None:
     assert [p.value for p in past(database, "shop", CHECK, environment="dev")] == [3, 1]
     keep(database, "r4", result(value=5), environment="dev")
     assert [p.value for p in past(database, "shop", CHECK, environment="dev")] == [5]
+
+
+def test_what_is_old_is_forgotten_but_never_the_last_of_a_check(database: Database) -> None:
+    for n in range(KEPT + 5):
+        keep(database, f"r{n}", result(value=n), result("rare") if n == 0 else result("often"))
+    for n in range(KEPT + 5):
+        keep(database, f"f{n}", result(value=n, passed=False))
+    before = past(database, "shop", CHECK)
+    assert prune(database, now() - 60) == 0
+    assert prune(database, now() + 60) == 5 + 5 + (KEPT + 4 - KEPT)
+    assert prune(database, now() + 60) == 0
+    assert [o.run for o in history(database, "shop", "rare")] == ["r0"]
+    assert past(database, "shop", CHECK) == before  # failures since do not push out what is compared with
+    runs = [o.run for o in history(database, "shop", "volume", limit=1000)]
+    assert (runs[0], runs[-1], len(runs)) == (f"f{KEPT + 4}", "r5", 2 * KEPT)

@@ -1,13 +1,16 @@
 """Profiles of what is published: made after each run that published, kept, and told below `/mesh/v1`.
 
 They are made beside the runs, not in them: whoever waits for data does not wait for its profile. A crash loses none,
-since the follower moves on in the transaction that keeps them.
+since the follower moves on in the transaction that keeps them. What is kept for long enough, results of checks
+included, is forgotten here as well.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -23,15 +26,18 @@ from tulle.events import RUN_FINISHED
 from tulle.pipeline import run as runs
 from tulle.pipeline.job import INGEST, PYTHON, SQL
 from tulle.pipeline.table import DataAt, data_at
-from tulle.quality import kept_profiles
+from tulle.quality import history, kept_profiles
 from tulle.quality.column_profile import DataSetProfile, profile
 from tulle.quality.kept_profiles import KeptProfile
 from tulle.state import followers, products
+from tulle.state.db import now
 from tulle.state.log import LogEntry
 
 LOG = logging.getLogger("tulle")
 NAME = "profiles"
 PAUSE_SECONDS = 1.0
+TIDY_EVERY = 3600.0
+_DAY = 86_400.0
 # Beside whatever runs: slowly, and in little memory.
 _BOUNDS = Warehouse(threads=1, memory="512MB", temp_disk="4GB")
 
@@ -39,11 +45,12 @@ Name = Annotated[str, Query(max_length=255)]
 
 
 class Profiles:
-    """Follows the runs of one mesh and keeps profiles of what they published."""
+    """Follows the runs of one mesh, keeps profiles of what they published, and forgets what is old."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._stop = threading.Event()
+        self._tidied = -math.inf
         self._thread = threading.Thread(target=self._follow, name="profiles", daemon=True)
 
     def start(self) -> None:
@@ -58,12 +65,23 @@ class Profiles:
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:
+                if time.monotonic() > self._tidied + TIDY_EVERY:
+                    self._tidied = time.monotonic()
+                    tidy(self._workspace)
                 if follow(self._workspace):
                     continue
             except Exception:
                 LOG.exception("profiles are tried again")
                 self._stop.wait(10)
             self._stop.wait(PAUSE_SECONDS)
+
+
+def tidy(workspace: Workspace) -> int:
+    """Forget results of checks that were kept for long enough; how many there were."""
+    forgotten = history.prune(workspace.database, now() - workspace.settings.check_result_days * _DAY)
+    if forgotten:
+        LOG.info("%d old results of checks were forgotten", forgotten)
+    return forgotten
 
 
 def follow(workspace: Workspace) -> int:
@@ -167,7 +185,7 @@ def router(workspace: Workspace) -> APIRouter:
     api = APIRouter(prefix="/mesh/v1/products/{product}/datasets/{data_set}")
 
     @api.get("/profile")
-    def now(product: str, data_set: str, environment: Name = "main") -> dict[str, Any]:
+    def present(product: str, data_set: str, environment: Name = "main") -> dict[str, Any]:
         return asdict(profile_of(workspace, product, data_set, environment))
 
     @api.get("/profile/history")

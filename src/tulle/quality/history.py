@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from tulle.errors import NotFound, did_you_mean
 from tulle.quality.check import Check
@@ -16,6 +16,8 @@ from tulle.state.db import Database, now
 from tulle.state.tables import check_results
 
 MAIN = "main"
+KEPT = 30  # of each check, however old: what checks against history look at
+_AT_ONCE = 500  # results that one transaction forgets
 _LONGEST_NAME, _LONGEST_MESSAGE = 255, 2000
 
 
@@ -133,7 +135,7 @@ def history(
 
 
 def series(
-    database: Database, product: str, *, environment: str = MAIN, last: int = 30
+    database: Database, product: str, *, environment: str = MAIN, last: int = KEPT
 ) -> Mapping[tuple[str, str], tuple[Outcome, ...]]:
     """The last outcomes of every check of a product, oldest first, by data set and name."""
     table = check_results.c
@@ -151,7 +153,7 @@ def series(
 
 
 def past(
-    database: Database, product: str, check: Check, *, environment: str = MAIN, last: int = 30
+    database: Database, product: str, check: Check, *, environment: str = MAIN, last: int = KEPT
 ) -> tuple[Past, ...]:
     """What a check found before in runs that it let pass, newest first.
 
@@ -173,6 +175,26 @@ def past(
             if found := tuple(Past(row.value, row.detail, row.at) for row in cx.execute(query)):
                 return found
     return ()
+
+
+def prune(database: Database, before: float) -> int:
+    """Forget what was found before a time, but never the last KEPT results of a check; how many were forgotten.
+
+    What passed is counted apart from what did not: later runs are held against the former.
+    """
+    table = check_results.c
+    same = (table.product, table.environment, table.data_set, table.check_name, table.passed, table.made)
+    position = func.row_number().over(partition_by=same, order_by=table.id.desc())
+    ranked = select(table.id, table.at, position.label("position")).subquery()
+    query = select(ranked.c.id).where(ranked.c.at < before, ranked.c.position > KEPT)
+    with database.read() as cx:
+        if cx.execute(select(table.id).where(table.at < before).limit(1)).first() is None:
+            return 0
+        old = list(cx.execute(query).scalars())
+    for start in range(0, len(old), _AT_ONCE):
+        with database.write() as cx:
+            cx.execute(delete(check_results).where(table.id.in_(old[start : start + _AT_ONCE])))
+    return len(old)
 
 
 def _outcome(row: Row[Any]) -> Outcome:
