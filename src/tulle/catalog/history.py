@@ -67,6 +67,7 @@ class StepView:
     sources: Sources
     models: tuple[str, ...]
     log: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...] = ()  # name and type
 
     @property
     def seconds(self) -> float | None:
@@ -122,11 +123,23 @@ ProductOf = Callable[[str], DataProduct | None]
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What the newest runs of a product found out: verdicts, failed ones first, and where columns come from."""
+    """What the newest runs of a product found out: verdicts, failed ones first, and where columns come from.
+
+    `steps` has for each data set the step that told last of its columns or models.
+    """
 
     checks: tuple[CheckView, ...] = ()
-    sources: Mapping[str, Sources] = field(default_factory=dict)  # by data set
-    models: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by the step that saved them
+    steps: Mapping[str, StepView] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> Mapping[str, Sources]:
+        """Where columns come from, by data set."""
+        return {name: step.sources for name, step in self.steps.items()}
+
+    @property
+    def models(self) -> Mapping[str, tuple[str, ...]]:
+        """The models that were saved, by the step that saved them."""
+        return {name: step.models for name, step in self.steps.items() if step.models}
 
     @property
     def failing(self) -> tuple[CheckView, ...]:
@@ -162,15 +175,11 @@ def findings(database: Database, product: DataProduct) -> Findings:
         for step in view.steps:
             if step.name in wanted and step.checks:
                 checks.setdefault(step.name, step.checks)
-            if step.name in wanted and (step.sources or step.models):
+            if step.name in wanted and (step.sources or step.models or step.columns):
                 told.setdefault(step.name, step)
     order = {"failed": 0, "warn": 1, "passed": 2}
     found = [check for of_step in checks.values() for check in of_step]
-    return Findings(
-        tuple(sorted(found, key=lambda check: order[check.state])),
-        {name: step.sources for name, step in told.items()},
-        {name: step.models for name, step in told.items() if step.models},
-    )
+    return Findings(tuple(sorted(found, key=lambda check: order[check.state])), told)
 
 
 def _view(run: Run, product: DataProduct | None) -> RunView:
@@ -206,6 +215,7 @@ def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
         sources={name: tuple((str(d), str(c)) for d, c in pairs) for name, pairs in step.lineage.items()},
         models=step.models,
         log=step.log,
+        columns=step.columns,
     )
 
 

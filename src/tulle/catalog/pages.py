@@ -60,6 +60,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     """The pages on one mesh; `caller` sends a request to a service through the gateway."""
     router = APIRouter()
     _mesh_routes(router, reader)
+    _data_set_routes(router, reader)
     _plan_routes(router, reader)
     _schedule_routes(router, reader)
     _service_routes(router, reader, caller)
@@ -114,6 +115,17 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/capabilities")
     def capabilities(request: Request) -> Response:
         return _page(request, reader, "capabilities.html", reader.capabilities())
+
+
+def _data_set_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/products/{name}/data-sets/{data_set}")
+    def data_set(request: Request, name: str, data_set: str, environment: Text = "main") -> Response:
+        return _page(request, reader, "data_set.html", reader.data_sets.page(name, data_set, environment))
+
+    @router.get("/products/{name}/data-sets/{data_set}/lineage")
+    def column_lineage(request: Request, name: str, data_set: str, column: Text = "") -> Response:
+        page = reader.data_sets.lineage(name, data_set, column)
+        return _page(request, reader, "column_lineage.html", page)
 
 
 def _plan_routes(router: APIRouter, reader: Reader) -> None:

@@ -94,13 +94,17 @@ class Shelf:
 
     def data_sets(self, product: DataProduct) -> tuple[DataSetView, ...]:
         """All declared data sets of a product. One that cannot be read says so instead of failing the page."""
-        repository, commit = self._published(product.name)
+        repository, commit = self._at(product.name, PUBLISHED)
         return tuple(self._data_set(product, one, repository, commit) for one in product.data_sets)
 
-    def _published(self, product: str) -> tuple[Repository | None, str]:
+    def data_set(self, product: DataProduct, declared: DataSet, ref: str = PUBLISHED) -> DataSetView:
+        """One data set of a product at a ref; of one that is not declared nothing but its schema is told."""
+        return self._data_set(product, declared, *self._at(product.name, ref))
+
+    def _at(self, product: str, ref: str) -> tuple[Repository | None, str]:
         try:
             repository = self._lake.repository(product)
-            return repository, repository.resolve(PUBLISHED)
+            return repository, repository.resolve(ref)
         except TulleError:
             return None, ""
 

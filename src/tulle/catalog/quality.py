@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 from sqlalchemy import select
 
@@ -18,6 +19,22 @@ from tulle.state.tables import check_results
 
 SHOWN_RUNS = 40
 WIDTH, HEIGHT, MARGIN = 260.0, 54.0, 5.0
+
+
+class Told(Protocol):
+    """What a dot of a chart says beside its number."""
+
+    @property
+    def state(self) -> str:
+        """How it looks: passed, warn or failed."""
+
+    @property
+    def message(self) -> str:
+        """What it says."""
+
+    @property
+    def run(self) -> str:
+        """The run it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +50,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Numbers over time in a box of `WIDTH` by `HEIGHT`, and the least and the greatest of them."""
+    """Numbers over time in a box (of `WIDTH` by `HEIGHT` if not told), and the least and the greatest of them."""
 
     dots: tuple[Dot, ...]
     low: float
@@ -159,16 +176,18 @@ def _rows(checks: Sequence[CheckHistory]) -> Chart | None:
     return chart([float(outcome.total) for outcome in longest.outcomes], longest.outcomes)
 
 
-def chart(numbers: Sequence[float], outcomes: Sequence[Outcome]) -> Chart:
+def chart(
+    numbers: Sequence[float], outcomes: Sequence[Told], size: tuple[float, float] = (WIDTH, HEIGHT)
+) -> Chart:
     """Numbers over time; the lower edge is zero where all of them are positive and some are near it."""
     low, high = min(numbers), max(numbers)
     edge = 0.0 if 0 < low < high / 2 else low
     span = high - edge
-    width, height = WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN
+    width, height = size[0] - 2 * MARGIN, size[1] - 2 * MARGIN
     step = width / (len(numbers) - 1) if len(numbers) > 1 else 0.0
     dots = []
     for position, (number, outcome) in enumerate(zip(numbers, outcomes, strict=True)):
         x = MARGIN + (position * step if step else width / 2)
         up = (number - edge) / span if span else (0.0 if not number else 0.5)
-        dots.append(Dot(x, HEIGHT - MARGIN - up * height, outcome.state, outcome.message, outcome.run))
+        dots.append(Dot(x, size[1] - MARGIN - up * height, outcome.state, outcome.message, outcome.run))
     return Chart(tuple(dots), low, high)

@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tulle.catalog import flow, history
+from tulle.catalog.column_lineage import ColumnFlow, column_flow
+from tulle.catalog.data_sets import DataSetReader
 from tulle.catalog.gantt import Gantt, gantt
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
@@ -226,6 +228,7 @@ class Reader:
         self._shelf = Shelf(settings, lake)
         self.browser = LakeBrowser(settings, lake, self._declared)
         self.releases = ReleaseReader(settings, database, lake)
+        self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
 
@@ -428,6 +431,16 @@ class Reader:
             )
             models[product.name] = self._findings(mesh, product).models
         return flow.graph([item.product for item in mesh.applied], flows, services, models)
+
+    def _findings_of(self, name: str) -> Findings:
+        mesh = self._mesh()
+        product = mesh.find(name)
+        return self._findings(mesh, product) if product else Findings()
+
+    def _columns(self) -> ColumnFlow:
+        mesh = self._mesh()
+        told = {item.product.name: self._findings(mesh, item.product) for item in mesh.applied}
+        return column_flow([item.product for item in mesh.applied], told, self._services(mesh))
 
     def _newest_run(self, mesh: _Mesh, product: str) -> RunView | None:
         if product not in mesh.newest_runs:
