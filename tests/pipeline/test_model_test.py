@@ -59,6 +59,17 @@ def test_rows_that_differ_are_shown_with_the_place(sales: Mesh) -> None:
     assert one["place"].endswith("tests/totals.yaml:2:5")
 
 
+def test_rows_of_one_test_are_not_seen_by_the_next(sales: Mesh) -> None:
+    one = "  - {name: N, model: totals, given: {till_rows: [R]}, expect: [{customer: ann}]}\n"
+    rows = "{id: 1, customer: ann}"
+    more = ", ".join(f"{{id: {n}, customer: bob{n}}}" for n in range(9))
+    text = one.replace("N", "many").replace("R", f"{rows}, {more}") + one.replace("N", "one").replace(
+        "R", rows
+    )
+    sales.sales("tests/totals.yaml", f"tests:\n{text}")
+    assert [t["message"] for t in tried(sales)] == ["rows differ: 9 not expected", "1 row as expected"]
+
+
 def test_order_counts_when_it_is_said(sales: Mesh) -> None:
     sales.sales("transform/totals.sql", "SELECT customer FROM till_rows ORDER BY customer DESC")
     rows = (

@@ -134,9 +134,10 @@ def test_a_check_that_cannot_be_carried_out_fails_alone(engine: DuckEngine, rela
         check("references", column="id", to={"data_set": "u", "column": "kk"}),
         check("sql", sql="SELECT nothing FROM t"),
         Check("elsewhere", "row_count", "tt", settings={"min": 1}),
+        check("references", column="id", to={"product": "crm", "data_set": "people", "column": "id"}),
     ]
     results = evaluate(engine, made, relations(t=ROWS, u={"k": ["a"]}))
-    assert [result.passed for result in results] == [False, False, True, False, False, False, False]
+    assert [result.passed for result in results] == [False, False, True, False, False, False, False, False]
     messages = [result.message for result in results]
     assert messages[0] == "data set 't' has no column 'idd' (did you mean 'id'?)"
     assert "Cannot compare values" in messages[1]
@@ -144,6 +145,7 @@ def test_a_check_that_cannot_be_carried_out_fails_alone(engine: DuckEngine, rela
     assert messages[4] == "data set 'u' has no column 'kk' (did you mean 'k'?)"
     assert "nothing" in messages[5]
     assert messages[6].startswith("there is no data set 'tt'")
+    assert messages[7] == "product 'crm' has published no 'people' here yet (first: tulle run crm)"
 
 
 def test_an_empty_data_set_is_not_fresh_and_all_else_holds(engine: DuckEngine, relations: Any) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tulle.control import applications, apply, check_mesh, environments, release
 from tulle.control.compare import engine_of
+from tulle.control.order import in_order
 from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -144,7 +145,9 @@ def _product_routes(api: APIRouter, workspace: Workspace) -> None:
                     "upstream": sorted({p.product for p in known[name].product.input_ports if p.product}),
                     "applied_at": known[name].applied_at,
                 }
-                for name in apply.in_order([item.product for item in known.values()])
+                for name in in_order(
+                    [item.product for item in known.values()], workspace.settings.products_folder
+                )
             ]
         }
 

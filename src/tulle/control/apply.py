@@ -11,7 +11,6 @@ import fcntl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -321,10 +320,3 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None])
         note(connection)
     stopped = f", its services {', '.join(services)} stop" if services else ""
     return f"product '{name}' is retired{stopped}; repository '{name}' and its data stay in the lake"
-
-
-def in_order(known: Sequence[DataProduct]) -> list[str]:
-    """The names of applied products, each after those it reads."""
-    names = {product.name for product in known}
-    upstream = {p.name: {port.product for port in p.input_ports} & names for p in known}
-    return list(TopologicalSorter(upstream).static_order())

@@ -7,6 +7,7 @@ belongs into a run's process.
 # ruff: noqa: S608  composing SQL is this module's work; every name goes through `quoted`, every value `literal`
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -135,8 +136,8 @@ def _made(
     declared = next((d for d in code.product.data_sets if d.name == job.name), None)
     if job.reads_this or THIS in test.given:
         relations[THIS] = _given(engine, test, THIS, this_columns(job, declared))
-    target = folder / f"{job.name}.parquet"
-    target.unlink(missing_ok=True)
+    # The engine keeps what it read of a file by its name: another test's rows must have another one.
+    target = Path(tempfile.mkdtemp(dir=folder)) / f"{job.name}.parquet"
     if job.kind != PYTHON:
         engine.write(job.text, list(relations.values()), target, file=job.file)
         return target

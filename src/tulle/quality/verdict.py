@@ -170,6 +170,11 @@ class _Judging:
         """Why the check cannot be carried out, or None."""
         for data_set, columns in {check.data_set: check.columns, **check.others}.items():
             if data_set not in self.relations:
+                if data_set in check.elsewhere:
+                    owner, missing = check.elsewhere[data_set]
+                    return (
+                        f"product '{owner}' has published no '{missing}' here yet (first: tulle run {owner})"
+                    )
                 hint = did_you_mean(data_set, self.relations)
                 return f"there is no data set '{data_set}'" + (f" ({hint})" if hint else "")
             there = {name.lower(): name for name in self._types(data_set)}
