@@ -131,6 +131,12 @@ class Fitting:
 
             return self._each(rows, one)
 
+    def ready(self, arrays: Sequence[pa.Array]) -> pa.RecordBatch:
+        """Columns that are in their types already."""
+        batch = pa.record_batch(list(arrays), schema=self.schema)
+        self._rows += batch.num_rows
+        return batch
+
     def values(self, rows: Sequence[Sequence[Any]]) -> pa.RecordBatch:
         """Rows of Python values."""
         try:

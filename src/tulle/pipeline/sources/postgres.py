@@ -1,4 +1,4 @@
-"""Rows of PostgreSQL, by its own COPY: as text, which is exact for every type, and read by Arrow.
+"""Rows of PostgreSQL, by its own COPY, read while they come.
 
 One statement in one read-only transaction, so what is read is one moment's. Values of types without a counterpart
 (uuid, json, arrays, intervals …) come in as the text PostgreSQL writes for them.
@@ -6,20 +6,20 @@ One statement in one read-only transaction, so what is read is one moment's. Val
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from tulle.engine.engine import literal, quoted
 from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
+from tulle.pipeline.convert import Misfit
+from tulle.pipeline.sources.ahead import ahead
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting, canonical
+from tulle.pipeline.sources.postgres_binary import Columns, chunks, sent
 from tulle.pipeline.sources.sql import Session, missing_driver
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
@@ -38,8 +38,6 @@ _TYPES = {
     1184: "timestamp",
 }
 _NUMERIC = 1700
-_BLOCK_BYTES = 4 << 20
-_ROWS_AT_ONCE = 4096
 _CONNECT_SECONDS = 15
 _SESSION = (
     "SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET bytea_output = 'hex'; "
@@ -97,6 +95,8 @@ def _told(exc: Any, connection: Connection) -> TulleError:
         return Denied(f"the database refuses: {said}", hint="grant its user SELECT on the table")
     if state in {"42P01", "3D000", "3F000"}:
         return NotFound(f"the database says: {said}", hint=hint)
+    if state == "22021":  # of a database without an encoding, which keeps whatever bytes it was given
+        hint = "write a query with convert_from(column::bytea, 'LATIN1'), or whatever encoding it is in"
     if state.startswith(("42", "22")):
         return Invalid(f"the database says: {said}", hint=hint)
     hint = hint or f"`tulle connection test {connection.name}` tries it again"
@@ -112,30 +112,32 @@ class _Session:
         return f"{str(row[0]).split(' on ')[0]}, database {row[1]}"
 
     def columns(self, statement: str) -> tuple[SourceColumn, ...]:
-        found = self._opened.execute(f"{statement} LIMIT 0").description or ()
-        return tuple(SourceColumn(column.name, _type(column)) for column in found)
+        return tuple(SourceColumn(column.name, _type(column)) for column in self._described(statement))
 
     def batches(self, statement: str, fitting: Fitting) -> Iterator[pa.RecordBatch]:
-        names = [str(position) for position in range(len(fitting.columns))]
-        with self._opened.cursor().copy(f"COPY ({statement}) TO STDOUT (FORMAT csv)") as copy:
-            stream = _Rows(iter(copy))
-            if stream.is_empty():
-                yield fitting.values([])
-                return
-            reader = pa_csv.open_csv(
-                pa.PythonFile(stream, mode="r"),
-                read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-                convert_options=pa_csv.ConvertOptions(
-                    check_utf8=False,  # the server has seen to it
-                    column_types=dict.fromkeys(names, pa.string()),
-                    null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
-                ),
-            )
-            for batch in reader:
-                yield fitting.texts(batch, canonical)
+        described = self._described(statement)
+        kinds = tuple(
+            sent(column, there.type_code, _type(there))
+            for column, there in zip(fitting.columns, described, strict=True)
+        )
+        asked = ", ".join(
+            kind.asked(quoted(there.name)) for kind, there in zip(kinds, described, strict=True)
+        )
+        some = False
+        rows = f"SELECT {asked} FROM ({statement}) q"  # noqa: S608  names are quoted
+        with self._opened.cursor().copy(f"COPY ({rows}) TO STDOUT (FORMAT binary)") as copy:
+            for chunk in ahead(chunks(copy), self._opened.cancel_safe):
+                some = True
+                columns = Columns(chunk, kinds)
+                try:
+                    yield fitting.ready(columns.arrays())
+                except (Misfit, pa.ArrowInvalid):
+                    yield fitting.texts(columns.texts(), canonical)
+        if not some:
+            yield fitting.values([])
+
+    def _described(self, statement: str) -> Sequence[Any]:
+        return self._opened.execute(f"{statement} LIMIT 0").description or ()
 
     def quoted(self, name: str) -> str:
         return quoted(name)
@@ -154,35 +156,3 @@ def _type(column: Any) -> str:
             return ""
         return f"decimal({column.precision},{column.scale})"
     return _TYPES.get(column.type_code, "string")
-
-
-class _Rows(io.RawIOBase):
-    """What COPY sends, row by row, as a stream of large pieces."""
-
-    def __init__(self, rows: Iterator[Any]) -> None:
-        self._rows, self._left, self._ended = rows, b"", False
-
-    def is_empty(self) -> bool:
-        self._left = self._left or self._more(1)
-        return not self._left
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0 or len(self._left) < size:
-            self._left += self._more(size - len(self._left) if size >= 0 else -1)
-        size = len(self._left) if size < 0 else size
-        taken, self._left = self._left[:size], self._left[size:]
-        return taken
-
-    def _more(self, size: int) -> bytes:
-        pieces: list[bytes] = []
-        length = 0
-        while size < 0 or length < size:
-            piece = b"".join(islice(self._rows, _ROWS_AT_ONCE))
-            if not piece:
-                break
-            pieces.append(piece)
-            length += len(piece)
-        return b"".join(pieces)
