@@ -444,6 +444,7 @@ def test_a_run_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.Mo
     assert run.status == "failed"
     assert run.error is not None
     assert run.error["message"] == "the run took longer than 1 s and was stopped"
+    assert run.cause == "timeout"
     assert list(world.lake.repository("sales").entries("main")) == []
 
 
@@ -454,6 +455,7 @@ def test_a_schedule_may_give_a_run_less_time(world: World, monkeypatch: pytest.M
     run = execute(world.database, world.lake, world.mesh.spec(), run_id)
     assert run.error is not None
     assert run.error["message"] == "the run took longer than 1 s and was stopped"
+    assert run.cause == "timeout"
 
 
 def test_a_defect_of_ours_is_recorded_and_raised(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_a_run_ended_in_the_middle_publishes_nothing_and_runs_again(
         worker.stop(world.database, run_id)
         assert not runs.is_alive(pid, 0)
     stopped = end(world, run_id)
-    assert stopped.status == "stopped"
+    assert (stopped.status, stopped.cause) == ("stopped", "lost" if how == "kill" else "cancelled")
     assert stopped.error is not None
     assert "nothing was published" in stopped.error["message"]
     assert {s.name: s.status for s in stopped.steps} == {

@@ -227,9 +227,8 @@ def _start_if_approved(workspace: Workspace, asked: Promotion, environment: Envi
     with database.write() as cx:
         mine = promotion.change(cx, asked.id, WAITING, status=RUNNING, run_id=run_id)
     if not mine:  # somebody else started it just now
-        runs.finish(
-            database, run_id, runs.STOPPED, error=Unavailable("another run carries the promotion out")
-        )
+        error = Unavailable("another run carries the promotion out")
+        runs.finish(database, run_id, runs.STOPPED, error=error, cause=runs.SUPERSEDED)
     else:
         worker.start(workspace.settings, run_id)
     return promotion.get(database, asked.id)

@@ -76,7 +76,7 @@ def _run_finished(cx: Connection, settings: Settings, entry: LogEntry) -> None:
         _close(cx, settings, run)
         return
     message = str((run.error or {}).get("message", ""))
-    if message.startswith(f"run {run.id} was stopped") or will_be_tried_again(cx, run):
+    if run.cause in {runs.CANCELLED, runs.SUPERSEDED} or will_be_tried_again(cx, run):
         return
     failed = _failed_checks(cx, run.id)
     if failed:

@@ -47,7 +47,9 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         code.require_valid()
         repository = opened(lake, asked.product)
         with (
-            Watchdog(lambda error: _fail(database, run_id, error), _seconds(asked, warehouse)) as watchdog,
+            Watchdog(
+                lambda error: _fail(database, run_id, error, runs.TIMEOUT), _seconds(asked, warehouse)
+            ) as watchdog,
             DuckEngine(warehouse, folder / "spill").kept(folder / "room") as engine,
         ):
 
@@ -85,7 +87,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         raise
     except BaseException:
         stopped = Unavailable(f"run {run_id} was interrupted; nothing was published", hint="run again")
-        runs.settle(database, run_id, stopped)
+        runs.settle(database, run_id, stopped, runs.LOST)
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -106,8 +108,8 @@ def _clear_spill(database: Database, folder: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
 
 
-def _fail(database: Database, run_id: str, error: TulleError) -> None:
+def _fail(database: Database, run_id: str, error: TulleError, cause: str = runs.ERROR) -> None:
     log_line(f"failed: {error.message}")
     for problem in error.problems:
         log_line(f"  {problem}")
-    runs.finish(database, run_id, runs.FAILED, error=error)
+    runs.finish(database, run_id, runs.FAILED, error=error, cause=cause)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from tulle.config import Warehouse
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
 from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, STEPS_KEPT, Event
+from tulle.pipeline.alive import Watch, is_alive, machine, watch_of
 from tulle.quality import history
 from tulle.quality.verdict import CheckResult
 from tulle.state import log
@@ -27,8 +28,10 @@ from tulle.state.tables import lake_commits, lake_repositories, run_steps, runs
 QUEUED, RUNNING, SUCCEEDED, FAILED = "queued", "running", "succeeded", "failed"
 UNCHANGED, STOPPED, WAITING, SKIPPED = "unchanged", "stopped", "waiting", "skipped"
 ENDED = frozenset({SUCCEEDED, FAILED, UNCHANGED, STOPPED})
+# Why a run did not end well: it failed, somebody stopped it, it took too long, its process is gone or was interrupted,
+# another run does its work.
+ERROR, CANCELLED, TIMEOUT, LOST, SUPERSEDED = "error", "cancelled", "timeout", "lost", "superseded"
 _NEVER_STARTED_SECONDS = 60.0
-_CLOCK_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class Run:
     options: Mapping[str, Any]
     error: Mapping[str, Any] | None
     pid: int | None = None
+    machine: str | None = None  # where that process is
+    cause: str | None = None  # why it did not end well: error, cancelled, timeout, lost, superseded
     steps: tuple[Step, ...] = ()
 
     @property
@@ -180,7 +185,7 @@ def register_process(database: Database, run_id: str) -> None:
         cx.execute(
             update(runs)
             .where(runs.c.id == run_id, runs.c.status == QUEUED)
-            .values(pid=process.pid, pid_started=process.create_time())
+            .values(pid=process.pid, pid_started=process.create_time(), machine=machine(), alive_at=now())
         )
 
 
@@ -233,6 +238,8 @@ def _try_start(database: Database, run_id: str, warehouse: str, bounds: Warehous
                 started_at=now(),
                 pid=process.pid,
                 pid_started=process.create_time(),
+                machine=machine(),
+                alive_at=now(),
                 options={**mine.options, "warehouse": warehouse, "bounds": asdict(bounds)},
             )
         )
@@ -332,14 +339,24 @@ def finish(
     *,
     commit_id: str | None = None,
     error: TulleError | None = None,
+    cause: str = ERROR,
 ) -> bool:
-    """End a run that has not ended; False when it had. Steps that wait are skipped, one that runs has failed."""
+    """End a run that has not ended; False when it had. Steps that wait are skipped, one that runs has failed.
+
+    `cause` is why it did not end well, if so it is.
+    """
     with database.write() as cx:
-        return _finish(cx, run_id, status, commit_id=commit_id, error=error)
+        return _finish(cx, run_id, status, commit_id=commit_id, error=error, cause=cause)
 
 
 def _finish(
-    cx: Connection, run_id: str, status: str, *, commit_id: str | None = None, error: TulleError | None = None
+    cx: Connection,
+    run_id: str,
+    status: str,
+    *,
+    commit_id: str | None = None,
+    error: TulleError | None = None,
+    cause: str = ERROR,
 ) -> bool:
     row = _row(cx, run_id)
     if row.status in ENDED:
@@ -352,6 +369,7 @@ def _finish(
             finished_at=now(),
             commit_id=commit_id,
             error=error.as_dict() if error else None,
+            cause=cause if status in {FAILED, STOPPED} else None,
         )
     )
     steps = run_steps.c
@@ -383,7 +401,9 @@ def recover(database: Database) -> tuple[str, ...]:
     """
     with database.read() as cx:
         found = cx.execute(select(runs).where(runs.c.status.in_([QUEUED, RUNNING]))).all()
-    gone = [row.id for row in found if not _is_carried_out(row)]
+    watch = watch_of(database)
+    watch.forget({row.id for row in found})
+    gone = [row.id for row in found if not _is_carried_out(row, watch)]
     for run_id in gone:
         settle(
             database,
@@ -392,18 +412,19 @@ def recover(database: Database) -> tuple[str, ...]:
                 f"the process of run {run_id} ended before the run did; nothing was published",
                 hint="it may have been killed or run out of memory; see its log, then run again",
             ),
+            LOST,
         )
     return tuple(gone)
 
 
-def settle(database: Database, run_id: str, error: TulleError) -> None:
+def settle(database: Database, run_id: str, error: TulleError, cause: str) -> None:
     """End a run that nobody carries out: succeeded when its commit is published, else stopped with `error`."""
     with database.write() as cx:
         row = _row(cx, run_id)
         if row.commit_id and _is_published(cx, row.product, row.commit_id):
             _finish(cx, run_id, SUCCEEDED, commit_id=row.commit_id)
         else:
-            _finish(cx, run_id, STOPPED, error=error)
+            _finish(cx, run_id, STOPPED, error=error, cause=cause)
 
 
 def _is_published(cx: Connection, product: str, commit_id: str) -> bool:
@@ -416,20 +437,12 @@ def _is_published(cx: Connection, product: str, commit_id: str) -> bool:
     return bool(cx.execute(query).scalar())
 
 
-def _is_carried_out(row: Row[Any]) -> bool:
+def _is_carried_out(row: Row[Any], watch: Watch) -> bool:
     if row.pid is None:
         return bool(row.status == QUEUED and now() - row.requested_at < _NEVER_STARTED_SECONDS)
+    if row.machine not in {None, machine()}:
+        return not watch.is_gone(row.id, row.alive_at)
     return is_alive(row.pid, row.pid_started)
-
-
-def is_alive(pid: int, started: float) -> bool:
-    """Whether the process with that id that began at `started` (seconds since the epoch) still runs."""
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < _CLOCK_TOLERANCE_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -501,6 +514,8 @@ def _run(row: Row[Any], steps: tuple[Step, ...]) -> Run:
         options=row.options,
         error=row.error,
         pid=row.pid,
+        machine=row.machine,
+        cause=row.cause,
         steps=steps,
     )
 

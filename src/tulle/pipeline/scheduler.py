@@ -359,8 +359,7 @@ def will_be_tried_again(cx: Connection, run: Row[Any]) -> bool:
 def may_pass(run: Row[Any]) -> bool:
     """Whether the same run may well succeed later: something it needs was away, and nobody stopped it."""
     error: Mapping[str, Any] = run.error or {}
-    stopped = str(error.get("message", "")).startswith(f"run {run.id} was stopped")
-    return error.get("kind") in _MAY_PASS and not stopped
+    return error.get("kind") in _MAY_PASS and run.cause != runs.CANCELLED
 
 
 def _missed(plan: Schedule, first: float, at: float) -> tuple[list[float], float | None]:

@@ -22,6 +22,7 @@ import psutil
 from tulle.config import Settings, Warehouse
 from tulle.errors import TulleError, Unavailable
 from tulle.pipeline import run as runs
+from tulle.pipeline.alive import Heart, machine
 from tulle.pipeline.share import take_share
 from tulle.state.db import Database, open_database
 
@@ -62,12 +63,13 @@ def stop(database: Database, run_id: str) -> None:
     run = runs.get(database, run_id)
     if run.ended:
         return
-    if run.pid is not None and _is_worker(run.pid, run_id):
+    # On another machine its process finds within seconds that the run was stopped, and ends itself.
+    if run.pid is not None and run.machine in {None, machine()} and _is_worker(run.pid, run_id):
         _end_group(run.pid)
     error = Unavailable(
         f"run {run_id} was stopped; nothing was published", hint="its branches are kept to look at"
     )
-    runs.settle(database, run_id, error)
+    runs.settle(database, run_id, error, runs.CANCELLED)
 
 
 def _is_worker(pid: int, run_id: str) -> bool:
@@ -146,7 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
             runs.finish(database, options.run, runs.FAILED, error=exc)
             return 1
         bound(settings.warehouse_of(product.warehouse_name))
-        run = execute(database, open_mesh_lake(settings, database), spec, options.run)
+        with Heart(database, options.run):
+            run = execute(database, open_mesh_lake(settings, database), spec, options.run)
         return 0 if run.status in {runs.SUCCEEDED, runs.UNCHANGED} else 1
     finally:
         database.close()
