@@ -61,6 +61,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     router = APIRouter()
     _mesh_routes(router, reader)
     _data_set_routes(router, reader)
+    _rejected_routes(router, reader)
     _plan_routes(router, reader)
     _schedule_routes(router, reader)
     _service_routes(router, reader, caller)
@@ -126,6 +127,27 @@ def _data_set_routes(router: APIRouter, reader: Reader) -> None:
     def column_lineage(request: Request, name: str, data_set: str, column: Text = "") -> Response:
         page = reader.data_sets.lineage(name, data_set, column)
         return _page(request, reader, "column_lineage.html", page)
+
+
+def _rejected_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/rejected")
+    def all_rejected(request: Request) -> Response:
+        return _page(request, reader, "put_aside.html", reader.rejected.all())
+
+    @router.get("/products/{name}/data-sets/{data_set}/rejected")
+    def rejected(
+        request: Request,
+        name: str,
+        data_set: str,
+        environment: Text = "main",
+        run: Text = "",
+        reason: Path = "",
+        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    ) -> Response:
+        found = reader.rejected.page(
+            name, data_set, environment=environment, run=run, reason=reason, page=page
+        )
+        return _page(request, reader, "rejected.html", found)
 
 
 def _plan_routes(router: APIRouter, reader: Reader) -> None:

@@ -25,6 +25,7 @@ from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.plan_history import PlansPage, plans_page
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
+from tulle.catalog.rejected import RejectedReader
 from tulle.catalog.releases import ReleaseReader
 from tulle.catalog.repository import (
     RepositoryCard,
@@ -228,6 +229,7 @@ class Reader:
         self._shelf = Shelf(settings, lake)
         self.browser = LakeBrowser(settings, lake, self._declared)
         self.releases = ReleaseReader(settings, database, lake)
+        self.rejected = RejectedReader(settings, database, lake)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
