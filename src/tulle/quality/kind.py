@@ -47,11 +47,16 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a data set before it is measured: its columns' types, and the bounds of a column."""
+    """What is known of a data set before it is measured: its columns' types, and the bounds of a column.
+
+    `large`: it is worth a statement more to look at fewer rows. Bounds cost a statement, and nothing else where the
+    files' feet tell them.
+    """
 
     data_set: str
     types: Mapping[str, str]
     bounds: Callable[[str], tuple[Any, Any]]
+    large: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,9 @@ class Kind:
     `fails(settings)` is the condition of a failing row: what has it needs no `failing`, and no `measure` either.
     `judge(settings, value, now)` reads the measured value; `against` does so with what earlier runs found.
     `failing(settings, data_set)` is a SELECT of the failing rows, or None where no single row is to blame.
-    `prepare` adds to the settings what depends on the data set. Settings hold `where` when `filters` is true and
-    the owner gave one. `counts_rows`: what fails is a number of rows, so that some may be allowed.
+    `prepare` adds to the settings what depends on the data set. `numbers` is a SELECT of one number a row, equal where
+    rows are; the numbers that repeat are then in the settings as `among`. Settings hold `where` when `filters` is true
+    and the owner gave one. `counts_rows`: what fails is a number of rows, so that some may be allowed.
     """
 
     name: str
@@ -79,6 +85,7 @@ class Kind:
     recount: Callable[[Settings, str], str] | None = None  # asked when the first count is not 0
     against: Callable[[Settings, Any, datetime, Sequence[Past]], Finding] | None = None
     prepare: Callable[[Settings, Facts], Settings] | None = None
+    numbers: Callable[[Settings, str], str] | None = None
     filters: bool = False
     counts_rows: bool = False
     is_program: bool = False  # carried out by whoever runs, not by the engine
@@ -192,24 +199,50 @@ def no_null(settings: Settings) -> str:
     return " AND ".join(f"{quoted(c)} IS NOT NULL" for c in settings["columns"])
 
 
+def _keys(settings: Settings) -> str:
+    return ", ".join(map(quoted, settings["columns"]))
+
+
+def _hash(settings: Settings) -> str:
+    """A number that is equal where keys are: a hash of the key, or a whole number itself."""
+    return _keys(settings) if settings.get("whole") else f"hash({_keys(settings)})"
+
+
+def _with_key(settings: Settings, data_set: str) -> str:
+    """The rows that have a key; only those that may repeat one, where that is known."""
+    some = no_null(settings)
+    if "among" in settings:
+        kind = "BIGINT" if settings.get("whole") else "UBIGINT"
+        numbers = ", ".join(map(literal, settings["among"]))
+        some = all_of(some, f"{_hash(settings)} IN (SELECT unnest([{numbers}]::{kind}[]))")
+    return selected(settings, data_set, some)
+
+
+def _hashes(settings: Settings, data_set: str) -> str:
+    return f"SELECT {_hash(settings)} AS h FROM ({selected(settings, data_set, no_null(settings))})"
+
+
 def _exact_repeats(settings: Settings, data_set: str) -> str:
-    keys = ", ".join(map(quoted, settings["columns"]))
-    groups = f"SELECT count(*) AS n FROM ({selected(settings, data_set, no_null(settings))}) GROUP BY {keys}"
+    groups = f"SELECT count(*) AS n FROM ({_with_key(settings, data_set)}) GROUP BY {_keys(settings)}"
     return f"SELECT coalesce(sum(n - 1), 0)::BIGINT FROM ({groups} HAVING count(*) > 1)"
 
 
 def _hashed_repeats(settings: Settings, data_set: str) -> str:
     """Never less than the exact number: equal keys have equal hashes, and a number takes the least memory."""
-    keys = ", ".join(map(quoted, settings["columns"]))
-    key = keys if len(settings["columns"]) == 1 else f"hash({keys})"
-    return f"SELECT count(*) - count(DISTINCT {key}) FROM ({selected(settings, data_set, no_null(settings))})"
+    return f"SELECT count(*) - count(DISTINCT {_hash(settings)}) FROM ({_with_key(settings, data_set)})"
 
 
 # One bit a value, where values are whole numbers that lie near each other: a fraction of a hash table's time.
 _MOST_BITS = 1 << 28  # 32 MB
 
 
-def _bits(settings: Settings) -> str | None:
+def _in_the_pass(settings: Settings) -> str | None:
+    """How many repeat, as an aggregate: of few rows, or of whole numbers near each other."""
+    if settings.get("few"):
+        keys = _keys(settings)
+        some = all_of(settings.get("where", ""), no_null(settings))
+        key = f"DISTINCT ({keys})" if len(settings["columns"]) > 1 else f"DISTINCT {keys}"
+        return f"count(*) FILTER (WHERE {some}) - count({key}) FILTER (WHERE {some})"
     if "low" not in settings:
         return None
     column, low, high = quoted(settings["columns"][0]), settings["low"], settings["high"]
@@ -217,19 +250,24 @@ def _bits(settings: Settings) -> str | None:
     return f"{filtered(f'count({column})', settings)} - coalesce(bit_count({seen}), 0)"
 
 
-def _near_each_other(settings: Settings, facts: Facts) -> Settings:
+def _way_to_tell(settings: Settings, facts: Facts) -> Settings:
+    if not facts.large:
+        return {**settings, "few": True}
     columns = settings["columns"]
     if len(columns) > 1 or facts.types.get(columns[0]) != "integer":
         return settings
     low, high = facts.bounds(columns[0])
-    if not isinstance(low, int) or not 0 <= high - low < _MOST_BITS:
+    if not isinstance(low, int) or not -_MOST_WHOLE <= low <= high < _MOST_WHOLE:
         return settings
-    return {**settings, "low": low, "high": high}
+    near = {"low": low, "high": high} if high - low < _MOST_BITS else {}
+    return {**settings, **near, "whole": True}
+
+
+_MOST_WHOLE = 1 << 63
 
 
 def _repeated_rows(settings: Settings, data_set: str) -> str:
-    keys = ", ".join(map(quoted, settings["columns"]))
-    some = selected(settings, data_set, no_null(settings))
+    keys, some = _keys(settings), _with_key(settings, data_set)
     repeated = f"SELECT {keys} FROM ({some}) GROUP BY {keys} HAVING count(*) > 1"
     return f"SELECT * FROM ({some}) SEMI JOIN ({repeated}) AS repeated USING ({keys}) ORDER BY {keys}"
 
@@ -241,8 +279,9 @@ register(
         ("columns",),
         title=lambda s: f"{listed(s['columns'])} is unique",
         columns=lambda s: tuple(s["columns"]),
-        prepare=_near_each_other,
-        measure=_bits,
+        prepare=_way_to_tell,
+        measure=_in_the_pass,
+        numbers=_hashes,
         # A statement of its own: beside other aggregates DISTINCT takes several times as long.
         count=_hashed_repeats,
         recount=_exact_repeats,
@@ -310,6 +349,33 @@ def beyond(settings: Settings) -> str:
     return " or ".join(parts)
 
 
+def _known_to_be_within(settings: Settings, facts: Facts) -> Settings:
+    """Where the bounds of a column are within those allowed, no row needs to be looked at.
+
+    Doubles are looked at all the same: not every writer counts NaN into the bounds that a file's foot tells.
+    """
+    wanted = [settings[bound] for bound in ("min", "max") if bound in settings]
+    comparable = {"integer": _is_whole, "date": _is_day}.get(facts.types.get(settings["column"], ""))
+    if not facts.large or comparable is None or not all(map(comparable, wanted)):
+        return settings
+    low, high = facts.bounds(settings["column"])
+    if low is None:
+        return settings
+    if comparable is _is_day:
+        low, high = str(low), str(high)
+    within = settings.get("min", low) <= low and high <= settings.get("max", high)
+    return {**settings, "within": True} if within else settings
+
+
+def _is_whole(bound: object) -> bool:
+    return isinstance(bound, int) and not isinstance(bound, bool)
+
+
+def _is_day(bound: object) -> bool:
+    """A day whose text sorts as it does."""
+    return isinstance(bound, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", bound) is not None
+
+
 register(
     Kind(
         "range",
@@ -318,6 +384,8 @@ register(
         title=lambda s: f"{s['column']} is {bounds(s)}",
         columns=lambda s: (s["column"],),
         fails=_outside,
+        prepare=_known_to_be_within,
+        measure=lambda s: "0" if s.get("within") else counted(s, _outside(s)),
         judge=lambda s, n, _: Finding(n, f"in {rows(n)} {s['column']} is {beyond(s)}"),
     )
 )

@@ -10,16 +10,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 from tulle.engine.engine import ColumnType, Engine, Relation, quoted
+from tulle.engine.engine import all_of as all_relations
 from tulle.errors import Invalid, did_you_mean
 from tulle.quality.check import ERROR, WARN, Check
 from tulle.quality.kind import Facts, Finding, Kind, Past, Settings, all_of, kind_named
+from tulle.quality.repeats import MOST_ROWS, repeated
 from tulle.spec.product import DataSet
 
 SHOWN_ROWS = 20
 _SHOWN_CHARACTERS = 300
+_LARGE = 8_000_000  # bytes of a data set of which it is worth a statement more to look at fewer rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,18 +156,25 @@ class _Judging:
         relation = self.relations[data_set]
 
         def bounds(column: str) -> tuple[Any, Any]:
+            if not relation.files:
+                return None, None  # only files have feet
             name = quoted(column)
             sql = f"SELECT min({name}) AS low, max({name}) AS high FROM {quoted(data_set)}"
-            (row,) = self.engine.query(sql, [relation]).to_pylist()
+            try:
+                (row,) = self.engine.query(sql, [relation]).to_pylist()
+            except (ValueError, OverflowError):
+                return None, None  # a day that Python does not know
             return row["low"], row["high"]
 
-        return Facts(data_set, self._types(data_set), bounds)
+        return Facts(data_set, self._types(data_set), bounds, _bytes(relation) > _LARGE)
 
     def _types(self, data_set: str) -> Mapping[str, str]:
         if data_set not in self.schemas:
-            sql = f"SELECT * FROM {quoted(data_set)}"
-            described = self.engine.describe(sql, [self.relations[data_set]])
-            self.schemas[data_set] = {column.name: column.type for column in described}
+            known = self.relations[data_set].columns
+            if not known:
+                sql = f"SELECT * FROM {quoted(data_set)}"
+                known = self.engine.describe(sql, [self.relations[data_set]])
+            self.schemas[data_set] = {column.name: column.type for column in known}
         return self.schemas[data_set]
 
     def _missing(self, check: Check) -> str | None:
@@ -222,13 +233,30 @@ class _Judging:
     def _counted(self, one: _Asked, relations: Sequence[Relation]) -> Any:
         """What the check's own statement measures."""
         assert one.kind.count is not None
-        for query in (one.kind.count, one.kind.recount):
-            if query is not None:
-                (row,) = self.engine.query(query(one.settings, one.check.data_set), relations).to_pylist()
-                (value,) = row.values()
-                if not value:
-                    break
+        if self._told_by_numbers(one, relations):
+            if not one.settings["among"]:
+                return 0
+            queries = [one.kind.recount or one.kind.count]
+        else:
+            queries = [query for query in (one.kind.count, one.kind.recount) if query is not None]
+        for query in queries:
+            (row,) = self.engine.query(query(one.settings, one.check.data_set), relations).to_pylist()
+            (value,) = row.values()
+            if not value:
+                break
         return value
+
+    def _told_by_numbers(self, one: _Asked, relations: Sequence[Relation]) -> bool:
+        """Find which of the numbers of a check's rows repeat, where they are many and not too many."""
+        if one.kind.numbers is None or one.settings.get("few") or "among" in one.settings:
+            return "among" in one.settings
+        if self.totals[one.check.where] > MOST_ROWS:
+            return False
+        column = self.engine.query(one.kind.numbers(one.settings, one.check.data_set), relations).column(0)
+        among = repeated(column)
+        if among is not None:
+            one.settings = {**one.settings, "among": among}
+        return among is not None
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -248,6 +276,8 @@ class _Judging:
                 value = self._counted(one, mine) if one.measure is None else one.value
                 finding = self._finding(one, value)
             allowed = check.allowed(total)
+            if finding.failing and not shown:
+                self._told_by_numbers(one, mine)
             if finding.failing and not shown and (query := kind.failing(one.settings, check.data_set)):
                 sql = f"SELECT * FROM (\n{query}\n) LIMIT {SHOWN_ROWS}"
                 shown = self.engine.query(sql, mine).to_pylist()
@@ -284,6 +314,12 @@ class _Judging:
         if one.kind.against is not None:
             return one.kind.against(one.settings, value, self.around.now, self.around.past(one.check))
         return one.kind.judge(one.settings, value, self.around.now)
+
+
+def _bytes(relation: Relation) -> int:
+    """How much is read for a relation, as far as it lies on this machine."""
+    files = [Path(file) for each in all_relations([relation]) for file in each.files]
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def failing_query(check: Check) -> str | None:
