@@ -13,6 +13,8 @@ from tulle.catalog.history import Findings, StepView
 from tulle.catalog.lineage import Graph, draw
 from tulle.pipeline import run as runs
 from tulle.pipeline.run import Report
+from tulle.quality import kept_profiles
+from tulle.quality.column_profile import ColumnProfile, DataSetProfile
 from tulle.spec.product import DataProduct
 
 DAY = "/products/sales/data-sets/sales"
@@ -138,3 +140,55 @@ def test_circles_end_and_a_picture_stays_small() -> None:
     found = around(flow, box_of("one", "s0"), "x")
     assert found.is_cut
     assert len(found.graph.boxes) == MOST_COLUMNS
+
+
+# ── profiles ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def kept(world: World, commit: str, *columns: ColumnProfile, rows: int = 10) -> None:
+    with world.database.write() as cx:
+        found = DataSetProfile(rows, rows, columns)
+        kept_profiles.keep(cx, "sales", "main", "sales", found, identity=commit, commit=commit, run="r")
+
+
+def test_a_profile_shows_what_values_look_like(world: World, browser: Browser) -> None:
+    assert "tulle profile sales sales" in browser.get(DAY)
+    odd = "<script>alert(1)</script>"
+    kept(world, "c1", ColumnProfile("amount", "double", 1, min=0.0, max=4.0))
+    kept(
+        world,
+        "c2",
+        ColumnProfile(
+            "amount",
+            "double",
+            3,
+            distinct=7,
+            min=0.5,
+            max=4.0,
+            mean=2.25,
+            quantiles={"0.5": 2.0},
+            histogram=({"from": 0.5, "to": 2.0, "count": 4}, {"from": 2.0, "to": 4.0, "count": 2}),
+        ),
+        ColumnProfile("customer", "string", 0, 2, distinct_exact=True, top=({"value": odd, "count": 6},)),
+        ColumnProfile("email", "string", 0, min="who@x.org", top=({"value": "who@x.org", "count": 1},)),
+        ColumnProfile("undeclared", "string", 0, min="who@x.org"),
+    )
+    html = browser.get(DAY)
+    assert "30 %" in html
+    assert "was 10 %" in html
+    assert "≈ 7" in html
+    assert 'aria-label="amount: from 0.5 to 4"' in html
+    assert "<title>4 from 0.5 to 2</title>" in html
+    assert "60 %" in html
+    assert "<script>alert" not in html
+    assert "who@x.org" not in html  # kept when nothing was said of it: what the product says now counts
+
+
+def test_a_profile_of_nothing(world: World, browser: Browser) -> None:
+    kept(
+        world,
+        "c1",
+        ColumnProfile("amount", "double", 0, histogram=({"from": 0, "to": 1, "count": 0},)),
+        rows=0,
+    )
+    assert "0 %" in browser.get(DAY)

@@ -16,6 +16,7 @@ from tulle.catalog.history import CheckView, Findings, Sources, StepView
 from tulle.catalog.lineage import Picture, draw
 from tulle.catalog.look import amount
 from tulle.catalog.product import PUBLISHED, DataSetView, Shelf
+from tulle.catalog.profiles import ProfileView, profile_view
 from tulle.catalog.quality import Chart, chart
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.lake.repository import Lake
@@ -61,6 +62,7 @@ class DataSetPage:
     checks: tuple[CheckView, ...]
     rows: tuple[RowCount, ...]  # oldest first
     chart: Chart | None
+    profile: ProfileView | None
     sources: Sources
     others: tuple[str, ...]  # data sets of the same product
     put_aside: bool
@@ -123,6 +125,7 @@ class DataSetReader:
             checks=tuple(check for check in told.checks if check.data_set == name),
             rows=rows,
             chart=chart([float(one.rows) for one in rows], rows, CHART) if len(rows) > 1 else None,
+            profile=profile_view(self._database, applied, name, environment),
             sources=told.sources.get(name, {}),
             others=tuple(other for other in _names(applied, told) if other != name),
             put_aside=self._has(product, environment, f"{name}{REJECTED_SUFFIX}/"),
