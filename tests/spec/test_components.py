@@ -24,8 +24,8 @@ SEED_TYPES = {
 }
 
 
-def test_the_eight_types() -> None:
-    assert set(TYPES) == SEED_TYPES
+def test_the_types() -> None:
+    assert set(TYPES) == {*SEED_TYPES, "transformation"}
 
 
 def _schemas(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -46,6 +46,7 @@ def test_only_what_describes_is_required() -> None:
     required = {name: c.schema["required"] for name, c in TYPES.items()}
     assert required.pop("domain") == []
     assert required.pop("data-product") == ["definition"]
+    assert required.pop("transformation") == ["project"]
     assert set(map(tuple, required.values())) == {("description",)}
 
 
@@ -54,5 +55,5 @@ def test_skeletons_and_examples_make_a_valid_product() -> None:
     for text in ("skeleton", "example"):
         parts = [textwrap.indent(getattr(capability, text), "  ") for capability in TYPES.values()]
         product = a_product("".join(parts), head)
-        assert {component.type for component in product.components} == SEED_TYPES
+        assert {component.type for component in product.components} == set(TYPES)
         assert product.output_ports[0].data_set == product.data_sets[0].name

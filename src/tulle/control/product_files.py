@@ -16,7 +16,7 @@ from pathlib import Path
 
 CODE_SUFFIXES = frozenset({".sql", ".py", ".yaml", ".yml", ".json", ".toml", ".md", ".jinja"})
 SEEDS = "seeds"  # their files are code whatever their suffix
-_NOT_CODE = frozenset({"data", "__pycache__", "target", "logs", "node_modules", "dbt_packages"})
+_NOT_CODE = frozenset({"data", "__pycache__", "target", "logs", "node_modules"})
 _MAX_FILES = 5000
 _SETTLED_NS = 2_000_000_000  # a file younger than this may be written again within the clock's last tick
 _Stamp = tuple[int, int, int]

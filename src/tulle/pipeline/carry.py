@@ -23,6 +23,7 @@ from tulle.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound, Pro
 from tulle.lake.dag import JobBranch, RunBranch, run_branch
 from tulle.lake.repository import GateCall, Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline.dbt_make import STATE
 from tulle.pipeline.gather import Sources
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.grow import spans
@@ -461,7 +462,8 @@ class Execution:
     ) -> Report:
         """Merge into the run's branch if the checks let it pass; what they saw is what is merged."""
         declared = next((d for d in self.code.product.data_sets if d.name == job.name), None)
-        results = [*drift(declared, made.columns, made.rows)] if declared is not None else []
+        results = [*made.results]
+        results += drift(declared, made.columns, made.rows) if declared is not None else ()
         if not any(result.stops for result in results):
             results += self.judge.results(checks, {**self.data, job.name: at})
         if any(result.stops for result in results):
@@ -545,6 +547,7 @@ class Execution:
             for model in record.models if record else ():
                 self.repository.delete_prefix(self.branch, f"models/{model}/")
             self.repository.delete_prefix(self.branch, f"{name}/")
+            self.repository.delete_prefix(self.branch, f"{STATE}{name}/")
             self.repository.delete(self.branch, record_path(name))
         self.branches.commit(f"Remove {', '.join(orphans)}"[:500])
         return orphans

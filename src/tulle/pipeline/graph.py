@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.columns import derive_columns, type_problems
-from tulle.pipeline.job import RESERVED, Job, port_jobs, seed_jobs, transform_jobs
+from tulle.pipeline.dbt_project import dbt_projects
+from tulle.pipeline.job import RESERVED, Job, dbt_jobs, port_jobs, seed_jobs, transform_jobs
 from tulle.pipeline.macros import read_macros
 from tulle.pipeline.model_kind import THIS, VIEW
 from tulle.pipeline.model_test import ModelTest, read_tests
@@ -78,6 +79,9 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
     seeds, wrong = seed_jobs(product, f"{label}/seeds")
     jobs += seeds
     problems += wrong
+    projects, wrong = dbt_projects(product, label, spec.settings if spec is not None else None)
+    problems += wrong
+    jobs += [*dbt_jobs(projects, product, jobs)]
     macros, wrong = read_macros(product.folder / "macros", f"{label}/macros")
     problems += wrong
     problems += _made_twice(jobs)
@@ -135,6 +139,9 @@ def _made_twice(jobs: Sequence[Job]) -> Iterator[Problem]:
 def _unknown_inputs(jobs: Iterable[Job], made: Mapping[str, Job]) -> Iterator[Problem]:
     for job in jobs:
         known = [name for name in made if name != job.name]
+        if job.dbt is not None:
+            yield from job.dbt.unknown_sources(known)
+            continue
         if job.statement is not None:
             yield from job.statement.check_names({*known, job.name, *((THIS,) if job.way.grows else ())})
             continue

@@ -1,4 +1,4 @@
-"""What makes one data set: an input port, an SQL model or a Python model, read from a product's files.
+"""What makes one data set: an input port, an SQL or Python model, or a dbt project, read from a product's files.
 
 Nothing of the user's is executed: SQL is parsed, Python is read by `ast`. What is wrong comes back as problems.
 """
@@ -8,19 +8,20 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tulle.engine.statement import Statement, read_statement
 from tulle.errors import Place, Problem
+from tulle.pipeline.dbt_project import DbtProject
 from tulle.pipeline.model_kind import THIS, VIEW, ModelKind, read_constants, read_header
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DATA_SET_NAME, DataProduct, InputPort
 from tulle.spec.rules import RESERVED_DATA_SETS
 from tulle.spec.source import ENDINGS, Source, SourceColumn
 
-INGEST, PORT, SQL, PYTHON = "ingest", "port", "sql", "python"
+INGEST, PORT, SQL, PYTHON, DBT, DBT_MODEL = "ingest", "port", "sql", "python", "dbt", "dbt-model"
 RESERVED = {
     **RESERVED_DATA_SETS,
     "publish": "that is the name of a run's last step",
@@ -34,7 +35,8 @@ class Job:
     """What makes one data set. `name` is the data set's name, which tells jobs of a product apart.
 
     ingest: files of the input port `port` become rows. port: the rows are those of another product, read where
-    they are. sql and python: a file in transform/, whose text is `text`.
+    they are. sql and python: a file in transform/, whose text is `text`. dbt: a whole project, whose tables `tables`
+    are taken from it; dbt-model: one of them.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Job:
     place: Place | None = field(default=None, compare=False)
     statement: Statement | None = field(default=None, compare=False, repr=False)
     way: ModelKind = ModelKind()
+    dbt: DbtProject | None = field(default=None, compare=False)
+    tables: tuple[str, ...] = ()
 
     @property
     def reads_this(self) -> bool:
@@ -100,6 +104,20 @@ def seed_jobs(product: DataProduct, label: str) -> tuple[list[Job], list[Problem
         port = InputPort(f"seed-{name}", file.name, "a small table that lies with the code", name, source)
         jobs.append(Job(name, INGEST, port=port, place=place))
     return jobs, problems
+
+
+def dbt_jobs(projects: Sequence[DbtProject], product: DataProduct, others: Sequence[Job]) -> Iterator[Job]:
+    """A job for each dbt project, and one for each of its models that is a data set: declared, or read by others."""
+    made = {job.name for job in others}
+    read = {name for job in others for name in job.inputs}
+    declared = {data_set.name for data_set in product.data_sets}
+    for project in projects:
+        wanted = tuple(sorted(name for name in project.nodes if name in declared or name in read - made))
+        text = project.digest_text(wanted)
+        yield Job(project.name, DBT, project.inputs, text, place=project.place, dbt=project, tables=wanted)
+        for name in wanted:
+            place = Place(f"{project.label}/{project.nodes[name]}", 1)
+            yield Job(name, DBT_MODEL, (project.name,), place=place)
 
 
 # ── transformations ──────────────────────────────────────────────────────────────────────────────────────

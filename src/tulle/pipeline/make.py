@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
+
 from tulle.engine.engine import ColumnType, Engine, Relation
 from tulle.engine.statement import column_sources
 from tulle.errors import Broken
@@ -20,6 +22,7 @@ from tulle.lake.repository import Link, Repository
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.convert import in_mesh_types
 from tulle.pipeline.data_files import data_files
+from tulle.pipeline.dbt_make import Project, build_project, take
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.grow import Growing, incremental, snapshot
 from tulle.pipeline.ingest import (
@@ -30,13 +33,14 @@ from tulle.pipeline.ingest import (
     source_files,
     write_batches,
 )
-from tulle.pipeline.job import INGEST, SQL, Job
+from tulle.pipeline.job import DBT, DBT_MODEL, INGEST, SQL, Job
 from tulle.pipeline.keep import Gathered, Keeping
 from tulle.pipeline.model import ModelRun, call_model
 from tulle.pipeline.model_kind import SNAPSHOT, THIS, VIEW
 from tulle.pipeline.record import Record, code_fingerprint
 from tulle.pipeline.run import Metric
-from tulle.pipeline.table import PARQUET, DataAt, data_at
+from tulle.pipeline.table import PARQUET, DataAt, columns_in, data_at
+from tulle.quality.verdict import CheckResult
 from tulle.spec.product import DataSet
 
 if TYPE_CHECKING:
@@ -101,6 +105,7 @@ class Made:
     models: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     remembered: Mapping[str, Any] = field(default_factory=dict)
+    results: tuple[CheckResult, ...] = ()  # what it found out itself about the data
 
 
 def describe_made(record: Record) -> Made:
@@ -119,6 +124,10 @@ def make(repository: Repository, branch: str, making: Making, before: Record | N
         return _ingest(repository, branch, making, before)
     if making.job.kind == SQL:
         return _sql(repository, branch, making, before)
+    if making.job.kind == DBT:
+        return _dbt(repository, branch, making)
+    if making.job.kind == DBT_MODEL:
+        return _dbt_model(repository, branch, making.job)
     return _python(repository, branch, making, before)
 
 
@@ -205,6 +214,38 @@ def goes_on_from(repository: Repository, ref: str, making: Making, before: Recor
     if way.kind == SNAPSHOT or not way.rebuild:
         return True  # its history cannot be made anew
     return not making.full and before.code == code_fingerprint(making.job, making.code)
+
+
+def _dbt(repository: Repository, branch: str, making: Making) -> Made:
+    """A dbt project; its own data set tells what dbt made."""
+    job = making.job
+    assert job.dbt is not None
+    built = build_project(
+        repository,
+        branch,
+        Project(
+            making.code.product,
+            job.dbt,
+            job.tables,
+            making.relations,
+            making.engine,
+            making.run_id,
+            making.folder,
+            making.say,
+            making.full,
+        ),
+    )
+    with _data_file(repository, branch, job.name) as target:
+        written = write_batches(built.table.to_batches(), target, job.file, built.table.schema)
+    return Made(written.rows, written.columns, results=built.results)
+
+
+def _dbt_model(repository: Repository, branch: str, job: Job) -> Made:
+    lineage = take(repository, branch, job.inputs[0], job.name)
+    at = data_at(repository, branch, job.name)
+    assert at is not None
+    rows = sum(pq.read_metadata(file).num_rows for file in at.relation.files)
+    return Made(rows, columns_in(at.relation), lineage)
 
 
 def _python(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:

@@ -2,7 +2,7 @@
 
 The one extension point of the product document. A capability comes from Python (an entry point in the group
 `tulle.capabilities` that names a function taking the Registry) or from a YAML file in the mesh folder
-(`capabilities/*.yaml`, composed of an existing capability). The eight built-in component types come in the
+(`capabilities/*.yaml`, composed of an existing capability). The built-in component types come in the
 first way like anybody's. What a capability *does* is registered from above by name (`Registry.hook`): this
 module knows nothing of planning, provisioning or observing.
 """
@@ -26,7 +26,9 @@ from tulle.spec.validate import Schema, validate
 __all__ = ["Capability", "Registry", "builtin_registry", "json_schema", "load_registry"]
 
 GROUP = "tulle.capabilities"
-BUILT_IN = EntryPoint("built-in", "tulle.spec.components:register", GROUP)
+BUILT_IN = tuple(
+    EntryPoint("built-in", f"tulle.spec.{module}:register", GROUP) for module in ("components", "transformation")
+)
 NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 
 HOOKS = ("plan", "provision", "observe", "destroy")
@@ -142,9 +144,10 @@ class Registry:
 
 
 def builtin_registry() -> Registry:
-    """A registry with the eight component types of the product document, and nothing else."""
+    """A registry with the component types of the product document, and nothing else."""
     registry = Registry()
-    _register(registry, BUILT_IN)
+    for entry in BUILT_IN:
+        _register(registry, entry)
     return registry
 
 
