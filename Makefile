@@ -5,6 +5,11 @@ BIN    := $(VENV)/bin
 # What tests of the lake's doors drive; apart, as those clients pin what Tulle does not.
 CLIENTS := .venv-clients
 MESH   ?= demo-mesh
+# A process of tests for each core; `make test WORKERS=0` runs all in one.
+WORKERS ?= auto
+
+# Compiled modules are kept, whatever the shell says: tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-stop test lint format lock bench clean
 help:            ## list the targets
@@ -40,9 +45,10 @@ lint: $(VENV)/.dev            ## format check, lint, types, import layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: $(VENV)/.dev $(CLIENTS)/.made lint            ## all that CI runs
+test:            ## all that CI runs
+	@$(MAKE) --no-print-directory --jobs 2 lint $(CLIENTS)/.made
 	@scripts/test-system-packages
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses $(WORKERS)
 
 format: $(VENV)/.dev            ## format and mend what can be mended
 	@$(BIN)/ruff format .

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests import sharing
 from tests.lake.databases import Postgres
 
 from tulle.state.db import Database, open_database
@@ -17,6 +19,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     kinds = getattr(metafunc.module, "DATABASES", ())
     if kinds and "database_kind" in metafunc.fixturenames:
         metafunc.parametrize("database_kind", kinds, indirect=True)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What `--numprocesses auto` means."""
+    return sharing.processes()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> sharing.Units | None:
+    """Units of tests, unless `--dist` asks for another way of sharing."""
+    return sharing.Units(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The order in which processes take units, where there are several."""
+    if hasattr(config, "workerinput"):
+        sharing.longest_first(items)
 
 
 @pytest.fixture

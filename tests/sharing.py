@@ -12,6 +12,7 @@ import os
 import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 # These folders' tests share what takes seconds to make.
 TOGETHER = ("tests/system/clients", "tests/gateway", "tests/examples")
@@ -53,6 +54,16 @@ class Units(LoadScopeScheduling):
     def schedule(self) -> None:
         self.config.option.loadscopereorder = False  # which would put the units of the most tests first
         super().schedule()
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """A process died: its test is named and not tried again, the rest of its units are."""
+        for tests in self.assigned_work[node].values():
+            for nodeid, ended in tests.items():
+                if not ended:
+                    tests[nodeid] = True
+                    super().remove_node(node)
+                    return nodeid
+        return super().remove_node(node)
 
     def _split_scope(self, nodeid: str) -> str:
         return unit(nodeid)
