@@ -76,7 +76,8 @@ def profile_view(
     found = kept_profiles.profiles(database, product.name, data_set, environment=environment, limit=2)
     if not found:
         return None
-    newest, before = found[0], found[1].profile if len(found) > 1 else {"rows": 0, "columns": ()}
+    newest = found[0]
+    before: Mapping[str, Any] = found[1].profile if len(found) > 1 else {"rows": 0, "columns": ()}
     columns = newest.profile["columns"]
     shown = readable_columns(product, data_set, [column["name"] for column in columns])
     was = {one["name"]: _share(one["nulls"], before["rows"]) for one in before["columns"] if before["rows"]}
