@@ -13,6 +13,7 @@ import pytest
 from tests.control.released import MESH, Team, sales_at
 from tests.pipeline.conftest import ROWS
 
+from tulle.config import Warehouse
 from tulle.control import environments, product_release, promotion
 from tulle.errors import Conflict, Denied, NotFound
 from tulle.pipeline import promotion as record
@@ -130,7 +131,7 @@ def test_nobody_rolls_back_under_a_run(team: Team) -> None:
     released(team, "1.0.1", "SELECT id, customer, day, amount FROM till_rows WHERE id < 9\n")
     team.wait(promotion.promote(workspace, "sales", "1.0.1", to="prod", by="ann"))
     run_id = runs.request(workspace.database, "sales")
-    runs.claim(workspace.database, run_id, domain="shop", concurrent_runs=2)
+    runs.claim(workspace.database, run_id, warehouse="shop", bounds=Warehouse())
     with pytest.raises(Conflict) as refused:
         promotion.rollback(workspace, "sales", to="1.0.0", by="bob")
     assert run_id in refused.value.message
