@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 
@@ -19,6 +20,8 @@ PAGES = [
     "/products/people",
     "/runs",
     "/schedules",
+    "/schedules/calendar",
+    "/rejected",
     "/plans",
     "/products/sales/plans",
     "/services",
@@ -211,3 +214,14 @@ def test_a_page_sends_requests_to_known_endpoints_only(
 def test_a_gateway_that_is_down_is_told(world: World, browser: Browser) -> None:
     world.answer = Unavailable("the mesh is not up", hint="`tulle up`")
     assert "the mesh is not up" in browser.attempt("customer-totals", TRY).text
+
+
+# ── the calendar ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_calendar_is_linked(applied: World) -> None:
+    with Browser(applied) as browser:
+        assert 'href="/schedules/calendar"' in browser.get("/schedules")
+        month = dt.datetime.now(dt.UTC).strftime("%B %Y")
+        assert f"<h1>{month}" in browser.get("/schedules/calendar")
+        assert "is no day of a calendar" in browser.get("/schedules/calendar?month=x", status=422)

@@ -165,6 +165,10 @@ def _schedule_routes(router: APIRouter, reader: Reader) -> None:
     def schedules(request: Request) -> Response:
         return _page(request, reader, "schedules.html", reader.schedules())
 
+    @router.get("/schedules/calendar")
+    def calendar(request: Request, month: Text = "", product: Text = "", day: Text = "") -> Response:
+        return _page(request, reader, "calendar.html", reader.calendar(month, product.strip(), day))
+
 
 def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
     @router.get("/services")

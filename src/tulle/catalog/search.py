@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from tulle.catalog import flow, history
+from tulle.catalog.calendar import CalendarPage, calendar_page
 from tulle.catalog.column_lineage import ColumnFlow, column_flow
 from tulle.catalog.data_sets import DataSetReader
 from tulle.catalog.gantt import Gantt, gantt
@@ -305,6 +306,10 @@ class Reader:
     def schedules(self) -> SchedulesPage:
         """What runs by itself: the next days, what is in force, what fired."""
         return schedules_page(self._database)
+
+    def calendar(self, month: str = "", product: str = "", day: str = "") -> CalendarPage:
+        """A month of what ran by itself and what comes, of one product or of all. Invalid."""
+        return calendar_page(self._database, month, product=product, day=day)
 
     def services(self) -> tuple[ServiceView, ...]:
         """Every service, by name."""
