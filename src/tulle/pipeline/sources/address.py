@@ -16,21 +16,23 @@ from tulle.state.connections import Connection
 KINDS = (SQL, STORE, HTTP)
 PROD = "prod"
 _SCHEMES = {
-    SQL: ("postgresql", "sqlite", "jdbc"),
+    SQL: ("postgresql", "mysql", "mariadb", "sqlite", "jdbc"),
     STORE: ("s3", "gs", "az", "https"),
     HTTP: ("http", "https"),
 }
 _EXAMPLES = {
-    SQL: "postgresql://host:5432/shop, sqlite:////folder/shop.db or jdbc:…",
+    SQL: "postgresql://host:5432/shop, mysql://host:3306/shop, sqlite:////folder/shop.db or jdbc:…",
     STORE: "s3://bucket/prefix, gs://bucket/prefix or https://account.blob.core.windows.net/container",
     HTTP: "https://api.example.org/v1",
 }
+SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+_MYSQL_PARAMETERS = ("unix_socket", "ssl_ca")
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     SQL: {
         "user": "whom to sign in as",
         "jar": "jdbc: the absolute path of the driver's jar; several apart by ':'",
         "driver": "jdbc: the driver's class; default: as its jar says",
-        "sslmode": "postgresql: disable, prefer, require, verify-ca or verify-full",
+        "sslmode": "postgresql and mysql: disable, prefer, require, verify-ca or verify-full",
     },
     STORE: {
         "access_key_id": "s3: the id of the access key",
@@ -92,12 +94,7 @@ def made(
     plain, user, password = (address, None, None) if scheme == "jdbc" else _split(address)
     found = {**({"user": user} if user and "user" in OPTIONS[kind] else {}), **options}
     kept = {**({"password": password} if password and "password" in SECRETS[kind] else {}), **secrets}
-    if scheme == "jdbc":
-        _check_jdbc(plain, found)
-    if scheme == "sqlite" and not plain.startswith("sqlite:////"):
-        raise Invalid(
-            "the address names no absolute file", hint="write sqlite:////folder/shop.db, with four '/'"
-        )
+    _check(scheme, plain, found)
     if kind == HTTP:
         _check_auth(found, kept)
     return Connection(name, environment, kind, plain, found, kept)
@@ -126,6 +123,17 @@ def _split(address: str) -> tuple[str, str | None, str | None]:
     return plain, user, unquote(parts.password) if parts.password else inner
 
 
+def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
+    """What one kind of database asks for beyond the others."""
+    if scheme == "jdbc":
+        _check_jdbc(address, options)
+    elif scheme in {"mysql", "mariadb"}:
+        _check_mysql(address, options)
+    elif scheme == "sqlite" and not address.startswith("sqlite:////"):
+        hint = "write sqlite:////folder/shop.db, with four '/'"
+        raise Invalid("the address names no absolute file", hint=hint)
+
+
 def _check_jdbc(address: str, options: Mapping[str, str]) -> None:
     if re.search(r"(password|pwd)\s*=|://[^/@]*:[^/@]*@", address, re.IGNORECASE):
         raise Invalid("the address has a password in it", hint="give it as --secret password")
@@ -133,6 +141,16 @@ def _check_jdbc(address: str, options: Mapping[str, str]) -> None:
     if not all(jar.startswith("/") for jar in jars):
         hint = "--option jar=/usr/share/java/postgresql.jar"
         raise Invalid("a jdbc connection needs the absolute path of the driver's jar", hint=hint)
+
+
+def _check_mysql(address: str, options: Mapping[str, str]) -> None:
+    for key, _value in parse_qsl(urlsplit(address).query, keep_blank_values=True):
+        if key not in _MYSQL_PARAMETERS:
+            hint = did_you_mean(key, _MYSQL_PARAMETERS)
+            raise Invalid(f"the address has '{key[:40]}' in it, which means nothing here", hint=hint)
+    mode = options.get("sslmode", "prefer")
+    if mode not in SSL_MODES:
+        raise Invalid(f"there is no sslmode '{mode[:40]}'", hint=did_you_mean(mode, SSL_MODES))
 
 
 def _check_auth(options: Mapping[str, str], secrets: Mapping[str, str]) -> None:

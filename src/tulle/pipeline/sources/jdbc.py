@@ -190,19 +190,17 @@ class _Session:
             )
         return name
 
-    def literal(self, cursor: Cursor) -> tuple[str, str]:
+    def from_there_on(self, cursor: Cursor) -> str:
+        column = self.quoted(cursor.column)
         match cursor.type.partition("(")[0]:
             case "timestamp":
-                return f"{{ts {literal(cursor.text)}}}", ""
+                return f"{column} >= {{ts {literal(cursor.text)}}}"
             case "date":
-                return f"{{d {literal(cursor.text)}}}", ""
+                return f"{column} >= {{d {literal(cursor.text)}}}"
             case "string":
-                hint = "name a number or a time"
-                raise Invalid(
-                    f"the cursor '{cursor.column}' is text, which every database orders its own way",
-                    hint=hint,
-                )
-        return cursor.text, ""
+                message = f"the cursor '{cursor.column}' is text, which every database orders its own way"
+                raise Invalid(message, hint="name a number or a time")
+        return f"{column} >= {cursor.text}"
 
 
 def _type(about: Any, number: int) -> str:

@@ -142,12 +142,12 @@ class _Session:
     def quoted(self, name: str) -> str:
         return quoted(name)
 
-    def literal(self, cursor: Cursor) -> tuple[str, str]:
+    def from_there_on(self, cursor: Cursor) -> str:
+        column = quoted(cursor.column)
         if cursor.type == "string":
-            return literal(cursor.text), ' COLLATE "C"'
-        if cursor.type == "integer" or cursor.type.startswith("decimal"):
-            return cursor.text, ""
-        return literal(cursor.text), ""
+            return f'{column} COLLATE "C" >= {literal(cursor.text)}'
+        is_number = cursor.type == "integer" or cursor.type.startswith("decimal")
+        return f"{column} >= {cursor.text if is_number else literal(cursor.text)}"
 
 
 def _type(column: Any) -> str:

@@ -36,8 +36,8 @@ class Session(Protocol):
     def quoted(self, name: str) -> str:
         """A name as the database's SQL writes it."""
 
-    def literal(self, cursor: Cursor) -> tuple[str, str]:
-        """The value of a cursor as SQL, and what follows the column's name when it is compared."""
+    def from_there_on(self, cursor: Cursor) -> str:
+        """The condition of rows whose cursor has at least that value, as exact as the database can say it."""
 
 
 def session_of(connection: Connection) -> AbstractContextManager[Session]:
@@ -56,6 +56,10 @@ def _opener(connection: Connection) -> Callable[[Connection], AbstractContextMan
             from tulle.pipeline.sources import sqlite  # noqa: PLC0415
 
             return sqlite.session
+        case "mysql" | "mariadb":
+            from tulle.pipeline.sources import mysql  # noqa: PLC0415
+
+            return mysql.session
         case "jdbc":
             from tulle.pipeline.sources import jdbc  # noqa: PLC0415
 
@@ -96,8 +100,7 @@ class _Reading:
         names = ", ".join(session.quoted(column.name) for column in columns)
         statement = f"SELECT {names} FROM {base}"
         if source.cursor and self._ask.since is not None:
-            value, order = session.literal(self._ask.since)
-            statement += f" WHERE {session.quoted(source.cursor)}{order} >= {value}"
+            statement += f" WHERE {session.from_there_on(self._ask.since)}"
         fitting = Fitting(columns, self.label, self._ask.rejects)
         yield from session.batches(statement, fitting)
 

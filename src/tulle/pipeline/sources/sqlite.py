@@ -114,11 +114,12 @@ class _Session:
     def quoted(self, name: str) -> str:
         return quoted(name)
 
-    def literal(self, cursor: Cursor) -> tuple[str, str]:
+    def from_there_on(self, cursor: Cursor) -> str:
+        column = quoted(cursor.column)
         if cursor.type in {"integer", "double"} or cursor.type.startswith("decimal"):
-            return cursor.text, ""
+            return f"{column} >= {cursor.text}"
         # Times are text here, and may be written with a T or without seconds: what is not needed is left out later.
-        return literal(cursor.text[:10] if cursor.type == "timestamp" else cursor.text), ""
+        return f"{column} >= {literal(cursor.text[:10] if cursor.type == 'timestamp' else cursor.text)}"
 
 
 def _type(said: str) -> str:
