@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from tulle.cli.annotations import github
 from tulle.cli.main import cli
-from tulle.errors import Place, Problem
+from tulle.errors import Invalid, Place, Problem
+from tulle.spec.overlay import difference
 
 SEED = Path(__file__).parents[1] / "spec" / "seed_product.yaml"
 
@@ -115,7 +116,7 @@ def test_a_product_goes_out_and_comes_back_into_another_mesh(tmp_path: Path) -> 
 
 
 def test_one_of_several_ports_must_be_named(tmp_path: Path) -> None:
-    (tmp_path / "mesh.yaml").write_text("name: test\n")
+    (tmp_path / "mesh.yaml").write_text("name: test\nwarehouses: {heavy: {threads: 1}}\n")
     file = tmp_path / "products" / "sales" / "full-product" / "product.yaml"
     file.parent.mkdir(parents=True)
     text = (SPEC / "full_product.yaml").read_text()
@@ -123,3 +124,24 @@ def test_one_of_several_ports_must_be_named(tmp_path: Path) -> None:
     file.write_text(text[:start] + text[text.index("  - name: Orders port") :])
     result = CliRunner().invoke(cli, ["--mesh", str(tmp_path), "export", "odcs", "full-product"])
     assert "has 3 output ports" in str(result.exception)
+
+
+def test_quality_rules_come_in_as_checks_and_go_out_as_rules(tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: test\n")
+    contract = SPEC / "full_contract.yaml"
+    mesh = ["--mesh", str(tmp_path)]
+    brought = CliRunner().invoke(cli, [*mesh, "import", "odcs", str(contract), "--domain", "sales"])
+    assert brought.exit_code == 0, brought.output
+    (checks,) = tmp_path.glob("products/*/*/checks/contract.yaml")
+    assert "type: row_count" in checks.read_text()
+    product = checks.parents[1].name
+    told = CliRunner().invoke(cli, [*mesh, "export", "odcs", product, "--json"])
+    assert told.exit_code == 0, told.output
+    assert difference(json.loads(told.output), yaml.safe_load(contract.read_text())) == []
+    checks.write_text(checks.read_text().replace("min: 100", "min: 99"))
+    told = CliRunner().invoke(cli, [*mesh, "export", "odcs", product, "--json"])
+    assert json.loads(told.output)["schema"][0]["quality"][0]["mustBeBetween"] == [99, 120]
+    checks.write_text("checks: [{data_set: tbl_1, type: row_count}]\n")
+    refused = CliRunner().invoke(cli, [*mesh, "export", "odcs", product])
+    assert isinstance(refused.exception, Invalid)
+    assert str(refused.exception.problems[0].place).endswith("checks/contract.yaml:1:10")

@@ -6,8 +6,9 @@ Files only: a mesh need not run. The API answers the same under `/mesh/v1/produc
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +16,9 @@ from tulle.cli.capability import registry_of
 from tulle.cli.terminal import OPTION_JSON, emit, relative
 from tulle.errors import AlreadyExists, Invalid
 from tulle.spec.envelope import json_schema
+
+if TYPE_CHECKING:
+    from tulle.quality.contract_rules import TakenRules
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -34,6 +38,17 @@ def _written(path: Path, text: str, *, replace: bool = True) -> None:
 @click.group()
 def export() -> None:
     """Write a product in a standard's words: ODCS contracts, ODPS."""
+
+
+def _with_rules(contract: dict[str, Any], product: Any) -> dict[str, Any]:
+    """The contract with the checks of the product's folder as quality rules."""
+    from tulle.quality.check import read_checks
+    from tulle.quality.contract_rules import with_rules
+
+    checks, problems = read_checks(product.folder / "checks", relative(product.folder / "checks"))
+    if problems:
+        raise Invalid(f"the checks of '{product.name}' do not hold", problems=problems)
+    return with_rules(contract, checks)
 
 
 def _product(mesh: Path | None, name: str) -> tuple[Any, Any]:
@@ -66,7 +81,7 @@ def export_odcs(mesh: Path | None, product: str, port: str | None, out: Path | N
         names = ", ".join(p.name for p in found.output_ports) or "none"
         message = f"product '{found.name}' has {len(found.output_ports)} output ports"
         raise Invalid(message, hint=f"name one of them: {names}")
-    contract = odcs.contract(found, port or found.output_ports[0].name, registry)
+    contract = _with_rules(odcs.contract(found, port or found.output_ports[0].name, registry), found)
     if as_json:
         emit(contract)
     elif out is not None:
@@ -126,13 +141,18 @@ def import_odcs(mesh: Path | None, file: Path, domain: str, as_json: bool) -> No
     \b
     tulle import odcs purchases.odcs.yaml --domain sales
 
-    What Tulle has no word for is kept under `custom:` of the output port, and is back in `tulle export odcs`.
+    Its quality rules become checks in checks/contract.yaml, as far as they can be carried out. What Tulle has no word
+    for is kept under `custom:` of the output port, and is back in `tulle export odcs`.
     """
+    from tulle.quality.contract_rules import take_rules
     from tulle.spec import odcs
     from tulle.spec.load import load_document
 
-    view, product = odcs.read_contract(load_document(file), registry_of(mesh), domain=domain)
-    _imported(mesh, view, product, as_json=as_json)
+    document, registry = load_document(file), registry_of(mesh)
+    odcs.read_contract(document, registry, domain=domain)  # all that is wrong with the file, with its places
+    taken = take_rules(document.value)
+    view, product = odcs.read_contract(replace(document, value=taken.contract), registry, domain=domain)
+    _imported(mesh, view, product, rules=taken, as_json=as_json)
 
 
 @import_.command("odps")
@@ -166,8 +186,11 @@ def import_odps(
     _imported(mesh, view, product, as_json=as_json)
 
 
-def _imported(mesh: Path | None, view: dict[str, Any], product: Any, *, as_json: bool) -> None:
+def _imported(
+    mesh: Path | None, view: dict[str, Any], product: Any, *, rules: TakenRules | None = None, as_json: bool
+) -> None:
     from tulle.cli.connect import settings_of
+    from tulle.quality.contract_rules import FILE as RULES_FILE
     from tulle.spec.mesh import PRODUCT_FILE
     from tulle.spec.translate import document_text
 
@@ -175,10 +198,17 @@ def _imported(mesh: Path | None, view: dict[str, Any], product: Any, *, as_json:
     for taken in settings.products_folder.glob(f"*/{product.name}/{PRODUCT_FILE}"):
         raise AlreadyExists(f"the mesh has a product '{product.name}' already: {relative(taken)}")
     if as_json:
-        emit({"name": product.name, "domain": product.domain, **view})
+        made = {"checks": list(rules.checks), "left": list(rules.left)} if rules else {}
+        emit({"name": product.name, "domain": product.domain, **view, **made})
         return
     folder = settings.products_folder / product.domain / product.name
     _written(folder / PRODUCT_FILE, document_text(view), replace=False)
+    if rules and rules.checks:
+        _written(folder / RULES_FILE, rules.text(), replace=False)
+    for why in rules.left if rules else ():
+        click.echo(
+            f"  {click.style('!', fg='yellow')} no check of a quality rule, it stays in the contract: {why}"
+        )
     click.echo("next: tulle validate && tulle plan")
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, apply, check_mesh, environments, release
+from tulle.control import applications, check_mesh, environments, release
 from tulle.control.compare import engine_of
 from tulle.control.order import in_order
 from tulle.control.plan_api import plan_routes
@@ -28,6 +28,7 @@ from tulle.pipeline.graph import load_code
 from tulle.pipeline.run import last_failed
 from tulle.pipeline.select import chosen
 from tulle.pipeline.tester import run_tests
+from tulle.quality.contract_rules import with_rules
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.service import Service
@@ -119,7 +120,8 @@ def _product_routes(api: APIRouter, workspace: Workspace) -> None:
 
     @api.get("/products/{name}/odcs/{port}")
     def contract(name: str, port: str) -> dict[str, Any]:
-        return odcs.contract(workspace.spec().product(name), port, workspace.registry)
+        product = workspace.spec().product(name)
+        return with_rules(odcs.contract(product, port, workspace.registry), load_code(product).checks)
 
     @api.get("/products/{name}/odps")
     def envelope(name: str) -> dict[str, Any]:

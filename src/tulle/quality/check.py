@@ -39,6 +39,17 @@ _COMMON: dict[str, dict[str, Any]] = {
         },
         "description": "words by which checks are chosen and found",
     },
+    "contract": {
+        "type": "object",
+        "properties": {
+            "rule": {"type": "object"},
+            "column": {"type": "string"},
+            "at": {"type": "integer", "minimum": 0},
+        },
+        "required": ["rule"],
+        "additionalProperties": False,
+        "description": "the quality rule of a data contract that it was made of",
+    },
 }
 _ALLOW = re.compile(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)\s*%")
 _OF_ROWS = {
@@ -78,6 +89,7 @@ class Check:
     where: str = ""
     allow: str = ""
     tags: tuple[str, ...] = ()
+    contract: Mapping[str, Any] = field(default_factory=dict, compare=False)  # the rule it was made of
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -192,6 +204,7 @@ def _check(item: Mapping[str, Any], place: Place) -> Check:
         where=item.get("where", ""),
         allow=str(item.get("allow", "")),
         tags=tuple(item.get("tags", ())),
+        contract=item.get("contract", {}),
     )
 
 
