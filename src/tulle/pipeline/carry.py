@@ -31,6 +31,7 @@ from tulle.pipeline.job import INGEST, PORT, PYTHON, Job
 from tulle.pipeline.judge import Judge
 from tulle.pipeline.make import Made, Making, describe_made, make
 from tulle.pipeline.model_kind import VIEW, WINDOW
+from tulle.pipeline.pin import not_in_version, pinned
 from tulle.pipeline.record import (
     RECORDS,
     Record,
@@ -417,8 +418,11 @@ class Execution:
         product, data_set = job.upstream
         upstream = opened(self.lake, product)
         # One commit for the whole run, whatever is published meanwhile.
-        commit = upstream.resolve(self.upstream_branch(upstream, data_set))
+        pin = pinned(self.database, upstream, job.port)
+        commit = pin[0] if pin else upstream.resolve(self.upstream_branch(upstream, data_set))
         at = data_at(upstream, commit, data_set, product=product)
+        if at is None and pin:
+            raise not_in_version(job.port, pin[1], product, data_set)
         if at is None:
             hint = f"`tulle run {product}` first"
             problem = Problem(f"'{data_set}' of product '{product}' has no data", job.place, hint)
@@ -441,7 +445,7 @@ class Execution:
         results = self.judge.results(checks, self.data) if is_new or self.full else ()
         if any(result.stops for result in results):
             results = self.judge.keep_failing(self.branch, checks, results, self.data)
-        message = f"{product} at {commit[:12]}"
+        message = f"{product} at {commit[:12]}" + (f", pinned to {pin[1]}" if pin else "")
         report = Report(
             checks=results,
             columns=tuple((c.name, c.type) for c in columns),

@@ -21,6 +21,7 @@ from tulle.pipeline.grow import spans
 from tulle.pipeline.job import INGEST, PORT, Job
 from tulle.pipeline.make import Making
 from tulle.pipeline.model_kind import WINDOW
+from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import Record, code_fingerprint, made_fingerprint, read_record
 from tulle.pipeline.run import SUCCEEDED
 from tulle.pipeline.select import chosen
@@ -58,7 +59,7 @@ def foresee(
     data_folders: Sequence[str] = (),
 ) -> tuple[Foreseen, ...]:
     """What a run of a product would do now on the branch `ref`. NotFound, and Invalid for a file that is not there."""
-    seer = _Seer(lake, code, engine, ref, tuple(data_folders), full=full)
+    seer = _Seer(database, lake, code, engine, ref, tuple(data_folders), full=full)
     seconds = _last_seconds(database, code.product.name)
     selected = chosen(code.jobs, words)
     return tuple(seer.jobs(selected, seconds))
@@ -67,6 +68,7 @@ def foresee(
 class _Seer:
     def __init__(
         self,
+        database: Database,
         lake: Lake,
         code: ProductCode,
         engine: DuckEngine,
@@ -75,6 +77,7 @@ class _Seer:
         *,
         full: bool,
     ) -> None:
+        self.database = database
         self.lake, self.code, self.engine, self.ref, self.full = lake, code, engine, ref, full
         self.data_folders = data_folders
         self.repository = lake.repository(code.product.name)
@@ -112,14 +115,23 @@ class _Seer:
         product, data_set = job.upstream
         try:
             upstream = self.lake.repository(product)
-            record = read_record(upstream, "main", data_set)
-            self._see(job, upstream, "main", data_set, record)
-        except NotFound:
-            self.data[job.name], record = None, None
+            pin = pinned(self.database, upstream, job.port)
+            ref = pin[0] if pin else "main"
+            record = read_record(upstream, ref, data_set)
+            self._see(job, upstream, ref, data_set, record)
+        except NotFound as exc:
+            self.data[job.name] = None
+            if job.port is not None and job.port.version:
+                return Foreseen(job.name, PORT, LEAVE, exc.message)
+            record, pin = None, None
         if self.data[job.name] is None:
             return Foreseen(job.name, PORT, LEAVE, f"product '{product}' has not published '{data_set}' yet")
         return Foreseen(
-            job.name, PORT, KEEP, f"{product} as it is published now", record.rows if record else None
+            job.name,
+            PORT,
+            KEEP,
+            f"{product} as it is published now" if pin is None else f"{product}, pinned to {pin[1]}",
+            record.rows if record else None,
         )
 
     def _see(self, job: Job, repository: Repository, ref: str, name: str, record: Record | None) -> None:

@@ -16,6 +16,7 @@ from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.judge import Judge
+from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import read_record
 from tulle.pipeline.run import Report, Run
 from tulle.pipeline.table import DataAt, columns_in, data_at
@@ -42,7 +43,7 @@ def inspect(
     """
     repository = lake.repository(run.product)
     commit = repository.resolve(run.environment)
-    data = _published(code, lake, repository, commit, upstream_branch)
+    data = _published(database, code, lake, repository, commit, upstream_branch)
     tags = set(run.options.get("tags") or ())
     wanted = {name: _checks(code, name, tags) for name in data}
     wanted = {name: checks for name, checks in wanted.items() if checks or not tags}
@@ -90,6 +91,7 @@ def inspect(
 
 
 def _published(
+    database: Database,
     code: ProductCode,
     lake: Lake,
     repository: Repository,
@@ -105,7 +107,8 @@ def _published(
             product, data_set = job.upstream
             try:
                 upstream = lake.repository(product)
-                there = upstream.resolve(upstream_branch(upstream, data_set))
+                pin = pinned(database, upstream, job.port)
+                there = pin[0] if pin else upstream.resolve(upstream_branch(upstream, data_set))
             except NotFound:
                 continue
             at = data_at(upstream, there, data_set, product=product)

@@ -234,10 +234,14 @@ def _input_port(subject: str, old: InputPort, new: InputPort) -> Iterator[Change
     yield from _field(
         subject, "associated_output_port", old.associated_output_port, new.associated_output_port
     )
+    if old.version != new.version:
+        before, after = (port.version and f"version {port.version}" for port in (old, new))
+        told = f"reads {after or 'what is published last'}, and read {before or 'what was published last'}"
+        yield Change("changed", subject, f"{subject} now {told}")
     if old.source != new.source:
         told = "is removed" if new.source is None else "is added" if old.source is None else "is changed"
         yield Change("changed", subject, f"{subject}: the source {told}")
-    known = "name title description data_set product associated_output_port source place"
+    known = "name title description data_set product associated_output_port version source place"
     yield from _rest(subject, old, new, known)
 
 

@@ -210,6 +210,12 @@ INPUT_PORT = entity(
         **{"x-expected": "a product's name in kebab-case, such as customer-features"},
     ),
     associated_output_port=text("the output port of another product that this port takes", maxLength=200),
+    version=text(
+        "the version of that product that is read: a release such as '1.2.0', the highest one that begins as '1.2', "
+        "a tag or a commit; default: what it has published last",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        **{"x-expected": "a release such as '1.2' in quotes, a tag or a commit"},
+    ),
     data_set=text(
         "the name the rows have inside this product; default: that of the port's data set", **DATA_SET
     ),
