@@ -26,7 +26,11 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def client(settings: Settings) -> Iterator[httpx.Client]:
     app = FastAPI()
-    guard(app, settings, answer_in_json)
+
+    def nobody(_: str) -> str:
+        raise errors.Denied("no credential was sent")
+
+    guard(app, settings, answer_in_json, nobody)
 
     @app.get("/mesh/v1/fail/{kind}")
     def fail(kind: str) -> None:

@@ -6,6 +6,7 @@ Either way it is the same HTTP API, so there is one path to test.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import httpx
 
 from tulle.config import Settings
 from tulle.deploy import local
-from tulle.errors import Unavailable
+from tulle.errors import Invalid, Unavailable
 from tulle.sdk.client import Client
 from tulle.sdk.lake import LakeClient
 from tulle.spec.mesh import find_mesh, load_settings
@@ -34,11 +35,30 @@ def client_of(settings: Settings) -> Iterator[Client]:
         yield Client(http)
 
 
+def key_of(file: Path) -> str:
+    """The Authorization header of the access key in a file such as `.tulle/lakectl.yaml`. Invalid."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(file.read_text())
+        known, secret = (value["credentials"][name] for name in ("access_key_id", "secret_access_key"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        raise Invalid(
+            f"{file} holds no access key",
+            hint="`tulle user key NAME` makes one; write it as `credentials: {access_key_id: …, secret_access_key: …}`",
+        ) from None
+    return "Basic " + base64.b64encode(f"{known}:{secret}".encode()).decode()
+
+
 @contextmanager
-def http_of(settings: Settings) -> Iterator[httpx.Client]:
-    """HTTP to the mesh's control plane, or to the same application in this process."""
+def http_of(settings: Settings, key: Path | None = None) -> Iterator[httpx.Client]:
+    """HTTP to the mesh's control plane, or to the same application in this process.
+
+    With the mesh's token, or the access key in a file.
+    """
     from tulle.server.token import read_token
 
+    credential = key_of(key) if key is not None else f"Bearer {read_token(settings)}"
     if local.supervisor_pid(settings) is not None:
         url = f"http://{settings.host}:{settings.control_plane_port}"
         local.wait_until(
@@ -47,7 +67,7 @@ def http_of(settings: Settings) -> Iterator[httpx.Client]:
             what="the control plane does not answer",
             hint="`tulle logs control_plane` shows what it says",
         )
-        headers = {"authorization": f"Bearer {read_token(settings)}"}
+        headers = {"authorization": credential}
         with httpx.Client(base_url=url, timeout=120.0, headers=headers) as http:
             yield http
         return
@@ -59,7 +79,7 @@ def http_of(settings: Settings) -> Iterator[httpx.Client]:
         http = httpx.Client(
             transport=transport,
             base_url=f"http://{settings.host}:{settings.control_plane_port}",
-            headers={"authorization": f"Bearer {read_token(settings)}"},
+            headers={"authorization": credential},
         )
         app.work.start()  # what a command asks for in the background is done while it waits
         try:
@@ -86,10 +106,10 @@ def lake_client(folder: Path | None) -> Iterator[LakeClient]:
 
 
 @contextmanager
-def mesh_client(folder: Path | None) -> Iterator[Client]:
-    """Settings and client in one."""
-    with client_of(settings_of(folder)) as client:
-        yield client
+def mesh_client(folder: Path | None, key: Path | None = None) -> Iterator[Client]:
+    """Settings and client in one; with the access key in a file, if given."""
+    with http_of(settings_of(folder), key) as http:
+        yield Client(http)
 
 
 _NONE = local.Process("", "", "down", None, None, 0, "")

@@ -20,6 +20,13 @@ def who() -> str:
         return "unknown"
 
 
+OPTION_MAY_BY = click.option("--by", help="Who asks. Default: whose key it is, else your user name here.")
+OPTION_KEY = click.option(
+    "--key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="TULLE_KEY",
+    help="A file with your access key, such as ~/.lakectl.yaml. Default: the mesh's token, the administrator's.",
+)
 OPTION_BY = click.option("--by", default=who, help="Who asks. Default: your user name on this machine.")
 
 

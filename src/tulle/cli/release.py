@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tulle.cli.environment import OPTION_BY
+from tulle.cli.environment import OPTION_BY, OPTION_KEY, OPTION_MAY_BY, who
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
 from tulle.sdk.releases import ReleaseClient
@@ -105,7 +105,8 @@ def releases(mesh: Path | None, product: str | None, version: str | None, as_jso
 @click.option("--accept-breaking", is_flag=True, help="The consumers it breaks know.")
 @click.option("--note", default="", help="Why.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for its run.")
-@OPTION_BY
+@OPTION_MAY_BY
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def promote(
@@ -116,7 +117,8 @@ def promote(
     accept_breaking: bool,
     note: str,
     no_wait: bool,
-    by: str,
+    by: str | None,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Bring release VERSION of PRODUCT into an environment: approved, run, checked, then in force.
@@ -125,10 +127,17 @@ def promote(
     """
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         calls = ReleaseClient(client)
-        asked = calls.promote(product, version, to=to, by=by, note=note, accept_breaking=accept_breaking)
+        asked = calls.promote(
+            product, version, to=to, by=_asks(by, key), note=note, accept_breaking=accept_breaking
+        )
         _finish(calls, asked, wait=not no_wait, as_json=as_json)
+
+
+def _asks(by: str | None, key: Path | None) -> str | None:
+    """Who asks: whose access key it is, else who is named, else the user of this machine."""
+    return by if by or key else who()
 
 
 def _finish(calls: ReleaseClient, asked: dict[str, Any], *, wait: bool, as_json: bool) -> None:
@@ -151,9 +160,10 @@ def _show(asked: dict[str, Any]) -> None:
     if asked["status"] == "waiting":
         given = sum(1 for one in asked["approvals"] if one["approved"])
         missing = asked["approvals_wanted"] - given
-        people = ", ".join(n for n in asked["approvers"] if n != asked["requested_by"])
+        theirs = {asked["requested_by"], asked["credential"]}
+        people = ", ".join(n for n in asked["approvers"] if n not in theirs)
         click.echo(f"{mark('queued')} {where}: waits for {missing} of {people}")
-        click.echo(f"  next: tulle approve {asked['id']} --by NAME")
+        click.echo(f"  next: tulle approve {asked['id']} --key FILE, with the approver's own access key")
         return
     before = f", {asked['before_version']} before" if asked["before_version"] else ""
     words = {"done": "is in force", "running": "is being made"}.get(asked["status"], asked["status"])
@@ -184,37 +194,44 @@ def promotions(mesh: Path | None, product: str | None, status: str | None, as_js
     table(rows, columns, empty="nothing was promoted yet: `tulle promote PRODUCT VERSION --to ENVIRONMENT`")
 
 
-@click.command(epilog="For example: tulle approve 20260301-101500-a1b2c3 --by ann")
+@click.command(epilog="For example: tulle approve 20260301-101500-a1b2c3 --key ~/.lakectl.yaml")
 @click.argument("promotion")
 @click.option("--refuse", is_flag=True, help="Refuse it instead.")
 @click.option("--note", default="", help="Why.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for the run that the last approval starts.")
-@OPTION_BY
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def approve(
-    mesh: Path | None, promotion: str, refuse: bool, note: str, no_wait: bool, by: str, as_json: bool
+    mesh: Path | None,
+    promotion: str,
+    refuse: bool,
+    note: str,
+    no_wait: bool,
+    key: Path | None,
+    as_json: bool,
 ) -> None:
-    """Approve PROMOTION, by its id; the last approval that it needs starts it."""
+    """Approve PROMOTION, by its id, as the user whose access key it is; the last approval that it needs starts it."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         calls = ReleaseClient(client)
-        asked = calls.decide(promotion, by=by, approved=not refuse, note=note)
+        asked = calls.decide(promotion, approved=not refuse, note=note)
         _finish(calls, asked, wait=not no_wait, as_json=as_json)
 
 
 @click.command(epilog="For example: tulle withdraw 20260301-101500-a1b2c3")
 @click.argument("promotion")
-@OPTION_BY
+@OPTION_MAY_BY
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def withdraw(mesh: Path | None, promotion: str, by: str, as_json: bool) -> None:
+def withdraw(mesh: Path | None, promotion: str, by: str | None, key: Path | None, as_json: bool) -> None:
     """Take back PROMOTION while it waits for approval."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
-        asked = ReleaseClient(client).withdraw(promotion, by=by)
+    with mesh_client(mesh, key) as client:
+        asked = ReleaseClient(client).withdraw(promotion, by=_asks(by, key))
     if as_json:
         emit(asked)
     else:
@@ -226,17 +243,26 @@ def withdraw(mesh: Path | None, promotion: str, by: str, as_json: bool) -> None:
 @click.option("--to", required=True, metavar="VERSION", help="The release to go back to.")
 @click.option("--environment", help="Where. Default: production.")
 @click.option("--note", default="", help="Why.")
-@OPTION_BY
+@OPTION_MAY_BY
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def rollback(
-    mesh: Path | None, product: str, to: str, environment: str | None, note: str, by: str, as_json: bool
+    mesh: Path | None,
+    product: str,
+    to: str,
+    environment: str | None,
+    note: str,
+    by: str | None,
+    key: Path | None,
+    as_json: bool,
 ) -> None:
     """Put code and data of PRODUCT back to where a release left them, at once."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
-        done = ReleaseClient(client).rollback(product, to=to, environment=environment, by=by, note=note)
+    with mesh_client(mesh, key) as client:
+        calls = ReleaseClient(client)
+        done = calls.rollback(product, to=to, environment=environment, by=_asks(by, key), note=note)
     if as_json:
         emit(done)
     else:

@@ -3,7 +3,8 @@
 Before anything happens: the release is what was signed, it was where it must have been before, and nobody is broken
 unawares. Then enough of the named people agree, none of them who asked. Then its code makes the environment's data,
 judged by its own checks, and only with that data published is it in force. How an interrupted one ends is in
-`pipeline.promotion`. Names are what callers say: whoever has the mesh's token is believed.
+`pipeline.promotion`. `by` who decides is whose credential it was; who asks with the mesh's token may ask for another
+one, so the user of that credential (`credential`) may not approve either.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def promote(
     by: str,
     note: str = "",
     accept_breaking: bool = False,
+    credential: str = "",
 ) -> Promotion:
     """Ask that a release be promoted into an environment, and start it if nobody has to approve.
 
@@ -102,6 +104,7 @@ def promote(
             by=by,
             note=note,
             breaking=breaking,
+            credential=credential,
         )
     return _start_if_approved(workspace, promotion.get(database, id_), environment)
 
@@ -161,9 +164,9 @@ def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, no
     if by not in environment.approvers:
         people = ", ".join(environment.approvers) or "nobody has to"
         raise Denied(f"'{by}' may not approve for '{environment.name}'", hint=f"who may: {people}")
-    if by == asked.requested_by:
+    if by in {asked.requested_by, asked.credential}:
         raise Denied(
-            f"'{by}' asked for it, so somebody else decides", hint=f"who may: {_others(environment, by)}"
+            f"'{by}' asked for it, so somebody else decides", hint=f"who may: {_others(environment, asked)}"
         )
     with database.write() as cx:
         in_turn(cx, f"promotions of {asked.product}")
@@ -193,8 +196,9 @@ def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, no
     return _start_if_approved(workspace, promotion.get(database, id_), environment)
 
 
-def _others(environment: Environment, by: str) -> str:
-    return ", ".join(name for name in environment.approvers if name != by) or "nobody else"
+def _others(environment: Environment, asked: Promotion) -> str:
+    theirs = {asked.requested_by, asked.credential}
+    return ", ".join(name for name in environment.approvers if name not in theirs) or "nobody else"
 
 
 def decisions(database: Database, id_: str) -> tuple[Approval, ...]:
@@ -204,9 +208,17 @@ def decisions(database: Database, id_: str) -> tuple[Approval, ...]:
         return tuple(Approval(r.approver, bool(r.approved), r.note, r.at) for r in cx.execute(query))
 
 
-def withdraw(workspace: Workspace, id_: str, *, by: str) -> Promotion:
-    """Take back a promotion that waits. Conflict when it is too late."""
+def withdraw(workspace: Workspace, id_: str, *, by: str, is_anybodys: bool = True) -> Promotion:
+    """Take back a promotion that waits. Conflict when it is too late.
+
+    Unless `is_anybodys`, Denied for who did not ask for it.
+    """
     asked = promotion.get(workspace.database, id_)
+    if not is_anybodys and by not in {asked.requested_by, asked.credential}:
+        raise Denied(
+            f"'{by}' did not ask for promotion {id_}, so '{asked.requested_by}' takes it back",
+            hint=f"`tulle approve {id_} --refuse` refuses it, for who may approve",
+        )
     with workspace.database.write() as cx:
         if not promotion.change(cx, id_, WAITING, status=WITHDRAWN, message=f"withdrawn by {by}"):
             raise Conflict(f"promotion {id_} of '{asked.product}' is {asked.status}; it cannot be withdrawn")
@@ -248,7 +260,14 @@ def keep(workspace: Workspace) -> None:
 
 
 def rollback(
-    workspace: Workspace, product: str, *, to: str, environment: str | None = None, by: str, note: str = ""
+    workspace: Workspace,
+    product: str,
+    *,
+    to: str,
+    environment: str | None = None,
+    by: str,
+    note: str = "",
+    credential: str = "",
 ) -> Promotion:
     """Put code and data of an environment back to where a release left them, in one move of the branch.
 
@@ -283,6 +302,7 @@ def rollback(
             status=RUNNING,
             by=by,
             note=note,
+            credential=credential,
             before_commit=repository.resolve(place.branch),
             commit_id=commit_id,
         )

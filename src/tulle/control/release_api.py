@@ -1,6 +1,7 @@
 """Environments, previews, releases, promotions and the end of products over HTTP, below `/mesh/v1`.
 
-Parses, calls one function, renders. Who asks is in the body as `by`.
+Parses, calls one function, renders. Who asks is who holds the credential: the door says which user that is. With the
+mesh's own token, whose user is the administrator, `by` in the body may name for whom is asked, but never who approves.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control import environments, product_release, promotion, retirement
 from tulle.control.environments import by_whom
 from tulle.control.workspace import Workspace
-from tulle.errors import NotFound
+from tulle.errors import Denied, NotFound
+from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.pipeline import manifest, release
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
@@ -29,7 +31,7 @@ Who = Annotated[str, Field(min_length=1, max_length=200)]
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    by: Who
+    by: Who | None = None
 
 
 class PreviewBody(_Body):
@@ -78,12 +80,42 @@ class DeprecateBody(_Body):
     successor: str = ""
 
 
-def router(workspace: Workspace) -> APIRouter:
+def _user(request: Request) -> str | None:
+    """Whose credential was sent; None for the mesh's own token."""
+    found = getattr(request.state, "user", None)
+    return None if found is None else str(found)
+
+
+def _asks(request: Request, said: str | None) -> str:
+    """Who asks. Denied when somebody's credential names somebody else."""
+    user = _user(request)
+    if user is None:
+        return by_whom(said or ADMINISTRATOR)
+    _demand_same(user, said)
+    return user
+
+
+def _decides(request: Request, said: str | None) -> str:
+    """Who decides: the user of the credential, which is the administrator for the mesh's token. Denied otherwise."""
+    user = _user(request) or ADMINISTRATOR
+    _demand_same(user, said)
+    return user
+
+
+def _demand_same(user: str, said: str | None) -> None:
+    if said and by_whom(said) != user:
+        raise Denied(
+            f"the credential is that of '{user}', not of '{said}'",
+            hint=f"'{said}' sends an access key of their own: `tulle user key {said}` makes one, --key FILE uses it",
+        )
+
+
+def router(workspace: Workspace, access: Access) -> APIRouter:
     """The API of one mesh's environments and releases."""
     api = APIRouter(prefix="/mesh/v1")
     _environment_routes(api, workspace)
     _release_routes(api, workspace)
-    _promotion_routes(api, workspace)
+    _promotion_routes(api, workspace, access)
     _end_routes(api, workspace)
     return api
 
@@ -103,8 +135,8 @@ def _environment_routes(api: APIRouter, workspace: Workspace) -> None:
         return {"previews": [asdict(p) for p in environments.previews(workspace, product)]}
 
     @api.post("/products/{product}/previews", status_code=201)
-    def create(product: str, body: PreviewBody) -> dict[str, Any]:
-        by = by_whom(body.by)
+    def create(request: Request, product: str, body: PreviewBody) -> dict[str, Any]:
+        by = _asks(request, body.by)
         return asdict(environments.create_preview(workspace, product, body.name, source=body.source, by=by))
 
     @api.delete("/products/{product}/previews/{name}")
@@ -143,9 +175,10 @@ def _release_routes(api: APIRouter, workspace: Workspace) -> None:
         return {"releases": [_release(one) for one in found]}
 
     @api.post("/products/{product}/releases", status_code=201)
-    def make(product: str, body: ReleaseBody) -> dict[str, Any]:
+    def make(request: Request, product: str, body: ReleaseBody) -> dict[str, Any]:
+        by = _asks(request, body.by)
         made, created = product_release.make(
-            workspace, product, environment=body.environment, notes=body.notes, by=by_whom(body.by)
+            workspace, product, environment=body.environment, notes=body.notes, by=by
         )
         return {**_release(made), "created": created}
 
@@ -168,7 +201,18 @@ def _release_routes(api: APIRouter, workspace: Workspace) -> None:
         }
 
 
-def _promotion_routes(api: APIRouter, workspace: Workspace) -> None:
+def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> None:
+    def demand(request: Request, product: str, environment: str | None) -> None:
+        """Who asks with a key of their own must be allowed to change the branch that is the environment."""
+        user = _user(request)
+        if user is not None:
+            place = (
+                declared.environment(workspace.settings, environment)
+                if environment
+                else declared.production(workspace.settings)
+            )
+            access.demand(user, "fs:CreateCommit", access.resource_branch(product, place.branch))
+
     @api.get("/promotions")
     def recent(product: str | None = None, status: str | None = None, limit: Limit = 50) -> dict[str, Any]:
         record.settle(workspace.database, workspace.lake)
@@ -185,33 +229,44 @@ def _promotion_routes(api: APIRouter, workspace: Workspace) -> None:
         return promotion.as_plain(workspace, asked)
 
     @api.post("/products/{product}/promotions", status_code=202)
-    def promote(product: str, body: PromoteBody) -> dict[str, Any]:
+    def promote(request: Request, product: str, body: PromoteBody) -> dict[str, Any]:
+        demand(request, product, body.to)
         asked = promotion.promote(
             workspace,
             product,
             body.version,
             to=body.to,
-            by=by_whom(body.by),
+            by=_asks(request, body.by),
+            credential=_user(request) or ADMINISTRATOR,
             note=body.note,
             accept_breaking=body.accept_breaking,
         )
         return promotion.as_plain(workspace, asked)
 
     @api.post("/products/{product}/rollback")
-    def rollback(product: str, body: RollbackBody) -> dict[str, Any]:
+    def rollback(request: Request, product: str, body: RollbackBody) -> dict[str, Any]:
+        demand(request, product, body.environment)
         done = promotion.rollback(
-            workspace, product, to=body.to, environment=body.environment, by=by_whom(body.by), note=body.note
+            workspace,
+            product,
+            to=body.to,
+            environment=body.environment,
+            by=_asks(request, body.by),
+            note=body.note,
+            credential=_user(request) or ADMINISTRATOR,
         )
         return promotion.as_plain(workspace, done)
 
     @api.post("/promotions/{id_}/decisions")
-    def decide(id_: str, body: DecisionBody) -> dict[str, Any]:
-        asked = promotion.decide(workspace, id_, by=by_whom(body.by), approved=body.approved, note=body.note)
+    def decide(request: Request, id_: str, body: DecisionBody) -> dict[str, Any]:
+        by = _decides(request, body.by)
+        asked = promotion.decide(workspace, id_, by=by, approved=body.approved, note=body.note)
         return promotion.as_plain(workspace, asked)
 
     @api.post("/promotions/{id_}/withdraw")
-    def withdraw(id_: str, body: _Body) -> dict[str, Any]:
-        return promotion.as_plain(workspace, promotion.withdraw(workspace, id_, by=by_whom(body.by)))
+    def withdraw(request: Request, id_: str, body: _Body) -> dict[str, Any]:
+        by, is_mesh = _asks(request, body.by), _user(request) is None
+        return promotion.as_plain(workspace, promotion.withdraw(workspace, id_, by=by, is_anybodys=is_mesh))
 
 
 def _end_routes(api: APIRouter, workspace: Workspace) -> None:
@@ -220,14 +275,14 @@ def _end_routes(api: APIRouter, workspace: Workspace) -> None:
         return {"deprecations": [asdict(one) for one in retirement.deprecations(workspace.database)]}
 
     @api.post("/products/{product}/deprecation")
-    def deprecate(product: str, body: DeprecateBody) -> dict[str, Any]:
+    def deprecate(request: Request, product: str, body: DeprecateBody) -> dict[str, Any]:
         made = retirement.deprecate(
             workspace,
             product,
             sunset=body.sunset,
             reason=body.reason,
             successor=body.successor,
-            by=by_whom(body.by),
+            by=_asks(request, body.by),
         )
         return asdict(made)
 
@@ -236,8 +291,8 @@ def _end_routes(api: APIRouter, workspace: Workspace) -> None:
         return asdict(retirement.reinstate(workspace, product, by=by_whom(by or "unknown")))
 
     @api.post("/products/{product}/retire")
-    def retire(product: str, body: _Body) -> dict[str, Any]:
-        return {"sentence": retirement.retire(workspace, product, by=by_whom(body.by))}
+    def retire(request: Request, product: str, body: _Body) -> dict[str, Any]:
+        return {"sentence": retirement.retire(workspace, product, by=_asks(request, body.by))}
 
 
 def _release(found: Release) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Promotion:
     commit_id: str | None
     message: str
     changed_at: float
+    credential: str | None = None  # the user whose credential asked
 
     @property
     def ended(self) -> bool:
@@ -82,6 +83,7 @@ def add(
     breaking: Sequence[str] = (),
     before_commit: str | None = None,
     commit_id: str | None = None,
+    credential: str = "",
 ) -> str:
     """Record that somebody wants it; its id. Conflict while another one of the product and environment is open."""
     in_turn(cx, f"promotions of {product}")
@@ -110,6 +112,7 @@ def add(
             version=version,
             status=status,
             requested_by=by,
+            credential=credential or by,
             requested_at=at,
             note=note,
             breaking=list(breaking),
@@ -120,6 +123,7 @@ def add(
         )
     )
     data = {"id": id_, "environment": environment, "version": version, "kind": kind, "status": status}
+    data["credential"] = credential or by
     log.append(cx, Event(PROMOTION_REQUESTED, product, data), actor=by)
     return id_
 

@@ -29,6 +29,11 @@ class Client:
         """A client over the network."""
         return cls(httpx.Client(base_url=url, timeout=timeout, headers={"authorization": f"Bearer {token}"}))
 
+    @classmethod
+    def as_user(cls, url: str, *, access_key: str, secret: str, timeout: float = 120.0) -> Client:
+        """A client with a user's access key, for asking for promotions and deciding about them."""
+        return cls(httpx.Client(base_url=url, timeout=timeout, auth=(access_key, secret)))
+
     def close(self) -> None:
         """Release the connection."""
         self._http.close()

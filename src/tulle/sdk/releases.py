@@ -81,24 +81,35 @@ class ReleaseClient:
         return self._get(f"/promotions/{_part(id_)}")
 
     def promote(
-        self, product: str, version: str, *, to: str, by: str, note: str = "", accept_breaking: bool = False
+        self,
+        product: str,
+        version: str,
+        *,
+        to: str,
+        by: str | None = None,
+        note: str = "",
+        accept_breaking: bool = False,
     ) -> dict[str, Any]:
         """Ask that a release be promoted; it starts when nobody has to approve any more."""
         body = {"version": version, "to": to, "by": by, "note": note, "accept_breaking": accept_breaking}
         return self._post(f"/products/{_part(product)}/promotions", body)
 
-    def decide(self, id_: str, *, by: str, approved: bool = True, note: str = "") -> dict[str, Any]:
-        """Approve a promotion, or refuse it."""
-        return self._post(
-            f"/promotions/{_part(id_)}/decisions", {"by": by, "approved": approved, "note": note}
-        )
+    def decide(self, id_: str, *, approved: bool = True, note: str = "") -> dict[str, Any]:
+        """Approve a promotion, or refuse it, as the user whose credential the client has (`Client.as_user`)."""
+        return self._post(f"/promotions/{_part(id_)}/decisions", {"approved": approved, "note": note})
 
-    def withdraw(self, id_: str, *, by: str) -> dict[str, Any]:
+    def withdraw(self, id_: str, *, by: str | None = None) -> dict[str, Any]:
         """Take back a promotion that waits."""
         return self._post(f"/promotions/{_part(id_)}/withdraw", {"by": by})
 
     def rollback(
-        self, product: str, *, to: str, environment: str | None = None, by: str, note: str = ""
+        self,
+        product: str,
+        *,
+        to: str,
+        environment: str | None = None,
+        by: str | None = None,
+        note: str = "",
     ) -> dict[str, Any]:
         """Put code and data back to where a release left them."""
         body = {"to": to, "environment": environment, "by": by, "note": note}

@@ -126,7 +126,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         title="Tulle", docs_url=None, redoc_url=None, openapi_url="/mesh/v1/openapi.json", lifespan=lifespan
     )
     app.state.close = workspace.database.close
-    doors.guard(app, settings, _render_failure)
+    access = lake_doors.lake_access(settings, workspace.database)
+    doors.guard(app, settings, _render_failure, lambda header: lake_doors.user_of(access, header))
 
     @app.get("/alive", include_in_schema=False)
     def alive() -> Response:
@@ -136,7 +137,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(compare.router(workspace))
     app.include_router(check_routes(workspace))
     app.include_router(profiles.router(workspace))
-    app.include_router(release_api.router(workspace))
+    app.include_router(release_api.router(workspace, access))
     app.include_router(schedules.router(workspace))
     app.include_router(connections.router(workspace))
     app.include_router(alerts.router(workspace))
@@ -145,7 +146,6 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     )
     app.include_router(pages.portal(reader, trials.call), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")
-    access = lake_doors.lake_access(settings, workspace.database)
     return lake_doors.Front(
         app,
         lake_doors.rest(settings, workspace.lake, access),

@@ -1,13 +1,17 @@
 """Who may come in at the control plane's door, and how a failure looks in HTTP. The one translation of errors.
 
 - The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
-- `/mesh/v1` needs the mesh's token. The portal's pages may be read without one, as only this machine's users
-  reach a loopback address; what a page may change (trying a service) must come from a page of ours.
+- `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
+  which what concerns promotions may be asked: who approves is who holds the credential.
+- The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
+  change (trying a service) must come from a page of ours.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
@@ -53,6 +57,16 @@ MAX_BODY = 4 * 1024 * 1024  # bytes; no call of the API needs more
 
 Next = Callable[[Request], Awaitable[Response]]
 RenderFailure = Callable[[Request, int, TulleError], Response]
+UserOf = Callable[[str], str]  # whose the credential of an Authorization header is; Denied
+
+_USERS_MAY = {
+    "GET": re.compile(
+        r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
+    ),
+    "POST": re.compile(
+        r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback))"
+    ),
+}
 
 
 def hosts(settings: Settings) -> set[str]:
@@ -60,13 +74,17 @@ def hosts(settings: Settings) -> set[str]:
     return {"127.0.0.1", "localhost", "[::1]", settings.host}
 
 
-def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> None:
-    """Put the guards and the translation of errors on `app`; `render_failure` gives them their looks."""
+def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure, user_of: UserOf) -> None:
+    """Put the guards and the translation of errors on `app`; `render_failure` gives them their looks.
+
+    `request.state.user` is the user whose credential came, None for the mesh's token.
+    """
     ours = hosts(settings)
 
     @app.middleware("http")
     async def door(request: Request, call_next: Next) -> Response:
-        if (refusal := _refusal(request, settings, ours)) is not None:
+        request.state.user = None
+        if (refusal := await _refusal(request, settings, ours, user_of)) is not None:
             return refusal
         response = await call_next(request)
         response.headers["x-content-type-options"] = "nosniff"
@@ -105,16 +123,16 @@ def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure) -> No
         return render_failure(request, 500, error)
 
 
-def _refusal(request: Request, settings: Settings, hosts: set[str]) -> Response | None:
+async def _refusal(request: Request, settings: Settings, hosts: set[str], user_of: UserOf) -> Response | None:
     """Why this request may not come in, or None."""
     host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
     if host not in hosts:
         return _answer(403, Denied(f"host '{host}' is not this mesh", hint=f"use http://{settings.host}"))
     path = request.url.path
     if path.startswith("/mesh/"):
-        if not is_token(settings, request.headers.get("authorization")):
-            hint = "send the token of .tulle/token as `Authorization: Bearer …`"
-            return _answer(401, Denied("the API needs the mesh's token", hint=hint))
+        header = request.headers.get("authorization")
+        if not is_token(settings, header) and (refusal := await _as_user(request, header or "", user_of)):
+            return refusal
     elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
         return _answer(403, Denied("this may only be sent from a page of the portal"))
     if "chunked" in request.headers.get("transfer-encoding", "").lower():
@@ -122,6 +140,21 @@ def _refusal(request: Request, settings: Settings, hosts: set[str]) -> Response 
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAX_BODY:
         return _answer(413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted"))
+    return None
+
+
+async def _as_user(request: Request, header: str, user_of: UserOf) -> Response | None:
+    """Why a credential that is not the mesh's token may not do this, or None; then it is known whose it is."""
+    try:
+        user = await asyncio.to_thread(user_of, header)
+    except Denied as exc:
+        hint = "send the token of .tulle/token as `Authorization: Bearer …`"
+        return _answer(401, Denied("the API needs the mesh's token", hint=exc.hint or hint))
+    may = _USERS_MAY.get(request.method)
+    if may is None or not may.fullmatch(request.url.path):
+        hint = "with an access key of their own, users ask for promotions and decide about them"
+        return _answer(403, Denied(f"user '{user}' may not do this: it needs the mesh's token", hint=hint))
+    request.state.user = user
     return None
 
 

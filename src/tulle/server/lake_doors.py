@@ -6,6 +6,8 @@ its own way to sign in, and bodies of any size. The S3 door is a process of its 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
 import math
 import threading
@@ -16,7 +18,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from tulle.config import Settings
-from tulle.errors import TulleError
+from tulle.errors import Denied, TulleError
 from tulle.lake import collect, dump, export, leftovers, onboard, stale
 from tulle.lake.access import Access, AccessLog, ensure_administrator, open_access
 from tulle.lake.door import Application, Receive, Scope, Send
@@ -43,6 +45,23 @@ def lake_access(settings: Settings, database: Database) -> Access:
     endpoint = f"http://{settings.host}:{settings.control_plane_port}{API}"
     ensure_administrator(access, settings.state_folder, endpoint)
     return access
+
+
+def user_of(access: Access, header: str) -> str:
+    """Whose the credential of an Authorization header is: an access key with its secret, or a token got with one.
+
+    Denied, the same for all that are none.
+    """
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return access.user_of_token(value.strip())
+    if scheme.lower() == "basic":
+        try:
+            key, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise Denied("the Authorization header cannot be read") from None
+        return access.sign_in(key, secret)
+    raise Denied("no credential was sent")
 
 
 def rest(settings: Settings, lake: Lake, access: Access) -> Application:

@@ -195,6 +195,7 @@ promotions = Table(
     Column("version", String(63), nullable=False),
     Column("status", String(16), nullable=False),  # waiting running done failed refused withdrawn
     Column("requested_by", String(255), nullable=False),
+    Column("credential", String(255)),  # the user whose credential asked; may have named another one
     Column("requested_at", Float, nullable=False),
     Column("note", Text, nullable=False, server_default=""),
     Column("breaking", JSON, nullable=False),  # sentences, with the consumers they hit
