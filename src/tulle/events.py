@@ -65,6 +65,7 @@ ACCESS_POLICY_ATTACHED = "access.policy_attached"
 ACCESS_POLICY_DETACHED = "access.policy_detached"
 ACCESS_KEY_CREATED = "access.key_created"
 ACCESS_KEY_DELETED = "access.key_deleted"
+ACCESS_ROLES_CHANGED = "access.roles_changed"  # of a product, by its document
 ACCESS_DENIED = "access.denied"
 CONNECTION_CHANGED = "connection.changed"
 CONNECTION_REMOVED = "connection.removed"

@@ -97,7 +97,7 @@ def main(folder: Path, first: int, stride: int) -> None:
             mesh = fill(Mesh(folder / f"{part}-{point}"))
             mesh.sales("product.yaml", SALES + TOPIC)
             if part == "second":
-                assert in_child(lambda mesh=mesh: apply(mesh, None)) == 5  # type: ignore[misc]
+                assert in_child(lambda mesh=mesh: apply(mesh, None)) == 7  # type: ignore[misc]
                 change(mesh)
             if point == 0:  # inside of the capability instead of after a commit
                 (mesh.folder / "die-in-capability").touch()

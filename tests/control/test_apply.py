@@ -40,9 +40,9 @@ def details(workspace: Workspace) -> dict[str, Detail]:
 
 def test_applying_twice_changes_nothing(workspace: Workspace) -> None:
     done = apply_plan(workspace, actor="ann")
-    assert [s.operation for s in done.plan.steps] == ["create-repository", "register"] * 2
+    assert [s.operation for s in done.plan.steps] == ["create-repository", "register", "grant"] * 2
     (record,) = plans.recent(workspace.database)
-    assert (record.id, record.status, record.actor, record.done) == (done.record, "succeeded", "ann", 4)
+    assert (record.id, record.status, record.actor, record.done) == (done.record, "succeeded", "ann", 6)
     events = len(log.read(workspace.database))
     again = apply_plan(workspace)
     assert (again.plan.steps, again.record) == ((), "")
@@ -177,7 +177,7 @@ def test_a_second_apply_at_the_same_moment_is_told_to_wait(mesh: Mesh, workspace
 
     apply_plan(workspace, progress=meanwhile)
     other.database.close()
-    assert met == ["a plan is being carried out at this moment"] * 4
+    assert met == ["a plan is being carried out at this moment"] * 6
 
 
 # ── what capabilities do ─────────────────────────────────────────────────────────────────────────────────
@@ -230,12 +230,12 @@ def test_a_capability_that_fails_is_named_and_what_is_left_follows_later(
     (record,) = plans.recent(workspace.database)
     assert (record.status, [s.status for s in record.steps]) == (
         "failed",
-        ["succeeded", "failed", "waiting", "waiting", "waiting"],
+        ["succeeded", "failed", *["waiting"] * 5],
     )
     topics.fails = False
     apply_plan(workspace)
     (record,) = plans.recent(workspace.database)
-    assert (record.status, record.done) == ("succeeded", 5)
+    assert (record.status, record.done) == ("succeeded", 7)
     assert topics.there == {"sales/news"}
 
 

@@ -25,7 +25,7 @@ def test_the_places_of_a_product() -> None:
         "schema": "big_orders",
         "metrics": "tulle_sales_big_orders",
         "community": "sales/big-orders",
-        "roles": ["big-orders-owner", "big-orders-writer", "big-orders-reader"],
+        "roles": ["big-orders-owner", "big-orders-developer", "big-orders-consumer"],
         "warehouse": "sales",
     }
 

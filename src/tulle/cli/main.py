@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checks": ("checks", "List checks with their last result; what they found before."),
     "profile": ("checks", "Show what the columns of a data set hold."),
     "drift": ("destroy", "Show what differs from what was applied."),
+    "grants": ("grants", "Show the roles of a product in the lake, and who has them."),
     "destroy": ("destroy", "Destroy a product; its data stays unless asked."),
     "up": ("mesh", "Start the mesh: control plane, gateway, services."),
     "down": ("mesh", "Stop everything the mesh started."),

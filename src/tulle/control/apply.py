@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tulle.control import environments, plan_file
+from tulle.control import environments, grants, plan_file
 from tulle.control.check_mesh import check_mesh
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
@@ -58,6 +58,7 @@ def plan_of(gathered: Gathered) -> Plan:
         gathered.repositories,
         hits=gathered.impact.hits,
         provision=provisioning(gathered.workspace.registry),
+        grants=gathered.granting,
         refusals=gathered.collisions(),
     )
 
@@ -238,6 +239,11 @@ def _step(gathered: Gathered, step: Step, record: str, position: int) -> None:
         except AlreadyExists:
             message = "it was there already"  # a crash came between the step and the next plan
         environments.ensure_branches(workspace, step.subject)
+    elif step.operation == "grant":
+        with workspace.database.write() as connection:
+            grants.carry_out(connection, step.subject, gathered.grants[step.subject])
+            plans.step_done(connection, record, position)
+        return
     else:
         applied = gathered.applied.get(step.subject)
         provision(workspace, gathered.spec.product(step.subject), applied.product if applied else None)
@@ -315,6 +321,7 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None])
     with workspace.database.write() as connection:
         for service in services:
             generation.withdraw(connection, service)
+        grants.remove_roles(connection, applied)
         products.remove(connection, name)
         log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}))
         note(connection)

@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control.workspace import Workspace
-from tulle.pipeline import run as runs
 from tulle.pipeline import queue, worker
+from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.inspect import CHECKS
 from tulle.quality.check import Check

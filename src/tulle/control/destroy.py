@@ -24,6 +24,7 @@ from tulle.lake import leftovers
 from tulle.lake.repository import Repository
 from tulle.serving import generation
 from tulle.spec.product import DataProduct
+from tulle.spec.tenancy import tenancy_of
 from tulle.state import log, plans, products
 
 NOTICE_GIVEN = "product.notice_given"
@@ -71,6 +72,7 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     ]
     if product.schedule is not None:
         steps.append(Doom("unschedule", name, "its schedule ends: it no longer runs by itself"))
+    steps.append(Doom("take-roles", name, f"its roles {', '.join(tenancy_of(product).roles)} are taken away"))
     steps.append(Doom("unregister", name, f"product '{name}' leaves the catalogue"))
     if data and (repository := _repository(workspace, name)) is not None:
         steps.append(Doom("delete-repository", name, _size_told(repository)))

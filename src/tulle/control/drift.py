@@ -1,4 +1,4 @@
-"""What is really there against what was applied: repositories, branches, data, services, contracts.
+"""What is really there against what was applied: repositories, branches, data, roles, services, contracts.
 
 Looks and changes nothing but its own record. What the folder says and nobody applied yet is no drift: that is what
 a plan shows. Data is compared by the record that lies beside it: rows that no run made were put there by hand.
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tulle.control import grants
 from tulle.control.applications import PORTAL
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError
@@ -36,13 +37,14 @@ def look(workspace: Workspace) -> tuple[Drift, ...]:
     """Look at everything now, remember what was found, and tell it."""
     applied = products.applied(workspace.database)
     found: dict[str, list[Finding]] = {MESH: list(_mesh_findings(workspace, applied))}
+    roles = _role_findings(workspace, applied)
     for item in applied:
         findings = []
         for finding in _product_findings(workspace, item.product):
             findings.append(finding)
             if len(findings) == _MOST:
                 break
-        found[item.product.name] = findings
+        found[item.product.name] = [*findings, *roles(item.product)]
     drift.save(workspace.database, found)
     _summarise(workspace, found)
     return drift.found(workspace.database)
@@ -92,6 +94,21 @@ def _product_findings(workspace: Workspace, product: DataProduct) -> Iterator[Fi
     except (TulleError, OSError, ValueError) as exc:
         told = exc.message if isinstance(exc, TulleError) else str(exc)
         yield Finding("repository", name, f"repository '{name}' cannot be read: {told}")
+
+
+def _role_findings(
+    workspace: Workspace, applied: Collection[AppliedProduct]
+) -> Callable[[DataProduct], Sequence[Finding]]:
+    there, others = grants.look(workspace), {item.product.name: item.product for item in applied}
+
+    def of(product: DataProduct) -> Sequence[Finding]:
+        hint = "`tulle apply` puts it right; who has a role is written in product.yaml"
+        found = grants.changes(there, product, others)
+        return [
+            Finding("role", c.role.name, f"not as it was applied: {c.sentence}", hint) for c in found[:_MOST]
+        ]
+
+    return of
 
 
 def _staged(repository: Repository) -> Iterator[Finding]:

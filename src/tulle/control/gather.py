@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from tulle.control import grants
 from tulle.control.applications import PORTAL
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.impact import Impact, ServiceUse, Use, service_uses, uses_in
@@ -124,6 +125,17 @@ class Gathered:
             said = (standing[name] if name in standing else self.actual[name]).services
             found += service_uses(name, said or {}, callers)
         return tuple(sorted(found, key=lambda use: (use.service, use.endpoint, use.data_set)))
+
+    @cached_property
+    def grants(self) -> Mapping[str, tuple[grants.GrantChange, ...]]:
+        """What the roles of each product need, by its name."""
+        there = grants.look(self.workspace)
+        others = {product.name: product for product in self.spec.products}
+        return {name: grants.changes(there, product, others) for name, product in others.items()}
+
+    def granting(self, product: DataProduct) -> tuple[Detail, ...]:
+        """What a plan shows of a product's roles."""
+        return tuple(Detail(change.sentence) for change in self.grants[product.name])
 
     @property
     def impact(self) -> Impact:

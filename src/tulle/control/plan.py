@@ -19,7 +19,7 @@ from tulle.spec.compatibility import refusal
 from tulle.spec.product import DataProduct
 
 Action = Literal["create", "change", "remove"]
-Operation = Literal["create-repository", "provision", "register", "update", "retire"]
+Operation = Literal["create-repository", "provision", "register", "update", "grant", "retire"]
 _MOST_FILES_NAMED = 12
 
 
@@ -87,6 +87,7 @@ class Standing:
 
 Hits = Callable[[Change, DataProduct, DataProduct | None], tuple[str, ...]]
 Provision = Callable[[DataProduct, DataProduct | None], tuple[Detail, ...]]
+Grants = Callable[[DataProduct], tuple[Detail, ...]]
 
 
 def _nobody(_change: Change, _old: DataProduct, _new: DataProduct | None) -> tuple[str, ...]:
@@ -97,6 +98,10 @@ def _nothing(_new: DataProduct, _old: DataProduct | None) -> tuple[Detail, ...]:
     return ()
 
 
+def _no_grants(_product: DataProduct) -> tuple[Detail, ...]:
+    return ()
+
+
 def make_plan(
     desired: Sequence[Standing],
     actual: Mapping[str, Standing],
@@ -104,12 +109,13 @@ def make_plan(
     *,
     hits: Hits = _nobody,
     provision: Provision = _nothing,
+    grants: Grants = _no_grants,
     refusals: Sequence[Problem] = (),
 ) -> Plan:
     """The plan from `actual` to `desired` (in dependency order).
 
     `repositories` are the names that exist in the lake, `hits` tells whom a change hurts, `provision` what the
-    capabilities of a product's components have to do.
+    capabilities of a product's components have to do, `grants` what its roles need.
     """
     steps: list[Step] = []
     refused = list(refusals)
@@ -126,6 +132,9 @@ def make_plan(
             sentence = f"provision {count} for product '{product.name}'"
             steps.append(Step("provision", "change", product.name, sentence, details))
         steps += own
+        if details := grants(product):
+            sentence = f"grant the roles of product '{product.name}'"
+            steps.append(Step("grant", "change" if now else "create", product.name, sentence, details))
         if now is not None and (problem := refusal(now.product, product, changes)):
             refused.append(problem)
     names = {wanted.product.name for wanted in desired}

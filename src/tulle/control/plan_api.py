@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import apply, destroy, drift, plan_file
+from tulle.control import apply, destroy, drift, grants, plan_file
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
-from tulle.state import plans
+from tulle.state import plans, products
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Notice = Annotated[str, Query(max_length=2000)]
@@ -53,6 +53,12 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
     @api.get("/drift")
     def drift_found() -> dict[str, Any]:
         return {"drift": [drift.as_plain(item) for item in drift.look(workspace)]}
+
+    @api.get("/products/{name}/grants")
+    def roles(name: str) -> dict[str, Any]:
+        product = products.applied_product(workspace.database, name).product
+        applied = [item.product for item in products.applied(workspace.database)]
+        return grants.as_plain(workspace, product, applied)
 
     @api.get("/products/{name}/destruction")
     def destruction(name: str, data: bool = False) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class Client:
         """What differs now from what was applied, by product."""
         return list(self._get("/drift")["drift"])
 
+    def grants(self, product: str) -> dict[str, Any]:
+        """The `roles` of a product in the lake with who has them, who is `waiting`, and what `differs`."""
+        return dict(self._get(f"/products/{_part(product)}/grants"))
+
     def capabilities(self) -> list[dict[str, Any]]:
         """Every component type."""
         return list(self._get("/capabilities")["capabilities"])

@@ -27,6 +27,7 @@ from tulle.control import (
     compare,
     connections,
     drift,
+    grants,
     profiles,
     promotion,
     release_api,
@@ -182,6 +183,7 @@ def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Even
 def _look_for_drift(workspace: Workspace) -> None:
     """In a thread of its own: a large mesh takes longer than the gateway may wait."""
     try:
+        grants.end_what_ended(workspace)
         drift.look(workspace)
     except Exception as exc:  # noqa: BLE001  the next look may find what this one could not
         LOG.warning("drift could not be looked for: %s", exc)

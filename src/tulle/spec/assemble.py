@@ -235,5 +235,5 @@ class _Builder:
             terms=part.text("terms"),
             expires=part.text("expires"),
             **_kept(part.properties, "starts", "usage", "limitations", "price", "approval", "approvers"),
-            **_kept(part.properties, "notice_period", "billing_contact", "links", "custom"),
+            **_kept(part.properties, "consumers", "notice_period", "billing_contact", "links", "custom"),
         )

@@ -318,6 +318,15 @@ AGREEMENT = entity(
     approvers=list_of(
         text("an address, a team or a role"), "who may approve, where it is not the owner", uniqueItems=True
     ),
+    consumers=list_of(
+        text(
+            "a user of the lake (name or address), `group:NAME` or `product:NAME`",
+            pattern=r"^[^\s:][^\r\n]{0,254}$",
+            **{"x-expected": "a user's name or address, group:NAME or product:NAME"},
+        ),
+        "whom it is made with: while it holds they have the product's role consumer in the lake",
+        uniqueItems=True,
+    ),
     notice_period=duration("how long before a breaking change or the end consumers are told"),
     billing_contact=text("whom to ask about invoices: a team or an address"),
     links=LINKS,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from tulle.errors import Problem, did_you_mean
 from tulle.spec.document import Document, Path
 from tulle.spec.product import DataProduct, InputPort, OutputPort, kebab
+from tulle.spec.roles import PRODUCT as CONSUMING
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ def connect(
     mesh = _Mesh(loaded)
     mesh.check_alerts(channels)
     mesh.check_warehouses(warehouses)
+    mesh.check_consumers()
     return mesh.connected()
 
 
@@ -180,6 +182,32 @@ class _Mesh:
                 hint = did_you_mean(product.warehouse, known) or "write it under `warehouses:` in mesh.yaml"
                 message = f"there is no warehouse '{product.warehouse}'"
                 self.problems.append(document.problem(message, path, hint=hint))
+
+    def check_consumers(self) -> None:
+        """A product that an agreement is made with exists, and is another one."""
+        for product in self.products.values():
+            named = {name for agreement in product.agreements for name in agreement.consumers}
+            for agreed in (name for name in sorted(named) if name.startswith(CONSUMING)):
+                name = agreed.removeprefix(CONSUMING)
+                if name in self.products and name != product.name:
+                    continue
+                if self.incomplete and name != product.name:
+                    continue
+                what = "the product itself" if name == product.name else "which does not exist"
+                message = f"an agreement is made with product '{name}', {what}"
+                hint = did_you_mean(name, [other for other in self.products if other != product.name])
+                self.problems.append(
+                    self.documents[product.name].problem(message, self._consumer(product, agreed), hint=hint)
+                )
+
+    def _consumer(self, product: DataProduct, written: str) -> Path:
+        """Where an agreement names that consumer."""
+        document = self.documents[product.name]
+        for position, component in enumerate(product.components):
+            consumers = component.properties.get("consumers", ())
+            if component.base == "data-sharing-agreement" and written in consumers:
+                return (*_root(document), position, "properties", "consumers", consumers.index(written))
+        return _root(document)
 
     def _check_triggers(self, products: dict[str, DataProduct]) -> None:
         """A product runs after such products only as it takes from: so no two start each other for ever."""

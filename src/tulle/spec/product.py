@@ -243,6 +243,7 @@ class DataSharingAgreement:
     price: Price | None = None
     approval: str = ""  # automatic | owner | steward
     approvers: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()  # users of the lake, `group:NAME`, `product:NAME`
     notice_period: str = ""
     billing_contact: str = ""
     links: tuple[Link, ...] = ()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from tulle.errors import Place, Problem
 from tulle.spec.product import DataProduct
+from tulle.spec.roles import ROLES, role_name
 from tulle.spec.source import QUARANTINE
 
-ROLES = ("owner", "writer", "reader")
 REJECTED = "__rejected"  # rows a port refused lie beside the accepted ones, under this suffix
 RESERVED_SCHEMAS = frozenset(
     {"information_schema", "pg_catalog", "main", "public", "temp", "system", "tulle"}
@@ -53,7 +53,7 @@ def tenancy_of(product: DataProduct) -> Tenancy:
         schema=schema_name(product.name),
         metrics=f"tulle_{_word(product.domain)}_{_word(product.name)}",
         community=f"{product.domain}/{product.name}",
-        roles=tuple(f"{product.name}-{role}" for role in ROLES),
+        roles=tuple(role_name(product.name, role) for role in ROLES),
         warehouse=product.warehouse_name,
     )
 

@@ -20,7 +20,7 @@ MESH = ""  # the subject of what belongs to no product
 class Finding:
     """One difference: what kind of thing, which one, in a sentence, and what to do."""
 
-    kind: str  # repository | branch | data-set | column | file | service | contract
+    kind: str  # repository | branch | data-set | column | file | role | service | contract
     name: str
     sentence: str
     hint: str = ""

@@ -314,12 +314,14 @@ def open_access(database: Database, secrets_file: Path) -> Access:
     if is_new:
         with database.write() as cx:
             in_turn(cx, "access")
-            if not people.has_any(cx):  # asked again inside: another process may be as new
-                _make_built_in(cx)
+            make_built_in(cx)  # asks again inside: another process may be as new
     return access
 
 
-def _make_built_in(cx: Connection) -> None:
+def make_built_in(cx: Connection) -> None:
+    """Make the built-in policies and groups where there is none of any kind: in a new mesh, before all others."""
+    if people.has_any(cx):
+        return
     for name, statements in POLICIES.items():
         people.add_policy(cx, name, statements)
     for name, attached in GROUPS.items():
