@@ -302,7 +302,16 @@ REF = (
     "Model 'model.shop.customers' (models/customers.sql) depends on a node named 'ordrs' which was not found"
 )
 VARIABLE = "Env var required but not provided: 'HOST'"
+WRITTEN_BY_JINJA = """Runtime Error in model stg_payments (models/staging/stg_payments.sql)
+  Binder Error: Values list "p" does not have a column named "method"
+
+  LINE 11: ... join "warehouse"."main"."payment_methods" as m on m.method = p.method
+                                                                            ^"""
 SAID = {
+    "a line that Jinja wrote in part": (
+        WRITTEN_BY_JINJA,
+        'models/staging/stg_payments.sql:7:59: Binder Error: Values list "p" does not have a column named "method"',
+    ),
     "jinja": (JINJA, "models/customers.sql:2: expected token 'end of statement block', got 'x'"),
     "ref": (f"Compilation Error\n  {REF}", f"models/customers.sql: {REF}"),
     "elsewhere": (VARIABLE, f"dbt_project.yml: {VARIABLE}"),

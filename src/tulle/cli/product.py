@@ -49,7 +49,9 @@ def new() -> None:
 @click.option("--from", "upstream", help="The product it takes data from (not for source-aligned).")
 @click.option("--from-odcs", type=_FILE, help="A data contract (ODCS) that says what it offers.")
 @click.option(
-    "--from-dbt", type=_FILE, help="A dbt project's schema.yml or manifest.json: models become data sets."
+    "--from-dbt",
+    type=click.Path(path_type=Path),
+    help="A dbt project's folder, which is taken over and runs as it is; or its schema.yml or manifest.json.",
 )
 @click.pass_obj
 def new_product(
@@ -67,13 +69,14 @@ def new_product(
     tulle new product orders --domain sales
     tulle new product big-spenders --domain sales --kind aggregate --from orders
     tulle new product payments --domain finance --from-odcs payments.odcs.yaml
+    tulle new product shop --domain sales --from-dbt ../dbt_shop
     tulle new product shop --domain sales --from-dbt models/schema.yml
     """
     from tulle.cli.capability import registry_of
     from tulle.cli.connect import settings_of
     from tulle.quality.contract_rules import FILE as RULES_FILE
     from tulle.quality.contract_rules import take_rules
-    from tulle.spec import scaffold
+    from tulle.spec import dbt_scaffold, scaffold
     from tulle.spec.load import load_document
     from tulle.spec.skeleton import check_free, product_files
     from tulle.spec.template_record import RECORD_FILE, recorded
@@ -86,7 +89,18 @@ def new_product(
         raise AlreadyExists(
             f"{relative(folder)} exists already", hint="choose another name, or remove the folder"
         )
-    if given := from_odcs or from_dbt:
+    copied: dict[str, str] = {}
+    if from_dbt is not None and from_dbt.name == dbt_scaffold.PROJECT_FILE:
+        from_dbt = from_dbt.parent
+    if from_dbt is not None and from_dbt.is_dir():
+        check_free(name, settings)
+        environment = dbt_scaffold.HOME if dbt_scaffold.HOME in settings.hook_environments else ""
+        files = dbt_scaffold.from_dbt_project(
+            from_dbt, registry_of(mesh), name=name, domain=domain, environment=environment
+        )
+        copied = dbt_scaffold.project_texts(from_dbt)
+        answers = {"from_dbt": os.path.relpath(from_dbt, settings.folder)}
+    elif given := from_odcs or from_dbt:
         check_free(name, settings)
         make = scaffold.from_contract if from_odcs else scaffold.from_dbt
         document = load_document(given)
@@ -102,7 +116,7 @@ def new_product(
         answers = {"kind": kind, **({"from": upstream} if upstream else {})}
     template = "odcs" if from_odcs else "dbt" if from_dbt else kind
     files[RECORD_FILE] = recorded(template, {"name": name, "domain": domain, **answers}, files)
-    _write(folder, files)
+    _write(folder, {**files, **copied})
     click.echo("next: tulle validate && tulle apply && tulle run " + name)
 
 

@@ -213,7 +213,8 @@ def _show_end(result: dict[str, Any], seconds: float) -> None:
             click.secho(f"      {result['error']['message']}", fg="red")
         for problem in result["error"].get("problems", ()):
             place = problem.get("place") or {}
-            where = f"{place['file']}:{place['line']}: " if place.get("file") else ""
+            at = ":".join(str(n) for n in (place.get("line"), place.get("column")) if n)
+            where = f"{place['file']}{f':{at}' if at else ''}: " if place.get("file") else ""
             click.echo(f"      {where}{problem['message']}")
         if result["error"].get("hint"):
             click.echo(f"      hint: {result['error']['hint']}")

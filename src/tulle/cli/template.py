@@ -82,13 +82,18 @@ def _folder(settings: Settings, name: str) -> Path:
 def generate(mesh: Path | None, settings: Settings, answers: object) -> dict[str, str]:
     """The files the template of a product makes for what was answered. Invalid for answers that are none."""
     from tulle.cli.capability import registry_of
-    from tulle.spec import scaffold
+    from tulle.spec import dbt_scaffold, scaffold
     from tulle.spec.load import load_document
     from tulle.spec.skeleton import product_files
 
     said = dict(answers) if isinstance(answers, dict) else {}
     name, domain = said.get("name", ""), said.get("domain", "")
     given = said.get("from_odcs") or said.get("from_dbt")
+    if given and (settings.folder / given).is_dir():
+        environment = dbt_scaffold.HOME if dbt_scaffold.HOME in settings.hook_environments else ""
+        return dbt_scaffold.from_dbt_project(
+            settings.folder / given, registry_of(mesh), name=name, domain=domain, environment=environment
+        )
     if given:
         make = scaffold.from_contract if said.get("from_odcs") else scaffold.from_dbt
         path = settings.folder / given

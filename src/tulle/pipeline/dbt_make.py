@@ -21,12 +21,12 @@ from tulle.errors import Broken, Invalid, NotFound, Problem
 from tulle.lake.repository import Link, Repository
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.dbt_lineage import lineage
-from tulle.pipeline.dbt_project import DbtProject
 from tulle.pipeline.dbt_run import DbtAnswer, DbtAsked, build
 from tulle.pipeline.dbt_told import MODEL_KINDS, Node, documented, failures, results, rows_of
 from tulle.pipeline.judge import FAILING
 from tulle.pipeline.table import PARQUET
 from tulle.quality.verdict import CheckResult
+from tulle.spec.dbt_project import DbtProject
 from tulle.spec.product import DataProduct
 
 STATE = "_tulle/dbt/"

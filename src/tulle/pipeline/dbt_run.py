@@ -23,8 +23,8 @@ from tulle.engine.duck import DuckEngine, sql_type
 from tulle.engine.engine import Engine, Relation, quoted
 from tulle.errors import Broken, Conflict, Invalid, Problem, TulleError, Unavailable
 from tulle.pipeline import dbt_child
-from tulle.pipeline.dbt_project import DbtProject
 from tulle.pipeline.dbt_told import placed
+from tulle.spec.dbt_project import DbtProject
 
 _MOST_LOGGED = 5_000_000  # characters of what dbt says
 _DATABASE = "warehouse"

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tulle.errors import Place, Problem
-from tulle.pipeline.dbt_project import DbtProject
 from tulle.quality.check import ERROR, WARN
 from tulle.quality.verdict import CheckResult
+from tulle.spec.dbt_project import DbtProject
 from tulle.spec.product import DataProduct, DataSet
 
 Node = Mapping[str, Any]
@@ -50,19 +50,26 @@ def _position(project: DbtProject, file: str, text: str) -> tuple[int, int, str 
     except OSError:
         return 0, 0, None
     if match := _LINE.search(text):
-        excerpt = match[2].strip().removeprefix("...").removesuffix("...").strip()
-        found = [n for n, line in enumerate(lines, 1) if excerpt and excerpt in line]
-        if not found:
-            return 0, 0, None
-        under = text[match.end() + 1 :].partition("\n")[0]
-        column = 0
-        if "^" in under:
-            at = under.index("^") - (match.start(2) - text.rfind("\n", 0, match.start(2)) - 1)
-            shown = match[2].find(excerpt)
-            column = lines[found[0] - 1].index(excerpt) + max(0, at - shown) + 1
-        return found[0], column, lines[found[0] - 1]
+        mark = text[match.end() + 1 :].partition("\n")[0].find("^")
+        line_start = text.rfind("\n", 0, match.start(2)) + 1
+        return _found(match[2], max(0, mark - (match.start(2) - line_start)), lines)
     if (match := _JINJA_LINE.search(text)) and 0 < int(match[1]) <= len(lines):
         return int(match[1]), 0, lines[int(match[1]) - 1]
+    return 0, 0, None
+
+
+def _found(shown: str, at: int, lines: Sequence[str]) -> tuple[int, int, str | None]:
+    """Where a line of compiled SQL stands in the file it was compiled from, and in it what is at `at`.
+
+    Jinja may have written a part of the line, so the rest of it is looked for from word to word.
+    """
+    starts = [match.start() for match in re.finditer(r"\S+", shown) if match.start() <= at] or [0]
+    for start in (*starts, at):
+        part = shown[start:].removesuffix("...").rstrip()
+        found = [number for number, line in enumerate(lines, 1) if part and part in line]
+        if len(found) == 1:
+            line = lines[found[0] - 1]
+            return found[0], line.index(part) + at - start + 1, line
     return 0, 0, None
 
 

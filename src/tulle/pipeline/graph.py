@@ -15,13 +15,13 @@ from pathlib import Path
 
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.columns import derive_columns, type_problems
-from tulle.pipeline.dbt_project import dbt_projects
 from tulle.pipeline.job import RESERVED, Job, dbt_jobs, port_jobs, seed_jobs, transform_jobs
 from tulle.pipeline.macros import read_macros
 from tulle.pipeline.model_kind import THIS, VIEW
 from tulle.pipeline.model_test import ModelTest, read_tests
 from tulle.quality.check import Check, check_names, declared_checks, read_checks
 from tulle.quality.upstream import upstream_problems
+from tulle.spec.dbt_project import dbt_projects
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DataProduct
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tulle.engine.statement import Statement, read_statement
 from tulle.errors import Place, Problem
-from tulle.pipeline.dbt_project import DbtProject
 from tulle.pipeline.model_kind import THIS, VIEW, ModelKind, read_constants, read_header
+from tulle.spec.dbt_project import DbtProject
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DATA_SET_NAME, DataProduct, InputPort
 from tulle.spec.rules import RESERVED_DATA_SETS

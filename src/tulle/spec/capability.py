@@ -27,7 +27,8 @@ __all__ = ["Capability", "Registry", "builtin_registry", "json_schema", "load_re
 
 GROUP = "tulle.capabilities"
 BUILT_IN = tuple(
-    EntryPoint("built-in", f"tulle.spec.{module}:register", GROUP) for module in ("components", "transformation")
+    EntryPoint("built-in", f"tulle.spec.{module}:register", GROUP)
+    for module in ("components", "transformation")
 )
 NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 

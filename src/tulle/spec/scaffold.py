@@ -187,6 +187,14 @@ def _project(value: Mapping[str, Any]) -> str:
 
 
 def _properties_file(value: Mapping[str, Any]) -> Iterator[Plain]:
+    for model, columns, tests in properties_of(value):
+        yield data_set_of(model, columns, tests)
+
+
+def properties_of(
+    value: Mapping[str, Any],
+) -> Iterator[tuple[Mapping[str, Any], list[Any], dict[str, list[Any]]]]:
+    """Each model a properties file describes, its columns, and the tests of each of them."""
     models = value.get("models")
     for model in models if isinstance(models, list) else ():
         if isinstance(model, Mapping) and isinstance(model.get("name"), str):
@@ -195,7 +203,7 @@ def _properties_file(value: Mapping[str, Any]) -> Iterator[Plain]:
                 str(column.get("name")): [*(column.get("tests") or ()), *(column.get("data_tests") or ())]
                 for column in listed
             }
-            yield _data_set(model, listed, tests)
+            yield model, listed, tests
 
 
 def _manifest(value: Mapping[str, Any]) -> Iterator[Plain]:
@@ -216,10 +224,11 @@ def _manifest(value: Mapping[str, Any]) -> Iterator[Plain]:
                 if isinstance(columns, Mapping)
                 else []
             )
-            yield _data_set(node, listed, tests.get(str(node.get("unique_id")), {}))
+            yield data_set_of(node, listed, tests.get(str(node.get("unique_id")), {}))
 
 
-def _data_set(model: Mapping[str, Any], columns: Iterable[Any], tests: Mapping[str, list[Any]]) -> Plain:
+def data_set_of(model: Mapping[str, Any], columns: Iterable[Any], tests: Mapping[str, list[Any]]) -> Plain:
+    """The component for a model as dbt describes it."""
     given = model.get("config")
     config: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     tags = model.get("tags") or config.get("tags") or []

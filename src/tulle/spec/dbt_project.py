@@ -24,7 +24,7 @@ from tulle.spec.transformation import BASE, DBT
 
 MOST_FILES, MOST_BYTES = 5000, 64_000_000
 _LEFT_OUT = frozenset({"target", "logs", "__pycache__", "node_modules"})
-_SOURCE = re.compile(r"""\bsource\(\s*(['"])([^'"\n]+)\1\s*,\s*(['"])([^'"\n]+)\3\s*\)""")
+SOURCE = re.compile(r"""\bsource\(\s*(['"])([^'"\n]+)\1\s*,\s*(['"])([^'"\n]+)\3\s*\)""")
 _SNAPSHOT = re.compile(r"\{%-?\s*snapshot\s+([A-Za-z_][A-Za-z0-9_]*)\s*-?%\}")
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _PLACES = {
@@ -93,11 +93,18 @@ def dbt_projects(
     problems: list[Problem] = []
     for component in product.components:
         if component.base == BASE and component.properties.get("type", DBT) == DBT:
-            reader = _Reader(product, component, label, settings)
-            project = reader.read()
-            problems += reader.problems
+            project, wrong = read_project(product, component, label, settings)
+            problems += wrong
             projects += [project] if project is not None else []
     return projects, problems
+
+
+def read_project(
+    product: DataProduct, component: Component, label: str, settings: Settings | None = None
+) -> tuple[DbtProject | None, list[Problem]]:
+    """The project one component names, None when it cannot be read, and what is wrong with it."""
+    reader = _Reader(product, component, label, settings)
+    return reader.read(), reader.problems
 
 
 class _Reader:
@@ -293,7 +300,7 @@ class _Reader:
             if not path.startswith(places) or os.path.splitext(path)[1] not in _TEXTS:  # noqa: PTH122
                 continue
             text = _text(data)
-            for match in _SOURCE.finditer(text):
+            for match in SOURCE.finditer(text):
                 key = f"{match[2]}.{match[4]}"
                 if key in seen:
                     continue
