@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -224,14 +225,19 @@ def test_after_a_commit_a_reader_asks_for_no_staged_rows(lake: Lake, database: D
     repository.stat("main", "a")
     statements: list[str] = []
 
-    def note(_c: object, _cursor: object, statement: str, *_rest: object) -> None:
-        statements.append(statement)
+    def listen(connection: sqlite3.Connection, *_rest: object) -> None:
+        connection.set_trace_callback(statements.append)  # SQLite's own: not all go through SQLAlchemy
 
-    event.listen(database.engine, "before_cursor_execute", note)
+    def leave(connection: sqlite3.Connection, *_rest: object) -> None:
+        connection.set_trace_callback(None)
+
+    event.listen(database.engine, "checkout", listen)
+    event.listen(database.engine, "checkin", leave)
     repository.stat("main", "a")
-    event.remove(database.engine, "before_cursor_execute", note)
-    asked = [statement for statement in statements if not statement.startswith("BEGIN")]
-    assert len(asked) == 1, asked
+    event.remove(database.engine, "checkout", listen)
+    event.remove(database.engine, "checkin", leave)
+    asked = [statement for statement in statements if statement.startswith("SELECT")]
+    assert len(asked) == 1, statements
 
 
 def test_a_page_over_much_that_was_removed_takes_few_looks(lake: Lake, database: Database) -> None:
