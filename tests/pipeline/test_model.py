@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from tulle.config import Warehouse
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation
 from tulle.errors import Invalid, LimitExceeded, NotFound, Place
+from tulle.pipeline.convert import columns_of, in_mesh_types
 from tulle.pipeline.job import PYTHON, Job
 from tulle.pipeline.model import ModelRun, call_model
 
@@ -41,8 +43,6 @@ class Setting:
         )
 
     def call(self, body: str) -> pa.Table:
-        from dataclasses import replace
-
         self.path.parent.mkdir(exist_ok=True)
         text = "inputs = ['rows']\ndef model(run):\n" + textwrap.indent(textwrap.dedent(body), "    ")
         self.path.write_text(text)
@@ -167,3 +167,61 @@ def test_a_model_is_saved_with_the_data_and_replaced_with_it(world: World) -> No
     (world.mesh.folder / "products/shop/sales/transform/train.py").unlink()
     assert world.run("sales").status == "succeeded"
     assert list(repository.entries("main", "models/")) == []
+
+
+def test_polars_comes_in_and_goes_out(setting: Setting) -> None:
+    eager = setting.call(
+        """
+        import polars as pl
+        rows = run.read_polars("rows")
+        return rows.with_columns(word=pl.lit("x"), half=pl.col("n") / 2)
+        """
+    )
+    assert in_mesh_types(eager, "out.py", {}).to_pylist()[0] == {"n": 1, "word": "x", "half": 0.5}
+    lazy = setting.call(
+        """
+        import polars as pl
+        rows = run.scan_polars("rows")
+        assert isinstance(rows, pl.LazyFrame)
+        return rows.filter(pl.col("n") > 1).select(pl.col("n").sum().alias("total"))
+        """
+    )
+    assert in_mesh_types(lazy, "out.py", {"total": "integer"}).to_pylist() == [{"total": 5}]
+
+
+def test_polars_types_become_those_of_the_mesh(setting: Setting) -> None:
+    table = setting.call(
+        """
+        import datetime as dt
+        from decimal import Decimal
+        import polars as pl
+        return pl.DataFrame(
+            {
+                "day": [dt.date(2024, 1, 2)],
+                "at": [dt.datetime(2024, 1, 2, 3, tzinfo=dt.UTC)],
+                "price": pl.Series([Decimal("1.50")], dtype=pl.Decimal(10, 2)),
+                "kind": pl.Series(["a"], dtype=pl.Categorical),
+                "bytes": [b"x"],
+                "small": pl.Series([1], dtype=pl.UInt8),
+            }
+        )
+        """
+    )
+    made = in_mesh_types(table, "out.py", {})
+    assert {c.name: c.type for c in columns_of(made.schema)} == {
+        "day": "date",
+        "at": "timestamp",
+        "price": "decimal(10,2)",
+        "kind": "string",
+        "bytes": "binary",
+        "small": "integer",
+    }
+
+
+def test_a_view_is_scanned_by_polars_too(setting: Setting) -> None:
+    below = setting.run._relations["rows"]
+    setting.run._relations["rows"] = Relation(
+        "rows", sql="SELECT n * 10 AS n FROM below", over=(replace(below, name="below"),)
+    )
+    table = setting.call("return run.scan_polars('rows').tail(1)")
+    assert table.to_pylist() == [{"n": 30}]

@@ -63,6 +63,18 @@ class ModelRun:
         optional("pandas")
         return self.read(name).to_pandas()
 
+    def read_polars(self, name: str) -> Any:
+        """All rows of one of the model's inputs, as a Polars DataFrame. Unavailable when Polars is not installed."""
+        return optional("polars").from_arrow(self.read(name))
+
+    def scan_polars(self, name: str) -> Any:
+        """One of the model's inputs as a Polars LazyFrame, which reads no more than what is asked of it."""
+        polars = optional("polars")
+        relation = self._relations[self._known(name)]
+        if not relation.files or relation.sql:
+            return self.read_polars(name).lazy()
+        return polars.scan_parquet(list(relation.files), hive_partitioning=False, glob=False)
+
     def sql(self, query: str) -> pa.Table:
         """The rows of one SELECT over the model's inputs."""
         statement = read_statement(query, "the query")
@@ -140,14 +152,28 @@ def call_model(job: Job, shared: Sequence[tuple[str, str]], run: ModelRun) -> pa
         module.__file__ = path
         exec(compile(job.text, path, "exec"), module.__dict__)  # noqa: S102  the product's own code, in its process
         result = module.__dict__["model"](run)
-        if type(result).__module__.partition(".")[0] == "pandas" and type(result).__name__ == "DataFrame":
-            result = pa.Table.from_pandas(result, preserve_index=False)
+        result = _as_table(result)
     if not isinstance(result, pa.Table):
         what = "nothing" if result is None else f"a {type(result).__name__}"
-        hint = f"return the rows of '{job.name}' as a pyarrow.Table or a pandas DataFrame"
+        hint = f"return the rows of '{job.name}' as a pyarrow.Table, or as a DataFrame of pandas or Polars"
         problem = Problem(f"model() returned {what}", job.place, hint)
         raise Invalid(f"{job.file}: model() returned {what}", hint=hint, problems=[problem])
     return result
+
+
+def _as_table(result: Any) -> Any:
+    """The rows of a DataFrame as a table; anything else as it is."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    match type(result).__module__.partition(".")[0], type(result).__name__:
+        case "pandas", "DataFrame":
+            return pa.Table.from_pandas(result, preserve_index=False)
+        case "polars", "LazyFrame":
+            return result.collect(engine="streaming").to_arrow()  # in parts, where its plan can be
+        case "polars", "DataFrame":
+            return result.to_arrow()
+        case _:
+            return result
 
 
 @contextmanager

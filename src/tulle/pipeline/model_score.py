@@ -146,7 +146,7 @@ def optional(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as exc:
         package = module.partition(".")[0]
-        extra = "'tulle[ml]'" if package != "pandas" else "'tulle[pandas]'"
+        extra = f"'tulle[{package if package in {'pandas', 'polars'} else 'ml'}]'"
         raise Unavailable(
             f"the package '{package}' is needed for this model and is not installed",
             hint=f"pip install {extra}",
