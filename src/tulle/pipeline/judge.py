@@ -87,7 +87,8 @@ class Judge:
     ) -> tuple[Finding, Sequence[Mapping[str, Any]]]:
         label = check.place.file if check.place else check.name
         if check.kind == "suite":
-            return suite.carry_out(check.settings, relations[check.data_set], self.sandbox, self._say), ()
+            relation = relations[check.data_set]
+            return suite.carry_out(check.settings, relation, self._engine, self.sandbox, self._say), ()
         with self._program:
             finding, shown, rows = program.carry_out(
                 check.settings, label, self._engine, relations[check.data_set]

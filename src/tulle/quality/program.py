@@ -15,9 +15,11 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
+import tempfile
 import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,14 +133,26 @@ def carry_out(
     names = ", ".join(map(quoted, settings.get("columns") or ())) or "*"
     if settings["takes"] == RELATION:
         # The relation lives as long as the database it belongs to.
-        with engine.reading(relation.files, what=label) as reading:  # type: ignore[attr-defined]
-            files = ", ".join(map(literal, relation.files))
+        with _files(relation, engine) as paths, engine.reading(paths, what=label) as reading:  # type: ignore[attr-defined]
+            files = ", ".join(map(literal, paths))
             given = reading.connection.sql(
                 f"SELECT {names} FROM read_parquet([{files}], hive_partitioning = false)"  # noqa: S608
             )
             return _found(_called(settings["code"], label, given), label)
     table = engine.query(f"SELECT {names} FROM {quoted(relation.name)}", [relation])  # noqa: S608
     return _found(_called(settings["code"], label, table), label)
+
+
+@contextmanager
+def _files(relation: Relation, engine: Engine) -> Iterator[Sequence[str]]:
+    """The files of a relation; those of a view are written for as long as they are needed."""
+    if not relation.sql:
+        yield relation.files
+        return
+    with tempfile.TemporaryDirectory(prefix="tulle-check-") as folder:
+        file = Path(folder) / "rows.parquet"
+        engine.write(f"SELECT * FROM {quoted(relation.name)}", [relation], file)  # noqa: S608
+        yield (str(file),)
 
 
 def _called(code: str, label: str, data: Any) -> Any:

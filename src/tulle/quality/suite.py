@@ -3,7 +3,8 @@
     - {data_set: orders, type: suite, suite: suites/orders.py, environment: expectations}
 
 The program gets the data set's files in `data/<data set>/` and fails by its exit code. It runs as the lake's hooks do:
-shut in, in a Python environment that the mesh names. What it writes may hold rows, so it goes to the run's log only.
+shut in, in a Python environment that the mesh names. What it writes may hold rows, so it goes to the run's log only;
+but lines that begin with `failed: ` are told with the verdict.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tulle.engine.engine import Relation
+from tulle.engine.engine import Engine, Relation, quoted
 from tulle.errors import LimitExceeded, did_you_mean
 from tulle.lake.hooks.sandbox import Sandbox
 from tulle.quality.kind import Finding, Kind, Settings, register
@@ -26,6 +27,8 @@ SUITES = "suites"
 _MOST_BYTES = 2 << 30
 _MOST_CHARACTERS = 1_000_000
 _TIMEOUT = "5m"
+_FAILED = re.compile(r"failed: (\S.*)")
+_TOLD, _TOLD_CHARACTERS = 5, 200  # of what a suite says that failed
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -93,10 +96,10 @@ def read_suite(folder: Path | None, suite: str) -> tuple[str, str, str | None]:
 
 
 def carry_out(
-    settings: Settings, relation: Relation, sandbox: Sandbox, say: Callable[[str], None]
+    settings: Settings, relation: Relation, engine: Engine, sandbox: Sandbox, say: Callable[[str], None]
 ) -> Finding:
-    """Run a suite on a data set's files. Invalid for an unknown environment, Denied where it cannot be shut in,
-    LimitExceeded for more data than a program gets."""
+    """Run a suite on a data set's files; those of a view are written first. Invalid for an unknown environment, Denied
+    where it cannot be shut in, LimitExceeded for more data than a program gets."""
     match = re.fullmatch(r"([0-9]+)([smh])", settings.get("timeout", _TIMEOUT))
     assert match is not None  # the schema has the same pattern
     seconds = int(match[1]) * _SECONDS[match[2]]
@@ -104,7 +107,7 @@ def carry_out(
     with tempfile.TemporaryDirectory(prefix="tulle-suite-") as place:
         folder = Path(place)
         folder.chmod(0o755)
-        _export(relation, folder / "data" / relation.name)
+        _export(relation, engine, folder / "data" / relation.name)
         (folder / "suite.py").write_text(settings["code"], encoding="utf-8")
         ended = sandbox.run(
             ["python", "suite.py"],
@@ -119,18 +122,32 @@ def carry_out(
     if ended.code == 0:
         return Finding(0, f"{settings['suite']} passed")
     how = "did not end in time" if ended.code is None else f"ended with exit code {ended.code}"
-    return Finding(1, f"{settings['suite']} {how}; what it wrote is in the run's log")
+    failed = [match[1] for line in ended.output.splitlines() if (match := _FAILED.match(line))]
+    told = ": " + "; ".join(one[:_TOLD_CHARACTERS] for one in failed[:_TOLD]) if failed else ""
+    told += f"; and {len(failed) - _TOLD} more" if len(failed) > _TOLD else ""
+    return Finding(max(1, len(failed)), f"{settings['suite']} {how}{told}; what it wrote is in the run's log")
 
 
-def _export(relation: Relation, folder: Path) -> None:
+def _export(relation: Relation, engine: Engine, folder: Path) -> None:
+    if relation.sql:
+        target = folder / "part-0000.parquet"
+        engine.write(f"SELECT * FROM {quoted(relation.name)}", [relation], target)  # noqa: S608
+        _within_bounds(relation, target.stat().st_size)
+        folder.chmod(0o755)
+        target.chmod(0o444)
+        return
     size = sum(Path(file).stat().st_size for file in relation.files)
-    if size > _MOST_BYTES:
-        raise LimitExceeded(
-            f"'{relation.name}' has {size:,} bytes, a suite gets at most {_MOST_BYTES:,}",
-            hint="use checks of the mesh's own, which read where the data is",
-        )
+    _within_bounds(relation, size)
     folder.mkdir(parents=True)
     for number, file in enumerate(relation.files):
         target = folder / f"part-{number:04}.parquet"
         shutil.copyfile(file, target)
         target.chmod(0o444)
+
+
+def _within_bounds(relation: Relation, size: int) -> None:
+    if size > _MOST_BYTES:
+        raise LimitExceeded(
+            f"'{relation.name}' has {size:,} bytes, a suite gets at most {_MOST_BYTES:,}",
+            hint="use checks of the mesh's own, which read where the data is",
+        )
