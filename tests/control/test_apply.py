@@ -67,6 +67,17 @@ def test_whom_a_removed_column_hits_depends_on_who_uses_it(mesh: Mesh, workspace
     )
 
 
+def test_a_model_that_reads_its_own_rows_uses_only_the_columns_it_names(
+    mesh: Mesh, workspace: Workspace
+) -> None:
+    grown = "SELECT coalesce(max(customer), '') FROM this"
+    text = f"SELECT customer, sum(amount) AS total FROM sold WHERE customer >= ({grown}) GROUP BY customer\n"
+    mesh.features("transform/features.sql", f"-- kind: incremental\n-- key: customer\n{text}")
+    apply_plan(workspace)
+    mesh.sales("product.yaml", WITHOUT_DAY)
+    assert details(workspace)["data-set sales: column 'day' is removed"].hits == ()
+
+
 def test_a_breaking_change_without_a_new_major_version_is_refused(mesh: Mesh, workspace: Workspace) -> None:
     apply_plan(workspace)
     mesh.sales("product.yaml", WITHOUT_DAY)

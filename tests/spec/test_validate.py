@@ -166,6 +166,13 @@ def test_a_value_cut_by_a_comma_is_told_once() -> None:
     assert found.hint == "inside { } a comma ends the value; put it in quotes: 'decimal(10,2)'"
 
 
+def test_a_text_cut_by_a_comma_is_told_with_the_remedy() -> None:
+    schema = {"additionalProperties": False, "properties": {"name": {"type": "string"}}}
+    (found,) = check("{name: taken off, by the shop}", schema)
+    assert found.message == "unknown property 'by the shop'"
+    assert found.hint == "inside { } a comma ends the value; put the text in quotes"
+
+
 def test_references_and_property_names() -> None:
     schema = {
         "$defs": {

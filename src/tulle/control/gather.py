@@ -103,6 +103,11 @@ class Gathered:
             readers = [
                 p for p in self.spec.products if any(port.product == old.name for port in p.input_ports)
             ]
+            beside = {port.product for p in readers for port in p.input_ports} - {old.name, ""}
+            for product in self.spec.products:
+                if product.name in beside:
+                    for d in product.data_sets:
+                        known[product.name, d.name] = {c.name for c in d.columns}
             self._uses[key] = [
                 use
                 for reader in readers

@@ -12,6 +12,7 @@ from typing import Any
 from tulle.engine.columns_used import columns_used
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.job import PORT, SQL
+from tulle.pipeline.model_kind import THIS
 from tulle.spec.compare import Change
 from tulle.spec.product import DataProduct
 
@@ -74,18 +75,20 @@ def uses_in(code: ProductCode, known: Mapping[tuple[str, str], Iterable[str]]) -
     """The uses a product's code makes of other products' data sets; `known` are their columns."""
     name = code.product.name
     found: list[Use] = []
+    schemas = _schemas(code, known)
     for job in code.jobs:
         if job.kind != PORT or job.upstream is None:
             continue
         port = job.port.name if job.port else job.name
-        upstream, columns = job.upstream, known.get(job.upstream, ())
+        upstream = job.upstream
         before = len(found)
         for reader in code.jobs:
             if job.name not in reader.inputs:
                 continue
             needed: frozenset[str] | None = None
             if reader.kind == SQL and reader.statement is not None:
-                needed = columns_used(reader.statement, {job.name: columns}).get(job.name)
+                own = {THIS: schemas[reader.name]} if reader.name in schemas else {}
+                needed = columns_used(reader.statement, {**schemas, **own}).get(job.name)
             found.append(Use(name, port, upstream[1], reader.file, needed))
         for check in code.checks:
             columns_checked = check.columns if check.data_set == job.name else check.others.get(job.name)
@@ -103,6 +106,12 @@ def uses_in(code: ProductCode, known: Mapping[tuple[str, str], Iterable[str]]) -
         if len(found) == before:  # taken in, and so far used by nothing
             found.append(Use(name, port, upstream[1], "", frozenset()))
     return found
+
+
+def _schemas(code: ProductCode, known: Mapping[tuple[str, str], Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """The columns of what models read, as far as they are declared: a name without its table is found by them all."""
+    taken = {j.name: tuple(known.get(j.upstream, ())) for j in code.jobs if j.upstream is not None}
+    return taken | {d.name: tuple(c.name for c in d.columns) for d in code.product.data_sets}
 
 
 def service_uses(

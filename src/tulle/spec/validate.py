@@ -173,9 +173,10 @@ class _Telling:
                     if _CUT_END.fullmatch(name) and _cut_value(error.instance):
                         continue  # told at the value it was cut from
                     message = f"unknown property '{shown(name)}'{self._context(error.instance_path)}"
-                    yield self.document.problem(
-                        message, (*path, name), key=True, hint=did_you_mean(name, known)
-                    )
+                    hint = did_you_mean(name, known)
+                    if " " in name and error.instance[name] is None:  # {a: some text, and more of it}
+                        hint = "inside { } a comma ends the value; put the text in quotes"
+                    yield self.document.problem(message, (*path, name), key=True, hint=hint)
             case "required":
                 yield self._missing(error, path)
             case "propertyNames":
