@@ -94,7 +94,7 @@ class DataSetReader:
         lake: Lake,
         shelf: Shelf,
         findings: Callable[[str], Findings],
-        columns: Callable[[], ColumnFlow],
+        columns: Callable[[str], ColumnFlow],
     ) -> None:
         self._database = database
         self._lake = lake
@@ -135,7 +135,7 @@ class DataSetReader:
         """Where a column comes from and goes to, through all products. NotFound with the nearest name."""
         applied = products.applied_product(self._database, product).product
         self._found(applied, name, self._findings(product))
-        flow, box = self._columns(), box_of(product, name)
+        flow, box = self._columns(product), box_of(product, name)
         if box not in flow.boxes:
             return ColumnLineagePage(product, name, "", (), Picture(0, 0), is_cut=False)
         columns = flow.columns[box]

@@ -5,9 +5,11 @@ Knows products, their code and their services; not where anything is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from urllib.parse import quote
 
 from tulle.catalog.lineage import Box, Edge, Graph, Item
 from tulle.catalog.service import ServiceView
@@ -64,6 +66,43 @@ def graph(
         edges += _product_edges(product, flows.get(product.name, Flow(product.name)), mine, known)
     service_boxes, service_edges = _services(services)
     return Graph((*boxes, *service_boxes), (*edges, *service_edges))
+
+
+def near(name: str, products: Iterable[DataProduct], services: Sequence[ServiceView]) -> set[str]:
+    """The product itself, all products it comes from, and all that come from it, also by way of a service."""
+    before: dict[str, set[str]] = defaultdict(set)
+    after: dict[str, set[str]] = defaultdict(set)
+    pairs = [(port.product, one.name) for one in products for port in one.input_ports if port.product]
+    pairs += [(source, s.product) for s in services for e in s.endpoints for source, _ in e.data_sets]
+    for source, target in pairs:
+        before[target].add(source)
+        after[source].add(target)
+    found = {name}
+    for following in (before, after):
+        waiting = [name]
+        while waiting:
+            fresh = following[waiting.pop()] - found
+            found |= fresh
+            waiting += fresh
+    return found
+
+
+def domains(products: Sequence[DataProduct]) -> Graph:
+    """A mesh too large for a picture of its products: its domains, and what flows between them."""
+    known = {product.name: product for product in products}
+    count = Counter(product.domain for product in products)
+    titles = {product.domain: product.domain_title or product.domain for product in products}
+    boxes = tuple(
+        Box(f"domain:{name}", "product", titles[name], f"{n:,} products", f"/domains/{quote(name)}")
+        for name, n in sorted(count.items())
+    )
+    edges = {
+        (known[port.product].domain, product.domain): None
+        for product in products
+        for port in product.input_ports
+        if port.product in known and known[port.product].domain != product.domain
+    }
+    return Graph(boxes, tuple(Edge(f"domain:{source}", f"domain:{target}") for source, target in edges))
 
 
 def _origins(name: str, inputs: Mapping[str, Sequence[str]]) -> Iterator[str]:

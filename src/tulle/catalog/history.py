@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import select
+
 from tulle.catalog.masking import readable_columns
 from tulle.errors import TulleError, from_dict
 from tulle.pipeline import run as runs
@@ -16,6 +18,8 @@ from tulle.pipeline.run import Run, Step
 from tulle.quality.verdict import CheckResult
 from tulle.spec.product import DataProduct
 from tulle.state.db import Database, now
+from tulle.state.tables import products
+from tulle.state.tables import runs as run_table
 
 _LOOK_BACK = 12  # runs in which the newest verdict on a check is looked for
 
@@ -153,9 +157,36 @@ def run_view(database: Database, run_id: str, product_of: ProductOf) -> RunView:
     return _view(run, product_of(run.product))
 
 
-def recent(database: Database, *, product: str | None = None, limit: int = 20) -> tuple[RunView, ...]:
+def recent(
+    database: Database,
+    *,
+    product: str | None = None,
+    status: str | None = None,
+    environment: str | None = None,
+    offset: int = 0,
+    limit: int = 20,
+) -> tuple[RunView, ...]:
     """The newest runs without their steps, newest first."""
-    return tuple(_view(run, None) for run in runs.recent(database, product=product, limit=limit))
+    found = runs.recent(
+        database, product=product, status=status, environment=environment, offset=offset, limit=limit
+    )
+    return tuple(_view(run, None) for run in found)
+
+
+def newest(database: Database) -> dict[str, RunView]:
+    """The newest run of every applied product without its steps, by product; in one look, however many runs."""
+    mine = run_table.alias("mine")
+    of_product = (
+        select(mine.c.id)
+        .where(mine.c.product == products.c.name)
+        .order_by(mine.c.requested_at.desc(), mine.c.id.desc())
+        .limit(1)
+        .correlate(products)
+        .scalar_subquery()
+    )
+    return {
+        run.product: _view(run, None) for run in runs.recent(database, among=select(of_product), limit=None)
+    }
 
 
 def findings(database: Database, product: DataProduct) -> Findings:
@@ -167,16 +198,20 @@ def findings(database: Database, product: DataProduct) -> Findings:
     checks: dict[str, tuple[CheckView, ...]] = {}
     told: dict[str, StepView] = {}
     wanted: set[str] = set()
+    settled: set[str] = set()
     for run in runs.recent(database, product=product.name, limit=_LOOK_BACK):
         if run.options.get("only"):
             continue  # it made nothing, and looked at some checks only
         view = _view(runs.get(database, run.id), product)
         wanted = wanted or {step.name for step in view.steps}
+        settled |= {step.name for step in view.steps if step.status == runs.SUCCEEDED}
         for step in view.steps:
             if step.name in wanted and step.checks:
                 checks.setdefault(step.name, step.checks)
             if step.name in wanted and (step.sources or step.models or step.columns):
                 told.setdefault(step.name, step)
+        if wanted and settled >= wanted:
+            break  # each was made anew since: nothing older counts
     order = {"failed": 0, "warn": 1, "passed": 2}
     found = [check for of_step in checks.values() for check in of_step]
     return Findings(tuple(sorted(found, key=lambda check: order[check.state])), told)

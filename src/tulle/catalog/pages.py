@@ -60,6 +60,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     """The pages on one mesh; `caller` sends a request to a service through the gateway."""
     router = APIRouter()
     _mesh_routes(router, reader)
+    _run_routes(router, reader)
     _data_set_routes(router, reader)
     _rejected_routes(router, reader)
     _plan_routes(router, reader)
@@ -80,6 +81,10 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def search(request: Request, q: Text = "") -> Response:
         return _page(request, reader, "search.html", reader.search(q))
 
+    @router.get("/domains/{name}")
+    def domain(request: Request, name: str, after: Text = "") -> Response:
+        return _page(request, reader, "domain.html", reader.domain(name, after))
+
     @router.get("/products/{name}")
     def product(request: Request, name: str) -> Response:
         return _page(request, reader, "product.html", reader.product(name))
@@ -88,22 +93,9 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def quality(request: Request, name: str, environment: Text = "main") -> Response:
         return _page(request, reader, "quality.html", reader.quality(name, environment))
 
-    @router.get("/runs")
-    def runs(request: Request) -> Response:
-        return _page(request, reader, "runs.html", reader.runs())
-
-    @router.get("/runs/{run_id}")
-    def run(request: Request, run_id: str) -> Response:
-        return _page(request, reader, "run.html", reader.run(run_id))
-
-    @router.get("/runs/{run_id}/progress")
-    def progress(request: Request, run_id: str) -> Response:
-        """The part of a run's page that changes while it is running."""
-        return _page(request, reader, "run_progress.html", reader.run(run_id))
-
     @router.get("/releases")
-    def releases(request: Request) -> Response:
-        return _page(request, reader, "releases.html", reader.releases.page())
+    def releases(request: Request, after: Text = "") -> Response:
+        return _page(request, reader, "releases.html", reader.releases.page(after=after))
 
     @router.get("/products/{name}/releases")
     def product_releases(request: Request, name: str) -> Response:
@@ -116,6 +108,30 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/capabilities")
     def capabilities(request: Request) -> Response:
         return _page(request, reader, "capabilities.html", reader.capabilities())
+
+
+def _run_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/runs")
+    def runs(
+        request: Request,
+        product: Text = "",
+        environment: Text = "",
+        status: Text = "",
+        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    ) -> Response:
+        found = reader.runs(
+            product=product.strip(), environment=environment.strip(), status=status, page=page
+        )
+        return _page(request, reader, "runs.html", found)
+
+    @router.get("/runs/{run_id}")
+    def run(request: Request, run_id: str) -> Response:
+        return _page(request, reader, "run.html", reader.run(run_id))
+
+    @router.get("/runs/{run_id}/progress")
+    def progress(request: Request, run_id: str) -> Response:
+        """The part of a run's page that changes while it is running."""
+        return _page(request, reader, "run_progress.html", reader.run(run_id))
 
 
 def _data_set_routes(router: APIRouter, reader: Reader) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from tulle.catalog.known import KnownProducts
 from tulle.catalog.masking import is_closed, readable_columns
 from tulle.config import Settings, Warehouse
 from tulle.engine.duck import DuckEngine
@@ -109,17 +110,18 @@ class PutAside:
 class RejectedReader:
     """Answers the portal's questions about rows put aside. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, database: Database, lake: Lake) -> None:
+    def __init__(self, settings: Settings, database: Database, lake: Lake, known: KnownProducts) -> None:
         bounds = Warehouse(threads=1, memory="512MB", temp_disk="1GB")
         self._engine = DuckEngine(bounds, settings.run_folder / "portal")
         self._database = database
         self._lake = lake
+        self._known = known
         self._kept: dict[tuple[str, str], tuple[str, PutAside]] = {}  # by data set: its identity, what it has
 
     def all(self) -> tuple[PutAside, ...]:
         """Every data set of which rows are put aside, the latest first."""
         found = []
-        for item in products.applied(self._database):
+        for item in self._known.all().values():
             for port in item.product.input_ports:
                 if port.data_set and port.source is not None and port.source.on_bad_rows == "quarantine":
                     one = self._one(item.product.name, port.data_set)

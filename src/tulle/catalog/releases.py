@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from tulle.catalog.known import KnownProducts
 from tulle.config import Environment, Settings
 from tulle.errors import NotFound
 from tulle.lake.repository import Lake
@@ -92,21 +93,23 @@ class ReleasesPage:
     releases: tuple[Release, ...]
     previews: tuple[PreviewView, ...]
     endings: tuple[Ending, ...]
+    next: str = ""  # of `where`: there are more products, after this one
 
 
 class ReleaseReader:
     """Answers the portal's questions about releases. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, database: Database, lake: Lake) -> None:
+    def __init__(self, settings: Settings, database: Database, lake: Lake, known: KnownProducts) -> None:
         self._settings = settings
         self._database = database
         self._lake = lake
+        self._known = known
 
-    def page(self, product: str = "") -> ReleasesPage:
-        """Everything about releases, of one product where it is named. NotFound."""
+    def page(self, product: str = "", after: str = "") -> ReleasesPage:
+        """Everything about releases, of one product where it is named; products from `after` on. NotFound."""
         if product:
             products.applied_product(self._database, product)
-        names = [product] if product else [item.product.name for item in products.applied(self._database)]
+        names = [product] if product else sorted(name for name in self._known.all() if name > after)
         found = promotion.recent(self._database, product=product or None, limit=SHOWN)
         waiting = promotion.recent(
             self._database, product=product or None, status=promotion.WAITING, limit=SHOWN
@@ -117,7 +120,8 @@ class ReleaseReader:
         return ReleasesPage(
             product=product,
             environments=order,
-            where=tuple(self._places(name, order, rows) for name in names),
+            where=tuple(self._places(name, order, rows) for name in names[:SHOWN]),
+            next=names[SHOWN - 1] if len(names) > SHOWN else "",
             waiting=tuple(self._view(one, decided) for one in waiting),
             history=tuple(self._view(one, decided) for one in found if one.status != promotion.WAITING),
             releases=release.releases(self._database, product or None)[:SHOWN],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from tulle.catalog.data_sets import DataSetReader
 from tulle.catalog.gantt import Gantt, gantt
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
+from tulle.catalog.known import KnownProducts
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
@@ -37,12 +38,12 @@ from tulle.catalog.repository import (
 from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.config import Settings
-from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
 from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.serving import generation, package
-from tulle.serving.service import Service, load_services
+from tulle.serving.service import Service
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.product import DataProduct
 from tulle.state import drift, products
@@ -52,6 +53,10 @@ from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
 PUBLISHED_SHOWN = 10
+RUNS_A_PAGE = 50
+PRODUCTS_A_PAGE = 60
+CARDS_A_DOMAIN = 3  # on the first page of a large mesh
+PICTURED = 60  # products that one picture holds
 REPOSITORIES_A_PAGE = 50
 T = TypeVar("T")
 
@@ -102,6 +107,12 @@ class HomePage:
     applications: int
     picture: Picture
     problems: tuple[Problem, ...]
+    is_large: bool = False
+
+    @property
+    def cards_a_domain(self) -> int:
+        """How many products of a domain it shows."""
+        return CARDS_A_DOMAIN if self.is_large else len(self.products)
 
     @property
     def products(self) -> tuple[ProductCard, ...]:
@@ -140,6 +151,34 @@ class RunPage:
     run: RunView
     branch_is_kept: bool
     gantt: Gantt | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunsPage:
+    """A page of runs, counted from 1, and what they were chosen by."""
+
+    runs: tuple[RunView, ...]
+    number: int
+    has_more: bool
+    product: str = ""
+    environment: str = ""
+    status: str = ""
+    statuses: tuple[str, ...] = ("queued", "running", "succeeded", "unchanged", "failed", "stopped")
+
+    @property
+    def chosen(self) -> tuple[tuple[str, str], ...]:
+        """What they were chosen by, as an address says it."""
+        said = {"product": self.product, "environment": self.environment, "status": self.status}
+        return tuple((name, value) for name, value in said.items() if value)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPage:
+    """A domain with some of its products; `next` continues them."""
+
+    domain: DomainView
+    count: int
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +266,11 @@ class Reader:
         self._lake = lake
         self._registry = registry
         self._processes = processes
+        self.known = KnownProducts(database)
         self._shelf = Shelf(settings, lake)
         self.browser = LakeBrowser(settings, lake, self._declared)
-        self.releases = ReleaseReader(settings, database, lake)
-        self.rejected = RejectedReader(settings, database, lake)
+        self.releases = ReleaseReader(settings, database, lake, self.known)
+        self.rejected = RejectedReader(settings, database, lake, self.known)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
@@ -241,6 +281,7 @@ class Reader:
         """Domains with their products, and how the mesh is."""
         mesh = self._mesh()
         services = self._services(mesh)
+        mesh.newest_runs |= dict.fromkeys(mesh.by_name) | history.newest(self._database)
         runs = history.recent(self._database, limit=8)
         cards = [self._card(mesh, item.product, services) for item in mesh.applied]
         return HomePage(
@@ -252,9 +293,31 @@ class Reader:
             failing=tuple((card.product.name, check) for card in cards for check in card.failing),
             services=services,
             applications=sum(1 for a in self.applications() if a.revoked_at is None),
-            picture=draw(self._graph(mesh, services)),
+            picture=draw(
+                self._graph(mesh, services)
+                if len(mesh.applied) <= PICTURED
+                else flow.domains([item.product for item in mesh.applied])
+            ),
             problems=tuple(problem for found in mesh.problems.values() for problem in found),
+            is_large=len(mesh.applied) > PICTURED,
         )
+
+    def domain(self, name: str, after: str = "") -> DomainPage:
+        """A domain with its products by name, from `after` on. NotFound with the nearest name."""
+        mesh = self._mesh()
+        mine = sorted(
+            (p for p in mesh.by_name.values() if p.domain == name), key=lambda product: product.name
+        )
+        if not mine:
+            known = {product.domain for product in mesh.by_name.values()}
+            hint = did_you_mean(name, known) or "`tulle apply` registers products with their domains"
+            raise NotFound(f"there is no domain '{name}'", hint=hint)
+        mesh.newest_runs |= dict.fromkeys(mesh.by_name) | history.newest(self._database)
+        services = self._services(mesh)
+        rest = [product for product in mine if product.name > after]
+        shown = rest[:PRODUCTS_A_PAGE] or mine[-1:]
+        (view,) = _domains([self._card(mesh, product, services) for product in shown])
+        return DomainPage(view, len(mine), shown[-1].name if len(rest) > len(shown) else "")
 
     def product(self, name: str) -> ProductPage:
         """Everything about a product. NotFound with the nearest name."""
@@ -270,7 +333,7 @@ class Reader:
             findings=self._findings(mesh, product),
             runs=history.recent(self._database, product=name, limit=10),
             services=tuple(service for service in services if service.product == name or service.reads(name)),
-            picture=draw(self._graph(mesh, services), f"product:{name}"),
+            picture=draw(self._graph(mesh, services, name), f"product:{name}"),
             branches=branches,
             commits=commits,
             upstream=tuple(dict.fromkeys(p.product for p in product.input_ports if p.product)),
@@ -294,14 +357,22 @@ class Reader:
 
     def run(self, run_id: str) -> RunPage:
         """One run. NotFound."""
-        run = history.run_view(self._database, run_id, self._mesh().find)
+        run = history.run_view(self._database, run_id, self._declared)
         repository = self._repository(run.product)
         is_kept = bool(run.branch) and repository is not None and has_branch(repository, run.branch)
         return RunPage(run, is_kept, gantt(run))
 
-    def runs(self, *, limit: int = 50) -> tuple[RunView, ...]:
-        """The newest runs of all products."""
-        return history.recent(self._database, limit=limit)
+    def runs(self, *, product: str = "", environment: str = "", status: str = "", page: int = 1) -> RunsPage:
+        """A page of runs, the newest first, of those that are asked for."""
+        found = history.recent(
+            self._database,
+            product=product or None,
+            environment=environment or None,
+            status=status or None,
+            offset=(page - 1) * RUNS_A_PAGE,
+            limit=RUNS_A_PAGE + 1,
+        )
+        return RunsPage(found[:RUNS_A_PAGE], page, len(found) > RUNS_A_PAGE, product, environment, status)
 
     def schedules(self) -> SchedulesPage:
         """What runs by itself: the next days, what is in force, what fired."""
@@ -390,18 +461,19 @@ class Reader:
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _declared(self, name: str) -> DataProduct | None:
-        return self._mesh().by_name.get(name)
+        found = self.known.all().get(name)
+        return found.product if found else None
 
     def _mesh(self) -> _Mesh:
-        applied = products.applied(self._database)
+        applied = tuple(self.known.all().values())
         declared: dict[str, _Declared] = {}
         problems: dict[str, tuple[Problem, ...]] = {}
         for item in applied:
-            try:
-                for service in load_services(item.product):
-                    declared.setdefault(service.name, _Declared(item.product, service))
-            except Invalid as exc:
-                problems[item.product.name] = exc.problems or (Problem(exc.message, hint=exc.hint),)
+            services, wrong = self.known.services(item.product)
+            for service in services:
+                declared.setdefault(service.name, _Declared(item.product, service))
+            if wrong:
+                problems[item.product.name] = wrong
         return _Mesh(applied, declared, problems)
 
     def _services(self, mesh: _Mesh) -> tuple[ServiceView, ...]:
@@ -429,25 +501,41 @@ class Reader:
         mine = tuple(service.name for service in services if service.product == product.name)
         return ProductCard(product, run, mine, failing)
 
-    def _graph(self, mesh: _Mesh, services: Sequence[ServiceView]) -> Graph:
+    def _graph(self, mesh: _Mesh, services: Sequence[ServiceView], around: str = "") -> Graph:
+        """All of a mesh that is small; of a large one only what hangs together with `around`, a product."""
+        near = self._near(mesh, services, around)
+        shown = [item for item in mesh.applied if item.product.name in near]
         flows, models = {}, {}
-        for item in mesh.applied:
+        for item in shown:
             product = item.product
             flows[product.name] = self._remembered(
                 ("flow", product.name), (product.digest, item.code_digest), partial(flow.flow_of, product)
             )
             models[product.name] = self._findings(mesh, product).models
-        return flow.graph([item.product for item in mesh.applied], flows, services, models)
+        names = {item.product.name for item in shown}
+        theirs = [s for s in services if s.product in names or any(map(s.reads, names))]
+        return flow.graph([item.product for item in shown], flows, theirs, models)
+
+    def _near(self, mesh: _Mesh, services: Sequence[ServiceView], around: str) -> Collection[str]:
+        if len(mesh.applied) <= PICTURED or not around:
+            return mesh.by_name.keys()
+        return flow.near(around, mesh.by_name.values(), services)
 
     def _findings_of(self, name: str) -> Findings:
         mesh = self._mesh()
         product = mesh.find(name)
         return self._findings(mesh, product) if product else Findings()
 
-    def _columns(self) -> ColumnFlow:
+    def _columns(self, around: str) -> ColumnFlow:
+        """The columns of all products that hang together with one."""
         mesh = self._mesh()
-        told = {item.product.name: self._findings(mesh, item.product) for item in mesh.applied}
-        return column_flow([item.product for item in mesh.applied], told, self._services(mesh))
+        services = self._services(mesh)
+        names = flow.near(around, mesh.by_name.values(), services)
+        shown = [product for name, product in mesh.by_name.items() if name in names]
+        told = {product.name: self._findings(mesh, product) for product in shown}
+        return column_flow(
+            shown, told, [s for s in services if any(map(s.reads, names)) or s.product in names]
+        )
 
     def _newest_run(self, mesh: _Mesh, product: str) -> RunView | None:
         if product not in mesh.newest_runs:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from tulle.config import Warehouse
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
@@ -476,14 +476,25 @@ def last_failed(database: Database, product: str, environment: str) -> str:
 
 
 def recent(
-    database: Database, *, product: str | None = None, status: str | None = None, limit: int = 20
+    database: Database,
+    *,
+    product: str | None = None,
+    status: str | None = None,
+    environment: str | None = None,
+    among: Select[Any] | None = None,
+    offset: int = 0,
+    limit: int | None = 20,
 ) -> tuple[Run, ...]:
-    """The latest runs, newest first, without their steps."""
-    query = select(runs).order_by(runs.c.requested_at.desc(), runs.c.id.desc()).limit(limit)
+    """The latest runs, newest first, without their steps; `among`: a query that gives the ids of those meant."""
+    query = select(runs).order_by(runs.c.requested_at.desc(), runs.c.id.desc()).offset(offset).limit(limit)
     if product is not None:
         query = query.where(runs.c.product == product)
     if status is not None:
         query = query.where(runs.c.status == status)
+    if environment is not None:
+        query = query.where(runs.c.environment == environment)
+    if among is not None:
+        query = query.where(runs.c.id.in_(among))
     with database.read() as cx:
         return tuple(_run(row, ()) for row in cx.execute(query))
 

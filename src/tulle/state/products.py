@@ -5,7 +5,7 @@ Knows the columns of one table and the shape of `spec.product`; nothing of plans
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from tulle.errors import NotFound, did_you_mean
 from tulle.spec.product import DataProduct
 from tulle.state.db import Database, now
 from tulle.state.tables import products
+
+_AT_ONCE = 500  # names in a query
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,25 @@ def applied(database: Database) -> tuple[AppliedProduct, ...]:
     with database.read() as connection:
         rows = connection.execute(select(products).order_by(products.c.domain, products.c.name)).all()
     return tuple(_value(row) for row in rows)
+
+
+def versions(database: Database) -> dict[str, tuple[str, str, float]]:
+    """By name, in the order of `applied`: what changes whenever a product is applied again. Reads no document."""
+    table = products.c
+    columns = select(table.name, table.digest, table.code_digest, table.applied_at)
+    with database.read() as connection:
+        rows = connection.execute(columns.order_by(table.domain, table.name))
+        return {row.name: (row.digest, row.code_digest, row.applied_at) for row in rows}
+
+
+def some(database: Database, names: Sequence[str]) -> dict[str, AppliedProduct]:
+    """Applied products by name; one that is not applied is left out."""
+    found: dict[str, AppliedProduct] = {}
+    with database.read() as connection:
+        for start in range(0, len(names), _AT_ONCE):
+            query = select(products).where(products.c.name.in_(names[start : start + _AT_ONCE]))
+            found |= {row.name: _value(row) for row in connection.execute(query)}
+    return found
 
 
 def applied_product(database: Database, name: str) -> AppliedProduct:
