@@ -358,7 +358,8 @@ def test_macros_are_for_models_checks_and_each_other(world: World) -> None:
         ("CREATE MACRO a(x) AS x;\n\nCOPY y TO 'z';", "macros/m.sql:3: expected CREATE MACRO"),
         ("CREATE MACRO a() AS 1; CREATE MACRO A() AS 2", "macros/m.sql:1: the macro 'a' is already there"),
         ("CREATE MACRO window_start() AS 1", "the macro 'window_start' is already there"),
-        ("CREATE MACRO a(x AS 1", "macro a"),
+        ("CREATE MACRO a(x AS 1", "macros/m.sql:1: the macro 'a': syntax error"),
+        ("CREATE MACRO a() AS 1;\n\nCREATE MACRO b(at)\nAS at - 1;", "macros/m.sql:4: the macro 'b': syntax"),
     ],
 )
 def test_a_macro_file_that_is_none(world: World, text: str, said: str) -> None:

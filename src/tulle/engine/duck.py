@@ -15,6 +15,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -273,6 +274,17 @@ class Reading:
         """The one row of a statement."""
         (row,) = self.rows(sql)
         return row
+
+
+def syntax_problem(sql: str) -> tuple[str, int] | None:
+    """What is wrong with the syntax of statements, and in which of their lines; nothing is executed."""
+    try:
+        duckdb.extract_statements(sql)
+    except duckdb.Error as exc:
+        text = str(exc).removeprefix("Parser Error: ")
+        line = re.search(r"^LINE ([0-9]+):", text, re.MULTILINE)
+        return text.partition("\n")[0], int(line[1]) if line else 1
+    return None
 
 
 def sql_type(word: str) -> str:

@@ -12,6 +12,7 @@ import sqlglot
 from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import TokenType
 
+from tulle.engine.duck import syntax_problem
 from tulle.errors import Place, Problem
 
 _CREATE = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:MACRO|FUNCTION)\s+", re.IGNORECASE)
@@ -70,6 +71,10 @@ def _macros_of(text: str, file: str) -> tuple[list[tuple[str, str, Place]], list
         if (name := _REST.match(rest)) is None:
             hint = "write CREATE MACRO name(a, b) AS …;"
             problems.append(Problem("expected CREATE MACRO", place, hint))
+        elif (wrong := syntax_problem(statement)) is not None:
+            line = Place(file, (place.line or 1) + wrong[1] - 1)
+            hint = "a parameter may not be a word of SQL, such as at, end or order"
+            problems.append(Problem(f"the macro '{name[1].lower()}': {wrong[0]}", line, hint))
         else:
             found.append((name[1].lower(), rest, place))
         start = None
