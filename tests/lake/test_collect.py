@@ -1,12 +1,11 @@
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pyarrow as pa
 import pytest
 from sqlalchemy import update
+from tests.lake.forking import forking
 
 from tulle.errors import AlreadyExists, Broken, Conflict, Gone, Invalid, NotFound
 from tulle.lake import collect, quarantine, upkeep, uploads
@@ -601,13 +600,15 @@ def test_writers_between_mark_and_sweep_lose_nothing(lake, monkeypatch):
     assert {entry.path: again.get("main", entry.path) for entry in again.entries("main")} == expected
 
 
-CHILD = """
+IMPORTS = """
 import os, signal, sys
 from tulle.lake import collect, sweep
 from tulle.lake.blobs import LocalBlobs
 from tulle.lake.repository import open_lake
 from tulle.state.db import open_database
 from tulle.state.tasks import Running
+"""
+CHILD = """
 folder, point = sys.argv[1], int(sys.argv[2])
 count = 0
 def around(real):
@@ -633,21 +634,28 @@ def test_killed_anywhere_it_is_taken_up_again(lake, tmp_path, monkeypatch):
     kept = [put(repository, "main", "a", str(days).encode(), days=days) for days in (90, 80, 50, 40, 30)][-1]
     repository.set_retention(RULES)
     monkeypatch.setattr(tasks, "LEASE_SECONDS", 0.0)
-    for point in range(0, 16, 2):
-        arguments = [str(tmp_path), str(point), str(lake.database.engine.url)]
-        done = subprocess.run([sys.executable, "-c", CHILD, *arguments], check=False, timeout=60)
-        assert done.returncode in {0, -signal.SIGKILL}
-        with lake.database.write() as cx:  # its lease is over
-            cx.execute(update(tasks.tasks).values(owner_until=0.0))
-        while tasks.run_one(lake.database, collect.handlers(lake), "next"):
-            pass
-        again = type(lake)(lake.database, lake.stores).repository("sales")
-        assert again.get("main", "a") == b"30"
-        assert names(repository) == {kept}
-        put(repository, "main", f"more{point}", b"x")
-        kept_now = repository.stat("main", f"more{point}").address
-        repository.hard_reset("main", "main~1")
-        assert kept_now in names(repository)
-        with lake.database.write() as cx:
-            cx.execute(update(lake_commits).where(lake_commits.c.message == f"more{point}").values(date=0))
+    ends = set()
+    with forking(IMPORTS) as turn:
+        for point in range(16):
+            assert turn(CHILD, str(tmp_path), str(point), str(lake.database.engine.url)) in {
+                0,
+                -signal.SIGKILL,
+            }
+            with lake.database.write() as cx:  # its lease is over
+                cx.execute(update(tasks.tasks).values(owner_until=0.0))
+            while tasks.run_one(lake.database, collect.handlers(lake), "next"):
+                pass
+            again = type(lake)(lake.database, lake.stores).repository("sales")
+            assert again.get("main", "a") == b"30"
+            assert names(repository) == {kept}
+            put(repository, "main", f"more{point}", b"x")
+            kept_now = repository.stat("main", f"more{point}").address
+            repository.hard_reset("main", "main~1")
+            assert kept_now in names(repository)
+            with lake.database.write() as cx:
+                cx.execute(
+                    update(lake_commits).where(lake_commits.c.message == f"more{point}").values(date=0)
+                )
     assert isinstance(repository.reader.blobs, LocalBlobs)
+    assert -signal.SIGKILL in ends
+    assert ends <= {0, -signal.SIGKILL}

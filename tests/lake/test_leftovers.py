@@ -3,12 +3,11 @@
 import contextlib
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from sqlalchemy import update
+from tests.lake.forking import forking
 
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Gone, Invalid, NotFound, Unavailable
 from tulle.lake import dump, leftovers, onboard, quarantine
@@ -405,13 +404,15 @@ def everything(repository):
     }
 
 
-CHILD = """
+IMPORTS = """
 import os, signal, sys
 from tulle.lake import leftovers, sweep
 from tulle.lake.blobs import LocalBlobs
 from tulle.lake.repository import open_lake
 from tulle.state.db import open_database
 from tulle.state.tasks import Running
+"""
+CHILD = """
 folder, point = sys.argv[1], int(sys.argv[2])
 count = 0
 def around(real):
@@ -434,17 +435,22 @@ leftovers.collect(lake, grace_seconds=0)
 @pytest.mark.parametrize("lake", ["local"], indirect=True)
 def test_killed_anywhere_it_is_taken_up_again(lake, tmp_path):
     other = lake.create_repository("other")
-    for point in range(0, 14, 2):
-        gone = filled(lake, f"gone{point}")
-        dump.dump(lake, gone.name)
-        other.copy("main", "main", "f0", f"kept{point}", source=gone)
-        lake.delete_repository(gone.name)
-        arguments = [str(tmp_path), str(point), str(lake.database.engine.url)]
-        done = subprocess.run([sys.executable, "-c", CHILD, *arguments], check=False, timeout=60)
-        assert done.returncode in {0, -signal.SIGKILL}
-        with lake.database.write() as cx:  # its lease is over
-            cx.execute(update(tasks.tasks).values(owner_until=0.0))
-        while tasks.run_one(lake.database, leftovers.handlers(lake), "next"):
-            pass
-        assert len(names(gone)) == 1
-        assert other.get("main", f"kept{point}") == f"{gone.name} 0".encode()
+    ends = set()
+    with forking(IMPORTS) as turn:
+        for point in range(14):
+            gone = filled(lake, f"gone{point}")
+            dump.dump(lake, gone.name)
+            other.copy("main", "main", "f0", f"kept{point}", source=gone)
+            lake.delete_repository(gone.name)
+            assert turn(CHILD, str(tmp_path), str(point), str(lake.database.engine.url)) in {
+                0,
+                -signal.SIGKILL,
+            }
+            with lake.database.write() as cx:  # its lease is over
+                cx.execute(update(tasks.tasks).values(owner_until=0.0))
+            while tasks.run_one(lake.database, leftovers.handlers(lake), "next"):
+                pass
+            assert len(names(gone)) == 1
+            assert other.get("main", f"kept{point}") == f"{gone.name} 0".encode()
+    assert -signal.SIGKILL in ends
+    assert ends <= {0, -signal.SIGKILL}
