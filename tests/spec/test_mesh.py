@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.spec.conftest import WriteProduct
 from tulle.config import Warehouse
 from tulle.errors import Invalid, NotFound, Place, Problem
 from tulle.spec.mesh import find_mesh, load_mesh, load_product, load_settings
+from tulle.spec.template_text import MESH
 
 
 def problems_of(mesh: Path) -> list[Problem]:
@@ -147,3 +149,13 @@ def test_one_product_alone(mesh: Path, write_product: WriteProduct) -> None:
         load_product(mesh / "nowhere")
     with pytest.raises(NotFound, match="there is no product at"):
         load_product(mesh)
+
+
+def test_what_a_new_mesh_suggests_in_comments_is_right(tmp_path: Path) -> None:
+    text = MESH.replace("$name", "m")
+    said = re.sub(r"^# (?=(?:  )*[a-z_]+: ?[\[{]|[a-z]+:$)", "", text, flags=re.MULTILINE)
+    (tmp_path / "mesh.yaml").write_text(said)
+    settings = load_settings(tmp_path, {})
+    assert settings.warehouses["sales"].threads == 4
+    assert settings.object_stores == ("s3://my-bucket/prefix/",)
+    assert (settings.environments["dev"].fallback, settings.environments["prod"].after) == ("prod", "dev")

@@ -19,6 +19,11 @@ s3_port: 8333                # the lake, for S3 clients
 warehouse: {threads: 2, memory: 2GB, concurrent_runs: 2}
 # warehouses:
 #   sales: {threads: 4, memory: 4GB}
+
+# Where changes are tried before consumers see them, and who agrees; without it there is prod alone, the branch main.
+# environments:
+#   dev: {fallback: prod}
+#   prod: {after: dev, approvers: [ann, bob]}
 """
 
 GITIGNORE = """\
