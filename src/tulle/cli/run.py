@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,48 @@ def _show_dry_run(told: Mapping[str, list[dict[str, Any]]], as_json: bool) -> No
         return
     for product, jobs in told.items():
         click.secho(product, bold=True)
-        for job in jobs:
-            rows = "" if job["rows"] is None else f"{job['rows']:,} rows"
-            took = "" if job["seconds"] is None else f"{job['seconds']:.1f} s last time"
-            click.echo(
-                f"  {job['action']:<8}{job['name']:<34}{job['kind']:<8}{rows:>15} {took:>18}  {job['reason']}"
-            )
-        made = [job for job in jobs if job["action"] in {"make", "perhaps"}]
-        seconds = sum(job["seconds"] or 0 for job in made)
-        read = sum(job["reads_bytes"] for job in made)
-        say = f"  {len(made)} of {len(jobs)} would be made, reading {read / 1e6:,.1f} MB"
-        click.echo(say + (f"; the last time they took {seconds:.1f} s" if seconds else ""))
+        _show_foreseen(jobs)
+
+
+_BASES = {
+    "history": "from {} earlier runs",
+    "engine": "the engine's guess",
+    "other models": "by other models",
+}
+
+
+def _show_foreseen(jobs: Sequence[Mapping[str, Any]]) -> None:
+    """A table: what each job would do, has, would give and take; and what that is based on."""
+    wide = max((len(job["name"]) for job in jobs), default=0) + 2
+    head = f"  {'':<9}{'':<{wide}}{'':<10}{'rows now':>14}{'expected':>14}{'time':>10}{'size':>11}"
+    click.secho(head, dim=True)
+    for job in jobs:
+        rows = [_number(job[name]) for name in ("rows", "expected_rows")]
+        took = "" if job["expected_seconds"] is None else f"{job['expected_seconds']:,.1f} s"
+        size = "" if job["expected_bytes"] is None else _size(job["expected_bytes"])
+        basis = _BASES.get(job["basis"], "").format(job["history"]).replace("1 earlier runs", "the last run")
+        why = f"{job['reason']}; {basis}" if basis else job["reason"]
+        click.echo(
+            f"  {job['action']:<9}{job['name']:<{wide}}{job['kind']:<10}"
+            f"{rows[0]:>14}{rows[1]:>14}{took:>10}{size:>11}  {why}"
+        )
+    made = [job for job in jobs if job["action"] in {"make", "perhaps"}]
+    known = [job["expected_seconds"] for job in made if job["expected_seconds"] is not None]
+    read = sum(job["reads_bytes"] for job in made)
+    say = f"  {len(made)} of {len(jobs)} would be made, reading {read / 1e6:,.1f} MB"
+    if known:
+        say += f", in about {sum(known):,.1f} s one after another"
+    if known and len(known) < len(made):
+        say += f" and {len(made) - len(known)} of unknown time"
+    click.echo(say)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def show_steps(result: dict[str, Any], shown: dict[str, str]) -> None:

@@ -101,6 +101,18 @@ class DuckEngine:
         with self._session(relations) as (connection, _):
             return _columns(connection, sql, file)
 
+    def guess(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> int | None:
+        """The rows a statement would give, as the engine's optimizer expects; None where it does not say."""
+        with self._session(relations) as (connection, _), _translated(sql, file):
+            row = connection.execute(f"EXPLAIN (FORMAT json)\n{bare(sql)}").fetchone()
+        plan = json.loads(row[1]) if row else []
+        while plan:
+            told = plan[0].get("extra_info", {}).get("Estimated Cardinality")
+            if told is not None:
+                return int(str(told).lstrip("~"))
+            plan = plan[0].get("children")
+        return None
+
     def sample(self, relation: Relation, limit: int = 20) -> pa.Table:
         """The first rows of a relation."""
         return self.query(f"SELECT * FROM {quoted(relation.name)} LIMIT {int(limit)}", [relation])

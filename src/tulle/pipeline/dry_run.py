@@ -1,41 +1,43 @@
 """What a run would do, and why, from what is recorded: nothing is made, nothing is written.
 
 A job whose inputs will be made again is only made when their rows turn out to be others, so of it there is only a
-`perhaps`. What it will take is told by what it took the last time.
+`perhaps`. What it will give and take is estimated (`estimate`), through what is made before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-from sqlalchemy import select
 
 from tulle.engine.duck import DuckEngine
 from tulle.errors import NotFound, TulleError
 from tulle.lake.repository import Lake, Repository
+from tulle.pipeline.estimate import Estimate, Point, estimate, past
 from tulle.pipeline.graph import ProductCode
-from tulle.pipeline.grow import spans
-from tulle.pipeline.job import INGEST, PORT, Job
+from tulle.pipeline.grow import spans, window_macros
+from tulle.pipeline.job import INGEST, PORT, SQL, Job
 from tulle.pipeline.make import Making
 from tulle.pipeline.model_kind import WINDOW
 from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import Record, code_fingerprint, made_fingerprint, read_record
-from tulle.pipeline.run import SUCCEEDED
 from tulle.pipeline.select import chosen
 from tulle.pipeline.table import DataAt, data_at
 from tulle.spec.source import FILE
 from tulle.state.db import Database
-from tulle.state.tables import run_steps, runs
 
 MAKE, PERHAPS, KEEP, LEAVE = "make", "perhaps", "keep", "leave"
+_ANY = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """One job: whether it would be carried out, why, what it has and reads now, and how long it took last."""
+    """One job: whether it would be carried out, why, what it has and reads now, and how long it took last.
+
+    What is expected is about a job that would be carried out; `basis` says where that comes from: history (of
+    `history` runs), engine, other models, unknown.
+    """
 
     name: str
     kind: str
@@ -45,6 +47,12 @@ class Foreseen:
     reads_rows: int = 0
     reads_bytes: int = 0
     seconds: float | None = None  # the last time it was made
+    expected_reads: int | None = None  # rows, with those of what is made before it
+    expected_rows: int | None = None
+    expected_seconds: float | None = None
+    expected_bytes: int | None = None
+    basis: str = ""
+    history: int = 0
 
 
 def foresee(
@@ -60,9 +68,9 @@ def foresee(
 ) -> tuple[Foreseen, ...]:
     """What a run of a product would do now on the branch `ref`. NotFound, and Invalid for a file that is not there."""
     seer = _Seer(database, lake, code, engine, ref, tuple(data_folders), full=full)
-    seconds = _last_seconds(database, code.product.name)
+    points = past(database, code.product.name, {job.name: job.inputs for job in code.jobs})
     selected = chosen(code.jobs, words)
-    return tuple(seer.jobs(selected, seconds))
+    return tuple(seer.jobs(selected, points))
 
 
 class _Seer:
@@ -85,11 +93,16 @@ class _Seer:
         self.rows: dict[str, int] = {}
         self.bytes: dict[str, int] = {}
         self.moving: dict[str, str] = {}  # what will be made, or perhaps
+        self.expected: dict[str, int | None] = {}  # the rows each data set will have
 
-    def jobs(self, selected: frozenset[str] | None, seconds: Mapping[str, float]) -> Iterator[Foreseen]:
+    def jobs(
+        self, selected: frozenset[str] | None, points: Mapping[str, Sequence[Point]]
+    ) -> Iterator[Foreseen]:
         for job in self.code.jobs:
             if job.kind == PORT:
-                yield self._port(job)
+                port = self._port(job)
+                self.expected[job.name] = port.rows
+                yield port
                 continue
             record = read_record(self.repository, self.ref, job.name)
             self._see(job, self.repository, self.ref, job.name, record)
@@ -99,7 +112,8 @@ class _Seer:
                 action, reason = self._judge(job, record)
             if action in {MAKE, PERHAPS}:
                 self.moving[job.name] = action
-            yield Foreseen(
+            mine = points.get(job.name, ())
+            foreseen = Foreseen(
                 job.name,
                 job.kind,
                 action,
@@ -107,8 +121,55 @@ class _Seer:
                 record.rows if record else None,
                 sum(self.rows.get(name, 0) for name in job.inputs),
                 sum(self.bytes.get(name, 0) for name in job.inputs),
-                seconds.get(job.name),
+                mine[0].seconds if mine else None,
             )
+            self.expected[job.name] = foreseen.rows
+            yield self._estimated(job, foreseen, points) if job.name in self.moving else foreseen
+
+    def _estimated(self, job: Job, foreseen: Foreseen, points: Mapping[str, Sequence[Point]]) -> Foreseen:
+        """The same with what is expected of it."""
+        reads = [self.expected.get(name) for name in job.inputs]
+        read = None if None in reads or not reads else sum(rows or 0 for rows in reads)
+        mine = points.get(job.name, ())
+        others = [
+            p for name, found in points.items() if name in self.models and name != job.name for p in found[:1]
+        ]
+        guessed = self._guessed(job) if not mine else None
+        expected: Estimate = estimate(
+            mine, read, others=others if job.name in self.models else (), guessed=guessed
+        )
+        self.expected[job.name] = expected.rows
+        size = None
+        if expected.rows is not None and foreseen.rows:
+            size = round(self.bytes[job.name] / foreseen.rows * expected.rows)
+        return replace(
+            foreseen,
+            expected_reads=read,
+            expected_rows=expected.rows,
+            expected_seconds=None if expected.seconds is None else round(expected.seconds, 3),
+            expected_bytes=size,
+            basis=expected.basis,
+            history=expected.runs,
+        )
+
+    @property
+    def models(self) -> frozenset[str]:
+        """What is made from other data sets."""
+        return frozenset(job.name for job in self.code.jobs if job.inputs)
+
+    def _guessed(self, job: Job) -> int | None:
+        """The rows the engine expects of a model whose inputs are all there as they will be."""
+        at = [self.data.get(name) for name in job.inputs]
+        if job.kind != SQL or job.reads_this or any(name in self.moving for name in job.inputs):
+            return None
+        relations = [one.relation for one in at if one is not None]
+        if len(relations) < len(at):
+            return None
+        try:
+            engine = self.engine.knowing([*self.code.macros, *window_macros(_ANY)])
+            return engine.guess(job.text, relations, file=job.file)
+        except TulleError:
+            return None  # whoever runs it will say what is wrong
 
     def _port(self, job: Job) -> Foreseen:
         assert job.upstream is not None
@@ -180,21 +241,3 @@ class _Seer:
             job, self.code, self.engine, inputs, versions, "", Path(), print, data_folders=self.data_folders
         )
         return making.with_files() if job.kind == INGEST else making
-
-
-def _last_seconds(database: Database, product: str) -> dict[str, float]:
-    """How long each job took the last time it was made."""
-    steps = run_steps.c
-    query = (
-        select(steps.name, steps.started_at, steps.finished_at)
-        .join(runs, runs.c.id == steps.run_id)
-        .where(runs.c.product == product, steps.status == SUCCEEDED, steps.finished_at.is_not(None))
-        .order_by(runs.c.requested_at.desc())
-        .limit(5_000)
-    )
-    found: dict[str, float] = {}
-    with database.read() as cx:
-        for name, since, until in cx.execute(query):
-            if since is not None:
-                found.setdefault(name, until - since)
-    return found
