@@ -10,7 +10,9 @@ from tests.catalog.conftest import Browser, World
 
 from tulle.catalog.gantt import LABEL, WIDTH, gantt
 from tulle.catalog.history import RunView, StepView
+from tulle.catalog.output import MOST_BYTES
 from tulle.pipeline import run as runs
+from tulle.pipeline.worker import log_file
 
 
 def step(name: str, start: float | None, end: float | None, status: str = "succeeded") -> StepView:
@@ -54,3 +56,18 @@ def test_a_run_that_goes_on_is_drawn_up_to_now(world: World, browser: Browser) -
     assert '<rect class="running"' in html
     assert "<b>" not in html
     assert re.search(r'data-said="queued, 0 of 2 steps done"', html)
+
+
+def test_what_the_process_wrote_is_shown_where_nobody_is_named(world: World, browser: Browser) -> None:
+    wrote = {}
+    for product in ("people", "sales"):  # sales has a column that names people
+        wrote[product] = runs.request(world.database, product)
+        file = log_file(world.settings, wrote[product])
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x" * MOST_BYTES + b"<b>the end</b> \xff of " + product.encode())
+    shown = browser.get(f"/runs/{wrote['people']}")
+    assert "&lt;b&gt;the end&lt;/b&gt; \ufffd of people" in shown
+    assert "the end of it" in shown
+    hidden = browser.get(f"/runs/{wrote['sales']}/progress")
+    assert "the end&lt;/b&gt;" not in hidden
+    assert f"tulle logs run-{wrote['sales']}" in hidden

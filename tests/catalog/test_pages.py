@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from tests.catalog.conftest import Browser, World
@@ -12,6 +13,8 @@ from tests.catalog.conftest import Browser, World
 from tulle.catalog.trial import TryAnswer
 from tulle.errors import Unavailable
 from tulle.pipeline import run as runs
+from tulle.pipeline import schedule
+from tulle.spec.schedule import Schedule
 
 PAGES = [
     "/",
@@ -32,6 +35,7 @@ PAGES = [
     "/lake/sales",
     "/lake/sales?prefix=sales/",
 ]
+DAILY = Schedule(cron="30 6 * * *")
 TRY = {"endpoint": "total", "action": "lookup", "body": '{"data": {"customer": "ann"}}'}
 
 
@@ -97,6 +101,20 @@ def test_a_product_page_tells_all(browser: Browser) -> None:
         "days refreshed",
     ):
         assert text in html
+
+
+def test_a_product_page_tells_of_environments_releases_and_plans(world: World, browser: Browser) -> None:
+    html = browser.get("/products/sales")
+    assert 'id="environments"' in html
+    assert "its folder" in html
+    assert "tulle release sales" in html
+    assert "No plan was carried out for it yet" in html
+    assert "It runs when somebody asks for it" in html
+    with world.database.write() as cx:
+        schedule.sync(cx, {"sales": replace(world.reader().known.all()["sales"].product, schedule=DAILY)})
+    html = browser.get("/products/sales")
+    assert "at &#39;30 6 * * *&#39;" in html
+    assert 'href="/schedules/calendar?product=sales"' in html
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_plan_is_shown_with_what_it_changed_and_how_it_ended(world: World, bro
 def test_where_a_product_lives_is_told(browser: Browser) -> None:
     html = browser.get("/products/sales/plans")
     assert "tulle_" in html
-    assert role_name("sales", "reader") in html.replace("<wbr>", "")
+    assert role_name("sales", "consumer") in html.replace("<wbr>", "")
     browser.get("/products/nothing/plans", 404)
 
 

@@ -48,9 +48,9 @@ class PlansPage:
     tenancy: Tenancy | None = None
 
 
-def plans_page(database: Database, product: str = "") -> PlansPage:
+def plans_page(database: Database, product: str = "", *, limit: int = SHOWN) -> PlansPage:
     """The latest plans. NotFound, with the nearest name, for a product that neither is nor was applied."""
-    found = tuple(_view(record) for record in plans.recent(database, product=product, limit=SHOWN))
+    found = tuple(_view(record) for record in plans.recent(database, product=product, limit=limit))
     if not product:
         return PlansPage(found, drift=drift.found_of(database, drift.MESH))
     known = [item.product for item in products.applied(database) if item.product.name == product]

@@ -24,11 +24,12 @@ from tulle.catalog.known import KnownProducts
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
 from tulle.catalog.openapi import Api, read_api
-from tulle.catalog.plan_history import PlansPage, plans_page
+from tulle.catalog.output import Output, output_of
+from tulle.catalog.plan_history import PlansPage, PlanView, plans_page
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.rejected import RejectedReader
-from tulle.catalog.releases import ReleaseReader
+from tulle.catalog.releases import ReleaseReader, ReleasesPage
 from tulle.catalog.repository import (
     RepositoryCard,
     has_branch,
@@ -42,10 +43,13 @@ from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
 from tulle.lake.repository import Branch, Commit, Lake, Repository
+from tulle.pipeline import schedule
+from tulle.pipeline.schedule import Scheduled
 from tulle.serving import generation, package
 from tulle.serving.service import Service
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.product import DataProduct
+from tulle.spec.source import QUARANTINE
 from tulle.state import drift, products
 from tulle.state.db import Database
 from tulle.state.drift import Drift
@@ -53,6 +57,7 @@ from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
 PUBLISHED_SHOWN = 10
+PLANS_SHOWN = 5  # on the page of a product
 RUNS_A_PAGE = 50
 PRODUCTS_A_PAGE = 60
 CARDS_A_DOMAIN = 3  # on the first page of a large mesh
@@ -136,6 +141,10 @@ class ProductPage:
     upstream: tuple[str, ...]
     downstream: tuple[str, ...]
     problems: tuple[Problem, ...]
+    releases: ReleasesPage
+    plans: tuple[PlanView, ...]
+    scheduled: Scheduled | None
+    puts_aside: tuple[str, ...]  # data sets whose source puts rows aside that do not fit
     drift: Drift | None = None
 
     @property
@@ -151,6 +160,7 @@ class RunPage:
     run: RunView
     branch_is_kept: bool
     gantt: Gantt | None
+    output: Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +353,14 @@ class Reader:
                 if any(port.product == name for port in other.product.input_ports)
             ),
             problems=mesh.problems.get(name, ()),
+            releases=self.releases.page(name),
+            plans=plans_page(self._database, name, limit=PLANS_SHOWN).plans,
+            scheduled=_scheduled(self._database, name),
+            puts_aside=tuple(
+                port.data_set
+                for port in product.input_ports
+                if port.source is not None and port.source.on_bad_rows == QUARANTINE
+            ),
             drift=drift.found_of(self._database, name),
         )
 
@@ -360,7 +378,9 @@ class Reader:
         run = history.run_view(self._database, run_id, self._declared)
         repository = self._repository(run.product)
         is_kept = bool(run.branch) and repository is not None and has_branch(repository, run.branch)
-        return RunPage(run, is_kept, gantt(run))
+        return RunPage(
+            run, is_kept, gantt(run), output_of(self.settings, run.id, self._declared(run.product))
+        )
 
     def runs(self, *, product: str = "", environment: str = "", status: str = "", page: int = 1) -> RunsPage:
         """A page of runs, the newest first, of those that are asked for."""
@@ -579,6 +599,13 @@ class Reader:
         if repository is None:
             return (), ()
         return tuple(repository.branches()), tuple(published(repository, PUBLISHED_SHOWN))
+
+
+def _scheduled(database: Database, product: str) -> Scheduled | None:
+    try:
+        return schedule.scheduled(database, product)
+    except NotFound:
+        return None
 
 
 def _domains(cards: Sequence[ProductCard]) -> Iterator[DomainView]:
