@@ -637,10 +637,7 @@ def test_killed_anywhere_it_is_taken_up_again(lake, tmp_path, monkeypatch):
     ends = set()
     with forking(IMPORTS) as turn:
         for point in range(16):
-            assert turn(CHILD, str(tmp_path), str(point), str(lake.database.engine.url)) in {
-                0,
-                -signal.SIGKILL,
-            }
+            ends.add(turn(CHILD, str(tmp_path), str(point), str(lake.database.engine.url)))
             with lake.database.write() as cx:  # its lease is over
                 cx.execute(update(tasks.tasks).values(owner_until=0.0))
             while tasks.run_one(lake.database, collect.handlers(lake), "next"):

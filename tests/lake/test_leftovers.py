@@ -442,10 +442,7 @@ def test_killed_anywhere_it_is_taken_up_again(lake, tmp_path):
             dump.dump(lake, gone.name)
             other.copy("main", "main", "f0", f"kept{point}", source=gone)
             lake.delete_repository(gone.name)
-            assert turn(CHILD, str(tmp_path), str(point), str(lake.database.engine.url)) in {
-                0,
-                -signal.SIGKILL,
-            }
+            ends.add(turn(CHILD, str(tmp_path), str(point), str(lake.database.engine.url)))
             with lake.database.write() as cx:  # its lease is over
                 cx.execute(update(tasks.tasks).values(owner_until=0.0))
             while tasks.run_one(lake.database, leftovers.handlers(lake), "next"):
