@@ -53,6 +53,12 @@ def new() -> None:
     type=click.Path(path_type=Path),
     help="A dbt project's folder, which is taken over and runs as it is; or its schema.yml or manifest.json.",
 )
+@click.option(
+    "--from-table",
+    nargs=2,
+    metavar="CONNECTION TABLE",
+    help="A table of a database, such as shop-db public.orders.",
+)
 @click.pass_obj
 def new_product(
     mesh: Path | None,
@@ -62,6 +68,7 @@ def new_product(
     upstream: str | None,
     from_odcs: Path | None,
     from_dbt: Path | None,
+    from_table: tuple[str, str] | None,
 ) -> None:
     """Make the folder of product NAME: a specification, a model, checks, sample data.
 
@@ -71,9 +78,11 @@ def new_product(
     tulle new product payments --domain finance --from-odcs payments.odcs.yaml
     tulle new product shop --domain sales --from-dbt ../dbt_shop
     tulle new product shop --domain sales --from-dbt models/schema.yml
+    tulle new product orders --domain sales --from-table shop-db public.orders
     """
     from tulle.cli.capability import registry_of
     from tulle.cli.connect import settings_of
+    from tulle.cli.template import table_files
     from tulle.quality.contract_rules import FILE as RULES_FILE
     from tulle.quality.contract_rules import take_rules
     from tulle.spec import dbt_scaffold, scaffold
@@ -81,8 +90,9 @@ def new_product(
     from tulle.spec.skeleton import check_free, product_files
     from tulle.spec.template_record import RECORD_FILE, recorded
 
-    if sum(given is not None for given in (upstream, from_odcs, from_dbt)) > 1:
-        raise Invalid("a product is made of one thing", hint="give one of --from, --from-odcs and --from-dbt")
+    if sum(given is not None for given in (upstream, from_odcs, from_dbt, from_table)) > 1:
+        hint = "give one of --from, --from-odcs, --from-dbt and --from-table"
+        raise Invalid("a product is made of one thing", hint=hint)
     settings = settings_of(mesh)
     folder = settings.products_folder / domain / name
     if folder.exists():
@@ -111,10 +121,14 @@ def new_product(
             files = make(document, registry_of(mesh), name=name, domain=domain)
             files |= {RULES_FILE: taken.text(to_begin_with=True)} if taken.checks else {}
         answers = {("from_odcs" if from_odcs else "from_dbt"): os.path.relpath(given, settings.folder)}
+    elif from_table is not None:
+        check_free(name, settings)
+        files = table_files(mesh, name, domain, *from_table)
+        answers = {"from_connection": from_table[0], "from_table": from_table[1]}
     else:
         files = product_files(name, domain=domain, kind=kind, upstream=upstream, settings=settings)
         answers = {"kind": kind, **({"from": upstream} if upstream else {})}
-    template = "odcs" if from_odcs else "dbt" if from_dbt else kind
+    template = "odcs" if from_odcs else "dbt" if from_dbt else "table" if from_table else kind
     files[RECORD_FILE] = recorded(template, {"name": name, "domain": domain, **answers}, files)
     _write(folder, {**files, **copied})
     click.echo("next: tulle validate && tulle apply && tulle run " + name)

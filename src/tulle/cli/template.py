@@ -94,6 +94,8 @@ def generate(mesh: Path | None, settings: Settings, answers: object) -> dict[str
         return dbt_scaffold.from_dbt_project(
             settings.folder / given, registry_of(mesh), name=name, domain=domain, environment=environment
         )
+    if said.get("from_table"):
+        return table_files(mesh, name, domain, said.get("from_connection", ""), said["from_table"])
     if given:
         make = scaffold.from_contract if said.get("from_odcs") else scaffold.from_dbt
         path = settings.folder / given
@@ -107,3 +109,16 @@ def generate(mesh: Path | None, settings: Settings, answers: object) -> dict[str
         settings=settings if upstream else None,
         taken=True,
     )
+
+
+def table_files(mesh: Path | None, name: str, domain: str, connection: str, table: str) -> dict[str, str]:
+    """The files of a product made of a table as its database describes it now."""
+    from tulle.cli.capability import registry_of
+    from tulle.cli.connect import mesh_client
+    from tulle.spec.skeleton import check_new
+    from tulle.spec.table_scaffold import from_table
+
+    check_new(name, domain, "source-aligned", None)
+    with mesh_client(mesh) as client:
+        found = client.describe_table(connection, table)
+    return from_table(found, registry_of(mesh), name=name, domain=domain, connection=connection)

@@ -1,4 +1,4 @@
-"""Connections on the write side and over HTTP, below `/mesh/v1/connections`: set, list, show, test, remove.
+"""Connections on the write side and over HTTP, below `/mesh/v1/connections`: set, list, show, test, describe, remove.
 
 What comes back has the names of the secrets, never a secret.
 """
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.pipeline.sources.address import PROD, environment_of, made
+from tulle.pipeline.sources.describe import described
 from tulle.pipeline.sources.probe import probe
 from tulle.spec.source import CONNECTION_NAME
 from tulle.state.connections import Connection, open_connections
@@ -29,6 +30,14 @@ class ConnectionBody(BaseModel):
     address: str
     options: Mapping[str, str] = {}
     secrets: Mapping[str, str] = Field(default={}, repr=False)
+
+
+class TableBody(BaseModel):
+    """A table to describe, as it is written in a source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    table: str = Field(max_length=400)
 
 
 def router(workspace: Workspace) -> APIRouter:
@@ -60,6 +69,10 @@ def router(workspace: Workspace) -> APIRouter:
     def test(environment: str, name: str) -> dict[str, Any]:
         found = probe(known.get(name, _environment(environment)), workspace.settings)
         return {"name": name, "environment": _environment(environment), "answers": True, "message": found}
+
+    @api.post("/connections/{environment}/{name}/describe")
+    def describe(environment: str, name: str, body: TableBody) -> dict[str, Any]:
+        return described(known.get(name, _environment(environment)), body.table)
 
     return api
 

@@ -267,6 +267,10 @@ class Client:
         """Try a connection; Unavailable or Denied tell why it does not answer."""
         return self._post(f"/connections/{_part(environment)}/{_part(name)}/test", {})
 
+    def describe_table(self, name: str, table: str, *, environment: str = "prod") -> dict[str, Any]:
+        """What the database of a connection says of a table: columns, types, key, comments."""
+        return self._post(f"/connections/{_part(environment)}/{_part(name)}/describe", {"table": table})
+
     def remove_connection(self, name: str, *, environment: str = "prod") -> dict[str, Any]:
         """Forget a connection."""
         return self._delete(f"/connections/{_part(environment)}/{_part(name)}")

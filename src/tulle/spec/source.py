@@ -275,6 +275,11 @@ class Broken:
     key: bool = False
 
 
+def is_table(text: str) -> bool:
+    """Whether that is a table's name: up to three parts, each plain or all in double quotes."""
+    return _TABLE.fullmatch(text) is not None
+
+
 def file_format(source: Mapping[str, Any]) -> str:
     """How the rows of a source are written, by what is said or by its ending; empty when neither tells."""
     written, path = source.get("format"), source.get("path")
@@ -355,7 +360,7 @@ def _sql(source: Mapping[str, Any]) -> Iterator[Broken]:
         told = "names both a table and a query" if "table" in source else "names neither a table nor a query"
         yield Broken(f"the source {told}", "query" if "table" in source else "", "name one of them", True)
     table = source.get("table")
-    if isinstance(table, str) and not _TABLE.fullmatch(table):
+    if isinstance(table, str) and not is_table(table):
         hint = 'write orders, public.orders, or "Odd name" in double quotes'
         yield Broken(f"'{table[:100]}' is no name of a table", "table", hint)
     query = source.get("query")

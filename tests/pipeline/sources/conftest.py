@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from tests.lake.databases import Postgres
+from tests.pipeline.sources.mariadb import MariaDb
 
 from tulle.lake.repository import open_lake
 from tulle.pipeline import run as runs
@@ -184,3 +185,19 @@ def api(shop: Shop) -> Iterator[Api]:
     shop.connect("api", "http", f"{server.url}/v1", {"token": "s3cret-token"}, auth="bearer")
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """A MariaDB server for all tests that want one."""
+    server = MariaDb()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def my(mariadb: MariaDb) -> Iterator[str]:
+    """The address of an empty database `shop`."""
+    mariadb.change("", "CREATE DATABASE shop CHARACTER SET utf8mb4;\nGRANT SELECT ON shop.* TO reader@'%'")
+    yield f"mysql://127.0.0.1:{mariadb.port}/shop"
+    mariadb.change("", "DROP DATABASE shop")

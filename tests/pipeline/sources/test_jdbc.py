@@ -15,6 +15,9 @@ from tests.lake import databases
 from tests.lake.databases import Postgres
 from tests.pipeline.sources.conftest import Shop, problems
 
+from tulle.pipeline.sources.address import made
+from tulle.pipeline.sources.describe import described
+
 JAR = Path("/usr/share/java/postgresql.jar")
 
 
@@ -79,3 +82,16 @@ def test_what_does_not_work(shop: Shop, address: str, url: str, jar: str, table:
     shop.connect("db", "sql", url.format(address=address), user="postgres", jar=jar)
     shop.source(type="sql", connection="db", table=table)
     assert says in problems(shop.run())
+
+
+def test_what_a_driver_says_of_a_table(address: str) -> None:
+    with psycopg.connect(f"postgresql://postgres@{address}", autocommit=True) as cx:
+        cx.execute("CREATE TABLE a_b (id bigint PRIMARY KEY, n int); COMMENT ON COLUMN a_b.n IS 'How many'")
+        cx.execute("CREATE TABLE axb (other int); COMMENT ON TABLE a_b IS 'All of it'")
+    url = f"jdbc:postgresql://{address}"
+    found = described(made("db", "prod", "sql", url, {"user": "postgres", "jar": str(JAR)}, {}), "a_b")
+    assert (found["comment"], found["key"]) == ("All of it", ["id"])
+    assert [list(column.values()) for column in found["columns"]] == [
+        ["id", "integer", "int8", True, ""],
+        ["n", "integer", "int4", False, "How many"],
+    ]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import threading
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -33,21 +32,6 @@ INSERT INTO orders VALUES
  (9223372036854775807, NULL, 0, -0.001, NULL, -0.0000000001, -1.7976931348623157e308, 3.4028234e38, '0001-01-01',
   '9999-12-31 23:59:59.999999', NULL, 1901, NULL, b'0', NULL, '', NULL, '', NULL, NULL, NULL, NULL, '', NULL, NULL)
 """
-
-
-@pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDb]:
-    server = MariaDb()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def my(mariadb: MariaDb) -> Iterator[str]:
-    """The address of an empty database `shop`."""
-    mariadb.change("", "CREATE DATABASE shop CHARACTER SET utf8mb4;\nGRANT SELECT ON shop.* TO reader@'%'")
-    yield f"mysql://127.0.0.1:{mariadb.port}/shop"
-    mariadb.change("", "DROP DATABASE shop")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tulle.engine.engine import literal
 from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
-from tulle.pipeline.sources.sql import Session, missing_driver
+from tulle.pipeline.sources.sql import About, Session, about, missing_driver
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -146,8 +146,10 @@ class _Session:
         self._quote = str(opened.getMetaData().getIdentifierQuoteString() or "").strip()
 
     def ping(self) -> str:
-        about = self._opened.getMetaData()
-        return f"{about.getDatabaseProductName()} {about.getDatabaseProductVersion()}, by {about.getDriverName()}"
+        meta = self._opened.getMetaData()
+        return (
+            f"{meta.getDatabaseProductName()} {meta.getDatabaseProductVersion()}, by {meta.getDriverName()}"
+        )
 
     def columns(self, statement: str) -> tuple[SourceColumn, ...]:
         prepared = self._opened.prepareStatement(statement)
@@ -180,6 +182,27 @@ class _Session:
         finally:
             asked.close()
 
+    def about(self, names: Sequence[str]) -> About:
+        meta = self._opened.getMetaData()
+        schema = names[-2] if len(names) > 1 else self._opened.getSchema()
+        catalog = names[0] if len(names) > 2 else self._opened.getCatalog()
+        rows = [
+            (
+                r.getString("COLUMN_NAME"),
+                r.getString("TYPE_NAME"),
+                r.getInt("NULLABLE") == 0,
+                r.getString("REMARKS"),
+            )
+            for r in _rows(meta.getColumns(catalog, _exactly(meta, schema), _exactly(meta, names[-1]), None))
+        ]
+        keys = [
+            (int(r.getShort("KEY_SEQ")), str(r.getString("COLUMN_NAME")))
+            for r in _rows(meta.getPrimaryKeys(catalog, schema, names[-1]))
+        ]
+        tables = _rows(meta.getTables(catalog, _exactly(meta, schema), _exactly(meta, names[-1]), None))
+        comment = next((r.getString("REMARKS") for r in tables), "")
+        return about(comment, rows, (name for _, name in sorted(keys)))
+
     def quoted(self, name: str) -> str:
         mark = self._quote
         if mark:
@@ -201,6 +224,19 @@ class _Session:
                 message = f"the cursor '{cursor.column}' is text, which every database orders its own way"
                 raise Invalid(message, hint="name a number or a time")
         return f"{column} >= {cursor.text}"
+
+
+def _rows(found: Any) -> Iterator[Any]:
+    """The rows of a result; what is yielded is the result itself, at its next row."""
+    while found.next():
+        yield found
+    found.close()
+
+
+def _exactly(meta: Any, name: Any) -> Any:
+    """A name as a pattern that fits it alone."""
+    escape = str(meta.getSearchStringEscape() or "")
+    return name if name is None else re.sub(r"([_%])", lambda m: escape + m[1], str(name))
 
 
 def _type(about: Any, number: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -19,7 +19,7 @@ from tulle.engine.engine import literal
 from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
-from tulle.pipeline.sources.sql import Session, missing_driver
+from tulle.pipeline.sources.sql import About, Session, about, missing_driver
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -180,6 +180,27 @@ class _Session:
     def _asked(self, field: Any) -> str:
         name = self.quoted(field.name)
         return {_FLOAT: f"{name} + 0E0", _BIT: f"{name} + 0"}.get(field.type_code, name)
+
+    def about(self, names: Sequence[str]) -> About:
+        table = names[-1]
+        with self._asking.told(), self._opened.cursor() as cursor:
+            cursor.execute("SELECT database()")
+            schema = names[-2] if len(names) > 1 else cursor.fetchone()[0]
+            at = "WHERE table_schema = %s AND table_name = %s"
+            cursor.execute(f"SELECT table_comment FROM information_schema.tables {at}", [schema, table])  # noqa: S608
+            (comment,) = cursor.fetchone() or ("",)
+            cursor.execute(
+                "SELECT column_name, column_type, is_nullable = 'NO', column_comment "  # noqa: S608
+                f"FROM information_schema.columns {at} ORDER BY ordinal_position",
+                [schema, table],
+            )
+            rows = [(name, kind, str(filled) == "1", said) for name, kind, filled, said in cursor.fetchall()]
+            cursor.execute(
+                f"SELECT column_name FROM information_schema.statistics {at} "  # noqa: S608
+                "AND index_name = 'PRIMARY' ORDER BY seq_in_index",
+                [schema, table],
+            )
+            return about("" if comment == "VIEW" else comment, rows, (name for (name,) in cursor.fetchall()))
 
     def quoted(self, name: str) -> str:
         return f"`{name.replace('`', '``')}`"

@@ -20,7 +20,7 @@ from tulle.pipeline.sources.ahead import ahead
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting, canonical
 from tulle.pipeline.sources.postgres_binary import Columns, chunks, sent
-from tulle.pipeline.sources.sql import Session, missing_driver
+from tulle.pipeline.sources.sql import About, Session, about, missing_driver
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -141,6 +141,22 @@ class _Session:
 
     def quoted(self, name: str) -> str:
         return quoted(name)
+
+    def about(self, names: Sequence[str]) -> About:
+        table = ".".join(quoted(name) for name in names)
+        (comment,) = self._opened.execute("SELECT obj_description(%s::regclass)", [table]).fetchone()
+        rows = self._opened.execute(
+            "SELECT attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum) "
+            "FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            [table],
+        ).fetchall()
+        key = self._opened.execute(
+            "SELECT a.attname FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY k(attnum, n) "
+            "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum "
+            "WHERE i.indrelid = %s::regclass AND i.indisprimary ORDER BY k.n",
+            [table],
+        ).fetchall()
+        return about(comment, rows, (name for (name,) in key))
 
     def from_there_on(self, cursor: Cursor) -> str:
         column = quoted(cursor.column)

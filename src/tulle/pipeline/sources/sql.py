@@ -7,8 +7,9 @@ what was read before is the same for all. A source only reads: sessions are read
 # ruff: noqa: S608  composing SQL is this module's work; names and values are quoted as the database does it
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -19,6 +20,29 @@ from tulle.pipeline.sources.fitting import Fitting
 from tulle.pipeline.sources.reading import Ask, Reading
 from tulle.spec.source import Source, SourceColumn
 from tulle.state.connections import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a database keeps of a table beside the types of its columns."""
+
+    comment: str = ""
+    key: tuple[str, ...] = ()
+    physical: Mapping[str, str] = field(default_factory=dict)  # its own words for the types
+    filled: frozenset[str] = frozenset()  # the columns that always have a value
+    comments: Mapping[str, str] = field(default_factory=dict)
+
+
+def about(comment: object, rows: Iterable[Sequence[Any]], key: Iterable[Any]) -> About:
+    """What was found; `rows` are name, type, whether there is always a value, and comment of each column."""
+    found = [(str(n), str(t or ""), bool(filled), str(said or "").strip()) for n, t, filled, said in rows]
+    return About(
+        str(comment or "").strip(),
+        tuple(map(str, key)),
+        {name: kind for name, kind, _, _ in found},
+        frozenset(name for name, _, filled, _ in found if filled),
+        {name: said for name, _, _, said in found if said},
+    )
 
 
 class Session(Protocol):
@@ -35,6 +59,9 @@ class Session(Protocol):
 
     def quoted(self, name: str) -> str:
         """A name as the database's SQL writes it."""
+
+    def about(self, names: Sequence[str]) -> About:
+        """What the database says of a table; `names` are those it is written with."""
 
     def from_there_on(self, cursor: Cursor) -> str:
         """The condition of rows whose cursor has at least that value, as exact as the database can say it."""
@@ -136,9 +163,17 @@ class _Reading:
 def _base(source: Source, session: Session) -> str:
     if source.query:
         return f"({source.query}\n) q"
-    is_quoted = source.table.startswith('"')
-    parts = source.table[1:-1].split('"."') if is_quoted else source.table.split(".")
-    return ".".join(session.quoted(part) for part in parts)
+    return quoted_table(source.table, session)
+
+
+def table_names(table: str) -> tuple[str, ...]:
+    """The names a table is written with, the table's own the last."""
+    return tuple(table[1:-1].split('"."') if table.startswith('"') else table.split("."))
+
+
+def quoted_table(table: str, session: Session) -> str:
+    """A table as the database's SQL writes it."""
+    return ".".join(session.quoted(name) for name in table_names(table))
 
 
 def _placed(exc: TulleError, ask: Ask, label: str) -> TulleError:

@@ -19,7 +19,7 @@ from tulle.engine.engine import literal, quoted
 from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
-from tulle.pipeline.sources.sql import Session
+from tulle.pipeline.sources.sql import About, Session, about
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -110,6 +110,13 @@ class _Session:
         while found := rows.fetchmany(_ROWS):
             yield fitting.values(found)
         yield fitting.values([])
+
+    def about(self, names: Sequence[str]) -> About:
+        rows = self._opened.execute(
+            'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) ORDER BY cid', [names[-1]]
+        ).fetchall()
+        key = sorted((place, name) for name, _, _, place in rows if place)
+        return about("", [(name, kind, filled, "") for name, kind, filled, _ in rows], (n for _, n in key))
 
     def quoted(self, name: str) -> str:
         return quoted(name)
