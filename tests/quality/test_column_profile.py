@@ -87,6 +87,14 @@ def test_values_that_may_not_be_seen_are_left_out(engine: DuckEngine, odd: Relat
     assert not found["n"].hidden
 
 
+def test_moments_that_python_does_not_know(engine: DuckEngine, relations: Relations, tmp_path: Path) -> None:
+    far = pa.array([10_000_000, 10_000_000, 0, None], pa.int32()).cast(pa.date32())
+    (found,) = profile(engine, relations(far=pa.table({"day": far}))["far"], tmp_path).columns
+    assert (found.min, found.max, found.nulls) == ("1970-01-01", "29349-01-26", 1)
+    assert found.top[0] == {"value": "29349-01-26", "count": 2}
+    assert found.histogram[0]["count"] == 1
+
+
 def test_no_rows_at_all(engine: DuckEngine, relations: Relations, tmp_path: Path) -> None:
     made = relations(none=pa.table({"n": pa.array([], pa.int64()), "t": pa.array([], pa.string())}))
     found = profile(engine, made["none"], tmp_path)

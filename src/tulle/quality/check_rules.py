@@ -9,10 +9,12 @@ from typing import Any
 from tulle.errors import Problem
 from tulle.quality import history_kinds as _history_kinds  # noqa: F401  its kinds register themselves
 from tulle.quality.condition import read_condition
+from tulle.quality.kind import age_of
 from tulle.quality.row_kinds import share_of
 from tulle.spec.document import Document
 
 Path = tuple[str | int, ...]
+_WHOLE = 100  # percent
 _BOUNDED = {"range", "row_count", "length", "unique_share"}
 
 
@@ -25,6 +27,16 @@ def rule_problems(document: Document, item: Mapping[str, Any], path: Path) -> li
         except ValueError:
             message = f"'as_of' is '{item['as_of']}', which is no day"
             problems.append(document.problem(message, (*path, "as_of")))
+    if "max_age" in item:
+        try:
+            age_of(item["max_age"])
+        except OverflowError:
+            problems.append(
+                document.problem(f"'max_age' is '{item['max_age']}', longer than time", (*path, "max_age"))
+            )
+    share = str(item.get("allow", ""))
+    if share.endswith("%") and float(share.rstrip("% ")) > _WHOLE:
+        problems.append(document.problem(f"'allow' is '{share}', more than all rows", (*path, "allow")))
     if item["type"] == "volume" and ("max_change" in item) == ("max_z" in item):
         problems.append(document.problem("a check 'volume' needs either 'max_change' or 'max_z'", path))
     if item["type"] == "pattern" and (why := _pattern_problem(item["pattern"])):

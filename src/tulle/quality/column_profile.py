@@ -229,7 +229,8 @@ class _Looking:
             groups = (
                 f"SELECT {name} AS v, count(*) AS n FROM {table} WHERE {name} IS NOT NULL GROUP BY {name}"
             )
-            ranked = f"SELECT v, n, count(*) OVER () AS d FROM ({groups}) ORDER BY n DESC, v LIMIT {_TOP}"
+            shown = f"CAST(CAST(v AS {column.type.upper()}) AS VARCHAR)" if column.type in _TIMES else "v"
+            ranked = f"SELECT {shown} AS v, n, count(*) OVER () AS d FROM ({groups}) ORDER BY n DESC, v LIMIT {_TOP}"
             found.append(f"(SELECT list({{'v': v, 'n': n, 'd': d}}) FROM ({ranked})) AS t{i}")
         low, high = first.get(f"l{i}"), first.get(f"h{i}")
         if low is not None and high is not None and 0 < high - low < math.inf:
@@ -292,12 +293,12 @@ def _read(column: ColumnType, i: int, first: Mapping[str, Any], second: Mapping[
         nulls=first["n"] - first[f"c{i}"],
         distinct=top[0]["d"] if top else _at_most(first[f"d{i}"], first[f"c{i}"]),
         distinct_exact=bool(top) or not first[f"c{i}"],
-        min=_extreme(column, first.get(f"min{i}")),
-        max=_extreme(column, first.get(f"max{i}")),
+        min=_told(column, first.get(f"min{i}")),
+        max=_told(column, first.get(f"max{i}")),
         mean=_finite(first.get(f"m{i}")),
         stddev=_finite(first.get(f"s{i}")),
         quantiles={point: value for point, value in quantiles.items() if math.isfinite(value)},
-        top=tuple({"value": plain(one["v"]), "count": one["n"]} for one in top),
+        top=tuple({"value": _told(column, one["v"]), "count": one["n"]} for one in top),
         histogram=_histogram(column, first, second, i),
     )
 
@@ -321,7 +322,7 @@ def _moment(seconds: float) -> str:
         return f"{seconds:.0f} s"
 
 
-def _extreme(column: ColumnType, value: Any) -> Any:
+def _told(column: ColumnType, value: Any) -> Any:
     # As text, since not every moment that a file may hold is one to Python.
     return value.replace(" ", "T") if value is not None and column.type in _TIMES else plain(value)
 

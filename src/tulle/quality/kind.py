@@ -86,6 +86,7 @@ class Kind:
     against: Callable[[Settings, Any, datetime, Sequence[Past]], Finding] | None = None
     prepare: Callable[[Settings, Facts], Settings] | None = None
     numbers: Callable[[Settings, str], str] | None = None
+    takes: tuple[str, ...] = ()  # the types that its `column` may have; none: any
     filters: bool = False
     counts_rows: bool = False
     is_program: bool = False  # carried out by whoever runs, not by the engine
@@ -123,7 +124,13 @@ def kind_named(name: str) -> Kind:
 # ── schemas shared by several kinds ──────────────────────────────────────────────────────────────────────
 
 COLUMN = {"type": "string", "minLength": 1, "description": "the name of a column"}
-COLUMNS = {"type": "array", "items": COLUMN, "minItems": 1, "description": "names of columns"}
+COLUMNS = {
+    "type": "array",
+    "items": COLUMN,
+    "minItems": 1,
+    "uniqueItems": True,
+    "description": "names of columns",
+}
 BOUND = {
     "type": ["number", "string"],
     "x-expected": "a number, or a date like 1998-06-30",
@@ -462,7 +469,8 @@ register(
 )
 
 
-def _age(text: str) -> timedelta:
+def age_of(text: str) -> timedelta:
+    """An age like 20d. OverflowError for more than a million years."""
     match = _AGE.fullmatch(text)
     assert match is not None  # the schema has the same pattern
     return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
@@ -471,6 +479,8 @@ def _age(text: str) -> timedelta:
 def _freshness(settings: Settings, value: Any, now: datetime) -> Finding:
     if value is None:
         return Finding(1, f"{settings['column']} has no value at all, so nothing is known of its age")
+    if isinstance(value, str):  # a moment that Python has no word for
+        return Finding(1, f"the newest {settings['column']} is {value}, so nothing is known of its age")
     newest = (
         value if isinstance(value, datetime) else datetime(value.year, value.month, value.day, tzinfo=UTC)
     )
@@ -478,7 +488,7 @@ def _freshness(settings: Settings, value: Any, now: datetime) -> Finding:
     if "as_of" in settings:
         now = datetime.fromisoformat(settings["as_of"])
         now = now if now.tzinfo else now.replace(tzinfo=UTC)
-    late = now - newest > _age(settings["max_age"])
+    late = now - newest > age_of(settings["max_age"])
     age = _in_words(now - newest)
     return Finding(
         int(late),
@@ -514,6 +524,7 @@ register(
         ("column", "max_age"),
         title=lambda s: f"{s['column']} is at most {s['max_age']} old",
         columns=lambda s: (s["column"],),
+        takes=("date", "timestamp"),
         measure=lambda s: filtered(f"max({quoted(s['column'])})", s),
         judge=_freshness,
         filters=True,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from tulle.engine.engine import Engine, Relation, literal, quoted
 from tulle.errors import Invalid, Place, Problem, TulleError
 from tulle.quality.kind import Finding, Kind, Settings, register, rows
+from tulle.quality.shown import rows_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,7 @@ TABLE, RELATION = "table", "relation"
 _SHOWN_ROWS = 20
 _NAMES = ("data_set", "name", "description", "severity", "allow", "tags", "columns")
 _MOST_BYTES = 1_000_000
+_RETURN = "return the failing rows, or whether the data is good"
 
 
 def _unreachable(_settings: Settings, _value: Any, _now: datetime) -> Finding:
@@ -193,20 +195,27 @@ def _found(returned: Any, label: str) -> tuple[Finding, Sequence[Mapping[str, An
             (),
             None,
         )
-    if type(returned).__name__ == "DataFrame":
-        module = type(returned).__module__.partition(".")[0]
-        returned = (
-            returned.to_arrow()
-            if module == "polars"
-            else pa.Table.from_pandas(returned, preserve_index=False)
-        )
-    if isinstance(returned, list) and all(isinstance(row, dict) for row in returned):
-        returned = pa.Table.from_pylist(returned)
+    try:
+        returned = _table(returned)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as exc:
+        why = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise Invalid(f"{label}: what check() returned is no table: {why}", hint=_RETURN) from exc
     if not isinstance(returned, pa.Table):
         what = "nothing" if returned is None else f"a {type(returned).__name__}"
-        raise Invalid(
-            f"{label}: check() returned {what}", hint="return the failing rows, or whether the data is good"
-        )
+        raise Invalid(f"{label}: check() returned {what}", hint=_RETURN)
     n = returned.num_rows
     finding = Finding(n, f"{label} gives {rows(n)}, expected none")
-    return finding, returned.slice(0, _SHOWN_ROWS).to_pylist(), returned if n else None
+    return finding, rows_of(returned.slice(0, _SHOWN_ROWS)), returned if n else None
+
+
+def _table(returned: Any) -> Any:
+    """Failing rows in one of the forms a function may give them, as a table; anything else as it is."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if type(returned).__name__ == "DataFrame":
+        if type(returned).__module__.partition(".")[0] == "polars":
+            return returned.to_arrow()
+        return pa.Table.from_pandas(returned, preserve_index=False)
+    if isinstance(returned, list) and all(isinstance(row, dict) for row in returned):
+        return pa.Table.from_pylist(returned)
+    return returned

@@ -76,6 +76,7 @@ register(
         title=lambda s: f"{s['column']} matches {s['pattern']}",
         columns=lambda s: (s["column"],),
         fails=_unlike,
+        takes=("string",),
         judge=lambda s, n, _: Finding(n, f"in {rows(n)} {s['column']} does not match {s['pattern']}"),
     )
 )
@@ -99,6 +100,7 @@ register(
         title=lambda s: f"{s['column']} has {bounds(s)} characters",
         columns=lambda s: (s["column"],),
         fails=_wrong_length,
+        takes=("string",),
         judge=lambda s, n, _: Finding(n, f"in {rows(n)} the length of {s['column']} is {beyond(s)}"),
     )
 )

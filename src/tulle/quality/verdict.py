@@ -19,6 +19,7 @@ from tulle.errors import Invalid, did_you_mean
 from tulle.quality.check import ERROR, WARN, Check
 from tulle.quality.kind import Facts, Finding, Kind, Past, Settings, all_of, kind_named
 from tulle.quality.repeats import MOST_ROWS, repeated
+from tulle.quality.shown import rows_of, without_values
 from tulle.spec.product import DataSet
 
 SHOWN_ROWS = 20
@@ -193,7 +194,20 @@ class _Judging:
                 if column.lower() not in there:
                     hint = did_you_mean(column, there.values())
                     return f"data set '{data_set}' has no column '{column}'" + (f" ({hint})" if hint else "")
-        return None
+        return self._unfit(check)
+
+    def _unfit(self, check: Check) -> str | None:
+        """Why a check does not suit its column's type, or None."""
+        takes, column = kind_named(check.kind).takes, check.settings.get("column")
+        if not takes or column is None:
+            return None
+        types = {name.lower(): kind for name, kind in self._types(check.data_set).items()}
+        kind = types[column.lower()]
+        return (
+            None
+            if kind in takes
+            else f"column '{column}' is {kind}, and '{check.kind}' is for {' or '.join(takes)}"
+        )
 
     # ── measuring ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -217,7 +231,7 @@ class _Judging:
         columns = ", ".join(f"{part} AS m{i}" for i, part in enumerate(parts))
         sql = f"SELECT {columns} FROM {quoted(relation.name)}"
         try:
-            (row,) = self.engine.query(sql, [relation]).to_pylist()
+            (row,) = rows_of(self.engine.query(sql, [relation]))
         except Invalid:
             return None
         return list(row.values())
@@ -225,7 +239,7 @@ class _Judging:
     def _alone(self, part: str, relation: Relation) -> Any:
         try:
             sql = f"SELECT {part} AS m FROM {quoted(relation.name)}"
-            (row,) = self.engine.query(sql, [relation]).to_pylist()
+            (row,) = rows_of(self.engine.query(sql, [relation]))
         except Invalid as exc:
             return exc
         return row["m"]
@@ -280,9 +294,11 @@ class _Judging:
                 self._told_by_numbers(one, mine)
             if finding.failing and not shown and (query := kind.failing(one.settings, check.data_set)):
                 sql = f"SELECT * FROM (\n{query}\n) LIMIT {SHOWN_ROWS}"
-                shown = self.engine.query(sql, mine).to_pylist()
+                shown = rows_of(self.engine.query(sql, mine))
         except Invalid as exc:
-            return _impossible(check, f"the check cannot be carried out: {exc.message}", total)
+            return _impossible(
+                check, f"the check cannot be carried out: {without_values(exc.message)}", total
+            )
         message = finding.message
         if check.allow and finding.failing:
             message += f"; allowed: {check.allow}" + (f" ({allowed:,})" if check.allow.endswith("%") else "")
