@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from tests.pipeline.conftest import World
 from tests.quality.conftest import Relations
 
 from tulle.engine.duck import DuckEngine
-from tulle.quality.check import check_names, parse_checks
-from tulle.quality.verdict import evaluate
+from tulle.quality import verdict
+from tulle.quality.check import Check, check_names, parse_checks
+from tulle.quality.kind import Finding
+from tulle.quality.verdict import Circumstances, evaluate
 
 KNOWN = {"t": ["id", "s", "at"]}
 
@@ -118,6 +121,24 @@ def test_history_that_is_not_there_is_no_failure(engine: DuckEngine, relations: 
     results = evaluate(engine, parse_checks(text, "c.yaml")[0], relations(t=ROWS))
     assert [result.passed for result in results] == [True, True]
     assert all("0 earlier runs" in result.message for result in results)
+
+
+def test_a_check_that_does_not_end_is_named(
+    engine: DuckEngine, relations: Relations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "SLOW_SECONDS", 0.0)
+    heard, lines = threading.Event(), []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        heard.set()
+
+    def program(_check: Check, _relations: object) -> tuple[Finding, tuple[()]]:
+        return Finding(int(not heard.wait(60)), "waited"), ()
+
+    check = Check("for ever", "python", "t", settings={"code": ""})
+    (result,) = evaluate(engine, [check], relations(t=ROWS), around=Circumstances(program=program, say=say))
+    assert (result.passed, lines) == (True, ["t: the check 'for ever' takes longer than 0 s"])
 
 
 @pytest.fixture

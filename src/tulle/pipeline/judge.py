@@ -49,7 +49,7 @@ class Judge:
         self._lock = threading.Lock()
         self._program = threading.Lock()  # as with models: one at a time
         self.sandbox = Sandbox()  # for suites; whoever knows the mesh's environments sets another
-        self._around = Circumstances(past=self._past, program=self._carry_out)
+        self._around = Circumstances(past=self._past, program=self._carry_out, say=self._say)
 
     def elsewhere(self, checks: Sequence[Check]) -> dict[str, DataAt]:
         """What the checks look at in other products, at one commit for the whole run; what is not published is

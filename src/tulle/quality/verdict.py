@@ -7,6 +7,7 @@ Knows nothing of runs, branches or gates: whoever asks decides what a failed che
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
@@ -23,6 +24,7 @@ from tulle.quality.shown import rows_of, without_values
 from tulle.spec.product import DataSet
 
 SHOWN_ROWS = 20
+SLOW_SECONDS = 10.0
 _SHOWN_CHARACTERS = 300
 _LARGE = 8_000_000  # bytes of a data set of which it is worth a statement more to look at fewer rows
 
@@ -76,7 +78,8 @@ class Circumstances:
     """What a verdict depends on beside the rows.
 
     `past` gives what earlier runs found by a check, newest first; `program` carries out a check that is a program,
-    and gives its finding with failing rows. Without them such checks cannot be carried out.
+    and gives its finding with failing rows. Without them such checks cannot be carried out. `say` is told of checks
+    that take long, so that whoever stops a run that does not end knows which one it was.
     """
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -84,6 +87,7 @@ class Circumstances:
     program: Callable[[Check, Mapping[str, Relation]], tuple[Finding, Sequence[Mapping[str, Any]]]] | None = (
         None
     )
+    say: Callable[[str], None] = lambda _line: None
 
 
 def evaluate(
@@ -138,7 +142,7 @@ class _Judging:
             return [_impossible(check, f"{reason} ({hint})" if hint else reason, 0) for check in checks]
         asked = [self._asked(check) for check in checks]
         self._measure([one for one in asked if one.reason is None], self.relations[name])
-        return [self._judge(one) for one in asked]
+        return [self._judged(one) for one in asked]
 
     def _asked(self, check: Check) -> _Asked:
         kind = kind_named(check.kind)
@@ -273,6 +277,18 @@ class _Judging:
         return among is not None
 
     # ── judging ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judged(self, one: _Asked) -> CheckResult:
+        if one.measure is not None or one.reason is not None:
+            return self._judge(one)
+        line = f"{one.check.data_set}: the check '{one.check.name}' takes longer than {SLOW_SECONDS:g} s"
+        patience = threading.Timer(SLOW_SECONDS, self.around.say, [line])
+        patience.daemon = True
+        patience.start()
+        try:
+            return self._judge(one)
+        finally:
+            patience.cancel()
 
     def _judge(self, one: _Asked) -> CheckResult:
         check, kind = one.check, one.kind
