@@ -230,7 +230,7 @@ class Browser:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        app = FastAPI(openapi_url=None)
+        app = self.app = FastAPI(openapi_url=None)
         app.include_router(portal(world.reader(), world.call))
 
         @app.exception_handler(TulleError)

@@ -21,6 +21,7 @@ from tulle.catalog.quality import Chart, chart
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.lake.repository import Lake
 from tulle.pipeline import run as runs
+from tulle.pipeline.job import PORT
 from tulle.pipeline.keep import REJECTED_SUFFIX
 from tulle.spec.product import DataProduct, DataSet
 from tulle.state import products
@@ -200,5 +201,7 @@ def row_counts(
 
 
 def _names(product: DataProduct, told: Findings) -> tuple[str, ...]:
-    between = (name for name, step in told.steps.items() if step.kind != "port")
-    return tuple(dict.fromkeys((*(one.name for one in product.data_sets), *between)))
+    declared = (one.name for one in product.data_sets)
+    read = (port.data_set for port in product.input_ports if port.data_set and port.source is not None)
+    between = (name for name, step in told.steps.items() if step.kind != PORT)
+    return tuple(dict.fromkeys((*declared, *read, *between)))
