@@ -35,6 +35,8 @@ def unread(ask: Ask, found: Mapping[str, str]) -> set[str]:
             Problem(f"'{name}' has changed since it was read", source.place, hint) for name in changed[:20]
         ]
         raise Invalid(
-            f"{changed[0]} has changed since it was read: its rows would be there twice", problems=problems
+            f"{changed[0]} has changed since it was read: its rows would be there twice",
+            hint=f"{hint}; a file repaired after a failed run is taken by a run without --resume",
+            problems=problems,
         )
     return {name for name, digest in found.items() if ask.files.get(name) != digest}
