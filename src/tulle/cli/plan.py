@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, table
-from tulle.errors import Denied, Invalid, from_dict
+from tulle.errors import Broken, Denied, Invalid, Unavailable, from_dict
+from tulle.sdk.client import Client
 
+_LOOK_SECONDS, _SLOW_SECONDS = 0.1, 1.0
 CHANGES = 2  # the exit code of `plan --detailed-exitcode` when there is something to do
 _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "red")}
 
@@ -107,13 +110,50 @@ def apply(mesh: Path | None, file: Path | None, digest: str | None, as_json: boo
 
     document = _read(file) if file is not None else None
     with mesh_client(mesh) as client:
-        result = client.apply(digest, plan=document)
-    if as_json:
-        emit(result)
-        return
-    show_plan(result)
+        result = client.apply(digest, plan=document, wait=as_json)
+        if as_json:
+            emit(result)
+            return
+        show_plan(result)
+        if result["under_way"]:
+            _follow(client, result["record"])
     if result["steps"]:
         click.echo(f"{mark('succeeded')} applied")
+
+
+def _follow(client: Client, record_id: str) -> None:
+    """Show each step as it ends, with what it took. Broken when the plan did not come to its end."""
+    shown: set[int] = set()
+    slow: set[int] = set()
+    while True:
+        asked = time.monotonic()
+        record = client.plan_record(record_id)
+        told = {i: step["sentence"] for i, step in enumerate(record["document"].get("steps", ()), 1)}
+        for step in record["steps"]:
+            position = step["position"]
+            began, ended = step["started_at"], step["finished_at"]
+            if step["status"] in {"succeeded", "failed"} and position not in shown:
+                shown.add(position)
+                took = f"{ended - began:7.2f} s" if began and ended else " " * 9
+                message = f": {step['message']}" if step["message"] else ""
+                click.echo(f"  {mark(step['status'])} {took}  {told.get(position, '')}{message}")
+            elif step["status"] == "running" and position not in slow and _is_slow(began):
+                slow.add(position)
+                click.echo(f"  {mark('running')} {'':9}  {told.get(position, '')} …")
+        if not record["under_way"]:
+            break
+        time.sleep(max(_LOOK_SECONDS, 2 * (time.monotonic() - asked)))  # a large plan is much to tell
+    if record["status"] == "succeeded":
+        return
+    if record["status"] == "failed":
+        raise Broken(record["error"], hint="mend it and apply again: what was done stays, the rest follows")
+    raise Unavailable(
+        "whoever carried out the plan has ended before it", hint="apply again: the rest is carried on"
+    )
+
+
+def _is_slow(began: float | None) -> bool:
+    return began is not None and time.time() - began > _SLOW_SECONDS
 
 
 def _read(file: Path) -> dict[str, Any]:

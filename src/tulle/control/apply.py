@@ -8,6 +8,7 @@ again carries on the record of the plan that was interrupted.
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from tulle.spec.product import DataProduct
 from tulle.state import log, plans, products
 
 Progress = Callable[[int, int, str], None]  # position, of how many, sentence
+Begun = Callable[[str], None]  # with the record's id
+_TRIES, _PAUSE = 5, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,9 @@ def apply_plan(
     document: Mapping[str, Any] | None = None,
     actor: str = "",
     progress: Progress | None = None,
+    begun: Begun | None = None,
 ) -> Applied:
-    """Carry out the present plan.
+    """Carry out the present plan; `begun` is told its record before the first step.
 
     With `digest` (or its start) or a plan's `document` exactly that one: Conflict says what moved when it is no
     longer the plan. Denied, with every reason, when the plan is refused; Invalid when the mesh has problems.
@@ -89,7 +93,7 @@ def apply_plan(
             raise Denied(f"the plan is refused for {_reasons(plan)}", problems=plan.refusals)
         if problems := check_mesh(workspace, spec=gathered.spec, only=_concerned(gathered, plan)).problems:
             raise Invalid("the plan is not carried out: the mesh has problems", problems=problems)
-        return _carry_out(gathered, plan, wanted, actor, progress)
+        return _carry_out(gathered, plan, wanted, actor, progress, begun)
 
 
 @contextmanager
@@ -98,14 +102,31 @@ def _one_at_a_time(workspace: Workspace) -> Iterator[None]:
     folder = workspace.settings.run_folder
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "apply.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(
-                "a plan is being carried out at this moment",
-                hint="`tulle plans` shows how far it is; try again then",
-            ) from None
+        for left in reversed(range(_TRIES)):  # somebody may just be looking whether one is under way
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not left:
+                    raise Conflict(
+                        "a plan is being carried out at this moment",
+                        hint="`tulle plans` shows how far it is; try again then",
+                    ) from None
+                time.sleep(_PAUSE)
         yield
+
+
+def is_under_way(workspace: Workspace) -> bool:
+    """Whether anybody, in any process of this machine, is carrying out a plan of the mesh."""
+    file = workspace.settings.run_folder / "apply.lock"
+    if not file.exists():
+        return False
+    with file.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def _reasons(plan: Plan) -> str:
@@ -191,11 +212,18 @@ def _nothing_left(workspace: Workspace, plan: Plan, wanted: Mapping[str, Any]) -
 
 
 def _carry_out(
-    gathered: Gathered, plan: Plan, document: Mapping[str, Any], actor: str, progress: Progress | None
+    gathered: Gathered,
+    plan: Plan,
+    document: Mapping[str, Any],
+    actor: str,
+    progress: Progress | None,
+    begun: Begun | None,
 ) -> Applied:
     workspace = gathered.workspace
     steps = [(step["operation"], step["subject"]) for step in document["steps"]]
     record = plans.begin(workspace.database, document["digest"], document, steps, actor=actor)
+    if begun is not None:
+        begun(record.id)
     now = [plan_file.step_as_plain(step) for step in plan.steps]
     positions = plan_file.remaining(document["steps"], now)
     if positions is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict
+from queue import SimpleQueue
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -25,6 +28,7 @@ class ApplyBody(BaseModel):
 
     digest: str | None = None
     plan: Mapping[str, Any] | None = None
+    wait: bool = True  # for the end; else only for the first step, and `GET /plans/ID` tells the rest
 
 
 def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
@@ -36,10 +40,13 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
 
     @api.post("/apply")
     def carry_out(body: ApplyBody) -> dict[str, Any]:
-        done = apply.apply_plan(workspace, body.digest, document=body.plan)
-        settle()
-        applied = {"record": done.record, "done": list(done.done), "note": done.note}
-        return {**_plan(workspace, done.plan), **applied}
+        def work(begun: apply.Begun | None = None) -> dict[str, Any]:
+            done = apply.apply_plan(workspace, body.digest, document=body.plan, begun=begun)
+            settle()
+            applied = {"record": done.record, "done": list(done.done), "note": done.note}
+            return {**_plan(workspace, done.plan), **applied, "under_way": False}
+
+        return work() if body.wait else _started(workspace, work)
 
     @api.get("/plans")
     def list_plans(product: str = "", limit: Limit = 20) -> dict[str, Any]:
@@ -48,7 +55,10 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
 
     @api.get("/plans/{name}")
     def one_plan(name: str) -> dict[str, Any]:
-        return _record(plans.get(workspace.database, name), whole=True)
+        # Asked first: what ended in between has its end in the record.
+        busy = apply.is_under_way(workspace)
+        found = plans.get(workspace.database, name)
+        return {**_record(found, whole=True), "under_way": busy and found.status == plans.RUNNING}
 
     @api.get("/drift")
     def drift_found() -> dict[str, Any]:
@@ -72,6 +82,26 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
             workspace, name, data=data, force=force, notice=notice, digest=digest
         )
         return {**_destruction(found), "sentence": sentence, "in_force": settle()}
+
+
+def _started(workspace: Workspace, work: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+    """Let a thread carry a plan out and answer when its record is there, or it has come to its end before."""
+    told: SimpleQueue[str | None] = SimpleQueue()
+    outcome: Future[dict[str, Any]] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(told.put))
+        except BaseException as exc:  # noqa: BLE001  whoever waits is told; the record has it for who asks later
+            outcome.set_exception(exc)
+        told.put(None)
+
+    threading.Thread(target=run, name="apply", daemon=True).start()
+    record = told.get()
+    if record is None:
+        return outcome.result()
+    document = plans.get(workspace.database, record).document
+    return {**document, "record": record, "done": [], "note": "", "under_way": True}
 
 
 def _plan(workspace: Workspace, plan: Plan) -> dict[str, Any]:

@@ -55,11 +55,15 @@ class Client:
         """
         return self._get("/plan")
 
-    def apply(self, digest: str | None = None, *, plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def apply(
+        self, digest: str | None = None, *, plan: Mapping[str, Any] | None = None, wait: bool = True
+    ) -> dict[str, Any]:
         """Carry out the plan with this digest or exactly this plan (Conflict when it is no longer the plan), or the
-        present one.
+        present one. Without `wait` the answer comes before the first step, with the `record` that `plan_record`
+        tells the rest of.
         """
-        return self._post("/apply", {"digest": digest, "plan": dict(plan) if plan is not None else None})
+        asked = {"digest": digest, "plan": dict(plan) if plan is not None else None, "wait": wait}
+        return self._post("/apply", asked)
 
     def plans(self, *, product: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """The plans that were carried out, newest first, with the outcome of every step."""
