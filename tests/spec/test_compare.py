@@ -49,6 +49,18 @@ def test_nothing_changed() -> None:
     assert compare(product(DOCUMENT), product("# a comment moves every line\n" + DOCUMENT)) == ()
 
 
+def test_a_port_that_comes_to_its_end_is_told_in_words() -> None:
+    ends = "protocol: files, deprecated: true, replaced_by: Other}"
+    assert [c.sentence for c in changes("protocol: files}", ends)] == [
+        "output-port files: it is deprecated",
+        "output-port files: it is replaced by 'Other'",
+    ]
+    back = product(DOCUMENT.replace("protocol: files}", "protocol: files, deprecated: true}"))
+    assert [c.sentence for c in compare(back, product(DOCUMENT))] == [
+        "output-port files: it is not deprecated any more"
+    ]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [

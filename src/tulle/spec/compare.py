@@ -150,7 +150,12 @@ def _rest(subject: str, old: Any, new: Any, told: str) -> Iterator[Change]:
         words = item.name.replace("_", " ")
         breaking = item.name in _MEANING and before not in {None, ""}
         simple = all(isinstance(v, str | int | float | bool) or v is None for v in (before, after))
-        if simple and max(len(str(before)), len(str(after))) <= _LONGEST_SAID:
+        if isinstance(before, bool) and isinstance(after, bool):
+            said = f"it is {words}" if after else f"it is not {words} any more"
+            yield Change("changed", subject, f"{subject}: {said}", breaking)
+        elif words.endswith(" by") and simple and after:
+            yield Change("changed", subject, f"{subject}: it is {words} {_said(after)}", breaking)
+        elif simple and max(len(str(before)), len(str(after))) <= _LONGEST_SAID:
             yield from _field(subject, words, before, after, breaking=breaking)
         else:
             yield Change("changed", subject, f"{subject}: the {words} changed", breaking)
