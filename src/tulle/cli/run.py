@@ -150,7 +150,9 @@ def _show_foreseen(jobs: Sequence[Mapping[str, Any]]) -> None:
         rows = [_number(job[name]) for name in ("rows", "expected_rows")]
         took = "" if job["expected_seconds"] is None else f"{job['expected_seconds']:,.1f} s"
         size = "" if job["expected_bytes"] is None else _size(job["expected_bytes"])
-        basis = _BASES.get(job["basis"], "").format(job["history"]).replace("1 earlier runs", "the last run")
+        basis = _BASES.get(job["basis"], "").format(job["history"])
+        if job["basis"] == "history" and job["history"] == 1:
+            basis = "from the last run"
         why = f"{job['reason']}; {basis}" if basis else job["reason"]
         click.echo(
             f"  {job['action']:<9}{job['name']:<{wide}}{job['kind']:<10}"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tulle.engine.engine import ColumnType
-from tulle.errors import Invalid, Problem
+from tulle.errors import Invalid, Place, Problem
 from tulle.spec.columns import parse_type
 from tulle.spec.source import SourceColumn
 
@@ -279,10 +279,10 @@ def in_mesh_types(table: pa.Table, file: str, types: dict[str, str] | None = Non
         if word is None:
             hint = "make it text or a number, or spread it over several columns"
             problems.append(
-                Problem(f"column '{name}' has type {kind}, which a data set cannot hold", None, hint)
+                Problem(f"column '{name}' has type {kind}, which a data set cannot hold", Place(file), hint)
             )
         if name.lower() in seen:
-            problems.append(Problem(f"two columns are named '{name}'"))
+            problems.append(Problem(f"two columns are named '{name}'", Place(file)))
         seen.add(name.lower())
         wanted = (types or {}).get(name, "")
         if word and word.startswith("decimal(") and wanted.startswith("decimal("):
@@ -295,7 +295,7 @@ def in_mesh_types(table: pa.Table, file: str, types: dict[str, str] | None = Non
         try:
             columns.append(_cast(column, field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
-            problems.append(Problem(f"column '{field.name}' does not fit {field.type}: {exc}"))
+            problems.append(Problem(f"column '{field.name}' does not fit {field.type}: {exc}", Place(file)))
     if problems:
         raise Invalid(f"{file} gives values that cannot be kept", problems=problems)
     return pa.table(columns, schema=pa.schema(fields))
