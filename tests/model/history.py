@@ -14,9 +14,11 @@ from tests.model.machine import (
     paths,
     prefixes,
     refs,
+    same_place,
+    written,
 )
 from tests.model.merging import Edits, committers
-from tests.model.model import Thing, applied, in_order, three_way
+from tests.model.model import Thing, applied, differences, in_order, three_way
 from tests.model.objects import table_of
 
 from tulle.errors import Conflict, Invalid, TulleError
@@ -72,6 +74,47 @@ class History(Machine):
             committer=committer,
             metadata=metadata,
             named=named,
+        )
+
+    @rule(
+        branch=branches,
+        writes=st.dictionaries(paths, st.none() | contents, max_size=6),
+        prefix=st.none() | prefixes,
+        metadata=notes,
+    )
+    def commit_draft(self, branch: str, writes: Edits, prefix: str | None, metadata: dict[str, str]) -> None:
+        model, head = self.model, self.model.heads[branch]
+        before, drafted = model.at(head), dict(model.seen(branch))
+        draft = self.repository.draft(branch)
+        if prefix is not None:
+            draft.delete_prefix(prefix)
+            drafted = {path: thing for path, thing in drafted.items() if not path.startswith(prefix)}
+        for path, data in writes.items():
+            if data is None:
+                draft.delete(path)
+                drafted.pop(path, None)
+            else:
+                told = Thing.of(draft.put(path, data), data)
+                assert told == same_place(written(data), told)
+                drafted[path] = told
+                assert draft.get(path) == data
+        assert [entry.path for entry in draft.entries()] == in_order(drafted)
+        changed = {path: thing for _, path, _, thing in differences(before, drafted)}
+        made = self.repository.commit_draft(branch, draft, "drafted", metadata=metadata)
+        model.staged[branch] = {}
+        if not changed:
+            assert made.id == head
+            self.note("draft of nothing new")
+            return
+        self.record(
+            branch,
+            made,
+            applied(before, changed),
+            (head,),
+            "commit",
+            message="drafted",
+            metadata=metadata,
+            named=changed,
         )
 
     @rule(

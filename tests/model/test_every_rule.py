@@ -37,6 +37,7 @@ HAPPENS = {
     "copied across",
     "copied back",
     "data collected",
+    "draft of nothing new",
     "fast-forward",
     "folders",
     "import",
@@ -126,6 +127,10 @@ def _objects(m: LakeMachine, do: Callable[..., None]) -> None:
     do(m.take_the_other_in_hand)
     do(m.copy_from_the_other, "main", -1, "d", 0, False)
     do(m.take_the_other_in_hand)
+    do(m.commit_draft, "main", {"a/1": b"yy", "d": None}, "b", {"k": "v"})
+    do(m.put, "main", "b/2", b"x")
+    do(m.commit_draft, "main", {"b/1": b"x"}, None, {})
+    do(m.commit_draft, "main", {"zz": None}, None, {})
     do(m.list_in_pages, "main", "", "", 2, True)
     do(m.read_part, "main", 0, 1, 2)
 

@@ -10,6 +10,7 @@ from tests.pipeline.conftest import World
 
 from tulle.pipeline import carry
 from tulle.pipeline.make import Made, make
+from tulle.pipeline.steps import Steps
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def test_what_does_not_wait_is_done_at_the_same_time(two: World, monkeypatch: py
     together = threading.Barrier(2)
     order: list[str] = []
 
-    def watched(repository: Any, branch: str, making: Any, before: Any) -> Made:
+    def watched(draft: Any, making: Any, before: Any) -> Made:
         if making.job.name in {"a", "b"}:
             together.wait(60)  # nobody goes on alone
         order.append(making.job.name)
-        return make(repository, branch, making, before)
+        return make(draft, making, before)
 
     monkeypatch.setattr(carry, "make", watched)
     assert two.run("sales").status == "succeeded"
@@ -42,10 +43,10 @@ def test_one_thread_does_one_after_another(two: World, monkeypatch: pytest.Monke
     two.mesh.write("mesh.yaml", "name: test\nwarehouse: {threads: 1, memory: 256MB}\n")
     inside = threading.Lock()
 
-    def watched(repository: Any, branch: str, making: Any, before: Any) -> Made:
+    def watched(draft: Any, making: Any, before: Any) -> Made:
         assert inside.acquire(blocking=False)
         try:
-            return make(repository, branch, making, before)
+            return make(draft, making, before)
         finally:
             inside.release()
 
@@ -58,20 +59,20 @@ def test_after_a_failure_what_runs_ends_and_nothing_begins(
 ) -> None:
     two.mesh.sales("checks/c.yaml", "checks: [{data_set: a, type: row_count, min: 100}]")
     failed = threading.Event()
-    finished = carry.runs.step_finished
+    finished = Steps.finished
 
-    def watched(repository: Any, branch: str, making: Any, before: Any) -> Made:
+    def watched(draft: Any, making: Any, before: Any) -> Made:
         if making.job.name == "b":
             assert failed.wait(60)
-        return make(repository, branch, making, before)
+        return make(draft, making, before)
 
-    def told(*arguments: Any, **more: Any) -> None:
-        finished(*arguments, **more)
-        if arguments[2:4] == ("a", "failed"):
+    def told(steps: Steps, name: str, status: str, **more: Any) -> None:
+        finished(steps, name, status, **more)
+        if (name, status) == ("a", "failed"):
             failed.set()
 
     monkeypatch.setattr(carry, "make", watched)
-    monkeypatch.setattr(carry.runs, "step_finished", told)
+    monkeypatch.setattr(Steps, "finished", told)
     run = two.run("sales")
     statuses = {step.name: step.status for step in run.steps}
     assert (run.status, statuses["a"], statuses["b"]) == ("failed", "failed", "succeeded")

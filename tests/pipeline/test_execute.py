@@ -70,8 +70,8 @@ def test_a_run_publishes_in_one_merge(world: World, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Repository, "merge", watched)
     world.run("sales")
-    assert [dest for dest, _, _ in seen] == ["run", "run", "main"]
-    assert all(after == [] for _, _, after in seen[:-1])
+    assert [dest for dest, _, _ in seen] == ["main"]
+    assert seen[0][1] == []
     assert [path for path in seen[-1][2] if path.endswith(".parquet")] == [
         "sales/part-0000.parquet",
         "till_rows/part-0000.parquet",
@@ -343,7 +343,7 @@ def full_engine(*_: Any, **__: Any) -> Any:
         ("tulle.pipeline.ingest.pq.ParquetWriter.write_batch", full_disk, "till_rows"),
         ("tulle.engine.duck.DuckEngine.write", full_engine, "sales"),
         ("tulle.lake.blobs.LocalBlobs.put", full_disk, "till_rows"),
-        ("tulle.lake.repository.Repository.link_many", full_disk, "till_rows"),
+        ("tulle.lake.draft.Draft.link_many", full_disk, "till_rows"),
     ],
 )
 def test_a_full_disk_publishes_nothing(

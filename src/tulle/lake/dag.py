@@ -9,12 +9,15 @@
 
 Readers of the environment see all of a run, in one commit, or nothing. What fails merges nothing and keeps its
 branches to look at; `discard` removes them. Jobs may run in other processes: `resume_run` finds the run's branch
-again. Knows neither what jobs do nor who starts them.
+again. A job of the run's own process need not have a branch: it makes a `draft`, which `land` puts on the run's branch
+by one commit, or `keep` on a branch of its own where it was found wanting. Knows neither what jobs do nor who starts
+them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -22,6 +25,7 @@ from typing import Self
 
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.lake import stale
+from tulle.lake.draft import Draft
 from tulle.lake.entry import Commit
 from tulle.lake.moves import MergeResult
 from tulle.lake.publish import Gate
@@ -74,6 +78,22 @@ class RunBranch:
     committer: str
     published: Commit | None = None
     job_branches: list[str] = field(default_factory=list)
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def draft(self) -> Draft:
+        """What a job of this process begins with in place of a branch: what earlier jobs have put down."""
+        return self.repository.draft(self.branch)
+
+    def land(self, draft: Draft, message: str) -> Commit:
+        """Put what a job drafted on the run's branch, as one commit: for jobs that were judged before."""
+        with self._turn:  # of jobs side by side, none finds the branch moved by another one
+            return self.repository.commit_draft(self.branch, draft, message, committer=self.committer)
+
+    def keep(self, name: str, draft: Draft, message: str, *, branch: str = "") -> JobBranch:
+        """Put what a job drafted, and may not land, on a branch of its own, to look at."""
+        job = self.job(name, branch=branch)
+        self.repository.commit_draft(job.branch, draft, message, committer=self.committer)
+        return job
 
     def job(self, name: str, *, branch: str = "", gate: Gate | None = None, message: str = "") -> JobBranch:
         """Start a job: a branch `<run's branch>--<name>` (or `branch`) on what earlier jobs have merged.

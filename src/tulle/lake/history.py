@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from tulle.errors import Invalid, NotFound
-from tulle.lake import graph, upkeep
+from tulle.lake import graph, refs, upkeep
+from tulle.lake.draft import Draft
 from tulle.lake.entry import (
     MAX_COMMIT_METADATA,
     Change,
@@ -46,6 +47,27 @@ class History(Handle):
         attributes = self._attributes(message, committer, metadata, date)
         self._guard(branch, protected=True)
         return self._mover.commit(branch, attributes, allow_empty=allow_empty)
+
+    def commit_draft(
+        self,
+        branch: str,
+        draft: Draft,
+        message: str,
+        *,
+        committer: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> Commit:
+        """Put a draft on a branch by one commit, with what is staged there if that is anything.
+
+        Returns the commit the branch is on, which is the one it was on where nothing would differ.
+        """
+        rows = draft.rows()
+        attributes = self._attributes(message, committer, metadata)
+        has_quota = self._guard(branch, protected=True)
+        if has_quota:
+            with self._database.write() as cx:
+                refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
+        return self._mover.commit_rows(branch, rows, attributes)
 
     def amend(
         self,

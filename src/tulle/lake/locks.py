@@ -7,8 +7,12 @@ compare-and-swap all the same.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -63,6 +67,51 @@ def unlock(cx: Connection, repository: int, branch: str, owner: str) -> None:
     """Let go of the lock, if it is still ours."""
     query = update(lake_branches).where(IS_BRANCH, lake_branches.c.lock_owner == owner)
     cx.execute(query.values(lock_owner=None, lock_until=None), branch_key(repository, branch))
+
+
+class Keeper:
+    """Renews what is held for long: one thread, which ends when nothing is held."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+        self._count = 0
+        self._runs = False
+
+    @contextlib.contextmanager
+    def keeping(self, renew: Callable[[], None]) -> Iterator[None]:
+        """Have `renew` called every quarter of a lock's time while the block runs; it must not raise."""
+        with self._lock:
+            self._count += 1
+            number = self._count
+            self._held[number] = renew
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, daemon=True, name="branch-locks").start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._held[number]
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(max(0.01, LOCK_SECONDS / 4))
+            with self._lock:
+                held = list(self._held.values())
+                self._runs = bool(held)
+            if not held:
+                return
+            for renew in held:
+                renew()
+
+
+_keeper = cache(lambda _pid: Keeper())  # by pid, because threads stay behind in a fork
+
+
+def keeper() -> Keeper:
+    """That of this process."""
+    return _keeper(os.getpid())
 
 
 def described(owner: str) -> str:

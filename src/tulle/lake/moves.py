@@ -13,16 +13,16 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from tulle.errors import Conflict, Invalid, Problem, TulleError
-from tulle.lake import graph, refs, staging
-from tulle.lake.entry import Commit, Entry
+from tulle.lake import graph, refs, staging, upkeep
+from tulle.lake.entry import Commit, Entry, change_between
 from tulle.lake.hooks.event import Event
 from tulle.lake.manifest import INLINE_BYTES, Manifest, make_commit
 from tulle.lake.merge import Choices, Strategy, three_way
 from tulle.lake.publish import Attributes, Gate, GateCall, Held, Publisher
-from tulle.lake.ranges import Range, row_of, tombstone
+from tulle.lake.ranges import Range, Row, entry_of, row_of, tombstone
 from tulle.lake.reading import Content, Reader
 from tulle.lake.replace import Interval, Step, difference
-from tulle.lake.runs import Run, RunRef
+from tulle.lake.runs import RangeRun, Run, RunRef
 from tulle.lake.view import View
 from tulle.state.db import now
 
@@ -82,6 +82,49 @@ class Mover(Publisher):
             commit = _commit([parent.commit], delta, attributes)
             self._publish(held, _on_top(reader, parent, commit, delta), "commit")
         return commit
+
+    def commit_rows(self, branch: str, rows: Sequence[Row], attributes: Attributes) -> Commit:
+        """Commit rows in path order, over what is staged; the branch's commit where nothing would differ."""
+        self._prepare(branch, attributes)
+        there = self._commit_rows_unlocked(branch, rows, attributes)
+        if there is not None:
+            return there
+        with self._held(branch) as held:
+            parent = self._reader.content(held.commit_id)
+            if held.sealed:
+                with self._database.read() as cx:
+                    staged = View(
+                        [RangeRun(Range.of(rows)), *staging.open_items(cx, self._reader.runs, held.sealed)]
+                    )
+                    rows = [row for chunk in staged.chunks(tombstones=True) for row in chunk.all_rows()]
+            changed = _changed(parent, rows)
+            if not changed:
+                self._replace_sealed(held, [])
+                return parent.commit
+            delta = self._reader.runs.write(Range.of(changed), inline_bytes=INLINE_BYTES)
+            commit = _commit([parent.commit], delta, attributes)
+            self._publish(held, _on_top(self._reader, parent, commit, delta), "commit")
+        return commit
+
+    def _commit_rows_unlocked(
+        self, branch: str, rows: Sequence[Row], attributes: Attributes
+    ) -> Commit | None:
+        """The same in one transaction, where nothing is staged, nobody else is at it and no hook wants to know."""
+        reader = self._reader
+        with self._database.read() as cx:
+            state = refs.get_branch(cx, self._id, branch)
+            if state.staged:
+                return None
+            parent = reader.content_in(cx, state.commit_id)
+        changed = _changed(parent, rows)
+        if not changed:
+            return parent.commit
+        delta = reader.runs.write(Range.of(changed), inline_bytes=INLINE_BYTES)
+        commit = _commit([parent.commit], delta, attributes)
+        manifest = _on_top(reader, parent, commit, delta)
+        if upkeep.is_due(manifest) or self._wants_of(state.commit_id, manifest) is not None:
+            return None
+        return commit if self._publish_unlocked(branch, state, manifest) else None
 
     def replace(
         self,
@@ -334,6 +377,14 @@ class Mover(Publisher):
         return reader.runs.write_chunks(
             reader.delta_view(line).chunks(tombstones=True), inline_bytes=INLINE_BYTES
         )
+
+
+def _changed(parent: Content, rows: Sequence[Row]) -> list[Row]:
+    """Those of some rows that say something else than a commit does."""
+    find = parent.view.find
+    return [
+        row for row in rows if change_between(find(row[0]), None if row[-1] else entry_of(row)) is not None
+    ]
 
 
 def _commit(parents: Sequence[Commit], delta: RunRef, attributes: Attributes) -> Commit:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExceeded, NotFound
+from tulle.lake.draft import Draft
 from tulle.lake.entry import (
     Change,
     Entry,
@@ -98,6 +99,10 @@ class Objects(Handle):
         return self.writer.signed_url(entry.address, "GET", seconds)
 
     # ── staging ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def draft(self, ref: str) -> Draft:
+        """Changes to what is at a ref now, put together aside; `commit_draft` puts them on a branch."""
+        return Draft(self, self.reader.snapshot(ref))
 
     def put(
         self,

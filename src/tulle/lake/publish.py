@@ -10,7 +10,6 @@ nothing of what the operations do.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,16 +111,12 @@ class Publisher:
     def _held(self, branch: str) -> Iterator[Held]:
         """Lock a branch, seal what is staged, keep the lock while the block runs."""
         held = self._lock(branch)
-        stop = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(held, stop), daemon=True, name="branch-lock")
-        keeper.start()
         try:
-            yield held
-            if held.upkeep:
-                upkeep.keep_up(self._reader, held.upkeep)
+            with locks.keeper().keeping(lambda: self._keep(held)):
+                yield held
+                if held.upkeep:
+                    upkeep.keep_up(self._reader, held.upkeep)
         finally:
-            stop.set()
-            keeper.join()
             if not held.released:
                 self._let_go(held)
 
@@ -159,13 +154,12 @@ class Publisher:
             time.sleep(pause)
             pause = min(0.1, pause * 1.5)
 
-    def _keep(self, held: Held, stop: threading.Event) -> None:
-        while not stop.wait(locks.LOCK_SECONDS / 4):
-            try:
-                with self._database.write() as cx:
-                    locks.keep_lock(cx, self._id, held.branch, held.owner)
-            except (TulleError, SQLAlchemyError) as exc:
-                log.warning("the lock on branch %s could not be renewed: %s", held.branch, exc)
+    def _keep(self, held: Held) -> None:
+        try:
+            with self._database.write() as cx:
+                locks.keep_lock(cx, self._id, held.branch, held.owner)
+        except (TulleError, SQLAlchemyError) as exc:
+            log.warning("the lock on branch %s could not be renewed: %s", held.branch, exc)
 
     def _publish(
         self,
@@ -207,6 +201,38 @@ class Publisher:
             raise
         held.released = not due
         held.upkeep = commit.id if due else None
+
+    def _publish_unlocked(self, branch: str, state: refs.BranchState, manifest: Manifest) -> bool:
+        """Publish a commit on a branch that is as it was seen, all in one transaction; False when it is not.
+
+        The lock is taken and let go of within it. For commits that no hook and no gate judges, and after which
+        nothing is due.
+        """
+        name = self._reader.manifests.put(manifest)
+        commit = manifest.commit
+        owner = locks.new_owner()
+
+        def work(cx: Connection) -> bool:
+            if locks.try_lock(cx, self._id, branch, owner) is not None:
+                return False
+            if refs.get_branch(cx, self._id, branch) != state:
+                locks.unlock(cx, self._id, branch, owner)
+                return False
+            refs.add_commit(cx, self._id, commit, name, published=True)
+            refs.move_branch(
+                cx,
+                self._id,
+                branch,
+                before=state.commit_id,
+                after=commit.id,
+                owner=owner,
+                staged=[],
+                operation="commit",
+                actor=commit.committer,
+            )
+            return True
+
+        return self._database.change(work)
 
     def _fast_forward(
         self, held: Held, source: str, source_ref: str, attributes: Attributes, gate: Gate | None
@@ -278,6 +304,8 @@ class Publisher:
             )
 
     def _first_change(self, held: Held) -> Change | None:
+        if not held.sealed:
+            return None
         with self._database.read() as cx:
             changes = self._reader.effective_changes(cx, held.commit_id, held.sealed, rows=16)
             return next(changes, None)

@@ -11,7 +11,7 @@ import errno
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,8 +19,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tulle.engine.engine import Engine, Relation
-from tulle.errors import Conflict, Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError
-from tulle.lake.dag import JobBranch, RunBranch, run_branch
+from tulle.errors import Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError
+from tulle.lake.dag import RunBranch, run_branch
+from tulle.lake.draft import Draft
 from tulle.lake.repository import GateCall, Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.dbt_make import STATE
@@ -39,11 +40,13 @@ from tulle.pipeline.record import (
     code_fingerprint,
     made_fingerprint,
     read_record,
+    record_of,
     record_path,
 )
 from tulle.pipeline.run import Report, Run
 from tulle.pipeline.select import chosen
-from tulle.pipeline.table import DataAt, columns_in, data_at
+from tulle.pipeline.steps import Steps
+from tulle.pipeline.table import DataAt, columns_in, data_at, data_of
 from tulle.pipeline.watchdog import Watchdog
 from tulle.quality.check import Check
 from tulle.quality.verdict import drift
@@ -153,8 +156,7 @@ class Execution:
             run,
             self._branch_of,
         )
-        self._kept: list[tuple[str, int | None, Report]] = []
-        self._lock = threading.Lock()
+        self.steps = Steps(database, run)
         self._python = threading.Lock()  # models share what Python knows of modules and of the process
 
     def _branch_of(self, upstream: Repository, data_set: str) -> str:
@@ -174,10 +176,13 @@ class Execution:
             self._take_up(runs.get(self.database, str(earlier)), base)
         steps = [(job.name, job.kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
-        self._carry_out_all()
-        self._note_kept()
-        with self._reported(PUBLISH):
-            commit_id = self._publish(base)
+        with self.steps.taken_down():
+            self._carry_out_all()
+        try:
+            with self._reported(PUBLISH):
+                commit_id = self._publish(base)
+        finally:
+            self.steps.settled()
         self.branches.discard()
         if commit_id is None:
             runs.finish(self.database, self.run.id, runs.UNCHANGED)
@@ -245,23 +250,21 @@ class Execution:
         try:
             yield
         except Refused as exc:
-            runs.step_finished(
-                self.database,
-                self.run,
+            self.steps.finished(
                 name,
                 runs.FAILED,
                 rows=exc.rows,
                 message=exc.message,
                 report=exc.report,
+                branch=exc.branch,
             )
             raise
         except TulleError as exc:
-            message = exc.message
-            runs.step_finished(self.database, self.run, name, runs.FAILED, message=message)
+            self.steps.finished(name, runs.FAILED, message=exc.message)
             raise
         except OSError as exc:
             error = disk_error(exc)
-            runs.step_finished(self.database, self.run, name, runs.FAILED, message=error.message)
+            self.steps.finished(name, runs.FAILED, message=error.message)
             raise error from exc
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────────
@@ -276,13 +279,12 @@ class Execution:
         if self.selected is not None and job.name not in self.selected:
             self._leave(job)
             return
-        branch = f"ingest-{job.port.name}-{self.run.id}" if job.kind == INGEST and job.port else ""
-        branch = branch or f"{self.branch}-{job.name}"
         making = self._making(job)
-        before = read_record(self.repository, self.branch, job.name)
+        draft = self.branches.draft()
+        before = record_of(draft, job.name)
         checks = self.checks[job.name]
         made_print = made_fingerprint(job, self.code, making)
-        present = self._at(self.branch, making, before)
+        present = self._drafted(draft, making, before)
         # Data somebody put there by hand is not what the code makes, so it is made again.
         kept = before and present and (before.made, before.identity) == (made_print, present.identity)
         makes = self.full or not kept or self._is_due(making, before)
@@ -295,18 +297,17 @@ class Execution:
             if before.checked == checked_fingerprint(job, self.code, checks, known):
                 self._keep(job, before, known[job.name])
                 return
-        self._note_kept()
-        runs.step_started(self.database, self.run, job.name, branch=branch)
-        work = self.branches.job(job.name, branch=branch)
+        self.steps.started(job.name)
         if makes or before is None:
-            made = make(self.repository, branch, making, before)
+            made = make(draft, making, before)
             log_line(f"{job.name}: {count(made.rows, 'row')}")
         else:
             made = describe_made(before)
             log_line(f"{job.name}: not made again, only checked")
-        at = self._at(branch, making, made)
+        at = self._drafted(draft, making, made)
         assert at is not None
-        known = {**self.data, **self.judge.elsewhere(checks), job.name: at.with_columns(made.columns)}
+        at = at.with_columns(made.columns)
+        known = {**self.data, **self.judge.elsewhere(checks), job.name: at}
         record = Record(
             made=made_print,
             checked=checked_fingerprint(job, self.code, checks, known),
@@ -321,17 +322,15 @@ class Execution:
             code=code_fingerprint(job, self.code),
             remembered=made.remembered,
         )
-        self.repository.put(branch, record_path(job.name), record.to_json(), content_type="application/json")
-        work.commit(f"{job.name}: {count(made.rows, 'row')}")
-        report = self._merge_job(job, work, known[job.name], made, checks, making)
-        self.data[job.name] = known[job.name]
+        draft.put(record_path(job.name), record.to_json(), content_type="application/json")
+        report = self._judged(job, draft, at, made, making)
+        self.branches.land(draft, f"{job.name}: {count(made.rows, 'row')}")
+        self.data[job.name] = at
         if job.kind == INGEST:
             self.versions[job.name] = dict(making.versions.get("files", {}))
         self.changed.append(job.name)
         message = None if makes else "only checked again: its code and inputs are unchanged"
-        runs.step_finished(
-            self.database, self.run, job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report
-        )
+        self.steps.finished(job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report)
 
     def _leave(self, job: Job) -> None:
         """A job that was not chosen: its data is taken as it is, where there is any."""
@@ -339,7 +338,7 @@ class Execution:
         if record is None or any(name not in self.data for name in job.inputs if job.way.kind == VIEW):
             return
         if job.way.kind == VIEW:
-            at = self._at(self.branch, self._making(job), record)
+            at = self._drafted(None, self._making(job), record)
         else:
             at = data_at(self.repository, self.branch, job.name)
         if at is not None:
@@ -373,11 +372,11 @@ class Execution:
             return self.sources.gathered(making, self.repository, self.branch, full=self.full)
         return making
 
-    def _at(self, ref: str, making: Making, made: Made | Record | None) -> DataAt | None:
-        """The data set of a job at a ref; that of a view is what its statement gives of its inputs."""
+    def _drafted(self, draft: Draft | None, making: Making, made: Made | Record | None) -> DataAt | None:
+        """The data set of a job as a draft has it; that of a view is what its statement gives of its inputs."""
         job = making.job
         if job.way.kind != VIEW:
-            return data_at(self.repository, ref, job.name)
+            return None if draft is None else data_of(draft, job.name)
         if made is None:
             return None
         over = tuple(at.relation for at in making.inputs.values())
@@ -402,19 +401,11 @@ class Execution:
             inputs=record.inputs,
             models=record.models,
         )
-        with self._lock:
-            self._kept.append((job.name, record.rows, report))
-
-    def _note_kept(self) -> None:
-        """Record what was kept since the last time, in one transaction."""
-        with self._lock:
-            kept, self._kept = self._kept, []
-        if kept:
-            runs.steps_kept(self.database, self.run, kept)
+        self.steps.kept(job.name, record.rows, report)
 
     def _read_port(self, job: Job) -> None:
         assert job.upstream is not None
-        runs.step_started(self.database, self.run, job.name)
+        self.steps.started(job.name)
         product, data_set = job.upstream
         upstream = opened(self.lake, product)
         # One commit for the whole run, whatever is published meanwhile.
@@ -455,23 +446,19 @@ class Execution:
             raise Refused(job.name, report, rows)
         status = runs.SUCCEEDED if is_new else runs.UNCHANGED
         log_line(f"{job.name}: {message}")
-        runs.step_finished(
-            self.database, self.run, job.name, status, rows=rows, message=message, report=report
-        )
+        self.steps.finished(job.name, status, rows=rows, message=message, report=report)
 
     # ── checks ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _merge_job(
-        self, job: Job, work: JobBranch, at: DataAt, made: Made, checks: Sequence[Check], making: Making
-    ) -> Report:
-        """Merge into the run's branch if the checks let it pass; what they saw is what is merged."""
+    def _judged(self, job: Job, draft: Draft, at: DataAt, made: Made, making: Making) -> Report:
+        """What the checks say of a draft. Refused, with the draft kept on a branch of its own, when they stop it."""
+        checks = self.checks[job.name]
         declared = next((d for d in self.code.product.data_sets if d.name == job.name), None)
+        data = {**self.data, job.name: at}
         results = [*made.results]
         results += drift(declared, made.columns, made.rows) if declared is not None else ()
         if not any(result.stops for result in results):
-            results += self.judge.results(checks, {**self.data, job.name: at})
-        if any(result.stops for result in results):
-            results = [*self.judge.keep_failing(work.branch, checks, results, {**self.data, job.name: at})]
+            results += self.judge.results(checks, data)
         report = Report(
             checks=tuple(results),
             metrics=made.metrics,
@@ -482,17 +469,12 @@ class Execution:
             log=made.log,
         )
         if any(result.stops for result in results):
-            raise Refused(job.name, report, made.rows)
-
-        def gate(call: GateCall) -> None:
-            # Judged before, so that jobs side by side do not wait for one another's checks.
-            found = data_at(self.repository, call.commit.id, job.name)
-            if job.way.kind != VIEW and (found.identity if found else "") != at.identity:
-                raise Conflict(
-                    f"'{job.name}' was changed on branch '{work.branch}' after its checks", hint="run again"
-                )
-
-        work.merge(f"{job.name} made by run {self.run.id}", gate=gate)
+            name = f"{self.branch}-{job.name}"
+            if job.kind == INGEST and job.port:
+                name = f"ingest-{job.port.name}-{self.run.id}"
+            kept = self.branches.keep(job.name, draft, f"{job.name}: refused", branch=name)
+            shown = self.judge.keep_failing(kept.branch, checks, results, data)
+            raise Refused(job.name, replace(report, checks=tuple(shown)), made.rows, kept.branch)
         for result in results:
             if not result.passed:
                 log_line(f"{job.name}: warning: {result.name}: {result.message}")
@@ -504,10 +486,11 @@ class Execution:
         """Make everything visible at once; the commit, or None when there is nothing new."""
         removed = self._remove_orphans()
         if not removed and self.repository.resolve(self.branch) == base:
-            runs.step_started(self.database, self.run, PUBLISH)
-            runs.step_finished(self.database, self.run, PUBLISH, runs.UNCHANGED, message="nothing new")
+            self.steps.started(PUBLISH)
+            self.steps.finished(PUBLISH, runs.UNCHANGED, message="nothing new")
             return None
-        runs.step_started(self.database, self.run, PUBLISH, branch=self.run.environment)
+        self.steps.started(PUBLISH, branch=self.run.environment)
+        self.steps.settled()
 
         def note(call: GateCall) -> None:
             runs.will_publish(self.database, self.run.id, call.commit.id)
@@ -521,7 +504,8 @@ class Execution:
             message = f"{count(len(self.changed), 'data set')} as {commit_id[:12]}"
             if removed:
                 message += f"; removed {', '.join(removed)}, which nothing makes any more"
-            runs.step_finished(self.database, self.run, PUBLISH, runs.SUCCEEDED, message=message)
+            self.steps.finished(PUBLISH, runs.SUCCEEDED, message=message)
+            self.steps.settled()
             runs.finish(self.database, self.run.id, runs.SUCCEEDED, commit_id=commit_id)
             self.watchdog.disarm()
         log_line(f"published as {commit_id}")
@@ -560,7 +544,7 @@ class Execution:
 class Refused(Denied):
     """A gate said no; carries what the checks found."""
 
-    def __init__(self, name: str, report: Report, rows: int | None) -> None:
+    def __init__(self, name: str, report: Report, rows: int | None, branch: str | None = None) -> None:
         failed = [result for result in report.checks if result.stops]
         first = f"{failed[0].name}: {failed[0].message}"
         super().__init__(
@@ -570,3 +554,4 @@ class Refused(Denied):
         )
         self.report = report
         self.rows = rows
+        self.branch = branch  # what was refused, to look at

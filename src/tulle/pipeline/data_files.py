@@ -1,6 +1,6 @@
-"""The files of one data set on a branch: new ones are written where they stay, then take their place together.
+"""The files of one data set: new ones are written where they stay, then take their place together.
 
-Nothing here is visible to anybody until the branch is merged. Knows nothing of what the rows are.
+Nothing here is visible to anybody until the draft is committed. Knows nothing of what the rows are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from tulle.errors import Broken
-from tulle.lake.repository import Link, Repository
+from tulle.lake.draft import Draft
+from tulle.lake.repository import Link
 from tulle.pipeline.table import PARQUET
 
 
@@ -28,22 +29,21 @@ class NewFile:
 
 
 class DataFiles:
-    """A data set's files on a branch, while a job changes them."""
+    """A data set's files, while a job changes them."""
 
-    def __init__(self, repository: Repository, branch: str, data_set: str) -> None:
-        self._repository = repository
-        self._branch = branch
+    def __init__(self, draft: Draft, data_set: str) -> None:
+        self._draft = draft
         self._folder = f"{data_set}/"
         self._new: list[NewFile] = []
         self.present: dict[str, str] = {
-            entry.path: repository.location(entry)
-            for entry in repository.entries(branch, self._folder)
+            entry.path: draft.location(entry)
+            for entry in draft.entries(self._folder)
             if entry.path.endswith(".parquet")
         }
 
     def new(self, name: str) -> Path:
         """A place for a new file, which will be called `name` in the data set."""
-        place = self._repository.new_data_path(".parquet")
+        place = self._draft.new_data_path(".parquet")
         if place.path is None:
             raise Broken(
                 "data can only be written to a store on this machine so far", hint="use a local storage"
@@ -61,11 +61,11 @@ class DataFiles:
         links = [self._link(file) for file in self._new]
         kept = set(keep)
         if not kept:
-            self._repository.delete_prefix(self._branch, self._folder)
+            self._draft.delete_prefix(self._folder)
         elif gone := [path for path in self.present if path not in kept]:
-            self._repository.delete_many(self._branch, gone)
+            self._draft.delete_many(gone)
         if links:
-            self._repository.link_many(self._branch, links)
+            self._draft.link_many(links)
         self._new = []
 
     def give_up(self) -> None:
@@ -85,9 +85,9 @@ class DataFiles:
 
 
 @contextmanager
-def data_files(repository: Repository, branch: str, data_set: str) -> Iterator[DataFiles]:
+def data_files(draft: Draft, data_set: str) -> Iterator[DataFiles]:
     """A data set's files to change; what has no place at the end of a block that fails is removed."""
-    files = DataFiles(repository, branch, data_set)
+    files = DataFiles(draft, data_set)
     try:
         yield files
     except BaseException:

@@ -1,7 +1,7 @@
-"""A dbt project's part of a run: built on its job's branch, its tables kept where the jobs of its data sets take them.
+"""A dbt project's part of a run: built as its job's draft, its tables kept where the jobs of its data sets take them.
 
-Everything lies on the branch: the tables, and the database with what dbt goes on from the next time. A run that fails
-leaves none of it.
+Everything lies in the repository: the tables, and the database with what dbt goes on from the next time. A run that
+fails leaves none of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from tulle.engine.engine import ColumnType, Engine, Relation
 from tulle.errors import Broken, Invalid, NotFound, Problem
-from tulle.lake.repository import Link, Repository
+from tulle.lake.draft import Draft
+from tulle.lake.repository import Link
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.dbt_lineage import lineage
 from tulle.pipeline.dbt_run import DbtAnswer, DbtAsked, build
@@ -68,8 +69,8 @@ class Built:
     results: tuple[CheckResult, ...]
 
 
-def build_project(repository: Repository, branch: str, asked: Project) -> Built:
-    """Build a project and keep on `branch` what came of it. Invalid, naming each model that could not be made."""
+def build_project(draft: Draft, asked: Project) -> Built:
+    """Build a project and draft what came of it. Invalid, naming each model that could not be made."""
     home = f"{STATE}{asked.project.name}/"
     answer = build(
         DbtAsked(
@@ -79,7 +80,7 @@ def build_project(repository: Repository, branch: str, asked: Project) -> Built:
             asked.engine,
             asked.folder,
             asked.say,
-            _file_at(repository, branch, f"{home}{_DATABASE}"),
+            _file_at(draft, f"{home}{_DATABASE}"),
             asked.full,
         )
     )
@@ -92,51 +93,47 @@ def build_project(repository: Repository, branch: str, asked: Project) -> Built:
         *documented(asked.product, answer.nodes),
     ]
     if any(result.stops for result in found):
-        found = _keep_failing(repository, branch, asked, answer, found)
+        found = _keep_failing(draft, asked, answer, found)
         return Built(_table(asked, answer, {}), tuple(found))
-    links, digests = _tables(repository, asked, answer, home)
+    links, digests = _tables(draft, asked, answer, home)
     if answer.state is not None:
-        links.append(_kept(repository, answer.state, f"{home}{_DATABASE}"))
-    repository.delete_prefix(branch, home)
+        links.append(_kept(draft, answer.state, f"{home}{_DATABASE}"))
+    draft.delete_prefix(home)
     if links:
-        repository.link_many(branch, links)
+        draft.link_many(links)
     about = {"dbt": answer.version, "lineage": lineage(answer.nodes, answer.sources, asked.wanted)}
-    repository.put(
-        branch, f"{home}{_ABOUT}", json.dumps(about, sort_keys=True).encode(), content_type="application/json"
-    )
+    draft.put(f"{home}{_ABOUT}", json.dumps(about, sort_keys=True).encode(), content_type="application/json")
     return Built(_table(asked, answer, digests), tuple(found))
 
 
-def take(repository: Repository, branch: str, project: str, data_set: str) -> dict[str, list[list[str]]]:
+def take(draft: Draft, project: str, data_set: str) -> dict[str, list[list[str]]]:
     """Make a project's table the data set that it is; no byte is copied. Gives its column lineage."""
     home = f"{STATE}{project}/"
     path = f"{home}{_TABLES}{data_set}.parquet"
-    found = [entry for entry in repository.entries(branch, path) if entry.path == path]
+    found = [entry for entry in draft.entries(path) if entry.path == path]
     if not found:
         hint = f"choose the project as well: --select '{project}+', or run all with --full"
         raise NotFound(f"dbt has not made '{data_set}' yet", hint=hint)
     (entry,) = found
-    repository.delete_prefix(branch, f"{data_set}/")
+    draft.delete_prefix(f"{data_set}/")
     target = f"{data_set}/part-0000.parquet"
     link = Link(target, entry.address, entry.size, entry.checksum, content_type=PARQUET)
-    repository.link_many(branch, [link])
+    draft.link_many([link])
     try:
-        about = json.loads(repository.get(branch, f"{home}{_ABOUT}"))
+        about = json.loads(draft.get(f"{home}{_ABOUT}"))
         return dict(about["lineage"].get(data_set, {}))
     except (NotFound, ValueError, KeyError, TypeError, AttributeError):
         return {}  # a picture for people; the rows are there
 
 
-def _file_at(repository: Repository, branch: str, path: str) -> Path | None:
-    for entry in repository.entries(branch, path):
+def _file_at(draft: Draft, path: str) -> Path | None:
+    for entry in draft.entries(path):
         if entry.path == path:
-            return Path(repository.location(entry))
+            return Path(draft.location(entry))
     return None
 
 
-def _tables(
-    repository: Repository, asked: Project, answer: DbtAnswer, home: str
-) -> tuple[list[Link], dict[str, str]]:
+def _tables(draft: Draft, asked: Project, answer: DbtAnswer, home: str) -> tuple[list[Link], dict[str, str]]:
     """The data sets with the mesh's own types, and what tells their rows apart from others."""
     made = {
         str(n["name"]).lower(): n for n in answer.nodes if n["kind"] in MODEL_KINDS and n.get("rows_file")
@@ -155,7 +152,7 @@ def _tables(
         types = _types(asked.engine, sql, raw, file, declared.get(name))
         target = asked.folder / f"{asked.project.name}-{name}.parquet"
         asked.engine.write(sql, [raw], target, file=file, types=types)
-        link = _kept(repository, target, f"{home}{_TABLES}{name}.parquet", PARQUET)
+        link = _kept(draft, target, f"{home}{_TABLES}{name}.parquet", PARQUET)
         digests[name] = link.checksum
         links.append(link)
     return links, digests
@@ -175,15 +172,15 @@ def _unmade(asked: Project, name: str) -> Problem:
     return Problem(f"dbt made no '{name}' of {asked.project.label}/{file}", place, node_hint)
 
 
-def _kept(repository: Repository, file: Path, path: str, kind: str = "") -> Link:
+def _kept(draft: Draft, file: Path, path: str, kind: str = "") -> Link:
     """A file where it stays, to be linked under a path."""
-    address, place = _new(repository, file.suffix)
+    address, place = _new(draft, file.suffix)
     shutil.move(file, place)
     return Link(path, address, place.stat().st_size, _digest(place), content_type=kind)
 
 
-def _new(repository: Repository, suffix: str) -> tuple[str, Path]:
-    place = repository.new_data_path(suffix)
+def _new(draft: Draft, suffix: str) -> tuple[str, Path]:
+    place = draft.new_data_path(suffix)
     if place.path is None:
         raise Broken("data can only be written to a store on this machine so far", hint="use a local storage")
     return place.address, place.path
@@ -199,9 +196,9 @@ def _table(asked: Project, answer: DbtAnswer, digests: Mapping[str, str]) -> pa.
 
 
 def _keep_failing(
-    repository: Repository, branch: str, asked: Project, answer: DbtAnswer, found: Sequence[CheckResult]
+    draft: Draft, asked: Project, answer: DbtAnswer, found: Sequence[CheckResult]
 ) -> list[CheckResult]:
-    """The failing rows of each test on the branch that is kept; the verdicts then say where."""
+    """The failing rows of each test, in the draft that is kept; the verdicts then say where."""
     files: dict[str, Node] = {
         str(n["name"]): n for n in answer.nodes if n["kind"] == "test" and n.get("rows_file")
     }
@@ -212,9 +209,8 @@ def _keep_failing(
             kept.append(result)
             continue
         path = f"{FAILING}{asked.run}/dbt-{hashlib.sha256(result.name.encode()).hexdigest()[:16]}.parquet"
-        links.append(_kept(repository, Path(node["rows_file"]), path, PARQUET))
+        links.append(_kept(draft, Path(node["rows_file"]), path, PARQUET))
         kept.append(replace(result, kept=path))
     if links:
-        repository.link_many(branch, links)
-        repository.commit(branch, "The rows that failed dbt's tests", committer=f"run {asked.run}")
+        draft.link_many(links)
     return kept

@@ -16,8 +16,9 @@ from typing import Any
 
 from tulle.engine.engine import ColumnType, Engine, Relation, quoted
 from tulle.errors import Broken
-from tulle.lake.repository import Link, Repository
-from tulle.pipeline.table import PARQUET, data_at
+from tulle.lake.draft import Draft
+from tulle.lake.repository import Link
+from tulle.pipeline.table import PARQUET, data_of
 from tulle.spec.source import Source
 
 ORDER = "_tulle_order"  # of the rows of one reading: the last one with a key counts
@@ -43,16 +44,15 @@ class Gathered:
 class Keeping:
     """Where rows are put, and by what."""
 
-    repository: Repository
-    branch: str
+    draft: Draft
     data_set: str
     engine: Engine
     source: Source
 
     def put(self, gathered: Gathered, rows_before: int) -> int:
-        """Put the rows in their place on the branch; how many the data set has then."""
+        """Put the rows in their place; how many the data set has then."""
         self._put_aside(gathered)
-        there = data_at(self.repository, self.branch, self.data_set) if gathered.goes_on else None
+        there = data_of(self.draft, self.data_set) if gathered.goes_on else None
         files = there.relation.files if there is not None else ()
         merges = self.source.load == "merge"
         if merges and not gathered.count and files and not gathered.widened:
@@ -82,25 +82,25 @@ class Keeping:
     def _put_aside(self, gathered: Gathered) -> None:
         name = f"{self.data_set}{REJECTED_SUFFIX}"
         if not gathered.goes_on:  # they are of rows that are read again
-            self.repository.delete_prefix(self.branch, f"{name}/")
+            self.draft.delete_prefix(f"{name}/")
         if gathered.rejected is not None:
             self._link(gathered.rejected, name, self._next(name))
 
     def _replace(self, file: Path) -> None:
-        self.repository.delete_prefix(self.branch, f"{self.data_set}/")
+        self.draft.delete_prefix(f"{self.data_set}/")
         self._link(file, self.data_set, 0)
 
     def _add(self, file: Path) -> None:
         self._link(file, self.data_set, self._next(self.data_set))
 
     def _next(self, name: str) -> int:
-        paths = [entry.path for entry in self.repository.entries(self.branch, f"{name}/part-")]
+        paths = [entry.path for entry in self.draft.entries(f"{name}/part-")]
         numbers = [path.removeprefix(f"{name}/part-").removesuffix(".parquet") for path in paths]
         return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
 
     def _link(self, file: Path, name: str, number: int) -> None:
         """The bytes of a file become `name`/part-<number>.parquet."""
-        place = self.repository.new_data_path(".parquet")
+        place = self.draft.new_data_path(".parquet")
         if place.path is None:
             raise Broken(
                 "data can only be written to a store on this machine so far", hint="use a local storage"
@@ -112,7 +112,7 @@ class Keeping:
             size = place.path.stat().st_size
             path = f"{name}/part-{number:04d}.parquet"
             link = Link(path, place.address, size, checksum, content_type=PARQUET)
-            self.repository.link_many(self.branch, [link])
+            self.draft.link_many([link])
         except BaseException:
             place.path.unlink(missing_ok=True)
             raise

@@ -1,6 +1,6 @@
-"""Making one data set on its job's branch: rows are written straight to where they stay, then linked.
+"""Making one data set, as a draft: rows are written straight to where they stay, then linked.
 
-Nothing here is visible to anybody until the run merges the branch.
+Nothing here is visible to anybody until the run commits the draft.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from tulle.engine.engine import ColumnType, Engine, Relation
 from tulle.engine.statement import column_sources
 from tulle.errors import Broken
-from tulle.lake.repository import Link, Repository
+from tulle.lake.draft import Draft
+from tulle.lake.repository import Link
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.convert import in_mesh_types
 from tulle.pipeline.data_files import data_files
@@ -39,7 +40,7 @@ from tulle.pipeline.model import ModelRun, call_model
 from tulle.pipeline.model_kind import SNAPSHOT, THIS, VIEW
 from tulle.pipeline.record import Record, code_fingerprint
 from tulle.pipeline.run import Metric
-from tulle.pipeline.table import PARQUET, DataAt, columns_in, data_at
+from tulle.pipeline.table import PARQUET, DataAt, columns_in, data_of
 from tulle.quality.verdict import CheckResult
 from tulle.spec.product import DataSet
 
@@ -115,57 +116,55 @@ def describe_made(record: Record) -> Made:
     return Made(record.rows, record.types(), lineage, metrics, record.models, remembered=record.remembered)
 
 
-def make(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
-    """Carry the job out and stage its data set (and models) on `branch`; `before` is what was made last.
+def make(draft: Draft, making: Making, before: Record | None) -> Made:
+    """Carry the job out and put its data set (and models) into a draft; `before` is what was made last.
 
     Raises Invalid when code or files do not fit, LimitExceeded and OSError when room is used up.
     """
     if making.job.kind == INGEST:
-        return _ingest(repository, branch, making, before)
+        return _ingest(draft, making, before)
     if making.job.kind == SQL:
-        return _sql(repository, branch, making, before)
+        return _sql(draft, making, before)
     if making.job.kind == DBT:
-        return _dbt(repository, branch, making)
+        return _dbt(draft, making)
     if making.job.kind == DBT_MODEL:
-        return _dbt_model(repository, branch, making.job)
-    return _python(repository, branch, making, before)
+        return _dbt_model(draft, making.job)
+    return _python(draft, making, before)
 
 
-def _ingest(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
+def _ingest(draft: Draft, making: Making, before: Record | None) -> Made:
     assert making.job.port is not None
     assert making.job.port.source is not None
     if making.gathered is not None:
-        return _gathered(repository, branch, making, making.gathered, before)
-    with _data_file(repository, branch, making.job.name) as target:
+        return _gathered(draft, making, making.gathered, before)
+    with _data_file(draft, making.job.name) as target:
         written = ingest(making.files, making.job.port.source, target)
     source = making.job.port.name
     return Made(written.rows, written.columns, {c.name: [[source, c.name]] for c in written.columns})
 
 
-def _gathered(
-    repository: Repository, branch: str, making: Making, gathered: Gathered, before: Record | None
-) -> Made:
+def _gathered(draft: Draft, making: Making, gathered: Gathered, before: Record | None) -> Made:
     assert making.job.port is not None
     assert making.job.port.source is not None
-    keeping = Keeping(repository, branch, making.job.name, making.engine, making.job.port.source)
+    keeping = Keeping(draft, making.job.name, making.engine, making.job.port.source)
     rows = keeping.put(gathered, before.rows if before else 0)
     port = making.job.port.name
     lineage = {c.name: [[port, c.name]] for c in gathered.columns}
     return Made(rows, gathered.columns, lineage, remembered=gathered.remembered)
 
 
-def _sql(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
+def _sql(draft: Draft, making: Making, before: Record | None) -> Made:
     job = making.job
     relations = [making.relations[name] for name in job.inputs]
     if job.way.kind == VIEW:
         found = making.engine.describe(job.text, relations, file=job.file)
-        repository.delete_prefix(branch, f"{job.name}/")
+        draft.delete_prefix(f"{job.name}/")
         return Made(0, found, _lineage(job, relations))
     if job.way.grows:
-        return _grown(repository, branch, making, before, job, relations)
+        return _grown(draft, making, before, job, relations)
     found = making.engine.describe(job.text, relations, file=job.file)
     types = {c.name: c.type for c in adjusted(found, making.declared)}
-    with _data_file(repository, branch, job.name) as target:
+    with _data_file(draft, job.name) as target:
         written = making.engine.write(job.text, relations, target, file=job.file, types=types)
     return Made(written.rows, written.columns, _lineage(job, relations))
 
@@ -178,16 +177,15 @@ def _lineage(job: Job, relations: Sequence[Relation]) -> dict[str, list[list[str
 
 
 def _grown(
-    repository: Repository,
-    branch: str,
+    draft: Draft,
     making: Making,
     before: Record | None,
     job: Job,
     relations: Sequence[Relation],
 ) -> Made:
     """A model that goes on from what is there, unless its code is another one, or all is to be made anew."""
-    with data_files(repository, branch, making.job.name) as files:
-        goes_on = before is not None and goes_on_from(repository, branch, making, before)
+    with data_files(draft, making.job.name) as files:
+        goes_on = before is not None and goes_on_from(draft, making, before)
         growing = Growing(
             job,
             making.engine,
@@ -205,10 +203,10 @@ def _grown(
     return Made(grown.rows, grown.columns, _lineage(making.job, relations), remembered=grown.remembered)
 
 
-def goes_on_from(repository: Repository, ref: str, making: Making, before: Record) -> bool:
-    """Whether a model goes on from the rows at a ref: they are what was made last, by the code as it is."""
+def goes_on_from(draft: Draft, making: Making, before: Record) -> bool:
+    """Whether a model goes on from the rows that are there: they are what was made last, by the code as it is."""
     way = making.job.way
-    present = data_at(repository, ref, making.job.name)
+    present = data_of(draft, making.job.name)
     if present is None or present.identity != before.identity:
         return False
     if way.kind == SNAPSHOT or not way.rebuild:
@@ -216,13 +214,12 @@ def goes_on_from(repository: Repository, ref: str, making: Making, before: Recor
     return not making.full and before.code == code_fingerprint(making.job, making.code)
 
 
-def _dbt(repository: Repository, branch: str, making: Making) -> Made:
+def _dbt(draft: Draft, making: Making) -> Made:
     """A dbt project; its own data set tells what dbt made."""
     job = making.job
     assert job.dbt is not None
     built = build_project(
-        repository,
-        branch,
+        draft,
         Project(
             making.code.product,
             job.dbt,
@@ -235,38 +232,38 @@ def _dbt(repository: Repository, branch: str, making: Making) -> Made:
             making.full,
         ),
     )
-    with _data_file(repository, branch, job.name) as target:
+    with _data_file(draft, job.name) as target:
         written = write_batches(built.table.to_batches(), target, job.file, built.table.schema)
     return Made(written.rows, written.columns, results=built.results)
 
 
-def _dbt_model(repository: Repository, branch: str, job: Job) -> Made:
-    lineage = take(repository, branch, job.inputs[0], job.name)
-    at = data_at(repository, branch, job.name)
+def _dbt_model(draft: Draft, job: Job) -> Made:
+    lineage = take(draft, job.inputs[0], job.name)
+    at = data_of(draft, job.name)
     assert at is not None
     rows = sum(pq.read_metadata(file).num_rows for file in at.relation.files)
     return Made(rows, columns_in(at.relation), lineage)
 
 
-def _python(repository: Repository, branch: str, making: Making, before: Record | None) -> Made:
+def _python(draft: Draft, making: Making, before: Record | None) -> Made:
     job = making.job
     models = making.folder / "models" / job.name
     relations = making.relations
-    if job.way.grows and before is not None and goes_on_from(repository, branch, making, before):
-        there = data_at(repository, branch, job.name)
+    if job.way.grows and before is not None and goes_on_from(draft, making, before):
+        there = data_of(draft, job.name)
         assert there is not None
         relations[THIS] = replace(there.with_columns(before.types()).relation, name=THIS)
     run = ModelRun(making.run_id, job, making.engine, relations, models, making.say)
     returned = call_model(job, making.code.shared, run)
     wanted = {c.name: c.type for c in making.declared.columns} if making.declared else {}
     table = in_mesh_types(returned, job.file, wanted)
-    written = _keep(repository, branch, making, before, table)
+    written = _keep(draft, making, before, table)
     for model in {*run.models, *(before.models if before else ())}:
-        repository.delete_prefix(branch, f"models/{model}/")
+        draft.delete_prefix(f"models/{model}/")
     for model in run.models:
         files = sorted(file for file in (models / model).rglob("*") if file.is_file())
         items = [(f"models/{model}/{file.relative_to(models / model).as_posix()}", file) for file in files]
-        repository.put_many(branch, items)
+        draft.put_many(items)
     lineage = {c.name: [[name, ""] for name in job.inputs] for c in written.columns}
     return Made(
         written.rows,
@@ -279,14 +276,12 @@ def _python(repository: Repository, branch: str, making: Making, before: Record 
     )
 
 
-def _keep(
-    repository: Repository, branch: str, making: Making, before: Record | None, table: pa.Table
-) -> Made:
+def _keep(draft: Draft, making: Making, before: Record | None, table: pa.Table) -> Made:
     """What a Python model returned, as the data set's rows or with those that are there."""
     job = making.job
     batches = iter(table.combine_chunks().to_batches(ROW_GROUP_ROWS))
     if not job.way.grows:
-        with _data_file(repository, branch, job.name) as target:
+        with _data_file(draft, job.name) as target:
             written = write_batches(batches, target, job.file, table.schema)
         return Made(written.rows, written.columns)
     returned = making.folder / f"{job.name}-returned.parquet"
@@ -294,15 +289,15 @@ def _keep(
         columns = write_batches(batches, returned, job.file, table.schema).columns
         relation = Relation(_RETURNED, (str(returned),), columns)
         taken = replace(job, kind=SQL, text=_TAKEN, inputs=())
-        return _grown(repository, branch, making, before, taken, [relation])
+        return _grown(draft, making, before, taken, [relation])
     finally:
         returned.unlink(missing_ok=True)
 
 
 @contextmanager
-def _data_file(repository: Repository, branch: str, data_set: str) -> Iterator[Path]:
-    """A place for the data set's one file; when it was written, it becomes all the data set holds on `branch`."""
-    place = repository.new_data_path(".parquet")
+def _data_file(draft: Draft, data_set: str) -> Iterator[Path]:
+    """A place for the data set's one file; when it was written, it becomes all the data set holds."""
+    place = draft.new_data_path(".parquet")
     if place.path is None:
         raise Broken("data can only be written to a store on this machine so far", hint="use a local storage")
     try:
@@ -310,9 +305,9 @@ def _data_file(repository: Repository, branch: str, data_set: str) -> Iterator[P
         with place.path.open("rb") as stream:
             checksum = hashlib.file_digest(stream, "sha256").hexdigest()
         size = place.path.stat().st_size
-        repository.delete_prefix(branch, f"{data_set}/")
+        draft.delete_prefix(f"{data_set}/")
         link = Link(f"{data_set}/part-0000.parquet", place.address, size, checksum, content_type=PARQUET)
-        repository.link_many(branch, [link])
+        draft.link_many([link])
     except BaseException:
         place.path.unlink(missing_ok=True)
         raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tulle.engine.engine import ColumnType
 from tulle.errors import NotFound
+from tulle.lake.draft import Draft
 from tulle.lake.repository import Repository
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.job import PYTHON, SQL, Job
@@ -63,14 +64,29 @@ def record_path(job: str) -> str:
 def read_record(repository: Repository, ref: str, job: str) -> Record | None:
     """The record of a job's data at a ref; None when there is none that we understand."""
     try:
-        value = json.loads(repository.get(ref, record_path(job)))
+        return _understood(repository.get(ref, record_path(job)))
+    except NotFound:
+        return None
+
+
+def record_of(draft: Draft, job: str) -> Record | None:
+    """The record of a job's data as a draft has it; None when there is none that we understand."""
+    try:
+        return _understood(draft.get(record_path(job)))
+    except NotFound:
+        return None
+
+
+def _understood(data: bytes) -> Record | None:
+    try:
+        value = json.loads(data)
         if value.pop("format") != _FORMAT:
             return None
         value["columns"] = tuple((name, kind) for name, kind in value["columns"])
         value["metrics"] = tuple((name, number) for name, number in value["metrics"])
         value["models"] = tuple(value["models"])
         return Record(**value)
-    except (NotFound, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # somebody else's file, or a damaged one: the data is simply made again
 
 

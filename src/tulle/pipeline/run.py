@@ -268,12 +268,14 @@ def begin(
 def step_started(database: Database, run: Run, name: str, *, branch: str | None = None) -> None:
     """A step begins."""
     with database.write() as cx:
-        cx.execute(
-            update(run_steps)
-            .where(_step(run.id, name))
-            .values(status=RUNNING, started_at=now(), branch=branch)
-        )
-        log.append(cx, Event(STEP_STARTED, run.product, {"run": run.id, "step": name}))
+        step_started_in(cx, run, name, now(), branch=branch)
+
+
+def step_started_in(cx: Connection, run: Run, name: str, at: float, *, branch: str | None = None) -> None:
+    """A step began, in the transaction of `cx`."""
+    values = {"status": RUNNING, "started_at": at, "branch": branch}
+    cx.execute(update(run_steps).where(_step(run.id, name)).values(values))
+    log.append(cx, Event(STEP_STARTED, run.product, {"run": run.id, "step": name}))
 
 
 def step_finished(
@@ -288,37 +290,52 @@ def step_finished(
 ) -> None:
     """A step has ended."""
     with database.write() as cx:
+        step_finished_in(cx, run, name, now(), status, rows=rows, message=message, report=report)
+
+
+def step_finished_in(
+    cx: Connection,
+    run: Run,
+    name: str,
+    at: float,
+    status: str,
+    *,
+    rows: int | None = None,
+    message: str | None = None,
+    report: Report | None = None,
+    branch: str | None = None,
+) -> None:
+    """A step ended, in the transaction of `cx`. `branch`: where what it made was kept."""
+    values = {
+        "status": status,
+        "finished_at": at,
+        "rows": rows,
+        "message": message,
+        "report": report.as_dict() if report else None,
+    }
+    if branch is not None:
+        values["branch"] = branch
+    cx.execute(update(run_steps).where(_step(run.id, name)).values(values))
+    if report is not None:
+        made = not run.options.get("only")
+        history.record(cx, run.product, run.environment, run.id, report.checks, made=made)
+    failed = [check.name for check in report.checks if not check.passed] if report else []
+    data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
+    log.append(cx, Event(STEP_FINISHED, run.product, data))
+
+
+def steps_kept_in(
+    cx: Connection, run: Run, at: float, kept: Sequence[tuple[str, int | None, Report]]
+) -> None:
+    """Steps, each with its rows and report, had nothing to do: what they would make is there."""
+    for name, rows, report in kept:
         cx.execute(
             update(run_steps)
             .where(_step(run.id, name))
-            .values(
-                status=status,
-                finished_at=now(),
-                rows=rows,
-                message=message,
-                report=report.as_dict() if report else None,
-            )
+            .values(status=UNCHANGED, started_at=at, finished_at=at, rows=rows, report=report.as_dict())
         )
-        if report is not None:
-            made = not run.options.get("only")
-            history.record(cx, run.product, run.environment, run.id, report.checks, made=made)
-        failed = [check.name for check in report.checks if not check.passed] if report else []
-        data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
-        log.append(cx, Event(STEP_FINISHED, run.product, data))
-
-
-def steps_kept(database: Database, run: Run, kept: Sequence[tuple[str, int | None, Report]]) -> None:
-    """Steps, each with its rows and report, that had nothing to do: what they would make is there."""
-    at = now()
-    with database.write() as cx:
-        for name, rows, report in kept:
-            cx.execute(
-                update(run_steps)
-                .where(_step(run.id, name))
-                .values(status=UNCHANGED, started_at=at, finished_at=at, rows=rows, report=report.as_dict())
-            )
-        data = {"run": run.id, "steps": [name for name, _, _ in kept], "status": UNCHANGED}
-        log.append(cx, Event(STEPS_KEPT, run.product, data))
+    data = {"run": run.id, "steps": [name for name, _, _ in kept], "status": UNCHANGED}
+    log.append(cx, Event(STEPS_KEPT, run.product, data))
 
 
 def will_publish(database: Database, run_id: str, commit_id: str) -> None:

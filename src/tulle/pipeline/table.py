@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow.parquet as pq
 
 from tulle.engine.engine import ColumnType, Relation
-from tulle.lake.repository import Repository
+from tulle.lake.draft import Draft
+from tulle.lake.repository import Entry, Repository
 from tulle.pipeline.convert import columns_of
 
 PARQUET = "application/vnd.apache.parquet"
@@ -33,16 +34,27 @@ class DataAt:
 
 def data_at(repository: Repository, ref: str, name: str, *, product: str = "") -> DataAt | None:
     """A data set at a ref, None when there is none. `product`: whose it is, when it is not our own."""
-    entries = [e for e in repository.entries(ref, f"{name}/") if e.path.endswith(".parquet")]
+    found = data_in(repository, repository.entries(ref, f"{name}/"), name)
+    if found is None or not product:
+        return found
+    version = {"product": product, "data_set": name, "commit": repository.resolve(ref)}
+    return replace(found, version={**found.version, **version})
+
+
+def data_in(store: Repository | Draft, found: Iterable[Entry], name: str) -> DataAt | None:
+    """The data set that entries under its name are, None when they are none."""
+    entries = [e for e in found if e.path.endswith(".parquet")]
     if not entries:
         return None
-    files = tuple(repository.location(entry) for entry in entries)
+    files = tuple(store.location(entry) for entry in entries)
     content = [[e.path.removeprefix(f"{name}/"), e.size, e.checksum or e.address] for e in entries]
     identity = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    version = {"identity": identity}
-    if product:
-        version |= {"product": product, "data_set": name, "commit": repository.resolve(ref)}
-    return DataAt(name, Relation(name, files), identity, version)
+    return DataAt(name, Relation(name, files), identity, {"identity": identity})
+
+
+def data_of(draft: Draft, name: str) -> DataAt | None:
+    """A data set as a draft has it, None when it has none."""
+    return data_in(draft, draft.entries(f"{name}/"), name)
 
 
 def columns_in(relation: Relation) -> tuple[ColumnType, ...]:

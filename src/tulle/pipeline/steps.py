@@ -1,0 +1,104 @@
+"""What becomes of the steps of a run on its way, recorded a few at a time.
+
+Small jobs take a few milliseconds each, and a transaction for every word about them would take as long again. So what
+is told is recorded together, at most a twentieth of a second later, in the order in which it was told. `settled` waits
+for all of it: nothing is published before. A process that is killed in between has told less than it did, which is
+what a run without a process is taken for anyway.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tulle.pipeline import run as runs
+from tulle.pipeline.run import Report, Run
+from tulle.state.db import Database, now
+
+AT_MOST_SECONDS = 0.05
+
+Word = Callable[[Connection], None]
+
+
+class Steps:
+    """Takes down what is told about the steps of one run, from any thread."""
+
+    def __init__(self, database: Database, run: Run) -> None:
+        self._database = database
+        self._run = run
+        self._told: list[Word] = []
+        self._kept: list[tuple[str, int | None, Report]] = []
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._some = threading.Event()
+        self._failed: BaseException | None = None
+
+    @contextmanager
+    def taken_down(self) -> Iterator[None]:
+        """While the block runs, a thread of its own records what is told; after it nothing is left to be."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._take_down, args=(over,), daemon=True, name="steps")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            self._some.set()
+            thread.join()
+            self.settled()
+
+    def started(self, name: str, *, branch: str | None = None) -> None:
+        """A step begins."""
+        at = now()
+        self._tell(lambda cx: runs.step_started_in(cx, self._run, name, at, branch=branch))
+
+    def finished(self, name: str, status: str, **more: Any) -> None:
+        """A step has ended; what else is told of it is what `run.step_finished_in` takes."""
+        at = now()
+        self._tell(lambda cx: runs.step_finished_in(cx, self._run, name, at, status, **more))
+
+    def kept(self, name: str, rows: int | None, report: Report) -> None:
+        """A step has nothing to do."""
+        with self._lock:
+            self._kept.append((name, rows, report))
+        self._some.set()
+
+    def settled(self) -> None:
+        """All that was told is recorded. Raises what went wrong in recording it."""
+        with self._writing:
+            with self._lock:
+                self._end_kept()
+                told, self._told = self._told, []
+            if told:
+                self._database.change(lambda cx: [word(cx) for word in told])
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+
+    def _tell(self, word: Word) -> None:
+        with self._lock:
+            self._end_kept()
+            self._told.append(word)
+        self._some.set()
+
+    def _end_kept(self) -> None:
+        """What was kept in a row is one word."""
+        if self._kept:
+            kept, self._kept = self._kept, []
+            at = now()
+            self._told.append(lambda cx: runs.steps_kept_in(cx, self._run, at, kept))
+
+    def _take_down(self, over: threading.Event) -> None:
+        while not over.is_set():
+            self._some.wait()
+            over.wait(AT_MOST_SECONDS)
+            self._some.clear()
+            try:
+                self.settled()
+            except BaseException as exc:  # noqa: BLE001  told to whoever waits for all of it
+                self._failed = exc
+                return

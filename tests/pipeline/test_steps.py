@@ -1,0 +1,72 @@
+"""Words about steps: recorded together, in order, all of them before what waits for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tulle.errors import LimitExceeded
+from tulle.pipeline import run as runs
+from tulle.pipeline import steps as module
+from tulle.pipeline.run import Report
+from tulle.pipeline.steps import Steps
+from tulle.state import log
+from tulle.state.db import Database
+
+
+@pytest.fixture
+def run(database: Database) -> runs.Run:
+    run_id = runs.request(database, "sales")
+    names = [(f"job{number}", "sql") for number in range(4)]
+    runs.begin(database, run_id, branch="run-x", base_commit="0", steps=names)
+    return runs.get(database, run_id)
+
+
+def statuses(database: Database, run: runs.Run) -> list[str]:
+    return [step.status for step in runs.get(database, run.id).steps]
+
+
+def test_what_is_told_is_recorded_in_order(database: Database, run: runs.Run) -> None:
+    steps = Steps(database, run)
+    with steps.taken_down():
+        steps.started("job0")
+        steps.finished("job0", runs.SUCCEEDED, rows=3, message="fine", report=Report())
+        steps.kept("job1", 5, Report())
+        steps.kept("job2", 6, Report())
+        steps.started("job3", branch="b")
+        steps.settled()
+        assert statuses(database, run) == ["succeeded", "unchanged", "unchanged", "running"]
+        steps.finished("job3", runs.FAILED, message="no", branch="kept-here")
+    found = runs.get(database, run.id).steps
+    assert [(s.rows, s.message, s.branch) for s in found] == [
+        (3, "fine", None),
+        (5, None, None),
+        (6, None, None),
+        (None, "no", "kept-here"),
+    ]
+    assert [entry.kind for entry in log.read(database)] == [
+        "step.started",
+        "step.finished",
+        "steps.kept",
+        "step.started",
+        "step.finished",
+    ]
+
+
+def test_it_is_recorded_while_the_work_goes_on(database: Database, run: runs.Run) -> None:
+    steps = Steps(database, run)
+    with steps.taken_down():
+        steps.started("job0")
+        while statuses(database, run)[0] != "running":
+            pass
+
+
+def test_what_cannot_be_recorded_ends_the_run(
+    database: Database, run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise LimitExceeded("disk full")
+
+    steps = Steps(database, run)
+    monkeypatch.setattr(module.runs, "step_started_in", full)
+    with pytest.raises(LimitExceeded), steps.taken_down():
+        steps.started("job0")
