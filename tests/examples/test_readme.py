@@ -39,6 +39,7 @@ PAGES = [
         "CONTRIBUTING.md",
         "THIRD_PARTY.md",
         "examples/cdnow/README.md",
+        "examples/journey/README.md",
     )
 ] + sorted((ROOT / "docs").rglob("*.md"))
 
