@@ -50,12 +50,15 @@ class Shop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.product = folder / "products/shop/orders"
-        (self.product / "data").mkdir(parents=True)
-        self.settings_are()
+        is_new = not folder.exists()
+        if is_new:
+            (self.product / "data").mkdir(parents=True)
+            self.settings_are()
         settings = load_mesh(folder).settings
         self.database = open_database(settings.database_url)
         self.lake = open_lake(self.database, settings.storage_namespace)
-        self.lake.create_repository("orders")
+        if is_new:
+            self.lake.create_repository("orders")
         self.connections = open_connections(settings, self.database)
 
     def settings_are(self, **more: Any) -> None:
