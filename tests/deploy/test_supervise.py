@@ -26,7 +26,7 @@ def want(
     return Wanted(name, "test", [sys.executable, "-c", code], tmp_path, tmp_path / f"{name}.log", ready)
 
 
-def tick_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float = 10) -> None:
+def tick_until(supervisor: Supervisor, condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -111,7 +111,7 @@ def test_children_die_with_a_killed_supervisor_and_leftovers_are_ended(tmp_path:
         Supervisor(where / "processes.json", lambda: wants, about={{}}).run()
     """
     parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (row(table, "polite").get("state") == row(table, "stubborn").get("state") == "running"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

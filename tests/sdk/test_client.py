@@ -58,7 +58,7 @@ def applied(client: Client) -> Client:
     plan = client.plan()
     assert client.apply(plan["digest"])["digest"] == plan["digest"]
     run_id = client.start_run("orders")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while (run := client.run(run_id))["status"] not in {"succeeded", "failed"}:
         assert time.monotonic() < deadline
         time.sleep(0.1)

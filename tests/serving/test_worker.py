@@ -52,7 +52,7 @@ def running(
         yield process, first_line(process)
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def whole(connection: socket.socket) -> bytes:
@@ -136,12 +136,12 @@ def test_a_worker_answers_on_a_socket_of_its_own_and_leaves_nothing(
         )
         assert connection.getresponse().status == 400
         second = start(predictor_folder, "--socket", "run/w.sock", cwd=deep)
-        assert "another process answers on 'run/w.sock'" in second.communicate(timeout=20)[1]
+        assert "another process answers on 'run/w.sock'" in second.communicate(timeout=60)[1]
         assert second.returncode == 1
         connection.close()
     finally:
         process.terminate()
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=60)
         os.close(handle)
     assert process.returncode == 0
     assert "has stopped" in log
@@ -170,10 +170,10 @@ def test_what_is_in_flight_is_finished_when_told_to_stop(lookups_folder: Path) -
             answer = whole(half)
             assert b"200 OK" in answer
             assert b'"number":3' in answer
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_a_native_model_is_served_natively(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_native_model_is_served_natively(tmp_path: Path) -> None:
 
 def test_what_cannot_start_says_why(tmp_path: Path, predictor_folder: Path) -> None:
     process = start(tmp_path, "--port", "0")
-    assert "the package lacks manifest.json" in process.communicate(timeout=20)[1]
+    assert "the package lacks manifest.json" in process.communicate(timeout=60)[1]
     assert process.returncode == 1
     (tmp_path / "file").write_text("")
     with pytest.raises(AlreadyExists, match="is not a socket"):

@@ -116,7 +116,7 @@ def _start(module: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while True:
         try:
             httpx.get(url, timeout=5)

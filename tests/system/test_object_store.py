@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while True:
             try:
                 for bucket in ("lake", "outside"):
@@ -111,7 +111,7 @@ def names(store: S3Store, prefix: str = "") -> list[str]:
 
 
 def ended(api: httpx.Client, path: str, done: str = "completed") -> dict[str, Any]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while True:
         told: dict[str, Any] = api.get(path).raise_for_status().json()
         if told.get(done) is True or told.get("status") == "done":

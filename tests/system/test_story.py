@@ -23,7 +23,7 @@ SPENDING = "customer-features/spending-summary/lookup"
 CUSTOMER = "00003"
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -292,7 +292,7 @@ def test_the_stock_dataiku_client_works(mesh: Mesh) -> None:
 
 def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     mesh.tulle("down")
-    until(lambda: mesh.processes() == [], 5)
+    until(lambda: mesh.processes() == [])
     assert mesh.json("status") == {
         "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "processes": {}
     }  # fmt: skip
@@ -309,7 +309,7 @@ def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
     time.sleep(0.8)
     assert "stopped" in other.tulle("down").stdout
     starting.wait(30)
-    until(lambda: other.processes() == [], 10)
+    until(lambda: other.processes() == [])
     assert not other.json("status")["up"]
 
 
@@ -331,12 +331,12 @@ def test_down_ends_runs_that_run_and_runs_that_wait(mesh: Mesh) -> None:
         )
         for name in ("first-one", "second-one")
     ]
-    until(lambda: sorted(r["status"] for r in other.json("runs")) == ["queued", "running"], 30)
+    until(lambda: sorted(r["status"] for r in other.json("runs")) == ["queued", "running"])
     other.tulle("down")
     assert [r["status"] for r in other.json("runs")] == ["stopped", "stopped"]
     for process in waiting:
         process.wait(20)
-    until(lambda: other.processes() == [], 10)
+    until(lambda: other.processes() == [])
 
 
 def test_a_damaged_generation_is_unpacked_again_at_the_next_start(mesh: Mesh) -> None:
