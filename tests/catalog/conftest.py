@@ -245,6 +245,10 @@ class Browser:
         assert answer.headers["content-type"].startswith("text/html")
         return str(answer.text)
 
+    def addresses(self) -> set[str]:
+        """The paths of all pages."""
+        return set(self.app.openapi()["paths"])
+
     def json(self, path: str) -> object:
         return self.client.get(path).json()
 

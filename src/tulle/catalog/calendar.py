@@ -22,7 +22,7 @@ from tulle.pipeline.schedule import Fire, Scheduled
 from tulle.state.db import Database, now
 from tulle.state.tables import schedule_fires
 
-MOST_COMING = 5000  # fires that are looked ahead
+MOST_COMING = 32_000  # fires that are looked ahead: a month of a thousand that run daily
 MOST_MONTHS = 24  # from now, in either direction
 MOST_OF_DAY = 200
 NAMES_SHOWN = 3

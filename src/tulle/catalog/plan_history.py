@@ -53,7 +53,7 @@ def plans_page(database: Database, product: str = "", *, limit: int = SHOWN) -> 
     found = tuple(_view(record) for record in plans.recent(database, product=product, limit=limit))
     if not product:
         return PlansPage(found, drift=drift.found_of(database, drift.MESH))
-    known = [item.product for item in products.applied(database) if item.product.name == product]
+    known = [item.product for item in products.some(database, [product]).values()]
     if not known and not found:
         products.applied_product(database, product)
     tenancy = tenancy_of(known[0]) if known else None

@@ -1,0 +1,33 @@
+"""docs/reference/portal.md is held to the pages there are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.catalog.conftest import Browser
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/portal.md").read_text()
+NAMES = {"/domains/{name}": "shop", "/services/{name}": "customer-totals"}
+SAID = [
+    address
+    for line in re.findall(r"^\| (.*?) \|", PAGE, re.MULTILINE)
+    for address in re.findall(r"`(/[^`]*)`", line)
+]
+
+
+def test_every_page_of_the_table_is_there(browser: Browser) -> None:
+    assert len(SAID) > 15
+    run = re.findall(r'href="/runs/([^"/]+)"', browser.get("/runs"))[0]
+    for address in SAID:
+        name = NAMES.get(address, "sales")
+        browser.get(address.format(name=name, data_set="sales", run_id=run))
+
+
+def test_every_page_of_ours_is_in_the_table(browser: Browser) -> None:
+    ours = {
+        path
+        for path in browser.addresses()
+        if path.startswith(("/products/", "/runs", "/schedules", "/rejected", "/domains"))
+    }
+    assert {path for path in ours if not path.endswith("/progress")} <= set(SAID)
