@@ -306,7 +306,7 @@ def test_down_stops_a_mesh_that_is_still_starting(mesh: Mesh) -> None:
     starting = subprocess.Popen(
         _tulle(other, "up", "--detach"), env=other.environment, stderr=subprocess.DEVNULL
     )
-    time.sleep(0.8)
+    until((other.folder / ".tulle/run/starting.json").exists)
     assert "stopped" in other.tulle("down").stdout
     starting.wait(30)
     until(lambda: other.processes() == [])
