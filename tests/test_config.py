@@ -51,6 +51,7 @@ def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
         ({"data_folders": ["relative"]}, {}, "'data_folders' must be a list of absolute folders"),
         ({"hook_run_days": 0}, {}, "'hook_run_days' is 0"),
         ({"check_result_days": 0}, {}, "'check_result_days' is 0"),
+        ({"run_record_days": 0}, {}, "'run_record_days' is 0"),
         ({"stale_branch_days": -1}, {}, "'stale_branch_days' is -1"),
         ({"hook_environments": ["/opt/x"]}, {}, "'hook_environments' must map names"),
         ({"hook_environments": {"x": "opt/x"}}, {}, "'hook_environments' has 'x': 'opt/x'"),

@@ -122,6 +122,11 @@ class Settings:
     check_result_days: int = setting(
         400, "days for which results of checks are kept; the last 30 of each check always are"
     )
+    run_record_days: int = setting(
+        400,
+        "days for which records and logs of runs, fires of schedules, backfills and closed incidents are kept; the "
+        "last 30 runs of a product in an environment, the last good one and what was released always are",
+    )
     stale_branch_days: int = setting(
         0, "branches of failed runs that nobody moved for so many days are removed; 0 keeps them"
     )
@@ -240,6 +245,7 @@ def _checked(settings: Settings) -> Settings:
         "hook_run_days": (1, 36_500),
         "scheduled_runs": (1, 1000),
         "check_result_days": (1, 36_500),
+        "run_record_days": (1, 36_500),
         "stale_branch_days": (0, 36_500),
         "notice_days": (0, 36_500),
     }

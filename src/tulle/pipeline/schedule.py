@@ -416,14 +416,6 @@ def fires(
         return tuple(fire_value(row) for row in cx.execute(query.limit(limit)))
 
 
-def forget(database: Database, before: float) -> int:
-    """Remove fires that ended before a time; how many."""
-    ended = fires_table.c.status.not_in([*OPEN, HELD])
-    with database.write() as cx:
-        gone = cx.execute(delete(fires_table).where(fires_table.c.created_at < before, ended))
-    return int(gone.rowcount)
-
-
 def fire_value(row: Row[Any]) -> Fire:
     """The fire of a row."""
     return Fire(

@@ -25,6 +25,7 @@ from tulle.errors import Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, RUN_FINISHED, Event
 from tulle.pipeline import backfill, schedule, worker
 from tulle.pipeline import run as runs
+from tulle.pipeline.forget import forget
 from tulle.pipeline.schedule import (
     CRON,
     FRESH,
@@ -48,7 +49,6 @@ BATCH = 200
 TAKEN_OVER = 500  # products in one transaction, when a mesh begins to be scheduled
 ON_TIME_SECONDS = 60.0  # a fire later than this was missed, which `catch_up` is about
 MOST_CAUGHT_UP = 1000  # fires of one schedule at a time
-KEPT_DAYS = 90
 PAUSE_SECONDS = 0.5
 _MAY_PASS = {"unavailable", "conflict"}
 
@@ -104,7 +104,7 @@ class Scheduler:
         started = self.start_waiting()
         if time.monotonic() > self._tidied + 3600:
             self._tidied = time.monotonic()
-            schedule.forget(self._database, self._clock() - KEPT_DAYS * 86_400)
+            forget(self._settings, self._database, self._clock())
         return bool(followed or fired or started)
 
     # ── follow ───────────────────────────────────────────────────────────────────────────────────────────
