@@ -1,34 +1,43 @@
-"""Kill a release, a promotion's asking or a rollback after one database transaction after another, then do it again.
+"""Kill a release, a promotion's asking, a rollback or a retirement after one transaction after another, then do it again.
 
-    python release_crashes.py FOLDER release|promote|rollback FIRST STRIDE
+    python release_crashes.py FOLDER release,promote,rollback,retire FIRST STRIDE
 
 Each point: a child process does it and kills itself right after its n-th commit to the control-plane database. Then
 the survivors look: what is in force and what the branch holds belong together. Doing it again ends it. Prints one
-JSON line a point.
+JSON line a point. Runs are processes that outlive who asked for them, as those of a mesh do.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import update
 from tests.control.released import Team, sales_at
 from tests.control.test_promotion import OPEN
 from tests.pipeline.crash_points import in_child, killed_after
 
-from tulle.control import environments, product_release, promotion
-from tulle.errors import Conflict
+from tulle.config import Settings
+from tulle.control import environments, product_release, promotion, retirement
+from tulle.errors import Conflict, NotFound
 from tulle.pipeline import promotion as record
 from tulle.pipeline import release
 from tulle.pipeline import run as runs
+from tulle.pipeline.execute import execute
 from tulle.server.app import open_workspace
 from tulle.spec.mesh import load_settings
+from tulle.state import products
+from tulle.state.db import Database
+from tulle.state.tables import deprecations
 
 FIRST = "SELECT id, customer, day, amount FROM till_rows\n"
 SECOND = "SELECT id, customer, day, -amount AS amount FROM till_rows\n"
@@ -45,8 +54,49 @@ class Again(Team):
         self.workspace = open_workspace(load_settings(folder))
 
 
+class Nursery:
+    """Forks the processes of runs, in a fraction of the time that a new interpreter takes.
+
+    A process of its own that never starts a thread, as one that has threads cannot be forked safely.
+    """
+
+    def __init__(self) -> None:
+        read, self._write = os.pipe()
+        if os.fork():
+            os.close(read)
+            return
+        os.close(self._write)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with os.fdopen(read) as asked:
+            for line in asked:  # until nobody is left who could ask
+                folder, run_id = json.loads(line)
+                if os.fork() == 0:
+                    os.setsid()
+                    self._carry_out(Path(folder), run_id)
+        os._exit(0)
+
+    @staticmethod
+    def _carry_out(folder: Path, run_id: str) -> None:
+        try:
+            workspace = open_workspace(load_settings(folder))
+            execute(workspace.database, workspace.lake, workspace.spec(), run_id)
+        finally:
+            os._exit(0)
+
+    def start(self, settings: Settings, run_id: str) -> int:
+        """As `worker.start`."""
+        os.write(self._write, (json.dumps([str(settings.folder), run_id]) + "\n").encode())
+        return 0
+
+
 def prepare(folder: Path, what: str) -> None:
     team = Team(folder, OPEN)
+    if what == "retire":
+        retirement.deprecate(team.workspace, "features", sunset="2099-01-31", reason="moved", by="ann")
+        today = dt.datetime.now(dt.UTC).date().isoformat()
+        with team.workspace.database.write() as cx:
+            cx.execute(update(deprecations).values(sunset=today))
+        return
     environments.ensure_branches(team.workspace, "sales")
     for version, model in (("1.0.0", FIRST), ("1.1.0", SECOND)):
         team.mesh.sales("product.yaml", sales_at(version))
@@ -65,6 +115,8 @@ def do(team: Team, what: str) -> str:
     if what == "release":
         made, _ = product_release.make(workspace, "sales", by="ann")
         return made.version
+    if what == "retire":
+        return retirement.retire(workspace, "features", by="ann")
     if what == "promote":
         return promotion.promote(workspace, "sales", "1.1.0", to="prod", by="ann").status
     return promotion.rollback(workspace, "sales", to="1.0.0", by="ann").status
@@ -81,6 +133,13 @@ def look(folder: Path, what: str) -> dict[str, Any]:
     workspace = team.workspace
     for run in runs.recent(workspace.database, status=runs.QUEUED):
         runs.finish(workspace.database, run.id, runs.STOPPED)  # what `recover` does to it a minute later
+    if what == "retire":
+        gone = _is_gone(workspace.database)
+        sound = gone or retirement.find(workspace.database, "features") is not None
+        with contextlib.suppress(NotFound):
+            do(team, what)
+        again = _is_gone(workspace.database) and not retirement.deprecations(workspace.database)
+        return {"sound": sound, "again": "done" if again else "failed"}
     if what == "release":
         made, _ = product_release.make(workspace, "sales", by="ann")
         release.verify(workspace.lake, made, workspace.settings)
@@ -107,19 +166,28 @@ def is_sound(team: Team) -> bool:
     return (version == "1.1.0") is negative
 
 
+def _is_gone(database: Database) -> bool:
+    return "features" not in products.named(database, ["features"])
+
+
 def main(folder: Path, what: str, first: int, stride: int) -> None:
     base = folder / "base"
-    in_child(lambda: prepare(base, what))
+    assert in_child(lambda: prepare(base, what) or "done") == "done"
     run: Callable[[Callable[[], Any]], Any] = in_child
     for commits in itertools.count(first, stride):
         mine = folder / str(commits)
         shutil.copytree(base, mine)
         ended = run(lambda mine=mine, commits=commits: crash(mine, what, commits))  # type: ignore[misc]
         found = run(lambda mine=mine: look(mine, what))  # type: ignore[misc]
-        print(json.dumps({"point": commits, "ended": ended, **(found or {"sound": False})}), flush=True)
+        print(
+            json.dumps({"what": what, "point": commits, "ended": ended, **(found or {"sound": False})}),
+            flush=True,
+        )
         if ended is not None:
             return
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    promotion.worker.start = Nursery().start  # type: ignore[assignment]
+    for one in sys.argv[2].split(","):
+        main(Path(sys.argv[1]) / one, one, int(sys.argv[3]), int(sys.argv[4]))

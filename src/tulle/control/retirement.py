@@ -121,8 +121,15 @@ def retire(workspace: Workspace, name: str, *, by: str) -> str:
 
     Conflict while another product reads it: that one would not run any more.
     """
-    products.applied_product(workspace.database, name)
     known = find(workspace.database, name)
+    try:
+        products.applied_product(workspace.database, name)
+    except NotFound:
+        if known is None:
+            raise
+        # It was retired, and whoever did it died before this was noted.
+        _forget(workspace.database, name)
+        return f"product '{name}' is retired (by {by})"
     if known is None:
         raise Denied(
             f"product '{name}' is not deprecated, so nobody knows that it ends",
@@ -142,9 +149,13 @@ def retire(workspace: Workspace, name: str, *, by: str) -> str:
             problems=[Problem(f"{reader} reads it") for reader in reading],
         )
     sentence = apply.retire(workspace, name)
-    with workspace.database.write() as cx:
-        cx.execute(delete(table).where(table.c.product == name))
+    _forget(workspace.database, name)
     return f"{sentence} (by {by})"
+
+
+def _forget(database: Database, name: str) -> None:
+    with database.write() as cx:
+        cx.execute(delete(table).where(table.c.product == name))
 
 
 def readers(workspace: Workspace, name: str) -> tuple[str, ...]:
