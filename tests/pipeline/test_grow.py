@@ -282,18 +282,22 @@ def test_a_snapshot_can_be_read_as_of_every_time(
 
     way = ModelKind(kind="snapshot", key=("k",))
     columns = (ColumnType("k", "integer"), ColumnType("v", "integer"), *VERSIONS)
-    there = Relation("_old", columns=columns)
+    there = None
     own = DuckEngine(Warehouse(threads=1, memory="200MB"), folder / "spill")
     with own.kept(folder / "room") as engine:
         for number, state in enumerate(states):
             new = folder / f"new-{number}.parquet"
             schema = pa.schema([("k", pa.int64()), ("v", pa.int64())])
             pq.write_table(pa.Table.from_pylist([{"k": k, "v": v} for k, v in state.items()], schema), new)
-            target = folder / f"old-{number}.parquet"
-            sql = grow._versions(way, ["k", "v"], dt.datetime(2020, 1, 1 + number, tzinfo=dt.UTC))
-            engine.write(sql, [there, Relation("_new", (str(new),))], target)
-            there = Relation("_old", (str(target),), columns)
+            at_ = dt.datetime(2020, 1, 1 + number, tzinfo=dt.UTC)
+            given = [Relation("_new", (str(new),)), *([there] if there else [])]
+            targets = []
+            for part, sql in enumerate(grow._versions(way, ["k", "v"], at_, is_first=there is None)):
+                targets.append(folder / f"old-{number}-{part}.parquet")
+                engine.write(sql, given, targets[-1])
+            there = Relation("_old", tuple(map(str, targets)), columns)
         for number, state in enumerate(states):
+            assert there is not None
             at = f"TIMESTAMP '2020-01-{1 + number:02d}'"
             sql = f"SELECT k, v FROM _old WHERE valid_from <= {at} AND coalesce(valid_to > {at}, true)"
             rows = engine.query(sql, [there]).to_pylist()

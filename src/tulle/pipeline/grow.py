@@ -271,19 +271,29 @@ def snapshot(growing: Growing, scratch: Path) -> Grown:
         columns = (*found, *VERSIONS)
         if growing.columns is not None:
             _refuse_other_columns(job, growing.columns, columns)
-        target = growing.files.new(f"part-{growing.run}.parquet")
-        there = Relation(_OLD, tuple(growing.files.present.values()), columns)
-        if growing.columns is None:
-            there = Relation(_OLD, columns=columns)
-        sql = _versions(way, own, growing.at)
-        written = engine.write(sql, [there, new], target, types={c.name: c.type for c in columns})
+        relations = [new]
+        if growing.columns is not None:
+            relations.append(Relation(_OLD, tuple(growing.files.present.values()), columns))
+        made: dict[Path, int] = {}
+        # One statement each, and nothing is sorted: what one of them needs of memory is given back before the next.
+        for sql in _versions(way, own, growing.at, is_first=growing.columns is None):
+            target = growing.files.new(f"part-{growing.run}-{len(made):04d}.parquet")
+            kinds = {c.name: c.type for c in columns}
+            written = engine.write(sql, relations, target, file=job.file, types=kinds)
+            made[target] = written.rows
     finally:
         fresh.unlink(missing_ok=True)
+    for target in [target for target, rows in made.items() if not rows]:
+        if len(made) > 1:  # one has to stay, to say what the columns are
+            growing.files.drop(target)
+            del made[target]
     growing.files.settle()
-    return Grown(written.rows, written.columns, {}, f"{written.rows:,} versions of rows")
+    rows = sum(made.values())
+    return Grown(rows, written.columns, {}, f"{rows:,} versions of rows")
 
 
-def _versions(way: ModelKind, own: Sequence[str], at: datetime) -> str:
+def _versions(way: ModelKind, own: Sequence[str], at: datetime, *, is_first: bool) -> tuple[str, ...]:
+    """Statements that give all versions together: those that were closed, those that were open, new ones."""
     names = [quoted(name) for name in own]
     same = " AND ".join(f"n.{quoted(k)} = c.{quoted(k)}" for k in way.key)
     values = [quoted(name) for name in own if name not in way.key]
@@ -295,14 +305,18 @@ def _versions(way: ModelKind, own: Sequence[str], at: datetime) -> str:
     ended = now if way.deletes == "close" else "NULL"
     ours, theirs = (", ".join(f"{side}.{name}" for name in names) for side in "cn")
     current = f"(SELECT * FROM {_OLD} WHERE {VALID_TO} IS NULL)"
-    return f"""
-SELECT {", ".join(names)}, {VALID_FROM}, {VALID_TO} FROM {_OLD} WHERE {VALID_TO} IS NOT NULL
-UNION ALL
+    if is_first:
+        columns = f"{theirs}, {since} AS {VALID_FROM}, CAST(NULL AS TIMESTAMP) AS {VALID_TO}"
+        return (f"SELECT {columns} FROM {_NEW} AS n",)
+    return (
+        f"SELECT {', '.join(names)}, {VALID_FROM}, {VALID_TO} FROM {_OLD} WHERE {VALID_TO} IS NOT NULL",
+        f"""
 SELECT {ours}, c.{VALID_FROM},
   CASE WHEN {first} IS NULL THEN {ended} WHEN {differs} THEN {begins} END AS {VALID_TO}
 FROM {current} AS c LEFT JOIN {_NEW} AS n ON {same}
-UNION ALL
-SELECT {theirs}, {begins}, CAST(NULL AS TIMESTAMP)
+""",
+        f"""
+SELECT {theirs}, {begins} AS {VALID_FROM}, CAST(NULL AS TIMESTAMP) AS {VALID_TO}
 FROM {_NEW} AS n LEFT JOIN {current} AS c ON {same} WHERE c.{quoted(way.key[0])} IS NULL OR {differs}
-ORDER BY {", ".join(quoted(k) for k in way.key)}, {VALID_FROM}
-"""
+""",
+    )
