@@ -20,6 +20,7 @@ from tulle.pipeline.delimited import DAMAGED, SHOWN, drift_problems, opened
 from tulle.pipeline.sources.fitting import Rejects
 from tulle.spec.source import REFUSE, Source
 
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BATCH_ROWS = 100_000
 _MAX_JSON_BYTES = 512 << 20  # a JSON array is read as a whole
 _CHUNK_BYTES = 1 << 20
@@ -123,7 +124,7 @@ class _Rows:
                     continue
                 try:
                     row = decode(text)
-                except (msgspec.DecodeError, RecursionError) as exc:
+                except _NOT_JSON as exc:
                     reason = str(exc).removeprefix("JSON is malformed: ")
                     self.add(f"not JSON: {reason}", number)
                     continue

@@ -157,7 +157,10 @@ class Api:
                 self.send_response(status)
                 for key, value in more.items():
                     self.send_header(key, value)
-                self.send_header("Content-Length", str(len(body)))
+                if "Content-Length" in more:  # a lie: the body ends before, and with it the connection
+                    self.close_connection = True
+                else:
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 

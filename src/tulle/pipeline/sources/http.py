@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import hashlib
 import random
 import re
 import time
@@ -39,6 +40,7 @@ _TIMEOUT = {"connect": 15.0, "read": 120.0, "write": 60.0, "pool": 15.0}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
 
 
@@ -216,7 +218,7 @@ class _Pages:
 
     def fetched(self) -> Iterator[SourceFile]:
         """A file a page that has rows."""
-        paging, number, url = self.source.paging, 0, self._first()
+        paging, number, url, last = self.source.paging, 0, self._first(), b""
         while url:
             if url in self.asked:
                 raise Invalid(
@@ -229,7 +231,13 @@ class _Pages:
             self.asked.add(url)
             answer = self.api.get(url)
             label = _shown(self.url) + (f" page {number + 1:,}" if paging.type != "none" else "")
+            self._demand_rows(answer, label)
             rows, file = self._kept(answer, number, label)
+            content = hashlib.sha256(answer.body).digest()
+            if rows and content == last and paging.type != "none":
+                hint = "see 'param' of 'paging': the API does not seem to know the parameter that asks for a page"
+                raise Invalid(f"{label} is the same as the page before it, to the last byte", hint=hint)
+            last = content
             if file is not None:
                 yield SourceFile(file, label)
             number += 1
@@ -268,6 +276,13 @@ class _Pages:
             raise Denied(f"the next page of {_shown(self.url)} is at {_shown(url)}, another host")
         return url
 
+    def _demand_rows(self, answer: Answer, label: str) -> None:
+        """A page for people is no rows, whatever its status says."""
+        kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in {"text/html", "application/xhtml+xml"}:
+            hint = "is the path right, and does the connection sign in? A page for people was answered"
+            raise Invalid(f"{label} answers {kind}, not {self.source.format}", hint=hint)
+
     def _kept(self, answer: Answer, number: int, label: str) -> tuple[int, Path | None]:
         if self.source.format != "json":
             file = scratch(self.ask.folder, number, ".csv")
@@ -291,7 +306,7 @@ def _records(body: bytes, source: Source, label: str) -> list[msgspec.Raw]:
         raise Invalid(f"the answer of {label} has nothing at '{source.records}'", hint=hint)
     try:
         return msgspec.json.decode(part, type=list[msgspec.Raw])
-    except msgspec.DecodeError as exc:
+    except _NOT_JSON as exc:
         what = f"'{source.records}' of the answer" if source.records else "the answer"
         advice = None if source.records else "name where the list is: records: data.items"
         raise Invalid(f"{what} of {label} is no list of rows: {exc}", hint=advice) from None
@@ -306,7 +321,7 @@ def _at(body: bytes, path: str, label: str) -> bytes | None:
             if not found or step not in found:
                 return None
             part = found[step]
-    except msgspec.DecodeError as exc:
+    except _NOT_JSON as exc:
         raise Invalid(f"the answer of {label} is not the JSON it should be: {exc}") from None
     return bytes(part)
 

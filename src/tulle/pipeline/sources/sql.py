@@ -103,14 +103,24 @@ def missing_driver(what: str, extra: str) -> Invalid:
 def opened(ask: Ask) -> Iterator[Reading]:
     """The rows a sql source gives."""
     connection = ask.connected()
-    with session_of(connection) as session:
-        yield _Reading(ask, session)
+    try:
+        with session_of(connection) as session:
+            yield _Reading(ask, session)
+    except TulleError as exc:
+        if exc.problems:
+            raise
+        raise _placed(exc, ask, label_of(ask)) from exc
+
+
+def label_of(ask: Ask) -> str:
+    """What messages call the rows."""
+    return ask.source.table or f"the query of input port '{ask.port.title}'"
 
 
 class _Reading:
     def __init__(self, ask: Ask, session: Session) -> None:
         self._ask, self._session = ask, session
-        self.label = ask.source.table or f"the query of input port '{ask.port.title}'"
+        self.label = label_of(ask)
 
     @property
     def remembered(self) -> dict[str, Any]:
@@ -119,15 +129,13 @@ class _Reading:
     def batches(self) -> Iterator[pa.RecordBatch]:
         source, session = self._ask.source, self._session
         base = _base(source, session)
-        try:
-            found = session.columns(f"SELECT * FROM {base}")
-        except TulleError as exc:
-            raise _placed(exc, self._ask, self.label) from exc
-        columns = self._columns(found)
+        columns = self._columns(session.columns(f"SELECT * FROM {base}"))
         names = ", ".join(session.quoted(column.name) for column in columns)
         statement = f"SELECT {names} FROM {base}"
         if source.cursor and self._ask.since is not None:
-            statement += f" WHERE {session.from_there_on(self._ask.since)}"
+            # A row without a value is newer than none, so it would be passed over unseen: it is asked for, and refused.
+            name = session.quoted(source.cursor)
+            statement += f" WHERE ({session.from_there_on(self._ask.since)} OR {name} IS NULL)"
         fitting = Fitting(columns, self.label, self._ask.rejects)
         yield from session.batches(statement, fitting)
 
@@ -145,6 +153,11 @@ class _Reading:
                         Problem(f"column '{column.name}' is missing in {self.label}", where, hint)
                     )
         columns = tuple(source.columns or found)
+        names = {column.name for column in columns}
+        for what, name in [("cursor", source.cursor), *(("key", name) for name in source.key)]:
+            if name and name not in names:
+                message = f"the {what} '{name}' is no column of {self.label}"
+                problems.append(Problem(message, place, did_you_mean(name, names)))
         for column in columns:
             if not column.type:
                 hint = f"declare columns: [{{name: {column.name}, type: 'decimal(18,4)'}}, …], or CAST it in a query"
