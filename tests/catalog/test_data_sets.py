@@ -49,6 +49,7 @@ def test_a_column_is_followed_from_its_file_to_the_service(browser: Browser) -> 
         "till_rows: amount → sales: amount",
         "sales: amount → totals: total",
         "totals: total → total",
+        "total → web-shop",
     ):
         assert step in html
     assert "customer →" not in html

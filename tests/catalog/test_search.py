@@ -6,8 +6,10 @@ import pytest
 from tests.catalog.conftest import World
 
 from tulle.catalog.lake.objects import folder_page
-from tulle.catalog.search import ProcessView
+from tulle.catalog.search import CALLERS_DRAWN, ProcessView
 from tulle.errors import NotFound
+from tulle.gateway import contract
+from tulle.gateway.policy import RateLimit
 
 
 def test_home_tells_domains_products_and_runs(world: World) -> None:
@@ -83,8 +85,17 @@ def test_lineage_goes_from_file_to_service(world: World) -> None:
         "sales.csv → sales: sales",
         "sales: sales → people: totals",
         "people: totals → customer-totals: total",
+        "customer-totals → web-shop",
     }
     assert [b.box.key for b in picture.boxes if b.is_current] == ["product:people"]
+
+
+def test_many_applications_are_one_box(world: World) -> None:
+    for number in range(CALLERS_DRAWN):
+        contract.register(world.database, f"app-{number}", services={"customer-totals": RateLimit(5, 1000)})
+    picture = world.reader().product("people").picture
+    named = [placed.box.title for placed in picture.boxes if placed.box.kind == "application"]
+    assert named == [f"{CALLERS_DRAWN + 1} of customer-totals"]
 
 
 def test_a_failing_check_is_told_with_its_rows_and_masked(world: World) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from urllib.parse import quote
 
+from tulle.catalog.flow import caller_box
 from tulle.catalog.history import Findings, StepView
 from tulle.catalog.lineage import Box, Edge, Graph, Item
 from tulle.catalog.service import ServiceView
@@ -69,9 +70,13 @@ def box_of(product: str, data_set: str) -> str:
 
 
 def column_flow(
-    products: Sequence[DataProduct], told: Mapping[str, Findings], services: Sequence[ServiceView]
+    products: Sequence[DataProduct],
+    told: Mapping[str, Findings],
+    services: Sequence[ServiceView],
+    callers: Mapping[str, Sequence[str]] | None = None,
 ) -> ColumnFlow:
-    """All columns of a mesh, as far as runs told of them (`told`, by product)."""
+    """All columns of a mesh, as far as runs told of them (`told`, by product), on to the applications (`callers`,
+    by service)."""
     made = ColumnFlow()
     alias = _aliases(products, told)
     for product in products:
@@ -82,7 +87,7 @@ def column_flow(
             if (product.name, step.name) not in alias:
                 _add_step(made, product, step, alias)
     for service in services:
-        _add_service(made, service)
+        _add_service(made, service, (callers or {}).get(service.name, ()))
     return made
 
 
@@ -172,7 +177,7 @@ def _add_source(flow: ColumnFlow, product: DataProduct, name: str) -> str:
     return key
 
 
-def _add_service(flow: ColumnFlow, service: ServiceView) -> None:
+def _add_service(flow: ColumnFlow, service: ServiceView, callers: Sequence[str]) -> None:
     for endpoint in service.endpoints:
         key = f"endpoint:{service.name}:{endpoint.name}"
         flow.boxes[key] = Box(
@@ -183,6 +188,10 @@ def _add_service(flow: ColumnFlow, service: ServiceView) -> None:
         model = f"model:{service.product}:{endpoint.model}"
         if endpoint.model and model in flow.boxes:
             flow.join((model, ""), (key, ""))
+        for caller in callers:
+            box = caller_box(caller)
+            flow.boxes[box.key] = box
+            flow.join((key, ""), (box.key, ""))
 
 
 def _graph(

@@ -45,10 +45,12 @@ def graph(
     flows: Mapping[str, Flow],
     services: Sequence[ServiceView],
     models: Mapping[str, Mapping[str, Sequence[str]]],
+    callers: Mapping[str, Sequence[str]] | None = None,
 ) -> Graph:
-    """Sources, products and services with everything that flows between them.
+    """Sources, products and services with everything that flows between them, and the applications that call them.
 
-    `models` says by product which step saved which models; a model that only a service names is shown too.
+    `callers` are applications by the service they may call; `models` says by product which step saved which models,
+    and a model that only a service names is shown too.
     """
     known = {product.name: product for product in products}
     boxes: list[Box] = []
@@ -65,7 +67,16 @@ def graph(
         boxes.append(_product_box(product, tuple(saved)))
         edges += _product_edges(product, flows.get(product.name, Flow(product.name)), mine, known)
     service_boxes, service_edges = _services(services)
-    return Graph((*boxes, *service_boxes), (*edges, *service_edges))
+    names = {service.name for service in services}
+    called = [(name, one) for name, of in (callers or {}).items() if name in names for one in of]
+    applications = [caller_box(one) for one in dict.fromkeys(one for _, one in called)]
+    edges += [Edge(f"service:{name}", caller_box(one).key) for name, one in called]
+    return Graph((*boxes, *service_boxes, *applications), (*edges, *service_edges))
+
+
+def caller_box(application: str) -> Box:
+    """The box of an application that calls services."""
+    return Box(f"application:{application}", "application", application, "application", "/applications")
 
 
 def near(name: str, products: Iterable[DataProduct], services: Sequence[ServiceView]) -> set[str]:

@@ -59,6 +59,7 @@ PORTAL = "tulle-portal"  # the application the portal itself calls services as
 PUBLISHED_SHOWN = 10
 PLANS_SHOWN = 5  # on the page of a product
 RUNS_A_PAGE = 50
+CALLERS_DRAWN = 5  # of a service, in a picture
 PRODUCTS_A_PAGE = 60
 CARDS_A_DOMAIN = 3  # on the first page of a large mesh
 PICTURED = 60  # products that one picture holds
@@ -534,7 +535,7 @@ class Reader:
             models[product.name] = self._findings(mesh, product).models
         names = {item.product.name for item in shown}
         theirs = [s for s in services if s.product in names or any(map(s.reads, names))]
-        return flow.graph([item.product for item in shown], flows, theirs, models)
+        return flow.graph([item.product for item in shown], flows, theirs, models, self._callers())
 
     def _near(self, mesh: _Mesh, services: Sequence[ServiceView], around: str) -> Collection[str]:
         if len(mesh.applied) <= PICTURED or not around:
@@ -553,9 +554,18 @@ class Reader:
         names = flow.near(around, mesh.by_name.values(), services)
         shown = [product for name, product in mesh.by_name.items() if name in names]
         told = {product.name: self._findings(mesh, product) for product in shown}
-        return column_flow(
-            shown, told, [s for s in services if any(map(s.reads, names)) or s.product in names]
-        )
+        theirs = [s for s in services if any(map(s.reads, names)) or s.product in names]
+        return column_flow(shown, told, theirs, self._callers())
+
+    def _callers(self) -> Mapping[str, Sequence[str]]:
+        """The applications that may call each service; of many only how many there are."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for application in self.applications():
+            for held in application.contracts if application.revoked_at is None else ():
+                found[held.service].append(application.name)
+        return {
+            name: of if len(of) <= CALLERS_DRAWN else [f"{len(of)} of {name}"] for name, of in found.items()
+        }
 
     def _newest_run(self, mesh: _Mesh, product: str) -> RunView | None:
         if product not in mesh.newest_runs:
