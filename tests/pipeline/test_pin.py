@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.control.released import Team, sales_at
 from tests.pipeline.conftest import FEATURES, ROWS
 
+from tulle.cli.main import cli
 from tulle.control import apply, environments, product_release
 from tulle.errors import Invalid
 from tulle.pipeline.dry_run import foresee
@@ -74,11 +77,14 @@ def test_a_reader_stays_with_the_release_it_names(team: Team) -> None:
     good(team.run("main", "features"))
     assert customers(team) == 3
     database = team.workspace.database
-    assert [pinned_readers(database, "sales", v) for v in ("1.0.0", "1.0.1", "1.1.0")] == [
-        (),
-        ("features",),
-        (),
-    ]
+    assert pinned_readers(database) == {("sales", "1.0.1"): ["features"]}
+    listed = CliRunner().invoke(cli, ["--mesh", str(team.mesh.folder), "releases", "sales", "--json"])
+    assert {one["version"]: one["pinned_by"] for one in json.loads(listed.output)} == {
+        "1.0.0": [],
+        "1.0.1": ["features"],
+        "1.1.0": [],
+    }
+    assert "features" in CliRunner().invoke(cli, ["--mesh", str(team.mesh.folder), "releases"]).output
     spec = load_mesh(team.mesh.folder)
     code = load_code(spec.product("features"), spec=spec)
     told = foresee(database, team.workspace.lake, code, None)  # type: ignore[arg-type]

@@ -93,7 +93,8 @@ def releases(mesh: Path | None, product: str | None, version: str | None, as_jso
         emit(found)
         return
     rows = [{**one, "digest": one["digest"][:16], "data": one["data"]["commit"][:12]} for one in found]
-    columns = ["product", "version", "digest", "data", "created_by", "created_at", "notes"]
+    columns = ["product", "version", "digest", "data", "created_by", "created_at", "pinned_by", "notes"]
+    rows = [{**row, "pinned_by": ", ".join(row["pinned_by"]) or None} for row in rows]
     rows = [{**row, "notes": row["notes"].partition("\n")[0][:60] or None} for row in rows]
     table(rows, columns, empty="no releases: `tulle release PRODUCT` makes one")
 

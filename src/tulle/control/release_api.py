@@ -20,6 +20,7 @@ from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.pipeline import manifest, release
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
+from tulle.pipeline.pin import pinned_readers
 from tulle.pipeline.release import Release
 from tulle.spec import environment as declared
 from tulle.state import products
@@ -172,7 +173,12 @@ def _release_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/releases")
     def list_releases(product: str | None = None) -> dict[str, Any]:
         found = release.releases(workspace.database, product)
-        return {"releases": [_release(one) for one in found]}
+        pins = pinned_readers(workspace.database)
+        return {
+            "releases": [
+                {**_release(one), "pinned_by": pins.get((one.product, one.version), [])} for one in found
+            ]
+        }
 
     @api.post("/products/{product}/releases", status_code=201)
     def make(request: Request, product: str, body: ReleaseBody) -> dict[str, Any]:

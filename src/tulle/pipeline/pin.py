@@ -43,18 +43,20 @@ def release_of(known: tuple[Release, ...], wanted: str) -> Release | None:
     return next((one for one in known if one.version == wanted or one.version.startswith(f"{wanted}.")), None)
 
 
-def pinned_readers(database: Database, product: str, version: str) -> tuple[str, ...]:
-    """The products that are pinned to a release, by the numbers they name."""
-    known = releases(database, product)
-    return tuple(
-        item.product.name
-        for item in products.applied(database)
-        for port in item.product.input_ports
-        if port.product == product
-        and port.version
-        and (found := release_of(known, port.version)) is not None
-        and found.version == version
-    )
+def pinned_readers(database: Database) -> dict[tuple[str, str], list[str]]:
+    """Which products are pinned to a release, by product and version; a pin to `1.2` counts for the highest 1.2.*."""
+    found: dict[tuple[str, str], list[str]] = {}
+    known: dict[str, tuple[Release, ...]] = {}
+    for item in products.applied(database):
+        for port in item.product.input_ports:
+            if not port.product or not port.version:
+                continue
+            if port.product not in known:
+                known[port.product] = releases(database, port.product)
+            if (read := release_of(known[port.product], port.version)) is not None:
+                readers = found.setdefault((port.product, read.version), [])
+                readers.extend([item.product.name] if item.product.name not in readers else [])
+    return found
 
 
 def not_in_version(port: InputPort | None, version: str, product: str, data_set: str) -> NotFound:

@@ -68,6 +68,7 @@ def pages_of(path: str, query: dict[str, str]) -> Any:
     return rows[int(query["page"]) - 1 :][:1]
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_killed_after_each_step(case: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Some of some forty points a case; all of them where TULLE_TEST_CRASHES is set."""
