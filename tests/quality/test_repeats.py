@@ -27,7 +27,11 @@ ROWS = pa.table(
         "kept": [True, True, True, False, True, True, True],
     }
 )
-WAYS = ("few", "large", "too many rows", "too many repeated", "one hash for many keys")
+WAYS = ("few", "large", "too many rows", "no memory", "too many repeated", "one hash for many keys")
+
+
+def no_memory(_column: object) -> None:
+    raise MemoryError
 
 
 @pytest.fixture(params=WAYS)
@@ -37,6 +41,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr(verdict, "_LARGE", 0)
     if name == "too many rows":
         monkeypatch.setattr(verdict, "MOST_ROWS", 3)
+    if name == "no memory":
+        monkeypatch.setattr(verdict, "repeated", no_memory)
     if name == "too many repeated":
         monkeypatch.setattr(repeats, "MOST_REPEATED", 0)
     if name == "one hash for many keys":

@@ -270,8 +270,11 @@ class _Judging:
             return "among" in one.settings
         if self.totals[one.check.where] > MOST_ROWS:
             return False
-        column = self.engine.query(one.kind.numbers(one.settings, one.check.data_set), relations).column(0)
-        among = repeated(column)
+        sql = one.kind.numbers(one.settings, one.check.data_set)
+        try:
+            among = repeated(self.engine.query(sql, relations).column(0))
+        except MemoryError:
+            return False  # the engine counts within less
         if among is not None:
             one.settings = {**one.settings, "among": among}
         return among is not None
