@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 from tests.catalog.conftest import Browser, World
 
 from tulle.catalog import flow
+from tulle.catalog.history import newest
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.search import CARDS_A_DOMAIN, PICTURED, PRODUCTS_A_PAGE, RUNS_A_PAGE
 from tulle.pipeline import run as runs
 from tulle.spec.product import DataProduct, DataSet, InputPort
 from tulle.state import products
+from tulle.state.tables import runs as run_table
 
 COUNT = 2 * PICTURED + 10
 
@@ -36,6 +38,7 @@ def large(empty: World) -> World:
             one = replace(product(number), folder=empty.settings.folder / f"p{number}", digest=str(number))
             products.save(cx, one, code_digest="c")
             runs.request_in(cx, one.name)
+        cx.execute(update(run_table).values(status=runs.SUCCEEDED, finished_at=1.0))
     return empty
 
 
@@ -63,6 +66,17 @@ def test_the_first_page_shows_some_of_each_domain_and_the_domain_all(large: Worl
         assert 'href="/domains/domain-0?after=p-109"' in first
         assert browser.get("/domains/domain-0?after=p-109").count("<article") == 10
         assert "did you mean &#39;domain-1&#39;" in browser.get("/domains/domain-11", status=404)
+
+
+def test_the_newest_run_of_each_product_is_told(large: World) -> None:
+    last = runs.request(large.database, "p-007")
+    found = newest(large.database)
+    assert len(found) == COUNT
+    assert found["p-007"].id == last
+    assert {run.product for run in found.values()} == set(found)
+    with Browser(large) as browser:
+        assert "not run yet" not in browser.get("/")
+        assert "not run yet" not in browser.get("/domains/domain-1")
 
 
 def test_a_product_is_drawn_with_what_it_hangs_together_with(large: World) -> None:

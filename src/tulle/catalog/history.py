@@ -185,7 +185,8 @@ def newest(database: Database) -> dict[str, RunView]:
         .scalar_subquery()
     )
     return {
-        run.product: _view(run, None) for run in runs.recent(database, among=select(of_product), limit=None)
+        run.product: _view(run, None)
+        for run in runs.recent(database, among=select(of_product).select_from(products), limit=None)
     }
 
 
