@@ -198,7 +198,7 @@ def test_a_capability_in_yaml_is_a_special_case_of_another(registry_with: Callab
         ),
         (JDBC.replace("type: string", "$ref: 'file:///etc/passwd'"), 1, "outside this schema", None),
         (JDBC.replace("extends: output-port", "extends: jdbc-output-port"), 3, "extends itself", None),
-        ("capability: x\n", 1, "'extends' is missing", None),
+        ("capability: x\n", 1, "'description' is missing", None),
         ("- a\n", 1, "expected a mapping", None),
         ("a: b: c\n", 1, "a ':' is not expected here", None),
     ],

@@ -2,9 +2,9 @@
 
 The one extension point of the product document. A capability comes from Python (an entry point in the group
 `tulle.capabilities` that names a function taking the Registry) or from a YAML file in the mesh folder
-(`capabilities/*.yaml`, composed of an existing capability). The built-in component types come in the
-first way like anybody's. What a capability *does* is registered from above by name (`Registry.hook`): this
-module knows nothing of planning, provisioning or observing.
+(`capabilities/*.yaml`: a special case of an existing capability, or composed of several). The built-in
+component types come in the first way like anybody's. What a capability *does* is registered from above by
+name (`Registry.hook`): this module knows nothing of planning, provisioning or observing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Invalid, NotFound, Problem, did_you_mean
+from tulle.spec.compose import part_problems
 from tulle.spec.document import Document, refuse
 from tulle.spec.envelope import json_schema
 from tulle.spec.load import load_document
@@ -47,6 +48,7 @@ class Capability:
     example: str  # YAML of a complete component
     extends: str = ""  # the capability it is a special case of
     defaults: Mapping[str, Any] = field(default_factory=dict)  # properties taken when not written
+    compose: tuple[Mapping[str, Any], ...] = ()  # the components it stands for, `${property}` to be filled in
     origin: str = "built-in"  # where it was registered: built-in, a package, or a file
 
 
@@ -180,7 +182,7 @@ _TEXT = {"type": "string", "minLength": 1}
 DEFINITION = Schema(
     {
         "type": "object",
-        "required": ["capability", "extends", "description"],
+        "required": ["capability", "description"],
         "additionalProperties": False,
         "properties": {
             "capability": {
@@ -190,6 +192,23 @@ DEFINITION = Schema(
                 "description": "the component type it adds",
             },
             "extends": {**_TEXT, "description": "the capability it is a special case of"},
+            "compose": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 50,
+                "description": "the components it stands for; `${name}` and `${property}` are filled in",
+                "items": {
+                    "type": "object",
+                    "required": ["name", "type"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "name": {**_TEXT, "description": "the part's name, such as `${name} files`"},
+                        "type": {**_TEXT, "description": "the part's component type"},
+                        "when": {**_TEXT, "description": "the part is there where this property is written"},
+                        "properties": {"type": "object", "description": "the part's properties"},
+                    },
+                },
+            },
             "title": {**_TEXT, "description": "its name for readers"},
             "description": {**_TEXT, "description": "one or two sentences on what it is for"},
             "properties": {
@@ -220,15 +239,15 @@ def _add_files(registry: Registry, mesh: Path) -> None:
         except Invalid as error:
             problems.extend(error.problems or [Problem(error.message)])
             continue
-        found = validate(document, DEFINITION)
+        found = validate(document, DEFINITION) or _kind_problems(document)
         problems.extend(found)
         if not found:
             waiting.append(document)
     while waiting:
-        ready = [d for d in waiting if d.value["extends"] in registry]
+        ready = [d for d in waiting if not _missing(registry, d)]
         if not ready:
             names = [*registry.names(), *(d.value["capability"] for d in waiting)]
-            problems.extend(_dangling(d, names) for d in waiting)
+            problems.extend(problem for d in waiting for problem in _dangling(registry, d, names))
             break
         for document in ready:
             problems.extend(_add_document(registry, document))
@@ -239,29 +258,59 @@ def _add_files(registry: Registry, mesh: Path) -> None:
 def add_file(registry: Registry, path: Path) -> str:
     """Register the capability of one YAML file; its name. Invalid, with every problem, when it is not usable."""
     document = load_document(path)
-    refuse(document.name, validate(document, DEFINITION))
-    if document.value["extends"] not in registry:
-        refuse(document.name, [_dangling(document, registry.names())])
+    refuse(document.name, validate(document, DEFINITION) or _kind_problems(document))
+    if _missing(registry, document):
+        refuse(document.name, _dangling(registry, document, registry.names()))
     refuse(document.name, _add_document(registry, document))
     return str(document.value["capability"])
 
 
-def _dangling(document: Document, names: Iterable[str]) -> Problem:
-    extends = document.value["extends"]
+def _kind_problems(document: Document) -> list[Problem]:
+    """A definition says of what it is a special case, or of what it is composed; the second shows an example."""
+    value = document.value
+    if "extends" in value and "compose" in value:
+        told = "a capability either extends another one or is composed of several"
+        return [document.problem(told, ("compose",), key=True, hint="keep one of extends: and compose:")]
+    if "extends" not in value and "compose" not in value:
+        hint = "extends: names the one capability it is a special case of, compose: lists its parts"
+        return [document.problem("it says neither 'extends' nor 'compose'", ("capability",), hint=hint)]
+    if "compose" in value and "example" not in value:
+        hint = "add example: with the YAML of a complete component, which `tulle capability test` tries"
+        return [document.problem("a composed capability has no 'example'", ("capability",), hint=hint)]
+    return []
+
+
+def _missing(registry: Registry, document: Document) -> bool:
+    """Whether it waits for a capability that is not registered yet."""
+    value = document.value
+    wanted = [part["type"] for part in value["compose"]] if "compose" in value else [value["extends"]]
+    return any(name not in registry for name in wanted)
+
+
+def _dangling(registry: Registry, document: Document, names: Iterable[str]) -> list[Problem]:
     names = list(names)
+    if "compose" in document.value:
+        return part_problems(document, registry, names)
+    extends = document.value["extends"]
     message = f"capability '{document.value['capability']}' extends '{extends}', which does not exist"
     if extends in names:
         message = f"capability '{document.value['capability']}' extends itself by way of '{extends}'"
-    return document.problem(message, ("extends",), hint=did_you_mean(extends, names))
+    return [document.problem(message, ("extends",), hint=did_you_mean(extends, names))]
 
 
 def _add_document(registry: Registry, document: Document) -> list[Problem]:
-    problems = _definition_problems(registry, document)
+    value = document.value
+    if "compose" in value:
+        problems = part_problems(document, registry, registry.names()) + _unknown_properties(document, {})
+    else:
+        problems = _definition_problems(registry, document)
     if problems:
         return problems
-    value, base = document.value, registry.get(document.value["extends"])
     try:
-        registry.add(composed(base, value, origin=document.name))
+        if "compose" in value:
+            registry.add(composed_of_parts(value, origin=document.name))
+        else:
+            registry.add(composed(registry.get(value["extends"]), value, origin=document.name))
     except (AlreadyExists, Invalid) as error:
         return [document.problem(error.message, ("capability",), hint=error.hint)]
     return []
@@ -281,6 +330,13 @@ def _definition_problems(registry: Registry, document: Document) -> list[Problem
         for name in own
         if name in inherited
     ]
+    return problems + _unknown_properties(document, inherited)
+
+
+def _unknown_properties(document: Document, inherited: Mapping[str, Any]) -> list[Problem]:
+    value = document.value
+    own = value.get("properties", {})
+    problems = []
     for section in ("required", "defaults"):
         for position, name in enumerate(value.get(section, ())):
             if name not in inherited and name not in own:
@@ -309,5 +365,26 @@ def composed(base: Capability, definition: Mapping[str, Any], *, origin: str) ->
         example=definition.get("example", base.example.replace(f"type: {base.name}", f"type: {name}")),
         extends=base.name,
         defaults={**base.defaults, **defaults},
+        origin=origin,
+    )
+
+
+def composed_of_parts(definition: Mapping[str, Any], *, origin: str) -> Capability:
+    """The capability that a YAML definition composes of several."""
+    defaults = definition.get("defaults", {})
+    properties = dict(definition.get("properties", {}))
+    for key, value in defaults.items():
+        properties[key] = {**properties[key], "default": value}
+    name, required = definition["capability"], list(dict.fromkeys(definition.get("required", ())))
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
+    return Capability(
+        name=name,
+        title=definition.get("title", name.replace("-", " ").capitalize()),
+        description=definition["description"],
+        schema={**schema, "required": required} if required else schema,
+        skeleton=definition.get("skeleton", definition["example"]),
+        example=definition["example"],
+        defaults=defaults,
+        compose=tuple(definition["compose"]),
         origin=origin,
     )

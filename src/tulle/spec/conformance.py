@@ -108,19 +108,27 @@ def _trial(
     return read_parts(load_document(text, name=f"{capability.name}.yaml"), registry)
 
 
-def _problems(registry: Registry, capability: Capability, component: str) -> tuple[list[Problem], list[Any]]:
-    """What schemas and the component's own rules find; what it refers to need not be there."""
+def _problems(
+    registry: Registry, capability: Capability, component: str, *, parts: bool = False
+) -> tuple[list[Problem], list[Any]]:
+    """What schemas and the component's own rules find; what it refers to need not be there.
+
+    With the components of its type; with `parts` those that it stands for, too.
+    """
     try:
-        document, problems, parts = _trial(registry, capability, component)
+        document, problems, found = _trial(registry, capability, component)
     except Invalid as error:
         return list(error.problems) or [Problem(error.message, hint=error.hint)], []
-    mine = [part for part in parts if part.type == capability.name]
+    mine = [part for part in found if part.type == capability.name]
     at = [document.place(part.path).line for part in mine]
     rules = [
         problem
-        for problem in broken_rules(document, parts)
+        for problem in broken_rules(document, found)
         if problem.place and at and problem.place.line >= min(at) and not _dangles(problem)
     ]
+    if parts and mine:
+        kinds = {part["type"] for part in capability.compose}
+        mine += [part for part in found if part.type in kinds and document.place(part.path).line >= min(at)]
     return problems + rules, mine
 
 
@@ -159,8 +167,9 @@ def _refusals(registry: Registry, capability: Capability) -> Iterator[Finding]:
 
 
 def _hooks(registry: Registry, capability: Capability, *, call: bool) -> Iterator[Finding]:
-    actions = {event: registry.action(capability.name, event) for event in HOOKS}
-    paired = (actions["provision"] is None) or (actions["destroy"] is not None)
+    types = [capability.name, *dict.fromkeys(part["type"] for part in capability.compose)]
+    actions = {(name, event): registry.action(name, event) for name in types for event in HOOKS}
+    paired = all(actions[n, "provision"] is None or actions[n, "destroy"] is not None for n in types)
     yield Finding(
         "what is provisioned can be taken away",
         paired,
@@ -168,18 +177,18 @@ def _hooks(registry: Registry, capability: Capability, *, call: bool) -> Iterato
     )
     if not call or not any(actions.values()):
         return
-    _, mine = _problems(registry, capability, capability.example)
+    _, mine = _problems(registry, capability, capability.example, parts=True)
     if not mine:
         yield Finding("the hooks answer", False, "they are called with the example, which is not valid")
         return
-    part = mine[0]
-    component = Component(part.name, part.type, part.properties, part.base)
+    components = tuple(Component(part.name, part.type, part.properties, part.base) for part in mine)
     product = DataProduct(
-        "conformance-kit", "conformance kit", "conformance", "A trial", components=(component,)
+        "conformance-kit", "conformance kit", "conformance", "A trial", components=components
     )
-    for event in ("plan", "provision", "observe", "plan", "destroy"):
-        if action := actions[event]:
-            yield _answers(event, action, component, product)
+    for component in components:
+        for event in ("plan", "provision", "observe", "plan", "destroy"):
+            if action := registry.action(component.type, event):
+                yield _answers(event, action, component, product)
 
 
 def _answers(event: str, action: Callable[..., Any], component: Component, product: DataProduct) -> Finding:

@@ -19,7 +19,7 @@ from tulle.spec.capability import Registry, builtin_registry, load_registry
 from tulle.spec.connect import Loaded, connect
 from tulle.spec.document import Document, refuse
 from tulle.spec.load import load_document
-from tulle.spec.oam import read_product
+from tulle.spec.oam import read_product, with_parts
 from tulle.spec.product import DataProduct, InputPort, OutputPort
 from tulle.spec.remember import Remembered
 
@@ -181,7 +181,7 @@ def _loaded(file: Path, settings: Settings, registry: Registry, problems: list[P
     document = None
     try:
         document = load_document(file, name=str(file.relative_to(settings.folder)))
-        return Loaded(document, read_product(document, registry, file=file))
+        return Loaded(with_parts(document, registry), read_product(document, registry, file=file))
     except TulleError as error:
         problems.extend(error.problems or [Problem(error.message, None, error.hint)])
         return Loaded(document, None)

@@ -14,6 +14,7 @@ from typing import Any
 from tulle.errors import Problem, did_you_mean, nearest
 from tulle.spec.assemble import assemble
 from tulle.spec.capability import Registry
+from tulle.spec.compose import expanded
 from tulle.spec.document import Document, Mark, refuse, shown
 from tulle.spec.document import Path as Steps
 from tulle.spec.envelope import ENVELOPE, LONGEST_NAME, PLACEHOLDERS
@@ -33,14 +34,20 @@ def read_product(document: Document, registry: Registry, *, file: Path = Path())
     return assemble(document, parts, file)
 
 
+def with_parts(document: Document, registry: Registry) -> Document:
+    """The document with what its composed components stand for, each at the place it was made from."""
+    return expanded(document, _components_at(document)[0], registry)
+
+
 def read_parts(document: Document, registry: Registry) -> tuple[Document, list[Problem], list[Part]]:
     """The normalised document, what its schemas find wrong, and its components as far as they can be read."""
     problems = validate(document, _ENVELOPE)
     root, found = _components_at(document)
     problems.extend(found)
-    components = document.at(root)
-    if not isinstance(components, list):
+    if not isinstance(document.at(root), list):
         return document, problems, []
+    document = expanded(document, root, registry)
+    components = document.at(root)
     meant = [_meant(component, registry) for component in components]
     document = _normalised(document, root, [registry.get(kind).defaults if kind else None for kind in meant])
     parts: list[Part] = []
