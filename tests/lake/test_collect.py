@@ -236,20 +236,20 @@ def test_uploads_nobody_adds_to_are_given_up(lake, monkeypatch):
     assert not names(repository, "uploads")
 
 
-def test_nothing_young_is_removed_and_nothing_at_once(lake):
+def test_nothing_young_is_removed_and_nothing_at_once(lake, monkeypatch):
     repository = lake.create_repository("sales")
     orphan = repository.put("main", "b", b"3").address
     repository.reset("main")
     assert not collected(lake, "sales").removed
     assert names(repository) == {orphan}
-    report = collected(lake, "sales", grace_seconds=0.5)
+    report = collected(lake, "sales", grace_seconds=500)
     assert not report.waiting
-    time.sleep(0.6)
-    report = collected(lake, "sales", grace_seconds=0.5)
+    monkeypatch.setattr(collect, "now", lambda: time.time() + 600)
+    report = collected(lake, "sales", grace_seconds=500)
     assert not report.removed
     assert report.waiting["data"].count == 1
-    time.sleep(0.6)
-    assert removed(collected(lake, "sales", grace_seconds=0.5)) == 1
+    monkeypatch.setattr(collect, "now", lambda: time.time() + 1200)
+    assert removed(collected(lake, "sales", grace_seconds=500)) == 1
     assert not names(repository)
 
 
