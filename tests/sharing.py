@@ -26,6 +26,7 @@ FIRST = (
     "tests/examples",
     "tests/gateway",
     "tests/pipeline/test_dbt.py",
+    "tests/pipeline/test_more_than_memory.py",
     "tests/system/",
 )
 MEMORY = 2 << 30  # of a process of tests with all that its tests start

@@ -45,8 +45,8 @@ def start(world: World, product: str = "sales") -> str:
     return run_id
 
 
-def end(world: World, run_id: str) -> runs.Run:
-    until(lambda: runs.get(world.database, run_id).ended or bool(runs.recover(world.database)))
+def end(world: World, run_id: str, seconds: float = 30) -> runs.Run:
+    until(lambda: runs.get(world.database, run_id).ended or bool(runs.recover(world.database)), seconds)
     return runs.get(world.database, run_id)
 
 
