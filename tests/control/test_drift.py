@@ -7,6 +7,7 @@ import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tests.control.conftest import opened
 from tests.pipeline.conftest import Mesh
 
 from tulle.control.apply import apply_plan
@@ -93,3 +94,23 @@ def test_contracts_on_nothing_are_found_and_the_summary_is_written(mesh: Mesh, w
     assert "application 'shop-app' has a contract on 'gone', which does not exist" in finding.sentence
     summary = json.loads((mesh.folder / ".tulle/run/drift.json").read_text())
     assert summary["findings"] == {"": 1}
+
+
+def test_other_environments_are_looked_at_too(mesh: Mesh) -> None:
+    mesh.write(
+        "mesh.yaml", "name: test\nwarehouse: {threads: 1, memory: 256MB}\nenvironments: {dev: {}, idle: {}}\n"
+    )
+    workspace = opened(mesh)
+    apply_plan(workspace)
+    assert findings(workspace) == {}
+    repository = workspace.lake.repository("sales")
+    repository.put("dev", "sales/more.parquet", [parquet(id=[9], customer=["eve"])])
+    repository.commit("dev", "by hand")
+    repository.put("dev", "notes.txt", [b"do not forget"])
+    told = [finding.sentence for finding in findings(workspace)["sales"]]
+    workspace.database.close()
+    assert told == [
+        "in environment 'dev': 1 object on 'dev' changed by hand and not committed, first 'notes.txt'",
+        "in environment 'dev': 'notes.txt' lies in the repository, and no run made it",
+        "in environment 'dev': data set 'sales' was put there by hand: no run made it",
+    ]

@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tulle.control import grants
@@ -87,13 +87,31 @@ def _product_findings(workspace: Workspace, product: DataProduct) -> Iterator[Fi
         yield Finding("branch", PUBLISHED, f"repository '{name}' has no branch '{PUBLISHED}'", hint)
         return
     try:
-        yield from _staged(repository)
-        yield from _strangers(repository, product)
-        for data_set in product.data_sets:
-            yield from _data_set_findings(repository, data_set)
+        for environment in workspace.settings.environments.values():
+            for finding in _branch_findings(repository, product, environment.branch):
+                told = f"in environment '{environment.name}': " if environment.branch != PUBLISHED else ""
+                yield replace(finding, sentence=told + finding.sentence)
     except (TulleError, OSError, ValueError) as exc:
         told = exc.message if isinstance(exc, TulleError) else str(exc)
         yield Finding("repository", name, f"repository '{name}' cannot be read: {told}")
+
+
+def _branch_findings(repository: Repository, product: DataProduct, branch: str) -> Iterator[Finding]:
+    """What lies on an environment's branch; one that nothing came to yet has no branch.
+
+    Which columns there are is looked at where consumers read: elsewhere runs make what nobody applied yet.
+    """
+    if branch != PUBLISHED:
+        try:
+            repository.branch(branch)
+        except NotFound:
+            return
+    yield from _staged(repository, branch)
+    yield from _strangers(repository, product, branch)
+    for data_set in product.data_sets:
+        for finding in _data_set_findings(repository, data_set, branch):
+            if branch == PUBLISHED or finding.kind != "column":
+                yield finding
 
 
 def _role_findings(
@@ -111,22 +129,22 @@ def _role_findings(
     return of
 
 
-def _staged(repository: Repository) -> Iterator[Finding]:
-    changes = repository.status(PUBLISHED)
+def _staged(repository: Repository, branch: str) -> Iterator[Finding]:
+    changes = repository.status(branch)
     if changes:
         count = f"{len(changes)} object{'s' if len(changes) > 1 else ''}"
         first = changes[0].path
-        hint = f"`tulle diff {repository.name} {PUBLISHED}` shows them; commit them or reset the branch"
-        told = f"{count} on '{PUBLISHED}' changed by hand and not committed, first '{first}'"
+        hint = f"`tulle diff {repository.name} {branch}` shows them; commit them or reset the branch"
+        told = f"{count} on '{branch}' changed by hand and not committed, first '{first}'"
         yield Finding("file", first, told, hint)
 
 
-def _strangers(repository: Repository, product: DataProduct) -> Iterator[Finding]:
-    """Folders and files on the published branch that nothing of the product made."""
-    records = repository.entries(PUBLISHED, RECORDS)
+def _strangers(repository: Repository, product: DataProduct, branch: str) -> Iterator[Finding]:
+    """Folders and files on a branch that nothing of the product made."""
+    records = repository.entries(branch, RECORDS)
     known = {e.path.removeprefix(RECORDS).removesuffix(".json") for e in records}
     known |= {d.name for d in product.data_sets} | {p.data_set for p in product.input_ports}
-    page = repository.list(PUBLISHED, delimiter="/")
+    page = repository.list(branch, delimiter="/")
     places = [*page.prefixes, *(entry.path for entry in page.entries)]
     for place in sorted(places):
         bare = place.rstrip("/")
@@ -135,9 +153,9 @@ def _strangers(repository: Repository, product: DataProduct) -> Iterator[Finding
             yield Finding("file", place, f"'{place}' lies in the repository, and no run made it", hint)
 
 
-def _data_set_findings(repository: Repository, data_set: DataSet) -> Iterator[Finding]:
+def _data_set_findings(repository: Repository, data_set: DataSet, branch: str) -> Iterator[Finding]:
     name = data_set.name
-    record, there = read_record(repository, PUBLISHED, name), data_at(repository, PUBLISHED, name)
+    record, there = read_record(repository, branch, name), data_at(repository, branch, name)
     again = "`tulle run --full` makes it again"
     if record is None and there is None:
         return  # nothing was published yet
