@@ -164,7 +164,7 @@ def test_the_first_product_by_hand(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=250,
             check=False,
         )
     finally:
@@ -196,7 +196,7 @@ def test_the_lake_alone(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -43,7 +43,7 @@ class Mesh:
             "TULLE_S3_PORT": str(self.s3),
         }
 
-    def tulle(self, *args: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def tulle(self, *args: str, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         command = [TULLE, "--mesh", str(self.folder), *args]
         done = subprocess.run(
             command, capture_output=True, text=True, env=self.environment, timeout=timeout, check=False
@@ -56,7 +56,7 @@ class Mesh:
     def demo(self) -> subprocess.CompletedProcess[str]:
         command = [TULLE, "demo", str(self.folder)]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, timeout=170, check=False
+            command, capture_output=True, text=True, env=self.environment, timeout=280, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done

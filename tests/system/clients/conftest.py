@@ -58,7 +58,7 @@ def run(server: LakeServer, outside: Path, tmp_path: Path) -> Run:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=250,
             check=False,
         )
         assert done.returncode == status, done.stdout[-3000:] + done.stderr[-6000:]
