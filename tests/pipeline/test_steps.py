@@ -67,6 +67,6 @@ def test_what_cannot_be_recorded_ends_the_run(
         raise LimitExceeded("disk full")
 
     steps = Steps(database, run)
-    monkeypatch.setattr(module.runs, "step_started_in", full)
+    monkeypatch.setattr(module.runs, "tell", full)
     with pytest.raises(LimitExceeded), steps.taken_down():
         steps.started("job0")

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from tulle.config import Warehouse
-from tulle.engine.engine import ColumnType, Relation, Written, all_of, literal, quoted
+from tulle.engine.engine import ColumnType, Relation, Types, Written, all_of, literal, quoted
 from tulle.engine.statement import bare
 from tulle.errors import Invalid, LimitExceeded, Place, Problem, TulleError
 
@@ -101,6 +101,13 @@ class DuckEngine:
         with self._session(relations) as (connection, _):
             return _columns(connection, sql, file)
 
+    @contextlib.contextmanager
+    def describing(self) -> Iterator[Describing]:
+        """Several statements described over relations of which each is named once; no file is read."""
+        with self._opened([]) as connection:
+            _name_all(connection, (), self.macros)
+            yield Describing(connection)
+
     def guess(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> int | None:
         """The rows a statement would give, as the engine's optimizer expects; None where it does not say."""
         with self._session(relations) as (connection, _), _translated(sql, file):
@@ -124,13 +131,14 @@ class DuckEngine:
         target: Path,
         *,
         file: str = "",
-        types: Mapping[str, str] | None = None,
+        types: Types | None = None,
     ) -> Written:
         """Write the rows of a statement as one Parquet file; its columns have the mesh's own types."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with self._session(relations, writable=target) as (connection, place):
             found = _columns(connection, sql, file)
-            columns = tuple(ColumnType(c.name, (types or {}).get(c.name, c.type)) for c in found)
+            wanted = types(found) if callable(types) else types or {}
+            columns = tuple(ColumnType(c.name, wanted.get(c.name, c.type)) for c in found)
             casts = ", ".join(
                 f"CAST({quoted(c.name)} AS {sql_type(c.type)}) AS {quoted(c.name)}" for c in columns
             )
@@ -263,6 +271,23 @@ class _Room:
         """Close the database and remove the folder."""
         self._database.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Describing:
+    """An open database that knows relations by their columns."""
+
+    connection: duckdb.DuckDBPyConnection
+
+    def name(self, relation: Relation) -> None:
+        """Make a relation known, in place of one with its name."""
+        with _translated("", relation.name):
+            self.connection.execute(f"DROP VIEW IF EXISTS {quoted(relation.name)}")
+            self.connection.execute(_view(relation))
+
+    def columns(self, sql: str, *, file: str = "") -> tuple[ColumnType, ...]:
+        """The columns a statement would give. Invalid."""
+        return _columns(self.connection, sql, file)
 
 
 @dataclass(frozen=True, slots=True)

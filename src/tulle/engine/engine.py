@@ -7,7 +7,7 @@ data sets at a ref into files. An engine therefore knows nothing of branches, pr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -52,6 +52,9 @@ class Written:
     bytes: int
 
 
+Types = Mapping[str, str] | Callable[[Sequence[ColumnType]], Mapping[str, str]]
+
+
 class Engine(Protocol):
     """Runs one read-only statement over relations.
 
@@ -73,11 +76,12 @@ class Engine(Protocol):
         target: Path,
         *,
         file: str = "",
-        types: Mapping[str, str] | None = None,
+        types: Types | None = None,
     ) -> Written:
         """Write the rows of a statement as one Parquet file; its columns have the mesh's own types.
 
-        `types` casts columns by name; a value that the type cannot hold raises Invalid.
+        `types` casts columns by name, or says by the columns that would be written how to cast them; a value that
+        the type cannot hold raises Invalid.
         """
 
     def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:

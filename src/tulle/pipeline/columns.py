@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tulle.config import Warehouse
-from tulle.engine.duck import DuckEngine
+from tulle.engine.duck import Describing, DuckEngine
 from tulle.engine.engine import ColumnType, Relation
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.job import INGEST, PORT, SQL, Job
@@ -31,13 +31,13 @@ def derive_columns(
     """The columns of each job's data set (None where they are unknown), and problems of SQL that does not fit."""
     # No statement is run, so nothing is ever spilled.
     with tempfile.TemporaryDirectory(prefix="tulle-columns-") as folder:
-        engine = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(folder))
-        with engine.kept(Path(folder) / "room") as kept:
-            return _derived(kept.knowing([*macros, *_WINDOW]), jobs, product, spec)
+        engine = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(folder)).knowing([*macros, *_WINDOW])
+        with engine.describing() as describing:
+            return _derived(describing, jobs, product, spec)
 
 
 def _derived(
-    engine: DuckEngine, jobs: Sequence[Job], product: DataProduct, spec: MeshSpec
+    engine: Describing, jobs: Sequence[Job], product: DataProduct, spec: MeshSpec
 ) -> tuple[Derived, list[Problem]]:
     declared = {d.name: d for d in product.data_sets}
     found: dict[str, tuple[ColumnType, ...] | None] = {}
@@ -53,17 +53,18 @@ def _derived(
             if any(columns is None for columns in inputs):
                 found[job.name] = None
                 continue
-            relations = [Relation(n, columns=found[n] or ()) for n in job.inputs]
             try:
                 if job.reads_this:
-                    relations.append(Relation(THIS, columns=this_columns(job, declared.get(job.name))))
-                given = adjusted(engine.describe(job.text, relations, file=job.file), declared.get(job.name))
+                    engine.name(Relation(THIS, columns=this_columns(job, declared.get(job.name))))
+                given = adjusted(engine.columns(job.text, file=job.file), declared.get(job.name))
                 found[job.name] = (*given, *VERSIONS) if job.way.kind == SNAPSHOT else given
             except Invalid as exc:
                 problems += exc.problems or [Problem(exc.message, job.place, exc.hint)]
                 found[job.name] = None
         else:
             found[job.name] = _declared_columns(declared.get(job.name))
+        if known := found[job.name]:
+            engine.name(Relation(job.name, columns=known))
     return found, problems
 
 

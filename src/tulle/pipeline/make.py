@@ -162,8 +162,10 @@ def _sql(draft: Draft, making: Making, before: Record | None) -> Made:
         return Made(0, found, _lineage(job, relations))
     if job.way.grows:
         return _grown(draft, making, before, job, relations)
-    found = making.engine.describe(job.text, relations, file=job.file)
-    types = {c.name: c.type for c in adjusted(found, making.declared)}
+
+    def types(found: Sequence[ColumnType]) -> dict[str, str]:
+        return {c.name: c.type for c in adjusted(found, making.declared)}
+
     with _data_file(draft, job.name) as target:
         written = making.engine.write(job.text, relations, target, file=job.file, types=types)
     return Made(written.rows, written.columns, _lineage(job, relations))

@@ -6,14 +6,15 @@ its event. What a run does is in `execute`; that it is a process of its own in `
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from tulle.config import Warehouse
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
@@ -32,6 +33,26 @@ ENDED = frozenset({SUCCEEDED, FAILED, UNCHANGED, STOPPED})
 # another run does its work.
 ERROR, CANCELLED, TIMEOUT, LOST, SUPERSEDED = "error", "cancelled", "timeout", "lost", "superseded"
 _NEVER_STARTED_SECONDS = 60.0
+
+_OF_STEP = (run_steps.c.run_id == bindparam("in_run")) & (run_steps.c.name == bindparam("of_step"))
+_BEGAN = (
+    update(run_steps)
+    .where(_OF_STEP)
+    .values(status="running", started_at=bindparam("at"), branch=bindparam("on"))
+)
+_ENDED = (
+    update(run_steps)
+    .where(_OF_STEP)
+    .values(
+        status=bindparam("to"),
+        started_at=func.coalesce(run_steps.c.started_at, bindparam("at")),
+        finished_at=bindparam("at"),
+        rows=bindparam("of_rows"),
+        message=bindparam("said"),
+        report=bindparam("told", type_=run_steps.c.report.type),
+        branch=func.coalesce(bindparam("on"), run_steps.c.branch),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,25 +278,81 @@ def begin(
     """Record where the run works and what it will do: (name, kind) of each step."""
     with database.write() as cx:
         cx.execute(update(runs).where(runs.c.id == run_id).values(branch=branch, base_commit=base_commit))
-        for position, (name, kind) in enumerate(steps):
-            cx.execute(
-                insert(run_steps).values(
-                    run_id=run_id, name=name, position=position, kind=kind, status=WAITING
-                )
-            )
+        rows = [
+            {"run_id": run_id, "name": name, "position": position, "kind": kind, "status": WAITING}
+            for position, (name, kind) in enumerate(steps)
+        ]
+        cx.execute(insert(run_steps), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What is told of a step: that it began (RUNNING), how it ended, or that there was nothing to do (UNCHANGED,
+    `together` with others that are told of by one event). `branch`: where it works, or what it made was kept."""
+
+    name: str
+    status: str
+    at: float
+    rows: int | None = None
+    message: str | None = None
+    report: Report | None = None
+    branch: str | None = None
+    together: bool = False
+
+
+def tell(cx: Connection, run: Run, words: Sequence[Word]) -> None:
+    """Record what is told of steps, in its order."""
+    began = [word for word in words if word.status == RUNNING]
+    ended = [word for word in words if word.status != RUNNING]
+    if began:
+        cx.execute(_BEGAN, [_key(run, w) | {"at": w.at, "on": w.branch} for w in began])
+    if ended:
+        cx.execute(
+            _ENDED,
+            [
+                _key(run, w)
+                | {
+                    "to": w.status,
+                    "at": w.at,
+                    "of_rows": w.rows,
+                    "said": w.message,
+                    "told": w.report.as_dict() if w.report else None,
+                    "on": w.branch,
+                }
+                for w in ended
+            ],
+        )
+    results = [check for word in ended if word.report and not word.together for check in word.report.checks]
+    made = not run.options.get("only")
+    history.record(cx, run.product, run.environment, run.id, results, made=made)
+    log.append_all(cx, list(_events(run, words)))
+
+
+def _key(run: Run, word: Word) -> dict[str, Any]:
+    return {"in_run": run.id, "of_step": word.name}
+
+
+def _events(run: Run, words: Sequence[Word]) -> Iterator[Event]:
+    for together, group in itertools.groupby(words, lambda word: word.together):
+        if together:
+            data: dict[str, Any] = {"run": run.id, "steps": [w.name for w in group], "status": UNCHANGED}
+            yield Event(STEPS_KEPT, run.product, data)
+            continue
+        for word in group:
+            data = {"run": run.id, "step": word.name}
+            if word.status == RUNNING:
+                yield Event(STEP_STARTED, run.product, data)
+                continue
+            checks = word.report.checks if word.report else ()
+            failed = [check.name for check in checks if not check.passed]
+            data |= {"status": word.status, "rows": word.rows, "failed_checks": failed}
+            yield Event(STEP_FINISHED, run.product, data)
 
 
 def step_started(database: Database, run: Run, name: str, *, branch: str | None = None) -> None:
     """A step begins."""
     with database.write() as cx:
-        step_started_in(cx, run, name, now(), branch=branch)
-
-
-def step_started_in(cx: Connection, run: Run, name: str, at: float, *, branch: str | None = None) -> None:
-    """A step began, in the transaction of `cx`."""
-    values = {"status": RUNNING, "started_at": at, "branch": branch}
-    cx.execute(update(run_steps).where(_step(run.id, name)).values(values))
-    log.append(cx, Event(STEP_STARTED, run.product, {"run": run.id, "step": name}))
+        tell(cx, run, [Word(name, RUNNING, now(), branch=branch)])
 
 
 def step_finished(
@@ -290,52 +367,7 @@ def step_finished(
 ) -> None:
     """A step has ended."""
     with database.write() as cx:
-        step_finished_in(cx, run, name, now(), status, rows=rows, message=message, report=report)
-
-
-def step_finished_in(
-    cx: Connection,
-    run: Run,
-    name: str,
-    at: float,
-    status: str,
-    *,
-    rows: int | None = None,
-    message: str | None = None,
-    report: Report | None = None,
-    branch: str | None = None,
-) -> None:
-    """A step ended, in the transaction of `cx`. `branch`: where what it made was kept."""
-    values = {
-        "status": status,
-        "finished_at": at,
-        "rows": rows,
-        "message": message,
-        "report": report.as_dict() if report else None,
-    }
-    if branch is not None:
-        values["branch"] = branch
-    cx.execute(update(run_steps).where(_step(run.id, name)).values(values))
-    if report is not None:
-        made = not run.options.get("only")
-        history.record(cx, run.product, run.environment, run.id, report.checks, made=made)
-    failed = [check.name for check in report.checks if not check.passed] if report else []
-    data = {"run": run.id, "step": name, "status": status, "rows": rows, "failed_checks": failed}
-    log.append(cx, Event(STEP_FINISHED, run.product, data))
-
-
-def steps_kept_in(
-    cx: Connection, run: Run, at: float, kept: Sequence[tuple[str, int | None, Report]]
-) -> None:
-    """Steps, each with its rows and report, had nothing to do: what they would make is there."""
-    for name, rows, report in kept:
-        cx.execute(
-            update(run_steps)
-            .where(_step(run.id, name))
-            .values(status=UNCHANGED, started_at=at, finished_at=at, rows=rows, report=report.as_dict())
-        )
-    data = {"run": run.id, "steps": [name for name, _, _ in kept], "status": UNCHANGED}
-    log.append(cx, Event(STEPS_KEPT, run.product, data))
+        tell(cx, run, [Word(name, status, now(), rows, message, report)])
 
 
 def will_publish(database: Database, run_id: str, commit_id: str) -> None:
@@ -521,10 +553,6 @@ def _row(cx: Connection, run_id: str) -> Row[Any]:
     if row is None:
         raise NotFound(f"there is no run '{run_id}'", hint="`tulle runs` lists them")
     return row
-
-
-def _step(run_id: str, name: str) -> Any:
-    return (run_steps.c.run_id == run_id) & (run_steps.c.name == name)
 
 
 def _run(row: Row[Any], steps: tuple[Step, ...]) -> Run:

@@ -9,19 +9,14 @@ what a run without a process is taken for anyway.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from sqlalchemy import Connection
 
 from tulle.pipeline import run as runs
-from tulle.pipeline.run import Report, Run
+from tulle.pipeline.run import Report, Run, Word
 from tulle.state.db import Database, now
 
 AT_MOST_SECONDS = 0.05
-
-Word = Callable[[Connection], None]
 
 
 class Steps:
@@ -31,7 +26,6 @@ class Steps:
         self._database = database
         self._run = run
         self._told: list[Word] = []
-        self._kept: list[tuple[str, int | None, Report]] = []
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._some = threading.Event()
@@ -53,44 +47,40 @@ class Steps:
 
     def started(self, name: str, *, branch: str | None = None) -> None:
         """A step begins."""
-        at = now()
-        self._tell(lambda cx: runs.step_started_in(cx, self._run, name, at, branch=branch))
+        self._tell(Word(name, runs.RUNNING, now(), branch=branch))
 
-    def finished(self, name: str, status: str, **more: Any) -> None:
-        """A step has ended; what else is told of it is what `run.step_finished_in` takes."""
-        at = now()
-        self._tell(lambda cx: runs.step_finished_in(cx, self._run, name, at, status, **more))
+    def finished(
+        self,
+        name: str,
+        status: str,
+        *,
+        rows: int | None = None,
+        message: str | None = None,
+        report: Report | None = None,
+        branch: str | None = None,
+    ) -> None:
+        """A step has ended. `branch`: where what it made was kept."""
+        self._tell(Word(name, status, now(), rows, message, report, branch))
 
     def kept(self, name: str, rows: int | None, report: Report) -> None:
         """A step has nothing to do."""
-        with self._lock:
-            self._kept.append((name, rows, report))
-        self._some.set()
+        self._tell(Word(name, runs.UNCHANGED, now(), rows, None, report, together=True))
 
     def settled(self) -> None:
         """All that was told is recorded. Raises what went wrong in recording it."""
         with self._writing:
             with self._lock:
-                self._end_kept()
                 told, self._told = self._told, []
             if told:
-                self._database.change(lambda cx: [word(cx) for word in told])
+                self._database.change(lambda cx: runs.tell(cx, self._run, told))
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
 
     def _tell(self, word: Word) -> None:
         with self._lock:
-            self._end_kept()
             self._told.append(word)
         self._some.set()
-
-    def _end_kept(self) -> None:
-        """What was kept in a row is one word."""
-        if self._kept:
-            kept, self._kept = self._kept, []
-            at = now()
-            self._told.append(lambda cx: runs.steps_kept_in(cx, self._run, at, kept))
 
     def _take_down(self, over: threading.Event) -> None:
         while not over.is_set():

@@ -31,23 +31,38 @@ class LogEntry:
     data: Mapping[str, Any]
 
 
+_LAST = select(events.c.hash).order_by(events.c.id.desc()).limit(1)
+_ADD = insert(events)
+
+
 def append(connection: Connection, event: Event, *, actor: str = "") -> None:
     """Record `event` in the transaction of `connection`."""
+    append_all(connection, [event], actor=actor)
+
+
+def append_all(connection: Connection, several: Sequence[Event], *, actor: str = "") -> None:
+    """Record events in their order, in the transaction of `connection`."""
+    if not several:
+        return
     in_turn(connection, "events")  # each entry names the one before
-    previous = connection.execute(select(events.c.hash).order_by(events.c.id.desc()).limit(1)).scalar() or ""
-    at = now()
-    data = dict(event.data)
-    connection.execute(
-        insert(events).values(
-            at=at,
-            kind=event.kind,
-            subject=event.subject,
-            actor=actor,
-            data=data,
-            previous_hash=previous,
-            hash=_digest(previous, at, event.kind, event.subject, actor, data),
+    previous = connection.execute(_LAST).scalar() or ""
+    rows = []
+    for event in several:
+        at, data = now(), dict(event.data)
+        digest = _digest(previous, at, event.kind, event.subject, actor, data)
+        rows.append(
+            {
+                "at": at,
+                "kind": event.kind,
+                "subject": event.subject,
+                "actor": actor,
+                "data": data,
+                "previous_hash": previous,
+                "hash": digest,
+            }
         )
-    )
+        previous = digest
+    connection.execute(_ADD, rows)
 
 
 def read(
