@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.control.released import Team
+from tests.control.test_promotion import OPEN
 
 from tulle.cli.main import cli
 from tulle.config import Settings
-from tulle.errors import Conflict, Invalid
+from tulle.errors import Conflict, Invalid, NotFound
 from tulle.events import PRODUCT_APPLIED, Event
 from tulle.pipeline.scheduler import Scheduler
 from tulle.spec.mesh import load_settings
@@ -71,9 +73,37 @@ def test_what_comes_next(mesh: Settings) -> None:
     assert "orders" in tulle(mesh, "schedule", "next")
 
 
-def test_a_backfill_is_asked_for_shown_and_cancelled(mesh: Settings) -> None:
+DAILY = "-- kind: incremental\n-- time_column: day\n-- grain: day\n-- start: 2020-02-01\n"
+ROWS_OF_A_DAY = "SELECT * FROM till_rows WHERE day >= window_start() AND day < window_end()\n"
+
+
+def test_a_backfill_that_could_make_nothing_is_refused(tmp_path: Path) -> None:
+    team = Team(tmp_path / "mesh", OPEN)
+    mesh = team.workspace.settings
     span = ("--from", "2026-01-01", "--to", "2026-01-04")
-    assert "3 windows of orders" in tulle(mesh, "backfill", "orders", *span)
+    with pytest.raises(Invalid) as caught:
+        tulle(mesh, "backfill", "sales", *span)
+    assert "'sales' makes nothing by windows" in caught.value.message
+    assert "time_column" in (caught.value.hint or "")
+    team.mesh.sales("transform/sales.sql", DAILY + ROWS_OF_A_DAY)
+    with pytest.raises(NotFound) as unknown:
+        tulle(mesh, "backfill", "sale", *span)
+    assert unknown.value.hint == "did you mean 'sales'?"
+    with pytest.raises(NotFound, match="no environment or preview 'prd'"):
+        tulle(mesh, "backfill", "sales", *span, "--environment", "prd")
+    with pytest.raises(Invalid, match="nothing from 2026-01-04 until before 2026-01-01"):
+        tulle(mesh, "backfill", "sales", "--from", "2026-01-04", "--to", "2026-01-01")
+    assert json.loads(tulle(mesh, "backfills", "--json")) == []
+    team.workspace.database.close()
+
+
+def test_a_backfill_is_asked_for_shown_and_cancelled(tmp_path: Path) -> None:
+    team = Team(tmp_path / "mesh", OPEN)
+    team.mesh.sales("transform/sales.sql", DAILY + ROWS_OF_A_DAY)
+    mesh = team.workspace.settings
+    team.workspace.database.close()
+    span = ("--from", "2026-01-01", "--to", "2026-01-04")
+    assert "3 windows of sales" in tulle(mesh, "backfill", "sales", *span)
     (found,) = json.loads(tulle(mesh, "backfills", "--json"))
     assert found["counts"] == {"waiting": 3}
     assert "2026-01-03" in tulle(mesh, "backfills", found["id"])
@@ -82,4 +112,4 @@ def test_a_backfill_is_asked_for_shown_and_cancelled(mesh: Settings) -> None:
     with pytest.raises(Conflict, match="cancelled, so there is nothing to resume"):
         tulle(mesh, "backfills", found["id"], "--resume")
     with pytest.raises(Invalid, match="nothing would run: the mesh is not up"):
-        tulle(mesh, "backfill", "orders", *span, "--wait")
+        tulle(mesh, "backfill", "sales", *span, "--wait")

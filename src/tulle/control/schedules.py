@@ -8,10 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.control import environments
 from tulle.control.workspace import Workspace
-from tulle.pipeline import backfill, schedule
-from tulle.pipeline.backfill import Backfill
+from tulle.errors import Invalid
+from tulle.pipeline import backfill, promotion, schedule
+from tulle.pipeline.backfill import Backfill, windows
+from tulle.pipeline.environment import released_code
+from tulle.pipeline.graph import load_code
+from tulle.pipeline.model_kind import WINDOW
 from tulle.pipeline.schedule import Fire, Scheduled
+from tulle.state import products
 from tulle.state.db import now
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -87,6 +93,10 @@ def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
 
     @api.post("/backfills", status_code=202)
     def start(body: BackfillBody) -> dict[str, Any]:
+        products.applied_product(database, body.product)
+        windows(body.start, body.end, body.step)
+        branch = environments.branch_for_run(workspace, body.product, body.environment)
+        _demand_windows(workspace, body.product, branch)
         return told_backfill(
             backfill.start(
                 database,
@@ -94,7 +104,7 @@ def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
                 body.start,
                 body.end,
                 step=body.step,
-                environment=body.environment,
+                environment=branch,
                 retries=body.retries,
                 actor="api",
             )
@@ -116,6 +126,23 @@ def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.post("/backfills/{id_}/resume")
     def go_on(id_: str) -> dict[str, Any]:
         return told_backfill(backfill.resume(database, id_))
+
+
+def _demand_windows(workspace: Workspace, name: str, branch: str) -> None:
+    """Invalid for a product none of whose models is made by windows: every run would make the same."""
+    spec = workspace.spec()
+    version = promotion.in_force(workspace.database, name, branch)
+    if version is None:
+        code = load_code(spec.product(name), spec=spec)
+        code.require_valid()
+    else:
+        code = released_code(workspace.database, workspace.lake, spec, name, version)
+    if not any(job.way.strategy == WINDOW for job in code.jobs):
+        raise Invalid(
+            f"product '{name}' makes nothing by windows, so every run of a backfill would make the same",
+            hint="give a model a `time_column` and a `grain` (docs/reference/transformations.md), "
+            f"or make everything again once: `tulle run {name} --full`",
+        )
 
 
 def told_backfill(one: Backfill) -> dict[str, Any]:
