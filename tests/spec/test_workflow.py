@@ -108,6 +108,14 @@ def test_it_is_written_where_the_service_looks_and_not_over_another(tmp_path: Pa
     assert CliRunner().invoke(cli, [*words, "--force"]).exception is None
 
 
+def test_a_folder_without_a_mesh_has_no_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(cli, ["ci", "github", "--write"]).exception
+    assert "there is no mesh.yaml in" in str(refused)
+    assert "tulle init" in str(getattr(refused, "hint", ""))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_gitlab_runs_the_lines_that_github_runs() -> None:
     """Line by line, so that the test which runs GitHub's is about both; only annotations of problems differ."""
     theirs, ours = shell_of("github", github(MADE)), shell_of("gitlab", gitlab(MADE))
