@@ -1,0 +1,1 @@
+SELECT provider_id, name, city FROM registry
