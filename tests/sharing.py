@@ -18,16 +18,16 @@ from xdist.workermanage import WorkerController
 TOGETHER = ("tests/system/clients", "tests/gateway", "tests/examples")
 # What takes longest, the longest first.
 FIRST = (
-    "tests/model/",
+    "tests/system/test_story.py",
     "tests/system/clients",
     "tests/control/test_promotion.py",
     "tests/spec/test_workflow.py",
-    "tests/system/test_story.py",
+    "tests/journey/",
     "tests/examples",
+    "tests/model/",
     "tests/gateway",
-    "tests/pipeline/test_dbt.py",
-    "tests/pipeline/test_more_than_memory.py",
     "tests/system/",
+    "tests/pipeline/",
 )
 MEMORY = 2 << 30  # of a process of tests with all that its tests start
 
