@@ -48,7 +48,9 @@ def tulle(folder: Path, *words: str) -> str:
 
 def test_only_lines_that_say_so_were_added() -> None:
     written = (EXAMPLE / DOCUMENT).read_text().splitlines()[2:]  # beside what the file is
-    assert [line for line in written if not line.endswith("# added") and "# added:" not in line] == SEED.read_text().splitlines()
+    assert [
+        line for line in written if not line.endswith("# added") and "# added:" not in line
+    ] == SEED.read_text().splitlines()
 
 
 def test_from_the_document_to_its_rows_and_away_again(folder: Path, workspace: Workspace) -> None:
