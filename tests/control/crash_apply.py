@@ -2,8 +2,8 @@
 
     python crash_apply.py FOLDER FIRST STRIDE
 
-Each point: a child process applies a mesh (first whole, then with a product changed and one removed) and kills
-itself right after its n-th commit to the control-plane database, or inside the n-th call of a capability. Then the
+Each point: a child process applies a mesh (first whole, then with a product changed and one removed) or destroys a
+product with its data, and kills itself right after its n-th commit to the control-plane database, or inside the n-th call of a capability. Then the
 survivors look, and apply again. Prints one JSON line a point. A script of its own, because it forks: it must not
 have started threads.
 """
@@ -23,8 +23,12 @@ from tests.control.conftest import fill, opened
 from tests.pipeline.conftest import SALES, Mesh
 from tests.pipeline.crash_points import in_child, killed_after
 
+from tulle.control import grants
 from tulle.control.apply import apply_plan, current_plan
+from tulle.control.destroy import destroy
 from tulle.control.workspace import Workspace
+from tulle.errors import NotFound
+from tulle.events import PRODUCT_DESTROYED
 from tulle.spec.capability import Capability
 from tulle.spec.product import Component, DataProduct
 from tulle.state import log, plans, products
@@ -91,18 +95,47 @@ def change(mesh: Mesh) -> None:
     shutil.rmtree(mesh.folder / "products/people")
 
 
+def destroyed(mesh: Mesh, commits: int | None) -> Any:
+    workspace = prepared(mesh)
+    if commits is not None:
+        killed_after(commits)
+    return destroy(workspace, "features", data=True)[1]
+
+
+def look_after_destruction(mesh: Mesh) -> dict[str, Any]:
+    workspace = prepared(mesh)
+    try:
+        again = destroy(workspace, "features", data=True)[1]
+    except NotFound:
+        again = "there is nothing left"
+    return {
+        "again": again,
+        "products": sorted(item.product.name for item in products.applied(workspace.database)),
+        "repositories": sorted(r.name for r in workspace.lake.repositories()),
+        "roles": sorted(name for name in grants.look(workspace).groups if name.startswith("features-")),
+        "open": [r.id for r in plans.recent(workspace.database) if r.status == plans.RUNNING],
+        "events": [e.subject for e in log.read(workspace.database) if e.kind == PRODUCT_DESTROYED],
+        "chain": log.verify(workspace.database),
+    }
+
+
 def main(folder: Path, first: int, stride: int) -> None:
-    for part in ("first", "second"):
-        for point in itertools.count(first, stride):
-            mesh = fill(Mesh(folder / f"{part}-{point}"))
-            mesh.sales("product.yaml", SALES + TOPIC)
-            if part == "second":
-                assert in_child(lambda mesh=mesh: apply(mesh, None)) == 7  # type: ignore[misc]
-                change(mesh)
+    for part in ("first", "second", "destroy"):
+        mesh = fill(Mesh(folder / part))
+        mesh.sales("product.yaml", SALES + TOPIC)
+        if part != "first":
+            assert in_child(lambda mesh=mesh: apply(mesh, None)) == 7  # type: ignore[misc]
+        if part == "second":
+            change(mesh)
+        kept = shutil.copytree(mesh.folder, folder / f"{part}-kept")
+        work, see = (destroyed, look_after_destruction) if part == "destroy" else (apply, look)
+        for point in itertools.count(first if part != "destroy" else max(first, 1), stride):
+            shutil.rmtree(mesh.folder)  # the same place again: the lake knows its objects by where they lie
+            shutil.copytree(kept, mesh.folder)
             if point == 0:  # inside of the capability instead of after a commit
                 (mesh.folder / "die-in-capability").touch()
-            ended = in_child(lambda mesh=mesh, n=point: apply(mesh, n or None))  # type: ignore[misc]
-            seen = in_child(lambda mesh=mesh: look(mesh))  # type: ignore[misc]
+            ended = in_child(lambda mesh=mesh, n=point, work=work: work(mesh, n or None))  # type: ignore[misc]
+            seen = in_child(lambda mesh=mesh, see=see: see(mesh))  # type: ignore[misc]
             print(json.dumps({"part": part, "point": point, "ended": ended, **(seen or {})}), flush=True)
             if ended is not None:
                 break

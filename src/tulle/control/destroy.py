@@ -97,7 +97,11 @@ def destroy(
     """
     if not _is_applied(workspace, name) and data and (left := _orphan(workspace, name)) is not None:
         _delete_data(workspace, name, actor)  # a crash came between the product's end and its data's
+        _end_records(workspace, name)
         return left, f"repository '{name}' is deleted"
+    if not _is_applied(workspace, name) and _end_records(workspace, name):
+        done = f"product '{name}' was destroyed already, by somebody who was interrupted after that"
+        return Destruction(name, data, (), ()), done
     found = preview(workspace, name, data=data)
     if digest is not None and not found.digest.startswith(digest):
         raise Conflict(
@@ -125,7 +129,25 @@ def destroy(
             if step.status != plans.SUCCEEDED:
                 plans.step_done(connection, record.id, step.position)
     plans.finish(workspace.database, record.id)
+    _end_records(workspace, name)
     return found, sentence
+
+
+def _end_records(workspace: Workspace, name: str) -> bool:
+    """Bring the records of destructions of the product that were interrupted to their end; whether there were any."""
+    left = [
+        record
+        for record in plans.recent(workspace.database, product=name, limit=100)
+        if record.kind == "destroy" and record.status != plans.SUCCEEDED
+    ]
+    for record in left:
+        with workspace.database.write() as connection:
+            for step in record.steps:
+                if step.status != plans.SUCCEEDED:
+                    told = "was done when it was interrupted, or by a later one"
+                    plans.step_done(connection, record.id, step.position, told)
+        plans.finish(workspace.database, record.id)
+    return bool(left)
 
 
 def _is_applied(workspace: Workspace, name: str) -> bool:
