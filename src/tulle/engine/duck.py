@@ -104,7 +104,7 @@ class DuckEngine:
     @contextlib.contextmanager
     def describing(self) -> Iterator[Describing]:
         """Several statements described over relations of which each is named once; no file is read."""
-        with self._opened([]) as connection:
+        with self._opened([]) if self.room is None else self.room.cursor() as connection:
             _name_all(connection, (), self.macros)
             yield Describing(connection)
 

@@ -178,11 +178,9 @@ class Execution:
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         with self.steps.taken_down():
             self._carry_out_all()
-        try:
+            self.steps.settled()  # all that was done is told before anything is published
             with self._reported(PUBLISH):
                 commit_id = self._publish(base)
-        finally:
-            self.steps.settled()
         self.branches.discard()
         if commit_id is None:
             runs.finish(self.database, self.run.id, runs.UNCHANGED)
@@ -490,7 +488,6 @@ class Execution:
             self.steps.finished(PUBLISH, runs.UNCHANGED, message="nothing new")
             return None
         self.steps.started(PUBLISH, branch=self.run.environment)
-        self.steps.settled()
 
         def note(call: GateCall) -> None:
             runs.will_publish(self.database, self.run.id, call.commit.id)

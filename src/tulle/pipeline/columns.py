@@ -26,13 +26,24 @@ _WINDOW = tuple(f"{name}() AS TIMESTAMP '2000-01-01'" for name in ("window_start
 
 
 def derive_columns(
-    jobs: Sequence[Job], product: DataProduct, spec: MeshSpec, macros: Sequence[str] = ()
+    jobs: Sequence[Job],
+    product: DataProduct,
+    spec: MeshSpec,
+    macros: Sequence[str] = (),
+    engine: DuckEngine | None = None,
 ) -> tuple[Derived, list[Problem]]:
-    """The columns of each job's data set (None where they are unknown), and problems of SQL that does not fit."""
+    """The columns of each job's data set (None where they are unknown), and problems of SQL that does not fit.
+
+    `engine`: one that is open anyway; to open another takes longer than to follow many models.
+    """
+    known = [*macros, *_WINDOW]
+    if engine is not None:
+        with engine.knowing(known).describing() as describing:
+            return _derived(describing, jobs, product, spec)
     # No statement is run, so nothing is ever spilled.
     with tempfile.TemporaryDirectory(prefix="tulle-columns-") as folder:
-        engine = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(folder)).knowing([*macros, *_WINDOW])
-        with engine.describing() as describing:
+        own = DuckEngine(Warehouse(threads=1, memory="256MB"), Path(folder))
+        with own.knowing(known).describing() as describing:
             return _derived(describing, jobs, product, spec)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from sqlalchemy import select
 
 from tulle.config import Settings
+from tulle.engine.duck import DuckEngine
 from tulle.errors import NotFound
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import manifest, promotion, release
@@ -25,26 +26,35 @@ from tulle.state.db import Database
 from tulle.state.tables import environments
 
 
-def code_of_run(database: Database, lake: Lake, spec: MeshSpec, run: Run) -> ProductCode:
+def code_of_run(
+    database: Database, lake: Lake, spec: MeshSpec, run: Run, engine: DuckEngine | None = None
+) -> ProductCode:
     """The code a run is to be made by; noted in its manifest. What was promoted or put back half is settled first."""
     promotion.settle(database, lake, product=run.product, branch=run.environment)
     asked = run.options.get("release")
     version = str(asked) if asked else promotion.in_force(database, run.product, run.environment)
     if version is None:
-        code = load_code(spec.product(run.product), spec=spec)
+        code = load_code(spec.product(run.product), spec=spec, engine=engine)
     else:
-        code = released_code(database, lake, spec, run.product, version)
+        code = released_code(database, lake, spec, run.product, version, engine)
     manifest.begin(database, run, code, version)
     return code
 
 
-def released_code(database: Database, lake: Lake, spec: MeshSpec, product: str, version: str) -> ProductCode:
+def released_code(
+    database: Database,
+    lake: Lake,
+    spec: MeshSpec,
+    product: str,
+    version: str,
+    engine: DuckEngine | None = None,
+) -> ProductCode:
     """The code of a release, every byte of it checked. NotFound; Broken when it is not what was signed."""
     live = spec.product(product)
     found = release.get(database, product, version)
     folder = release.unpack(lake, found, spec.settings)
     declared = replace(found.declared(), folder=folder, file=folder / "product.yaml")
-    code = load_code(declared, spec=spec)
+    code = load_code(declared, spec=spec, engine=engine)
     ports = {port.name for port in declared.input_ports}
     # Seeds are code: they are read where the release is, unlike the files of input ports.
     jobs = tuple(

@@ -43,15 +43,15 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
         warehouse = spec.settings.warehouse_of(name)
         runs.claim(database, run_id, warehouse=name, bounds=warehouse)
         log_line(f"warehouse {name}: {told(warehouse)}")
-        code = code_of_run(database, lake, spec, asked)
-        code.require_valid()
-        repository = opened(lake, asked.product)
         with (
             Watchdog(
                 lambda error: _fail(database, run_id, error, runs.TIMEOUT), _seconds(asked, warehouse)
             ) as watchdog,
             DuckEngine(warehouse, folder / "spill").kept(folder / "room") as engine,
         ):
+            code = code_of_run(database, lake, spec, asked, engine)
+            code.require_valid()
+            repository = opened(lake, asked.product)
 
             def branch_of(upstream: Repository, data_set: str) -> str:
                 return upstream_branch(database, spec.settings, upstream, asked.environment, data_set)

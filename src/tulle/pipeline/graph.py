@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from tulle.engine.duck import DuckEngine
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.columns import derive_columns, type_problems
 from tulle.pipeline.job import RESERVED, Job, dbt_jobs, port_jobs, seed_jobs, transform_jobs
@@ -64,8 +65,10 @@ class ProductCode:
             raise Invalid(f"the code of product '{self.product.name}' has {count}", problems=self.problems)
 
 
-def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductCode:
-    """Read a product's transformations and checks.
+def load_code(
+    product: DataProduct, *, spec: MeshSpec | None = None, engine: DuckEngine | None = None
+) -> ProductCode:
+    """Read a product's transformations and checks, with an engine that is open anyway if there is one.
 
     With `spec`, input ports are followed to the data sets of other products, and types are checked through
     every SQL model as far as columns are declared. Never raises for what files say: see `problems`.
@@ -99,7 +102,7 @@ def load_code(product: DataProduct, *, spec: MeshSpec | None = None) -> ProductC
     problems += wrong_checks
     known: Mapping[str, Sequence[str] | None] = dict.fromkeys(_names(product, unique))
     if spec is not None and not problems:
-        derived, wrong = derive_columns(ordered, product, spec, macros)
+        derived, wrong = derive_columns(ordered, product, spec, macros, engine)
         problems += wrong
         problems += type_problems(product, ordered, derived)
         known = {**known, **{n: [c.name for c in cols] for n, cols in derived.items() if cols is not None}}
