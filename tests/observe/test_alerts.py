@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -41,6 +41,7 @@ class Receiver:
         self.got: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.status = 200
+        self.location = ""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,8 @@ class Receiver:
                 outer.got.append(json.loads(body))
                 outer.keys.append(self.headers["idempotency-key"])
                 self.send_response(outer.status)
+                if outer.location:
+                    self.send_header("location", outer.location)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
@@ -280,6 +283,74 @@ def test_apprise_sends_and_its_private_addresses_are_refused_too(
     with pytest.raises(Invalid, match="MAIL_URL, which is not set"):
         channels.send("mail", message())
     workspace.database.close()
+
+
+@pytest.fixture
+def mail(
+    mesh: Mesh, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, str], None]]:
+    """Sends a text by apprise to a URL; the receiver's address is the only private one that is allowed."""
+    mesh.write(
+        "mesh.yaml",
+        f"""
+        name: t
+        alert_addresses: ['127.0.0.1:{receiver.port}']
+        alerts: {{mail: {{type: apprise, url_variable: MAIL_URL}}}}
+        """,
+    )
+    workspace = open_workspace(load_settings(mesh.folder))
+    channels = Channels(workspace.settings, workspace.database)
+
+    def send(url: str, text: str) -> None:
+        monkeypatch.setenv("MAIL_URL", url)
+        channels.send("mail", Message("t", text, {}, "k"))
+
+    yield send
+    workspace.database.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own
+@pytest.mark.parametrize(
+    "url",
+    [
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ,json://127.0.0.1:{port}/",
+        "mailtos://user:T0PS3CRET/more@mail.example.org?to=a@example.org",
+    ],
+)
+def test_a_url_of_apprise_is_one_server_or_none(
+    mail: Callable[[str, str], None], receiver: Receiver, url: str
+) -> None:
+    with pytest.raises(Invalid, match="none that apprise understands") as refused:
+        mail(url.format(port=receiver.port), "x")
+    assert SECRET not in str(refused.value.as_dict())
+    assert receiver.got == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own
+@pytest.mark.parametrize(
+    "url", ["workflows://127.0.0.1/workflow/signature", f"zulip://bot@127.0.0.1/{'a' * 32}"]
+)
+def test_services_that_stand_in_a_network_of_ones_own_are_judged_by_their_address(
+    mail: Callable[[str, str], None], url: str
+) -> None:
+    with pytest.raises(Denied, match=r"alerts may not reach 127\.0\.0\.1"):
+        mail(url, "x")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own
+def test_rows_are_no_markup_and_nobody_is_sent_elsewhere(
+    mail: Callable[[str, str], None], receiver: Receiver
+) -> None:
+    mail(f"json://127.0.0.1:{receiver.port}/?format=html", "<img src=//evil>")
+    assert "<img" not in receiver.got[0]["message"]
+    elsewhere = Receiver()
+    try:
+        receiver.status, receiver.location = 307, f"http://127.0.0.1:{elsewhere.port}/"
+        with pytest.raises(Unavailable, match="json did not take the message"):
+            mail(f"json://127.0.0.1:{receiver.port}/?redirect=yes", "x")
+        assert elsewhere.got == []
+    finally:
+        elsewhere.stop()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import delete, insert, select
 
@@ -27,12 +26,11 @@ SECONDS = 20.0
 # What apprise sends to a host that the URL names, and what it sends to a service's own public address.
 _OWN_HOST = {
     "mailto", "mailtos", "json", "jsons", "xml", "xmls", "form", "forms", "ntfy", "ntfys", "gotify", "gotifys",
-    "mmost", "mmosts", "rocket", "rockets", "matrix", "matrixs",
+    "mmost", "mmosts", "rocket", "rockets", "matrix", "matrixs", "workflow", "workflows", "zulip",
 }  # fmt: skip
 _SERVICES = {
-    "slack", "discord", "msteams", "workflows", "workflow", "tgram", "gchat", "pagerduty", "opsgenie", "pover",
-    "webex", "wxteams", "sendgrid", "mailgun", "ses", "sns", "twilio", "zulip", "pagertree", "spike", "victorops",
-    "splunk",
+    "slack", "discord", "msteams", "tgram", "gchat", "pagerduty", "opsgenie", "pover", "webex", "wxteams",
+    "sendgrid", "mailgun", "ses", "sns", "twilio", "pagertree", "spike", "victorops", "splunk",
 }  # fmt: skip
 
 
@@ -145,30 +143,37 @@ class Channels:
 
     def _send_by_apprise(self, name: str, url: str, message: Message) -> None:
         scheme = url.partition("://")[0].lower()
-        if scheme in _OWN_HOST:
-            parts = urlsplit(url)
-            ports = {"mailto": 25, "mailtos": 587}
-            port = parts.port or ports.get(scheme, 443 if scheme.endswith("s") else 80)
-            self._outbound.addresses(_host(url, parts.hostname), port, time.monotonic() + SECONDS)
         apprise = _apprise()
-        sender = apprise.Apprise()
-        if not sender.add(url):
+        # One server: given as a text, several behind commas would be taken, and only one of them judged.
+        server = apprise.Apprise.instantiate(url)
+        if server is None:
             raise Invalid(
                 f"the URL of alert channel '{name}' is none that apprise understands",
                 hint="its forms are on apprise's pages, for example mailtos://user:password@host?to=address",
             )
+        if scheme in _OWN_HOST:
+            ports = {"mailto": 25, "mailtos": 587, "workflow": 443, "zulip": 443}
+            port = server.port or ports.get(scheme, 443 if scheme.endswith("s") else 80)
+            self._outbound.addresses(_host(server), port, time.monotonic() + SECONDS)
+        server.redirects = False  # they would lead to where nobody judged
+        sender = apprise.Apprise()
+        sender.add(server)
         try:
-            taken = sender.notify(body=message.text, title=message.title)
+            # Rows are text: what reads them as HTML must not find any in them.
+            taken = sender.notify(
+                body=message.text, title=message.title, body_format=apprise.NotifyFormat.TEXT
+            )
         except Exception:  # noqa: BLE001  a plugin may raise anything, and its words may hold the URL
             taken = False
         if not taken:
             raise Unavailable(f"alert channel '{name}': {scheme} did not take the message")
 
 
-def _host(url: str, hostname: str | None) -> str:
-    """The host a URL of apprise's own leads to: for mail that of the server where the URL names one."""
-    sender = _apprise().Apprise.instantiate(url)
-    return str(getattr(sender, "smtp_host", "") or getattr(sender, "host", "") or hostname or "")
+def _host(server: Any) -> str:
+    """The host that a server of apprise's sends to: for mail the mail server, for Zulip the organization's."""
+    if organization := getattr(server, "organization", ""):
+        return f"{organization}.{server.hostname}"
+    return str(getattr(server, "smtp_host", "") or server.host or "")
 
 
 def _apprise() -> Any:
