@@ -210,6 +210,47 @@ def test_sqlite_values_are_held_to_their_columns(shop: Shop, sqlite_file: Path) 
     assert [row["id"] for row in shop.rows()] == [1, 2, 3]
 
 
+def test_sqlite_writes_true_and_false_as_numbers(shop: Shop, sqlite_file: Path) -> None:
+    with closing(sqlite3.connect(sqlite_file)) as cx:
+        cx.execute("CREATE TABLE flags (id INTEGER, is_on BOOLEAN)")
+        cx.execute("INSERT INTO flags VALUES (1, 1), (2, 0), (3, NULL), (4, 'yes')")
+        cx.commit()
+    shop.connect("db", "sql", f"sqlite:///{sqlite_file}")
+    shop.source(type="sql", connection="db", table="flags")
+    shop.good()
+    assert [row["is_on"] for row in shop.rows()] == [True, False, None, True]
+    with closing(sqlite3.connect(sqlite_file)) as cx:
+        cx.execute("INSERT INTO flags VALUES (5, 2)")
+        cx.commit()
+    assert "column 'is_on' is '2', expected true or false" in problems(shop.run())
+
+
+def test_no_row_is_read_twice_when_the_columns_become_wider(shop: Shop, sqlite_file: Path) -> None:
+    def becomes(columns: str, *rows: tuple[object, ...]) -> None:
+        with closing(sqlite3.connect(sqlite_file)) as cx:
+            cx.execute("DROP TABLE orders")
+            cx.execute(f"CREATE TABLE orders (id INTEGER, {columns})")
+            cx.executemany(f"INSERT INTO orders VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            cx.commit()
+
+    shop.connect("db", "sql", f"sqlite:///{sqlite_file}")
+    shop.source(
+        type="sql", connection="db", table="orders", load="incremental", cursor="id", on_drift="widen"
+    )
+    becomes("n INTEGER, price DECIMAL(6,1), day DATE", (1, 7, 1.5, "2020-01-01"))
+    shop.good()
+    wide = "n DOUBLE, price DECIMAL(12,3), day TIMESTAMP, note TEXT"
+    becomes(wide, (1, 7, 1.5, "2020-01-01", "new"), (1, 7.5, 1.5, "2020-01-01", "other"))
+    shop.good()
+    assert [(row["id"], row["n"], row["note"]) for row in shop.rows()] == [(1, 7.0, None), (1, 7.5, "other")]
+    assert shop.run().status == "unchanged"
+    becomes(wide, (1, 7, 1.5, "2020-01-01", "new"), (2, 0, 0, "2020-01-01", "a"))
+    shop.good()
+    becomes(wide, (2, 0, 0, "2020-01-01", "a"), (2, 0, 0, "2020-01-01", "b"))
+    shop.good()
+    assert [row["note"] for row in shop.rows() if row["id"] == 2] == ["a", "b"]
+
+
 def test_a_query_of_sqlite_has_the_types_of_its_values(shop: Shop, sqlite_file: Path) -> None:
     shop.connect("db", "sql", f"sqlite:///{sqlite_file}")
     shop.source(type="sql", connection="db", query="SELECT id, id + 0.5 AS half, name FROM orders")

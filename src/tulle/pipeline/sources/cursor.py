@@ -2,7 +2,8 @@
 
 The last value read is remembered with a digest of every row that has it: rows of the same value that come later are
 taken, the ones already taken are not. A row is thus read once, whenever its transaction ended, as long as the column
-does not shrink.
+does not shrink. The digest is of the columns there were when the value was first read: a source that widens does not
+make other rows of those that were taken.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import datetime as dt
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from tulle.errors import Invalid, LimitExceeded, Problem, did_you_mean
 from tulle.pipeline.convert import arrow_type, mesh_type, parse
+from tulle.spec.columns import parse_type
 from tulle.spec.source import Source, SourceColumn
 
 MOST_AT_THE_END = 100_000
@@ -35,6 +37,7 @@ class Cursor:
     type: str
     text: str
     rows: tuple[str, ...] = ()  # digests of the rows that have it
+    columns: tuple[tuple[str, str], ...] = ()  # name and type of those in the digests; empty: all there are
 
     @property
     def value(self) -> Any:
@@ -43,14 +46,22 @@ class Cursor:
 
     def as_dict(self) -> dict[str, Any]:
         """As it is remembered."""
-        return {"column": self.column, "type": self.type, "text": self.text, "rows": list(self.rows)}
+        return {
+            "column": self.column,
+            "type": self.type,
+            "text": self.text,
+            "rows": list(self.rows),
+            "columns": [list(one) for one in self.columns],
+        }
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Cursor | None:
         """What was remembered; None when it is nothing of ours."""
         try:
-            return cls(str(value["column"]), str(value["type"]), str(value["text"]), tuple(value["rows"]))
-        except (KeyError, TypeError):
+            columns = tuple((str(name), str(kind)) for name, kind in value.get("columns") or ())
+            rows = tuple(value["rows"])
+            return cls(str(value["column"]), str(value["type"]), str(value["text"]), rows, columns)
+        except (KeyError, TypeError, ValueError):
             return None
 
 
@@ -63,6 +74,7 @@ class Fresh:
         self._type = since.type if since else ""
         self._most: Any = since.value if since else None
         self._last: list[str] = list(since.rows) if since else []
+        self._columns = since.columns if since else ()
 
     def filter(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The new rows of a batch. Invalid when there is no such column, or a row has no value in it."""
@@ -101,7 +113,7 @@ class Fresh:
             return batch
         keep = []
         for position, is_same in enumerate(same.to_pylist()):
-            digest = row_digest(batch.slice(position, 1)) if is_same else ""
+            digest = row_digest(batch.slice(position, 1), self._since.columns) if is_same else ""
             seen = is_same and self._left[digest] > 0
             if seen:
                 self._left[digest] -= 1
@@ -115,26 +127,42 @@ class Fresh:
             return
         if self._most is None or most > self._most:
             self._most, self._last = most, []
+            self._columns = tuple((field.name, mesh_type(field.type) or "") for field in batch.schema)
         at_end = batch.filter(pc.equal(column, pa.scalar(most, column.type)))
         if len(self._last) + at_end.num_rows > MOST_AT_THE_END:
             hint = "name a cursor whose values differ more, such as a time of change or a number"
             raise LimitExceeded(
                 f"more than {MOST_AT_THE_END:,} rows have the same value in '{name}'", hint=hint
             )
-        self._last += [row_digest(at_end.slice(i, 1)) for i in range(at_end.num_rows)]
+        self._last += [row_digest(at_end.slice(i, 1), self._columns) for i in range(at_end.num_rows)]
 
     @property
     def cursor(self) -> Cursor | None:
         """What to remember, None when nothing was read yet."""
         if self._most is None:
             return None
-        return Cursor(self._source.cursor, self._type, text_of(self._most), tuple(self._last))
+        return Cursor(self._source.cursor, self._type, text_of(self._most), tuple(self._last), self._columns)
 
 
-def row_digest(row: pa.RecordBatch) -> str:
-    """What tells one row from others, whatever else is read with it."""
-    values = [None if column[0].as_py() is None else text_of(column[0].as_py()) for column in row.columns]
+def row_digest(row: pa.RecordBatch, columns: Sequence[tuple[str, str]] = ()) -> str:
+    """What tells one row from others, by these columns in these types, or by all as they are."""
+    known = columns or tuple((field.name, "") for field in row.schema)
+    there = set(row.schema.names)
+    cells = [(row.column(name)[0].as_py() if name in there else None, kind) for name, kind in known]
+    values = [None if value is None else text_of(_narrowed(value, kind)) for value, kind in cells]
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
+
+
+def _narrowed(value: Any, kind: str) -> Any:
+    """A value of a type that became wider as it was in the one before, where it is the same there."""
+    match value:
+        case float() | Decimal() if kind == "integer" and value == value // 1:
+            return int(value)
+        case Decimal() if wanted := parse_type(kind):
+            return rounded if (rounded := round(value, wanted.scale)) == value else value
+        case dt.datetime() if kind == "date" and value.time() == dt.time():
+            return value.date()
+    return value
 
 
 def text_of(value: Any) -> str:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -107,8 +108,9 @@ class _Session:
 
     def batches(self, statement: str, fitting: Fitting) -> Iterator[pa.RecordBatch]:
         rows = self._opened.execute(statement)
+        flags = [i for i, column in enumerate(fitting.columns) if column.type == "boolean"]
         while found := rows.fetchmany(_ROWS):
-            yield fitting.values(found)
+            yield fitting.values(_with_flags(found, flags) if flags else found)
         yield fitting.values([])
 
     def about(self, names: Sequence[str]) -> About:
@@ -127,6 +129,16 @@ class _Session:
             return f"{column} >= {cursor.text}"
         # Times are text here, and may be written with a T or without seconds: what is not needed is left out later.
         return f"{column} >= {literal(cursor.text[:10] if cursor.type == 'timestamp' else cursor.text)}"
+
+
+def _with_flags(rows: Sequence[Sequence[Any]], flags: Sequence[int]) -> list[list[Any]]:
+    """Rows whose columns at `flags` are true or false, which SQLite knows as 1 and 0 only."""
+    made = [list(row) for row in rows]
+    for row in made:
+        for i in flags:
+            if type(row[i]) is int and row[i] in {0, 1}:
+                row[i] = bool(row[i])
+    return made
 
 
 def _type(said: str) -> str:
