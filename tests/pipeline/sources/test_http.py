@@ -151,6 +151,31 @@ def test_a_page_that_leads_away_or_back_is_not_followed(shop: Shop, api: Api) ->
     assert "leads back to a page that was read" in problems(shop.run())
 
 
+def test_the_next_page_is_found_among_all_links(shop: Shop, api: Api) -> None:
+    pages = {
+        "1": ('<?p=2>; rel="next"', "</v1>; rel=last"),
+        "2": ("</v1>; rel=next-archive", '<?p=3>; rel="last next"'),
+    }
+
+    def answer(
+        _path: str, query: dict[str, str], _headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        number = query.get("p", "1")
+        first, second = pages.get(number, ('</v1>; rel="nextcloud"', "</v1>; rel=first"))
+        return 200, {"Link": first, "link": second}, json.dumps([{"id": int(number)}]).encode()  # two headers
+
+    api.answer = answer
+    shop.source(type="http", connection="api", path="orders", paging={"type": "link"})
+    shop.good()
+    assert ids(shop) == [1, 2, 3]
+
+
+def test_a_secret_that_an_answer_repeats_is_not_shown_even_in_part(shop: Shop, api: Api) -> None:
+    api.answer = lambda _p, _q, headers: (400, {}, b"x" * 195 + headers["authorization"][7:].encode())
+    shop.source(type="http", connection="api", path="orders")
+    assert "s3c" not in problems(shop.run())
+
+
 def test_private_addresses_are_reached_only_when_the_mesh_says_so(shop: Shop, api: Api) -> None:
     api.gives(lambda _q: [{"id": 1}])
     shop.settings_are()

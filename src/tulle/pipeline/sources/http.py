@@ -12,7 +12,7 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,9 @@ _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?', re.IGNORECASE)
+_NEXT = re.compile(
+    r'<([^>]*)>\s*;[^,]*\brel=(?:next(?![^\s;,])|"(?:[^"]*\s)?next(?:\s[^"]*)?")', re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +162,16 @@ class Api:
                         raise LimitExceeded(
                             f"{_shown(url)} answers more than {MOST_BYTES >> 20} MB", hint=hint
                         )
-                found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers}
-                return Answer(response.status, found, bytes(body))
+                return Answer(response.status, _joined(response.headers), bytes(body))
         except (httpcore.UnsupportedProtocol, UnicodeError, ValueError) as exc:
             raise Invalid(f"{_shown(url)} cannot be asked: {exc}") from None
 
     def _refusal(self, url: str, answer: Answer) -> TulleError:
-        said = " ".join(answer.body[:400].decode("utf-8", "replace").split())[:200]
-        for secret in self._connection.secrets.values() if self._connection else ():
+        said = answer.body[:4000].decode("utf-8", "replace")
+        # Before it is cut: the beginning of a secret is one too.
+        for secret in filter(None, self._connection.secrets.values() if self._connection else ()):
             said = said.replace(secret, "…")
+        said = " ".join(said.split())[:200]
         message = f"{_shown(url)} answers {answer.status}" + (f": {said}" if said else "")
         name = self._connection.name if self._connection else ""
         if answer.status in {401, 403}:
@@ -334,6 +337,15 @@ def _start(paging: Paging) -> dict[str, str]:
 
 def _since(cursor: Cursor) -> str:
     return cursor.text.replace(" ", "T") + "Z" if cursor.type == "timestamp" else cursor.text
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by name; what is said several times, such as links, is one list as it would be on one line."""
+    found: dict[str, str] = {}
+    for raw, value in headers:
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
 
 
 def _with(url: str, params: Mapping[str, str]) -> str:
