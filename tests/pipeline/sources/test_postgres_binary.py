@@ -67,7 +67,7 @@ VALUES = {
     "text": ["", " blanks ", "ü\n\"'\\,", "\\N", "x" * 5000],
     "varchar(9)": ["", "abc"],
     "char(5)": ["a", "", "abcde"],
-    '"char"': ["x"],
+    '"char"': ["x", ""],
     "name": ["orders"],
     "json": ['{"a":  1}', "[]", '"\\u00fc"'],
     "jsonb": ['{"a":  1}'],
@@ -160,6 +160,21 @@ def _chosen(chunk: Chunk, rows: list[int]) -> Chunk:
     header = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
     (made_,) = list(chunks([header, *pieces]))
     return made_
+
+
+def test_texts_may_be_written_in_any_way(types: psycopg.Connection[Any], pg: str, tmp_path: Path) -> None:
+    types.execute("CREATE TABLE t (n text, raw text, id uuid)")
+    types.execute(
+        "INSERT INTO t VALUES (' 31', 'caf\u00e9', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'), ('0x1F', '\\xzz', NULL)"
+    )
+    columns = (SourceColumn("n", "integer"), SourceColumn("raw", "binary"), SourceColumn("id", "binary"))
+    fits, rejects = fitting(columns, tmp_path, keep=True)
+    with session_of(pg) as session:
+        batches = list(session.batches("SELECT n, raw, id FROM t", fits))
+    assert pa.Table.from_batches(batches).to_pylist() == [
+        {"n": 31, "raw": "caf\u00e9".encode(), "id": b"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"}
+    ]
+    assert rejects.count == 1  # Arrow would read 0x1F
 
 
 def test_decimals_of_every_size(types: psycopg.Connection[Any], pg: str, tmp_path: Path) -> None:

@@ -224,15 +224,19 @@ def canonical(texts: pa.Array, column: SourceColumn) -> pa.Array:
             return _canonical_times(texts)
         case "binary":
             return pa.array(
-                [
-                    None if text is None else bytes.fromhex(text.removeprefix("\\x"))
-                    for text in texts.to_pylist()
-                ],
-                pa.binary(),
+                [None if text is None else _octets(text) for text in texts.to_pylist()], pa.binary()
             )
     if column.type.startswith("decimal(") and (pc.max(pc.binary_length(texts)).as_py() or 0) <= _DIGITS:
         return pc.cast(texts, arrow_type(column.type))
     return convert(texts, column)
+
+
+def _octets(text: str) -> bytes:
+    """Bytes as a database writes them; of a type that is no bytes its text."""
+    try:
+        return bytes.fromhex(text[2:]) if text.startswith("\\x") else text.encode()
+    except ValueError as exc:
+        raise Misfit from exc
 
 
 def _canonical_times(texts: pa.Array) -> pa.Array:

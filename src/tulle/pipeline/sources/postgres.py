@@ -18,8 +18,8 @@ from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
 from tulle.pipeline.convert import Misfit
 from tulle.pipeline.sources.ahead import ahead
 from tulle.pipeline.sources.cursor import Cursor
-from tulle.pipeline.sources.fitting import Fitting, canonical
-from tulle.pipeline.sources.postgres_binary import Columns, chunks, sent
+from tulle.pipeline.sources.fitting import Fitting
+from tulle.pipeline.sources.postgres_binary import Columns, chunks, reader, sent
 from tulle.pipeline.sources.sql import About, Session, about, missing_driver
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
@@ -132,7 +132,7 @@ class _Session:
                 try:
                     yield fitting.ready(columns.arrays())
                 except (Misfit, pa.ArrowInvalid):
-                    yield fitting.texts(columns.texts(), canonical)
+                    yield fitting.texts(columns.texts(), reader(kinds))
         if not some:
             yield fitting.values([])
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from tulle.errors import Unavailable
-from tulle.pipeline.convert import Misfit, arrow_type
+from tulle.pipeline.convert import Misfit, arrow_type, convert
 from tulle.pipeline.sources.fitting import canonical
 from tulle.spec.columns import parse_type
 from tulle.spec.source import SourceColumn
@@ -31,7 +31,7 @@ _SIGNATURE = b"PGCOPY\n\xff\r\n\x00"
 _PADDING = bytes(64)  # so that a look behind the last value stays within the buffer
 _INT2, _INT4, _INT8, _FLOAT8 = 21, 23, 20, 701
 _BOOL, _DATE, _TIMESTAMP, _TIMESTAMPTZ, _BYTES, _NUMERIC = 16, 1082, 1114, 1184, 17, 1700
-_TEXTS = {18, 19, 25, 114, 1042, 1043}  # "char", name, text, json, char(n), varchar: sent as they are
+_TEXTS = {19, 25, 114, 1042, 1043}  # name, text, json, char(n), varchar: sent as they are
 _NATURAL = {
     _INT2: "integer",
     _INT4: "integer",
@@ -74,6 +74,12 @@ def sent(column: SourceColumn, oid: int, natural: str) -> Sent:
     if oid == _NUMERIC and same and (kind := parse_type(natural)) and kind.name == "decimal":
         return Sent(column, oid if kind.precision <= MOST_DIGITS else 0)
     return Sent(column, oid if same and _NATURAL.get(oid) == natural else 0)
+
+
+def reader(kinds: Iterable[Sent]) -> Callable[[pa.Array, SourceColumn], pa.Array]:
+    """What puts whole columns of text into their types."""
+    said = {kind.column.name for kind in kinds if kind.oid in _TEXTS}
+    return lambda texts, column: (convert if column.name in said else canonical)(texts, column)
 
 
 # ── rows out of what COPY sends ──────────────────────────────────────────────────────────────────────────
@@ -211,6 +217,12 @@ def _text(columns: Columns, cells: _Cells, column: SourceColumn) -> pa.Array:
     return found if column.type == "string" else canonical(found, column)
 
 
+def _said(columns: Columns, cells: _Cells, column: SourceColumn) -> pa.Array:
+    """What somebody wrote, in whatever way: no output function of a type did."""
+    found = columns.octets(cells, pa.string())
+    return found if column.type == "string" else convert(found, column)
+
+
 def _bytes(columns: Columns, cells: _Cells, _column: SourceColumn) -> pa.Array:
     return columns.octets(cells)
 
@@ -278,6 +290,7 @@ _READERS: dict[int, Callable[[Columns, _Cells, SourceColumn], pa.Array]] = {
     _TIMESTAMPTZ: _timestamp,
     _BYTES: _bytes,
     _NUMERIC: _decimal,
+    **dict.fromkeys(_TEXTS, _said),
 }
 
 
