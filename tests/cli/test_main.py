@@ -84,3 +84,11 @@ def test_a_defect_shows_no_stack_trace_but_keeps_it(capsys: pytest.CaptureFixtur
     report = shown.split("report it with ")[1].strip()
     with open(report) as file:  # noqa: PTH123
         assert "Traceback" in file.read()
+
+
+def test_colours_take_no_room_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"": terminal.mark("passed"), "name": "a"}, {"": terminal.mark("failed"), "name": "long"}]
+    terminal.table([{**row, "after": "x"} for row in rows], ["", "name", "after"], empty="none")
+    heading, first, second = map(click.unstyle, capsys.readouterr().out.splitlines())
+    assert heading == "   NAME  AFTER"
+    assert (first, second) == ("✓  a     x", "✗  long  x")

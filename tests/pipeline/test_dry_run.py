@@ -60,6 +60,17 @@ def test_a_change_is_named(world: World) -> None:
     assert "would fail" in foreseen(world)["till_rows"].reason
 
 
+def test_a_source_of_which_rows_are_put_aside_is_not_told_by_its_files(world: World) -> None:
+    document = world.mesh.folder / "products/shop/sales/product.yaml"
+    text = document.read_text()
+    path = "        path: data/sales.csv\n"
+    assert path in text
+    document.write_text(text.replace(path, f"{path}        on_bad_rows: quarantine\n"))
+    world.run("sales")
+    world.run("sales")
+    assert actions(foreseen(world)) == {"till_rows": "perhaps", "sales": "perhaps"}
+
+
 def test_another_products_data(world: World) -> None:
     found = foreseen(world, "features")
     assert (found["sold"].action, found["sold"].reason) == (

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
-from tulle.errors import Invalid
+from tulle.errors import Invalid, NotFound, did_you_mean
 from tulle.sdk.client import Client
 
 ENDED = {"succeeded", "failed", "unchanged", "stopped"}
@@ -161,7 +161,10 @@ def _show_foreseen(jobs: Sequence[Mapping[str, Any]]) -> None:
     made = [job for job in jobs if job["action"] in {"make", "perhaps"}]
     known = [job["expected_seconds"] for job in made if job["expected_seconds"] is not None]
     read = sum(job["reads_bytes"] for job in made)
-    say = f"  {len(made)} of {len(jobs)} would be made, reading {read / 1e6:,.1f} MB"
+    upto = "up to " if any(job["action"] == "perhaps" for job in jobs) else ""
+    say = f"  {upto}{len(made)} of {len(jobs)} would be made"
+    if made:
+        say += f", reading {_size(read)}"
     if known:
         say += f", in about {sum(known):,.1f} s one after another"
     if known and len(known) < len(made):
@@ -207,7 +210,7 @@ def _show_step(step: dict[str, Any]) -> None:
     verdict = f"  {passed}/{len(checks)} checks" if checks else ""
     click.echo(f"  {mark(step['status'])} {step['name']:<34} {step['kind']:<8}{rows} {took}{verdict}")
     for metric in step["metrics"]:
-        click.echo(f"      {metric['name']}: {metric['value']}")
+        click.echo(f"      {metric['name']}: {metric['value']:,.6g}")
     for check in checks:
         if not check["passed"]:
             _show_failed_check(check)
@@ -271,6 +274,9 @@ def runs(
     with mesh_client(mesh) as client:
         if run_id is None:
             found = client.runs(product=product, limit=limit)
+            known = [one["name"] for one in client.products()] if product and not found else ()
+            if product and not found and product not in known:
+                raise NotFound(f"product '{product}' is not applied", hint=did_you_mean(product, known))
             if as_json:
                 emit(found)
             else:

@@ -58,11 +58,17 @@ def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: s
     if not cells:
         click.echo(empty)
         return
-    widths = [max(len(columns[i]), *(len(line[i]) for line in cells)) for i in range(len(columns))]
+    widths = [max(len(columns[i]), *(_width(line[i]) for line in cells)) for i in range(len(columns))]
     heading = "  ".join(c.replace("_", " ").upper().ljust(w) for c, w in zip(columns, widths, strict=True))
     click.secho(heading.rstrip(), bold=True)
     for line in cells:
-        click.echo("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+        padded = (c + " " * (w - _width(c)) for c, w in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def _width(text: str) -> int:
+    """How wide it is on a terminal; colours take no room."""
+    return len(click.unstyle(text))
 
 
 def _cell(value: Any) -> str:

@@ -23,8 +23,8 @@ from tulle.pipeline.model_kind import WINDOW
 from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import Record, code_fingerprint, made_fingerprint, read_record
 from tulle.pipeline.select import chosen
+from tulle.pipeline.sources.files import is_plain
 from tulle.pipeline.table import DataAt, data_at
-from tulle.spec.source import FILE
 from tulle.state.db import Database
 
 MAKE, PERHAPS, KEEP, LEAVE = "make", "perhaps", "keep", "leave"
@@ -207,7 +207,7 @@ class _Seer:
             return MAKE, reason
         if moving := [name for name in job.inputs if name in self.moving]:
             return PERHAPS, f"if the rows of {', '.join(moving)} turn out to be others"
-        if job.kind == INGEST and job.port and job.port.source and job.port.source.type != FILE:
+        if job.kind == INGEST and job.port and job.port.source and not is_plain(job.port.source):
             return PERHAPS, "if its source has other rows than the last time"
         return self._by_inputs(job, record)
 

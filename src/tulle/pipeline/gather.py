@@ -31,11 +31,11 @@ from tulle.pipeline.make import Making
 from tulle.pipeline.record import Record, read_record
 from tulle.pipeline.sources import http, local, sql
 from tulle.pipeline.sources.cursor import Cursor, Fresh
-from tulle.pipeline.sources.files import puts_aside
+from tulle.pipeline.sources.files import is_plain, puts_aside
 from tulle.pipeline.sources.fitting import Rejects, value_as
 from tulle.pipeline.sources.reading import Ask, Opener, Reading
 from tulle.pipeline.table import data_at
-from tulle.spec.source import FILE, HTTP, REFUSE, SQL, Source, SourceColumn
+from tulle.spec.source import FILE, HTTP, SQL, Source, SourceColumn
 from tulle.state.connections import Connection, Connections, open_connections
 from tulle.state.db import Database
 
@@ -65,7 +65,7 @@ class Sources:
         port = making.job.port
         assert port is not None
         assert port.source is not None
-        if _is_plain(port.source):
+        if is_plain(port.source):
             return making.with_files()
         return _Gathering(self, making, repository, branch, full=full).gathered()
 
@@ -74,11 +74,8 @@ class Sources:
         return self.connections.get(source.connection, self.environment) if source.connection else None
 
 
-def _is_plain(source: Source) -> bool:
-    """Files of this disk, all of them, every time."""
-    return (
-        source.type == FILE and source.load == "full" and not puts_aside(source) and source.on_drift == REFUSE
-    )
+def _rows(count: int) -> str:
+    return "row does not fit and is" if count == 1 else "rows do not fit and are"
 
 
 def _opener(kind: str) -> Opener:
@@ -166,7 +163,7 @@ class _Gathering:
         said = f"{count:,} new rows of {label}" if self.goes_on else label
         if self.rejects.count:
             self.making.say(
-                f"{self.making.job.name}: {self.rejects.count:,} rows do not fit and are put aside"
+                f"{self.making.job.name}: {self.rejects.count:,} {_rows(self.rejects.count)} put aside"
             )
         gathered = Gathered(
             rows=self.rows_file,
@@ -175,6 +172,7 @@ class _Gathering:
             goes_on=bool(self.goes_on),
             widened=self.settled.widened,
             rejected=self.rejected_file if self.rejects.count else None,
+            put_aside=self.rejects.count,
             remembered=remembered,
         )
         return replace(

@@ -38,6 +38,7 @@ class Gathered:
     widened: bool
     rejected: Path | None
     remembered: Mapping[str, Any]
+    put_aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)

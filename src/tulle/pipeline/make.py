@@ -150,7 +150,8 @@ def _gathered(draft: Draft, making: Making, gathered: Gathered, before: Record |
     rows = keeping.put(gathered, before.rows if before else 0)
     port = making.job.port.name
     lineage = {c.name: [[port, c.name]] for c in gathered.columns}
-    return Made(rows, gathered.columns, lineage, remembered=gathered.remembered)
+    metrics = (Metric("rows put aside", gathered.put_aside),) if gathered.put_aside else ()
+    return Made(rows, gathered.columns, lineage, metrics, remembered=gathered.remembered)
 
 
 def _sql(draft: Draft, making: Making, before: Record | None) -> Made:

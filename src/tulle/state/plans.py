@@ -174,8 +174,9 @@ def get(database: Database, name: str) -> PlanRecord:
     with database.read() as connection:
         found = connection.execute(query.order_by(plans.c.started_at.desc()).limit(1)).scalar()
         if found is None or len(name) < 6:
-            known = connection.execute(select(plans.c.id).order_by(plans.c.started_at.desc()).limit(20))
-            raise NotFound(f"no plan '{name}' was carried out", hint=did_you_mean(name, known.scalars()))
+            known = connection.execute(select(plans.c.digest).order_by(plans.c.started_at.desc()).limit(20))
+            shown = {digest[:12] for digest in known.scalars()}
+            raise NotFound(f"no plan '{name}' was carried out", hint=did_you_mean(name, shown))
         return _one(connection, found)
 
 

@@ -65,6 +65,7 @@ def test_rows_that_do_not_fit_are_put_aside_with_their_lines(shop: Shop) -> None
     write(shop, "1.csv", 'id,price\n1,1\n2,dear\n3\nx,"y\nz"\n5,5\n')
     run = shop.good()
     assert ids(shop) == [1, 5]
+    assert [(m.name, m.value) for m in run.steps[0].metrics] == [("rows put aside", 3)]
     bad = sorted(shop.rows("orders__rejected"), key=lambda row: str(row["place"]))
     places = [row["place"].rpartition("/")[2] for row in bad]
     assert places == ["1.csv:3", "1.csv:4", "1.csv:5"]

@@ -84,13 +84,13 @@ def made(
         for key, text in given.items():
             if key not in known:
                 raise Invalid(
-                    f"a {kind} connection has no {what} '{key[:80]}'", hint=did_you_mean(key, known)
+                    f"{_a(kind)} connection has no {what} '{key[:80]}'", hint=did_you_mean(key, known)
                 )
             if any(ord(sign) < 32 for sign in text) and key != "service_account_key":
                 raise Invalid(f"the {what} '{key}' has a line break or another control character in it")
     scheme = address.partition(":")[0].lower()
     if scheme not in _SCHEMES[kind] or any(ord(sign) <= 32 for sign in address):
-        raise Invalid(f"the address is none of a {kind} connection", hint=f"write {_EXAMPLES[kind]}")
+        raise Invalid(f"the address is none of {_a(kind)} connection", hint=f"write {_EXAMPLES[kind]}")
     plain, user, password = (address, None, None) if scheme == "jdbc" else _split(address)
     found = {**({"user": user} if user and "user" in OPTIONS[kind] else {}), **options}
     kept = {**({"password": password} if password and "password" in SECRETS[kind] else {}), **secrets}
@@ -98,6 +98,10 @@ def made(
     if kind == HTTP:
         _check_auth(found, kept)
     return Connection(name, environment, kind, plain, found, kept)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind in {HTTP, SQL} else f"a {kind}"
 
 
 def _split(address: str) -> tuple[str, str | None, str | None]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tulle.pipeline.ingest import SourceFile, read_file
 from tulle.pipeline.sources.reading import Ask
-from tulle.spec.source import QUARANTINE, Source
+from tulle.spec.source import FILE, QUARANTINE, REFUSE, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +41,10 @@ def scratch(folder: Path, number: int, ending: str) -> Path:
 def puts_aside(source: Source) -> bool:
     """Whether rows that do not fit are put aside."""
     return QUARANTINE in {source.on_bad_rows, source.on_drift}
+
+
+def is_plain(source: Source) -> bool:
+    """Whether it is files of this disk, all of them, every time: then they alone tell whether rows are others."""
+    return (
+        source.type == FILE and source.load == "full" and not puts_aside(source) and source.on_drift == REFUSE
+    )
