@@ -14,8 +14,8 @@ from tests.control.released import MESH, Team, sales_at
 from tests.pipeline.conftest import ROWS
 
 from tulle.config import Warehouse
-from tulle.control import environments, product_release, promotion
-from tulle.errors import Conflict, Denied, NotFound
+from tulle.control import apply, destroy, environments, product_release, promotion
+from tulle.errors import Conflict, Denied, NotFound, Unavailable
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
 from tulle.state import log
@@ -137,6 +137,86 @@ def test_nobody_rolls_back_under_a_run(team: Team) -> None:
     assert run_id in refused.value.message
     runs.finish(workspace.database, run_id, runs.STOPPED)
     assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").status == "done"
+
+
+def test_a_rollback_while_another_release_waits_does_not_confuse_what_was_where(tmp_path: Path) -> None:
+    team = Team(tmp_path / "mesh", MESH.replace("after: test, ", "").replace("approvals: 2", "approvals: 1"))
+    workspace = team.workspace
+
+    def ask(version: str, model: str = "") -> record.Promotion:
+        released(team, version, model)
+        return promotion.promote(workspace, "sales", version, to="prod", by="ann")
+
+    try:
+        for version, model in (("1.0.0", ""), ("1.1.0", "SELECT * FROM till_rows WHERE id > 1\n")):
+            last = team.wait(promotion.decide(workspace, ask(version, model).id, by="bob"))
+            assert last.status == "done"
+        waits = ask("1.2.0", "SELECT * FROM till_rows WHERE id > 2\n")
+        assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").before_version == "1.1.0"
+        done = team.wait(promotion.decide(workspace, waits.id, by="bob"))
+        assert (done.status, done.before_version) == ("done", "1.0.0")
+        with pytest.raises(Conflict, match=r"1\.2\.0 of 'sales' is in force"):
+            promotion.rollback(workspace, "sales", to="1.2.0", by="bob")
+        again = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+        assert again.status == "waiting"
+        back = promotion.rollback(workspace, "sales", to="1.1.0", by="bob")
+        assert back.commit_id == last.commit_id
+        assert len(team.amounts("main")) == 2
+    finally:
+        workspace.database.close()
+
+
+def test_what_can_never_be_ended_has_failed_and_holds_up_nobody(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann"))
+    released(team, "1.0.1", "SELECT id, customer, day, amount FROM till_rows WHERE id < 3\n")
+    team.wait(promotion.promote(workspace, "sales", "1.0.1", to="prod", by="ann"))
+
+    def lost(*_: object) -> None:
+        raise Unavailable("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "_put_in_force", lost)
+        with pytest.raises(Unavailable):
+            promotion.rollback(workspace, "sales", to="1.0.0", by="bob")
+    (half,) = record.recent(workspace.database, product="sales", status="running")
+    assert len(team.amounts("main")) == 3  # the data went back, so the code has to follow
+    record.settle(workspace.database, workspace.lake)
+    assert record.get(workspace.database, half.id).status == "done"
+    assert record.in_force(workspace.database, "sales", "main") == "1.0.0"
+
+    with workspace.database.write() as cx:
+        half_id = record.add(
+            cx,
+            product="sales",
+            environment="prod",
+            branch="main",
+            kind="rollback",
+            version="1.0.1",
+            status="running",
+            by="bob",
+            commit_id="0" * 64,
+        )
+    record.settle(workspace.database, workspace.lake)
+    assert record.get(workspace.database, half_id).status == "failed"
+    assert record.in_force(workspace.database, "sales", "main") == "1.0.0"
+
+
+def test_a_product_destroyed_with_its_data_leaves_no_code_in_force(team: Team) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann"))
+    environments.create_preview(workspace, "sales", "change", by="ann")
+    destroy.destroy(workspace, "sales", data=True, force=True, notice="moved")
+    assert record.in_force(workspace.database, "sales", "main") is None
+    apply.apply_plan(workspace)
+    assert environments.previews(workspace, "sales") == ()
+    team.mesh.sales("transform/sales.sql", "SELECT id, customer, day, amount FROM till_rows WHERE id > 2\n")
+    assert team.run("main").status == "succeeded"
+    assert len(team.amounts("main")) == 1
 
 
 def test_two_of_the_named_people_agree_and_none_of_them_asked(careful: Team) -> None:

@@ -22,6 +22,7 @@ from tulle.events import Event
 from tulle.gateway import contract
 from tulle.lake import leftovers
 from tulle.lake.repository import Repository
+from tulle.pipeline import promotion
 from tulle.serving import generation
 from tulle.spec.product import DataProduct
 from tulle.spec.tenancy import tenancy_of
@@ -182,6 +183,8 @@ def _size_told(repository: Repository) -> str:
 
 
 def _delete_data(workspace: Workspace, name: str, actor: str) -> None:
+    with workspace.database.write() as connection:
+        promotion.forget(connection, name)  # else a product that is called so again ran the code of this one
     workspace.lake.delete_repository(name)
     try:
         leftovers.start(workspace.lake, actor=actor)

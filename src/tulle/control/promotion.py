@@ -24,7 +24,6 @@ from tulle.pipeline import manifest, promotion, release, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.promotion import (
     DONE,
-    FAILED,
     PROMOTION,
     REFUSED,
     ROLLBACK,
@@ -76,13 +75,12 @@ def promote(
     release.verify(workspace.lake, found, settings)
     environments.ensure_branches(workspace, product)
     promotion.settle(database, workspace.lake, product=product)
+    is_in_force = promotion.in_force(database, product, environment.branch) == version
     for known in promotion.recent(database, product=product, environment=environment.name):
         if known.kind == PROMOTION and known.version == version and not known.ended:
             return _start_if_approved(workspace, known, environment)
-        if known.status == DONE:
-            if known.version == version:
-                return known
-            break
+        if known.status == DONE and known.version == version and is_in_force:
+            return known
     _demand_before(database, found, environment, workspace)
     breaking = _breaking(workspace, found, environment)
     if breaking and not accept_breaking:
@@ -280,7 +278,7 @@ def rollback(
     promotion.settle(database, workspace.lake, product=product, branch=place.branch)
     newest = promotion.recent(database, product=product, environment=place.name, status=DONE, limit=1)
     if promotion.in_force(database, product, place.branch) == to:
-        if newest and newest[0].kind == ROLLBACK:
+        if newest and newest[0].kind == ROLLBACK and newest[0].version == to:
             return newest[0]  # it was done, and whoever asked never heard
         raise Conflict(f"release {to} of '{product}' is in force in '{place.name}' already")
     commit_id = promotion.left_by(database, product, place.name, to)
@@ -306,11 +304,13 @@ def rollback(
             before_commit=repository.resolve(place.branch),
             commit_id=commit_id,
         )
+    asked = promotion.get(database, id_)
     try:
-        promotion.put_back(database, workspace.lake, promotion.get(database, id_))
+        promotion.put_back(database, workspace.lake, asked)
     except TulleError as exc:
-        with database.write() as cx:
-            promotion.change(cx, id_, RUNNING, status=FAILED, message=exc.message)
+        # Where only the note of it could not be made, whoever settles it next makes that.
+        if not promotion.was_put_back(workspace.lake, asked):
+            promotion.fail(database, asked, exc.message)
         raise
     return promotion.get(database, id_)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from tulle.errors import Conflict, NotFound
 from tulle.events import PROMOTION_ENDED, PROMOTION_REQUESTED, ROLLBACK_ENDED, Event
@@ -182,10 +182,13 @@ def settle(database: Database, lake: Lake, *, product: str | None = None, branch
     with database.read() as cx:
         found = [value(row) for row in cx.execute(query.order_by(promotions.c.requested_at))]
     for promotion in found:
-        if promotion.kind == ROLLBACK:
-            put_back(database, lake, promotion)
-        else:
-            _follow_run(database, lake, promotion)
+        try:
+            if promotion.kind == ROLLBACK:
+                put_back(database, lake, promotion)
+            else:
+                _follow_run(database, lake, promotion)
+        except NotFound as exc:  # the repository or the commit is gone: nobody ever ends it otherwise
+            fail(database, promotion, exc.message)
 
 
 def _follow_run(database: Database, lake: Lake, promotion: Promotion) -> None:
@@ -196,24 +199,31 @@ def _follow_run(database: Database, lake: Lake, promotion: Promotion) -> None:
     if not run.ended:
         return
     if run.status not in {runs.SUCCEEDED, runs.UNCHANGED}:
-        message = str((run.error or {}).get("message", run.status))
-        with database.write() as cx:
-            if change(cx, promotion.id, RUNNING, status=FAILED, message=message):
-                _tell(cx, PROMOTION_ENDED, promotion, FAILED, message)
+        fail(database, promotion, str((run.error or {}).get("message", run.status)))
         return
     commit_id = run.commit_id or lake.repository(promotion.product).resolve(promotion.branch)
     with database.write() as cx:
-        values = {"status": DONE, "commit_id": commit_id, "before_commit": run.base_commit}
-        if change(cx, promotion.id, RUNNING, **values):
+        # What is replaced may be another release than when it was asked for: a rollback does not wait for approvals.
+        before = in_force_in(cx, promotion.product, promotion.branch)
+        values = {"commit_id": commit_id, "before_commit": run.base_commit, "before_version": before}
+        if change(cx, promotion.id, RUNNING, status=DONE, **values):
             _put_in_force(cx, promotion)
-            _tell(cx, PROMOTION_ENDED, promotion, DONE, "")
+            _tell(cx, PROMOTION_ENDED, replace(promotion, before_version=before), DONE, "")
+
+
+def fail(database: Database, promotion: Promotion, message: str) -> None:
+    """End a promotion or rollback that is under way and cannot be done."""
+    with database.write() as cx:
+        if change(cx, promotion.id, RUNNING, status=FAILED, message=message):
+            kind = ROLLBACK_ENDED if promotion.kind == ROLLBACK else PROMOTION_ENDED
+            _tell(cx, kind, promotion, FAILED, message)
 
 
 def put_back(database: Database, lake: Lake, promotion: Promotion) -> None:
     """Put a branch on the commit that a recorded rollback names, once, and note that its release is in force."""
     assert promotion.commit_id is not None
-    repository = lake.repository(promotion.product, actor=promotion.requested_by)
-    if not _was_put_back(repository.reflog(promotion.branch), promotion):
+    if not was_put_back(lake, promotion):
+        repository = lake.repository(promotion.product, actor=promotion.requested_by)
         repository.hard_reset(promotion.branch, promotion.commit_id)
     with database.write() as cx:
         if change(cx, promotion.id, RUNNING, status=DONE):
@@ -221,14 +231,26 @@ def put_back(database: Database, lake: Lake, promotion: Promotion) -> None:
             _tell(cx, ROLLBACK_ENDED, promotion, DONE, "")
 
 
-def _was_put_back(moves: Sequence[Any], promotion: Promotion) -> bool:
+def was_put_back(lake: Lake, promotion: Promotion) -> bool:
     """Whether the branch went there since: what came after must not be lost by doing it twice."""
+    moves = lake.repository(promotion.product).reflog(promotion.branch)
     return any(
         move.operation == HARD_RESET
         and move.after == promotion.commit_id
         and move.at >= promotion.requested_at
         for move in moves
     )
+
+
+def forget(cx: Connection, product: str) -> None:
+    """No release of a product is in force anywhere, and none is on its way: its repository goes."""
+    cx.execute(delete(environments).where(environments.c.product == product))
+    is_open = (promotions.c.product == product) & promotions.c.status.in_([WAITING, RUNNING])
+    for row in cx.execute(select(promotions).where(is_open)).all():
+        ended = value(row)
+        message = "the product was destroyed with its data"
+        if change(cx, ended.id, ended.status, status=FAILED, message=message):
+            _tell(cx, ROLLBACK_ENDED if ended.kind == ROLLBACK else PROMOTION_ENDED, ended, FAILED, message)
 
 
 def _tell(cx: Connection, kind: str, promotion: Promotion, status: str, message: str) -> None:
