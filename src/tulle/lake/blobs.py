@@ -122,6 +122,7 @@ class LocalBlobs:
         self.folder = folder
         self._half_written = folder / "_tmp"
         self._known_folders: set[Path] = set()
+        self._settled_folders: set[Path] = set()
         with _named_errors(folder):
             self._folder(self._half_written)
         self._sweep()
@@ -159,10 +160,8 @@ class LocalBlobs:
             if settle:
                 os.utime(file)  # whoever names it now has a grace in which it is not collected
                 _sync(file)
-                folder = file.parent
-                while folder != self.folder.parent:
-                    _sync(folder)
-                    folder = folder.parent
+                _sync(file.parent)
+                self._settle_above(file.parent)
             status = file.stat()
         return BlobInfo(path, status.st_size, status.st_mtime)
 
@@ -224,8 +223,19 @@ class LocalBlobs:
             self._known_folders.add(folder)
         elif not folder.is_dir():
             self._known_folders.discard(folder)
+            self._settled_folders.discard(folder)
             return self._folder(folder)
         return folder
+
+    def _settle_above(self, folder: Path) -> None:
+        # Whoever made a folder synced the one above it, unless it was another process that is not done yet.
+        if folder in self._settled_folders:
+            return
+        above = folder
+        while above != self.folder:
+            above = above.parent
+            _sync(above)
+        self._settled_folders.add(folder)
 
     def _sweep(self) -> None:
         # What a killed writer left half written; a day is longer than any write takes.

@@ -196,7 +196,7 @@ def encode(content: Range) -> bytes:
     if not content.deleted.any():
         batch = pa.RecordBatch.from_arrays(batch.columns[:-1], schema=_WITHOUT_DELETED)
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1))
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
     with pa.ipc.new_file(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
