@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.pipeline.conftest import ROWS, World
 
-from tulle.errors import LimitExceeded
+from tulle.errors import LimitExceeded, Unavailable
 from tulle.lake.repository import Repository
 from tulle.pipeline import carry as execution
 from tulle.pipeline import run as runs
@@ -432,6 +432,22 @@ def test_a_run_stopped_at_the_last_moment_publishes_nothing(
     run = world.run("sales")
     assert run.status == "stopped"
     assert list(world.lake.repository("sales").entries("main")) == []
+
+
+def test_what_was_published_succeeded_whatever_goes_wrong_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = runs.finish
+
+    def away(database: Any, run_id: str, status: str, **said: Any) -> bool:
+        if status == runs.SUCCEEDED:
+            raise Unavailable("the database is busy")
+        return finish(database, run_id, status, **said)
+
+    monkeypatch.setattr(runs, "finish", away)
+    run = world.run("sales")
+    assert (run.status, run.error, run.cause) == ("succeeded", None, None)
+    assert run.commit_id == world.lake.repository("sales").resolve("main")
 
 
 def test_a_run_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

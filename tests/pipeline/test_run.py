@@ -96,6 +96,39 @@ def test_a_run_from_request_to_end(database: Database) -> None:
     assert steps[0]["failed_checks"] == ["n"]
 
 
+def test_what_is_told_of_a_run_that_was_ended_comes_too_late(database: Database) -> None:
+    run_id = runs.request(database, "sales")
+    claim(database, run_id)
+    run = runs.get(database, run_id)
+    runs.begin(database, run_id, branch="b", base_commit="c0", steps=[("a", "sql"), ("b", "sql")])
+    runs.step_started(database, run, "a")
+    runs.settle(database, run_id, Unavailable("stopped"), runs.CANCELLED)  # its process lives on elsewhere
+    runs.step_finished(database, run, "a", runs.SUCCEEDED, rows=3)
+    runs.step_started(database, run, "b")
+    steps = runs.get(database, run_id).steps
+    assert [(s.name, s.status, s.message) for s in steps] == [
+        ("a", "failed", "stopped"),
+        ("b", "skipped", None),
+    ]
+    assert log.read(database, newest_first=True, limit=1)[0].kind == "run.finished"
+    with pytest.raises(Conflict, match="ended meanwhile"):
+        runs.begin(database, run_id, branch="b", base_commit="c0", steps=[("c", "sql")])
+
+
+def test_of_two_who_end_a_run_at_once_one_does(database: Database) -> None:
+    run_id = runs.request(database, "sales")
+    claim(database, run_id)
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(runs.finish(database, run_id, runs.STOPPED)))
+    with database.write() as cx:
+        cx.execute(update(table).where(table.c.id == run_id).values(status=runs.SUCCEEDED))
+        thread.start()
+        thread.join(0.3)
+    thread.join()
+    assert ended == [False]
+    assert runs.get(database, run_id).status == "succeeded"
+
+
 def test_one_run_of_a_product_and_environment_at_a_time(database: Database) -> None:
     first, second, elsewhere = (
         runs.request(database, "sales", environment=e) for e in ("main", "main", "dev")

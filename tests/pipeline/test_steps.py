@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 
-from tulle.errors import LimitExceeded
+from tulle.errors import LimitExceeded, Unavailable
 from tulle.pipeline import run as runs
 from tulle.pipeline import steps as module
 from tulle.pipeline.run import Report
@@ -70,3 +73,27 @@ def test_what_cannot_be_recorded_ends_the_run(
     monkeypatch.setattr(module.runs, "tell", full)
     with pytest.raises(LimitExceeded), steps.taken_down():
         steps.started("job0")
+
+
+def test_what_could_not_be_recorded_at_first_is_recorded_later(
+    database: Database, run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, refused = runs.tell, threading.Event()
+
+    def busy_once(*given: Any) -> None:
+        if not refused.is_set():
+            refused.set()
+            raise Unavailable("the database is busy")
+        tell(*given)
+
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(module.runs, "tell", busy_once)
+    steps = Steps(database, run)
+    with steps.taken_down():
+        steps.started("job0")
+        steps.finished("job0", runs.SUCCEEDED)
+        assert refused.wait(30)
+        steps.started("job1")
+        while statuses(database, run)[1] != "running":
+            pass
+    assert statuses(database, run)[0] == "succeeded"

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 import psutil
 from sqlalchemy import select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from tulle.errors import TulleError
 from tulle.state.db import Database, now
@@ -115,8 +116,9 @@ class Heart:
         while not self._stop.wait(SAYS_EVERY_SECONDS):
             try:
                 status = self._say()
-            except TulleError as exc:  # the next time, perhaps; whoever watches waits for several
-                LOG.warning("run %s could not say that it lives: %s", self._run_id, exc.message)
+            except (TulleError, SQLAlchemyError) as exc:
+                # The next time, perhaps; whoever watches waits for several.
+                LOG.warning("run %s could not say that it lives: %s", self._run_id, exc)
                 continue
             if status == "stopped" and not self._stop.wait(1.0):
                 print(f"run {self._run_id} was ended elsewhere; its process ends", flush=True)

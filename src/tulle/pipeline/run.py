@@ -275,8 +275,10 @@ def _try_start(database: Database, run_id: str, warehouse: str, bounds: Warehous
 def begin(
     database: Database, run_id: str, *, branch: str, base_commit: str, steps: Sequence[tuple[str, str]]
 ) -> None:
-    """Record where the run works and what it will do: (name, kind) of each step."""
+    """Record where the run works and what it will do: (name, kind) of each step. Conflict when it has ended."""
     with database.write() as cx:
+        if _row(cx, run_id, lock=True).status in ENDED:
+            raise Conflict(f"run {run_id} was ended meanwhile; it begins nothing")
         cx.execute(update(runs).where(runs.c.id == run_id).values(branch=branch, base_commit=base_commit))
         rows = [
             {"run_id": run_id, "name": name, "position": position, "kind": kind, "status": WAITING}
@@ -301,7 +303,9 @@ class Word:
 
 
 def tell(cx: Connection, run: Run, words: Sequence[Word]) -> None:
-    """Record what is told of steps, in its order."""
+    """Record what is told of steps, in its order; nothing once their run has ended, and they with it."""
+    if _row(cx, run.id, lock=True).status in ENDED:  # by somebody else: its process may go on for a while
+        return
     began = [word for word in words if word.status == RUNNING]
     ended = [word for word in words if word.status != RUNNING]
     if began:
@@ -392,7 +396,7 @@ def finish(
 ) -> bool:
     """End a run that has not ended; False when it had. Steps that wait are skipped, one that runs has failed.
 
-    `cause` is why it did not end well, if so it is.
+    `cause` is why it did not end well, if so it is. What has published succeeded, whatever went wrong after it.
     """
     with database.write() as cx:
         return _finish(cx, run_id, status, commit_id=commit_id, error=error, cause=cause)
@@ -407,9 +411,11 @@ def _finish(
     error: TulleError | None = None,
     cause: str = ERROR,
 ) -> bool:
-    row = _row(cx, run_id)
+    row = _row(cx, run_id, lock=True)
     if row.status in ENDED:
         return False
+    if status in {FAILED, STOPPED} and row.commit_id and _is_published(cx, row.product, row.commit_id):
+        status, commit_id, error = SUCCEEDED, row.commit_id, None
     cx.execute(
         update(runs)
         .where(runs.c.id == run_id)
@@ -468,12 +474,7 @@ def recover(database: Database) -> tuple[str, ...]:
 
 def settle(database: Database, run_id: str, error: TulleError, cause: str) -> None:
     """End a run that nobody carries out: succeeded when its commit is published, else stopped with `error`."""
-    with database.write() as cx:
-        row = _row(cx, run_id)
-        if row.commit_id and _is_published(cx, row.product, row.commit_id):
-            _finish(cx, run_id, SUCCEEDED, commit_id=row.commit_id)
-        else:
-            _finish(cx, run_id, STOPPED, error=error, cause=cause)
+    finish(database, run_id, STOPPED, error=error, cause=cause)
 
 
 def _is_published(cx: Connection, product: str, commit_id: str) -> bool:
@@ -548,8 +549,9 @@ def recent(
         return tuple(_run(row, ()) for row in cx.execute(query))
 
 
-def _row(cx: Connection, run_id: str) -> Row[Any]:
-    row = cx.execute(select(runs).where(runs.c.id == run_id)).first()
+def _row(cx: Connection, run_id: str, *, lock: bool = False) -> Row[Any]:
+    query = select(runs).where(runs.c.id == run_id)
+    row = cx.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise NotFound(f"there is no run '{run_id}'", hint="`tulle runs` lists them")
     return row

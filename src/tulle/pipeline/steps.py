@@ -2,12 +2,13 @@
 
 Small jobs take a few milliseconds each, and a transaction for every word about them would take as long again. So what
 is told is recorded together, at most a twentieth of a second later, in the order in which it was told. `settled` waits
-for all of it: nothing is published before. A process that is killed in between has told less than it did, which is
-what a run without a process is taken for anyway.
+for all of it: nothing is published before. A database that is away for a while loses nothing of it. A process that is
+killed in between has told less than it did, which is what a run without a process is taken for anyway.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from tulle.pipeline.run import Report, Run, Word
 from tulle.state.db import Database, now
 
 AT_MOST_SECONDS = 0.05
+AGAIN_SECONDS = 1.0  # after it could not be recorded
+
+LOG = logging.getLogger("tulle")
 
 
 class Steps:
@@ -29,7 +33,6 @@ class Steps:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._some = threading.Event()
-        self._failed: BaseException | None = None
 
     @contextmanager
     def taken_down(self) -> Iterator[None]:
@@ -67,15 +70,18 @@ class Steps:
         self._tell(Word(name, runs.UNCHANGED, now(), rows, None, report, together=True))
 
     def settled(self) -> None:
-        """All that was told is recorded. Raises what went wrong in recording it."""
+        """All that was told is recorded. Raises what keeps it from being; it is still to be recorded then."""
         with self._writing:
             with self._lock:
                 told, self._told = self._told, []
-            if told:
+            if not told:
+                return
+            try:
                 self._database.change(lambda cx: runs.tell(cx, self._run, told))
-        if self._failed is not None:
-            failed, self._failed = self._failed, None
-            raise failed
+            except BaseException:
+                with self._lock:
+                    self._told = [*told, *self._told]
+                raise
 
     def _tell(self, word: Word) -> None:
         with self._lock:
@@ -89,6 +95,7 @@ class Steps:
             self._some.clear()
             try:
                 self.settled()
-            except BaseException as exc:  # noqa: BLE001  told to whoever waits for all of it
-                self._failed = exc
-                return
+            except Exception as exc:  # noqa: BLE001  the next time, perhaps; `settled` raises it at the end
+                LOG.warning("run %s: what becomes of its steps cannot be recorded: %s", self._run.id, exc)
+                over.wait(AGAIN_SECONDS)
+                self._some.set()

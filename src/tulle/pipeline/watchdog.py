@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import traceback
 from collections.abc import Callable
 
 from tulle.errors import LimitExceeded, TulleError
@@ -43,7 +44,10 @@ class Watchdog:
                 hint="raise 'run_timeout_seconds' of the domain's warehouse in mesh.yaml, or the schedule's 'timeout'; "
                 "or do less in one run",
             )
-            self._fail(error)
+            try:
+                self._fail(error)
+            except Exception:  # noqa: BLE001  it ends all the same: whoever looks for the run finds no process
+                traceback.print_exc()
             self.end_process()
 
     @staticmethod
