@@ -172,6 +172,18 @@ def test_a_kept_database_knows_a_name_only_for_its_statement(tmp_path: Path, pur
         assert engine.query("SELECT * FROM purchases", [other]).column_names == ["x"]
 
 
+def test_a_kept_engine_reads_the_file_that_is_there_now(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    rows = Relation("rows", (str(file),))
+    with DuckEngine(Warehouse(threads=1), tmp_path / "spill").kept(tmp_path / "room") as engine:
+        for number in (1, 2):
+            file.unlink(missing_ok=True)
+            pq.write_table(pa.table({"n": [number]}), file)
+            assert engine.query("SELECT n FROM rows", [rows]).to_pylist() == [{"n": number}]
+        file.unlink()  # as a collection does: whoever reads it already reads on
+        assert engine.query("SELECT n FROM rows", [rows]).to_pylist() == [{"n": 2}]
+
+
 def test_threads_share_a_kept_database(tmp_path: Path) -> None:
     files = []
     for number in range(8):

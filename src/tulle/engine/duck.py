@@ -234,7 +234,7 @@ class _Room:
         folder.mkdir(parents=True)
         self._folder = folder.resolve()
         self._database = engine.locked(f"allowed_directories = [{literal(str(self._folder))}]")
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[int, str]] = {}  # of a file: which one it was, its second name
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 
@@ -247,11 +247,18 @@ class _Room:
 
     def _name(self, file: str) -> str:
         with self._lock:
-            if file not in self._names:
-                name = str(self._folder / f"{next(self._numbers)}.parquet")
-                os.link(os.path.realpath(file), name)
-                self._names[file] = name
-            return self._names[file]
+            known = self._names.get(file)
+            try:
+                number = Path(file).stat().st_ino  # no other file has it while the second name is there
+            except FileNotFoundError:
+                if known is None:
+                    raise
+                return known[1]  # removed meanwhile: what was read before can be read on
+            if known is None or known[0] != number:
+                known = number, str(self._folder / f"{next(self._numbers)}.parquet")
+                os.link(os.path.realpath(file), known[1])
+                self._names[file] = known
+            return known[1]
 
     def place(self) -> Path:
         """A place for a new file."""
