@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+
+import pytest
 
 from tulle.lake import locks
 
@@ -33,3 +36,18 @@ def test_another_process_with_the_same_number_is_not_the_holder() -> None:
     assert locks._is_dead(f"{host}/{pid}/{int(started) - 1}/{last}")
     assert not locks._is_dead(f"elsewhere/{pid}/1/{last}"), "of another machine we cannot know"
     assert locks.new_owner() != mine
+
+
+def test_where_no_thread_can_be_begun_the_next_holder_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, renewed = locks.Keeper(), threading.Event()
+    monkeypatch.setattr(locks, "LOCK_SECONDS", 0.04)
+    with monkeypatch.context() as patched:
+
+        def none(_self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patched.setattr(threading.Thread, "start", none)
+        with pytest.raises(RuntimeError), keeper.keeping(lambda: None):
+            pass
+    with keeper.keeping(renewed.set):
+        assert renewed.wait(30)

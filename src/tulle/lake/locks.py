@@ -82,12 +82,12 @@ class Keeper:
     def keeping(self, renew: Callable[[], None]) -> Iterator[None]:
         """Have `renew` called every quarter of a lock's time while the block runs; it must not raise."""
         with self._lock:
+            if not self._runs:
+                threading.Thread(target=self._run, daemon=True, name="branch-locks").start()
+                self._runs = True  # only now: where no thread can be begun, the next one tries again
             self._count += 1
             number = self._count
             self._held[number] = renew
-            if not self._runs:
-                self._runs = True
-                threading.Thread(target=self._run, daemon=True, name="branch-locks").start()
         try:
             yield
         finally:
