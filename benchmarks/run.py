@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 
 LAKE = ("lake/engine", "lake/doors", "lake/peers")
 # Not the ingest, whose peer's environment has to be named.
-PIPELINE = ("pipeline/models", "pipeline/checks", "pipeline/plan", "pipeline/scheduler", "pipeline/tenancy")
+PIPELINE = ("models", "overhead", "checks", "plan", "scheduler", "tenancy")
 
-for name in ("startup", "services", "gateway", *LAKE, *PIPELINE):
+for name in ("startup", "services", "gateway", *LAKE, *(f"pipeline/{name}" for name in PIPELINE)):
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
