@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 from tests.control.released import Team, sales_at
+from tests.pipeline.conftest import ROWS
 
 from tulle.control import environments, product_release
-from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
+from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, TulleError
 from tulle.pipeline import release
 from tulle.state.tables import releases as table
 
@@ -125,6 +126,39 @@ def test_what_an_input_port_reads_is_data_and_stays_out(team: Team) -> None:
     names = set(made.statement["files"])
     assert "product/seeds/countries.csv" in names
     assert not names & {"product/data/sales.csv", "product/.secret", "product/link.sql"}
+
+
+def test_a_port_that_reads_files_by_a_pattern_takes_no_code_with_it(team: Team) -> None:
+    team.mesh.sales("product.yaml", sales_at("1.0.0").replace("path: data/sales.csv", "path: '*.csv'"))
+    team.mesh.sales("seeds/countries.csv", "code,name\nde,Germany\n")
+    team.mesh.sales("till.csv", ROWS)
+    team.run("dev")
+    made, _ = product_release.make(team.workspace, "sales", by="ann")
+    names = set(made.statement["files"])
+    assert {"product/seeds/countries.csv", "product/transform/sales.sql"} <= names
+    assert "product/till.csv" not in names
+
+
+def test_code_that_lies_where_a_port_reads_is_not_left_out_of_a_release(team: Team) -> None:
+    moved = sales_at("1.0.0").replace("path: data/sales.csv", "path: transform/sales.csv")
+    team.mesh.sales("product.yaml", moved)
+    team.mesh.sales("transform/sales.csv", ROWS)
+    team.run("dev")
+    with pytest.raises(Invalid, match="lies where one of its input ports reads files"):
+        product_release.make(team.workspace, "sales", by="ann")
+
+
+def test_the_data_of_a_release_is_what_its_code_made_whatever_the_branch_is_now(team: Team) -> None:
+    repository = team.workspace.lake.repository("sales")
+    empty = repository.resolve("dev")
+    ran = team.run("dev")
+    repository.create_tag("release-1.0.0", empty)
+    with pytest.raises(Conflict, match=r"tag 'release-1\.0\.0' of repository 'sales' names other data"):
+        product_release.make(team.workspace, "sales", by="ann")
+    repository.delete_tag("release-1.0.0")
+    repository.hard_reset("dev", empty)
+    made, _ = product_release.make(team.workspace, "sales", by="ann")
+    assert made.data_commit == ran.commit_id == repository.tag("release-1.0.0").commit_id
 
 
 def test_tampering_is_found(team: Team) -> None:

@@ -8,10 +8,13 @@ much as the change asks for. What happens to a release afterwards is in `promoti
 from __future__ import annotations
 
 import datetime as dt
+import glob
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from tulle.spec import environment as declared
 from tulle.spec.compare import Change, compare
 from tulle.spec.load import load_document
 from tulle.spec.product import DataProduct
+from tulle.spec.source import FILE
 from tulle.state import log, products
 from tulle.state.db import now
 from tulle.state.tables import releases as table
@@ -63,12 +67,12 @@ def make(
         declared.environment(settings, environment) if environment else declared.environments(settings)[0]
     )
     files = _files(product)
-    if load_code(product, spec=workspace.spec()).digest != code.digest:
-        raise Conflict(f"files of '{name}' changed while they were read", hint="release again")
+    _demand_whole(workspace, code, files)
     made_by = _good_run(workspace, code, source)
+    ran = runs.get(workspace.database, made_by.run_id)
     packed = {f"{FILES}{path}": data for path, data in files.items()}
     packed[DOCUMENT] = release.canonical(products.as_document(product))
-    contract = _contract(code, runs.get(workspace.database, made_by.run_id))
+    contract = _contract(code, ran)
     named = {path: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for path, d in packed.items()}
     code_files = {path: about for path, about in named.items() if path != DOCUMENT}
     content = release.digest_of([name, product.version, code.digest, code_files, contract])
@@ -78,7 +82,8 @@ def make(
         _tag(workspace, same)
         return same, False
     before, changes = _demand_growth(workspace, earlier, product, version)
-    commit = workspace.lake.repository(name).resolve(source.branch)
+    # Of that run, and not where the branch is now: it may have been put back, or another run published just now.
+    commit = workspace.lake.repository(name).resolve(ran.commit_id or ran.base_commit or source.branch)
     statement = {
         "format": release.FORMAT,
         "mesh": settings.name,
@@ -114,6 +119,7 @@ def make(
         created_by=by,
         created_at=now(),
     )
+    _tagged(workspace, made)
     packed[STATEMENT] = release.canonical(statement)
     packed[SIGNATURE] = release.canonical({"signature": made.signature, "public_key": made.public_key})
     _put(workspace, made, packed)
@@ -147,9 +153,8 @@ def _existing(earlier: Sequence[Release], product: DataProduct, content: str, no
 
 def _files(product: DataProduct) -> dict[str, bytes]:
     """The files of a product's folder that are code: not hidden, not read by an input port, no links."""
-    data = [
-        port.source.path for port in product.input_ports if port.source is not None and _path(port.source)
-    ]
+    sources = [port.source for port in product.input_ports if port.source is not None]
+    data = [source.path for source in sources if source.type == FILE and source.path]
     found: dict[str, bytes] = {}
     size = 0
     for folder, names, files in os.walk(product.folder, followlinks=False):
@@ -169,17 +174,46 @@ def _files(product: DataProduct) -> dict[str, bytes]:
     return found
 
 
-def _path(source: Any) -> str:
-    return str(getattr(source, "path", "") or "")
-
-
 def _is_data(path: str, pattern: str) -> bool:
     """Whether a file is where an input port reads: in the folder that its path begins with, or named by it."""
     pattern = pattern.removeprefix("./")
-    if "/" in pattern:
-        first = pattern.split("/")[0]
-        return path.startswith(f"{first}/") if not any(c in first for c in "*?[") else True
-    return Path(path).match(pattern) if any(c in pattern for c in "*?[") else path == pattern
+    first, inside, rest = pattern.partition("/")
+    if first == "**" and inside:
+        return _is_data(path, rest) or any(_is_data(p, rest) for p in _tails(path))
+    if not inside:
+        return fnmatchcase(path, pattern) and "/" not in path
+    folder, _, below = path.partition("/")
+    if not glob.has_magic(first):
+        return path.startswith(f"{first}/")
+    return bool(below) and fnmatchcase(folder, first) and _is_data(below, rest)
+
+
+def _tails(path: str) -> Iterator[str]:
+    """The path without its first folder, without its first two, and so on."""
+    while "/" in path:
+        path = path.partition("/")[2]
+        yield path
+
+
+def _demand_whole(workspace: Workspace, code: ProductCode, files: Mapping[str, bytes]) -> None:
+    """Refuse files that are not the code: they changed meanwhile, or some of it lies where an input port reads."""
+    product, spec = code.product, workspace.spec()
+    scratch = workspace.settings.run_folder
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="release-") as name:
+        folder = Path(name)
+        for path, data in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(data)
+        copy = replace(product, folder=folder, file=folder / product.file.name)
+        if load_code(copy, spec=spec).digest == code.digest:
+            return
+    if load_code(product, spec=spec).digest != code.digest:
+        raise Conflict(f"files of '{product.name}' changed while they were read", hint="release again")
+    raise Invalid(
+        f"some code of '{product.name}' lies where one of its input ports reads files, or is hidden or a link",
+        hint="what an input port reads is no code: keep its files in a folder of their own, such as data/",
+    )
 
 
 def _contract(code: ProductCode, run: runs.Run) -> dict[str, Any]:
@@ -346,7 +380,21 @@ def _record(workspace: Workspace, made: Release) -> Release:
 
 def _tag(workspace: Workspace, made: Release) -> None:
     """Name the release's data for good, so that no retention takes it."""
-    repository = workspace.lake.repository(made.product)
-    name = f"release-{made.version}"
-    if not any(tag.name == name for tag in repository.tags(name)):
-        repository.create_tag(name, made.data_commit)
+    if not _tagged(workspace, made):
+        workspace.lake.repository(made.product).create_tag(_tag_of(made), made.data_commit)
+
+
+def _tagged(workspace: Workspace, made: Release) -> bool:
+    """Whether the release's data has its name. Conflict when somebody gave that to other data."""
+    name = _tag_of(made)
+    there = {tag.name: tag.commit_id for tag in workspace.lake.repository(made.product).tags(name)}
+    if there.get(name, made.data_commit) != made.data_commit:
+        raise Conflict(
+            f"tag '{name}' of repository '{made.product}' names other data than that of the release",
+            hint="give that data another tag, delete this one, then release again",
+        )
+    return name in there
+
+
+def _tag_of(made: Release) -> str:
+    return f"release-{made.version}"
