@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tulle.catalog.masking import readable_columns, shown_columns
-from tulle.spec.product import Column, DataProduct, DataSet
+from tulle.catalog.masking import readable_columns, shown_columns, unquoted
+from tulle.spec.product import Column, DataProduct, DataSet, InputPort
 
 PEOPLE = DataSet(
     "people",
@@ -50,6 +52,28 @@ def test_failing_rows_show_what_sql_names_anew_only_where_no_person_is_named() -
     assert readable_columns(product(SALES), "raw", ["line"]) == {"line"}
     assert readable_columns(product(SALES, PEOPLE), "people", ["id", "email", "e"]) == {"id"}
     assert readable_columns(product(SALES, PEOPLE), "raw", ["line"]) == frozenset()
+
+
+def test_rows_of_another_product_are_its_own_to_show() -> None:
+    port = InputPort("people", "people", "", data_set="taken", product="crm")
+    one = replace(product(SALES), input_ports=(port,))
+    assert readable_columns(one, "taken", ["email"]) == frozenset()
+    assert readable_columns(one, "sales", ["id"]) == {"id"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "column 'born' is 'ann@x.org', expected a date like 1998-06-30",
+        "column 'born' is \"ann@x.org\", expected a date",
+        "column 'a' is 'x, expected ann@x.org', expected a number; column 'b' is 'ann@x.org', expected a number",
+        "column 'age' is 'ann@x.org', which is no integer as before",
+        "Conversion Error: Could not convert string 'ann@x.org' to INT32",
+    ],
+)
+def test_a_message_says_what_is_wrong_without_the_value(message: str) -> None:
+    assert "ann@x.org" not in unquoted(message)
+    assert unquoted(message).startswith(message[:12])
 
 
 def test_failing_rows_of_a_product_that_is_gone_are_masked() -> None:

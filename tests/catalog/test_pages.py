@@ -15,6 +15,7 @@ from tulle.errors import Unavailable
 from tulle.pipeline import run as runs
 from tulle.pipeline import schedule
 from tulle.spec.schedule import Schedule
+from tulle.state.tables import run_steps
 
 PAGES = [
     "/",
@@ -138,6 +139,37 @@ def test_a_failing_run_shows_its_rows_and_keeps_secrets(world: World, browser: B
         assert run.branch is not None
         assert run.branch in html
     assert "failed" in browser.get("/")
+
+
+def test_why_a_run_failed_is_told_without_the_rows_of_people(world: World, browser: Browser) -> None:
+    world.write(
+        "products/shop/sales/data/sales.csv", "id,customer,email,amount\n1,ann,7,ann@x.org\nbob@x.org,b,,1\n"
+    )
+    run = world.run("sales")
+    html = browser.get(f"/runs/{run.id}")
+    assert "@x.org" in str(run.error)
+    assert "@x.org" not in html
+    assert "products/shop/sales/data/sales.csv:2" in html
+    assert "column &#39;amount&#39; is …, expected a number" in html
+    world.write("products/shop/sales/data/sales.csv", "id,customer,email,amount\n1,ann,ann@x.org,2\n")
+    world.write(
+        "products/shop/sales/transform/sales.sql",
+        "SELECT id, customer, email, CAST(CAST(email AS INTEGER) AS DECIMAL(10,2)) AS amount FROM till_rows\n",
+    )
+    run = world.run("sales")
+    assert "ann@x.org" in str(run.error)
+    assert "@x.org" not in browser.get(f"/runs/{run.id}")
+
+
+@pytest.mark.parametrize(("product", "is_shown"), [("sales", False), ("people", True)])
+def test_what_a_step_wrote_is_shown_where_it_can_name_nobody(
+    world: World, browser: Browser, product: str, is_shown: bool
+) -> None:
+    run = world.run(product)
+    with world.database.write() as cx:
+        report = runs.Report(log=("ann has 3",)).as_dict()
+        cx.execute(run_steps.update().where(run_steps.c.run_id == run.id).values(report=report))
+    assert ("ann has 3" in browser.get(f"/runs/{run.id}")) is is_shown
 
 
 def test_a_run_that_goes_on_asks_to_be_looked_at_again(world: World, browser: Browser) -> None:

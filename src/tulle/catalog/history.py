@@ -6,12 +6,13 @@ Knows runs as `pipeline.run` gives them; not who looks at them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import select
 
-from tulle.catalog.masking import readable_columns
+from tulle.catalog.masking import readable_columns, unquoted
+from tulle.catalog.preview import is_document, may_show_text
 from tulle.errors import TulleError, from_dict
 from tulle.pipeline import run as runs
 from tulle.pipeline.run import Run, Step
@@ -230,12 +231,28 @@ def _view(run: Run, product: DataProduct | None) -> RunView:
         branch=run.branch or "",
         base_commit=run.base_commit or "",
         commit_id=run.commit_id or "",
-        error=from_dict(dict(run.error)) if run.error else None,
+        error=_told(from_dict(dict(run.error)), product) if run.error else None,
         steps=tuple(_step(step, run, product) for step in run.steps),
     )
 
 
+def _told(error: TulleError, product: DataProduct | None) -> TulleError:
+    """Why a run failed; where rows may name people without what is quoted of them, but for lines of documents."""
+    if may_show_text(product, is_document=False):
+        return error
+    problems = [
+        replace(
+            one,
+            message=unquoted(one.message),
+            source_line=one.source_line if one.place and is_document(one.place.file) else None,
+        )
+        for one in error.problems
+    ]
+    return type(error)(unquoted(error.message), hint=error.hint and unquoted(error.hint), problems=problems)
+
+
 def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
+    is_shown = may_show_text(product, is_document=False)
     return StepView(
         name=step.name,
         kind=step.kind,
@@ -244,13 +261,13 @@ def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
         finished_at=step.finished_at,
         branch=step.branch or "",
         rows=step.rows,
-        message=step.message or "",
+        message=(step.message or "") if is_shown else unquoted(step.message or ""),
         checks=tuple(_check(check, step, run, product) for check in step.checks),
         metrics=tuple((metric.name, metric.value) for metric in step.metrics),
         inputs=step.inputs,
         sources={name: tuple((str(d), str(c)) for d, c in pairs) for name, pairs in step.lineage.items()},
         models=step.models,
-        log=step.log,
+        log=step.log if is_shown else (),
         columns=step.columns,
     )
 

@@ -5,12 +5,16 @@ Pure: knows columns and what was declared of them; nothing of where rows are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from tulle.quality.shown import without_values
 from tulle.spec.product import DataProduct, DataSet
 
 CLOSED = "restricted"  # rows of data so classified are never shown
 PERSONAL = "direct"  # a column that names a person
+# As far as it goes: what a value says may look like the end of the quotation.
+_QUOTED = re.compile(r"(column '[^']*' is ).+(, (?:expected|which is no) )", re.DOTALL)
 
 
 def is_closed(product: DataProduct, data_set: DataSet | None) -> bool:
@@ -36,7 +40,14 @@ def readable_columns(product: DataProduct | None, data_set: str, columns: Iterab
     declared = next((one for one in product.data_sets if one.name == data_set), None)
     if is_closed(product, declared):
         return frozenset()
+    if any(port.product and port.data_set == data_set for port in product.input_ports):
+        return frozenset()  # another product's rows: what names a person there is not said here
     known = {column.name: column.pii for column in (declared.columns if declared else ())}
     is_personal = any(c.pii == PERSONAL for one in product.data_sets for c in one.columns)
     undeclared = PERSONAL if is_personal else "none"
     return frozenset(name for name in columns if known.get(name, undeclared) != PERSONAL)
+
+
+def unquoted(message: str) -> str:
+    """A message without the values it quotes of rows."""
+    return without_values(_QUOTED.sub(r"\1…\2", message))

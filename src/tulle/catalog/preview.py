@@ -155,11 +155,11 @@ def _note(product: DataProduct | None, is_declared: bool) -> str:
 def _text(repository: Repository, entry: Entry, product: DataProduct | None) -> Preview:
     name = entry.path.lower()
     kind = entry.content_type.partition(";")[0]
-    is_document = name.endswith(_DOCUMENTS) or entry.path.startswith(_OWN_FOLDERS)
+    is_written = is_document(name) or entry.path.startswith(_OWN_FOLDERS)
     is_text = name.endswith(_TEXTS) or kind.startswith("text/") or kind.endswith("json")
-    if not (is_document or is_text):
+    if not (is_written or is_text):
         return Preview(note="There is no preview of this kind of object.")
-    if not may_show_text(product, is_document=is_document):
+    if not may_show_text(product, is_document=is_written):
         return Preview(note="Its text may name people, so it is not shown here.")
     data = b"".join(repository.read(entry, 0, min(entry.size, TEXT_BYTES)))[:TEXT_BYTES]
     is_cut = entry.size > len(data)
@@ -172,6 +172,11 @@ def _text(repository: Repository, entry: Entry, product: DataProduct | None) -> 
     if "\0" in text:
         return Preview(note="It is no text.")
     return Preview(text=TextPreview(text, is_cut))
+
+
+def is_document(name: str) -> bool:
+    """Whether people wrote a file of that name for others to read: no rows are in it."""
+    return name.lower().endswith(_DOCUMENTS)
 
 
 def may_show_text(product: DataProduct | None, *, is_document: bool) -> bool:
