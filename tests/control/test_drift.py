@@ -45,6 +45,20 @@ def test_what_was_applied_and_run_has_not_drifted(workspace: Workspace) -> None:
     assert looked.findings == ()
 
 
+def test_rows_put_aside_are_a_runs(mesh: Mesh, workspace: Workspace) -> None:
+    document = mesh.folder / "products/shop/sales/product.yaml"
+    path = "        path: data/sales.csv\n"
+    assert path in document.read_text()
+    document.write_text(document.read_text().replace(path, f"{path}        on_bad_rows: quarantine\n"))
+    rows = mesh.folder / "products/shop/sales/data/sales.csv"
+    rows.write_text(f"{rows.read_text()}9,eve,someday,1\n")
+    apply_plan(workspace)
+    ran(workspace, "sales")
+    repository = workspace.lake.repository("sales")
+    assert "till_rows__rejected/" in repository.list("main", delimiter="/").prefixes
+    assert findings(workspace) == {}
+
+
 def test_rows_put_there_by_hand_are_found_with_their_columns(workspace: Workspace) -> None:
     apply_plan(workspace)
     ran(workspace, "sales")

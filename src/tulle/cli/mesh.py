@@ -133,10 +133,14 @@ def show_status(settings: Settings) -> None:
         click.echo(
             f"  {mark(process.state)} {process.name:<{width}}  {process.state:<10}  {process.url or ''}{again}"
         )
+    if local.runs_by_older_settings(settings):
+        told = "mesh.yaml was changed since the mesh was started: `tulle down`, `tulle up` bring it in force"
+        click.echo(f"  {mark('warn')} {told}")
     drifted = _drifted(settings)
     if drifted:
         names = ", ".join(name or "the mesh" for name in drifted)
-        told = f"{sum(drifted.values())} difference(s) from what was applied: {names}"
+        count = sum(drifted.values())
+        told = f"{count} difference{'s' if count > 1 else ''} from what was applied: {names}"
         click.echo(f"  {mark('warn')} {told} (`tulle drift`)")
 
 

@@ -19,6 +19,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError
 from tulle.gateway import contract
 from tulle.lake.repository import Repository
+from tulle.pipeline.keep import REJECTED_SUFFIX
 from tulle.pipeline.record import RECORDS, read_record
 from tulle.pipeline.table import columns_in, data_at
 from tulle.serving import generation
@@ -143,7 +144,8 @@ def _strangers(repository: Repository, product: DataProduct, branch: str) -> Ite
     """Folders and files on a branch that nothing of the product made."""
     records = repository.entries(branch, RECORDS)
     known = {e.path.removeprefix(RECORDS).removesuffix(".json") for e in records}
-    known |= {d.name for d in product.data_sets} | {p.data_set for p in product.input_ports}
+    ports = {p.data_set for p in product.input_ports}
+    known |= {d.name for d in product.data_sets} | ports | {f"{port}{REJECTED_SUFFIX}" for port in ports}
     page = repository.list(branch, delimiter="/")
     places = [*page.prefixes, *(entry.path for entry in page.entries)]
     for place in sorted(places):

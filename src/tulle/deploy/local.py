@@ -91,6 +91,15 @@ def supervisor_pid(settings: Settings) -> int | None:
     return found[0].pid if found else None
 
 
+def runs_by_older_settings(settings: Settings) -> bool:
+    """Whether mesh.yaml was changed since the mesh was started, which is when it is read."""
+    try:
+        changed = (settings.folder / "mesh.yaml").stat().st_mtime
+        return any(process.create_time() < changed for process in _supervisors(settings))
+    except (OSError, psutil.Error):
+        return False
+
+
 def note_start(settings: Settings, pid: int) -> None:
     """Remember a supervisor that was just started, so that it can be stopped before it holds the lock."""
     settings.run_folder.mkdir(parents=True, exist_ok=True, mode=0o700)

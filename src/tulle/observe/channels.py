@@ -44,6 +44,9 @@ class Message:
     key: str  # the same for the same message sent again
 
 
+_WRITE_IT = "write it under `alerts:` in mesh.yaml, which is read when the mesh starts"
+
+
 class Channels:
     """The channels of one mesh."""
 
@@ -55,7 +58,7 @@ class Channels:
     def channel(self, name: str) -> AlertChannel:
         """One channel. NotFound with the nearest name."""
         if name not in self._settings.alerts:
-            hint = did_you_mean(name, self._settings.alerts) or "write it under `alerts:` in mesh.yaml"
+            hint = did_you_mean(name, self._settings.alerts) or _WRITE_IT
             raise NotFound(f"there is no alert channel '{name}'", hint=hint)
         return self._settings.alerts[name]
 

@@ -71,7 +71,7 @@ def from_dbt_project(
         {
             "name": title,
             "type": "data-product",
-            "properties": {"definition": f"The models of the dbt project in {HOME}/"},
+            "properties": {"definition": f"The models of the dbt project in {HOME}/", "version": "0.1.0"},
         },
         {"name": _run_name(project, title), "type": BASE, "properties": run},
         *models,

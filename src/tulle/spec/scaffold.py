@@ -72,7 +72,10 @@ def from_dbt(document: Document, registry: Registry, *, name: str, domain: str) 
         {
             "name": title,
             "type": "data-product",
-            "properties": {"definition": f"The models of the dbt project {_project(value) or title}"},
+            "properties": {
+                "definition": f"The models of the dbt project {_project(value) or title}",
+                "version": "0.1.0",
+            },
         },
     ]
     names = {model["name"] for model in models}

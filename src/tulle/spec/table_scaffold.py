@@ -74,7 +74,11 @@ def from_table(
     described = " ".join(str(table["comment"]).split()) or f"The rows of the table {table['table']}"
     components: list[Plain] = [
         {"name": domain, "type": "domain", "properties": {}},
-        {"name": title, "type": "data-product", "properties": {"definition": described}},
+        {
+            "name": title,
+            "type": "data-product",
+            "properties": {"definition": described, "version": "0.1.0"},
+        },
         {
             "name": data_set,
             "type": "data-set",

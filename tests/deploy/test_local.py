@@ -1,0 +1,41 @@
+"""What is known of a mesh that runs, from the files it keeps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tulle.cli.mesh import show_status
+from tulle.deploy import local
+from tulle.spec.mesh import load_settings
+
+
+def test_settings_that_changed_since_the_start_are_told(tmp_path: Path) -> None:
+    document = tmp_path / "mesh.yaml"
+    document.write_text("name: small\n")
+    settings = load_settings(tmp_path)
+    began = psutil.Process().create_time()
+    os.utime(document, (began + 60, began + 60))
+    assert not local.runs_by_older_settings(settings), "a mesh that is down has read nothing"
+    local.note_start(settings, os.getpid())
+    assert local.runs_by_older_settings(settings)
+    os.utime(document, (began - 60, began - 60))
+    assert not local.runs_by_older_settings(settings)
+
+
+def test_the_status_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = tmp_path / "mesh.yaml"
+    document.write_text("name: small\n")
+    settings = load_settings(tmp_path)
+    local.note_start(settings, os.getpid())
+    one = local.Process("gateway", "gateway", "running", None, None, 0, "")
+    monkeypatch.setattr(local, "processes", lambda _settings: {"gateway": one})
+    later = psutil.Process().create_time() + 60
+    os.utime(document, (later, later))
+    show_status(settings)
+    assert "mesh.yaml was changed since the mesh was started" in capsys.readouterr().out
