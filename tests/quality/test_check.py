@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tulle.errors import Broken, NotFound
-from tulle.quality.check import check_names, declared_checks, read_checks
+from tulle.quality.check import Check, check_names, declared_checks, read_checks
 from tulle.quality.kind import COLUMN, KINDS, Finding, Kind, kind_named, register
 from tulle.spec.product import Column, DataSet
 
@@ -187,3 +187,11 @@ def test_a_kind_of_somebody_else_is_like_ours(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
         kind_named("uniqe")
     assert caught.value.hint == "did you mean 'unique'?"
+
+
+@pytest.mark.parametrize(
+    ("allow", "total", "rows"),
+    [("32.3%", 1000, 323), ("2.3 %", 3000, 69), ("0.1%", 999, 0), ("5", 1, 5), ("", 9, 0)],
+)
+def test_a_share_of_the_rows_is_exact(allow: str, total: int, rows: int) -> None:
+    assert Check("n", "not_null", "d", allow=allow).allowed(total) == rows

@@ -109,6 +109,28 @@ def test_more_columns_than_a_statement_takes(
     assert [(c.name, c.nulls, c.max) for c in found.columns] == [(f"c{i}", 1, i) for i in range(130)]
 
 
+def test_data_sets_of_the_same_name_are_looked_at_side_by_side(
+    engine: DuckEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(column_profile, "MOST_ROWS", 500)
+    made = {}
+    for place, start in (("a", 0), ("b", 5_000)):
+        pq.write_table(
+            pa.table({"id": range(start, start + 1000)}), tmp_path / f"{place}.parquet", row_group_size=100
+        )
+        relation = Relation("big", (str(tmp_path / f"{place}.parquet"),))
+        made[place] = column_profile._Sample(
+            relation, tmp_path / "sample"
+        )  # the second begins beside the first
+    for place, start in (("a", 0), ("b", 5_000)):
+        (found,) = engine.query(
+            "SELECT min(id) AS low, max(id) AS high FROM big", [made[place].relation]
+        ).to_pylist()
+        made[place].remove()
+        assert start <= found["low"] <= found["high"] < start + 1000
+    assert list((tmp_path / "sample").iterdir()) == []
+
+
 def test_of_a_large_data_set_some_rows_are_looked_at(
     engine: DuckEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

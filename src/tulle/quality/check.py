@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ class Check:
         if not self.allow:
             return 0
         if self.allow.endswith("%"):
-            return int(total * float(self.allow.rstrip("% ")) / 100)
+            return int(total * Fraction(self.allow.rstrip("% ")) / 100)
         return int(self.allow)
 
     @property

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from tulle.engine.engine import ColumnType, Engine, Relation, quoted
 from tulle.quality.verdict import plain
@@ -140,9 +141,13 @@ class _Sample:
             if self.rows > MOST_ROWS:
                 self.whole = _feet(files)
                 folder.mkdir(parents=True, exist_ok=True)
-                self._file = folder / f"{relation.name}.parquet"
+                # A name of its own: data sets of two products may be called alike, and looked at side by side.
+                self._file = folder / f"{relation.name}-{uuid4().hex}.parquet"
                 self.looked_at = _write_some(files, self._file)
                 self.relation = replace(relation, files=(str(self._file),))
+        except BaseException:
+            self.remove()
+            raise
         finally:
             for file in files:
                 file.close()
