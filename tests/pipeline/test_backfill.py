@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
+from sqlalchemy import insert, select, update
 from tests.pipeline.test_scheduler import World
 
 from tulle.errors import Conflict, Invalid, NotFound, Unavailable
@@ -17,8 +18,10 @@ from tulle.pipeline import backfill, schedule
 from tulle.pipeline import run as runs
 from tulle.pipeline.backfill import windows
 from tulle.spec.schedule import Schedule
-from tulle.state.db import Database
+from tulle.state.db import Database, in_turn
+from tulle.state.tables import backfills as table
 from tulle.state.tables import runs as run_table
+from tulle.state.tables import schedule_fires
 
 DATABASES = ("sqlite", "postgres")
 
@@ -97,6 +100,43 @@ def test_one_run_a_window_in_order(world: World) -> None:
     done = backfill.get(world.database, made.id)
     assert (done.status, done.counts) == ("done", {"succeeded": 2, "unchanged": 1})
     assert [w.run_id for w in done.windows] == world.started
+
+
+def test_of_two_that_are_asked_for_at_once_one_starts(world: World) -> None:
+    said: list[str] = []
+
+    def ask() -> None:
+        try:
+            backfill.start(world.database, "orders", "2026-01-01", "2026-01-04")
+        except Conflict as conflict:
+            said.append(conflict.message)
+
+    second = threading.Thread(target=ask)
+    with world.database.write() as cx:
+        in_turn(cx, "backfills of orders")
+        second.start()
+        second.join(0.5)  # as far as it comes while the first is not done
+        values = {
+            "window_start": "2026-01-01",
+            "window_end": "2026-01-02",
+            "step": "day",
+            "status": "running",
+        }
+        named = {"id": "first", "product": "orders", "environment": "main"}
+        cx.execute(insert(table).values(**named, **values, actor="", created_at=1.0))
+    second.join()
+    assert said == ["backfill first of 'orders' in 'main' has not ended"]
+
+
+def test_what_is_cancelled_while_it_is_about_to_start_does_not_start(world: World) -> None:
+    made = backfill.start(world.database, "orders", "2026-01-01", "2026-01-02")
+    with world.database.read() as cx:
+        fire = cx.execute(select(schedule_fires)).one()
+    backfill.cancel(world.database, made.id)
+    with world.database.write() as cx:
+        assert world.scheduler._begin(cx, fire) is None
+    assert statuses(world, made.id) == ["cancelled"]
+    assert runs.recent(world.database) == ()
 
 
 def test_what_the_schedule_fires_goes_first(world: World) -> None:

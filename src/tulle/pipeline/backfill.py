@@ -31,7 +31,7 @@ from tulle.pipeline.schedule import (
     fire_value,
 )
 from tulle.state import log, products
-from tulle.state.db import Database, now
+from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import backfills
 from tulle.state.tables import schedule_fires as fires_table
 
@@ -148,6 +148,7 @@ def start(
     cut = windows(first, last, step)
     id_ = f"b{dt.datetime.fromtimestamp(now(), dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     with database.write() as cx:
+        _one_by_one(cx, product)
         going_on = cx.execute(
             select(backfills.c.id).where(
                 backfills.c.product == product,
@@ -192,6 +193,11 @@ def start(
     return get(database, id_)
 
 
+def _one_by_one(cx: Connection, product: str) -> None:
+    """Nobody else starts, ends or goes on with a backfill of the product until the end of this transaction."""
+    in_turn(cx, f"backfills of {product}")
+
+
 def window_ended(cx: Connection, series: str, *, well: bool) -> None:
     """A window's run ended for good: go on, or hold the rest; called in the transaction that noted it."""
     ours = fires_table.c.series == series
@@ -206,8 +212,9 @@ def window_ended(cx: Connection, series: str, *, well: bool) -> None:
         _end(cx, series, DONE)
 
 
-def goes_on(cx: Connection, series: str) -> bool:
-    """Whether a backfill is under way still."""
+def goes_on(cx: Connection, product: str, series: str) -> bool:
+    """Whether a backfill is under way still, and stays so until the end of this transaction."""
+    _one_by_one(cx, product)
     return cx.execute(select(backfills.c.status).where(backfills.c.id == series)).scalar() == RUNNING
 
 
@@ -219,6 +226,7 @@ def _end(cx: Connection, id_: str, status: str) -> None:
 def cancel(database: Database, id_: str, *, actor: str = "") -> Backfill:
     """Start no further window, and stop the run under way. Conflict when it has ended."""
     with database.write() as cx:
+        _one_by_one(cx, _row(cx, id_).product)
         row = _row(cx, id_)
         if row.status not in {RUNNING, FAILED}:
             raise Conflict(f"backfill {id_} is {row.status} already")
@@ -241,6 +249,7 @@ def cancel(database: Database, id_: str, *, actor: str = "") -> Backfill:
 def resume(database: Database, id_: str) -> Backfill:
     """Go on with a backfill that failed: the window that failed again, then the rest. Conflict when it did not."""
     with database.write() as cx:
+        _one_by_one(cx, _row(cx, id_).product)
         row = _row(cx, id_)
         if row.status != FAILED:
             raise Conflict(f"backfill {id_} is {row.status}, so there is nothing to resume")

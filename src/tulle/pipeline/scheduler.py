@@ -177,7 +177,7 @@ class Scheduler:
         spent = fire.attempt - int(fire.options.get("lost", 0))
         if not never_began and (not may_pass(run) or spent > tries):
             return False
-        if fire.series and not backfill.goes_on(cx, fire.series):
+        if fire.series and not backfill.goes_on(cx, fire.product, fire.series):
             return False
         delay = 0.0 if never_began else float(plan.retry_delay if plan else 60)
         lost = int(fire.options.get("lost", 0)) + never_began
@@ -302,7 +302,9 @@ class Scheduler:
                         if who in begun or under_way.get(fire.domain, 0) >= self._limit(fire.domain):
                             continue
                         begun.add(who)
-                        started.append(self._begin(cx, fire))
+                        if (run_id := self._begin(cx, fire)) is None:
+                            continue
+                        started.append(run_id)
                         under_way[fire.domain] = under_way.get(fire.domain, 0) + 1
                         room -= 1
         for run_id in started:
@@ -318,7 +320,11 @@ class Scheduler:
     def _limit(self, domain: str) -> int:
         return self._settings.warehouse_of(domain).concurrent_runs
 
-    def _begin(self, cx: Connection, fire: Row[Any]) -> str:
+    def _begin(self, cx: Connection, fire: Row[Any]) -> str | None:
+        """Record the run of a fire; None when somebody cancelled the fire just now."""
+        waits = (fires_table.c.id == fire.id) & (fires_table.c.status == WAITING)
+        if not cx.execute(update(fires_table).where(waits).values(status=STARTED)).rowcount:
+            return None
         options = {key: value for key, value in fire.options.items() if key in {"full", "window"}}
         row = cx.execute(
             select(schedules).where(
@@ -334,9 +340,7 @@ class Scheduler:
         run_id = runs.request_in(
             cx, fire.product, environment=fire.environment, options={**options, "fired": fired}
         )
-        cx.execute(
-            update(fires_table).where(fires_table.c.id == fire.id).values(status=STARTED, run_id=run_id)
-        )
+        cx.execute(update(fires_table).where(fires_table.c.id == fire.id).values(run_id=run_id))
         return run_id
 
 
