@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.pipeline.conftest import Mesh
 
+from tulle.control import retirement
 from tulle.control.apply import apply_plan
 from tulle.control.destroy import NOTICE_GIVEN, destroy, preview
 from tulle.control.workspace import Workspace
@@ -50,7 +51,9 @@ def test_who_is_relied_on_goes_only_by_force_and_with_notice(workspace: Workspac
             destroy(workspace, "sales", **options)  # type: ignore[arg-type]
         assert "product 'features' reads it" in refused.value.problems[0].message
     assert names(workspace) == ["features", "sales"]
+    retirement.deprecate(workspace, "sales", sunset="2099-01-31", reason="moved", by="ann")
     destroy(workspace, "sales", force=True, notice="moved to tills", actor="ann")
+    assert retirement.deprecations(workspace.database) == ()
     (notice,) = [e for e in log.read(workspace.database) if e.kind == NOTICE_GIVEN]
     assert (notice.subject, notice.actor) == ("product features", "ann")
     assert notice.data == {"product": "sales", "notice": "moved to tills"}

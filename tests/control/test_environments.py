@@ -141,6 +141,13 @@ def test_a_product_ends_when_its_consumers_were_told_and_not_before(team: Team) 
         retirement.retire(workspace, "sales", by="ann")
     with pytest.raises(Denied):
         retirement.deprecate(workspace, "sales", sunset="2098-01-31", reason="sooner", by="ann")
+    # Its day is nearer than a new notice would be, and can be put off all the same.
+    near, later = (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=days) for days in (5, 10))
+    with workspace.database.write() as cx:
+        cx.execute(update(deprecations).values(sunset=near.isoformat()))
+    assert retirement.deprecate(
+        workspace, "sales", sunset=str(later), reason="not yet", by="ann"
+    ).sunset == str(later)
     assert "stays" in tulle(team, "deprecate", "sales", "--undo")
 
 
@@ -161,7 +168,8 @@ def test_a_product_whose_day_has_come_is_retired_once_nobody_reads_it(team: Team
 
 def test_a_notice_is_rounded_up() -> None:
     assert [
-        retirement.days_of(text) for text in ("3 months", "2 weeks", "1 year", "12 hours", "30d", "soon")
+        retirement.days_of(text)
+        for text in ("3 months", "2 weeks", "1 year", "12 hours", "30d", "soon", "999999 years")
     ] == [
         93,
         14,
@@ -169,4 +177,5 @@ def test_a_notice_is_rounded_up() -> None:
         1,
         30,
         0,
+        366_000,
     ]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from tulle.control import retirement
 from tulle.control.applications import PORTAL
 from tulle.control.apply import retire
 from tulle.control.gather import action_of
@@ -122,6 +123,7 @@ def destroy(
     record = plans.begin(workspace.database, found.digest, document, steps, kind="destroy", actor=actor)
     _give_notice(workspace, found, notice, actor)
     sentence = retire(workspace, name)
+    retirement.forget(workspace.database, name)
     if data and _repository(workspace, name) is not None:
         _delete_data(workspace, name, actor)
         sentence = sentence.rpartition(";")[0] + f"; repository '{name}' is deleted, its bytes are collected"

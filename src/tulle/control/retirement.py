@@ -27,6 +27,7 @@ from tulle.state.tables import deprecations as table
 
 _PERIOD = re.compile(r"(\d{1,6}) ?(minutes?|min|hours?|h|days?|d|weeks?|w|months?|years?|y)")
 _DAYS = {"m": 0, "h": 0, "d": 1, "w": 7, "mo": 31, "y": 366}  # rounded up: a notice is never shorter
+_MOST_DAYS = 366_000  # a thousand years: what is longer has no end that a calendar could name
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,12 @@ class Deprecation:
 
 
 def days_of(period: str) -> int:
-    """The days of a span of time such as `3 months`, rounded up; 0 when it is none."""
+    """The days of a span of time such as `3 months`, rounded up, a thousand years at most; 0 when it is none."""
     match = _PERIOD.fullmatch(period.strip())
     if not match:
         return 0
     unit = "mo" if match[2].startswith("month") else match[2][0]
-    return int(match[1]) * _DAYS[unit] or 1
+    return min(_MOST_DAYS, int(match[1]) * _DAYS[unit] or 1)
 
 
 def notice_days(workspace: Workspace, product: DataProduct) -> int:
@@ -78,7 +79,7 @@ def deprecate(
     notice = notice_days(workspace, product)
     earliest = today + dt.timedelta(days=notice)
     known = find(workspace.database, name)
-    if known is not None and str(day) <= known.sunset:
+    if known is not None:  # they know that day; whatever lies after it is no worse for them
         earliest = dt.date.fromisoformat(known.sunset)
     if day < earliest:
         who = "its consumers were told so" if known else f"its consumers are told {notice} days before"
@@ -128,7 +129,7 @@ def retire(workspace: Workspace, name: str, *, by: str) -> str:
         if known is None:
             raise
         # It was retired, and whoever did it died before this was noted.
-        _forget(workspace.database, name)
+        forget(workspace.database, name)
         return f"product '{name}' is retired (by {by})"
     if known is None:
         raise Denied(
@@ -149,11 +150,12 @@ def retire(workspace: Workspace, name: str, *, by: str) -> str:
             problems=[Problem(f"{reader} reads it") for reader in reading],
         )
     sentence = apply.retire(workspace, name)
-    _forget(workspace.database, name)
+    forget(workspace.database, name)
     return f"{sentence} (by {by})"
 
 
-def _forget(database: Database, name: str) -> None:
+def forget(database: Database, name: str) -> None:
+    """A product that is gone will not end any more."""
     with database.write() as cx:
         cx.execute(delete(table).where(table.c.product == name))
 
