@@ -450,6 +450,23 @@ def test_what_was_published_succeeded_whatever_goes_wrong_after_it(
     assert run.commit_id == world.lake.repository("sales").resolve("main")
 
 
+def test_what_is_stopped_while_it_publishes_has_published(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = runs.will_publish
+
+    def stopped(database: Any, run_id: str, commit_id: str) -> None:
+        note(database, run_id, commit_id)
+        runs.settle(database, run_id, Unavailable("stopped; nothing was published"), runs.CANCELLED)
+        assert runs.get(database, run_id).status == "stopped"
+
+    monkeypatch.setattr(runs, "will_publish", stopped)
+    run = world.run("sales")
+    assert (run.status, run.error, run.cause) == ("succeeded", None, None)
+    assert run.commit_id == world.lake.repository("sales").resolve("main")
+    assert set(statuses(run).values()) == {"succeeded"}
+
+
 def test_a_run_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.mesh.write("mesh.yaml", "name: test\nwarehouse: {threads: 1, run_timeout_seconds: 1}\n")
     world.mesh.sales("transform/slow.py", "import time\ninputs = []\ndef model(run):\n    time.sleep(1.6)\n")

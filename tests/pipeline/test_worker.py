@@ -16,8 +16,9 @@ import pytest
 from tests.pipeline.conftest import ROWS, World
 
 from tulle.config import Warehouse
+from tulle.errors import Unavailable
+from tulle.pipeline import mesh_lake, worker
 from tulle.pipeline import run as runs
-from tulle.pipeline import worker
 from tulle.pipeline.share import niceness
 
 SLOW = """
@@ -67,10 +68,12 @@ def test_a_process_carries_the_run_out_within_bounds(world: World) -> None:
         import os, resource, sys
         assert "numpy" in sys.modules
         import pyarrow as pa
+        from threadpoolctl import threadpool_info
         inputs = []
         def model(run):
             run.log("hello from the model")
             return pa.table({
+                "numpy": [max(pool["num_threads"] for pool in threadpool_info() if "numpy" in pool["filepath"])],
                 "threads": [os.environ["OMP_NUM_THREADS"]],
                 "cpus": [pa.cpu_count()],
                 "nice": [os.nice(0)],
@@ -83,6 +86,7 @@ def test_a_process_carries_the_run_out_within_bounds(world: World) -> None:
     assert (run.status, run.error) == ("succeeded", None)
     (row,) = world.rows("sales", "bounds")
     assert row == {
+        "numpy": 1,
         "threads": "1",
         "cpus": 1,
         "nice": os.nice(0) + niceness(2),
@@ -155,6 +159,20 @@ def test_a_mesh_that_does_not_load_fails_the_run(world: World) -> None:
     assert run.status == "failed"
     assert run.error is not None
     assert run.error["problems"]
+
+
+def test_a_lake_that_cannot_be_opened_fails_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise Unavailable("the store is down")
+
+    run_id = runs.request(world.database, "sales")
+    monkeypatch.setattr(worker, "bound", lambda _warehouse: None)  # this process is not a run's own
+    monkeypatch.setattr(mesh_lake, "open_mesh_lake", away)
+    assert worker.main(["--mesh", str(world.mesh.folder), "--run", run_id]) == 1
+    run = runs.get(world.database, run_id)
+    assert (run.status, run.cause) == ("failed", "error")
+    assert run.error is not None
+    assert run.error["message"] == "the store is down"
 
 
 def test_stopping_what_has_ended_or_never_began(world: World) -> None:

@@ -396,7 +396,8 @@ def finish(
 ) -> bool:
     """End a run that has not ended; False when it had. Steps that wait are skipped, one that runs has failed.
 
-    `cause` is why it did not end well, if so it is. What has published succeeded, whatever went wrong after it.
+    `cause` is why it did not end well, if so it is. What has published succeeded, whatever went wrong after it, and
+    also if somebody ended it while it published.
     """
     with database.write() as cx:
         return _finish(cx, run_id, status, commit_id=commit_id, error=error, cause=cause)
@@ -412,10 +413,12 @@ def _finish(
     cause: str = ERROR,
 ) -> bool:
     row = _row(cx, run_id, lock=True)
-    if row.status in ENDED:
+    published = commit_id or row.commit_id
+    has_published = published is not None and _is_published(cx, row.product, published)
+    if row.status in ENDED and (row.status == SUCCEEDED or status != SUCCEEDED or not has_published):
         return False
-    if status in {FAILED, STOPPED} and row.commit_id and _is_published(cx, row.product, row.commit_id):
-        status, commit_id, error = SUCCEEDED, row.commit_id, None
+    if status in {FAILED, STOPPED} and has_published:
+        status, commit_id, error = SUCCEEDED, published, None
     cx.execute(
         update(runs)
         .where(runs.c.id == run_id)
@@ -430,9 +433,12 @@ def _finish(
     steps = run_steps.c
     done = SUCCEEDED if status == SUCCEEDED else FAILED
     message = error.message if error else None
+    under_way = (
+        {RUNNING, FAILED} if row.status in ENDED else {RUNNING}
+    )  # that it was called failed is taken back
     cx.execute(
         update(run_steps)
-        .where(steps.run_id == run_id, steps.status == RUNNING)
+        .where(steps.run_id == run_id, steps.status.in_(under_way))
         .values(status=done, finished_at=now(), message=message)
     )
     cx.execute(

@@ -138,19 +138,21 @@ def main(arguments: list[str] | None = None) -> int:
     database = open_database(settings.database_url)
     try:
         runs.register_process(database, options.run)
-        from tulle.pipeline.execute import execute  # noqa: PLC0415
-        from tulle.pipeline.mesh_lake import open_mesh_lake  # noqa: PLC0415
-
         try:
             spec = load_mesh(options.mesh)
             product = spec.product(runs.get(database, options.run).product)
+            bound(settings.warehouse_of(product.warehouse_name))
+            # After that: they bring libraries that count processors when they are loaded.
+            from tulle.pipeline.execute import execute  # noqa: PLC0415
+            from tulle.pipeline.mesh_lake import open_mesh_lake  # noqa: PLC0415
+
+            lake = open_mesh_lake(settings, database)
         except TulleError as exc:
             print(exc.message, *exc.problems, sep="\n  ", flush=True)
             runs.finish(database, options.run, runs.FAILED, error=exc)
             return 1
-        bound(settings.warehouse_of(product.warehouse_name))
         with Heart(database, options.run):
-            run = execute(database, open_mesh_lake(settings, database), spec, options.run)
+            run = execute(database, lake, spec, options.run)
         return 0 if run.status in {runs.SUCCEEDED, runs.UNCHANGED} else 1
     finally:
         database.close()
