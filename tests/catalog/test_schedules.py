@@ -60,6 +60,15 @@ def test_what_fired_and_what_is_wrong(world: World) -> None:
     assert "<b>" not in html
 
 
+def test_a_value_that_stopped_a_run_is_not_shown(world: World) -> None:
+    world.go_on(3600)
+    world.end(runs.FAILED, Invalid("Could not convert string 'ann@x.org' to INT32"))
+    incidents.follow(world.settings, world.database)
+    html = render(world)
+    assert html.count("Could not convert string") == 2  # what is wrong, and what fired
+    assert "ann@x.org" not in html
+
+
 def test_ten_thousand_schedules_are_a_page(world: World) -> None:
     one = schedule.all_scheduled(world.database)[0]
     known = [one] * 10_000

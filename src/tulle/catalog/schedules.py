@@ -6,9 +6,10 @@ Days are UTC. Knows schedules as `pipeline.schedule` gives them; changes nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from tulle.catalog.masking import unquoted
 from tulle.observe import incidents
 from tulle.observe.incidents import Incident
 from tulle.pipeline import backfill, schedule
@@ -81,9 +82,14 @@ def schedules_page(database: Database, *, at: float | None = None) -> SchedulesP
         is_cut=len(coming) == MOST_COMING,
         in_force=known[:IN_FORCE_SHOWN],
         count=len(known),
-        past=schedule.fires(database, series="", limit=PAST_SHOWN),
+        past=tuple(
+            replace(one, message=unquoted(one.message))
+            for one in schedule.fires(database, series="", limit=PAST_SHOWN)
+        ),
         backfills=tuple(_line(one) for one in backfill.recent(database, limit=10)),
-        wrong=incidents.recent(database, is_open=True),
+        wrong=tuple(
+            replace(one, message=unquoted(one.message)) for one in incidents.recent(database, is_open=True)
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import history
 from tulle.catalog.history import CheckView
+from tulle.catalog.masking import unquoted
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
 from tulle.observe import incidents
@@ -101,7 +102,8 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         except NotFound:
             view = None
         checks = tuple(c for c in view.checks if not c.passed) if view else ()
-    lines = [incident.message if event != "recovered" else f"it was: {incident.message}"]
+    said = unquoted(incident.message)
+    lines = [said if event != "recovered" else f"it was: {said}"]
     lines += [line for check in checks for line in _told(check)]
     data = {
         "event": event,
@@ -109,7 +111,7 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         "product": incident.product,
         "environment": incident.environment,
         "cause": incident.cause,
-        "message": incident.message,
+        "message": said,
         "incident": incident.id,
         "opened_at": incident.opened_at,
         "closed_at": incident.closed_at if event == "recovered" else None,
