@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tulle.errors import Denied, LimitExceeded, NotFound
+from tulle.lake import writing
 from tulle.lake.hooks.event import Event
 from tulle.lake.publish import Publisher
 from tulle.lake.repository import Link, Repository
@@ -64,6 +68,36 @@ def test_data_in_place_is_linked(repository: Repository) -> None:
     assert draft.location(entry) == str(place.path)
     repository.commit_draft("main", draft, "rows")
     assert repository.get("main", "t/part.parquet") == b"rows"
+
+
+def test_data_of_a_draft_that_takes_long_is_not_collected(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "now", lambda: time.time() - 100_000)
+    draft = repository.draft("main")
+    place = draft.new_data_path()
+    assert place.path is not None
+    place.path.write_bytes(b"rows")
+    draft.link_many([Link("t/part.parquet", place.address, 4)])
+    draft.put("small", b"1")
+    draft.delete("never")
+    for entry in draft.entries():
+        os.utime(draft.location(entry), (0, 0))
+    monkeypatch.undo()
+    began = time.time()
+    repository.commit_draft("main", draft, "at last")
+    for path in ("t/part.parquet", "small"):
+        file = Path(repository.location(repository.stat("main", path)))
+        assert file.stat().st_mtime > began - 2, path
+
+    monkeypatch.setattr(writing, "now", lambda: time.time() - 100_000)
+    late = repository.draft("main")
+    entry = late.put("lost", b"1")
+    monkeypatch.undo()
+    Path(late.location(entry)).unlink()
+    with pytest.raises(NotFound):
+        repository.commit_draft("main", late, "too late")
+    assert not repository.exists("main", "lost")
 
 
 def test_drafts_side_by_side_all_land(repository: Repository) -> None:

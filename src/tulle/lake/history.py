@@ -59,11 +59,13 @@ class History(Handle):
     ) -> Commit:
         """Put a draft on a branch by one commit, with what is staged there if that is anything.
 
-        Returns the commit the branch is on, which is the one it was on where nothing would differ.
+        Returns the commit the branch is on, which is the one it was on where nothing would differ. Gone or NotFound
+        when the draft took so long that data of it was collected.
         """
         rows = draft.rows()
         attributes = self._attributes(message, committer, metadata)
         has_quota = self._guard(branch, protected=True)
+        self.writer.refresh(rows)
         if has_quota:
             with self._database.write() as cx:
                 refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))

@@ -197,6 +197,15 @@ class Writer:
         time_of_linking = _microseconds(now())
         return [self._linked(link, settled, time_of_linking) for link in wanted]
 
+    def refresh(self, rows: Iterable[Row]) -> None:
+        """Make data young again that was put or linked long ago and is to be committed only now. NotFound, Gone."""
+        long_ago = now() - YOUNG_SECONDS
+        entries = [entry_of(row) for row in rows if not row[-1]]
+        settled: dict[str, int] = {}
+        for entry in entries:
+            if entry.modified < long_ago and not _is_external(entry.address):
+                self._own_size(Link(entry.path, entry.address, entry.size), settled)
+
     def linked_table(self, table: pa.Table) -> Iterator[Range]:
         """The sorted rows to stage for a table of links, checked like `linked`, without an object per row."""
         table = links.sorted_table(table)
