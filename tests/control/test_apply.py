@@ -39,6 +39,8 @@ def details(workspace: Workspace) -> dict[str, Detail]:
 
 
 def test_applying_twice_changes_nothing(workspace: Workspace) -> None:
+    with pytest.raises(Conflict, match="the plan is no longer ''"):
+        apply_plan(workspace, "")  # a variable that was empty: nobody agreed to anything
     done = apply_plan(workspace, actor="ann")
     assert [s.operation for s in done.plan.steps] == ["create-repository", "register", "grant"] * 2
     (record,) = plans.recent(workspace.database)

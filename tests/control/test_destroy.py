@@ -6,7 +6,7 @@ import pytest
 from tests.pipeline.conftest import Mesh
 
 from tulle.control import retirement
-from tulle.control.apply import apply_plan
+from tulle.control.apply import apply_plan, one_at_a_time
 from tulle.control.destroy import NOTICE_GIVEN, destroy, preview
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, NotFound
@@ -85,3 +85,12 @@ def test_what_was_shown_is_what_goes(mesh: Mesh, workspace: Workspace) -> None:
     with pytest.raises(Conflict, match="is no longer what was shown"):
         destroy(workspace, "features", data=True, digest=shown)
     assert names(workspace) == ["features", "sales"]
+    for said in ("", preview(workspace, "features").digest[:5]):  # which could be any
+        with pytest.raises(Conflict, match="is no longer what was shown"):
+            destroy(workspace, "features", digest=said)
+    shown = preview(workspace, "features").digest
+    with one_at_a_time(workspace), pytest.raises(Conflict, match="being carried out at this moment"):
+        destroy(workspace, "features", digest=shown)
+    assert names(workspace) == ["features", "sales"]
+    destroy(workspace, "features", digest=shown[:6])
+    assert names(workspace) == ["sales"]

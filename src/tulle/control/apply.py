@@ -20,7 +20,7 @@ from tulle.control import environments, grants, plan_file
 from tulle.control.check_mesh import check_mesh
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
-from tulle.control.plan import Plan, Step, basis_of, make_plan
+from tulle.control.plan import Plan, Step, basis_of, is_named, make_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
@@ -80,7 +80,7 @@ def apply_plan(
     With `digest` (or its start) or a plan's `document` exactly that one: Conflict says what moved when it is no
     longer the plan. Denied, with every reason, when the plan is refused; Invalid when the mesh has problems.
     """
-    with _one_at_a_time(workspace):
+    with one_at_a_time(workspace):
         gathered = gather(workspace)
         plan = plan_of(gathered)
         if document is not None:
@@ -97,8 +97,8 @@ def apply_plan(
 
 
 @contextmanager
-def _one_at_a_time(workspace: Workspace) -> Iterator[None]:
-    """Plans of one mesh are carried out one after another; who comes meanwhile is told so."""
+def one_at_a_time(workspace: Workspace) -> Iterator[None]:
+    """Plans of one mesh, and ends of products, are carried out one after another; who comes meanwhile is told so."""
     folder = workspace.settings.run_folder
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "apply.lock").open("w") as lock:
@@ -149,20 +149,20 @@ def _agreed_digest(gathered: Gathered, plan: Plan, digest: str | None) -> Mappin
     """The document of the plan to carry out: the present one, or one that was interrupted and is as far."""
     workspace = gathered.workspace
     present = plan_file.document_of(plan, workspace.settings.name)
-    if digest is not None and plan.digest.startswith(digest):
+    if digest is not None and is_named(plan.digest, digest):
         return present
     now = basis_of(gathered.desired, gathered.actual, gathered.repositories)
     for record in plans.recent(workspace.database, limit=5) if plan.steps else ():
         if record.kind != "apply" or record.status == plans.SUCCEEDED:
             continue
-        if digest is not None and not record.digest.startswith(digest):
+        if digest is not None and not is_named(record.digest, digest):
             continue
         same = not plan_file.moved(record.document, now, resuming=True)
         if same and plan_file.remaining(record.document["steps"], present["steps"]) is not None:
             return record.document
     if digest is not None:
         raise Conflict(
-            f"the plan is no longer {digest[:12]}, it is {plan.digest[:12]}",
+            f"the plan is no longer '{digest[:12]}', it is {plan.digest[:12]}",
             hint="look at it again with `tulle plan`: documents or mesh changed meanwhile",
         )
     return present

@@ -14,9 +14,9 @@ from typing import Any
 
 from tulle.control import retirement
 from tulle.control.applications import PORTAL
-from tulle.control.apply import retire
+from tulle.control.apply import one_at_a_time, retire
 from tulle.control.gather import action_of
-from tulle.control.plan import digest_of
+from tulle.control.plan import digest_of, is_named
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import Event
@@ -95,8 +95,16 @@ def destroy(
     """Destroy a product; what was done, and in a sentence.
 
     Denied when somebody relies on it and it is not forced with a notice; Conflict when `digest` names another
-    preview than the present one. Interrupted, it is done again from the start: each part may be repeated.
+    preview than the present one, or somebody carries out a plan. Interrupted, it is done again from the start: each
+    part may be repeated.
     """
+    with one_at_a_time(workspace):
+        return _destroy(workspace, name, data=data, force=force, notice=notice, digest=digest, actor=actor)
+
+
+def _destroy(
+    workspace: Workspace, name: str, *, data: bool, force: bool, notice: str, digest: str | None, actor: str
+) -> tuple[Destruction, str]:
     if not _is_applied(workspace, name) and data and (left := _orphan(workspace, name)) is not None:
         _delete_data(workspace, name, actor)  # a crash came between the product's end and its data's
         _end_records(workspace, name)
@@ -105,7 +113,7 @@ def destroy(
         done = f"product '{name}' was destroyed already, by somebody who was interrupted after that"
         return Destruction(name, data, (), ()), done
     found = preview(workspace, name, data=data)
-    if digest is not None and not found.digest.startswith(digest):
+    if digest is not None and not is_named(found.digest, digest):
         raise Conflict(
             f"what destroying '{name}' would remove is no longer what was shown",
             hint=f"look again with `tulle destroy {name}`",

@@ -21,6 +21,7 @@ from tulle.spec.product import DataProduct
 Action = Literal["create", "change", "remove"]
 Operation = Literal["create-repository", "provision", "register", "update", "grant", "retire"]
 _MOST_FILES_NAMED = 12
+_LEAST_DIGEST = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ def digest_of(value: object) -> str:
     """The digest of plain values, whatever the order of their keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_named(digest: str, said: str) -> bool:
+    """Whether what somebody said is that digest, or enough of its start to mean no other; nothing said means none."""
+    return len(said) >= _LEAST_DIGEST and digest.startswith(said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,8 @@ def retire(workspace: Workspace, name: str, *, by: str) -> str:
             hint=f"let them read {known.successor or 'something else'} first",
             problems=[Problem(f"{reader} reads it") for reader in reading],
         )
-    sentence = apply.retire(workspace, name)
+    with apply.one_at_a_time(workspace):
+        sentence = apply.retire(workspace, name)
     forget(workspace.database, name)
     return f"{sentence} (by {by})"
 
