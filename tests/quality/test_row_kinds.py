@@ -10,7 +10,7 @@ import pytest
 
 from tulle.engine.duck import DuckEngine
 from tulle.quality.check import Check, read_checks
-from tulle.quality.row_kinds import in_percent
+from tulle.quality.row_kinds import in_percent, share_of
 from tulle.quality.verdict import CheckResult, evaluate
 
 ROWS: dict[str, Any] = {
@@ -211,3 +211,7 @@ def test_shares_are_not_rounded_into_all() -> None:
     assert [in_percent(share) for share in (1, 0, 0.5, 0.999999, 0.00001, 0.12345)] == [
         "100 %", "0 %", "50 %", "99.9999 %", "0.001 %", "12.34 %",
     ]  # fmt: skip
+
+
+def test_a_share_that_is_met_exactly_is_met() -> None:
+    assert [n for n in range(1001) if share_of(f"{n / 10}%") != n / 1000] == []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 from tulle.engine.engine import literal, quoted
@@ -42,7 +43,8 @@ _CHARACTERS = {"type": "integer", "minimum": 0, "description": "a number of char
 
 def share_of(value: float | str) -> float:
     """A share as a number from 0 to 1."""
-    return float(value.rstrip("% ")) / 100 if isinstance(value, str) else float(value)
+    # Rounded once, as the share of rows it is held against: 0.9 % are met by 9 of 1,000.
+    return float(Fraction(value.rstrip("% ")) / 100) if isinstance(value, str) else float(value)
 
 
 def in_percent(share: float) -> str:
