@@ -75,7 +75,7 @@ def test_a_secret_is_no_argument(mesh: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "address", "options", "secrets", "says"),
     [
-        ("sql", "oracle://x", {}, {}, "the address is none of a sql connection"),
+        ("sql", "oracle://x", {}, {}, "the address is none of an sql connection"),
         ("sql", "sqlite:///relative.db", {}, {}, "names no absolute file"),
         (
             "sql",
@@ -84,9 +84,16 @@ def test_a_secret_is_no_argument(mesh: Path) -> None:
             {},
             "the address has a password in it",
         ),
+        (
+            "sql",
+            "jdbc:oracle:thin:scott/tiger@//h:1521/d",
+            {"jar": "/j.jar"},
+            {},
+            "the address has a password in it",
+        ),
         ("sql", "jdbc:postgresql://h/d", {}, {}, "absolute path of the driver's jar"),
         ("sql", "postgresql://h/d?sslkey=x", {}, {}, "looks like a secret"),
-        ("sql", "postgresql://h/d", {"usr": "x"}, {}, "a sql connection has no option 'usr'"),
+        ("sql", "postgresql://h/d", {"usr": "x"}, {}, "an sql connection has no option 'usr'"),
         ("http", "https://h", {"auth": "bearer"}, {}, "auth=bearer needs the secret 'token'"),
         ("http", "https://h", {}, {"token": "x"}, "not how to sign in with it"),
         ("http", "https://h", {"auth": "header", "header": "X\r\nY"}, {"token": "x"}, "control character"),

@@ -67,6 +67,40 @@ def test_pages(shop: Shop, api: Api, answers: Any, says: dict[str, Any], request
     assert shop.rows()[0]["at"] == dt.datetime(2020, 1, 1)
 
 
+@pytest.mark.parametrize("kind", ["page", "offset"])
+def test_an_api_that_gives_fewer_rows_a_page_than_it_is_asked_for(shop: Shop, api: Api, kind: str) -> None:
+    def answers(query: dict[str, str]) -> Any:
+        start = 3 * (int(query["page"]) - 1) if kind == "page" else int(query["offset"])
+        return ROWS[start : start + 3]
+
+    api.gives(answers)
+    shop.source(
+        type="http", connection="api", path="orders", columns=COLUMNS, paging={"type": kind, "size": 100}
+    )
+    said = problems(shop.run())
+    assert "gives 3 rows a page, not 100, and has more" in said
+    assert "write size: 3" in said
+    assert not shop.names()
+
+
+@pytest.mark.parametrize("kind", ["page", "offset"])
+@pytest.mark.parametrize("end", ["empty", "404", "the same"])
+def test_a_short_page_alone(shop: Shop, api: Api, kind: str, end: str) -> None:
+    def answer(
+        _path: str, query: dict[str, str], _headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        if query[kind] in {"0", "1"} or end == "the same":
+            return 200, {}, json.dumps(ROWS[:2]).encode()
+        return (404, {}, b"") if end == "404" else (200, {}, b"[]")
+
+    api.answer = answer
+    shop.source(
+        type="http", connection="api", path="orders", columns=COLUMNS, paging={"type": kind, "size": 100}
+    )
+    shop.good()
+    assert ids(shop) == [1, 2]
+
+
 def test_pages_by_link_of_csv(shop: Shop, api: Api) -> None:
     def answer(
         _path: str, query: dict[str, str], _headers: dict[str, str]

@@ -139,7 +139,9 @@ def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
 
 
 def _check_jdbc(address: str, options: Mapping[str, str]) -> None:
-    if re.search(r"(password|pwd)\s*=|://[^/@]*:[^/@]*@", address, re.IGNORECASE):
+    if re.search(
+        r"(password|pwd)\s*=|://[^/@]*:[^/@]*@|^jdbc:oracle:\w+:[^/@]+/[^@]*@", address, re.IGNORECASE
+    ):
         raise Invalid("the address has a password in it", hint="give it as --secret password")
     jars = options.get("jar", "").split(":")
     if not all(jar.startswith("/") for jar in jars):

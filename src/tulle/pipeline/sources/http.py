@@ -241,6 +241,8 @@ class _Pages:
                 hint = "see 'param' of 'paging': the API does not seem to know the parameter that asks for a page"
                 raise Invalid(f"{label} is the same as the page before it, to the last byte", hint=hint)
             last = content
+            if number == 0 and 0 < rows < paging.size:
+                self._demand_all(url, rows, answer.body)
             if file is not None:
                 yield SourceFile(file, label)
             number += 1
@@ -274,6 +276,24 @@ class _Pages:
                 )
         return ""
 
+    def _demand_all(self, first: str, rows: int, body: bytes) -> None:
+        """A first page with fewer rows than a page has is the last, unless the API gives no more at once. Invalid."""
+        paging = self.source.paging
+        following = {"page": ("page", paging.start + 1), "offset": ("offset", rows)}.get(paging.type)
+        if following is None:
+            return
+        url = _with(first, {paging.param or following[0]: str(following[1])})
+        try:
+            answer = self.api.get(url)
+            more = self._count(answer.body, _shown(url)) if answer.body != body else 0
+        except (NotFound, Invalid, Denied):
+            return  # as many an API says of a page that is not there
+        if more:
+            hint = f"write size: {rows} in 'paging' of the source, if that is the most it gives"
+            raise Invalid(
+                f"{_shown(url)} gives {rows:,} rows a page, not {paging.size:,}, and has more", hint=hint
+            )
+
     def _same(self, url: str) -> str:
         if _origin(url) != _origin(self.url):
             raise Denied(f"the next page of {_shown(self.url)} is at {_shown(url)}, another host")
@@ -290,8 +310,8 @@ class _Pages:
         if self.source.format != "json":
             file = scratch(self.ask.folder, number, ".csv")
             file.write_bytes(answer.body)
-            rows = sum(1 for line in answer.body.splitlines() if line.strip()) - self.source.header
-            return max(rows, 0), file if rows > 0 else None
+            rows = self._count(answer.body, label)
+            return rows, file if rows else None
         found = _records(answer.body, self.source, label)
         if not found:
             return 0, None
@@ -300,6 +320,11 @@ class _Pages:
             for row in found:  # a line break outside of a text is only space
                 out.write(bytes(row).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
         return len(found), file
+
+    def _count(self, body: bytes, label: str) -> int:
+        if self.source.format == "json":
+            return len(_records(body, self.source, label))
+        return max(sum(1 for line in body.splitlines() if line.strip()) - self.source.header, 0)
 
 
 def _records(body: bytes, source: Source, label: str) -> list[msgspec.Raw]:
