@@ -19,6 +19,7 @@ from tulle.config import Warehouse
 from tulle.control import environments, retirement
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from tulle.pipeline import run as runs
+from tulle.pipeline.execute import execute
 from tulle.sdk.releases import ReleaseClient
 from tulle.state import log
 from tulle.state.tables import deprecations
@@ -87,6 +88,20 @@ def test_a_preview_is_a_branch_without_a_copy_and_gone_when_it_is_removed(team: 
 def test_a_preview_has_a_plain_name(team: Team, name: str) -> None:
     with pytest.raises(Invalid):
         environments.create_preview(team.workspace, "sales", name, by="ann")
+
+
+def test_a_preview_goes_without_those_whose_names_begin_like_its_own(team: Team) -> None:
+    workspace = team.workspace
+    for name in ("refunds", "refunds-2"):
+        environments.create_preview(workspace, "sales", name, by="ann")
+    assert team.run("preview-refunds").status == "succeeded"
+    run_id = runs.request(
+        workspace.database, "sales", environment="preview-refunds", options={"only": "checks"}
+    )
+    execute(workspace.database, workspace.lake, workspace.spec(), run_id)
+    environments.remove_preview(workspace, "sales", "refunds", by="ann")
+    there = {branch.name for branch in workspace.lake.repository("sales").branches()}
+    assert there == {"main", "dev", "test", "preview-refunds-2"}
 
 
 def test_a_preview_does_not_go_under_a_run_nor_shadow_an_environment(team: Team) -> None:

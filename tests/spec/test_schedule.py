@@ -85,6 +85,7 @@ def test_late_is_twice_the_age_unless_said() -> None:
         ("{retries: 2}", "the schedule says no time to run", "give it cron, on or fresh_within", 17),
         ("{fresh_within: 1d, time_zone: UTC}", "a time zone without cron means nothing", "add cron", 47),
         ("{fresh_within: 0m}", "fresh_within is no time at all", "1m or more", 32),
+        ("{fresh_within: 999999w}", "fresh_within is longer than ten years", "3650d or less", 32),
         ("{fresh_within: 2d, late_after: 1d}", "data is late after 1d, before it is made anew after 2d", "at least 2d", 48),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ before its environment was named, when it is first needed. Nothing is copied: a 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -220,25 +220,24 @@ def remove_preview(workspace: Workspace, product: str, name: str, *, by: str) ->
     with workspace.database.write() as cx:
         demand_no_run(cx, product, found.branch)
     repository = workspace.lake.repository(product)
-    waiting = [
-        run
-        for run in runs.recent(workspace.database, product=product, limit=1000)
-        if run.environment == found.branch
-    ]
-    if any(run.status == runs.QUEUED for run in waiting):
+    ran = runs.recent(workspace.database, product=product, environment=found.branch, limit=None)
+    if any(run.status == runs.QUEUED for run in ran):
         raise Conflict(f"a run of '{product}' waits for its turn on '{found.branch}'", hint="wait for it")
-    _remove_branches(repository, [found.branch, *(run.branch for run in waiting if run.branch)])
+    _remove_branches(repository, found.branch, {run.branch for run in ran if run.branch} - {found.branch})
     with workspace.database.write() as cx:
         cx.execute(delete(table).where(table.c.product == product, table.c.name == name))
         log.append(cx, Event(PREVIEW_REMOVED, product, {"name": name, "branch": found.branch}), actor=by)
     return found
 
 
-def _remove_branches(repository: Repository, names: Sequence[str]) -> None:
-    """Branches and those of their jobs; one that is gone already is no failure."""
+def _remove_branches(repository: Repository, own: str, of_runs: Collection[str]) -> None:
+    """A branch, those of its runs and those of their jobs; one that is gone already is no failure.
+
+    Another preview's name may begin like this one's.
+    """
     there = {branch.name for branch in repository.branches()}
     for name in sorted(there):
-        if any(name == given or name.startswith(f"{given}-") for given in names):
+        if name == own or any(name == given or name.startswith(f"{given}-") for given in of_runs):
             try:
                 repository.delete_branch(name)
             except NotFound:

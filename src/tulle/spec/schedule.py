@@ -25,6 +25,7 @@ MAIN = "main"
 DURATION = r"^[0-9]{1,6}(s|m|h|d|w)$"
 DURATION_WORDS = "a number with s, m, h, d or w, such as 30m or 1d"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_LONGEST = 3650 * 86_400  # what is said in good earnest; ages after that are beyond the calendar
 _NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -234,9 +235,12 @@ def faults(says: Any) -> Iterator[Fault]:
         yield Fault("the schedule says no time to run", (), "give it cron, on or fresh_within")
     if "time_zone" in says and "cron" not in says:
         yield Fault("a time zone without cron means nothing", ("time_zone",), "add cron, or leave it out")
-    for name in ("fresh_within", "late_after", "timeout"):
-        if isinstance(says.get(name), str) and re.fullmatch(r"0+[smhdw]", says[name]):
+    for name in ("fresh_within", "late_after", "retry_delay", "timeout"):
+        said = str(says.get(name))
+        if name != "retry_delay" and re.fullmatch(r"0+[smhdw]", said):
             yield Fault(f"{name} is no time at all", (name,), "leave it out, or give it 1m or more")
+        if _is_duration(said) and duration(said) > _LONGEST:
+            yield Fault(f"{name} is longer than ten years", (name,), "leave it out, or give it 3650d or less")
     fresh, late = str(says.get("fresh_within")), str(says.get("late_after"))
     if _is_duration(fresh) and _is_duration(late) and duration(late) < duration(fresh):
         message = f"data is late after {late}, before it is made anew after {fresh}"
