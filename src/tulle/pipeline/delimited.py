@@ -251,15 +251,16 @@ class _File:
         records = self._records(findings)
         if self.source.header:
             next(records, None)
-        for line, record, _text in records:
+        for line, record, written in records:
             place, reasons, values = Place(self.label, line), [], []
+            empty = self._empty_texts(record, written)
             if len(record) != len(self.header):
                 told = "1 value" if len(record) == 1 else f"{len(record)} values"
                 reasons.append(f"{told}, expected {len(self.header)}")
             for position, column in positions if not reasons else ():
                 text = record[position]
                 try:
-                    values.append(parse(text, column) if text else None)
+                    values.append(parse(text, column) if text or position in empty else None)
                 except ValueError:
                     reasons.append(f"column '{column.name}' is '{text[:60]}', expected {expected(column)}")
             if reasons:
@@ -278,6 +279,14 @@ class _File:
         if findings.count:
             raise self._failure(findings)
         yield pa.record_batch([pa.array(c, f.type) for c, f in zip(kept, schema, strict=True)], schema=schema)
+
+    def _empty_texts(self, record: list[str], text: str) -> set[int]:
+        """Which values of a record are texts of no characters: a pair of quotes, where nothing would be no value."""
+        pair = self.source.quote * 2
+        if not (self._csv and pair and pair in text and "" in record):
+            return set()
+        written = _as_written(text, self.source.delimiter, self.source.quote)
+        return {i for i, value in enumerate(written) if value == pair}
 
     def explain(self, columns: tuple[SourceColumn, ...], cause: Exception) -> None:
         """Read record by record and raise Invalid with what is wrong and on which lines."""
@@ -373,6 +382,22 @@ class _File:
         return f"the text is not {self.source.encoding}; see 'encoding' of the source", Place(
             self.label, after + 1
         )
+
+
+def _as_written(text: str, delimiter: str, quote: str) -> list[str]:
+    """The values of one record with their quotes."""
+    found, start, position, is_inside = [], 0, 0, False
+    while position < len(text):
+        sign = text[position]
+        if is_inside and sign == quote and text[position + 1 : position + 2] == quote:
+            position += 1
+        elif sign == quote and (is_inside or position == start):
+            is_inside = not is_inside
+        elif sign == delimiter and not is_inside:
+            found.append(text[start:position])
+            start = position + 1
+        position += 1
+    return [*found, text[start:]]
 
 
 class _Counted(io.RawIOBase):

@@ -85,6 +85,24 @@ def parquet(shop: Shop, name: str, **columns: Any) -> None:
     pq.write_table(pa.table(columns), shop.product / "data" / name)
 
 
+def test_an_empty_text_stays_one_whatever_else_does_not_fit(shop: Shop) -> None:
+    columns = [{"name": "id", "type": "integer"}, {"name": "name"}, {"name": "more"}]
+    shop.source(type="file", path="data/*.csv", columns=columns, on_bad_rows="quarantine")
+    good = 'id,name,more\n1,"",\n2,,""\n3,"a ""b"", \nc",""\n4,d"",""\n'
+    write(shop, "1.csv", good)
+    shop.good()
+    rows = shop.rows()
+    assert [(row["name"], row["more"]) for row in rows] == [
+        ("", None),
+        (None, ""),
+        ('a "b", \nc', ""),
+        ('d""', ""),
+    ]
+    write(shop, "1.csv", f"{good}x,,\n")
+    shop.good()
+    assert shop.rows() == rows
+
+
 def test_other_columns_are_refused_unless_somebody_says_otherwise(shop: Shop) -> None:
     shop.source(type="file", path="data/*.parquet", load="incremental")
     parquet(shop, "1.parquet", id=[1], n=[1])
