@@ -58,6 +58,7 @@ def test_rows_of_another_product_are_its_own_to_show() -> None:
     port = InputPort("people", "people", "", data_set="taken", product="crm")
     one = replace(product(SALES), input_ports=(port,))
     assert readable_columns(one, "taken", ["email"]) == frozenset()
+    assert readable_columns(one, "_tulle", ["email"]) == frozenset()  # where its failing rows are kept
     assert readable_columns(one, "sales", ["id"]) == {"id"}
 
 

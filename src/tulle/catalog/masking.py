@@ -13,6 +13,7 @@ from tulle.spec.product import DataProduct, DataSet
 
 CLOSED = "restricted"  # rows of data so classified are never shown
 PERSONAL = "direct"  # a column that names a person
+OWN = "_tulle"  # the folder of a repository that the mesh writes
 # As far as it goes: what a value says may look like the end of the quotation.
 _QUOTED = re.compile(r"(column '[^']*' is ).+(, (?:expected|which is no) )", re.DOTALL)
 
@@ -40,6 +41,8 @@ def readable_columns(product: DataProduct | None, data_set: str, columns: Iterab
     declared = next((one for one in product.data_sets if one.name == data_set), None)
     if is_closed(product, declared):
         return frozenset()
+    if data_set.startswith(OWN):
+        return frozenset()  # what the mesh keeps itself, such as failing rows, is of any data set
     if any(port.product and port.data_set == data_set for port in product.input_ports):
         return frozenset()  # another product's rows: what names a person there is not said here
     known = {column.name: column.pii for column in (declared.columns if declared else ())}
