@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +57,52 @@ def running(*works: Callable[[], None]) -> Iterator[None]:
             thread.join()
     if failures:
         raise failures[0]
+
+
+def test_drafts_and_staged_writes_side_by_side_are_committed_once(
+    repository: Repository, other: Repository
+) -> None:
+    both = (repository, other)
+
+    def draft(name: str, target: Repository) -> Callable[[], None]:
+        def work() -> None:
+            for number in range(12):
+                drafted = target.draft("main")
+                drafted.put_many([(f"{name}/{number}/{part}", b"x") for part in "ab"])
+                target.commit_draft("main", drafted, f"{name}/{number}")
+
+        return work
+
+    def stage(name: str, target: Repository) -> Callable[[], None]:
+        def work() -> None:
+            for number in range(24):
+                target.put("main", f"{name}/{number}", b"x")
+                if number % 4 == 3:
+                    with suppress(Invalid):  # a draft took it along
+                        target.commit("main", "staged")
+
+        return work
+
+    with running(
+        *(draft(f"draft{n}", target) for n, target in enumerate(both)),
+        *(stage(f"staged{n}", target) for n, target in enumerate(both)),
+    ):
+        pass
+    with suppress(Invalid):
+        repository.commit("main", "the rest")
+    wanted = {f"draft{n}/{number}/{part}" for n in range(2) for number in range(12) for part in "ab"}
+    wanted |= {f"staged{n}/{number}" for n in range(2) for number in range(24)}
+    assert {entry.path for entry in repository.entries("main@")} == wanted
+    commits = repository.log("main", limit=1000)
+    told = [
+        change.path
+        for commit in commits
+        if commit.parents
+        for change in repository.diff(commit.parents[0], commit.id)
+    ]
+    assert sorted(told) == sorted(wanted), "each in one commit"
+    messages = [commit.message for commit in commits]
+    assert sum(message.startswith("draft") for message in messages) == 24
 
 
 def test_writes_racing_commits_are_kept_and_seen(repository: Repository, other: Repository) -> None:
