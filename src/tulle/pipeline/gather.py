@@ -109,7 +109,13 @@ class _Gathering:
         self.folder = making.folder / "gathered" / making.job.name
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.rows_file, self.rejected_file = self.folder / "rows.parquet", self.folder / "rejected.parquet"
-        self.rejects = Rejects(keep=puts_aside(self.source), run=making.run_id, target=self.rejected_file)
+        self.rejects = Rejects(
+            keep=puts_aside(self.source),
+            run=making.run_id,
+            target=self.rejected_file,
+            # By a cursor rows are read that were read before, and a row put aside does not move it.
+            known=self.goes_on.get("rejected", ()) if self.source.cursor else (),
+        )
         self.settled: Settled | None = None
 
     def _goes_on(self) -> Mapping[str, Any]:
@@ -144,6 +150,7 @@ class _Gathering:
             self.rejects.end(reading.label)
             remembered = {
                 **({"cursor": fresh.cursor.as_dict()} if fresh and fresh.cursor else {}),
+                **({"rejected": self.rejects.digests} if fresh and self.rejects.digests else {}),
                 **reading.remembered,
             }
         return self._made(count, remembered, reading.label)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import sqlite3
 from contextlib import closing
 from decimal import Decimal
@@ -208,6 +209,31 @@ def test_sqlite_values_are_held_to_their_columns(shop: Shop, sqlite_file: Path) 
         cx.commit()
     shop.good()
     assert [row["id"] for row in shop.rows()] == [1, 2, 3]
+
+
+def test_a_row_is_put_aside_once_however_often_it_is_read(shop: Shop, sqlite_file: Path) -> None:
+    def change(*statements: str) -> None:
+        with closing(sqlite3.connect(sqlite_file)) as cx:
+            for statement in statements:
+                cx.execute(statement)
+            cx.commit()
+
+    shop.connect("db", "sql", f"sqlite:///{sqlite_file}")
+    says = {"load": "incremental", "cursor": "id", "on_bad_rows": "quarantine"}
+    shop.source(type="sql", connection="db", table="orders", **says)
+    change("INSERT INTO orders (id, day) VALUES (3, 'some day')")
+    shop.good()
+    assert shop.run().status == "unchanged"
+    change("INSERT INTO orders (id, day) VALUES (4, 'some day')")
+    shop.good()
+    assert [json.loads(row["row"])["id"] for row in shop.rows("orders__rejected")] == [3, 4]
+    assert shop.run().status == "unchanged"
+    change("INSERT INTO orders (id) VALUES (5)")
+    shop.good()
+    assert [row["id"] for row in shop.rows()] == [1, 2, 5]
+    assert len(shop.rows("orders__rejected")) == 2
+    shop.good(full=True)
+    assert len(shop.rows("orders__rejected")) == 2
 
 
 def test_sqlite_writes_true_and_false_as_numbers(shop: Shop, sqlite_file: Path) -> None:
