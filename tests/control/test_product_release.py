@@ -15,6 +15,8 @@ from tests.pipeline.conftest import ROWS
 from tulle.control import environments, product_release
 from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, TulleError
 from tulle.pipeline import release
+from tulle.pipeline import run as runs
+from tulle.pipeline.execute import execute
 from tulle.state.tables import releases as table
 
 
@@ -72,6 +74,13 @@ def test_only_what_ran_and_was_checked_is_released(team: Team) -> None:
     with pytest.raises(Invalid) as other:
         product_release.make(team.workspace, "sales", by="ann")
     assert "was made by other code" in other.value.message
+    # Who only looks at what is published, or makes a part of it, has not run the code.
+    for options in ({"only": "checks"}, {"select": ["till_rows"]}):
+        run_id = runs.request(team.workspace.database, "sales", environment="dev", options=options)
+        ran = execute(team.workspace.database, team.workspace.lake, team.workspace.spec(), run_id)
+        assert ran.status == "unchanged"
+        with pytest.raises(Invalid, match="was made by other code"):
+            product_release.make(team.workspace, "sales", by="ann")
 
 
 @pytest.mark.parametrize("version", ["", "1.0", "v1.0.0", "1.0.0-rc1", "01.0.0"])

@@ -148,6 +148,21 @@ def test_a_failed_check_is_told_once_with_masked_rows_and_then_that_it_is_good_a
     assert [m["event"] for m in told.tell()] == ["checks"]
 
 
+def test_who_only_looks_at_what_is_published_ends_nothing_that_a_run_began(told: Told) -> None:
+    def look() -> runs.Run:
+        database = told.workspace.database
+        run_id = runs.request(database, "sales", options={"only": "checks"})
+        return execute(database, told.workspace.lake, told.workspace.spec(), run_id)
+
+    assert told.run().status == "succeeded"
+    told.run("9,eve,09.02.2020,-4\n")
+    assert [message["event"] for message in told.tell()] == ["checks"]
+    assert look().status == "unchanged"
+    assert told.tell() == []
+    assert told.run().status == "unchanged"
+    assert [message["event"] for message in told.tell()] == ["recovered"]
+
+
 def test_a_run_that_fails_and_data_that_is_late(told: Told) -> None:
     failed = told.run("not a row\n")
     assert failed.status == "failed"

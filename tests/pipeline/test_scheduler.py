@@ -466,3 +466,17 @@ def test_what_comes_next_across_all_schedules(world: World) -> None:
         (5400, "daily"),
         (7200, "hourly"),
     ]
+
+
+@pytest.mark.parametrize("options", [{"only": "checks"}, {"select": ["a"]}])
+def test_data_is_no_fresher_for_being_looked_at_or_made_in_part(
+    world: World, options: dict[str, Any]
+) -> None:
+    world.apply("orders", Schedule(fresh_within=3600))
+    before = schedule.scheduled(world.database, "orders")
+    world.started.append(runs.request(world.database, "orders", options=options))
+    world.end(runs.UNCHANGED)
+    assert schedule.scheduled(world.database, "orders") == before
+    world.started.append(runs.request(world.database, "orders", options={"select": []}))
+    world.end(runs.UNCHANGED)
+    assert schedule.scheduled(world.database, "orders").good_at == world.at

@@ -127,9 +127,20 @@ def _open(
 
 def _close(cx: Connection, settings: Settings, run: Row[Any]) -> None:
     for row in cx.execute(select(table).where(_still_open(run.product, run.environment))).all():
+        if not _is_answered(cx, row.run_id, run):
+            continue
         closed = {"closed_at": now(), "closed_by": run.id}
         cx.execute(update(table).where(table.c.id == row.id).values(**closed))
         _tell(cx, settings, run.product, run.environment, "recovered", row.id)
+
+
+def _is_answered(cx: Connection, failed: str | None, run: Row[Any]) -> bool:
+    """Whether a run that went well says that all is well again: one of all that failed, or of the same part."""
+    if runs.is_whole(run.options):
+        return True
+    options = cx.execute(select(run_table.c.options).where(run_table.c.id == failed)).scalar()
+    part = ("only", "select", "tags")
+    return options is not None and all(options.get(name) == run.options.get(name) for name in part)
 
 
 def _still_open(product: str, environment: str) -> Any:

@@ -60,7 +60,7 @@ def _forget_runs(settings: Settings, database: Database, before: float) -> int:
 
 def _runs(before: float) -> Select[Any]:
     table = run_table.c
-    good = case((table.status.in_([runs.SUCCEEDED, runs.UNCHANGED]), 1), else_=0)
+    good = case((table.status.in_([runs.SUCCEEDED, runs.UNCHANGED]) & runs.whole(), 1), else_=0)
     newest_first = (table.requested_at.desc(), table.id.desc())
     ranked = select(
         table.id,

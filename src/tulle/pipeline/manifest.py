@@ -66,7 +66,7 @@ def started(database: Database, run_id: str) -> Started:
 
 
 def good_run(database: Database, product: str, branch: str, *, before: str | None = None) -> Started | None:
-    """The newest run that made or confirmed what is published on a branch, of those before another one."""
+    """The newest run that made or confirmed all that is published on a branch, of those before another one."""
     query = (
         select(run_manifests)
         .join(run_rows, run_rows.c.id == run_manifests.c.run_id)
@@ -74,6 +74,7 @@ def good_run(database: Database, product: str, branch: str, *, before: str | Non
             run_manifests.c.product == product,
             run_manifests.c.branch == branch,
             run_rows.c.status.in_([runs.SUCCEEDED, runs.UNCHANGED]),
+            runs.whole(),
         )
         .order_by(run_manifests.c.run_id.desc())
         .limit(1)

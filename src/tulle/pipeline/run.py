@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
 
 from tulle.config import Warehouse
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
@@ -512,6 +512,18 @@ def get(database: Database, run_id: str) -> Run:
             select(run_steps).where(run_steps.c.run_id == run_id).order_by(run_steps.c.position)
         ).all()
     return _run(row, tuple(_step_value(step) for step in steps))
+
+
+def is_whole(options: Mapping[str, Any]) -> bool:
+    """Whether a run makes or confirms all that is published: not one that only looks, nor one of some models."""
+    return not options.get("only") and not options.get("select")
+
+
+def whole() -> ColumnElement[bool]:
+    """The runs for which `is_whole` holds."""
+    only, chosen = (runs.c.options[name].as_string() for name in ("only", "select"))
+    found: ColumnElement[bool] = only.is_(None) & (chosen.is_(None) | (chosen == "[]"))
+    return found
 
 
 def last_failed(database: Database, product: str, environment: str) -> str:

@@ -190,6 +190,7 @@ def _last_good(cx: Connection, names: Collection[str]) -> dict[tuple[str, str], 
     query = (
         select(run_table.c.product, run_table.c.environment, func.max(run_table.c.finished_at))
         .where(run_table.c.product.in_(names), run_table.c.status.in_([runs.SUCCEEDED, runs.UNCHANGED]))
+        .where(runs.whole())
         .group_by(run_table.c.product, run_table.c.environment)
     )
     return {(product, environment): float(at) for product, environment, at in cx.execute(query).all() if at}

@@ -147,7 +147,7 @@ class Scheduler:
         ).first()
         if fire is not None:
             self._fire_ended(cx, fire, run)
-        if run.status in {runs.SUCCEEDED, runs.UNCHANGED}:
+        if run.status in {runs.SUCCEEDED, runs.UNCHANGED} and runs.is_whole(run.options):
             schedule.is_good(cx, run.product, run.environment, run.finished_at)
         if run.status == runs.SUCCEEDED:
             off = self._is_off(run.environment)
