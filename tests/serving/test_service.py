@@ -9,7 +9,7 @@ import jsonschema_rs
 import pytest
 from tests.serving.conftest import LOOKUPS, PREDICTOR
 
-from tulle.errors import Invalid
+from tulle.errors import Invalid, Place
 from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec
 from tulle.serving.service import load_service, load_services, service_schema
 
@@ -69,8 +69,9 @@ def test_what_is_no_service_is_refused(text: str) -> None:
 def test_the_services_of_a_product_are_told_together(tmp_path: Path) -> None:
     folder = tmp_path / "services"
     folder.mkdir()
-    product = SimpleNamespace(name="p", folder=tmp_path)
-    assert load_services(SimpleNamespace(name="p", folder=tmp_path / "nothing")) == ()
+    place = Place("products/shop/p/product.yaml", 1)
+    product = SimpleNamespace(name="p", folder=tmp_path, place=place)
+    assert load_services(SimpleNamespace(name="p", folder=tmp_path / "nothing", place=None)) == ()
     (folder / "b.yaml").write_text(PREDICTOR)
     (folder / "a.yml").write_text(LOOKUPS)
     assert [s.name for s in load_services(product)] == ["customer-features", "high-value-predictor"]
@@ -78,6 +79,8 @@ def test_the_services_of_a_product_are_told_together(tmp_path: Path) -> None:
     (folder / "d.yaml").write_text("service: x")
     with pytest.raises(Invalid, match="the services of product 'p' are not valid: 3 problems") as caught:
         load_services(product)
+    files = {problem.place.file for problem in caught.value.problems if problem.place}
+    assert files == {"products/shop/p/services/a.yml", "products/shop/p/services/d.yaml"}
     messages = [problem.message for problem in caught.value.problems]
     assert "service 'customer-features' is also declared in c.yaml" in messages
 

@@ -82,6 +82,8 @@ def test_booleans_of_yaml_1_1(word: str) -> None:
         ("'true'", {"type": "boolean"}, "the text 'true', expected true or false", "without quotes"),
         ("1.10", {"type": "string"}, "the number 1.1, expected text", "put it in quotes: '1.10'"),
         ("true", {"type": "string"}, "true, expected text", "put it in quotes: 'true'"),
+        ("2", {"type": "string", "pattern": "^[0-9]+d$"}, "the number 2, expected", None),
+        ("x", {"enum": list("abcdefghijklmn")}, "'l', …", None),
         ("", {"type": "string"}, "empty, expected text", None),
         ("''", {"type": "string", "minLength": 1}, "empty text, expected some text", None),
         ("'5'", {"type": "integer"}, "the text '5', expected a whole number", "without quotes"),

@@ -141,6 +141,10 @@ def test(mesh: Path | None, name: str, version: str | None, as_json: bool) -> No
     if as_json:
         emit(result)
     else:
+        if not result["verdicts"]:
+            click.echo(
+                f"  no test queries in '{name}' {result['version']}: write `test_queries:` to an endpoint"
+            )
         for verdict in result["verdicts"]:
             state = "passed" if verdict["passed"] else "failed"
             click.echo(

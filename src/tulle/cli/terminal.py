@@ -49,7 +49,7 @@ def show_problem(problem: Problem) -> None:
 
 def emit(value: Any) -> None:
     """Print plain values as JSON."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:

@@ -42,6 +42,10 @@ class HasFolder(Protocol):
     def folder(self) -> Path:
         """The folder that holds product.yaml and services/."""
 
+    @property
+    def place(self) -> Place | None:
+        """Where product.yaml was read, as people know it."""
+
 
 def service_schema() -> Mapping[str, Any]:
     """The JSON Schema of a services file, for editors."""
@@ -117,9 +121,10 @@ def load_services(product: HasFolder) -> tuple[Service, ...]:
     problems: list[Problem] = []
     services: dict[str, Service] = {}
     folder = product.folder / "services"
+    label = str(Path(product.place.file).parent / "services") if product.place else str(folder)
     for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
         try:
-            service = load_service(path)
+            service = load_service(path, name=f"{label}/{path.name}")
         except Invalid as exc:
             problems += exc.problems or [Problem(exc.message, Place(str(path)), exc.hint)]
             continue

@@ -234,6 +234,7 @@ class _Telling:
             return words or " or ".join(dict.fromkeys(branches)), None
         if kind.name == "enum":
             shown = ", ".join(_literal(option) for option in kind.options[:12])
+            shown += ", …" if len(kind.options) > 12 else ""
             hint = None
             if isinstance(error.instance, str):
                 match = nearest(error.instance, [o for o in kind.options if isinstance(o, str)])
@@ -245,7 +246,10 @@ class _Telling:
         """How to write what was meant, for the traps YAML sets."""
         expected, value, raw = _types_of(error, self.schema), error.instance, self.document.raw(path)
         if not isinstance(value, str):
-            return f"put it in quotes: '{raw}'" if "string" in expected and raw else None
+            holder = self.schema.part(error.schema_path[:-1])
+            pattern = holder.get("pattern", "") if isinstance(holder, Mapping) else ""
+            helps = "string" in expected and raw and re.search(pattern, raw)
+            return f"put it in quotes: '{raw}'" if helps else None
         if _CUT_START.fullmatch(value):
             beside = self.document.at(path[:-1])
             rest = next((key for key in beside if _CUT_END.fullmatch(str(key))), "…)")
