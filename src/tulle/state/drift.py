@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import delete, insert, select
 
-from tulle.state.db import Database, now
+from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import drift
 
 MESH = ""  # the subject of what belongs to no product
@@ -43,6 +43,7 @@ def save(database: Database, found: Mapping[str, Sequence[Finding]]) -> None:
         for subject, findings in found.items()
     ]
     with database.write() as connection:
+        in_turn(connection, "drift")
         connection.execute(delete(drift))
         if rows:
             connection.execute(insert(drift), rows)
