@@ -263,6 +263,25 @@ def test_rows_of_another_product_can_be_checked_on_arrival(world: World) -> None
     assert "3 rows, expected at least 4" in run.error["message"]
 
 
+def test_rows_refused_on_arrival_are_kept_and_never_published(world: World) -> None:
+    world.run("sales")
+    world.mesh.features(
+        "checks/c.yaml", "checks: [{data_set: sold, type: range, column: amount, min: 5, name: amounts}]"
+    )
+    run = world.run("features")
+    kept = step(run, "sold")
+    (check,) = kept.checks
+    repository = world.lake.repository("features")
+    assert kept.branch == f"run-{run.id}-sold"
+    assert pq.read_table(repository.files(kept.branch, check.kept)[0]).num_rows == 2
+    world.mesh.features(
+        "checks/c.yaml", "checks: [{data_set: sold, type: range, column: amount, min: 0, name: amounts}]"
+    )
+    again = runs.request(world.database, "features", options={"resume": run.id})
+    assert execute(world.database, world.lake, world.mesh.spec(), again).status == "succeeded"
+    assert list(repository.entries("main", "_tulle/failing/")) == []
+
+
 def test_drift_between_declaration_and_data(world: World) -> None:
     world.mesh.sales(
         "transform/sales.py",

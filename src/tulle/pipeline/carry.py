@@ -11,7 +11,7 @@ import errno
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -82,7 +82,8 @@ def asked_window(value: object) -> tuple[datetime, datetime] | None:
     try:
         since, until = (datetime.fromisoformat(str(each)) for each in value)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
-        raise Invalid(f"'{value}' is no window", hint="two times such as 2024-01-01 and 2024-02-01") from None
+        told = " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        raise Invalid(f"'{told}' is no window", hint="two times such as 2024-01-01 and 2024-02-01") from None
     since, until = (at if at.tzinfo else at.replace(tzinfo=UTC) for at in (since, until))
     if since >= until:
         raise Invalid(f"the window ends at {until}, not after it begins at {since}")
@@ -432,8 +433,6 @@ class Execution:
         is_new = seen != {at.identity}
         checks = self.checks[job.name]
         results = self.judge.results(checks, self.data) if is_new or self.full else ()
-        if any(result.stops for result in results):
-            results = self.judge.keep_failing(self.branch, checks, results, self.data)
         message = f"{product} at {commit[:12]}" + (f", pinned to {pin[1]}" if pin else "")
         report = Report(
             checks=results,
@@ -441,7 +440,7 @@ class Execution:
             inputs={job.name: self.versions[job.name]},
         )
         if any(result.stops for result in results):
-            raise Refused(job.name, report, rows)
+            raise self._refused(job, self.branches.draft(), checks, report, self.data, rows)
         status = runs.SUCCEEDED if is_new else runs.UNCHANGED
         log_line(f"{job.name}: {message}")
         self.steps.finished(job.name, status, rows=rows, message=message, report=report)
@@ -467,16 +466,28 @@ class Execution:
             log=made.log,
         )
         if any(result.stops for result in results):
-            name = f"{self.branch}-{job.name}"
-            if job.kind == INGEST and job.port:
-                name = f"ingest-{job.port.name}-{self.run.id}"
-            kept = self.branches.keep(job.name, draft, f"{job.name}: refused", branch=name)
-            shown = self.judge.keep_failing(kept.branch, checks, results, data)
-            raise Refused(job.name, replace(report, checks=tuple(shown)), made.rows, kept.branch)
+            raise self._refused(job, draft, checks, report, data, made.rows)
         for result in results:
             if not result.passed:
                 log_line(f"{job.name}: warning: {result.name}: {result.message}")
         return report
+
+    def _refused(
+        self,
+        job: Job,
+        draft: Draft,
+        checks: Sequence[Check],
+        report: Report,
+        data: Mapping[str, DataAt],
+        rows: int | None,
+    ) -> Refused:
+        """The refusal; what was drafted and the failing rows are on a branch of their own, which no run takes up."""
+        name = f"{self.branch}-{job.name}"
+        if job.kind == INGEST and job.port:
+            name = f"ingest-{job.port.name}-{self.run.id}"
+        kept = self.branches.keep(job.name, draft, f"{job.name}: refused", branch=name)
+        shown = self.judge.keep_failing(kept.branch, checks, report.checks, data)
+        return Refused(job.name, replace(report, checks=shown), rows, kept.branch)
 
     # ── publishing ───────────────────────────────────────────────────────────────────────────────────────
 
