@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tulle.config import Settings
 from tulle.engine.engine import ColumnType
-from tulle.errors import Invalid, Place
+from tulle.errors import Invalid, Place, Problem
 from tulle.lake.repository import Repository
 from tulle.pipeline.convert import arrow_type, columns_of
 from tulle.pipeline.drifting import Settled, settle
@@ -255,12 +255,22 @@ class _Gathering:
         there = set(batch.schema.names)
         schema = _schema(self.settled.columns)
         arrays = [
-            batch.column(field.name).cast(field.type)
+            self._as_before(batch.column(field.name), field, label)
             if field.name in there
             else pa.nulls(batch.num_rows, field.type)
             for field in schema
         ]
         return pa.record_batch(arrays, schema=schema)
+
+    def _as_before(self, column: pa.Array, field: pa.Field, label: str) -> pa.Array:
+        """A column in the wider type it has; not every whole number is a double."""
+        try:
+            return column.cast(field.type)
+        except pa.ArrowInvalid:
+            message = f"column '{field.name}' has values that are no {field.type}, as it was before"
+            hint = "declare the column's type, or run with --full once, which begins anew"
+            problem = Problem(message, self.source.place, hint)
+            raise Invalid(f"{label}: {message}", hint=hint, problems=[problem]) from None
 
     def _cast(self, batch: pa.RecordBatch, settled: Settled, label: str) -> pa.RecordBatch:
         """Rows whose values fit the columns there were; the others are put aside."""

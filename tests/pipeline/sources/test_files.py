@@ -129,6 +129,17 @@ def test_columns_become_wider(shop: Shop) -> None:
     assert "column 'id' is string and was integer" in problems(shop.run())
 
 
+def test_a_number_that_is_no_double_is_told(shop: Shop) -> None:
+    shop.source(type="file", path="data/*.parquet", load="incremental", on_drift="widen")
+    parquet(shop, "1.parquet", n=[0.5])
+    shop.good()
+    parquet(shop, "2.parquet", n=[2**53 + 1])
+    said = problems(shop.run())
+    assert "column 'n' has values that are no double, as it was before" in said
+    assert "--full" in said
+    assert shop.rows() == [{"n": 0.5}]
+
+
 def test_what_does_not_fit_the_columns_of_before_is_put_aside(shop: Shop) -> None:
     shop.source(type="file", path="data/*.parquet", load="incremental", on_drift="quarantine")
     parquet(shop, "1.parquet", id=[1], n=[1])
