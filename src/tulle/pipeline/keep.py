@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tulle.engine.engine import ColumnType, Engine, Relation, quoted
-from tulle.errors import Broken
+from tulle.errors import Broken, Invalid, Problem
 from tulle.lake.draft import Draft
 from tulle.lake.repository import Link
 from tulle.pipeline.table import PARQUET, data_of
@@ -72,13 +72,29 @@ class Keeping:
         relations = [Relation(_NEW, (str(gathered.rows),))]
         if files:
             relations.append(Relation(_OLD, tuple(files)))
-            there = {c.name for c in self.engine.describe(f"SELECT * FROM {_OLD}", relations[1:])}
-            statement = merged(gathered.columns, self.source, old=True, there=there)
+            there = {c.name: c.type for c in self.engine.describe(f"SELECT * FROM {_OLD}", relations[1:])}
+            self._demand_doubles(gathered, there, relations[1:])
+            statement = merged(gathered.columns, self.source, old=True, there=set(there))
         target = gathered.rows.with_name("together.parquet")
         types = {c.name: c.type for c in gathered.columns}
         written = self.engine.write(statement, relations, target, file=f"{self.data_set} (load)", types=types)
         self._replace(target)
         return written.rows
+
+    def _demand_doubles(
+        self, gathered: Gathered, there: Mapping[str, str], relations: Sequence[Relation]
+    ) -> None:
+        """Whole numbers that become doubles must be some. Invalid: the engine would take the nearest."""
+        for column in gathered.columns:
+            if (there.get(column.name), column.type) != ("integer", "double"):
+                continue
+            name = quoted(column.name)
+            other = f"CAST(CAST({name} AS DOUBLE) AS HUGEINT) <> {name}"
+            found = self.engine.query(f"SELECT count(*) AS n FROM {_OLD} WHERE {other}", relations)
+            if found.column("n")[0].as_py():
+                message = f"column '{column.name}' becomes double, and there are whole numbers that are none"
+                hint = "declare the column's type, or run with --full once, which begins anew"
+                raise Invalid(message, hint=hint, problems=[Problem(message, self.source.place, hint)])
 
     def _put_aside(self, gathered: Gathered) -> None:
         name = f"{self.data_set}{REJECTED_SUFFIX}"

@@ -140,6 +140,22 @@ def test_a_number_that_is_no_double_is_told(shop: Shop) -> None:
     assert shop.rows() == [{"n": 0.5}]
 
 
+@pytest.mark.parametrize("load", [{"load": "incremental"}, {"load": "merge", "key": ["id"]}])
+def test_whole_numbers_become_doubles_only_where_they_stay_the_same(shop: Shop, load: dict[str, Any]) -> None:
+    shop.source(type="file", path="data/*.parquet", on_drift="widen", **load)
+    parquet(shop, "1.parquet", id=[1, 2], n=[2**53, None])
+    shop.good()
+    parquet(shop, "2.parquet", id=[3], n=[0.5])
+    shop.good()
+    assert [row["n"] for row in shop.rows()] == [2.0**53, None, 0.5]
+    parquet(shop, "1.parquet", id=[1, 2], n=[2**53 + 1, None])
+    (shop.product / "data/2.parquet").unlink()
+    shop.good(full=True)
+    parquet(shop, "2.parquet", id=[3], n=[0.5])
+    assert "column 'n' becomes double, and there are whole numbers that are none" in problems(shop.run())
+    assert [row["n"] for row in shop.rows()] == [2**53 + 1, None]
+
+
 def test_what_does_not_fit_the_columns_of_before_is_put_aside(shop: Shop) -> None:
     shop.source(type="file", path="data/*.parquet", load="incremental", on_drift="quarantine")
     parquet(shop, "1.parquet", id=[1], n=[1])
