@@ -334,6 +334,12 @@ def test_json(case: Case, data: str, name: str) -> None:
     assert case.read(name, format="json") == ROWS
 
 
+@pytest.mark.parametrize("number", [2**53 + 1, 10**400])
+def test_whole_numbers_of_json_that_are_no_double_stay_as_they_are(case: Case, number: int) -> None:
+    case.write("a.json", f'[{{"a":{number}}},{{"a":0.5}}]')
+    assert case.read("a.json", format="json", columns=()) == [{"a": str(number)}, {"a": "0.5"}]
+
+
 def test_json_without_declared_columns(case: Case) -> None:
     case.write("a.json", '{"a":1,"b":1.5,"c":"x","d":[1,2],"e":true}\n{"a":null,"b":2,"z":1}\n')
     assert case.read("a.json", format="json", columns=()) == [

@@ -24,6 +24,7 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BATCH_ROWS = 100_000
 _MAX_JSON_BYTES = 512 << 20  # a JSON array is read as a whole
 _CHUNK_BYTES = 1 << 20
+_WHOLE = 1 << 53  # up to it every whole number is a double
 
 
 def read_json(
@@ -86,17 +87,13 @@ class _Rows:
             for cells, value in zip(values, fitted, strict=not reasons):
                 cells.append(value)
             if not self.count and len(values[0]) >= _BATCH_ROWS:
-                yield pa.record_batch(
-                    [pa.array(c, f.type) for c, f in zip(values, schema, strict=True)], schema=schema
-                )
+                yield _batch(values, schema)
                 values = [[] for _ in columns]
         if rows:
             self._drift(present)
         self._raise_any(rows)
         if values[0]:
-            yield pa.record_batch(
-                [pa.array(c, f.type) for c, f in zip(values, schema, strict=True)], schema=schema
-            )
+            yield _batch(values, schema)
 
     def inferred(self) -> Iterator[pa.RecordBatch]:
         """Rows with the columns and types the file has; what is no plain value is kept as JSON text."""
@@ -208,7 +205,8 @@ def _inferred(values: list[Any]) -> pa.Array:
         return pa.array(values, pa.bool_())
     if kinds == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
         return pa.array(values, pa.int64())
-    if kinds and kinds <= {int, float}:
+    # A whole number that is no double would become another one: then all are kept as they are written.
+    if kinds and kinds <= {int, float} and all(not isinstance(v, int) or abs(v) <= _WHOLE for v in values):
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     texts = [v if v is None or isinstance(v, str) else json.dumps(v, ensure_ascii=False) for v in values]
     return pa.array(texts, pa.string())
