@@ -99,7 +99,7 @@ def test_some_of_a_product_is_run_and_foreseen(applied: Client) -> None:
     }
     with pytest.raises(NotFound, match="nothing of the product is called 'ordrs'"):
         applied.start_run("orders", select=["ordrs+"])
-    with pytest.raises(Invalid, match="is no window"):
+    with pytest.raises(Invalid, match="'yesterday to today' is no window"):
         applied.start_run("orders", window=("yesterday", "today"))
     with pytest.raises(Conflict, match="nothing to take up"):
         applied.start_run("orders", resume="last")
