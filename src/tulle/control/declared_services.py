@@ -63,10 +63,10 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
         yield Change("changed", at, f"{at}: the model is '{new['model']}' (was '{old['model']}')")
     before = {(s["product"], s["data_set"]): s for s in old["sources"]}
     after = {(s["product"], s["data_set"]): s for s in new["sources"]}
-    for source in before.keys() - after.keys():
+    for source in sorted(before.keys() - after.keys()):
         told = f"{at}: it no longer answers from data set '{source[1]}'"
         yield Change("changed", at, told, breaking=new["type"] == "lookup")
-    for source in after.keys() - before.keys():
+    for source in sorted(after.keys() - before.keys()):
         yield Change("changed", at, f"{at}: it answers from data set '{source[1]}'")
     for source in sorted(before.keys() & after.keys()):
         was, now = before[source], after[source]
