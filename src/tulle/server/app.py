@@ -7,7 +7,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -162,22 +162,31 @@ def _render_failure(request: Request, status: int, exc: TulleError) -> Response:
 
 
 def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Event) -> None:
-    """Keep the recorded and the real in step until told to stop; one failure never ends it."""
-    last, pause, looked = "", SETTLE_EVERY, time.monotonic() - DRIFT_EVERY + DRIFT_AFTER
+    """Keep the recorded and the real in step until told to stop; no failure ends it, or holds up anything else."""
+    last: list[str] = []
+    pause, looked = SETTLE_EVERY, time.monotonic() - DRIFT_EVERY + DRIFT_AFTER
+    duties: Mapping[str, Callable[[], object]] = {
+        "runs": lambda: runs.recover(workspace.database),
+        "promotions": lambda: promotion.keep(workspace),
+        "the gateway": settle,
+    }
     while not stop.wait(pause):
-        try:
-            runs.recover(workspace.database)
-            promotion.keep(workspace)
-            settle()
-            if time.monotonic() - looked >= DRIFT_EVERY:
-                looked = time.monotonic()
-                threading.Thread(target=_look_for_drift, args=(workspace,), name="drift", daemon=True).start()
-            last, pause = "", SETTLE_EVERY
-        except Exception as exc:  # noqa: BLE001  it must go on, whatever it met
-            if str(exc) != last:
-                LOG.warning("the gateway is not yet as it should be: %s", exc)
-                last = str(exc)
-            pause = min(pause * 2, 10.0)  # each try costs Envoy a validation
+        if time.monotonic() - looked >= DRIFT_EVERY:
+            looked = time.monotonic()
+            threading.Thread(target=_look_for_drift, args=(workspace,), name="drift", daemon=True).start()
+        failed = [f"{what}: {exc}" for what, duty in duties.items() if (exc := _failure(duty)) is not None]
+        if failed and failed != last:
+            LOG.warning("not yet as it should be: %s", "; ".join(failed))
+        # Each try costs Envoy a validation.
+        last, pause = failed, min(pause * 2, 10.0) if failed else SETTLE_EVERY
+
+
+def _failure(duty: Callable[[], object]) -> Exception | None:
+    try:
+        duty()
+    except Exception as exc:  # noqa: BLE001  it must go on, whatever it met
+        return exc
+    return None
 
 
 def _look_for_drift(workspace: Workspace) -> None:

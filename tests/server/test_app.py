@@ -1,0 +1,46 @@
+"""The control plane keeps what is recorded and what is real in step, whatever one part of that meets."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from tests.pipeline.conftest import Mesh
+
+from tulle.control import promotion
+from tulle.errors import Conflict
+from tulle.server import app
+from tulle.spec.mesh import load_settings
+
+
+def test_what_cannot_be_kept_holds_up_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = app.open_workspace(load_settings(Mesh(tmp_path / "mesh").folder))
+    stop, settled, looked = threading.Event(), threading.Event(), threading.Event()
+
+    def fail(_: object) -> None:
+        raise Conflict("something is staged on 'main'")
+
+    def settle() -> None:
+        settled.set()
+        raise Conflict("Envoy is away")
+
+    monkeypatch.setattr(promotion, "keep", fail)
+    monkeypatch.setattr(app, "_look_for_drift", lambda _: looked.set())
+    monkeypatch.setattr(app, "SETTLE_EVERY", 0.01)
+    monkeypatch.setattr(app, "DRIFT_AFTER", 0.0)
+    keeper = threading.Thread(target=app._keep, args=(workspace, settle, stop))
+    keeper.start()
+    try:
+        assert settled.wait(10)
+        assert looked.wait(10)
+    finally:
+        stop.set()
+        keeper.join()
+        workspace.database.close()
+    (said,) = [
+        record.getMessage() for record in caplog.records if "not yet as it should be" in record.getMessage()
+    ]
+    assert "promotions: something is staged on 'main'; the gateway: Envoy is away" in said
