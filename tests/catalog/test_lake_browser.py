@@ -103,6 +103,17 @@ def test_undeclared_tables_and_texts_of_personal_products_show_no_values(lake: B
         assert "y.org" not in lake.get(f"/lake/sales/object?ref=try&path={path}")
 
 
+@pytest.mark.parametrize(("product", "is_shown"), [("sales", False), ("people", True)])
+def test_where_reading_goes_on_is_shown_where_nobody_is_named(
+    lake: Browser, product: str, is_shown: bool
+) -> None:
+    html = lake.get(
+        f"/lake/{product}/object?ref=main&path=_tulle/jobs/{'sales' if product == 'sales' else 'totals'}.json"
+    )
+    assert ("remembered" in html) is is_shown
+    assert ("Its text may name people" in html) is not is_shown
+
+
 def test_rows_are_compared_with_what_names_people_masked(lake: Browser) -> None:
     html = lake.get("/lake/sales/rows?left=main&right=try&prefix=sales")
     assert "Rows after" in html

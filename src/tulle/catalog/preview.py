@@ -28,7 +28,8 @@ COLUMNS = 200
 TEXT_BYTES = 64 * 1024
 COPIED_BYTES = 64 * 1024 * 1024  # a larger table in a remote store is not fetched for a page
 CELL_CHARACTERS = 300
-_OWN_FOLDERS = ("_tulle/", "_lakefs_actions/", "models/")  # what the mesh itself writes, and hooks
+# Of hooks and models. What the mesh remembers of a source is none of it: where reading goes on is a value of a row.
+_OWN_FOLDERS = ("_lakefs_actions/", "models/")
 _DOCUMENTS = (".md", ".rst", ".yaml", ".yml", ".toml", ".sql", ".py", ".lua", ".sh", ".ini", ".cfg")
 _TEXTS = (".json", ".txt", ".log", ".xml", ".html", ".geojson", ".jsonl", ".ndjson")
 
