@@ -162,7 +162,8 @@ def _show(asked: dict[str, Any]) -> None:
         given = sum(1 for one in asked["approvals"] if one["approved"])
         missing = asked["approvals_wanted"] - given
         theirs = {asked["requested_by"], asked["credential"]}
-        people = ", ".join(n for n in asked["approvers"] if n not in theirs)
+        decided = {one["approver"] for one in asked["approvals"]}
+        people = ", ".join(n for n in asked["approvers"] if n not in theirs | decided)
         click.echo(f"{mark('queued')} {where}: waits for {missing} of {people}")
         click.echo(f"  next: tulle approve {asked['id']} --key FILE, with the approver's own access key")
         return

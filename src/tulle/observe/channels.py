@@ -53,7 +53,7 @@ class Channels:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._outbound = Outbound(settings.alert_addresses, who="alerts")
+        self._outbound = Outbound(settings.alert_addresses, who="alerts", setting="alert_addresses")
 
     def channel(self, name: str) -> AlertChannel:
         """One channel. NotFound with the nearest name."""

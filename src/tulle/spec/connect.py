@@ -220,7 +220,8 @@ class _Mesh:
                     continue
                 what = "no input port takes from it" if name in products else "which does not exist"
                 path: Path = (*_root(document), head, "properties", "schedule", "on", position)
-                hint = did_you_mean(name, upstream) or "add an input port that takes from that product"
+                known = upstream if name in products else products
+                hint = did_you_mean(name, known) or "add an input port that takes from that product"
                 message = f"the schedule runs after product '{name}', {what}"
                 self.problems.append(document.problem(message, path, hint=hint))
 

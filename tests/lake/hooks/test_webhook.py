@@ -138,8 +138,9 @@ def test_an_answer_is_bounded(server):
     ],
 )
 def test_addresses_that_are_not_public_are_refused(server, url):
-    with pytest.raises(Denied, match="not a public address"):
+    with pytest.raises(Denied, match="not a public address") as caught:
         Outbound().send("POST", url.format(port=server.port), headers={}, deadline=time.monotonic() + 2)
+    assert "under `hook_addresses:` in mesh.yaml" in str(caught.value.hint)
     assert server.requests == []
 
 

@@ -47,11 +47,14 @@ class Outbound:
     """Sends requests. `allowed` lists what is reached beside public addresses:
 
     networks (`10.1.0.0/16`, `127.0.0.1`), names (`airflow.internal`), or either with a port
-    (`airflow.internal:8080`, `127.0.0.1:9000`, `[::1]:9000`).
+    (`airflow.internal:8080`, `127.0.0.1:9000`, `[::1]:9000`). `setting` is what people write that list under.
     """
 
-    def __init__(self, allowed: Sequence[str] = (), *, who: str = "hooks") -> None:
+    def __init__(
+        self, allowed: Sequence[str] = (), *, who: str = "hooks", setting: str = "hook_addresses"
+    ) -> None:
         self._who = who
+        self._setting = setting
         self._networks: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int | None]] = []
         self._names: set[tuple[str, int | None]] = set()
         for text in allowed:
@@ -108,7 +111,7 @@ class Outbound:
             if not named and not self._may(address, port):
                 raise Denied(
                     f"{self._who} may not reach {host}:{port} ({address}): not a public address",
-                    hint=f"have the mesh allow it for {self._who}",
+                    hint=f"if they should, write '{host}:{port}' under `{self._setting}:` in mesh.yaml",
                 )
         return found
 

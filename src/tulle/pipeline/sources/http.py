@@ -59,7 +59,7 @@ class _Guarded(httpcore.NetworkBackend):
     """Connects to addresses that were judged, so that a name cannot lead elsewhere a moment later."""
 
     def __init__(self, settings: Settings) -> None:
-        self._judge = Outbound(settings.source_addresses, who="http sources")
+        self._judge = Outbound(settings.source_addresses, who="http sources", setting="source_addresses")
         self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
