@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,20 @@ def test_a_removed_data_set_breaks() -> None:
         ("added", "data-set 'sold' is added", False),
         ("changed", "output-port files: the data_set is 'sold' (was 'purchases')", True),
     ]
+
+
+@pytest.mark.parametrize("name", ["data_sets", "protocols", "formats"])
+def test_what_a_port_no_longer_offers_breaks(name: str) -> None:
+    before = product(DOCUMENT)
+
+    def offering(*items: str) -> DataProduct:
+        (port,) = before.output_ports
+        return replace(before, output_ports=(replace(port, **{name: items}),))
+
+    (fewer,) = compare(offering("a", "b"), offering("a"))
+    assert (fewer.sentence, fewer.breaking) == (f"output-port files: the {name} are a (were a, b)", True)
+    (more,) = compare(offering("a"), offering("b", "a"))
+    assert (more.sentence, more.breaking) == (f"output-port files: the {name} are b, a (were a)", False)
 
 
 def test_describing_columns_for_the_first_time_breaks_nobody() -> None:

@@ -256,7 +256,12 @@ def _output_port(subject: str, old: OutputPort, new: OutputPort) -> Iterator[Cha
     yield from _field(subject, "data_set", old.data_set, new.data_set, breaking=bool(old.data_set))
     yield from _field(subject, "protocol", old.protocol, new.protocol, breaking=True)
     yield from _field(subject, "url", old.url, new.url, breaking=bool(old.url))
-    yield from _rest(subject, old, new, "name title description data_set protocol url place")
+    for name in ("data_sets", "protocols", "formats"):
+        before, after = getattr(old, name), getattr(new, name)
+        kept = new.offers if name == "data_sets" else after
+        yield from _field(subject, name, before, after, breaking=bool(set(before) - set(kept)))
+    told = "name title description data_set data_sets protocol protocols formats url place"
+    yield from _rest(subject, old, new, told)
 
 
 def _asset(subject: str, old: ServiceLevelAsset, new: ServiceLevelAsset) -> Iterator[Change]:
