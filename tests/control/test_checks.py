@@ -40,7 +40,7 @@ def test_checks_from_first_to_last(mesh: Mesh) -> None:
     assert found["the number of rows is at least 3"]["place"].endswith("checks/c.yaml:2:3")
 
     judged = tulle(mesh, "check", "sales", "--tag", "size")
-    assert (judged.exit_code, "1 checks on 'main'" in judged.output) == (0, True), judged.output
+    assert (judged.exit_code, "1 check on 'main'" in judged.output) == (0, True), judged.output
     mesh.sales("checks/c.yaml", CHECKS.replace("min: 3", "min: 4, name: the number of rows is at least 3"))
     refused = tulle(mesh, "check", "sales")
     assert isinstance(refused.exception, Invalid)
@@ -54,6 +54,17 @@ def test_checks_from_first_to_last(mesh: Mesh) -> None:
     table = tulle(mesh, "checks").output
     assert "features" in table
     assert "not judged yet" in table
+
+
+def test_a_data_set_judged_by_its_columns_alone_has_its_rows(mesh: Mesh) -> None:
+    document = mesh.folder / "products/people/features/product.yaml"
+    assert ", key: true" in document.read_text()
+    document.write_text(document.read_text().replace(", key: true", ""))
+    assert tulle(mesh, "apply").exit_code == 0
+    assert tulle(mesh, "run", "sales", "features").exit_code == 0
+    told = json.loads(tulle(mesh, "check", "features", "--json").output)
+    step = next(step for step in told["steps"] if step["name"] == "features")
+    assert (step["rows"], [check["total"] for check in step["checks"]]) == (2, [2])
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ FAILING = {
         "a.py",
         "def model(run):\n    return {'a': [1]}",
         "a.py:1",
-        "model() returned a dict",
+        "model() returned a value of type dict",
     ),
     "a column that cannot be kept": (
         "a.py",

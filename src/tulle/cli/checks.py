@@ -45,7 +45,8 @@ def check(mesh: Path | None, product: str, environment: str, tags: tuple[str, ..
         raise Invalid(error.get("message") or f"the checks {result['status']}", hint=error.get("hint"))
     if not as_json:
         judged = sum(len(step["checks"]) for step in result["steps"])
-        click.echo(f"  {mark('succeeded')} {judged} checks on '{environment}', none stops anything")
+        checks = "1 check" if judged == 1 else f"{judged} checks"
+        click.echo(f"  {mark('succeeded')} {checks} on '{environment}', none stops anything")
 
 
 @click.group(invoke_without_command=True, epilog="Example: tulle checks --product sales")

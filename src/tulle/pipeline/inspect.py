@@ -68,7 +68,9 @@ def inspect(
     failed: list[CheckResult] = []
     for name in names:
         runs.step_started(database, run, name)
-        results = _judged(code, judge, name, wanted[name], data, with_columns=not tags)
+        record = read_record(repository, commit, name)
+        known = record.rows if record else None
+        results = _judged(code, judge, name, wanted[name], data, known, with_columns=not tags)
         stopping = [result for result in results if result.stops]
         failed += stopping
         runs.step_finished(
@@ -76,7 +78,7 @@ def inspect(
             run,
             name,
             runs.FAILED if stopping else runs.SUCCEEDED,
-            rows=results[0].total if results else None,
+            rows=(results[0].total if known is None else known) if results else None,
             report=Report(checks=results),
         )
     if failed:
@@ -129,6 +131,7 @@ def _judged(
     name: str,
     checks: list[Check],
     data: dict[str, DataAt],
+    known: int | None,
     *,
     with_columns: bool,
 ) -> tuple[CheckResult, ...]:
@@ -136,5 +139,5 @@ def _judged(
     declared = next((d for d in code.product.data_sets if d.name == name), None)
     if declared is None or not with_columns:
         return results
-    rows = max((result.total for result in results), default=0)
+    rows = max((result.total for result in results), default=0) if known is None else known
     return (*drift(declared, data[name].relation.columns, rows), *results)

@@ -154,7 +154,7 @@ def call_model(job: Job, shared: Sequence[tuple[str, str]], run: ModelRun) -> pa
         result = module.__dict__["model"](run)
         result = _as_table(result)
     if not isinstance(result, pa.Table):
-        what = "nothing" if result is None else f"a {type(result).__name__}"
+        what = "nothing" if result is None else f"a value of type {type(result).__name__}"
         hint = f"return the rows of '{job.name}' as a pyarrow.Table, or as a DataFrame of pandas or Polars"
         problem = Problem(f"model() returned {what}", job.place, hint)
         raise Invalid(f"{job.file}: model() returned {what}", hint=hint, problems=[problem])
@@ -244,4 +244,6 @@ def _placed(exc: BaseException, job: Job, path: str) -> TulleError:
         return type(exc)(f"{place}: {exc.message}", hint=exc.hint, problems=[first, *exc.problems])
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     problem = Problem(what, place, None, source)
-    return Invalid(f"{place}: {what}", hint="the full trace is in the run's log", problems=[problem])
+    return Invalid(
+        f"{place}: {what}", hint="the full trace is in the run's log: `tulle logs run-ID`", problems=[problem]
+    )
