@@ -111,7 +111,7 @@ def test_a_shared_module_is_named_when_it_fails(setting: Setting, capfd: pytest.
     assert "Traceback" in capfd.readouterr().err  # all of it is in the log
 
 
-@pytest.mark.parametrize(("body", "what"), [("pass", "nothing"), ("return [1]", "a list")])
+@pytest.mark.parametrize(("body", "what"), [("pass", "nothing"), ("return [1]", "a value of type list")])
 def test_a_model_must_return_rows(setting: Setting, body: str, what: str) -> None:
     with pytest.raises(Invalid, match=rf"model\(\) returned {what}") as caught:
         setting.call(body)
