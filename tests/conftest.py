@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tests import sharing
 from tests.lake.databases import Postgres
 
 from tulle.state.db import Database, open_database
+
+# How long an example takes says more of what else the machine does than of what is tested.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -216,7 +216,7 @@ def test_a_dag_that_is_not_there_or_takes_too_long_refuses(sales, server):
     with pytest.raises(Vetoed, match="DAG not found"):
         commit(sales, "airflow", {**dag(server), "dag_id": "other"})
     with pytest.raises(Vetoed, match="did not end in time, it is running"):
-        commit(sales, "airflow", dag(server, wait_for_dag=True, timeout="300ms"))
+        commit(sales, "airflow", dag(server, wait_for_dag=True, timeout="2s"))
 
 
 def test_a_dag_that_is_not_waited_for(sales, server):
