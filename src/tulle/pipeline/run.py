@@ -33,6 +33,7 @@ ENDED = frozenset({SUCCEEDED, FAILED, UNCHANGED, STOPPED})
 # another run does its work.
 ERROR, CANCELLED, TIMEOUT, LOST, SUPERSEDED = "error", "cancelled", "timeout", "lost", "superseded"
 _NEVER_STARTED_SECONDS = 60.0
+_PUBLISH = "publish"  # the kind of the last step
 
 _OF_STEP = (run_steps.c.run_id == bindparam("in_run")) & (run_steps.c.name == bindparam("of_step"))
 _BEGAN = (
@@ -441,6 +442,9 @@ def _finish(
         .where(steps.run_id == run_id, steps.status.in_(under_way))
         .values(status=done, finished_at=now(), message=message)
     )
+    if status == SUCCEEDED:  # so it has published, even where nobody came to tell so
+        unfinished = (steps.run_id == run_id) & (steps.kind == _PUBLISH) & (steps.status != SUCCEEDED)
+        cx.execute(update(run_steps).where(unfinished).values(status=SUCCEEDED, finished_at=now()))
     cx.execute(
         update(run_steps).where(steps.run_id == run_id, steps.status == WAITING).values(status=SKIPPED)
     )
