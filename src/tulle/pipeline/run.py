@@ -434,9 +434,8 @@ def _finish(
     steps = run_steps.c
     done = SUCCEEDED if status == SUCCEEDED else FAILED
     message = error.message if error else None
-    under_way = (
-        {RUNNING, FAILED} if row.status in ENDED else {RUNNING}
-    )  # that it was called failed is taken back
+    # That a run which had published was called failed is taken back.
+    under_way = {RUNNING, FAILED} if row.status in ENDED else {RUNNING}
     cx.execute(
         update(run_steps)
         .where(steps.run_id == run_id, steps.status.in_(under_way))
