@@ -48,7 +48,7 @@ lint: $(VENV)/.dev            ## format check, lint, types, import layers
 test:            ## all that CI runs
 	@$(MAKE) --no-print-directory --jobs 2 lint $(CLIENTS)/.made
 	@scripts/test-system-packages
-	@$(BIN)/pytest --numprocesses $(WORKERS)
+	@scripts/test --numprocesses $(WORKERS)
 
 format: $(VENV)/.dev            ## format and mend what can be mended
 	@$(BIN)/ruff format .

@@ -219,6 +219,19 @@ def test_a_dag_that_is_not_there_or_takes_too_long_refuses(sales, server):
         commit(sales, "airflow", dag(server, wait_for_dag=True, timeout="2s"))
 
 
+def test_a_dag_whose_state_is_not_told_in_time_is_late_by_name(sales, server):
+    double = Airflow(["running"])
+
+    def slow(method, path, body):
+        if method == "GET" and len(server.requests) > 2:
+            time.sleep(3)
+        return double(method, path, body)
+
+    server.answer = slow
+    with pytest.raises(Vetoed, match="did not end in time, it is running"):
+        commit(sales, "airflow", dag(server, wait_for_dag=True, timeout="2s"))
+
+
 def test_a_dag_that_is_not_waited_for(sales, server):
     server.answer = Airflow(["failed"])
     commit(sales, "airflow", dag(server))

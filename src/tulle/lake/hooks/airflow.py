@@ -70,7 +70,12 @@ class _Dag:
     def _awaited(self) -> str:
         state = "unknown"
         while True:
-            answer = self._send("GET", f"{self._runs}/{quote(self._id, safe='')}", None)
+            try:
+                answer = self._send("GET", f"{self._runs}/{quote(self._id, safe='')}", None)
+            except Unavailable:
+                if time.monotonic() < self._deadline:
+                    raise
+                raise self._late(state) from None
             if answer.status == 200:
                 state = _state(answer)
                 if state in {"success", "failed"}:
@@ -80,8 +85,11 @@ class _Dag:
             left = self._deadline - time.monotonic()
             if left <= self._poll_seconds:
                 time.sleep(max(0.0, left))
-                raise Unavailable(f"DAG run {self._id} did not end in time, it is {state}")
+                raise self._late(state)
             time.sleep(self._poll_seconds)
+
+    def _late(self, state: str) -> Unavailable:
+        return Unavailable(f"DAG run {self._id} did not end in time, it is {state}")
 
     def _send(self, method: str, url: str, body: Any) -> Answer:
         data = b"" if body is None else json.dumps(body).encode()
