@@ -32,6 +32,7 @@ PRODUCT_REINSTATED = "product.reinstated"
 RELEASE_MADE = "release.made"
 PROMOTION_REQUESTED = "promotion.requested"
 PROMOTION_DECIDED = "promotion.decided"
+PROMOTION_REOPENED = "promotion.reopened"  # what it breaks is no longer what was approved
 PROMOTION_ENDED = "promotion.ended"
 ROLLBACK_ENDED = "rollback.ended"
 PREVIEW_CREATED = "preview.created"

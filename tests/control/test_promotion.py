@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.control.released import MESH, Team, sales_at
+from tests.control.released import MESH, VERSIONED, Team, sales_at
 from tests.pipeline.conftest import ROWS
 
 from tulle.config import Warehouse
@@ -19,6 +19,7 @@ from tulle.errors import Conflict, Denied, NotFound, Unavailable
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
 from tulle.state import log
+from tulle.state.tables import approvals, promotions
 
 OPEN = MESH.replace("approvers: [ann, bob, eve], approvals: 2", "schedules: false").replace(
     "after: test, ", ""
@@ -281,6 +282,62 @@ def test_a_breaking_release_names_whom_it_breaks(team: Team) -> None:
     )
     assert done.status == "done"
     assert list(done.breaking) == told
+
+
+def test_what_starts_is_what_was_approved_or_it_waits_again(tmp_path: Path) -> None:
+    team = Team(tmp_path / "mesh", MESH.replace("after: test, ", ""))
+    workspace = team.workspace
+
+    def ask(version: str, **more: bool) -> record.Promotion:
+        assert team.run("dev").status in {"succeeded", "unchanged"}
+        product_release.make(workspace, "sales", by="ann")
+        return promotion.promote(workspace, "sales", version, to="prod", by="ann", **more)
+
+    def agreed(asked: record.Promotion) -> record.Promotion:
+        promotion.decide(workspace, asked.id, by="bob")
+        return promotion.decide(workspace, asked.id, by="eve")
+
+    try:
+        environments.ensure_branches(workspace, "sales")
+        assert team.wait(agreed(ask("1.0.0"))).status == "done"
+        fewer = VERSIONED.replace("      - {name: customer, type: string, required: true}\n", "")
+        team.mesh.sales("product.yaml", sales_at("2.0.0", fewer))
+        team.mesh.sales("transform/sales.sql", "SELECT id, day, amount FROM till_rows\n")
+        assert team.wait(agreed(ask("2.0.0", accept_breaking=True))).status == "done"
+        team.mesh.sales("product.yaml", sales_at("2.0.1", fewer))
+        team.mesh.sales("transform/sales.sql", "SELECT id, day, amount FROM till_rows WHERE id < 9\n")
+        waits = ask("2.0.1")
+        assert list(waits.breaking) == []
+        promotion.decide(workspace, waits.id, by="bob")
+        # The release it was compared with goes: against the one that comes back, it is breaking.
+        promotion.rollback(workspace, "sales", to="1.0.0", by="zoe")
+        with pytest.raises(Conflict, match="breaks more than was known") as stale:
+            promotion.decide(workspace, waits.id, by="eve")
+        told = [problem.message for problem in stale.value.problems]
+        assert any("'customer'" in sentence for sentence in told)
+        again = record.get(workspace.database, waits.id)
+        assert (again.status, list(again.breaking)) == ("waiting", told)
+        assert "what was approved before is void" in again.message
+        assert promotion.decisions(workspace.database, waits.id) == ()
+        trail = log.read(workspace.database, subject="sales", limit=1000)
+        (event,) = [entry for entry in trail if entry.kind == "promotion.reopened"]
+        assert (event.actor, event.data["breaking"]) == ("eve", told)
+        # As if all had agreed before, and a crash had kept it from starting.
+        with workspace.database.write() as cx:
+            cx.execute(promotions.update().where(promotions.c.id == waits.id).values(breaking=[]))
+            for name in ("bob", "eve"):
+                values = {"promotion_id": waits.id, "approver": name, "approved": True, "at": 1.0}
+                cx.execute(approvals.insert().values(**values))
+        promotion.keep(workspace)
+        again = record.get(workspace.database, waits.id)
+        assert (again.status, list(again.breaking)) == ("waiting", told)
+        with pytest.raises(Conflict):  # shown a page from before
+            promotion.decide(workspace, waits.id, by="eve", breaking=[])
+        assert promotion.decide(workspace, waits.id, by="bob", breaking=told).status == "waiting"
+        done = team.wait(promotion.decide(workspace, waits.id, by="eve"))
+        assert (done.status, done.message, list(done.breaking)) == ("done", "", told)
+    finally:
+        workspace.database.close()
 
 
 @pytest.mark.system

@@ -165,6 +165,10 @@ def _show(asked: dict[str, Any]) -> None:
         decided = {one["approver"] for one in asked["approvals"]}
         people = ", ".join(n for n in asked["approvers"] if n not in theirs | decided)
         click.echo(f"{mark('queued')} {where}: waits for {missing} of {people}")
+        for sentence in asked["breaking"]:
+            click.echo(f"      {click.style('breaks: ', fg='red')}{sentence}")
+        if asked["message"]:
+            click.echo(f"      {asked['message']}")
         click.echo(f"  next: tulle approve {asked['id']} --key FILE, with the approver's own access key")
         return
     before = f", {asked['before_version']} before" if asked["before_version"] else ""

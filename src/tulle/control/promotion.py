@@ -154,8 +154,19 @@ def _current(workspace: Workspace, product: str, environment: Environment) -> Da
 # ── approving ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, note: str = "") -> Promotion:
-    """Approve or refuse a promotion; the last approval it needs starts it, one refusal ends it."""
+def decide(
+    workspace: Workspace,
+    id_: str,
+    *,
+    by: str,
+    approved: bool = True,
+    note: str = "",
+    breaking: Sequence[str] | None = None,
+) -> Promotion:
+    """Approve or refuse a promotion; the last approval it needs starts it, one refusal ends it.
+
+    Conflict when approving what breaks more by now than was asked for, or than `breaking`, which `by` was shown.
+    """
     database = workspace.database
     asked = promotion.get(database, id_)
     environment = declared.environment(workspace.settings, asked.environment)
@@ -166,6 +177,9 @@ def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, no
         raise Denied(
             f"'{by}' asked for it, so somebody else decides", hint=f"who may: {_others(environment, asked)}"
         )
+    if approved:
+        asked = _as_it_stands(workspace, asked, environment, by)
+        _demand_known(asked, asked.breaking if breaking is None else breaking)
     with database.write() as cx:
         in_turn(cx, f"promotions of {asked.product}")
         row = cx.execute(select(table).where(table.c.promotion_id == id_, table.c.approver == by)).first()
@@ -174,6 +188,8 @@ def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, no
             raise Conflict(
                 f"promotion {id_} of '{asked.product}' is {current.status}: nothing is to be decided"
             )
+        if approved and row is None:
+            _demand_known(current, asked.breaking)
         if row is not None and bool(row.approved) != approved:
             said = "approved" if row.approved else "refused"
             raise Conflict(f"'{by}' has {said} promotion {id_} already", hint="a decision stands")
@@ -192,6 +208,44 @@ def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, no
             message = f"refused by {by}{f': {note}' if note else ''}"
             promotion.change(cx, id_, WAITING, status=REFUSED, message=message)
     return _start_if_approved(workspace, promotion.get(database, id_), environment)
+
+
+def _as_it_stands(
+    workspace: Workspace, asked: Promotion, environment: Environment, actor: str = ""
+) -> Promotion:
+    """A promotion that waits, unless it would break by now what nobody agreed to. Conflict, with that, otherwise.
+
+    Meanwhile another release may have come into force, by a rollback, or somebody begun to read the product. Then
+    the approvals are void and it waits for new ones; where nobody has to approve, it has failed and is asked for anew.
+    """
+    if asked.status != WAITING:
+        return asked
+    found = release.get(workspace.database, asked.product, asked.version)
+    breaking = _breaking(workspace, found, environment)
+    more = [sentence for sentence in breaking if sentence not in asked.breaking]
+    if not more:
+        return asked
+    told = f"it breaks more than when it was asked for: {'; '.join(more)}"
+    if environment.approvals:
+        with workspace.database.write() as cx:
+            promotion.reopen(cx, asked, breaking, f"{told}; what was approved before is void", actor=actor)
+    else:
+        promotion.fail(workspace.database, asked, told)
+    raise _stale(asked, more)
+
+
+def _demand_known(asked: Promotion, breaking: Sequence[str]) -> None:
+    """Conflict when a promotion breaks something that is not among what somebody agrees to."""
+    if more := [sentence for sentence in asked.breaking if sentence not in breaking]:
+        raise _stale(asked, more)
+
+
+def _stale(asked: Promotion, more: Sequence[str]) -> Conflict:
+    return Conflict(
+        f"promotion {asked.id} of '{asked.product}' breaks more than was known when it was asked for or looked at",
+        hint=f"read what it breaks (`tulle promotions {asked.product} --json`), then approve it or refuse it",
+        problems=[Problem(sentence) for sentence in more],
+    )
 
 
 def _others(environment: Environment, asked: Promotion) -> str:
@@ -226,16 +280,20 @@ def withdraw(workspace: Workspace, id_: str, *, by: str, is_anybodys: bool = Tru
 
 
 def _start_if_approved(workspace: Workspace, asked: Promotion, environment: Environment) -> Promotion:
-    """Start the run of a promotion that waits for nobody any more."""
-    given = {one.approver for one in decisions(workspace.database, asked.id) if one.approved}
+    """Start the run of a promotion that waits for nobody any more, if it is what was agreed to."""
+    database = workspace.database
+    given = {one.approver for one in decisions(database, asked.id) if one.approved}
     if asked.status != WAITING or len(given & set(environment.approvers)) < environment.approvals:
         return asked
-    database = workspace.database
+    try:
+        _as_it_stands(workspace, asked, environment)
+    except Conflict:
+        return promotion.get(database, asked.id)
     runs.recover(database)
     options = {"release": asked.version, "promotion": asked.id}
     run_id = runs.request(database, asked.product, environment=asked.branch, options=options)
     with database.write() as cx:
-        mine = promotion.change(cx, asked.id, WAITING, status=RUNNING, run_id=run_id)
+        mine = promotion.change(cx, asked.id, WAITING, status=RUNNING, run_id=run_id, message="")
     if not mine:  # somebody else started it just now
         error = Unavailable("another run carries the promotion out")
         runs.finish(database, run_id, runs.STOPPED, error=error, cause=runs.SUPERSEDED)

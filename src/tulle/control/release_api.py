@@ -67,9 +67,10 @@ class RollbackBody(_Body):
 
 
 class DecisionBody(_Body):
-    """What one person decides."""
+    """What one person decides; `breaking` is what they were shown that it breaks."""
 
     approved: bool = True
+    breaking: list[str] | None = None
     note: str = Field("", max_length=2000)
 
 
@@ -266,7 +267,9 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
     @api.post("/promotions/{id_}/decisions")
     def decide(request: Request, id_: str, body: DecisionBody) -> dict[str, Any]:
         by = _decides(request, body.by)
-        asked = promotion.decide(workspace, id_, by=by, approved=body.approved, note=body.note)
+        asked = promotion.decide(
+            workspace, id_, by=by, approved=body.approved, note=body.note, breaking=body.breaking
+        )
         return promotion.as_plain(workspace, asked)
 
     @api.post("/promotions/{id_}/withdraw")

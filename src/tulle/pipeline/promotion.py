@@ -17,12 +17,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
 from tulle.errors import Conflict, NotFound
-from tulle.events import PROMOTION_ENDED, PROMOTION_REQUESTED, ROLLBACK_ENDED, Event
+from tulle.events import PROMOTION_ENDED, PROMOTION_REOPENED, PROMOTION_REQUESTED, ROLLBACK_ENDED, Event
 from tulle.lake.repository import Lake
 from tulle.pipeline import run as runs
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
-from tulle.state.tables import environments, promotions
+from tulle.state.tables import approvals, environments, promotions
 from tulle.state.tables import runs as run_rows
 
 PROMOTION, ROLLBACK = "promotion", "rollback"
@@ -128,6 +128,26 @@ def add(
     return id_
 
 
+def reopen(
+    cx: Connection, asked: Promotion, breaking: Sequence[str], message: str, *, actor: str = ""
+) -> bool:
+    """Let a promotion that waits break something else than was asked for: what was approved counts no more.
+
+    False when it waits no longer, or somebody else has just done it.
+    """
+    in_turn(cx, f"promotions of {asked.product}")
+    current = get_in(cx, asked.id)
+    if current.status != WAITING or list(current.breaking) != list(asked.breaking):
+        return False
+    cx.execute(delete(approvals).where(approvals.c.promotion_id == asked.id, approvals.c.approved))
+    change(cx, asked.id, WAITING, breaking=list(breaking), message=message)
+    data = {"id": asked.id, "environment": asked.environment, "version": asked.version, "message": message}
+    log.append(
+        cx, Event(PROMOTION_REOPENED, asked.product, {**data, "breaking": list(breaking)}), actor=actor
+    )
+    return True
+
+
 def change(cx: Connection, id_: str, before: str, **values: Any) -> bool:
     """Change a promotion that has the status `before`; False when it has another one by now."""
     query = update(promotions).where(promotions.c.id == id_, promotions.c.status == before)
@@ -212,9 +232,9 @@ def _follow_run(database: Database, lake: Lake, promotion: Promotion) -> None:
 
 
 def fail(database: Database, promotion: Promotion, message: str) -> None:
-    """End a promotion or rollback that is under way and cannot be done."""
+    """End a promotion or rollback that waits or is under way and cannot be done."""
     with database.write() as cx:
-        if change(cx, promotion.id, RUNNING, status=FAILED, message=message):
+        if change(cx, promotion.id, promotion.status, status=FAILED, message=message):
             kind = ROLLBACK_ENDED if promotion.kind == ROLLBACK else PROMOTION_ENDED
             _tell(cx, kind, promotion, FAILED, message)
 
