@@ -179,18 +179,3 @@ def test_a_product_whose_day_has_come_is_retired_once_nobody_reads_it(team: Team
     assert "is retired" in tulle(team, "retire", "features")
     assert "is retired" in retirement.retire(workspace, "sales", by="ann")
     assert retirement.deprecations(workspace.database) == ()
-
-
-def test_a_notice_is_rounded_up() -> None:
-    assert [
-        retirement.days_of(text)
-        for text in ("3 months", "2 weeks", "1 year", "12 hours", "30d", "soon", "999999 years")
-    ] == [
-        93,
-        14,
-        366,
-        1,
-        30,
-        0,
-        366_000,
-    ]

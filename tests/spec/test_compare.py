@@ -209,3 +209,70 @@ def test_component_types_of_others(tmp_path: Path) -> None:
         "output-port p: the description is reworded",
         "jdbc-port p: 'pool' is changed",
     ]
+
+
+AGREED = DOCUMENT.replace(
+    "terms: t, expires: 2027-01-01}",
+    "terms: t, expires: 2027-01-01, consumers: [ann, 'group:analysts', 'product:features'], notice_period: 3 months}",
+)
+
+
+def test_who_loses_an_agreement_is_told() -> None:
+    without = AGREED[: AGREED.index("  - {name: Access")]
+    (found,) = compare(product(AGREED), product(without))
+    assert found == Change(
+        "removed",
+        "data-sharing-agreement access",
+        "data-sharing-agreement 'access' is removed",
+        breaking=True,
+        agreed=("ann", "group:analysts", "product:features"),
+    )
+    assert found.agreement == "access"
+    (ended,) = compare(product(AGREED), product(without), today="2027-01-02")
+    assert not ended.breaking
+    (ends_today,) = compare(product(AGREED), product(without), today="2027-01-01")
+    assert ends_today.breaking
+
+
+@pytest.mark.parametrize(
+    ("new", "sentences", "agreed"),
+    [
+        (
+            "consumers: ['product:features']",
+            ["it is not made with ann, group:analysts any more"],
+            ("ann", "group:analysts"),
+        ),
+        (
+            "consumers: [bob, 'group:analysts', 'product:features']",
+            ["it is not made with ann any more", "it is made with bob too"],
+            ("ann",),
+        ),
+        (
+            "tags_: x",
+            ["the consumers are none (were ann, group:analysts, product:features)"],
+            ("ann", "group:analysts", "product:features"),
+        ),
+    ],
+)
+def test_a_consumer_who_is_dropped_is_broken(new: str, sentences: list[str], agreed: tuple[str, ...]) -> None:
+    old = "consumers: [ann, 'group:analysts', 'product:features']"
+    text = AGREED.replace(old + ", ", "" if new == "tags_: x" else new + ", ")
+    found = compare(product(AGREED), product(text))
+    assert [c.sentence.removeprefix("data-sharing-agreement access: ") for c in found] == sentences
+    assert found[0].breaking
+    assert found[0].agreed == agreed
+    assert not any(c.breaking for c in found[1:])
+    assert not any(c.breaking for c in compare(product(text), product(AGREED)) if "too" in c.sentence)
+
+
+@pytest.mark.parametrize(
+    ("period", "breaking"),
+    [("2 months", True), ("6 hours", True), ("", True), ("14 weeks", False), ("1 year", False)],
+)
+def test_a_shorter_notice_breaks(period: str, breaking: bool) -> None:
+    text = AGREED.replace(", notice_period: 3 months", f", notice_period: {period}" if period else "")
+    (found,) = compare(product(AGREED), product(text))
+    assert found.sentence == (
+        f"data-sharing-agreement access: the notice period is {repr(period) if period else 'not given'} (was '3 months')"
+    )
+    assert (found.breaking, found.agreed) == (breaking, ("ann", "group:analysts", "product:features"))

@@ -7,6 +7,7 @@ again carries on the record of the plan that was interrupted.
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from tulle.control import environments, grants, plan_file
 from tulle.control.check_mesh import check_mesh
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
+from tulle.control.notice import ends_too_soon
 from tulle.control.plan import Plan, Step, basis_of, is_named, make_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
@@ -62,7 +64,8 @@ def plan_of(gathered: Gathered) -> Plan:
         hits=gathered.impact.hits,
         provision=provisioning(gathered.workspace.registry),
         grants=gathered.granting,
-        refusals=gathered.collisions(),
+        refusals=(*gathered.collisions(), *ends_too_soon(gathered.workspace, gathered.spec.products)),
+        today=str(dt.datetime.now(dt.UTC).date()),
     )
 
 

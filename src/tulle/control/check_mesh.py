@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tulle.control.gather import places_of
+from tulle.control.notice import ends_too_soon
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError
 from tulle.pipeline.graph import load_code
@@ -43,6 +44,7 @@ def check_mesh(
             services[product.name] = load_services(product)
         except Invalid as exc:
             problems += _problems(exc)
+    problems += ends_too_soon(workspace, [p for p in spec.products if only is None or p.name in only])
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in spec.order()), tuple(problems))
 

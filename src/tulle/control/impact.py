@@ -64,9 +64,11 @@ class Impact:
         if data_set:
             found += [_told(u, column) for u in uses if u.data_set == data_set and _needs(u.columns, column)]
             found += _of_services(self._services(), old.name, data_set, column)
-        elif change.kind == "removed" or change.subject == "product":
+        elif change.agreed:
+            return tuple(_agreed(one) for one in change.agreed)
+        elif change.kind == "removed" or change.subject == "product" or change.agreement:
             found += [f"product '{name}' reads it" for name in sorted({u.product for u in uses})]
-        if found:
+        if found and not change.agreement:
             found += [f"agreement '{a.name}' covers it{_until(a.expires)}" for a in old.agreements]
         return tuple(dict.fromkeys(found))
 
@@ -158,6 +160,13 @@ def _of_services(uses: Iterable[ServiceUse], product: str, data_set: str, column
         if use.applications:
             found.append(f"applications with a contract on '{use.service}': {listed(use.applications)}")
     return found
+
+
+def _agreed(consumer: str) -> str:
+    """A consumer as an agreement names them: a user, `group:NAME` or `product:NAME`."""
+    kind, colon, name = consumer.partition(":")
+    who = f"{kind} '{name}'" if colon and kind in {"group", "product"} else f"user '{consumer}'"
+    return f"{who} is a consumer by this agreement"
 
 
 def _until(date: str) -> str:

@@ -117,11 +117,13 @@ def make_plan(
     provision: Provision = _nothing,
     grants: Grants = _no_grants,
     refusals: Sequence[Problem] = (),
+    today: str = "",
 ) -> Plan:
     """The plan from `actual` to `desired` (in dependency order).
 
     `repositories` are the names that exist in the lake, `hits` tells whom a change hurts, `provision` what the
-    capabilities of a product's components have to do, `grants` what its roles need.
+    capabilities of a product's components have to do, `grants` what its roles need. Agreements that ended before
+    the day `today` bind nobody.
     """
     steps: list[Step] = []
     refused = list(refusals)
@@ -131,7 +133,7 @@ def make_plan(
             sentence = f"create repository '{product.name}' in the lake"
             steps.append(Step("create-repository", "create", product.name, sentence))
         now = actual.get(product.name)
-        changes = _changes(now.product, product) if now else ()
+        changes = _changes(now.product, product, today) if now else ()
         own = [_registered(product)] if now is None else _updated(wanted, now, changes, hits)
         if own and (details := provision(product, now.product if now else None)):
             count = _count(len(details), "thing")
@@ -192,10 +194,10 @@ def _retired(product: DataProduct, hits: Hits) -> Step:
     return Step("retire", "remove", product.name, sentence, tuple(details))
 
 
-def _changes(applied: DataProduct, product: DataProduct) -> Sequence[Change]:
+def _changes(applied: DataProduct, product: DataProduct, today: str) -> Sequence[Change]:
     """What differs; equal documents differ at most in what their input ports were found to mean."""
     same = applied.digest == product.digest and applied.input_ports == product.input_ports
-    return () if same else compare(applied, product)
+    return () if same else compare(applied, product, today=today)
 
 
 def _updated(wanted: Standing, now: Standing, found: Sequence[Change], hits: Hits) -> list[Step]:

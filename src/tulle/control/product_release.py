@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from tulle.config import Environment
 from tulle.control import environments
 from tulle.control.workspace import Workspace
-from tulle.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, Place, Problem, TulleError
+from tulle.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, Place, Problem
 from tulle.events import RELEASE_MADE, Event
 from tulle.pipeline import manifest, release
 from tulle.pipeline import run as runs
@@ -33,9 +33,9 @@ from tulle.pipeline.job import PORT
 from tulle.pipeline.release import DOCUMENT, FILES, SIGNATURE, STATEMENT, Release, Version
 from tulle.spec import environment as declared
 from tulle.spec.compare import Change, compare
-from tulle.spec.load import load_document
 from tulle.spec.product import DataProduct
 from tulle.spec.source import FILE
+from tulle.spec.written import place_of
 from tulle.state import log, products
 from tulle.state.db import now
 from tulle.state.tables import releases as table
@@ -277,18 +277,7 @@ def _version(product: DataProduct) -> Version:
 
 def _place_of_version(product: DataProduct) -> Place | None:
     """Where the document says its version, else where the product begins."""
-    try:
-        name = product.place.file if product.place else str(product.file)
-        document = load_document(product.file, name=name)
-    except TulleError:
-        return product.place
-    for position, component in enumerate(product.components):
-        if component.place == product.place:
-            for root in (("spec", "components"), ("components",)):
-                path = (*root, position, "properties")
-                if document.at((*path, "version")) is not None:
-                    return document.place((*path, "version"))
-    return product.place
+    return place_of(product, product.place, "version")
 
 
 def _demand_growth(
@@ -307,7 +296,8 @@ def _demand_growth(
     before = lower[0]
     old = release.version_of(before.version)
     assert old is not None
-    changes = tuple(c for c in compare(before.declared(), product) if "version is '" not in c.sentence)
+    today = str(dt.datetime.now(dt.UTC).date())
+    changes = tuple(c for c in compare(before.declared(), product, today=today) if "version is '" not in c.sentence)
     breaking = [change for change in changes if change.breaking]
     if breaking:
         least = (old[0] + 1, 0, 0) if old[0] else (0, old[1] + 1, 0)  # below 1.0.0 the second number breaks

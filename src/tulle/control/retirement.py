@@ -7,27 +7,22 @@ told is told through the event log, from which alerts are made. What retiring do
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
 
 from tulle.control import apply
+from tulle.control.notice import notice_days
 from tulle.control.product_release import consumers
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import PRODUCT_DEPRECATED, PRODUCT_REINSTATED, Event
 from tulle.gateway import contract
 from tulle.serving import generation
-from tulle.spec.product import DataProduct
 from tulle.state import log, products
 from tulle.state.db import Database, now
 from tulle.state.tables import deprecations as table
-
-_PERIOD = re.compile(r"(\d{1,6}) ?(minutes?|min|hours?|h|days?|d|weeks?|w|months?|years?|y)")
-_DAYS = {"m": 0, "h": 0, "d": 1, "w": 7, "mo": 31, "y": 366}  # rounded up: a notice is never shorter
-_MOST_DAYS = 366_000  # a thousand years: what is longer has no end that a calendar could name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +36,6 @@ class Deprecation:
     told: Sequence[str]
     deprecated_by: str
     deprecated_at: float
-
-
-def days_of(period: str) -> int:
-    """The days of a span of time such as `3 months`, rounded up, a thousand years at most; 0 when it is none."""
-    match = _PERIOD.fullmatch(period.strip())
-    if not match:
-        return 0
-    unit = "mo" if match[2].startswith("month") else match[2][0]
-    return min(_MOST_DAYS, int(match[1]) * _DAYS[unit] or 1)
-
-
-def notice_days(workspace: Workspace, product: DataProduct) -> int:
-    """How many days before its end the consumers of a product must be told."""
-    return max([workspace.settings.notice_days, *(days_of(a.notice_period) for a in product.agreements)])
 
 
 def deprecate(

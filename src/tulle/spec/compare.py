@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tulle.spec.components import BUILT_IN_PROPERTIES
+from tulle.spec.period import minutes_of
 from tulle.spec.product import (
     CLASSIFICATIONS,
     PII_LEVELS,
@@ -27,6 +28,7 @@ from tulle.spec.product import (
 )
 
 _DATA_SET_PART = re.compile(r"data-set ([a-z][a-z0-9_]*)(?:: column (.+))?", re.DOTALL)
+_AGREEMENT_PART = re.compile(r"data-sharing-agreement (.+)", re.DOTALL)
 _PORT_PART = re.compile(r"output-port (.+)", re.DOTALL)
 # What a value means changes with these, though its type does not.
 _LONGEST_SAID = 60  # longer values are not repeated in a sentence
@@ -38,7 +40,8 @@ class Change:
     """One difference: `kind` is added, removed or changed; `subject` names the part, as `data-set purchases`.
 
     `breaking`: who reads the new with what was made for the old may fail. `closes_old`: who reads the old (an
-    earlier commit, a snapshot) with what is made for the new may fail.
+    earlier commit, a snapshot) with what is made for the new may fail. `agreed` are the consumers with whom the
+    agreement that differs was made, as it names them.
     """
 
     kind: str
@@ -46,6 +49,7 @@ class Change:
     sentence: str
     breaking: bool = False
     closes_old: bool = False
+    agreed: tuple[str, ...] = ()
 
     @property
     def data_set(self) -> str:
@@ -65,13 +69,22 @@ class Change:
         found = _PORT_PART.fullmatch(self.subject)
         return found[1] if found else ""
 
+    @property
+    def agreement(self) -> str:
+        """The data sharing agreement that differs; empty when it is another part."""
+        found = _AGREEMENT_PART.fullmatch(self.subject)
+        return found[1] if found else ""
+
     def __str__(self) -> str:
         """The sentence, marked when the change is breaking."""
         return f"{self.sentence} (breaking)" if self.breaking else self.sentence
 
 
-def compare(old: DataProduct, new: DataProduct) -> tuple[Change, ...]:
-    """Every change from `old` to `new`; empty when they mean the same."""
+def compare(old: DataProduct, new: DataProduct, *, today: str = "") -> tuple[Change, ...]:
+    """Every change from `old` to `new`; empty when they mean the same.
+
+    What happens to an agreement that ended before the day `today` breaks nobody; without it all are in force.
+    """
     changes = [
         *_product(old, new),
         *_listed("data-set", old.data_sets, new.data_sets, _data_set, removal_breaks=True),
@@ -90,7 +103,7 @@ def compare(old: DataProduct, new: DataProduct) -> tuple[Change, ...]:
             new.service_level_indicators,
             _indicator,
         ),
-        *_listed("data-sharing-agreement", old.agreements, new.agreements, _agreement),
+        *_agreements(old.agreements, new.agreements, today),
         *_listed("component", _others(old), _others(new), _component),
         *_extended(old, new),
     ]
@@ -283,6 +296,20 @@ def _indicator(subject: str, old: ServiceLevelIndicator, new: ServiceLevelIndica
     yield from _rest(subject, old, new, told)
 
 
+def _agreements(
+    old: tuple[DataSharingAgreement, ...], new: tuple[DataSharingAgreement, ...], today: str
+) -> Iterator[Change]:
+    """What becomes of each agreement, with the consumers whom it was made with."""
+    made = {f"data-sharing-agreement {agreement.name}": agreement for agreement in old}
+    for change in _listed("data-sharing-agreement", old, new, _agreement, removal_breaks=True):
+        before = made.get(change.subject)
+        if before is None:
+            yield change
+            continue
+        over = bool(before.expires) and before.expires < today
+        yield replace(change, breaking=change.breaking and not over, agreed=change.agreed or before.consumers)
+
+
 def _agreement(subject: str, old: DataSharingAgreement, new: DataSharingAgreement) -> Iterator[Change]:
     yield from _field(subject, "title", old.title, new.title)
     yield from _field(subject, "description", old.description, new.description, long=True)
@@ -291,7 +318,18 @@ def _agreement(subject: str, old: DataSharingAgreement, new: DataSharingAgreemen
     yield from _field(subject, "terms", old.terms, new.terms, breaking=True, long=True)
     sooner = bool(new.expires) and new.expires < (old.expires or "9999")
     yield from _field(subject, "end", old.expires, new.expires, breaking=sooner)
-    yield from _rest(subject, old, new, "name title description purpose terms expires place")
+    dropped = tuple(one for one in old.consumers if one not in new.consumers)
+    if dropped and new.consumers:
+        told = f"it is not made with {', '.join(dropped)} any more"
+        yield Change("changed", subject, f"{subject}: {told}", breaking=True, agreed=dropped)
+    else:
+        yield from _field(subject, "consumers", old.consumers, new.consumers, breaking=bool(dropped))
+    if dropped and (added := tuple(one for one in new.consumers if one not in old.consumers)):
+        yield Change("changed", subject, f"{subject}: it is made with {', '.join(added)} too")
+    shorter = minutes_of(new.notice_period) < minutes_of(old.notice_period)
+    yield from _field(subject, "notice period", old.notice_period, new.notice_period, breaking=shorter)
+    told = "name title description purpose terms expires consumers notice_period place"
+    yield from _rest(subject, old, new, told)
 
 
 @dataclass(frozen=True, slots=True)
