@@ -64,6 +64,7 @@ _CASTS = {
     "binary": "BLOB",
 }
 _ROW_GROUP_ROWS = 122_880
+VERSION = f"duckdb {duckdb.__version__}"  # another one may find other types
 
 
 @dataclass(frozen=True, slots=True)

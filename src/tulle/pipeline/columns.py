@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tulle.config import Warehouse
-from tulle.engine.duck import Describing, DuckEngine
+from tulle.engine.duck import VERSION, Describing, DuckEngine
 from tulle.engine.engine import ColumnType, Relation
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
+from tulle.pipeline.columns_file import ColumnsFile, digest_of
 from tulle.pipeline.job import INGEST, PORT, SQL, Job
 from tulle.pipeline.model_kind import SNAPSHOT, THIS
 from tulle.spec.mesh import MeshSpec
@@ -36,6 +37,38 @@ def derive_columns(
 
     `engine`: one that is open anyway; to open another takes longer than to follow many models.
     """
+    if not any(job.kind == SQL for job in jobs):
+        return _followed(jobs, product, spec, macros, engine)
+    kept = ColumnsFile(spec, product.name)
+    digest = digest_of(_deciding(jobs, product, spec, macros))
+    if (found := kept.get(digest)) is not None:
+        return found, []
+    derived, problems = _followed(jobs, product, spec, macros, engine)
+    if not problems:
+        kept.put(digest, derived)
+    return derived, problems
+
+
+def _deciding(
+    jobs: Sequence[Job], product: DataProduct, spec: MeshSpec, macros: Sequence[str]
+) -> list[object]:
+    """All that decides which columns are found."""
+    declared = [[d.name, _plain(_declared_columns(d))] for d in product.data_sets]
+    upstream = [[job.name, _plain(_upstream_columns(spec, *job.upstream))] for job in jobs if job.upstream]
+    return [VERSION, [*macros], declared, upstream, [[job.digest_text(), job.way.kind] for job in jobs]]
+
+
+def _plain(columns: Sequence[ColumnType] | None) -> list[list[str]] | None:
+    return None if columns is None else [[c.name, c.type] for c in columns]
+
+
+def _followed(
+    jobs: Sequence[Job],
+    product: DataProduct,
+    spec: MeshSpec,
+    macros: Sequence[str],
+    engine: DuckEngine | None,
+) -> tuple[Derived, list[Problem]]:
     known = [*macros, *_WINDOW]
     if engine is not None:
         with engine.knowing(known).describing() as describing:
