@@ -80,20 +80,24 @@ class Draft:
     ) -> Entry:
         """Store data durably, to be at a path."""
         entry = self._repository.writer.store(path, data, content_type=content_type, metadata=metadata)
-        self._take([entry])
+        self.take([entry])
         return entry
 
     def put_many(self, items: Iterable[tuple[str, bytes | Iterable[bytes] | Path]]) -> list[Entry]:
         """Store several, all of them or none."""
         entries = [self._repository.writer.store(path, data) for path, data in items]
-        self._take(entries)
+        self.take(entries)
         return entries
 
     def link_many(self, links: Iterable[Link]) -> list[Entry]:
         """Data that is in place already, to be at paths: made durable; see `Repository.link_many`."""
         entries = self._repository.writer.linked(links)
-        self._take(entries)
+        self.take(entries)
         return entries
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """What another ref of this repository has, to be at the same paths."""
+        self._rows |= {row[0]: row for row in map(row_of, entries)}
 
     def delete(self, path: str) -> None:
         """Nothing is to be at a path, whether or not something is."""
@@ -108,6 +112,3 @@ class Draft:
     def delete_prefix(self, prefix: str) -> None:
         """Nothing of what is under a prefix now is to be there."""
         self.delete_many([entry.path for entry in self.entries(prefix)])
-
-    def _take(self, entries: Iterable[Entry]) -> None:
-        self._rows |= {row[0]: row for row in map(row_of, entries)}

@@ -45,8 +45,10 @@ from tulle.pipeline.record import (
 )
 from tulle.pipeline.run import Report, Run
 from tulle.pipeline.select import chosen
+from tulle.pipeline.sources.files import Repaired
 from tulle.pipeline.steps import Steps
 from tulle.pipeline.table import DataAt, columns_in, data_at, data_of
+from tulle.pipeline.take_up import TakenUp, take_up
 from tulle.pipeline.watchdog import Watchdog
 from tulle.quality.check import Check
 from tulle.quality.verdict import drift
@@ -160,7 +162,7 @@ class Execution:
         self.data: dict[str, DataAt] = {}
         self.versions: dict[str, dict[str, str]] = {}  # what was read from outside: port or file → version
         self.changed: list[str] = []
-        self.taken_up: tuple[str, ...] = ()
+        self.taken_up: TakenUp | None = None
         self.side_by_side = side_by_side
         self.checks = _checks_by_job(code)
         self.judge = Judge(
@@ -188,7 +190,8 @@ class Execution:
         self.branches = run_branch(self.repository, environment, self.run.id)
         base = self.branches.base
         if earlier := self.run.options.get("resume"):
-            self._take_up(runs.get(self.database, str(earlier)), base)
+            earlier_run = runs.get(self.database, str(earlier))
+            self.taken_up = take_up(earlier_run, self.run, self.branches, log_line)
         steps = [(job.name, job.kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         with self.steps.taken_down():
@@ -200,25 +203,6 @@ class Execution:
         if commit_id is None:
             runs.finish(self.database, self.run.id, runs.UNCHANGED)
             log_line("everything is up to date")
-
-    def _take_up(self, earlier: Run, base: str) -> None:
-        """Begin with what an earlier run had made before it failed, if it began where this one begins."""
-        there = {branch.name for branch in self.repository.branches(prefix=str(earlier.branch))}
-        if earlier.product != self.run.product or earlier.environment != self.run.environment:
-            raise Invalid(f"run {earlier.id} is one of '{earlier.product}' on '{earlier.environment}'")
-        if earlier.branch not in there or earlier.base_commit != base:
-            log_line(f"run {earlier.id} cannot be taken up: what is published has moved, so all is looked at")
-            return
-        if self.repository.resolve(str(earlier.branch)) == base:
-            return  # it had made nothing
-        merged = self.repository.merge(
-            str(earlier.branch),
-            self.branch,
-            message=f"Take up run {earlier.id}",
-            committer=f"run {self.run.id}",
-        )
-        self.taken_up = (f"what run {earlier.id} made",)
-        log_line(f"taking up run {earlier.id} at {merged.commit.id[:12]}")
 
     def _carry_out_all(self) -> None:
         """Every job after what it waits for. After a failure no further one begins; the first failure is raised."""
@@ -292,14 +276,15 @@ class Execution:
         if self.selected is not None and job.name not in self.selected:
             self._leave(job)
             return
-        making = self._making(job)
+        if job.kind == INGEST:
+            self.steps.started(job.name)  # what a source has to give may take long to gather
         draft = self.branches.draft()
-        before = record_of(draft, job.name)
+        making = self._making(job, draft)
         checks = self.checks[job.name]
         made_print = made_fingerprint(job, self.code, making)
-        present = self._drafted(draft, making, before)
-        # Data somebody put there by hand is not what the code makes, so it is made again.
-        kept = before and present and (before.made, before.identity) == (made_print, present.identity)
+        before, present, kept = self._looked_at(draft, making, made_print)
+        if not kept and self.taken_up and job.kind != INGEST and self.taken_up.put_back(draft, job.name):
+            before, present, kept = self._looked_at(draft, making, made_print)
         makes = self.full or not kept or self._is_due(making, before)
         if not makes and before is not None and present is not None:
             known = {
@@ -308,9 +293,12 @@ class Execution:
                 job.name: present.with_columns(before.columns),
             }
             if before.checked == checked_fingerprint(job, self.code, checks, known):
+                if draft.rows():  # it was put back to what is published, and that is what would be made
+                    self.branches.land(draft, f"{job.name}: as it is published")
                 self._keep(job, before, known[job.name])
                 return
-        self.steps.started(job.name)
+        if job.kind != INGEST:
+            self.steps.started(job.name)
         if makes or before is None:
             made = make(draft, making, before)
             log_line(f"{job.name}: {count(made.rows, 'row')}")
@@ -345,19 +333,31 @@ class Execution:
         message = None if makes else "only checked again: its code and inputs are unchanged"
         self.steps.finished(job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report)
 
+    def _looked_at(
+        self, draft: Draft, making: Making, made_print: str
+    ) -> tuple[Record | None, DataAt | None, bool]:
+        """What is there of a job: its record, its data, and whether the data is what would be made again."""
+        before = record_of(draft, making.job.name)
+        present = self._drafted(draft, making, before)
+        if before is None or present is None:
+            return before, present, False
+        # Data somebody put there by hand is not what the code makes, so it is made again.
+        return before, present, (before.made, before.identity) == (made_print, present.identity)
+
     def _leave(self, job: Job) -> None:
         """A job that was not chosen: its data is taken as it is, where there is any."""
         record = read_record(self.repository, self.branch, job.name)
         if record is None or any(name not in self.data for name in job.inputs if job.way.kind == VIEW):
             return
         if job.way.kind == VIEW:
-            at = self._drafted(None, self._making(job), record)
+            at = self._drafted(None, self._making(job, None), record)
         else:
             at = data_at(self.repository, self.branch, job.name)
         if at is not None:
             self.data[job.name] = at.with_columns(record.columns)
 
-    def _making(self, job: Job) -> Making:
+    def _making(self, job: Job, draft: Draft | None) -> Making:
+        """A job with what it is made from; that of an ingest is gathered, to go on from what the draft has."""
         if missing := [name for name in job.inputs if name not in self.data]:
             raise NotFound(
                 f"'{job.name}' is made from '{missing[0]}', which has no data yet",
@@ -380,10 +380,20 @@ class Execution:
         )
         if job.kind == INGEST:
             making = replace(making, data_folders=self.data_folders)
-            if self.sources is None:
-                return making.with_files()
-            return self.sources.gathered(making, self.repository, self.branch, full=self.full)
+            return self._gathered(making, draft) if self.sources and draft else making.with_files()
         return making
+
+    def _gathered(self, making: Making, draft: Draft) -> Making:
+        assert self.sources is not None
+        published = self.branches.base
+        over = published if self.taken_up else ""
+        try:
+            return self.sources.gathered(making, self.repository, self.branch, full=self.full, over=over)
+        except Repaired as exc:
+            assert self.taken_up is not None
+            log_line(f"{making.job.name}: {exc}, so its source is read again from what is published")
+            self.taken_up.put_back(draft, making.job.name)
+            return self.sources.gathered(making, self.repository, published, full=self.full)
 
     def _drafted(self, draft: Draft | None, making: Making, made: Made | Record | None) -> DataAt | None:
         """The data set of a job as a draft has it; that of a view is what its statement gives of its inputs."""
@@ -517,7 +527,8 @@ class Execution:
         def note(call: GateCall) -> None:
             runs.will_publish(self.database, self.run.id, call.commit.id)
 
-        done = [*self.changed, *self.taken_up, *(f"without {name}" for name in removed)]
+        taken_up = [f"what run {self.taken_up.run} made"] if self.taken_up else []
+        done = [*self.changed, *taken_up, *(f"without {name}" for name in removed)]
         with self.watchdog.publishing:
             merged = self.branches.publish(
                 f"Run {self.run.id}: {', '.join(done)}"[:500], metadata=self._metadata(base), gate=note

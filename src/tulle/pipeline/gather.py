@@ -60,14 +60,19 @@ class Sources:
         """Those of the environment whose branch that is."""
         return cls(settings, open_connections(settings, database), connections_of(database, settings, branch))
 
-    def gathered(self, making: Making, repository: Repository, branch: str, *, full: bool) -> Making:
-        """The job with what its source gives now. Raises what a source raises; nothing is changed then."""
+    def gathered(
+        self, making: Making, repository: Repository, branch: str, *, full: bool, over: str = ""
+    ) -> Making:
+        """The job with what its source gives now. Raises what a source raises; nothing is changed then.
+
+        `over`: what is published, where the branch has what a failed run had made: Repaired when that does not hold.
+        """
         port = making.job.port
         assert port is not None
         assert port.source is not None
         if is_plain(port.source):
             return making.with_files()
-        return _Gathering(self, making, repository, branch, full=full).gathered()
+        return _Gathering(self, making, repository, branch, full=full, over=over).gathered()
 
     def connection(self, source: Source) -> Connection | None:
         """The connection a source names, None when it names none. NotFound."""
@@ -95,7 +100,14 @@ def source_digest(source: Source) -> str:
 
 class _Gathering:
     def __init__(
-        self, sources: Sources, making: Making, repository: Repository, branch: str, *, full: bool
+        self,
+        sources: Sources,
+        making: Making,
+        repository: Repository,
+        branch: str,
+        *,
+        full: bool,
+        over: str,
     ) -> None:
         self.sources, self.making = sources, making
         assert making.job.port is not None
@@ -106,6 +118,7 @@ class _Gathering:
         known = self.before is not None and present is not None and self.before.identity == present.identity
         self.before = self.before if known and not full else None
         self.goes_on = self._goes_on()
+        self.published = read_record(repository, over, making.job.name) if over else self.before
         self.folder = making.folder / "gathered" / making.job.name
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.rows_file, self.rejected_file = self.folder / "rows.parquet", self.folder / "rejected.parquet"
@@ -124,6 +137,12 @@ class _Gathering:
         if self.source.load == "full" or before is None:
             return {}
         return before.remembered if before.remembered.get("source") == source_digest(self.source) else {}
+
+    def _unpublished(self) -> frozenset[str]:
+        """The files that were read, but not for what is published."""
+        published = self.published.remembered.get("files", {}) if self.published else {}
+        found: Mapping[str, str] = self.goes_on.get("files", {})
+        return frozenset(name for name, digest in found.items() if published.get(name) != digest)
 
     def gathered(self) -> Making:
         said = self.goes_on.get("cursor")
@@ -144,6 +163,7 @@ class _Gathering:
             product_label=label,
             say=self.making.say,
             files=dict(self.goes_on.get("files", {})),
+            unpublished=self._unpublished(),
         )
         with _opener(self.source.type)(ask) as reading, contextlib.closing(self.rejects):
             count = self._write(reading, fresh)

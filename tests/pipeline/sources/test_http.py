@@ -6,11 +6,15 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import time
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from tests.pipeline.sources.conftest import Api, Shop, problems
+
+from tulle.pipeline import run as runs
+from tulle.state import log
 
 ROWS = [{"id": n, "name": f"n{n}", "at": f"2020-01-{n:02d}T00:00:00Z"} for n in range(1, 8)]
 COLUMNS = [{"name": "id", "type": "integer"}, {"name": "name"}, {"name": "at", "type": "timestamp"}]
@@ -29,6 +33,33 @@ def test_one_page_without_anything_declared(shop: Shop, api: Api) -> None:
     assert (path, query) == ("/v1/orders", {"active": "true"})
     assert headers["authorization"] == "Bearer s3cret-token"
     assert shop.run().status == "unchanged"
+
+
+def test_a_source_is_told_of_while_it_is_read(shop: Shop, api: Api) -> None:
+    seen: list[str] = []
+
+    def slowly(_query: dict[str, str]) -> Any:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            (under_way,) = runs.recent(shop.database)
+            step = runs.get(shop.database, under_way.id).steps[0]
+            if step.status == "running":
+                seen.append(step.name)
+                break
+        return ROWS
+
+    api.gives(slowly)
+    shop.source(type="http", connection="api", path="orders", columns=COLUMNS)
+    run = shop.good()
+    assert seen == ["orders"]
+    assert [entry.kind for entry in log.read(shop.database) if entry.data.get("step") == "orders"] == [
+        "step.started",
+        "step.finished",
+    ]
+    api.gives(lambda _q: ROWS)
+    again = runs.get(shop.database, shop.run().id)
+    assert (again.steps[0].name, again.steps[0].status) == ("orders", "unchanged")
+    assert run.steps[0].rows == again.steps[0].rows == len(ROWS)
 
 
 def page(query: dict[str, str]) -> Any:

@@ -17,6 +17,10 @@ from tulle.pipeline.sources.reading import Ask
 from tulle.spec.source import FILE, QUARANTINE, REFUSE, Source
 
 
+class Repaired(Exception):
+    """What a failed run had read, and nobody published, is another file by now, or gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """A reading of files; `remembered` tells which."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tulle.errors import Invalid, Problem
 from tulle.pipeline.ingest import content_digest, source_files
-from tulle.pipeline.sources.files import Files
+from tulle.pipeline.sources.files import Files, Repaired
 from tulle.pipeline.sources.reading import Ask, Reading
 from tulle.spec.source import Source
 
@@ -25,8 +25,11 @@ def opened(ask: Ask) -> Iterator[Reading]:
 def unread(ask: Ask, found: Mapping[str, str]) -> set[str]:
     """The names of what was not read before. Invalid when something that was read has changed since.
 
-    With a key a changed file is read again: its rows replace those of before.
+    With a key a changed file is read again: its rows replace those of before. Repaired, whatever the load, when only a
+    run that failed had read it as it was.
     """
+    if repaired := sorted(name for name in ask.unpublished if found.get(name) != ask.files[name]):
+        raise Repaired(f"{repaired[0]} is not as the failed run had read it")
     changed = [name for name, digest in found.items() if ask.files.get(name, digest) != digest]
     source: Source = ask.source
     if changed and source.load == "incremental" and not source.cursor:
@@ -36,7 +39,7 @@ def unread(ask: Ask, found: Mapping[str, str]) -> set[str]:
         ]
         raise Invalid(
             f"{changed[0]} has changed since it was read: its rows would be there twice",
-            hint=f"{hint}; a file repaired after a failed run is taken by a run without --resume",
+            hint=hint,
             problems=problems,
         )
     return {name for name, digest in found.items() if ask.files.get(name) != digest}

@@ -36,6 +36,7 @@ class Ask:
     product_label: str
     say: Callable[[str], None]
     files: dict[str, str] = field(default_factory=dict)  # read before: name and what identifies the content
+    unpublished: frozenset[str] = frozenset()  # those of them that only a run which failed has read
 
     def connected(self) -> Connection:
         """The connection of a source that cannot do without."""
