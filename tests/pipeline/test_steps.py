@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tulle.errors import LimitExceeded, Unavailable
+from tulle.errors import Invalid, LimitExceeded, Unavailable
 from tulle.pipeline import run as runs
 from tulle.pipeline import steps as module
 from tulle.pipeline.run import Report
@@ -73,6 +73,20 @@ def test_what_cannot_be_recorded_ends_the_run(
     monkeypatch.setattr(module.runs, "tell", full)
     with pytest.raises(LimitExceeded), steps.taken_down():
         steps.started("job0")
+
+
+def test_why_a_job_failed_is_told_and_not_that_it_cannot_be_recorded(
+    database: Database, run: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise LimitExceeded("disk full")
+
+    steps = Steps(database, run)
+    monkeypatch.setattr(module.runs, "tell", full)
+    with pytest.raises(Invalid, match="no such column") as caught, steps.taken_down():
+        steps.started("job0")
+        raise Invalid("no such column")
+    assert caught.value.__notes__ == ["what became of the steps is not recorded: disk full"]
 
 
 def test_what_could_not_be_recorded_at_first_is_recorded_later(

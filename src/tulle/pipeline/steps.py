@@ -36,17 +36,30 @@ class Steps:
 
     @contextmanager
     def taken_down(self) -> Iterator[None]:
-        """While the block runs, a thread of its own records what is told; after it nothing is left to be."""
+        """While the block runs, a thread of its own records what is told; after it nothing is left to be.
+
+        Raises what keeps it from being recorded, unless the block failed before: that is what somebody has to mend.
+        """
         over = threading.Event()
         thread = threading.Thread(target=self._take_down, args=(over,), daemon=True, name="steps")
         thread.start()
+        failed: BaseException | None = None
         try:
             yield
+        except BaseException as exc:
+            failed = exc
+            raise
         finally:
             over.set()
             self._some.set()
             thread.join()
-            self.settled()
+            try:
+                self.settled()
+            except Exception as exc:
+                if failed is None:
+                    raise
+                LOG.warning("run %s: what became of its steps is not recorded: %s", self._run.id, exc)
+                failed.add_note(f"what became of the steps is not recorded: {exc}")
 
     def started(self, name: str, *, branch: str | None = None) -> None:
         """A step begins."""
