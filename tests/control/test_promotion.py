@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from tests.pipeline.conftest import ROWS
 from tulle.config import Warehouse
 from tulle.control import apply, destroy, environments, product_release, promotion
 from tulle.errors import Conflict, Denied, NotFound, Unavailable
+from tulle.lake.repository import Lake
 from tulle.pipeline import promotion as record
 from tulle.pipeline import run as runs
 from tulle.state import log
+from tulle.state.db import Database
 from tulle.state.tables import approvals, promotions
 
 OPEN = MESH.replace("approvers: [ann, bob, eve], approvals: 2", "schedules: false").replace(
@@ -204,6 +208,101 @@ def test_what_can_never_be_ended_has_failed_and_holds_up_nobody(
     record.settle(workspace.database, workspace.lake)
     assert record.get(workspace.database, half_id).status == "failed"
     assert record.in_force(workspace.database, "sales", "main") == "1.0.0"
+
+
+def test_a_rollback_replaces_what_it_was_asked_about_and_nothing_that_came_since(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, repository = team.workspace, team.workspace.lake.repository("sales")
+    for version, model in (("1.0.0", ""), ("1.0.1", "SELECT * FROM till_rows WHERE id < 3\n")):
+        released(team, version, model)
+        team.wait(promotion.promote(workspace, "sales", version, to="prod", by="ann"))
+    put_back = record.put_back
+
+    def late(database: Database, lake: Lake, asked: record.Promotion) -> None:
+        repository.put("main", "notes.txt", b"of somebody else")
+        repository.commit("main", "a note")
+        put_back(database, lake, asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "put_back", late)
+        with pytest.raises(Conflict, match="branch 'main' is on commit"):
+            promotion.rollback(workspace, "sales", to="1.0.0", by="bob")
+    assert repository.get("main", "notes.txt") == b"of somebody else"
+    (failed,) = record.recent(workspace.database, product="sales", status="failed")
+    assert "by now" in failed.message
+    assert record.in_force(workspace.database, "sales", "main") == "1.0.1"
+    assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").status == "done"
+
+
+def test_a_half_done_rollback_that_something_staged_forbids_has_failed_and_blocks_nobody(
+    team: Team,
+) -> None:
+    """Killed right after it was recorded, for real; then somebody writes to the branch before anybody looks."""
+    workspace, repository = team.workspace, team.workspace.lake.repository("sales")
+    for version, model in (("1.0.0", ""), ("1.0.1", "SELECT * FROM till_rows WHERE id < 3\n")):
+        released(team, version, model)
+        team.wait(promotion.promote(workspace, "sales", version, to="prod", by="ann"))
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tulle.control import promotion\n"
+        "from tulle.pipeline import promotion as record\n"
+        "from tulle.server.app import open_workspace\n"
+        "from tulle.spec.mesh import load_settings\n"
+        "record.put_back = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "workspace = open_workspace(load_settings(Path(sys.argv[1])))\n"
+        "promotion.rollback(workspace, 'sales', to='1.0.0', by='bob')\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(team.mesh.folder)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (half,) = record.recent(workspace.database, product="sales", status="running")
+    repository.put("main", "notes.txt", b"not committed")
+    promotion.keep(workspace)
+    ended = record.get(workspace.database, half.id)
+    assert (ended.status, record.in_force(workspace.database, "sales", "main")) == ("failed", "1.0.1")
+    assert "it has staged changes, for example 'notes.txt'" in ended.message
+    assert len(environments.placed(workspace, product="sales")) == 3
+    repository.reset("main")
+    assert promotion.rollback(workspace, "sales", to="1.0.0", by="bob").status == "done"
+
+
+def test_one_that_cannot_be_ended_yet_is_told_and_holds_up_no_other_one(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    asked = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    with workspace.database.write() as cx:
+        half = record.add(
+            cx,
+            product="features",
+            environment="prod",
+            branch="main",
+            kind="rollback",
+            version="1.0.0",
+            status="running",
+            by="bob",
+            commit_id="0" * 64,
+        )
+
+    def away(*_: object) -> bool:
+        raise Unavailable("branch 'main' is being changed by somebody")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "was_put_back", away)
+        deadline = time.monotonic() + 60
+        while not runs.get(workspace.database, str(asked.run_id)).ended:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(
+            Unavailable, match=f"rollback {half} of 'features' to 1.0.0 in 'prod' is half done"
+        ):
+            promotion.keep(workspace)
+        assert record.get(workspace.database, asked.id).status == "done"
+        assert environments.placed(workspace, product="sales")
+    promotion.keep(workspace)
+    assert record.get(workspace.database, half).status == "failed"
 
 
 def test_a_product_destroyed_with_its_data_leaves_no_code_in_force(team: Team) -> None:

@@ -101,7 +101,7 @@ def branch_for_run(workspace: Workspace, product: str, name: str) -> str:
 def placed(workspace: Workspace, *, product: str | None = None) -> tuple[Placed, ...]:
     """What is where: every applied product in every environment, in the order releases go."""
     database = workspace.database
-    promotion.settle(database, workspace.lake)
+    promotion.try_to_settle(database, workspace.lake)
     names = [item.product.name for item in products.applied(database)]
     if product is not None:
         products.applied_product(database, product)

@@ -303,13 +303,21 @@ def _start_if_approved(workspace: Workspace, asked: Promotion, environment: Envi
 
 
 def keep(workspace: Workspace) -> None:
-    """What the control plane does again and again: end what has ended, start what is approved and was not started."""
-    promotion.settle(workspace.database, workspace.lake)
+    """What the control plane does again and again: end what has ended, start what is approved and was not started.
+
+    What cannot be ended or started holds up no other one; the first of them is raised at the end.
+    """
+    left = list(promotion.try_to_settle(workspace.database, workspace.lake))
     for asked in promotion.recent(workspace.database, status=WAITING):
         environment = workspace.settings.environments.get(asked.environment)
         # One that nobody has to approve is started by whoever asks; it may be on its way.
         if environment is not None and (environment.approvals or asked.changed_at < now() - _ASKING_SECONDS):
-            _start_if_approved(workspace, asked, environment)
+            try:
+                _start_if_approved(workspace, asked, environment)
+            except TulleError as exc:
+                left.append(exc)
+    if left:
+        raise left[0]
 
 
 # ── rolling back ─────────────────────────────────────────────────────────────────────────────────────────

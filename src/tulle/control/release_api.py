@@ -222,7 +222,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
 
     @api.get("/promotions")
     def recent(product: str | None = None, status: str | None = None, limit: Limit = 50) -> dict[str, Any]:
-        record.settle(workspace.database, workspace.lake)
+        record.try_to_settle(workspace.database, workspace.lake)
         found = record.recent(workspace.database, product=product, status=status, limit=limit)
         return {"promotions": promotion.listed(workspace, found)}
 
@@ -231,7 +231,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
         asked = record.get(workspace.database, id_)
         if asked.status == record.RUNNING:
             runs.recover(workspace.database)
-            record.settle(workspace.database, workspace.lake, product=asked.product)
+            record.try_to_settle(workspace.database, workspace.lake, product=asked.product)
             asked = record.get(workspace.database, id_)
         return promotion.as_plain(workspace, asked)
 

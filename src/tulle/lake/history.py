@@ -345,11 +345,14 @@ class History(Handle):
             branch, picked.id, self._attributes(text, committer, given), parent_number=parent_number
         )
 
-    def hard_reset(self, branch: str, ref: str) -> Branch:
-        """Put a branch on the commit `ref` names. Conflict when something is staged on it."""
+    def hard_reset(self, branch: str, ref: str, *, expected: str | None = None) -> Branch:
+        """Put a branch on the commit `ref` names. Conflict when something is staged on it.
+
+        With `expected`, the id of a commit, also when the branch is on another one by now.
+        """
         commit_id = self._resolve(ref)
         self._guard(branch, protected=True)
-        self._mover.hard_reset(branch, commit_id, self.actor)
+        self._mover.hard_reset(branch, commit_id, self.actor, expected=expected)
         return Branch(branch, commit_id)
 
     def fold(self, ref: str) -> bool:

@@ -292,9 +292,16 @@ class Mover(Publisher):
             self._publish(held, _on_top(reader, parent, commit, delta), "revert", source_ref=commit_id)
         return commit
 
-    def hard_reset(self, branch: str, commit_id: str, actor: str = "") -> None:
-        """Put a branch on another commit."""
+    def hard_reset(
+        self, branch: str, commit_id: str, actor: str = "", *, expected: str | None = None
+    ) -> None:
+        """Put a branch on another commit. Conflict when it is not on the `expected` one."""
         with self._held(branch) as held:
+            if expected is not None and held.commit_id != expected:
+                raise Conflict(
+                    f"branch '{branch}' is on commit {held.commit_id[:12]} by now, not on {expected[:12]}",
+                    hint="look at what came to it, then try again",
+                )
             self._refuse_staged(held, "reset")
             with self._database.write() as cx:
                 refs.demand_kept(cx, self._id, commit_id)

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, insert, or_, select, update
 
-from tulle.errors import Conflict, NotFound
+from tulle.errors import Conflict, Denied, NotFound, TulleError
 from tulle.events import PROMOTION_ENDED, PROMOTION_REOPENED, PROMOTION_REQUESTED, ROLLBACK_ENDED, Event
 from tulle.lake.repository import Lake
 from tulle.pipeline import run as runs
@@ -193,7 +193,18 @@ def _put_in_force(cx: Connection, promotion: Promotion) -> None:
 
 
 def settle(database: Database, lake: Lake, *, product: str | None = None, branch: str | None = None) -> None:
-    """Bring to an end whatever is under way and can be: of one product and branch, or everywhere."""
+    """Bring to an end whatever is under way and can be: of one product and branch, or everywhere.
+
+    One that cannot be ended yet holds up no other one; then it is told, as the kind of error that it met.
+    """
+    if left := try_to_settle(database, lake, product=product, branch=branch):
+        raise left[0]
+
+
+def try_to_settle(
+    database: Database, lake: Lake, *, product: str | None = None, branch: str | None = None
+) -> tuple[TulleError, ...]:
+    """The same for who only looks: what is told of those that cannot be ended yet."""
     query = select(promotions).where(promotions.c.status == RUNNING)
     if product is not None:
         query = query.where(promotions.c.product == product)
@@ -201,14 +212,24 @@ def settle(database: Database, lake: Lake, *, product: str | None = None, branch
         query = query.where(promotions.c.branch == branch)
     with database.read() as cx:
         found = [value(row) for row in cx.execute(query.order_by(promotions.c.requested_at))]
+    left: list[TulleError] = []
     for promotion in found:
         try:
             if promotion.kind == ROLLBACK:
                 put_back(database, lake, promotion)
             else:
                 _follow_run(database, lake, promotion)
-        except NotFound as exc:  # the repository or the commit is gone: nobody ever ends it otherwise
+        except (NotFound, Conflict, Denied) as exc:
+            # The repository or the commit is gone, or what came to the branch since forbids it. Nothing was moved, and
+            # nobody would ever end it otherwise: it has failed, and whoever still wants it asks again.
             fail(database, promotion, exc.message)
+        except TulleError as exc:
+            told = (
+                f"{promotion.kind} {promotion.id} of '{promotion.product}' to {promotion.version} in "
+                f"'{promotion.environment}' is half done and cannot be ended now: {exc.message}"
+            )
+            left.append(type(exc)(told, hint=exc.hint, problems=exc.problems))
+    return tuple(left)
 
 
 def _follow_run(database: Database, lake: Lake, promotion: Promotion) -> None:
@@ -240,11 +261,20 @@ def fail(database: Database, promotion: Promotion, message: str) -> None:
 
 
 def put_back(database: Database, lake: Lake, promotion: Promotion) -> None:
-    """Put a branch on the commit that a recorded rollback names, once, and note that its release is in force."""
+    """Put a branch on the commit that a recorded rollback names, once, and note that its release is in force.
+
+    Conflict when the branch is not where it was when the rollback was asked for: what came since would be lost.
+    """
     assert promotion.commit_id is not None
     if not was_put_back(lake, promotion):
         repository = lake.repository(promotion.product, actor=promotion.requested_by)
-        repository.hard_reset(promotion.branch, promotion.commit_id)
+        try:
+            repository.hard_reset(
+                promotion.branch, promotion.commit_id, expected=promotion.before_commit or None
+            )
+        except Conflict:
+            if not was_put_back(lake, promotion):  # by somebody else, just now
+                raise
     with database.write() as cx:
         if change(cx, promotion.id, RUNNING, status=DONE):
             _put_in_force(cx, promotion)
