@@ -21,6 +21,18 @@ _ENVIRONMENT = re.compile(r"(?!(?:run|ingest|preview)-)[a-z0-9]+(?:[-_][a-z0-9]+
 _WAREHOUSE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,15}")
 _SIZE = re.compile(r"[1-9][0-9]{0,8}(?:\.[0-9]{1,3})?\s?(?:[KMGT]i?B|[kKmMgGtT]B)")
 _MOST = 1_000_000  # of any bound
+# Of settings that are numbers: the least and the most each may be.
+BOUNDS: Mapping[str, tuple[int, int]] = {
+    "service_workers": (1, 64),
+    "gateway_concurrency": (1, 64),
+    "max_request_bytes": (1024, 1 << 30),
+    "hook_run_days": (1, 36_500),
+    "scheduled_runs": (1, 1000),
+    "check_result_days": (1, 36_500),
+    "run_record_days": (1, 36_500),
+    "stale_branch_days": (0, 36_500),
+    "notice_days": (0, 36_500),
+}
 STATE_FOLDER = ".tulle"  # in the mesh folder: everything Tulle itself keeps
 
 
@@ -238,18 +250,7 @@ def _checked(settings: Settings) -> Settings:
         if port in ports:
             raise Invalid(f"settings '{ports[port]}' and '{name}' are the same; give each its own port")
         ports[port] = name
-    bounds = {
-        "service_workers": (1, 64),
-        "gateway_concurrency": (1, 64),
-        "max_request_bytes": (1024, 1 << 30),
-        "hook_run_days": (1, 36_500),
-        "scheduled_runs": (1, 1000),
-        "check_result_days": (1, 36_500),
-        "run_record_days": (1, 36_500),
-        "stale_branch_days": (0, 36_500),
-        "notice_days": (0, 36_500),
-    }
-    for name, (least, most) in bounds.items():
+    for name, (least, most) in BOUNDS.items():
         if not least <= getattr(settings, name) <= most:
             raise Invalid(f"setting '{name}' is {getattr(settings, name)}, expected {least:,} to {most:,}")
     if settings.storage and not settings.storage.startswith("local:///"):

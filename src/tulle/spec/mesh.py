@@ -25,6 +25,7 @@ from tulle.spec.remember import Remembered
 
 MESH_FILE = "mesh.yaml"
 PRODUCT_FILE = "product.yaml"
+_REFERENCE = "every setting: docs/reference/mesh.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def load_settings(folder: Path, environment: Mapping[str, str] | None = None) ->
                 problems.append(Problem(error.message, None, error.hint))
                 break
             message = error.message.removeprefix(f"{MESH_FILE}: ")
-            problems.append(document.problem(message, path, key=True, hint=error.hint))
+            problems.append(document.problem(message, path, key=True, hint=error.hint or _REFERENCE))
             values = _without(values, path)
         else:
             break
