@@ -6,16 +6,19 @@ import json
 import os
 import re
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
+from tulle.cli.connect import key_of
 from tulle.cli.main import cli
-from tulle.errors import Conflict, Denied, Invalid, NotFound
+from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
 from tulle.spec.skeleton import mesh_files
 
 Tulle = Callable[..., Result]
@@ -233,3 +236,28 @@ def test_users_keys_policies_and_the_trail(tulle: Tulle, asked: Callable[..., An
     tulle("user", "delete", "ann")
     with pytest.raises(NotFound):
         tulle("user", "key", "ann")
+
+
+def test_a_key_is_kept_in_a_file_of_its_own(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    file = folder / "cleo.yaml"
+    said = tulle("user", "create", "cleo", "--key-file", str(file)).output
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    written = yaml.safe_load(file.read_text())
+    (cleo,) = (one for one in asked("user", "list") if one["id"] == "cleo")
+    assert cleo["keys"] == [written["credentials"]["access_key_id"]]
+    assert written["credentials"]["secret_access_key"] not in said
+    assert key_of(file).startswith("Basic ")
+    for words in (["key", "cleo"], ["create", "bob"]):
+        with pytest.raises(AlreadyExists, match="exists already"):
+            tulle("user", *words, "--key-file", str(file))
+    assert {one["id"]: one["keys"] for one in asked("user", "list")}.items() >= {"cleo": cleo["keys"]}.items()
+    assert "bob" not in [one["id"] for one in asked("user", "list")]
+    assert yaml.safe_load(file.read_text()) == written
+
+
+def test_a_user_of_no_group_is_not_half_made(tulle: Tulle, asked: Callable[..., Any], folder: Path) -> None:
+    file = folder / "dora.yaml"
+    with pytest.raises(NotFound, match="there is no group 'Develpers'"):
+        tulle("user", "create", "dora", "--group", "Viewers", "--group", "Develpers", "--key-file", str(file))
+    assert "dora" not in [one["id"] for one in asked("user", "list")]
+    assert not file.exists()

@@ -1,17 +1,20 @@
-"""Credentials of applications, kept by the one who made them: `.tulle/credentials/<application>.json`, mode 0600.
+"""Credentials kept by the one who made them, in files of mode 0600, as a cloud's CLI keeps them.
 
-The mesh itself keeps only hashes; these files are the command line's own note, as a cloud's CLI keeps one.
+Those of applications lie in `.tulle/credentials/<application>.json`, of which the mesh itself keeps only hashes; a
+person's access key lies where it is asked for, written as lakectl reads it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tulle.config import Settings
-from tulle.errors import Invalid, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
 
 
 def folder(settings: Settings) -> Path:
@@ -54,3 +57,36 @@ def saved_credentials(settings: Settings, application: str | None) -> dict[str, 
             hint=did_you_mean(application, notes) or "`tulle app create` makes one",
         )
     return dict(json.loads(notes[application].read_text()))
+
+
+@contextmanager
+def new_key_file(file: Path, endpoint: str) -> Iterator[Callable[[str, str], None]]:
+    """A new file for an access key, and what writes the key's id and secret into it; gone again if nothing did.
+
+    `endpoint` is the URL of the API, ending in /api/v1. AlreadyExists.
+    """
+    import yaml
+
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(
+            f"{file} exists already", hint="a key is written to a file of its own; name another one"
+        ) from None
+    written = False
+
+    def write(key: str, secret: str) -> None:
+        nonlocal written
+        value = {
+            "credentials": {"access_key_id": key, "secret_access_key": secret},
+            "server": {"endpoint_url": endpoint},
+        }
+        yaml.safe_dump(value, out, sort_keys=True)
+        written = True
+
+    try:
+        with os.fdopen(handle, "w") as out:
+            yield write
+    finally:
+        if not written:
+            file.unlink()

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, table
+
+OPTION_KEY_FILE = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the key to a new FILE of yours alone, for `--key` and lakectl, instead of showing it.",
+)
 
 
 @click.group()
@@ -45,18 +54,21 @@ def list_users(mesh: Path | None, as_json: bool) -> None:
 @click.option(
     "--group", "groups", multiple=True, default=["Viewers"], show_default=True, help="The user's groups."
 )
+@OPTION_KEY_FILE
 @click.pass_obj
-def create(mesh: Path | None, name: str, groups: tuple[str, ...]) -> None:
+def create(mesh: Path | None, name: str, groups: tuple[str, ...], key_file: Path | None) -> None:
     """Create user NAME with an access key; its secret is shown once."""
     from tulle.cli.connect import lake_client
 
-    with lake_client(mesh) as lake:
+    with _kept(mesh, key_file) as keep, lake_client(mesh) as lake:
+        for group in groups:
+            lake.get(f"/auth/groups/{_part(group)}")  # a user who is in none of them is half made
         lake.post("/auth/users", {"id": name})
         for group in groups:
             lake.put(f"/auth/groups/{_part(group)}/members/{_part(name)}")
         made = lake.post(f"/auth/users/{_part(name)}/credentials")
-    click.echo(f"  {mark('succeeded')} user {name} in {', '.join(groups)}")
-    _show_key(made)
+        click.echo(f"  {mark('succeeded')} user {name} in {', '.join(groups)}")
+        keep(made)
 
 
 @user.command("delete")
@@ -74,18 +86,19 @@ def delete(mesh: Path | None, name: str) -> None:
 @user.command("key")
 @click.argument("name")
 @click.option("--revoke", metavar="KEY", help="Revoke this key instead of making one.")
+@OPTION_KEY_FILE
 @click.pass_obj
-def key(mesh: Path | None, name: str, revoke: str | None) -> None:
+def key(mesh: Path | None, name: str, revoke: str | None, key_file: Path | None) -> None:
     """Make an access key for user NAME (its secret is shown once), or revoke one."""
     from tulle.cli.connect import lake_client
 
-    with lake_client(mesh) as lake:
-        if revoke:
+    if revoke:
+        with lake_client(mesh) as lake:
             lake.delete_at(f"/auth/users/{_part(name)}/credentials/{_part(revoke)}")
-            click.echo(f"  {mark('succeeded')} key {revoke} is revoked")
-            return
-        made = lake.post(f"/auth/users/{_part(name)}/credentials")
-    _show_key(made)
+        click.echo(f"  {mark('succeeded')} key {revoke} is revoked")
+        return
+    with _kept(mesh, key_file) as keep, lake_client(mesh) as lake:
+        keep(lake.post(f"/auth/users/{_part(name)}/credentials"))
 
 
 @user.command("group")
@@ -180,6 +193,28 @@ def audit(mesh: Path | None, limit: int, subject: str, verify: bool, as_json: bo
         emit(entries)
     else:
         table(entries, ["at", "actor", "kind", "subject"], empty="nothing was recorded yet")
+
+
+@contextmanager
+def _kept(mesh: Path | None, file: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What is done with a key that is made in here: shown, or written to `file`.
+
+    The file is there before the key is: nobody is left with a key whose secret could not be written.
+    """
+    from tulle.cli.connect import settings_of
+    from tulle.cli.credentials import new_key_file
+
+    if file is None:
+        yield _show_key
+        return
+    settings = settings_of(mesh)
+    with new_key_file(file, f"http://{settings.host}:{settings.control_plane_port}/api/v1") as write:
+
+        def keep(made: dict[str, Any]) -> None:
+            write(made["access_key_id"], made["secret_access_key"])
+            click.echo(f"    access key: {made['access_key_id']}, kept in {relative(file)}")
+
+        yield keep
 
 
 def _show_key(made: dict[str, Any]) -> None:
