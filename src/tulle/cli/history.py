@@ -84,13 +84,14 @@ def create_branch(mesh: Path | None, repository: str, name: str, source: str) ->
 @branch.command("delete")
 @click.argument("repository")
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Also where a release is in force, or on its way there.")
 @click.pass_obj
-def delete_branch(mesh: Path | None, repository: str, name: str) -> None:
+def delete_branch(mesh: Path | None, repository: str, name: str, force: bool) -> None:
     """Delete branch NAME of REPOSITORY with what is staged on it; its commits stay."""
     from tulle.cli.connect import lake_client
 
     with lake_client(mesh) as lake:
-        lake.delete_branch(repository, name)
+        lake.delete_branch(repository, name, force=force)
     click.echo(f"  {mark('succeeded')} branch {name} deleted")
 
 
@@ -135,13 +136,16 @@ def create_tag(mesh: Path | None, repository: str, name: str, ref: str) -> None:
 @tag.command("delete")
 @click.argument("repository")
 @click.argument("name")
+@click.option(
+    "--force", is_flag=True, help="Also one that a product reads, or a release needs that is in force."
+)
 @click.pass_obj
-def delete_tag(mesh: Path | None, repository: str, name: str) -> None:
+def delete_tag(mesh: Path | None, repository: str, name: str, force: bool) -> None:
     """Remove tag NAME; its commit stays."""
     from tulle.cli.connect import lake_client
 
     with lake_client(mesh) as lake:
-        lake.delete_tag(repository, name)
+        lake.delete_tag(repository, name, force=force)
     click.echo(f"  {mark('succeeded')} tag {name} deleted")
 
 

@@ -297,7 +297,9 @@ def _demand_growth(
     old = release.version_of(before.version)
     assert old is not None
     today = str(dt.datetime.now(dt.UTC).date())
-    changes = tuple(c for c in compare(before.declared(), product, today=today) if "version is '" not in c.sentence)
+    changes = tuple(
+        c for c in compare(before.declared(), product, today=today) if "version is '" not in c.sentence
+    )
     breaking = [change for change in changes if change.breaking]
     if breaking:
         least = (old[0] + 1, 0, 0) if old[0] else (0, old[1] + 1, 0)  # below 1.0.0 the second number breaks
@@ -387,4 +389,4 @@ def _tagged(workspace: Workspace, made: Release) -> bool:
 
 
 def _tag_of(made: Release) -> str:
-    return f"release-{made.version}"
+    return f"{release.TAG}{made.version}"

@@ -60,11 +60,14 @@ class Branches(Handle):
     ) -> None:
         """Remove a branch with what is staged on it; its commits stay. Denied for the default branch.
 
+        Conflict while somebody outside of the lake relies on it, as on the branch that is an environment.
+
         `demand` is called, in the transaction, with the branch as it would go, and keeps it by raising.
         """
         if name == self.default_branch:
             raise Denied(f"'{name}' is the default branch of repository '{self.name}' and cannot be deleted")
         self._guard(name, protected=True)
+        self._refuse_used("branch", name)
         self._mover.delete_branch(name, self.actor, demand)
 
     def reflog(self, branch: str, *, limit: int = 100) -> list[Move]:
@@ -104,9 +107,10 @@ class Branches(Handle):
         return Tag(name, commit_id)
 
     def delete_tag(self, name: str) -> None:
-        """Remove a tag. NotFound."""
+        """Remove a tag. NotFound; Conflict while somebody outside of the lake relies on it, as on a release's."""
         self._guard()
         commit = self.reader.commit(self.tag(name).commit_id)
+        self._refuse_used("tag", name)
         event = Event("pre-delete-tag", commit.id, commit=commit, tag=name, actor=self.actor)
         told = self._tell_before(event)
         with self._database.write() as cx:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
-from tulle.errors import Denied
+from tulle.errors import Conflict, Denied, Problem
 from tulle.lake import refs
 from tulle.lake.hooks.event import Event, HookPort
 from tulle.lake.moves import Mover
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tulle.lake.repository import Repository
 
 T = TypeVar("T")
+NameUses = Callable[
+    [str, str, str], Sequence[str]
+]  # of a repository: "tag" or "branch", its name; in sentences
 
 
 class Handle:
@@ -41,6 +44,7 @@ class Handle:
         stores: Stores,
         *,
         hooks: HookPort | None = None,
+        uses: NameUses | None = None,
         actor: str = "",
         force: bool = False,
         wait_seconds: float = 60.0,
@@ -52,6 +56,7 @@ class Handle:
         self.actor = actor
         self.force = force
         self.hooks = hooks
+        self.uses = uses
         self._mover = Mover(
             reader, wait_seconds=wait_seconds, hooked=_Bound(hooks, self) if hooks is not None else None
         )
@@ -102,6 +107,17 @@ class Handle:
                     hint="work on a branch of your own and merge it",
                 )
         return bool(record.settings.get("quota"))
+
+    def _refuse_used(self, kind: str, name: str) -> None:
+        """Conflict, with everybody, while somebody outside of the lake relies on a name; not with force."""
+        if self.uses is None or self.force:
+            return
+        if found := self.uses(self.name, kind, name):
+            raise Conflict(
+                f"{kind} '{name}' of repository '{self.name}' is in use and is not deleted",
+                hint="end that use first; force deletes it all the same",
+                problems=[Problem(sentence) for sentence in found],
+            )
 
     def _tell_before(self, event: Event) -> HookPort | None:
         """Ask hooks about a change of names, if the ref holds action files; returns whom to tell after it."""

@@ -35,6 +35,7 @@ from tulle.lake.entry import (
     encode_metadata,
 )
 from tulle.lake.grouping import GroupCommit
+from tulle.lake.handle import NameUses
 from tulle.lake.history import History
 from tulle.lake.hooks.event import HookPort
 from tulle.lake.links import Link
@@ -106,6 +107,7 @@ class Lake:
         self.database = database
         self.stores = stores if isinstance(stores, Stores) else Stores(database, "memory:///", stores)
         self.hooks = hooks
+        self.uses: NameUses | None = None
         self._caches = RunCaches(files=None if cache is None else RangeFiles(cache))
         self._group = GroupCommit(database, refs.take_branch)
         self.stores.linkable = tuple(dict.fromkeys((*self.stores.linkable, *external)))
@@ -221,6 +223,7 @@ class Lake:
             *sides,
             self.stores,
             hooks=self.hooks,
+            uses=self.uses,
             actor=actor,
             force=force,
             wait_seconds=self._wait_seconds,
@@ -238,6 +241,7 @@ class Repository(Branches, Objects, History, Settings):
             self.writer,
             self.stores,
             hooks=self.hooks,
+            uses=self.uses,
             actor=actor,
             force=self.force,
         )

@@ -1,6 +1,11 @@
-"""The lake of a mesh as its settings say, with the hooks that watch it; the same for every process that commits."""
+"""The lake of a mesh as its settings say, with the hooks that watch it and who relies on its names.
+
+The same for every process that commits.
+"""
 
 from __future__ import annotations
+
+from functools import partial
 
 from tulle.config import Settings
 from tulle.engine.duck import DuckEngine
@@ -8,6 +13,7 @@ from tulle.lake.hooks.built_in import built_in_kinds
 from tulle.lake.hooks.run import Hooks
 from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.repository import Lake, open_lake
+from tulle.pipeline.name_uses import uses_of
 from tulle.quality.hook import check_kind
 from tulle.state.db import Database
 
@@ -27,4 +33,5 @@ def open_mesh_lake(settings: Settings, database: Database) -> Lake:
         "check": check_kind(engine, sandbox),
     }
     lake.hooks = Hooks(lake, kinds)
+    lake.uses = partial(uses_of, database)
     return lake

@@ -10,7 +10,7 @@ import re
 
 from tulle.errors import NotFound, Problem, did_you_mean
 from tulle.lake.repository import Repository
-from tulle.pipeline.release import Release, releases
+from tulle.pipeline.release import TAG, Release, releases
 from tulle.spec.product import InputPort
 from tulle.state import products
 from tulle.state.db import Database
@@ -41,6 +41,13 @@ def pinned(database: Database, upstream: Repository, port: InputPort | None) -> 
 def release_of(known: tuple[Release, ...], wanted: str) -> Release | None:
     """The highest release that is `wanted` or begins with it; `known` has the highest first."""
     return next((one for one in known if one.version == wanted or one.version.startswith(f"{wanted}.")), None)
+
+
+def pinned_tag(known: tuple[Release, ...], version: str) -> str:
+    """The tag by which what an input port is pinned to is kept; `known` are the releases, the highest first."""
+    if _NUMBERS.fullmatch(version) and (found := release_of(known, version)) is not None:
+        return f"{TAG}{found.version}"
+    return version
 
 
 def pinned_readers(database: Database) -> dict[tuple[str, str], list[str]]:
@@ -74,7 +81,7 @@ def _missing(database: Database, upstream: Repository, port: InputPort, tags: li
     """Both places: the port that names the version, and the product that does not have it."""
     name = upstream.name
     versions = [one.version for one in releases(database, name)]
-    hint = did_you_mean(port.version, [*versions, *(tag for tag in tags if not tag.startswith("release-"))])
+    hint = did_you_mean(port.version, [*versions, *(tag for tag in tags if not tag.startswith(TAG))])
     hint = hint or f"`tulle releases {name}` lists them; without a version the port follows what is published"
     message = f"product '{name}' has no release, tag or commit '{port.version}'"
     listed = f"has the releases {', '.join(versions[:5])}" if versions else "has no release yet"

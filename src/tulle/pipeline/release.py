@@ -33,6 +33,7 @@ from tulle.state.secrets import open_secrets
 from tulle.state.tables import releases as table
 
 FORMAT = 1
+TAG = "release-"  # what the tags of releases begin with, before the version
 STATEMENT, DOCUMENT, SIGNATURE, FILES = "statement.json", "document.json", "signature.json", "product/"
 MOST_BYTES = 64_000_000  # of a product's code; what is larger is data
 _PURPOSE = "the signatures of releases"

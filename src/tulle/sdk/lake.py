@@ -122,9 +122,9 @@ class LakeClient:
         body = {"name": name, "source": source}
         self._call("POST", f"/repositories/{_part(repository)}/branches", json=body)
 
-    def delete_branch(self, repository: str, name: str) -> None:
-        """Remove a branch."""
-        self._call("DELETE", self._branch(repository, name))
+    def delete_branch(self, repository: str, name: str, *, force: bool = False) -> None:
+        """Remove a branch; with `force` also one that somebody relies on."""
+        self._call("DELETE", self._branch(repository, name), params={"force": force})
 
     def reflog(self, repository: str, branch: str, *, limit: int = 50) -> list[dict[str, Any]]:
         """Where a branch was, newest first."""
@@ -139,9 +139,10 @@ class LakeClient:
         """Name a commit for good."""
         return self._json("POST", f"/repositories/{_part(repository)}/tags", json={"id": name, "ref": ref})
 
-    def delete_tag(self, repository: str, name: str) -> None:
-        """Remove a tag."""
-        self._call("DELETE", f"/repositories/{_part(repository)}/tags/{_part(name)}")
+    def delete_tag(self, repository: str, name: str, *, force: bool = False) -> None:
+        """Remove a tag; with `force` also one that somebody relies on."""
+        path = f"/repositories/{_part(repository)}/tags/{_part(name)}"
+        self._call("DELETE", path, params={"force": force})
 
     # ── objects ──────────────────────────────────────────────────────────────────────────────────────────
 
