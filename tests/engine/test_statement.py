@@ -7,7 +7,14 @@ import re
 import pytest
 
 from tulle.engine.engine import ColumnType
-from tulle.engine.statement import Source, bare, column_sources, read_statement
+from tulle.engine.statement import (
+    Source,
+    _followed,
+    _of_one_relation,
+    bare,
+    column_sources,
+    read_statement,
+)
 
 COLUMNS = {
     "p": [ColumnType("a", "string"), ColumnType("b", "integer")],
@@ -114,6 +121,47 @@ def test_columns_are_traced_to_where_their_values_come_from(
 ) -> None:
     found = column_sources(read_statement(sql), COLUMNS)
     assert found == {name: tuple(Source(*pair) for pair in pairs) for name, pairs in expected.items()}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a, b AS c, count(*) AS n, max(b) FILTER (WHERE a > 1) AS m FROM p GROUP BY ALL",
+        "SELECT x.a, a + x.b AS d, sum(b) OVER (PARTITION BY a ORDER BY b) AS s FROM p AS x",
+        "SELECT b AS a, a AS b FROM p QUALIFY row_number() OVER (PARTITION BY a) = 1",
+        "FROM p SELECT CASE WHEN a THEN b END AS d, 1 AS one, {'x': a} AS s WHERE a IN (SELECT c FROM q)",
+        "SELECT DISTINCT ON (a) a, b FROM p ORDER BY b",
+    ],
+)
+def test_what_reads_one_relation_plainly_is_traced_without_scopes_and_as_with_them(sql: str) -> None:
+    tree = read_statement(sql).tree
+    assert tree is not None
+    plain = _of_one_relation(tree, COLUMNS)
+    assert plain is not None
+    assert plain == _followed(tree, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a AS k, k + 1 AS m FROM p",
+        "SELECT a, A FROM p",
+        "SELECT p.* FROM p",
+        "SELECT s.f AS g FROM p",
+        "SELECT (SELECT max(c) FROM q) AS m FROM p",
+        "SELECT list_transform(a, v -> v + b) AS m FROM p",
+        "SELECT [v + 1 FOR v IN a] AS m FROM p",
+        "SELECT a FROM p, LATERAL (SELECT 1) AS l",
+        "SELECT a FROM p JOIN q USING (a)",
+        "WITH x AS (SELECT a FROM p) SELECT a FROM x",
+        "SELECT a FROM range(3) AS t(a)",
+        "SELECT a + 1 FROM p",
+    ],
+)
+def test_what_brings_in_more_names_is_left_to_scopes(sql: str) -> None:
+    tree = read_statement(sql).tree
+    assert tree is not None
+    assert _of_one_relation(tree, COLUMNS) is None
 
 
 def test_a_statement_that_was_refused_has_no_sources() -> None:

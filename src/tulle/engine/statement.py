@@ -25,6 +25,9 @@ from tulle.errors import Place, Problem, did_you_mean
 # reads files, networks or the engine's own settings.
 _HARMLESS_TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "generateseries"})
 _MAX_CHARACTERS = 200_000
+# What brings further relations or names into a SELECT, and into an expression of one.
+_BEYOND_ONE = ("with_", "with", "joins", "laterals", "pivots", "match", "operation_modifiers", "kind")
+_BEYOND_COLUMNS = (exp.Star, exp.Query, exp.Lambda, exp.Comprehension, exp.Dot, exp.Columns)
 # sqlglot says on its log that it reads a CALL or EXPLAIN as a mere command; we refuse those with a problem.
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
@@ -134,10 +137,44 @@ def column_sources(
     """
     if statement.tree is None:
         return {}
+    if (simple := _of_one_relation(statement.tree, columns)) is not None:
+        return simple
+    return _followed(statement.tree, columns)
+
+
+def _of_one_relation(
+    tree: exp.Query, columns: Mapping[str, Sequence[ColumnType]]
+) -> dict[str, tuple[Source, ...]] | None:
+    """The same for plain columns and expressions of one relation, which most models are; None for all others.
+
+    To follow a statement through scopes takes longer than to run a small one.
+    """
+    table = tree.args["from_"].this if isinstance(tree, exp.Select) and tree.args.get("from_") else None
+    if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
+        return None
+    if any(tree.args.get(part) for part in _BEYOND_ONE) or table.args.get("pivots"):
+        return None
+    known = {column.name for column in columns.get(table.name, ())}
+    found: dict[str, tuple[Source, ...]] = {}
+    for item in tree.selects:
+        beyond = (p for p in item.find_all(*_BEYOND_COLUMNS) if not isinstance(p.parent, exp.Count))
+        if not isinstance(item, exp.Alias | exp.Column) or any(beyond):
+            return None
+        own = list(item.find_all(exp.Column))
+        if any(c.name not in known or c.table not in {"", table.alias_or_name} for c in own):
+            return None  # the alias of another item, upper case, a field of a struct …
+        name = item.alias_or_name
+        if name != name.lower() or name in found:
+            return None
+        found[name] = _distinct(Source(table.name, column.name) for column in own)
+    return found
+
+
+def _followed(tree: exp.Query, columns: Mapping[str, Sequence[ColumnType]]) -> dict[str, tuple[Source, ...]]:
     schema: dict[str, object] = {name: {c.name: "VARCHAR" for c in cols} for name, cols in columns.items()}
     try:
         tree = qualify(
-            statement.tree.copy(),
+            tree.copy(),
             schema=schema,
             dialect="duckdb",
             validate_qualify_columns=False,

@@ -9,9 +9,9 @@
 
 Readers of the environment see all of a run, in one commit, or nothing. What fails merges nothing and keeps its
 branches to look at; `discard` removes them. Jobs may run in other processes: `resume_run` finds the run's branch
-again. A job of the run's own process need not have a branch: it makes a `draft`, which `land` puts on the run's branch
-by one commit, or `keep` on a branch of its own where it was found wanting. Knows neither what jobs do nor who starts
-them.
+again. A job of the run's own process need not have a branch: it makes a `draft`, which `land` puts on the run's
+branch by one commit, alone or with others, or `keep` on a branch of its own where it was found wanting. Knows neither
+what jobs do nor who starts them.
 """
 
 from __future__ import annotations
@@ -84,10 +84,13 @@ class RunBranch:
         """What a job of this process begins with in place of a branch: what earlier jobs have put down."""
         return self.repository.draft(self.branch)
 
-    def land(self, draft: Draft, message: str) -> Commit:
-        """Put what a job drafted on the run's branch, as one commit: for jobs that were judged before."""
+    def land(self, drafts: Sequence[Draft], message: str) -> Commit:
+        """Put what jobs drafted on the run's branch, as one commit: for jobs that were judged before."""
+        first, *others = drafts
+        for other in others:
+            first.add(other)
         with self._turn:  # of jobs side by side, none finds the branch moved by another one
-            return self.repository.commit_draft(self.branch, draft, message, committer=self.committer)
+            return self.repository.commit_draft(self.branch, first, message, committer=self.committer)
 
     def keep(self, name: str, draft: Draft, message: str, *, branch: str = "") -> JobBranch:
         """Put what a job drafted, and may not land, on a branch of its own, to look at."""

@@ -112,3 +112,7 @@ class Draft:
     def delete_prefix(self, prefix: str) -> None:
         """Nothing of what is under a prefix now is to be there."""
         self.delete_many([entry.path for entry in self.entries(prefix)])
+
+    def add(self, other: Draft) -> None:
+        """The changes of another draft as well, over one's own; they are to be about other paths."""
+        self._rows |= other._rows

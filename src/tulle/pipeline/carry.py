@@ -28,8 +28,9 @@ from tulle.pipeline.dbt_make import STATE
 from tulle.pipeline.gather import Sources
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.grow import spans
-from tulle.pipeline.job import INGEST, PORT, PYTHON, Job
+from tulle.pipeline.job import DBT_MODEL, INGEST, PORT, PYTHON, Job
 from tulle.pipeline.judge import Judge
+from tulle.pipeline.landing import Landing
 from tulle.pipeline.make import Made, Making, describe_made, make
 from tulle.pipeline.model_kind import VIEW, WINDOW
 from tulle.pipeline.pin import not_in_version, pinned
@@ -151,6 +152,7 @@ class Execution:
         self.folder = folder
         self.watchdog = watchdog
         self.branches: RunBranch
+        self.landing: Landing
         self.full = bool(run.options.get("full"))
         self.at = datetime.now(UTC)
         self.window = asked_window(run.options.get("window"))
@@ -188,6 +190,7 @@ class Execution:
         """All jobs in order, then the publishing."""
         environment = self.run.environment
         self.branches = run_branch(self.repository, environment, self.run.id)
+        self.landing = Landing(self.branches, self._reported)
         base = self.branches.base
         if earlier := self.run.options.get("resume"):
             earlier_run = runs.get(self.database, str(earlier))
@@ -217,15 +220,24 @@ class Execution:
                 running.update({pool.submit(self._one, self.code.jobs[place[name]]): name for name in ready})
                 if not running:
                     break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                done, _ = wait(running, timeout=self.landing.left(), return_when=FIRST_COMPLETED)
                 for future in done:
                     name = running.pop(future)
                     if (exc := future.exception()) is not None:
                         failures.append(exc)
                     else:
                         order.done(name)
+                if not running or self.landing.left() == 0.0:
+                    self._land(failures)
+        self._land(failures)  # after a failure, too: another run may take it up
         if failures:
             raise failures[0]
+
+    def _land(self, failures: list[BaseException]) -> None:
+        try:
+            self.landing.land()
+        except TulleError as exc:
+            failures.append(exc)
 
     def _waits_for(self, job: Job) -> set[str]:
         """What it reads, and what the checks look at that are carried out with it."""
@@ -278,7 +290,7 @@ class Execution:
             return
         if job.kind == INGEST:
             self.steps.started(job.name)  # what a source has to give may take long to gather
-        draft = self.branches.draft()
+        draft = self._draft(job)
         making = self._making(job, draft)
         checks = self.checks[job.name]
         made_print = made_fingerprint(job, self.code, making)
@@ -294,7 +306,7 @@ class Execution:
             }
             if before.checked == checked_fingerprint(job, self.code, checks, known):
                 if draft.rows():  # it was put back to what is published, and that is what would be made
-                    self.branches.land(draft, f"{job.name}: as it is published")
+                    self.branches.land([draft], f"{job.name}: as it is published")
                 self._keep(job, before, known[job.name])
                 return
         if job.kind != INGEST:
@@ -325,13 +337,20 @@ class Execution:
         )
         draft.put(record_path(job.name), record.to_json(), content_type="application/json")
         report = self._judged(job, draft, at, made, making)
-        self.branches.land(draft, f"{job.name}: {count(made.rows, 'row')}")
+        message = None if makes else "only checked again: its code and inputs are unchanged"
+        word = self.steps.word(job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report)
+        line = f"{job.name}: {count(made.rows, 'row')}"
+        self.landing.add(job.name, draft, line, lambda: self.steps.tell(word))
         self.data[job.name] = at
         if job.kind == INGEST:
             self.versions[job.name] = dict(making.versions.get("files", {}))
         self.changed.append(job.name)
-        message = None if makes else "only checked again: its code and inputs are unchanged"
-        self.steps.finished(job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report)
+
+    def _draft(self, job: Job) -> Draft:
+        """What a job begins with."""
+        if job.kind == DBT_MODEL:
+            self.landing.land()  # its rows are where the job of its project put them
+        return self.branches.draft()
 
     def _looked_at(
         self, draft: Draft, making: Making, made_print: str
@@ -509,6 +528,7 @@ class Execution:
         name = f"{self.branch}-{job.name}"
         if job.kind == INGEST and job.port:
             name = f"ingest-{job.port.name}-{self.run.id}"
+        self.landing.land()  # what it was made from is to be seen beside it
         kept = self.branches.keep(job.name, draft, f"{job.name}: refused", branch=name)
         shown = self.judge.keep_failing(kept.branch, checks, report.checks, data)
         return Refused(job.name, replace(report, checks=shown), rows, kept.branch)

@@ -63,7 +63,7 @@ class Steps:
 
     def started(self, name: str, *, branch: str | None = None) -> None:
         """A step begins."""
-        self._tell(Word(name, runs.RUNNING, now(), branch=branch))
+        self.tell(Word(name, runs.RUNNING, now(), branch=branch))
 
     def finished(
         self,
@@ -76,11 +76,24 @@ class Steps:
         branch: str | None = None,
     ) -> None:
         """A step has ended. `branch`: where what it made was kept."""
-        self._tell(Word(name, status, now(), rows, message, report, branch))
+        self.tell(self.word(name, status, rows=rows, message=message, report=report, branch=branch))
+
+    @staticmethod
+    def word(
+        name: str,
+        status: str,
+        *,
+        rows: int | None = None,
+        message: str | None = None,
+        report: Report | None = None,
+        branch: str | None = None,
+    ) -> Word:
+        """That a step has ended now, to be told when that is safe to say."""
+        return Word(name, status, now(), rows, message, report, branch)
 
     def kept(self, name: str, rows: int | None, report: Report) -> None:
         """A step has nothing to do."""
-        self._tell(Word(name, runs.UNCHANGED, now(), rows, None, report, together=True))
+        self.tell(Word(name, runs.UNCHANGED, now(), rows, None, report, together=True))
 
     def settled(self) -> None:
         """All that was told is recorded. Raises what keeps it from being; it is still to be recorded then."""
@@ -96,7 +109,8 @@ class Steps:
                     self._told = [*told, *self._told]
                 raise
 
-    def _tell(self, word: Word) -> None:
+    def tell(self, word: Word) -> None:
+        """Take something down."""
         with self._lock:
             self._told.append(word)
         self._some.set()
