@@ -9,7 +9,7 @@ from tulle.errors import Problem
 from tulle.spec.picture import harmless
 
 
-def github(problem: Problem, mesh: Path) -> str:
+def github(problem: Problem, mesh: Path, level: str = "error") -> str:
     """One problem as a workflow command of GitHub Actions; paths count from the folder the command runs in."""
     told = harmless(problem.message) + (f"\n{harmless(problem.hint)}" if problem.hint else "")
     fields = ["title=tulle validate"]
@@ -18,7 +18,7 @@ def github(problem: Problem, mesh: Path) -> str:
         fields.insert(0, f"file={_property(file)}")
         fields[1:1] = [f"line={problem.place.line}"] if problem.place.line else []
         fields[2:2] = [f"col={problem.place.column}"] if problem.place.column else []
-    return f"::error {','.join(fields)}::{_data(told)}"
+    return f"::{level} {','.join(fields)}::{_data(told)}"
 
 
 def _data(text: str) -> str:

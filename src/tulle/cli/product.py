@@ -145,6 +145,7 @@ def _write(folder: Path, files: dict[str, str]) -> None:
 
 
 @click.command()
+@click.argument("products", nargs=-1)
 @click.option(
     "--format",
     "form",
@@ -155,8 +156,8 @@ def _write(folder: Path, files: dict[str, str]) -> None:
 )
 @OPTION_JSON
 @click.pass_obj
-def validate(mesh: Path | None, form: str, as_json: bool) -> None:
-    """Check every product's documents, code, checks and services; all problems at once.
+def validate(mesh: Path | None, products: tuple[str, ...], form: str, as_json: bool) -> None:
+    """Check the documents, code, checks and services of PRODUCTS (default: all); all problems at once.
 
     In a workflow of GitHub Actions, `tulle validate --format github` marks each problem at its line.
     """
@@ -164,22 +165,26 @@ def validate(mesh: Path | None, form: str, as_json: bool) -> None:
     from tulle.cli.connect import mesh_client, settings_of
 
     with mesh_client(mesh) as client:
-        verdict = client.validate()
+        verdict = client.validate(products)
     as_json = as_json or form == "json"
     if as_json:
         emit(verdict)
     problems = from_dict({"problems": verdict["problems"]}).problems
+    warnings = from_dict({"problems": verdict["warnings"]}).problems
     if form == "github" and not as_json:
+        folder = settings_of(mesh).folder
         for problem in problems:
-            click.echo(github(problem, settings_of(mesh).folder))
+            click.echo(github(problem, folder))
+        for warning in warnings:
+            click.echo(github(warning, folder, "warning"))
     if not as_json:
+        for warning in warnings if form == "text" else ():
+            show_problem(replace(warning, message=f"warning: {warning.message}"))
         for problem in problems if form == "text" else ():
             show_problem(problem)
-        products = verdict["products"]
         if not problems:
-            click.echo(
-                f"{mark('passed')} {len(products)} product(s) are valid: {', '.join(products) or 'none yet'}"
-            )
+            told = ", ".join(verdict["products"]) or "none yet"
+            click.echo(f"{mark('passed')} {len(verdict['products'])} product(s) are valid: {told}")
     if problems:
         raise Invalid(f"{len(problems)} problem(s) found")
 

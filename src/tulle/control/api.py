@@ -113,10 +113,13 @@ def _product_routes(api: APIRouter, workspace: Workspace) -> None:
         }
 
     @api.get("/validate")
-    def validate() -> dict[str, Any]:
-        verdict = check_mesh.check_mesh(workspace)
-        problems = [{**asdict(problem), "picture": render(problem)} for problem in verdict.problems]
-        return {"products": verdict.products, "problems": problems}
+    def validate(product: Annotated[list[str] | None, Query()] = None) -> dict[str, Any]:
+        verdict = check_mesh.check_named(workspace, product or ())
+        return {
+            "products": verdict.products,
+            "problems": [{**asdict(problem), "picture": render(problem)} for problem in verdict.problems],
+            "warnings": [{**asdict(problem), "picture": render(problem)} for problem in verdict.warnings],
+        }
 
     @api.get("/products/{name}/odcs/{port}")
     def contract(name: str, port: str) -> dict[str, Any]:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from tulle.control.gather import places_of
 from tulle.control.notice import ends_too_soon
 from tulle.control.workspace import Workspace
-from tulle.errors import Invalid, Problem, TulleError
-from tulle.pipeline.graph import load_code
+from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.pipeline.graph import ProductCode, load_code
+from tulle.pipeline.ingest import missing_file
+from tulle.serving.fit import Columns, NoSuchProduct, misfits
 from tulle.serving.service import Service, load_services
+from tulle.spec.folders import misspelt_folders
 from tulle.spec.mesh import MeshSpec
+from tulle.spec.product import DataProduct
+from tulle.spec.source import FILE
 from tulle.spec.tenancy import collisions
+from tulle.spec.written import problem_at
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was read and what is wrong with it."""
+    """What was read, what is wrong with it, and what is not wrong but most likely not meant."""
 
     products: tuple[str, ...]
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
 def check_mesh(
@@ -35,19 +42,80 @@ def check_mesh(
     except Invalid as exc:
         return Verdict((), _problems(exc))
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     services: dict[str, Sequence[Service]] = {}
-    for product in spec.products:
-        if only is not None and product.name not in only:
-            continue
-        problems += load_code(product, spec=spec).problems
+    looked_at = [p for p in spec.order() if only is None or p.name in only]
+    for product in looked_at:
+        code = load_code(product, spec=spec)
+        problems += code.problems
+        problems += misspelt_folders(product)
+        warnings += _missing_files(product)
         try:
             services[product.name] = load_services(product)
         except Invalid as exc:
             problems += _problems(exc)
-    problems += ends_too_soon(workspace, [p for p in spec.products if only is None or p.name in only])
+        else:
+            problems += misfits(services[product.name], _Known(spec, code).columns_of)
+    problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
-    return Verdict(tuple(product.name for product in spec.order()), tuple(problems))
+    return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))
+
+
+def check_named(workspace: Workspace, names: Sequence[str]) -> Verdict:
+    """The same of the products with these names; of all when none is named. NotFound for a name that is none.
+
+    Documents hang together: when one of them does not hold, all are told.
+    """
+    if not names:
+        return check_mesh(workspace)
+    try:
+        spec = workspace.spec()
+    except Invalid as exc:
+        return Verdict((), _problems(exc))
+    return check_mesh(workspace, spec=spec, only={spec.product(name).name for name in names})
 
 
 def _problems(exc: TulleError) -> tuple[Problem, ...]:
     return exc.problems or (Problem(exc.message, hint=exc.hint),)
+
+
+def _missing_files(product: DataProduct) -> Iterator[Problem]:
+    """Sources on this disk that have nothing to read yet: a run would fail, and the file may still come."""
+    for port in product.input_ports:
+        if port.source is None or port.source.type != FILE:
+            continue
+        if (found := missing_file(port, product.folder)) is not None:
+            message = f"{found.message} yet: a run of input port '{port.title}' would fail"
+            yield problem_at(product, port.place, "source", "path", message=message, hint=found.hint)
+
+
+class _Known:
+    """The columns that a product's services may name: of its own data sets, and of those of others."""
+
+    def __init__(self, spec: MeshSpec, code: ProductCode) -> None:
+        self._spec = spec
+        self._code = code
+
+    def columns_of(self, product: str, data_set: str) -> Columns:
+        """The columns as far as they are known before a run. NoSuchProduct, or NotFound for the data set."""
+        if product in {"", self._code.product.name}:
+            code = self._code
+        else:
+            try:
+                other = self._spec.product(product)
+            except NotFound as exc:
+                raise NoSuchProduct(exc.message, hint=exc.hint) from None
+            if declared := _declared(other, data_set):
+                return declared
+            code = load_code(other, spec=self._spec)
+        names = {job.name for job in code.jobs} or {d.name for d in code.product.data_sets}
+        if data_set not in names and not (data_set.endswith("__rejected") and code.jobs):
+            hint = did_you_mean(data_set, names)
+            raise NotFound(f"product '{code.product.name}' has no data set '{data_set}'", hint=hint)
+        if (followed := code.columns.get(data_set)) is not None:
+            return {column.name: column.type for column in followed}
+        return _declared(code.product, data_set) or None
+
+
+def _declared(product: DataProduct, data_set: str) -> dict[str, str]:
+    return {c.name: c.type for d in product.data_sets if d.name == data_set for c in d.columns}

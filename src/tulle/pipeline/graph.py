@@ -9,13 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from tulle.engine.duck import DuckEngine
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
-from tulle.pipeline.columns import derive_columns, type_problems
+from tulle.pipeline.columns import Derived, derive_columns, type_problems
 from tulle.pipeline.job import RESERVED, Job, dbt_jobs, port_jobs, seed_jobs, transform_jobs
 from tulle.pipeline.macros import read_macros
 from tulle.pipeline.model_kind import THIS, VIEW
@@ -42,6 +42,7 @@ class ProductCode:
     shared: tuple[tuple[str, str], ...] = ()  # transform/_*.py: name and text, importable by Python models
     macros: tuple[str, ...] = ()  # of macros/*.sql, for SQL models and checks
     tests: tuple[ModelTest, ...] = ()  # of tests/*.yaml
+    columns: Derived = field(default_factory=dict, hash=False)  # by data set, where they were followed
 
     def job(self, name: str) -> Job:
         """The job that makes a data set. Raises NotFound with the nearest name."""
@@ -100,6 +101,7 @@ def load_code(
     problems += cycles
     checks, wrong_checks = read_checks(product.folder / "checks", f"{label}/checks")
     problems += wrong_checks
+    derived: Derived = {}
     known: Mapping[str, Sequence[str] | None] = dict.fromkeys(_names(product, unique))
     if spec is not None and not problems:
         derived, wrong = derive_columns(ordered, product, spec, macros, engine)
@@ -114,7 +116,7 @@ def load_code(
     problems += wrong
     digest = _digest(product, ordered, checks, shared, macros)
     told = tuple(_unique(problems))
-    return ProductCode(product, tuple(ordered), checks, digest, told, shared, macros, tests)
+    return ProductCode(product, tuple(ordered), checks, digest, told, shared, macros, tests, derived)
 
 
 def _names(product: DataProduct, jobs: Mapping[str, Job]) -> Iterator[str]:

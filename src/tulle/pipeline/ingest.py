@@ -72,6 +72,17 @@ def source_files(
     return tuple(SourceFile(file, _label(file, folder, label)) for file in found)
 
 
+def missing_file(port: InputPort, folder: Path) -> Problem | None:
+    """Why a port's source has nothing to read now; None when a file is there. Looks no further than the first."""
+    assert port.source is not None
+    pattern = port.source.path
+    where = Path(pattern) if Path(pattern).is_absolute() else folder / pattern
+    names = glob.iglob(str(where), recursive=True) if glob.has_magic(pattern) else [str(where)]  # noqa: PTH207
+    if any(Path(name).is_file() for name in names):
+        return None
+    return _no_file(port, where, pattern).problems[0]
+
+
 def _no_file(port: InputPort, where: Path, pattern: str) -> Invalid:
     what = "no file fits" if glob.has_magic(pattern) else "there is no file"
     hint = f"put the file there, or change 'path' of the input port '{port.title}'"

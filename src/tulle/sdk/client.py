@@ -44,9 +44,9 @@ class Client:
         """The mesh in a few numbers: products, last runs, deployed services."""
         return self._get("/status")
 
-    def validate(self) -> dict[str, Any]:
-        """`problems` of every product's documents and code, and the `products` that were read."""
-        return self._get("/validate")
+    def validate(self, products: Sequence[str] = ()) -> dict[str, Any]:
+        """`problems` and `warnings` of documents and code, and the `products` that were read; default: all."""
+        return self._get("/validate", product=list(products) or None)
 
     def plan(self) -> dict[str, Any]:
         """The `steps` from what is to what the documents say, the plan's `digest`, and `refusals`.

@@ -1,0 +1,89 @@
+"""What services declare against the data sets there will be: names and types, before any package is made.
+
+Models are known when a run has saved them, rows when they are published; the package looks at those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tulle.errors import NotFound, Problem, TulleError, did_you_mean
+from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec
+from tulle.serving.index import KEY_TYPES
+from tulle.serving.service import Service
+from tulle.spec.document import Document, Path
+from tulle.spec.load import load_document
+
+# The columns of a data set with their types; None where they are not known. Product "" is the service's own.
+Columns = Mapping[str, str] | None
+ColumnsOf = Callable[[str, str], Columns]
+
+
+class NoSuchProduct(NotFound):
+    """The product that is named does not exist; else it is the data set."""
+
+
+def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Problem]:
+    """A problem for every product, data set, key and column that is not there, each at its place.
+
+    `columns_of` raises NoSuchProduct, or NotFound for a data set.
+    """
+    for service in services:
+        told = _Telling(service)
+        for position, endpoint in enumerate(service.endpoints):
+            at: Path = ("endpoints", position)
+            if isinstance(endpoint, LookupSpec):
+                yield from _one(told, endpoint, at, columns_of)
+            elif isinstance(endpoint, PredictSpec):
+                for inner, enrichment in enumerate(endpoint.enrich):
+                    yield from _one(told, enrichment, (*at, "enrich", inner), columns_of)
+
+
+def _one(told: _Telling, said: LookupSpec | Enrichment, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
+    try:
+        known = columns_of(said.product, said.data_set)
+    except NotFound as exc:
+        wrong = "product" if isinstance(exc, NoSuchProduct) else "data_set"
+        yield told.problem(exc.message, (*at, wrong), exc.hint)
+        return
+    if known is None:
+        return
+    for prop, names in (("key", said.key), ("columns", said.columns)):
+        for number, name in enumerate(names):
+            if name not in known:
+                message = f"data set '{said.data_set}' has no column '{name}'"
+                yield told.problem(message, told.at(at, prop, number), did_you_mean(name, known))
+            elif prop == "key" and known[name].partition("(")[0] not in KEY_TYPES:
+                message = f"column '{name}' of '{said.data_set}' is {known[name]}, which cannot be a key"
+                hint = "a key is " + ", ".join(KEY_TYPES[:-1]) + f" or {KEY_TYPES[-1]}"
+                yield told.problem(message, told.at(at, prop, number), hint)
+
+
+class _Telling:
+    """Problems of one service's file, which is read again when there is one."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._document: Document | None = None
+
+    def problem(self, message: str, path: Path, hint: str | None) -> Problem:
+        document = self._read()
+        if document is None:
+            return Problem(message, self._service.place, hint)
+        return document.problem(message, path, hint=hint)
+
+    def at(self, endpoint: Path, prop: str, number: int) -> Path:
+        """The path of a name in a list, or of the one name that is written without one."""
+        document = self._read()
+        value: Any = document.at((*endpoint, prop)) if document else None
+        return (*endpoint, prop, number) if isinstance(value, list) else (*endpoint, prop)
+
+    def _read(self) -> Document | None:
+        if self._document is None:
+            place = self._service.place
+            try:
+                self._document = load_document(self._service.file, name=place.file if place else "")
+            except TulleError:  # it is gone or broken by now
+                return None
+        return self._document
