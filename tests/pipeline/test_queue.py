@@ -54,7 +54,10 @@ def test_a_full_queue_refuses_and_says_what_to_do(night: World) -> None:
     assert full.value.message == "the queue of warehouse 'night' is full: 2 of at most 2 runs wait"
     assert "`tulle runs ID --stop`" in str(full.value.hint)
     assert [run.id for run in runs.recent(night.database)] == [second, first]
+    runs.finish(night.database, second, runs.STOPPED)
     queue.request(night.database, spec, "features")  # another warehouse, whose queue is its own
+    runs.request(night.database, "sales", options={"warehouse": "night", "fired": {"reason": "cron"}})
+    assert queue.request(night.database, spec, "sales")  # what a schedule started does not fill it
     runs.claim(night.database, first, warehouse="night", bounds=Warehouse())
     assert queue.request(night.database, spec, "sales")
 

@@ -182,6 +182,48 @@ def test_racing_for_one_turn_only_one_wins(database: Database) -> None:
     assert len(won) == 2
 
 
+def waiting(database: Database, *ids: str) -> list[threading.Thread]:
+    """Runs that wait for their turn, each in a thread; returns when all of them stand in line."""
+    threads = [threading.Thread(target=lambda one=one: claim(database, one, bound=1, wait=30)) for one in ids]  # type: ignore[misc]
+    for thread in threads:
+        thread.start()
+    for one in ids:
+        while runs.get(database, one).options.get("warehouse") != "d":
+            time.sleep(0.005)
+    return threads
+
+
+def test_turns_come_in_the_order_in_which_they_were_asked_for(database: Database) -> None:
+    ids = [runs.request(database, product) for product in ("first", "a", "b", "c", "b")]
+    first, *rest = ids
+    claim(database, first, bound=1)
+    threads = waiting(database, *reversed(rest))
+    held, order = first, []
+    for _ in rest:
+        runs.finish(database, held, runs.UNCHANGED)
+        deadline = time.monotonic() + 20
+        while not (started := runs.recent(database, status="running")):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        (held,) = (run.id for run in started)
+        order.append(held)
+    for thread in threads:
+        thread.join()
+    assert order == rest
+
+
+def test_who_cannot_start_yet_or_says_nothing_holds_up_nobody(database: Database) -> None:
+    running, same, silent, unheard, mine = (runs.request(database, p) for p in ("a", "a", "b", "c", "d"))
+    claim(database, running, bound=2)
+    with pytest.raises(Unavailable):
+        claim(database, same, bound=2)
+    set_row(database, same, status="queued", finished_at=None)  # it waits for the run of its own product
+    set_row(database, silent, options={"warehouse": "d"}, alive_at=time.time() - 120)
+    set_row(database, unheard, options={"warehouse": "elsewhere"}, alive_at=time.time())
+    claim(database, mine, bound=2)
+    assert runs.get(database, mine).status == "running"
+
+
 def dead_process() -> tuple[int, float]:
     """A process id and start time of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

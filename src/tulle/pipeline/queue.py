@@ -40,7 +40,9 @@ def request(
         in_turn(cx, "starting a run")  # how many wait decides
         waiting = cx.execute(
             select(func.count()).where(
-                runs.c.status == QUEUED, runs.c.options["warehouse"].as_string() == warehouse
+                runs.c.status == QUEUED,
+                runs.c.options["warehouse"].as_string() == warehouse,
+                runs.c.options["fired"].as_string().is_(None),
             )
         ).scalar_one()
         if waiting >= bounds.queue:
@@ -61,9 +63,14 @@ def what_for(database: Database, settings: Settings, run: Run) -> str:
     bounds = settings.warehouse_of(str(name))
     with database.read() as cx:
         found = cx.execute(
-            select(runs.c.id, runs.c.product, runs.c.environment, runs.c.status, runs.c.options).where(
-                runs.c.status.in_([QUEUED, RUNNING])
-            )
+            select(
+                runs.c.id,
+                runs.c.product,
+                runs.c.environment,
+                runs.c.status,
+                runs.c.options,
+                runs.c.requested_at,
+            ).where(runs.c.status.in_([QUEUED, RUNNING]))
         ).all()
     for other in found:
         if other.status == RUNNING and (other.product, other.environment) == (run.product, run.environment):
@@ -74,6 +81,7 @@ def what_for(database: Database, settings: Settings, run: Run) -> str:
     busy = sum(other.status == RUNNING for other in mine)
     if busy < bounds.concurrent_runs:
         return ""
-    before = sum(other.status == QUEUED and other.id < run.id for other in mine)
+    since = (run.requested_at, run.id)
+    before = sum(other.status == QUEUED and (other.requested_at, other.id) < since for other in mine)
     more = f", and {before} came before" if before else ""
     return f"warehouse '{name}' has {busy} of {bounds.concurrent_runs} runs under way{more}"

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import psutil
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, insert, select, tuple_, update
 
 from tulle.config import Warehouse
 from tulle.errors import Conflict, NotFound, TulleError, Unavailable
 from tulle.events import RUN_FINISHED, RUN_STARTED, STEP_FINISHED, STEP_STARTED, STEPS_KEPT, Event
-from tulle.pipeline.alive import Watch, is_alive, machine, watch_of
+from tulle.pipeline.alive import GONE_AFTER_SECONDS, Watch, is_alive, machine, watch_of
 from tulle.quality import history
 from tulle.quality.verdict import CheckResult
 from tulle.state import log
@@ -216,11 +216,12 @@ def claim(
 ) -> None:
     """Wait for the run's turn and start it: queued → running, in one transaction.
 
-    One run of a product and environment at a time, and `concurrent_runs` of a warehouse; the run says which it is,
-    with its bounds. Raises Conflict when the
-    run is not queued (any more), Unavailable when its turn did not come in time.
+    One run of a product and environment at a time, and `concurrent_runs` of a warehouse, in the order in which they
+    were asked for; the run says which warehouse it is, with its bounds. Raises Conflict when the run is not queued (any
+    more), Unavailable when its turn did not come in time.
     """
     register_process(database, run_id)
+    _stand_in_line(database, run_id, warehouse)
     deadline = time.monotonic() + wait_seconds
     pause, checked = 0.02, 0.0
     while not _try_start(database, run_id, warehouse, bounds):
@@ -238,6 +239,15 @@ def claim(
         pause = min(0.5, pause * 1.5)
 
 
+def _stand_in_line(database: Database, run_id: str, warehouse: str) -> None:
+    """Say whose turn the run waits for, so that who was asked for later lets it go first."""
+    with database.write() as cx:
+        mine = _row(cx, run_id, lock=True)
+        if mine.status == QUEUED and mine.options.get("warehouse") != warehouse:
+            options = {**mine.options, "warehouse": warehouse}
+            cx.execute(update(runs).where(runs.c.id == run_id).values(options=options))
+
+
 def _try_start(database: Database, run_id: str, warehouse: str, bounds: Warehouse) -> bool:
     process = psutil.Process()
     with database.write() as cx:
@@ -250,7 +260,9 @@ def _try_start(database: Database, run_id: str, warehouse: str, bounds: Warehous
         ).all()
         if any((o.product, o.environment) == (mine.product, mine.environment) for o in others):
             return False
-        if sum(o.options.get("warehouse") == warehouse for o in others) >= bounds.concurrent_runs:
+        room = bounds.concurrent_runs - sum(o.options.get("warehouse") == warehouse for o in others)
+        first = _before(cx, mine, warehouse) - {(o.product, o.environment) for o in others}
+        if len(first) >= room or (mine.product, mine.environment) in first:
             return False
         cx.execute(
             update(runs)
@@ -268,6 +280,23 @@ def _try_start(database: Database, run_id: str, warehouse: str, bounds: Warehous
         data = {"run": run_id, "environment": mine.environment}
         log.append(cx, Event(RUN_STARTED, mine.product, data))
     return True
+
+
+def _before(cx: Connection, mine: Row[Any], warehouse: str) -> set[tuple[str, str]]:
+    """Product and environment of the runs that wait for the same turn and were asked for before.
+
+    A process that has not come to wait yet, or said nothing for long, holds up nobody.
+    """
+    query = select(runs.c.product, runs.c.environment, runs.c.options).where(
+        runs.c.status == QUEUED,
+        tuple_(runs.c.requested_at, runs.c.id) < (mine.requested_at, mine.id),
+        runs.c.alive_at > now() - GONE_AFTER_SECONDS,
+    )
+    return {
+        (one.product, one.environment)
+        for one in cx.execute(query)
+        if one.options.get("warehouse") == warehouse
+    }
 
 
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────────────
