@@ -148,3 +148,41 @@ def test_hooks_judge_a_draft(repository: Repository, monkeypatch: pytest.MonkeyP
     repository.commit_draft("main", draft, "good")
     assert told == ["pre-commit", "pre-commit", "post-commit"]
     assert repository.get("main", "a") == b"1"
+
+
+def test_only_what_is_kept_counts_for_a_quota(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.put("main", "old", b"12")
+    repository.commit("main", "before")
+    repository.set_quota(max_bytes=100)
+
+    def used() -> tuple[int, int]:
+        quota = repository.quota()
+        return quota.used_bytes, quota.used_objects
+
+    class Refusing:
+        def before(self, event: Event) -> None:
+            raise Denied(event.kind)
+
+        def after(self, _cx: object, _event: Event) -> None:
+            raise AssertionError
+
+    draft = repository.draft("main")
+    draft.put("a", b"123")
+    draft.delete("old")
+    draft.delete("none")
+    with monkeypatch.context() as refused:
+        refused.setattr(Publisher, "_wants_of", lambda *_: Refusing())
+        with pytest.raises(Denied):
+            repository.commit_draft("main", draft, "refused")
+    assert used() == (2, 1)
+    repository.commit_draft("main", draft, "good")
+    assert used() == (5, 2)
+    repository.commit_draft("main", draft, "again, nothing differs")
+    assert used() == (5, 2)
+    repository.put("main", "staged", b"1234")
+    more = repository.draft("main")
+    more.put("b", b"1")
+    repository.commit_draft("main", more, "with what is staged")
+    assert used() == (10, 4), "each once"

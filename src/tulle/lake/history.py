@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from tulle.errors import Invalid, NotFound
-from tulle.lake import graph, refs, upkeep
+from tulle.lake import graph, upkeep
 from tulle.lake.draft import Draft
 from tulle.lake.entry import (
     MAX_COMMIT_METADATA,
@@ -66,10 +66,7 @@ class History(Handle):
         attributes = self._attributes(message, committer, metadata)
         has_quota = self._guard(branch, protected=True)
         self.writer.refresh(rows)
-        if has_quota:
-            with self._database.write() as cx:
-                refs.charge(cx, self._id, sum(row[2] for row in rows), len(rows))
-        return self._mover.commit_rows(branch, rows, attributes)
+        return self._mover.commit_rows(branch, rows, attributes, charge=has_quota)
 
     def amend(
         self,

@@ -18,7 +18,7 @@ from tulle.lake.entry import Commit, Entry, change_between
 from tulle.lake.hooks.event import Event
 from tulle.lake.manifest import INLINE_BYTES, Manifest, make_commit
 from tulle.lake.merge import Choices, Strategy, three_way
-from tulle.lake.publish import Attributes, Gate, GateCall, Held, Publisher
+from tulle.lake.publish import Also, Attributes, Gate, GateCall, Held, Publisher
 from tulle.lake.ranges import Range, Row, entry_of, row_of, tombstone
 from tulle.lake.reading import Content, Reader
 from tulle.lake.replace import Interval, Step, difference
@@ -83,14 +83,20 @@ class Mover(Publisher):
             self._publish(held, _on_top(reader, parent, commit, delta), "commit")
         return commit
 
-    def commit_rows(self, branch: str, rows: Sequence[Row], attributes: Attributes) -> Commit:
-        """Commit rows in path order, over what is staged; the branch's commit where nothing would differ."""
+    def commit_rows(
+        self, branch: str, rows: Sequence[Row], attributes: Attributes, *, charge: bool = False
+    ) -> Commit:
+        """Commit rows in path order, over what is staged; the branch's commit where nothing would differ.
+
+        With `charge` the data of those that differ counts for the quota.
+        """
         self._prepare(branch, attributes)
-        there = self._commit_rows_unlocked(branch, rows, attributes)
+        there = self._commit_rows_unlocked(branch, rows, attributes, charge=charge)
         if there is not None:
             return there
         with self._held(branch) as held:
             parent = self._reader.content(held.commit_id)
+            also = self._charging(_changed(parent, rows)) if charge else None
             if held.sealed:
                 with self._database.read() as cx:
                     staged = View(
@@ -103,11 +109,16 @@ class Mover(Publisher):
                 return parent.commit
             delta = self._reader.runs.write(Range.of(changed), inline_bytes=INLINE_BYTES)
             commit = _commit([parent.commit], delta, attributes)
-            self._publish(held, _on_top(self._reader, parent, commit, delta), "commit")
+            self._publish(held, _on_top(self._reader, parent, commit, delta), "commit", also=also)
         return commit
 
+    def _charging(self, rows: Sequence[Row]) -> Also:
+        """Counts the data of rows for the quota; what was staged is counted already."""
+        sizes = [row[2] for row in rows if not row[-1]]
+        return lambda cx: refs.charge(cx, self._id, sum(sizes), len(sizes))
+
     def _commit_rows_unlocked(
-        self, branch: str, rows: Sequence[Row], attributes: Attributes
+        self, branch: str, rows: Sequence[Row], attributes: Attributes, *, charge: bool
     ) -> Commit | None:
         """The same in one transaction, where nothing is staged, nobody else is at it and no hook wants to know."""
         reader = self._reader
@@ -124,7 +135,8 @@ class Mover(Publisher):
         manifest = _on_top(reader, parent, commit, delta)
         if upkeep.is_due(manifest) or self._wants_of(state.commit_id, manifest) is not None:
             return None
-        return commit if self._publish_unlocked(branch, state, manifest) else None
+        also = self._charging(changed) if charge else None
+        return commit if self._publish_unlocked(branch, state, manifest, also) else None
 
     def replace(
         self,

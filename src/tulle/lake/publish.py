@@ -61,6 +61,7 @@ class GateCall:
 
 
 Gate = Callable[[GateCall], None]
+Also = Callable[[Connection], None]  # what is done in the transaction that publishes, or not at all
 
 
 class Hooked(Protocol):
@@ -172,6 +173,7 @@ class Publisher:
         call: GateCall | None = None,
         source_ref: str = "",
         actions_ref: str = "",
+        also: Also | None = None,
     ) -> None:
         """Let hooks and gate judge the commit, once, then publish it on the branch."""
         name = self._reader.manifests.put(manifest)
@@ -193,6 +195,8 @@ class Publisher:
             with self._database.write() as cx:
                 refs.add_commit(cx, self._id, commit, name, published=True)
                 self._move(cx, held, commit.id, logged or operation, actor=commit.committer, keep_locked=due)
+                if also is not None:
+                    also(cx)
                 if after is not None:
                     after.after(cx, replace(event, kind=POST[operation], actions_ref=commit.id))
         except BaseException:
@@ -202,7 +206,9 @@ class Publisher:
         held.released = not due
         held.upkeep = commit.id if due else None
 
-    def _publish_unlocked(self, branch: str, state: refs.BranchState, manifest: Manifest) -> bool:
+    def _publish_unlocked(
+        self, branch: str, state: refs.BranchState, manifest: Manifest, also: Also | None = None
+    ) -> bool:
         """Publish a commit on a branch that is as it was seen, all in one transaction; False when it is not.
 
         The lock is taken and let go of within it. For commits that no hook and no gate judges, and after which
@@ -230,6 +236,8 @@ class Publisher:
                 operation="commit",
                 actor=commit.committer,
             )
+            if also is not None:
+                also(cx)
             return True
 
         return self._database.change(work)
