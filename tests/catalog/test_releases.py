@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def pages_of(folder: Path, *paths: str) -> dict[str, str]:
     return found
 
 
-def words(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
 
 
 def test_what_waits_comes_first_with_who_must_agree(pages: dict[str, str]) -> None:
@@ -51,14 +52,23 @@ def test_what_waits_comes_first_with_who_must_agree(pages: dict[str, str]) -> No
     assert shown.index("Waiting for approval") < shown.index("Where no release is named")
     assert "1 of eve to agree" in shown
     assert "approved by bob" in shown
-    assert "tulle approve 20" in shown
+    assert re.search(r"tulle approve 20\S+ --key FILE", shown)
+
+
+def test_who_may_approve_does_so_in_the_page(pages: dict[str, str]) -> None:
+    (form,) = re.findall(r'<form data-lake="/mesh/v1/promotions/20.*?</form>', pages["/releases"], re.DOTALL)
+    assert "hidden>" in form  # until there is a script that can send it
+    assert html.unescape(form).count('data-body=\'{"approved":') == 2
+    assert 'data-body="{&#34;breaking&#34;: []}"' in form
+    assert "/static/lake.js" in pages["/releases"]
+    assert "/static/lake.js" not in pages["/products/features/releases"]  # nothing waits there
 
 
 def test_what_is_where_is_a_table_of_products_and_environments(pages: dict[str, str]) -> None:
-    html = pages["/releases"]
-    row = html[html.index('<th scope="row"><a href="/products/sales">') :].split("</tr>")[0]
+    text = pages["/releases"]
+    row = text[text.index('<th scope="row"><a href="/products/sales">') :].split("</tr>")[0]
     assert [("1.0.0" in cell) for cell in row.split("<td>")[1:]] == [False, True, False]
-    assert "2 to approve" in html
+    assert "2 to approve" in text
 
 
 def test_a_product_has_a_page_of_its_own(pages: dict[str, str]) -> None:
@@ -68,8 +78,8 @@ def test_a_product_has_a_page_of_its_own(pages: dict[str, str]) -> None:
 
 
 def test_what_people_write_is_text(pages: dict[str, str]) -> None:
-    for html in pages.values():
-        assert "<script>alert" not in html
+    for text in pages.values():
+        assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in pages["/releases"]
 
 

@@ -52,7 +52,9 @@ def test_the_tag_a_reader_is_pinned_to_stays(team: Team) -> None:
     call = ["--mesh", str(team.mesh.folder), "repo", "tag", "delete", "sales", "audited"]
     refused = CliRunner().invoke(cli, call)
     assert isinstance(refused.exception, Conflict), refused.output
-    assert "is in use and is not deleted; product 'features' reads it by input port" in refused.exception.message
+    assert (
+        "is in use and is not deleted; product 'features' reads it by input port" in refused.exception.message
+    )
     forced = CliRunner().invoke(cli, [*call, "--force"])
     assert forced.exception is None, forced.output
     assert "audited" not in [tag.name for tag in sales(team).tags()]

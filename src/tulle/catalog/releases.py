@@ -171,7 +171,7 @@ class ReleaseReader:
         environment = self._settings.environments.get(one.environment)
         wanted = environment.approvals if environment and one.kind == promotion.PROMOTION else 0
         given = tuple(decided.get(one.id, ()))
-        said = {one.requested_by, *(name for name, _, _ in given)}
+        said = {one.requested_by, one.credential, *(name for name, _, _ in given)}
         may = tuple(name for name in environment.approvers if name not in said) if environment else ()
         return PromotionView(one, given, wanted, may)
 

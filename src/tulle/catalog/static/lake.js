@@ -1,4 +1,4 @@
-// Asking the lake's API from a page: forms with data-lake, sent with an access key of the reader's own.
+// Asking the lake's API, or the mesh's, from a page: forms with data-lake, sent with an access key of the reader's own.
 //
 // Pages are read without signing in and hold no cookie, so no other site can send these for the reader: what is
 // sent carries a token, which a key was given for and which this tab alone remembers.
@@ -46,7 +46,9 @@
     try { value = said ? JSON.parse(said) : {}; } catch { value = { message: said }; }
     if (answer.ok) return value;
     if (answer.status === 401 && token) keep(null);
-    throw new Refused(value.message || `It was refused (${answer.status}).`);
+    const { message, hint, problems = [] } = value.error || value;
+    const reasons = problems.map((one) => one.message).join("; ");
+    throw new Refused([message || `It was refused (${answer.status}).`, reasons, hint].filter(Boolean).join("\n"));
   };
 
   const token = async (form) => {
@@ -61,10 +63,10 @@
   };
 
   const bodyOf = (form, button) => {
-    if (button.dataset.body) return button.dataset.body;
-    if (!form.dataset.body) return undefined;
+    if (!form.dataset.body) return button.dataset.body;
     const filled = [...new FormData(form)].filter(([name]) => name !== "key" && name !== "secret");
-    return JSON.stringify({ ...JSON.parse(form.dataset.body), ...Object.fromEntries(filled) });
+    const given = { ...JSON.parse(form.dataset.body), ...JSON.parse(button.dataset.body || "{}") };
+    return JSON.stringify({ ...given, ...Object.fromEntries(filled) });
   };
 
   const follow = (then, value) => {
@@ -89,7 +91,7 @@
         const address = form.dataset.lake + (button.dataset.path || "");
         follow(form.dataset.then, await ask(button.dataset.method, address, await token(form), body));
       } catch (failure) {
-        said.textContent = failure instanceof Refused ? failure.message : `The lake does not answer: ${failure.message}`;
+        said.textContent = failure instanceof Refused ? failure.message : `The mesh does not answer: ${failure.message}`;
         said.hidden = false;
       } finally {
         buttons.forEach((one) => { one.disabled = false; });
