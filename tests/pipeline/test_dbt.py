@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.pipeline.conftest import Mesh, World
 
@@ -101,6 +105,46 @@ def steps(run: Run) -> dict[str, Step]:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+ORPHAN = """
+import ctypes, os, subprocess, sys
+child = '''
+import ctypes, os, sys, time
+from tulle.pipeline import dbt_child
+{how}
+dbt_child.end_with(os.getppid())
+print(os.getpid(), flush=True)
+time.sleep(60)
+'''
+process = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+print(process.stdout.readline().decode(), flush=True)
+"""
+REFUSED = "ctypes.CDLL = lambda _name: type('libc', (), {'prctl': lambda *_: -1})()"
+NONE = "ctypes.CDLL = lambda _name: object()"
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
+
+
+@pytest.mark.parametrize("how", ["", REFUSED, NONE], ids=["kernel", "not allowed", "another system"])
+def test_dbts_process_ends_with_the_run_wherever_it_runs(how: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", ORPHAN.replace("{how}", how)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    child = int(said.stdout)
+    deadline = time.monotonic() + 20
+    while not is_gone(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # ── built by dbt ─────────────────────────────────────────────────────────────────────────────────────────
