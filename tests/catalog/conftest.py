@@ -66,6 +66,9 @@ spec:
         columns: [{name: id, type: integer}, {name: customer}, {name: email}, {name: amount, type: 'decimal(10,2)'}]
       data_set: till_rows
   - {name: sales files, type: output-port, properties: {description: all sales, data_set: sales}}
+  - name: old sales files
+    type: output-port
+    properties: {description: as before, data_set: sales, deprecated: true, sunset: '2027-06-30', replaced_by: sales files}
   - {name: fresh every day, type: service-level-asset, properties: {description: daily, dimension: Freshness}}
   - name: days refreshed
     type: service-level-indicator

@@ -11,11 +11,12 @@ from tulle.catalog.column_lineage import MOST_COLUMNS, around, box_of, column_fl
 from tulle.catalog.data_sets import row_counts
 from tulle.catalog.history import Findings, StepView
 from tulle.catalog.lineage import Graph, draw
+from tulle.catalog.product import End, endings
 from tulle.pipeline import run as runs
 from tulle.pipeline.run import Report
 from tulle.quality import kept_profiles
 from tulle.quality.column_profile import ColumnProfile, DataSetProfile
-from tulle.spec.product import DataProduct
+from tulle.spec.product import DataProduct, DataSet, OutputPort
 
 DAY = "/products/sales/data-sets/sales"
 PAGES = [DAY, f"{DAY}/lineage", f"{DAY}/lineage?column=amount", "/products/people/data-sets/totals/lineage"]
@@ -69,6 +70,21 @@ def test_a_data_set_tells_how_its_rows_grew(world: World, browser: Browser) -> N
     assert 'aria-label="rows of sales: the last 2 results, from 3 to 4"' in html
     assert f"/runs/{run.id}" in html
     assert row_counts(world.database, "sales", "sales", "dev") == ()
+
+
+@pytest.mark.parametrize("path", ["/products/sales", "/products/sales/data-sets/sales"])
+def test_the_end_of_a_port_is_told_where_its_rows_are(browser: Browser, path: str) -> None:
+    html = browser.get(path)
+    assert "<strong>The output port old sales files ends on 2027-06-30.</strong>" in html
+    assert 'Read <a href="/products/sales/data-sets/sales">sales files</a> instead.' in html
+
+
+def test_what_is_deprecated_without_a_day_says_so() -> None:
+    sales = DataSet("sales", "sales", "", deprecated=True, replaced_by="the ledger")
+    product = DataProduct(
+        "shop", "shop", "trade", "", data_sets=(sales,), output_ports=(OutputPort("all", "All", "", "sales"),)
+    )
+    assert endings(product, sales) == (End("This data set", "", "the ledger"),)
 
 
 def test_what_lies_between_is_told_but_no_value_of_it(browser: Browser) -> None:

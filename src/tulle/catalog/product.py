@@ -57,6 +57,16 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """That a data set, or a port by which it is read, is there no longer than `sunset`, if a day is named."""
+
+    what: str
+    sunset: str
+    instead: str
+    data_set: str = ""  # of the same product, where `instead` is read
+
+
+@dataclass(frozen=True, slots=True)
 class DataSetView:
     """A data set: its schema and what is published of it; `sample` is None before the first publish."""
 
@@ -67,6 +77,7 @@ class DataSetView:
     columns: tuple[ColumnView, ...]
     sample: Sample | None
     problem: str = ""
+    ends: tuple[End, ...] = ()
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -112,16 +123,16 @@ class Shelf:
         self, product: DataProduct, declared: DataSet, repository: Repository | None, commit: str
     ) -> DataSetView:
         if repository is None:
-            return _view(declared, None)
+            return _view(product, declared, None)
         key = (product.name, product.digest, commit, declared.name)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         try:
-            view = _view(declared, self._sample(product, declared, repository, commit))
+            view = _view(product, declared, self._sample(product, declared, repository, commit))
         except (TulleError, OSError) as exc:
-            return _view(declared, None, problem=str(exc))  # it may be readable again the next time
+            return _view(product, declared, None, problem=str(exc))  # it may be readable again the next time
         with self._lock:
             self._kept[key] = view
             while len(self._kept) > REMEMBERED:
@@ -176,7 +187,22 @@ def _note(product: DataProduct, declared: DataSet, shown: frozenset[str]) -> str
     return ""
 
 
-def _view(declared: DataSet, sample: Sample | None, *, problem: str = "") -> DataSetView:
+def endings(product: DataProduct, data_set: DataSet) -> tuple[End, ...]:
+    """What of a data set is deprecated: itself, and the ports that offer it."""
+    found = [("This data set", "", data_set.replaced_by)] if data_set.deprecated else []
+    found += [
+        (f"The output port {port.title}", port.sunset, port.replaced_by)
+        for port in product.output_ports
+        if port.deprecated and data_set.name in port.offers
+    ]
+    read_at = {name: one.name for one in product.data_sets for name in (one.name, one.title)}
+    read_at |= {name: port.data_set for port in product.output_ports for name in (port.name, port.title)}
+    return tuple(End(what, sunset, instead, read_at.get(instead, "")) for what, sunset, instead in found)
+
+
+def _view(
+    product: DataProduct, declared: DataSet, sample: Sample | None, *, problem: str = ""
+) -> DataSetView:
     actual = {column.name: column.type for column in sample.columns} if sample else {}
     columns = [_column(column, actual, is_there=sample is not None) for column in declared.columns]
     names = {column.name for column in declared.columns}
@@ -189,6 +215,7 @@ def _view(declared: DataSet, sample: Sample | None, *, problem: str = "") -> Dat
         tuple(columns),
         sample,
         problem,
+        endings(product, declared),
     )
 
 
