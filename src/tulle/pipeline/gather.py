@@ -26,7 +26,7 @@ from tulle.pipeline.convert import arrow_type, columns_of
 from tulle.pipeline.drifting import Settled, settle
 from tulle.pipeline.environment import connections_of
 from tulle.pipeline.ingest import ROW_GROUP_ROWS
-from tulle.pipeline.keep import ORDER, Gathered
+from tulle.pipeline.keep import ORDER, REJECTED_SUFFIX, Gathered, only_new
 from tulle.pipeline.make import Making
 from tulle.pipeline.record import Record, read_record
 from tulle.pipeline.sources import http, local, sql
@@ -122,13 +122,10 @@ class _Gathering:
         self.folder = making.folder / "gathered" / making.job.name
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.rows_file, self.rejected_file = self.folder / "rows.parquet", self.folder / "rejected.parquet"
-        self.rejects = Rejects(
-            keep=puts_aside(self.source),
-            run=making.run_id,
-            target=self.rejected_file,
-            # By a cursor rows are read that were read before, and a row put aside does not move it.
-            known=self.goes_on.get("rejected", ()) if self.source.cursor else (),
-        )
+        self.rejects = Rejects(keep=puts_aside(self.source), run=making.run_id, target=self.rejected_file)
+        self.put_aside = 0
+        there = data_at(repository, branch, f"{making.job.name}{REJECTED_SUFFIX}")
+        self.rejected_before = there.relation.files if there and self.goes_on else ()
         self.settled: Settled | None = None
 
     def _goes_on(self) -> Mapping[str, Any]:
@@ -168,9 +165,12 @@ class _Gathering:
         with _opener(self.source.type)(ask) as reading, contextlib.closing(self.rejects):
             count = self._write(reading, fresh)
             self.rejects.end(reading.label)
+            self.put_aside = self.rejects.count
+            # By a cursor rows are read that were read before, and a row put aside does not move it.
+            if self.put_aside and self.source.cursor and self.rejected_before:
+                self.put_aside = only_new(self.making.engine, self.rejected_file, self.rejected_before)
             remembered = {
                 **({"cursor": fresh.cursor.as_dict()} if fresh and fresh.cursor else {}),
-                **({"rejected": self.rejects.digests} if fresh and self.rejects.digests else {}),
                 **reading.remembered,
             }
         return self._made(count, remembered, reading.label)
@@ -180,26 +180,24 @@ class _Gathering:
         digest = hashlib.sha256(json.dumps([[c.name, c.type] for c in self.settled.columns]).encode())
         with self.rows_file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-        digest.update(str(self.rejects.count).encode())
+        digest.update(str(self.put_aside).encode())
         identity = digest.hexdigest()
         if self.goes_on:
             known = str(self.goes_on.get("identity", ""))
-            nothing = not count and not self.rejects.count and not self.settled.widened
+            nothing = not count and not self.put_aside and not self.settled.widened
             identity = known if nothing else hashlib.sha256(f"{known}{identity}".encode()).hexdigest()
         remembered |= {"source": source_digest(self.source), "identity": identity}
         said = f"{count:,} new rows of {label}" if self.goes_on else label
-        if self.rejects.count:
-            self.making.say(
-                f"{self.making.job.name}: {self.rejects.count:,} {_rows(self.rejects.count)} put aside"
-            )
+        if self.put_aside:
+            self.making.say(f"{self.making.job.name}: {self.put_aside:,} {_rows(self.put_aside)} put aside")
         gathered = Gathered(
             rows=self.rows_file,
             count=count,
             columns=self.settled.columns,
             goes_on=bool(self.goes_on),
             widened=self.settled.widened,
-            rejected=self.rejected_file if self.rejects.count else None,
-            put_aside=self.rejects.count,
+            rejected=self.rejected_file if self.put_aside else None,
+            put_aside=self.put_aside,
             remembered=remembered,
         )
         return replace(

@@ -135,6 +135,23 @@ class Keeping:
             raise
 
 
+def only_new(engine: Engine, rejected: Path, before: Sequence[str]) -> int:
+    """Leave of the rows put aside those that were not before, each as often as it came more often; how many."""
+    statement = f"""
+SELECT n.* EXCLUDE (digest, place_in) FROM (
+  SELECT *, sha256("row") AS digest, row_number() OVER (PARTITION BY sha256("row")) AS place_in FROM {_NEW}
+) AS n LEFT JOIN (
+  SELECT sha256("row") AS digest, count(*) AS known FROM {_OLD} GROUP BY ALL
+) AS o ON n.digest = o.digest
+WHERE n.place_in > coalesce(o.known, 0)
+"""
+    relations = [Relation(_NEW, (str(rejected),)), Relation(_OLD, tuple(before))]
+    target = rejected.with_name("rejected-new.parquet")
+    written = engine.write(statement, relations, target, file="rows put aside")
+    target.replace(rejected)
+    return written.rows
+
+
 def merged(columns: Sequence[ColumnType], source: Source, *, old: bool, there: set[str] | None = None) -> str:
     """The statement that brings new rows together with those there are; `there`: the columns these have."""
     names = [quoted(c.name) for c in columns]

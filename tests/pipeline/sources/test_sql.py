@@ -236,6 +236,35 @@ def test_a_row_is_put_aside_once_however_often_it_is_read(shop: Shop, sqlite_fil
     assert len(shop.rows("orders__rejected")) == 2
 
 
+def test_many_rows_are_put_aside_once_and_equal_ones_as_often_as_they_are_there(
+    shop: Shop, sqlite_file: Path
+) -> None:
+    def change(statement: str) -> None:
+        with closing(sqlite3.connect(sqlite_file)) as cx:
+            cx.execute(statement)
+            cx.commit()
+
+    change("CREATE TABLE log (id INTEGER, day DATE)")
+    change("INSERT INTO log VALUES (1, '2020-01-01')")
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 12000)"
+    change(f"{numbers} INSERT INTO log SELECT i, 'some day' FROM n")
+    change("INSERT INTO log VALUES (12001, 'twice'), (12001, 'twice')")
+    shop.connect("db", "sql", f"sqlite:///{sqlite_file}")
+    says = {"load": "incremental", "cursor": "id", "on_bad_rows": "quarantine"}
+    shop.source(type="sql", connection="db", table="log", **says)
+    shop.good()
+    assert len(shop.rows("orders__rejected")) == 12_001
+    assert shop.run().status == "unchanged"
+    change("INSERT INTO log VALUES (12001, 'twice'), (0, 'before')")
+    shop.good()
+    bad = [row["row"] for row in shop.rows("orders__rejected")]
+    assert len(bad) == 12_002
+    assert sum("twice" in row for row in bad) == 3
+    assert shop.run().status == "unchanged"
+    record = shop.lake.repository("orders").get("main", "_tulle/jobs/orders.json")
+    assert len(record) < 3000, "what was put aside is known from where it lies"
+
+
 def test_sqlite_writes_true_and_false_as_numbers(shop: Shop, sqlite_file: Path) -> None:
     with closing(sqlite3.connect(sqlite_file)) as cx:
         cx.execute("CREATE TABLE flags (id INTEGER, is_on BOOLEAN)")

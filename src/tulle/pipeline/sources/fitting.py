@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -25,7 +23,6 @@ from tulle.spec.source import SourceColumn
 
 SHOWN = 20
 MOST_REJECTED = 1_000_000  # of one reading; a source of which so much does not fit is not what was declared
-MOST_KNOWN = 10_000  # rows put aside that the next reading knows again
 _KEPT_AT_ONCE = 10_000
 _SHOWN_CHARACTERS = 60
 _DIGITS = 36  # Arrow reads a longer number as another number, without an error
@@ -41,17 +38,11 @@ REJECTED = pa.schema(
 
 
 class Rejects:
-    """Rows that do not fit: each is put aside with its reason, or all of them stop the reading at its end.
+    """Rows that do not fit: each is put aside with its reason, or all of them stop the reading at its end."""
 
-    `known` are digests of rows that the reading before has put aside: where they come again they are not counted and
-    not put aside a second time. `digests` are those of this one.
-    """
-
-    def __init__(self, *, keep: bool, run: str, target: Any, known: Iterable[str] = ()) -> None:
+    def __init__(self, *, keep: bool, run: str, target: Any) -> None:
         self.count = 0
         self.keeps = keep
-        self.digests: list[str] = []
-        self._known = Counter(known)
         self._keep, self._run, self._target = keep, run, target
         self._problems: list[Problem] = []
         self._waiting: list[tuple[str, str, str]] = []
@@ -60,19 +51,12 @@ class Rejects:
 
     def add(self, reasons: Sequence[str], place: Place, row: dict[str, Any]) -> None:
         """A row that does not fit, with all that is wrong with it. LimitExceeded when there are too many."""
+        self.count += 1
         if not self._keep:
-            self.count += 1
             if len(self._problems) < SHOWN:
                 self._problems.append(Problem("; ".join(reasons), place))
             return
         text = json.dumps(row, default=_plain, ensure_ascii=False)
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-        if len(self.digests) < MOST_KNOWN:
-            self.digests.append(digest)
-        if self._known[digest] > 0:
-            self._known[digest] -= 1
-            return
-        self.count += 1
         if self.count > MOST_REJECTED:
             hint = f"correct the source's columns, or the source; the last: {reasons[0]}"
             raise LimitExceeded(f"more than {MOST_REJECTED:,} rows do not fit", hint=hint)
