@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tulle.cli.terminal import OPTION_JSON, emit, mark
+from tulle.cli.terminal import OPTION_JSON, demand_known, emit, mark
 from tulle.errors import Denied, Invalid
 
 
@@ -75,13 +75,14 @@ def _show(found: Mapping[str, Any]) -> None:
 
 
 @click.command()
+@click.argument("products", nargs=-1)
 @click.option(
     "--detailed-exitcode", is_flag=True, help="Exit with 0 when nothing differs, 2 when something does."
 )
 @OPTION_JSON
 @click.pass_context
-def drift(ctx: click.Context, detailed_exitcode: bool, as_json: bool) -> None:
-    """Show what differs from what was applied: repositories, data, services, contracts.
+def drift(ctx: click.Context, products: tuple[str, ...], detailed_exitcode: bool, as_json: bool) -> None:
+    """Show what differs from what was applied, of PRODUCTS or of the mesh: repositories, data, services, contracts.
 
     What the folder says and nobody applied yet is no drift: `tulle plan` shows that.
     """
@@ -89,6 +90,8 @@ def drift(ctx: click.Context, detailed_exitcode: bool, as_json: bool) -> None:
 
     with mesh_client(ctx.obj) as client:
         found = client.drift()
+    demand_known(products, [item["subject"] for item in found if item["subject"]])
+    found = [item for item in found if not products or item["subject"] in products]
     count = sum(len(item["findings"]) for item in found)
     if as_json:
         emit(found)
@@ -101,7 +104,8 @@ def drift(ctx: click.Context, detailed_exitcode: bool, as_json: bool) -> None:
                 if finding["hint"]:
                     click.secho(f"      {finding['hint']}", dim=True)
         if not count:
-            click.echo(f"{mark('passed')} everything is as it was applied ({len(found) - 1} products)")
+            told = sum(bool(item["subject"]) for item in found)
+            click.echo(f"{mark('passed')} everything is as it was applied ({told} products)")
     if detailed_exitcode and count:
         ctx.exit(2)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, table
-from tulle.errors import Broken, Denied, Invalid, Unavailable, from_dict
+from tulle.cli.terminal import OPTION_JSON, demand_known, emit, mark, relative, table
+from tulle.errors import Broken, Denied, Invalid, NotFound, Unavailable, from_dict
 from tulle.sdk.client import Client
 
 _LOOK_SECONDS, _SLOW_SECONDS = 0.1, 1.0
@@ -21,6 +21,7 @@ _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "
 
 
 @click.command()
+@click.argument("products", nargs=-1)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -33,8 +34,10 @@ _SIGNS = {"create": ("+", "green"), "change": ("~", "yellow"), "remove": ("-", "
 )
 @OPTION_JSON
 @click.pass_context
-def plan(ctx: click.Context, out: Path | None, detailed_exitcode: bool, as_json: bool) -> None:
-    """Show what `apply` would do, in sentences.
+def plan(
+    ctx: click.Context, products: tuple[str, ...], out: Path | None, detailed_exitcode: bool, as_json: bool
+) -> None:
+    """Show what `apply` would do, in sentences; of PRODUCTS only, if any are named.
 
     Each change says whether it breaks anybody, and whom: products by the columns they use, services, applications.
 
@@ -42,15 +45,28 @@ def plan(ctx: click.Context, out: Path | None, detailed_exitcode: bool, as_json:
     """
     from tulle.cli.connect import mesh_client
 
+    if products and (out is not None or as_json):
+        raise click.UsageError(
+            "a plan is carried out as a whole: leave out the products, or --out and --json"
+        )
     with mesh_client(ctx.obj) as client:
         result = client.plan()
-    if out is not None:
-        _write(out, result)
-    if as_json:
+        steps = result["steps"]
+        if products:
+            demand_known(products, {p["name"] for p in client.products()} | {s["subject"] for s in steps})
+    if products:
+        shown = [step for step in steps if step["subject"] in products]
+        show_plan({**result, "steps": shown, "note": f"nothing to do for {', '.join(products)}"})
+        if others := len(steps) - len(shown):
+            click.secho(f"  and {others} step(s) of others, which `tulle plan` shows", dim=True)
+        result = {**result, "steps": shown}
+    elif as_json:
         emit(result)
     else:
         show_plan(result)
-        if out is not None:
+    if out is not None:
+        _write(out, result)
+        if not as_json:
             click.echo(f"next: tulle apply {relative(out)}")
     _refuse(result)
     if detailed_exitcode and result["steps"]:
@@ -96,7 +112,7 @@ def show_plan(result: Mapping[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--plan", "digest", help="Apply only if the plan still has this digest.")
 @OPTION_JSON
 @click.pass_obj
@@ -108,6 +124,9 @@ def apply(mesh: Path | None, file: Path | None, digest: str | None, as_json: boo
     """
     from tulle.cli.connect import mesh_client
 
+    if file is not None and not file.exists():
+        hint = "it carries out the whole plan: leave the name out; `tulle plan PRODUCT` shows a part"
+        raise NotFound(f"there is no plan file '{file}'", hint=hint)
     document = _read(file) if file is not None else None
     with mesh_client(mesh) as client:
         result = client.apply(digest, plan=document, wait=as_json)

@@ -257,7 +257,7 @@ def _show_end(result: dict[str, Any], seconds: float) -> None:
 
 
 @click.command()
-@click.argument("run_id", required=False)
+@click.argument("run_id", required=False, metavar="[RUN_ID | PRODUCT]")
 @click.option("--product", help="Only runs of this product.")
 @click.option("--limit", default=20, show_default=True, help="How many.")
 @click.option("--stop", is_flag=True, help="Stop the run.")
@@ -266,12 +266,18 @@ def _show_end(result: dict[str, Any], seconds: float) -> None:
 def runs(
     mesh: Path | None, run_id: str | None, product: str | None, limit: int, stop: bool, as_json: bool
 ) -> None:
-    """Show earlier runs, or one (RUN_ID) with its steps, checks and failing rows."""
+    """Show earlier runs, of one PRODUCT if it is named, or one (RUN_ID) with its steps, checks and failing rows."""
     from tulle.cli.connect import mesh_client
 
     if stop and run_id is None:
         raise click.UsageError("--stop needs the run's id; `tulle runs` lists them")
     with mesh_client(mesh) as client:
+        if run_id is not None and not stop and not run_id[:8].isdigit():  # ids begin with the day
+            known = [one["name"] for one in client.products()]
+            if run_id not in known:
+                hint = f"{did_you_mean(run_id, known) or ''} `tulle runs` lists the runs".strip()
+                raise NotFound(f"there is no run and no product '{run_id}'", hint=hint)
+            run_id, product = None, run_id
         if run_id is None:
             found = client.runs(product=product, limit=limit)
             known = [one["name"] for one in client.products()] if product and not found else ()

@@ -7,13 +7,13 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tulle.errors import Problem, TulleError
+from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 
 OPTION_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -81,6 +81,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "–"
     return str(value)
+
+
+def demand_known(names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse the first name that is no product. NotFound with the nearest that is."""
+    for name in names:
+        if name not in known:
+            raise NotFound(f"there is no product '{name}'", hint=did_you_mean(name, known))
 
 
 def mark(state: str) -> str:

@@ -51,6 +51,8 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
     @api.get("/plans")
     def list_plans(product: str = "", limit: Limit = 20) -> dict[str, Any]:
         found = plans.recent(workspace.database, product=product, limit=limit)
+        if product and not found:
+            products.applied_product(workspace.database, product)  # it is most likely misspelt
         return {"plans": [_record(item, whole=False) for item in found]}
 
     @api.get("/plans/{name}")

@@ -6,6 +6,7 @@ mesh's own token, whose user is the administrator, `by` in the body may name for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -122,6 +123,12 @@ def router(workspace: Workspace, access: Access) -> APIRouter:
     return api
 
 
+def _demand_known(workspace: Workspace, product: str | None, found: Sequence[object]) -> None:
+    """Tell nothing of a product from a product that is not there, which is most likely misspelt. NotFound."""
+    if product and not found:
+        products.applied_product(workspace.database, product)
+
+
 def _environment_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/environments")
     def list_environments() -> dict[str, Any]:
@@ -134,7 +141,9 @@ def _environment_routes(api: APIRouter, workspace: Workspace) -> None:
 
     @api.get("/previews")
     def previews(product: str | None = None) -> dict[str, Any]:
-        return {"previews": [asdict(p) for p in environments.previews(workspace, product)]}
+        found = environments.previews(workspace, product)
+        _demand_known(workspace, product, found)
+        return {"previews": [asdict(p) for p in found]}
 
     @api.post("/products/{product}/previews", status_code=201)
     def create(request: Request, product: str, body: PreviewBody) -> dict[str, Any]:
@@ -174,6 +183,7 @@ def _release_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/releases")
     def list_releases(product: str | None = None) -> dict[str, Any]:
         found = release.releases(workspace.database, product)
+        _demand_known(workspace, product, found)
         pins = pinned_readers(workspace.database)
         return {
             "releases": [
@@ -224,6 +234,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
     def recent(product: str | None = None, status: str | None = None, limit: Limit = 50) -> dict[str, Any]:
         record.try_to_settle(workspace.database, workspace.lake)
         found = record.recent(workspace.database, product=product, status=status, limit=limit)
+        _demand_known(workspace, product, found)
         return {"promotions": promotion.listed(workspace, found)}
 
     @api.get("/promotions/{id_}")

@@ -238,6 +238,8 @@ def get(database: Database, product: str, version: str) -> Release:
         row = cx.execute(select(table).where(table.c.product == product, table.c.version == version)).first()
     if row is None:
         known = [release.version for release in releases(database, product)]
+        if not known:
+            products.applied_product(database, product)  # NotFound with the nearest name
         hint = did_you_mean(version, known) or f"`tulle release {product}` makes one"
         raise NotFound(f"product '{product}' has no release '{version}'", hint=hint)
     return value(row)

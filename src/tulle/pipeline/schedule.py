@@ -17,12 +17,12 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from tulle.errors import Conflict, NotFound, did_you_mean
+from tulle.errors import Conflict, NotFound
 from tulle.events import SCHEDULE_PAUSED, SCHEDULE_RESUMED, Event
 from tulle.pipeline import run as runs
 from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
-from tulle.state import log
+from tulle.state import log, products
 from tulle.state.db import Database, now
 from tulle.state.tables import runs as run_table
 from tulle.state.tables import schedule_fires as fires_table
@@ -359,15 +359,12 @@ def scheduled(database: Database, product: str, environment: str = "main") -> Sc
     """The schedule of one product. NotFound with the nearest name."""
     with database.read() as cx:
         row = cx.execute(select(schedules).where(_is(product, environment))).first()
-        if row is None:
-            known = cx.execute(
-                select(schedules.c.product).where(schedules.c.environment == environment)
-            ).scalars()
-            hint = did_you_mean(product, known.all())
-            raise NotFound(
-                f"product '{product}' has no schedule in '{environment}'",
-                hint=hint or "write `schedule:` in its data-product component, then `tulle apply`",
-            )
+    if row is None:
+        products.applied_product(database, product)  # NotFound with the nearest name
+        raise NotFound(
+            f"product '{product}' has no schedule in '{environment}'",
+            hint="write `schedule:` in its data-product component, then `tulle apply`",
+        )
     return _scheduled(row)
 
 
