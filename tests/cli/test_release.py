@@ -19,6 +19,8 @@ def test_who_decided_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> No
         "approvers": ["ann", "bob", "eve"],
         "approvals": [{"approver": "bob", "approved": True}],
         "approvals_wanted": 2,
+        "breaking": [],
+        "message": "",
     }
     release._show(asked)
     assert "sales 1.0.0 in prod: waits for 1 of eve\n" in capsys.readouterr().out
