@@ -15,10 +15,11 @@ from types import TracebackType
 
 import httpx
 
+from tulle.cli.environment import who
 from tulle.config import Settings
 from tulle.deploy import local
 from tulle.errors import Invalid, Unavailable
-from tulle.sdk.client import Client
+from tulle.sdk.client import Client, asking
 from tulle.sdk.lake import LakeClient
 from tulle.spec.mesh import find_mesh, load_settings
 
@@ -59,6 +60,7 @@ def http_of(settings: Settings, key: Path | None = None) -> Iterator[httpx.Clien
     from tulle.server.token import read_token
 
     credential = key_of(key) if key is not None else f"Bearer {read_token(settings)}"
+    headers = {"authorization": credential, **(asking(who()) if key is None else {})}
     if local.supervisor_pid(settings) is not None:
         url = f"http://{settings.host}:{settings.control_plane_port}"
         local.wait_until(
@@ -67,7 +69,6 @@ def http_of(settings: Settings, key: Path | None = None) -> Iterator[httpx.Clien
             what="the control plane does not answer",
             hint="`tulle logs control_plane` shows what it says",
         )
-        headers = {"authorization": credential}
         with httpx.Client(base_url=url, timeout=120.0, headers=headers) as http:
             yield http
         return
@@ -79,7 +80,7 @@ def http_of(settings: Settings, key: Path | None = None) -> Iterator[httpx.Clien
         http = httpx.Client(
             transport=transport,
             base_url=f"http://{settings.host}:{settings.control_plane_port}",
-            headers={"authorization": credential},
+            headers=headers,
         )
         app.work.start()  # what a command asks for in the background is done while it waits
         try:

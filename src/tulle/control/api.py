@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from tulle.control import applications, check_mesh, environments, release
+from tulle.control.asking import AskedBy
 from tulle.control.compare import engine_of
 from tulle.control.order import in_order
 from tulle.control.plan_api import plan_routes
@@ -275,14 +276,14 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         }
 
     @api.post("/services/{name}/deploy")
-    def deploy(name: str, body: VersionBody) -> dict[str, Any]:
-        deployment = release.deploy(workspace, name, body.version)
+    def deploy(by: AskedBy, name: str, body: VersionBody) -> dict[str, Any]:
+        deployment = release.deploy(workspace, name, body.version, actor=by)
         settle()
         return _deployment(workspace, deployment)
 
     @api.post("/services/{name}/rollback")
-    def rollback(name: str) -> dict[str, Any]:
-        deployment = release.rollback(workspace, name)
+    def rollback(by: AskedBy, name: str) -> dict[str, Any]:
+        deployment = release.rollback(workspace, name, actor=by)
         settle()
         return _deployment(workspace, deployment)
 
@@ -302,26 +303,26 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[
         return {"applications": [applications.as_plain(a) for a in applications.visible(workspace)]}
 
     @api.post("/applications", status_code=201)
-    def create(body: ApplicationBody) -> dict[str, Any]:
-        made = applications.create(workspace, body.name, owner=body.owner, services=body.services)
+    def create(by: AskedBy, body: ApplicationBody) -> dict[str, Any]:
+        made = applications.create(workspace, body.name, owner=body.owner, services=body.services, actor=by)
         settle()
         return applications.as_shown_once(made)
 
     @api.delete("/applications/{name}")
-    def revoke(name: str) -> dict[str, Any]:
-        applications.revoke(workspace, name)
+    def revoke(by: AskedBy, name: str) -> dict[str, Any]:
+        applications.revoke(workspace, name, actor=by)
         return {"name": name, "revoked": True, "in_force": settle()}
 
     @api.post("/applications/{name}/rotate")
-    def rotate(name: str) -> dict[str, Any]:
-        made = applications.rotate(workspace, name)
+    def rotate(by: AskedBy, name: str) -> dict[str, Any]:
+        made = applications.rotate(workspace, name, actor=by)
         settle()
         return applications.as_shown_once(made)
 
     @api.post("/applications/{name}/contracts")
-    def contract(name: str, body: ContractBody) -> dict[str, Any]:
+    def contract(by: AskedBy, name: str, body: ContractBody) -> dict[str, Any]:
         limit = RateLimit.parse(body.limit) if body.limit is not None else None
-        applications.change_contract(workspace, name, body.service, limit)
+        applications.change_contract(workspace, name, body.service, limit, actor=by)
         limit_text = str(limit) if limit else None
         return {"name": name, "service": body.service, "limit": limit_text, "in_force": settle()}
 

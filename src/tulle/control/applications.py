@@ -27,7 +27,9 @@ def visible(workspace: Workspace) -> tuple[Application, ...]:
     )
 
 
-def create(workspace: Workspace, name: str, *, owner: str, services: Mapping[str, str | None]) -> Credentials:
+def create(
+    workspace: Workspace, name: str, *, owner: str, services: Mapping[str, str | None], actor: str = ""
+) -> Credentials:
     """Register an application for declared services; a limit of None is the mesh's default.
 
     Raises NotFound for a service that no product declares, Invalid for a limit that is not understood and
@@ -43,32 +45,34 @@ def create(workspace: Workspace, name: str, *, owner: str, services: Mapping[str
                 hint=did_you_mean(service, known) or "`tulle service list` shows what there is",
             )
         limits[service] = RateLimit.parse(limit or workspace.settings.default_rate_limit)
-    return contract.register(workspace.database, name, owner=owner, services=limits)
+    return contract.register(workspace.database, name, owner=owner, services=limits, actor=actor)
 
 
-def revoke(workspace: Workspace, name: str) -> None:
+def revoke(workspace: Workspace, name: str, *, actor: str = "") -> None:
     """Refuse an application from now on."""
     _check_name(name)
-    contract.revoke(workspace.database, name)
+    contract.revoke(workspace.database, name, actor=actor)
 
 
-def rotate(workspace: Workspace, name: str) -> Credentials:
+def rotate(workspace: Workspace, name: str, *, actor: str = "") -> Credentials:
     """New credentials for an application; the old ones end."""
     _check_name(name)
-    return contract.rotate(workspace.database, name)
+    return contract.rotate(workspace.database, name, actor=actor)
 
 
-def change_contract(workspace: Workspace, name: str, service: str, limit: RateLimit | None) -> None:
+def change_contract(
+    workspace: Workspace, name: str, service: str, limit: RateLimit | None, *, actor: str = ""
+) -> None:
     """Let an application call a service at a rate, or not at all."""
     _check_name(name)
     if limit is None:
-        contract.withdraw(workspace.database, name, service)
+        contract.withdraw(workspace.database, name, service, actor=actor)
         return
     release.declared_service(workspace, service)
     if any(c.service == service for c in contract.get(workspace.database, name).contracts):
-        contract.change_limit(workspace.database, name, service, limit)
+        contract.change_limit(workspace.database, name, service, limit, actor=actor)
     else:
-        contract.grant(workspace.database, name, service, limit)
+        contract.grant(workspace.database, name, service, limit, actor=actor)
 
 
 def sign_in_portal(workspace: Workspace) -> Credentials:

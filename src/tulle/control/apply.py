@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -237,7 +238,7 @@ def _carry_out(
             progress(position, len(steps), step.sentence)
         plans.step_started(workspace.database, record.id, position)
         try:
-            _step(gathered, step, record.id, position)
+            _step(gathered, step, record.id, position, actor)
         except Exception as exc:
             told = exc.message if isinstance(exc, TulleError) else repr(exc)
             plans.step_failed(workspace.database, record.id, position, told)
@@ -255,13 +256,14 @@ def _mark_done(workspace: Workspace, record: plans.PlanRecord, left: set[int]) -
                 plans.step_done(connection, record.id, step.position, "was done when it was interrupted")
 
 
-def _step(gathered: Gathered, step: Step, record: str, position: int) -> None:
+def _step(gathered: Gathered, step: Step, record: str, position: int, actor: str) -> None:
     workspace = gathered.workspace
     if step.operation == "retire":
-        _retire(workspace, step.subject, lambda connection: plans.step_done(connection, record, position))
+        done = partial(plans.step_done, plan_id=record, position=position)
+        _retire(workspace, step.subject, done, actor)
         return
     if step.operation in {"register", "update"}:
-        _save(gathered, step, record, position)
+        _save(gathered, step, record, position, actor)
         return
     message = ""
     if step.operation == "create-repository":
@@ -272,7 +274,7 @@ def _step(gathered: Gathered, step: Step, record: str, position: int) -> None:
         environments.ensure_branches(workspace, step.subject)
     elif step.operation == "grant":
         with workspace.database.write() as connection:
-            grants.carry_out(connection, step.subject, gathered.grants[step.subject])
+            grants.carry_out(connection, step.subject, gathered.grants[step.subject], actor=actor)
             plans.step_done(connection, record, position)
         return
     else:
@@ -282,7 +284,7 @@ def _step(gathered: Gathered, step: Step, record: str, position: int) -> None:
         plans.step_done(connection, record, position, message)
 
 
-def _save(gathered: Gathered, step: Step, record: str, position: int) -> None:
+def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str) -> None:
     """Record a product as applied; its services that are no longer declared stop answering."""
     workspace, product = gathered.workspace, gathered.spec.product(step.subject)
     code, services = load_code(product).digest, declared_as_plain(load_services(product))
@@ -294,11 +296,11 @@ def _save(gathered: Gathered, step: Step, record: str, position: int) -> None:
     with workspace.database.write() as connection:
         products.save(connection, product, code_digest=code, files=gathered.files(product), services=services)
         for service in gone:
-            generation.withdraw(connection, service)
+            generation.withdraw(connection, service, actor=actor)
         data = {"version": product.version, "sentence": step.sentence, "plan": record}
-        log.append(connection, Event(PRODUCT_APPLIED, product.name, data))
+        log.append(connection, Event(PRODUCT_APPLIED, product.name, data), actor=actor)
         plans.step_done(connection, record, position, f"services stopped: {', '.join(gone)}" if gone else "")
-    end_contracts(workspace, gone)
+    end_contracts(workspace, gone, actor)
 
 
 def provision(workspace: Workspace, new: DataProduct | None, old: DataProduct | None) -> None:
@@ -327,34 +329,34 @@ def _called(action: Callable[..., Any], what: str, *arguments: object) -> None:
         ) from exc
 
 
-def end_contracts(workspace: Workspace, services: Sequence[str]) -> None:
+def end_contracts(workspace: Workspace, services: Sequence[str], actor: str = "") -> None:
     """End every application's contract on services that stopped."""
     for application in contract.applications(workspace.database) if services else ():
         for agreed in application.contracts:
             if agreed.service in services:
-                contract.withdraw(workspace.database, application.name, agreed.service)
+                contract.withdraw(workspace.database, application.name, agreed.service, actor=actor)
 
 
-def retire(workspace: Workspace, name: str) -> str:
+def retire(workspace: Workspace, name: str, *, actor: str = "") -> str:
     """Take a product out of the mesh: its services stop, it leaves the catalogue, its data stays; what was done."""
     known = [item.product.name for item in products.applied(workspace.database)]
     if name not in known:
         raise NotFound(f"product '{name}' is not applied", hint=did_you_mean(name, known))
-    return _retire(workspace, name, lambda _: None)
+    return _retire(workspace, name, lambda _: None, actor)
 
 
-def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None]) -> str:
+def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None], actor: str) -> str:
     # Contracts and what capabilities provided go first: a crash after the product is gone would leave them for good.
     services = [d.service for d in generation.deployments(workspace.database) if d.product == name]
-    end_contracts(workspace, services)
+    end_contracts(workspace, services, actor)
     applied = products.applied_product(workspace.database, name).product
     provision(workspace, None, applied)
     with workspace.database.write() as connection:
         for service in services:
-            generation.withdraw(connection, service)
-        grants.remove_roles(connection, applied)
+            generation.withdraw(connection, service, actor=actor)
+        grants.remove_roles(connection, applied, actor=actor)
         products.remove(connection, name)
-        log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}))
+        log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}), actor=actor)
         note(connection)
     stopped = f", its services {', '.join(services)} stop" if services else ""
     return f"product '{name}' is retired{stopped}; repository '{name}' and its data stay in the lake"

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.pipeline.sources.address import PROD, environment_of, made
@@ -50,10 +51,10 @@ def router(workspace: Workspace) -> APIRouter:
         return {"connections": [shown(connection) for connection in known.all()]}
 
     @api.put("/connections/{environment}/{name}")
-    def set_connection(environment: str, name: str, body: ConnectionBody) -> dict[str, Any]:
+    def set_connection(by: AskedBy, environment: str, name: str, body: ConnectionBody) -> dict[str, Any]:
         where = _environment(environment)
         connection = made(name, where, body.kind, body.address, body.options, body.secrets)
-        known.save(connection)
+        known.save(connection, actor=by)
         return shown(known.get(name, where))
 
     @api.get("/connections/{environment}/{name}")
@@ -61,8 +62,8 @@ def router(workspace: Workspace) -> APIRouter:
         return shown(known.get(name, _environment(environment)))
 
     @api.delete("/connections/{environment}/{name}")
-    def remove(environment: str, name: str) -> dict[str, Any]:
-        known.remove(name, _environment(environment))
+    def remove(by: AskedBy, environment: str, name: str) -> dict[str, Any]:
+        known.remove(name, _environment(environment), actor=by)
         return {"name": name, "environment": _environment(environment), "removed": True}
 
     @api.post("/connections/{environment}/{name}/test")

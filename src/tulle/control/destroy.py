@@ -130,7 +130,7 @@ def _destroy(
     document = {"steps": [asdict(s) for s in found.steps], "hits": list(found.hits), "notice": notice}
     record = plans.begin(workspace.database, found.digest, document, steps, kind="destroy", actor=actor)
     _give_notice(workspace, found, notice, actor)
-    sentence = retire(workspace, name)
+    sentence = retire(workspace, name, actor=actor)
     retirement.forget(workspace.database, name)
     if data and _repository(workspace, name) is not None:
         _delete_data(workspace, name, actor)

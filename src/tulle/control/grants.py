@@ -154,7 +154,7 @@ def _gone(remove: Callable[..., None], *arguments: Any) -> None:
         return  # somebody else did it
 
 
-def remove_roles(cx: Connection, product: DataProduct) -> None:
+def remove_roles(cx: Connection, product: DataProduct, *, actor: str = "") -> None:
     """Take away the roles of a product that ends, from whoever has them; done again it changes nothing."""
     in_turn(cx, "access")
     gone = []
@@ -168,7 +168,7 @@ def remove_roles(cx: Connection, product: DataProduct) -> None:
                 gone.append(role.name)
     if gone:
         told = [f"role '{name}' is taken away" for name in dict.fromkeys(gone)]
-        log.append(cx, Event(ACCESS_ROLES_CHANGED, product.name, {"changes": told}))
+        log.append(cx, Event(ACCESS_ROLES_CHANGED, product.name, {"changes": told}), actor=actor)
 
 
 def end_what_ended(workspace: Workspace) -> int:
@@ -185,7 +185,7 @@ def end_what_ended(workspace: Workspace) -> int:
         over = [c for c in found if c.verb in {"leave", "strip"} and _was_meant(there, ever, c)]
         if over:
             with workspace.database.write() as cx:
-                carry_out(cx, product.name, over)
+                carry_out(cx, product.name, over, actor="tulle")
             count += len(over)
     return count
 

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
 from tulle.control import apply, destroy, drift, grants, plan_file
+from tulle.control.asking import AskedBy
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
 from tulle.state import plans, products
@@ -39,9 +40,9 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
         return _plan(workspace, apply.current_plan(workspace)[0])
 
     @api.post("/apply")
-    def carry_out(body: ApplyBody) -> dict[str, Any]:
+    def carry_out(by: AskedBy, body: ApplyBody) -> dict[str, Any]:
         def work(begun: apply.Begun | None = None) -> dict[str, Any]:
-            done = apply.apply_plan(workspace, body.digest, document=body.plan, begun=begun)
+            done = apply.apply_plan(workspace, body.digest, document=body.plan, actor=by, begun=begun)
             settle()
             applied = {"record": done.record, "done": list(done.done), "note": done.note}
             return {**_plan(workspace, done.plan), **applied, "under_way": False}
@@ -78,10 +79,15 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
 
     @api.delete("/products/{name}")
     def carry_out_destruction(
-        name: str, data: bool = False, force: bool = False, notice: Notice = "", digest: str | None = None
+        by: AskedBy,
+        name: str,
+        data: bool = False,
+        force: bool = False,
+        notice: Notice = "",
+        digest: str | None = None,
     ) -> dict[str, Any]:
         found, sentence = destroy.destroy(
-            workspace, name, data=data, force=force, notice=notice, digest=digest
+            workspace, name, data=data, force=force, notice=notice, digest=digest, actor=by
         )
         return {**_destruction(found), "sentence": sentence, "in_force": settle()}
 

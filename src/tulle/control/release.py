@@ -80,7 +80,7 @@ def build_package(workspace: Workspace, name: str) -> tuple[Package, bool]:
     return built, built.version not in known
 
 
-def deploy(workspace: Workspace, name: str, version: str | None = None) -> Deployment:
+def deploy(workspace: Workspace, name: str, version: str | None = None, *, actor: str = "") -> Deployment:
     """Ask for a version (the newest by default) to answer for a service."""
     owner = declared_service(workspace, name).product.name
     versions = [p for p in package.packages(workspace.database, name) if p.product == owner]
@@ -93,15 +93,15 @@ def deploy(workspace: Workspace, name: str, version: str | None = None) -> Deplo
             f"{name} {wanted} was made by product '{chosen.product}'; '{owner}' declares the service now"
         )
     generation.unpack(chosen, workspace.settings)
-    return generation.request(workspace.database, name, wanted)
+    return generation.request(workspace.database, name, wanted, actor=actor)
 
 
-def rollback(workspace: Workspace, name: str) -> Deployment:
+def rollback(workspace: Workspace, name: str, *, actor: str = "") -> Deployment:
     """Ask for the version that was active before. Conflict when there is none."""
     current = generation.deployment(workspace.database, name)
     if current.previous_version is None:
         raise Conflict(f"service '{name}' has no earlier active version to go back to")
-    return deploy(workspace, name, current.previous_version)
+    return deploy(workspace, name, current.previous_version, actor=actor)
 
 
 def chosen_version(workspace: Workspace, name: str, version: str | None = None) -> Package:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control import environments, product_release, promotion, retirement
+from tulle.control.asking import asked_by, user_of
 from tulle.control.environments import by_whom
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
@@ -83,24 +84,18 @@ class DeprecateBody(_Body):
     successor: str = ""
 
 
-def _user(request: Request) -> str | None:
-    """Whose credential was sent; None for the mesh's own token."""
-    found = getattr(request.state, "user", None)
-    return None if found is None else str(found)
-
-
 def _asks(request: Request, said: str | None) -> str:
     """Who asks. Denied when somebody's credential names somebody else."""
-    user = _user(request)
+    user = user_of(request)
     if user is None:
-        return by_whom(said or ADMINISTRATOR)
+        return by_whom(said) if said else asked_by(request)
     _demand_same(user, said)
     return user
 
 
 def _decides(request: Request, said: str | None) -> str:
     """Who decides: the user of the credential, which is the administrator for the mesh's token. Denied otherwise."""
-    user = _user(request) or ADMINISTRATOR
+    user = user_of(request) or ADMINISTRATOR
     _demand_same(user, said)
     return user
 
@@ -151,8 +146,10 @@ def _environment_routes(api: APIRouter, workspace: Workspace) -> None:
         return asdict(environments.create_preview(workspace, product, body.name, source=body.source, by=by))
 
     @api.delete("/products/{product}/previews/{name}")
-    def remove(product: str, name: str, by: Annotated[str, Query(max_length=200)] = "") -> dict[str, Any]:
-        return asdict(environments.remove_preview(workspace, product, name, by=by_whom(by or "unknown")))
+    def remove(
+        request: Request, product: str, name: str, by: Annotated[str, Query(max_length=200)] = ""
+    ) -> dict[str, Any]:
+        return asdict(environments.remove_preview(workspace, product, name, by=_asks(request, by)))
 
     @api.get("/products/{product}/manifest")
     def product_manifest(
@@ -221,7 +218,7 @@ def _release_routes(api: APIRouter, workspace: Workspace) -> None:
 def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> None:
     def demand(request: Request, product: str, environment: str | None) -> None:
         """Who asks with a key of their own must be allowed to change the branch that is the environment."""
-        user = _user(request)
+        user = user_of(request)
         if user is not None:
             place = (
                 declared.environment(workspace.settings, environment)
@@ -255,7 +252,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
             body.version,
             to=body.to,
             by=_asks(request, body.by),
-            credential=_user(request) or ADMINISTRATOR,
+            credential=user_of(request) or ADMINISTRATOR,
             note=body.note,
             accept_breaking=body.accept_breaking,
         )
@@ -271,7 +268,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
             environment=body.environment,
             by=_asks(request, body.by),
             note=body.note,
-            credential=_user(request) or ADMINISTRATOR,
+            credential=user_of(request) or ADMINISTRATOR,
         )
         return promotion.as_plain(workspace, done)
 
@@ -285,7 +282,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
 
     @api.post("/promotions/{id_}/withdraw")
     def withdraw(request: Request, id_: str, body: _Body) -> dict[str, Any]:
-        by, is_mesh = _asks(request, body.by), _user(request) is None
+        by, is_mesh = _asks(request, body.by), user_of(request) is None
         return promotion.as_plain(workspace, promotion.withdraw(workspace, id_, by=by, is_anybodys=is_mesh))
 
 
@@ -307,8 +304,10 @@ def _end_routes(api: APIRouter, workspace: Workspace) -> None:
         return asdict(made)
 
     @api.delete("/products/{product}/deprecation")
-    def reinstate(product: str, by: Annotated[str, Query(max_length=200)] = "") -> dict[str, Any]:
-        return asdict(retirement.reinstate(workspace, product, by=by_whom(by or "unknown")))
+    def reinstate(
+        request: Request, product: str, by: Annotated[str, Query(max_length=200)] = ""
+    ) -> dict[str, Any]:
+        return asdict(retirement.reinstate(workspace, product, by=_asks(request, by)))
 
     @api.post("/products/{product}/retire")
     def retire(request: Request, product: str, body: _Body) -> dict[str, Any]:

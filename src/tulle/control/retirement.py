@@ -131,7 +131,7 @@ def retire(workspace: Workspace, name: str, *, by: str) -> str:
             problems=[Problem(f"{reader} reads it") for reader in reading],
         )
     with apply.one_at_a_time(workspace):
-        sentence = apply.retire(workspace, name)
+        sentence = apply.retire(workspace, name, actor=by)
     forget(workspace.database, name)
     return f"{sentence} (by {by})"
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control import environments
+from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.pipeline import backfill, promotion, schedule
@@ -67,12 +68,12 @@ def router(workspace: Workspace) -> APIRouter:
         }
 
     @api.post("/schedules/{product}/pause")
-    def pause(product: str, body: EnvironmentBody) -> dict[str, Any]:
-        return told(schedule.pause(database, product, body.environment, actor="api"))
+    def pause(by: AskedBy, product: str, body: EnvironmentBody) -> dict[str, Any]:
+        return told(schedule.pause(database, product, body.environment, actor=by))
 
     @api.post("/schedules/{product}/resume")
-    def resume(product: str, body: EnvironmentBody) -> dict[str, Any]:
-        return told(schedule.resume(database, product, body.environment, actor="api"))
+    def resume(by: AskedBy, product: str, body: EnvironmentBody) -> dict[str, Any]:
+        return told(schedule.resume(database, product, body.environment, actor=by))
 
     @api.get("/calendar")
     def calendar(hours: Hours = 24.0, limit: Limit = 200) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
     database = workspace.database
 
     @api.post("/backfills", status_code=202)
-    def start(body: BackfillBody) -> dict[str, Any]:
+    def start(by: AskedBy, body: BackfillBody) -> dict[str, Any]:
         products.applied_product(database, body.product)
         windows(body.start, body.end, body.step)
         branch = environments.branch_for_run(workspace, body.product, body.environment)
@@ -106,7 +107,7 @@ def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
                 step=body.step,
                 environment=branch,
                 retries=body.retries,
-                actor="api",
+                actor=by,
             )
         )
 
@@ -120,12 +121,12 @@ def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
         return told_backfill(backfill.get(database, id_))
 
     @api.post("/backfills/{id_}/cancel")
-    def cancel(id_: str) -> dict[str, Any]:
-        return told_backfill(backfill.cancel(database, id_, actor="api"))
+    def cancel(by: AskedBy, id_: str) -> dict[str, Any]:
+        return told_backfill(backfill.cancel(database, id_, actor=by))
 
     @api.post("/backfills/{id_}/resume")
-    def go_on(id_: str) -> dict[str, Any]:
-        return told_backfill(backfill.resume(database, id_))
+    def go_on(by: AskedBy, id_: str) -> dict[str, Any]:
+        return told_backfill(backfill.resume(database, id_, actor=by))
 
 
 def _demand_windows(workspace: Workspace, name: str, branch: str) -> None:

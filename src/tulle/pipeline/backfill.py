@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from tulle.errors import Conflict, Invalid, NotFound
-from tulle.events import BACKFILL_CANCELLED, BACKFILL_STARTED, Event
+from tulle.events import BACKFILL_CANCELLED, BACKFILL_RESUMED, BACKFILL_STARTED, Event
 from tulle.pipeline import worker
 from tulle.pipeline.schedule import (
     BACKFILL,
@@ -246,7 +246,7 @@ def cancel(database: Database, id_: str, *, actor: str = "") -> Backfill:
     return get(database, id_)
 
 
-def resume(database: Database, id_: str) -> Backfill:
+def resume(database: Database, id_: str, *, actor: str = "") -> Backfill:
     """Go on with a backfill that failed: the window that failed again, then the rest. Conflict when it did not."""
     with database.write() as cx:
         _one_by_one(cx, _row(cx, id_).product)
@@ -272,6 +272,8 @@ def resume(database: Database, id_: str) -> Backfill:
         held = (fires_table.c.series == id_) & (fires_table.c.status == HELD)
         cx.execute(update(fires_table).where(held).values(status=WAITING, due_at=now()))
         cx.execute(update(backfills).where(backfills.c.id == id_).values(status=RUNNING, ended_at=None))
+        data = {"backfill": id_, "environment": row.environment}
+        log.append(cx, Event(BACKFILL_RESUMED, row.product, data), actor=actor)
     return get(database, id_)
 
 

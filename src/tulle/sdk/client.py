@@ -17,6 +17,13 @@ import httpx
 
 from tulle.errors import Broken, Unavailable, from_dict
 
+BY_HEADER = "x-tulle-by"  # who asks, where the credential is the mesh's token; quoted as in a URL
+
+
+def asking(by: str) -> dict[str, str]:
+    """The header that names who asks; none for nobody."""
+    return {BY_HEADER: quote(by, safe="")} if by else {}
+
 
 class Client:
     """Calls one mesh. Any httpx transport will do: the network, or the application in this process."""
@@ -25,9 +32,10 @@ class Client:
         self._http = http
 
     @classmethod
-    def connect(cls, url: str, *, token: str, timeout: float = 120.0) -> Client:
-        """A client over the network."""
-        return cls(httpx.Client(base_url=url, timeout=timeout, headers={"authorization": f"Bearer {token}"}))
+    def connect(cls, url: str, *, token: str, by: str = "", timeout: float = 120.0) -> Client:
+        """A client over the network; `by` is who the trail says asks, by default the administrator."""
+        headers = {"authorization": f"Bearer {token}", **asking(by)}
+        return cls(httpx.Client(base_url=url, timeout=timeout, headers=headers))
 
     @classmethod
     def as_user(cls, url: str, *, access_key: str, secret: str, timeout: float = 120.0) -> Client:

@@ -63,7 +63,7 @@ def unpack(chosen: Package, settings: Settings) -> Path:
     return folder
 
 
-def request(database: Database, service: str, version: str) -> Deployment:
+def request(database: Database, service: str, version: str, *, actor: str = "") -> Deployment:
     """Ask for a version to answer; nothing changes when it does already. NotFound when it was never built."""
     package.get(database, service, version)
     with database.write() as connection:
@@ -77,7 +77,7 @@ def request(database: Database, service: str, version: str) -> Deployment:
             if row.active_version == version:
                 values["status"] = "active"  # a later version was asked for, and is no longer
             connection.execute(update(table).where(table.c.service == service).values(**values))
-        log.append(connection, Event(GENERATION_REQUESTED, service, {"version": version}))
+        log.append(connection, Event(GENERATION_REQUESTED, service, {"version": version}), actor=actor)
         return _one(connection, service)
 
 
@@ -114,11 +114,11 @@ def fail(database: Database, service: str, version: str, message: str) -> Deploy
         return _one(connection, service)
 
 
-def withdraw(connection: Connection, service: str) -> None:
+def withdraw(connection: Connection, service: str, *, actor: str = "") -> None:
     """Let no version of a service answer any more, in the transaction of `connection`; packages stay."""
     removed = connection.execute(delete(table).where(table.c.service == service))
     if removed.rowcount:
-        log.append(connection, Event(GENERATION_WITHDRAWN, service))
+        log.append(connection, Event(GENERATION_WITHDRAWN, service), actor=actor)
 
 
 def deployment(database: Database, service: str) -> Deployment:
