@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tulle.catalog.masking import readable_columns, shown_columns, unquoted
+from tulle.catalog.masking import readable_columns, shown_columns, unquoted, untold
+from tulle.catalog.preview import may_show_text
+from tulle.errors import Place
 from tulle.spec.product import Column, DataProduct, DataSet, InputPort
 
 PEOPLE = DataSet(
@@ -33,6 +35,15 @@ def test_a_column_that_names_a_person_is_masked_and_so_is_one_nobody_declared() 
 
 def test_nothing_is_shown_of_a_data_set_that_declares_no_column() -> None:
     assert shown_columns(product(BARE), BARE, ["a", "b"]) == frozenset()
+
+
+def test_a_restricted_column_is_masked_like_one_that_names_a_person() -> None:
+    columns = (Column("id", "string"), Column("diagnosis", "string", classification="restricted"))
+    claims = DataSet("claims", "claims", "", columns=columns)
+    one = product(claims)
+    assert shown_columns(one, claims, ["id", "diagnosis"]) == {"id"}
+    assert readable_columns(one, "claims", ["id", "diagnosis", "d"]) == {"id"}
+    assert not may_show_text(one, is_document=False)
 
 
 @pytest.mark.parametrize("where", ["product", "data set"])
@@ -75,6 +86,28 @@ def test_rows_of_another_product_are_its_own_to_show() -> None:
 def test_a_message_says_what_is_wrong_without_the_value(message: str) -> None:
     assert "ann@x.org" not in unquoted(message)
     assert unquoted(message).startswith(message[:12])
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "products/a/transform/m.py:12: ValueError: no such day: 12 May\nof ann",
+            "products/a/transform/m.py:12: ValueError",
+        ),
+        (
+            "1 check of 'm' failed: c: checks/c.py:3 KeyError: ann",
+            "1 check of 'm' failed: c: checks/c.py:3 KeyError",
+        ),
+        ("transform/m.py:2: the model reads 'x', which is not among its inputs", None),
+        ("transform/m.py:2: AssertionError", None),
+        ("2 rows, expected at least 4", None),
+    ],
+)
+def test_of_an_exception_its_kind_and_line_are_told(message: str, told: str | None) -> None:
+    assert untold(message) == (told or message)
+    assert untold("ValueError: ann", Place("transform/m.py", 3)) == "ValueError"
+    assert untold("ValueError: ann", Place("transform/m.sql", 3)) == "ValueError: ann"
 
 
 def test_failing_rows_of_a_product_that_is_gone_are_masked() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tulle.catalog.masking import shown_columns
 from tulle.cli.main import cli
 from tulle.control.workspace import Workspace
 from tulle.engine.duck import DuckEngine
@@ -17,7 +18,7 @@ from tulle.pipeline import queue
 from tulle.pipeline.execute import execute
 from tulle.pipeline.table import data_at
 from tulle.server.app import open_workspace
-from tulle.spec.mesh import load_settings
+from tulle.spec.mesh import load_mesh, load_settings
 from tulle.state import products
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,13 @@ def test_only_lines_that_say_so_were_added() -> None:
     assert [
         line for line in written if not line.endswith("# added") and "# added:" not in line
     ] == SEED.read_text().splitlines()
+
+
+def test_a_diagnosis_is_shown_to_nobody_in_the_portal() -> None:
+    claims = load_mesh(EXAMPLE).product("member-claims")
+    (data_set,) = claims.data_sets
+    assert "diagnosis" in {column.name for column in data_set.columns}
+    assert "diagnosis" not in shown_columns(claims, data_set, [column.name for column in data_set.columns])
 
 
 def test_from_the_document_to_its_rows_and_away_again(folder: Path, workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tulle.catalog.masking import PERSONAL, is_closed, shown_columns
+from tulle.catalog.masking import has_masked, is_closed, shown_columns
 from tulle.catalog.parquet_facts import ParquetFacts, parquet_facts
 from tulle.engine.dataset_files import format_of, local_files
 from tulle.engine.duck import DuckEngine
@@ -186,4 +186,4 @@ def may_show_text(product: DataProduct | None, *, is_document: bool) -> bool:
         return is_document
     if is_closed(product, None) or any(is_closed(product, one) for one in product.data_sets):
         return False
-    return is_document or not any(c.pii == PERSONAL for one in product.data_sets for c in one.columns)
+    return is_document or not has_masked(product)
