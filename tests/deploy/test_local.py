@@ -22,6 +22,8 @@ def test_settings_that_changed_since_the_start_are_told(tmp_path: Path) -> None:
     assert not local.runs_by_older_settings(settings), "a mesh that is down has read nothing"
     local.note_start(settings, os.getpid())
     assert local.runs_by_older_settings(settings)
+    os.utime(document, (began + 0.5, began + 0.5))
+    assert not local.runs_by_older_settings(settings), "written just before the start, by another clock"
     os.utime(document, (began - 60, began - 60))
     assert not local.runs_by_older_settings(settings)
 

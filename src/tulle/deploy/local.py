@@ -30,6 +30,7 @@ from tulle.deploy.supervise import Wanted
 from tulle.errors import AlreadyExists, Unavailable
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
+CLOCKS_APART = 1.0  # seconds: when a process began is known from the second in which the machine did
 
 
 class Command(Protocol):
@@ -95,7 +96,7 @@ def runs_by_older_settings(settings: Settings) -> bool:
     """Whether mesh.yaml was changed since the mesh was started, which is when it is read."""
     try:
         changed = (settings.folder / "mesh.yaml").stat().st_mtime
-        return any(process.create_time() < changed for process in _supervisors(settings))
+        return any(process.create_time() + CLOCKS_APART < changed for process in _supervisors(settings))
     except (OSError, psutil.Error):
         return False
 
