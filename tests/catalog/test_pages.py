@@ -161,6 +161,29 @@ def test_why_a_run_failed_is_told_without_the_rows_of_people(world: World, brows
     assert "@x.org" not in browser.get(f"/runs/{run.id}")
 
 
+RAISES = """inputs = ["INPUT"]
+def model(run):
+    customer = run.read("INPUT").column("customer")[0].as_py()
+    raise ValueError(f"what to do with {customer} xyz?")
+"""
+
+
+@pytest.mark.parametrize(
+    ("product", "given", "is_shown"), [("shop/sales", "sales", False), ("crm/people", "sold", True)]
+)
+def test_what_a_model_raises_is_told_where_it_can_name_nobody(
+    world: World, browser: Browser, product: str, given: str, is_shown: bool
+) -> None:
+    world.write(f"products/{product}/transform/odd.py", RAISES.replace("INPUT", given))
+    run = world.run(product.partition("/")[2])
+    assert "ann xyz" in str(run.error)
+    for path in (f"/runs/{run.id}", f"/runs/{run.id}/progress"):
+        html = browser.get(path)
+        assert ("ann xyz" in html) is is_shown
+        assert f"products/{product}/transform/odd.py:4: ValueError" in html
+        assert "the full trace is in the run&#39;s log" in html
+
+
 @pytest.mark.parametrize(("product", "is_shown"), [("sales", False), ("people", True)])
 def test_what_a_step_wrote_is_shown_where_it_can_name_nobody(
     world: World, browser: Browser, product: str, is_shown: bool

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from tulle.catalog.masking import readable_columns, unquoted
+from tulle.catalog.masking import readable_columns, untold
 from tulle.catalog.preview import is_document, may_show_text
 from tulle.errors import TulleError, from_dict
 from tulle.pipeline import run as runs
@@ -243,12 +243,12 @@ def _told(error: TulleError, product: DataProduct | None) -> TulleError:
     problems = [
         replace(
             one,
-            message=unquoted(one.message),
+            message=untold(one.message, one.place),
             source_line=one.source_line if one.place and is_document(one.place.file) else None,
         )
         for one in error.problems
     ]
-    return type(error)(unquoted(error.message), hint=error.hint and unquoted(error.hint), problems=problems)
+    return type(error)(untold(error.message), hint=error.hint and untold(error.hint), problems=problems)
 
 
 def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
@@ -261,7 +261,7 @@ def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
         finished_at=step.finished_at,
         branch=step.branch or "",
         rows=step.rows,
-        message=(step.message or "") if is_shown else unquoted(step.message or ""),
+        message=(step.message or "") if is_shown else untold(step.message or ""),
         checks=tuple(_check(check, step, run, product) for check in step.checks),
         metrics=tuple((metric.name, metric.value) for metric in step.metrics),
         inputs=step.inputs,
@@ -283,7 +283,7 @@ def _check(check: CheckResult, step: Step, run: Run, product: DataProduct | None
         passed=check.passed,
         failing_count=check.failing_count,
         total=check.total,
-        message=check.message,
+        message=check.message if may_show_text(product, is_document=False) else untold(check.message),
         description=check.description,
         columns=columns,
         masked=frozenset(columns) - readable,

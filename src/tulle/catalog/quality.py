@@ -1,6 +1,7 @@
 """The quality of a product over time: every check with what it found in run after run, as numbers and as a chart.
 
-A chart is a value for the template: points in a box of its own, nothing of HTML. Knows no rows, so nothing is masked.
+A chart is a value for the template: points in a box of its own, nothing of HTML. Knows no rows: what a check
+says is shown without what it may quote of them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from sqlalchemy import select
 
+from tulle.catalog.masking import untold
 from tulle.errors import NotFound, did_you_mean
 from tulle.quality.history import MAIN, Outcome, series
 from tulle.state.db import Database
@@ -189,5 +191,7 @@ def chart(
     for position, (number, outcome) in enumerate(zip(numbers, outcomes, strict=True)):
         x = MARGIN + (position * step if step else width / 2)
         up = (number - edge) / span if span else (0.0 if not number else 0.5)
-        dots.append(Dot(x, size[1] - MARGIN - up * height, outcome.state, outcome.message, outcome.run))
+        dots.append(
+            Dot(x, size[1] - MARGIN - up * height, outcome.state, untold(outcome.message), outcome.run)
+        )
     return Chart(tuple(dots), low, high)

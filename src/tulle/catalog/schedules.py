@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from tulle.catalog.masking import unquoted
+from tulle.catalog.masking import untold
 from tulle.observe import incidents
 from tulle.observe.incidents import Incident
 from tulle.pipeline import backfill, schedule
@@ -83,12 +83,12 @@ def schedules_page(database: Database, *, at: float | None = None) -> SchedulesP
         in_force=known[:IN_FORCE_SHOWN],
         count=len(known),
         past=tuple(
-            replace(one, message=unquoted(one.message))
+            replace(one, message=untold(one.message))
             for one in schedule.fires(database, series="", limit=PAST_SHOWN)
         ),
         backfills=tuple(_line(one) for one in backfill.recent(database, limit=10)),
         wrong=tuple(
-            replace(one, message=unquoted(one.message)) for one in incidents.recent(database, is_open=True)
+            replace(one, message=untold(one.message)) for one in incidents.recent(database, is_open=True)
         ),
     )
 

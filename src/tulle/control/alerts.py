@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import history
 from tulle.catalog.history import CheckView
-from tulle.catalog.masking import unquoted
+from tulle.catalog.masking import unquoted, untold
+from tulle.catalog.preview import may_show_text
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
 from tulle.observe import incidents
@@ -102,7 +103,9 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         except NotFound:
             view = None
         checks = tuple(c for c in view.checks if not c.passed) if view else ()
-    said = unquoted(incident.message)
+    product = _product(workspace, incident.product)
+    is_shown = may_show_text(product, is_document=False)
+    said = unquoted(incident.message) if is_shown else untold(incident.message)
     lines = [said if event != "recovered" else f"it was: {said}"]
     lines += [line for check in checks for line in _told(check)]
     data = {
