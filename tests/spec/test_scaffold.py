@@ -14,8 +14,9 @@ from tulle.errors import Invalid
 from tulle.spec.details import AcceptedValue, ForeignKey
 from tulle.spec.load import load_document
 from tulle.spec.oam import read_product
+from tulle.spec.odcs import contract as contract_of
 from tulle.spec.product import DataProduct
-from tulle.spec.scaffold import from_contract, from_dbt
+from tulle.spec.scaffold import from_contract, from_dbt, left_out
 
 SCHEMA_YML = """\
 version: 2
@@ -105,6 +106,45 @@ def test_a_contract_becomes_a_product() -> None:
         "product.yaml",
         *("data/tbl_1.csv", "data/receivers.csv", "transform/tbl_1.sql", "transform/receivers.sql"),
     }
+
+
+OPERATED = """\
+apiVersion: core.oam.dev/v1beta1
+kind: DataProduct
+spec:
+  components:
+  - {name: sales, type: domain, properties: {}}
+  - name: bills
+    type: data-product
+    properties:
+      {definition: What is owed, schedule: {cron: 0 6 * * *}, alerts: [team], warehouse: night, usage: with care}
+  - {name: bills, type: data-set, properties: {description: x, columns: [{name: id, type: integer}]}}
+  - {name: Files, type: output-port, properties: {description: x}}
+  - {name: Access, type: data-sharing-agreement, properties: {description: x, terms: t, consumers: [ann]}}
+  - name: Daily
+    type: service-level-asset
+    properties: {description: x, dimension: Freshness, schedule: every now and then}
+"""
+
+
+def test_how_the_contracts_own_product_is_run_is_left_out_and_told(tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: test\n")  # without the channel and the warehouse
+    text = contract_of(read_product(load_document(OPERATED), REGISTRY), "files", REGISTRY)
+    document = tmp_path / "bills.odcs.yaml"
+    document.write_text(json.dumps(text))
+    assert left_out(load_document(document), REGISTRY) == ["schedule", "alerts", "warehouse", "consumers"]
+    words = ["new", "product", "invoices", "--domain", "finance", "--from-odcs", str(document)]
+    for args in (words, ["validate"]):
+        result = CliRunner().invoke(cli, ["--mesh", str(tmp_path), *args])
+        assert result.exit_code == 0, (result.output, getattr(result.exception, "problems", ""))
+        if args is words:
+            assert (
+                "left out, as it is how the contract's own product is run: schedule, alerts" in result.output
+            )
+    product = read_product(load_document(tmp_path / "products/finance/invoices/product.yaml"), REGISTRY)
+    assert (product.schedule, product.alerts, product.warehouse, product.usage) == (None, (), "", "with care")
+    assert [(a.terms, a.consumers) for a in product.agreements] == [("t", ())]
+    assert product.service_level_assets[0].schedule == "every now and then"  # words, which start nothing
 
 
 def test_what_is_made_validates_and_runs_at_once(tmp_path: Path) -> None:

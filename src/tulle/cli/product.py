@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, show_problem
 from tulle.errors import AlreadyExists, Invalid, TulleError, from_dict
+
+if TYPE_CHECKING:
+    from tulle.spec.capability import Registry
+    from tulle.spec.document import Document
 
 
 @click.command()
@@ -83,8 +88,6 @@ def new_product(
     from tulle.cli.capability import registry_of
     from tulle.cli.connect import settings_of
     from tulle.cli.template import table_files
-    from tulle.quality.contract_rules import FILE as RULES_FILE
-    from tulle.quality.contract_rules import take_rules
     from tulle.spec import dbt_scaffold, scaffold
     from tulle.spec.load import load_document
     from tulle.spec.skeleton import check_free, product_files
@@ -100,6 +103,7 @@ def new_product(
             f"{relative(folder)} exists already", hint="choose another name, or remove the folder"
         )
     copied: dict[str, str] = {}
+    told: list[str] = []
     if from_dbt is not None and from_dbt.name == dbt_scaffold.PROJECT_FILE:
         from_dbt = from_dbt.parent
     if from_dbt is not None and from_dbt.is_dir():
@@ -112,14 +116,11 @@ def new_product(
         answers = {"from_dbt": os.path.relpath(from_dbt, settings.folder)}
     elif given := from_odcs or from_dbt:
         check_free(name, settings)
-        make = scaffold.from_contract if from_odcs else scaffold.from_dbt
-        document = load_document(given)
-        files = make(document, registry_of(mesh), name=name, domain=domain)
-        if from_odcs:
-            taken = take_rules(document.value)
-            document = replace(document, value=taken.contract)
-            files = make(document, registry_of(mesh), name=name, domain=domain)
-            files |= {RULES_FILE: taken.text(to_begin_with=True)} if taken.checks else {}
+        document, registry = load_document(given), registry_of(mesh)
+        make = _from_contract if from_odcs else scaffold.from_dbt
+        files = make(document, registry, name=name, domain=domain)
+        if from_odcs and (left := scaffold.left_out(document, registry)):
+            told.append(f"left out, as it is how the contract's own product is run: {', '.join(left)}")
         answers = {("from_odcs" if from_odcs else "from_dbt"): os.path.relpath(given, settings.folder)}
     elif from_table is not None:
         check_free(name, settings)
@@ -131,7 +132,21 @@ def new_product(
     template = "odcs" if from_odcs else "dbt" if from_dbt else "table" if from_table else kind
     files[RECORD_FILE] = recorded(template, {"name": name, "domain": domain, **answers}, files)
     _write(folder, {**files, **copied})
+    for sentence in told:
+        click.echo(sentence)
     click.echo("next: tulle validate && tulle apply && tulle run " + name)
+
+
+def _from_contract(document: Document, registry: Registry, *, name: str, domain: str) -> dict[str, str]:
+    """The files of a product of a contract, with its quality rules as checks."""
+    from tulle.quality.contract_rules import FILE as RULES_FILE
+    from tulle.quality.contract_rules import take_rules
+    from tulle.spec.scaffold import from_contract
+
+    from_contract(document, registry, name=name, domain=domain)  # what is wrong is told of the whole contract
+    taken = take_rules(document.value)
+    files = from_contract(replace(document, value=taken.contract), registry, name=name, domain=domain)
+    return files | ({RULES_FILE: taken.text(to_begin_with=True)} if taken.checks else {})
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

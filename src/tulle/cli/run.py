@@ -273,9 +273,9 @@ def runs(
         raise click.UsageError("--stop needs the run's id; `tulle runs` lists them")
     with mesh_client(mesh) as client:
         if run_id is not None and not stop and not run_id[:8].isdigit():  # ids begin with the day
-            known = [one["name"] for one in client.products()]
-            if run_id not in known:
-                hint = f"{did_you_mean(run_id, known) or ''} `tulle runs` lists the runs".strip()
+            names = [one["name"] for one in client.products()]
+            if run_id not in names:
+                hint = f"{did_you_mean(run_id, names) or ''} `tulle runs` lists the runs".strip()
                 raise NotFound(f"there is no run and no product '{run_id}'", hint=hint)
             run_id, product = None, run_id
         if run_id is None:

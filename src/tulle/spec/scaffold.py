@@ -32,6 +32,12 @@ _PLAIN = {
     "date": "2026-01-01",
     "timestamp": "2026-01-01T00:00:00",
 }
+# When it runs, whom it alerts, where it computes and who may read it is decided by who runs a product; a contract that
+# one of our own products was exported to says it of that one, in a mesh that may have other channels and warehouses.
+_OPERATION = {
+    "data-product": ("schedule", "alerts", "warehouse"),
+    "data-sharing-agreement": ("consumers",),
+}
 _REF = re.compile(r"ref\(\s*['\"]([^'\"]+)['\"]\s*(?:,\s*['\"]([^'\"]+)['\"]\s*)?\)")
 _SQL_TYPES = {
     "string": "VARCHAR",
@@ -49,10 +55,28 @@ def from_contract(document: Document, registry: Registry, *, name: str, domain: 
     check_new(name, domain, "source-aligned", None)
     view, _ = odcs.read_contract(document, registry, domain=domain)
     view["metadata"]["name"] = name
+    for properties, left_out in _operated(view, registry):
+        del properties[left_out]
     for component in view["components"]:
         if odcs.base_of(registry, component["type"]) == "domain":
             component["name"] = domain
     return _files(view, registry, document.name)
+
+
+def left_out(document: Document, registry: Registry) -> list[str]:
+    """What a contract says of how its own product is run, which no new product takes over, such as `schedule`."""
+    view, _ = odcs.read_contract(document, registry)
+    return list(dict.fromkeys(name for _, name in _operated(view, registry)))
+
+
+def _operated(view: Plain, registry: Registry) -> list[tuple[Plain, str]]:
+    """Properties that say how a product is run and who has access, each with the mapping it stands in."""
+    return [
+        (component["properties"], name)
+        for component in view["components"]
+        for name in _OPERATION.get(odcs.base_of(registry, component["type"]), ())
+        if name in component["properties"]
+    ]
 
 
 def from_dbt(document: Document, registry: Registry, *, name: str, domain: str) -> dict[str, str]:
