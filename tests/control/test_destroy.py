@@ -10,7 +10,10 @@ from tulle.control.apply import apply_plan, one_at_a_time
 from tulle.control.destroy import NOTICE_GIVEN, destroy, preview
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, NotFound
+from tulle.events import BACKFILL_CANCELLED
 from tulle.lake import leftovers
+from tulle.pipeline import backfill
+from tulle.pipeline.scheduler import Scheduler
 from tulle.state import log, plans, products
 
 
@@ -57,6 +60,20 @@ def test_who_is_relied_on_goes_only_by_force_and_with_notice(workspace: Workspac
     (notice,) = [e for e in log.read(workspace.database) if e.kind == NOTICE_GIVEN]
     assert (notice.subject, notice.actor) == ("product features", "ann")
     assert notice.data == {"product": "sales", "notice": "moved to tills"}
+
+
+def test_backfills_end_with_the_product(workspace: Workspace) -> None:
+    apply_plan(workspace)
+    made = backfill.start(workspace.database, "features", "2026-01-01", "2026-01-04", environment="main")
+    (told,) = [s for s in preview(workspace, "features").steps if s.operation == "cancel-backfill"]
+    assert told.sentence == f"backfill {made.id} in 'main' is cancelled: 3 windows of it will not be made"
+    destroy(workspace, "features", actor="ann")
+    ended = backfill.get(workspace.database, made.id)
+    assert (ended.status, ended.counts) == ("cancelled", {"cancelled": 3})
+    (event,) = [e for e in log.read(workspace.database) if e.kind == BACKFILL_CANCELLED]
+    assert event.actor == "ann"
+    apply_plan(workspace)  # a product that is called so again begins with none
+    assert Scheduler(workspace.settings, workspace.database).start_waiting() == 0
 
 
 def test_data_goes_only_when_asked_and_is_collected(workspace: Workspace) -> None:

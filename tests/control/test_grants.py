@@ -8,11 +8,11 @@ from tests.pipeline.conftest import FEATURES, SALES, Mesh
 
 from tulle.control import grants
 from tulle.control.apply import apply_plan, current_plan
-from tulle.control.destroy import destroy
+from tulle.control.destroy import destroy, preview
 from tulle.control.drift import look
 from tulle.control.plan_file import document_of
 from tulle.control.workspace import Workspace
-from tulle.errors import Conflict, Invalid
+from tulle.errors import Conflict, Denied, Invalid
 from tulle.events import ACCESS_ROLES_CHANGED
 from tulle.lake.access import open_access, people
 from tulle.lake.access.decide import Access
@@ -136,6 +136,41 @@ def test_roles_end_with_the_product(agreed: Workspace) -> None:
     assert "features-owner" in there.groups
     apply_plan(agreed)
     assert "sales-owner" in grants.look(agreed).groups
+
+
+def test_a_products_people_lose_what_agreements_gave_them_as_such(agreed: Workspace, access: Access) -> None:
+    assert may(access, "dev", "fs:ReadObject", *objects("main", "sales/a"))
+    (told,) = [s for s in preview(agreed, "features").steps if s.operation == "take-grants"]
+    assert told.subject == "sales"
+    assert "names the people of 'features': dev lose the role it gives" in told.sentence
+    assert "a product that is called so again would be given it by the next apply" in told.sentence
+    destroy(agreed, "features", actor="ann")
+    assert not may(access, "dev", "fs:ReadObject", *objects("main", "sales/a"))
+    assert may(access, "cem", "fs:ReadObject", *objects("main", "sales/a"))
+    changed = [
+        e for e in log.read(agreed.database) if e.kind == ACCESS_ROLES_CHANGED and e.subject == "sales"
+    ]
+    assert (changed[-1].actor, changed[-1].data["changes"]) == (
+        "ann",
+        ["take role 'sales-consumer' from user 'dev', one of the people of 'features', which ends"],
+    )
+    assert "give role 'sales-consumer' to user 'dev'" in steps(agreed)  # for all to see, should it come again
+
+
+def test_a_group_that_somebody_made_does_not_become_a_role(workspace: Workspace, access: Access) -> None:
+    with workspace.database.write() as cx:
+        people.add_group(cx, "sales-owner", "whoever may sell")
+        people.add_member(cx, "sales-owner", "eve")
+    told = "group 'sales-owner' of the lake was made by somebody, and a role of product 'sales' would be called so"
+    assert [problem.message for problem in current_plan(workspace)[0].refusals] == [told]
+    with pytest.raises(Denied, match="the plan is refused"):
+        apply_plan(workspace)
+    assert not may(access, "eve", "fs:ReadObject", *objects("main", "sales/a"))
+    with workspace.database.write() as cx:
+        people.delete_group(cx, "sales-owner")
+    apply_plan(workspace)
+    apply_plan(workspace)  # its own roles are in nobody's way
+    assert current_plan(workspace)[0].refusals == ()
 
 
 def test_access_ends_on_the_day_that_was_agreed(

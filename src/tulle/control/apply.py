@@ -28,6 +28,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
 from tulle.gateway import contract
+from tulle.pipeline import backfill, worker
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
 from tulle.serving.service import load_services
@@ -351,12 +352,18 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None],
     end_contracts(workspace, services, actor)
     applied = products.applied_product(workspace.database, name).product
     provision(workspace, None, applied)
+    taken = grants.taken_with(workspace, name)
     with workspace.database.write() as connection:
         for service in services:
             generation.withdraw(connection, service, actor=actor)
+        running = backfill.end_of_product(connection, name, actor=actor)
         grants.remove_roles(connection, applied, actor=actor)
+        for other, found in taken.items():
+            grants.carry_out(connection, other, found, actor=actor)
         products.remove(connection, name)
         log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}), actor=actor)
         note(connection)
+    for run_id in running:
+        worker.stop(workspace.database, run_id)
     stopped = f", its services {', '.join(services)} stop" if services else ""
     return f"product '{name}' is retired{stopped}; repository '{name}' and its data stay in the lake"

@@ -20,6 +20,7 @@ from tulle.control.product_files import FileDigests
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
 from tulle.gateway import contract
+from tulle.lake.access.overview import Overview
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.serving.service import Service, load_services
 from tulle.spec.capability import Registry
@@ -132,9 +133,14 @@ class Gathered:
         return tuple(sorted(found, key=lambda use: (use.service, use.endpoint, use.data_set)))
 
     @cached_property
+    def roles_there(self) -> Overview:
+        """The groups and policies there are, and who has them."""
+        return grants.look(self.workspace)
+
+    @cached_property
     def grants(self) -> Mapping[str, tuple[grants.GrantChange, ...]]:
         """What the roles of each product need, by its name."""
-        there = grants.look(self.workspace)
+        there = self.roles_there
         others = {product.name: product for product in self.spec.products}
         return {name: grants.changes(there, product, others) for name, product in others.items()}
 
@@ -154,9 +160,11 @@ class Gathered:
             for name, metadata in self.repositories.items()
             if name not in self.applied and metadata.get("product") != name
         ]
-        return collisions(
+        found = collisions(
             self.spec.products, services=places_of(self._all_services()), foreign_repositories=foreign
         )
+        new = [product for product in self.spec.products if product.name not in self.applied]
+        return (*found, *grants.taken_names(self.roles_there, new))
 
     def _all_services(self) -> Mapping[str, Sequence[Service]]:
         """Services with their places, read only where two products want the same name."""

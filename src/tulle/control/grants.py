@@ -15,13 +15,13 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 
 from tulle.control.workspace import Workspace
-from tulle.errors import NotFound
+from tulle.errors import NotFound, Problem
 from tulle.events import ACCESS_ROLES_CHANGED, Event
 from tulle.lake.access import people
 from tulle.lake.access.decide import make_built_in
 from tulle.lake.access.overview import Overview, overview
 from tulle.spec.product import DataProduct
-from tulle.spec.roles import Role, roles_of
+from tulle.spec.roles import PRODUCT, ROLES, Role, role_name, roles_of
 from tulle.state import log, products
 from tulle.state.db import in_turn
 
@@ -169,6 +169,50 @@ def remove_roles(cx: Connection, product: DataProduct, *, actor: str = "") -> No
     if gone:
         told = [f"role '{name}' is taken away" for name in dict.fromkeys(gone)]
         log.append(cx, Event(ACCESS_ROLES_CHANGED, product.name, {"changes": told}), actor=actor)
+
+
+def taken_with(workspace: Workspace, name: str) -> dict[str, tuple[GrantChange, ...]]:
+    """What a product's people lose when it ends, by the product whose agreement names theirs.
+
+    Nothing to do is in it too, where none of them has the role: that agreement says so all the same.
+    """
+    applied = {item.product.name: item.product for item in products.applied(workspace.database)}
+    without = {key: product for key, product in applied.items() if key != name}
+    there, found = look(workspace), {}
+    for key, product in without.items():
+        if not any(f"{PRODUCT}{name}" in agreement.consumers for agreement in product.agreements):
+            continue
+        after = roles_of(product, without, today())
+        lost: list[GrantChange] = []
+        for before, role in zip(roles_of(product, applied, today()), after, strict=True):
+            stay = {there.user_called(user) for user in role.users}
+            gone = {user for user in map(there.user_called, before.users) if user is not None} - stay
+            for user in sorted(gone & there.members.get(role.name, set())):
+                told = (
+                    f"take role '{role.name}' from user '{user}', one of the people of '{name}', which ends"
+                )
+                lost.append(GrantChange("leave", role, told, user))
+        found[key] = tuple(lost)
+    return found
+
+
+def taken_names(there: Overview, new: Iterable[DataProduct]) -> Iterator[Problem]:
+    """Groups and policies that somebody made and that are called as a role of a product that is not applied yet is.
+
+    Taking them over would give the role to whoever is in the group, and give away what else they were for.
+    """
+    for product in new:
+        for role in ROLES:
+            name = role_name(product.name, role)
+            kinds = [k for k, known in (("group", there.groups), ("policy", there.policies)) if name in known]
+            if kinds:
+                yield Problem(
+                    f"{' and '.join(kinds)} '{name}' of the lake was made by somebody, and a role of product "
+                    f"'{product.name}' would be called so",
+                    product.place,
+                    f"name the product differently, or delete it: `lakectl auth groups delete --id {name}`, "
+                    f"`lakectl auth policies delete --id {name}`",
+                )
 
 
 def end_what_ended(workspace: Workspace) -> int:

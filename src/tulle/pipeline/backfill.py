@@ -230,20 +230,47 @@ def cancel(database: Database, id_: str, *, actor: str = "") -> Backfill:
         row = _row(cx, id_)
         if row.status not in {RUNNING, FAILED}:
             raise Conflict(f"backfill {id_} is {row.status} already")
-        ours = fires_table.c.series == id_
-        cx.execute(
-            update(fires_table)
-            .where(ours, fires_table.c.status.in_([WAITING, HELD]))
-            .values(status=CANCELLED, ended_at=now())
-        )
-        going_on = cx.execute(select(fires_table.c.run_id).where(ours, fires_table.c.status == STARTED))
-        run_ids = going_on.scalars().all()
-        cx.execute(update(backfills).where(backfills.c.id == id_).values(status=CANCELLED, ended_at=now()))
-        data = {"backfill": id_, "environment": row.environment}
-        log.append(cx, Event(BACKFILL_CANCELLED, row.product, data), actor=actor)
+        run_ids = _cancelled(cx, row, actor)
     for run_id in run_ids:
         worker.stop(database, run_id)
     return get(database, id_)
+
+
+def end_of_product(cx: Connection, product: str, *, actor: str = "") -> tuple[str, ...]:
+    """Cancel the backfills of a product that ends, in its transaction; the runs of theirs that are still to be stopped.
+
+    A window that was left waiting would begin when a product is called so again.
+    """
+    _one_by_one(cx, product)
+    open_ones = (backfills.c.product == product) & backfills.c.status.in_([RUNNING, FAILED])
+    left: list[str] = []
+    for row in cx.execute(select(backfills).where(open_ones)).all():
+        left += _cancelled(cx, row, actor)
+    return tuple(left)
+
+
+def open_of_product(database: Database, product: str) -> tuple[Backfill, ...]:
+    """The backfills of a product that have not ended, without their windows."""
+    open_ones = (backfills.c.product == product) & backfills.c.status.in_([RUNNING, FAILED])
+    with database.read() as cx:
+        rows = cx.execute(select(backfills).where(open_ones).order_by(backfills.c.created_at)).all()
+        return tuple(_value(row, _counts(cx, row.id), ()) for row in rows)
+
+
+def _cancelled(cx: Connection, row: Row[Any], actor: str) -> list[str]:
+    """Let no further window of a backfill begin; its runs that are under way."""
+    ours = fires_table.c.series == row.id
+    cx.execute(
+        update(fires_table)
+        .where(ours, fires_table.c.status.in_([WAITING, HELD]))
+        .values(status=CANCELLED, ended_at=now())
+    )
+    going_on = cx.execute(select(fires_table.c.run_id).where(ours, fires_table.c.status == STARTED))
+    run_ids = [str(run_id) for run_id in going_on.scalars()]
+    cx.execute(update(backfills).where(backfills.c.id == row.id).values(status=CANCELLED, ended_at=now()))
+    data = {"backfill": row.id, "environment": row.environment}
+    log.append(cx, Event(BACKFILL_CANCELLED, row.product, data), actor=actor)
+    return run_ids
 
 
 def resume(database: Database, id_: str, *, actor: str = "") -> Backfill:
