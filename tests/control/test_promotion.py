@@ -189,6 +189,10 @@ def test_what_can_never_be_ended_has_failed_and_holds_up_nobody(
             promotion.rollback(workspace, "sales", to="1.0.0", by="bob")
     (half,) = record.recent(workspace.database, product="sales", status="running")
     assert len(team.amounts("main")) == 3  # the data went back, so the code has to follow
+    repository = workspace.lake.repository("sales")
+    for number in range(101):  # however often the branch was moved since
+        repository.put("main", "notes.txt", str(number).encode())
+        repository.commit("main", "a note")
     record.settle(workspace.database, workspace.lake)
     assert record.get(workspace.database, half.id).status == "done"
     assert record.in_force(workspace.database, "sales", "main") == "1.0.0"
@@ -303,6 +307,20 @@ def test_one_that_cannot_be_ended_yet_is_told_and_holds_up_no_other_one(
         assert environments.placed(workspace, product="sales")
     promotion.keep(workspace)
     assert record.get(workspace.database, half).status == "failed"
+
+
+def test_one_that_waits_is_started_however_many_wait_beside_it(team: Team) -> None:
+    workspace = team.workspace
+    released(team, "1.0.0")
+    with workspace.database.write() as cx:
+        asked = {"product": "sales", "environment": "prod", "branch": "main", "kind": "promotion"}
+        id_ = record.add(cx, **asked, version="1.0.0", status="waiting", by="ann")
+        for number in range(101):  # in an environment that mesh.yaml names no more
+            other = {**asked, "product": f"p{number}", "environment": "gone"}
+            record.add(cx, **other, version="1.0.0", status="waiting", by="ann")
+        cx.execute(promotions.update().values(changed_at=1.0))
+    promotion.keep(workspace)
+    assert team.wait(record.get(workspace.database, id_)).status == "done"
 
 
 def test_a_product_destroyed_with_its_data_leaves_no_code_in_force(team: Team) -> None:

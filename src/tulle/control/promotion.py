@@ -308,7 +308,7 @@ def keep(workspace: Workspace) -> None:
     What cannot be ended or started holds up no other one; the first of them is raised at the end.
     """
     left = list(promotion.try_to_settle(workspace.database, workspace.lake))
-    for asked in promotion.recent(workspace.database, status=WAITING):
+    for asked in promotion.recent(workspace.database, status=WAITING, limit=None):
         environment = workspace.settings.environments.get(asked.environment)
         # One that nobody has to approve is started by whoever asks; it may be on its way.
         if environment is not None and (environment.approvals or asked.changed_at < now() - _ASKING_SECONDS):

@@ -34,6 +34,7 @@ WAITING, RUNNING, DONE, FAILED, REFUSED, WITHDRAWN = (
     "refused",
     "withdrawn",
 )
+_MOVES_LOOKED_AT = 100_000  # of a branch, since a rollback was asked for and interrupted
 HARD_RESET = "hard reset"  # what the lake's log of branches calls it
 
 
@@ -283,7 +284,7 @@ def put_back(database: Database, lake: Lake, promotion: Promotion) -> None:
 
 def was_put_back(lake: Lake, promotion: Promotion) -> bool:
     """Whether the branch went there since: what came after must not be lost by doing it twice."""
-    moves = lake.repository(promotion.product).reflog(promotion.branch)
+    moves = lake.repository(promotion.product).reflog(promotion.branch, limit=_MOVES_LOOKED_AT)
     return any(
         move.operation == HARD_RESET
         and move.after == promotion.commit_id
@@ -355,9 +356,9 @@ def recent(
     product: str | None = None,
     environment: str | None = None,
     status: str | None = None,
-    limit: int = 100,
+    limit: int | None = 100,
 ) -> tuple[Promotion, ...]:
-    """Promotions and rollbacks, newest first."""
+    """Promotions and rollbacks, newest first; at most so many, None: all."""
     query = select(promotions).order_by(promotions.c.requested_at.desc(), promotions.c.id.desc()).limit(limit)
     wanted: Mapping[str, str | None] = {"product": product, "environment": environment, "status": status}
     for name, given in wanted.items():
