@@ -167,7 +167,7 @@ def _origin(product: DataProduct, port: InputPort, known: Mapping[str, DataProdu
     upstream = known.get(port.product)
     ports = upstream.output_ports if upstream else ()
     taken = next((p.data_set for p in ports if port.associated_output_port in {p.name, p.title}), "")
-    return f"data:{port.product}:{taken or port.data_set}"
+    return f"data:{port.product}:{port.takes or taken or port.data_set}"
 
 
 def _services(services: Sequence[ServiceView]) -> tuple[list[Box], list[Edge]]:

@@ -55,15 +55,15 @@ class Impact:
 
     def hits(self, change: Change, old: DataProduct, new: DataProduct | None) -> tuple[str, ...]:
         """Sentences on everybody whom `change` of `old` may hurt."""
-        data_set, column = change.data_set, change.column
-        if change.port:
-            offered = [p.data_set for p in old.output_ports if p.name == change.port]
-            data_set = offered[0] if offered else ""
+        column = change.column
+        data_sets = (change.data_set,) if change.data_set else change.withdrawn
         uses = self._uses(old, new)
         found: list[str] = []
-        if data_set:
-            found += [_told(u, column) for u in uses if u.data_set == data_set and _needs(u.columns, column)]
-            found += _of_services(self._services(), old.name, data_set, column)
+        if data_sets:
+            for data_set in data_sets:
+                met = [u for u in uses if u.data_set == data_set and _needs(u.columns, column)]
+                found += [_told(use, column) for use in met]
+                found += _of_services(self._services(), old.name, data_set, column)
         elif change.agreed:
             return tuple(_agreed(one) for one in change.agreed)
         elif change.kind == "removed" or change.subject == "product" or change.agreement:

@@ -180,10 +180,11 @@ def _unmade(product: DataProduct, made: Mapping[str, Job]) -> Iterator[Problem]:
 
 def _views_handed_out(product: DataProduct, made: Mapping[str, Job]) -> Iterator[Problem]:
     for port in product.output_ports:
-        if port.data_set in made and made[port.data_set].way.kind == VIEW:
-            hint = f"write '-- kind: table' in {made[port.data_set].file}, or hand out another data set"
-            message = f"output port '{port.title}' hands out '{port.data_set}', a view, which keeps no rows"
-            yield Problem(message, port.place, hint)
+        for name in port.offers:
+            if name in made and made[name].way.kind == VIEW:
+                hint = f"write '-- kind: table' in {made[name].file}, or hand out another data set"
+                message = f"output port '{port.title}' hands out '{name}', a view, which keeps no rows"
+                yield Problem(message, port.place, hint)
 
 
 def _in_order(made: Mapping[str, Job]) -> tuple[list[Job], list[Problem]]:

@@ -79,7 +79,7 @@ def port_jobs(product: DataProduct, spec: MeshSpec | None) -> Iterator[Job]:
             yield Job(port.data_set, INGEST, port=port, place=port.place)
         elif port.product:
             upstream = spec.source_of(port) if spec is not None else None
-            data_set = upstream[1].data_set if upstream else port.data_set
+            data_set = port.takes or (upstream[1].data_set if upstream else port.data_set)
             yield Job(port.data_set, PORT, port=port, upstream=(port.product, data_set), place=port.place)
 
 

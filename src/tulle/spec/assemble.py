@@ -176,6 +176,7 @@ class _Builder:
             source=self._source(part) if "source" in part.properties else None,
             product=part.text("product"),
             associated_output_port=part.text("associated_output_port"),
+            takes=part.text("takes"),
             version=part.text("version"),
             **_kept(part.properties, "contract_id", "deprecated", "tags", "links", "custom"),
         )

@@ -41,7 +41,8 @@ class Change:
 
     `breaking`: who reads the new with what was made for the old may fail. `closes_old`: who reads the old (an
     earlier commit, a snapshot) with what is made for the new may fail. `agreed` are the consumers with whom the
-    agreement that differs was made, as it names them.
+    agreement that differs was made, as it names them. `withdrawn` are the data sets that the output port that differs
+    no longer gives as it did.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Change:
     breaking: bool = False
     closes_old: bool = False
     agreed: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
 
     @property
     def data_set(self) -> str:
@@ -89,7 +91,7 @@ def compare(old: DataProduct, new: DataProduct, *, today: str = "") -> tuple[Cha
         *_product(old, new),
         *_listed("data-set", old.data_sets, new.data_sets, _data_set, removal_breaks=True),
         *_listed("input-port", old.input_ports, new.input_ports, _input_port),
-        *_listed("output-port", old.output_ports, new.output_ports, _output_port, removal_breaks=True),
+        *_offered(old.output_ports, new.output_ports),
         *_listed(
             "service-level-asset",
             old.service_level_assets,
@@ -252,6 +254,9 @@ def _input_port(subject: str, old: InputPort, new: InputPort) -> Iterator[Change
     yield from _field(
         subject, "associated_output_port", old.associated_output_port, new.associated_output_port
     )
+    if old.takes != new.takes:
+        before, after = (f"'{port.takes}'" if port.takes else "its main data set" for port in (old, new))
+        yield Change("changed", subject, f"{subject} now takes {after} of the output port, and took {before}")
     if old.version != new.version:
         before, after = (port.version and f"version {port.version}" for port in (old, new))
         told = f"reads {after or 'what is published last'}, and read {before or 'what was published last'}"
@@ -259,20 +264,32 @@ def _input_port(subject: str, old: InputPort, new: InputPort) -> Iterator[Change
     if old.source != new.source:
         told = "is removed" if new.source is None else "is added" if old.source is None else "is changed"
         yield Change("changed", subject, f"{subject}: the source {told}")
-    known = "name title description data_set product associated_output_port version source place"
+    known = "name title description data_set product associated_output_port takes version source place"
     yield from _rest(subject, old, new, known)
+
+
+def _offered(old: tuple[OutputPort, ...], new: tuple[OutputPort, ...]) -> Iterator[Change]:
+    """What becomes of each output port, with the data sets of it that whoever reads them would miss."""
+    before = {f"output-port {port.name}": port for port in old}
+    for change in _listed("output-port", old, new, _output_port, removal_breaks=True):
+        port = before.get(change.subject)
+        withdrawn = change.withdrawn or (port.offers if port else ())
+        yield replace(change, withdrawn=withdrawn) if change.breaking else change
 
 
 def _output_port(subject: str, old: OutputPort, new: OutputPort) -> Iterator[Change]:
     yield from _field(subject, "title", old.title, new.title)
     yield from _field(subject, "description", old.description, new.description, long=True)
-    yield from _field(subject, "data_set", old.data_set, new.data_set, breaking=bool(old.data_set))
+    for change in _field(subject, "data_set", old.data_set, new.data_set, breaking=bool(old.data_set)):
+        yield replace(change, withdrawn=tuple(filter(None, (old.data_set,))))
     yield from _field(subject, "protocol", old.protocol, new.protocol, breaking=True)
     yield from _field(subject, "url", old.url, new.url, breaking=bool(old.url))
     for name in ("data_sets", "protocols", "formats"):
         before, after = getattr(old, name), getattr(new, name)
         kept = new.offers if name == "data_sets" else after
-        yield from _field(subject, name, before, after, breaking=bool(set(before) - set(kept)))
+        gone = tuple(one for one in before if one not in kept)
+        for change in _field(subject, name, before, after, breaking=bool(gone)):
+            yield replace(change, withdrawn=gone) if name == "data_sets" else change
     told = "name title description data_set data_sets protocol protocols formats url place"
     yield from _rest(subject, old, new, told)
 

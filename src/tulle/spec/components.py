@@ -216,6 +216,9 @@ INPUT_PORT = entity(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
         **{"x-expected": "a release such as '1.2' in quotes, a tag or a commit"},
     ),
+    takes=text(
+        "which of the data sets that the output port offers is taken; default: its main one", **DATA_SET
+    ),
     data_set=text(
         "the name the rows have inside this product; default: that of the port's data set", **DATA_SET
     ),

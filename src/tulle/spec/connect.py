@@ -90,11 +90,15 @@ class _Mesh:
             message = f"the output port '{output.title}' of '{upstream.name}' offers no data set to take"
             hint = f"give it a data_set in {self.documents[upstream.name].name}"
             self._problem(product, port, message, "data_set", hint)
+        if port.takes and port.takes not in output.offers:
+            message = f"the output port '{output.title}' of '{upstream.name}' does not offer '{port.takes}'"
+            hint = did_you_mean(port.takes, output.offers) or "it offers no data set"
+            self._problem(product, port, message, "takes", hint)
         return replace(
             port,
             product=upstream.name,
             associated_output_port=output.name,
-            data_set=port.data_set or output.data_set,
+            data_set=port.data_set or port.takes or output.data_set,
         )
 
     def _source_of(self, product: DataProduct, port: InputPort) -> tuple[DataProduct, OutputPort] | None:

@@ -142,6 +142,7 @@ class InputPort:
     source: Source | None = None
     product: str = ""
     associated_output_port: str = ""
+    takes: str = ""  # of the data sets that port offers; empty: its main one
     version: str = ""  # a release, tag or commit of that product which is read; empty: as it is published
     contract_id: str = ""
     deprecated: bool = False

@@ -198,10 +198,11 @@ class _Rules:
             message = f"input-port '{part.name}' names a product but not its output port"
             hint = "name it too: associated_output_port: …"
             self._report(part, message, "properties", "product", key=True, hint=hint)
-        if "version" in says and "associated_output_port" not in says:
-            message = f"input-port '{part.name}' names a version, but no output port of another product"
-            hint = "remove it, or name the port: associated_output_port: …"
-            self._report(part, message, "properties", "version", key=True, hint=hint)
+        for prop, told in (("version", "a version"), ("takes", "a data set to take")):
+            if prop in says and "associated_output_port" not in says:
+                message = f"input-port '{part.name}' names {told}, but no output port of another product"
+                hint = "remove it, or name the port: associated_output_port: …"
+                self._report(part, message, "properties", prop, key=True, hint=hint)
 
     def _source(self, part: Part, source: dict[str, Any]) -> None:
         for broken in source_rules(source):
