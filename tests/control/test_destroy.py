@@ -24,8 +24,9 @@ def names(workspace: Workspace) -> list[str]:
 def test_a_preview_tells_what_goes_and_changes_nothing(workspace: Workspace) -> None:
     apply_plan(workspace)
     found = preview(workspace, "sales", data=True)
-    assert [step.operation for step in found.steps] == ["take-roles", "unregister", "delete-repository"]
-    assert "0 objects of 0 bytes on 'main'" in found.steps[2].sentence
+    told = [step.operation for step in found.steps]
+    assert told == ["take-roles", "unregister", "forget-findings", "delete-repository"]
+    assert "0 objects of 0 bytes on 'main'" in found.steps[3].sentence
     assert found.hits == ("product 'features' reads it by input port 'from-sales'",)
     assert names(workspace) == ["features", "sales"]
     with pytest.raises(NotFound, match="product 'sale' is not applied"):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +16,7 @@ from sqlalchemy import update
 from tests.control.released import Team, sales_at
 from tests.pipeline.conftest import ROWS
 
-from tulle.control import environments, product_release
+from tulle.control import environments, product_release, profiles
 from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, TulleError
 from tulle.pipeline import release
 from tulle.pipeline import run as runs
@@ -211,3 +215,42 @@ def test_another_mesh_did_not_sign_it(team: Team) -> None:
     (team.workspace.settings.state_folder / "secret.key").write_bytes(b"k" * 32)
     with pytest.raises(Broken, match="which is not this mesh's"):
         release.verify(team.workspace.lake, made, team.workspace.settings)
+
+
+def test_what_a_killed_process_left_half_unpacked_is_removed(team: Team) -> None:
+    """Killed between two files of it, for real; the next to unpack, or the hourly tidying, removes what it left."""
+    workspace = team.workspace
+    assert team.run("dev").status == "succeeded"
+    product_release.make(workspace, "sales", by="ann")
+    made = release.get(workspace.database, "sales", "1.0.0")
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tulle.pipeline import release\n"
+        "from tulle.server.app import open_workspace\n"
+        "from tulle.spec.mesh import load_settings\n"
+        "workspace = open_workspace(load_settings(Path(sys.argv[1])))\n"
+        "made = release.get(workspace.database, 'sales', '1.0.0')\n"
+        "write = Path.write_bytes\n"
+        "def once(path, data):\n"
+        "    write(path, data)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.write_bytes = once\n"
+        "release.unpack(workspace.lake, made, workspace.settings)\n"
+    )
+
+    def killed() -> list[Path]:
+        command = [sys.executable, "-c", script, str(team.mesh.folder)]
+        assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+        return list(home.glob("unpacking-*"))
+
+    home = workspace.settings.state_folder / "releases" / "sales"
+    assert len(killed()) == 1
+    folder = release.unpack(workspace.lake, made, workspace.settings)
+    assert list(home.iterdir()) == [folder.parent]
+    shutil.rmtree(folder.parent)
+    assert len(killed()) == 1
+    other = home.with_name("gone") / "1.0.0-abc"
+    other.mkdir(parents=True)
+    profiles.tidy(workspace)
+    assert (list(home.iterdir()), other.exists()) == ([], False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +13,7 @@ from tests.pipeline.conftest import SALES, Mesh
 
 from tulle.cli.main import cli
 from tulle.control import profiles
+from tulle.control.destroy import destroy
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound
 from tulle.pipeline import run as runs
@@ -77,6 +79,42 @@ def test_a_product_that_is_gone_stops_nothing(mesh: Mesh) -> None:
     with workspace.database.read() as cx:
         assert cx.execute(select(followers.c.position).where(followers.c.name == profiles.NAME)).scalar()
     workspace.database.close()
+
+
+def test_samples_that_killed_processes_left_are_removed(workspace: Workspace) -> None:
+    folder = workspace.settings.run_folder / "profiles"
+    folder.mkdir(parents=True)
+    (folder / "sales-of-long-ago.parquet").touch()
+    os.utime(folder / "sales-of-long-ago.parquet", (1.0, 1.0))
+    (folder / "sales-of-now.parquet").touch()
+    profiles.tidy(workspace)
+    assert [file.name for file in folder.iterdir()] == ["sales-of-now.parquet"]
+
+
+def test_with_the_data_goes_what_was_kept_of_its_values(mesh: Mesh, workspace: Workspace) -> None:
+    profiles.follow(workspace)  # from now on
+    mesh.sales("checks/sales.yaml", "checks:\n- {data_set: sales, type: range, column: amount, max: 1}\n")
+    assert tulle(mesh, "apply").exit_code == 0
+    run_id = runs.request(workspace.database, "sales")
+    assert execute(workspace.database, workspace.lake, mesh.spec(), run_id).status == "failed"
+    mesh.sales("checks/sales.yaml", "checks: []\n")
+    assert tulle(mesh, "apply").exit_code == 0
+    run(mesh, workspace)
+    profiles.follow(workspace)
+    database = workspace.database
+
+    def kept() -> tuple[int, int, int]:
+        rows = [
+            row for step in runs.get(database, run_id).steps for c in step.checks for row in c.failing_rows
+        ]
+        found = kept_profiles.profiles(database, "sales", "sales"), history.history(database, "sales")
+        return (len(found[0]), len(found[1]), len(rows))
+
+    assert min(kept()) > 0
+    destroy(workspace, "sales", force=True, notice="over")
+    assert min(kept()) > 0  # its data stays, and so does what was found in it
+    destroy(workspace, "sales", data=True)
+    assert kept() == (0, 0, 0)
 
 
 def test_old_results_of_checks_are_forgotten(mesh: Mesh) -> None:

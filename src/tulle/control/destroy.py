@@ -24,6 +24,8 @@ from tulle.gateway import contract
 from tulle.lake import leftovers
 from tulle.lake.repository import Repository
 from tulle.pipeline import backfill, promotion
+from tulle.pipeline.forget import forget_rows
+from tulle.quality import history, kept_profiles
 from tulle.serving import generation
 from tulle.spec.product import DataProduct
 from tulle.spec.tenancy import tenancy_of
@@ -84,7 +86,7 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
         steps.append(Doom("take-grants", other, _lost(name, other, [change.whom for change in lost])))
     steps.append(Doom("unregister", name, f"product '{name}' leaves the catalogue"))
     if data and (repository := _repository(workspace, name)) is not None:
-        steps.append(Doom("delete-repository", name, _size_told(repository)))
+        steps += _data_goes(repository)
     hits, affected = _hits(workspace, product, {d.service for d in services})
     return Destruction(name, data, tuple(steps), tuple(hits), tuple(affected))
 
@@ -177,7 +179,7 @@ def _orphan(workspace: Workspace, name: str) -> Destruction | None:
     repository = _repository(workspace, name)
     if repository is None or repository.record.metadata.get("product") != name:
         return None
-    return Destruction(name, True, (Doom("delete-repository", name, _size_told(repository)),), ())
+    return Destruction(name, True, _data_goes(repository), ())
 
 
 def _repository(workspace: Workspace, name: str) -> Repository | None:
@@ -185,6 +187,12 @@ def _repository(workspace: Workspace, name: str) -> Repository | None:
         return workspace.lake.repository(name)
     except NotFound:
         return None
+
+
+def _data_goes(repository: Repository) -> tuple[Doom, ...]:
+    name = repository.name
+    told = "profiles of its data sets, results of its checks and the rows that failed them are forgotten"
+    return Doom("forget-findings", name, told), Doom("delete-repository", name, _size_told(repository))
 
 
 def _size_told(repository: Repository) -> str:
@@ -202,6 +210,9 @@ def _size_told(repository: Repository) -> str:
 def _delete_data(workspace: Workspace, name: str, actor: str) -> None:
     with workspace.database.write() as connection:
         promotion.forget(connection, name)  # else a product that is called so again ran the code of this one
+        kept_profiles.forget(connection, name)
+        history.forget(connection, name)
+        forget_rows(connection, name)
     workspace.lake.delete_repository(name)
     try:
         leftovers.start(workspace.lake, actor=actor)

@@ -13,16 +13,18 @@ import threading
 import time
 from collections.abc import Collection
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from tulle.catalog.masking import readable_columns
-from tulle.config import Warehouse
+from tulle.config import Settings, Warehouse
 from tulle.control.workspace import Workspace
 from tulle.engine.duck import DuckEngine
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.events import RUN_FINISHED
+from tulle.pipeline import release
 from tulle.pipeline import run as runs
 from tulle.pipeline.job import INGEST, PYTHON, SQL
 from tulle.pipeline.table import DataAt, data_at
@@ -38,6 +40,7 @@ NAME = "profiles"
 PAUSE_SECONDS = 1.0
 TIDY_EVERY = 3600.0
 _DAY = 86_400.0
+_LONGEST_SECONDS = 3600.0  # that making one profile takes
 # Beside whatever runs: slowly, and in little memory.
 _BOUNDS = Warehouse(threads=1, memory="512MB", temp_disk="4GB")
 
@@ -77,11 +80,22 @@ class Profiles:
 
 
 def tidy(workspace: Workspace) -> int:
-    """Forget results of checks that were kept for long enough; how many there were."""
+    """Forget results of checks that were kept for long enough, how many there were; and what crashes left."""
+    _remove_leftovers(workspace)
     forgotten = history.prune(workspace.database, now() - workspace.settings.check_result_days * _DAY)
     if forgotten:
         LOG.info("%d old results of checks were forgotten", forgotten)
     return forgotten
+
+
+def _remove_leftovers(workspace: Workspace) -> None:
+    """Samples and unpacked code that killed processes left, and that of products that are no more."""
+    settings, database = workspace.settings, workspace.database
+    samples = _folder(settings)
+    for left in samples.glob("*.parquet") if samples.is_dir() else ():
+        if left.stat().st_mtime < time.time() - _LONGEST_SECONDS:
+            left.unlink(missing_ok=True)
+    release.remove_unpacked(settings, {item.product.name for item in products.applied(database)})
 
 
 def follow(workspace: Workspace) -> int:
@@ -140,12 +154,17 @@ def look(workspace: Workspace, product: str, data_set: str, ref: str) -> tuple[D
     if data is None:
         return None
     declared = products.applied_product(workspace.database, product).product
-    folder = workspace.settings.run_folder / "profiles"
+    folder = _folder(workspace.settings)
 
     def shown(columns: Collection[str]) -> Collection[str]:
         return readable_columns(declared, data_set, columns)
 
     return data, profile(DuckEngine(_BOUNDS, folder / "spill"), data.relation, folder, shown=shown)
+
+
+def _folder(settings: Settings) -> Path:
+    """Where samples of large data sets lie while they are looked at."""
+    return settings.run_folder / "profiles"
 
 
 def profile_of(workspace: Workspace, product: str, data_set: str, environment: str) -> KeptProfile:

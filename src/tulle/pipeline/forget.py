@@ -11,13 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Select, Table, case, delete, func, select
+from sqlalchemy import Connection, Select, Table, case, delete, func, select, update
 
 from tulle.config import Settings
 from tulle.pipeline import run as runs
 from tulle.pipeline.schedule import HELD, OPEN
 from tulle.state.db import Database
-from tulle.state.tables import backfills, incidents, promotions, releases, run_manifests, schedule_fires
+from tulle.state.tables import (
+    backfills,
+    incidents,
+    promotions,
+    releases,
+    run_manifests,
+    run_steps,
+    schedule_fires,
+)
 from tulle.state.tables import runs as run_table
 
 NEWEST = 30  # runs of a product in an environment that are kept, however old
@@ -36,6 +44,21 @@ def forget(settings: Settings, database: Database, now: float) -> dict[str, int]
             database, incidents, lambda: select(incidents.c.id).where(incidents.c.closed_at < before)
         ),
     }
+
+
+def forget_rows(cx: Connection, product: str) -> None:
+    """Leave the records of a product's runs without the rows that failed its checks: its data goes."""
+    steps = run_steps.c
+    of_product = select(run_table.c.id).where(run_table.c.product == product)
+    found = select(steps.run_id, steps.name, steps.report).where(
+        steps.run_id.in_(of_product), steps.report.is_not(None)
+    )
+    for row in cx.execute(found).all():
+        checks = (row.report or {}).get("checks") or ()
+        if any(check.get("failing_rows") for check in checks):
+            report = {**row.report, "checks": [{**check, "failing_rows": []} for check in checks]}
+            this = (steps.run_id == row.run_id) & (steps.name == row.name)
+            cx.execute(update(run_steps).where(this).values(report=report))
 
 
 def _forget_runs(settings: Settings, database: Database, before: float) -> int:

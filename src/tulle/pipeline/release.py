@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ FORMAT = 1
 TAG = "release-"  # what the tags of releases begin with, before the version
 STATEMENT, DOCUMENT, SIGNATURE, FILES = "statement.json", "document.json", "signature.json", "product/"
 MOST_BYTES = 64_000_000  # of a product's code; what is larger is data
+_UNPACKING = "unpacking-"  # and whose process it is; beside the folders of versions
 _PURPOSE = "the signatures of releases"
 _VERSION = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})")
 
@@ -189,22 +191,54 @@ def unpack(lake: Lake, release: Release, settings: Settings) -> Path:
     if _is_whole(folder, release):
         return folder / FILES
     files = read_archive(lake, release)
-    beside = home / f"unpacking-{uuid4().hex}"
-    for name, data in files.items():
-        target = beside / name
-        if not target.resolve().is_relative_to(beside.resolve()):  # the names were signed; this costs nothing
-            raise Broken(f"release {release.version} of '{release.product}' holds the name '{name}'")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    if folder.exists():
-        shutil.rmtree(folder)
+    _clear(home)
+    beside = home / f"{_UNPACKING}{os.getpid()}-{uuid4().hex}"
     try:
-        beside.rename(folder)
-    except OSError:  # another process was first
+        for name, data in files.items():
+            target = beside / name
+            if not target.resolve().is_relative_to(
+                beside.resolve()
+            ):  # the names were signed; this costs nothing
+                raise Broken(f"release {release.version} of '{release.product}' holds the name '{name}'")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        if folder.exists():
+            shutil.rmtree(folder)
+        try:
+            beside.rename(folder)
+        except OSError:  # another process was first
+            if not _is_whole(folder, release):
+                raise
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        if not _is_whole(folder, release):
-            raise
     return folder / FILES
+
+
+def remove_unpacked(settings: Settings, applied: Collection[str]) -> int:
+    """Remove what killed processes left half unpacked, and the code of products that are no more; how many folders.
+
+    A release that is needed again is unpacked again.
+    """
+    removed = 0
+    top = settings.state_folder / "releases"
+    for home in top.iterdir() if top.is_dir() else ():
+        if home.name not in applied:
+            shutil.rmtree(home, ignore_errors=True)
+            removed += 1
+        else:
+            removed += _clear(home)
+    return removed
+
+
+def _clear(home: Path) -> int:
+    """Remove what processes that are no more left half unpacked; how many folders."""
+    removed = 0
+    for left in home.glob(f"{_UNPACKING}*"):
+        pid = left.name.removeprefix(_UNPACKING).partition("-")[0]
+        if not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+            removed += 1
+    return removed
 
 
 def _is_whole(folder: Path, release: Release) -> bool:

@@ -177,6 +177,11 @@ def past(
     return ()
 
 
+def forget(cx: Connection, product: str) -> None:
+    """Forget what was found in a product whose data goes: messages and details hold values of it."""
+    cx.execute(delete(check_results).where(check_results.c.product == product))
+
+
 def prune(database: Database, before: float) -> int:
     """Forget what was found before a time, but never the last KEPT results of a check; how many were forgotten.
 

@@ -67,6 +67,11 @@ def keep(
     cx.execute(delete(data_set_profiles).where(mine, table.id < oldest))
 
 
+def forget(cx: Connection, product: str) -> None:
+    """Forget the profiles of a product whose data goes: they hold values of it."""
+    cx.execute(delete(data_set_profiles).where(data_set_profiles.c.product == product))
+
+
 def profiles(
     database: Database, product: str, data_set: str, *, environment: str = MAIN, limit: int = 30
 ) -> tuple[KeptProfile, ...]:
