@@ -41,7 +41,7 @@ def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
         ({"gateway_port": 8080}, {}, "'control_plane_port' and 'gateway_port' are the same"),
         ({"host": "0.0.0.0"}, {}, "only loopback addresses"),
         ({"warehouse": 3}, {}, "'warehouse' must be a mapping"),
-        ({"warehouses": {"sales": {"thread": 3}}}, {}, "unknown bound 'thread' in 'warehouses.sales'"),
+        ({"warehouses": {"sales": {"thread": 3}}}, {}, "unknown setting 'thread' in 'warehouses.sales'"),
         ({"warehouse": {"threads": 0}}, {}, "'warehouse.threads' is 0"),
         ({"service_workers": 0}, {}, "'service_workers' is 0"),
         ({"gateway_concurrency": 0}, {}, "'gateway_concurrency' is 0"),

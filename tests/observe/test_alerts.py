@@ -403,7 +403,7 @@ def test_a_product_names_channels_that_there_are(mesh: Mesh) -> None:
 @pytest.mark.parametrize(
     ("says", "said"),
     [
-        ("{ops: {typ: slack}}", "unknown bound 'typ'"),
+        ("{ops: {typ: slack}}", "unknown setting 'typ'"),
         ("{ops: {type: slak}}", "'alerts.ops.type' is 'slak'"),
         ("{ops: {on: [fail]}}", "'alerts.ops.on' has 'fail'"),
         ("{ops: {type: slack, url: 'https://hooks.slack.com/services/x'}}", "may hold a secret"),

@@ -161,7 +161,7 @@ def test_a_missing_file(case: Case) -> None:
     message, problems = case.refused("data/purchase.csv")
     assert message == "input port 'Log': there is no file 'data/purchase.csv'"
     assert problems[0].startswith("product.yaml:9:9: there is no file")
-    assert "did you mean 'purchases.csv'?" in problems[0]
+    assert "did you mean 'data/purchases.csv'?" in problems[0]
     assert "a folder, not a file" in case.refused("data")[0]
 
 

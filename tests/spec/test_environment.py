@@ -59,7 +59,7 @@ def test_an_unknown_one_is_refused_with_the_nearest() -> None:
         ({"run-1": {}}, "'environments.run-1' is no name"),
         ({"a--b": {}}, "'environments.a--b' is no name"),
         ({"dev": 3}, "'environments.dev' must be a mapping"),
-        ({"dev": {"brnch": "x"}}, "unknown bound 'brnch' in 'environments.dev'"),
+        ({"dev": {"brnch": "x"}}, "unknown setting 'brnch' in 'environments.dev'"),
         ({"dev": {"branch": "a/b"}}, "'environments.dev.branch' is 'a/b'"),
         ({"dev": {"branch": "preview-x"}}, "'environments.dev.branch' is 'preview-x'"),
         ({"dev": {"schedules": "yes"}}, "'environments.dev.schedules' is 'yes'"),

@@ -52,7 +52,7 @@ def test_every_wrong_setting_at_its_place(mesh: Path) -> None:
     assert found[1].hint == "did you mean 'gateway_port'?"
     assert found[1].place == Place("mesh.yaml", 2, 1)
     assert found[4].place == Place("mesh.yaml", 6, 11)
-    assert found[4].message == "unknown bound 'thread' in 'warehouses.sales'"
+    assert found[4].message == "unknown setting 'thread' in 'warehouses.sales'"
 
 
 def test_settings_that_are_none(mesh: Path) -> None:

@@ -88,9 +88,10 @@ def run(
         emit(results)
     failed = [r for r in results if r["status"] in {"failed", "stopped"}]
     if failed:
+        kept = f"its branch '{failed[0]['branch']}' is kept; " if failed[0]["branch"] else ""
         raise Invalid(
             f"run {failed[0]['id']} of '{failed[0]['product']}' {failed[0]['status']}; what is published is unchanged",
-            hint=f"its branch '{failed[0]['branch']}' is kept; `tulle runs {failed[0]['id']}` shows it again",
+            hint=f"{kept}`tulle runs {failed[0]['id']}` shows it again",
         )
 
 

@@ -32,6 +32,14 @@ _MAX_FIELD_CHARACTERS = 10_000_000
 _MAX_EXPLAINED_RECORDS = 2_000_000
 _FITTING_ROWS = 50_000
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # what a compressed file that is cut or spoilt raises
+# How files begin that are no UTF-8, and what to do with them.
+_MARKS = {
+    b"\x1f\x8b": "the file is compressed: let its name end in .gz",
+    b"PK\x03\x04": "the file is a ZIP archive, as spreadsheets are: save it as CSV",
+    b"PAR1": "the file is Parquet: set format: parquet",
+    b"\xff\xfe": "the file is in UTF-16: set encoding: utf-16",
+    b"\xfe\xff": "the file is in UTF-16: set encoding: utf-16",
+}
 _GUESSES = {",": "','", ";": "';'", "\t": 'a tab ("\\t")', "|": "'|'"}
 
 
@@ -77,6 +85,14 @@ def opened(file: Path) -> Iterator[BinaryIO]:
     else:
         with file.open("rb") as raw:
             yield raw
+
+
+def _meant(beginning: bytes) -> str:
+    """What a file that is not UTF-8 most likely is, by its first bytes, and what to do."""
+    for mark, told in _MARKS.items():
+        if beginning.startswith(mark):
+            return told
+    return "if the file is in Latin-1, set encoding: latin-1"
 
 
 @dataclass(slots=True)
@@ -377,7 +393,7 @@ class _File:
                         line.decode()
                     except UnicodeDecodeError as exc:
                         byte = f"byte 0x{line[exc.start]:02x} at position {exc.start + 1}"
-                        message = f"{byte} is not UTF-8; if the file is in Latin-1, set encoding: latin-1"
+                        message = f"{byte} is not UTF-8; {_meant(line if number == 1 else b'')}"
                         return message, Place(self.label, number, exc.start + 1)
         return f"the text is not {self.source.encoding}; see 'encoding' of the source", Place(
             self.label, after + 1

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tulle.config import STATE_FOLDER
 from tulle.engine.engine import Written
-from tulle.errors import Denied, Invalid, Place, Problem, did_you_mean
+from tulle.errors import Denied, Invalid, Place, Problem, nearest
 from tulle.pipeline.convert import (
     Misfit,
     columns_of,
@@ -89,8 +89,9 @@ def _no_file(port: InputPort, where: Path, pattern: str) -> Invalid:
     if where.is_dir():
         what = "a folder, not a file, is at"
     elif where.parent.is_dir():
-        near = did_you_mean(where.name, [entry.name for entry in where.parent.iterdir() if entry.is_file()])
-        hint = f"{near} Otherwise {hint}" if near and "mean" in near else hint
+        near = nearest(where.name, [entry.name for entry in where.parent.iterdir() if entry.is_file()])
+        if near is not None:
+            hint = f"did you mean '{pattern.removesuffix(where.name)}{near}'? Otherwise {hint}"
     problem = Problem(f"{what} '{pattern}'", port.source.place if port.source else port.place, hint)
     return Invalid(f"input port '{port.title}': {what} '{pattern}'", hint=hint, problems=[problem])
 

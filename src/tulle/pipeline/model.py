@@ -147,7 +147,7 @@ def call_model(job: Job, shared: Sequence[tuple[str, str]], run: ModelRun) -> pa
     import pyarrow as pa  # noqa: PLC0415
 
     path = str(job.path or job.file)
-    with _user_code(job, path), _shared_modules(shared, Path(path).parent):
+    with _user_code(job, path, run.id), _shared_modules(shared, Path(path).parent):
         module = types.ModuleType(f"tulle_model_{job.name}")
         module.__file__ = path
         exec(compile(job.text, path, "exec"), module.__dict__)  # noqa: S102  the product's own code, in its process
@@ -211,7 +211,7 @@ class _Shared(Loader, MetaPathFinder):
 
 
 @contextmanager
-def _user_code(job: Job, path: str) -> Iterator[None]:
+def _user_code(job: Job, path: str, run_id: str) -> Iterator[None]:
     """Give every exception the place in the user's code where it happened."""
     try:
         yield
@@ -223,10 +223,10 @@ def _user_code(job: Job, path: str) -> Iterator[None]:
         ) from exc
     except (Exception, SystemExit) as exc:
         traceback.print_exc()
-        raise _placed(exc, job, path) from exc
+        raise _placed(exc, job, path, run_id) from exc
 
 
-def _placed(exc: BaseException, job: Job, path: str) -> TulleError:
+def _placed(exc: BaseException, job: Job, path: str, run_id: str) -> TulleError:
     folder = str(Path(path).parent)
     frames = [f for f in traceback.extract_tb(exc.__traceback__) if str(Path(f.filename).parent) == folder]
     frame = frames[-1] if frames else None
@@ -244,6 +244,5 @@ def _placed(exc: BaseException, job: Job, path: str) -> TulleError:
         return type(exc)(f"{place}: {exc.message}", hint=exc.hint, problems=[first, *exc.problems])
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     problem = Problem(what, place, None, source)
-    return Invalid(
-        f"{place}: {what}", hint="the full trace is in the run's log: `tulle logs run-ID`", problems=[problem]
-    )
+    hint = f"the full trace is in the run's log: `tulle logs {run_id}`"
+    return Invalid(f"{place}: {what}", hint=hint, problems=[problem])

@@ -86,7 +86,7 @@ def read_tests(folder: Path, label: str, jobs: Iterable[Job]) -> tuple[tuple[Mod
     made = {job.name: job for job in jobs}
     tests: list[ModelTest] = []
     problems: list[Problem] = []
-    for file in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
+    for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]) if folder.is_dir() else ():
         try:
             document = load_document(file, name=f"{label}/{file.name}")
         except Invalid as error:

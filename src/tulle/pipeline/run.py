@@ -503,7 +503,7 @@ def recover(database: Database) -> tuple[str, ...]:
             run_id,
             Unavailable(
                 f"the process of run {run_id} ended before the run did; nothing was published",
-                hint="it may have been killed or run out of memory; see its log, then run again",
+                hint=f"it may have been killed or run out of memory: see `tulle logs {run_id}`, then run again",
             ),
             LOST,
         )

@@ -54,5 +54,8 @@ def _why(error: Exception) -> str:
     if isinstance(error, ParseError) and error.errors:
         first = error.errors[0]
         near = f" near '{first['highlight']}'" if first.get("highlight") else ""
-        return f"{str(first.get('description') or 'it breaks off').rstrip('.')}{near}"
+        said = str(first.get("description") or "it breaks off").rstrip(".")
+        if said.startswith("Required keyword"):  # the parser's own words for a part of its own
+            said = "something is missing"
+        return f"{said[:1].lower()}{said[1:]}{near}"
     return str(error).splitlines()[0] if str(error) else "it is nested too deeply"

@@ -99,14 +99,17 @@ def load_settings(folder: Path, environment: Mapping[str, str] | None = None) ->
     if not isinstance(values, dict):
         refuse(MESH_FILE, [document.problem(f"{MESH_FILE} must be a mapping of settings to values")])
     problems: list[Problem] = []
+    told: set[str] = set()
     while True:
         try:
             settings = settings_from(folder, values, environment)
         except Invalid as error:
             path = _setting_in(error.message, document)
             if not path or path[0] not in values:
-                problems.append(Problem(error.message, None, error.hint))
+                if error.message not in told:  # again, by the default of what was taken out
+                    problems.append(Problem(error.message, None, error.hint))
                 break
+            told.add(error.message)
             message = error.message.removeprefix(f"{MESH_FILE}: ")
             problems.append(document.problem(message, path, key=True, hint=error.hint or _REFERENCE))
             values = _without(values, path)
@@ -128,7 +131,7 @@ def _setting_in(message: str, document: Document) -> tuple[str, ...]:
     """The setting that a message of `config` names, as a path, if mesh.yaml has it."""
     if message.startswith("TULLE_"):  # the environment's, not the file's
         return ()
-    if bound := re.search(r"unknown bound '([^']+)' in '([^']+)'", message):
+    if bound := re.search(r"unknown setting '([^']+)' in '([^']+)'", message):
         return (*bound[2].split("."), bound[1])
     for name in re.findall(r"'([^']+)'", message):
         steps = tuple(name.split("."))
@@ -192,6 +195,9 @@ def _misplaced(settings: Settings) -> list[Problem]:
     """Product files where nobody would look for them."""
     folder = settings.products_folder
     strays = [*folder.glob(PRODUCT_FILE), *folder.glob(f"*/{PRODUCT_FILE}"), *folder.glob("*/*/product.yml")]
+    for inner in folder.glob("*/*/"):
+        if not (inner / PRODUCT_FILE).exists():  # beneath one that has it, a file may have any name
+            strays += inner.glob(f"*/**/{PRODUCT_FILE}")
     wanted = f"products/<domain>/<product>/{PRODUCT_FILE}"
     return [
         Problem(f"{stray.relative_to(settings.folder)} is not read", None, f"a product lies at {wanted}")

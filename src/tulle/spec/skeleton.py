@@ -14,6 +14,7 @@ from string import Template
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
 from tulle.spec.columns import ColumnType, parse_type
+from tulle.spec.document import shown
 from tulle.spec.load import load_document
 from tulle.spec.mesh import PRODUCT_FILE, load_mesh
 from tulle.spec.product import PRODUCT_NAME, PRODUCT_TYPES, DataProduct, DataSet, kebab, snake
@@ -33,6 +34,7 @@ from tulle.spec.template_text import (
     UPSTREAM_SQL,
 )
 
+LONGEST_NAME = 63  # of a domain, as of a product
 _WRITTEN_TYPES = {
     "source-aligned": "Source Oriented",
     "aggregate": "Aggregate",
@@ -90,10 +92,11 @@ def check_new(name: str, domain: str, kind: str, upstream: str | None) -> None:
         hint = "use 3 to 63 lower-case letters, digits and hyphens"
         if re.fullmatch(PRODUCT_NAME, kebab(name)):
             hint += f", for example {kebab(name)}"
-        raise Invalid(f"'{name}' is no name for a product", hint=hint)
-    if not domain or domain != kebab(domain):
-        hint = f"write '{kebab(domain)}'" if kebab(domain) else "use lower-case letters, digits and hyphens"
-        raise Invalid(f"'{domain}' is no name for a domain", hint=hint)
+        raise Invalid(f"'{shown(name)}' is no name for a product", hint=hint)
+    if not domain or domain != kebab(domain) or len(domain) > LONGEST_NAME:
+        better = kebab(domain)[:LONGEST_NAME].rstrip("-") if domain != kebab(domain) else ""
+        hint = f"write '{better}'" if better else f"use 1 to {LONGEST_NAME} lower-case letters, digits and hyphens"
+        raise Invalid(f"'{shown(domain)}' is no name for a domain", hint=hint)
     if kind not in PRODUCT_TYPES:
         raise Invalid(f"there is no kind of product '{kind}'", hint=did_you_mean(kind, PRODUCT_TYPES))
     if upstream is not None and kind == "source-aligned":

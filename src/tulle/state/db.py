@@ -179,6 +179,8 @@ def open_database(url: str, *, migrate: bool = True) -> Database:
             if database.is_sqlite
             else "check that the server runs, and the name and password in the URL",
         ) from exc
+    except DatabaseError as exc:
+        raise _explained(exc) from exc
     return database
 
 
@@ -239,6 +241,13 @@ def _explained(exc: DBAPIError) -> Exception:
 
 # What a database says, by words (SQLite) or codes (PostgreSQL), what that is to us, and what to do.
 _REFUSALS: Sequence[tuple[type[TulleError], Sequence[str], Sequence[str], str, str]] = (
+    (
+        Broken,
+        ("file is not a database", "disk image is malformed"),
+        ("XX001", "XX002"),
+        "the control-plane database is damaged: {reason}",
+        "put a copy of it back (.tulle/state.db, where mesh.yaml names no other); what lies in the lake is untouched",
+    ),
     (
         LimitExceeded,
         ("disk is full", "No space left"),
