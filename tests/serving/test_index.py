@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import decimal
+import json
+import math
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tulle.config import Warehouse
+from tulle.engine.duck import DuckEngine
+from tulle.engine.engine import Relation
 from tulle.errors import Broken, Invalid
-from tulle.serving.index import Column, build_index, key_of, normal_key, open_index
+from tulle.serving import index_build
+from tulle.serving.index import Column, key_of, normal_key, open_index, rows_of, timed
+from tulle.serving.index_build import Wish, build_index
 
 
-def build(path: Path, table: pa.Table, key: list[Column], form: Any = "object") -> int:
+def built(
+    path: Path, table: pa.Table, key: list[Column], columns: list[Column], form: Any, **more: Any
+) -> int:
+    """Build an index of a table, which becomes a file on the way as all data is."""
+    file = path.with_suffix(".parquet")
+    pq.write_table(table, file)
+    engine = DuckEngine(Warehouse(threads=1, memory="256MB"), path.parent / "spill")
+    wish = Wish(tuple(key), tuple(columns), form, **more)
+    return build_index(path, engine, Relation("x", (str(file),)), wish, what="data set 'x'")
+
+
+def build(path: Path, table: pa.Table, key: list[Column], form: Any = "object", **more: Any) -> int:
     columns = [Column(name, "string") for name in table.column_names]
-    return build_index(path, table, key, columns, form, what="data set 'x'")
+    return built(path, table, key, columns, form, **more)
 
 
 def test_rows_are_found_by_keys_of_every_type(tmp_path: Path) -> None:
@@ -36,7 +56,7 @@ def test_rows_are_found_by_keys_of_every_type(tmp_path: Path) -> None:
     )
     words = ("string", "integer", "boolean", "date", "timestamp", "decimal(10,2)")
     key = [Column(name, word) for name, word in zip(table.column_names, words, strict=True)]
-    assert build_index(tmp_path / "i.mdb", table, key, [Column("s", "string")], "array", what="x") == 2
+    assert built(tmp_path / "i.mdb", table, key, [Column("s", "string")], "array") == 2
     index = open_index(tmp_path / "i.mdb")
     zone = dt.timezone(dt.timedelta(hours=2))
     same = [
@@ -57,9 +77,7 @@ def test_any_text_is_a_key_and_finds_its_own_row(
 ) -> None:
     path = tmp_path_factory.mktemp("index") / "i.mdb"
     table = pa.table({"k": list(rows), "v": list(rows.values())})
-    assert build_index(
-        path, table, [Column("k", "string")], [Column("v", "string")], "array", what="x"
-    ) == len(rows)
+    assert built(path, table, [Column("k", "string")], [Column("v", "string")], "array") == len(rows)
     index = open_index(path)
 
     for key, value in rows.items():
@@ -121,3 +139,102 @@ def test_a_file_that_is_no_index_is_told(tmp_path: Path) -> None:
         open_index(tmp_path / "i.mdb")
     with pytest.raises(Broken, match=r"the index none\.mdb is gone"):
         open_index(tmp_path / "none.mdb")
+
+
+KINDS = {
+    "string": st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=20),
+    "integer": st.integers(-(2**63), 2**63 - 1),
+    "boolean": st.booleans(),
+    "date": st.dates(),
+    "timestamp": st.datetimes(timezones=st.just(dt.UTC)),
+    "decimal(12,2)": st.decimals(-(10**9), 10**9, places=2),
+    "decimal(12,9)": st.decimals(-999, 999, places=9),
+}
+ARROW = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "decimal(12,2)": pa.decimal128(12, 2),
+    "decimal(12,9)": pa.decimal128(12, 9),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4))
+def test_the_engine_renders_keys_and_rows_as_requests_do(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, kinds: list[str]
+) -> None:
+    rows = data.draw(st.lists(st.tuples(*(KINDS[kind] for kind in kinds)), min_size=1, max_size=20))
+    path = tmp_path_factory.mktemp("index") / "i.mdb"
+    names = [f"c{i}" for i in range(len(kinds))]
+    table = pa.table(
+        {
+            name: pa.array([row[i] for row in rows], ARROW[kind])
+            for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        }
+    )
+    columns = [Column(name, kind) for name, kind in zip(names, kinds, strict=True)]
+    assert built(path, table, columns, columns, "array", several="first") == len(rows)
+    index = open_index(path)
+    for row in rows:
+        number, (stored, *_) = rows_of(index.get(key_of(normal_key(row, kinds))))
+        assert number >= 1
+        read = msgspec.json.decode(stored, type=tuple[tuple(type(value) for value in row)])  # type: ignore[misc]
+        assert normal_key(read, kinds) == normal_key(row, kinds)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(width=64) | st.none() | st.binary(max_size=9), min_size=1, max_size=20))
+def test_numbers_and_bytes_are_rendered_as_json(
+    tmp_path_factory: pytest.TempPathFactory, values: list[Any]
+) -> None:
+    path = tmp_path_factory.mktemp("index") / "i.mdb"
+    numbers = [value if isinstance(value, float) else None for value in values]
+    pieces = [value if isinstance(value, bytes) else None for value in values]
+    keys = list(range(len(values)))
+    table = pa.table({"k": keys, "n": pa.array(numbers, pa.float64()), "b": pa.array(pieces, pa.binary())})
+    built(path, table, [Column("k", "integer")], [Column("n", "double"), Column("b", "binary")], "object")
+    index = open_index(path)
+    for key, number, piece in zip(keys, numbers, pieces, strict=True):
+        read = json.loads(index.get(key_of([key])))
+        assert read["n"] == (number if number is not None and math.isfinite(number) else None)
+        assert read["b"] == (None if piece is None else base64.b64encode(piece).decode())
+
+
+def test_rows_of_a_key_may_come_in_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_build, "_BATCH", 2048)  # the engine's smallest
+    count = 10_000
+    table = pa.table({"k": [i // 7 for i in range(count)], "v": list(range(count))})
+    key, columns = [Column("k", "integer")], [Column("v", "integer")]
+    built(tmp_path / "i.mdb", table, key, columns, "array", several="all", most_rows=100, order_by=("-v",))
+    index = open_index(tmp_path / "i.mdb")
+    for k in range(-(-count // 7)):
+        number, rows = rows_of(index.get(key_of([k])))
+        wanted = list(range(k * 7, min(count, k * 7 + 7)))[::-1]
+        assert (number, rows) == (len(wanted), [b"[%d]" % v for v in wanted])
+    unique = pa.table({"k": list(range(count)), "v": list(range(count))})
+    assert built(tmp_path / "u.mdb", unique, key, columns, "array") == count
+    index = open_index(tmp_path / "u.mdb")
+    assert all(index.get(key_of([k])) == b"[%d]" % k for k in range(count))
+
+
+def test_since_when_a_row_holds_is_kept_with_it(tmp_path: Path) -> None:
+    at = dt.datetime(1969, 12, 31, 23, 59, 59, 5, tzinfo=dt.UTC)
+    table = pa.table({"k": ["a|b", "b"], "t": pa.array([at, None], pa.timestamp("us", "UTC"))})
+    build(tmp_path / "i.mdb", table.select(["k", "t"]), [Column("k", "string")], event_time="t")
+    index = open_index(tmp_path / "i.mdb")
+    micros, row = timed(index.get(key_of(["a|b"])))
+    assert micros == -999_995
+    assert json.loads(row)["k"] == "a|b"
+    assert timed(index.get(key_of(["b"])))[0] is None
+
+
+def test_an_index_that_needs_more_room_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_build, "_ROOM", 1 << 16)
+    table = pa.table({"k": [str(i) for i in range(5000)], "v": ["x" * 100] * 5000})
+    assert build(tmp_path / "i.mdb", table, [Column("k", "string")]) == 5000
+    assert open_index(tmp_path / "i.mdb").get(key_of(["4999"])) is not None

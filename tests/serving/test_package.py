@@ -74,7 +74,7 @@ def test_other_data_is_the_next_version(mesh: Mesh) -> None:
     features.commit("main", "fewer customers")
     second = mesh.build(LOOKUPS)
     assert [p.version for p in package.packages(mesh.database, "customer-features")] == ["v1", "v2"]
-    assert second.manifest.endpoints[0]["rows"] == 190
+    assert second.manifest.endpoints[0]["rows"]["rows"] == 190
     assert first.digest != second.digest
     assert package.get(mesh.database, "customer-features", "v1") == first
     with pytest.raises(NotFound, match="service 'customer-features' has no version 'v3'"):
@@ -87,13 +87,13 @@ def test_an_older_ref_gives_the_older_data(mesh: Mesh) -> None:
     mesh.lake.repository("high-value-customers").create_tag("before", "main")
     features.put("main", "customer_features/part-0001.parquet", parquet(customers().slice(130)))
     features.commit("main", "fewer customers")
-    assert mesh.build(LOOKUPS, ref="before").manifest.endpoints[0]["rows"] == 200
+    assert mesh.build(LOOKUPS, ref="before").manifest.endpoints[0]["rows"]["rows"] == 200
 
 
 def test_what_is_staged_but_not_committed_is_not_packaged(mesh: Mesh) -> None:
     features = mesh.lake.repository("customer-features")
     features.put("main", "customer_features/part-0001.parquet", parquet(customers().slice(130)))
-    assert mesh.build(LOOKUPS).manifest.endpoints[0]["rows"] == 200
+    assert mesh.build(LOOKUPS).manifest.endpoints[0]["rows"]["rows"] == 200
 
 
 def test_a_version_of_ones_own_never_changes(mesh: Mesh) -> None:
@@ -237,7 +237,7 @@ def test_unpacking_again_mends_what_was_damaged_meanwhile(mesh: Mesh) -> None:
 def test_a_manifest_that_was_edited_is_refused(mesh: Mesh) -> None:
     folder = mesh.unpacked(mesh.build(LOOKUPS))
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["endpoints"][0]["columns"][0]["name"] = "other"
+    manifest["endpoints"][0]["rows"]["columns"][0]["name"] = "other"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(Broken, match="damaged"):
         read_manifest(folder / "manifest.json")

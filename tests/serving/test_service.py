@@ -10,7 +10,8 @@ import pytest
 from tests.serving.conftest import LOOKUPS, PREDICTOR
 
 from tulle.errors import Invalid, Place
-from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec
+from tulle.serving.declared import LookupSpec, PredictSpec
+from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.service import load_service, load_services, service_schema
 
 
@@ -22,12 +23,14 @@ def test_a_file_is_read_into_values() -> None:
     )
     endpoint = service.endpoints[0]
     assert isinstance(endpoint, PredictSpec)
-    assert endpoint.enrich == (Enrichment("customer-features", "customer_features", ("customer_id",)),)
+    key = (("customer_id", "customer_id"),)
+    assert endpoint.enrich == (KeyedRows("customer-features", "customer_features", key),)
     assert [q.expect for q in endpoint.test_queries] == [None, {"error": "NoMatch"}]
     assert endpoint.places["model"].line == 8
     lookups = load_service(LOOKUPS, name="s.yaml").endpoints
     assert isinstance(lookups[1], LookupSpec)
-    assert (lookups[1].key, lookups[1].columns) == (("first_on", "number"), ("customer_id", "vip"))
+    assert lookups[1].rows.key == (("first_on", "first_on"), ("number", "number"))
+    assert lookups[1].rows.columns == (("customer_id", "customer_id"), ("vip", "vip"))
 
 
 def test_every_problem_is_told_at_its_place() -> None:
@@ -55,8 +58,69 @@ endpoints:
     assert found[9, 84].hint == "did you mean 'error'?"
     assert found[10, 9].message == "endpoint 'high-value' is declared twice"
     assert found[11, 9].hint == "did you mean 'lookup'?"
-    assert found[12, 45].message.endswith("expected the name of a column or a list of them")
+    assert found[12, 45].message.endswith(
+        "expected the name of a column, a list of them, or {name sent: column}"
+    )
     assert found[12, 63].message == "'data' is missing in 'test_queries[0]' in endpoint 'a'"
+
+
+def test_how_rows_are_found_is_read() -> None:
+    text = """
+service: spending
+endpoints:
+- name: months
+  type: lookup
+  data_set: months
+  key: {customer: customer_id, month: month}
+  columns: {spent: amount}
+  defaults: {spent: 0}
+  no_match: default
+  several: all
+  order_by: [-booked_at, month]
+  most_rows: 5
+  event_time: booked_at
+  max_age: 30 days
+  too_old: ignore
+"""
+    (endpoint,) = load_service(text, name="s.yaml").endpoints
+    assert isinstance(endpoint, LookupSpec)
+    assert endpoint.rows == KeyedRows(
+        product="",
+        data_set="months",
+        key=(("customer", "customer_id"), ("month", "month")),
+        columns=(("spent", "amount"),),
+        defaults={"spent": 0},
+        no_match="default",
+        several="all",
+        order_by=("-booked_at", "month"),
+        most_rows=5,
+        event_time="booked_at",
+        max_age_seconds=30 * 86_400,
+        too_old="ignore",
+    )
+    assert endpoint.rows.places["max_age"].line == 15
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("max_age: 3 days", "'event_time' is missing"),
+        ("too_old: error", "'max_age' is missing"),
+        ("most_rows: 3", "'several' is missing"),
+        ("most_rows: 1001", "most 1000"),
+        ("several: some", "is the text 'some', expected one of 'forbidden'"),
+        ("missing_key: ignore", "unknown property 'missing_key'"),
+        ("max_age: soon", "a span of time"),
+        ("defaults: {a: [1]}", "defaults"),
+    ],
+)
+def test_what_makes_no_sense_of_rows_is_told(line: str, message: str) -> None:
+    text = f"service: abc\nendpoints:\n- name: a\n  type: lookup\n  data_set: x\n  key: k\n  {line}\n"
+    with pytest.raises(Invalid) as caught:
+        load_service(text, name="s.yaml")
+    told = "; ".join(str(problem) for problem in caught.value.problems)
+    assert message in told
+    assert "s.yaml:" in told
 
 
 @pytest.mark.parametrize("text", ["", "[]", "service: abc", "service: abc\nendpoints: 3", "endpoints: [3]"])

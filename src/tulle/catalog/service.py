@@ -14,6 +14,7 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.errors import Broken, NotFound
+from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
 from tulle.serving.manifest import OPENAPI
 from tulle.serving.package import Package
@@ -209,9 +210,7 @@ def _endpoints(
             sources=tuple(_sources(one, product)),
             model=_model_name(one),
             data_sets=tuple(
-                (str(source.get("product") or product), str(source["data_set"]))
-                for source in (one, *(one.get("enrich") or ()))
-                if source.get("data_set")
+                (str(source.get("product") or product), str(source["data_set"])) for source in _keyed(one)
             ),
         )
 
@@ -220,12 +219,17 @@ def _raw(spec: Any) -> Json:
     """A declared endpoint in the form that a package gives it."""
     raw = {"name": spec.name, "type": spec.type, "description": spec.description}
     raw["test_queries"] = [{"name": query.name, "body": query.body} for query in spec.test_queries]
-    raw |= {name: getattr(spec, name, "") for name in ("model", "product", "data_set", "key")}
-    raw["enrich"] = [
-        {"product": one.product, "data_set": one.data_set, "key": one.key}
-        for one in getattr(spec, "enrich", ())
+    raw["model"] = getattr(spec, "model", "")
+    found = [
+        {"product": rows.product, "data_set": rows.data_set, "key": [name for name, _ in rows.key]}
+        for rows in rows_of(spec)
     ]
-    return raw
+    return raw | ({"rows": found[0]} if spec.type == "lookup" else {"enrich": found})
+
+
+def _keyed(one: Json) -> Sequence[Json]:
+    """What an endpoint looks up in."""
+    return [one["rows"]] if one.get("rows") else list(one.get("enrich") or ())
 
 
 def _model_name(one: Json) -> str:
@@ -235,10 +239,9 @@ def _model_name(one: Json) -> str:
 def _sources(one: Json, product: str) -> Iterator[Source]:
     if model := _model_name(one):
         yield Source("predicts with", model, f"/products/{product}")
-    if one.get("data_set"):
-        yield _data_set("looks up in", one, product)
-    for more in one.get("enrich") or ():
-        yield _data_set("looks features up in", more, product)
+    verb = "looks up in" if one.get("rows") else "looks features up in"
+    for rows in _keyed(one):
+        yield _data_set(verb, rows, product)
 
 
 def _data_set(verb: str, one: Json, product: str) -> Source:

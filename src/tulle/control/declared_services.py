@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tulle.serving.declared import rows_of
+from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, KeyedRows
 from tulle.serving.service import Service
 from tulle.spec.compare import Change
+
+_POLICIES = ("missing_key", "no_match", "several", "too_old")
 
 
 def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
@@ -15,20 +19,22 @@ def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
 
 
 def _endpoint(endpoint: Any) -> dict[str, Any]:
-    sources = []
-    for one in (endpoint, *getattr(endpoint, "enrich", ())):
-        data_set = getattr(one, "data_set", "")
-        if data_set:
-            columns = getattr(one, "columns", ())
-            sources.append(
-                {
-                    "product": getattr(one, "product", ""),
-                    "data_set": data_set,
-                    "key": list(one.key),
-                    "columns": sorted({*one.key, *columns}) if columns else None,
-                }
-            )
+    sources = [_source(rows) for rows in rows_of(endpoint)]
     return {"type": endpoint.type, "model": getattr(endpoint, "model", ""), "sources": sources}
+
+
+def _source(rows: KeyedRows) -> dict[str, Any]:
+    """`key` and `answers` have the names callers know, `columns` those of the data set; None: all of them."""
+    needed = {column for _, column in rows.key} | {name.removeprefix("-") for name in rows.order_by}
+    needed |= {rows.event_time} - {""}
+    return {
+        "product": rows.product,
+        "data_set": rows.data_set,
+        "key": [name for name, _ in rows.key],
+        "answers": sorted(name for name, _ in rows.columns) if rows.columns else None,
+        "columns": sorted({*needed, *rows.source_columns}) if rows.columns else None,
+        "policies": {name: getattr(rows, name) for name in _POLICIES},
+    }
 
 
 def service_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -73,8 +79,27 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
         if was["key"] != now["key"]:
             told = f"{at}: the key of '{source[1]}' is {', '.join(now['key'])} (was {', '.join(was['key'])})"
             yield Change("changed", at, told, breaking=True)
-        gone = set(was["columns"] or ()) - set(now["columns"] or was["columns"] or ())
-        narrowed = was["columns"] is None and now["columns"] is not None
-        if gone or narrowed:
-            told = f"no longer {', '.join(sorted(gone))}" if gone else f"only {', '.join(now['columns'])}"
+        had, has = _answers(was), _answers(now)
+        gone = set(had or ()) - set(has or had or ())
+        if gone or (had is None and has is not None):
+            told = f"no longer {', '.join(sorted(gone))}" if gone else f"only {', '.join(has or ())}"
             yield Change("changed", at, f"{at}: of '{source[1]}' it gives {told}", breaking=True)
+        yield from _policy_changes(at, source[1], was.get("policies", {}), now.get("policies", {}))
+
+
+def _answers(source: Mapping[str, Any]) -> Sequence[str] | None:
+    found: Sequence[str] | None = source.get("answers", source["columns"])
+    return found
+
+
+def _policy_changes(
+    at: str, data_set: str, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> Iterator[Change]:
+    """What becomes of requests that find no row, several or an old one; to be refused where there was an answer
+    breaks callers, and so does an answer of another form."""
+    for name in _POLICIES:
+        was, now = old.get(name, new.get(name)), new.get(name, old.get(name))
+        if was != now:
+            breaking = now in {ERROR, FORBIDDEN} or ALL in {was, now}
+            told = f"{at}: of '{data_set}', '{name}' is {now} (was {was})"
+            yield Change("changed", at, told, breaking=breaking)

@@ -97,6 +97,14 @@ class DuckEngine:
         with self._session(relations) as (connection, _), _translated(sql, file):
             return connection.execute(bare(sql)).to_arrow_table()
 
+    @contextlib.contextmanager
+    def batches(
+        self, sql: str, relations: Sequence[Relation], *, rows: int
+    ) -> Iterator[pa.RecordBatchReader]:
+        """The rows of a statement, so many at a time, while the block runs; they need not fit into memory."""
+        with self._session(relations) as (connection, _), _translated(sql, ""):
+            yield connection.execute(bare(sql)).to_arrow_reader(rows)
+
     def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:
         """The columns a statement would give, without running it."""
         with self._session(relations) as (connection, _):

@@ -10,20 +10,22 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from tulle.engine.duck import DuckEngine
+from tulle.engine.engine import Relation, quoted
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
-from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec, TestQuery
-from tulle.serving.index import KEY_TYPES, Column, Form, build_index, open_index
+from tulle.serving.declared import LookupSpec, PredictSpec, TestQuery
+from tulle.serving.finder import FinderEntry
+from tulle.serving.index import KEY_TYPES, Column, Form, open_index
+from tulle.serving.index_build import Wish, build_index
+from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.lookup import LookupEntry
-from tulle.serving.predict import EnrichEntry, PredictEntry, record_of
+from tulle.serving.predict import PredictEntry, record_of
 from tulle.serving.request import Field, Record, RequestError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _NUMBERS = {"integer", "double", "decimal", "boolean"}
 
@@ -40,20 +42,23 @@ class Source(Protocol):
     def names(self, product: str, prefix: str = "") -> Sequence[str]:
         """The folders directly under `prefix` (which is empty or ends with a slash)."""
 
-    def table(self, product: str, data_set: str) -> pa.Table:
-        """The rows of a data set. NotFound when it has no files."""
+    def relation(self, product: str, data_set: str, folder: Path) -> Relation:
+        """The files of a data set; what is not on this machine is copied to `folder`. NotFound when it has none."""
 
 
 class Bundle:
     """A package being filled."""
 
-    def __init__(self, folder: Path, source: Source, product: str) -> None:
+    def __init__(self, folder: Path, source: Source, product: str, engine: DuckEngine) -> None:
+        """`folder` is what the package will hold; beside it, data that is elsewhere is copied."""
         self.folder = folder
         self.source = source
         self.product = product
+        self.engine = engine
         self.commits: dict[str, str] = {}
         self.models: dict[str, Signature] = {}
-        self._tables: dict[tuple[str, str], pa.Table] = {}
+        self._relations: dict[tuple[str, str], Relation] = {}
+        self._columns: dict[tuple[str, str], Mapping[str, str]] = {}
         self._indexes: dict[str, int] = {}
 
     def commit(self, product: str, place: Place | None) -> str:
@@ -100,34 +105,34 @@ class Bundle:
 
     def columns(self, product: str, data_set: str, place: Place | None) -> Mapping[str, str]:
         """The columns of a data set with their mesh types; Invalid at `place` when there is no such data set."""
-        from tulle.pipeline.model_file import mesh_type  # noqa: PLC0415  imports pyarrow
+        if (product, data_set) not in self._columns:
+            relation = self._relation(product, data_set, place)
+            found = self.engine.describe(f"SELECT * FROM {quoted(relation.name)}", [relation])  # noqa: S608
+            self._columns[product, data_set] = {column.name: column.type for column in found}
+        return self._columns[product, data_set]
 
-        table = self._table(product, data_set, place)
-        return {field.name: mesh_type(field.type) or str(field.type) for field in table.schema}
-
-    def index(
-        self, product: str, data_set: str, key: Sequence[Column], columns: Sequence[Column], form: Form
-    ) -> tuple[str, int]:
+    def index(self, product: str, data_set: str, wish: Wish) -> tuple[str, int]:
         """Build an index (once for equal wishes); its path in the package and its number of rows."""
-        wish = msgspec.json.encode([product, data_set, key, columns, form])
-        path = f"indexes/{data_set}-{hashlib.blake2b(wish, digest_size=4).hexdigest()}.mdb"
+        text = msgspec.json.encode([product, data_set, wish], order="deterministic")
+        path = f"indexes/{data_set}-{hashlib.blake2b(text, digest_size=4).hexdigest()}.mdb"
         if path not in self._indexes:
             (self.folder / "indexes").mkdir(exist_ok=True)
-            table = self._table(product, data_set, None)
+            relation = self._relation(product, data_set, None)
             what = f"data set '{data_set}' of '{product}'"
-            self._indexes[path] = build_index(self.folder / path, table, key, columns, form, what=what)
+            self._indexes[path] = build_index(self.folder / path, self.engine, relation, wish, what=what)
         return path, self._indexes[path]
 
-    def _table(self, product: str, data_set: str, place: Place | None) -> pa.Table:
+    def _relation(self, product: str, data_set: str, place: Place | None) -> Relation:
         self.commit(product, place)
-        if (product, data_set) not in self._tables:
+        if (product, data_set) not in self._relations:
+            elsewhere = self.folder.parent / "data" / product / data_set
             try:
-                self._tables[product, data_set] = self.source.table(product, data_set)
+                self._relations[product, data_set] = self.source.relation(product, data_set, elsewhere)
             except NotFound:
                 known = [name for name in self.source.names(product) if name not in {"models", "_tulle"}]
                 hint = did_you_mean(data_set, known) or f"no run of '{product}' has published data yet"
                 raise _invalid(f"product '{product}' has no data set '{data_set}'", place, hint) from None
-        return self._tables[product, data_set]
+        return self._relations[product, data_set]
 
 
 def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
@@ -154,114 +159,147 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
 
 def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:
     """Add the index of a lookup endpoint; Invalid, with places, when data set or columns are not there."""
-    product = spec.product or bundle.product
-    known = bundle.columns(product, spec.data_set, spec.places.get("data_set"))
-    key = _key(spec.key, known, spec.data_set, spec.places)
-    columns = _columns(spec.columns or tuple(known), known, spec.data_set, spec.places)
-    record = Record("key", [Field(column.name, column.type) for column in key])
+    rows, places = spec.rows, spec.rows.places
+    product = rows.product or bundle.product
+    known = bundle.columns(product, rows.data_set, places.get("data_set"))
+    columns = rows.columns or tuple((name, name) for name in known)
+    finder = _finder(rows, product, known, columns, bundle, "object")
+    record = Record("key", [Field(column.name, column.type) for column in finder.key])
     _check_queries(spec.test_queries, "data", record, spec.places)
-    path, rows = _at(spec.places.get("key"), bundle, product, spec.data_set, key, columns, "object")
     return LookupEntry(
         name=spec.name,
-        index=path,
-        product=product,
-        data_set=spec.data_set,
-        key=key,
-        columns=columns,
+        rows=finder,
         commits={product: bundle.commits[product]},
-        rows=rows,
         description=spec.description,
         test_queries=spec.test_queries,
-        probe=_answered(spec.test_queries) or {"data": _first_key(bundle.folder / path, key)},
+        probe=_answered(spec.test_queries) or {"data": _first_key(bundle.folder / finder.index, finder.key)},
     )
 
 
-def _enrich(enrichment: Enrichment, product: str, signature: Signature, bundle: Bundle) -> EnrichEntry:
-    places, data_set = enrichment.places, enrichment.data_set
-    place = places.get("product" if enrichment.product else "data_set")
+def _enrich(rows: KeyedRows, product: str, signature: Signature, bundle: Bundle) -> FinderEntry:
+    places, data_set = rows.places, rows.data_set
+    place = places.get("product" if rows.product else "data_set")
     bundle.commit(product, place)
     known = bundle.columns(product, data_set, places.get("data_set"))
-    key = _key(enrichment.key, known, data_set, places)
-    wanted = enrichment.columns or tuple(name for name in signature.feature_names if name in known)
+    wanted = rows.columns or tuple((name, name) for name in signature.feature_names if name in known)
     if not wanted:
         raise _invalid(
             f"data set '{data_set}' has none of the features of model '{signature.name}'",
             places.get("data_set"),
             "its features are: " + ", ".join(signature.feature_names),
         )
-    columns = _columns(wanted, known, data_set, places)
     features = {feature.name: feature.type for feature in signature.features}
-    for column in (*columns, *(one for one in key if one.name in features)):
-        _check_feature(column, features, signature.name, data_set, places)
-    path, _ = _at(places.get("key"), bundle, product, data_set, key, columns, "array")
-    return EnrichEntry(path, product, data_set, key, columns, enrichment.missing_key, enrichment.no_match)
+    for name, _ in wanted:
+        if name not in features:
+            hint = did_you_mean(name, features)
+            where = places.get("columns", places.get("data_set"))
+            raise _invalid(f"'{name}' is no feature of model '{signature.name}'", where, hint)
+    entry = _finder(rows, product, known, wanted, bundle, "array")
+    for column in (*entry.columns, *(one for one in entry.key if one.name in features)):
+        _check_feature(column, features, data_set, places)
+    return entry
 
 
-def _check_feature(
-    column: Column, features: Mapping[str, str], model: str, data_set: str, places: Mapping[str, Place]
-) -> None:
-    place = places.get("columns", places.get("data_set"))
-    if column.name not in features:
-        hint = did_you_mean(column.name, features)
-        raise _invalid(f"'{column.name}' is no feature of model '{model}'", place, hint)
-    found, wanted = column.type.partition("(")[0], features[column.name].partition("(")[0]
-    if found != wanted and not {found, wanted} <= _NUMBERS:
-        raise _invalid(
-            f"column '{column.name}' of '{data_set}' is {column.type}, the model was trained with {wanted}",
-            place,
-            "run the model again on this data, or leave the column out",
-        )
-
-
-def _at(
-    place: Place | None,
-    bundle: Bundle,
+def _finder(
+    rows: KeyedRows,
     product: str,
-    data_set: str,
-    key: Sequence[Column],
-    columns: Sequence[Column],
+    known: Mapping[str, str],
+    wanted: Sequence[tuple[str, str]],
+    bundle: Bundle,
     form: Form,
-) -> tuple[str, int]:
-    """Build the index; what is wrong with the rows of the key is told at the place where the key is declared."""
-    try:
-        return bundle.index(product, data_set, key, columns, form)
-    except Invalid as exc:
-        raise _invalid(exc.message, place, exc.hint) from exc
-
-
-def _key(
-    names: Sequence[str], known: Mapping[str, str], data_set: str, places: Mapping[str, Place]
-) -> tuple[Column, ...]:
-    columns = _columns(names, known, data_set, places, "key")
-    for column in columns:
+) -> FinderEntry:
+    """Build the index of keyed rows; Invalid, with places, for columns that are not there or do not do."""
+    places, data_set = rows.places, rows.data_set
+    key = _columns(rows.key, known, data_set, places, "key")
+    for column in key:
         if column.type.partition("(")[0] not in KEY_TYPES:
             raise _invalid(
                 f"column '{column.name}' of '{data_set}' is {column.type}, which cannot be a key",
                 places.get("key"),
                 "a key is " + ", ".join(KEY_TYPES[:-1]) + f" or {KEY_TYPES[-1]}",
             )
-    return columns
+    columns = _columns(wanted, known, data_set, places, "columns")
+    ordered = [name.removeprefix("-") for name in rows.order_by]
+    _columns([(name, name) for name in ordered], known, data_set, places, "order_by")
+    if rows.event_time:
+        (event_time,) = _columns([(rows.event_time,) * 2], known, data_set, places, "event_time")
+        if event_time.type not in {"timestamp", "date"}:
+            message = f"column '{rows.event_time}' of '{data_set}' is {event_time.type}, not a date or a time"
+            raise _invalid(message, places.get("event_time"), None)
+    wish = Wish(
+        key=key,
+        columns=columns,
+        form=form,
+        sources={name: column for name, column in (*rows.key, *wanted) if name != column},
+        defaults=_defaults(rows, columns),
+        several=rows.several,
+        most_rows=rows.most_rows,
+        order_by=rows.order_by,
+        event_time=rows.event_time,
+    )
+    try:
+        path, number = bundle.index(product, data_set, wish)
+    except Invalid as exc:
+        raise _invalid(exc.message, places.get("key"), exc.hint) from exc
+    return FinderEntry(
+        index=path,
+        product=product,
+        data_set=data_set,
+        key=key,
+        columns=columns,
+        rows=number,
+        defaults=wish.defaults,
+        missing_key=rows.missing_key,
+        no_match=rows.no_match,
+        several=rows.several,
+        timed=bool(rows.event_time),
+        max_age_seconds=rows.max_age_seconds,
+        too_old=rows.too_old,
+    )
+
+
+def _defaults(rows: KeyedRows, columns: Sequence[Column]) -> Mapping[str, Any]:
+    """The defaults as answers have them; Invalid for one of no column, or of another type."""
+    record = Record("default", [Field(c.name, c.type, nullable=True) for c in columns])
+    try:
+        record.convert(dict(rows.defaults))
+    except RequestError as error:
+        raise _invalid(error.message, rows.places.get("defaults"), None) from None
+    return dict(rows.defaults)
+
+
+def _check_feature(
+    column: Column, features: Mapping[str, str], data_set: str, places: Mapping[str, Place]
+) -> None:
+    found, wanted = column.type.partition("(")[0], features[column.name].partition("(")[0]
+    if found != wanted and not {found, wanted} <= _NUMBERS:
+        raise _invalid(
+            f"column '{column.name}' of '{data_set}' is {column.type}, the model was trained with {wanted}",
+            places.get("columns", places.get("data_set")),
+            "run the model again on this data, or leave the column out",
+        )
 
 
 def _columns(
-    names: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
     known: Mapping[str, str],
     data_set: str,
     places: Mapping[str, Place],
-    property_name: str = "columns",
+    property_name: str,
 ) -> tuple[Column, ...]:
+    """The columns of pairs of a name and the column it stands for, under their names."""
     problems = [
         Problem(
-            f"data set '{data_set}' has no column '{name}'",
+            f"data set '{data_set}' has no column '{column}'",
             places.get(property_name),
-            did_you_mean(name, known),
+            did_you_mean(column, known),
         )
-        for name in names
-        if name not in known
+        for _, column in pairs
+        if column not in known
     ]
     if problems:
         raise Invalid(problems[0].message, problems=problems)
-    return tuple(Column(name, known[name]) for name in names)
+    return tuple(Column(name, known[column]) for name, column in pairs)
 
 
 def _check_queries(
@@ -282,7 +320,7 @@ def _check_queries(
         raise Invalid(problems[0].message, problems=problems)
 
 
-def _probe(spec: PredictSpec, entries: Sequence[EnrichEntry], bundle: Bundle) -> Mapping[str, Any]:
+def _probe(spec: PredictSpec, entries: Sequence[FinderEntry], bundle: Bundle) -> Mapping[str, Any]:
     """A request that is sure to be answered: a test query, else a looked-up key, else a row of the sample."""
     if chosen := _answered(spec.test_queries):
         return chosen

@@ -6,31 +6,20 @@ the value. Pure: knows nothing of files, models or data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tulle.errors import Place
+from tulle.serving.keyed_rows import (
+    NEEDED_TOGETHER,
+    KeyedRows,
+    PlaceOf,
+    keyed_rows_schema,
+    parse_keyed_rows,
+    places_of,
+)
 
-Policy = Literal["error", "ignore"]
-PlaceOf = Callable[[tuple[str | int, ...]], Place]  # where a property of the endpoint stands
-
-_DATA_SET = {
-    "type": "string",
-    "pattern": "^[a-z][a-z0-9_]{0,62}$",
-    "x-expected": "the snake_case name of a data set",
-}
-_PRODUCT = {
-    "type": "string",
-    "pattern": "^[a-z0-9][a-z0-9-]{2,62}$",
-    "x-expected": "the kebab-case name of a product",
-}
-_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True}
-_KEY = {
-    "anyOf": [{"type": "string", "minLength": 1}, _NAMES],
-    "x-expected": "the name of a column or a list of them",
-}
-_POLICY = {"enum": ["error", "ignore"]}
 _EXPECT = {
     "type": "object",
     "minProperties": 1,
@@ -73,25 +62,12 @@ class TestQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrichment:
-    """Where features that a caller leaves out are looked up; `product` empty means this one."""
-
-    product: str
-    data_set: str
-    key: tuple[str, ...]
-    columns: tuple[str, ...] = ()  # empty: every feature of the model that the data set has
-    missing_key: Policy = "error"
-    no_match: Policy = "error"
-    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
-
-
-@dataclass(frozen=True, slots=True)
 class PredictSpec:
     """A prediction endpoint: a model of this product, enriched from data sets."""
 
     name: str
     model: str
-    enrich: tuple[Enrichment, ...] = ()
+    enrich: tuple[KeyedRows, ...] = ()
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["predict"] = "predict"
@@ -100,17 +76,25 @@ class PredictSpec:
 
 @dataclass(frozen=True, slots=True)
 class LookupSpec:
-    """A lookup endpoint: rows of a data set by key; `product` empty means this one."""
+    """A lookup endpoint: rows of a data set by key."""
 
     name: str
-    data_set: str
-    key: tuple[str, ...]
-    product: str = ""
-    columns: tuple[str, ...] = ()  # empty: all
+    rows: KeyedRows
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["lookup"] = "lookup"
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
+
+
+def rows_of(spec: object) -> tuple[KeyedRows, ...]:
+    """Where an endpoint of any kind finds rows by a key."""
+    match spec:
+        case LookupSpec():
+            return (spec.rows,)
+        case PredictSpec():
+            return spec.enrich
+        case _:
+            return ()
 
 
 PREDICT_SCHEMA: Mapping[str, Any] = {
@@ -129,14 +113,8 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
                 "type": "object",
                 "additionalProperties": False,
                 "required": ["data_set", "key"],
-                "properties": {
-                    "product": _PRODUCT | {"description": "whose data set it is; default: this product"},
-                    "data_set": _DATA_SET,
-                    "key": _KEY | {"description": "the columns a caller sends to have its row found"},
-                    "columns": _NAMES | {"description": "features to take from it; default: all it has"},
-                    "missing_key": _POLICY | {"description": "when features and key are missing"},
-                    "no_match": _POLICY | {"description": "when there is no row with the key"},
-                },
+                "properties": keyed_rows_schema(endpoint=False),
+                "dependentRequired": NEEDED_TOGETHER,
             },
         },
         "test_queries": _queries("features"),
@@ -145,13 +123,8 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
 
 LOOKUP_SCHEMA: Mapping[str, Any] = {
     "required": ["data_set", "key"],
-    "properties": {
-        "product": _PRODUCT | {"description": "whose data set it is; default: this product"},
-        "data_set": _DATA_SET,
-        "key": _KEY | {"description": "the columns a caller sends to have a row found"},
-        "columns": _NAMES | {"description": "the columns an answer has; default: all"},
-        "test_queries": _queries("data"),
-    },
+    "properties": {**keyed_rows_schema(endpoint=True), "test_queries": _queries("data")},
+    "dependentRequired": NEEDED_TOGETHER,
 }
 
 
@@ -161,20 +134,11 @@ def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:
         name=raw["name"],
         model=raw["model"],
         enrich=tuple(
-            Enrichment(
-                product=one.get("product", ""),
-                data_set=one["data_set"],
-                key=_names(one["key"]),
-                columns=tuple(one.get("columns", ())),
-                missing_key=one.get("missing_key", "error"),
-                no_match=one.get("no_match", "error"),
-                places=_places(one, place, ("enrich", i)),
-            )
-            for i, one in enumerate(raw.get("enrich", ()))
+            parse_keyed_rows(one, place, ("enrich", i)) for i, one in enumerate(raw.get("enrich", ()))
         ),
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "features"),
-        places=_places(raw, place),
+        places=places_of(raw, place),
     )
 
 
@@ -182,23 +146,11 @@ def parse_lookup(raw: Mapping[str, Any], place: PlaceOf) -> LookupSpec:
     """The value of checked properties."""
     return LookupSpec(
         name=raw["name"],
-        data_set=raw["data_set"],
-        key=_names(raw["key"]),
-        product=raw.get("product", ""),
-        columns=tuple(raw.get("columns", ())),
+        rows=parse_keyed_rows(raw, place),
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "data"),
-        places=_places(raw, place),
+        places=places_of(raw, place),
     )
-
-
-def _places(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | int, ...] = ()) -> Mapping[str, Place]:
-    """Where each property stands; the whole under the name ""."""
-    return {"": place(path)} | {name: place((*path, name)) for name in raw}
-
-
-def _names(key: str | list[str]) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else tuple(key)
 
 
 def _test_queries(raw: Mapping[str, Any], values: str) -> tuple[TestQuery, ...]:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
-from tulle.serving.declared import Enrichment, LookupSpec, PredictSpec
+from tulle.serving.declared import LookupSpec, rows_of
 from tulle.serving.index import KEY_TYPES
+from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.service import Service
 from tulle.spec.document import Document, Path
 from tulle.spec.load import load_document
@@ -33,14 +34,12 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
         told = _Telling(service)
         for position, endpoint in enumerate(service.endpoints):
             at: Path = ("endpoints", position)
-            if isinstance(endpoint, LookupSpec):
-                yield from _one(told, endpoint, at, columns_of)
-            elif isinstance(endpoint, PredictSpec):
-                for inner, enrichment in enumerate(endpoint.enrich):
-                    yield from _one(told, enrichment, (*at, "enrich", inner), columns_of)
+            for number, rows in enumerate(rows_of(endpoint)):
+                inner = at if isinstance(endpoint, LookupSpec) else (*at, "enrich", number)
+                yield from _one(told, rows, inner, columns_of)
 
 
-def _one(told: _Telling, said: LookupSpec | Enrichment, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
+def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
     try:
         known = columns_of(said.product, said.data_set)
     except NotFound as exc:
@@ -49,15 +48,22 @@ def _one(told: _Telling, said: LookupSpec | Enrichment, at: Path, columns_of: Co
         return
     if known is None:
         return
-    for prop, names in (("key", said.key), ("columns", said.columns)):
-        for number, name in enumerate(names):
+    ordered = tuple((name, name.removeprefix("-")) for name in said.order_by)
+    times = ((said.event_time, said.event_time),) if said.event_time else ()
+    for prop, pairs in (
+        ("key", said.key),
+        ("columns", said.columns),
+        ("order_by", ordered),
+        ("event_time", times),
+    ):
+        for number, (sent, name) in enumerate(pairs):
             if name not in known:
                 message = f"data set '{said.data_set}' has no column '{name}'"
-                yield told.problem(message, told.at(at, prop, number), did_you_mean(name, known))
+                yield told.problem(message, told.at(at, prop, number, sent), did_you_mean(name, known))
             elif prop == "key" and known[name].partition("(")[0] not in KEY_TYPES:
                 message = f"column '{name}' of '{said.data_set}' is {known[name]}, which cannot be a key"
                 hint = "a key is " + ", ".join(KEY_TYPES[:-1]) + f" or {KEY_TYPES[-1]}"
-                yield told.problem(message, told.at(at, prop, number), hint)
+                yield told.problem(message, told.at(at, prop, number, sent), hint)
 
 
 class _Telling:
@@ -73,10 +79,12 @@ class _Telling:
             return Problem(message, self._service.place, hint)
         return document.problem(message, path, hint=hint)
 
-    def at(self, endpoint: Path, prop: str, number: int) -> Path:
-        """The path of a name in a list, or of the one name that is written without one."""
+    def at(self, endpoint: Path, prop: str, number: int, sent: str) -> Path:
+        """The path of a name in a list, of what a name sent stands for, or of the one name that is alone."""
         document = self._read()
         value: Any = document.at((*endpoint, prop)) if document else None
+        if isinstance(value, Mapping):
+            return (*endpoint, prop, sent)
         return (*endpoint, prop, number) if isinstance(value, list) else (*endpoint, prop)
 
     def _read(self) -> Document | None:

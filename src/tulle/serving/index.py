@@ -4,34 +4,29 @@ Values are rendered when the index is built: a JSON object for a lookup (it is s
 for enrichment. Types keep their meaning: integers and decimals are numbers with all their digits, dates are
 "1998-06-30", times are UTC "1998-06-30T12:00:00Z", binary is base64, a double that is no number is null.
 
-Built in key order in one transaction, so equal rows give an equal file. Several processes share the pages of
-one file. Knows nothing of services.
+Built in key order in one transaction (`index_build`), so equal rows give an equal file. Several processes share the
+pages of one file. Knows nothing of services.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import decimal
-import itertools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import blake3
 import lmdb
 import msgspec
 
-from tulle.errors import Broken, Invalid, Problem
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from tulle.errors import Broken
 
 LONGEST_KEY = 511  # bytes; of the file format
 KEY_TYPES = ("string", "integer", "boolean", "date", "timestamp", "decimal")
-SHOWN_KEYS = 3
-_BATCH = 10_000
+SEVERAL = b"*"  # what a key with several rows begins with: no JSON does
 _encoder = msgspec.json.Encoder(decimal_format="number")
 Form = Literal["object", "array"]
 
@@ -60,29 +55,23 @@ def normal_key(values: Sequence[Any], types: Sequence[str]) -> tuple[Any, ...]:
     return tuple(_normal(value, kind) for value, kind in zip(values, types, strict=True))
 
 
-def build_index(
-    path: Path, table: pa.Table, key: Sequence[Column], columns: Sequence[Column], form: Form, *, what: str
-) -> int:
-    """Write the index of `table` to `path` and return its number of rows.
+def several_of(rows: Sequence[bytes], number: int) -> bytes:
+    """What is stored for a key that has several rows: how many there are, and those that are kept."""
+    return SEVERAL + b"%d\n" % number + b"\n".join(rows)
 
-    `what` names the data set in errors. Raises Invalid, naming keys and counts, when a key is null or not
-    unique.
-    """
-    entries = sorted(_entries(table, key, columns, form, what))
-    _check_unique(entries, key, what)
-    size = sum(len(k) + len(v) for k, v in entries)
-    # Room for page headers, half-full pages and values on pages of their own; the file grows only as needed.
-    room = 8 * (size + 64 * len(entries)) + (1 << 22)
-    environment = lmdb.open(
-        str(path), subdir=False, map_size=room - room % 4096, lock=False, sync=False, metasync=False
-    )
-    try:
-        with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-            cursor.putmulti(entries, append=True)
-        environment.sync(True)
-    finally:
-        environment.close()
-    return len(entries)
+
+def rows_of(stored: bytes) -> tuple[int, list[bytes]]:
+    """How many rows a key has, and those that are kept. JSON as it is stored holds no line break."""
+    if not stored.startswith(SEVERAL):
+        return 1, [stored]
+    number, *rows = stored[1:].split(b"\n")
+    return int(number), rows
+
+
+def timed(row: bytes) -> tuple[int | None, bytes]:
+    """Since when a row holds, in microseconds since 1970, and the row, where the index keeps that."""
+    micros, _, rest = row.partition(b"|")
+    return int(micros) if micros else None, rest
 
 
 class Index:
@@ -121,59 +110,6 @@ def open_index(path: Path) -> Index:
     if index is None:
         index = _opened[status.st_dev, status.st_ino] = Index(path)
     return index
-
-
-def _entries(
-    table: pa.Table, key: Sequence[Column], columns: Sequence[Column], form: Form, what: str
-) -> Iterator[tuple[bytes, bytes]]:
-    names = list(dict.fromkeys([c.name for c in (*key, *columns)]))
-    types = [column.type for column in key]
-    times = [column.name for column in columns if column.type == "timestamp"]
-    missing = 0
-    for batch in table.select(names).to_batches(max_chunksize=_BATCH):
-        for row in batch.to_pylist():
-            values = [row[column.name] for column in key]
-            if None in values:
-                missing += 1
-                continue
-            for name in times:
-                row[name] = _normal(row[name], "timestamp")
-            content: Any = [row[column.name] for column in columns]
-            if form == "object":
-                content = {column.name: value for column, value in zip(columns, content, strict=True)}
-            yield key_of(normal_key(values, types)), _encoder.encode(content)
-    if missing:
-        word = "row has" if missing == 1 else "rows have"
-        names_of_key = ", ".join(column.name for column in key)
-        raise Invalid(
-            f"{what}: {missing} {word} no value in the key ({names_of_key})",
-            hint="leave such rows out, and check it: {type: not_null}",
-        )
-
-
-def _check_unique(entries: Sequence[tuple[bytes, bytes]], key: Sequence[Column], what: str) -> None:
-    counts: dict[bytes, int] = {}
-    for (one, _), (other, _) in itertools.pairwise(entries):
-        if one == other:
-            counts[one] = counts.get(one, 1) + 1
-    if not counts:
-        return
-    names = ", ".join(column.name for column in key)
-    examples = ", ".join(f"{_readable(k)} ({n} rows)" for k, n in list(counts.items())[:SHOWN_KEYS])
-    more = f" and {len(counts) - SHOWN_KEYS} more" if len(counts) > SHOWN_KEYS else ""
-    message = f"{what}: the key ({names}) is not unique: {examples}{more}"
-    raise Invalid(
-        message,
-        problems=[Problem(message)],
-        hint="name more key columns, or make one row a key and check it: {type: unique}",
-    )
-
-
-def _readable(key: bytes) -> str:
-    if key.startswith(b"\0"):
-        return "a long key"
-    values = msgspec.json.decode(key)
-    return ", ".join(repr(value) for value in values)
 
 
 def _normal(value: Any, kind: str) -> Any:

@@ -18,12 +18,12 @@ from tulle.serving.declared import (
     LOOKUP_SCHEMA,
     PREDICT_SCHEMA,
     LookupSpec,
-    PlaceOf,
     PredictSpec,
     parse_lookup,
     parse_predict,
 )
 from tulle.serving.endpoint import Endpoint, Trace
+from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
 from tulle.serving.openapi import describe_lookup, describe_predict
 from tulle.serving.predict import PredictEntry, load_predict
@@ -49,7 +49,10 @@ class Kind:
         try:
             return msgspec.convert(raw, self.entry)
         except msgspec.ValidationError as exc:
-            raise Broken(f"the package's endpoint '{raw.get('name')}' cannot be read: {exc}") from exc
+            raise Broken(
+                f"the package's endpoint '{raw.get('name')}' cannot be read: {exc}",
+                hint="it was built by another version of Tulle: package the service again",
+            ) from exc
 
 
 KINDS: Mapping[str, Kind] = {

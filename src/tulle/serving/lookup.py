@@ -1,4 +1,4 @@
-"""Lookups: a key in, the row of a data set out, with its types as they are.
+"""Lookups: a key in, the row (or rows) of a data set out, with their types as they are.
 
 Rows were rendered when the package was built, so answering copies bytes. Knows nothing of how that is done.
 """
@@ -25,7 +25,8 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
-from tulle.serving.index import Column, key_of, needs_normalising, normal_key, open_index
+from tulle.serving.finder import Finder, FinderEntry, Ignored
+from tulle.serving.keyed_rows import ALL
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 
 
@@ -34,13 +35,8 @@ class LookupEntry:
     """What a package's manifest says of a lookup endpoint."""
 
     name: str
-    index: str
-    product: str
-    data_set: str
-    key: tuple[Column, ...]
-    columns: tuple[Column, ...]
+    rows: FinderEntry
     commits: Mapping[str, str]
-    rows: int = 0
     description: str = ""
     type: Literal["lookup"] = "lookup"
     test_queries: tuple[TestQuery, ...] = ()
@@ -57,12 +53,11 @@ class Lookup:
         self.commits = entry.commits
         self.entry = entry
         self._generation = trace.generation
-        self._index = open_index(folder / entry.index)
-        self._types = [column.type for column in entry.key]
-        self._normalise = needs_normalising(self._types)
-        names = ", ".join(column.name for column in entry.key)
+        self._finder = Finder(entry.rows, folder, "object")
+        self._key = entry.rows.key
+        names = ", ".join(column.name for column in self._key)
         self.record = Record(
-            "key", [Field(c.name, c.type) for c in entry.key], advice=f"Rows are found by {names}"
+            "key", [Field(c.name, c.type) for c in self._key], advice=f"Rows are found by {names}"
         )
         self._context = trace.context(entry.name, entry.commits)
         body = msgspec.defstruct(
@@ -93,10 +88,7 @@ class Lookup:
             request, values = self._explained(body)
         if request.dispatch is not None:
             check_generation(request.dispatch, self._generation)
-        row = self._row(values)
-        if row is None:
-            raise self._no_match(values)
-        return b'{"results":[{"data":' + row + b"}" + self._end(start, request_id)
+        return b'{"results":[' + self._result(values) + self._end(start, request_id)
 
     def lookup_multi(self, body: bytes, request_id: str) -> bytes:
         """The rows of many keys, {"items": [{"data": {…}}]}; an item that fails does not fail the others."""
@@ -115,24 +107,30 @@ class Lookup:
         try:
             if not isinstance(item, dict):
                 raise RequestError(400, "InvalidRequest", f"the item is {shown(item)}, expected an object")
-            values = self.record.convert(require(item, "data", self._example()))
-            row = self._row(values)
-            if row is None:
-                raise self._no_match(values)
+            return self._result(self.record.convert(require(item, "data", self._example())))
         except RequestError as error:
             return error_item(error)
-        return b'{"data":' + row + b"}"
 
-    def _row(self, values: Sequence[Any]) -> bytes | None:
+    def _result(self, values: Sequence[Any]) -> bytes:
+        """What is answered for one key."""
         if UNSET in values:
-            missing = [column.name for column, v in zip(self.entry.key, values, strict=True) if v is UNSET]
+            missing = [column.name for column, v in zip(self._key, values, strict=True) if v is UNSET]
             raise RequestError(
                 400, "MissingKey", f"the key is missing: {', '.join(missing)}", f"Send {self._example()}"
             )
-        found: bytes | None = self._index.get(
-            key_of(normal_key(values, self._types) if self._normalise else values)
-        )
-        return found
+        if self._finder.is_plain and (row := self._finder.get(values)) is not None:
+            return b'{"data":' + row + b"}"
+        try:
+            found = self._finder.find(values)
+        except Ignored as ignored:
+            return msgspec.json.encode({"data": {}, "ignored": True, "ignoreReason": ignored.reason})
+        result = b'{"data":' + found.rows[0] + b',"status":"' + found.status.encode() + b'"'
+        if found.event_time is not None:
+            result += b',"eventTime":"' + found.event_time.encode() + b'"'
+        if self.entry.rows.several == ALL:
+            rows = found.rows if found.number else ()
+            result += b',"found":%d,"rows":[' % found.number + b",".join(rows) + b"]"
+        return result + b"}"
 
     def _explained(self, body: bytes) -> tuple[Any, tuple[Any, ...]]:
         raw = parse_json(body)
@@ -143,13 +141,7 @@ class Lookup:
         )
 
     def _example(self) -> str:
-        return '{"data": {' + ", ".join(f'"{column.name}": …' for column in self.entry.key) + "}}"
-
-    def _no_match(self, values: Sequence[Any]) -> RequestError:
-        named = ", ".join(f"{c.name} {shown(value)}" for c, value in zip(self.entry.key, values, strict=True))
-        return RequestError(
-            404, "NoMatch", f"nothing is known of {named}", f"There is no such row in '{self.entry.data_set}'"
-        )
+        return '{"data": {' + ", ".join(f'"{column.name}": …' for column in self._key) + "}}"
 
 
 def load_lookup(entry: LookupEntry, folder: Path, trace: Trace) -> Lookup:

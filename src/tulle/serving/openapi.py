@@ -12,7 +12,9 @@ from typing import Any
 
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
 from tulle.serving.declared import TestQuery
+from tulle.serving.finder import NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, FinderEntry
 from tulle.serving.index import Column
+from tulle.serving.keyed_rows import ALL, DEFAULT, FORBIDDEN, IGNORE
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, class_text
 
@@ -114,7 +116,7 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     """The paths of a prediction endpoint."""
     signature = read_signature((folder / entry.model / SIGNATURE).read_bytes())
     features = _features(entry, signature)
-    result = _prediction(signature)
+    result = _prediction(signature, entry.enrich)
     one = _object({"features": features}, required=["features"])
     many = _object({"items": {"type": "array", "items": one}}, required=["items"])
     answer = _answer("result", result)
@@ -137,27 +139,60 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
 
 def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
     """The paths of a lookup endpoint."""
-    key = _object(_properties(entry.key), required=[column.name for column in entry.key])
+    rows = entry.rows
+    key = _object(_properties(rows.key), required=[column.name for column in rows.key])
     key["additionalProperties"] = False
-    row = _object(
-        _properties(entry.columns, nullable=True), required=[column.name for column in entry.columns]
-    )
+    row = _object(_properties(rows.columns, nullable=True), required=[column.name for column in rows.columns])
     one = _object({"data": key}, required=["data"])
     many = _object({"items": {"type": "array", "items": one}}, required=["items"])
-    found = _object({"data": row}, required=["data"])
+    found = _object({"data": row, **_told_of(rows, row)}, required=["data"])
     summary = (
-        entry.description or f"Look up a row of {entry.data_set} by {', '.join(c.name for c in entry.key)}"
+        entry.description or f"Look up a row of {rows.data_set} by {', '.join(c.name for c in rows.key)}"
     )
-    answer = _answer("results", {"type": "array", "items": found, "minItems": 1, "maxItems": 1})
+    result = {"anyOf": [found, _IGNORED]} if IGNORE in {rows.no_match, rows.several, rows.too_old} else found
+    answer = _answer("results", {"type": "array", "items": result, "minItems": 1, "maxItems": 1})
     answers = _answer("results", {"type": "array", "items": {"anyOf": [found, _IGNORED]}})
     examples = _examples(entry.test_queries)
     return {
-        f"/{entry.name}/lookup": _post(f"{entry.name}-lookup", summary, one, answer, examples, more=("404",)),
+        f"/{entry.name}/lookup": _post(
+            f"{entry.name}-lookup", summary, one, answer, examples, more=("404", "422")
+        ),
         f"/{entry.name}/lookup-multi": _post(
             f"{entry.name}-lookup-multi", f"{summary}: many at once", many, answers, _many(entry.test_queries)
         ),
     }
 
+
+def _told_of(rows: FinderEntry, row: Json) -> Json:
+    """What is said of a row beside its values; nothing where it is always there and of no age."""
+    if rows.several == FORBIDDEN and not rows.timed and rows.no_match != DEFAULT:
+        return {}
+    said: Json = {"status": {"enum": [PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE]}}
+    if rows.timed:
+        said["eventTime"] = {
+            "type": "string",
+            "format": "date-time",
+            "description": "since when the row holds",
+        }
+    if rows.several == ALL:
+        said["found"] = {"type": "integer", "description": "how many rows there are"}
+        said["rows"] = {"type": "array", "items": row, "description": "the first of them"}
+    return said
+
+
+_LOOKUPS: Json = {
+    "type": "array",
+    "description": "what was looked up for this prediction",
+    "items": {
+        "type": "object",
+        "properties": {
+            "dataSet": {"type": "string"},
+            "status": {"enum": [PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE]},
+            "eventTime": {"type": "string", "format": "date-time"},
+        },
+        "required": ["dataSet", "status"],
+    },
+}
 
 _IGNORED: Json = {
     "type": "object",
@@ -210,11 +245,11 @@ def _feature(feature: Feature) -> Json:
     return schema
 
 
-def _prediction(signature: Signature) -> Json:
+def _prediction(signature: Signature, enrich: Sequence[FinderEntry]) -> Json:
+    told = {"lookups": _LOOKUPS} if any(one.timed or one.no_match == DEFAULT for one in enrich) else {}
     if not signature.classes:
-        return _object(
-            {"prediction": {"type": "number"}, "ignored": {"type": "boolean"}}, required=["prediction"]
-        )
+        number: Json = {"prediction": {"type": "number"}, "ignored": {"type": "boolean"}}
+        return _object(number | told, required=["prediction"])
     properties: Json = {"prediction": {"enum": list(signature.classes)}, "ignored": {"type": "boolean"}}
     if signature.percentiles:
         properties["probaPercentile"] = {"type": "integer", "minimum": 1, "maximum": 100}
@@ -222,7 +257,7 @@ def _prediction(signature: Signature) -> Json:
         names = [class_text(value) for value in signature.classes]
         share = {"type": "number", "minimum": 0, "maximum": 1}
         properties["probas"] = _object(dict.fromkeys(names, share), required=names)
-    return _object(properties, required=["prediction"])
+    return _object(properties | told, required=["prediction"])
 
 
 def _properties(columns: Sequence[Column], *, nullable: bool = False) -> Json:

@@ -7,7 +7,6 @@ provenance alone. Equal content is never built into a second version: the existi
 from __future__ import annotations
 
 import datetime as dt
-import io
 import os
 import re
 import shutil
@@ -17,13 +16,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import blake3
 import msgspec
 from sqlalchemy import Connection, Row, insert, select
 
 from tulle.config import Settings
+from tulle.engine.duck import DuckEngine
+from tulle.engine.engine import Relation
 from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, Problem, did_you_mean
 from tulle.events import PACKAGE_BUILT, Event
 from tulle.lake.repository import Lake, Repository
@@ -35,9 +36,6 @@ from tulle.serving.service import HasFolder, Service
 from tulle.state import log
 from tulle.state.db import Database, now
 from tulle.state.tables import packages as table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
@@ -82,7 +80,8 @@ def build(
         raise Invalid(f"'{version}' is no version: use lower-case letters, digits, '.', '_' and '-'")
     home = settings.state_folder / "packages" / service.name
     with _workspace(home) as folder:
-        bundle = Bundle(folder / "content", LakeSource(lake, ref), product.name)
+        engine = DuckEngine(settings.warehouse, folder / "spill")
+        bundle = Bundle(folder / "content", LakeSource(lake, ref), product.name, engine)
         entries = _bundled(service, bundle)
         openapi = _openapi(service, entries, bundle.folder)
         manifest = _manifest(service, product.name, entries, bundle, openapi)
@@ -179,17 +178,20 @@ class LakeSource:
         page = self._repository(product).list(self.commit(product), prefix, delimiter="/")
         return [name.removeprefix(prefix).rstrip("/") for name in page.prefixes]
 
-    def table(self, product: str, data_set: str) -> pa.Table:
-        """The rows of a data set. NotFound when it has no files."""
-        import pyarrow as pa  # noqa: PLC0415  heavy; only building needs it
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
+    def relation(self, product: str, data_set: str, folder: Path) -> Relation:
+        """The files of a data set; what is not on this machine is copied to `folder`. NotFound when it has none."""
         repository, commit = self._repository(product), self.commit(product)
         paths = [e.path for e in repository.entries(commit, f"{data_set}/") if e.path.endswith(".parquet")]
         if not paths:
             raise NotFound(f"repository '{product}' has no data set '{data_set}' at '{self._ref}'")
-        parts = [pq.read_table(io.BytesIO(repository.get(commit, path))) for path in paths]
-        return pa.concat_tables(parts, promote_options="default")
+        files = [repository.location(repository.stat(commit, path)) for path in paths]
+        for position, path in enumerate(paths):
+            if not files[position].startswith("/"):
+                copy = folder / f"{position:05}.parquet"
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(repository.get(commit, path))
+                files[position] = str(copy)
+        return Relation(data_set, tuple(files))
 
     def _repository(self, product: str) -> Repository:
         return self._lake.repository(product)

@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 from tulle.errors import Broken
 from tulle.pipeline.model_score import Scorer
 from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
-from tulle.serving.declared import Policy, TestQuery
+from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
     Dispatch,
@@ -31,24 +31,9 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
-from tulle.serving.index import Column, key_of, needs_normalising, normal_key, open_index
+from tulle.serving.finder import NO_KEY, Finder, FinderEntry, Found, Ignored
+from tulle.serving.keyed_rows import DEFAULT, IGNORE
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
-
-NO_MATCH = "NO_LOOKUP_MATCH"
-NO_KEY = "MISSING_LOOKUP_KEY"
-
-
-@dataclass(frozen=True, slots=True)
-class EnrichEntry:
-    """Where missing features are looked up: an index in the package, its key, and what it holds."""
-
-    index: str
-    product: str
-    data_set: str
-    key: tuple[Column, ...]
-    columns: tuple[Column, ...]
-    missing_key: Policy = "error"
-    no_match: Policy = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +43,7 @@ class PredictEntry:
     name: str
     model: str  # the folder in the package
     commits: Mapping[str, str]
-    enrich: tuple[EnrichEntry, ...] = ()
+    enrich: tuple[FinderEntry, ...] = ()
     description: str = ""
     type: Literal["predict"] = "predict"
     test_queries: tuple[TestQuery, ...] = ()
@@ -71,34 +56,46 @@ class Explanations(msgspec.Struct, gc=False):
     enabled: bool | None = None
 
 
-class _Ignored(Exception):
-    """A policy says to answer without a prediction."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-
 class _Enrichment:
     """One opened index, and which of its columns fill which features."""
 
     def __init__(
-        self, entry: EnrichEntry, folder: Path, fields: Sequence[str], features: Sequence[str]
+        self, entry: FinderEntry, folder: Path, fields: Sequence[str], features: Sequence[str]
     ) -> None:
         self.entry = entry
-        self.index = open_index(folder / entry.index)
+        self.finder = Finder(entry, folder, "array")
         self.key = tuple(fields.index(column.name) for column in entry.key)
         names = [column.name for column in entry.columns]
         # (position among the features, position in the looked-up row)
         self.fills = tuple((i, names.index(name)) for i, name in enumerate(features) if name in names)
         self.is_whole = names == list(features)  # its row is the model's row
-        self.types = [column.type for column in entry.key]
-        self.normalise = needs_normalising(self.types)
         self.decode = msgspec.json.Decoder(tuple[tuple(_row_type(c.type) for c in entry.columns)]).decode  # type: ignore[misc]
 
-    def row(self, key: Sequence[Any]) -> Sequence[Any] | None:
-        """The looked-up row of a key, or None."""
-        found = self.index.get(key_of(normal_key(key, self.types) if self.normalise else key))
-        return None if found is None else self.decode(found)
+    def row(self, key: Sequence[Any], told: list[Told] | None) -> Sequence[Any]:
+        """The looked-up row of a key; `told` is told of it. RequestError, or Ignored."""
+        if self.finder.is_plain and (stored := self.finder.get(key)) is not None:
+            row: Sequence[Any] = self.decode(stored)
+            return row
+        return self._row(self.finder.find(key), told)
+
+    def default(self, told: list[Told] | None) -> Sequence[Any]:
+        """The row of defaults, where no key was sent."""
+        return self._row(self.finder.default(), told)
+
+    def _row(self, found: Found, told: list[Told] | None) -> Sequence[Any]:
+        if told is not None:
+            told.append(Told(self.entry.data_set, found.status, found.event_time))
+        row: Sequence[Any] = self.decode(found.rows[0])
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says of one lookup."""
+
+    data_set: str
+    status: str
+    event_time: str | None
 
 
 class Predict:
@@ -122,6 +119,7 @@ class Predict:
         self.record = record_of(signature, entry.enrich)
         names = [one.name for one in self.record.fields]
         self._enrichments = [_Enrichment(one, folder, names, self._features) for one in entry.enrich]
+        self._tells = any(one.timed or one.no_match == DEFAULT for one in entry.enrich)
         self._classes = [msgspec.json.encode(value).decode() for value in signature.classes]
         self._shares = [
             ("," if i else "") + msgspec.json.encode(class_text(value)).decode() + ":"
@@ -181,17 +179,20 @@ class Predict:
         results: list[bytes | None] = [None] * len(items)
         rows: list[list[Any]] = []
         places: list[int] = []
+        tails: list[str] = []
         for i, item in enumerate(items):
             try:
-                rows.append(self._completed(self._item(item)))
+                told: list[Told] | None = [] if self._tells else None
+                rows.append(self._completed(self._item(item), told))
                 places.append(i)
+                tails.append(_told(told))
             except RequestError as error:
                 results[i] = error_item(error)
-            except _Ignored as ignored:
+            except Ignored as ignored:
                 results[i] = _ignored(ignored.reason)
         enriched = perf_counter_ns()
-        for i, result in zip(places, self._many(rows), strict=True):
-            results[i] = result
+        for i, result, tail in zip(places, self._many(rows), tails, strict=True):
+            results[i] = result if not tail else result[:-1] + tail.encode() + b"}"
         end = perf_counter_ns()
         timing = f'"timing":{{"enrich":{(enriched - start) // 1000},"prediction":{(end - enriched) // 1000}}}'
         tail = f'],{timing},{self._context}{request_id}"}}}}'
@@ -228,29 +229,32 @@ class Predict:
 
     # ── the features ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _completed(self, values: Sequence[Any]) -> list[Any]:
-        """The features in order, looked up where they were not sent."""
+    def _completed(self, values: Sequence[Any], told: list[Told] | None) -> list[Any]:
+        """The features in order, looked up where they were not sent; `told` is told of the lookups."""
         row = list(values[: self._count])
         if UNSET in row:
             for enrichment in self._enrichments:
-                self._fill(row, values, enrichment)
+                self._fill(row, values, enrichment, told)
             if UNSET in row:
                 self._refuse_missing(row)
             if None in row:
                 self._refuse_null(row, values)
         return row
 
-    def _fill(self, row: list[Any], values: Sequence[Any], enrichment: _Enrichment) -> None:
+    def _fill(
+        self, row: list[Any], values: Sequence[Any], enrichment: _Enrichment, told: list[Told] | None
+    ) -> None:
         whole = enrichment.is_whole and row.count(UNSET) == self._count
         wanted = enrichment.fills if whole else [pair for pair in enrichment.fills if row[pair[0]] is UNSET]
-        key = [values[position] for position in enrichment.key]
-        if not wanted or UNSET in key:
+        if not wanted:
             return
-        found = enrichment.row(key)
-        if found is None:
-            if enrichment.entry.no_match == "ignore":
-                raise _Ignored(NO_MATCH)
-            raise _no_match(enrichment.entry.key, key, enrichment.entry.data_set)
+        key = [values[position] for position in enrichment.key]
+        if UNSET not in key:
+            found = enrichment.row(key, told)
+        elif enrichment.entry.missing_key == DEFAULT:
+            found = enrichment.default(told)
+        else:
+            return
         if whole:  # by far the most frequent request: a key alone
             row[:] = found
             return
@@ -262,8 +266,8 @@ class Predict:
         keys = []
         for enrichment in self._enrichments:
             if any(row[i] is UNSET for i, _ in enrichment.fills):
-                if enrichment.entry.missing_key == "ignore":
-                    raise _Ignored(NO_KEY)
+                if enrichment.entry.missing_key == IGNORE:
+                    raise Ignored(NO_KEY)
                 names = [self.record.fields[position].name for position in enrichment.key]
                 keys.append(" and ".join(f"'{name}'" for name in names))
         missing = ", ".join(name for name, value in zip(self._features, row, strict=True) if value is UNSET)
@@ -284,13 +288,16 @@ class Predict:
 
     def _answered(self, values: Sequence[Any], request_id: str, start: int) -> bytes:
         read = perf_counter_ns()
+        told: list[Told] | None = [] if self._tells else None
         try:
-            row = self._completed(values)
-        except _Ignored as ignored:
+            row = self._completed(values, told)
+        except Ignored as ignored:
             result = _ignored(ignored.reason).decode()
             return f'{{"result":{result},"timing":{{}},{self._context}{request_id}"}}}}'.encode()
         enriched = perf_counter_ns()
         result = self._result(self._single(row), row)
+        if told:
+            result = f"{result[:-1]}{_told(told)}}}"
         end = perf_counter_ns()
         return (
             f'{{"result":{result},"timing":{{"preProcessing":{(read - start) // 1000},'
@@ -362,7 +369,7 @@ def load_predict(entry: PredictEntry, folder: Path, trace: Trace) -> Predict:
     return Predict(entry, signature, scorer, folder, trace)
 
 
-def record_of(signature: Signature, enrich: Sequence[EnrichEntry]) -> Record:
+def record_of(signature: Signature, enrich: Sequence[FinderEntry]) -> Record:
     """What a caller may send: the features, and the keys they can be looked up by."""
     single = signature.conversion.input == "float"
     fields = [Field(f.name, f.type, f.nullable, single) for f in signature.features]
@@ -401,8 +408,13 @@ def _ignored(reason: str) -> bytes:
     return msgspec.json.encode({"ignored": True, "ignoreReason": reason})
 
 
-def _no_match(key: Sequence[Column], values: Sequence[Any], data_set: str) -> RequestError:
-    named = ", ".join(f"{column.name} {shown(value)}" for column, value in zip(key, values, strict=True))
-    return RequestError(
-        404, "NoMatch", f"nothing is known of {named}", f"There is no such row in '{data_set}'"
-    )
+def _told(told: Sequence[Told] | None) -> str:
+    """What a result says of the lookups behind it, as a further member of its object."""
+    if not told:
+        return ""
+    lookups = [
+        {"dataSet": one.data_set, "status": one.status}
+        | ({"eventTime": one.event_time} if one.event_time else {})
+        for one in told
+    ]
+    return f',"lookups":{msgspec.json.encode(lookups).decode()}'

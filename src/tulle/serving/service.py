@@ -95,6 +95,7 @@ def _endpoint_schema(kind: Kind) -> Mapping[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "required": ["name", "type", *kind.schema.get("required", ())],
+        "dependentRequired": kind.schema.get("dependentRequired", {}),
         "properties": {
             "name": {
                 "type": "string",

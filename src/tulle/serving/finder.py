@@ -1,0 +1,156 @@
+"""Finding the rows of a key in a package's index, and what is answered when there is none, several, or an old one.
+
+Knows nothing of endpoints: lookups and predictions ask the same questions and are told the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tulle.serving.index import (
+    Column,
+    Form,
+    key_of,
+    needs_normalising,
+    normal_key,
+    open_index,
+    rows_of,
+    timed,
+)
+from tulle.serving.keyed_rows import ALL, DEFAULT, ERROR, FORBIDDEN, IGNORE, KEEP, Policy, Several, TooOld
+from tulle.serving.request import RequestError, shown
+
+# What an answer says of a key, and why one is ignored.
+PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
+NO_MATCH, NO_KEY, SEVERAL = "NO_LOOKUP_MATCH", "MISSING_LOOKUP_KEY", "MULTIPLE_LOOKUP_MATCHES"
+
+
+class Ignored(Exception):
+    """A policy says to answer without a result."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FinderEntry:
+    """What a package's manifest says of an index and of how it is asked; see `keyed_rows`."""
+
+    index: str
+    product: str
+    data_set: str
+    key: tuple[Column, ...]
+    columns: tuple[Column, ...]
+    rows: int = 0
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    missing_key: Policy = ERROR
+    no_match: Policy = ERROR
+    several: Several = FORBIDDEN
+    timed: bool = False
+    max_age_seconds: int = 0
+    too_old: TooOld = KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows of a key, rendered; `number` is how many there are, `micros` since when the first of them holds."""
+
+    status: str
+    rows: Sequence[bytes]
+    number: int = 1
+    micros: int | None = None
+
+    @property
+    def event_time(self) -> str | None:
+        """Since when the first row holds, as ISO 8601; None where nobody knows."""
+        if self.micros is None:
+            return None
+        seconds, micros = divmod(self.micros, 1_000_000)
+        at = datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
+        return at.isoformat().replace("+00:00", "Z")
+
+
+class Finder:
+    """An opened index with its policies. For one thread."""
+
+    def __init__(self, entry: FinderEntry, folder: Path, form: Form) -> None:
+        self.entry = entry
+        self._index = open_index(folder / entry.index)
+        self._types = [column.type for column in entry.key]
+        self._normalise = needs_normalising(self._types)
+        self._default = _rendered(entry, form)
+        # A row is stored as it is answered, so that it need not be looked at.
+        self.is_plain = entry.several == FORBIDDEN and not entry.timed
+
+    def get(self, key: Sequence[Any]) -> bytes | None:
+        """What is stored for a key; the row itself where the finder is plain."""
+        found: bytes | None = self._index.get(
+            key_of(normal_key(key, self._types) if self._normalise else key)
+        )
+        return found
+
+    def find(self, key: Sequence[Any]) -> Found:
+        """The rows of a key, as the policies have it. RequestError, or Ignored."""
+        stored = self.get(key)
+        if stored is None:
+            return self._without(self.entry.no_match, NOT_FOUND, NO_MATCH, key)
+        number, rows = rows_of(stored)
+        if number > 1 and self.entry.several in {ERROR, IGNORE}:
+            if self.entry.several == IGNORE:
+                raise Ignored(SEVERAL)
+            message = f"{number:,} rows of '{self.entry.data_set}' have {self.named(key)}"
+            raise RequestError(422, "SeveralMatches", message, "Only one may")
+        if self.entry.timed:
+            return self._timed(rows, number, key)
+        return Found(PRESENT, rows, number)
+
+    def default(self, status: str = NOT_FOUND) -> Found:
+        """The row of defaults."""
+        return Found(status, (self._default,), 0)
+
+    def named(self, key: Sequence[Any]) -> str:
+        """A key in words."""
+        return ", ".join(
+            f"{column.name} {shown(value)}" for column, value in zip(self.entry.key, key, strict=True)
+        )
+
+    def _timed(self, stored: Sequence[bytes], number: int, key: Sequence[Any]) -> Found:
+        rows = [timed(row) for row in stored]
+        most = self.entry.max_age_seconds
+        if not most:
+            return Found(PRESENT, [row for _, row in rows], number, rows[0][0])
+        since = (time.time() - most) * 1_000_000
+        if self.entry.too_old == KEEP:
+            micros = rows[0][0]
+            status = PRESENT if micros is not None and micros >= since else OUTSIDE_MAX_AGE
+            return Found(status, [row for _, row in rows], number, micros)
+        young = [(micros, row) for micros, row in rows if micros is not None and micros >= since]
+        if not young:
+            return self._without(self.entry.too_old, OUTSIDE_MAX_AGE, OUTSIDE_MAX_AGE, key)
+        number = number - len(rows) + len(young) if self.entry.several == ALL else number
+        return Found(PRESENT, [row for _, row in young], number, young[0][0])
+
+    def _without(self, policy: str, status: str, reason: str, key: Sequence[Any]) -> Found:
+        if policy == DEFAULT:
+            return self.default(status)
+        if policy == IGNORE:
+            raise Ignored(reason)
+        if status == NOT_FOUND:
+            detail = f"There is no such row in '{self.entry.data_set}'"
+            raise RequestError(404, "NoMatch", f"nothing is known of {self.named(key)}", detail)
+        message = f"what is known of {self.named(key)} is too old"
+        detail = f"A row of '{self.entry.data_set}' counts for {self.entry.max_age_seconds:,} seconds"
+        raise RequestError(422, "TooOld", message, detail)
+
+
+def _rendered(entry: FinderEntry, form: Form) -> bytes:
+    values = {column.name: entry.defaults.get(column.name) for column in entry.columns}
+    return msgspec.json.encode(values if form == "object" else list(values.values()))

@@ -1,0 +1,168 @@
+"""Rows found by a key, as services declare them: by lookup endpoints, and by predictions for features left out.
+
+One form for both, so that what is looked up is the same wherever it is asked for. Pure: knows nothing of files or data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from tulle.errors import Place
+from tulle.spec.period import minutes_of
+from tulle.spec.schemas import duration
+
+PlaceOf = Callable[[tuple[str | int, ...]], Place]  # where a property of the endpoint stands
+Pairs = tuple[tuple[str, str], ...]
+
+ERROR: Final = "error"
+IGNORE: Final = "ignore"
+DEFAULT: Final = "default"
+FORBIDDEN: Final = "forbidden"
+FIRST: Final = "first"
+ALL: Final = "all"
+KEEP: Final = "keep"
+Policy = Literal["error", "ignore", "default"]
+Several = Literal["forbidden", "error", "ignore", "first", "all"]
+TooOld = Literal["error", "ignore", "default", "keep"]
+# What makes no sense without another property.
+NEEDED_TOGETHER = {"max_age": ["event_time"], "too_old": ["max_age"], "most_rows": ["several"]}
+MOST_ROWS = 1000  # of one key that an answer may have
+_USUAL_ROWS = 100
+
+_NAME = {"type": "string", "minLength": 1, "maxLength": 200}
+_NAMES = {"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True}
+_RENAMED = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
+_VALUE = {"type": ["string", "number", "boolean", "null"]}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRows:
+    """Where rows are found, by what, and what happens when they are not; `product` empty means the service's own.
+
+    `key` and `columns` are pairs: what it is called in requests and answers, and the column it is. `columns` empty
+    means all that fit. A row that has no value in a column, or is not there, has those of `defaults`.
+    """
+
+    product: str
+    data_set: str
+    key: Pairs
+    columns: Pairs = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    missing_key: Policy = ERROR
+    no_match: Policy = ERROR
+    several: Several = FORBIDDEN
+    order_by: tuple[str, ...] = ()  # columns; "-" before one: the largest first
+    most_rows: int = _USUAL_ROWS
+    event_time: str = ""  # the column that tells since when a row holds
+    max_age_seconds: int = 0  # 0: whatever it is
+    too_old: TooOld = KEEP
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns that answers have, as the data set calls them."""
+        return tuple(column for _, column in self.columns)
+
+
+def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
+    """The JSON Schema of the properties; `endpoint`: of a lookup endpoint, else of an enrichment."""
+    what = "a row" if endpoint else "its row"
+    own = {"missing_key": _one_of((ERROR, IGNORE, DEFAULT), "when neither features nor key are sent")}
+    several = (FORBIDDEN, ERROR, IGNORE, FIRST, *((ALL,) if endpoint else ()))
+    return {
+        "product": {
+            "type": "string",
+            "pattern": "^[a-z0-9][a-z0-9-]{2,62}$",
+            "x-expected": "the kebab-case name of a product",
+            "description": "whose data set it is; default: this product",
+        },
+        "data_set": {
+            "type": "string",
+            "pattern": "^[a-z][a-z0-9_]{0,62}$",
+            "x-expected": "the snake_case name of a data set",
+        },
+        "key": {
+            "anyOf": [_NAME, _NAMES, _RENAMED],
+            "x-expected": "the name of a column, a list of them, or {name sent: column}",
+            "description": f"the columns a caller sends to have {what} found; {{name sent: column}} renames",
+        },
+        "columns": {
+            "anyOf": [_NAMES, _RENAMED],
+            "x-expected": "a list of columns, or {name: column}",
+            "description": "what is taken of a row; {name: column} renames; default: all that fits",
+        },
+        "defaults": {
+            "type": "object",
+            "additionalProperties": _VALUE,
+            "description": "values for columns of a row that has none, and of one that is not there",
+        },
+        **({} if endpoint else own),
+        "no_match": _one_of((ERROR, IGNORE, DEFAULT), "when there is no row with the key (default: error)"),
+        "several": _one_of(
+            several, "when a key has several rows; default: forbidden, so that none can be packaged"
+        ),
+        "order_by": {
+            **_NAMES,
+            "description": "which row of a key is the first: columns, '-' before one for the largest first",
+        },
+        **(
+            {
+                "most_rows": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": MOST_ROWS,
+                    "description": f"with several: all, of each key (default {_USUAL_ROWS})",
+                }
+            }
+            if endpoint
+            else {}
+        ),
+        "event_time": _NAME | {"description": "the column that tells since when a row holds"},
+        "max_age": duration("how long after its event_time a row counts"),
+        "too_old": _one_of(
+            (KEEP, ERROR, IGNORE, DEFAULT), "what becomes of an older row; default: keep, told as such"
+        ),
+    }
+
+
+def parse_keyed_rows(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | int, ...] = ()) -> KeyedRows:
+    """The value of checked properties."""
+    return KeyedRows(
+        product=raw.get("product", ""),
+        data_set=raw["data_set"],
+        key=_pairs(raw["key"]),
+        columns=_pairs(raw.get("columns", ())),
+        defaults=dict(raw.get("defaults", {})),
+        missing_key=raw.get("missing_key", ERROR),
+        no_match=raw.get("no_match", ERROR),
+        several=raw.get("several", FORBIDDEN),
+        order_by=tuple(raw.get("order_by", ())),
+        most_rows=raw.get("most_rows", _USUAL_ROWS),
+        event_time=raw.get("event_time", ""),
+        max_age_seconds=60 * minutes_of(raw.get("max_age", "")),
+        too_old=raw.get("too_old", KEEP),
+        places=places_of(raw, place, path),
+    )
+
+
+def places_of(
+    raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | int, ...] = ()
+) -> Mapping[str, Place]:
+    """Where each property stands; the whole under the name ""."""
+    return {"": place(path)} | {name: place((*path, name)) for name in raw}
+
+
+def _one_of(values: tuple[str, ...], description: str) -> dict[str, Any]:
+    return {"enum": list(values), "description": description}
+
+
+def _pairs(said: str | list[str] | Mapping[str, str] | tuple[()]) -> Pairs:
+    match said:
+        case str():
+            return ((said, said),)
+        case Mapping():
+            return tuple(said.items())
+        case _:
+            return tuple((name, name) for name in said)

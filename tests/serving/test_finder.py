@@ -1,0 +1,247 @@
+"""What is answered for a key that has no row, several, or an old one; and rows under other names."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tests.serving.conftest import Mesh, parquet
+
+from tulle.errors import Invalid
+from tulle.serving.loaded import Loaded, load
+
+NOW = dt.datetime.now(dt.UTC)
+DAY = dt.timedelta(days=1)
+VISITS = pa.table(
+    {
+        "customer": ["00001", "00002", "00002", "00002", 'quo"te', 'quo"te'],
+        "shop": ["a", "b", "c", "d", "e", "f"],
+        "spent": pa.array([1.5, 2.5, None, float("nan"), 5.5, 6.5]),
+        "at": pa.array(
+            [NOW - 40 * DAY, NOW - 3 * DAY, NOW - DAY, NOW - 50 * DAY, NOW - 2 * DAY, NOW - DAY],
+            pa.timestamp("us", "UTC"),
+        ),
+    }
+)
+
+
+@pytest.fixture
+def visits(mesh: Mesh) -> Mesh:
+    """The mesh, and a data set in which a key has several rows."""
+    features = mesh.lake.repository("customer-features")
+    features.put("main", "visits/part-0000.parquet", parquet(VISITS))
+    features.commit("main", "visits")
+    return mesh
+
+
+def service(mesh: Mesh, properties: str, *, kind: str = "lookup") -> Loaded:
+    """A service with one endpoint over the visits."""
+    if kind == "lookup":
+        text = f"service: visits\nendpoints:\n- {{name: it, type: lookup, product: customer-features, {properties}}}\n"
+    else:
+        text = (
+            "service: visits\nendpoints:\n- {name: it, type: predict, model: high_value, "
+            f"enrich: [{{product: customer-features, {properties}}}]}}\n"
+        )
+    built = mesh.build(text)
+    return load(mesh.unpacked(built))
+
+
+def look(loaded: Loaded, **key: Any) -> tuple[int, dict[str, Any]]:
+    status, answer = loaded.ask("it", {"data": key})
+    read = json.loads(answer)
+    return status, read["results"][0] if status == 200 else read
+
+
+def predict(loaded: Loaded, **features: Any) -> tuple[int, dict[str, Any]]:
+    status, answer = loaded.ask("it", {"features": features})
+    read = json.loads(answer)
+    return status, read["result"] if status == 200 else read
+
+
+def test_a_key_with_several_rows_cannot_be_packaged_unless_it_is_said_which_counts(visits: Mesh) -> None:
+    with pytest.raises(Invalid, match=r"is not unique: '00002' \(3 rows\), 'quo\"te' \(2 rows\)") as caught:
+        service(visits, "data_set: visits, key: customer")
+    assert "`several:`" in str(caught.value.hint)
+    with pytest.raises(Invalid, match="has no column 'when'"):
+        service(visits, "data_set: visits, key: customer, several: first, order_by: [-when]")
+    with pytest.raises(Invalid, match="column 'shop' of 'visits' is string, not a date or a time"):
+        service(visits, "data_set: visits, key: customer, several: first, event_time: shop")
+    with pytest.raises(Invalid, match="default 'spent' is \"much\", expected a number"):
+        service(visits, "data_set: visits, key: customer, several: first, defaults: {spent: much}")
+    with pytest.raises(Invalid, match="unknown default 'speent'"):
+        service(visits, "data_set: visits, key: customer, several: first, defaults: {speent: 1}")
+
+
+def test_the_first_row_counts_in_the_order_that_is_asked_for(visits: Mesh) -> None:
+    first = service(
+        visits, "data_set: visits, key: customer, columns: [shop], several: first, order_by: [-at]"
+    )
+    assert look(first, customer="00002") == (200, {"data": {"shop": "c"}, "status": "PRESENT"})
+    assert look(first, customer='quo"te')[1]["data"] == {"shop": "f"}
+    first = service(
+        visits, "data_set: visits, key: customer, columns: [shop], several: first, order_by: [spent]"
+    )
+    assert look(first, customer="00002")[1]["data"] == {"shop": "b"}
+    assert look(first, customer="nobody")[0] == 404
+
+
+def test_all_rows_of_a_key_are_answered_up_to_a_number(visits: Mesh) -> None:
+    every = service(
+        visits, "data_set: visits, key: customer, columns: [shop], several: all, order_by: [shop]"
+    )
+    assert look(every, customer="00002")[1] == {
+        "data": {"shop": "b"},
+        "status": "PRESENT",
+        "found": 3,
+        "rows": [{"shop": "b"}, {"shop": "c"}, {"shop": "d"}],
+    }
+    assert look(every, customer="00001")[1]["found"] == 1
+    few = service(
+        visits,
+        "data_set: visits, key: customer, columns: [shop], several: all, order_by: [-shop], most_rows: 2, "
+        "no_match: default, defaults: {shop: none}",
+    )
+    assert look(few, customer="00002")[1]["rows"] == [{"shop": "d"}, {"shop": "c"}]
+    assert look(few, customer="00002")[1]["found"] == 3
+    assert look(few, customer="nobody")[1] == {
+        "data": {"shop": "none"},
+        "status": "NOT_FOUND",
+        "found": 0,
+        "rows": [],
+    }
+
+
+def test_several_rows_may_be_refused_or_ignored_when_they_are_asked_for(visits: Mesh) -> None:
+    status, error = look(service(visits, "data_set: visits, key: customer, several: error"), customer="00002")
+    assert (status, error["errorType"]) == (422, "SeveralMatches")
+    assert error["message"] == "3 rows of 'visits' have customer \"00002\""
+    ignoring = service(visits, "data_set: visits, key: customer, several: ignore, no_match: ignore")
+    assert look(ignoring, customer="00002")[1] == {
+        "data": {},
+        "ignored": True,
+        "ignoreReason": "MULTIPLE_LOOKUP_MATCHES",
+    }
+    assert look(ignoring, customer="nobody")[1]["ignoreReason"] == "NO_LOOKUP_MATCH"
+    assert look(ignoring, customer="00001")[1]["data"]["shop"] == "a"
+
+
+def test_keys_and_columns_may_have_other_names_and_values_their_defaults(visits: Mesh) -> None:
+    renamed = service(
+        visits,
+        "data_set: visits, key: {id: customer, where: shop}, columns: {paid: spent, shop: shop}, defaults: {paid: 0.5}",
+    )
+    assert look(renamed, id="00002", where="b")[1]["data"] == {"paid": 2.5, "shop": "b"}
+    assert look(renamed, id="00002", where="c")[1]["data"] == {"paid": 0.5, "shop": "c"}
+    assert look(renamed, id="00002", where="d")[1]["data"] == {
+        "paid": 0.5,
+        "shop": "d",
+    }  # no number is no value
+    status, error = look(renamed, customer="00002", shop="b")
+    assert (status, error["errorType"]) == (400, "InvalidKey")
+
+
+@pytest.mark.parametrize(
+    ("policy", "old"),
+    [
+        ("keep", (200, "OUTSIDE_MAX_AGE")),
+        ("default", (200, "OUTSIDE_MAX_AGE")),
+        ("ignore", (200, None)),
+        ("error", (422, None)),
+    ],
+)
+def test_a_row_has_an_age(visits: Mesh, policy: str, old: tuple[int, str | None]) -> None:
+    timed = service(
+        visits,
+        "data_set: visits, key: [customer, shop], columns: [spent], event_time: at, max_age: 30 days, "
+        f"too_old: {policy}",
+    )
+    _, young = look(timed, customer="00002", shop="b")
+    assert young["status"] == "PRESENT"
+    assert dt.datetime.fromisoformat(young["eventTime"]) == NOW - 3 * DAY
+    status, found = look(timed, customer="00001", shop="a")
+    assert (status, found.get("status")) == old
+    match policy:
+        case "keep":
+            assert found["data"] == {"spent": 1.5}
+        case "default":
+            assert found["data"] == {"spent": None}
+        case "ignore":
+            assert found["ignoreReason"] == "OUTSIDE_MAX_AGE"
+        case "error":
+            assert found["errorType"] == "TooOld"
+            assert found["message"] == 'what is known of customer "00001", shop "a" is too old'
+
+
+def test_of_several_rows_the_old_ones_are_left_out(visits: Mesh) -> None:
+    timed = service(
+        visits,
+        "data_set: visits, key: customer, columns: [shop], several: all, order_by: [at], event_time: at, "
+        "max_age: 30 days, too_old: ignore",
+    )
+    found = look(timed, customer="00002")[1]
+    assert (found["found"], found["rows"]) == (2, [{"shop": "b"}, {"shop": "c"}])
+    assert found["data"] == {"shop": "b"}
+    assert look(timed, customer="00001")[1]["ignoreReason"] == "OUTSIDE_MAX_AGE"
+
+
+PROFILE = "data_set: customer_features, key: customer_id"
+
+
+def test_a_prediction_for_somebody_unknown_is_made_from_defaults(visits: Mesh) -> None:
+    strict = service(visits, PROFILE, kind="predict")
+    assert predict(strict, customer_id="nobody")[0] == 404
+    kind = service(
+        visits,
+        PROFILE
+        + ", no_match: default, missing_key: default, defaults: {recency: 10, frequency: 2, spend: 3.5}",
+        kind="predict",
+    )
+    expected = predict(strict, recency=10, frequency=2, spend=3.5)[1]
+    status, found = predict(kind, customer_id="nobody")
+    assert (status, found.pop("lookups")) == (200, [{"dataSet": "customer_features", "status": "NOT_FOUND"}])
+    assert found == expected
+    without_key = predict(kind)[1]
+    assert without_key["probas"] == expected["probas"]
+    partly = predict(kind, recency=10)[1]
+    assert partly["probas"] == expected["probas"]
+    known = predict(kind, customer_id="00003")[1]
+    assert "lookups" not in known
+    assert known == predict(strict, customer_id="00003")[1]
+
+
+def test_features_may_be_columns_of_another_name(visits: Mesh) -> None:
+    renamed = service(
+        visits,
+        "data_set: customer_features, key: {who: customer_id}, "
+        "columns: {recency: frequency, frequency: recency, spend: spend}",
+        kind="predict",
+    )
+    straight = service(visits, PROFILE, kind="predict")
+    row = {"recency": 3 * 7 % 29 + 1, "frequency": 3 * 3 % 300, "spend": 5.25}
+    assert predict(renamed, who="00003")[1] == predict(straight, **row)[1]
+
+
+def test_a_prediction_tells_how_old_its_features_are(visits: Mesh) -> None:
+    timed = service(visits, PROFILE + ", event_time: seen_at, max_age: 1 day, too_old: keep", kind="predict")
+    found = predict(timed, customer_id="00003")[1]
+    assert found["lookups"] == [
+        {"dataSet": "customer_features", "status": "OUTSIDE_MAX_AGE", "eventTime": "1998-06-30T12:00:03Z"}
+    ]
+    many = json.loads(
+        timed.endpoints["it"].actions["predict-multi"](
+            b'{"items": [{"features": {"customer_id": "00003"}}, {"features": {"customer_id": "nobody"}}]}',
+            "",
+        )
+    )["results"]
+    assert many[0]["lookups"] == found["lookups"]
+    assert many[1]["ignoreReason"] == "NoMatch"
+    refusing = service(
+        visits, PROFILE + ", event_time: seen_at, max_age: 1 day, too_old: error", kind="predict"
+    )
+    assert predict(refusing, customer_id="00003")[0] == 422
+    sent = {"recency": 1, "frequency": 2, "spend": 3}
+    assert predict(refusing, **sent)[0] == 200  # nothing is looked up
