@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from tulle.config import PRODUCTION, Environment, Settings, Warehouse
 from tulle.errors import Conflict, Invalid, NotFound, TulleError, Unavailable
 from tulle.events import DATA_LATE, PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
+from tulle.lake.repository import open_lake
 from tulle.pipeline import run as runs
 from tulle.pipeline import schedule
 from tulle.pipeline import scheduler as scheduling
@@ -206,6 +207,9 @@ def test_a_run_somebody_asked_for_counts_as_running(world: World) -> None:
 def test_after_upstream_published_once_for_all_of_it(world: World) -> None:
     world.apply("first", None)
     world.apply("second", None)
+    for name in ("first", "second"):
+        runs.finish(world.database, runs.request(world.database, name), runs.SUCCEEDED)
+    world.go_on(1)
     world.apply("below", Schedule(on=("first", "second")), domain="other")
     one, two = (runs.request(world.database, name) for name in ("first", "second"))
     runs.finish(world.database, one, runs.SUCCEEDED)
@@ -228,6 +232,60 @@ def test_after_upstream_published_once_for_all_of_it(world: World) -> None:
     world.end()
     world.end()
     assert [s for *_, s in world.told()] == ["succeeded", "succeeded"]
+
+
+def _published(world: World, product: str, environment: str = "main") -> None:
+    run_id = runs.request(world.database, product, environment=environment)
+    runs.finish(world.database, run_id, runs.SUCCEEDED)
+    world.at = max(world.at, runs.get(world.database, run_id).finished_at or 0)
+    world.go_on(1)
+
+
+def test_after_several_only_when_each_has_published(world: World) -> None:
+    for name in ("first", "second", "third"):
+        world.apply(name, None)
+    world.apply("below", Schedule(on=("first", "second", "third")), domain="other")
+    _published(world, "first")
+    _published(world, "first")
+    runs.finish(world.database, runs.request(world.database, "second"), runs.FAILED)
+    _published(world, "third")
+    assert [s for *_, s in world.told()] == ["skipped"] * 3
+    found = sorted(schedule.fires(world.database, product="below"), key=lambda f: f.id)
+    assert [f.message for f in found] == [
+        "after first: 'second' and 'third' have published nothing yet",
+        "after first: 'second' and 'third' have published nothing yet",
+        "after third: 'second' has published nothing yet",
+    ]
+    _published(world, "second")
+    assert [s for *_, s in world.told()][3:] == ["started"]
+    world.end()
+    _published(world, "first")
+    assert [s for *_, s in world.told()][4:] == ["started"]
+
+
+def test_what_somebody_committed_is_published_too(world: World, tmp_path: Path) -> None:
+    lake = open_lake(world.database, f"local://{tmp_path / 'objects'}")
+    repository = lake.create_repository("second", actor="ann")
+    world.apply("first", None)
+    world.apply("second", None)
+    world.apply("below", Schedule(on=("first", "second")), domain="other")
+    _published(world, "first")
+    repository.put("main", "second/rows.csv", b"a\n1\n")
+    repository.commit("main", "by hand", committer="ann")
+    _published(world, "first")
+    assert [s for *_, s in world.told()] == ["skipped", "started"]
+
+
+def test_where_data_is_read_from_a_fallback_it_is_published_there(database: Database, tmp_path: Path) -> None:
+    dev = Environment("dev", "dev", fallback="prod", schedules=True)
+    world = World(database, tmp_path, environments={"prod": PRODUCTION, "dev": dev})
+    world.apply("first", None)
+    world.apply("second", None)
+    world.apply("below", Schedule(on=("first", "second"), environments=("dev",)), domain="other")
+    _published(world, "first", "dev")
+    _published(world, "second", "main")
+    _published(world, "first", "dev")
+    assert [s for *_, s in world.told()] == ["skipped", "started"]
 
 
 def test_a_run_when_the_data_is_too_old(world: World) -> None:

@@ -14,7 +14,7 @@ from itertools import chain, islice, takewhile
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tulle.errors import Conflict, NotFound
@@ -24,13 +24,14 @@ from tulle.spec.product import DataProduct
 from tulle.spec.schedule import Schedule
 from tulle.state import log, products
 from tulle.state.db import Database, now
+from tulle.state.tables import lake_branches, lake_commits, lake_repositories, schedule_upstreams, schedules
 from tulle.state.tables import runs as run_table
 from tulle.state.tables import schedule_fires as fires_table
-from tulle.state.tables import schedule_upstreams, schedules
 
 CRON, UPSTREAM, FRESH, BACKFILL = "cron", "upstream", "fresh", "backfill"
 WAITING, STARTED, SKIPPED, HELD, CANCELLED = "waiting", "started", "skipped", "held", "cancelled"
 OPEN = (WAITING, STARTED)
+_EMPTY = 1  # the generation of the commit that a repository is made with
 _MOMENTS = ("cron_at", "fresh_at", "late_at")
 
 
@@ -319,10 +320,14 @@ def is_busy(cx: Connection, product: str, environment: str) -> bool:
     return cx.execute(select(run_table.c.id).where(theirs, going_on).limit(1)).first() is not None
 
 
-def upstream_published(cx: Connection, product: str, environment: str, at: float, *, off: str = "") -> None:
+def upstream_published(
+    cx: Connection, product: str, environment: str, at: float, *, off: str = "", branches: Sequence[str] = ()
+) -> None:
     """Let those fire that run after this product, once for as many of its publishings as they have not begun with.
 
-    `off` says why nothing fires in that environment, when so it is.
+    A product that runs after others too is skipped until each of them has published: its run would find nothing there.
+    `off` says why nothing fires in that environment, when so it is; `branches` are those in which it reads other
+    products beside its own.
     """
     below = schedule_upstreams.c
     takers = (
@@ -335,11 +340,9 @@ def upstream_published(cx: Connection, product: str, environment: str, at: float
         if row is None or row.paused or row.document.get("paused") or waits(cx, taker, environment):
             continue
         schedule = _schedule(row.document)
-        why = off or (
-            "the product was running"
-            if schedule.if_running == "skip" and is_busy(cx, taker, environment)
-            else ""
-        )
+        why = off or _never_published(cx, schedule.on, (environment, *branches))
+        if not why and schedule.if_running == "skip" and is_busy(cx, taker, environment):
+            why = "the product was running"
         add_fire(
             cx,
             product=taker,
@@ -350,6 +353,34 @@ def upstream_published(cx: Connection, product: str, environment: str, at: float
             status=SKIPPED if why else WAITING,
             message=f"after {product}" + (f": {why}" if why else ""),
         )
+
+
+def _never_published(cx: Connection, upstreams: Sequence[str], branches: Sequence[str]) -> str:
+    """Which of these products have nothing on any of the branches; empty when all have.
+
+    By a run, or by whoever else committed: not all that is published was made by a run of this mesh.
+    """
+    by_run = (
+        select(run_table.c.product)
+        .where(run_table.c.product.in_(upstreams), run_table.c.environment.in_(branches))
+        .where(run_table.c.status == runs.SUCCEEDED)
+    )
+    head = lake_branches.c
+    committed = (
+        select(lake_repositories.c.name)
+        .join(lake_branches, head.repository_id == lake_repositories.c.id)
+        .join(
+            lake_commits,
+            and_(lake_commits.c.repository_id == head.repository_id, lake_commits.c.id == head.commit_id),
+        )
+        .where(lake_repositories.c.name.in_(upstreams), head.name.in_(branches))
+        .where(lake_commits.c.generation > _EMPTY)
+    )
+    there = {name for query in (by_run, committed) for name in cx.execute(query.distinct()).scalars()}
+    missing = [f"'{name}'" for name in dict.fromkeys(upstreams) if name not in there]
+    if not missing:
+        return ""
+    return f"{' and '.join(missing)} {'has' if len(missing) == 1 else 'have'} published nothing yet"
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -36,7 +36,7 @@ from tulle.pipeline.schedule import (
     add_fire,
     new_fire,
 )
-from tulle.spec.environment import of_branch
+from tulle.spec.environment import of_branch, read_from
 from tulle.spec.schedule import Schedule
 from tulle.state import followers, log, products
 from tulle.state.db import Database, in_turn, now
@@ -150,8 +150,8 @@ class Scheduler:
         if run.status in {runs.SUCCEEDED, runs.UNCHANGED} and runs.is_whole(run.options):
             schedule.is_good(cx, run.product, run.environment, run.finished_at)
         if run.status == runs.SUCCEEDED:
-            off = self._is_off(run.environment)
-            schedule.upstream_published(cx, run.product, run.environment, at, off=off)
+            off, branches = self._is_off(run.environment), self._read_beside(run.environment)
+            schedule.upstream_published(cx, run.product, run.environment, at, off=off, branches=branches)
 
     def _fire_ended(self, cx: Connection, fire: Row[Any], run: Row[Any]) -> None:
         message = str((run.error or {}).get("message", ""))
@@ -245,6 +245,11 @@ class Scheduler:
         place = of_branch(self._settings, branch)
         off = place is not None and not place.schedules
         return f"schedules are off in environment '{place.name}' of mesh.yaml" if place and off else ""
+
+    def _read_beside(self, branch: str) -> tuple[str, ...]:
+        """The branches on which runs in the environment of a branch read products that are not on it."""
+        place = of_branch(self._settings, branch)
+        return tuple(e.branch for e in read_from(self._settings, place.name)) if place else ()
 
     def _new(
         self,
