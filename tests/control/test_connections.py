@@ -91,6 +91,16 @@ def test_a_secret_is_no_argument(mesh: Path) -> None:
             {},
             "the address has a password in it",
         ),
+        (
+            "sql",
+            "jdbc:sqlserver://h;user=x;accessToken=abc",
+            {"jar": "/a.jar"},
+            {},
+            "the address has 'accessToken' in it, which looks like a secret",
+        ),
+        ("sql", "jdbc:postgresql://h/d?sslpassword=x", {"jar": "/a.jar"}, {}, "the address has a password"),
+        ("sql", "jdbc:postgresql://h/d", {"jar": "/a.jar"}, {"no name": "x"}, "has no secret 'no name'"),
+        ("sql", "postgresql://h/d", {}, {"sslpassword": "x"}, "has no secret 'sslpassword'"),
         ("sql", "jdbc:postgresql://h/d", {}, {}, "absolute path of the driver's jar"),
         ("sql", "postgresql://h/d?sslkey=x", {}, {}, "looks like a secret"),
         ("sql", "postgresql://h/d", {"usr": "x"}, {}, "an sql connection has no option 'usr'"),
@@ -106,6 +116,14 @@ def test_what_is_no_connection(
 ) -> None:
     with pytest.raises(Invalid, match=says):
         made("name", "prod", kind, address, options, secrets)
+
+
+def test_secrets_of_a_jdbc_driver_are_kept_like_its_password() -> None:
+    address = "jdbc:sqlserver://h:1433;encrypt=true;keyStore=/etc/keys.jks;loginTimeout=5"
+    secrets = {"accessToken": SECRET, "keyStoreSecret": SECRET}
+    found = made("db", "prod", "sql", address, {"jar": "/a.jar"}, secrets)
+    assert (found.address, found.secrets) == (address, secrets)
+    assert SECRET not in str(found)
 
 
 def test_the_help_has_an_example() -> None:

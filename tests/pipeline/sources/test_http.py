@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import socket
 import time
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from tests.pipeline.sources.conftest import Api, Shop, problems
 
 from tulle.pipeline import run as runs
+from tulle.pipeline.sources import http
 from tulle.state import log
 
 ROWS = [{"id": n, "name": f"n{n}", "at": f"2020-01-{n:02d}T00:00:00Z"} for n in range(1, 8)]
@@ -239,6 +241,69 @@ def test_a_secret_that_an_answer_repeats_is_not_shown_even_in_part(shop: Shop, a
     api.answer = lambda _p, _q, headers: (400, {}, b"x" * 195 + headers["authorization"][7:].encode())
     shop.source(type="http", connection="api", path="orders")
     assert "s3c" not in problems(shop.run())
+
+
+def test_what_signs_in_is_not_shown_in_any_form(shop: Shop, api: Api) -> None:
+    shop.connect("api", "http", api.url, {"password": "p:w/ ü"}, auth="basic", user="me")
+    shop.source(type="http", connection="api", path="orders")
+
+    def echo(
+        _path: str, _query: dict[str, str], headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
+        forms = [
+            headers["authorization"],
+            "p:w/ ü",
+            "p%3Aw%2F%20%C3%BC",
+            "p%3Aw%2F+%C3%BC",
+            json.dumps("p:w/ ü"),
+        ]
+        return 400, {}, " and ".join(forms).encode()
+
+    api.answer = echo
+    assert 'answers 400: Basic … and … and … and … and \\"…\\"' in problems(shop.run())
+
+
+@pytest.mark.parametrize("token", ["s3cret-token ", "\xa0s3cret-token\x7f"])
+def test_what_no_request_may_say_is_told_at_once_and_without_the_secret(
+    shop: Shop, api: Api, token: str
+) -> None:
+    shop.connect("api", "http", api.url, {"token": token}, auth="bearer")
+    shop.source(type="http", connection="api", path="orders")
+    api.gives(lambda _q: [{"id": 1}])
+    run = shop.run()
+    if run.status == "failed":
+        said = problems(run)
+        assert "cannot be asked: Illegal header value b'Bearer …'" in said
+        assert "s3cret" not in said
+    assert len(api.asked) == (run.status == "succeeded")
+
+
+def test_a_path_and_a_token_may_have_any_signs(shop: Shop, api: Api) -> None:
+    shop.connect("api", "http", api.url, {"token": "tök"}, auth="header", header="X-Api-Key")
+    shop.source(type="http", connection="api", path="alle aufträge", params={"wo": "Köln"})
+    api.gives(lambda _q: [{"id": 1}])
+    shop.good()
+    ((path, query, headers),) = api.asked
+    assert (path, query) == ("/alle%20auftr%C3%A4ge", {"wo": "Köln"})
+    assert headers["x-api-key"].encode("latin-1").decode() == "tök"
+
+
+@pytest.mark.parametrize(("code", "tries"), [(socket.EAI_AGAIN, http.TRIES), (socket.EAI_NONAME, 1)])
+def test_a_name_is_looked_up_again_when_it_may_be_known_in_a_moment(
+    shop: Shop, api: Api, monkeypatch: pytest.MonkeyPatch, code: int, tries: int
+) -> None:
+    asked: list[object] = []
+
+    def away(*given: object, **_: object) -> object:
+        asked.append(given[0])
+        raise socket.gaierror(code, "no answer")
+
+    shop.connect("api", "http", "http://api.example.org/v1", {"token": "s3cret-token"}, auth="bearer")
+    shop.source(type="http", connection="api", path="orders")
+    monkeypatch.setattr(socket, "getaddrinfo", away)
+    monkeypatch.setattr(http.time, "sleep", lambda _seconds: None)
+    assert "the name 'api.example.org' cannot be resolved" in problems(shop.run())
+    assert asked == ["api.example.org"] * tries
 
 
 def test_private_addresses_are_reached_only_when_the_mesh_says_so(shop: Shop, api: Api) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import zipfile
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.pipeline.sources.conftest import Shop, problems
 
 from tulle.pipeline.sources.address import made
 from tulle.pipeline.sources.describe import described
+from tulle.pipeline.sources.jdbc import session
 
 JAR = Path("/usr/share/java/postgresql.jar")
 
@@ -82,6 +84,53 @@ def test_what_does_not_work(shop: Shop, address: str, url: str, jar: str, table:
     shop.connect("db", "sql", url.format(address=address), user="postgres", jar=jar)
     shop.source(type="sql", connection="db", table=table)
     assert says in problems(shop.run())
+
+
+def test_every_secret_is_handed_to_the_driver_and_none_is_shown(shop: Shop, address: str) -> None:
+    secrets = {"password": "geheim-1", "sslpassword": "geheim-2", "socketFactoryArg": "geheim-3"}
+    url = f"jdbc:postgresql://{address}?socketFactory=org.postgresql.ssl.SingleCertValidatingFactory$Nothing"
+    shop.connect("db", "sql", url, secrets, user="postgres", jar=str(JAR))
+    shop.source(type="sql", connection="db", table="orders")
+    said = problems(shop.run())
+    assert "geheim" not in said
+    ssl = f"jdbc:postgresql://{address}?sslmode=geheim-2"  # what a driver complains of is what it was given
+    shop.connect("db", "sql", ssl, secrets, user="postgres", jar=str(JAR))
+    assert "Invalid sslmode value: …" in problems(shop.run())
+    shop.connect(
+        "db",
+        "sql",
+        f"jdbc:postgresql://{address}",
+        secrets | {"ApplicationName": "x"},
+        user="postgres",
+        jar=str(JAR),
+    )
+    with session(shop.connections.get("db", "prod")) as opened:
+        assert str(opened._opened.getClientInfo("ApplicationName")) == "x"  # type: ignore[attr-defined]
+    shop.good()
+
+
+@pytest.mark.parametrize(
+    ("driver", "says"),
+    [
+        ("org.postgresql.Nothing", "the jar has no driver 'org.postgresql.Nothing'"),
+        ("java.lang.String", "the jar has no driver 'java.lang.String'"),
+    ],
+)
+def test_what_is_no_driver(shop: Shop, address: str, driver: str, says: str) -> None:
+    shop.connect("db", "sql", f"jdbc:postgresql://{address}", jar=str(JAR), driver=driver)
+    shop.source(type="sql", connection="db", table="orders")
+    assert says in problems(shop.run())
+
+
+def test_whatever_a_driver_throws_is_told(shop: Shop, address: str, tmp_path: Path) -> None:
+    jar = tmp_path / "broken.jar"
+    with zipfile.ZipFile(jar, "w") as file:
+        file.writestr("META-INF/services/java.sql.Driver", "org.example.geheim.Driver\n")
+    shop.connect("db", "sql", f"jdbc:postgresql://{address}", {"password": "geheim"}, jar=str(jar))
+    shop.source(type="sql", connection="db", table="orders")
+    said = problems(shop.run())
+    assert "the driver of connection 'db' fails: java.util.ServiceConfigurationError" in said
+    assert "geheim" not in said
 
 
 def test_what_a_driver_says_of_a_table(address: str) -> None:

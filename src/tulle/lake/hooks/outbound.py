@@ -217,7 +217,7 @@ def _in_time(work: Callable[[], T], deadline: float, what: str) -> T:
     if found:
         return found[0]
     reason = str(wrong[0]) if wrong else "no answer in time"
-    raise Unavailable(f"the name '{what}' cannot be resolved: {reason}")
+    raise Unavailable(f"the name '{what}' cannot be resolved: {reason}") from (wrong[0] if wrong else None)
 
 
 def _host_and_port(text: str) -> tuple[str, int | None]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from tulle.errors import Invalid, did_you_mean
+from tulle.pipeline.sources.hidden import looks_secret, parameters
 from tulle.spec.source import CONNECTION_NAME, HTTP, SQL, STORE
 from tulle.state.connections import Connection
 
@@ -47,7 +48,9 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     },
 }
 SECRETS: Mapping[str, Mapping[str, str]] = {
-    SQL: {"password": "the password of the user"},
+    SQL: {
+        "password": "the password of the user; jdbc: any other secret of the driver by its name, such as sslpassword"
+    },
     STORE: {
         "secret_access_key": "s3: the secret of the access key",
         "session_token": "s3: of temporary credentials",
@@ -57,7 +60,7 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
     },
     HTTP: {"token": "bearer and header: what is sent", "password": "basic: the password of the user"},
 }
-_SECRET_WORDS = re.compile(r"pass|pwd|secret|token|key|sig|credential", re.IGNORECASE)
+_PROPERTY = re.compile(r"[A-Za-z_][\w.\-]{0,99}")  # the name of a property of a JDBC driver
 
 
 def environment_of(branch: str) -> str:
@@ -80,15 +83,16 @@ def made(
             raise Invalid(f"'{value[:80]}' is no name for a {what}", hint=hint)
     if kind not in KINDS:
         raise Invalid(f"there is no kind of connection '{kind[:80]}'", hint=did_you_mean(kind, KINDS))
+    scheme = address.partition(":")[0].lower()
     for what, given, known in (("option", options, OPTIONS[kind]), ("secret", secrets, SECRETS[kind])):
         for key, text in given.items():
-            if key not in known:
+            is_property = scheme == "jdbc" and what == "secret" and _PROPERTY.fullmatch(key)
+            if key not in known and not is_property:
                 raise Invalid(
                     f"{_a(kind)} connection has no {what} '{key[:80]}'", hint=did_you_mean(key, known)
                 )
             if any(ord(sign) < 32 for sign in text) and key != "service_account_key":
                 raise Invalid(f"the {what} '{key}' has a line break or another control character in it")
-    scheme = address.partition(":")[0].lower()
     if scheme not in _SCHEMES[kind] or any(ord(sign) <= 32 for sign in address):
         raise Invalid(f"the address is none of {_a(kind)} connection", hint=f"write {_EXAMPLES[kind]}")
     plain, user, password = (address, None, None) if scheme == "jdbc" else _split(address)
@@ -113,8 +117,8 @@ def _split(address: str) -> tuple[str, str | None, str | None]:
         raise Invalid("the address cannot be read", hint="percent-encode special signs in it") from None
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     inner = next((value for key, value in pairs if key == "password"), None)
-    for key, _value in pairs:
-        if key != "password" and _SECRET_WORDS.search(key):
+    for key, value in pairs:
+        if key != "password" and looks_secret(key, value):
             raise Invalid(
                 f"the address has '{key}' in it, which looks like a secret", hint="give it as --secret"
             )
@@ -143,6 +147,10 @@ def _check_jdbc(address: str, options: Mapping[str, str]) -> None:
         r"(password|pwd)\s*=|://[^/@]*:[^/@]*@|^jdbc:oracle:\w+:[^/@]+/[^@]*@", address, re.IGNORECASE
     ):
         raise Invalid("the address has a password in it", hint="give it as --secret password")
+    for key, value in parameters(address):
+        if looks_secret(key, value):
+            hint = f"give it as --secret {key}: it is kept encrypted and handed to the driver"
+            raise Invalid(f"the address has '{key[:40]}' in it, which looks like a secret", hint=hint)
     jars = options.get("jar", "").split(":")
     if not all(jar.startswith("/") for jar in jars):
         hint = "--option jar=/usr/share/java/postgresql.jar"

@@ -11,13 +11,14 @@ import email.utils
 import hashlib
 import random
 import re
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpcore
 import msgspec
@@ -28,6 +29,7 @@ from tulle.lake.hooks.outbound import Outbound
 from tulle.pipeline.ingest import SourceFile
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.files import Files, scratch
+from tulle.pipeline.sources.hidden import without_secrets
 from tulle.pipeline.sources.reading import Ask, Reading
 from tulle.spec.source import Paging, Source
 from tulle.state.connections import Connection
@@ -40,6 +42,7 @@ _TIMEOUT = {"connect": 15.0, "read": 120.0, "write": 60.0, "pool": 15.0}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
+_SAFE = "%/:?@!$&'()*+,;=~[]"
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NEXT = re.compile(
     r'<([^>]*)>\s*;[^,]*\brel=(?:next(?![^\s;,])|"(?:[^"]*\s)?next(?:\s[^"]*)?")', re.IGNORECASE
@@ -73,12 +76,21 @@ class _Guarded(httpcore.NetworkBackend):
         """A connection to the first address that answers."""
         wait = timeout or _TIMEOUT["connect"]
         error: Exception | None = None
-        for address in self._judge.addresses(host, port, time.monotonic() + wait):
+        for address in self._addresses(host, port, wait):
             try:
                 return self._inner.connect_tcp(address, port, wait, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 error = exc
         raise error or httpcore.ConnectError("it has no address")
+
+    def _addresses(self, host: str, port: int, wait: float) -> list[str]:
+        try:
+            return self._judge.addresses(host, port, time.monotonic() + wait)
+        except Unavailable as exc:
+            reason = exc.__cause__
+            if isinstance(reason, UnicodeError) or getattr(reason, "errno", None) == socket.EAI_NONAME:
+                raise  # there is no such name, and there will be none in a moment
+            raise httpcore.ConnectError(exc.message) from None
 
 
 class Api:
@@ -112,12 +124,13 @@ class Api:
 
     def get(self, url: str, *, tries: int = TRIES) -> Answer:
         """The answer to a GET, asked again while it may pass. Unavailable, Denied, NotFound, Invalid."""
+        url = _encoded(url)
         for number in range(tries):
             wait, told = 0.5 * 2**number * random.uniform(0.8, 1.2), ""  # noqa: S311  no secret
             try:
                 answer = self._followed(url)
-            except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as exc:
-                told = f"{_shown(url)} does not answer: {exc or type(exc).__name__}"
+            except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError) as exc:
+                told = f"{_shown(url)} does not answer: {self._plain(str(exc)) or type(exc).__name__}"
             else:
                 if answer.status < 300:
                     return answer
@@ -142,7 +155,7 @@ class Api:
                 raise Denied(
                     f"{_shown(url)} sends on to {_shown(target)}, another host", hint="name that address"
                 )
-            url = target
+            url = _encoded(target)
         raise Invalid(f"{_shown(url)} sends on in a circle")
 
     def _once(self, url: str) -> Answer:
@@ -163,15 +176,17 @@ class Api:
                             f"{_shown(url)} answers more than {MOST_BYTES >> 20} MB", hint=hint
                         )
                 return Answer(response.status, _joined(response.headers), bytes(body))
-        except (httpcore.UnsupportedProtocol, UnicodeError, ValueError) as exc:
-            raise Invalid(f"{_shown(url)} cannot be asked: {exc}") from None
+        except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, TypeError, ValueError) as exc:
+            # It is we who may not send that: an address that is none, a header with signs that no header may have.
+            raise Invalid(f"{_shown(url)} cannot be asked: {self._plain(str(exc))}") from None
+
+    def _plain(self, text: str) -> str:
+        return without_secrets(self._connection, text)
 
     def _refusal(self, url: str, answer: Answer) -> TulleError:
         said = answer.body[:4000].decode("utf-8", "replace")
         # Before it is cut: the beginning of a secret is one too.
-        for secret in filter(None, self._connection.secrets.values() if self._connection else ()):
-            said = said.replace(secret, "…")
-        said = " ".join(said.split())[:200]
+        said = " ".join(self._plain(said).split())[:200]
         message = f"{_shown(url)} answers {answer.status}" + (f": {said}" if said else "")
         name = self._connection.name if self._connection else ""
         if answer.status in {401, 403}:
@@ -394,21 +409,31 @@ def _shown(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _headers(connection: Connection | None) -> list[tuple[str, str]]:
+def _encoded(url: str) -> str:
+    """An address with what no address may have in it percent-encoded. Invalid."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    except ValueError as exc:
+        raise Invalid(f"an address cannot be read: {exc}") from None
+    path, query = (quote(part, safe=_SAFE) for part in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def _headers(connection: Connection | None) -> list[tuple[bytes, bytes]]:
     found = [("Accept", "application/json, text/csv;q=0.9, */*;q=0.5"), ("User-Agent", "tulle")]
     found.append(("Accept-Encoding", "identity"))
-    if connection is None:
-        return found
-    options, secrets = connection.options, connection.secrets
-    match options.get("auth"):
-        case "bearer":
-            found.append(("Authorization", f"Bearer {secrets['token']}"))
-        case "basic":
-            both = f"{options['user']}:{secrets['password']}".encode()
-            found.append(("Authorization", f"Basic {base64.b64encode(both).decode()}"))
-        case "header":
-            found.append((options["header"], secrets["token"]))
-    return found
+    if connection is not None:
+        options, secrets = connection.options, connection.secrets
+        match options.get("auth"):
+            case "bearer":
+                found.append(("Authorization", f"Bearer {secrets['token']}"))
+            case "basic":
+                both = f"{options['user']}:{secrets['password']}".encode()
+                found.append(("Authorization", f"Basic {base64.b64encode(both).decode()}"))
+            case "header":
+                found.append((options["header"], secrets["token"]))
+    return [(name.encode(), value.encode()) for name, value in found]
 
 
 def _retry_after(text: str) -> float:

@@ -16,10 +16,19 @@ from typing import Any
 import pyarrow as pa
 
 from tulle.engine.engine import literal
-from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
+from tulle.errors import Invalid, NotFound, TulleError
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
-from tulle.pipeline.sources.sql import About, Session, about, missing_driver
+from tulle.pipeline.sources.hidden import without_secrets
+from tulle.pipeline.sources.sql import (
+    About,
+    Session,
+    about,
+    missing_driver,
+    not_granted,
+    signed_out,
+    unreachable,
+)
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -61,6 +70,10 @@ def session(connection: Connection) -> Iterator[Session]:
         yield _Session(jpype, opened)
     except jpype.JClass("java.sql.SQLException") as exc:
         raise _told(exc, connection) from None
+    except jpype.JException as exc:  # a driver may throw anything, and its words may hold what it was given
+        said = without_secrets(connection, str(exc).strip().partition("\n")[0])[:300]
+        hint = "see the driver's documentation; its jar may need others beside it"
+        raise Invalid(f"the driver of connection '{connection.name}' fails: {said}", hint=hint) from None
     finally:
         if opened is not None:
             _close(jpype, opened)
@@ -93,9 +106,9 @@ def _connected(jpype: Any, connection: Connection) -> Any:
     properties = java.util.Properties()
     if user := connection.options.get("user"):
         properties.setProperty("user", user)
-    if password := connection.secrets.get("password"):
-        properties.setProperty("password", password)
     properties.setProperty("loginTimeout", _SIGN_IN_SECONDS)
+    for name, secret in connection.secrets.items():
+        properties.setProperty(name, secret)
     for driver in _drivers(jpype, loader, connection.options.get("driver", "")):
         if driver.acceptsURL(connection.address) and (
             opened := driver.connect(connection.address, properties)
@@ -110,11 +123,12 @@ def _drivers(jpype: Any, loader: Any, name: str) -> list[Any]:
     if not name:
         return list(java.util.ServiceLoader.load(java.sql.Driver.class_, loader))
     try:
-        return [loader.loadClass(name).getDeclaredConstructor().newInstance()]
+        found = loader.loadClass(name).getDeclaredConstructor().newInstance()
     except jpype.JClass("java.lang.ReflectiveOperationException"):
-        raise Invalid(
-            f"the jar has no driver '{name[:100]}'", hint="leave it out: its jar usually says"
-        ) from None
+        found = None
+    if not isinstance(found, java.sql.Driver):
+        raise Invalid(f"the jar has no driver '{name[:100]}'", hint="leave it out: its jar usually says")
+    return [found]
 
 
 def _close(jpype: Any, opened: Any) -> None:
@@ -127,17 +141,15 @@ def _close(jpype: Any, opened: Any) -> None:
 
 def _told(exc: Any, connection: Connection) -> TulleError:
     said = str(exc.getMessage() or exc).strip().splitlines()[0]
-    said = said.replace(connection.secrets.get("password") or "\0", "…")
+    said = without_secrets(connection, said)
     state = str(exc.getSQLState() or "")
     if state.startswith("28"):
-        hint = f"`tulle connection set {connection.name} …`"
-        return Denied(f"the database refuses to sign in: {said}", hint=hint)
+        return signed_out(connection, said)
     if state == "42501":
-        return Denied(f"the database refuses: {said}", hint="grant its user SELECT on the table")
+        return not_granted(connection, said)
     if state.startswith(("42", "22", "25", "3D", "3F")):
         return Invalid(f"the database says: {said}")
-    hint = f"`tulle connection test {connection.name}` tries it again"
-    return Unavailable(f"the database of connection '{connection.name}' does not answer: {said}", hint=hint)
+    return unreachable(connection, said)
 
 
 class _Session:

@@ -16,10 +16,19 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pyarrow as pa
 
 from tulle.engine.engine import literal
-from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
+from tulle.errors import Invalid, NotFound, TulleError, Unavailable
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
-from tulle.pipeline.sources.sql import About, Session, about, missing_driver
+from tulle.pipeline.sources.hidden import without_secrets
+from tulle.pipeline.sources.sql import (
+    About,
+    Session,
+    about,
+    missing_driver,
+    not_granted,
+    signed_out,
+    unreachable,
+)
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -113,22 +122,20 @@ class _Asking:
 
     def _plain(self, text: str) -> str:
         said = text.strip().splitlines()[0] if text.strip() else "no reason is given"
-        return said.replace(self._connection.secrets.get("password") or "\0", "…")[:300]
+        return without_secrets(self._connection, said)[:300]
 
     def _told(self, exc: Exception) -> TulleError:
         code, text = (*exc.args, "", "")[:2] if exc.args else (0, "")
-        said, name = self._plain(str(text or code)), self._connection.name
+        said = self._plain(str(text or code))
         if code in _SIGN_IN:
-            hint = f"`tulle connection set {name} …`"
-            return Denied(f"the database refuses to sign in: {said}", hint=hint)
+            return signed_out(self._connection, said)
         if code in _MAY_NOT:
-            return Denied(f"the database refuses: {said}", hint="grant its user SELECT on the table")
+            return not_granted(self._connection, said)
         if code in _NOT_THERE:
             return NotFound(f"the database says: {said}")
         if isinstance(code, int) and 1000 <= code < 2000 and code not in _PASSING:
             return Invalid(f"the database says: {said}")
-        hint = f"`tulle connection test {name}` tries it again"
-        return Unavailable(f"the database of connection '{name}' does not answer: {said}", hint=hint)
+        return unreachable(self._connection, said)
 
 
 class _Session:

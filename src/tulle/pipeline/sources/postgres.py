@@ -14,13 +14,22 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pyarrow as pa
 
 from tulle.engine.engine import literal, quoted
-from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable
+from tulle.errors import Invalid, NotFound, TulleError
 from tulle.pipeline.convert import Misfit
 from tulle.pipeline.sources.ahead import ahead
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
+from tulle.pipeline.sources.hidden import without_secrets
 from tulle.pipeline.sources.postgres_binary import Columns, chunks, reader, sent
-from tulle.pipeline.sources.sql import About, Session, about, missing_driver
+from tulle.pipeline.sources.sql import (
+    About,
+    Session,
+    about,
+    missing_driver,
+    not_granted,
+    signed_out,
+    unreachable,
+)
 from tulle.spec.source import SourceColumn
 from tulle.state.connections import Connection
 
@@ -84,23 +93,20 @@ def _parameters(connection: Connection) -> dict[str, Any]:
 def _told(exc: Any, connection: Connection) -> TulleError:
     """A failure of the database in our own kinds."""
     said = (exc.diag.message_primary or str(exc)).strip().splitlines()[0]
-    said = said.replace(connection.secrets.get("password") or "\0", "…")
+    said = without_secrets(connection, said)
     hint = exc.diag.message_hint
     state = exc.sqlstate or ""
     if state.startswith("28"):
-        return Denied(
-            f"the database refuses to sign in: {said}", hint=f"`tulle connection set {connection.name} …`"
-        )
+        return signed_out(connection, said)
     if state == "42501":
-        return Denied(f"the database refuses: {said}", hint="grant its user SELECT on the table")
+        return not_granted(connection, said)
     if state in {"42P01", "3D000", "3F000"}:
         return NotFound(f"the database says: {said}", hint=hint)
     if state == "22021":  # of a database without an encoding, which keeps whatever bytes it was given
         hint = "write a query with convert_from(column::bytea, 'LATIN1'), or whatever encoding it is in"
     if state.startswith(("42", "22")):
         return Invalid(f"the database says: {said}", hint=hint)
-    hint = hint or f"`tulle connection test {connection.name}` tries it again"
-    return Unavailable(f"the database of connection '{connection.name}' does not answer: {said}", hint=hint)
+    return unreachable(connection, said, hint=hint)
 
 
 class _Session:

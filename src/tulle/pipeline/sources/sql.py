@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from tulle.errors import Invalid, Problem, TulleError, did_you_mean
+from tulle.errors import Denied, Invalid, Problem, TulleError, Unavailable, did_you_mean
 from tulle.pipeline.sources.cursor import Cursor
 from tulle.pipeline.sources.fitting import Fitting
+from tulle.pipeline.sources.hidden import without_secrets
 from tulle.pipeline.sources.reading import Ask, Reading
 from tulle.spec.source import Source, SourceColumn
 from tulle.state.connections import Connection
@@ -97,6 +98,26 @@ def _opener(connection: Connection) -> Callable[[Connection], AbstractContextMan
 def missing_driver(what: str, extra: str) -> Invalid:
     """The driver of a database is not installed."""
     return Invalid(f"the driver for {what} is not installed", hint=f"pip install 'tulle[{extra}]'")
+
+
+def signed_out(connection: Connection, said: str) -> Denied:
+    """The database does not let the connection in."""
+    said = without_secrets(connection, said)
+    hint = f"`tulle connection set {connection.name} …`"
+    return Denied(f"the database refuses to sign in: {said}", hint=hint)
+
+
+def not_granted(connection: Connection, said: str) -> Denied:
+    """Its user may not read that."""
+    said = without_secrets(connection, said)
+    return Denied(f"the database refuses: {said}", hint="grant its user SELECT on the table")
+
+
+def unreachable(connection: Connection, said: str, *, hint: str | None = None) -> Unavailable:
+    """The database is away, or went away."""
+    said = without_secrets(connection, said)
+    message = f"the database of connection '{connection.name}' does not answer: {said}"
+    return Unavailable(message, hint=hint or f"`tulle connection test {connection.name}` tries it again")
 
 
 @contextmanager

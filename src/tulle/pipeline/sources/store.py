@@ -22,6 +22,7 @@ from tulle.config import Settings
 from tulle.errors import Denied, Invalid, NotFound, Problem, TulleError, Unavailable
 from tulle.pipeline.ingest import SourceFile, read_file
 from tulle.pipeline.sources.files import scratch
+from tulle.pipeline.sources.hidden import without_secrets
 from tulle.pipeline.sources.local import unread
 from tulle.pipeline.sources.reading import Ask, Reading
 from tulle.state.connections import Connection
@@ -179,9 +180,7 @@ def _translated(pattern: str) -> str:
 
 
 def _told(exc: BaseError, url: str, connection: Connection | None, ask: Ask | None) -> TulleError:
-    said = str(exc).strip().splitlines()[0][:300]
-    for secret in connection.secrets.values() if connection else ():
-        said = said.replace(secret, "…")
+    said = without_secrets(connection, str(exc).strip().splitlines()[0])[:300]
     name = type(exc).__name__
     kind: type[TulleError] = Unavailable
     if "Permission" in name or "Unauthenticated" in name or " 403" in said or " 401" in said:
