@@ -16,8 +16,8 @@ from sqlalchemy import update
 from tests.control.released import Team, sales_at
 from tests.pipeline.conftest import ROWS
 
-from tulle.control import environments, product_release, profiles
-from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, TulleError
+from tulle.control import apply, environments, product_release, profiles, promotion
+from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError
 from tulle.pipeline import release
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
@@ -85,6 +85,33 @@ def test_only_what_ran_and_was_checked_is_released(team: Team) -> None:
         assert ran.status == "unchanged"
         with pytest.raises(Invalid, match="was made by other code"):
             product_release.make(team.workspace, "sales", by="ann")
+
+
+def test_after_a_release_is_in_force_where_the_first_was_made_the_next_comes_from_a_preview(
+    team: Team,
+) -> None:
+    workspace = team.workspace
+    team.run("dev")
+    product_release.make(workspace, "sales", by="dana")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="dev", by="dana"))
+    team.mesh.sales("transform/sales.sql", "SELECT id, customer, day, amount + 1 AS amount FROM till_rows\n")
+    team.mesh.sales("product.yaml", sales_at("1.0.1"))
+    apply.apply_plan(workspace)
+    assert team.run("dev").status == "unchanged"  # by the release, not by the folder
+    with pytest.raises(Invalid, match="other code") as refused:
+        product_release.make(workspace, "sales", by="dana")
+    assert "made by release 1.0.0" in str(refused.value.hint)
+    preview = environments.create_preview(workspace, "sales", "next", source="dev", by="dana")
+    assert team.run(preview.branch).status == "succeeded"
+    made, is_new = product_release.make(workspace, "sales", environment="next", by="dana")
+    assert (made.version, is_new) == ("1.0.1", True)
+    assert made.statement["data"]["branch"] == preview.branch
+    with pytest.raises(Denied, match="dev"):
+        promotion.promote(workspace, "sales", "1.0.1", to="test", by="dana")  # a preview is no environment
+    team.wait(promotion.promote(workspace, "sales", "1.0.1", to="dev", by="dana"))
+    assert team.amounts("dev") == team.amounts(preview.branch) != team.amounts("main")
+    with pytest.raises(NotFound, match="there is no environment 'nxt'"):
+        product_release.make(workspace, "sales", environment="nxt", by="dana")
 
 
 @pytest.mark.parametrize("version", ["", "1.0", "v1.0.0", "1.0.0-rc1", "01.0.0"])

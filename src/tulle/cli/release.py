@@ -20,7 +20,8 @@ _MARKS = {"done": "succeeded", "failed": "failed", "refused": "failed", "withdra
 @click.command(epilog='For example: tulle release purchases --notes "Refunds are rows of their own."')
 @click.argument("product")
 @click.option(
-    "--environment", help="Whose last run is released. Default: the first that releases go through."
+    "--environment",
+    help="Whose last run is released, or that of a preview. Default: the first that releases go through.",
 )
 @click.option("--notes", default="", help="What its consumers should know.")
 @click.option("--notes-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The same.")

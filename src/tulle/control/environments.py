@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
+from tulle.config import Environment
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import PREVIEW_CREATED, PREVIEW_REMOVED, Event
@@ -96,6 +97,19 @@ def branch_for_run(workspace: Workspace, product: str, name: str) -> str:
     raise NotFound(
         f"there is no environment or preview '{name}' of product '{product}'", hint=did_you_mean(name, known)
     )
+
+
+def to_release_from(workspace: Workspace, product: str, name: str | None) -> Environment:
+    """Where what is released has run: by default the first environment, else that one, or a preview of the product.
+
+    A preview is the way on where runs in the first environment are made by a release already. NotFound.
+    """
+    if name is None:
+        return declared.environments(workspace.settings)[0]
+    for preview in previews(workspace, product):
+        if name in {preview.name, preview.branch}:
+            return Environment(name=preview.name, branch=preview.branch)
+    return declared.environment(workspace.settings, name)
 
 
 def placed(workspace: Workspace, *, product: str | None = None) -> tuple[Placed, ...]:

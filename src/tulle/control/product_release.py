@@ -26,12 +26,11 @@ from tulle.control import environments
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, Place, Problem
 from tulle.events import RELEASE_MADE, Event
-from tulle.pipeline import manifest, release
+from tulle.pipeline import manifest, promotion, release
 from tulle.pipeline import run as runs
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.job import PORT
 from tulle.pipeline.release import DOCUMENT, FILES, SIGNATURE, STATEMENT, Release, Version
-from tulle.spec import environment as declared
 from tulle.spec.compare import Change, compare
 from tulle.spec.product import DataProduct
 from tulle.spec.source import FILE
@@ -51,8 +50,9 @@ def make(
 ) -> tuple[Release, bool]:
     """Release a product as its folder is, which must be what ran last in `environment`; and whether it is new.
 
-    `environment` is by default the first that releases go through. Raises Invalid for a version that is none or
-    has grown too little, AlreadyExists when the version is released with other content.
+    `environment` is by default the first that releases go through; a preview of the product serves as well. Raises
+    Invalid for a version that is none or has grown too little, AlreadyExists when the version is released with other
+    content.
     """
     if len(notes) > _LONGEST_NOTES:
         raise LimitExceeded(f"the notes have {len(notes):,} characters, at most {_LONGEST_NOTES:,} are kept")
@@ -63,9 +63,7 @@ def make(
     code.require_valid()
     version = _version(product)
     settings = workspace.settings
-    source = (
-        declared.environment(settings, environment) if environment else declared.environments(settings)[0]
-    )
+    source = environments.to_release_from(workspace, name, environment)
     files = _files(product)
     _demand_whole(workspace, code, files)
     made_by = _good_run(workspace, code, source)
@@ -255,9 +253,17 @@ def _good_run(workspace: Workspace, code: ProductCode, source: Environment) -> m
     if found is None:
         raise Invalid(f"product '{name}' never ran in '{source.name}'", hint=f"{run_it}, then release")
     if found.code != code.digest:
+        made_by = promotion.in_force(workspace.database, name, source.branch)
+        hint = f"a release is what was run and checked: {run_it}, then release"
+        if made_by is not None:
+            hint = (
+                f"runs there are made by release {made_by}; the folder runs in a preview: "
+                f"`tulle preview create {name} next`, `tulle run {name} --environment next`, "
+                f"`tulle release {name} --environment next`"
+            )
         raise Invalid(
             f"what is published in '{source.name}' was made by other code of '{name}' (run {found.run_id})",
-            hint=f"a release is what was run and checked: {run_it}, then release",
+            hint=hint,
         )
     return found
 
