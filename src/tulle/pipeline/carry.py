@@ -44,6 +44,7 @@ from tulle.pipeline.record import (
     record_of,
     record_path,
 )
+from tulle.pipeline.refusal import refusal_of
 from tulle.pipeline.run import Report, Run
 from tulle.pipeline.select import chosen
 from tulle.pipeline.sources.files import Repaired
@@ -599,9 +600,8 @@ class Refused(Denied):
 
     def __init__(self, name: str, report: Report, rows: int | None, branch: str | None = None) -> None:
         failed = [result for result in report.checks if result.stops]
-        first = f"{failed[0].name}: {failed[0].message}"
         super().__init__(
-            f"{count(len(failed), 'check')} of '{name}' failed: {first}",
+            refusal_of(f"'{name}' failed", [result.name for result in failed], failed[0].message),
             hint="the published data is as it was; the run's branches are kept to look at",
             problems=[Problem(f"{result.data_set}: {result.name}: {result.message}") for result in failed],
         )

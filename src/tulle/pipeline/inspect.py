@@ -18,6 +18,7 @@ from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.judge import Judge
 from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import read_record
+from tulle.pipeline.refusal import refusal_of
 from tulle.pipeline.run import Report, Run
 from tulle.pipeline.table import DataAt, columns_in, data_at
 from tulle.quality.check import Check
@@ -82,10 +83,9 @@ def inspect(
             report=Report(checks=results),
         )
     if failed:
-        first = failed[0]
-        count = "1 check" if len(failed) == 1 else f"{len(failed)} checks"
+        named = [f"{result.data_set}: {result.name}" for result in failed]
         raise Denied(
-            f"{count} of '{run.product}' failed on what is published: {first.data_set}: {first.name}: {first.message}",
+            refusal_of(f"'{run.product}' failed on what is published", named, failed[0].message),
             hint="nothing was changed: what is published stays until a run publishes something better",
             problems=[Problem(f"{r.data_set}: {r.name}: {r.message}") for r in failed],
         )
