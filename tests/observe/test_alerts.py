@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -350,6 +351,36 @@ def test_services_that_stand_in_a_network_of_ones_own_are_judged_by_their_addres
 ) -> None:
     with pytest.raises(Denied, match=r"alerts may not reach 127\.0\.0\.1"):
         mail(url, "x")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own
+@pytest.mark.parametrize(
+    "url",
+    [
+        "json://moves.example.org:{port}/",
+        "mailto://u:p@example.org:{port}?smtp=moves.example.org&to=a@example.org&mode=insecure",
+    ],
+)
+def test_a_name_that_leads_elsewhere_a_moment_later_is_not_followed(
+    mail: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    private = Receiver()
+    look_up, asked = socket.getaddrinfo, []
+
+    def moving(host: Any, *more: Any, **named: Any) -> Any:
+        if host != "moves.example.org":
+            return look_up(host, *more, **named)
+        asked.append(host)
+        return look_up("93.184.215.14" if len(asked) == 1 else "127.0.0.1", *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", moving)
+    try:
+        with pytest.raises(Denied, match=r"alerts may not reach moves\.example\.org:\d+ \(127\.0\.0\.1\)"):
+            mail(url.format(port=private.port), "x")
+        assert len(asked) > 1
+        assert private.got == []
+    finally:
+        private.stop()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own

@@ -18,6 +18,7 @@ from sqlalchemy import delete, insert, select
 from tulle.config import AlertChannel, Settings, secret_in_environment
 from tulle.errors import Denied, Invalid, NotFound, TulleError, Unavailable, did_you_mean
 from tulle.lake.hooks.outbound import Outbound
+from tulle.observe.resolving import judging
 from tulle.state.db import Database, now
 from tulle.state.secrets import open_secrets
 from tulle.state.tables import alert_channels
@@ -161,13 +162,17 @@ class Channels:
         server.redirects = False  # they would lead to where nobody judged
         sender = apprise.Apprise()
         sender.add(server)
-        try:
-            # Rows are text: what reads them as HTML must not find any in them.
-            taken = sender.notify(
-                body=message.text, title=message.title, body_format=apprise.NotifyFormat.TEXT
-            )
-        except Exception:  # noqa: BLE001  a plugin may raise anything, and its words may hold the URL
-            taken = False
+        # It resolves the name again: what was judged above may be another address by then.
+        with judging(self._outbound, SECONDS) as judged:
+            try:
+                # Rows are text: what reads them as HTML must not find any in them.
+                taken = sender.notify(
+                    body=message.text, title=message.title, body_format=apprise.NotifyFormat.TEXT
+                )
+            except Exception:  # noqa: BLE001  a plugin may raise anything, and its words may hold the URL
+                taken = False
+        if isinstance(judged.refused, Denied):
+            raise judged.refused
         if not taken:
             raise Unavailable(f"alert channel '{name}': {scheme} did not take the message")
 

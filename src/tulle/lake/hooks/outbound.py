@@ -100,10 +100,11 @@ class Outbound:
 
     def addresses(self, host: str, port: int, deadline: float) -> list[str]:
         """The addresses of a host, each of which may be reached. Denied, or Unavailable when it has none."""
-        found = dict.fromkeys(str(place[0]) for *_, place in self._judged(host, port, deadline))
+        found = dict.fromkeys(str(place[0]) for *_, place in self.judged(host, port, deadline))
         return list(found)
 
-    def _judged(self, host: str, port: int, deadline: float) -> Sequence[tuple[Any, ...]]:
+    def judged(self, host: str, port: int, deadline: float) -> Sequence[tuple[Any, ...]]:
+        """The same as `socket.getaddrinfo` gives them."""
         found = _in_time(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), deadline, host)
         named = {(host.lower().rstrip("."), None), (host.lower().rstrip("."), port)} & self._names
         for *_, place in found:
@@ -116,7 +117,7 @@ class Outbound:
         return found
 
     def _connected(self, host: str, port: int, deadline: float) -> socket.socket:
-        found = self._judged(host, port, deadline)
+        found = self.judged(host, port, deadline)
         error: OSError | None = None
         for family, kind, protocol, _, place in found:
             sock = socket.socket(family, kind, protocol)
