@@ -72,7 +72,7 @@ def test(mesh: Path | None, channel: str, as_json: bool) -> None:
 @alerts.command()
 @click.option("--product", help="Only of this product.")
 @click.option("--open", "is_open", is_flag=True, help="Only what is wrong still.")
-@click.option("--limit", default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
 @OPTION_JSON
 @click.pass_obj
 def incidents(mesh: Path | None, product: str | None, is_open: bool, limit: int, as_json: bool) -> None:
@@ -89,7 +89,7 @@ def incidents(mesh: Path | None, product: str | None, is_open: bool, limit: int,
 
 
 @alerts.command()
-@click.option("--limit", default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
 @OPTION_JSON
 @click.pass_obj
 def sent(mesh: Path | None, limit: int, as_json: bool) -> None:

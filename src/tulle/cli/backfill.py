@@ -72,7 +72,7 @@ def backfill(
 @click.command(epilog="For example: tulle backfills b20260101-101500-1a2b --resume")
 @click.argument("backfill_id", required=False)
 @click.option("--product", help="Only backfills of this product.")
-@click.option("--limit", default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
 @click.option("--cancel", is_flag=True, help="Start no further window, and stop the run under way.")
 @click.option("--resume", is_flag=True, help="Go on after a failure: the window that failed, then the rest.")
 @OPTION_JSON

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
-from tulle.errors import Invalid
+from tulle.errors import Invalid, did_you_mean
 
 OPTION_ENVIRONMENT = click.option(
     "--environment", default="prod", show_default=True, help="The environment that uses it."
@@ -60,6 +60,10 @@ def set_connection(
     from tulle.cli.connect import http_of, settings_of
     from tulle.sdk.client import Client
 
+    if "/" in name:
+        raise Invalid(
+            f"'{name}' is no name for a connection", hint="such as shop-db: letters, digits and hyphens"
+        )
     given: dict[str, str] = {}
     for item in options:
         key, equals, value = item.partition("=")
@@ -72,12 +76,17 @@ def set_connection(
         "options": given,
         "secrets": {secret: _asked(secret) for secret in secrets},
     }
-    with http_of(settings_of(mesh)) as http:
+    settings = settings_of(mesh)
+    with http_of(settings) as http:
         result = Client(http).set_connection(name, body, environment=environment)
     if as_json:
         emit(result)
-    else:
-        click.echo(f"  {mark('succeeded')} connection {name} in {result['environment']}: {result['address']}")
+        return
+    click.echo(f"  {mark('succeeded')} connection {name} in {result['environment']}: {result['address']}")
+    if result["environment"] not in settings.environments:
+        hint = did_you_mean(result["environment"], settings.environments)
+        told = f"mesh.yaml has no environment '{result['environment']}', so nothing uses it yet ({hint})"
+        click.echo(f"  {mark('warn')} {told}")
 
 
 def _asked(secret: str) -> str:

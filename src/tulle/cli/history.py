@@ -152,7 +152,7 @@ def delete_tag(mesh: Path | None, repository: str, name: str, force: bool) -> No
 @click.command()
 @click.argument("repository")
 @click.argument("branch_", metavar="BRANCH", default="main")
-@click.option("--limit", default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 @OPTION_JSON
 @click.pass_obj
 def reflog(mesh: Path | None, repository: str, branch_: str, limit: int, as_json: bool) -> None:
@@ -176,7 +176,7 @@ def reflog(mesh: Path | None, repository: str, branch_: str, limit: int, as_json
 @click.command()
 @click.argument("repository")
 @click.argument("ref", default="main")
-@click.option("--limit", default=20, show_default=True, help="How many commits.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many commits.")
 @click.option("--path", "paths", multiple=True, help="Only commits that changed this object.")
 @click.option(
     "--prefix", "prefixes", multiple=True, help="Only commits that changed something below this path."

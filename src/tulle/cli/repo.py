@@ -268,7 +268,7 @@ def hooks() -> None:
 @hooks.command("runs")
 @click.argument("name")
 @click.argument("run", required=False)
-@click.option("--limit", default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 @OPTION_JSON
 @click.pass_obj
 def hook_runs(mesh: Path | None, name: str, run: str | None, limit: int, as_json: bool) -> None:

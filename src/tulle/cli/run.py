@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid, NotFound, did_you_mean
 from tulle.sdk.client import Client
+from tulle.sdk.releases import ReleaseClient
 
 ENDED = {"succeeded", "failed", "unchanged", "stopped"}
 
@@ -78,8 +80,11 @@ def run(
             }
             _show_dry_run(told, as_json)
             return
+        for product in products:
+            if product not in known:  # before anything is made
+                raise NotFound(f"product '{product}' is not applied", hint=did_you_mean(product, known))
         results = []
-        for product in products or known:
+        for product in dict.fromkeys(products or known):
             result = build(client, product, full=full, quiet=as_json, environment=environment, more=more)
             results.append(result)
             if result["status"] in {"failed", "stopped"}:
@@ -121,8 +126,8 @@ def build(
         raise
     if not quiet:
         _show_progress(result, shown)
-    if not quiet:
         _show_end(result, time.monotonic() - began)
+        _show_release(client, result)
     return result
 
 
@@ -257,10 +262,18 @@ def _show_end(result: dict[str, Any], seconds: float) -> None:
             click.echo(f"      hint: {result['error']['hint']}")
 
 
+def _show_release(client: Client, result: Mapping[str, Any]) -> None:
+    """By which release it was made, if by one: then nothing that is edited in the folder has a say."""
+    with contextlib.suppress(NotFound):  # a run that never began has no manifest
+        found = ReleaseClient(client).manifest(result["product"], run=result["id"])
+        if found["release"]:
+            click.echo(f"      made by release {found['release']}, whatever is edited in the folder")
+
+
 @click.command()
 @click.argument("run_id", required=False, metavar="[RUN_ID | PRODUCT]")
 @click.option("--product", help="Only runs of this product.")
-@click.option("--limit", default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
 @click.option("--stop", is_flag=True, help="Stop the run.")
 @OPTION_JSON
 @click.pass_obj
@@ -276,7 +289,7 @@ def runs(
         if run_id is not None and not stop and not run_id[:8].isdigit():  # ids begin with the day
             names = [one["name"] for one in client.products()]
             if run_id not in names:
-                hint = f"{did_you_mean(run_id, names) or ''} `tulle runs` lists the runs".strip()
+                hint = "; ".join(filter(None, ("`tulle runs` lists the runs", did_you_mean(run_id, names))))
                 raise NotFound(f"there is no run and no product '{run_id}'", hint=hint)
             run_id, product = None, run_id
         if run_id is None:
@@ -288,7 +301,8 @@ def runs(
                 emit(found)
             else:
                 columns = ["id", "product", "environment", "status", "requested_at", "commit_id"]
-                table(found, columns, empty="no runs yet: `tulle run`")
+                rows = [{**one, "commit_id": (one["commit_id"] or "")[:12] or None} for one in found]
+                table(rows, columns, empty="no runs yet: `tulle run`")
             return
         result = client.stop_run(run_id) if stop else client.run(run_id)
     if as_json:

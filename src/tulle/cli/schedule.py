@@ -63,7 +63,7 @@ def _show_fires(found: list[dict[str, Any]]) -> None:
 
 @schedule.command("next", epilog="For example: tulle schedule next --hours 168")
 @click.option("--hours", default=24.0, show_default=True, help="How far to look ahead.")
-@click.option("--limit", default=50, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many.")
 @OPTION_JSON
 @click.pass_obj
 def show_next(mesh: Path | None, hours: float, limit: int, as_json: bool) -> None:

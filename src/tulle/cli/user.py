@@ -171,7 +171,7 @@ def policy_(
 
 
 @click.command()
-@click.option("--limit", default=30, show_default=True)
+@click.option("--limit", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--subject", default="", help="Only about this, for example arn:lakefs:fs:::repository/sales.")
 @click.option("--verify", is_flag=True, help="Check that nobody changed or removed an entry.")
 @OPTION_JSON

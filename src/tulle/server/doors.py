@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -36,6 +37,7 @@ from tulle.errors import (
     Vetoed,
 )
 from tulle.server.token import is_token
+from tulle.spec.document import shown
 
 LOG = logging.getLogger("tulle")
 
@@ -102,13 +104,16 @@ def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure, user_
 
     @app.exception_handler(RequestValidationError)
     async def unusable(request: Request, exc: RequestValidationError) -> Response:
-        problems = [Problem(f"{'.'.join(map(str, e['loc']))}: {e['msg']}") for e in exc.errors()]
+        problems = [Problem(_told(error)) for error in exc.errors()]
         return render_failure(request, 422, Invalid("the request is not usable", problems=problems))
 
     @app.exception_handler(HTTPException)
     async def framework(request: Request, exc: HTTPException) -> Response:
         path = request.url.path
-        error: TulleError = NotFound(f"there is nothing at {path}", hint="the portal starts at /")
+        hint = "the portal starts at /"
+        if path.startswith("/mesh/"):
+            hint = "no name may have a '/' in it; /mesh/v1/openapi.json has all calls"
+        error: TulleError = NotFound(f"there is nothing at {path}", hint=hint)
         if exc.status_code != 404:
             error = Invalid(f"{request.method} {path}: {exc.detail}")
         return render_failure(request, exc.status_code, error)
@@ -174,3 +179,20 @@ def _answer(status: int, exc: TulleError) -> Response:
 def answer_in_json(_request: Request, status: int, exc: TulleError) -> Response:
     """A failure as the API shows it."""
     return _answer(status, exc)
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """What is wrong with a request, by its part; no value of a body, which may be a secret."""
+    where, *steps = (str(step) for step in error["loc"])
+    name = ".".join(steps)
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {str(error['ctx']['error']).lower()} at character {name}"
+    if error["type"] == "missing":
+        return f"'{name}' is missing in the {where}" if name else f"the {where} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"unknown property '{name}' in the {where}"
+    said = str(error["msg"])
+    given = f"'{name}' in the {where}" if name else f"the {where}"
+    if where in {"query", "path"}:
+        given += f" is '{shown(str(error['input']))}'"
+    return f"{given}: {said[:1].lower()}{said[1:]}"
