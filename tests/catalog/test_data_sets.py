@@ -108,6 +108,18 @@ def test_what_a_step_told_is_text_and_never_markup(world: World, browser: Browse
     assert "&lt;script&gt;alert" in html
 
 
+def test_a_view_is_called_so_and_not_unpublished_or_without_rows(world: World, browser: Browser) -> None:
+    model = world.settings.folder / "products/shop/sales/transform/some.sql"
+    model.write_text("-- kind: view\nSELECT id FROM sales\n")
+    assert world.run("sales").status == "succeeded"
+    html = browser.get("/products/sales/data-sets/some")
+    assert '<span class="badge">view</span>' in html
+    assert "A view keeps no rows: it is computed where a model reads it." in html
+    assert "Nothing of it is published" not in html
+    assert "0 rows" not in html
+    assert row_counts(world.database, "sales", "some") == ()
+
+
 def test_an_environment_that_has_nothing_says_what_to_do(world: World, browser: Browser) -> None:
     world.lake.repository("people").create_branch("dev", "main")
     html = browser.get("/products/people/data-sets/totals?environment=dev")

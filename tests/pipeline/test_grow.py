@@ -311,11 +311,18 @@ def test_a_view_keeps_no_rows_and_is_read_like_a_table(world: World) -> None:
     world.mesh.sales("transform/big.sql", "-- kind: view\nSELECT * FROM till_rows WHERE amount > 2")
     world.mesh.sales("transform/who.sql", "SELECT customer, count(*) AS n FROM big GROUP BY ALL ORDER BY 1")
     world.mesh.sales("checks/c.yaml", "checks: [{data_set: big, type: row_count, min: 2, max: 2}]")
-    assert world.run("sales").status == "succeeded"
+    first = world.run("sales")
+    assert first.status == "succeeded"
+    assert {step.name: (step.kind, step.rows) for step in first.steps if step.name in {"big", "who"}} == {
+        "big": ("view", 2),  # as its check counted
+        "who": ("sql", 2),
+    }
     assert world.rows("sales", "who") == [{"customer": "ann", "n": 1}, {"customer": "bob", "n": 1}]
     assert world.lake.repository("sales").files("main", "big/") == []
     again = world.run("sales")
     assert again.status == "unchanged"
+    (kept,) = [step for step in again.steps if step.name == "big"]
+    assert (kept.kind, kept.rows) == ("view", None)
     till(world, "1,ann,01.02.2020,10\n2,ann,01.02.2020,10\n")
     assert world.run("sales").status == "succeeded"
     assert world.rows("sales", "who") == [{"customer": "ann", "n": 2}]
@@ -327,7 +334,9 @@ def test_a_table_that_becomes_a_view_leaves_no_rows_behind(world: World) -> None
     world.mesh.sales("transform/big.sql", "SELECT * FROM till_rows")
     world.run("sales")
     world.mesh.sales("transform/big.sql", "-- kind: view\nSELECT * FROM till_rows")
-    assert world.run("sales").status == "succeeded"
+    run = world.run("sales")
+    assert run.status == "succeeded"
+    assert [s.rows for s in run.steps if s.name == "big"] == [None]  # nobody counted, and that is not 0
     assert world.lake.repository("sales").files("main", "big/") == []
 
 

@@ -18,11 +18,13 @@ from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from tulle.engine.engine import Engine, Relation
 from tulle.errors import Denied, Invalid, LimitExceeded, NotFound, Problem, TulleError
 from tulle.lake.dag import RunBranch, run_branch
 from tulle.lake.draft import Draft
-from tulle.lake.repository import GateCall, Lake, Repository
+from tulle.lake.repository import Commit, Lake, Repository
 from tulle.pipeline import run as runs
 from tulle.pipeline.dbt_make import STATE
 from tulle.pipeline.gather import Sources
@@ -196,7 +198,7 @@ class Execution:
         if earlier := self.run.options.get("resume"):
             earlier_run = runs.get(self.database, str(earlier))
             self.taken_up = take_up(earlier_run, self.run, self.branches, log_line)
-        steps = [(job.name, job.kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
+        steps = [(job.name, job.shown_kind) for job in self.code.jobs] + [(PUBLISH, PUBLISH)]
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         with self.steps.taken_down():
             self._carry_out_all()
@@ -314,7 +316,7 @@ class Execution:
             self.steps.started(job.name)
         if makes or before is None:
             made = make(draft, making, before)
-            log_line(f"{job.name}: {count(made.rows, 'row')}")
+            log_line(f"{job.name}: {_in_words(job, made.rows)}")
         else:
             made = describe_made(before)
             log_line(f"{job.name}: not made again, only checked")
@@ -339,8 +341,9 @@ class Execution:
         draft.put(record_path(job.name), record.to_json(), content_type="application/json")
         report = self._judged(job, draft, at, made, making)
         message = None if makes else "only checked again: its code and inputs are unchanged"
-        word = self.steps.word(job.name, runs.SUCCEEDED, rows=made.rows, message=message, report=report)
-        line = f"{job.name}: {count(made.rows, 'row')}"
+        rows = rows_told(job, made.rows, report)
+        word = self.steps.word(job.name, runs.SUCCEEDED, rows=rows, message=message, report=report)
+        line = f"{job.name}: {_in_words(job, rows)}"
         self.landing.add(job.name, draft, line, lambda: self.steps.tell(word))
         self.data[job.name] = at
         if job.kind == INGEST:
@@ -444,7 +447,7 @@ class Execution:
             inputs=record.inputs,
             models=record.models,
         )
-        self.steps.kept(job.name, record.rows, report)
+        self.steps.kept(job.name, rows_told(job, record.rows, report), report)
 
     def _read_port(self, job: Job) -> None:
         assert job.upstream is not None
@@ -510,7 +513,7 @@ class Execution:
             log=made.log,
         )
         if any(result.stops for result in results):
-            raise self._refused(job, draft, checks, report, data, made.rows)
+            raise self._refused(job, draft, checks, report, data, rows_told(job, made.rows, report))
         for result in results:
             if not result.passed:
                 log_line(f"{job.name}: warning: {result.name}: {result.message}")
@@ -545,25 +548,28 @@ class Execution:
             return None
         self.steps.started(PUBLISH, branch=self.run.environment)
 
-        def note(call: GateCall) -> None:
-            runs.will_publish(self.database, self.run.id, call.commit.id)
+        def end(cx: Connection, commit: Commit) -> None:
+            runs.publishes(cx, self.run, commit.id, self._published(commit.id, removed))
 
         taken_up = [f"what run {self.taken_up.run} made"] if self.taken_up else []
         done = [*self.changed, *taken_up, *(f"without {name}" for name in removed)]
         with self.watchdog.publishing:
             merged = self.branches.publish(
-                f"Run {self.run.id}: {', '.join(done)}"[:500], metadata=self._metadata(base), gate=note
+                f"Run {self.run.id}: {', '.join(done)}"[:500], metadata=self._metadata(base), also=end
             )
-            commit_id = merged.commit.id
-            message = f"{count(len(self.changed), 'data set')} as {commit_id[:12]}"
-            if removed:
-                message += f"; removed {', '.join(removed)}, which nothing makes any more"
-            self.steps.finished(PUBLISH, runs.SUCCEEDED, message=message)
-            self.steps.settled()
-            runs.finish(self.database, self.run.id, runs.SUCCEEDED, commit_id=commit_id)
-            self.watchdog.disarm()
-        log_line(f"published as {commit_id}")
-        return commit_id
+            if not merged.unchanged:
+                self.watchdog.disarm()
+        if merged.unchanged:  # what was taken up is as it is published, after all
+            self.steps.finished(PUBLISH, runs.UNCHANGED, message="nothing new")
+            return None
+        log_line(f"published as {merged.commit.id}")
+        return merged.commit.id
+
+    def _published(self, commit_id: str, removed: Sequence[str]) -> str:
+        message = f"{count(len(self.changed), 'data set')} as {commit_id[:12]}"
+        if removed:
+            message += f"; removed {', '.join(removed)}, which nothing makes any more"
+        return message
 
     def _metadata(self, base: str) -> dict[str, str]:
         versions = json.dumps(self.versions, sort_keys=True)
@@ -593,6 +599,19 @@ class Execution:
             self.repository.delete(self.branch, record_path(name))
         self.branches.commit(f"Remove {', '.join(orphans)}"[:500])
         return orphans
+
+
+def rows_told(job: Job, rows: int, report: Report) -> int | None:
+    """The rows that a step tells of; of a view, which keeps none, those that its checks counted, if any did."""
+    if job.way.kind != VIEW:
+        return rows
+    return max((check.total for check in report.checks), default=0) or None
+
+
+def _in_words(job: Job, rows: int | None) -> str:
+    if job.way.kind != VIEW:
+        return count(rows or 0, "row")
+    return f"a view of {count(rows, 'row')}" if rows else "a view"
 
 
 class Refused(Denied):

@@ -19,7 +19,7 @@ from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.grow import spans, window_macros
 from tulle.pipeline.job import INGEST, PORT, SQL, Job
 from tulle.pipeline.make import Making
-from tulle.pipeline.model_kind import WINDOW
+from tulle.pipeline.model_kind import VIEW, WINDOW
 from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import Record, code_fingerprint, made_fingerprint, read_record
 from tulle.pipeline.select import chosen
@@ -113,12 +113,13 @@ class _Seer:
             if action in {MAKE, PERHAPS}:
                 self.moving[job.name] = action
             mine = points.get(job.name, ())
+            is_view = job.way.kind == VIEW  # which keeps no rows to count
             foreseen = Foreseen(
                 job.name,
-                job.kind,
+                job.shown_kind,
                 action,
                 reason,
-                record.rows if record else None,
+                record.rows if record and not is_view else None,
                 sum(self.rows.get(name, 0) for name in job.inputs),
                 sum(self.bytes.get(name, 0) for name in job.inputs),
                 mine[0].seconds if mine else None,
@@ -145,7 +146,7 @@ class _Seer:
         return replace(
             foreseen,
             expected_reads=read,
-            expected_rows=expected.rows,
+            expected_rows=expected.rows or (None if job.way.kind == VIEW else expected.rows),
             expected_seconds=None if expected.seconds is None else round(expected.seconds, 3),
             expected_bytes=size,
             basis=expected.basis,

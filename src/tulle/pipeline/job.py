@@ -58,6 +58,11 @@ class Job:
         return self.statement is not None and THIS in self.statement.reads
 
     @property
+    def shown_kind(self) -> str:
+        """What people call it: its kind, or that it is a view."""
+        return VIEW if self.way.kind == VIEW else self.kind
+
+    @property
     def file(self) -> str:
         """What errors call its file."""
         return self.place.file if self.place else self.name
