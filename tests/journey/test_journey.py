@@ -215,7 +215,7 @@ def test_a_breaking_change_is_refused_then_released_beside_the_old_and_taken_bac
     old = sum(before["coupon_discount"].to_pylist()) + sum(before["coupon_match_discount"].to_pylist())
     assert sum(lines["coupon_discount"].to_pylist()) == old > Decimal(0)
     (port,) = [p for p in grocer.workspace.spec().product("transactions").output_ports if p.deprecated]
-    assert (port.sunset, port.replaced_by, port.version) == ("2027-06-30", "Receipt lines", "1.0.0")
+    assert (port.sunset, port.replaced_by, port.version) == ("2036-06-30", "Receipt lines", "1.0.0")
 
     promotion.rollback(grocer.workspace, "transactions", to="1.0.0", environment="prod", by="olga")
     repository = grocer.workspace.lake.repository("transactions")
