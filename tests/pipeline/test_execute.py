@@ -11,15 +11,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import update
 from tests.pipeline.conftest import ROWS, World
 
 from tulle.errors import LimitExceeded, Unavailable
+from tulle.lake.dag import RunBranch
 from tulle.lake.repository import Repository
+from tulle.pipeline import alive
 from tulle.pipeline import carry as execution
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
 from tulle.pipeline.run import Run
 from tulle.state import log
+from tulle.state.tables import runs as run_table
 
 
 def statuses(run: Run) -> dict[str, str]:
@@ -456,34 +460,43 @@ def test_a_run_stopped_at_the_last_moment_publishes_nothing(
 def test_what_was_published_succeeded_whatever_goes_wrong_after_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish = runs.finish
+    def away(*_: Any) -> None:
+        raise Unavailable("the database is busy")
 
-    def away(database: Any, run_id: str, status: str, **said: Any) -> bool:
-        if status == runs.SUCCEEDED:
-            raise Unavailable("the database is busy")
-        return finish(database, run_id, status, **said)
-
-    monkeypatch.setattr(runs, "finish", away)
-    run = world.run("sales")
-    assert (run.status, run.error, run.cause) == ("succeeded", None, None)
-    assert run.commit_id == world.lake.repository("sales").resolve("main")
-
-
-def test_what_is_stopped_while_it_publishes_has_published(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    note = runs.will_publish
-
-    def stopped(database: Any, run_id: str, commit_id: str) -> None:
-        note(database, run_id, commit_id)
-        runs.settle(database, run_id, Unavailable("stopped; nothing was published"), runs.CANCELLED)
-        assert runs.get(database, run_id).status == "stopped"
-
-    monkeypatch.setattr(runs, "will_publish", stopped)
+    monkeypatch.setattr(RunBranch, "discard", away)
     run = world.run("sales")
     assert (run.status, run.error, run.cause) == ("succeeded", None, None)
     assert run.commit_id == world.lake.repository("sales").resolve("main")
     assert set(statuses(run).values()) == {"succeeded"}
+    assert str(step(run, "publish").message).startswith("2 data sets as ")
+    assert step(run, "publish").branch == "main"
+
+
+def test_who_is_taken_for_dead_just_before_it_publishes_publishes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run on another machine that says so too late that it lives; beside it the product runs again."""
+    publish, beside = RunBranch.publish, []
+
+    def late(branches: RunBranch, *given: Any, **more: Any) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(RunBranch, "publish", publish)
+            (run_id,) = (run.id for run in runs.recent(world.database, status="running"))
+            with world.database.write() as cx:
+                cx.execute(update(run_table).where(run_table.c.id == run_id).values(machine="elsewhere:1"))
+            patched.setattr(alive, "GONE_AFTER_SECONDS", 0.0)
+            assert runs.recover(world.database) == (run_id,)
+            beside.append(world.run("sales"))
+        return publish(branches, *given, **more)
+
+    monkeypatch.setattr(RunBranch, "publish", late)
+    run = world.run("sales")
+    assert (run.status, run.cause, run.commit_id) == ("stopped", "lost", None)
+    assert statuses(run)["publish"] != "succeeded"
+    assert beside[0].status == "succeeded"
+    repository = world.lake.repository("sales")
+    assert repository.resolve("main") == beside[0].commit_id
+    assert repository.log("main")[0].metadata["run"] == beside[0].id
 
 
 def test_a_run_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

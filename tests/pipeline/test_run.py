@@ -129,6 +129,35 @@ def test_of_two_who_end_a_run_at_once_one_does(database: Database) -> None:
     assert runs.get(database, run_id).status == "succeeded"
 
 
+def test_a_run_that_is_ended_while_it_publishes_is_ended_before_or_after(database: Database) -> None:
+    ids = [runs.request(database, "sales", environment=name) for name in ("before", "after")]
+    for run_id in ids:
+        claim(database, run_id)
+        runs.begin(
+            database, run_id, branch="b", base_commit="c0", steps=[("a", "sql"), ("publish", "publish")]
+        )
+    before, after = (runs.get(database, run_id) for run_id in ids)
+    runs.settle(database, before.id, Unavailable("it says nothing"), runs.LOST)
+    with pytest.raises(Conflict, match="ended meanwhile; it publishes nothing"), database.write() as cx:
+        runs.publishes(cx, before, "c1", "1 data set")
+    assert runs.get(database, before.id).status == "stopped"
+    late = threading.Thread(
+        target=lambda: runs.settle(database, after.id, Unavailable("it says nothing"), runs.LOST)
+    )
+    with database.write() as cx:
+        runs.publishes(cx, after, "c1", "1 data set")
+        late.start()
+        late.join(0.3)
+        assert late.is_alive()
+    late.join()
+    run = runs.get(database, after.id)
+    assert (run.status, run.error, run.commit_id) == ("succeeded", None, "c1")
+    assert [(s.name, s.status, s.message) for s in run.steps] == [
+        ("a", "skipped", None),
+        ("publish", "succeeded", "1 data set"),
+    ]
+
+
 def test_one_run_of_a_product_and_environment_at_a_time(database: Database) -> None:
     first, second, elsewhere = (
         runs.request(database, "sales", environment=e) for e in ("main", "main", "dev")

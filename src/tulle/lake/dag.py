@@ -28,7 +28,7 @@ from tulle.lake import stale
 from tulle.lake.draft import Draft
 from tulle.lake.entry import Commit
 from tulle.lake.moves import MergeResult
-from tulle.lake.publish import Gate
+from tulle.lake.publish import Also, Gate
 from tulle.lake.repository import Repository
 from tulle.lake.stale import JOB
 
@@ -121,11 +121,17 @@ class RunBranch:
         return self.repository.commit(self.branch, message, committer=self.committer, metadata=metadata)
 
     def publish(
-        self, message: str, *, metadata: Mapping[str, str] | None = None, gate: Gate | None = None
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        gate: Gate | None = None,
+        also: Also | None = None,
     ) -> MergeResult:
         """Merge the run into its environment, as one commit with what `metadata` tells of it.
 
-        Conflict when somebody changed the same paths there meanwhile; then nothing is published.
+        `also` is done in the transaction that publishes, or not at all. Conflict when somebody changed the same paths
+        there meanwhile; then nothing is published.
         """
         merged = self.repository.merge(
             self.branch,
@@ -134,6 +140,7 @@ class RunBranch:
             committer=self.committer,
             metadata=metadata,
             gate=gate,
+            also=also,
         )
         self.published = merged.commit
         return merged

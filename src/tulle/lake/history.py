@@ -23,7 +23,7 @@ from tulle.lake.entry import (
 from tulle.lake.handle import Handle
 from tulle.lake.merge import Choices, Strategy
 from tulle.lake.moves import FastForward, MergeResult, PathConflict, Replacement
-from tulle.lake.publish import Attributes, Gate
+from tulle.lake.publish import Also, Attributes, Gate
 from tulle.lake.refs import Branch
 from tulle.lake.replace import Step, intervals
 from tulle.lake.runs import Run
@@ -205,6 +205,7 @@ class History(Handle):
         fast_forward: FastForward = "never",
         allow_empty: bool = False,
         gate: Gate | None = None,
+        also: Also | None = None,
     ) -> MergeResult:
         """Merge what `source_ref` committed since the merge base into a branch, as one commit, all or nothing.
 
@@ -214,7 +215,8 @@ class History(Handle):
         "only" the branch is put on the source's commit where it has none of its own (Conflict for "only" where
         it has). `gate` is called once with the commit that would be published and vetoes by raising; while it
         runs, whoever else would move the branch waits, so what it judged is what is published, and a veto or a
-        crash leaves everything as it was.
+        crash leaves everything as it was. `also` is called in the transaction that publishes: what it changes there is
+        changed exactly when the merge is published, and it vetoes by raising.
         """
         if strategy not in {None, "source-wins", "dest-wins"}:
             raise Invalid(f"'{strategy}' is no merge strategy", hint="known: source-wins, dest-wins")
@@ -237,6 +239,7 @@ class History(Handle):
             fast_forward=fast_forward,
             allow_empty=allow_empty,
             gate=gate,
+            also=also,
         )
 
     def replace_prefixes(

@@ -115,7 +115,7 @@ class Mover(Publisher):
     def _charging(self, rows: Sequence[Row]) -> Also:
         """Counts the data of rows for the quota; what was staged is counted already."""
         sizes = [row[2] for row in rows if not row[-1]]
-        return lambda cx: refs.charge(cx, self._id, sum(sizes), len(sizes))
+        return lambda cx, _commit: refs.charge(cx, self._id, sum(sizes), len(sizes))
 
     def _commit_rows_unlocked(
         self, branch: str, rows: Sequence[Row], attributes: Attributes, *, charge: bool
@@ -203,6 +203,7 @@ class Mover(Publisher):
         fast_forward: FastForward = "never",
         allow_empty: bool = False,
         gate: Gate | None = None,
+        also: Also | None = None,
     ) -> MergeResult:
         """Merge commit `source` into a branch. Conflict when both changed a path and nothing says who wins."""
         reader = self._reader
@@ -212,7 +213,7 @@ class Mover(Publisher):
             before = held.commit_id
             base = self._base(source, before, branch)
             if fast_forward != "never" and base == before != source and not squash:
-                self._fast_forward(held, source, source_ref, attributes, gate)
+                self._fast_forward(held, source, source_ref, attributes, gate, also)
                 return MergeResult(reader.commit(source), unchanged=False, base=base)
             if fast_forward == "only" and source != base:
                 raise Conflict(
@@ -243,7 +244,14 @@ class Mover(Publisher):
                 manifest = _on_top(reader, parent, commit, delta)
             judged = None if gate is None else GateCall(reader.record.name, branch, source, before, commit)
             self._publish(
-                held, manifest, "merge", gate=gate, call=judged, source_ref=source_ref, actions_ref=source
+                held,
+                manifest,
+                "merge",
+                gate=gate,
+                call=judged,
+                source_ref=source_ref,
+                actions_ref=source,
+                also=also,
             )
         return MergeResult(commit, unchanged=False, base=base, decided_conflicts=conflicts)
 

@@ -61,7 +61,8 @@ class GateCall:
 
 
 Gate = Callable[[GateCall], None]
-Also = Callable[[Connection], None]  # what is done in the transaction that publishes, or not at all
+# What is done in the transaction that publishes a commit, or not at all; raising, it keeps the commit out.
+Also = Callable[[Connection, Commit], None]
 
 
 class Hooked(Protocol):
@@ -196,7 +197,7 @@ class Publisher:
                 refs.add_commit(cx, self._id, commit, name, published=True)
                 self._move(cx, held, commit.id, logged or operation, actor=commit.committer, keep_locked=due)
                 if also is not None:
-                    also(cx)
+                    also(cx, commit)
                 if after is not None:
                     after.after(cx, replace(event, kind=POST[operation], actions_ref=commit.id))
         except BaseException:
@@ -237,13 +238,19 @@ class Publisher:
                 actor=commit.committer,
             )
             if also is not None:
-                also(cx)
+                also(cx, commit)
             return True
 
         return self._database.change(work)
 
     def _fast_forward(
-        self, held: Held, source: str, source_ref: str, attributes: Attributes, gate: Gate | None
+        self,
+        held: Held,
+        source: str,
+        source_ref: str,
+        attributes: Attributes,
+        gate: Gate | None,
+        also: Also | None,
     ) -> None:
         """Move the branch to a commit that was built on where it is: one write."""
         told = self._wants(source)
@@ -257,6 +264,8 @@ class Publisher:
         with self._database.write() as cx:
             refs.demand_kept(cx, self._id, source)
             self._move(cx, held, source, "fast-forward", actor=actor, keep_locked=False)
+            if also is not None:
+                also(cx, commit)
             if told is not None:
                 told.after(cx, replace(event, kind="post-merge"))
         held.released = True

@@ -202,7 +202,6 @@ class Execution:
         runs.begin(self.database, self.run.id, branch=self.branch, base_commit=base, steps=steps)
         with self.steps.taken_down():
             self._carry_out_all()
-            self.steps.settled()  # all that was done is told before anything is published
             with self._reported(PUBLISH):
                 commit_id = self._publish(base)
         self.branches.discard()
@@ -547,6 +546,7 @@ class Execution:
             self.steps.finished(PUBLISH, runs.UNCHANGED, message="nothing new")
             return None
         self.steps.started(PUBLISH, branch=self.run.environment)
+        self.steps.settled()  # all that was done is told before anything is published
 
         def end(cx: Connection, commit: Commit) -> None:
             runs.publishes(cx, self.run, commit.id, self._published(commit.id, removed))

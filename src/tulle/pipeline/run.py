@@ -33,7 +33,7 @@ ENDED = frozenset({SUCCEEDED, FAILED, UNCHANGED, STOPPED})
 # another run does its work.
 ERROR, CANCELLED, TIMEOUT, LOST, SUPERSEDED = "error", "cancelled", "timeout", "lost", "superseded"
 _NEVER_STARTED_SECONDS = 60.0
-_PUBLISH = "publish"  # the kind of the last step
+_PUBLISH = "publish"  # the last step, and its kind
 
 _OF_STEP = (run_steps.c.run_id == bindparam("in_run")) & (run_steps.c.name == bindparam("of_step"))
 _BEGAN = (
@@ -404,15 +404,18 @@ def step_finished(
         tell(cx, run, [Word(name, status, now(), rows, message, report)])
 
 
-def will_publish(database: Database, run_id: str, commit_id: str) -> None:
-    """Record the commit that is about to be published, so that a crash right after it is understood.
+def publishes(cx: Connection, run: Run, commit_id: str, message: str) -> None:
+    """In the transaction that publishes its commit: the run has succeeded. Conflict when it has ended before.
 
-    Raises Conflict when the run has ended meanwhile: what was stopped must not publish.
+    So whoever ends a run, because nobody seems to carry it out, either keeps it from publishing or comes too late.
     """
-    with database.write() as cx:
-        running = (runs.c.id == run_id) & (runs.c.status == RUNNING)
-        if cx.execute(update(runs).where(running).values(commit_id=commit_id)).rowcount == 0:
-            raise Conflict(f"run {run_id} was ended meanwhile; it publishes nothing")
+    if _row(cx, run.id, lock=True).status != RUNNING:
+        raise Conflict(
+            f"run {run.id} was ended meanwhile; it publishes nothing",
+            hint="`tulle runs` tells by whom, and why",
+        )
+    tell(cx, run, [Word(_PUBLISH, SUCCEEDED, now(), message=message, branch=run.environment)])
+    _finish(cx, run.id, SUCCEEDED, commit_id=commit_id)
 
 
 def finish(
