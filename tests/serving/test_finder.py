@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from typing import Any
@@ -51,13 +52,13 @@ def service(mesh: Mesh, properties: str, *, kind: str = "lookup") -> Loaded:
 
 
 def look(loaded: Loaded, **key: Any) -> tuple[int, dict[str, Any]]:
-    status, answer = loaded.ask("it", {"data": key})
+    status, answer = asyncio.run(loaded.ask("it", {"data": key}))
     read = json.loads(answer)
     return status, read["results"][0] if status == 200 else read
 
 
 def predict(loaded: Loaded, **features: Any) -> tuple[int, dict[str, Any]]:
-    status, answer = loaded.ask("it", {"features": features})
+    status, answer = asyncio.run(loaded.ask("it", {"features": features}))
     read = json.loads(answer)
     return status, read["result"] if status == 200 else read
 

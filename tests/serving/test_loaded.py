@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from tulle.serving.loaded import Loaded, load
 
 
 def verdicts(mesh: Mesh, text: str) -> list[tuple[bool, str]]:
-    return [(v.passed, v.message) for v in load(mesh.unpacked(mesh.build(text))).test()]
+    return [(v.passed, v.message) for v in asyncio.run(load(mesh.unpacked(mesh.build(text))).test())]
 
 
 def test_saved_queries_pass_and_say_how_long_they_took(lookups: Loaded, predictor: Loaded) -> None:
     for service in (lookups, predictor):
-        found = service.test()
+        found = asyncio.run(service.test())
         assert found
         assert [v.passed for v in found] == [True] * len(found)
         assert all(v.milliseconds >= 0 for v in found)
@@ -55,11 +56,11 @@ def test_an_endpoint_without_saved_queries_is_probed_with_a_real_row(shared_mesh
     text = PREDICTOR[: PREDICTOR.index("  test_queries")]
     service = load(shared_mesh.unpacked(shared_mesh.build(text)))
     assert service.entries["high-value"].probe == {"features": {"customer_id": "00000"}}
-    assert service.probe() == {}
+    assert asyncio.run(service.probe()) == {}
     text = text[: text.index("  enrich:")]
     service = load(shared_mesh.unpacked(shared_mesh.build(text)))
     assert service.entries["high-value"].probe == {"features": {"recency": 0, "frequency": 1, "spend": 0.0}}
-    assert service.probe() == {}
+    assert asyncio.run(service.probe()) == {}
 
 
 def test_an_endpoint_that_fails_is_not_well(predictor_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,13 +70,13 @@ def test_an_endpoint_that_fails_is_not_well(predictor_folder: Path, monkeypatch:
         raise RuntimeError("out of order")
 
     monkeypatch.setattr(service.endpoints["high-value"], "_single", broken)
-    assert service.probe() == {"high-value": "RuntimeError: out of order"}
-    assert [v.status for v in service.test()] == [500, 404]
+    assert asyncio.run(service.probe()) == {"high-value": "RuntimeError: out of order"}
+    assert [v.status for v in asyncio.run(service.test())] == [500, 404]
 
 
 def test_a_generation_may_be_called_otherwise_than_its_version(predictor_folder: Path) -> None:
     service = load(predictor_folder, "blue")
-    status, answer = service.ask("high-value", {"features": {"customer_id": "00003"}})
+    status, answer = asyncio.run(service.ask("high-value", {"features": {"customer_id": "00003"}}))
     assert status == 200
     assert b'"serviceGeneration":"blue","packageVersion":"v1"' in answer
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tulle.serving.declared import FunctionSpec
 from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, SEVERAL
+from tulle.serving.function_code import signature_of
 from tulle.serving.kinds import KINDS
 from tulle.serving.service import load_service
 
@@ -15,9 +17,14 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 
 
 def test_the_example_is_read() -> None:
-    (example,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    service = load_service(example, name="example")
+    first, second = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    service = load_service(first, name="example")
     assert [endpoint.type for endpoint in service.endpoints] == ["predict", "lookup"]
+    (endpoint,) = load_service(second, name="example").endpoints
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    parameters, _, told = signature_of(code, "baskets.py", "total", None)
+    assert isinstance(endpoint, FunctionSpec)
+    assert ([p.name for p in parameters], told) == (["prices", "discount"], "The price of a basket.")
 
 
 @pytest.mark.parametrize("kind", KINDS)

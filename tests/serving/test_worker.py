@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -191,7 +192,9 @@ def test_a_native_model_is_served_natively(tmp_path: Path) -> None:
         service = load(folder)
         seen = set()
         for number in range(0, 200, 7):
-            status, answer = service.ask("high-value", {"features": {"customer_id": f"{number:05}"}})
+            status, answer = asyncio.run(
+                service.ask("high-value", {"features": {"customer_id": f"{number:05}"}})
+            )
             result = json.loads(answer)["result"]
             row = matrix[number : number + 1]
             assert status == 200
@@ -230,4 +233,4 @@ def test_a_service_that_cannot_answer_its_own_query_does_not_start(
 
     monkeypatch.setattr(service.endpoints["high-value"], "_single", broken)
     with pytest.raises(Broken, match="endpoint 'high-value': RuntimeError: out of order"):
-        worker.warm_up(service)
+        asyncio.run(worker.warm_up(service))

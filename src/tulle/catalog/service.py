@@ -16,6 +16,7 @@ from tulle.config import Settings
 from tulle.errors import Broken, NotFound
 from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
+from tulle.serving.kinds import KINDS
 from tulle.serving.manifest import OPENAPI
 from tulle.serving.package import Package
 from tulle.serving.service import Service
@@ -196,13 +197,14 @@ def _endpoints(
     for one in raw:
         kind, name = str(one["type"]), str(one["name"])
         queries = [q["body"] for q in one.get("test_queries") or ()]
-        address = f"{url}/{name}/{kind}"
+        actions = KINDS[kind].actions
+        address = f"{url}/{name}/{actions[0]}"
         yield EndpointView(
             name=name,
             kind=kind,
             description=str(one.get("description") or ""),
             url=address,
-            actions=(kind, f"{kind}-multi"),
+            actions=actions,
             queries=tuple(
                 SavedQuery(str(q["name"]), pretty(q["body"])) for q in one.get("test_queries") or ()
             ),

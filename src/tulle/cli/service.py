@@ -158,7 +158,7 @@ def test(mesh: Path | None, name: str, version: str | None, as_json: bool) -> No
 @click.argument("name")
 @click.argument("endpoint")
 @click.option("--data", "-d", default="{}", help="The request body as JSON, or @FILE.")
-@click.option("--action", help="predict, predict-multi, lookup … Default: by the endpoint's type.")
+@click.option("--action", help="predict, predict-multi, lookup, run … Default: by the endpoint's type.")
 @click.option(
     "--app", "application", help="The application whose saved credentials to use. Default: the only one."
 )
@@ -168,7 +168,7 @@ def call(
 ) -> None:
     """Call ENDPOINT of service NAME through the gateway and print its answer.
 
-    DATA may be the features (predict) or keys (lookup) alone, or the full body.
+    DATA may be the features (predict), keys (lookup) or arguments (function) alone, or the full body.
     """
     import httpx
 
@@ -189,7 +189,7 @@ def call(
         raise NotFound(
             f"service '{name}' has no endpoint '{endpoint}'", hint="it has: " + ", ".join(endpoints)
         )
-    action = action or endpoints[endpoint]["type"]
+    action = action or endpoints[endpoint]["actions"][0]
     wrapper = {"predict": "features", "lookup": "data"}.get(action)
     if wrapper and isinstance(body, dict) and not isinstance(body.get(wrapper), dict):
         body = {wrapper: body}

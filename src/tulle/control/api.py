@@ -32,6 +32,7 @@ from tulle.pipeline.tester import run_tests
 from tulle.quality.contract_rules import with_rules
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
+from tulle.serving.kinds import KINDS
 from tulle.serving.service import Service
 from tulle.spec import odcs, odps
 from tulle.spec.envelope import json_schema
@@ -343,7 +344,13 @@ def _service(workspace: Workspace, item: release.Declared) -> dict[str, Any]:
         "product": item.product.name,
         "description": service.description,
         "endpoints": [
-            {"name": e.name, "type": e.type, "description": e.description} for e in service.endpoints
+            {
+                "name": e.name,
+                "type": e.type,
+                "description": e.description,
+                "actions": list(KINDS[e.type].actions),
+            }
+            for e in service.endpoints
         ],
         "versions": [
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tulle.serving.declared import rows_of
+from tulle.serving.declared import FunctionSpec, rows_of
 from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, KeyedRows
 from tulle.serving.service import Service
 from tulle.spec.compare import Change
@@ -20,7 +20,10 @@ def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
 
 def _endpoint(endpoint: Any) -> dict[str, Any]:
     sources = [_source(rows) for rows in rows_of(endpoint)]
-    return {"type": endpoint.type, "model": getattr(endpoint, "model", ""), "sources": sources}
+    said = {"type": endpoint.type, "model": getattr(endpoint, "model", ""), "sources": sources}
+    if isinstance(endpoint, FunctionSpec):
+        said["function"] = f"{endpoint.file}: {endpoint.function}"
+    return said
 
 
 def _source(rows: KeyedRows) -> dict[str, Any]:
@@ -67,6 +70,9 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
         return
     if old["model"] != new["model"]:
         yield Change("changed", at, f"{at}: the model is '{new['model']}' (was '{old['model']}')")
+    if old.get("function") != new.get("function"):
+        told = f"{at}: the function is {new.get('function')} (was {old.get('function')})"
+        yield Change("changed", at, told)
     before = {(s["product"], s["data_set"]): s for s in old["sources"]}
     after = {(s["product"], s["data_set"]): s for s in new["sources"]}
     for source in sorted(before.keys() - after.keys()):

@@ -7,9 +7,10 @@ one dictionary of routes, headers made beforehand, one JSON form of every error.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
@@ -17,28 +18,42 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tulle.errors import nearest
-from tulle.serving.endpoint import Endpoint, error_body, is_safe_id
+from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, error_body, is_safe_id
 from tulle.serving.loaded import Loaded
 from tulle.serving.request import RequestError
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
-
 PREFIX = "/public/api/v1/"
 API_VERSION = b"1"  # of the user API that the paths and bodies follow
+# Of headers that a function sets: what a name is, what no value holds, and what is ours to say.
+_NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_BREAKS = re.compile(rb"[\r\n\0]")
+_OURS = {
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"x-request-id",
+    b"upgrade",
+    b"keep-alive",
+    b"te",
+}
 _log = logging.getLogger("tulle.serving")
+
+
+Plain = Callable[[Any, str], bytes]  # content, request id → answer
 
 
 class Route:
     """One path: what it does, the headers of its answers, and what it has counted."""
 
-    __slots__ = ("action", "errors", "headers", "method", "nanoseconds", "requests")
+    __slots__ = ("action", "errors", "headed", "headers", "method", "nanoseconds", "requests")
 
-    def __init__(self, method: str, action: Callable[[Any, str], bytes], headers: list[Header]) -> None:
+    def __init__(self, method: str, action: Headed | Plain, headers: list[Header]) -> None:
         self.method = method
-        self.action = action
+        self.headed = action.call if isinstance(action, Headed) else None
+        self.action: Plain = _unused if isinstance(action, Headed) else action
         self.headers = headers
         self.requests = 0
         self.nanoseconds = 0
@@ -61,7 +76,7 @@ class App:
             self._add(endpoint)
         self._route("GET", f"{self.home}/openapi.json", lambda _body, _id: service.openapi, self._plain)
         for path in ("/isAlive", "/isAlive/"):
-            self._route("GET", path, self._is_alive, self._plain)
+            self._route("GET", path, Headed(self._is_alive), self._plain)
         self._route("GET", "/metrics", self._metrics, self._plain)
 
     def _add(self, endpoint: Endpoint) -> None:
@@ -102,10 +117,14 @@ class App:
                 self._check(route, scope["method"], length)
             content = await self._content(scope, receive)
             start = time.perf_counter_ns()
-            answer = route.action(content, request_id)
+            status, headers = 200, route.headers
+            if route.headed is not None:
+                given = await route.headed(content, request_id, scope["headers"])
+                answer, status, headers = given.body, given.status, self._own_headers(given, route)
+            else:
+                answer = route.action(content, request_id)
             route.nanoseconds += time.perf_counter_ns() - start
             route.requests += 1
-            status, headers = 200, route.headers
         except _Gone:
             return
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
@@ -121,6 +140,20 @@ class App:
         }
         await send(start_message)
         await send({"type": "http.response.body", "body": answer})
+
+    def _own_headers(self, given: Answer, route: Route) -> list[Header]:
+        """The headers of an answer that brings its own."""
+        if given.content_type == "application/json" and not given.headers:
+            return route.headers
+        own = {
+            name.lower().encode("latin-1", "replace"): value.encode("latin-1", "replace")
+            for name, value in given.headers.items()
+        }
+        own[b"content-type"] = given.content_type.encode("latin-1", "replace")
+        safe = [
+            (n, v) for n, v in own.items() if _NAME.fullmatch(n) and not _BREAKS.search(v) and n not in _OURS
+        ]
+        return [*safe, *(header for header in route.headers if header[0] not in own)]
 
     async def _content(self, scope: Scope, receive: Receive) -> Any:
         """The body of a POST, the pairs of a GET's query string."""
@@ -189,20 +222,19 @@ class App:
             headers.append((b"connection", b"close"))  # the rest of the body is not read
         return error.status, error_body(error, request_id), headers
 
-    def _is_alive(self, _pairs: Any, _request_id: str) -> bytes:
-        failed = self.service.probe()
+    async def _is_alive(self, _pairs: Any, _request_id: str, _headers: Sequence[Header]) -> Answer:
+        failed = await self.service.probe()
         if failed:
             told = "; ".join(f"{name}: {why}" for name, why in failed.items())
             raise RequestError(503, "NotAlive", "endpoints do not answer", told)
         trace = self.service.trace
-        return msgspec.json.encode(
-            {
-                "alive": True,
-                "service": trace.service,
-                "generation": trace.generation,
-                "endpoints": sorted(self.service.endpoints),
-            }
-        )
+        alive = {
+            "alive": True,
+            "service": trace.service,
+            "generation": trace.generation,
+            "endpoints": sorted(self.service.endpoints),
+        }
+        return Answer(msgspec.json.encode(alive))
 
     def _metrics(self, _pairs: Any, _request_id: str) -> bytes:
         """What was counted since the start; times in microseconds of the endpoint alone."""
@@ -224,6 +256,10 @@ class App:
                 },
             }
         )
+
+
+def _unused(_content: Any, _request_id: str) -> bytes:
+    raise AssertionError("what is headed is called with headers")
 
 
 class _Gone(Exception):

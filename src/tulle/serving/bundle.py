@@ -10,22 +10,26 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation, quoted
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
-from tulle.serving.declared import LookupSpec, PredictSpec, TestQuery
+from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
 from tulle.serving.finder import FinderEntry
+from tulle.serving.function import FunctionEntry
+from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES, Column, Form, open_index
 from tulle.serving.index_build import Wish, build_index
 from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, record_of
 from tulle.serving.request import Field, Record, RequestError
+
+if TYPE_CHECKING:
+    from tulle.engine.duck import DuckEngine  # a worker imports this module and needs no engine
 
 _NUMBERS = {"integer", "double", "decimal", "boolean"}
 
@@ -49,8 +53,11 @@ class Source(Protocol):
 class Bundle:
     """A package being filled."""
 
-    def __init__(self, folder: Path, source: Source, product: str, engine: DuckEngine) -> None:
+    def __init__(
+        self, folder: Path, source: Source, product: str, engine: DuckEngine, product_folder: Path
+    ) -> None:
         """`folder` is what the package will hold; beside it, data that is elsewhere is copied."""
+        self.product_folder = product_folder
         self.folder = folder
         self.source = source
         self.product = product
@@ -102,6 +109,17 @@ class Bundle:
             msgspec.json.Encoder(decimal_format="number").encode(row)
         )
         return plain
+
+    def functions(self) -> Mapping[str, str]:
+        """Copy the product's `functions/` (once); the text of each Python file directly in it, by its name."""
+        home, target = self.product_folder / FUNCTIONS, self.folder / FUNCTIONS
+        if not target.exists() and home.is_dir():
+            for file in sorted(home.rglob("*")):
+                inner = file.relative_to(home)
+                if file.is_file() and not file.is_symlink() and not _is_left_out(inner):
+                    (target / inner).parent.mkdir(parents=True, exist_ok=True)
+                    (target / inner).write_bytes(file.read_bytes())
+        return {file.name: _text(file) for file in sorted(target.glob("*.py"))}
 
     def columns(self, product: str, data_set: str, place: Place | None) -> Mapping[str, str]:
         """The columns of a data set with their mesh types; Invalid at `place` when there is no such data set."""
@@ -155,6 +173,42 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),
     )
+
+
+def bundle_function(spec: FunctionSpec, bundle: Bundle) -> FunctionEntry:
+    """Add the product's functions; Invalid, with places, when file or function are not there."""
+    texts = bundle.functions()
+    if spec.file not in texts:
+        hint = did_you_mean(spec.file, texts) or f"put it into {FUNCTIONS}/ of the product"
+        raise _invalid(
+            f"product '{bundle.product}' has no file {FUNCTIONS}/{spec.file}", spec.places.get("file"), hint
+        )
+    place = spec.places.get("function", spec.places.get("name"))
+    file = f"{FUNCTIONS}/{spec.file}"
+    parameters, is_open, told = signature_of(texts[spec.file], file, spec.function, place)
+    return FunctionEntry(
+        name=spec.name,
+        file=file,
+        function=spec.function,
+        parameters=parameters,
+        is_open=is_open,
+        bounds=spec.bounds,
+        again=spec.retry,
+        description=spec.description or told,
+        test_queries=spec.test_queries,
+    )
+
+
+def _is_left_out(path: Path) -> bool:
+    """What Python and editors leave beside files."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except UnicodeDecodeError as exc:
+        raise _invalid(f"{FUNCTIONS}/{file.name} is not UTF-8 text", Place(file.name), None) from exc
 
 
 def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:

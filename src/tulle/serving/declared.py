@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tulle.errors import Place
+from tulle.serving.bounds import Bounds
 from tulle.serving.keyed_rows import (
     NEEDED_TOGETHER,
     KeyedRows,
@@ -86,6 +87,21 @@ class LookupSpec:
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """A function endpoint: a Python function in the product's `functions/`."""
+
+    name: str
+    file: str
+    function: str
+    bounds: Bounds = Bounds()
+    retry: bool = False  # it may be called twice for one request
+    description: str = ""
+    test_queries: tuple[TestQuery, ...] = ()
+    type: Literal["function"] = "function"
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
+
+
 def rows_of(spec: object) -> tuple[KeyedRows, ...]:
     """Where an endpoint of any kind finds rows by a key."""
     match spec:
@@ -126,6 +142,91 @@ LOOKUP_SCHEMA: Mapping[str, Any] = {
     "properties": {**keyed_rows_schema(endpoint=True), "test_queries": _queries("data")},
     "dependentRequired": NEEDED_TOGETHER,
 }
+
+
+_SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": 3600}
+_MEMORY = {
+    "type": "string",
+    "pattern": "^[1-9][0-9]{0,5} ?[MG]B$",
+    "x-expected": "a size such as 512MB or 2GB",
+}
+BOUNDS_SCHEMA: Mapping[str, Any] = {
+    "pool": {
+        "type": "object",
+        "additionalProperties": False,
+        "description": "the processes in which it runs, a request each at a time",
+        "properties": {
+            "floor": {"type": "integer", "minimum": 0, "maximum": 64, "description": "at least (default 1)"},
+            "ceil": {"type": "integer", "minimum": 1, "maximum": 64, "description": "at most (default 4)"},
+            "queue": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 10_000,
+                "description": "requests that may wait for one; a further one is refused (default 32)",
+            },
+            "wait": _SECONDS | {"description": "seconds after which one that waits is refused (default 10)"},
+        },
+    },
+    "timeout": _SECONDS
+    | {"description": "seconds a request may take, then its process is stopped (default 30)"},
+    "memory": _MEMORY | {"description": "what a process may use before it is replaced (default 1GB)"},
+}
+
+FUNCTION_SCHEMA: Mapping[str, Any] = {
+    "required": ["file"],
+    "properties": {
+        "file": {
+            "type": "string",
+            "pattern": "^[a-z_][a-z0-9_]{0,62}[.]py$",
+            "x-expected": "the name of a Python file in functions/",
+            "description": "a file in functions/",
+        },
+        "function": {
+            "type": "string",
+            "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+            "x-expected": "the name of a function",
+            "description": "a function in it; default: the endpoint's name, with '_' for '-'",
+        },
+        "retry": {
+            "type": "boolean",
+            "description": "whether it may be called again when its process dies (default false)",
+        },
+        **BOUNDS_SCHEMA,
+        "test_queries": _queries("arguments"),
+    },
+}
+
+
+def parse_function(raw: Mapping[str, Any], place: PlaceOf) -> FunctionSpec:
+    """The value of checked properties."""
+    return FunctionSpec(
+        name=raw["name"],
+        file=raw["file"],
+        function=raw.get("function", raw["name"].replace("-", "_")),
+        bounds=parse_bounds(raw),
+        retry=raw.get("retry", False),
+        description=raw.get("description", ""),
+        test_queries=tuple(
+            TestQuery(one["name"], one["arguments"], one.get("expect"), float(one.get("tolerance", 1e-6)))
+            for one in raw.get("test_queries", ())
+        ),
+        places=places_of(raw, place),
+    )
+
+
+def parse_bounds(raw: Mapping[str, Any]) -> Bounds:
+    """The bounds of the processes of an endpoint; `ceil` is never below `floor`."""
+    usual, pool = Bounds(), raw.get("pool", {})
+    floor = pool.get("floor", usual.floor)
+    size = raw.get("memory", "1GB").replace(" ", "")
+    return Bounds(
+        floor=floor,
+        ceil=max(floor, 1, pool.get("ceil", usual.ceil)),
+        queue=pool.get("queue", usual.queue),
+        wait_seconds=pool.get("wait", usual.wait_seconds),
+        seconds=raw.get("timeout", usual.seconds),
+        memory=int(size[:-2]) << (30 if size.endswith("GB") else 20),
+    )
 
 
 def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:

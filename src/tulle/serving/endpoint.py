@@ -7,24 +7,45 @@ nothing of HTTP servers, sockets or credentials.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
 from tulle.serving.request import RequestError, meant
 
-Action = Callable[[bytes, str], bytes]  # body, request id → answer
+Header = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is not simply JSON with status 200."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """What is done by code outside of this process, and is told the headers of the request."""
+
+    call: Callable[[bytes, str, Sequence[Header]], Awaitable[Answer]]
+
+
+Action = Callable[[bytes, str], bytes] | Headed  # body, request id → answer
 Query = Callable[[Sequence[tuple[str, str]], str], bytes]  # pairs of a query string, request id → answer
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class Endpoint(Protocol):
-    """One endpoint, loaded and ready; one thread calls it."""
+    """One endpoint, loaded; one thread calls it."""
 
     name: str
     kind: str
+    main: str  # the action by which it is tested
     commits: Mapping[str, str]  # the commits its answers are made from, by repository
 
     @property
@@ -34,6 +55,12 @@ class Endpoint(Protocol):
     @property
     def queries(self) -> Mapping[str, Query]:
         """What a GET of /{endpoint}/{action} does."""
+
+    async def ready(self) -> None:
+        """Start what it needs beside this process. RequestError when that cannot be."""
+
+    def close(self) -> None:
+        """End that again."""
 
 
 @dataclass(frozen=True, slots=True)

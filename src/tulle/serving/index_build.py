@@ -13,16 +13,18 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 import msgspec
 
-from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation, literal, quoted
 from tulle.errors import Invalid, Problem
 from tulle.serving.index import LONGEST_KEY, Column, Form, key_of, normal_key, several_of
 from tulle.serving.keyed_rows import ALL, FORBIDDEN
+
+if TYPE_CHECKING:
+    from tulle.engine.duck import DuckEngine  # a worker imports this module and needs no engine
 
 SHOWN_KEYS = 3
 _BATCH = 50_000

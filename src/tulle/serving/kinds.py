@@ -1,6 +1,6 @@
 """The kinds of endpoint a service may have, in one registry: declared how, packaged how, answering how.
 
-A further kind (a query, a function, a composition) is one more entry here.
+A further kind is one more entry here.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from typing import Any
 import msgspec
 
 from tulle.errors import Broken, did_you_mean
-from tulle.serving.bundle import Bundle, bundle_lookup, bundle_predict
+from tulle.serving.bundle import Bundle, bundle_function, bundle_lookup, bundle_predict
 from tulle.serving.declared import (
+    FUNCTION_SCHEMA,
     LOOKUP_SCHEMA,
     PREDICT_SCHEMA,
+    FunctionSpec,
     LookupSpec,
     PredictSpec,
+    parse_function,
     parse_lookup,
     parse_predict,
 )
 from tulle.serving.endpoint import Endpoint, Trace
+from tulle.serving.function import FunctionEntry, load_function
+from tulle.serving.function_code import function_apart
 from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
-from tulle.serving.openapi import describe_lookup, describe_predict
+from tulle.serving.openapi import describe_function, describe_lookup, describe_predict
 from tulle.serving.predict import PredictEntry, load_predict
 
-Spec = PredictSpec | LookupSpec
-Entry = PredictEntry | LookupEntry
+Spec = PredictSpec | LookupSpec | FunctionSpec
+Entry = PredictEntry | LookupEntry | FunctionEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +42,15 @@ class Kind:
     """One kind of endpoint."""
 
     name: str
+    actions: tuple[str, ...]  # the last parts of its addresses, the usual one first
     schema: Mapping[str, Any]  # the properties it has in services/<service>.yaml
     parse: Callable[[Mapping[str, Any], PlaceOf], Spec]  # checked properties → what is declared
     bundle: Callable[[Any, Bundle], Entry]  # what is declared → what the package says of it
     describe: Callable[[Any, Path], Mapping[str, Any]]  # … and the package's folder → OpenAPI path items
     entry: type[Entry]
     load: Callable[[Any, Path, Trace], Endpoint]  # … → what answers
+    # … → what is done in processes of its own, where users' code is run
+    apart: Callable[[Any, Path], Callable[[bytes], bytes]] | None = None
 
     def read(self, raw: Mapping[str, Any]) -> Entry:
         """What a manifest says of an endpoint of this kind; Broken when it does not hold."""
@@ -60,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind(
             "predict",
+            ("predict", "predict-multi"),
             PREDICT_SCHEMA,
             parse_predict,
             bundle_predict,
@@ -67,7 +76,27 @@ KINDS: Mapping[str, Kind] = {
             PredictEntry,
             load_predict,
         ),
-        Kind("lookup", LOOKUP_SCHEMA, parse_lookup, bundle_lookup, describe_lookup, LookupEntry, load_lookup),
+        Kind(
+            "lookup",
+            ("lookup", "lookup-multi"),
+            LOOKUP_SCHEMA,
+            parse_lookup,
+            bundle_lookup,
+            describe_lookup,
+            LookupEntry,
+            load_lookup,
+        ),
+        Kind(
+            "function",
+            ("run",),
+            FUNCTION_SCHEMA,
+            parse_function,
+            bundle_function,
+            describe_function,
+            FunctionEntry,
+            load_function,
+            lambda entry, folder: function_apart(folder, entry.file, entry.function),
+        ),
     )
 }
 

@@ -17,7 +17,7 @@ import msgspec
 
 from tulle.errors import Broken
 from tulle.serving.declared import TestQuery
-from tulle.serving.endpoint import Endpoint, Trace, error_body
+from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
 from tulle.serving.request import RequestError
@@ -47,20 +47,37 @@ class Loaded:
     entries: Mapping[str, Entry]
     openapi: bytes = field(repr=False)
 
-    def ask(self, endpoint: str, body: Mapping[str, Any], request_id: str = "") -> tuple[int, bytes]:
+    async def ask(self, endpoint: str, body: Mapping[str, Any], request_id: str = "") -> tuple[int, bytes]:
         """Status and answer of the endpoint's main action on `body`."""
         chosen = self.endpoints[endpoint]
+        action = chosen.actions[chosen.main]
+        content = msgspec.json.encode(body)
         try:
-            return 200, chosen.actions[chosen.kind](msgspec.json.encode(body), request_id)
+            if isinstance(action, Headed):
+                answer = await action.call(content, request_id, ())
+                return answer.status, answer.body
+            return 200, action(content, request_id)
         except RequestError as error:
             return error.status, error_body(error, request_id)
 
-    def probe(self) -> Mapping[str, str]:
-        """Ask every endpoint one real question; what went wrong, by endpoint, empty when all is well."""
+    async def ready(self) -> Mapping[str, str]:
+        """Start what endpoints need beside this process; what went wrong, by endpoint, empty when all is well."""
+        failed = {}
+        for name, endpoint in self.endpoints.items():
+            try:
+                await endpoint.ready()
+            except RequestError as error:
+                failed[name] = error.message
+        return failed
+
+    async def probe(self) -> Mapping[str, str]:
+        """Ask every endpoint one real question, where there is one that does nothing but answer; what went wrong."""
         failed = {}
         for name, entry in self.entries.items():
+            if entry.probe is None:
+                continue
             try:
-                status, answer = self.ask(name, entry.probe)
+                status, answer = await self.ask(name, entry.probe)
             except Exception as exc:  # noqa: BLE001  whatever it is, the endpoint is not well
                 failed[name] = f"{type(exc).__name__}: {exc}"
                 continue
@@ -68,20 +85,32 @@ class Loaded:
                 failed[name] = msgspec.json.decode(answer)["message"]
         return failed
 
-    def test(self) -> tuple[Verdict, ...]:
+    async def test(self) -> tuple[Verdict, ...]:
         """Run every saved test query."""
         return tuple(
-            self._verdict(name, query) for name, entry in self.entries.items() for query in entry.test_queries
+            [
+                await self._verdict(name, query)
+                for name, entry in self.entries.items()
+                for query in entry.test_queries
+            ]
         )
 
-    def _verdict(self, endpoint: str, query: TestQuery) -> Verdict:
+    def close(self) -> None:
+        """End what endpoints started beside this process."""
+        for endpoint in self.endpoints.values():
+            endpoint.close()
+
+    async def _verdict(self, endpoint: str, query: TestQuery) -> Verdict:
         start = time.perf_counter()
         try:
-            status, raw = self.ask(endpoint, query.body, f"test-{endpoint}")
+            status, raw = await self.ask(endpoint, query.body, f"test-{endpoint}")
         except Exception as exc:  # noqa: BLE001  the model's own failure is a verdict, not ours
             status, raw = 500, error_body(RequestError(500, "EvaluationFailed", f"{exc}"), "")
         spent = (time.perf_counter() - start) * 1000
-        answer = msgspec.json.decode(raw)
+        try:
+            answer = msgspec.json.decode(raw)
+        except msgspec.DecodeError:  # a function may answer with what it likes
+            answer = {"response": raw.decode(errors="replace")}
         message = _judge(query, status, answer)
         return Verdict(
             endpoint, query.name, not message, message, query.body, status, answer, round(spent, 3)
@@ -115,7 +144,8 @@ def _judge(query: TestQuery, status: int, answer: Any) -> str:
         return f"{status} {answer.get('errorType')}: {answer.get('message')}"
     if expected is None:
         return ""
-    given = answer["result"] if "result" in answer else answer["results"][0]["data"]
+    given = next(answer[word] for word in ("result", "response", "results") if word in answer)
+    given = given[0]["data"] if "results" in answer else given
     return _difference(expected, given, query.tolerance, "")
 
 

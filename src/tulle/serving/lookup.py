@@ -46,7 +46,7 @@ class LookupEntry:
 class Lookup:
     """A lookup endpoint."""
 
-    kind = "lookup"
+    kind = main = "lookup"
 
     def __init__(self, entry: LookupEntry, folder: Path, trace: Trace) -> None:
         self.name = entry.name
@@ -71,6 +71,12 @@ class Lookup:
     def actions(self) -> Mapping[str, Action]:
         """lookup, lookup-multi."""
         return {"lookup": self.lookup, "lookup-multi": self.lookup_multi}
+
+    async def ready(self) -> None:
+        """It is, as soon as it is loaded."""
+
+    def close(self) -> None:
+        """Nothing is to be ended."""
 
     @property
     def queries(self) -> Mapping[str, Query]:

@@ -13,6 +13,7 @@ from typing import Any
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
 from tulle.serving.declared import TestQuery
 from tulle.serving.finder import NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, FinderEntry
+from tulle.serving.function import FunctionEntry
 from tulle.serving.index import Column
 from tulle.serving.keyed_rows import ALL, DEFAULT, FORBIDDEN, IGNORE
 from tulle.serving.lookup import LookupEntry
@@ -29,6 +30,14 @@ _TYPES: Mapping[str, Json] = {
     "date": {"type": "string", "format": "date"},
     "timestamp": {"type": "string", "format": "date-time"},
     "binary": {"type": "string", "contentEncoding": "base64"},
+}
+_PYTHON = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
 }
 _ERRORS: dict[str, str] = {
     "400": "The request is not understood, or a value is missing, unknown or of the wrong type",
@@ -95,7 +104,11 @@ def document(service: str, *, version: str, description: str, paths: Iterable[Ma
                 }
                 for status, text in (
                     _ERRORS
-                    | {"404": "Nothing is known of the key", "422": "There is no answer for these values"}
+                    | {
+                        "404": "Nothing is known of the key",
+                        "422": "There is no answer for these values",
+                        "504": "The endpoint took too long",
+                    }
                 ).items()
             },
             "securitySchemes": {
@@ -160,6 +173,28 @@ def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # n
         f"/{entry.name}/lookup-multi": _post(
             f"{entry.name}-lookup-multi", f"{summary}: many at once", many, answers, _many(entry.test_queries)
         ),
+    }
+
+
+def describe_function(entry: FunctionEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
+    """The path of a function endpoint."""
+    properties: Json = {}
+    for parameter in entry.parameters:
+        word = _PYTHON.get(parameter.type)
+        kinds = [word, "null"] if word and parameter.nullable else word
+        properties[parameter.name] = {"type": kinds} if kinds else {}
+    arguments = _object(properties, required=[p.name for p in entry.parameters if p.required])
+    arguments["additionalProperties"] = entry.is_open
+    summary = entry.description or f"Call the function {entry.function}"
+    return {
+        f"/{entry.name}/run": _post(
+            f"{entry.name}-run",
+            summary,
+            arguments,
+            _answer("response", {"description": "what the function returned"}),
+            _examples(entry.test_queries),
+            more=("504",),
+        )
     }
 
 

@@ -81,7 +81,7 @@ def build(
     home = settings.state_folder / "packages" / service.name
     with _workspace(home) as folder:
         engine = DuckEngine(settings.warehouse, folder / "spill")
-        bundle = Bundle(folder / "content", LakeSource(lake, ref), product.name, engine)
+        bundle = Bundle(folder / "content", LakeSource(lake, ref), product.name, engine, product.folder)
         entries = _bundled(service, bundle)
         openapi = _openapi(service, entries, bundle.folder)
         manifest = _manifest(service, product.name, entries, bundle, openapi)

@@ -101,7 +101,7 @@ class Told:
 class Predict:
     """A prediction endpoint."""
 
-    kind = "predict"
+    kind = main = "predict"
 
     def __init__(
         self, entry: PredictEntry, signature: Signature, scorer: Scorer, folder: Path, trace: Trace
@@ -146,6 +146,12 @@ class Predict:
     def actions(self) -> Mapping[str, Action]:
         """predict, predict-multi."""
         return {"predict": self.predict, "predict-multi": self.predict_multi}
+
+    async def ready(self) -> None:
+        """It is, as soon as it is loaded."""
+
+    def close(self) -> None:
+        """Nothing is to be ended."""
 
     @property
     def queries(self) -> Mapping[str, Query]:

@@ -23,7 +23,7 @@ import msgspec
 
 from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
 from tulle.serving.app import App
-from tulle.serving.loaded import Loaded, load
+from tulle.serving.loaded import Loaded, Verdict, load
 
 WARM_UP = 50
 # The gateway decides when an idle connection ends: a worker that closed first could meet a request half way.
@@ -32,13 +32,14 @@ DRAIN_SECONDS = 10
 _log = logging.getLogger("tulle.serving")
 
 
-def warm_up(service: Loaded, times: int = WARM_UP) -> None:
-    """Answer every endpoint's probe many times; Broken, naming endpoint and reason, when one cannot answer."""
-    for _ in range(times):
-        failed = service.probe()
-        if failed:
-            told = "; ".join(f"endpoint '{name}': {why}" for name, why in failed.items())
-            raise Broken(f"service '{service.manifest.service}' does not answer: {told}")
+async def warm_up(service: Loaded, times: int = WARM_UP) -> None:
+    """Start what endpoints need and answer their probes many times; Broken, naming endpoint and reason."""
+    failed = await service.ready()
+    for _ in range(0 if failed else times):
+        failed = failed or await service.probe()
+    if failed:
+        told = "; ".join(f"endpoint '{name}': {why}" for name, why in failed.items())
+        raise Broken(f"service '{service.manifest.service}' does not answer: {told}")
 
 
 def open_socket(path: Path) -> socket.socket:
@@ -81,7 +82,7 @@ def _remove_stale(path: Path) -> None:
     raise AlreadyExists(f"another process answers on '{path}'", hint="stop it first")
 
 
-def serve(app: App, listening: socket.socket) -> None:
+async def serve(app: App, listening: socket.socket) -> None:
     """Answer until SIGTERM or SIGINT, then finish what is in flight."""
     import uvicorn  # noqa: PLC0415  only the process needs it, not who reads App
 
@@ -101,7 +102,7 @@ def serve(app: App, listening: socket.socket) -> None:
     # uvicorn raises the signal again when it has drained; without handlers of ours that would kill us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
+    await uvicorn.Server(config).serve(sockets=[listening])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,16 +111,31 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         service = load(options.package_folder, options.generation)
-        if options.test:
-            sys.stdout.buffer.write(msgspec.json.encode(service.test()))
-            return 0
-        warm_up(service)
+    except TulleError as exc:
+        return _refused(exc)
+    import uvloop  # noqa: PLC0415  only the process needs it
+
+    if options.test:
+        sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_tested(service))))
+        return 0
+    return uvloop.run(_answering(service, options))
+
+
+async def _tested(service: Loaded) -> tuple[Verdict, ...]:
+    try:
+        return await service.test()
+    finally:
+        service.close()
+
+
+async def _answering(service: Loaded, options: argparse.Namespace) -> int:
+    try:
+        await warm_up(service)
         app = App(service, max_request_bytes=options.max_request_bytes)
         listening = open_socket(options.socket) if options.socket else _open_port(options.port)
     except TulleError as exc:
-        hint = f" ({exc.hint})" if exc.hint else ""
-        _log.error("%s%s", exc.message, hint)
-        return 1
+        service.close()
+        return _refused(exc)
     # What lives now lives as long as the process: keep the collector from walking over it again and again.
     gc.collect()
     gc.freeze()
@@ -127,11 +143,17 @@ def main(arguments: list[str] | None = None) -> int:
     where = options.socket or "{}:{}".format(*listening.getsockname())
     _log.info("service '%s' %s answers on %s", trace.service, trace.generation, where)
     inode = options.socket.stat().st_ino if options.socket else None
-    serve(app, listening)
+    await serve(app, listening)
+    service.close()
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
     _log.info("service '%s' %s has stopped", trace.service, trace.generation)
     return 0
+
+
+def _refused(exc: TulleError) -> int:
+    _log.error("%s%s", exc.message, f" ({exc.hint})" if exc.hint else "")
+    return 1
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -1,0 +1,113 @@
+"""The process behind a pool: loads the part of a package that runs users' code, and answers one request at a time.
+
+    python -m tulle.serving.child --package-folder DIR --endpoint NAME --socket N --memory BYTES
+
+It is told requests on an open socket and ends with it. What it may take of memory is bounded by the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tulle.errors import TulleError
+from tulle.serving.kinds import kind_of
+from tulle.serving.manifest import MANIFEST, read_manifest
+from tulle.serving.pool import Told
+
+_LENGTH = struct.Struct("!I")
+Handler = Callable[[bytes], bytes]
+
+
+def main() -> int:
+    """Answer until the socket closes."""
+    options = _options()
+    _end_with_parent()
+    connection = socket.socket(fileno=options.socket)
+    try:
+        handle = _handler(options.package_folder, options.endpoint)
+    except BaseException as exc:  # noqa: BLE001  whatever users' code raises, or a library that is missing
+        traceback.print_exc()
+        message = exc.message if isinstance(exc, TulleError) else f"{type(exc).__name__}: {exc}"
+        _send(connection, Told(b"", problem=message[:2000]))
+        return 1
+    # Only now: what was loaded is the endpoint's own, and libraries reserve more than they use.
+    _bound(options.memory)
+    gc.collect()
+    gc.freeze()
+    _send(connection, Told(b""))
+    while (request := _received(connection)) is not None:
+        reply = handle(request)
+        _send(connection, Told(reply, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    return 0
+
+
+def _handler(folder: Path, endpoint: str) -> Handler:
+    manifest = read_manifest(folder / MANIFEST)
+    raw = next(one for one in manifest.endpoints if one["name"] == endpoint)
+    kind = kind_of(raw)
+    assert kind.apart is not None
+    return kind.apart(kind.read(raw), folder)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tulle.serving.child")
+    parser.add_argument("--package-folder", type=Path, required=True)
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True)
+    return parser.parse_args()
+
+
+def _bound(memory: int) -> None:
+    """More data than that raises MemoryError; twice as much as is replaced for, so that one request may pass it."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (2 * memory + used, 2 * memory + used))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _end_with_parent() -> None:
+    """A worker that is killed leaves nobody behind; where the kernel cannot say so, its closed socket does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the worker ends us
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+def _received(connection: socket.socket) -> bytes | None:
+    head = _exactly(connection, _LENGTH.size)
+    return None if head is None else _exactly(connection, _LENGTH.unpack(head)[0])
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes | None:
+    pieces = []
+    while count:
+        piece = connection.recv(min(count, 1 << 20))
+        if not piece:
+            return None
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+def _send(connection: socket.socket, told: Told) -> None:
+    data = msgspec.msgpack.encode(told)
+    try:
+        connection.sendall(_LENGTH.pack(len(data)) + data)
+    except OSError:
+        os._exit(0)  # the worker has given up on us
+
+
+if __name__ == "__main__":
+    sys.exit(main())

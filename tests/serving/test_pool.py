@@ -1,0 +1,217 @@
+"""Processes behind a pool: who waits, what is refused, and what becomes of those that hang, die or grow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import textwrap
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulle.serving import pool as pools
+from tulle.serving.bounds import Bounds
+from tulle.serving.pool import Pool
+from tulle.serving.request import RequestError
+
+# A process that does what it is told: the protocol of `child`, and nothing to load.
+CHILD = """
+import os, resource, socket, struct, sys, time
+import msgspec
+from tulle.serving.child import _received, _send
+from tulle.serving.pool import Told
+
+line = socket.socket(fileno=int(sys.argv[sys.argv.index("--socket") + 1]))
+if os.path.exists(sys.argv[1]):
+    _send(line, Told(b"", problem="it will not"))
+    sys.exit(3)
+_send(line, Told(b""))
+while (asked := _received(line)) is not None:
+    word, _, rest = asked.partition(b" ")
+    if word == b"sleep":
+        time.sleep(float(rest))
+    elif word == b"die":
+        os._exit(7)
+    elif word == b"once" and not os.path.exists(rest.decode()):
+        open(rest, "w").close()
+        os._exit(7)
+    size = 1 << 40 if word == b"grow" else 1
+    _send(line, Told(b"x" * int(rest) if word == b"large" else str(os.getpid()).encode(), size))
+"""
+
+
+class World:
+    """A pool over the child, in a loop of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "child.py"
+        self.file.write_text(textwrap.dedent(CHILD))
+        self.refuses = folder / "refuses"  # while it is there, none can be started
+
+    @contextlib.asynccontextmanager
+    async def pool(self, **bounds: Any) -> AsyncIterator[Pool]:
+        made = Pool((str(self.file), str(self.refuses)), Bounds(**bounds), "a test")
+        try:
+            yield made
+        finally:
+            made.close()
+            await asyncio.sleep(0.01)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run(asyncio.wait_for(work, 60))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def refused(asked: Coroutine[Any, Any, bytes]) -> tuple[int, str]:
+    with pytest.raises(RequestError) as caught:
+        await asked
+    return caught.value.status, caught.value.error_type
+
+
+def is_running(pid: bytes) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_one_process_answers_one_after_the_other(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            await pool.ready()
+            answers = await asyncio.gather(*(pool.ask(b"pid", again=False) for _ in range(10)))
+            assert len(set(answers)) == 1
+            assert pool.processes == 1
+            assert await pool.ask(b"large 3000000", again=False) == b"x" * 3_000_000
+            assert await pool.ask(b"pid " + b"y" * 3_000_000, again=False) == answers[0]
+        assert not is_running(answers[0])
+
+    world.run(work())
+
+
+def test_more_are_started_while_others_wait_and_go_when_they_are_not_needed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=3) as pool:
+            assert pool.processes == 0
+            await asyncio.gather(*(pool.ask(b"sleep 0.4", again=False) for _ in range(3)))
+            assert pool.processes > 1
+            monkeypatch.setattr(pools, "IDLE_SECONDS", 0.0)
+            for _ in range(8):
+                await pool.ask(b"pid", again=False)
+                await asyncio.sleep(0.01)
+            assert pool.processes == 1
+
+    world.run(work())
+
+
+def test_a_full_line_and_a_long_wait_are_refused(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1, queue=1, wait_seconds=0.2) as pool:
+            await pool.ready()
+            busy = asyncio.create_task(pool.ask(b"sleep 1", again=False))
+            await asyncio.sleep(0.05)
+            waits = asyncio.create_task(refused(pool.ask(b"pid", again=False)))
+            await asyncio.sleep(0.05)
+            assert await refused(pool.ask(b"pid", again=False)) == (503, "QueueFull")
+            assert await waits == (503, "NoProcessFree")
+            await busy
+            assert int(await pool.ask(b"pid", again=False)) > 0
+            assert pool.waiting == 0
+
+    world.run(work())
+
+
+def test_who_takes_too_long_is_killed_and_replaced(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1, seconds=0.3) as pool:
+            first = await pool.ask(b"pid", again=False)
+            began = time.monotonic()
+            assert await refused(pool.ask(b"sleep 30", again=True)) == (504, "TookTooLong")
+            assert time.monotonic() - began < 10
+            assert not is_running(first)
+            assert await pool.ask(b"pid", again=False) != first
+
+    world.run(work())
+
+
+def test_who_dies_is_replaced_and_what_may_be_is_asked_again(world: World, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            first = await pool.ask(b"pid", again=False)
+            assert await refused(pool.ask(b"die", again=False)) == (500, "EndpointCrashed")
+            second = await pool.ask(b"pid", again=False)
+            assert second != first
+            assert await refused(pool.ask(b"die", again=True)) == (500, "EndpointCrashed")
+            once = str(tmp_path / "died").encode()
+            assert int(await pool.ask(b"once " + once, again=True)) > 0
+            assert pool.processes == 1
+
+    world.run(work())
+
+
+def test_others_are_answered_while_one_dies(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=2, ceil=2, queue=100) as pool:
+            asked = [pool.ask(b"pid", again=False) for _ in range(20)]
+            asked[7:7] = [refused(pool.ask(b"die", again=False))]  # type: ignore[list-item]
+            answers = await asyncio.gather(*asked)
+            assert answers[7] == (500, "EndpointCrashed")  # type: ignore[comparison-overlap]
+            assert len(answers) == 21
+
+    world.run(work())
+
+
+def test_who_has_grown_too_large_answers_and_is_replaced(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            grown = await pool.ask(b"grow", again=False)
+            assert await pool.ask(b"pid", again=False) != grown
+            assert not is_running(grown)
+
+    world.run(work())
+
+
+def test_what_cannot_be_started_is_told_to_all_who_wait_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "AGAIN_SECONDS", 0.1)
+
+    async def work() -> None:
+        world.refuses.touch()
+        async with world.pool(floor=1, ceil=1) as pool:
+            told = await asyncio.gather(*(refused(pool.ask(b"pid", again=False)) for _ in range(3)))
+            assert told == [(503, "NotStarted")] * 3
+            with pytest.raises(RequestError, match="the endpoint cannot be started: it will not"):
+                await pool.ready()
+            world.refuses.unlink()
+            assert int(await pool.ask(b"pid", again=False)) > 0
+
+    world.run(work())
+
+
+def test_who_gives_up_waiting_takes_no_process_with_him(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            await pool.ready()
+            busy = asyncio.create_task(pool.ask(b"sleep 0.3", again=False))
+            await asyncio.sleep(0.05)
+            waits = asyncio.create_task(pool.ask(b"pid", again=False))
+            await asyncio.sleep(0.05)
+            waits.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waits
+            await busy
+            assert int(await pool.ask(b"pid", again=False)) > 0
+
+    world.run(work())
