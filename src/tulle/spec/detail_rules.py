@@ -134,7 +134,8 @@ class _Rules:
                 written.append((("enum", at), entry))
         for inner, value in written:
             if not _FITS.get(kind, _anything)(value):
-                message = f"'{inner[0]}' of column '{shown(str(column.get('name', '')))}': '{shown(str(value))}' is no {kind}"
+                where = f"'{inner[0]}' of column '{shown(str(column.get('name', '')))}'"
+                message = f"{where}: '{shown(str(value))}' is no {kind}"
                 hint = "put it in quotes" if kind in {"string", "date", "timestamp"} else None
                 yield self._at(message, *steps, *inner, hint=hint)
 
