@@ -3,7 +3,8 @@
     python crash_apply.py FOLDER FIRST STRIDE
 
 Each point: a child process applies a mesh (first whole, then with a product changed and one removed) or destroys a
-product with its data, and kills itself right after its n-th commit to the control-plane database, or inside the n-th call of a capability. Then the
+product with its data, and kills itself just before or right after one of its commits to the control-plane database
+(`crash_points.killed_at`), or inside the first call of a capability (point 0). Then the
 survivors look, and apply again. Prints one JSON line a point. A script of its own, because it forks: it must not
 have started threads.
 """
@@ -21,7 +22,7 @@ from typing import Any
 
 from tests.control.conftest import fill, opened
 from tests.pipeline.conftest import SALES, Mesh
-from tests.pipeline.crash_points import in_child, killed_after
+from tests.pipeline.crash_points import in_child, killed_at
 
 from tulle.control import grants
 from tulle.control.apply import apply_plan, current_plan
@@ -61,10 +62,10 @@ def _die_here(mesh: Mesh) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def apply(mesh: Mesh, commits: int | None) -> Any:
+def apply(mesh: Mesh, point: int | None) -> Any:
     workspace = prepared(mesh)
-    if commits is not None:
-        killed_after(commits)
+    if point is not None:
+        killed_at(point)
     return len(apply_plan(workspace).done)
 
 
@@ -95,10 +96,10 @@ def change(mesh: Mesh) -> None:
     shutil.rmtree(mesh.folder / "products/people")
 
 
-def destroyed(mesh: Mesh, commits: int | None) -> Any:
+def destroyed(mesh: Mesh, point: int | None) -> Any:
     workspace = prepared(mesh)
-    if commits is not None:
-        killed_after(commits)
+    if point is not None:
+        killed_at(point)
     return destroy(workspace, "features", data=True)[1]
 
 

@@ -1,9 +1,10 @@
-"""Kill a release, a promotion's asking, a rollback or a retirement after one transaction after another, then do it again.
+"""Kill a release, a promotion in every phase, a rollback or a retirement at one point after another, then do it again.
 
-    python release_crashes.py FOLDER release,promote,rollback,retire FIRST STRIDE
+    python release_crashes.py FOLDER release,promote,carry,approve,rollback,retire FIRST STRIDE
 
-Each point: a child process does it and kills itself right after its n-th commit to the control-plane database. Then
-the survivors look: what is in force and what the branch holds belong together. Doing it again ends it. Prints one
+`promote` is the asking, `carry` the asking and its run in one process, `approve` the last approval. Each point: a child
+process does it and kills itself just before or right after one of its commits to the control-plane database. Then the
+survivors look: what is in force and what the branch holds belong together. Doing it again ends it. Prints one
 JSON line a point. Runs are processes that outlive who asked for them, as those of a mesh do.
 """
 
@@ -24,7 +25,7 @@ from typing import Any
 from sqlalchemy import update
 from tests.control.released import Team, sales_at
 from tests.control.test_promotion import OPEN
-from tests.pipeline.crash_points import in_child, killed_after
+from tests.pipeline.crash_points import in_child, killed_at
 
 from tulle.config import Settings
 from tulle.control import environments, product_release, promotion, retirement
@@ -41,6 +42,7 @@ from tulle.state.tables import deprecations
 
 FIRST = "SELECT id, customer, day, amount FROM till_rows\n"
 SECOND = "SELECT id, customer, day, -amount AS amount FROM till_rows\n"
+GUARDED = OPEN.replace("schedules: false", "schedules: false, approvers: [bob, eve], approvals: 1")
 
 
 class Again(Team):
@@ -90,7 +92,7 @@ class Nursery:
 
 
 def prepare(folder: Path, what: str) -> None:
-    team = Team(folder, OPEN)
+    team = Team(folder, GUARDED if what == "approve" else OPEN)
     if what == "retire":
         retirement.deprecate(team.workspace, "features", sunset="2099-01-31", reason="moved", by="ann")
         today = dt.datetime.now(dt.UTC).date().isoformat()
@@ -105,9 +107,12 @@ def prepare(folder: Path, what: str) -> None:
         if version == "1.1.0" and what == "release":
             return
         product_release.make(team.workspace, "sales", by="ann")
-        if version == "1.1.0" and what == "promote":
+        if version == "1.1.0" and what in {"promote", "carry"}:
             return
-        team.wait(promotion.promote(team.workspace, "sales", version, to="prod", by="ann"))
+        asked = promotion.promote(team.workspace, "sales", version, to="prod", by="ann")
+        if version == "1.1.0" and what == "approve":
+            return
+        team.wait(promotion.decide(team.workspace, asked.id, by="bob") if what == "approve" else asked)
 
 
 def do(team: Team, what: str) -> str:
@@ -117,20 +122,35 @@ def do(team: Team, what: str) -> str:
         return made.version
     if what == "retire":
         return retirement.retire(workspace, "features", by="ann")
-    if what == "promote":
+    if what in {"promote", "carry"}:
         return promotion.promote(workspace, "sales", "1.1.0", to="prod", by="ann").status
+    if what == "approve":
+        # The one that waits; asked for anew where the run of the last one was never started.
+        asked = promotion.promote(workspace, "sales", "1.1.0", to="prod", by="ann")
+        return promotion.decide(workspace, asked.id, by="bob").status
     return promotion.rollback(workspace, "sales", to="1.0.0", by="ann").status
 
 
-def crash(folder: Path, what: str, commits: int) -> str:
+def crash(folder: Path, what: str, point: int) -> str:
     team = Again(folder)
-    killed_after(commits)
-    return do(team, what)
+    workspace = team.workspace
+    if what == "carry":
+
+        def here(_settings: Settings, run_id: str) -> int:
+            execute(workspace.database, workspace.lake, workspace.spec(), run_id)
+            return 0
+
+        promotion.worker.start = here  # type: ignore[assignment]
+    killed_at(point)
+    done = do(team, what)
+    record.settle(workspace.database, workspace.lake)
+    return done
 
 
 def look(folder: Path, what: str) -> dict[str, Any]:
     team = Again(folder)
     workspace = team.workspace
+    runs.recover(workspace.database)
     for run in runs.recent(workspace.database, status=runs.QUEUED):
         runs.finish(workspace.database, run.id, runs.STOPPED)  # what `recover` does to it a minute later
     if what == "retire":
@@ -174,13 +194,13 @@ def main(folder: Path, what: str, first: int, stride: int) -> None:
     base = folder / "base"
     assert in_child(lambda: prepare(base, what) or "done") == "done"
     run: Callable[[Callable[[], Any]], Any] = in_child
-    for commits in itertools.count(first, stride):
-        mine = folder / str(commits)
+    for point in itertools.count(first, stride):
+        mine = folder / str(point)
         shutil.copytree(base, mine)
-        ended = run(lambda mine=mine, commits=commits: crash(mine, what, commits))  # type: ignore[misc]
+        ended = run(lambda mine=mine, point=point: crash(mine, what, point))  # type: ignore[misc]
         found = run(lambda mine=mine: look(mine, what))  # type: ignore[misc]
         print(
-            json.dumps({"what": what, "point": commits, "ended": ended, **(found or {"sound": False})}),
+            json.dumps({"what": what, "point": point, "ended": ended, **(found or {"sound": False})}),
             flush=True,
         )
         if ended is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.control.released import MESH, VERSIONED, Team, sales_at
 from tests.pipeline.conftest import ROWS
+from tests.pipeline.crash_points import stride
 
 from tulle.config import Warehouse
 from tulle.control import apply, destroy, environments, product_release, promotion
@@ -460,12 +461,11 @@ def test_what_starts_is_what_was_approved_or_it_waits_again(tmp_path: Path) -> N
 @pytest.mark.system
 @pytest.mark.timeout(600)
 def test_killed_at_any_commit_code_and_data_are_of_one_release(tmp_path: Path) -> None:
-    """Every other point; all of them where TULLE_TEST_CRASHES is set."""
+    """Some of some twenty to fifty points of each kind; all of them where TULLE_TEST_CRASHES is set."""
     script = Path(__file__).with_name("release_crashes.py")
-    kinds = ("release", "promote", "rollback", "retire")
-    stride = "1" if "TULLE_TEST_CRASHES" in os.environ else "2"
+    kinds = ("release", "promote", "carry", "approve", "rollback", "retire")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), ",".join(kinds), "1", stride],
+        [sys.executable, str(script), str(tmp_path), ",".join(kinds), "1", stride(5)],
         capture_output=True,
         text=True,
         timeout=500,

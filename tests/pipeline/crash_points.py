@@ -2,8 +2,8 @@
 
     python crash_points.py FOLDER FIRST STRIDE
 
-Each point: a child process carries out a run of `sales` (with new rows to publish) and kills itself right after
-its n-th commit to the control-plane database. Then the survivors look: the published data is the old or the new
+Each point: a child process carries out a run of `sales` (with new rows to publish) and kills itself just before or right
+after one of its commits to the control-plane database. Then the survivors look: the published data is the old or the new
 as a whole, and running again publishes the new. Prints one JSON line a point. A script of its own, because it
 forks: it must not have started threads.
 """
@@ -49,24 +49,39 @@ def in_child(work: Callable[[], Any]) -> Any:
     return json.loads(text) if status == 0 else None
 
 
-def killed_after(commits: int) -> None:
-    """From now on, this process dies right after that many commits."""
-    left = itertools.count(commits, -1)
+def stride(some: int) -> str:
+    """Every how many points are tried: so many, or each one where TULLE_TEST_CRASHES is set.
+
+    An odd number tries both, what comes before a commit and what comes after one.
+    """
+    return "1" if "TULLE_TEST_CRASHES" in os.environ else str(some)
+
+
+def killed_at(point: int) -> None:
+    """From now on, this process dies at that point: 1 is just before its first commit, 2 right after it, and so on.
+
+    Before a commit all that lies outside of the database is done, and nothing of it is recorded.
+    """
+    points = itertools.count(1)
     plain = Database.write
+
+    def pass_one() -> None:
+        if next(points) >= point:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     @contextlib.contextmanager
     def write(self: Database) -> Iterator[Connection]:
         with plain(self) as connection:
             yield connection
-        if next(left) <= 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+            pass_one()
+        pass_one()
 
     Database.write = write  # type: ignore[method-assign]
 
 
-def crash(mesh: Mesh, commits: int) -> Any:
+def crash(mesh: Mesh, point: int) -> Any:
     world = World(mesh)
-    killed_after(commits)
+    killed_at(point)
     return world.run("sales").status
 
 
@@ -86,22 +101,22 @@ def look(mesh: Mesh) -> dict[str, Any]:
     }
 
 
-def main(folder: Path, first: int, stride: int) -> None:
-    for commits in itertools.count(first, stride):
-        mesh = Mesh(folder / str(commits))
+def main(folder: Path, first: int, every: int) -> None:
+    for point in itertools.count(first, every):
+        mesh = Mesh(folder / str(point))
         mesh.sales("product.yaml", SALES)
         mesh.features("product.yaml", FEATURES)
         mesh.sales("data/sales.csv", ROWS)
         mesh.sales("transform/sales.sql", "SELECT id, customer, day, amount FROM till_rows\n")
         assert in_child(lambda mesh=mesh: World(mesh).run("sales").status) == "succeeded"  # type: ignore[misc]
         mesh.sales("data/sales.csv", ROWS + NEW_ROW)
-        ended = in_child(lambda mesh=mesh, commits=commits: crash(mesh, commits))  # type: ignore[misc]
+        ended = in_child(lambda mesh=mesh, point=point: crash(mesh, point))  # type: ignore[misc]
         print(
-            json.dumps({"point": commits, "ended": ended, **in_child(lambda mesh=mesh: look(mesh))}),
+            json.dumps({"point": point, "ended": ended, **in_child(lambda mesh=mesh: look(mesh))}),
             flush=True,
         )  # type: ignore[misc]
         if ended is not None:
-            return  # the run was over before its n-th commit
+            return  # the run was over before it came to that point
 
 
 if __name__ == "__main__":
