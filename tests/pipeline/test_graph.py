@@ -147,7 +147,7 @@ def test_files_that_are_no_models(mesh: Mesh) -> None:
     found = problems(mesh)
     assert len(found) == 2
     assert "'Not A Name' is no name for a data set" in found[0]
-    assert "binary.sql cannot be read" in found[1]
+    assert "binary.sql:1:1: byte 0xff is not UTF-8" in found[1]
 
 
 def test_reserved_names(mesh: Mesh) -> None:

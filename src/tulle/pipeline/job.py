@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tulle.engine.statement import Statement, read_statement
-from tulle.errors import Place, Problem
+from tulle.errors import Invalid, Place, Problem
 from tulle.pipeline.model_kind import THIS, VIEW, ModelKind, read_constants, read_header
 from tulle.spec.dbt_project import DbtProject
+from tulle.spec.load import decoded
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import DATA_SET_NAME, DataProduct, InputPort
 from tulle.spec.rules import RESERVED_DATA_SETS
@@ -136,11 +137,8 @@ def transform_jobs(folder: Path, label: str) -> tuple[list[Job], tuple[tuple[str
         name = f"{label}/{file.name}"
         if file.suffix not in {".sql", ".py"} or not file.is_file():
             continue
-        try:
-            text = _text_of(file)
-        except (OSError, ValueError) as exc:
-            problems.append(Problem(f"{file.name} cannot be read: {exc}", Place(name)))
-            continue
+        text, unread = _text_of(file, name)
+        problems += unread
         if file.suffix == ".py" and file.stem.startswith("_"):
             shared.append((file.stem, text))
         elif not re.match(DATA_SET_NAME, file.stem):
@@ -151,16 +149,25 @@ def transform_jobs(folder: Path, label: str) -> tuple[list[Job], tuple[tuple[str
                 _sql_job(file, name, text) if file.suffix == ".sql" else _python_job(file, name, text)
             )
             jobs.append(job)
-            problems += wrong
+            problems += [] if unread else wrong
     return jobs, tuple(shared), problems
 
 
-def _text_of(file: Path) -> str:
-    with file.open("rb") as stream:
-        data = stream.read(_MAX_FILE_BYTES + 1)
-    if len(data) > _MAX_FILE_BYTES:
-        raise ValueError(f"it is larger than {_MAX_FILE_BYTES // 1_000_000} MB")
-    return data.decode()
+def _text_of(file: Path, name: str) -> tuple[str, list[Problem]]:
+    """What a file says; or nothing, and why. A data set that it makes is not missed besides."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            hint = "data that models read belongs into seeds/ or comes in by an input port"
+            return "", [
+                Problem(f"the file is larger than {_MAX_FILE_BYTES // 1_000_000} MB", Place(name), hint)
+            ]
+        return decoded(data, name).removeprefix("\ufeff"), []
+    except OSError as exc:
+        return "", [Problem(f"{file.name} cannot be read: {exc.strerror or exc}", Place(name))]
+    except Invalid as exc:
+        return "", list(exc.problems)
 
 
 def _sql_job(file: Path, name: str, text: str) -> tuple[Job, list[Problem]]:

@@ -13,7 +13,8 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import TokenType
 
 from tulle.engine.duck import syntax_problem
-from tulle.errors import Place, Problem
+from tulle.errors import Invalid, Place, Problem
+from tulle.spec.load import decoded
 
 _CREATE = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?(?:MACRO|FUNCTION)\s+", re.IGNORECASE)
 _REST = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*\(")
@@ -29,9 +30,12 @@ def read_macros(folder: Path, label: str) -> tuple[tuple[str, ...], list[Problem
         name = f"{label}/{file.name}"
         try:
             data = file.read_bytes()
-            text = data.decode()
-        except (OSError, UnicodeError) as exc:
-            problems.append(Problem(f"{file.name} cannot be read: {exc}", Place(name)))
+            text = decoded(data, name)
+        except OSError as exc:
+            problems.append(Problem(f"{file.name} cannot be read: {exc.strerror or exc}", Place(name)))
+            continue
+        except Invalid as exc:
+            problems += exc.problems
             continue
         if len(data) > _MAX_BYTES:
             problems.append(Problem(f"{file.name} is larger than {_MAX_BYTES:,} bytes", Place(name)))

@@ -21,7 +21,7 @@ from tulle.quality.condition import read_condition
 from tulle.quality.kind import KINDS, kind_named, other_product
 from tulle.quality.program import read_program
 from tulle.quality.suite import read_suite
-from tulle.spec.load import Schema, load_document, validate
+from tulle.spec.load import Schema, decoded, load_document, validate
 from tulle.spec.product import Column, DataSet
 
 ERROR, WARN = "error", "warn"
@@ -211,9 +211,11 @@ def _check(item: Mapping[str, Any], place: Place) -> Check:
 
 def _from_sql(file: Path, name: str) -> tuple[list[Check], list[Problem]]:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        return [], [Problem(f"{name} cannot be read: {exc}", Place(name))]
+        text = decoded(file.read_bytes(), name).removeprefix("\ufeff")
+    except OSError as exc:
+        return [], [Problem(f"{name} cannot be read: {exc.strerror or exc}", Place(name))]
+    except Invalid as exc:
+        return [], list(exc.problems)
     header: dict[str, str] = {}
     for line in text.splitlines():
         if not line.startswith("--"):

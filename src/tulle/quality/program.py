@@ -28,6 +28,7 @@ from tulle.engine.engine import Engine, Relation, literal, quoted
 from tulle.errors import Invalid, Place, Problem, TulleError
 from tulle.quality.kind import Finding, Kind, Settings, register, rows
 from tulle.quality.shown import rows_of
+from tulle.spec.load import decoded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,18 +59,27 @@ register(
 )
 
 
-def read_program(file: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
-    """What a file's constants say, with `code` and `takes`, and what is wrong with it; nothing is executed."""
+def _parsed(file: Path, name: str) -> tuple[str, ast.Module | None, list[Problem]]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = decoded(file.read_bytes(), name).removeprefix("\ufeff")
         if len(text) > _MOST_BYTES:
             raise ValueError(f"it has more than {_MOST_BYTES:,} characters")
-        tree = ast.parse(text)
+        return text, ast.parse(text), []
     except SyntaxError as exc:
         place = Place(name, exc.lineno or 0, exc.offset or 0)
-        return {}, [Problem(f"not Python: {exc.msg}", place, None, (exc.text or "").rstrip("\n") or None)]
+        source = (exc.text or "").rstrip("\n") or None
+        return "", None, [Problem(f"not Python: {exc.msg}", place, None, source)]
+    except Invalid as exc:
+        return "", None, list(exc.problems)
     except (OSError, ValueError, RecursionError, MemoryError) as exc:
-        return {}, [Problem(f"{name} cannot be read: {exc or 'it is nested too deeply'}", Place(name))]
+        return "", None, [Problem(f"{name} cannot be read: {exc or 'it is nested too deeply'}", Place(name))]
+
+
+def read_program(file: Path, name: str) -> tuple[dict[str, Any], list[Problem]]:
+    """What a file's constants say, with `code` and `takes`, and what is wrong with it; nothing is executed."""
+    text, tree, unread = _parsed(file, name)
+    if tree is None:
+        return {}, unread
     said: dict[str, Any] = {"code": text, "takes": TABLE}
     problems: list[Problem] = []
     function = None

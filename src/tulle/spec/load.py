@@ -77,7 +77,7 @@ def _text_of(data: str | bytes, name: str) -> str:
             hint="a document describes data; keep the data itself in files of its own",
         )
     if isinstance(data, bytes):
-        data = _decoded(data, name)
+        data = decoded(data, name)
     data = data.removeprefix("\ufeff")
     if match := _UNPRINTABLE.search(data):
         at = match.start()
@@ -89,7 +89,8 @@ def _text_of(data: str | bytes, name: str) -> str:
     return data
 
 
-def _decoded(data: bytes, name: str) -> str:
+def decoded(data: bytes, name: str) -> str:
+    """The text of a file. Invalid, with the place of the first byte that is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
