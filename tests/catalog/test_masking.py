@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.catalog.conftest import Browser, World
 
-from tulle.catalog.masking import readable_columns, shown_columns, unquoted, untold
+from tulle.catalog.masking import readable_columns, readable_of_check, shown_columns, unquoted, untold
 from tulle.catalog.preview import may_show_text
 from tulle.errors import Place
+from tulle.quality.verdict import CheckResult
 from tulle.spec.product import Column, DataProduct, DataSet, InputPort
 
 PEOPLE = DataSet(
@@ -31,6 +33,39 @@ def product(*data_sets: DataSet, classification: str = "internal") -> DataProduc
 
 def test_a_column_that_names_a_person_is_masked_and_so_is_one_nobody_declared() -> None:
     assert shown_columns(product(PEOPLE), PEOPLE, ["id", "email", "age", "new"]) == {"id", "age"}
+
+
+def _result(kind: str, **made_of: list[list[str]]) -> CheckResult:
+    return CheckResult("c", kind, "people", "error", False, 1, 1, "", made_of=made_of)
+
+
+def test_a_check_does_not_unmask_a_column_by_giving_it_another_name() -> None:
+    one = product(PEOPLE, SALES)
+    columns = ["id", "age"]
+    assert readable_of_check(one, _result("not_null"), columns) == {
+        "id",
+        "age",
+    }  # rows of the data set itself
+    for kind in ("sql", "python", "suite", "dbt"):  # of which nobody knows what they are made of
+        assert readable_of_check(one, _result(kind), columns) == frozenset()
+    honest = _result("sql", id=[["people", "id"]], age=[["people", "age"], ["sales", "amount"]])
+    assert readable_of_check(one, honest, columns) == {"id", "age"}
+    renamed = _result("sql", id=[["people", "email"]], age=[["people", "age"], ["people", "email"]])
+    assert readable_of_check(one, renamed, columns) == frozenset()
+    assert readable_of_check(one, _result("sql", id=[["elsewhere", "id"]]), columns) == frozenset()
+
+
+def test_a_check_does_not_show_rows_of_closed_data_or_of_other_products() -> None:
+    closed = DataSet("closed", "", "", columns=(Column("id", "string"),), classification="restricted")
+    one = product(SALES, closed)
+    sql = CheckResult("c", "sql", "sales", "error", False, 1, 1, "", made_of={"id": [["closed", "id"]]})
+    assert readable_of_check(one, sql, ["id"]) == frozenset()
+    assert readable_of_check(one, replace(sql, made_of={}), ["id"]) == frozenset()
+    assert readable_of_check(one, replace(sql, made_of={"id": [["sales", "id"]]}), ["id"]) == {"id"}
+    taken = InputPort("in", "in", "", data_set="theirs", product="other")
+    taking = replace(product(SALES), input_ports=(taken,))
+    assert readable_of_check(taking, replace(sql, made_of={"id": [["theirs", "id"]]}), ["id"]) == frozenset()
+    assert readable_of_check(product(SALES), replace(sql, made_of={}), ["id", "n"]) == {"id", "n"}
 
 
 def test_nothing_is_shown_of_a_data_set_that_declares_no_column() -> None:
@@ -112,3 +147,21 @@ def test_of_an_exception_its_kind_and_line_are_told(message: str, told: str | No
 
 def test_failing_rows_of_a_product_that_is_gone_are_masked() -> None:
     assert readable_columns(None, "sales", ["id"]) == frozenset()
+
+
+def test_a_page_of_a_run_shows_no_masked_column_under_another_name(world: World, browser: Browser) -> None:
+    world.write(
+        "products/shop/sales/checks/renamed.sql",
+        "-- data_set: sales\nSELECT id, email AS customer FROM sales\n",
+    )
+    world.write(
+        "products/shop/sales/checks/honest.sql", "-- data_set: sales\nSELECT id, customer FROM sales\n"
+    )
+    run = world.run("sales")
+    assert run.status == "failed"
+    checks = {c.name: c for step in run.steps for c in step.checks if c.kind == "sql"}
+    assert "ann@x.org" in str(checks["renamed"].failing_rows)
+    assert checks["renamed"].made_of == {"id": [["sales", "id"]], "customer": [["sales", "email"]]}
+    html = browser.get(f"/runs/{run.id}")
+    assert "@x.org" not in html
+    assert ">ann<" in html  # of the check that gives the column as it is

@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, update
 from tests.control.conftest import opened
 from tests.pipeline.conftest import SALES, Mesh
 
+from tulle.cli.connect import mesh_client
 from tulle.cli.main import cli
 from tulle.control import profiles
 from tulle.control.destroy import destroy
@@ -21,6 +22,7 @@ from tulle.pipeline.execute import execute
 from tulle.quality import history, kept_profiles
 from tulle.quality.column_profile import DataSetProfile
 from tulle.quality.verdict import CheckResult
+from tulle.state import products
 from tulle.state.db import now
 from tulle.state.tables import check_results, data_set_profiles, followers
 
@@ -65,6 +67,33 @@ def test_each_publish_is_profiled_once(mesh: Mesh) -> None:
     assert profiles.follow(workspace) > 0
     kept = kept_profiles.profiles(workspace.database, "sales", "sales")
     assert [one.profile["rows"] for one in kept] == [1, 3]
+    workspace.database.close()
+
+
+def test_a_profile_is_masked_by_what_the_product_says_now(mesh: Mesh) -> None:
+    workspace = opened(mesh)
+    profiles.follow(workspace)
+    assert tulle(mesh, "apply").exit_code == 0
+    run(mesh, workspace)
+    profiles.follow(workspace)
+    assert "ann" in tulle(mesh, "profile", "sales", "sales", "--json").output
+    stricter = SALES.replace("type: 'decimal(10,2)'", "type: 'decimal(10,2)', classification: restricted", 1)
+    stricter = stricter.replace("required: true", "required: true, pii: direct")
+    mesh.sales("product.yaml", stricter.replace("what was sold}", "what was sold, version: 2.0.0}"))
+    assert tulle(mesh, "apply").exit_code == 0
+    product = products.applied_product(workspace.database, "sales").product
+    (kept,) = kept_profiles.profiles(workspace.database, "sales", "sales")
+    (told,) = profiles.as_told(product, [kept])
+    now = json.loads(tulle(mesh, "profile", "sales", "sales", "--json").output)
+    with mesh_client(mesh.folder) as client:
+        earlier = client.call("GET", "/products/sales/datasets/sales/profile/history")["profiles"]
+    assert now == told == earlier[0]
+    by_name = {column["name"]: column for column in now["profile"]["columns"]}
+    assert {name for name, column in by_name.items() if column["hidden"]} == {"customer", "amount"}
+    assert "ann" not in json.dumps(now)
+    assert "10.50" not in json.dumps(now)
+    assert [by_name["amount"][name] for name in ("min", "max", "mean", "stddev", "top")] == [*[None] * 4, []]
+    assert by_name["id"]["max"] == 3
     workspace.database.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from tulle.catalog.masking import readable_columns, untold
+from tulle.catalog.masking import readable_of_check, untold
 from tulle.catalog.preview import is_document, may_show_text
 from tulle.errors import TulleError, from_dict
 from tulle.pipeline import run as runs
@@ -274,7 +274,7 @@ def _step(step: Step, run: Run, product: DataProduct | None) -> StepView:
 
 def _check(check: CheckResult, step: Step, run: Run, product: DataProduct | None) -> CheckView:
     columns = check.columns or (tuple(check.failing_rows[0]) if check.failing_rows else ())
-    readable = readable_columns(product, check.data_set, columns)
+    readable = readable_of_check(product, check, columns)
     return CheckView(
         name=check.name,
         kind=check.kind,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from tulle.errors import Place
 from tulle.quality.shown import without_values
+from tulle.quality.verdict import CheckResult
 from tulle.spec.product import Column, DataProduct, DataSet
 
 CLOSED = "restricted"  # rows, and values of columns, so classified are never shown
@@ -19,6 +20,7 @@ OWN = "_tulle"  # the folder of a repository that the mesh writes
 _QUOTED = re.compile(r"(column '[^']*' is ).+(, (?:expected|which is no) )", re.DOTALL)
 # What code of the product raised, at a place of it: the kind stays, what it says may be of any row.
 _RAISED = re.compile(r"(\.py(?::\d+){0,2}:? [A-Za-z_]\w*): .*", re.DOTALL)
+_OWN_NAMES = frozenset({"sql", "python", "suite", "dbt"})  # checks that name the columns of their rows
 _KIND = re.compile(r"([A-Za-z_]\w*): .*", re.DOTALL)
 
 
@@ -62,6 +64,36 @@ def readable_columns(product: DataProduct | None, data_set: str, columns: Iterab
     known = {column.name: is_masked(column) for column in (declared.columns if declared else ())}
     undeclared = has_masked(product)
     return frozenset(name for name in columns if not known.get(name, undeclared))
+
+
+def readable_of_check(
+    product: DataProduct | None, check: CheckResult, columns: Iterable[str]
+) -> frozenset[str]:
+    """The columns of a check's failing rows that may be shown.
+
+    A check that names them itself (SQL, a program, a test of dbt) may give a masked column the name of another. Such a
+    column is shown where all it is made of may be, and where that is not known, only if there is nothing to mask.
+    """
+    readable = readable_columns(product, check.data_set, columns)
+    if product is None or not readable or check.kind not in _OWN_NAMES:
+        return readable
+    if not _has_closed(product):
+        return readable
+    return frozenset(
+        name
+        for name in readable
+        if check.made_of.get(name)
+        and all(readable_columns(product, source[0], [source[1]]) for source in check.made_of[name])
+    )
+
+
+def _has_closed(product: DataProduct) -> bool:
+    """Whether a check of the product may meet a value that no page shows."""
+    return (
+        has_masked(product)
+        or any(is_closed(product, one) for one in product.data_sets)
+        or any(port.product for port in product.input_ports)
+    )
 
 
 def unquoted(message: str) -> str:

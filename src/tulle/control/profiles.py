@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,8 +29,9 @@ from tulle.pipeline import run as runs
 from tulle.pipeline.job import INGEST, PYTHON, SQL
 from tulle.pipeline.table import DataAt, data_at
 from tulle.quality import history, kept_profiles
-from tulle.quality.column_profile import DataSetProfile, profile
+from tulle.quality.column_profile import NO_VALUES, DataSetProfile, profile
 from tulle.quality.kept_profiles import KeptProfile
+from tulle.spec.product import DataProduct
 from tulle.state import followers, products
 from tulle.state.db import now
 from tulle.state.log import LogEntry
@@ -162,6 +163,23 @@ def look(workspace: Workspace, product: str, data_set: str, ref: str) -> tuple[D
     return data, profile(DuckEngine(_BOUNDS, folder / "spill"), data.relation, folder, shown=shown)
 
 
+def as_told(declared: DataProduct, kept: Iterable[KeptProfile]) -> list[dict[str, Any]]:
+    """Profiles of a product as plain values, without what it says by now that nobody is to see.
+
+    What was left out when a profile was made stays so, whatever the product says.
+    """
+    told = []
+    for one in kept:
+        columns = one.profile["columns"]
+        shown = readable_columns(declared, one.data_set, [column["name"] for column in columns])
+        columns = [
+            column if column["hidden"] or column["name"] in shown else {**column, **NO_VALUES}
+            for column in columns
+        ]
+        told.append({**asdict(one), "profile": {**one.profile, "columns": columns}})
+    return told
+
+
 def _folder(settings: Settings) -> Path:
     """Where samples of large data sets lie while they are looked at."""
     return settings.run_folder / "profiles"
@@ -205,7 +223,8 @@ def router(workspace: Workspace) -> APIRouter:
 
     @api.get("/profile")
     def present(product: str, data_set: str, environment: Name = "main") -> dict[str, Any]:
-        return asdict(profile_of(workspace, product, data_set, environment))
+        declared = products.applied_product(workspace.database, product).product
+        return as_told(declared, [profile_of(workspace, product, data_set, environment)])[0]
 
     @api.get("/profile/history")
     def earlier(
@@ -214,11 +233,11 @@ def router(workspace: Workspace) -> APIRouter:
         environment: Name = "main",
         limit: Annotated[int, Query(ge=1, le=kept_profiles.KEPT)] = 30,
     ) -> dict[str, Any]:
-        products.applied_product(workspace.database, product)
+        declared = products.applied_product(workspace.database, product).product
         found = kept_profiles.profiles(
             workspace.database, product, data_set, environment=environment, limit=limit
         )
         named = {"product": product, "data_set": data_set, "environment": environment}
-        return {**named, "profiles": [asdict(one) for one in found]}
+        return {**named, "profiles": as_told(declared, found)}
 
     return api

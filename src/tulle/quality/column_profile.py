@@ -27,6 +27,14 @@ MOST_COLUMNS = 2_000
 BINS = 20
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _TOP = 10
+# What is told of a column whose values are nobody's to see; of few rows a mean is one of them.
+NO_VALUES: Mapping[str, Any] = {
+    **dict.fromkeys(("min", "max", "mean", "stddev")),
+    "quantiles": {},
+    "top": [],
+    "histogram": [],
+    "hidden": True,
+}
 _AT_ONCE = 50  # columns a statement profiles
 _FEW = 1_000  # different values that are always counted one by one
 _NUMBERS = ("integer", "double", "decimal")
@@ -41,7 +49,7 @@ class ColumnProfile:
     `distinct_exact`, else within some percent. `min`, `max` and `top` (the most frequent values, each `{value, count}`)
     are plain values, dates as ISO text, decimals as text. `mean`, `stddev`, `quantiles` (by `0.05` … `0.95`) are of
     finite numbers; `histogram` (bins of equal width, each `{from, to, count}`) of numbers, and of times as ISO text.
-    `hidden`: its values are nobody's to see, so `min`, `max`, `top`, `quantiles` and `histogram` are left out.
+    `hidden`: its values are nobody's to see, so what `NO_VALUES` names is left out.
     """
 
     name: str
@@ -104,8 +112,8 @@ def profile(
 
 
 def _without_values(column: ColumnProfile) -> ColumnProfile:
-    empty: Any = {"min": None, "max": None, "quantiles": {}, "top": (), "histogram": ()}
-    return replace(column, **empty, hidden=True)
+    empty: Any = {**NO_VALUES, "top": (), "histogram": ()}
+    return replace(column, **empty)
 
 
 # ── a sample of what is large ────────────────────────────────────────────────────────────────────────────

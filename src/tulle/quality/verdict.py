@@ -16,6 +16,7 @@ from typing import Any
 
 from tulle.engine.engine import ColumnType, Engine, Relation, quoted
 from tulle.engine.engine import all_of as all_relations
+from tulle.engine.named_anew import certain_sources
 from tulle.errors import Invalid, did_you_mean
 from tulle.quality.check import ERROR, WARN, Check
 from tulle.quality.kind import Facts, Finding, Kind, Past, Settings, all_of, kind_named
@@ -25,6 +26,7 @@ from tulle.spec.product import DataSet
 
 SHOWN_ROWS = 20
 SLOW_SECONDS = 10.0
+SQL_KIND = "sql"  # whose rows are those of its own SELECT
 _SHOWN_CHARACTERS = 300
 _LARGE = 8_000_000  # bytes of a data set of which it is worth a statement more to look at fewer rows
 
@@ -36,7 +38,8 @@ class CheckResult:
     `total` is the number of rows looked at; `failing_rows` are up to 20 of the failing rows with all their
     `columns`, as plain values (dates as ISO text, decimals as text), ready for JSON. `value` is what was measured,
     `threshold` what it was held against, `detail` what later runs are compared with. `kept` is the path at which
-    the failing rows lie on the branch that was kept.
+    the failing rows lie on the branch that was kept. `made_of` are, where a check names the columns of its rows itself,
+    the data set's columns that each is certainly made of; of a column that is not in it nobody knows.
     """
 
     name: str
@@ -55,6 +58,7 @@ class CheckResult:
     detail: Mapping[str, Any] | None = None
     tags: tuple[str, ...] = ()
     kept: str = ""
+    made_of: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
 
     @property
     def stops(self) -> bool:
@@ -337,7 +341,17 @@ class _Judging:
             threshold=check.allow or finding.threshold,
             detail=finding.detail,
             tags=check.tags,
+            made_of=self._made_of(check) if shown and check.kind == SQL_KIND else {},
         )
+
+    def _made_of(self, check: Check) -> Mapping[str, Sequence[Sequence[str]]]:
+        """What the columns are made of that a check's own SELECT names."""
+        columns = {
+            name: [ColumnType(*column) for column in self._types(name).items()]
+            for name in {check.data_set: (), **check.others}
+        }
+        found = certain_sources(str(check.settings["sql"]), columns)
+        return {name: [[s.relation, s.column] for s in sources] for name, sources in found.items()}
 
     def _program(self, check: Check) -> tuple[Finding, Sequence[Mapping[str, Any]]]:
         if self.around.program is None:
