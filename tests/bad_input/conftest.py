@@ -23,7 +23,11 @@ from tulle.spec.mesh import load_settings
 
 ORDERS = "products/sales/orders"
 SPENDERS = "products/marketing/big-spenders"
-ENVIRONMENTS = """
+SETTINGS = """\
+name: shop
+control_plane_port: 8080
+gateway_port: 8000
+warehouse: {threads: 2, memory: 2GB, concurrent_runs: 2}
 environments:
   dev: {fallback: prod}
   prod: {after: dev, approvers: [ann, bob]}
@@ -90,8 +94,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ]
     assert [one.code for one in made] == [0, 0, 0], made
-    with (folder / "mesh.yaml").open("a") as settings:
-        settings.write(ENVIRONMENTS)
+    (folder / "mesh.yaml").write_text(SETTINGS)
     return folder
 
 

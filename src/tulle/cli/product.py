@@ -90,13 +90,14 @@ def new_product(
     from tulle.cli.template import table_files
     from tulle.spec import dbt_scaffold, scaffold
     from tulle.spec.load import load_document
-    from tulle.spec.skeleton import check_free, product_files
+    from tulle.spec.skeleton import check_free, check_new, product_files
     from tulle.spec.template_record import RECORD_FILE, recorded
 
     if sum(given is not None for given in (upstream, from_odcs, from_dbt, from_table)) > 1:
         hint = "give one of --from, --from-odcs, --from-dbt and --from-table"
         raise Invalid("a product is made of one thing", hint=hint)
     settings = settings_of(mesh)
+    check_new(name, domain, kind, upstream)  # before a path is made of them
     folder = settings.products_folder / domain / name
     if folder.exists():
         raise AlreadyExists(
