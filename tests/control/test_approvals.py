@@ -10,6 +10,7 @@ import httpx
 import pytest
 import yaml
 from click.testing import CliRunner
+from sqlalchemy import update
 from tests.control.released import Team
 
 from tulle.cli.connect import InProcess, key_of
@@ -24,6 +25,7 @@ from tulle.server.app import application
 from tulle.server.lake_doors import lake_access
 from tulle.server.token import read_token
 from tulle.state import log
+from tulle.state.tables import promotions
 
 CAREFUL = """
     name: test
@@ -134,6 +136,20 @@ def test_two_people_agree_with_their_own_credentials(office: Office, tmp_path: P
     assert (request.actor, request.data["credential"]) == ("ann", "ann")
     secrets = [key.secret for key in office.keys.values()]
     assert not any(secret in str([e.data for e in trail]) for secret in secrets)
+
+
+def test_who_approves_by_a_command_is_told_what_it_breaks(office: Office, tmp_path: Path) -> None:
+    id_ = office.ask(office.basic("ann")).json()["id"]
+    with office.workspace.database.write() as cx:
+        cx.execute(update(promotions).where(promotions.c.id == id_).values(breaking=["a column is gone"]))
+    file = tmp_path / "bob.yaml"
+    key = {"access_key_id": office.keys["bob"].id, "secret_access_key": office.keys["bob"].secret}
+    file.write_text(yaml.safe_dump({"credentials": key}))
+    words = ["--mesh", str(office.team.mesh.folder), "approve", id_, "--key", str(file), "--no-wait"]
+    told = CliRunner().invoke(cli, words)
+    assert told.exception is None, told.output
+    assert told.output.startswith("      breaks: a column is gone\n")
+    assert "waits for 1 of eve" in told.output
 
 
 def test_whose_token_asked_may_not_approve_whomever_it_named(office: Office) -> None:

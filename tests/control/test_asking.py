@@ -100,11 +100,14 @@ def test_what_is_no_name_is_refused(door: Door) -> None:
     assert "is no name of a person" in answer.json()["error"]["message"]
 
 
-def test_a_command_names_who_types_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOGNAME", "carla")
+@pytest.mark.parametrize(("login", "named"), [("carla", "carla"), ("c\tx", "admin"), ("x" * 70, "x" * 64)])
+def test_a_command_names_who_types_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, login: str, named: str
+) -> None:
+    monkeypatch.setenv("LOGNAME", login)
     team = Team(tmp_path / "mesh", OPEN)
     team.mesh.sales("product.yaml", SALES.replace("one row a sale", "one row a till slip"))
     done = CliRunner().invoke(cli, ["--mesh", str(team.mesh.folder), "apply"])
     assert done.exception is None, done.output
-    assert trail(team)["product.applied"] == "carla"
+    assert trail(team)["product.applied"] == named
     team.workspace.database.close()

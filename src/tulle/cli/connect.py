@@ -60,7 +60,7 @@ def http_of(settings: Settings, key: Path | None = None) -> Iterator[httpx.Clien
     from tulle.server.token import read_token
 
     credential = key_of(key) if key is not None else f"Bearer {read_token(settings)}"
-    headers = {"authorization": credential, **(asking(who()) if key is None else {})}
+    headers = {"authorization": credential, **(asking(_typist()) if key is None else {})}
     if local.supervisor_pid(settings) is not None:
         url = f"http://{settings.host}:{settings.control_plane_port}"
         local.wait_until(
@@ -89,6 +89,12 @@ def http_of(settings: Settings, key: Path | None = None) -> Iterator[httpx.Clien
             app.work.stop()
             http.close()
             app.state.close()
+
+
+def _typist() -> str:
+    """Who types the command, for the trail; "" where the system's name of them is none to write down."""
+    name = who()[:64].strip()
+    return name if name.isprintable() else ""
 
 
 def _log_to_file(settings: Settings) -> None:

@@ -166,8 +166,7 @@ def _show(asked: dict[str, Any]) -> None:
         decided = {one["approver"] for one in asked["approvals"]}
         people = ", ".join(n for n in asked["approvers"] if n not in theirs | decided)
         click.echo(f"{mark('queued')} {where}: waits for {missing} of {people}")
-        for sentence in asked["breaking"]:
-            click.echo(f"      {click.style('breaks: ', fg='red')}{sentence}")
+        _show_breaking(asked["breaking"])
         if asked["message"]:
             click.echo(f"      {asked['message']}")
         click.echo(f"  next: tulle approve {asked['id']} --key FILE, with the approver's own access key")
@@ -178,6 +177,11 @@ def _show(asked: dict[str, Any]) -> None:
     click.echo(f"{mark(_MARKS.get(asked['status'], 'running'))} {where} {words}{before}{reason}")
     if asked["status"] == "done" and asked["commit_id"]:
         click.echo(f"      data at {asked['commit_id'][:12]}")
+
+
+def _show_breaking(sentences: list[str]) -> None:
+    for sentence in sentences:
+        click.echo(f"      {click.style('breaks: ', fg='red')}{sentence}")
 
 
 @click.command(epilog="For example: tulle promotions purchases --status waiting")
@@ -223,7 +227,10 @@ def approve(
 
     with mesh_client(mesh, key) as client:
         calls = ReleaseClient(client)
-        asked = calls.decide(promotion, approved=not refuse, note=note)
+        shown = calls.promotion(promotion)["breaking"]  # what is agreed to is what is told here
+        if not (refuse or as_json):
+            _show_breaking(shown)
+        asked = calls.decide(promotion, approved=not refuse, note=note, breaking=shown)
         _finish(calls, asked, wait=not no_wait, as_json=as_json)
 
 

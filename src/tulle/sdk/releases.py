@@ -9,7 +9,7 @@ Answers are plain values as the API documents them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -94,9 +94,15 @@ class ReleaseClient:
         body = {"version": version, "to": to, "by": by, "note": note, "accept_breaking": accept_breaking}
         return self._post(f"/products/{_part(product)}/promotions", body)
 
-    def decide(self, id_: str, *, approved: bool = True, note: str = "") -> dict[str, Any]:
-        """Approve a promotion, or refuse it, as the user whose credential the client has (`Client.as_user`)."""
-        return self._post(f"/promotions/{_part(id_)}/decisions", {"approved": approved, "note": note})
+    def decide(
+        self, id_: str, *, approved: bool = True, note: str = "", breaking: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Approve a promotion, or refuse it, as the user whose credential the client has (`Client.as_user`).
+
+        `breaking` is what the user was shown that it breaks: Conflict when it would break more by now.
+        """
+        said = {"approved": approved, "note": note, "breaking": None if breaking is None else list(breaking)}
+        return self._post(f"/promotions/{_part(id_)}/decisions", said)
 
     def withdraw(self, id_: str, *, by: str | None = None) -> dict[str, Any]:
         """Take back a promotion that waits."""
