@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.control.released import Team, sales_at
 
-from tulle.control import apply, retirement
+from tulle.control import apply, product_release, promotion, retirement
 from tulle.control.check_mesh import check_mesh
 from tulle.errors import Denied, Problem
 
@@ -123,3 +123,18 @@ def test_an_agreement_taken_back_needs_a_new_version_and_names_its_consumers(tea
     assert "version: 2.0.0" in str(problem.hint)
     team.mesh.sales("product.yaml", _sales(version="2.0.0", agreement="\n"))
     assert apply.current_plan(team.workspace)[0].refusals == ()
+
+
+def test_a_promotion_that_takes_an_agreement_back_names_whom_it_was_made_with(team: Team) -> None:
+    workspace = team.workspace
+    assert team.run("dev").status == "succeeded"
+    product_release.make(workspace, "sales", by="ann")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="test", by="ann"))
+    team.mesh.sales("product.yaml", _sales(version="2.0.0", agreement="\n"))
+    assert team.run("dev").status == "unchanged"  # its terms are others, its data is not
+    product_release.make(workspace, "sales", by="ann")
+    with pytest.raises(Denied) as refused:
+        promotion.promote(workspace, "sales", "2.0.0", to="test", by="ann")
+    told = [problem.message for problem in refused.value.problems]
+    assert "data-sharing-agreement 'access' is removed" in told
+    assert "user 'ann' is a consumer by this agreement" in told

@@ -65,7 +65,7 @@ class Impact:
                 found += [_told(use, column) for use in met]
                 found += _of_services(self._services(), old.name, data_set, column)
         elif change.agreed:
-            return tuple(_agreed(one) for one in change.agreed)
+            return tuple(agreed_with(one) for one in change.agreed)
         elif change.kind == "removed" or change.subject == "product" or change.agreement:
             found += [f"product '{name}' reads it" for name in sorted({u.product for u in uses})]
         if found and not change.agreement:
@@ -162,8 +162,8 @@ def _of_services(uses: Iterable[ServiceUse], product: str, data_set: str, column
     return found
 
 
-def _agreed(consumer: str) -> str:
-    """A consumer as an agreement names them: a user, `group:NAME` or `product:NAME`."""
+def agreed_with(consumer: str) -> str:
+    """Whom an agreement was made with, which names them as a user, `group:NAME` or `product:NAME`."""
     kind, colon, name = consumer.partition(":")
     who = f"{kind} '{name}'" if colon and kind in {"group", "product"} else f"user '{consumer}'"
     return f"{who} is a consumer by this agreement"

@@ -9,6 +9,7 @@ one, so the user of that credential (`credential`) may not approve either.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from sqlalchemy import insert, select
 
 from tulle.config import Environment
 from tulle.control import environments, product_release
+from tulle.control.impact import agreed_with
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, NotFound, Problem, TulleError, Unavailable
 from tulle.events import PROMOTION_DECIDED, Event
@@ -132,14 +134,16 @@ def _breaking(workspace: Workspace, found: Release, environment: Environment) ->
     current = _current(workspace, found.product, environment)
     if current is None:
         return ()
-    changes = [change.sentence for change in compare(current, found.declared()) if change.breaking]
+    today = str(dt.datetime.now(dt.UTC).date())
+    changes = [change for change in compare(current, found.declared(), today=today) if change.breaking]
     if not changes:
         return ()
+    agreed = dict.fromkeys(agreed_with(one) for change in changes for one in change.agreed)
     readers = [
         f"{reader} reads it in '{environment.name}'"
         for reader in product_release.consumers(workspace, found.product)
     ]
-    return (*changes, *readers)
+    return (*(change.sentence for change in changes), *readers, *agreed)
 
 
 def _current(workspace: Workspace, product: str, environment: Environment) -> DataProduct | None:
