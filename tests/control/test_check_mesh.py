@@ -152,7 +152,7 @@ def test_a_folder_that_a_source_reads_is_no_misspelt_one(team: Team) -> None:
 @pytest.mark.parametrize(
     ("pattern", "said", "hint"),
     [
-        ("data/sale.csv", "there is no file 'data/sale.csv' yet", "did you mean 'sales.csv'?"),
+        ("data/sale.csv", "there is no file 'data/sale.csv' yet", "did you mean 'data/sales.csv'?"),
         ("data/sales-*.csv", "no file fits 'data/sales-*.csv' yet", "put the file there"),
         ("data", "a folder, not a file, is at 'data' yet", "put the file there"),
     ],
