@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
-from tulle.control.declared_services import service_changes
+import pytest
+
+from tulle.control.declared_services import declared_as_plain, service_changes
+from tulle.serving.service import load_service
 
 NAMES = [f"set_{number}" for number in range(8)]
 
@@ -34,3 +37,67 @@ def test_sources_that_go_and_come_are_told_in_one_order() -> None:
         check=True,
     )
     assert other.stdout.strip() == str(found)  # the digest of a plan depends on it
+
+
+def told(before: str, after: str) -> list[tuple[str, bool]]:
+    """The changes from one endpoint `it` to another, and whether each may break callers."""
+
+    def plain(properties: str) -> dict[str, object]:
+        text = f"service: abc\nendpoints:\n- {{name: it, {properties}}}\n"
+        return declared_as_plain([load_service(text, name="s.yaml")])
+
+    changes = service_changes(plain(before), plain(after))
+    return [(c.sentence.removeprefix("service abc: endpoint it: "), c.breaking) for c in changes]
+
+
+LOOKUP = "type: lookup, data_set: sales, key: id, columns: [a, b]"
+QUERY = "type: query, sql: 'SELECT a FROM sales WHERE a = $x', parameters: {x: {type: integer}}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [
+        (LOOKUP, LOOKUP, []),
+        (LOOKUP, LOOKUP + ", no_match: default", [("of 'sales', 'no_match' is default (was error)", False)]),
+        (LOOKUP + ", no_match: default", LOOKUP, [("of 'sales', 'no_match' is error (was default)", True)]),
+        (LOOKUP, LOOKUP + ", several: all", [("of 'sales', 'several' is all (was forbidden)", True)]),
+        (LOOKUP, LOOKUP.replace("[a, b]", "{a: c, b: b}"), []),  # callers see no difference
+        (LOOKUP, LOOKUP.replace("[a, b]", "{z: a, b: b}"), [("of 'sales' it gives no longer a", True)]),
+        (
+            LOOKUP,
+            LOOKUP.replace("key: id", "key: {number: id}"),
+            [("the key of 'sales' is number (was id)", True)],
+        ),
+        (
+            "type: function, file: a.py",
+            "type: function, file: b.py",
+            [("the function is b.py: it (was a.py: it)", False)],
+        ),
+        (QUERY, QUERY.replace("a = $x", "a > $x"), [("the SQL is another one", False)]),
+        (
+            QUERY,
+            QUERY.replace("{type: integer}", "{type: integer, default: 1}"),
+            [("parameter 'x' is integer, which may be left out", False)],
+        ),
+        (QUERY, QUERY.replace("{type: integer}", "{}"), [("parameter 'x' is string", True)]),
+        (
+            QUERY,
+            QUERY.replace("a = $x", "a = $x AND b = $y").replace("integer}", "integer}, y: {default: 1}"),
+            [("the SQL is another one", False), ("parameter 'y' is taken", False)],
+        ),
+        (
+            QUERY.replace("integer}", "integer}, y: {}"),
+            QUERY,
+            [("parameter 'y' is no longer taken", True)],
+        ),
+        (LOOKUP, "type: function, file: a.py", [("it is of type function (was lookup)", True)]),
+    ],
+)
+def test_what_callers_may_miss_is_breaking(before: str, after: str, changes: list[tuple[str, bool]]) -> None:
+    assert told(before, after) == changes
+
+
+def test_a_query_answers_from_what_its_sql_names() -> None:
+    text = f"service: abc\nendpoints:\n- {{name: it, {QUERY}, data_sets: {{sales: {{product: shop, data_set: sold}}}}}}\n"
+    (endpoint,) = declared_as_plain([load_service(text, name="s.yaml")])["abc"].values()
+    assert [(source["product"], source["data_set"]) for source in endpoint["sources"]] == [("shop", "sold")]

@@ -11,16 +11,20 @@ from tulle.serving.declared import FunctionSpec
 from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, SEVERAL
 from tulle.serving.function_code import signature_of
 from tulle.serving.kinds import KINDS
+from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import load_service
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 
 
 def test_the_example_is_read() -> None:
-    first, second = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    first, second, third = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     service = load_service(first, name="example")
     assert [endpoint.type for endpoint in service.endpoints] == ["predict", "lookup"]
     (endpoint,) = load_service(second, name="example").endpoints
+    (query,) = load_service(third, name="example").endpoints
+    assert isinstance(query, QuerySpec)
+    assert query.reads("sales") == (("sales", "customers"), ("geography", "countries"))
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     parameters, _, told = signature_of(code, "baskets.py", "total", None)
     assert isinstance(endpoint, FunctionSpec)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tulle.serving.declared import FunctionSpec, rows_of
 from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, KeyedRows
+from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
 from tulle.spec.compare import Change
 
@@ -23,6 +24,13 @@ def _endpoint(endpoint: Any) -> dict[str, Any]:
     said = {"type": endpoint.type, "model": getattr(endpoint, "model", ""), "sources": sources}
     if isinstance(endpoint, FunctionSpec):
         said["function"] = f"{endpoint.file}: {endpoint.function}"
+    if isinstance(endpoint, QuerySpec):
+        said["sql"] = endpoint.sql
+        said["parameters"] = {p.name: [p.type, p.required] for p in endpoint.parameters}
+        said["sources"] = [
+            {"product": product, "data_set": data_set, "key": [], "answers": None, "columns": None}
+            for product, data_set in dict.fromkeys(endpoint.reads(""))
+        ]
     return said
 
 
@@ -70,6 +78,7 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
         return
     if old["model"] != new["model"]:
         yield Change("changed", at, f"{at}: the model is '{new['model']}' (was '{old['model']}')")
+    yield from _query_changes(at, old, new)
     if old.get("function") != new.get("function"):
         told = f"{at}: the function is {new.get('function')} (was {old.get('function')})"
         yield Change("changed", at, told)
@@ -91,6 +100,24 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
             told = f"no longer {', '.join(sorted(gone))}" if gone else f"only {', '.join(has or ())}"
             yield Change("changed", at, f"{at}: of '{source[1]}' it gives {told}", breaking=True)
         yield from _policy_changes(at, source[1], was.get("policies", {}), now.get("policies", {}))
+
+
+def _query_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """A query that asks for more, or takes another kind of value, breaks who sends what it took."""
+    if old.get("sql") != new.get("sql"):
+        yield Change("changed", at, f"{at}: the SQL is another one")
+    before, after = old.get("parameters", {}), new.get("parameters", {})
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        if now is None or was is None:
+            told = "is no longer taken" if now is None else "is taken" + (", and needed" if now[1] else "")
+            yield Change("changed", at, f"{at}: parameter '{name}' {told}", breaking=now is None or now[1])
+        else:
+            told = f"{now[0]}{'' if now[1] else ', which may be left out'}"
+            breaking = was[0] != now[0] or now[1]
+            yield Change("changed", at, f"{at}: parameter '{name}' is {told}", breaking=breaking)
 
 
 def _answers(source: Mapping[str, Any]) -> Sequence[str] | None:

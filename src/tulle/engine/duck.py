@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,10 +105,25 @@ class DuckEngine:
         with self._session(relations) as (connection, _), _translated(sql, ""):
             yield connection.execute(bare(sql)).to_arrow_reader(rows)
 
-    def describe(self, sql: str, relations: Sequence[Relation], *, file: str = "") -> tuple[ColumnType, ...]:
-        """The columns a statement would give, without running it."""
+    def describe(
+        self,
+        sql: str,
+        relations: Sequence[Relation],
+        *,
+        file: str = "",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> tuple[ColumnType, ...]:
+        """The columns a statement would give, without running it; `parameters` are values like those of `$name`."""
         with self._session(relations) as (connection, _):
-            return _columns(connection, sql, file)
+            return _columns(connection, sql, file, parameters)
+
+    @contextlib.contextmanager
+    def asking(self, relations: Sequence[Relation]) -> Iterator[Asking]:
+        """The same relations asked many times, from one thread; each statement must have been read before."""
+        relations = all_of(relations)
+        with self._opened([file for relation in relations for file in relation.files]) as connection:
+            _name_all(connection, relations, self.macros)
+            yield Asking(connection)
 
     @contextlib.contextmanager
     def describing(self) -> Iterator[Describing]:
@@ -307,6 +322,19 @@ class Describing:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """An open database that knows relations."""
+
+    connection: duckdb.DuckDBPyConnection
+
+    def table(self, sql: str, parameters: Mapping[str, Any], *, most: int) -> pa.Table:
+        """The first rows of a statement, `$name` standing for the value of a parameter; `most` of them."""
+        limited = f"SELECT * FROM (\n{bare(sql)}\n) LIMIT {int(most)}"
+        with _translated("", "the query"):
+            return self.connection.execute(limited, dict(parameters)).to_arrow_table()
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """An open database that may read certain files. Raises what `Engine` raises."""
 
@@ -367,10 +395,12 @@ def _view(relation: Relation) -> str:
     return f"CREATE TEMP VIEW {name} AS SELECT {columns or '1 AS none'} WHERE false"
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, sql: str, file: str) -> tuple[ColumnType, ...]:
+def _columns(
+    connection: duckdb.DuckDBPyConnection, sql: str, file: str, parameters: Mapping[str, Any] | None = None
+) -> tuple[ColumnType, ...]:
     before = "DESCRIBE\n"
     with _translated(sql, file, offset=len(before)):
-        rows = connection.execute(before + bare(sql)).fetchall()
+        rows = connection.execute(before + bare(sql), dict(parameters or {})).fetchall()
     columns, problems, seen = [], [], set()
     place = Place(file) if file else None
     for name, kind, *_ in rows:

@@ -54,6 +54,12 @@ class Statement:
     tree: exp.Query | None = None
 
     @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of `$name` in it, in the order they appear first; "?" for one without a name."""
+        found = self.tree.find_all(exp.Placeholder, exp.Parameter, bfs=False) if self.tree is not None else ()
+        return tuple(dict.fromkeys(place.name or "?" for place in found))
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """The names read, in the order they appear."""
         return tuple(table.name for table in self.tables)

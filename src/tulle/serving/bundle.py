@@ -6,15 +6,20 @@ the control plane and never loads a model. Knows nothing of versions, digests or
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 import hashlib
 import io
+import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from tulle.engine.engine import Relation, quoted
+from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
@@ -26,11 +31,24 @@ from tulle.serving.index_build import Wish, build_index
 from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, record_of
+from tulle.serving.query import QueryEntry
+from tulle.serving.query import record_of as record_of_query
+from tulle.serving.query_declared import QueryParameter, QuerySpec
 from tulle.serving.request import Field, Record, RequestError
 
 if TYPE_CHECKING:
     from tulle.engine.duck import DuckEngine  # a worker imports this module and needs no engine
 
+# Values like those that callers send, to see which columns a query gives.
+_EXAMPLES: Mapping[str, Any] = {
+    "string": "",
+    "integer": 1,
+    "double": 1.0,
+    "decimal": decimal.Decimal(1),
+    "boolean": True,
+    "date": dt.date(2000, 1, 1),
+    "timestamp": dt.datetime(2000, 1, 1),  # noqa: DTZ001
+}
 _NUMBERS = {"integer", "double", "decimal", "boolean"}
 
 
@@ -121,6 +139,17 @@ class Bundle:
                     (target / inner).write_bytes(file.read_bytes())
         return {file.name: _text(file) for file in sorted(target.glob("*.py"))}
 
+    def data(self, product: str, data_set: str, place: Place | None) -> tuple[Relation, tuple[str, ...]]:
+        """Copy the files of a data set (once); where they are, and their names in the package."""
+        relation = self._relation(product, data_set, place)
+        names = tuple(f"data/{product}/{data_set}/{n:05}.parquet" for n in range(len(relation.files)))
+        for file, name in zip(relation.files, names, strict=True):
+            target = self.folder / name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+        return relation, names
+
     def columns(self, product: str, data_set: str, place: Place | None) -> Mapping[str, str]:
         """The columns of a data set with their mesh types; Invalid at `place` when there is no such data set."""
         if (product, data_set) not in self._columns:
@@ -196,6 +225,54 @@ def bundle_function(spec: FunctionSpec, bundle: Bundle) -> FunctionEntry:
         again=spec.retry,
         description=spec.description or told,
         test_queries=spec.test_queries,
+    )
+
+
+def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
+    """Copy the data a query reads; Invalid, with places, when it is no SELECT, or does not fit the data."""
+    places = spec.places
+    statement = read_statement(spec.sql, f"the SQL of endpoint '{spec.name}'")
+    if statement.problems:
+        problem = statement.problems[0]
+        raise _invalid(f"endpoint '{spec.name}': {problem.message}", places.get("sql"), problem.hint)
+    declared = {parameter.name: parameter for parameter in spec.parameters}
+    if "?" in statement.parameters:
+        raise _invalid(f"endpoint '{spec.name}': '?' stands for nothing", places.get("sql"), "name it: $name")
+    if unused := [name for name in declared if name not in statement.parameters]:
+        hint = did_you_mean(unused[0], statement.parameters) or f"write ${unused[0]} where its value is meant"
+        raise _invalid(f"the SQL has no parameter '{unused[0]}'", places.get("parameters"), hint)
+    parameters = tuple(declared.get(name, QueryParameter(name)) for name in statement.parameters)
+    relations, files, commits = [], {}, {}
+    for name in statement.reads:
+        said, data_set = spec.data_sets.get(name, ("", name))
+        product = said or bundle.product
+        relation, files[name] = bundle.data(product, data_set, places.get("data_sets", places.get("sql")))
+        relations.append(replace(relation, name=name))
+        commits[product] = bundle.commits[product]
+    examples = {parameter.name: _EXAMPLES[parameter.type] for parameter in parameters}
+    try:
+        record_of_query(parameters).convert(
+            {p.name: p.default for p in parameters if not p.required and p.default is not None}
+        )
+        columns = bundle.engine.describe(spec.sql, relations, parameters=examples)
+    except RequestError as error:
+        raise _invalid(f"a default does not fit: {error.message}", places.get("parameters"), None) from None
+    except Invalid as exc:
+        raise _invalid(f"endpoint '{spec.name}': {exc.message}", places.get("sql"), exc.hint) from exc
+    _check_queries(spec.test_queries, "", record_of_query(parameters), places)
+    needed = any(parameter.required for parameter in parameters)
+    return QueryEntry(
+        name=spec.name,
+        sql=spec.sql,
+        parameters=parameters,
+        files=files,
+        columns=tuple(Column(c.name, c.type) for c in columns),
+        most_rows=spec.most_rows,
+        commits=dict(sorted(commits.items())),
+        bounds=spec.bounds,
+        description=spec.description,
+        test_queries=spec.test_queries,
+        probe=_answered(spec.test_queries) or (None if needed else {}),
     )
 
 
@@ -365,7 +442,7 @@ def _check_queries(
         if query.expect is not None and "error" in query.expect:
             continue
         try:
-            record.convert(dict(query.body[values]))
+            record.convert(dict(query.body[values] if values else query.body))
         except RequestError as error:
             problems.append(
                 Problem(f"test query '{query.name}': {error.message}", places.get("test_queries"))

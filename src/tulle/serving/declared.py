@@ -33,7 +33,8 @@ _TOLERANCE = {
 }
 
 
-def _queries(values: str) -> Mapping[str, Any]:
+def queries_schema(values: str) -> Mapping[str, Any]:
+    """The JSON Schema of saved requests; `values` is what a request holds."""
     return {
         "type": "array",
         "items": {
@@ -133,13 +134,13 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
                 "dependentRequired": NEEDED_TOGETHER,
             },
         },
-        "test_queries": _queries("features"),
+        "test_queries": queries_schema("features"),
     },
 }
 
 LOOKUP_SCHEMA: Mapping[str, Any] = {
     "required": ["data_set", "key"],
-    "properties": {**keyed_rows_schema(endpoint=True), "test_queries": _queries("data")},
+    "properties": {**keyed_rows_schema(endpoint=True), "test_queries": queries_schema("data")},
     "dependentRequired": NEEDED_TOGETHER,
 }
 
@@ -192,7 +193,7 @@ FUNCTION_SCHEMA: Mapping[str, Any] = {
             "description": "whether it may be called again when its process dies (default false)",
         },
         **BOUNDS_SCHEMA,
-        "test_queries": _queries("arguments"),
+        "test_queries": queries_schema("arguments"),
     },
 }
 

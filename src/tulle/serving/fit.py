@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tulle.engine.statement import read_statement
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.serving.declared import LookupSpec, rows_of
 from tulle.serving.index import KEY_TYPES
 from tulle.serving.keyed_rows import KeyedRows
+from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
 from tulle.spec.document import Document, Path
 from tulle.spec.load import load_document
@@ -37,6 +39,8 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
             for number, rows in enumerate(rows_of(endpoint)):
                 inner = at if isinstance(endpoint, LookupSpec) else (*at, "enrich", number)
                 yield from _one(told, rows, inner, columns_of)
+            if isinstance(endpoint, QuerySpec):
+                yield from _query(told, endpoint, at, columns_of)
 
 
 def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
@@ -64,6 +68,17 @@ def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> It
                 message = f"column '{name}' of '{said.data_set}' is {known[name]}, which cannot be a key"
                 hint = "a key is " + ", ".join(KEY_TYPES[:-1]) + f" or {KEY_TYPES[-1]}"
                 yield told.problem(message, told.at(at, prop, number, sent), hint)
+
+
+def _query(told: _Telling, said: QuerySpec, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
+    """What is wrong with the SQL as such, and data sets that are not there."""
+    for problem in read_statement(said.sql).problems:
+        yield told.problem(problem.message, (*at, "sql"), problem.hint)
+    for product, data_set in said.reads(""):
+        try:
+            columns_of(product, data_set)
+        except NotFound as exc:
+            yield told.problem(exc.message, (*at, "sql"), exc.hint)
 
 
 class _Telling:

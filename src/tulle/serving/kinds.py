@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tulle.errors import Broken, did_you_mean
-from tulle.serving.bundle import Bundle, bundle_function, bundle_lookup, bundle_predict
+from tulle.serving.bundle import Bundle, bundle_function, bundle_lookup, bundle_predict, bundle_query
 from tulle.serving.declared import (
     FUNCTION_SCHEMA,
     LOOKUP_SCHEMA,
@@ -30,11 +30,13 @@ from tulle.serving.function import FunctionEntry, load_function
 from tulle.serving.function_code import function_apart
 from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
-from tulle.serving.openapi import describe_function, describe_lookup, describe_predict
+from tulle.serving.openapi import describe_function, describe_lookup, describe_predict, describe_query
 from tulle.serving.predict import PredictEntry, load_predict
+from tulle.serving.query import QueryEntry, load_query, query_apart
+from tulle.serving.query_declared import QUERY_SCHEMA, QuerySpec, parse_query
 
-Spec = PredictSpec | LookupSpec | FunctionSpec
-Entry = PredictEntry | LookupEntry | FunctionEntry
+Spec = PredictSpec | LookupSpec | FunctionSpec | QuerySpec
+Entry = PredictEntry | LookupEntry | FunctionEntry | QueryEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,17 @@ KINDS: Mapping[str, Kind] = {
             FunctionEntry,
             load_function,
             lambda entry, folder: function_apart(folder, entry.file, entry.function),
+        ),
+        Kind(
+            "query",
+            ("query", "rows"),
+            QUERY_SCHEMA,
+            parse_query,
+            bundle_query,
+            describe_query,
+            QueryEntry,
+            load_query,
+            query_apart,
         ),
     )
 }

@@ -144,8 +144,12 @@ def _judge(query: TestQuery, status: int, answer: Any) -> str:
         return f"{status} {answer.get('errorType')}: {answer.get('message')}"
     if expected is None:
         return ""
-    given = next(answer[word] for word in ("result", "response", "results") if word in answer)
-    given = given[0]["data"] if "results" in answer else given
+    if "rows" in answer:
+        given = {"rows": answer["rows"]}
+    elif "results" in answer:
+        given = answer["results"][0]["data"]
+    else:
+        given = answer["response"] if "response" in answer else answer["result"]
     return _difference(expected, given, query.tolerance, "")
 
 

@@ -18,6 +18,7 @@ from tulle.serving.index import Column
 from tulle.serving.keyed_rows import ALL, DEFAULT, FORBIDDEN, IGNORE
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, class_text
+from tulle.serving.query import QueryEntry
 
 Json = dict[str, Any]
 
@@ -196,6 +197,42 @@ def describe_function(entry: FunctionEntry, folder: Path) -> Mapping[str, Any]: 
             more=("504",),
         )
     }
+
+
+def describe_query(entry: QueryEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
+    """The paths of a query endpoint."""
+    properties: Json = {}
+    for parameter in entry.parameters:
+        nullable = not parameter.required and parameter.default is None
+        properties[parameter.name] = _type(parameter.type, nullable=nullable)
+        if parameter.description:
+            properties[parameter.name]["description"] = parameter.description
+        if parameter.default is not None:
+            properties[parameter.name]["default"] = parameter.default
+    parameters = _object(properties, required=[p.name for p in entry.parameters if p.required])
+    parameters["additionalProperties"] = False
+    summary = entry.description or f"The rows of the query {entry.name}"
+    column = _object({"name": {"type": "string"}, "type": {"type": "string"}}, required=["name", "type"])
+    typed = [_type(column.type, nullable=True) for column in entry.columns]
+    forms: dict[str, Json] = {
+        "query": {"items": {"type": ["string", "null"]}},
+        "rows": {"prefixItems": typed},
+    }
+    words = {"query": "every value as text", "rows": "values with their types"}
+    paths: Json = {}
+    for action, form in forms.items():
+        answer = _answer("rows", {"type": "array", "items": {"type": "array", **form}})
+        answer["properties"]["columns"] = {"type": "array", "items": column}
+        answer["properties"]["truncated"] = {"const": True, "description": "there are more rows"}
+        paths[f"/{entry.name}/{action}"] = _post(
+            f"{entry.name}-{action}",
+            f"{summary}: {words[action]}",
+            parameters,
+            answer,
+            _examples(entry.test_queries),
+            more=("422", "504"),
+        )
+    return paths
 
 
 def _told_of(rows: FinderEntry, row: Json) -> Json:

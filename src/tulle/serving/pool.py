@@ -113,11 +113,12 @@ class Pool:
         )
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes; whoever asks after that has new ones started."""
         for start in self._starts:
             start.cancel()
         while self._free:
             self._free.pop().end()
+            self._count -= 1
 
     # ── who gets a process ───────────────────────────────────────────────────────────────────────────────
 

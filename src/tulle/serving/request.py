@@ -128,7 +128,7 @@ class Record:
 
     def invalid(self, problems: Sequence[str]) -> RequestError:
         """The error that tells all `problems`."""
-        word = "InvalidFeatures" if self.word == "feature" else "InvalidKey"
+        word = {"feature": "InvalidFeatures", "parameter": "InvalidParameters"}.get(self.word, "InvalidKey")
         return RequestError(400, word, "; ".join(problems), self.advice)
 
     def _value(self, field: Field, value: Any) -> tuple[Any, str]:

@@ -1,0 +1,201 @@
+"""Queries: parameters in, the rows of one SELECT over the package's own data out.
+
+The statement runs in a process of its own (`pool`), in an engine that may read the files it names and nothing else.
+Values are never put into its text: they are sent beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import decimal
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from tulle.errors import TulleError
+from tulle.serving.bounds import Bounds
+from tulle.serving.declared import TestQuery
+from tulle.serving.endpoint import Answer, Headed, Header, Query, Trace
+from tulle.serving.index import Column
+from tulle.serving.pool import Pool
+from tulle.serving.query_declared import QueryParameter
+from tulle.serving.request import Field, Record, RequestError, parse_json
+
+TEXT, TYPED = "text", "typed"
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryEntry:
+    """What a package's manifest says of a query endpoint. `files` are those of each name in the SQL."""
+
+    name: str
+    sql: str
+    parameters: tuple[QueryParameter, ...]
+    files: Mapping[str, tuple[str, ...]]
+    columns: tuple[Column, ...]
+    most_rows: int
+    commits: Mapping[str, str]
+    bounds: Bounds = Bounds()
+    description: str = ""
+    type: Literal["query"] = "query"
+    test_queries: tuple[TestQuery, ...] = ()
+    probe: Mapping[str, Any] | None = field(default_factory=dict)
+
+
+class _Asked(msgspec.Struct, array_like=True):
+    """What the process is asked: JSON of the parameters, and whether values are wanted as text."""
+
+    parameters: bytes
+    form: str
+
+
+class _Given(msgspec.Struct, array_like=True):
+    """What it gave: the JSON of a list of rows, whether there are more; or why there is none."""
+
+    rows: bytes = b"[]"
+    is_cut: bool = False
+    message: str = ""
+    microseconds: int = 0
+
+
+class SqlQuery:
+    """A query endpoint."""
+
+    kind = main = "query"
+
+    def __init__(self, entry: QueryEntry, folder: Path, trace: Trace) -> None:
+        self.name = entry.name
+        self.commits = entry.commits
+        self.entry = entry
+        argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", entry.name)
+        self.pool = Pool(argv, entry.bounds, f"endpoint '{entry.name}'")
+        self.record = record_of(entry.parameters)
+        self._columns = msgspec.json.encode([{"name": c.name, "type": c.type} for c in entry.columns])
+        self._context = trace.context(entry.name, entry.commits)
+
+    @property
+    def actions(self) -> Mapping[str, Headed]:
+        """query: every value as text, as API nodes answer; rows: values with their types"""
+        return {"query": Headed(self._query), "rows": Headed(self._rows)}
+
+    @property
+    def queries(self) -> Mapping[str, Query]:
+        """By POST only: parameters may be personal data, which has no place in an address."""
+        return {}
+
+    async def ready(self) -> None:
+        """Start its processes. RequestError when they cannot be."""
+        await self.pool.ready()
+
+    def close(self) -> None:
+        """End its processes."""
+        self.pool.close()
+
+    async def _query(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
+        return await self._answered(body, request_id, TEXT)
+
+    async def _rows(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
+        return await self._answered(body, request_id, TYPED)
+
+    async def _answered(self, body: bytes, request_id: str, form: str) -> Answer:
+        start = perf_counter_ns()
+        sent = self.record.convert(parse_json(body))
+        values: dict[str, Any] = {}
+        for parameter, value in zip(self.entry.parameters, sent, strict=True):
+            if value is UNSET and parameter.required:
+                missing = [
+                    p.name
+                    for p, v in zip(self.entry.parameters, sent, strict=True)
+                    if p.required and v is UNSET
+                ]
+                raise RequestError(400, "MissingParameters", f"parameters are missing: {', '.join(missing)}")
+            values[parameter.name] = parameter.default if value is UNSET else value
+        asked = msgspec.msgpack.encode(_Asked(msgspec.json.encode(values), form))
+        # A SELECT changes nothing, so it may be asked again.
+        given = msgspec.msgpack.decode(await self.pool.ask(asked, again=True), type=_Given)
+        if given.message:
+            raise RequestError(422, "QueryFailed", given.message, "Are some of the parameters extreme?")
+        wait = (perf_counter_ns() - start) // 1000 - given.microseconds
+        cut = b',"truncated":true' if given.is_cut else b""
+        timing = f',"timing":{{"wait":{wait},"query":{given.microseconds}}},{self._context}{request_id}"}}}}'
+        return Answer(b'{"columns":' + self._columns + b',"rows":' + given.rows + cut + timing.encode())
+
+
+def load_query(entry: QueryEntry, folder: Path, trace: Trace) -> SqlQuery:
+    """The endpoint with its processes, none of which is started yet."""
+    return SqlQuery(entry, folder, trace)
+
+
+def record_of(parameters: Sequence[QueryParameter]) -> Record:
+    """What a caller may send."""
+    fields = [Field(p.name, p.type, nullable=not p.required and p.default is None) for p in parameters]
+    names = ", ".join(p.name for p in parameters) or "none"
+    return Record("parameter", fields, advice=f"Its parameters: {names}")
+
+
+# ── in the process of its own ────────────────────────────────────────────────────────────────────────────
+
+
+def query_apart(entry: QueryEntry, folder: Path) -> Callable[[bytes], bytes]:
+    """The statement over the package's files, as a handler of requests."""
+    return _Apart(entry, folder)
+
+
+class _Apart:
+    """The engine of the process, open as long as the process lives."""
+
+    def __init__(self, entry: QueryEntry, folder: Path) -> None:
+        from tulle.config import Warehouse  # noqa: PLC0415  the worker needs no engine
+        from tulle.engine.duck import DuckEngine  # noqa: PLC0415
+        from tulle.engine.engine import Relation  # noqa: PLC0415
+
+        warehouse = Warehouse(threads=1, memory=f"{entry.bounds.memory >> 20}MB")
+        engine = DuckEngine(warehouse, folder.parent / f".spill-{os.getpid()}")
+        relations = [
+            Relation(name, tuple(str((folder / file).resolve()) for file in files))
+            for name, files in entry.files.items()
+        ]
+        self._entry = entry
+        self._names = [parameter.name for parameter in entry.parameters]
+        self._record = record_of(entry.parameters)
+        self._open = contextlib.ExitStack()
+        self._asking = self._open.enter_context(engine.asking(relations))
+
+    def __call__(self, request: bytes) -> bytes:
+        asked = msgspec.msgpack.decode(request, type=_Asked)
+        start = perf_counter_ns()
+        most = self._entry.most_rows
+        sent = self._record.convert(msgspec.json.decode(asked.parameters))
+        try:
+            values = dict(zip(self._names, sent, strict=True))
+            table = self._asking.table(self._entry.sql, values, most=most + 1)
+        except TulleError as exc:
+            return msgspec.msgpack.encode(_Given(message=exc.message))
+        rows = [list(row.values()) for row in table.slice(0, most).to_pylist()]
+        if asked.form == TEXT:
+            rows = [[_text(value) for value in row] for row in rows]
+        body = _encoder.encode(rows)
+        spent = (perf_counter_ns() - start) // 1000
+        return msgspec.msgpack.encode(_Given(body, table.num_rows > most, microseconds=spent))
+
+
+def _text(value: Any) -> str | None:
+    """A value as text: what JSON would say, without the quotes."""
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case decimal.Decimal() | int() | float():
+            return str(value)
+        case dt.date() | bytes():
+            return str(msgspec.to_builtins(value))
+    return str(value)

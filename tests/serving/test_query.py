@@ -1,0 +1,193 @@
+"""Query endpoints: parameters beside the SQL, rows with their types, and nothing else within reach."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from tests.serving.conftest import Mesh
+
+from tulle.errors import Invalid
+from tulle.serving.endpoint import Headed
+from tulle.serving.fit import NoSuchProduct, misfits
+from tulle.serving.loaded import Loaded, load
+from tulle.serving.request import RequestError
+from tulle.serving.service import load_service
+
+SQL = """
+SELECT customer_id, frequency, spend, first_on, seen_at, vip, note, score
+FROM customers WHERE spend >= $least AND first_on < $before AND ($vip IS NULL OR vip = $vip) AND customer_id LIKE $like
+ORDER BY spend DESC LIMIT 2
+"""
+SERVICE = f"""
+service: customers
+endpoints:
+- name: best
+  type: query
+  description: Who spends most?
+  sql: |
+{SQL.replace(chr(10), chr(10) + "    ")}
+  data_sets: {{customers: {{product: customer-features, data_set: customer_features}}}}
+  parameters:
+    least: {{type: 'decimal', description: the least they spent}}
+    before: {{type: date, default: 2000-01-01}}
+    vip: {{type: boolean, default: null}}
+    like: {{default: '%'}}
+  pool: {{ceil: 1}}
+  test_queries:
+  - {{name: nobody, parameters: {{least: 1000}}, expect: {{rows: []}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(shared_mesh: Mesh) -> Loaded:
+    return load(shared_mesh.unpacked(shared_mesh.build(SERVICE)))
+
+
+def ask(loaded: Loaded, action: str, *bodies: Any) -> list[Any]:
+    """The answers to bodies, or the errors."""
+
+    async def work() -> list[Any]:
+        chosen = loaded.endpoints["best"].actions[action]
+        assert isinstance(chosen, Headed)
+        found: list[Any] = []
+        for body in bodies:
+            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+            try:
+                found.append(json.loads((await chosen.call(raw, "r", ())).body))
+            except RequestError as error:
+                found.append(error)
+        loaded.close()
+        return found
+
+    return asyncio.run(work())
+
+
+def test_rows_have_types_or_are_text(loaded: Loaded) -> None:
+    (answer,) = ask(loaded, "rows", {"least": 340})
+    assert [column["type"] for column in answer["columns"]] == [
+        *("string", "integer", "decimal(10,2)", "date", "timestamp", "boolean", "string", "double")
+    ]
+    assert answer["rows"][0] == [
+        *("00199", 2, 348.25, "1997-01-20", "1998-06-30T12:00:19Z", False, None, 199 / 3)
+    ]
+    assert set(answer["timing"]) == {"wait", "query"}
+    assert list(answer["apiContext"]["dataCommits"]) == ["customer-features"]
+    (text,) = ask(loaded, "query", {"least": 340})
+    assert text["rows"][0] == [
+        *("00199", "2", "348.25", "1997-01-20", "1998-06-30T12:00:19Z", "false", None, str(199 / 3))
+    ]
+    assert text["columns"] == answer["columns"]
+
+
+def test_parameters_are_values_and_never_sql(loaded: Loaded) -> None:
+    hostile, vip, early, none = ask(
+        loaded,
+        "rows",
+        {"least": 0, "like": "' OR 1=1; --"},
+        {"least": 0, "vip": True},
+        {"least": "0", "before": "1997-01-02"},
+        {"least": 1e12},
+    )
+    assert hostile["rows"] == []
+    assert [row[5] for row in vip["rows"]] == [True, True]
+    assert early.error_type == "InvalidParameters"
+    assert none["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "parameters are missing: least"),
+        ({"least": 1, "befor": "1997-01-01"}, "unknown parameter 'befor' (did you mean 'before'?)"),
+        ({"least": None}, "parameter 'least' is null, expected a number"),
+        ({"least": 1, "before": "tomorrow"}, "parameter 'before' is \"tomorrow\", expected a date"),
+        ([1], "the parameters are a list of 1, expected an object"),
+        (b"{", "the body is not JSON"),
+    ],
+)
+def test_wrong_parameters_are_refused(loaded: Loaded, body: Any, message: str) -> None:
+    (error,) = ask(loaded, "query", body)
+    assert error.status == 400
+    assert error.message.startswith(message)
+
+
+def test_saved_queries_and_the_document(loaded: Loaded) -> None:
+    async def work() -> None:
+        (verdict,) = await loaded.test()
+        assert verdict.message == ""
+        assert await loaded.probe() == {}
+        loaded.close()
+
+    asyncio.run(work())
+    paths = json.loads(loaded.openapi)["paths"]
+    assert sorted(paths) == ["/best/query", "/best/rows"]
+    body = paths["/best/rows"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body["required"] == ["least"]
+    assert body["properties"]["vip"] == {"type": ["boolean", "null"]}
+    assert body["properties"]["before"]["default"] == "2000-01-01"
+
+
+def test_only_so_many_rows_are_answered(shared_mesh: Mesh) -> None:
+    text = """
+service: some
+endpoints:
+- name: best
+  type: query
+  sql: SELECT customer_id FROM customer_features ORDER BY customer_id
+  data_sets: {customer_features: {product: customer-features, data_set: customer_features}}
+  most_rows: 3
+"""
+    some = load(shared_mesh.unpacked(shared_mesh.build(text)))
+    (answer,) = ask(some, "rows", b"")
+    assert (answer["rows"], answer["truncated"]) == ([["00000"], ["00001"], ["00002"]], True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "message", "hint"),
+    [
+        ("DROP TABLE x", "expected one SELECT, found DROP", "a model only reads"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "may not be used", "files come in"),
+        ("SELECT * FROM nothing", "has no data set 'nothing'", None),
+        ("SELECT * FROM customers WHERE customer_id = ?", "'?' stands for nothing", "name it: $name"),
+        ("SELECT * FROM customers WHERE custmer_id = $id", 'Referenced column "custmer_id" not found', None),
+    ],
+)
+def test_what_is_no_query_is_refused_when_it_is_packaged(
+    shared_mesh: Mesh, sql: str, message: str, hint: str | None
+) -> None:
+    text = (
+        f'service: some\nendpoints:\n- name: best\n  type: query\n  sql: "{sql}"\n'
+        "  data_sets: {customers: {product: customer-features, data_set: customer_features}}\n"
+    )
+    with pytest.raises(Invalid) as caught:
+        shared_mesh.build(text)
+    (problem,) = caught.value.problems
+    assert message in problem.message
+    assert str(problem.place).startswith("services/s.yaml:")
+    assert hint is None or hint in str(problem.hint)
+
+
+def test_parameters_and_defaults_that_do_not_fit_are_refused(shared_mesh: Mesh) -> None:
+    with pytest.raises(Invalid, match="the SQL has no parameter 'lest'"):
+        shared_mesh.build(SERVICE.replace("    least: {", "    lest: {"))
+    with pytest.raises(Invalid, match="a default does not fit: parameter 'before'"):
+        shared_mesh.build(SERVICE.replace("default: 2000-01-01", "default: soon"))
+
+
+def test_it_is_told_before_there_is_data() -> None:
+    service = load_service(
+        "service: some\nendpoints:\n- {name: a, type: query, sql: SELECT 1 FROM gone}\n"
+        "- {name: b, type: query, sql: DELETE FROM x}\n",
+        name="s.yaml",
+    )
+
+    def columns_of(product: str, data_set: str) -> None:
+        raise NoSuchProduct(f"there is no {data_set}")
+
+    assert [problem.message for problem in misfits([service], columns_of)][:2] == [
+        "there is no gone",
+        "expected one SELECT, found DELETE",
+    ]
