@@ -13,8 +13,11 @@ import psutil
 import pytest
 from tests.pipeline.conftest import Mesh, World
 
+from tulle.pipeline import run as runs
 from tulle.pipeline.dbt_told import placed
+from tulle.pipeline.execute import execute
 from tulle.pipeline.graph import load_code
+from tulle.pipeline.inspect import CHECKS
 from tulle.pipeline.run import Run, Step
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +188,39 @@ def test_2_what_is_as_it_was_is_not_built_again(shop: World, capfd: pytest.Captu
     run = shop.run("store")
     assert {step.status for step in run.steps} == {"unchanged"}
     assert "dbt:" not in capfd.readouterr().out
+
+
+def check(shop: World, *tags: str) -> Run:
+    asked = runs.request(shop.database, "store", options={"only": CHECKS, "tags": list(tags)})
+    return execute(shop.database, shop.lake, shop.mesh.spec(), asked)
+
+
+def test_2_its_tests_are_carried_out_on_what_is_published(shop: World) -> None:
+    repository = shop.lake.repository("store")
+    published = repository.resolve("main")
+    built = steps(shop.run("store", full=True))["store_models"].checks
+    run = check(shop)
+    assert (run.status, run.error) == ("unchanged", None)
+    told = {(c.name, c.data_set, c.passed, c.failing_count) for c in steps(run)["store_models"].checks}
+    assert told >= {(c.name, c.data_set, c.passed, c.failing_count) for c in built if c.kind == "dbt"}
+
+    folder = shop.mesh.folder / HOME / "dbt/tests"
+    (folder / "nobody.sql").write_text("{{ config(tags=['daily']) }} SELECT name FROM {{ ref('customers') }}")
+    (folder / "staged.sql").write_text("SELECT 1 FROM {{ ref('stg_orders') }} WHERE order_id IS NULL")
+    try:
+        failed, tagged, other = check(shop), check(shop, "daily"), check(shop, "weekly")
+    finally:
+        (folder / "nobody.sql").unlink()
+        (folder / "staged.sql").unlink()
+    checks = {c.name: c for c in steps(failed)["store_models"].checks}
+    assert failed.status == "failed"
+    assert "nobody" in str(failed.error)
+    assert checks["nobody"].failing_rows == ({"name": "ann"}, {"name": "bob"})
+    assert checks["staged"].passed, "of a model that is kept nowhere"
+    assert [c.name for c in steps(tagged)["store_models"].checks] == ["nobody"]
+    assert "is tagged weekly" in str(other.error)
+    assert [branch.name for branch in repository.branches()] == ["main"]
+    assert repository.resolve("main") != published, "only the run with --full has published"
 
 
 def test_3_a_failing_test_publishes_nothing_and_leaves_no_state(shop: World) -> None:

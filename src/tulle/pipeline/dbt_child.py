@@ -1,8 +1,8 @@
 """What runs in dbt's own process, which may be of another Python environment than ours.
 
 Run as a file of its own by `dbt_run`, with what that environment has: dbt, its DuckDB adapter and DuckDB. Reads from
-one JSON file what to do, builds the project in a fresh database, leaves what it made as Parquet files and tells in
-another JSON file how it ended. Ends with whoever started it.
+one JSON file what to do, builds the project in a fresh database, or only its tests on what is published, leaves what it
+made as Parquet files and tells in another JSON file how it ended. Ends with whoever started it.
 """
 
 # ruff: noqa: S608, BLE001  SQL of quoted names is this file's work, and whatever goes wrong has to be told
@@ -23,6 +23,7 @@ MOST_SHOWN = 20
 # Parquet has no integers of that width; as a column of a data set they are integers like all others.
 WIDE = {"HUGEINT", "UHUGEINT", "UBIGINT", "BIGNUM"}
 KEPT = {"incremental", "snapshot"}  # what dbt goes on from the next time
+MADE = {"model", "seed", "snapshot"}
 
 
 def quoted(name: str) -> str:
@@ -186,13 +187,14 @@ def take_out(
             if columns is None:
                 continue
             relation = ".".join(map(quoted, node["place"]))
-            if node["name"].lower() in wanted and node["kind"] in {"model", "seed", "snapshot"}:
+            if node["name"].lower() in wanted and node["kind"] in MADE:
                 node["rows"], node["rows_file"] = copied(
                     connection, relation, columns, folder / f"{number}.parquet"
                 )
             elif node["kind"] == "test" and node["status"] in {"fail", "warn"}:
                 show(connection, node, relation, columns, folder / f"failing-{number}.parquet")
-        keep(connection, spec, manifest, kinds)
+        if spec["published"] is None:
+            keep(connection, spec, manifest, kinds)
     finally:
         connection.close()
 
@@ -230,6 +232,63 @@ def keep(connection: Any, spec: dict[str, Any], manifest: Any, kinds: dict[tuple
     connection.execute("DETACH tulle_kept")
 
 
+# ── tests alone ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def put_published(spec: dict[str, Any], manifest: Any) -> set[str]:
+    """The rows that are published where the project's models have them; the ids of all nodes whose rows are there."""
+    connection = opened(spec)
+    try:
+        there = {(n.schema, n.alias): n.unique_id for n in going_on(manifest)}
+        tables = set(connection.execute("SELECT schema_name, table_name FROM duckdb_tables()").fetchall())
+        found = {unique_id for place, unique_id in there.items() if place in tables}
+        for node in manifest.nodes.values():
+            files = spec["published"].get(node.name.lower())
+            if files is None or str(node.resource_type.value) not in MADE:
+                continue
+            relation = f"{quoted(node.schema)}.{quoted(node.alias)}"
+            rows = f"FROM read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(node.schema)}")
+            if node.unique_id in found:  # with all that dbt goes on from, but as it is published
+                connection.execute(f"DROP TABLE {relation}")
+            connection.execute(f"CREATE VIEW {relation} AS {rows}")
+            found.add(node.unique_id)
+        return found
+    finally:
+        connection.close()
+
+
+def needed(manifest: Any, there: set[str]) -> set[str]:
+    """The names of what has to be made, as tests look at it and it is kept nowhere, with what it is made from."""
+    found: set[str] = set()
+    units = getattr(manifest, "unit_tests", {})
+    tests = [n for n in manifest.nodes.values() if str(n.resource_type.value) == "test"]
+    left = [used for test in (*tests, *units.values()) for used in test.depends_on.nodes]
+    while left:
+        node = manifest.nodes.get(left.pop())
+        if node is None or node.unique_id in there | found or str(node.resource_type.value) not in MADE:
+            continue
+        found.add(node.unique_id)
+        left += getattr(node.depends_on, "nodes", ())
+    return {manifest.nodes[unique_id].name for unique_id in found}
+
+
+def of_manifest(node: Any) -> dict[str, Any]:
+    """What is told of a node that dbt did not come by."""
+    kind = str(node.resource_type.value)
+    return {
+        "unique_id": node.unique_id,
+        "name": node.name,
+        "kind": kind if kind in MADE else "",
+        "status": "",
+    }
+
+
+def chosen(spec: dict[str, Any]) -> list[str]:
+    """The words that choose parts of the project."""
+    return [w for word in ("select", "exclude") if spec[word] for w in (f"--{word}", *spec[word])]
+
+
 # ── the process ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -257,12 +316,18 @@ def build(spec: dict[str, Any]) -> dict[str, Any]:
     arguments = ["build", *common, "--store-failures", "--threads", str(spec["threads"])]
     if spec["full"]:
         arguments.append("--full-refresh")
-    for word in ("select", "exclude"):
-        if spec[word]:
-            arguments += [f"--{word}", *spec[word]]
-    done = invoked(dbtRunner(manifest=manifest), arguments)
+    if spec["published"] is not None:
+        there = put_published(spec, manifest)
+        missing = sorted(needed(manifest, there))
+        if missing:
+            kinds = [word for kind in ("model", "seed", "snapshot") for word in ("--resource-type", kind)]
+            invoked(dbtRunner(manifest=manifest), [*arguments, *kinds, "--select", *missing])
+        arguments[0] = "test"
+    done = invoked(dbtRunner(manifest=manifest), [*arguments, *chosen(spec)])
     nodes = [told(result) for result in done.result.results]
     take_out(spec, nodes, sources, manifest)
+    if spec["published"] is not None:
+        nodes += [of_manifest(node) for node in manifest.nodes.values()]
     return {"version": version, "nodes": nodes, "sources": sources}
 
 

@@ -19,13 +19,14 @@ import pyarrow as pa
 from tulle.engine.engine import ColumnType, Engine, Relation
 from tulle.errors import Broken, Invalid, NotFound, Problem
 from tulle.lake.draft import Draft
-from tulle.lake.repository import Link
+from tulle.lake.repository import Link, Repository
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.dbt_lineage import lineage
 from tulle.pipeline.dbt_run import DbtAnswer, DbtAsked, build
 from tulle.pipeline.dbt_told import MODEL_KINDS, Node, documented, failures, results, rows_of
+from tulle.pipeline.job import Job
 from tulle.pipeline.judge import FAILING
-from tulle.pipeline.table import PARQUET
+from tulle.pipeline.table import PARQUET, DataAt
 from tulle.quality.verdict import CheckResult
 from tulle.spec.dbt_project import DbtProject
 from tulle.spec.product import DataProduct
@@ -104,6 +105,38 @@ def build_project(draft: Draft, asked: Project) -> Built:
     about = {"dbt": answer.version, "lineage": lineage(answer.nodes, answer.sources, asked.wanted)}
     draft.put(f"{home}{_ABOUT}", json.dumps(about, sort_keys=True).encode(), content_type="application/json")
     return Built(_table(asked, answer, digests), tuple(found))
+
+
+def judge_project(
+    repository: Repository,
+    commit: str,
+    job: Job,
+    data: Mapping[str, DataAt],
+    engine: Engine,
+    folder: Path,
+    say: Callable[[str], None],
+) -> tuple[CheckResult, ...]:
+    """The verdicts of a project's tests on what is published at a commit; what they look at and is kept nowhere is made
+    for them. NotFound when something the project reads is not there."""
+    project = job.dbt
+    assert project is not None
+    if missing := [name for name in job.inputs if name not in data]:
+        raise NotFound(f"'{missing[0]}', which the dbt project '{job.name}' reads, has no data")
+    path = f"{STATE}{project.name}/{_DATABASE}"
+    state = next((e for e in repository.entries(commit, path) if e.path == path), None)
+    answer = build(
+        DbtAsked(
+            project,
+            (),
+            {name: data[name].relation for name in job.inputs},
+            engine,
+            folder,
+            say,
+            Path(repository.location(state)) if state else None,
+            published={name: data[name].relation.files for name in job.tables if name in data},
+        )
+    )
+    return tuple(results(project, answer.nodes, answer.sources))
 
 
 def take(draft: Draft, project: str, data_set: str) -> dict[str, list[list[str]]]:

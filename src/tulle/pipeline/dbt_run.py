@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ class DbtAsked:
     say: Callable[[str], None]
     state: Path | None = None  # what the last run left for incremental models and snapshots
     full: bool = False
+    published: Mapping[str, Sequence[str]] | None = (
+        None  # files by model: nothing is made but what tests need
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,10 @@ class DbtAnswer:
 
 
 def build(asked: DbtAsked) -> DbtAnswer:
-    """Build the project. Unavailable without dbt, Invalid for what dbt cannot read, Conflict when files changed."""
+    """Build the project, or only carry out its tests on what is published.
+
+    Unavailable without dbt, Invalid for what dbt cannot read, Conflict when files changed.
+    """
     home = asked.folder / "dbt" / asked.project.name
     shutil.rmtree(home, ignore_errors=True)
     for name in ("project", "profiles", "out", "target", "log", "tmp", "spill"):
@@ -124,6 +130,7 @@ def _spec(asked: DbtAsked, home: Path) -> dict[str, Any]:
         "variables": project.said.get("variables") or {},
         "threads": warehouse.threads,
         "full": asked.full,
+        "published": None if asked.published is None else {k: list(v) for k, v in asked.published.items()},
         "select": list(project.said.get("select") or ()),
         "exclude": list(project.said.get("exclude") or ()),
     }

@@ -58,7 +58,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
 
             sandbox = Sandbox(environments=spec.settings.hook_environments)
             if asked.options.get("only") == CHECKS:
-                inspect(database, lake, code, engine, asked, branch_of, sandbox)
+                inspect(database, lake, code, engine, asked, branch_of, sandbox, folder=folder)
                 watchdog.disarm()
                 return runs.get(database, run_id)
             execution = Execution(

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from tulle.engine.engine import Engine
 from tulle.errors import Denied, NotFound, Problem
 from tulle.lake.hooks.sandbox import Sandbox
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline.carry import log_line
+from tulle.pipeline.dbt_make import judge_project
 from tulle.pipeline.graph import ProductCode
+from tulle.pipeline.job import DBT, Job
 from tulle.pipeline.judge import Judge
 from tulle.pipeline.pin import pinned
 from tulle.pipeline.record import read_record
@@ -37,8 +41,12 @@ def inspect(
     run: Run,
     upstream_branch: Callable[[Repository, str], str],
     sandbox: Sandbox | None = None,
+    *,
+    folder: Path,
 ) -> None:
     """Carry out the checks of a product on what is published, those with one of the run's `tags` if it has some.
+
+    The tests of its dbt projects are among them. `folder` is for files that do not stay.
 
     Denied when one of severity error failed, NotFound when there is nothing to check.
     """
@@ -47,7 +55,10 @@ def inspect(
     data = _published(database, code, lake, repository, commit, upstream_branch)
     tags = set(run.options.get("tags") or ())
     wanted = {name: _checks(code, name, tags) for name in data}
-    wanted = {name: checks for name, checks in wanted.items() if checks or not tags}
+    projects = {
+        job.name: job for job in code.jobs if job.kind == DBT and job.name in data and _may_have(job, tags)
+    }
+    wanted = {name: checks for name, checks in wanted.items() if checks or not tags or name in projects}
     if not wanted:
         hint = (
             f"`tulle run {run.product}` publishes it"
@@ -72,6 +83,9 @@ def inspect(
         record = read_record(repository, commit, name)
         known = record.rows if record else None
         results = _judged(code, judge, name, wanted[name], data, known, with_columns=not tags)
+        if name in projects:
+            told = judge_project(repository, commit, projects[name], data, engine, folder, log_line)
+            results += tuple(result for result in told if not tags or tags & set(result.tags))
         stopping = [result for result in results if result.stops]
         failed += stopping
         runs.step_finished(
@@ -123,6 +137,15 @@ def _published(
 
 def _checks(code: ProductCode, data_set: str, tags: set[str]) -> list[Check]:
     return [check for check in code.checks_of(data_set) if not tags or tags & set(check.tags)]
+
+
+def _may_have(job: Job, tags: set[str]) -> bool:
+    """Whether a dbt project may have tests with such tags: it would have to name them somewhere."""
+    assert job.dbt is not None
+    if not tags:
+        return True
+    texts = ((job.dbt.folder / path) for path, _ in job.dbt.files if path.endswith((".sql", ".yml", ".yaml")))
+    return any(tag in file.read_text(errors="replace") for file in texts if file.is_file() for tag in tags)
 
 
 def _judged(
