@@ -67,7 +67,7 @@ def applied(client: Client) -> Client:
 
 
 def test_the_mesh_validates_and_what_is_applied_needs_nothing_more(applied: Client) -> None:
-    assert applied.validate() == {"products": ["orders"], "problems": []}
+    assert applied.validate() == {"products": ["orders"], "problems": [], "warnings": []}
     assert applied.plan()["steps"] == []
     assert applied.status()["products"] == ["orders"]
     (product,) = applied.products()
