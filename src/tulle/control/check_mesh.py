@@ -9,6 +9,7 @@ from tulle.control.gather import places_of
 from tulle.control.notice import ends_too_soon
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.pipeline.check_fit import unfit_checks
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.ingest import missing_file
 from tulle.serving.fit import Columns, NoSuchProduct, misfits
@@ -48,6 +49,7 @@ def check_mesh(
     for product in looked_at:
         code = load_code(product, spec=spec)
         problems += code.problems
+        problems += unfit_checks(code)
         problems += misspelt_folders(product)
         warnings += _missing_files(product)
         try:
