@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+from tests.control.conftest import fill
 from tests.pipeline.conftest import Mesh
 
 from tulle.control import retirement
-from tulle.control.apply import apply_plan, one_at_a_time
+from tulle.control.apply import apply_plan, current_plan, one_at_a_time
 from tulle.control.destroy import NOTICE_GIVEN, destroy, preview
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, NotFound
@@ -63,11 +66,17 @@ def test_who_is_relied_on_goes_only_by_force_and_with_notice(workspace: Workspac
     assert notice.data == {"product": "sales", "notice": "moved to tills"}
 
 
-def test_backfills_end_with_the_product(workspace: Workspace) -> None:
+def test_backfills_end_with_the_product(mesh: Mesh, workspace: Workspace) -> None:
     apply_plan(workspace)
     made = backfill.start(workspace.database, "features", "2026-01-01", "2026-01-04", environment="main")
     (told,) = [s for s in preview(workspace, "features").steps if s.operation == "cancel-backfill"]
-    assert told.sentence == f"backfill {made.id} in 'main' is cancelled: 3 windows of it will not be made"
+    assert told.sentence == f"backfill {made.id} in 'main' is cancelled: what it has not made yet is not made"
+    shutil.rmtree(mesh.folder / "products/people")
+    (step,) = [
+        s for s in current_plan(workspace)[0].steps if s.operation == "retire"
+    ]  # the other way to end one
+    assert told.sentence in [detail.sentence for detail in step.details]
+    fill(mesh)
     destroy(workspace, "features", actor="ann")
     ended = backfill.get(workspace.database, made.id)
     assert (ended.status, ended.counts) == ("cancelled", {"cancelled": 3})

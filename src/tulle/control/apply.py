@@ -66,6 +66,7 @@ def plan_of(gathered: Gathered) -> Plan:
         hits=gathered.impact.hits,
         provision=provisioning(gathered.workspace.registry),
         grants=gathered.granting,
+        ending=gathered.ending,
         refusals=(*gathered.collisions(), *ends_too_soon(gathered.workspace, gathered.spec.products)),
         today=str(dt.datetime.now(dt.UTC).date()),
     )

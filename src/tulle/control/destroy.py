@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tulle.control import grants, retirement
+from tulle.control import retirement
 from tulle.control.applications import PORTAL
 from tulle.control.apply import one_at_a_time, retire
+from tulle.control.endings import endings
 from tulle.control.gather import action_of
 from tulle.control.plan import digest_of, is_named
 from tulle.control.workspace import Workspace
@@ -23,7 +24,7 @@ from tulle.events import Event
 from tulle.gateway import contract
 from tulle.lake import leftovers
 from tulle.lake.repository import Repository
-from tulle.pipeline import backfill, promotion
+from tulle.pipeline import promotion
 from tulle.pipeline.forget import forget_rows
 from tulle.quality import history, kept_profiles
 from tulle.serving import generation
@@ -76,14 +77,8 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     ]
     if product.schedule is not None:
         steps.append(Doom("unschedule", name, "its schedule ends: it no longer runs by itself"))
-    for one in backfill.open_of_product(workspace.database, name):
-        open_ones = sum(one.counts.get(status, 0) for status in ("waiting", "held", "started"))
-        left = "1 window" if open_ones == 1 else f"{open_ones} windows"
-        told = f"backfill {one.id} in '{one.environment}' is cancelled: {left} of it will not be made"
-        steps.append(Doom("cancel-backfill", one.id, told))
     steps.append(Doom("take-roles", name, f"its roles {', '.join(tenancy_of(product).roles)} are taken away"))
-    for other, lost in grants.taken_with(workspace, name).items():
-        steps.append(Doom("take-grants", other, _lost(name, other, [change.whom for change in lost])))
+    steps += [Doom(*ending) for ending in endings(workspace, name)]
     steps.append(Doom("unregister", name, f"product '{name}' leaves the catalogue"))
     if data and (repository := _repository(workspace, name)) is not None:
         steps += _data_goes(repository)
@@ -226,14 +221,6 @@ def _contracts_end(workspace: Workspace, services: set[str]) -> Iterator[Doom]:
             if agreed.service in services and application.name != PORTAL:
                 told = f"the contract of application '{application.name}' on '{agreed.service}' ends"
                 yield Doom("end-contract", application.name, told)
-
-
-def _lost(name: str, other: str, users: list[str]) -> str:
-    lose = f"{', '.join(users)} lose the role it gives" if users else "nobody has the role it gives"
-    return (
-        f"an agreement of product '{other}' names the people of '{name}': {lose}; while that document names "
-        f"'{name}', a product that is called so again would be given it by the next apply"
-    )
 
 
 def _hits(workspace: Workspace, product: DataProduct, services: set[str]) -> tuple[list[str], list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 from tulle.control import grants
 from tulle.control.applications import PORTAL
 from tulle.control.declared_services import declared_as_plain
+from tulle.control.endings import endings
 from tulle.control.impact import Impact, ServiceUse, Use, service_uses, uses_in
 from tulle.control.plan import Detail, Standing
 from tulle.control.product_files import FileDigests
@@ -147,6 +148,10 @@ class Gathered:
     def granting(self, product: DataProduct) -> tuple[Detail, ...]:
         """What a plan shows of a product's roles."""
         return tuple(Detail(change.sentence) for change in self.grants[product.name])
+
+    def ending(self, product: DataProduct) -> tuple[Detail, ...]:
+        """What a plan shows of what ends with a product that is retired."""
+        return tuple(Detail(sentence) for _, _, sentence in endings(self.workspace, product.name))
 
     @property
     def impact(self) -> Impact:

@@ -94,6 +94,7 @@ class Standing:
 Hits = Callable[[Change, DataProduct, DataProduct | None], tuple[str, ...]]
 Provision = Callable[[DataProduct, DataProduct | None], tuple[Detail, ...]]
 Grants = Callable[[DataProduct], tuple[Detail, ...]]
+Ending = Callable[[DataProduct], tuple[Detail, ...]]
 
 
 def _nobody(_change: Change, _old: DataProduct, _new: DataProduct | None) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def _nothing(_new: DataProduct, _old: DataProduct | None) -> tuple[Detail, ...]:
     return ()
 
 
-def _no_grants(_product: DataProduct) -> tuple[Detail, ...]:
+def _none(_product: DataProduct) -> tuple[Detail, ...]:
     return ()
 
 
@@ -115,15 +116,16 @@ def make_plan(
     *,
     hits: Hits = _nobody,
     provision: Provision = _nothing,
-    grants: Grants = _no_grants,
+    grants: Grants = _none,
+    ending: Ending = _none,
     refusals: Sequence[Problem] = (),
     today: str = "",
 ) -> Plan:
     """The plan from `actual` to `desired` (in dependency order).
 
     `repositories` are the names that exist in the lake, `hits` tells whom a change hurts, `provision` what the
-    capabilities of a product's components have to do, `grants` what its roles need. Agreements that ended before
-    the day `today` bind nobody.
+    capabilities of a product's components have to do, `grants` what its roles need, `ending` what else ends
+    with one that is retired. Agreements that ended before the day `today` bind nobody.
     """
     steps: list[Step] = []
     refused = list(refusals)
@@ -147,7 +149,7 @@ def make_plan(
             refused.append(problem)
     names = {wanted.product.name for wanted in desired}
     for name in sorted(set(actual) - names):
-        steps.append(_retired(actual[name].product, hits))
+        steps.append(_retired(actual[name].product, hits, ending))
     concerned = {step.subject for step in steps}
     basis = basis_of(desired, actual, repositories)
     return Plan(tuple(steps), {n: sides for n, sides in basis.items() if n in concerned}, tuple(refused))
@@ -187,9 +189,10 @@ def _registered(product: DataProduct) -> Step:
     return Step("register", "create", product.name, sentence)
 
 
-def _retired(product: DataProduct, hits: Hits) -> Step:
+def _retired(product: DataProduct, hits: Hits, ending: Ending) -> Step:
     gone = Change("removed", "product", f"product '{product.name}' is removed", breaking=True)
     details = [Detail(sentence, breaking=True) for sentence in hits(gone, product, None)]
+    details += ending(product)
     sentence = f"retire product '{product.name}': it leaves the catalogue; its repository and data stay"
     return Step("retire", "remove", product.name, sentence, tuple(details))
 
