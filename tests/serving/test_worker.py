@@ -29,6 +29,7 @@ from tests.serving.conftest import FEATURES, PREDICTOR, customers, make_mesh
 from tulle.errors import AlreadyExists, Broken, Invalid
 from tulle.pipeline.model_file import save_model
 from tulle.serving import worker
+from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import load
 
 
@@ -203,11 +204,14 @@ def test_a_native_model_is_served_natively(tmp_path: Path) -> None:
             seen.add(result["prediction"])
         assert seen == {"high", "usual"}
         many = json.dumps({"items": [{"features": {"customer_id": f"{i:05}"}} for i in range(200)]}).encode()
-        results = json.loads(service.endpoints["high-value"].actions["predict-multi"](many, "r"))["results"]
+        action = service.endpoints["high-value"].actions["predict-multi"]
+        assert isinstance(action, Headed)
+        results = json.loads(asyncio.run(action.call(many, "r", ())).body)["results"]
         assert [one["prediction"] for one in results] == estimator.predict(matrix).tolist()
         (folder / "models/high_value/model.joblib").write_bytes(b"damaged")
-        with pytest.raises(Broken, match="model 'high_value' cannot be loaded"):
-            load(folder)
+        service.close()
+        failed = asyncio.run(load(folder).ready())
+        assert "model 'high_value' cannot be loaded" in failed["high-value"]
     finally:
         mesh.database.close()
 

@@ -198,6 +198,7 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         model=f"models/{spec.model}",
         commits=dict(sorted(commits.items())),
         enrich=tuple(entries),
+        bounds=spec.bounds,
         description=spec.description,
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),

@@ -70,6 +70,7 @@ class PredictSpec:
     name: str
     model: str
     enrich: tuple[KeyedRows, ...] = ()
+    bounds: Bounds = Bounds()  # of the processes of a model that is not converted
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["predict"] = "predict"
@@ -114,37 +115,6 @@ def rows_of(spec: object) -> tuple[KeyedRows, ...]:
             return ()
 
 
-PREDICT_SCHEMA: Mapping[str, Any] = {
-    "required": ["model"],
-    "properties": {
-        "model": {
-            "type": "string",
-            "pattern": "^[a-z][a-z0-9_]{0,62}$",
-            "x-expected": "the snake_case name of a model",
-            "description": "a model that a run of this product saved: models/<model>",
-        },
-        "enrich": {
-            "type": "array",
-            "description": "data sets in which features are looked up that a caller leaves out",
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["data_set", "key"],
-                "properties": keyed_rows_schema(endpoint=False),
-                "dependentRequired": NEEDED_TOGETHER,
-            },
-        },
-        "test_queries": queries_schema("features"),
-    },
-}
-
-LOOKUP_SCHEMA: Mapping[str, Any] = {
-    "required": ["data_set", "key"],
-    "properties": {**keyed_rows_schema(endpoint=True), "test_queries": queries_schema("data")},
-    "dependentRequired": NEEDED_TOGETHER,
-}
-
-
 _SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": 3600}
 _MEMORY = {
     "type": "string",
@@ -172,6 +142,38 @@ BOUNDS_SCHEMA: Mapping[str, Any] = {
     | {"description": "seconds a request may take, then its process is stopped (default 30)"},
     "memory": _MEMORY | {"description": "what a process may use before it is replaced (default 1GB)"},
 }
+
+PREDICT_SCHEMA: Mapping[str, Any] = {
+    "required": ["model"],
+    "properties": {
+        "model": {
+            "type": "string",
+            "pattern": "^[a-z][a-z0-9_]{0,62}$",
+            "x-expected": "the snake_case name of a model",
+            "description": "a model that a run of this product saved: models/<model>",
+        },
+        "enrich": {
+            "type": "array",
+            "description": "data sets in which features are looked up that a caller leaves out",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["data_set", "key"],
+                "properties": keyed_rows_schema(endpoint=False),
+                "dependentRequired": NEEDED_TOGETHER,
+            },
+        },
+        **BOUNDS_SCHEMA,
+        "test_queries": queries_schema("features"),
+    },
+}
+
+LOOKUP_SCHEMA: Mapping[str, Any] = {
+    "required": ["data_set", "key"],
+    "properties": {**keyed_rows_schema(endpoint=True), "test_queries": queries_schema("data")},
+    "dependentRequired": NEEDED_TOGETHER,
+}
+
 
 FUNCTION_SCHEMA: Mapping[str, Any] = {
     "required": ["file"],
@@ -238,6 +240,7 @@ def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:
         enrich=tuple(
             parse_keyed_rows(one, place, ("enrich", i)) for i, one in enumerate(raw.get("enrich", ()))
         ),
+        bounds=parse_bounds(raw),
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "features"),
         places=places_of(raw, place),

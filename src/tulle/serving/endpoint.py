@@ -32,11 +32,13 @@ class Answer:
 class Headed:
     """What is done by code outside of this process, and is told the headers of the request."""
 
-    call: Callable[[bytes, str, Sequence[Header]], Awaitable[Answer]]
+    call: Callable[[Any, str, Sequence[Header]], Awaitable[Answer]]
 
 
 Action = Callable[[bytes, str], bytes] | Headed  # body, request id → answer
-Query = Callable[[Sequence[tuple[str, str]], str], bytes]  # pairs of a query string, request id → answer
+Query = (
+    Callable[[Sequence[tuple[str, str]], str], bytes] | Headed
+)  # pairs of a query string, request id → answer
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 

@@ -31,7 +31,8 @@ from tulle.serving.function_code import function_apart
 from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
 from tulle.serving.openapi import describe_function, describe_lookup, describe_predict, describe_query
-from tulle.serving.predict import PredictEntry, load_predict
+from tulle.serving.predict import PredictEntry
+from tulle.serving.predict_apart import load_predict, predict_apart
 from tulle.serving.query import QueryEntry, load_query, query_apart
 from tulle.serving.query_declared import QUERY_SCHEMA, QuerySpec, parse_query
 
@@ -77,6 +78,7 @@ KINDS: Mapping[str, Kind] = {
             describe_predict,
             PredictEntry,
             load_predict,
+            predict_apart,
         ),
         Kind(
             "lookup",

@@ -50,7 +50,7 @@ class Pool:
     def __init__(self, argv: Sequence[str], bounds: Bounds, name: str) -> None:
         """`argv`: the arguments of `python`; what is started gets `--socket N`, the number of an open socket."""
         self._argv = tuple(argv)
-        self._bounds = bounds
+        self.bounds = bounds
         self._name = name
         self._free: deque[_Process] = deque()
         self._line: deque[asyncio.Future[_Process]] = deque()
@@ -81,13 +81,13 @@ class Pool:
         for attempt in range(2 if again else 1):
             process = await self._taken()
             try:
-                told = await asyncio.wait_for(process.ask(request), self._bounds.seconds)
+                told = await asyncio.wait_for(process.ask(request), self.bounds.seconds)
             except TimeoutError:
                 self._end(process)
                 raise RequestError(
                     504,
                     "TookTooLong",
-                    f"the endpoint took longer than {self._bounds.seconds:g} seconds",
+                    f"the endpoint took longer than {self.bounds.seconds:g} seconds",
                     "Its process was stopped; send less at once, or have `timeout` of the endpoint raised",
                 ) from None
             except (OSError, EOFError, msgspec.MsgspecError):
@@ -99,7 +99,7 @@ class Pool:
                 self._end(process)
                 raise
             else:
-                if told.peak > self._bounds.memory:
+                if told.peak > self.bounds.memory:
                     _log.warning("a process of %s had %d MB and is replaced", self._name, told.peak >> 20)
                     self._end(process)
                 else:
@@ -128,7 +128,7 @@ class Pool:
             if process.is_alive():
                 return process
             self._end(process)
-        if len(self._line) >= self._bounds.queue:
+        if len(self._line) >= self.bounds.queue:
             message = f"{len(self._line)} requests wait for this endpoint already"
             raise RequestError(503, "QueueFull", message, "Try again in a moment")
         place: asyncio.Future[_Process] = asyncio.get_running_loop().create_future()
@@ -136,12 +136,12 @@ class Pool:
         self._start_some()
         starting = self._count == len(self._starts)  # none has ever answered
         try:
-            return await asyncio.wait_for(place, START_SECONDS if starting else self._bounds.wait_seconds)
+            return await asyncio.wait_for(place, START_SECONDS if starting else self.bounds.wait_seconds)
         except TimeoutError:
             raise RequestError(
                 503,
                 "NoProcessFree",
-                f"no process of this endpoint was free within {self._bounds.wait_seconds:g} seconds",
+                f"no process of this endpoint was free within {self.bounds.wait_seconds:g} seconds",
                 "Try again in a moment",
             ) from None
         except asyncio.CancelledError:
@@ -161,7 +161,7 @@ class Pool:
         process.since = time.monotonic()
         self._free.append(process)
         oldest = self._free[0]
-        if self._count > self._bounds.floor and time.monotonic() - oldest.since > IDLE_SECONDS:
+        if self._count > self.bounds.floor and time.monotonic() - oldest.since > IDLE_SECONDS:
             self._free.popleft()
             self._end(oldest)
 
@@ -174,8 +174,8 @@ class Pool:
 
     def _start_some(self) -> None:
         """Start what is missing to the floor, or to have one for everybody in line."""
-        wanted = max(self._bounds.floor - self._count, len(self._line) - len(self._starts))
-        for _ in range(min(wanted, self._bounds.ceil - self._count)):
+        wanted = max(self.bounds.floor - self._count, len(self._line) - len(self._starts))
+        for _ in range(min(wanted, self.bounds.ceil - self._count)):
             self._count += 1
             task = asyncio.get_running_loop().create_task(self._start())
             self._starts.add(task)
@@ -185,7 +185,7 @@ class Pool:
         try:
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             process = _Process(
-                self._argv, self._bounds.memory
+                self._argv, self.bounds.memory
             )  # not in a thread: it ends with what started it
             try:
                 told = await asyncio.wait_for(process.told(), START_SECONDS)

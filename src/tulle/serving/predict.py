@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -17,9 +17,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tulle.errors import Broken
 from tulle.pipeline.model_score import Scorer
-from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
+from tulle.pipeline.model_signature import Signature
+from tulle.serving.bounds import Bounds
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
@@ -34,6 +34,7 @@ from tulle.serving.endpoint import (
 from tulle.serving.finder import NO_KEY, Finder, FinderEntry, Found, Ignored
 from tulle.serving.keyed_rows import DEFAULT, IGNORE
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
+from tulle.serving.score import Scored, plain_label, scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class PredictEntry:
     commits: Mapping[str, str]
     enrich: tuple[FinderEntry, ...] = ()
     description: str = ""
+    bounds: Bounds = Bounds()  # of the processes of a model that is not converted
     type: Literal["predict"] = "predict"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
@@ -69,7 +71,7 @@ class _Enrichment:
         # (position among the features, position in the looked-up row)
         self.fills = tuple((i, names.index(name)) for i, name in enumerate(features) if name in names)
         self.is_whole = names == list(features)  # its row is the model's row
-        self.decode = msgspec.json.Decoder(tuple[tuple(_row_type(c.type) for c in entry.columns)]).decode  # type: ignore[misc]
+        self.decode = msgspec.json.Decoder(tuple[tuple(row_type(c.type) for c in entry.columns)]).decode  # type: ignore[misc]
 
     def row(self, key: Sequence[Any], told: list[Told] | None) -> Sequence[Any]:
         """The looked-up row of a key; `told` is told of it. RequestError, or Ignored."""
@@ -89,6 +91,18 @@ class _Enrichment:
         return row
 
 
+@dataclass(slots=True)
+class Many:
+    """A request for many on its way: results by place, and the rows that are to be scored with theirs."""
+
+    start: int
+    results: list[bytes] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    tails: list[str] = field(default_factory=list)
+    enriched: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What an answer says of one lookup."""
@@ -104,14 +118,14 @@ class Predict:
     kind = main = "predict"
 
     def __init__(
-        self, entry: PredictEntry, signature: Signature, scorer: Scorer, folder: Path, trace: Trace
+        self, entry: PredictEntry, signature: Signature, scorer: Scorer | None, folder: Path, trace: Trace
     ) -> None:
+        """`scorer` is None where another process has the model: see `predict_apart`."""
         self.name = entry.name
         self.commits = entry.commits
         self.signature = signature
         self._scorer = scorer
-        labels_only = bool(signature.classes) and not signature.has_probabilities
-        self._single = _nothing if labels_only else scorer.single
+        self._single = _single_of(scorer, signature)
         self._generation = trace.generation
         self._features = [feature.name for feature in signature.features]
         self._count = len(self._features)
@@ -161,15 +175,7 @@ class Predict:
     def predict(self, body: bytes, request_id: str) -> bytes:
         """One prediction, {"features": {…}}."""
         start = perf_counter_ns()
-        request: Any
-        try:
-            request = self._decode(body)
-            values = msgspec.structs.astuple(request.features)
-        except (*DECODE_ERRORS, TypeError):  # TypeError: the features were left out
-            request, values = self._explained(body)
-        if request.explanations is not None or request.dispatch is not None:
-            self._check(request)
-        return self._answered(values, request_id, start)
+        return self._answered(self._values(body), request_id, start)
 
     def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes:
         """One prediction, ?feature=value&…"""
@@ -178,33 +184,51 @@ class Predict:
 
     def predict_multi(self, body: bytes, request_id: str) -> bytes:
         """Many predictions, {"items": [{"features": {…}}]}; an item that fails does not fail the others."""
-        start = perf_counter_ns()
+        many = self._many_of(body)
+        return self._joined(many, self._many(many.rows), request_id)
+
+    def _many_of(self, body: bytes) -> Many:
+        """The items of a request for many: rows to be scored, and results of those that cannot be."""
+        many = Many(perf_counter_ns())
         raw = parse_json(body)
         items = items_of(raw)
         self._check(envelope(raw, ("explanations", "dispatch"), self._envelope))
-        results: list[bytes | None] = [None] * len(items)
-        rows: list[list[Any]] = []
-        places: list[int] = []
-        tails: list[str] = []
+        many.results = [b""] * len(items)
         for i, item in enumerate(items):
             try:
                 told: list[Told] | None = [] if self._tells else None
-                rows.append(self._completed(self._item(item), told))
-                places.append(i)
-                tails.append(_told(told))
+                many.rows.append(self._completed(self._item(item), told))
+                many.places.append(i)
+                many.tails.append(_told(told))
             except RequestError as error:
-                results[i] = error_item(error)
+                many.results[i] = error_item(error)
             except Ignored as ignored:
-                results[i] = _ignored(ignored.reason)
-        enriched = perf_counter_ns()
-        for i, result, tail in zip(places, self._many(rows), tails, strict=True):
-            results[i] = result if not tail else result[:-1] + tail.encode() + b"}"
-        end = perf_counter_ns()
-        timing = f'"timing":{{"enrich":{(enriched - start) // 1000},"prediction":{(end - enriched) // 1000}}}'
+                many.results[i] = _ignored(ignored.reason)
+        many.enriched = perf_counter_ns()
+        return many
+
+    def _joined(self, many: Many, scored: Sequence[bytes], request_id: str) -> bytes:
+        """The answer to a request for many, from the results of its rows."""
+        for i, result, tail in zip(many.places, scored, many.tails, strict=True):
+            many.results[i] = result if not tail else result[:-1] + tail.encode() + b"}"
+        enrich, spent = many.enriched - many.start, perf_counter_ns() - many.enriched
+        timing = f'"timing":{{"enrich":{enrich // 1000},"prediction":{spent // 1000}}}'
         tail = f'],{timing},{self._context}{request_id}"}}}}'
-        return b'{"results":[' + b",".join(result or b"" for result in results) + tail.encode()
+        return b'{"results":[' + b",".join(many.results) + tail.encode()
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _values(self, body: bytes) -> Sequence[Any]:
+        """The values a request for one sends, in the order of the record."""
+        request: Any
+        try:
+            request = self._decode(body)
+            values = msgspec.structs.astuple(request.features)
+        except (*DECODE_ERRORS, TypeError):  # TypeError: the features were left out
+            request, values = self._explained(body)
+        if request.explanations is not None or request.dispatch is not None:
+            self._check(request)
+        return values
 
     def _explained(self, body: bytes) -> tuple[Any, tuple[Any, ...]]:
         """The slow path: the same request read leniently, or the error that tells all that is wrong."""
@@ -298,12 +322,21 @@ class Predict:
         try:
             row = self._completed(values, told)
         except Ignored as ignored:
-            result = _ignored(ignored.reason).decode()
-            return f'{{"result":{result},"timing":{{}},{self._context}{request_id}"}}}}'.encode()
+            return self._without(ignored, request_id)
         enriched = perf_counter_ns()
-        result = self._result(self._single(row), row)
+        return self._with(self._result(self._single(row), row), told, request_id, (start, read, enriched))
+
+    def _without(self, ignored: Ignored, request_id: str) -> bytes:
+        result = _ignored(ignored.reason).decode()
+        return f'{{"result":{result},"timing":{{}},{self._context}{request_id}"}}}}'.encode()
+
+    def _with(
+        self, result: str, told: Sequence[Told] | None, request_id: str, times: tuple[int, int, int]
+    ) -> bytes:
+        """The answer with a result; `times`: when it was begun, read and enriched."""
         if told:
             result = f"{result[:-1]}{_told(told)}}}"
+        start, read, enriched = times
         end = perf_counter_ns()
         return (
             f'{{"result":{result},"timing":{{"preProcessing":{(read - start) // 1000},'
@@ -311,8 +344,8 @@ class Predict:
             f'{self._context}{request_id}"}}}}'
         ).encode()
 
-    def _result(self, answer: Sequence[float], row: Sequence[Any]) -> str:
-        """The result of one row from its probabilities (or its number)."""
+    def _result(self, answer: Sequence[float], row: Sequence[Any], label: Any = UNSET) -> str:
+        """The result of one row from its probabilities (or its number), and its class where that is known."""
         total = sum(answer)
         if total - total != 0:  # infinite or no number, which JSON cannot carry
             raise RequestError(
@@ -328,15 +361,17 @@ class Predict:
                 f'"probaPercentile":{bisect_right(self.signature.percentiles, high) + 1},'
                 f'"probas":{{{self._shares[0]}{low!r}{self._shares[1]}{high!r}}},"ignored":false}}'
             )
-        return self._result_of_classes(answer, row)
+        return self._result_of_classes(answer, row, label)
 
-    def _result_of_classes(self, answer: Sequence[float], row: Sequence[Any]) -> str:
+    def _result_of_classes(self, answer: Sequence[float], row: Sequence[Any], label: Any) -> str:
         signature = self.signature
         if signature.argmax:
             label = self._classes[max(range(len(answer)), key=answer.__getitem__)]
         else:
-            found = self._scorer.labels([row])[0]
-            label = msgspec.json.encode(found.item() if hasattr(found, "item") else found).decode()
+            if label is UNSET:
+                assert self._scorer is not None
+                label = plain_label(self._scorer.labels([row])[0])
+            label = msgspec.json.encode(label).decode()
         if not signature.has_probabilities:
             return f'{{"prediction":{label},"ignored":false}}'
         percentile = ""
@@ -349,30 +384,17 @@ class Predict:
         """The results of several rows, scored together."""
         if not rows:
             return []
-        if self.signature.has_probabilities:
-            answers = self._scorer.probabilities(rows).tolist()
-        elif self.signature.classes:
-            answers = [_nothing(row) for row in rows]
-        else:
-            answers = [[float(value)] for value in self._scorer.labels(rows)]
+        assert self._scorer is not None
+        return self._results(rows, scored(self._scorer, self.signature, rows))
+
+    def _results(self, rows: Sequence[Sequence[Any]], answers: Sequence[Scored]) -> list[bytes]:
         results = []
-        for answer, row in zip(answers, rows, strict=True):
+        for row, (answer, label) in zip(rows, answers, strict=True):
             try:
-                results.append(self._result(answer, row).encode())
+                results.append(self._result(answer, row, label).encode())
             except RequestError as error:
                 results.append(error_item(error))
         return results
-
-
-def load_predict(entry: PredictEntry, folder: Path, trace: Trace) -> Predict:
-    """The endpoint with its model and indexes opened from an unpacked package."""
-    home = folder / entry.model
-    try:
-        signature = read_signature((home / SIGNATURE).read_bytes())
-    except OSError as exc:
-        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint="unpack it again") from exc
-    scorer = load_scorer(home, signature)
-    return Predict(entry, signature, scorer, folder, trace)
 
 
 def record_of(signature: Signature, enrich: Sequence[FinderEntry]) -> Record:
@@ -394,7 +416,7 @@ def class_text(value: object) -> str:
     return str(value)
 
 
-def _row_type(mesh_type: str) -> Any:
+def row_type(mesh_type: str) -> Any:
     kinds: dict[str, Any] = {
         "string": str,
         "integer": int,
@@ -405,9 +427,11 @@ def _row_type(mesh_type: str) -> Any:
     return kinds.get(mesh_type.partition("(")[0], float) | None
 
 
-def _nothing(_row: Sequence[Any]) -> list[float]:
-    """What is known of a row before its class, when the model gives no probabilities."""
-    return [0.0]
+def _single_of(scorer: Scorer | None, signature: Signature) -> Callable[[Sequence[Any]], Sequence[float]]:
+    """What gives the probabilities of one row; nothing is known before its class where a model has none."""
+    if scorer is None or (signature.classes and not signature.has_probabilities):
+        return lambda _row: [0.0]
+    return scorer.single
 
 
 def _ignored(reason: str) -> bytes:

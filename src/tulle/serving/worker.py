@@ -4,7 +4,7 @@
 
 It loads the unpacked package, answers a saved query of every endpoint, and only then accepts. On SIGTERM it
 stops accepting, finishes what is in flight, and ends. Who may call is the gateway's business: the socket is
-for the owner of the process only. Native models execute code of their file here and nowhere else.
+for the owner of the process only. What users wrote, models that are not converted among it, runs beside it (`pool`).
 """
 
 from __future__ import annotations

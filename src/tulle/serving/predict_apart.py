@@ -1,0 +1,194 @@
+"""Predictions by a model as it was saved, not converted: it runs in processes of its own, several rows in one call.
+
+Such a model is Python: loading it executes code of its file, and it may be slow, hang or die. A call for one row costs
+nearly as much as one for fifty, so rows that come while all processes are busy are scored together by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from tulle.errors import Broken
+from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
+from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace, error_item
+from tulle.serving.finder import Ignored
+from tulle.serving.pool import Pool
+from tulle.serving.predict import Predict, PredictEntry, Told, row_type
+from tulle.serving.request import RequestError
+from tulle.serving.score import Scored, scored
+
+MOST_ROWS = 64  # in one call
+
+
+class _Given(msgspec.Struct, array_like=True):
+    """What the process gave for each row: numbers and class; or why there is nothing."""
+
+    scored: list[tuple[list[float], Any, bool]] = []
+    message: str = ""
+
+
+class PredictApart(Predict):
+    """A prediction endpoint whose model is in processes of its own."""
+
+    def __init__(self, entry: PredictEntry, signature: Signature, folder: Path, trace: Trace) -> None:
+        super().__init__(entry, signature, None, folder, trace)
+        argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", entry.name)
+        self.pool = Pool(argv, entry.bounds, f"endpoint '{entry.name}'")
+        self._most_calls = max(1, entry.bounds.ceil)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._rows: deque[tuple[Sequence[Any], asyncio.Future[Scored]]] = deque()
+
+    @property
+    def actions(self) -> Mapping[str, Action]:
+        """predict, predict-multi."""
+        return {"predict": Headed(self._predict_one), "predict-multi": Headed(self._predict_many)}
+
+    @property
+    def queries(self) -> Mapping[str, Query]:
+        """predict-simple: the features as a query string, for a browser."""
+        return {"predict-simple": Headed(self._predict_simple)}
+
+    async def ready(self) -> None:
+        """Load the model in a process. RequestError when it cannot be."""
+        await self.pool.ready()
+
+    def close(self) -> None:
+        """End its processes."""
+        self.pool.close()
+
+    async def _predict_one(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
+        start = perf_counter_ns()
+        return await self._scored(self._values(body), request_id, start)
+
+    async def _predict_simple(
+        self, pairs: Sequence[tuple[str, str]], request_id: str, _headers: Sequence[Header]
+    ) -> Answer:
+        start = perf_counter_ns()
+        return await self._scored(self.record.from_text(pairs), request_id, start)
+
+    async def _predict_many(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
+        many = self._many_of(body)
+        answers = await asyncio.gather(*map(self._score, many.rows), return_exceptions=True)
+        results = []
+        for row, answer in zip(many.rows, answers, strict=True):
+            if isinstance(answer, RequestError):
+                results.append(error_item(answer))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                results += self._results([row], [answer])
+        return Answer(self._joined(many, results, request_id))
+
+    async def _scored(self, values: Sequence[Any], request_id: str, start: int) -> Answer:
+        read = perf_counter_ns()
+        told: list[Told] | None = [] if self._tells else None
+        try:
+            row = self._completed(values, told)
+        except Ignored as ignored:
+            return Answer(self._without(ignored, request_id))
+        enriched = perf_counter_ns()
+        answer, label = await self._score(row)
+        result = self._result(answer, row, label)
+        return Answer(self._with(result, told, request_id, (start, read, enriched)))
+
+    # ── rows together ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _score(self, row: Sequence[Any]) -> Scored:
+        most = (self.pool.bounds.queue + self._most_calls) * MOST_ROWS
+        if len(self._rows) >= most:
+            message = f"{len(self._rows)} rows wait for this endpoint already"
+            raise RequestError(503, "QueueFull", message, "Try again in a moment")
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[Scored] = loop.create_future()
+        self._rows.append((row, place))
+        if len(self._calls) < self._most_calls:
+            call = loop.create_task(self._call())
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        return await place
+
+    async def _call(self) -> None:
+        """Have rows scored until none waits."""
+        while self._rows:
+            taken = [self._rows.popleft() for _ in range(min(MOST_ROWS, len(self._rows)))]
+            try:
+                answers = await self._asked([row for row, _ in taken])
+            except RequestError as error:
+                if len(taken) > 1 and error.error_type in _BY_ROWS:
+                    await self._one_by_one(taken)
+                else:
+                    _tell(taken, error)
+                continue
+            for (_, place), answer in zip(taken, answers, strict=True):
+                if not place.done():
+                    place.set_result(answer)
+
+    async def _one_by_one(self, taken: Sequence[tuple[Sequence[Any], asyncio.Future[Scored]]]) -> None:
+        """A row the model cannot bear fails nobody else's."""
+        for row, place in taken:
+            try:
+                (answer,) = await self._asked([row])
+            except RequestError as error:
+                _tell([(row, place)], error)
+            else:
+                if not place.done():
+                    place.set_result(answer)
+
+    async def _asked(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
+        reply = await self.pool.ask(msgspec.msgpack.encode(rows), again=True)
+        given = msgspec.msgpack.decode(reply, type=_Given)
+        if given.message:
+            raise RequestError(500, "EvaluationFailed", given.message, "The service's log says where")
+        return [(numbers, label if is_known else UNSET) for numbers, label, is_known in given.scored]
+
+
+# What may be the fault of one row.
+_BY_ROWS = {"EvaluationFailed", "EndpointCrashed", "TookTooLong"}
+
+
+def _tell(taken: Sequence[tuple[Any, asyncio.Future[Scored]]], error: RequestError) -> None:
+    for _, place in taken:
+        if not place.done():
+            place.set_exception(error)
+
+
+def predict_apart(entry: PredictEntry, folder: Path) -> Callable[[bytes], bytes]:
+    """The model, loaded, as a handler of rows."""
+    home = folder / entry.model
+    signature = read_signature((home / SIGNATURE).read_bytes())
+    scorer = load_scorer(home, signature)
+    decode = msgspec.msgpack.Decoder(list[tuple[tuple(row_type(f.type) for f in signature.features)]]).decode  # type: ignore[misc]
+
+    def handle(request: bytes) -> bytes:
+        try:
+            found = scored(scorer, signature, decode(request))
+        except Exception as exc:  # noqa: BLE001  whatever a model raises
+            traceback.print_exc()
+            return msgspec.msgpack.encode(_Given(message=f"the model raised {type(exc).__name__}"))
+        plain = [
+            (list(numbers), None if label is UNSET else label, label is not UNSET) for numbers, label in found
+        ]
+        return msgspec.msgpack.encode(_Given(plain))
+
+    return handle
+
+
+def load_predict(entry: PredictEntry, folder: Path, trace: Trace) -> Predict:
+    """The endpoint with its model and indexes opened from an unpacked package."""
+    home = folder / entry.model
+    try:
+        signature = read_signature((home / SIGNATURE).read_bytes())
+    except OSError as exc:
+        raise Broken(f"the package lacks '{entry.model}/{SIGNATURE}'", hint="unpack it again") from exc
+    if signature.conversion.form == "native":
+        return PredictApart(entry, signature, folder, trace)
+    return Predict(entry, signature, load_scorer(home, signature), folder, trace)

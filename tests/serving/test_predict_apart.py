@@ -1,0 +1,151 @@
+"""Models that are not converted: their processes, rows that are scored together, and what misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.model_selection import FixedThresholdClassifier
+from tests.serving.conftest import FEATURES, customers, make_mesh
+from tests.serving.misbehaving import Misbehaving
+
+from tulle.pipeline.model_file import save_model
+from tulle.serving.endpoint import Headed
+from tulle.serving.loaded import Loaded, load
+from tulle.serving.request import RequestError
+
+SERVICE = """
+service: predictor
+endpoints:
+- name: it
+  type: predict
+  model: high_value
+  pool: {floor: 1, ceil: 1}
+  timeout: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An unpacked package with a native model."""
+    place = tmp_path_factory.mktemp("apart")
+    table = customers()
+    matrix = np.column_stack([np.asarray(table.column(f).to_pylist(), dtype=float) for f in FEATURES])
+    target = np.where(matrix[:, 1] * matrix[:, 2] > 1500, "high", "usual")
+    inner = GradientBoostingClassifier(n_estimators=5, random_state=0)
+    estimator = FixedThresholdClassifier(inner, threshold=0.95, pos_label="usual").fit(matrix, target)
+    saved = save_model(place / "m", "high_value", estimator, features=FEATURES, sample=table, metrics={})
+    assert saved.signature.conversion.form == "native"
+    mesh = make_mesh(place / "mesh", saved)
+    yield mesh.unpacked(mesh.build(SERVICE))
+    mesh.database.close()
+
+
+@pytest.fixture
+def log(folder: Path, tmp_path: Path) -> Path:
+    """Where the model, which is another one now, writes its calls down."""
+    file = tmp_path / "calls"
+    joblib.dump(Misbehaving(str(file)), folder / "models/high_value/model.joblib")
+    return file
+
+
+async def ask(loaded: Loaded, recency: int, frequency: int = 50) -> dict[str, Any] | tuple[int, str]:
+    action = loaded.endpoints["it"].actions["predict"]
+    assert isinstance(action, Headed)
+    body = json.dumps({"features": {"recency": recency, "frequency": frequency, "spend": 1}}).encode()
+    try:
+        result: dict[str, Any] = json.loads((await action.call(body, "r", ())).body)["result"]
+    except RequestError as error:
+        assert "secret" not in error.detail
+        return error.status, error.error_type
+    return result
+
+
+def test_rows_that_come_together_are_scored_together(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        assert await loaded.ready() == {}
+        found = await asyncio.gather(*(ask(loaded, 1, number) for number in range(100)))
+        for number, result in enumerate(found):
+            assert isinstance(result, dict)
+            assert result["probas"]["high"] == number / 100
+            assert result["prediction"] == ("high" if number > 90 else "usual")
+        simple = loaded.endpoints["it"].queries["predict-simple"]
+        assert isinstance(simple, Headed)
+        pairs = [("recency", "1"), ("frequency", "7"), ("spend", "1")]
+        assert json.loads((await simple.call(pairs, "r", ())).body)["result"]["probas"]["high"] == 0.07
+        loaded.close()
+
+    asyncio.run(work())
+    calls = [int(line) for line in log.read_text().split()]
+    assert sum(calls) == 101
+    assert len(calls) < 10
+
+
+def test_a_row_the_model_cannot_bear_fails_alone(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        slow = asyncio.create_task(ask(loaded, 904))  # so that all others come together
+        await asyncio.sleep(0.1)
+        found = await asyncio.gather(
+            ask(loaded, 1),
+            ask(loaded, 901),
+            ask(loaded, 2),
+            ask(loaded, 902),
+            ask(loaded, 3),
+            ask(loaded, 903),
+        )
+        assert isinstance(await slow, dict)
+        assert [one if isinstance(one, tuple) else one["prediction"] for one in found] == [
+            "usual",
+            (500, "EvaluationFailed"),
+            "usual",
+            (500, "EndpointCrashed"),
+            "usual",
+            (504, "TookTooLong"),
+        ]
+        assert isinstance(await ask(loaded, 4), dict)
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_one_bad_item_of_many_is_told_as_such(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        action = loaded.endpoints["it"].actions["predict-multi"]
+        assert isinstance(action, Headed)
+        items = [{"features": {"recency": r, "frequency": 5, "spend": 1}} for r in (1, 901, 2)]
+        items.append({"features": {"recency": "x"}})
+        answer = json.loads((await action.call(json.dumps({"items": items}).encode(), "r", ())).body)
+        assert [one.get("ignoreReason") for one in answer["results"]] == [
+            None,
+            "EvaluationFailed",
+            None,
+            "InvalidFeatures",
+        ]
+        assert answer["results"][2]["prediction"] == "usual"
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_too_many_rows_are_refused(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        many = (32 + 1) * 64
+        asked = [asyncio.create_task(ask(loaded, 904 if number == 0 else 1)) for number in range(many + 80)]
+        found = await asyncio.gather(*asked)
+        refused = [one for one in found if one == (503, "QueueFull")]
+        assert refused
+        assert len(found) - len(refused) >= many
+        loaded.close()
+
+    asyncio.run(work())
