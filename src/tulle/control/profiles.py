@@ -7,6 +7,7 @@ included, is forgotten here as well.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -94,8 +95,9 @@ def _remove_leftovers(workspace: Workspace) -> None:
     settings, database = workspace.settings, workspace.database
     samples = _folder(settings)
     for left in samples.glob("*.parquet") if samples.is_dir() else ():
-        if left.stat().st_mtime < time.time() - _LONGEST_SECONDS:
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # whoever made it removed it just now
+            if left.stat().st_mtime < time.time() - _LONGEST_SECONDS:
+                left.unlink()
     release.remove_unpacked(settings, {item.product.name for item in products.applied(database)})
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import or_, select
 
+from tulle.lake.stale import PREFIXES
 from tulle.pipeline import promotion
 from tulle.pipeline import run as runs
 from tulle.pipeline.pin import pinned_tag
@@ -22,6 +23,8 @@ from tulle.state.tables import runs as run_rows
 
 def uses_of(database: Database, repository: str, kind: str, name: str) -> tuple[str, ...]:
     """In sentences, who relies on a name of a repository; `kind` is `tag` or `branch`. Nobody: empty."""
+    if kind == "branch" and name.startswith(PREFIXES):
+        return ()  # a run's own, which every run deletes: nothing is looked up for that
     return tuple(
         _of_tag(database, repository, name) if kind == "tag" else _of_branch(database, repository, name)
     )
