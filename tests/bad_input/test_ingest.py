@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import sqlite3
 from collections.abc import Callable
 
 import pyarrow.parquet as pq
 import pytest
-from tests.bad_input.conftest import ORDERS, Built
+from tests.bad_input.conftest import ORDERS, Built, tulle
 
 DATA = f"{ORDERS}/data/orders.csv"
 DOCUMENT = f"{ORDERS}/product.yaml"
@@ -127,6 +129,53 @@ def test_another_format(built: Built, form: str, said: str) -> None:
     with built.spoilt(DOCUMENT) as document:
         document.write_text(document.read_text().replace("format: csv", f"format: {form}"))
         assert said in told(built)
+
+
+COLUMNS = """{name: order_id, type: string}, {name: customer_id, type: string}, {name: ordered_on, type: date},
+          {name: amount, type: 'decimal(10,2)'}"""
+SOURCES: dict[str, tuple[str, str]] = {
+    "a connection nobody made": ("type: sql, connection: shp, table: orders", "there is no connection 'shp'"),
+    "a connection to something else": (
+        "type: http, connection: shop, path: /orders",
+        "connection 'shop' is of kind sql, and the source is of type http",
+    ),
+    "a table nobody has": (
+        "type: sql, connection: shop, table: ordrs",
+        "the database says: no such table: ordrs",
+    ),
+    "a cursor nobody has": (
+        "type: sql, connection: shop, table: orders, load: incremental, cursor: nope",
+        "the cursor 'nope' is no column of orders",
+    ),
+    "rows that do not fit": (
+        f"type: sql, connection: shop, table: orders, columns: [{COLUMNS}]",
+        "column 'amount' is 'x'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_source_elsewhere(built: Built, kind: str) -> None:
+    text, said = SOURCES[kind]
+    with built.spoilt("shop.db") as shop, built.spoilt(DOCUMENT) as document:
+        shop.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(shop)) as connection, connection:
+            connection.execute(
+                "CREATE TABLE orders (order_id TEXT, customer_id TEXT, ordered_on TEXT, amount TEXT)"
+            )
+            connection.execute("INSERT INTO orders VALUES ('O-1', 'C-1', '2026-01-01', 'x')")
+        before = shop.read_bytes()
+        address = f"sqlite:///{shop}"
+        assert (
+            tulle(built.folder, "connection", "set", "shop", "--kind", "sql", "--address", address).code == 0
+        )
+        written = document.read_text()
+        old = written[written.index("      source:") : written.index("      data_set: orders_raw")]
+        document.write_text(written.replace(old, f"      source: {{{text}}}\n"))
+        found = told(built)
+        assert shop.read_bytes() == before
+    assert said in found
+    assert kind == "rows that do not fit" or f"{DOCUMENT}:34:15:" in found
 
 
 def test_what_is_only_odd_is_read(applied: Built) -> None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from tulle.config import Settings
 from tulle.engine.engine import ColumnType
-from tulle.errors import Invalid, Place, Problem
+from tulle.errors import Invalid, NotFound, Place, Problem
 from tulle.lake.repository import Repository
 from tulle.pipeline.convert import arrow_type, columns_of
 from tulle.pipeline.drifting import Settled, settle
@@ -75,8 +75,21 @@ class Sources:
         return _Gathering(self, making, repository, branch, full=full, over=over).gathered()
 
     def connection(self, source: Source) -> Connection | None:
-        """The connection a source names, None when it names none. NotFound."""
-        return self.connections.get(source.connection, self.environment) if source.connection else None
+        """The connection a source names, None when it names none. NotFound; Invalid when it leads to something else."""
+        if not source.connection:
+            return None
+        try:
+            found = self.connections.get(source.connection, self.environment)
+        except NotFound as exc:
+            problem = Problem(exc.message, source.place, exc.hint)
+            raise NotFound(exc.message, hint=exc.hint, problems=[problem]) from exc
+        if found.kind != source.type:
+            message = (
+                f"connection '{found.name}' is of kind {found.kind}, and the source is of type {source.type}"
+            )
+            hint = f"name a connection of kind {source.type}: `tulle connection list`"
+            raise Invalid(message, hint=hint, problems=[Problem(message, source.place, hint)])
+        return found
 
 
 def _rows(count: int) -> str:
