@@ -118,6 +118,7 @@ def test_enrichments_are_looked_at_too(team: Team) -> None:
         ("Transform_/more.py", "transform"),
         ("models/more.sql", "transform"),
         ("check/more.yaml", "checks"),
+        ("check/more.sql", "checks"),
         ("service/more.yml", "services"),
         ("test/more.yaml", "tests"),
         ("macro/more.sql", "macros"),
@@ -140,6 +141,16 @@ def test_a_folder_that_nobody_reads_is_told(team: Team, path: str, meant: str) -
 def test_other_folders_are_the_teams_own(team: Team, path: str) -> None:
     team.mesh.sales(path, "")
     assert check_mesh(team.workspace).problems == ()
+
+
+def test_models_in_a_folder_of_their_own_are_told(team: Team) -> None:
+    team.mesh.sales("transform/staging/more.sql", "SELECT 1")
+    found = _problem(team)
+    assert (
+        found.message
+        == "the folder 'transform/staging' is not read, so 'transform/staging/more.sql' does nothing"
+    )
+    assert str(found.place) == "products/shop/sales/transform/staging"
 
 
 def test_a_folder_that_a_source_reads_is_no_misspelt_one(team: Team) -> None:

@@ -14,7 +14,7 @@ from tulle.spec.transformation import BASE
 # What lies in each folder that is read.
 _READ = {
     "transform": frozenset({".sql", ".py"}),
-    "checks": frozenset({".yaml", ".yml"}),
+    "checks": frozenset({".yaml", ".yml", ".sql", ".py"}),
     "services": frozenset({".yaml", ".yml"}),
     "tests": frozenset({".yaml", ".yml"}),
     "macros": frozenset({".sql"}),
@@ -29,6 +29,7 @@ def misspelt_folders(product: DataProduct) -> Iterator[Problem]:
     if not product.folder.is_dir():
         return
     label = Path(product.place.file).parent if product.place else Path(product.folder.name)
+    yield from _nested(product.folder, label)
     taken = set(_taken(product))
     for entry in sorted(os.scandir(product.folder), key=lambda e: e.name):
         name = entry.name
@@ -42,6 +43,18 @@ def misspelt_folders(product: DataProduct) -> Iterator[Problem]:
             continue
         message = f"the folder '{name}' is not read, so '{name}/{file}' does nothing"
         yield Problem(message, Place(str(label / name)), f"did you mean '{meant}'?")
+
+
+def _nested(folder: Path, label: Path) -> Iterator[Problem]:
+    """Models in a folder inside the folder of models."""
+    home = folder / "transform"
+    for inner in sorted(home.iterdir()) if home.is_dir() else ():
+        if inner.is_dir() and not inner.name.startswith((".", "_")):
+            file = _first(inner, frozenset({".sql"}))
+            if file is not None:
+                path = f"transform/{inner.name}"
+                message = f"the folder '{path}' is not read, so '{path}/{file}' does nothing"
+                yield Problem(message, Place(str(label / path)), "put models into transform/ itself")
 
 
 def _first(folder: Path, endings: frozenset[str]) -> str | None:
