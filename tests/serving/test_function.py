@@ -17,6 +17,7 @@ from tests.serving.conftest import Mesh
 from tulle.errors import Invalid, Place
 from tulle.serving import package
 from tulle.serving.app import App
+from tulle.serving.fit import misfits
 from tulle.serving.function_code import Parameter, signature_of
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.service import load_service
@@ -341,3 +342,21 @@ def test_bounds_are_read() -> None:
     with pytest.raises(Invalid, match=r"s\.yaml is not valid"):
         load_service(text.replace("2 GB", "much"), name="s.yaml")
     assert msgspec.to_builtins(bounds)["memory"] == 2 << 30
+
+
+def test_it_is_told_before_it_is_packaged(product: Product) -> None:
+    (product.folder / "functions/broken.py").write_text("def f(:")
+    (product.folder / "services").mkdir()
+    file = product.folder / "services/sums.yaml"
+    file.write_text(
+        "service: sums\nendpoints:\n- {name: add, type: function, file: sums.py}\n"
+        "- {name: b, type: function, file: sum.py}\n- {name: c, type: function, file: sums.py, function: ad}\n"
+        "- {name: d, type: function, file: broken.py}\n"
+    )
+    found = list(misfits([load_service(file)], lambda _product, _data_set: None))
+    assert [problem.message for problem in found] == [
+        "there is no file functions/sum.py",
+        "there is no function 'ad' in functions/sums.py",
+        "functions/broken.py is not Python: invalid syntax",
+    ]
+    assert [problem.place.line if problem.place else 0 for problem in found] == [4, 5, 1]

@@ -6,11 +6,13 @@ Models are known when a run has saved them, rows when they are published; the pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Any
 
 from tulle.engine.statement import read_statement
-from tulle.errors import NotFound, Problem, TulleError, did_you_mean
-from tulle.serving.declared import LookupSpec, rows_of
+from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.serving.declared import FunctionSpec, LookupSpec, rows_of
+from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES
 from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.query_declared import QuerySpec
@@ -41,6 +43,8 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
                 yield from _one(told, rows, inner, columns_of)
             if isinstance(endpoint, QuerySpec):
                 yield from _query(told, endpoint, at, columns_of)
+            if isinstance(endpoint, FunctionSpec):
+                yield from _function(told, endpoint, at, service.file.parent.parent / FUNCTIONS)
 
 
 def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
@@ -79,6 +83,23 @@ def _query(told: _Telling, said: QuerySpec, at: Path, columns_of: ColumnsOf) -> 
             columns_of(product, data_set)
         except NotFound as exc:
             yield told.problem(exc.message, (*at, "sql"), exc.hint)
+
+
+def _function(told: _Telling, said: FunctionSpec, at: Path, folder: FilePath) -> Iterator[Problem]:
+    """A file or a function in it that is not there, or that callers cannot call."""
+    known = sorted(file.name for file in folder.glob("*.py"))
+    if said.file not in known:
+        hint = did_you_mean(said.file, known) or f"put it into {FUNCTIONS}/ of the product"
+        yield told.problem(f"there is no file {FUNCTIONS}/{said.file}", (*at, "file"), hint)
+        return
+    prop = "function" if "function" in said.places else "file"
+    try:
+        text = (folder / said.file).read_text()
+        signature_of(text, f"{FUNCTIONS}/{said.file}", said.function, said.places.get(prop))
+    except Invalid as exc:
+        yield from exc.problems
+    except (OSError, UnicodeDecodeError) as exc:
+        yield told.problem(f"{FUNCTIONS}/{said.file} cannot be read: {exc}", (*at, "file"), None)
 
 
 class _Telling:

@@ -16,6 +16,7 @@ _READ = {
     "transform": frozenset({".sql", ".py"}),
     "checks": frozenset({".yaml", ".yml", ".sql", ".py"}),
     "services": frozenset({".yaml", ".yml"}),
+    "functions": frozenset({".py"}),
     "tests": frozenset({".yaml", ".yml"}),
     "macros": frozenset({".sql"}),
     "seeds": frozenset(f".{ending}" for ending in ENDINGS),
