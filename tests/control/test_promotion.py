@@ -338,6 +338,20 @@ def test_a_product_destroyed_with_its_data_leaves_no_code_in_force(team: Team) -
     assert len(team.amounts("main")) == 1
 
 
+def test_a_promotion_of_a_product_that_ends_does_not_start_any_more(careful: Team) -> None:
+    team, workspace = careful, careful.workspace
+    released(team, "1.0.0")
+    team.wait(promotion.promote(workspace, "sales", "1.0.0", to="test", by="ann"))
+    asked = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    told = [s.sentence for s in destroy.preview(workspace, "sales").steps if s.operation == "end-promotion"]
+    assert told == [f"promotion {asked.id} to 1.0.0 in 'prod' ends: nobody approves it any more"]
+    destroy.destroy(workspace, "sales", force=True, notice="moved")
+    ended = record.get(workspace.database, asked.id)
+    assert (ended.status, ended.message) == ("failed", "the product left the mesh")
+    with pytest.raises(Conflict, match="is failed: nothing is to be decided"):
+        promotion.decide(workspace, asked.id, by="bob")
+
+
 def test_two_of_the_named_people_agree_and_none_of_them_asked(careful: Team) -> None:
     team, workspace = careful, careful.workspace
     released(team, "1.0.0")

@@ -28,7 +28,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
 from tulle.gateway import contract
-from tulle.pipeline import backfill, worker
+from tulle.pipeline import backfill, promotion, worker
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
 from tulle.serving.service import load_services
@@ -358,6 +358,7 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None],
         for service in services:
             generation.withdraw(connection, service, actor=actor)
         running = backfill.end_of_product(connection, name, actor=actor)
+        promotion.end_open(connection, name, [promotion.WAITING], "the product left the mesh")
         grants.remove_roles(connection, applied, actor=actor)
         for other, found in taken.items():
             grants.carry_out(connection, other, found, actor=actor)

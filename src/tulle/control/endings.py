@@ -1,7 +1,7 @@
 """What ends with a product beside what is its own: told before it is retired or destroyed, in sentences.
 
-Its backfills, and what agreements of other products give its people as such. Apply carries that out in the transaction
-in which the product leaves (`apply.retire`).
+Its backfills, promotions that wait, and what agreements of other products give its people as such. Apply carries that
+out in the transaction in which the product leaves (`apply.retire`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tulle.control import grants
 from tulle.control.workspace import Workspace
-from tulle.pipeline import backfill
+from tulle.pipeline import backfill, promotion
 
 Ending = tuple[str, str, str]  # operation, subject, sentence
 
@@ -20,6 +20,9 @@ def endings(workspace: Workspace, name: str) -> Iterator[Ending]:
     for one in backfill.open_of_product(workspace.database, name):
         told = f"backfill {one.id} in '{one.environment}' is cancelled: what it has not made yet is not made"
         yield "cancel-backfill", one.id, told
+    for asked in promotion.recent(workspace.database, product=name, status=promotion.WAITING, limit=None):
+        told = f"promotion {asked.id} to {asked.version} in '{asked.environment}' ends: nobody approves it any more"
+        yield "end-promotion", asked.id, told
     for other, lost in grants.taken_with(workspace, name).items():
         yield "take-grants", other, _lost(name, other, [change.whom for change in lost])
 

@@ -296,10 +296,15 @@ def was_put_back(lake: Lake, promotion: Promotion) -> bool:
 def forget(cx: Connection, product: str) -> None:
     """No release of a product is in force anywhere, and none is on its way: its repository goes."""
     cx.execute(delete(environments).where(environments.c.product == product))
-    is_open = (promotions.c.product == product) & promotions.c.status.in_([WAITING, RUNNING])
+    end_open(cx, product, [WAITING, RUNNING], "the product was destroyed with its data")
+
+
+def end_open(cx: Connection, product: str, statuses: Sequence[str], message: str) -> None:
+    """Promotions and rollbacks of a product with one of these statuses have failed."""
+    in_turn(cx, f"promotions of {product}")
+    is_open = (promotions.c.product == product) & promotions.c.status.in_(statuses)
     for row in cx.execute(select(promotions).where(is_open)).all():
         ended = value(row)
-        message = "the product was destroyed with its data"
         if change(cx, ended.id, ended.status, status=FAILED, message=message):
             _tell(cx, ROLLBACK_ENDED if ended.kind == ROLLBACK else PROMOTION_ENDED, ended, FAILED, message)
 
