@@ -16,8 +16,12 @@ WORDS: dict[str, tuple[str, str, int]] = {
     "a data set that is SQL": ("run orders --select x'OR'1", "nothing of the product is called 'x'OR'1'", 1),
     "half a window": ("run orders --from 2026-01-01", "--from and --to go together", 2),
     "a window of words": ("run orders --from x --to y", "two times such as 2024-01-01 and 2024-02-01", 1),
+    "a window of what has none": (
+        "run orders --from 2026-01-01 --to 2026-02-01",
+        "makes nothing by windows, so there is no time to make again",
+        1,
+    ),
     "some of several": ("run orders big-spenders --select orders", "are about one product: name it", 2),
-    "nothing to take up": ("run orders --resume", "there is nothing to take up", 1),
     "a run nobody made": ("runs 20260101-000000000-0000", "there is no run '20260101-000000000-0000'", 1),
     "no run and no product": ("runs ordrs", "`tulle runs` lists the runs; did you mean 'orders'?", 1),
     "no number of runs": ("runs --limit 0", "0 is not in the range 1<=x<=1000", 2),
@@ -59,6 +63,11 @@ def test_words_that_cannot_be_meant(built: Built, kind: str) -> None:
     before = [run.id for run in runs.recent(built.workspace.database)]
     tulle(built.folder, *words.split()).refuses(said, code=code)
     assert [run.id for run in runs.recent(built.workspace.database)] == before
+
+
+def test_there_is_nothing_to_take_up(built: Built) -> None:
+    assert built.run("orders").status == "unchanged"
+    tulle(built.folder, "run", "orders", "--resume").refuses("there is nothing to take up")
 
 
 # A line of product.yaml under its version, and what is said of it.

@@ -20,12 +20,14 @@ from tulle.control.order import in_order
 from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
+from tulle.errors import Invalid
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline import promotion, queue, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import asked_window
 from tulle.pipeline.dry_run import foresee
 from tulle.pipeline.graph import load_code
+from tulle.pipeline.model_kind import WINDOW
 from tulle.pipeline.run import last_failed
 from tulle.pipeline.select import chosen
 from tulle.pipeline.tester import run_tests
@@ -193,7 +195,12 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
             code.require_valid()
         runs.recover(database)
         options = body.options()
-        asked_window(options.get("window"))
+        window = asked_window(options.get("window"))
+        if window and code is not None and not any(job.way.strategy == WINDOW for job in code.jobs):
+            raise Invalid(
+                f"product '{body.product}' makes nothing by windows, so there is no time to make again",
+                hint=f"make everything again: `tulle run {body.product} --full`",
+            )
         if body.select and code is not None:
             chosen(code.jobs, body.select)
         if body.resume == "last":
