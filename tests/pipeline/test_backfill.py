@@ -193,6 +193,21 @@ def test_a_failure_that_may_pass_is_tried_again(world: World) -> None:
     assert backfill.get(world.database, made.id).windows[0].attempt == 2
 
 
+def test_windows_wait_for_the_one_before_that_is_tried_again(world: World) -> None:
+    made = backfill.start(world.database, "orders", "2026-01-01", "2026-01-04", retries=1)
+    world.go_on(0)
+    world.end()
+    world.end(runs.FAILED, Unavailable("the store does not answer"))
+    assert statuses(world, made.id) == ["succeeded", "waiting", "waiting"]
+    world.go_on(60)
+    assert statuses(world, made.id) == ["succeeded", "started", "waiting"]
+    world.end()
+    world.end()
+    assert backfill.get(world.database, made.id).status == "done"
+    order = [world.options(number)["window"][0] for number in range(4)]
+    assert order == ["2026-01-01", "2026-01-02", "2026-01-02", "2026-01-03"]
+
+
 def test_cancelling_starts_no_further_window_and_stops_the_run(world: World) -> None:
     made = backfill.start(world.database, "orders", "2026-01-01", "2026-01-04")
     world.go_on(0)

@@ -478,6 +478,17 @@ def _candidates(
         .order_by(fires_table.c.due_at, fires_table.c.id)
         .limit(limit)
     )
+    if is_backfill:
+        # The windows of one in their order: behind one that is to be tried again they wait, though they are due.
+        first = (
+            select(other.c.series, func.min(other.c.fire_at).label("fire_at"))
+            .where(other.c.series != "", other.c.status == WAITING)
+            .group_by(other.c.series)
+            .subquery()
+        )
+        query = query.join(
+            first, and_(first.c.series == fires_table.c.series, first.c.fire_at == fires_table.c.fire_at)
+        )
     if full:
         query = query.where(fires_table.c.domain.not_in(full))
     return cx.execute(query).all()
