@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tulle.errors import nearest
+from tulle.serving import open_inference
 from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, error_body, is_safe_id
 from tulle.serving.loaded import Loaded
 from tulle.serving.request import RequestError
@@ -75,6 +76,8 @@ class App:
         for endpoint in service.endpoints.values():
             self._add(endpoint)
         self._route("GET", f"{self.home}/openapi.json", lambda _body, _id: service.openapi, self._plain)
+        for path, (method, action) in open_inference.routes(service).items():
+            self._route(method, self.home + path, action, self._plain)
         for path in ("/isAlive", "/isAlive/"):
             self._route("GET", path, Headed(self._is_alive), self._plain)
         self._route("GET", "/metrics", self._metrics, self._plain)
@@ -196,7 +199,10 @@ class App:
         shown, name = clean[:200], self.service.manifest.service
         if clean.startswith(PREFIX) and clean.removeprefix(PREFIX).split("/")[0] != name:
             raise RequestError(404, "UnknownService", f"'{shown}' is not a path of service '{name}'")
-        public = sorted(known for known in self.routes if known.startswith(PREFIX))
+        own = f"{self.home}/v2"  # told by their protocol
+        public = sorted(
+            known for known in self.routes if known.startswith(PREFIX) and not known.startswith(own)
+        )
         near = nearest(shown, public)
         advice = f"Did you mean '{near}'? " if near else ""
         advice += f"The service answers at: {', '.join(public)}"

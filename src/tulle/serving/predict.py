@@ -7,6 +7,7 @@ that was sent. What the caller sends wins, also null. The answer is the same eit
 from __future__ import annotations
 
 import datetime as dt
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,6 +216,33 @@ class Predict:
         timing = f'"timing":{{"enrich":{enrich // 1000},"prediction":{spent // 1000}}}'
         tail = f'],{timing},{self._context}{request_id}"}}}}'
         return b'{"results":[' + b",".join(many.results) + tail.encode()
+
+    # ── rows for other protocols ─────────────────────────────────────────────────────────────────────────
+
+    def completed(self, sent: Mapping[str, Any]) -> list[Any]:
+        """The features of one row, looked up where they are not sent. RequestError, or Ignored."""
+        return self._completed(self.record.convert(sent), None)
+
+    async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
+        """What the model says of rows. RequestError when it says nothing of one."""
+        assert self._scorer is not None
+        return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
+
+    def label_of(self, said: Scored) -> Any:
+        """The class, or the number, that a row is predicted to have."""
+        numbers, label = said
+        if not self.signature.classes:
+            return numbers[0]
+        if label is not UNSET:
+            return label
+        return self.signature.classes[max(range(len(numbers)), key=numbers.__getitem__)]
+
+    def _checked(self, said: list[Scored]) -> list[Scored]:
+        for number, (numbers, _) in enumerate(said):
+            if not math.isfinite(sum(numbers)):
+                message = f"the model has no answer for the values of row {number}"
+                raise RequestError(422, "NoPrediction", message, "Are some of them extreme?")
+        return said
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────
 

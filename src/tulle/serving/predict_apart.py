@@ -88,6 +88,10 @@ class PredictApart(Predict):
                 results += self._results([row], [answer])
         return Answer(self._joined(many, results, request_id))
 
+    async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
+        """What the model says of rows. RequestError when it says nothing of one."""
+        return self._checked(list(await asyncio.gather(*map(self._score, rows))))
+
     async def _scored(self, values: Sequence[Any], request_id: str, start: int) -> Answer:
         read = perf_counter_ns()
         told: list[Told] | None = [] if self._tells else None
