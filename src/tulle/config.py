@@ -277,7 +277,9 @@ def _warehouse(name: str, value: Any) -> Warehouse:
     known = {f.name: f for f in fields(Warehouse)}
     for key, item in value.items():
         if key not in known:
-            raise Invalid(f"mesh.yaml: unknown setting '{key}' in '{name}'", hint=did_you_mean(str(key), known))
+            raise Invalid(
+                f"mesh.yaml: unknown setting '{key}' in '{name}'", hint=did_you_mean(str(key), known)
+            )
         _expect(f"{name}.{key}", item, type(known[key].default))
         if isinstance(item, int) and not 1 <= item <= _MOST:
             raise Invalid(f"mesh.yaml: '{name}.{key}' is {item}, expected 1 to {_MOST:,}")
@@ -347,7 +349,9 @@ def _environment(path: str, name: Any, value: Any) -> Environment:
     given: dict[str, Any] = {}
     for key, item in (value or {}).items():
         if key not in known:
-            raise Invalid(f"mesh.yaml: unknown setting '{key}' in '{path}'", hint=did_you_mean(str(key), known))
+            raise Invalid(
+                f"mesh.yaml: unknown setting '{key}' in '{path}'", hint=did_you_mean(str(key), known)
+            )
         if key == "approvers":
             given[key] = _texts(f"{path}.{key}", item)
             continue
@@ -403,7 +407,9 @@ def _alert_channel(path: str, name: Any, value: Any) -> AlertChannel:
     given: dict[str, Any] = {}
     for key, item in (value or {}).items():
         if key not in known:
-            raise Invalid(f"mesh.yaml: unknown setting '{key}' in '{path}'", hint=did_you_mean(str(key), known))
+            raise Invalid(
+                f"mesh.yaml: unknown setting '{key}' in '{path}'", hint=did_you_mean(str(key), known)
+            )
         if key in {"type", "url", "url_variable"}:
             _expect(f"{path}.{key}", item, str)
             given[key] = item

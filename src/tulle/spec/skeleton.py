@@ -95,7 +95,11 @@ def check_new(name: str, domain: str, kind: str, upstream: str | None) -> None:
         raise Invalid(f"'{shown(name)}' is no name for a product", hint=hint)
     if not domain or domain != kebab(domain) or len(domain) > LONGEST_NAME:
         better = kebab(domain)[:LONGEST_NAME].rstrip("-") if domain != kebab(domain) else ""
-        hint = f"write '{better}'" if better else f"use 1 to {LONGEST_NAME} lower-case letters, digits and hyphens"
+        hint = (
+            f"write '{better}'"
+            if better
+            else f"use 1 to {LONGEST_NAME} lower-case letters, digits and hyphens"
+        )
         raise Invalid(f"'{shown(domain)}' is no name for a domain", hint=hint)
     if kind not in PRODUCT_TYPES:
         raise Invalid(f"there is no kind of product '{kind}'", hint=did_you_mean(kind, PRODUCT_TYPES))
