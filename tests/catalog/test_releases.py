@@ -25,6 +25,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     workspace = team.workspace
     released(team, "1.0.0")
     team.wait(promotion.promote(workspace, "sales", "1.0.0", to="test", by="ann", note=EVIL))
+    taken_back = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    promotion.withdraw(workspace, taken_back.id, by="ann")
+    refused = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann")
+    promotion.decide(workspace, refused.id, by="bob", approved=False)
     asked = promotion.promote(workspace, "sales", "1.0.0", to="prod", by="ann", note=EVIL)
     promotion.decide(workspace, asked.id, by="bob", note=EVIL)
     environments.create_preview(workspace, "sales", "refunds", by=EVIL)
@@ -62,6 +66,15 @@ def test_who_may_approve_does_so_in_the_page(pages: dict[str, str]) -> None:
     assert 'data-body="{&#34;breaking&#34;: []}"' in form
     assert "/static/lake.js" in pages["/releases"]
     assert "/static/lake.js" not in pages["/products/features/releases"]  # nothing waits there
+
+
+def test_how_a_promotion_ended_is_said_in_its_own_word(pages: dict[str, str]) -> None:
+    ended = re.findall(r'<span class="state (\w*)">(\w+)</span>', pages["/releases"])
+    assert [one for one in ended if one[1] != "waiting"] == [
+        ("bad", "refused"),
+        ("", "withdrawn"),
+        ("ok", "succeeded"),
+    ]
 
 
 def test_what_is_where_is_a_table_of_products_and_environments(pages: dict[str, str]) -> None:
