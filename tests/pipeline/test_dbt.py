@@ -14,6 +14,7 @@ import pytest
 from tests.pipeline.conftest import Mesh, World
 
 from tulle.pipeline import run as runs
+from tulle.pipeline import worker
 from tulle.pipeline.dbt_told import placed
 from tulle.pipeline.execute import execute
 from tulle.pipeline.graph import load_code
@@ -221,6 +222,37 @@ def test_2_its_tests_are_carried_out_on_what_is_published(shop: World) -> None:
     assert "is tagged weekly" in str(other.error)
     assert [branch.name for branch in repository.branches()] == ["main"]
     assert repository.resolve("main") != published, "only the run with --full has published"
+
+
+def test_2_killed_while_dbt_builds_nothing_of_it_stays(shop: World) -> None:
+    repository = shop.lake.repository("store")
+    published = repository.resolve("main")
+    asked = runs.request(shop.database, "store", options={"full": True})
+    pid = worker.start(shop.settings, asked)
+    deadline = time.monotonic() + 60
+    while "START sql table model" not in worker.log_file(shop.settings, asked).read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    under_way = psutil.Process(pid).children()
+    assert any("dbt_child.py" in " ".join(process.cmdline()) for process in under_way)
+    psutil.Process(pid).kill()
+    while not all(is_gone(process.pid) for process in under_way):
+        assert time.monotonic() < deadline, "dbt's process goes on"
+        time.sleep(0.02)
+    while not runs.get(shop.database, asked).ended:
+        assert time.monotonic() < deadline
+        runs.recover(shop.database)
+    killed = runs.get(shop.database, asked)
+    assert (killed.status, killed.cause, steps(killed)["store_models"].status) == (
+        "stopped",
+        "lost",
+        "failed",
+    )
+    assert repository.resolve("main") == published
+    again = shop.run("store")
+    assert {step.status for step in again.steps} == {"unchanged"}, "what dbt goes on from is as it was"
+    scratch = shop.settings.run_folder / "tmp"
+    assert not [folder for folder in scratch.iterdir() if folder.name == asked], "nor is a file of it left"
 
 
 def test_3_a_failing_test_publishes_nothing_and_leaves_no_state(shop: World) -> None:
