@@ -19,6 +19,7 @@ from tulle.lake.dag import RunBranch
 from tulle.lake.repository import Repository
 from tulle.pipeline import alive
 from tulle.pipeline import carry as execution
+from tulle.pipeline import execute as run_as_a_whole
 from tulle.pipeline import run as runs
 from tulle.pipeline.execute import execute
 from tulle.pipeline.run import Run
@@ -470,6 +471,26 @@ def test_what_was_published_succeeded_whatever_goes_wrong_after_it(
     assert set(statuses(run).values()) == {"succeeded"}
     assert str(step(run, "publish").message).startswith("2 data sets as ")
     assert step(run, "publish").branch == "main"
+
+
+def test_why_a_run_failed_is_recorded_when_the_database_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, tries = runs.finish, []
+
+    def away(*given: Any, **said: Any) -> bool:
+        tries.append(given)
+        if len(tries) < 3:
+            raise Unavailable("the database cannot be reached")
+        return finish(*given, **said)
+
+    monkeypatch.setattr(run_as_a_whole, "RECORD_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "finish", away)
+    world.mesh.sales("transform/sales.sql", "SELECT id, custmer FROM till_rows")
+    run = world.run("sales")
+    assert (run.status, len(tries)) == ("failed", 3)
+    assert run.error is not None
+    assert "has 1 problem" in run.error["message"]
 
 
 def test_who_is_taken_for_dead_just_before_it_publishes_publishes_nothing(

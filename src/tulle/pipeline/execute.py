@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 import traceback
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from tulle.pipeline.run import Run
 from tulle.pipeline.watchdog import Watchdog
 from tulle.spec.mesh import MeshSpec
 from tulle.state.db import Database
+
+RECORD_TRIES = 15
+RECORD_AGAIN_SECONDS = 2.0  # after it could not be recorded that a run failed
 
 
 def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
@@ -109,7 +113,16 @@ def _clear_spill(database: Database, folder: Path) -> None:
 
 
 def _fail(database: Database, run_id: str, error: TulleError, cause: str = runs.ERROR) -> None:
+    """Record why the run failed. A database that is away may be why: it has a while to come back."""
     log_line(f"failed: {error.message}")
     for problem in error.problems:
         log_line(f"  {problem}")
+    for _ in range(RECORD_TRIES - 1):
+        try:
+            runs.finish(database, run_id, runs.FAILED, error=error, cause=cause)
+        except Unavailable as exc:
+            log_line(f"that cannot be recorded yet: {exc.message}")
+            time.sleep(RECORD_AGAIN_SECONDS)
+        else:
+            return
     runs.finish(database, run_id, runs.FAILED, error=error, cause=cause)
