@@ -112,6 +112,31 @@ def test_a_circle_of_models(folder: Path) -> None:
     tulle(folder, "validate").refuses("data sets are made from each other: b → a → b")
 
 
+ROWS: dict[str, tuple[str, str]] = {
+    "a day that is none": (
+        "given: {orders_raw: [{order_id: O-1}, {order_id: O-2, ordered_on: never}]}, expect: []",
+        "row 2 given of 'orders_raw': column 'ordered_on' is 'never', which is no date",
+    ),
+    "an amount that is too large": (
+        "given: {orders_raw: [{amount: 123456789012.5}]}, expect: []",
+        "column 'amount' is 123456789012.5, which is no decimal(10,2)",
+    ),
+    "an expected amount that is none": (
+        "given: {orders_raw: [{order_id: O-1}]}, expect: [{amount: lots}]",
+        "row 1 expected: column 'amount' is 'lots', which is no decimal(10,2)",
+    ),
+    "a column nobody has": ("given: {orders_raw: [{order: O-1}]}, expect: []", "did you mean 'order_id'?"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_of_a_test_that_do_not_fit(built: Built, kind: str) -> None:
+    text, said = ROWS[kind]
+    with built.spoilt(f"{ORDERS}/tests/t.yaml") as path:
+        path.write_text(f"tests:\n- {{name: x, model: orders, {text}}}\n")
+        tulle(built.folder, "test", "orders").refuses("products/sales/orders/tests/t.yaml:2:3", said)
+
+
 RUNS: dict[str, tuple[str, str]] = {
     "a number": ("return 1\n", "model() returned a value of type int"),
     "nothing": ("pass\n", "model() returned nothing"),

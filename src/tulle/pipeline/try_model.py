@@ -65,6 +65,8 @@ def _try(code: ProductCode, engine: Engine, derived: Derived, folder: Path, test
     try:
         missing, unexpected = _compared(code, engine, derived, folder, test)
     except TulleError as exc:
+        if (misfit := _misfit(engine, derived, test)) is not None:
+            return Tried(test.name, test.model, passed=False, message=misfit, place=place)
         problems = tuple(str(problem) for problem in exc.problems)
         return Tried(test.name, test.model, passed=False, message=exc.message, place=place, problems=problems)
     if not missing and not unexpected:
@@ -159,6 +161,24 @@ def _given(engine: Engine, test: ModelTest, name: str, known: Sequence[ColumnTyp
                 problem = Problem(f"'{name}' has no column '{column}'", test.place, hint)
                 raise Invalid(f"the rows given of '{name}' do not fit", hint=hint, problems=[problem])
     return _relation(name, rows, known)
+
+
+def _misfit(engine: Engine, derived: Derived, test: ModelTest) -> str | None:
+    """What the test says that is no value of its column, where that is why it could not be carried out."""
+    said = [*test.given.items(), *([(test.model, test.expect)] if test.expect else [])]
+    for name, rows in said:
+        types = {column.name: column.type for column in derived.get(name) or ()}
+        for number, row in enumerate(rows, 1):
+            for column, value in row.items():
+                kind = types.get(column)
+                if kind is None or value is None:
+                    continue
+                try:
+                    engine.query(f"SELECT CAST({literal(value)} AS {sql_type(kind)}) AS one", [])
+                except TulleError:
+                    which = "expected" if rows is test.expect else f"given of '{name}'"
+                    return f"row {number} {which}: column '{column}' is {plain(value)!r}, which is no {kind}"
+    return None
 
 
 def _guessed(engine: Engine, rows: Rows, name: str, test: ModelTest) -> list[ColumnType]:
