@@ -198,3 +198,48 @@ def test_a_document_that_is_gone_is_missed_where_it_is_used(folder: Path) -> Non
 )
 def test_a_word_that_names_nothing(folder: Path, words: str, said: str) -> None:
     tulle(folder, *words.split()).refuses(said)
+
+
+EXAMPLE = "description: x\nexample: |\n  - {name: a, type: x-port, properties: {description: x}}\n"
+CAPABILITIES: dict[str, tuple[str, str]] = {
+    "nothing": ("", ":1:1: the document is empty, expected a mapping"),
+    "no name": (f"extends: output-port\n{EXAMPLE}", "'capability' is missing"),
+    "a path": (f"capability: ../x\nextends: output-port\n{EXAMPLE}", "'../x', expected a name in kebab-case"),
+    "a case of nothing": (
+        f"capability: x-port\nextends: output-prt\n{EXAMPLE}",
+        "did you mean 'output-port'?",
+    ),
+    "a case of itself": (
+        f"capability: x-port\nextends: x-port\n{EXAMPLE}",
+        "name a type that is there without it",
+    ),
+    "composed of itself": (
+        f"capability: x-port\ncompose:\n- {{name: a, type: x-port}}\n{EXAMPLE}",
+        "capability 'x-port' is composed of itself",
+    ),
+    "a hole nothing fills": (
+        f"capability: x-port\ncompose:\n- {{name: '${{nope}}', type: output-port}}\n{EXAMPLE}",
+        "'${nope}' is filled by no property",
+    ),
+    "the name of another": (
+        f"capability: output-port\nextends: input-port\n{EXAMPLE}",
+        "is already registered by built-in",
+    ),
+    "a property of no type": (
+        f"capability: x-port\nextends: output-port\nproperties: {{a: {{type: strng}}}}\n{EXAMPLE}",
+        "x.yaml:3:17: the property 'a' is described by no JSON Schema: 'type' is 'strng'",
+    ),
+    "a file for a schema": (
+        f"capability: x-port\nextends: output-port\nproperties: {{a: {{$ref: 'file:///etc/passwd'}}}}\n{EXAMPLE}",
+        "x.yaml:3:17: the property 'a' is described by no JSON Schema",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CAPABILITIES)
+def test_a_capability_that_cannot_be_meant(folder: Path, kind: str) -> None:
+    content, said = CAPABILITIES[kind]
+    written(folder, "capabilities/x.yaml", content)
+    answer = tulle(folder, "validate")
+    answer.refuses("capabilities/x.yaml:", said)
+    assert "root:" not in answer.text

@@ -293,9 +293,11 @@ def _dangling(registry: Registry, document: Document, names: Iterable[str]) -> l
         return part_problems(document, registry, names)
     extends = document.value["extends"]
     message = f"capability '{document.value['capability']}' extends '{extends}', which does not exist"
+    hint = did_you_mean(extends, names)
     if extends in names:
         message = f"capability '{document.value['capability']}' extends itself by way of '{extends}'"
-    return [document.problem(message, ("extends",), hint=did_you_mean(extends, names))]
+        hint = "name a type that is there without it, such as output-port"
+    return [document.problem(message, ("extends",), hint=hint)]
 
 
 def _add_document(registry: Registry, document: Document) -> list[Problem]:
@@ -330,7 +332,20 @@ def _definition_problems(registry: Registry, document: Document) -> list[Problem
         for name in own
         if name in inherited
     ]
-    return problems + _unknown_properties(document, inherited)
+    return [*problems, *_undescribed(document, own), *_unknown_properties(document, inherited)]
+
+
+def _undescribed(document: Document, own: Mapping[str, Any]) -> Iterator[Problem]:
+    """Properties whose description is no JSON Schema."""
+    for name, described in own.items():
+        try:
+            Schema({"properties": {name: described}})
+        except ValueError as error:
+            path = [str(step) for step in getattr(error, "instance_path", ())][2:]
+            found = getattr(error, "instance", None)
+            said = f"'{'.'.join(path)}' is {found!r}" if path else str(error).splitlines()[0]
+            message = f"the property '{name}' is described by no JSON Schema: {said}"
+            yield document.problem(message, ("properties", name))
 
 
 def _unknown_properties(document: Document, inherited: Mapping[str, Any]) -> list[Problem]:

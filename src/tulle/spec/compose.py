@@ -131,11 +131,11 @@ def part_problems(document: Document, types: Types, names: Sequence[str]) -> lis
         path: Steps = ("compose", position)
         if part["type"] not in types:
             message = f"a part is of the type '{part['type']}', which does not exist"
+            hint = did_you_mean(part["type"], names)
             if part["type"] == value["capability"] or part["type"] in names:
                 message = f"capability '{value['capability']}' is composed of itself"
-            problems.append(
-                document.problem(message, (*path, "type"), hint=did_you_mean(part["type"], names))
-            )
+                hint = "its parts are of types that are there without it, such as output-port"
+            problems.append(document.problem(message, (*path, "type"), hint=hint))
         if part.get("when") and part["when"] not in known:
             message = f"a part depends on '{part['when']}', which is no property"
             problems.append(
