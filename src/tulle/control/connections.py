@@ -17,6 +17,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.pipeline.sources.address import PROD, environment_of, made
 from tulle.pipeline.sources.describe import described
+from tulle.pipeline.sources.hidden import shown_address
 from tulle.pipeline.sources.probe import probe
 from tulle.spec.source import CONNECTION_NAME
 from tulle.state.connections import Connection, open_connections
@@ -84,7 +85,7 @@ def shown(connection: Connection) -> dict[str, Any]:
         "name": connection.name,
         "environment": connection.environment,
         "kind": connection.kind,
-        "address": connection.address,
+        "address": shown_address(connection.address),
         "options": dict(connection.options),
         "secrets": sorted(connection.secrets),
         "updated_at": connection.updated_at,

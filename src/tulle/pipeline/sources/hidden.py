@@ -29,6 +29,16 @@ def parameters(address: str) -> list[tuple[str, str]]:
     return [(name.strip(), unquote(value)) for name, value in _PARAMETER.findall(address)]
 
 
+def shown_address(address: str) -> str:
+    """An address without the secrets in it: one that was recorded when they were not yet refused."""
+
+    def shown(found: re.Match[str]) -> str:
+        hides = looks_secret(found[1].strip(), unquote(found[2]))
+        return found[0][: found.start(2) - found.start()] + _HIDDEN if hides else found[0]
+
+    return _PARAMETER.sub(shown, address)
+
+
 def without_secrets(connection: Connection | None, text: str) -> str:
     """A text without what opens a connection, in whatever form it is repeated."""
     if connection is None:
