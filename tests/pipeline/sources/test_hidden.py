@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from tulle.pipeline.sources.hidden import looks_secret, parameters, without_secrets
+from tulle.pipeline.sources.hidden import looks_secret, parameters, shown_address, without_secrets
 from tulle.state.connections import Connection
 
 SECRET = 'p:w/ "ü"\\'
@@ -44,6 +44,12 @@ def test_what_an_address_of_before_has_in_it_is_not_shown() -> None:
         without_secrets(connection, said)
         == "no sign-in by accessToken=… (…) at h:1;user=me;trustStore=/etc/key"
     )
+
+
+def test_an_address_of_before_is_shown_without_its_secrets() -> None:
+    address = "jdbc:sqlserver://h:1;user=me;accessToken=a%20b;trustStore=/etc/key"
+    assert shown_address(address) == "jdbc:sqlserver://h:1;user=me;accessToken=…;trustStore=/etc/key"
+    assert shown_address("postgresql://h/d?sslmode=require") == "postgresql://h/d?sslmode=require"
 
 
 @pytest.mark.parametrize(
