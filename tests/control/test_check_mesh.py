@@ -186,6 +186,42 @@ def test_a_source_without_a_file_is_a_warning_at_its_path(
     assert warning.source_line[warning.place.column - 1 :].startswith(pattern)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said", "hint"),
+    [
+        (
+            "data_set: sales}}",
+            "data_set: sales, deprecated: true, sunset: '2099-06-30', replaced_by: receipts}}",
+            "takes from output port 'sales files' of product 'sales', which ends on 2099-06-30",
+            "'receipts' takes its place",
+        ),
+        (
+            "data_set: sales}}",
+            "data_set: sales, deprecated: true}}",
+            "takes from output port 'sales files' of product 'sales', which is deprecated",
+            "its owner knows what to take instead",
+        ),
+        (
+            "definition: what was sold,",
+            "definition: what was sold, sunset: '2099-06-30',",
+            "takes from product 'sales', which ends on 2099-06-30",
+            "its owner knows what to take instead",
+        ),
+    ],
+)
+def test_who_takes_from_what_ends_is_told(team: Team, old: str, new: str, said: str, hint: str) -> None:
+    product = team.mesh.folder / "products/shop/sales/product.yaml"
+    assert old in product.read_text()
+    product.write_text(product.read_text().replace(old, new))
+    verdict = check_mesh(team.workspace)
+    assert verdict.problems == ()
+    (warning,) = verdict.warnings
+    assert said in warning.message
+    assert warning.hint == hint
+    assert warning.place is not None
+    assert warning.place.file == "products/people/features/product.yaml"
+
+
 def test_only_the_named_products_are_looked_at(team: Team) -> None:
     team.mesh.sales("check/more.yaml", "")
     team.mesh.features("check/more.yaml", "")

@@ -52,6 +52,7 @@ def check_mesh(
         problems += unfit_checks(code)
         problems += misspelt_folders(product)
         warnings += _missing_files(product)
+        warnings += _ending_sources(product, spec)
         try:
             services[product.name] = load_services(product)
         except Invalid as exc:
@@ -89,6 +90,25 @@ def _missing_files(product: DataProduct) -> Iterator[Problem]:
         if (found := missing_file(port, product.folder)) is not None:
             message = f"{found.message} yet: a run of input port '{port.title}' would fail"
             yield problem_at(product, port.place, "source", "path", message=message, hint=found.hint)
+
+
+def _ending_sources(product: DataProduct, spec: MeshSpec) -> Iterator[Problem]:
+    """What the product takes from others and will not stay: a run reads it as long as it is there."""
+    for port in product.input_ports:
+        if (found := spec.source_of(port)) is None:
+            continue
+        owner, taken = found
+        if taken.deprecated or taken.sunset:
+            what = f"output port '{taken.title}' of product '{owner.name}'"
+            sunset, instead = taken.sunset, taken.replaced_by
+        elif owner.status == "deprecated" or owner.sunset:
+            what, sunset, instead = f"product '{owner.name}'", owner.sunset, owner.replaced_by
+        else:
+            continue
+        end = f"ends on {sunset}" if sunset else "is deprecated"
+        message = f"input port '{port.title}' takes from {what}, which {end}"
+        hint = f"'{instead}' takes its place" if instead else "its owner knows what to take instead"
+        yield problem_at(product, port.place, "product", message=message, hint=hint)
 
 
 class _Known:
