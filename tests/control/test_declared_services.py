@@ -90,6 +90,14 @@ QUERY = "type: query, sql: 'SELECT a FROM sales WHERE a = $x', parameters: {x: {
             QUERY,
             [("parameter 'y' is no longer taken", True)],
         ),
+        (
+            "type: compose, steps: [{name: a, value: 1}], output: $a",
+            "type: compose, steps: [{name: a, value: 2}], output: $a, input: {x: {}}",
+            [
+                ("its steps, or what it makes of them, are others", False),
+                ("parameter 'x' is taken, and needed", True),
+            ],
+        ),
         (LOOKUP, "type: function, file: a.py", [("it is of type function (was lookup)", True)]),
     ],
 )

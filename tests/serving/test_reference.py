@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec
 from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, SEVERAL
 from tulle.serving.function_code import signature_of
@@ -18,13 +19,16 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 
 
 def test_the_example_is_read() -> None:
-    first, second, third = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    first, second, third, fourth = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     service = load_service(first, name="example")
     assert [endpoint.type for endpoint in service.endpoints] == ["predict", "lookup"]
     (endpoint,) = load_service(second, name="example").endpoints
     (query,) = load_service(third, name="example").endpoints
     assert isinstance(query, QuerySpec)
     assert query.reads("sales") == (("sales", "customers"), ("geography", "countries"))
+    composed = load_service(fourth, name="example").endpoints
+    (compose,) = (endpoint for endpoint in composed if isinstance(endpoint, ComposeSpec))
+    assert list(compose.problems([endpoint.name for endpoint in composed if endpoint is not compose])) == []
     (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     parameters, _, told = signature_of(code, "baskets.py", "total", None)
     assert isinstance(endpoint, FunctionSpec)
@@ -35,7 +39,8 @@ def test_the_example_is_read() -> None:
 def test_every_property_is_told(kind: str) -> None:
     told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE))))
     properties = KINDS[kind].schema["properties"]
-    inner = properties.get("enrich", {}).get("items", {}).get("properties", {})
+    lists = (properties.get(name, {}).get("items", {}) for name in ("enrich", "steps"))
+    inner = {name for one in lists for name in one.get("properties", {})} - {"name"}
     assert {*properties, *inner} - {"test_queries"} <= told
     assert "`test_queries`" in PAGE
 

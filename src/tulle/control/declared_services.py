@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, rows_of
 from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, KeyedRows
 from tulle.serving.query_declared import QuerySpec
@@ -31,6 +32,9 @@ def _endpoint(endpoint: Any) -> dict[str, Any]:
             {"product": product, "data_set": data_set, "key": [], "answers": None, "columns": None}
             for product, data_set in dict.fromkeys(endpoint.reads(""))
         ]
+    if isinstance(endpoint, ComposeSpec):
+        said["steps"] = [*endpoint.steps, endpoint.output]
+        said["parameters"] = {p.name: [p.type, p.required] for p in endpoint.input}
     return said
 
 
@@ -106,6 +110,8 @@ def _query_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> I
     """A query that asks for more, or takes another kind of value, breaks who sends what it took."""
     if old.get("sql") != new.get("sql"):
         yield Change("changed", at, f"{at}: the SQL is another one")
+    if old.get("steps") != new.get("steps"):
+        yield Change("changed", at, f"{at}: its steps, or what it makes of them, are others")
     before, after = old.get("parameters", {}), new.get("parameters", {})
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)

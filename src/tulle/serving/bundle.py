@@ -22,6 +22,8 @@ from tulle.engine.engine import Relation, quoted
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
+from tulle.serving.compose import ComposeEntry
+from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
 from tulle.serving.finder import FinderEntry
 from tulle.serving.function import FunctionEntry
@@ -80,11 +82,18 @@ class Bundle:
         self.source = source
         self.product = product
         self.engine = engine
+        self.endpoints: dict[str, str] = {}  # of the service: name → kind
         self.commits: dict[str, str] = {}
         self.models: dict[str, Signature] = {}
         self._relations: dict[tuple[str, str], Relation] = {}
         self._columns: dict[tuple[str, str], Mapping[str, str]] = {}
         self._indexes: dict[str, int] = {}
+
+    def callable_from(self, name: str) -> list[str]:
+        """The endpoints a composition may call: all that are none, and compositions before it."""
+        names = list(self.endpoints)
+        before = names[: names.index(name)]
+        return [each for each in names if self.endpoints[each] != "compose" or each in before]
 
     def commit(self, product: str, place: Place | None) -> str:
         """The commit read of a product; Invalid at `place` when there is no such product."""
@@ -202,6 +211,23 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         description=spec.description,
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),
+    )
+
+
+def bundle_compose(spec: ComposeSpec, bundle: Bundle) -> ComposeEntry:
+    """Check what a composition calls; Invalid, with places, for endpoints that are not there or come after it."""
+    problems = list(spec.problems(bundle.callable_from(spec.name)))
+    if problems:
+        raise Invalid(problems[0].message, hint=problems[0].hint, problems=problems)
+    _check_queries(spec.test_queries, "", record_of_query(spec.input), spec.places)
+    return ComposeEntry(
+        name=spec.name,
+        steps=spec.steps,
+        output=spec.output,
+        input=spec.input,
+        description=spec.description,
+        test_queries=spec.test_queries,
+        probe=_answered(spec.test_queries) or None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, LookupSpec, rows_of
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES
@@ -43,6 +44,10 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
                 yield from _one(told, rows, inner, columns_of)
             if isinstance(endpoint, QuerySpec):
                 yield from _query(told, endpoint, at, columns_of)
+            if isinstance(endpoint, ComposeSpec):
+                before = service.endpoints[:position]
+                others = (e for e in service.endpoints if not isinstance(e, ComposeSpec) or e in before)
+                yield from endpoint.problems([other.name for other in others])
             if isinstance(endpoint, FunctionSpec):
                 yield from _function(told, endpoint, at, service.file.parent.parent / FUNCTIONS)
 

@@ -13,7 +13,16 @@ from typing import Any
 import msgspec
 
 from tulle.errors import Broken, did_you_mean
-from tulle.serving.bundle import Bundle, bundle_function, bundle_lookup, bundle_predict, bundle_query
+from tulle.serving.bundle import (
+    Bundle,
+    bundle_compose,
+    bundle_function,
+    bundle_lookup,
+    bundle_predict,
+    bundle_query,
+)
+from tulle.serving.compose import ComposeEntry, load_compose
+from tulle.serving.compose_declared import COMPOSE_SCHEMA, ComposeSpec, parse_compose
 from tulle.serving.declared import (
     FUNCTION_SCHEMA,
     LOOKUP_SCHEMA,
@@ -30,14 +39,20 @@ from tulle.serving.function import FunctionEntry, load_function
 from tulle.serving.function_code import function_apart
 from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
-from tulle.serving.openapi import describe_function, describe_lookup, describe_predict, describe_query
+from tulle.serving.openapi import (
+    describe_compose,
+    describe_function,
+    describe_lookup,
+    describe_predict,
+    describe_query,
+)
 from tulle.serving.predict import PredictEntry
 from tulle.serving.predict_apart import load_predict, predict_apart
 from tulle.serving.query import QueryEntry, load_query, query_apart
 from tulle.serving.query_declared import QUERY_SCHEMA, QuerySpec, parse_query
 
-Spec = PredictSpec | LookupSpec | FunctionSpec | QuerySpec
-Entry = PredictEntry | LookupEntry | FunctionEntry | QueryEntry
+Spec = PredictSpec | LookupSpec | FunctionSpec | QuerySpec | ComposeSpec
+Entry = PredictEntry | LookupEntry | FunctionEntry | QueryEntry | ComposeEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,16 @@ KINDS: Mapping[str, Kind] = {
             QueryEntry,
             load_query,
             query_apart,
+        ),
+        Kind(
+            "compose",
+            ("run",),
+            COMPOSE_SCHEMA,
+            parse_compose,
+            bundle_compose,
+            describe_compose,
+            ComposeEntry,
+            load_compose,
         ),
     )
 }

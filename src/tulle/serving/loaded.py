@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tulle.errors import Broken
+from tulle.serving.compose import Compose
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
 from tulle.serving.kinds import Entry, kind_of
@@ -127,6 +128,9 @@ def load(folder: Path, generation: str | None = None) -> Loaded:
         entry = kind.read(raw)
         entries[entry.name] = entry
         endpoints[entry.name] = kind.load(entry, folder, trace)
+    for endpoint in endpoints.values():
+        if isinstance(endpoint, Compose):
+            endpoint.bind(endpoints)
     try:
         openapi = (folder / OPENAPI).read_bytes()
     except OSError as exc:

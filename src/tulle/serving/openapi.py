@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
+from tulle.serving.compose import ComposeEntry
 from tulle.serving.declared import TestQuery
 from tulle.serving.finder import NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, FinderEntry
 from tulle.serving.function import FunctionEntry
@@ -19,6 +20,7 @@ from tulle.serving.keyed_rows import ALL, DEFAULT, FORBIDDEN, IGNORE
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, class_text
 from tulle.serving.query import QueryEntry
+from tulle.serving.query_declared import QueryParameter
 
 Json = dict[str, Any]
 
@@ -199,18 +201,40 @@ def describe_function(entry: FunctionEntry, folder: Path) -> Mapping[str, Any]: 
     }
 
 
-def describe_query(entry: QueryEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
-    """The paths of a query endpoint."""
+def describe_compose(entry: ComposeEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
+    """The path of a composition."""
+    summary = entry.description or f"The composition {entry.name}"
+    answer = _answer("response", {"description": "what the composition makes of the answers of its steps"})
+    answer["properties"]["steps"] = {"type": "array", "items": {"type": "object"}}
+    return {
+        f"/{entry.name}/run": _post(
+            f"{entry.name}-run",
+            summary,
+            _parameters(entry.input),
+            answer,
+            _examples(entry.test_queries),
+            more=("404", "422", "504"),
+        )
+    }
+
+
+def _parameters(parameters: Sequence[QueryParameter]) -> Json:
+    """What callers send by name."""
     properties: Json = {}
-    for parameter in entry.parameters:
+    for parameter in parameters:
         nullable = not parameter.required and parameter.default is None
         properties[parameter.name] = _type(parameter.type, nullable=nullable)
         if parameter.description:
             properties[parameter.name]["description"] = parameter.description
         if parameter.default is not None:
             properties[parameter.name]["default"] = parameter.default
-    parameters = _object(properties, required=[p.name for p in entry.parameters if p.required])
-    parameters["additionalProperties"] = False
+    schema = _object(properties, required=[p.name for p in parameters if p.required])
+    return schema | {"additionalProperties": False}
+
+
+def describe_query(entry: QueryEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
+    """The paths of a query endpoint."""
+    parameters = _parameters(entry.parameters)
     summary = entry.description or f"The rows of the query {entry.name}"
     column = _object({"name": {"type": "string"}, "type": {"type": "string"}}, required=["name", "type"])
     typed = [_type(column.type, nullable=True) for column in entry.columns]

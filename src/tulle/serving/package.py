@@ -217,6 +217,7 @@ def _bundled(service: Service, bundle: Bundle) -> list[Entry]:
     """The entries of all endpoints; Invalid with the problems of all of them at once."""
     entries: list[Entry] = []
     problems: list[Problem] = []
+    bundle.endpoints = {spec.name: spec.type for spec in service.endpoints}
     for spec in service.endpoints:
         try:
             entries.append(KINDS[spec.type].bundle(spec, bundle))

@@ -50,6 +50,24 @@ class QuerySpec:
         return tuple((said or product, data_set) for said, data_set in found)
 
 
+PARAMETERS_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "description": "what callers send for each $name; one that is not told is text and needed",
+    "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"},
+    "additionalProperties": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "type": {"enum": list(PARAMETER_TYPES), "description": "default: string"},
+            "default": {
+                "type": ["string", "number", "boolean", "null"],
+                "description": "what is taken when it is not sent; without one it is needed",
+            },
+            "description": {"type": "string"},
+        },
+    },
+}
+
 QUERY_SCHEMA: Mapping[str, Any] = {
     "required": ["sql"],
     "properties": {
@@ -59,23 +77,7 @@ QUERY_SCHEMA: Mapping[str, Any] = {
             "maxLength": 100_000,
             "description": "one SELECT; `$name` stands for a value that callers send",
         },
-        "parameters": {
-            "type": "object",
-            "description": "what callers send for each $name; one that is not told is text and needed",
-            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"},
-            "additionalProperties": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "type": {"enum": list(PARAMETER_TYPES), "description": "default: string"},
-                    "default": {
-                        "type": ["string", "number", "boolean", "null"],
-                        "description": "what is taken when it is not sent; without one it is needed",
-                    },
-                    "description": {"type": "string"},
-                },
-            },
-        },
+        "parameters": PARAMETERS_SCHEMA,
         "data_sets": {
             "type": "object",
             "description": "names in the SQL that stand for data sets of other products",
@@ -104,21 +106,26 @@ QUERY_SCHEMA: Mapping[str, Any] = {
 }
 
 
+def parse_parameters(raw: Mapping[str, Any]) -> tuple[QueryParameter, ...]:
+    """The values of checked properties, in the order they were written."""
+    return tuple(
+        QueryParameter(
+            name,
+            said.get("type", "string"),
+            "default" not in said,
+            said.get("default"),
+            said.get("description", ""),
+        )
+        for name, said in raw.items()
+    )
+
+
 def parse_query(raw: Mapping[str, Any], place: PlaceOf) -> QuerySpec:
     """The value of checked properties."""
     return QuerySpec(
         name=raw["name"],
         sql=raw["sql"],
-        parameters=tuple(
-            QueryParameter(
-                name,
-                said.get("type", "string"),
-                "default" not in said,
-                said.get("default"),
-                said.get("description", ""),
-            )
-            for name, said in raw.get("parameters", {}).items()
-        ),
+        parameters=parse_parameters(raw.get("parameters", {})),
         data_sets={
             name: (said.get("product", ""), said["data_set"])
             for name, said in raw.get("data_sets", {}).items()

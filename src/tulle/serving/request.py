@@ -52,6 +52,7 @@ class RequestError(Exception):
         self.status = status
         self.error_type = error_type
         self.message = message
+        self.advice = detail
         self.detail = f"{message}. {detail}" if detail else message
 
 

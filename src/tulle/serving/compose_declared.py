@@ -1,0 +1,184 @@
+"""A composition as a service declares it. Pure: knows nothing of the endpoints it calls but their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tulle.errors import Place, Problem, did_you_mean
+from tulle.serving.declared import TestQuery, queries_schema
+from tulle.serving.keyed_rows import PlaceOf, places_of
+from tulle.serving.path_values import TESTS, roots_of
+from tulle.serving.query_declared import PARAMETERS_SCHEMA, QueryParameter, parse_parameters
+
+WAYS = ("call", "value", "parallel", "switch")
+MOST_ITEMS = 1000
+_DEPTH = 3  # of steps within steps
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSpec:
+    """A composition: steps that call other endpoints of the service, and what is made of their answers."""
+
+    name: str
+    steps: tuple[Mapping[str, Any], ...]
+    output: Any
+    input: tuple[QueryParameter, ...] = ()
+    description: str = ""
+    test_queries: tuple[TestQuery, ...] = ()
+    type: Literal["compose"] = "compose"
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
+
+    def problems(self, endpoints: Sequence[str]) -> Iterator[Problem]:
+        """Endpoints that are not there, values nobody gives, and names that are taken twice."""
+        known = {"input"}
+        yield from self._in(self.steps, endpoints, known)
+        yield from self._unknown(self.output, known, "'output'")
+
+    def _in(
+        self, steps: Sequence[Mapping[str, Any]], endpoints: Sequence[str], known: set[str]
+    ) -> Iterator[Problem]:
+        for step in steps:
+            name, what = step["name"], f"step '{step['name']}'"
+            if name in known:
+                yield self._problem(f"{what}: another value has that name")
+            ways = [way for way in WAYS if way in step]
+            if len(ways) != 1:
+                said = f"both '{ways[0]}' and '{ways[1]}'" if ways else "nothing to do"
+                yield self._problem(f"{what} has {said}", f"give it one of {', '.join(WAYS)}")
+            inner = set(known)
+            if "map" in step:
+                yield from self._unknown(step["map"], known, what)
+                inner.add(step.get("as", "item"))
+            if "call" in step and step["call"] not in endpoints:
+                hint = did_you_mean(step["call"], endpoints)
+                yield self._problem(f"{what} calls '{step['call']}', which it cannot", hint)
+            for part in ("with", "fallback", "value"):
+                yield from self._unknown(step.get(part), inner, what)
+            for branch in step.get("switch", ()):
+                yield from self._unknown(branch.get("when"), known, what)
+                yield from self._in(branch["steps"], endpoints, set(known))
+            if "parallel" in step:
+                beside: set[str] = set()
+                for one in step["parallel"]:
+                    own = set(known)
+                    yield from self._in([one], endpoints, own)
+                    if one["name"] in beside:
+                        yield self._problem(f"step '{one['name']}': another value has that name")
+                    beside |= own
+                known |= beside
+            known.add(name)
+
+    def _unknown(self, template: Any, known: set[str], what: str) -> Iterator[Problem]:
+        try:
+            for root in roots_of(template):
+                if root not in known:
+                    hint = did_you_mean(root, known)
+                    yield self._problem(f"{what}: nothing before it gives '${root}'", hint)
+        except ValueError as exc:
+            yield self._problem(f"{what}: {exc}")
+
+    def _problem(self, message: str, hint: str | None = None) -> Problem:
+        return Problem(f"endpoint '{self.name}': {message}", self.places.get("steps"), hint)
+
+
+_NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,62}$", "x-expected": "a name"}
+_SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": 600}
+
+
+def _step(depth: int) -> dict[str, Any]:
+    """The JSON Schema of a step; steps within it are of the same form, so deep."""
+    properties: dict[str, Any] = {
+        "name": _NAME | {"description": "what its value is called"},
+        "call": {"type": "string", "description": "an endpoint of this service"},
+        "with": {"type": "object", "description": "what it is sent: features, key, arguments or parameters"},
+        "value": {"description": "the step's value, made of others, in place of a call"},
+        "timeout": _SECONDS | {"description": "seconds after which the call has failed"},
+        "retry": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 5,
+            "description": "how often it is tried again",
+        },
+        "fallback": {"description": "the value when it has failed; without one the whole has"},
+        "cache": _SECONDS
+        | {"maximum": 86_400, "description": "seconds an answer to the same is taken again"},
+        "map": {"type": "string", "description": "a list: the step is carried out for each of its entries"},
+        "as": _NAME | {"description": "what an entry is called (default: item)"},
+        "most": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_ITEMS,
+            "description": "entries (default 100)",
+        },
+    }
+    if depth:
+        inner = {"type": "array", "minItems": 1, "maxItems": 50, "items": _step(depth - 1)}
+        properties["parallel"] = inner | {"description": "steps that do not wait for one another"}
+        properties["switch"] = {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 50,
+            "description": "the first of these whose condition holds; the value is that of its last step",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["steps"],
+                "properties": {"when": _CONDITION, "steps": inner},
+            },
+        }
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name"],
+        "properties": properties,
+        "dependentRequired": {
+            "as": ["map"],
+            "most": ["map"],
+            "with": ["call"],
+            "map": ["call"],
+            "cache": ["call"],
+        },
+    }
+
+
+_CONDITION = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["value"],
+    "minProperties": 2,
+    "description": "what `value` must be",
+    "properties": {
+        "value": {},
+        **{name: {} for name in TESTS},
+        "in": {"type": "array"},
+        "exists": {"type": "boolean"},
+    },
+}
+
+COMPOSE_SCHEMA: Mapping[str, Any] = {
+    "required": ["steps", "output"],
+    "properties": {
+        "input": {**PARAMETERS_SCHEMA, "description": "what callers send; read as $input.name"},
+        "steps": {"type": "array", "minItems": 1, "maxItems": 50, "items": _step(_DEPTH)},
+        "output": {"description": "the answer, made of the values of steps"},
+        "test_queries": queries_schema("input"),
+    },
+}
+
+
+def parse_compose(raw: Mapping[str, Any], place: PlaceOf) -> ComposeSpec:
+    """The value of checked properties."""
+    return ComposeSpec(
+        name=raw["name"],
+        steps=tuple(raw["steps"]),
+        output=raw["output"],
+        input=parse_parameters(raw.get("input", {})),
+        description=raw.get("description", ""),
+        test_queries=tuple(
+            TestQuery(one["name"], one["input"], one.get("expect"), float(one.get("tolerance", 1e-6)))
+            for one in raw.get("test_queries", ())
+        ),
+        places=places_of(raw, place),
+    )
