@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import decimal
 import json
 from typing import Any
 
@@ -61,6 +62,28 @@ def predict(loaded: Loaded, **features: Any) -> tuple[int, dict[str, Any]]:
     status, answer = asyncio.run(loaded.ask("it", {"features": features}))
     read = json.loads(answer)
     return status, read["result"] if status == 200 else read
+
+
+def test_a_key_and_a_value_may_have_one_name_and_be_two_columns(visits: Mesh) -> None:
+    for columns in ("[shop, spent]", "{shop: shop, spent: spent}"):
+        loaded = service(
+            visits,
+            f"data_set: visits, key: {{shop: customer}}, columns: {columns}, several: first, order_by: [shop]",
+        )
+        assert look(loaded, shop="00002") == (200, {"data": {"shop": "b", "spent": 2.5}, "status": "PRESENT"})
+
+
+def test_decimals_are_keys_with_all_their_digits(mesh: Mesh) -> None:
+    numbers = [decimal.Decimal(12345678901234567890), decimal.Decimal(12345678901234567000)]
+    accounts = pa.table({"number": pa.array(numbers, pa.decimal128(20, 0)), "share": ["a", "b"]})
+    features = mesh.lake.repository("customer-features")
+    features.put("main", "visits/part-0000.parquet", parquet(accounts))
+    features.commit("main", "accounts")
+    loaded = service(mesh, "data_set: visits, key: number, columns: [share]")
+    for number, share in zip(numbers, "ab", strict=True):
+        assert look(loaded, number=int(number)) == (200, {"data": {"share": share}})
+    status, error = look(loaded, number=12345678901234567891)
+    assert (status, error["message"]) == (404, "nothing is known of number 12345678901234567891")
 
 
 def test_a_key_with_several_rows_cannot_be_packaged_unless_it_is_said_which_counts(visits: Mesh) -> None:

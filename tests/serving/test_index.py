@@ -149,6 +149,11 @@ KINDS = {
     "timestamp": st.datetimes(timezones=st.just(dt.UTC)),
     "decimal(12,2)": st.decimals(-(10**9), 10**9, places=2),
     "decimal(12,9)": st.decimals(-999, 999, places=9),
+    "decimal(4,4)": st.decimals("-0.9999", "0.9999", places=4),
+    "decimal(20,0)": st.integers(-(10**20) + 1, 10**20 - 1).map(decimal.Decimal),
+    "decimal(38,5)": st.integers(-(10**38) + 1, 10**38 - 1).map(
+        lambda i: decimal.Decimal(i).scaleb(-5, decimal.Context(prec=40))
+    ),
 }
 ARROW = {
     "string": pa.string(),
@@ -158,6 +163,9 @@ ARROW = {
     "timestamp": pa.timestamp("us", "UTC"),
     "decimal(12,2)": pa.decimal128(12, 2),
     "decimal(12,9)": pa.decimal128(12, 9),
+    "decimal(4,4)": pa.decimal128(4, 4),
+    "decimal(20,0)": pa.decimal128(20, 0),
+    "decimal(38,5)": pa.decimal128(38, 5),
 }
 
 
@@ -218,6 +226,26 @@ def test_rows_of_a_key_may_come_in_two_batches(tmp_path: Path, monkeypatch: pyte
     assert built(tmp_path / "u.mdb", unique, key, columns, "array") == count
     index = open_index(tmp_path / "u.mdb")
     assert all(index.get(key_of([k])) == b"[%d]" % k for k in range(count))
+
+
+def test_a_key_has_one_form_however_it_is_sent() -> None:
+    for kind in ("decimal(10,2)", "decimal(12,0)"):
+        assert key_of(normal_key([-0.0], [kind])) == key_of(normal_key([decimal.Decimal(0)], [kind]))
+    early = dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=2)))
+    assert normal_key([early], ["timestamp"]) == (early,)  # there is no such moment in UTC, and so no row
+
+
+def test_rows_of_a_key_are_ordered_by_the_data_set_s_columns(tmp_path: Path) -> None:
+    """Also where they are called as what the statement makes of them."""
+    table = pa.table({"a": ["x"] * 3, "key": [1, 2, 10], "row": [10, 9, 1], "k0": [3, 2, 1]})
+    for name in ("key", "row", "k0"):
+        values = sorted(table.column(name).to_pylist())
+        for order, wanted in ((name, values), (f"-{name}", values[::-1])):
+            path = tmp_path / f"{order}.mdb"
+            more = {"several": "all", "most_rows": 9, "order_by": (order,)}
+            built(path, table, [Column("a", "string")], [Column(name, "integer")], "array", **more)
+            _, rows = rows_of(open_index(path).get(key_of(["x"])))
+            assert rows == [b"[%d]" % value for value in wanted]
 
 
 def test_since_when_a_row_holds_is_kept_with_it(tmp_path: Path) -> None:

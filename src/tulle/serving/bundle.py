@@ -322,7 +322,7 @@ def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:
     known = bundle.columns(product, rows.data_set, places.get("data_set"))
     columns = rows.columns or tuple((name, name) for name in known)
     finder = _finder(rows, product, known, columns, bundle, "object")
-    record = Record("key", [Field(column.name, column.type) for column in finder.key])
+    record = Record("key", [Field(column.name, column.type, exact=True) for column in finder.key])
     _check_queries(spec.test_queries, "data", record, spec.places)
     return LookupEntry(
         name=spec.name,
@@ -388,7 +388,8 @@ def _finder(
         key=key,
         columns=columns,
         form=form,
-        sources={name: column for name, column in (*rows.key, *wanted) if name != column},
+        key_sources={name: column for name, column in rows.key if name != column},
+        sources={name: column for name, column in wanted if name != column},
         defaults=_defaults(rows, columns),
         several=rows.several,
         most_rows=rows.most_rows,

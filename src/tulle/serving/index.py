@@ -28,6 +28,7 @@ LONGEST_KEY = 511  # bytes; of the file format
 KEY_TYPES = ("string", "integer", "boolean", "date", "timestamp", "decimal")
 SEVERAL = b"*"  # what a key with several rows begins with: no JSON does
 _encoder = msgspec.json.Encoder(decimal_format="number")
+_EXACT = decimal.Context(prec=100)  # more digits than any decimal of a data set has
 Form = Literal["object", "array"]
 
 
@@ -114,13 +115,18 @@ def open_index(path: Path) -> Index:
 
 def _normal(value: Any, kind: str) -> Any:
     if isinstance(value, dt.datetime):
-        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+        try:
+            return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+        except OverflowError:  # before the year 1 or after 9999 there: no row has it
+            return value
     if kind.startswith("decimal"):
         value = decimal.Decimal(repr(value)) if isinstance(value, float) else decimal.Decimal(value)
         scale = int(kind.rstrip(")").partition(",")[2] or 0)
         try:
-            exact = value.quantize(decimal.Decimal(1).scaleb(-scale))
+            exact = value.quantize(decimal.Decimal(1).scaleb(-scale), context=_EXACT)
         except decimal.InvalidOperation:
             return value
-        return exact if exact == value else value
+        if exact != value:
+            return value
+        return exact or abs(exact)  # there is but one zero
     return value

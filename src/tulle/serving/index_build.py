@@ -41,15 +41,22 @@ class Wish:
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
     form: Form
-    sources: Mapping[str, str] = field(default_factory=dict)  # of a name that is another in the data set
+    # Of names that are others in the data set. A key and a value may have one name and stand for two columns.
+    key_sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     several: str = FORBIDDEN
     most_rows: int = 1
     order_by: tuple[str, ...] = ()
     event_time: str = ""
 
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the data set that make the key."""
+        return tuple(self.key_sources.get(column.name, column.name) for column in self.key)
+
     def source(self, name: str) -> str:
-        """The column of the data set that a name stands for."""
+        """The column of the data set that the name of a value stands for."""
         return self.sources.get(name, name)
 
 
@@ -93,17 +100,18 @@ def _written(path: Path, room: int, engine: DuckEngine, relation: Relation, wish
 
 def _statement(relation: Relation, wish: Wish) -> str:
     """One row an entry, in the order of keys: the key (null when it is rendered here), the key's values, the row."""
-    parts = [_rendered(quoted(wish.source(column.name)), column.type) for column in wish.key]
+    names = [quoted(name) for name in wish.key_columns]
+    parts = [_rendered(name, column.type) for name, column in zip(names, wish.key, strict=True)]
     key = "'[' || " + " || ',' || ".join(parts) + " || ']'"
     plain = [f"octet_length(encode({key})) <= {LONGEST_KEY}"]
-    for column in wish.key:
-        name = quoted(wish.source(column.name))
+    for name, column in zip(names, wish.key, strict=True):
         if column.type == "string":
-            plain.append(f"NOT regexp_matches({name}, {literal(_ESCAPED)})")
+            plain.append(f"NOT regexp_matches(CAST({name} AS VARCHAR), {literal(_ESCAPED)})")
         elif column.type.startswith("decimal") and _scale(column.type) >= _EXPONENTS_FROM:
             plain.append("false")
-    values = ", ".join(f"{quoted(wish.source(column.name))} AS k{i}" for i, column in enumerate(wish.key))
-    order = ["key", *map(_order, wish.order_by), *(("row",) if wish.several != FORBIDDEN else ())]
+    values = ", ".join(f"{name} AS k{i}" for i, name in enumerate(names))
+    ordered = [_order(relation.name, name) for name in wish.order_by]
+    order = ["key", *ordered, *(("row",) if wish.several != FORBIDDEN else ())]
     return (
         f"SELECT CASE WHEN {' AND '.join(plain)} THEN encode({key}) END AS key, {values}, "
         f"encode({_row(wish)}) AS row FROM {quoted(relation.name)} ORDER BY {', '.join(order)}"
@@ -130,7 +138,8 @@ def _rendered(name: str, kind: str) -> str:
     """A column's value as JSON writes it; null where it is null, or a double that is no number."""
     match kind.partition("(")[0]:
         case "integer" | "decimal" | "boolean":
-            return f"CAST({name} AS VARCHAR)"
+            text = f"CAST({name} AS VARCHAR)"  # of a fraction, without the digit before the point
+            return rf"regexp_replace({text}, '^(-?)[.]', '\10.')" if _is_fraction(kind) else text
         case "double":
             return f"CASE WHEN isfinite({name}) THEN CAST({name} AS VARCHAR) END"
         case "date":
@@ -145,22 +154,28 @@ def _rendered(name: str, kind: str) -> str:
             return f"CAST(to_json({name}) AS VARCHAR)"
 
 
-def _order(name: str) -> str:
+def _order(relation: str, name: str) -> str:
+    """The order by a column; with its relation, as the statement's own columns have names too."""
     column, descending = name.removeprefix("-"), name.startswith("-")
-    return f"{quoted(column)} {'DESC' if descending else 'ASC'} NULLS LAST"
+    return f"{quoted(relation)}.{quoted(column)} {'DESC' if descending else 'ASC'} NULLS LAST"
 
 
 def _scale(kind: str) -> int:
     return int(kind.rstrip(")").partition(",")[2] or 0)
 
 
+def _is_fraction(kind: str) -> bool:
+    width, _, scale = kind.partition("(")[2].rstrip(")").partition(",")
+    return bool(scale) and int(width) == int(scale)
+
+
 def _check_keys(engine: DuckEngine, relation: Relation, wish: Wish, what: str) -> None:
-    missing = " OR ".join(f"{quoted(wish.source(column.name))} IS NULL" for column in wish.key)
+    missing = " OR ".join(f"{quoted(name)} IS NULL" for name in wish.key_columns)
     sql = f"SELECT count(*) FILTER (WHERE {missing}) AS missing FROM {quoted(relation.name)}"
     (row,) = engine.query(sql, [relation]).to_pylist()
     if row["missing"]:
         word = "row has" if row["missing"] == 1 else "rows have"
-        names = ", ".join(wish.source(column.name) for column in wish.key)
+        names = ", ".join(wish.key_columns)
         raise Invalid(
             f"{what}: {row['missing']} {word} no value in the key ({names})",
             hint="leave such rows out, and check it: {type: not_null}",
@@ -242,7 +257,7 @@ class _Writing:
         """Invalid when keys repeat and may not."""
         if not self._repeats or self.wish.several != FORBIDDEN:
             return
-        names = ", ".join(self.wish.source(column.name) for column in self.wish.key)
+        names = ", ".join(self.wish.key_columns)
         examples = ", ".join(f"{_readable(key)} ({number} rows)" for key, number in self._repeated)
         more = f" and {self._repeats - SHOWN_KEYS:,} more" if self._repeats > SHOWN_KEYS else ""
         message = f"{self.what}: the key ({names}) is not unique: {examples}{more}"

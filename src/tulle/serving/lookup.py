@@ -57,7 +57,7 @@ class Lookup:
         self._key = entry.rows.key
         names = ", ".join(column.name for column in self._key)
         self.record = Record(
-            "key", [Field(c.name, c.type) for c in self._key], advice=f"Rows are found by {names}"
+            "key", [Field(c.name, c.type, exact=True) for c in self._key], advice=f"Rows are found by {names}"
         )
         self._context = trace.context(entry.name, entry.commits)
         body = msgspec.defstruct(

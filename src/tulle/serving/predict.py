@@ -432,7 +432,7 @@ def record_of(signature: Signature, enrich: Sequence[FinderEntry]) -> Record:
     names = {field.name for field in fields}
     for column in (column for entry in enrich for column in entry.key):
         if column.name not in names:
-            fields.append(Field(column.name, column.type))
+            fields.append(Field(column.name, column.type, exact=True))
             names.add(column.name)
     return Record("feature", fields)
 

@@ -8,6 +8,7 @@ beyond the number of a status, and nothing of what the values are for.
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -64,6 +65,7 @@ class Field:
     type: str
     nullable: bool = False
     single: bool = False  # a number must fit into 32 bits, the precision the model calculates with
+    exact: bool = False  # a decimal keeps all its digits, as rows are found by it
 
     @property
     def kind(self) -> str:
@@ -166,8 +168,8 @@ def parse_json(body: bytes) -> Any:
 def shown(value: Any) -> str:
     """A value in a few words, for a message."""
     match value:
-        case None:
-            return "null"
+        case None | decimal.Decimal():
+            return "null" if value is None else str(value)[:SHOWN]
         case bool():
             return "true" if value else "false"
         case str():
@@ -182,6 +184,8 @@ def shown(value: Any) -> str:
 
 def _python_type(field: Field) -> Any:
     kind = FLOAT32 if field.single and field.kind in {"double", "decimal"} else _TYPES[field.kind]
+    if field.exact and field.kind == "decimal":
+        kind = decimal.Decimal
     return kind | None if field.nullable else kind
 
 
