@@ -73,7 +73,7 @@ spec:
   - name: days refreshed
     type: service-level-indicator
     properties: {description: share of days, service_level_name: fresh every day, objective: 80, window_days: 20}
-  - {name: how to use it, type: data-sharing-agreement, properties: {description: ask Ann, terms: be kind}}
+  - {name: how to use it, type: data-sharing-agreement, properties: {description: ask Ann, terms: be kind, notice_period: 60 days}}
 """
 PEOPLE = """
 apiVersion: core.oam.dev/v1beta1

@@ -79,6 +79,10 @@ def test_the_end_of_a_port_is_told_where_its_rows_are(browser: Browser, path: st
     assert 'Read <a href="/products/sales/data-sets/sales">sales files</a> instead.' in html
 
 
+def test_how_long_before_an_end_readers_are_told_is_part_of_the_agreement(browser: Browser) -> None:
+    assert "Whoever reads it is told 60 days before it ends." in browser.get("/products/sales")
+
+
 def test_what_is_deprecated_without_a_day_says_so() -> None:
     sales = DataSet("sales", "sales", "", deprecated=True, replaced_by="the ledger")
     product = DataProduct(
