@@ -27,6 +27,7 @@ WORDS: dict[str, tuple[str, str, int]] = {
     "no number of runs": ("runs --limit 0", "0 is not in the range 1<=x<=1000", 2),
     "to stop nothing": ("runs --stop", "--stop needs the run's id", 2),
     "a log nobody wrote": ("logs nope", "there is no log of 'nope'", 1),
+    "fewer lines than one": ("logs --lines -5", "-5 is not in the range x>=1", 2),
     "a manifest of nobody": ("manifest ordrs", "did you mean 'orders'?", 1),
     "a schedule nobody wrote": ("schedule show orders", "write `schedule:` in its data-product component", 1),
     "a schedule of nobody": ("schedule pause ordrs", "did you mean 'orders'?", 1),

@@ -155,7 +155,9 @@ def _drifted(settings: Settings) -> dict[str, int]:
 
 @click.command()
 @click.argument("process", required=False)
-@click.option("--lines", "-n", default=40, show_default=True, help="How many of the last lines.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(1), default=40, show_default=True, help="How many of the last lines."
+)
 @click.option("--follow", "-f", is_flag=True, help="Keep showing what comes.")
 @click.pass_obj
 def logs(mesh: Path | None, process: str | None, lines: int, follow: bool) -> None:
