@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import socket
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -14,13 +18,13 @@ from typing import Any
 import pytest
 
 from tulle.serving import pool as pools
-from tulle.serving.bounds import Bounds
+from tulle.serving.bounds import MOST_REPLY, Bounds
 from tulle.serving.pool import Pool
 from tulle.serving.request import RequestError
 
 # A process that does what it is told: the protocol of `child`, and nothing to load.
 CHILD = """
-import os, resource, socket, struct, sys, time
+import os, socket, subprocess, sys, time
 import msgspec
 from tulle.serving.child import _received, _send
 from tulle.serving.pool import Told
@@ -39,6 +43,9 @@ while (asked := _received(line)) is not None:
     elif word == b"once" and not os.path.exists(rest.decode()):
         open(rest, "w").close()
         os._exit(7)
+    elif word == b"start":
+        print(subprocess.Popen(["sleep", "600"]).pid, file=open(rest, "w"), flush=True)
+        time.sleep(600)
     size = 1 << 40 if word == b"grow" else 1
     _send(line, Told(b"x" * int(rest) if word == b"large" else str(os.getpid()).encode(), size))
 """
@@ -84,6 +91,15 @@ def is_running(pid: bytes) -> bool:
     return True
 
 
+async def has_ended(pid: bytes) -> bool:
+    """Whether a process ends soon; one that was a child of ours is gone only when it has been waited for."""
+    for _ in range(500):
+        if not is_running(pid):
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
 def test_one_process_answers_one_after_the_other(world: World) -> None:
     async def work() -> None:
         async with world.pool(floor=1, ceil=1) as pool:
@@ -93,7 +109,7 @@ def test_one_process_answers_one_after_the_other(world: World) -> None:
             assert pool.processes == 1
             assert await pool.ask(b"large 3000000", again=False) == b"x" * 3_000_000
             assert await pool.ask(b"pid " + b"y" * 3_000_000, again=False) == answers[0]
-        assert not is_running(answers[0])
+        assert await has_ended(answers[0])
 
     world.run(work())
 
@@ -139,7 +155,7 @@ def test_who_takes_too_long_is_killed_and_replaced(world: World) -> None:
             began = time.monotonic()
             assert await refused(pool.ask(b"sleep 30", again=True)) == (504, "TookTooLong")
             assert time.monotonic() - began < 10
-            assert not is_running(first)
+            assert await has_ended(first)
             assert await pool.ask(b"pid", again=False) != first
 
     world.run(work())
@@ -177,7 +193,7 @@ def test_who_has_grown_too_large_answers_and_is_replaced(world: World) -> None:
         async with world.pool(floor=1, ceil=1) as pool:
             grown = await pool.ask(b"grow", again=False)
             assert await pool.ask(b"pid", again=False) != grown
-            assert not is_running(grown)
+            assert await has_ended(grown)
 
     world.run(work())
 
@@ -215,3 +231,98 @@ def test_who_gives_up_waiting_takes_no_process_with_him(world: World) -> None:
             assert int(await pool.ask(b"pid", again=False)) > 0
 
     world.run(work())
+
+
+def test_nobody_needs_to_wait_where_there_is_no_queue(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=0, ceil=2, queue=0) as pool:
+            await pool.ready()
+            found = await asyncio.gather(
+                *(pool.ask(b"sleep 0.3", again=False) for _ in range(3)), return_exceptions=True
+            )
+            refused = [one.error_type for one in found if isinstance(one, RequestError)]
+            assert refused == ["QueueFull"]
+
+    world.run(work())
+
+
+def test_what_it_has_started_ends_with_it(world: World, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1, seconds=1) as pool:
+            file = tmp_path / "pid"
+            assert await refused(pool.ask(b"start " + bytes(file), again=False)) == (504, "TookTooLong")
+            assert await has_ended(file.read_bytes())
+
+    world.run(work())
+
+
+def test_who_is_at_a_request_when_all_end_ends_after_it(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            await pool.ready()
+            busy = asyncio.create_task(pool.ask(b"sleep 0.3", again=False))
+            await asyncio.sleep(0.05)
+            pool.close()
+            assert await has_ended(await busy)
+            assert pool.processes == 0
+            assert int(await pool.ask(b"pid", again=False)) > 0
+
+    world.run(work())
+
+
+def test_an_answer_that_is_too_large_is_not_taken_into_memory(world: World) -> None:
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            huge = b"large %d" % (MOST_REPLY + (1 << 20))
+            assert await refused(pool.ask(huge, again=False)) == (500, "EndpointCrashed")
+
+    world.run(work())
+
+
+def test_when_the_system_gives_no_process_who_waits_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_arguments: Any, **_more: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def work() -> None:
+        async with world.pool(floor=1, ceil=1) as pool:
+            with monkeypatch.context() as patch:
+                patch.setattr(pools.subprocess, "Popen", none)
+                with pytest.raises(RequestError, match="no process can be made: Too many open files"):
+                    await pool.ask(b"pid", again=False)
+            assert int(await pool.ask(b"pid", again=False)) > 0
+
+    world.run(work())
+
+
+PEAK = "import sys; from tulle.serving.child import _peak; print(_peak(0))"
+
+
+def test_memory_of_who_starts_a_process_is_not_the_process_s() -> None:
+    large = bytearray(os.urandom(1)) * (600 << 20)
+    found = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < len(large)
+
+
+def test_one_that_nobody_will_ask_any_more_does_not_begin(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    argv = [
+        "-m",
+        "tulle.serving.child",
+        "--package-folder",
+        str(tmp_path),
+        "--endpoint",
+        "x",
+        "--memory",
+        "1",
+    ]
+    with theirs:
+        found = subprocess.run(
+            [sys.executable, *argv, "--socket", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            check=True,
+        )
+    assert found.stderr == b""

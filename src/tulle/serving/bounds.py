@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_REPLY = (
+    64 << 20
+)  # bytes of one answer: the worker holds it whole, for as long as the caller takes to read it
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

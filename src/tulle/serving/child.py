@@ -8,6 +8,7 @@ It is told requests on an open socket and ends with it. What it may take of memo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import gc
 import os
@@ -23,6 +24,7 @@ from pathlib import Path
 import msgspec
 
 from tulle.errors import TulleError
+from tulle.serving.bounds import MOST_REPLY
 from tulle.serving.kinds import kind_of
 from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.pool import Told
@@ -34,8 +36,8 @@ Handler = Callable[[bytes], bytes]
 def main() -> int:
     """Answer until the socket closes."""
     options = _options()
-    _end_with_parent()
     connection = socket.socket(fileno=options.socket)
+    _end_with_parent(connection)
     try:
         handle = _handler(options.package_folder, options.endpoint)
     except BaseException as exc:  # noqa: BLE001  whatever users' code raises, or a library that is missing
@@ -47,10 +49,12 @@ def main() -> int:
     _bound(options.memory)
     gc.collect()
     gc.freeze()
-    _send(connection, Told(b""))
+    _send(connection, Told(b"", _peak(options.memory)))
     while (request := _received(connection)) is not None:
-        reply = handle(request)
-        _send(connection, Told(reply, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        told = Told(handle(request), _peak(options.memory))
+        if len(told.reply) > MOST_REPLY:
+            told = Told(b"", told.peak, f"the answer has {len(told.reply) >> 20:,} MB")
+        _send(connection, told)
     return 0
 
 
@@ -73,16 +77,32 @@ def _options() -> argparse.Namespace:
 
 def _bound(memory: int) -> None:
     """More data than that raises MemoryError; twice as much as is replaced for, so that one request may pass it."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    used = _peak(0)
     resource.setrlimit(resource.RLIMIT_DATA, (2 * memory + used, 2 * memory + used))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _end_with_parent() -> None:
+def _peak(usual: int) -> int:
+    """The most memory it has had, in bytes; where that is no more than `usual`, perhaps too much.
+
+    The kernel counts what the process that started it had, so that more than usual is looked up.
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if peak > usual and sys.platform == "linux":
+        for line in Path("/proc/self/status").read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return peak
+
+
+def _end_with_parent(connection: socket.socket) -> None:
     """A worker that is killed leaves nobody behind; where the kernel cannot say so, its closed socket does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the worker ends us
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    with contextlib.suppress(BlockingIOError):
+        if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            os._exit(0)  # it was killed before we could say so
 
 
 def _received(connection: socket.socket) -> bytes | None:

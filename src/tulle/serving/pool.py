@@ -11,29 +11,34 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from tulle.serving.bounds import Bounds
+from tulle.serving.bounds import MOST_REPLY, Bounds
 from tulle.serving.request import RequestError
 
 START_SECONDS = 60.0
+END_SECONDS = 0.01  # that the loop waits for a process to be gone: one with much memory takes longer
 IDLE_SECONDS = 60.0  # after which a process beyond the floor ends
 AGAIN_SECONDS = 1.0  # after a process could not be started
 _LENGTH = struct.Struct("!I")
+_ABOUT = 1 << 16  # bytes that may be about a reply
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
 _log = logging.getLogger("tulle.serving")
 
 
 class Told(msgspec.Struct, array_like=True):
-    """What a process says of itself: that it is ready, or why it cannot be; with a reply, how large it has been."""
+    """What a process says of itself: that it is ready, or why it cannot be; with a reply, or why there is none, how
+    large it has been."""
 
     reply: bytes
     peak: int = 0
@@ -55,8 +60,9 @@ class Pool:
         self._free: deque[_Process] = deque()
         self._line: deque[asyncio.Future[_Process]] = deque()
         self._count = 0
-        self._starts: set[asyncio.Task[None]] = set()
+        self._starts: set[asyncio.Task[bool]] = set()
         self._not_before = 0.0
+        self._is_closed = False
 
     @property
     def processes(self) -> int:
@@ -104,6 +110,8 @@ class Pool:
                     self._end(process)
                 else:
                     self._give_back(process)
+                if told.problem:
+                    raise RequestError(500, "AnswerTooLarge", told.problem, f"{MOST_REPLY >> 20} MB are sent")
                 return told.reply
         raise RequestError(
             500,
@@ -113,7 +121,8 @@ class Pool:
         )
 
     def close(self) -> None:
-        """End all processes; whoever asks after that has new ones started."""
+        """End all processes, those at a request as soon as it is over; who asks after that has new ones started."""
+        self._is_closed = True
         for start in self._starts:
             start.cancel()
         while self._free:
@@ -123,12 +132,14 @@ class Pool:
     # ── who gets a process ───────────────────────────────────────────────────────────────────────────────
 
     async def _taken(self) -> _Process:
+        self._is_closed = False
         while self._free:
             process = self._free.pop()  # the one used last: the others may go
             if process.is_alive():
                 return process
             self._end(process)
-        if len(self._line) >= self.bounds.queue:
+        # Those for whom there is a process, as soon as it is started, do not queue.
+        if len(self._line) >= self.bounds.queue + self.bounds.ceil - self._count + len(self._starts):
             message = f"{len(self._line)} requests wait for this endpoint already"
             raise RequestError(503, "QueueFull", message, "Try again in a moment")
         place: asyncio.Future[_Process] = asyncio.get_running_loop().create_future()
@@ -138,6 +149,8 @@ class Pool:
         try:
             return await asyncio.wait_for(place, START_SECONDS if starting else self.bounds.wait_seconds)
         except TimeoutError:
+            if place.done() and not place.cancelled():  # at the last moment
+                return place.result()
             raise RequestError(
                 503,
                 "NoProcessFree",
@@ -158,6 +171,9 @@ class Pool:
             if not place.done():
                 place.set_result(process)
                 return
+        if self._is_closed:
+            self._end(process)
+            return
         process.since = time.monotonic()
         self._free.append(process)
         oldest = self._free[0]
@@ -174,38 +190,57 @@ class Pool:
 
     def _start_some(self) -> None:
         """Start what is missing to the floor, or to have one for everybody in line."""
+        if self._is_closed:
+            return
         wanted = max(self.bounds.floor - self._count, len(self._line) - len(self._starts))
         for _ in range(min(wanted, self.bounds.ceil - self._count)):
             self._count += 1
             task = asyncio.get_running_loop().create_task(self._start())
             self._starts.add(task)
-            task.add_done_callback(self._starts.discard)
+            task.add_done_callback(self._started)
 
-    async def _start(self) -> None:
+    def _started(self, task: asyncio.Task[bool]) -> None:
+        self._starts.discard(task)
+        if task.cancelled():  # perhaps before it was begun
+            self._count -= 1
+        elif task.exception() or not task.result():
+            self._count -= 1
+            if self._line:  # who came since the others were told
+                self._start_some()
+
+    async def _start(self) -> bool:
+        """Start one; whether there is one more now."""
+        await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
         try:
-            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             process = _Process(
                 self._argv, self.bounds.memory
             )  # not in a thread: it ends with what started it
-            try:
-                told = await asyncio.wait_for(process.told(), START_SECONDS)
-            except (TimeoutError, OSError, EOFError, msgspec.MsgspecError) as exc:
-                problem = "it took too long" if isinstance(exc, TimeoutError) else "its process ended"
-                told = Told(b"", problem=problem + self._last_words(process))
-            except BaseException:
-                process.end()
-                raise
+        except OSError as exc:
+            self._refuse_all(f"no process can be made: {exc.strerror}")
+            return False
+        try:
+            told = await asyncio.wait_for(process.told(), START_SECONDS)
+        except (TimeoutError, OSError, EOFError, msgspec.MsgspecError) as exc:
+            problem = "it took too long" if isinstance(exc, TimeoutError) else "its process ended"
+            told = Told(b"", problem=problem + self._last_words(process))
         except BaseException:
-            self._count -= 1
+            process.end()
             raise
-        if not told.problem:
-            self._give_back(process)
-            return
-        process.end()
-        self._count -= 1
+        if told.peak > self.bounds.memory:  # it would be replaced after every request
+            problem = f"it needs {told.peak >> 20:,} MB before it is asked anything: raise `memory`"
+            told = Told(b"", problem=problem)
+        if told.problem:
+            process.end()
+            self._refuse_all(told.problem)
+            return False
+        self._give_back(process)
+        return True
+
+    def _refuse_all(self, problem: str) -> None:
+        """Tell those in line that there will be no process for them."""
         self._not_before = time.monotonic() + AGAIN_SECONDS
-        _log.error("a process of %s cannot be started: %s", self._name, told.problem)
-        error = RequestError(503, "NotStarted", f"the endpoint cannot be started: {told.problem}")
+        _log.error("a process of %s cannot be started: %s", self._name, problem)
+        error = RequestError(503, "NotStarted", f"the endpoint cannot be started: {problem}")
         while self._line:
             place = self._line.popleft()
             if not place.done():
@@ -229,6 +264,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what users print goes to the log, as what they log does
                 env=_environment(),
+                start_new_session=True,  # so that what it starts ends with it
             )
         except BaseException:
             ours.close()
@@ -252,6 +288,8 @@ class _Process:
         while len(data) < _LENGTH.size:
             data += await self._more(loop, 1 << 16, data)
         (length,) = _LENGTH.unpack_from(data)
+        if length > MOST_REPLY + _ABOUT:
+            raise EOFError
         if len(data) < _LENGTH.size + length:
             pieces, missing = [data], _LENGTH.size + length - len(data)
             while missing:
@@ -277,10 +315,15 @@ class _Process:
         return None
 
     def end(self) -> None:
-        """Kill it: it holds nothing that could be lost."""
+        """Kill it and what it has started: it holds nothing that could be lost."""
         self._socket.close()
-        self._process.kill()
-        self._process.wait()
+        if self._process.returncode is None:  # till then its number is nobody else's
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            threading.Thread(target=self._process.wait, daemon=True).start()
 
 
 def _environment() -> Mapping[str, str]:
