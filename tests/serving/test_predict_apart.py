@@ -19,6 +19,7 @@ from tests.serving.misbehaving import Misbehaving
 from tulle.pipeline.model_file import save_model
 from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import Loaded, load
+from tulle.serving.predict_apart import PredictApart
 from tulle.serving.request import RequestError
 
 SERVICE = """
@@ -101,6 +102,8 @@ def test_a_row_the_model_cannot_bear_fails_alone(folder: Path, log: Path) -> Non
             ask(loaded, 902),
             ask(loaded, 3),
             ask(loaded, 903),
+            ask(loaded, 905),
+            ask(loaded, 906),
         )
         assert isinstance(await slow, dict)
         assert [one if isinstance(one, tuple) else one["prediction"] for one in found] == [
@@ -110,6 +113,8 @@ def test_a_row_the_model_cannot_bear_fails_alone(folder: Path, log: Path) -> Non
             (500, "EndpointCrashed"),
             "usual",
             (504, "TookTooLong"),
+            (500, "EvaluationFailed"),
+            (500, "EvaluationFailed"),
         ]
         assert isinstance(await ask(loaded, 4), dict)
         loaded.close()
@@ -132,6 +137,35 @@ def test_one_bad_item_of_many_is_told_as_such(folder: Path, log: Path) -> None:
             "InvalidFeatures",
         ]
         assert answer["results"][2]["prediction"] == "usual"
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_a_model_that_hangs_at_every_row_is_not_asked_for_every_row(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        found = await asyncio.gather(*(ask(loaded, 903) for _ in range(20)))
+        assert found == [(504, "TookTooLong")] * 20
+        loaded.close()
+
+    asyncio.run(work())
+    assert log.read_text().split() == ["20", "1", "1"]
+
+
+def test_one_request_may_hold_more_rows_than_may_wait(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        many = 33 * 64 + 500
+        action = loaded.endpoints["it"].actions["predict-multi"]
+        assert isinstance(action, Headed)
+        items = [{"features": {"recency": 1, "frequency": i % 100, "spend": 1}} for i in range(many)]
+        answer = json.loads((await action.call(json.dumps({"items": items}).encode(), "r", ())).body)
+        shares = [one["probas"]["high"] for one in answer["results"]]
+        assert shares == [i % 100 / 100 for i in range(many)]
+        endpoint = loaded.endpoints["it"]
+        assert isinstance(endpoint, PredictApart)
+        assert len(await endpoint.scores([[1, 2, 3]] * many)) == many
         loaded.close()
 
     asyncio.run(work())

@@ -27,6 +27,7 @@ from tulle.serving.request import RequestError
 from tulle.serving.score import Scored, scored
 
 MOST_ROWS = 64  # in one call
+MOST_LATE = 2  # rows that take too long, one by one; then it is not the rows
 
 
 class _Given(msgspec.Struct, array_like=True):
@@ -77,7 +78,7 @@ class PredictApart(Predict):
 
     async def _predict_many(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
         many = self._many_of(body)
-        answers = await asyncio.gather(*map(self._score, many.rows), return_exceptions=True)
+        answers = await self._score_all(many.rows)
         results = []
         for row, answer in zip(many.rows, answers, strict=True):
             if isinstance(answer, RequestError):
@@ -90,7 +91,12 @@ class PredictApart(Predict):
 
     async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         """What the model says of rows. RequestError when it says nothing of one."""
-        return self._checked(list(await asyncio.gather(*map(self._score, rows))))
+        said: list[Scored] = []
+        for answer in await self._score_all(rows):
+            if isinstance(answer, BaseException):
+                raise answer
+            said.append(answer)
+        return self._checked(said)
 
     async def _scored(self, values: Sequence[Any], request_id: str, start: int) -> Answer:
         read = perf_counter_ns()
@@ -105,6 +111,15 @@ class PredictApart(Predict):
         return Answer(self._with(result, told, request_id, (start, read, enriched)))
 
     # ── rows together ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _score_all(self, rows: Sequence[Sequence[Any]]) -> list[Scored | BaseException]:
+        """What is said of each of many rows, no more of which wait at a time than there may."""
+        found: list[Scored | BaseException] = []
+        together = MOST_ROWS * self._most_calls
+        for first in range(0, len(rows), together):
+            some = map(self._score, rows[first : first + together])
+            found += await asyncio.gather(*some, return_exceptions=True)
+        return found
 
     async def _score(self, row: Sequence[Any]) -> Scored:
         most = (self.pool.bounds.queue + self._most_calls) * MOST_ROWS
@@ -137,19 +152,29 @@ class PredictApart(Predict):
                     place.set_result(answer)
 
     async def _one_by_one(self, taken: Sequence[tuple[Sequence[Any], asyncio.Future[Scored]]]) -> None:
-        """A row the model cannot bear fails nobody else's."""
-        for row, place in taken:
+        """A row the model cannot bear fails nobody else's, unless that takes all too long."""
+        late = 0
+        for number, (row, place) in enumerate(taken):
             try:
                 (answer,) = await self._asked([row])
             except RequestError as error:
                 _tell([(row, place)], error)
+                late += error.error_type == "TookTooLong"
+                if late == MOST_LATE:
+                    _tell(taken[number + 1 :], error)
+                    return
             else:
                 if not place.done():
                     place.set_result(answer)
 
     async def _asked(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         reply = await self.pool.ask(msgspec.msgpack.encode(rows), again=True)
-        given = msgspec.msgpack.decode(reply, type=_Given)
+        try:
+            given = msgspec.msgpack.decode(reply, type=_Given)
+        except msgspec.MsgspecError as exc:
+            given = _Given(message=f"what the model gave is not understood: {exc}")
+        if not given.message and len(given.scored) != len(rows):
+            given.message = f"the model gave {len(given.scored)} answers for {len(rows)} rows"
         if given.message:
             raise RequestError(500, "EvaluationFailed", given.message, "The service's log says where")
         return [(numbers, label if is_known else UNSET) for numbers, label, is_known in given.scored]
@@ -174,14 +199,14 @@ def predict_apart(entry: PredictEntry, folder: Path) -> Callable[[bytes], bytes]
 
     def handle(request: bytes) -> bytes:
         try:
-            found = scored(scorer, signature, decode(request))
-        except Exception as exc:  # noqa: BLE001  whatever a model raises
+            plain = [
+                (list(numbers), None if label is UNSET else label, label is not UNSET)
+                for numbers, label in scored(scorer, signature, decode(request))
+            ]
+            return msgspec.msgpack.encode(_Given(plain))
+        except Exception as exc:  # noqa: BLE001  whatever a model raises, or gives that nobody can send
             traceback.print_exc()
             return msgspec.msgpack.encode(_Given(message=f"the model raised {type(exc).__name__}"))
-        plain = [
-            (list(numbers), None if label is UNSET else label, label is not UNSET) for numbers, label in found
-        ]
-        return msgspec.msgpack.encode(_Given(plain))
 
     return handle
 
