@@ -109,9 +109,12 @@ def test_bodies_in_pieces_are_put_together_and_bounded(app: App) -> None:
     assert call(app, "POST", PREDICT, pieces([b" " * 6000, b" " * 6000])).status_code == 413
 
 
-def test_a_caller_that_hangs_up_gets_no_answer(app: App) -> None:
+@pytest.mark.parametrize("began", [True, False])
+def test_a_caller_that_hangs_up_gets_no_answer(app: App, began: bool) -> None:
     sent: list[Any] = []
-    parts = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    parts: list[dict[str, Any]] = [{"type": "http.disconnect"}]
+    if began:
+        parts.insert(0, {"type": "http.request", "body": b"{", "more_body": True})
 
     async def receive() -> dict[str, Any]:
         return parts.pop(0)

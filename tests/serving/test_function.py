@@ -58,6 +58,14 @@ def misbehave(how: str):
         loaded.append(bytearray(3 << 30))
     if how == "odd":
         return object()
+    if how == "status":
+        return Response("x", status=101)
+    if how == "surrogate":
+        raise ApiError(chr(0xD800))
+    if how == "large":
+        return Response(b"x" * (65 << 20))
+    if how == "nothing":
+        return Response("x", status=204)
     if how == "print":
         print("said by users", flush=True)
     return how
@@ -213,6 +221,9 @@ def test_code_that_misbehaves_harms_nobody_else(
                 ("refuse", 418, "Teapot"),
                 ("raise", 500, "FunctionFailed"),
                 ("odd", 500, "FunctionFailed"),
+                ("status", 500, "FunctionFailed"),
+                ("surrogate", 500, "FunctionFailed"),
+                ("large", 500, "AnswerTooLarge"),
                 ("eat", 500, "TooMuchMemory"),
                 ("exit", 500, "EndpointCrashed"),
                 ("die", 500, "EndpointCrashed"),
@@ -225,6 +236,7 @@ def test_code_that_misbehaves_harms_nobody_else(
                 good, answer, _ = await ask("misbehave", {"how": "print"})
                 assert (good, answer["response"]) == (200, "print")
                 assert (await ask("add", {"a": 1}))[0] == 200
+            assert (await ask("misbehave", {"how": "nothing"}))[:2] == (204, b"")
 
     asyncio.run(work())
     told = capfd.readouterr().err

@@ -32,12 +32,16 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer that is sent as it is, in place of JSON around the result."""
+    """An answer that is sent as it is, in place of JSON around the result; `status` from 200 to 599."""
 
     content: bytes | str
     content_type: str = "text/plain; charset=utf-8"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 200 <= self.status <= 599:
+            raise ValueError(f"{self.status} is no status of an answer: 200 to 599")
 
 
 @dataclass(frozen=True, slots=True)

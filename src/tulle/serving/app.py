@@ -163,6 +163,8 @@ class App:
         if scope["method"] == "GET":
             return _pairs(scope["query_string"])
         message = await receive()
+        if message["type"] == "http.disconnect":  # else nothing would be taken for an empty body
+            raise _Gone
         body: bytes = message.get("body", b"")
         return await self._rest(body, receive) if message.get("more_body") else body
 

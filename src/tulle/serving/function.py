@@ -38,6 +38,7 @@ _WORDS = {
     "list": "a list",
     "dict": "an object",
 }
+_WITHOUT_BODY = {204, 205, 304}  # as HTTP has it
 # Headers a function is not told: credentials end at the gateway, the rest is ours.
 _HIDDEN = (
     b"authorization",
@@ -113,7 +114,8 @@ class Function:
         if done.error_type:
             raise RequestError(done.status, done.error_type, done.message, done.detail)
         if done.content_type:
-            return Answer(done.body, done.status, done.content_type, done.headers)
+            body = b"" if done.status in _WITHOUT_BODY else done.body
+            return Answer(body, done.status, done.content_type, done.headers)
         wait = (perf_counter_ns() - start) // 1000 - done.microseconds
         timing = f'"timing":{{"wait":{wait},"functionInternal":{done.microseconds}}}'
         return Answer(b'{"response":' + done.body + f',{timing},{self._context}{request_id}"}}}}'.encode())

@@ -128,7 +128,16 @@ def function_apart(folder: Path, file: str, function: str) -> Callable[[bytes], 
     call = _imported(folder, folder / file, function)
 
     def handle(request: bytes) -> bytes:
-        return msgspec.msgpack.encode(_carried_out(call, msgspec.msgpack.decode(request, type=Asked)))
+        done = _carried_out(call, msgspec.msgpack.decode(request, type=Asked))
+        try:
+            return msgspec.msgpack.encode(done)
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+        ) as exc:  # it is not what was asked for: text, bytes, numbers
+            traceback.print_exc()
+            return msgspec.msgpack.encode(_failed(exc))
 
     return handle
 
@@ -161,12 +170,15 @@ def _carried_out(call: Callable[..., Any], asked: Asked) -> Done:
         return Done(b"", 500, error_type="TooMuchMemory", message=message)
     except Exception as exc:  # noqa: BLE001  whatever users' code raises
         traceback.print_exc()
-        # The text of the exception stays in the log: it may quote what callers should not see.
-        message = f"the function raised {type(exc).__name__}"
-        return Done(
-            b"", 500, error_type="FunctionFailed", message=message, detail="The service's log says where"
-        )
+        return _failed(exc)
     return Done(body, microseconds=(perf_counter_ns() - start) // 1000)
+
+
+def _failed(exc: Exception) -> Done:
+    # The text of the exception stays in the log: it may quote what callers should not see.
+    message = f"the function raised {type(exc).__name__}"
+    detail = "The service's log says where"
+    return Done(b"", 500, error_type="FunctionFailed", message=message, detail=detail)
 
 
 def _plain(value: Any) -> Any:
