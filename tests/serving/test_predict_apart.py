@@ -30,6 +30,7 @@ endpoints:
   model: high_value
   pool: {floor: 1, ceil: 1}
   timeout: 2
+  explanations: {steps: 50}
 """
 
 
@@ -180,6 +181,21 @@ def test_too_many_rows_are_refused(folder: Path, log: Path) -> None:
         refused = [one for one in found if one == (503, "QueueFull")]
         assert refused
         assert len(found) - len(refused) >= many
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_its_predictions_are_explained_as_others_are(folder: Path, log: Path) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        action = loaded.endpoints["it"].actions["predict"]
+        assert isinstance(action, Headed)
+        features = {"recency": 1, "frequency": 90, "spend": 1}
+        body = json.dumps({"features": features, "explanations": {"enabled": True}}).encode()
+        parts = json.loads((await action.call(body, "r", ())).body)["result"]["explanations"]
+        assert parts["recency"] == parts["spend"] == 0
+        assert parts["frequency"] < -0.5  # less probable to be usual
         loaded.close()
 
     asyncio.run(work())

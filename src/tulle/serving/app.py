@@ -19,7 +19,7 @@ import msgspec
 
 from tulle.errors import nearest
 from tulle.serving import open_inference
-from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, error_body, is_safe_id
+from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
 from tulle.serving.loaded import Loaded
 from tulle.serving.request import RequestError
 
@@ -43,7 +43,7 @@ _OURS = {
 _log = logging.getLogger("tulle.serving")
 
 
-Plain = Callable[[Any, str], bytes]  # content, request id → answer
+Plain = Callable[[Any, str], Given]  # content, request id → answer
 
 
 class Route:
@@ -125,7 +125,12 @@ class App:
                 given = await route.headed(content, request_id, scope["headers"])
                 answer, status, headers = given.body, given.status, self._own_headers(given, route)
             else:
-                answer = route.action(content, request_id)
+                made = route.action(content, request_id)
+                if isinstance(made, bytes):
+                    answer = made
+                else:
+                    given = await made
+                    answer, status, headers = given.body, given.status, self._own_headers(given, route)
             route.nanoseconds += time.perf_counter_ns() - start
             route.requests += 1
         except _Gone:

@@ -25,6 +25,7 @@ from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signa
 from tulle.serving.compose import ComposeEntry
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
+from tulle.serving.explain import BACKGROUND, usual_values
 from tulle.serving.finder import FinderEntry
 from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
@@ -126,6 +127,17 @@ class Bundle:
         self.models[name] = signature
         return signature
 
+    def background(self, model: str, signature: Signature) -> None:
+        """Add the usual values of a model's features (once): a few quantiles each, and no row of the sample."""
+        target = self.folder / "models" / model / BACKGROUND
+        if not target.exists():
+            import pyarrow.parquet as pq  # noqa: PLC0415
+
+            table = pq.read_table(io.BytesIO(self.source.read(self.product, f"models/{model}/{SAMPLE}")))
+            columns = [table.column(name).to_pylist() for name in signature.feature_names]
+            encoder = msgspec.json.Encoder(decimal_format="number")
+            target.write_bytes(encoder.encode(usual_values(columns)))
+
     def sample(self, model: str) -> Mapping[str, Any]:
         """The features of the first row of a model's sample, as a request has them."""
         import pyarrow.parquet as pq  # noqa: PLC0415  heavy, and the worker imports this module's siblings only
@@ -200,6 +212,8 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         product = enrichment.product or bundle.product
         entries.append(_enrich(enrichment, product, signature, bundle))
         commits[product] = bundle.commits[product]
+    if spec.explaining is not None:
+        bundle.background(spec.model, signature)
     record = record_of(signature, entries)
     _check_queries(spec.test_queries, "features", record, spec.places)
     return PredictEntry(
@@ -208,6 +222,7 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         commits=dict(sorted(commits.items())),
         enrich=tuple(entries),
         bounds=spec.bounds,
+        explaining=spec.explaining,
         description=spec.description,
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),

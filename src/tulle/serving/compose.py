@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET
 
 from tulle.serving.declared import TestQuery
-from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, Query, Trace
+from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, Query, Trace
 from tulle.serving.path_values import condition_of, list_of, made_of
 from tulle.serving.query import record_of
 from tulle.serving.query_declared import QueryParameter
@@ -291,10 +291,15 @@ class _Call:
     async def _asked(self, endpoint: Endpoint, body: bytes) -> Any:
         request = _REQUEST.get()
         action = endpoint.actions["rows" if endpoint.kind == "query" else endpoint.main]
-        if not isinstance(action, Headed):
-            return _main_part(endpoint, _at_once(action, body, request.id))
+        if isinstance(action, Headed):
+            waited: Awaitable[Answer] = action.call(body, request.id, request.headers)
+        else:
+            given = _at_once(action, body, request.id)
+            if isinstance(given, bytes):
+                return _main_part(endpoint, given)
+            waited = given
         try:
-            answer = await asyncio.wait_for(action.call(body, request.id, request.headers), self._timeout)
+            answer = await asyncio.wait_for(waited, self._timeout)
         except TimeoutError:
             message = f"'{self._target}' took longer than {self._timeout:g} seconds"
             raise RequestError(504, "TookTooLong", message) from None
@@ -311,7 +316,7 @@ class _Call:
             self._cached.popitem(last=False)
 
 
-def _at_once(action: Callable[[bytes, str], bytes], body: bytes, request_id: str) -> bytes:
+def _at_once(action: Callable[[bytes, str], Given], body: bytes, request_id: str) -> Given:
     try:
         return action(body, request_id)
     except RequestError:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tulle.errors import Place
 from tulle.serving.bounds import Bounds
+from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS, Explaining
 from tulle.serving.keyed_rows import (
     NEEDED_TOGETHER,
     KeyedRows,
@@ -71,6 +72,7 @@ class PredictSpec:
     model: str
     enrich: tuple[KeyedRows, ...] = ()
     bounds: Bounds = Bounds()  # of the processes of a model that is not converted
+    explaining: Explaining | None = None  # None: it cannot
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["predict"] = "predict"
@@ -163,6 +165,30 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
                 "dependentRequired": NEEDED_TOGETHER,
             },
         },
+        "explanations": {
+            "type": "object",
+            "additionalProperties": False,
+            "description": "how much each feature adds to an answer; without it none is explained",
+            "properties": {
+                "enabled": {
+                    "type": "boolean",
+                    "description": "always; else when a request asks for it (default false)",
+                },
+                "method": {"enum": ["shapley", "ice"], "description": "default: shapley"},
+                "features": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 1000,
+                    "description": "how many are told, those that add most (default 5)",
+                },
+                "steps": {
+                    "type": "integer",
+                    "minimum": LEAST_STEPS,
+                    "maximum": MOST_STEPS,
+                    "description": "of sampling, with shapley (default 100)",
+                },
+            },
+        },
         **BOUNDS_SCHEMA,
         "test_queries": queries_schema("features"),
     },
@@ -241,6 +267,7 @@ def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:
             parse_keyed_rows(one, place, ("enrich", i)) for i, one in enumerate(raw.get("enrich", ()))
         ),
         bounds=parse_bounds(raw),
+        explaining=Explaining(**raw["explanations"]) if "explanations" in raw else None,
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "features"),
         places=places_of(raw, place),

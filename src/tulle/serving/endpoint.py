@@ -35,10 +35,11 @@ class Headed:
     call: Callable[[Any, str, Sequence[Header]], Awaitable[Answer]]
 
 
-Action = Callable[[bytes, str], bytes] | Headed  # body, request id → answer
-Query = (
-    Callable[[Sequence[tuple[str, str]], str], bytes] | Headed
-)  # pairs of a query string, request id → answer
+# What is answered at once is bytes; what takes a while is awaited.
+Given = bytes | Awaitable[Answer]
+# The body of a request, or the pairs of a query string, and the request's id.
+Action = Callable[[bytes, str], Given] | Headed
+Query = Callable[[Sequence[tuple[str, str]], str], Given] | Headed
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 

@@ -57,7 +57,11 @@ class Loaded:
             if isinstance(action, Headed):
                 answer = await action.call(content, request_id, ())
                 return answer.status, answer.body
-            return 200, action(content, request_id)
+            given = action(content, request_id)
+            if isinstance(given, bytes):
+                return 200, given
+            answer = await given
+            return answer.status, answer.body
         except RequestError as error:
             return error.status, error_body(error, request_id)
 

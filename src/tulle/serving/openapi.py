@@ -13,6 +13,7 @@ from typing import Any
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
 from tulle.serving.compose import ComposeEntry
 from tulle.serving.declared import TestQuery
+from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS
 from tulle.serving.finder import NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, FinderEntry
 from tulle.serving.function import FunctionEntry
 from tulle.serving.index import Column
@@ -133,8 +134,17 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     signature = read_signature((folder / entry.model / SIGNATURE).read_bytes())
     features = _features(entry, signature)
     result = _prediction(signature, entry.enrich)
-    one = _object({"features": features}, required=["features"])
-    many = _object({"items": {"type": "array", "items": one}}, required=["items"])
+    asked = {"explanations": _EXPLANATIONS} if entry.explaining is not None else {}
+    if entry.explaining is not None:
+        parts = {
+            "type": "object",
+            "description": "what features add",
+            "additionalProperties": {"type": "number"},
+        }
+        result["properties"]["explanations"] = parts
+    one = _object({"features": features, **asked}, required=["features"])
+    item = _object({"features": features}, required=["features"])
+    many = _object({"items": {"type": "array", "items": item}, **asked}, required=["items"])
     answer = _answer("result", result)
     answers = _answer("results", {"type": "array", "items": {"anyOf": [result, _IGNORED]}})
     summary = entry.description or f"Predict with the model {signature.name}"
@@ -276,6 +286,16 @@ def _told_of(rows: FinderEntry, row: Json) -> Json:
     return said
 
 
+_EXPLANATIONS: Json = {
+    "type": ["object", "null"],
+    "description": "whether and how the prediction is explained; what is null or left out is as the endpoint is set",
+    "properties": {
+        "enabled": {"type": ["boolean", "null"]},
+        "method": {"enum": ["SHAPLEY", "ICE", None]},
+        "nExplanations": {"type": ["integer", "null"], "description": "how many features"},
+        "nMonteCarloSteps": {"type": ["integer", "null"], "minimum": LEAST_STEPS, "maximum": MOST_STEPS},
+    },
+}
 _LOOKUPS: Json = {
     "type": "array",
     "description": "what was looked up for this prediction",

@@ -6,10 +6,11 @@ that was sent. What the caller sends wins, also null. The answer is the same eit
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -18,12 +19,14 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tulle.errors import Broken
 from tulle.pipeline.model_score import Scorer
 from tulle.pipeline.model_signature import Signature
 from tulle.serving.bounds import Bounds
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
+    Answer,
     Dispatch,
     Query,
     Trace,
@@ -32,10 +35,15 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
+from tulle.serving.explain import BACKGROUND, Asked, Explainer
+from tulle.serving.explaining import Explaining
 from tulle.serving.finder import NO_KEY, Finder, FinderEntry, Found, Ignored
 from tulle.serving.keyed_rows import DEFAULT, IGNORE
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 from tulle.serving.score import Scored, plain_label, scored
+
+_AT_ONCE = 64  # rows that are scored without letting others in
+_MOST_EXPLAINED = 50_000  # rows times steps of one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +56,10 @@ class PredictEntry:
     enrich: tuple[FinderEntry, ...] = ()
     description: str = ""
     bounds: Bounds = Bounds()  # of the processes of a model that is not converted
+    explaining: Explaining | None = None  # None: it cannot
     type: Literal["predict"] = "predict"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
-
-
-class Explanations(msgspec.Struct, gc=False):
-    """The stock client always sends this, with nulls for "as the endpoint is set"."""
-
-    enabled: bool | None = None
 
 
 class _Enrichment:
@@ -102,6 +105,7 @@ class Many:
     places: list[int] = field(default_factory=list)
     tails: list[str] = field(default_factory=list)
     enriched: int = 0
+    how: Explaining | None = None  # they are to be explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class Predict:
         self, entry: PredictEntry, signature: Signature, scorer: Scorer | None, folder: Path, trace: Trace
     ) -> None:
         """`scorer` is None where another process has the model: see `predict_apart`."""
+        self._explaining = entry.explaining
+        self._explainer = _explainer(entry, signature, folder)
         self.name = entry.name
         self.commits = entry.commits
         self.signature = signature
@@ -146,14 +152,14 @@ class Predict:
             "PredictBody",
             [
                 ("features", self.record.struct | UnsetType, UNSET),
-                ("explanations", Explanations | None, None),
+                ("explanations", Asked | None, None),
                 ("dispatch", Dispatch | None, None),
             ],
             gc=False,
         )
         self._envelope = msgspec.defstruct(
             "PredictEnvelope",
-            [("explanations", Explanations | None, None), ("dispatch", Dispatch | None, None)],
+            [("explanations", Asked | None, None), ("dispatch", Dispatch | None, None)],
         )
         self._decode = msgspec.json.Decoder(body).decode
 
@@ -173,19 +179,27 @@ class Predict:
         """predict-simple: the features as a query string, for a browser."""
         return {"predict-simple": self.predict_simple}
 
-    def predict(self, body: bytes, request_id: str) -> bytes:
-        """One prediction, {"features": {…}}."""
+    def predict(self, body: bytes, request_id: str) -> bytes | Awaitable[Answer]:
+        """One prediction, {"features": {…}}; with an explanation, which takes a while, it is waited for."""
         start = perf_counter_ns()
-        return self._answered(self._values(body), request_id, start)
+        values, how = self._values(body)
+        if how is not None:
+            return self._explained_answer(values, request_id, start, how)
+        return self._answered(values, request_id, start)
 
-    def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes:
+    def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes | Awaitable[Answer]:
         """One prediction, ?feature=value&…"""
         start = perf_counter_ns()
-        return self._answered(self.record.from_text(pairs), request_id, start)
+        values, how = self.record.from_text(pairs), self._how(None)
+        if how is not None:
+            return self._explained_answer(values, request_id, start, how)
+        return self._answered(values, request_id, start)
 
-    def predict_multi(self, body: bytes, request_id: str) -> bytes:
+    def predict_multi(self, body: bytes, request_id: str) -> bytes | Awaitable[Answer]:
         """Many predictions, {"items": [{"features": {…}}]}; an item that fails does not fail the others."""
         many = self._many_of(body)
+        if many.how is not None:
+            return self._many_explained(many, request_id, many.how)
         return self._joined(many, self._many(many.rows), request_id)
 
     def _many_of(self, body: bytes) -> Many:
@@ -193,7 +207,9 @@ class Predict:
         many = Many(perf_counter_ns())
         raw = parse_json(body)
         items = items_of(raw)
-        self._check(envelope(raw, ("explanations", "dispatch"), self._envelope))
+        said = envelope(raw, ("explanations", "dispatch"), self._envelope)
+        self._check(said)
+        many.how = self._how(said.explanations)
         many.results = [b""] * len(items)
         for i, item in enumerate(items):
             try:
@@ -226,7 +242,10 @@ class Predict:
     async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         """What the model says of rows. RequestError when it says nothing of one."""
         assert self._scorer is not None
-        return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
+        if len(rows) <= _AT_ONCE:
+            return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
+        # Others are answered meanwhile: the runtime lets go of Python while it computes.
+        return self._checked(await asyncio.to_thread(scored, self._scorer, self.signature, rows))
 
     def label_of(self, said: Scored) -> Any:
         """The class, or the number, that a row is predicted to have."""
@@ -246,8 +265,8 @@ class Predict:
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _values(self, body: bytes) -> Sequence[Any]:
-        """The values a request for one sends, in the order of the record."""
+    def _values(self, body: bytes) -> tuple[Sequence[Any], Explaining | None]:
+        """The values a request for one sends, in the order of the record, and how they are to be explained."""
         request: Any
         try:
             request = self._decode(body)
@@ -256,7 +275,15 @@ class Predict:
             request, values = self._explained(body)
         if request.explanations is not None or request.dispatch is not None:
             self._check(request)
-        return values
+        return values, self._how(request.explanations)
+
+    def _how(self, asked: Asked | None) -> Explaining | None:
+        """How an answer is to be explained; None: not at all."""
+        usual = self._explaining
+        if usual is None or (asked is None and not usual.enabled):
+            return None
+        how = usual if asked is None else asked.over(usual)
+        return how if how.enabled else None
 
     def _explained(self, body: bytes) -> tuple[Any, tuple[Any, ...]]:
         """The slow path: the same request read leniently, or the error that tells all that is wrong."""
@@ -276,12 +303,13 @@ class Predict:
         return f'{{"features": {{"{key}": …}}}}'
 
     def _check(self, request: Any) -> None:
-        if request.explanations is not None and request.explanations.enabled:
+        wanted = request.explanations is not None and request.explanations.enabled
+        if wanted and self._explaining is None:
             raise RequestError(
                 501,
                 "ExplanationsNotAvailable",
                 "this endpoint gives no explanations",
-                "Leave 'explanations' out, or send \"enabled\": null",
+                "Leave 'explanations' out, or declare `explanations:` for the endpoint",
             )
         check_generation(request.dispatch, self._generation)
 
@@ -354,6 +382,44 @@ class Predict:
         enriched = perf_counter_ns()
         return self._with(self._result(self._single(row), row), told, request_id, (start, read, enriched))
 
+    async def _explained_answer(
+        self, values: Sequence[Any], request_id: str, start: int, how: Explaining
+    ) -> Answer:
+        read = perf_counter_ns()
+        told: list[Told] | None = [] if self._tells else None
+        try:
+            row = self._completed(values, told)
+        except Ignored as ignored:
+            return Answer(self._without(ignored, request_id))
+        enriched = perf_counter_ns()
+        (said,) = await self.scores([row])
+        result = self._result(said[0], row, said[1])
+        result = f"{result[:-1]},{await self._parts(row, said, how)}}}"
+        return Answer(self._with(result, told, request_id, (start, read, enriched)))
+
+    async def _many_explained(self, many: Many, request_id: str, how: Explaining) -> Answer:
+        if len(many.rows) * how.steps > _MOST_EXPLAINED:
+            message = f"{len(many.rows):,} rows in {how.steps} steps each are too many to explain at once"
+            raise RequestError(
+                400, "TooManyExplanations", message, "Send fewer items, or ask for fewer steps"
+            )
+        results = []
+        for row in many.rows:
+            try:
+                (said,) = await self.scores([row])
+                result = self._result(said[0], row, said[1])
+                results.append(f"{result[:-1]},{await self._parts(row, said, how)}}}".encode())
+            except RequestError as error:
+                results.append(error_item(error))
+        return Answer(self._joined(many, results, request_id))
+
+    async def _parts(self, row: Sequence[Any], said: Scored, how: Explaining) -> str:
+        """The explanation of a row, as a member of its result."""
+        assert self._explainer is not None
+        plan = self._explainer.plan(row, said, how)
+        parts = plan.parts(await self.scores(plan.rows))
+        return f'"explanations":{msgspec.json.encode(parts).decode()}'
+
     def _without(self, ignored: Ignored, request_id: str) -> bytes:
         result = _ignored(ignored.reason).decode()
         return f'{{"result":{result},"timing":{{}},{self._context}{request_id}"}}}}'.encode()
@@ -423,6 +489,18 @@ class Predict:
             except RequestError as error:
                 results.append(error_item(error))
         return results
+
+
+def _explainer(entry: PredictEntry, signature: Signature, folder: Path) -> Explainer | None:
+    """What explains, from the usual values in the package; None where the endpoint does not."""
+    if entry.explaining is None:
+        return None
+    try:
+        columns = msgspec.json.decode((folder / entry.model / BACKGROUND).read_bytes(), type=list[list[Any]])
+    except (OSError, msgspec.MsgspecError) as exc:
+        raise Broken(f"the package lacks '{entry.model}/{BACKGROUND}'", hint="unpack it again") from exc
+    features = zip(columns, signature.features, strict=True)
+    return Explainer(signature, [msgspec.convert(c, list[row_type(f.type)]) for c, f in features])  # type: ignore[misc]
 
 
 def record_of(signature: Signature, enrich: Sequence[FinderEntry]) -> Record:

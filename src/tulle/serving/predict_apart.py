@@ -68,16 +68,24 @@ class PredictApart(Predict):
 
     async def _predict_one(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
         start = perf_counter_ns()
-        return await self._scored(self._values(body), request_id, start)
+        values, how = self._values(body)
+        if how is not None:
+            return await self._explained_answer(values, request_id, start, how)
+        return await self._scored(values, request_id, start)
 
     async def _predict_simple(
         self, pairs: Sequence[tuple[str, str]], request_id: str, _headers: Sequence[Header]
     ) -> Answer:
         start = perf_counter_ns()
-        return await self._scored(self.record.from_text(pairs), request_id, start)
+        values, how = self.record.from_text(pairs), self._how(None)
+        if how is not None:
+            return await self._explained_answer(values, request_id, start, how)
+        return await self._scored(values, request_id, start)
 
     async def _predict_many(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
         many = self._many_of(body)
+        if many.how is not None:
+            return await self._many_explained(many, request_id, many.how)
         answers = await self._score_all(many.rows)
         results = []
         for row, answer in zip(many.rows, answers, strict=True):
