@@ -22,6 +22,7 @@ from tulle.serving import open_inference
 from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
 from tulle.serving.loaded import Loaded
 from tulle.serving.request import RequestError
+from tulle.serving.swagger import swagger
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -76,6 +77,8 @@ class App:
         for endpoint in service.endpoints.values():
             self._add(endpoint)
         self._route("GET", f"{self.home}/openapi.json", lambda _body, _id: service.openapi, self._plain)
+        old = msgspec.json.encode(swagger(msgspec.json.decode(service.openapi)))
+        self._route("GET", f"{self.home}/swagger", lambda _body, _id: old, self._plain)
         for path, (method, action) in open_inference.routes(service).items():
             self._route(method, self.home + path, action, self._plain)
         for path in ("/isAlive", "/isAlive/"):
