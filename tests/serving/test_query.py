@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 from typing import Any
 
 import pytest
 from tests.serving.conftest import Mesh
 
 from tulle.errors import Invalid
+from tulle.serving import loaded as loaded_service
 from tulle.serving.endpoint import Headed
 from tulle.serving.fit import NoSuchProduct, misfits
 from tulle.serving.loaded import Loaded, load
+from tulle.serving.query import SqlQuery
 from tulle.serving.request import RequestError
 from tulle.serving.service import load_service
 
@@ -128,6 +132,70 @@ def test_saved_queries_and_the_document(loaded: Loaded) -> None:
     assert body["required"] == ["least"]
     assert body["properties"]["vip"] == {"type": ["boolean", "null"]}
     assert body["properties"]["before"]["default"] == "2000-01-01"
+
+
+ODD = """
+service: odd
+endpoints:
+- name: best
+  type: query
+  pool: {ceil: 1}
+  sql: |
+    SELECT TIMESTAMP '1998-06-30 12:00:00' AS at, TIMESTAMP '1969-12-31 23:59:59.5' AS before,
+    number * 1e308 * 10 AS endless, DATE '2000-01-01' - $days::INTEGER AS day
+    FROM customer_features WHERE number = 1
+  parameters: {days: {type: integer, default: 0}}
+  data_sets: {customer_features: {product: customer-features, data_set: customer_features}}
+"""
+
+
+def test_times_are_utc_and_what_cannot_be_written_is_told(shared_mesh: Mesh) -> None:
+    odd = load(shared_mesh.unpacked(shared_mesh.build(ODD)))
+    typed, early, again = ask(odd, "rows", b"", {"days": 800_000}, b"")
+    assert typed["rows"] == [["1998-06-30T12:00:00Z", "1969-12-31T23:59:59.500000Z", None, "2000-01-01"]]
+    assert (early.status, early.error_type) == (422, "QueryFailed")
+    assert again["rows"] == typed["rows"]
+    (text,) = ask(odd, "query", b"")
+    assert text["rows"] == typed["rows"]
+
+
+def test_what_a_stopped_process_spilled_is_removed(shared_mesh: Mesh) -> None:
+    folder = shared_mesh.unpacked(shared_mesh.build(ODD))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, kept = folder.parent / f".spill-{ended.pid}", folder.parent / f".spill-{os.getpid()}"
+    for one in (left, kept):
+        one.mkdir()
+        (one / "file").write_bytes(b"spilled")
+    ask(load(folder), "rows", b"")
+    assert not left.exists()
+    assert kept.exists()
+
+
+def test_who_asks_for_health_does_not_stand_in_line(
+    shared_mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = load(shared_mesh.unpacked(shared_mesh.build(ODD)))
+
+    async def work() -> None:
+        assert await odd.ready() == {}
+        endpoint = odd.endpoints["best"]
+        assert isinstance(endpoint, SqlQuery)
+        asked = [asyncio.create_task(odd.probe()) for _ in range(40)]
+        await asyncio.sleep(0)
+        assert endpoint.pool.waiting == 0
+        assert await asyncio.gather(*asked) == [{}] * 40
+        process = await endpoint.pool._taken()
+        assert endpoint.pool.is_busy
+        assert await asyncio.wait_for(odd.probe(), 5) == {}
+        endpoint.pool._give_back(process)
+        monkeypatch.setattr(loaded_service, "HEALTH_SECONDS", 0.0)
+        endpoint.pool.close()  # the next question takes longer than that
+        assert await odd.health() == {}
+        assert await odd.probe() == {}
+        odd.close()
+
+    asyncio.run(work())
 
 
 def test_only_so_many_rows_are_answered(shared_mesh: Mesh) -> None:

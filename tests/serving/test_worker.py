@@ -31,6 +31,7 @@ from tulle.pipeline.model_file import save_model
 from tulle.serving import worker
 from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import load
+from tulle.serving.predict import Predict
 
 
 def start(folder: Path, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
@@ -238,3 +239,22 @@ def test_a_service_that_cannot_answer_its_own_query_does_not_start(
     monkeypatch.setattr(service.endpoints["high-value"], "_single", broken)
     with pytest.raises(Broken, match="endpoint 'high-value': RuntimeError: out of order"):
         asyncio.run(worker.warm_up(service))
+
+
+def test_a_service_that_answers_slowly_is_not_warmed_up_for_long(
+    predictor_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = load(predictor_folder)
+    endpoint = service.endpoints["high-value"]
+    assert isinstance(endpoint, Predict)
+    asked: list[Any] = []
+    single = endpoint._single
+
+    def counted(row: Any) -> Any:
+        asked.append(row)
+        return single(row)
+
+    monkeypatch.setattr(endpoint, "_single", counted)
+    monkeypatch.setattr(worker, "WARM_UP_SECONDS", -1.0)
+    asyncio.run(worker.warm_up(service))
+    assert len(asked) == 1

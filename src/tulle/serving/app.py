@@ -239,7 +239,7 @@ class App:
         return error.status, error_body(error, request_id), headers
 
     async def _is_alive(self, _pairs: Any, _request_id: str, _headers: Sequence[Header]) -> Answer:
-        failed = await self.service.probe()
+        failed = await self.service.health()
         if failed:
             told = "; ".join(f"{name}: {why}" for name, why in failed.items())
             raise RequestError(503, "NotAlive", "endpoints do not answer", told)

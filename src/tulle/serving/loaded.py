@@ -6,6 +6,7 @@ is native runs code from the model's file. Knows nothing of sockets.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping
@@ -21,7 +22,10 @@ from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
+from tulle.serving.pool import Pool
 from tulle.serving.request import RequestError
+
+HEALTH_SECONDS = 0.5  # the gateway waits for a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Loaded:
     endpoints: Mapping[str, Endpoint]
     entries: Mapping[str, Entry]
     openapi: bytes = field(repr=False)
+    _probes: list[asyncio.Task[Mapping[str, str]]] = field(default_factory=list, repr=False)  # the last two
 
     async def ask(self, endpoint: str, body: Mapping[str, Any], request_id: str = "") -> tuple[int, bytes]:
         """Status and answer of the endpoint's main action on `body`."""
@@ -76,10 +81,31 @@ class Loaded:
         return failed
 
     async def probe(self) -> Mapping[str, str]:
-        """Ask every endpoint one real question, where there is one that does nothing but answer; what went wrong."""
+        """Ask every endpoint one real question, where there is one that does nothing but answer; what went wrong.
+
+        Whoever asks meanwhile is told the same, and one whose processes all are at requests is left alone: health is
+        asked for more often than some questions take, and callers must not stand in line behind it.
+        """
+        return await asyncio.shield(self._asked())
+
+    async def health(self) -> Mapping[str, str]:
+        """What `probe` tells; where that takes long, what it told the last time."""
+        probe = self._asked()
+        await asyncio.wait([probe], timeout=HEALTH_SECONDS)
+        return next(
+            (one.result() for one in reversed(self._probes) if one.done() and not one.cancelled()), {}
+        )
+
+    def _asked(self) -> asyncio.Task[Mapping[str, str]]:
+        if not self._probes or self._probes[-1].done():
+            self._probes[:] = [*self._probes[-1:], asyncio.get_running_loop().create_task(self._probe())]
+        return self._probes[-1]
+
+    async def _probe(self) -> Mapping[str, str]:
         failed = {}
         for name, entry in self.entries.items():
-            if entry.probe is None:
+            pool = getattr(self.endpoints[name], "pool", None)
+            if entry.probe is None or (isinstance(pool, Pool) and pool.is_busy):
                 continue
             try:
                 status, answer = await self.ask(name, entry.probe)

@@ -95,7 +95,7 @@ class _Ready:
         self._service, self._said = service, said
 
     async def answer(self, _content: Any, _request_id: str, _headers: Sequence[Header]) -> Answer:
-        failed = await self._service.probe()
+        failed = await self._service.health()
         status = 503 if failed else 200
         return Answer(msgspec.json.encode({**self._said, "ready": not failed}), status)
 

@@ -70,6 +70,11 @@ class Pool:
         return self._count
 
     @property
+    def is_busy(self) -> bool:
+        """Whether there are as many as there may be, and every one is at a request."""
+        return self._count >= self.bounds.ceil and not self._free and not self._starts
+
+    @property
     def waiting(self) -> int:
         """How many requests wait for one."""
         return len(self._line)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -28,7 +30,11 @@ from tulle.serving.pool import Pool
 from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import Field, Record, RequestError, parse_json
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 TEXT, TYPED = "text", "typed"
+_SPILL = ".spill-"  # of a process, whose number follows
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -158,7 +164,9 @@ class _Apart:
         from tulle.engine.engine import Relation  # noqa: PLC0415
 
         warehouse = Warehouse(threads=1, memory=f"{entry.bounds.memory >> 20}MB")
-        engine = DuckEngine(warehouse, folder.parent / f".spill-{os.getpid()}")
+        if Path("/proc/self").exists():  # else nobody knows which processes there are
+            _clear_spill(folder.parent)
+        engine = DuckEngine(warehouse, folder.parent / f"{_SPILL}{os.getpid()}")
         relations = [
             Relation(name, tuple(str((folder / file).resolve()) for file in files))
             for name, files in entry.files.items()
@@ -177,9 +185,11 @@ class _Apart:
         try:
             values = dict(zip(self._names, sent, strict=True))
             table = self._asking.table(self._entry.sql, values, most=most + 1)
+            rows = [list(row.values()) for row in in_utc(table.slice(0, most)).to_pylist()]
         except TulleError as exc:
             return msgspec.msgpack.encode(_Given(message=exc.message))
-        rows = [list(row.values()) for row in table.slice(0, most).to_pylist()]
+        except (ValueError, OverflowError) as exc:  # a time before the year 1, say
+            return msgspec.msgpack.encode(_Given(message=f"the rows cannot be written: {exc}"))
         if asked.form == TEXT:
             rows = [[_text(value) for value in row] for row in rows]
         body = _encoder.encode(rows)
@@ -187,11 +197,32 @@ class _Apart:
         return msgspec.msgpack.encode(_Given(body, table.num_rows > most, microseconds=spent))
 
 
+def in_utc(table: pa.Table) -> pa.Table:
+    """The same rows, whose times say that they are UTC, and have microseconds at most."""
+    import pyarrow as pa  # noqa: PLC0415  the worker needs none
+
+    for number, column in enumerate(table.schema):
+        if pa.types.is_timestamp(column.type):
+            values = table.column(number).cast(pa.timestamp("us", "UTC"), safe=False)
+            table = table.set_column(number, column.name, values)
+    return table
+
+
+def _clear_spill(folder: Path) -> None:
+    """Remove what the engine spilled in processes that were stopped before they could."""
+    for left in folder.glob(f"{_SPILL}*"):
+        pid = left.name.removeprefix(_SPILL)
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _text(value: Any) -> str | None:
     """A value as text: what JSON would say, without the quotes."""
     match value:
         case None | str():
             return value
+        case float() if not math.isfinite(value):
+            return None
         case bool():
             return "true" if value else "false"
         case decimal.Decimal() | int() | float():

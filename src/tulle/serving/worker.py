@@ -17,6 +17,7 @@ import signal
 import socket
 import stat
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from tulle.serving.app import App
 from tulle.serving.loaded import Loaded, Verdict, load
 
 WARM_UP = 50
+WARM_UP_SECONDS = 5.0  # after which it is warm enough: some questions take long
 # The gateway decides when an idle connection ends: a worker that closed first could meet a request half way.
 KEEP_ALIVE_SECONDS = 3600
 DRAIN_SECONDS = 10
@@ -35,8 +37,11 @@ _log = logging.getLogger("tulle.serving")
 async def warm_up(service: Loaded, times: int = WARM_UP) -> None:
     """Start what endpoints need and answer their probes many times; Broken, naming endpoint and reason."""
     failed = await service.ready()
-    for _ in range(0 if failed else times):
-        failed = failed or await service.probe()
+    until = time.monotonic() + WARM_UP_SECONDS
+    for number in range(times):
+        if failed or (number and time.monotonic() > until):
+            break
+        failed = await service.probe()
     if failed:
         told = "; ".join(f"endpoint '{name}': {why}" for name, why in failed.items())
         raise Broken(f"service '{service.manifest.service}' does not answer: {told}")
