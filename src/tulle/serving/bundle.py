@@ -22,6 +22,7 @@ from tulle.engine.engine import Relation, quoted
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
+from tulle.serving import decide
 from tulle.serving.compose import ComposeEntry
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
@@ -212,6 +213,8 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         product = enrichment.product or bundle.product
         entries.append(_enrich(enrichment, product, signature, bundle))
         commits[product] = bundle.commits[product]
+    for prop, wrong, hint in decide.problems(spec.threshold, spec.overrides, signature):
+        raise _invalid(f"endpoint '{spec.name}': {wrong}", spec.places.get(prop), hint)
     if spec.explaining is not None:
         bundle.background(spec.model, signature)
     record = record_of(signature, entries)
@@ -223,6 +226,8 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         enrich=tuple(entries),
         bounds=spec.bounds,
         explaining=spec.explaining,
+        threshold=spec.threshold,
+        overrides=spec.overrides,
         description=spec.description,
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),

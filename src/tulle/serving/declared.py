@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tulle.errors import Place
 from tulle.serving.bounds import Bounds
+from tulle.serving.decide import OVERRIDES_SCHEMA, Override
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS, Explaining
 from tulle.serving.keyed_rows import (
     NEEDED_TOGETHER,
@@ -73,6 +74,8 @@ class PredictSpec:
     enrich: tuple[KeyedRows, ...] = ()
     bounds: Bounds = Bounds()  # of the processes of a model that is not converted
     explaining: Explaining | None = None  # None: it cannot
+    threshold: float | None = None
+    overrides: tuple[Override, ...] = ()
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["predict"] = "predict"
@@ -165,6 +168,13 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
                 "dependentRequired": NEEDED_TOGETHER,
             },
         },
+        "threshold": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "description": "from which probability the second of two classes is predicted (default: the more probable)",
+        },
+        "overrides": OVERRIDES_SCHEMA,
         "explanations": {
             "type": "object",
             "additionalProperties": False,
@@ -268,6 +278,8 @@ def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:
         ),
         bounds=parse_bounds(raw),
         explaining=Explaining(**raw["explanations"]) if "explanations" in raw else None,
+        threshold=raw.get("threshold"),
+        overrides=tuple(Override(o["name"], o["when"], o["prediction"]) for o in raw.get("overrides", ())),
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "features"),
         places=places_of(raw, place),

@@ -137,7 +137,7 @@ class OpenModel:
             wanted = self._wanted(asked)
             rows = list(self._rows(asked))
             answers = await self.model.scores(rows)
-            labels = [self.model.label_of(answer) for answer in answers]
+            labels = [self.model.label_of(answer, row) for answer, row in zip(answers, rows, strict=True)]
         except RequestError as error:
             told = msgspec.json.decode(error_body(error, request_id))
             return Answer(msgspec.json.encode({"error": error.detail, **told}), error.status)

@@ -134,6 +134,8 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     signature = read_signature((folder / entry.model / SIGNATURE).read_bytes())
     features = _features(entry, signature)
     result = _prediction(signature, entry.enrich)
+    if entry.overrides:
+        result["properties"]["override"] = _OVERRIDE
     asked = {"explanations": _EXPLANATIONS} if entry.explaining is not None else {}
     if entry.explaining is not None:
         parts = {
@@ -294,6 +296,16 @@ _EXPLANATIONS: Json = {
         "method": {"enum": ["SHAPLEY", "ICE", None]},
         "nExplanations": {"type": ["integer", "null"], "description": "how many features"},
         "nMonteCarloSteps": {"type": ["integer", "null"], "minimum": LEAST_STEPS, "maximum": MOST_STEPS},
+    },
+}
+_OVERRIDE: Json = {
+    "type": "object",
+    "description": "the rule that said the prediction, and what the model had said",
+    "properties": {
+        "ruleMatched": {"const": True},
+        "appliedRule": {"type": "string"},
+        "rawResult": {"type": "object"},
+        "predictionChanged": {"type": "boolean"},
     },
 }
 _LOOKUPS: Json = {

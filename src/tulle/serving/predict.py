@@ -23,6 +23,7 @@ from tulle.errors import Broken
 from tulle.pipeline.model_score import Scorer
 from tulle.pipeline.model_signature import Signature
 from tulle.serving.bounds import Bounds
+from tulle.serving.decide import Override, Rules
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
@@ -57,6 +58,8 @@ class PredictEntry:
     description: str = ""
     bounds: Bounds = Bounds()  # of the processes of a model that is not converted
     explaining: Explaining | None = None  # None: it cannot
+    threshold: float | None = None  # of the second of two classes' probability; None: the more probable one
+    overrides: tuple[Override, ...] = ()
     type: Literal["predict"] = "predict"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
@@ -126,6 +129,8 @@ class Predict:
         self, entry: PredictEntry, signature: Signature, scorer: Scorer | None, folder: Path, trace: Trace
     ) -> None:
         """`scorer` is None where another process has the model: see `predict_apart`."""
+        self._threshold = entry.threshold
+        self._rules = Rules(entry.overrides, signature.feature_names) if entry.overrides else None
         self._explaining = entry.explaining
         self._explainer = _explainer(entry, signature, folder)
         self.name = entry.name
@@ -247,9 +252,13 @@ class Predict:
         # Others are answered meanwhile: the runtime lets go of Python while it computes.
         return self._checked(await asyncio.to_thread(scored, self._scorer, self.signature, rows))
 
-    def label_of(self, said: Scored) -> Any:
+    def label_of(self, said: Scored, row: Sequence[Any]) -> Any:
         """The class, or the number, that a row is predicted to have."""
         numbers, label = said
+        if self._rules is not None and (rule := self._rules.applied(row)) is not None:
+            return rule.prediction
+        if self._threshold is not None:
+            return self.signature.classes[numbers[1] >= self._threshold]
         if not self.signature.classes:
             return numbers[0]
         if label is not UNSET:
@@ -440,6 +449,10 @@ class Predict:
 
     def _result(self, answer: Sequence[float], row: Sequence[Any], label: Any = UNSET) -> str:
         """The result of one row from its probabilities (or its number), and its class where that is known."""
+        result = self._of_the_model(answer, row, label)
+        return result if self._rules is None else self._rules.overridden(result, row)
+
+    def _of_the_model(self, answer: Sequence[float], row: Sequence[Any], label: Any) -> str:
         total = sum(answer)
         if total - total != 0:  # infinite or no number, which JSON cannot carry
             raise RequestError(
@@ -450,8 +463,9 @@ class Predict:
             return f'{{"prediction":{answer[0]!r},"ignored":false}}'
         if len(classes) == 2 and self.signature.argmax:
             low, high = answer
+            second = high > low if self._threshold is None else high >= self._threshold
             return (
-                f'{{"prediction":{classes[high > low]},'
+                f'{{"prediction":{classes[second]},'
                 f'"probaPercentile":{bisect_right(self.signature.percentiles, high) + 1},'
                 f'"probas":{{{self._shares[0]}{low!r}{self._shares[1]}{high!r}}},"ignored":false}}'
             )
@@ -459,7 +473,9 @@ class Predict:
 
     def _result_of_classes(self, answer: Sequence[float], row: Sequence[Any], label: Any) -> str:
         signature = self.signature
-        if signature.argmax:
+        if self._threshold is not None:
+            label = self._classes[answer[1] >= self._threshold]
+        elif signature.argmax:
             label = self._classes[max(range(len(answer)), key=answer.__getitem__)]
         else:
             if label is UNSET:
