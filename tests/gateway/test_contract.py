@@ -11,6 +11,7 @@ from tulle.config import Settings
 from tulle.errors import AlreadyExists, Invalid, NotFound
 from tulle.gateway import contract
 from tulle.gateway.policy import Client, RateLimit
+from tulle.serving.needs import Needs
 from tulle.state import log
 from tulle.state.db import Database
 
@@ -188,6 +189,12 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
         "lookup": ((), 777),
     }
     assert contract.current_policy(database, UPSTREAMS, SETTINGS).digest() == policy.digest()
+    needs = {"lookup": Needs(135.0, may_repeat=False)}
+    policy = contract.current_policy(database, UPSTREAMS, SETTINGS, needs)
+    assert {s.name: (s.timeout_seconds, s.may_repeat) for s in policy.services} == {
+        "predict": (30.0, True),
+        "lookup": (135.0, False),
+    }
 
 
 def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:

@@ -37,6 +37,16 @@ def test_each_change_touches_only_the_files_it_must() -> None:
     assert changed(USUAL, policy(WORKERS, CONTRACTS, timeout_seconds=1)) == {"routes"}
 
 
+def test_a_request_is_made_again_only_where_it_may_be() -> None:
+    usual, once = (
+        route("first", policy(WORKERS, CONTRACTS, may_repeat=may))["route"] for may in (True, False)
+    )
+    assert "reset" in usual["retry_policy"]["retry_on"].split(",")
+    assert "reset" not in once["retry_policy"]["retry_on"].split(",")
+    patient = route("first", policy(WORKERS, CONTRACTS, timeout_seconds=600))["route"]
+    assert (patient["timeout"], patient["idle_timeout"]) == ("600.000s", "600.000s")
+
+
 def test_the_version_of_a_file_tells_its_content() -> None:
     one = envoy_files.render(USUAL, DOOR)
     other = envoy_files.render(policy(WORKERS, {}), DOOR)

@@ -122,6 +122,7 @@ def test_every_change_changes_the_digest() -> None:
         digest(ManagedService("one", ("127.0.0.1:2",), 1)),
         digest(ManagedService("one", ("127.0.0.1:1",), 2)),
         digest(ManagedService("one", ("127.0.0.1:1",), 1, timeout_seconds=1)),
+        digest(ManagedService("one", ("127.0.0.1:1",), 1, may_repeat=False)),
         digest(c=Client("a", hash_secret("y"))),
         digest(k=Contract("a", "one", RateLimit(2, 1000))),
         digest(k=None),

@@ -16,7 +16,7 @@ from typing import Any
 
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
+from tulle.errors import Broken, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway.contract import current_policy
 from tulle.gateway.envoy import Gateway
@@ -24,6 +24,7 @@ from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.loaded import Verdict
+from tulle.serving.needs import Needs, needs_of
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
 from tulle.spec.product import DataProduct
@@ -142,6 +143,7 @@ class Switchboard:
         self._gateway = Gateway(workspace.settings)
         self._lock = threading.Lock()
         self._waiting_since: dict[tuple[str, str], float] = {}
+        self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
 
     def settle(self) -> None:
         """Activate the generations that are ready and publish the policy if anything changed."""
@@ -177,6 +179,7 @@ class Switchboard:
     def _publish(self, override: Mapping[str, str]) -> None:
         settings = self._workspace.settings
         upstreams: dict[str, tuple[str, ...]] = {}
+        needs: dict[str, Needs] = {}
         for deployment in generation.deployments(self._workspace.database):
             version = override.get(deployment.service, deployment.active_version)
             if version is not None:
@@ -184,10 +187,21 @@ class Switchboard:
                     local.worker_socket(deployment.service, version, n)
                     for n in range(settings.service_workers)
                 )
-        result = self._gateway.publish(current_policy(self._workspace.database, upstreams, settings))
+                needs[deployment.service] = self._needs_of(deployment.service, version)
+        policy = current_policy(self._workspace.database, upstreams, settings, needs)
+        result = self._gateway.publish(policy)
         if result.changed:
             with self._workspace.database.write() as connection:
                 event = Event(
                     GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
                 )
                 log.append(connection, event)
+
+    def _needs_of(self, service: str, version: str) -> Needs:
+        if (service, version) not in self._needs:
+            folder = generation.folder_of(self._workspace.settings, service, version)
+            try:
+                self._needs[service, version] = needs_of(folder)
+            except Broken:  # then it does not answer either
+                return Needs()
+        return self._needs[service, version]

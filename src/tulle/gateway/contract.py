@@ -31,6 +31,7 @@ from tulle.gateway.policy import (
     ManagedService,
     RateLimit,
 )
+from tulle.serving.needs import Needs
 from tulle.state import log
 from tulle.state.db import Database, now
 from tulle.state.tables import applications as application_rows
@@ -211,13 +212,17 @@ def change_limit(database: Database, name: str, service: str, limit: RateLimit, 
 
 
 def current_policy(
-    database: Database, upstreams: Mapping[str, Sequence[str]], settings: Settings
+    database: Database,
+    upstreams: Mapping[str, Sequence[str]],
+    settings: Settings,
+    needs: Mapping[str, Needs] | None = None,
 ) -> GatewayPolicy:
     """The policy that the applications and contracts of the database make for the services that are deployed.
 
     `upstreams` maps each deployed service to its workers' addresses: unix sockets relative to .tulle/, or
-    `address:port`. A service with no worker is known but down.
+    `address:port`. A service with no worker is known but down. `needs` are those of services that are not usual.
     """
+    needs, usual = needs or {}, Needs()
     live = application_rows.c.revoked_at.is_(None)
     with database.read() as connection:
         clients = connection.execute(
@@ -227,7 +232,13 @@ def current_policy(
     known = {c.client_id for c in clients}
     return GatewayPolicy.of(
         services=(
-            ManagedService(name, tuple(addresses), settings.max_request_bytes)
+            ManagedService(
+                name,
+                tuple(addresses),
+                settings.max_request_bytes,
+                timeout_seconds=needs.get(name, usual).seconds,
+                may_repeat=needs.get(name, usual).may_repeat,
+            )
             for name, addresses in upstreams.items()
         ),
         clients=(Client(c.client_id, c.secret_hash) for c in clients),

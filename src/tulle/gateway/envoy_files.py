@@ -218,6 +218,7 @@ def routes(policy: GatewayPolicy) -> Json:
 
 def _route(service: ManagedService, clients: Sequence[str]) -> Json:
     seconds = f"{service.timeout_seconds:.3f}s"
+    again = "connect-failure,refused-stream,reset-before-request"
     return {
         "name": service.name,
         "match": {"path_separated_prefix": f"{API_PREFIX}{service.name}"},
@@ -225,9 +226,10 @@ def _route(service: ManagedService, clients: Sequence[str]) -> Json:
         "route": {
             "cluster": service.name,
             "timeout": seconds,
-            # Queries have no side effects: whatever a worker's end interrupts is asked of another one.
+            "idle_timeout": seconds,  # while a worker is at a request, nothing is sent
+            # Most requests have no side effects: what a worker's end interrupts is asked of another one.
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset,reset-before-request",
+                "retry_on": f"{again},reset" if service.may_repeat else again,
                 "num_retries": 2,
                 "retry_host_predicate": [
                     {

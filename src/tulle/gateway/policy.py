@@ -75,6 +75,7 @@ class ManagedService:
 
     `upstreams` are unix socket paths, relative to the folder the gateway runs in, or `address:port`; none of
     them means the service is known but down (503). `health_path` is asked of each worker and must answer 200.
+    `may_repeat`: a request that a worker's end interrupts may be made again; else only one that never reached it.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ManagedService:
     max_request_bytes: int
     timeout_seconds: float = 30.0
     health_path: str = "/isAlive/"
+    may_repeat: bool = True
 
     def __post_init__(self) -> None:
         """Refuse names and addresses that cannot be rendered."""

@@ -1,0 +1,53 @@
+"""What the gateway is told of a generation: how long it may take, and what may be asked twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.serving.conftest import Mesh
+
+from tulle.errors import Broken
+from tulle.serving import package
+from tulle.serving.needs import Needs, needs_of
+from tulle.serving.service import load_service
+
+
+class Product:
+    """A product with one function."""
+
+    name = "high-value-customers"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+
+@pytest.mark.parametrize(
+    ("more", "needs"),
+    [
+        ("", Needs(45.0, may_repeat=False)),
+        ("retry: true", Needs(45.0)),
+        ("timeout: 120, retry: true", Needs(135.0)),
+        ("timeout: 1, retry: true", Needs(30.0)),
+    ],
+)
+def test_a_function_has_the_time_it_may_take(mesh: Mesh, tmp_path: Path, more: str, needs: Needs) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions/f.py").write_text("def it():\n    return 1\n")
+    properties = f"type: function, file: f.py, {more}".removesuffix(", ")
+    text = f"service: abc\nendpoints:\n- {{name: it, {properties}}}\n"
+    built = package.build(
+        load_service(text, name="services/s.yaml"),
+        product=Product(tmp_path),
+        lake=mesh.lake,
+        database=mesh.database,
+        settings=mesh.settings,
+        code_version="c0de",
+    )
+    assert needs_of(mesh.unpacked(built)) == needs
+
+
+def test_lookups_have_the_usual_ones(lookups_folder: Path, tmp_path: Path) -> None:
+    assert needs_of(lookups_folder) == Needs()
+    with pytest.raises(Broken):
+        needs_of(tmp_path)
