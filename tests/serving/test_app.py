@@ -127,6 +127,24 @@ def test_a_caller_that_hangs_up_gets_no_answer(app: App, began: bool) -> None:
     assert sent == []
 
 
+def test_who_waits_for_an_answer_when_the_process_ends_is_told(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def endless(*_asked: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app.routes[PREDICT], "headed", endless)
+
+    async def work() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            asked = asyncio.create_task(client.post("http://worker" + PREDICT, content=BODY))
+            await asyncio.sleep(0.05)
+            asked.cancel()
+            return await asked
+
+    assert error(asyncio.run(work()))[:2] == (503, "Stopped")
+
+
 def test_what_an_endpoint_did_not_expect_is_an_error_of_the_same_form(
     app: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ one dictionary of routes, headers made beforehand, one JSON form of every error.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -138,6 +139,10 @@ class App:
             route.requests += 1
         except _Gone:
             return
+        except asyncio.CancelledError:  # the process ends, and this takes longer than that waits
+            message = "the service was stopped before it had the answer"
+            stopped = RequestError(503, "Stopped", message, "What was asked for may have been done")
+            status, answer, headers = self._refused(stopped, route, request_id)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
             status, answer, headers = self._refused(exc, route, request_id)
         start_message = {
