@@ -41,7 +41,7 @@ def who():
     return {"id": request().id, "headers": dict(request().headers), "generation": request().generation}
 
 def page(word: str = "x"):
-    return Response(f"<p>{word}</p>", "text/html; charset=utf-8", 202, {"X-Word": word, "Content-Length": "1", "Bad\\nname": "y"})
+    return Response(f"<p>{word}</p>", "text/html; charset=utf-8", 202, {"X-Word": word, "Content-Length": "1", "Bad\\nname": "y", "X-Tulle-Generation": "g9"})
 
 def misbehave(how: str):
     if how == "refuse":

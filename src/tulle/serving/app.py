@@ -38,6 +38,9 @@ _OURS = {
     b"transfer-encoding",
     b"connection",
     b"x-request-id",
+    b"x-tulle-generation",
+    b"x-tulle-data-commit",
+    b"dss-api-version",
     b"upgrade",
     b"keep-alive",
     b"te",
@@ -169,7 +172,8 @@ class App:
         safe = [
             (n, v) for n, v in own.items() if _NAME.fullmatch(n) and not _BREAKS.search(v) and n not in _OURS
         ]
-        return [*safe, *(header for header in route.headers if header[0] not in own)]
+        said = {name for name, _ in safe}
+        return [*safe, *(header for header in route.headers if header[0] not in said)]
 
     async def _content(self, scope: Scope, receive: Receive) -> Any:
         """The body of a POST, the pairs of a GET's query string."""
