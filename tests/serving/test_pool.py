@@ -131,6 +131,19 @@ def test_more_are_started_while_others_wait_and_go_when_they_are_not_needed(
     world.run(work())
 
 
+def test_those_that_are_idle_go_also_when_nobody_asks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "IDLE_SECONDS", 0.2)
+
+    async def work() -> None:
+        async with world.pool(floor=0, ceil=3) as pool:
+            found = await asyncio.gather(*(pool.ask(b"sleep 0.4", again=False) for _ in range(3)))
+            for process in set(found):
+                assert await has_ended(process)
+            assert pool.processes == 0
+
+    world.run(work())
+
+
 def test_a_full_line_and_a_long_wait_are_refused(world: World) -> None:
     async def work() -> None:
         async with world.pool(floor=1, ceil=1, queue=1, wait_seconds=0.2) as pool:

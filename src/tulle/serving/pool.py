@@ -63,6 +63,7 @@ class Pool:
         self._starts: set[asyncio.Task[bool]] = set()
         self._not_before = 0.0
         self._is_closed = False
+        self._look: asyncio.TimerHandle | None = None  # for processes that are idle
 
     @property
     def processes(self) -> int:
@@ -128,6 +129,8 @@ class Pool:
     def close(self) -> None:
         """End all processes, those at a request as soon as it is over; who asks after that has new ones started."""
         self._is_closed = True
+        if self._look is not None:
+            self._look.cancel()
         for start in self._starts:
             start.cancel()
         while self._free:
@@ -181,10 +184,19 @@ class Pool:
             return
         process.since = time.monotonic()
         self._free.append(process)
-        oldest = self._free[0]
-        if self._count > self.bounds.floor and time.monotonic() - oldest.since > IDLE_SECONDS:
-            self._free.popleft()
-            self._end(oldest)
+        self._end_idle()
+
+    def _end_idle(self) -> None:
+        """End what is beyond the floor and has not been asked for long; look again when more may be."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        while self._free and self._count > self.bounds.floor:
+            rest = IDLE_SECONDS - (time.monotonic() - self._free[0].since)
+            if rest > 0:
+                self._look = asyncio.get_running_loop().call_later(rest, self._end_idle)
+                return
+            self._end(self._free.popleft())
 
     def _end(self, process: _Process) -> None:
         process.end()
