@@ -92,7 +92,7 @@ def test_parameters_are_values_and_never_sql(loaded: Loaded) -> None:
         "rows",
         {"least": 0, "like": "' OR 1=1; --"},
         {"least": 0, "vip": True},
-        {"least": "0", "before": "1997-01-02"},
+        {"least": "much", "before": "1997-01-02"},
         {"least": 1e12},
     )
     assert hostile["rows"] == []
@@ -196,6 +196,29 @@ def test_who_asks_for_health_does_not_stand_in_line(
         odd.close()
 
     asyncio.run(work())
+
+
+def test_decimals_are_compared_with_all_their_digits(shared_mesh: Mesh) -> None:
+    text = """
+service: exact
+endpoints:
+- name: best
+  type: query
+  sql: SELECT number FROM customer_features WHERE number < 3 AND 12345678901234567890 + number = $account::DECIMAL(38,2)
+  parameters: {account: {type: decimal}}
+  data_sets: {customer_features: {product: customer-features, data_set: customer_features}}
+"""
+    exact = load(shared_mesh.unpacked(shared_mesh.build(text)))
+    number, words, none, odd = ask(
+        exact,
+        "rows",
+        b'{"account": 12345678901234567892}',
+        {"account": "12345678901234567891.00"},
+        {"account": 12345678901234567893},
+        {"account": "NaN"},
+    )
+    assert (number["rows"], words["rows"], none["rows"]) == ([[2]], [[1]], [])
+    assert odd.message == "parameter 'account' is \"NaN\", expected a number"
 
 
 def test_only_so_many_rows_are_answered(shared_mesh: Mesh) -> None:

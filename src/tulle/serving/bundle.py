@@ -298,7 +298,7 @@ def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
         commits[product] = bundle.commits[product]
     examples = {parameter.name: _EXAMPLES[parameter.type] for parameter in parameters}
     try:
-        record_of_query(parameters).convert(
+        record_of_query(parameters, exact=True).convert(
             {p.name: p.default for p in parameters if not p.required and p.default is not None}
         )
         columns = bundle.engine.describe(spec.sql, relations, parameters=examples)
@@ -306,7 +306,7 @@ def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
         raise _invalid(f"a default does not fit: {error.message}", places.get("parameters"), None) from None
     except Invalid as exc:
         raise _invalid(f"endpoint '{spec.name}': {exc.message}", places.get("sql"), exc.hint) from exc
-    _check_queries(spec.test_queries, "", record_of_query(parameters), places)
+    _check_queries(spec.test_queries, "", record_of_query(parameters, exact=True), places)
     needed = any(parameter.required for parameter in parameters)
     return QueryEntry(
         name=spec.name,

@@ -83,7 +83,7 @@ class SqlQuery:
         self.entry = entry
         argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", entry.name)
         self.pool = Pool(argv, entry.bounds, f"endpoint '{entry.name}'")
-        self.record = record_of(entry.parameters)
+        self.record = record_of(entry.parameters, exact=True)
         self._columns = msgspec.json.encode([{"name": c.name, "type": c.type} for c in entry.columns])
         self._context = trace.context(entry.name, entry.commits)
 
@@ -140,9 +140,11 @@ def load_query(entry: QueryEntry, folder: Path, trace: Trace) -> SqlQuery:
     return SqlQuery(entry, folder, trace)
 
 
-def record_of(parameters: Sequence[QueryParameter]) -> Record:
-    """What a caller may send."""
-    fields = [Field(p.name, p.type, nullable=not p.required and p.default is None) for p in parameters]
+def record_of(parameters: Sequence[QueryParameter], *, exact: bool = False) -> Record:
+    """What a caller may send; `exact`: decimals keep all their digits."""
+    fields = [
+        Field(p.name, p.type, nullable=not p.required and p.default is None, exact=exact) for p in parameters
+    ]
     names = ", ".join(p.name for p in parameters) or "none"
     return Record("parameter", fields, advice=f"Its parameters: {names}")
 
@@ -173,7 +175,7 @@ class _Apart:
         ]
         self._entry = entry
         self._names = [parameter.name for parameter in entry.parameters]
-        self._record = record_of(entry.parameters)
+        self._record = record_of(entry.parameters, exact=True)
         self._open = contextlib.ExitStack()
         self._asking = self._open.enter_context(engine.asking(relations))
 

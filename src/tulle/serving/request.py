@@ -65,7 +65,7 @@ class Field:
     type: str
     nullable: bool = False
     single: bool = False  # a number must fit into 32 bits, the precision the model calculates with
-    exact: bool = False  # a decimal keeps all its digits, as rows are found by it
+    exact: bool = False  # a decimal keeps all its digits, and may be text: rows are found by it
 
     @property
     def kind(self) -> str:
@@ -138,7 +138,9 @@ class Record:
         if field.kind == "integer" and isinstance(value, float) and value.is_integer():
             value = int(value)
         try:
-            return msgspec.convert(value, self._types[field.name]), ""
+            found = msgspec.convert(value, self._types[field.name])
+            if not isinstance(found, decimal.Decimal) or found.is_finite():
+                return found, ""
         except msgspec.ValidationError:
             pass
         expected = _EXPECTED[field.kind]
