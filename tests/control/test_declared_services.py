@@ -61,6 +61,19 @@ QUERY = "type: query, sql: 'SELECT a FROM sales WHERE a = $x', parameters: {x: {
         (LOOKUP, LOOKUP + ", no_match: default", [("of 'sales', 'no_match' is default (was error)", False)]),
         (LOOKUP + ", no_match: default", LOOKUP, [("of 'sales', 'no_match' is error (was default)", True)]),
         (LOOKUP, LOOKUP + ", several: all", [("of 'sales', 'several' is all (was forbidden)", True)]),
+        (
+            LOOKUP + ", event_time: t, max_age: 1 day",
+            LOOKUP + ", event_time: t, max_age: 2 days, too_old: ignore",
+            [
+                ("of 'sales', 'too_old' is ignore (was keep)", True),
+                ("of 'sales', 'max_age_seconds' is 172800 (was 86400)", False),
+            ],
+        ),
+        (
+            LOOKUP + ", defaults: {a: 1}",
+            LOOKUP,
+            [("of 'sales', 'defaults' is nothing (was {'a': 1})", False)],
+        ),
         (LOOKUP, LOOKUP.replace("[a, b]", "{a: c, b: b}"), []),  # callers see no difference
         (LOOKUP, LOOKUP.replace("[a, b]", "{z: a, b: b}"), [("of 'sales' it gives no longer a", True)]),
         (

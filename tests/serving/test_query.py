@@ -282,3 +282,20 @@ def test_it_is_told_before_there_is_data() -> None:
         "there is no gone",
         "expected one SELECT, found DELETE",
     ]
+
+
+def test_values_of_rows_are_not_told_by_an_error(
+    shared_mesh: Mesh, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+service: some
+endpoints:
+- name: best
+  type: query
+  sql: SELECT CAST(customer_id || $x AS INTEGER) AS n FROM customer_features
+  data_sets: {customer_features: {product: customer-features, data_set: customer_features}}
+"""
+    (error,) = ask(load(shared_mesh.unpacked(shared_mesh.build(text))), "rows", {"x": "secret"})
+    assert (error.status, error.error_type) == (422, "QueryFailed")
+    assert error.detail == "the query does not run with these parameters. The service's log says why"
+    assert "secret" in capfd.readouterr().err

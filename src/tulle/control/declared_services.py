@@ -7,12 +7,14 @@ from typing import Any
 
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, rows_of
-from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, KeyedRows
+from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, IGNORE, KeyedRows
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
 from tulle.spec.compare import Change
 
 _POLICIES = ("missing_key", "no_match", "several", "too_old")
+# What changes answers and refuses none.
+_DETAILS = ("defaults", "order_by", "most_rows", "event_time", "max_age_seconds")
 
 
 def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
@@ -49,7 +51,12 @@ def _source(rows: KeyedRows) -> dict[str, Any]:
         "answers": sorted(name for name, _ in rows.columns) if rows.columns else None,
         "columns": sorted({*needed, *rows.source_columns}) if rows.columns else None,
         "policies": {name: getattr(rows, name) for name in _POLICIES},
+        "details": {name: _plain(getattr(rows, name)) for name in _DETAILS},
     }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
 
 
 def service_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -104,6 +111,10 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
             told = f"no longer {', '.join(sorted(gone))}" if gone else f"only {', '.join(has or ())}"
             yield Change("changed", at, f"{at}: of '{source[1]}' it gives {told}", breaking=True)
         yield from _policy_changes(at, source[1], was.get("policies", {}), now.get("policies", {}))
+        for name, before_it in was.get("details", {}).items():
+            if (after_it := now.get("details", {}).get(name, before_it)) != before_it:
+                told = f"{at}: of '{source[1]}', '{name}' is {after_it or 'nothing'} (was {before_it or 'nothing'})"
+                yield Change("changed", at, told)
 
 
 def _query_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
@@ -139,6 +150,7 @@ def _policy_changes(
     for name in _POLICIES:
         was, now = old.get(name, new.get(name)), new.get(name, old.get(name))
         if was != now:
-            breaking = now in {ERROR, FORBIDDEN} or ALL in {was, now}
+            answered = was not in {ERROR, FORBIDDEN, IGNORE}
+            breaking = now in {ERROR, FORBIDDEN} or (now == IGNORE and answered) or ALL in {was, now}
             told = f"{at}: of '{data_set}', '{name}' is {now} (was {was})"
             yield Change("changed", at, told, breaking=breaking)

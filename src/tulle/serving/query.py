@@ -12,6 +12,7 @@ import decimal
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,7 @@ class SqlQuery:
         # A SELECT changes nothing, so it may be asked again.
         given = msgspec.msgpack.decode(await self.pool.ask(asked, again=True), type=_Given)
         if given.message:
-            raise RequestError(422, "QueryFailed", given.message, "Are some of the parameters extreme?")
+            raise RequestError(422, "QueryFailed", given.message, "The service's log says why")
         wait = (perf_counter_ns() - start) // 1000 - given.microseconds
         cut = b',"truncated":true' if given.is_cut else b""
         timing = f',"timing":{{"wait":{wait},"query":{given.microseconds}}},{self._context}{request_id}"}}}}'
@@ -189,9 +190,9 @@ class _Apart:
             table = self._asking.table(self._entry.sql, values, most=most + 1)
             rows = [list(row.values()) for row in in_utc(table.slice(0, most)).to_pylist()]
         except TulleError as exc:
-            return msgspec.msgpack.encode(_Given(message=exc.message))
+            return _failed("the query does not run with these parameters", exc)
         except (ValueError, OverflowError) as exc:  # a time before the year 1, say
-            return msgspec.msgpack.encode(_Given(message=f"the rows cannot be written: {exc}"))
+            return _failed("the rows cannot be written", exc)
         if asked.form == TEXT:
             rows = [[_text(value) for value in row] for row in rows]
         body = _encoder.encode(rows)
@@ -216,6 +217,12 @@ def _clear_spill(folder: Path) -> None:
         pid = left.name.removeprefix(_SPILL)
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _failed(message: str, exc: Exception) -> bytes:
+    """What callers are told; the engine's own words stay in the log, as they may quote values of rows."""
+    sys.stderr.write(f"{message}: {exc}\n")
+    return msgspec.msgpack.encode(_Given(message=message))
 
 
 def _text(value: Any) -> str | None:
