@@ -47,6 +47,50 @@ def test_a_function_has_the_time_it_may_take(mesh: Mesh, tmp_path: Path, more: s
     assert needs_of(mesh.unpacked(built)) == needs
 
 
+FAST = "{name: a, call: it, timeout: 2}"
+
+
+@pytest.mark.parametrize(
+    ("steps", "needs"),
+    [
+        (f"[{FAST}]", Needs(30.0)),
+        ("[{name: a, call: it}]", Needs(55.0)),  # what the function may take, and a little more
+        ("[{name: a, call: it, timeout: 20, retry: 2}]", Needs(65.0)),
+        ("[{name: a, call: it, timeout: 20}, {name: b, call: it, timeout: 30}]", Needs(55.0)),
+        (
+            "[{name: p, parallel: [{name: a, call: it, timeout: 20}, {name: b, call: it, timeout: 40}]}]",
+            Needs(45.0),
+        ),
+        (
+            "[{name: p, switch: [{steps: [{name: a, call: it, timeout: 50}]}, {steps: [{name: v, value: 1}]}]}]",
+            Needs(55.0),
+        ),
+        ("[{name: l, value: [1, 2]}, {name: m, map: $l, call: it, timeout: 10, most: 33}]", Needs(55.0)),
+        ("[{name: a, call: it, timeout: 600, retry: 5}, {name: b, call: it, timeout: 600}]", Needs(3600.0)),
+    ],
+)
+def test_a_composition_has_the_time_of_its_steps(
+    mesh: Mesh, tmp_path: Path, steps: str, needs: Needs
+) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions/f.py").write_text("def it():\n    return 1\n")
+    text = (
+        "service: abc\nendpoints:\n- {name: it, type: function, file: f.py, timeout: 35, retry: true}\n"
+        f"- {{name: all, type: compose, steps: {steps}, output: 1}}\n"
+    )
+    built = package.build(
+        load_service(text, name="services/s.yaml"),
+        product=Product(tmp_path),
+        lake=mesh.lake,
+        database=mesh.database,
+        settings=mesh.settings,
+        code_version="c0de",
+    )
+    found = needs_of(mesh.unpacked(built))
+    assert found.may_repeat
+    assert found.seconds == max(50.0, needs.seconds)  # the function alone may take 50
+
+
 def test_lookups_have_the_usual_ones(lookups_folder: Path, tmp_path: Path) -> None:
     assert needs_of(lookups_folder) == Needs()
     with pytest.raises(Broken):

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import http.client
 import json
+import math
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +29,8 @@ import psutil
 from tulle.config import Settings
 from tulle.deploy import supervise
 from tulle.deploy.supervise import Wanted
-from tulle.errors import AlreadyExists, Unavailable
+from tulle.errors import AlreadyExists, TulleError, Unavailable
+from tulle.serving.needs import needs_of
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
 CLOCKS_APART = 1.0  # seconds: when a process began is known from the second in which the machine did
@@ -155,6 +158,7 @@ def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Pat
                 *("--socket", worker_socket(service, version, number)),
                 *("--generation", version),
                 *("--max-request-bytes", str(settings.max_request_bytes)),
+                *("--drain-seconds", str(_drain_seconds(folder))),
             ],
             cwd=settings.state_folder,
             env={"OMP_NUM_THREADS": "1"},
@@ -164,10 +168,20 @@ def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Pat
             ),
             url=f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{service}/",
             grace_before_stop=DRAIN_SECONDS,
+            stop_grace=max(supervise.STOP_GRACE, _drain_seconds(folder) + 2),
         )
         for service, version, folder in generations
         for number in range(settings.service_workers)
     ]
+
+
+@lru_cache(maxsize=1000)
+def _drain_seconds(folder: Path) -> int:
+    """How long a worker may finish what is in flight; packages never change."""
+    try:
+        return max(10, math.ceil(needs_of(folder).seconds))
+    except TulleError:  # its worker says why
+        return 10
 
 
 def control_plane(settings: Settings) -> Wanted:

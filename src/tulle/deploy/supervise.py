@@ -42,6 +42,7 @@ class Wanted:
     env: Mapping[str, str] = field(default_factory=dict)
     url: str | None = None
     grace_before_stop: float = 0.0  # seconds it keeps running after it is no longer wanted
+    stop_grace: float = STOP_GRACE  # seconds it then has to end by itself; all have less when the mesh ends
 
 
 @dataclass(slots=True)
@@ -156,7 +157,11 @@ class Supervisor:
 
     def _insist(self, child: _Child) -> None:
         told = child.told_to_stop_at
-        if told is not None and child.process is not None and time.monotonic() - told > STOP_GRACE:
+        if (
+            told is not None
+            and child.process is not None
+            and time.monotonic() - told > child.wanted.stop_grace
+        ):
             child.process.kill()
 
     def _start(self, child: _Child) -> None:

@@ -28,8 +28,8 @@ from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import RequestError, parse_json
 
 TRACE = b"x-tulle-steps"  # a request header: whatever it holds, the answer tells of every step
-_USUAL_ITEMS = 100
-_AT_ONCE = 8  # entries of a `map`
+USUAL_ITEMS = 100
+AT_ONCE = 8  # entries of a `map`
 _CACHED = 10_000  # answers of a step
 _log = logging.getLogger("tulle.serving")
 _AGAIN_SECONDS = 0.05  # before the first retry; twice as long before each further one
@@ -84,7 +84,7 @@ class Compose:
     def bind(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Tell it the endpoints of the service, when all are loaded; compositions before it are bound."""
         self.endpoints = endpoints
-        commits = [endpoints[name].commits for name in _called(self.entry.steps)]
+        commits = [endpoints[name].commits for name in called(self.entry.steps)]
         self.commits = dict(sorted((k, v) for each in commits for k, v in each.items()))
         self._context = self._trace.context(self.name, self.commits)
 
@@ -227,11 +227,11 @@ def _switch(branches: Sequence[Mapping[str, Any]], endpoints: Endpoints) -> Step
 
 def _mapped(said: Mapping[str, Any], call: _Call) -> Step:
     items, word = made_of(said["map"]), said.get("as", "item")
-    most = said.get("most", _USUAL_ITEMS)
+    most = said.get("most", USUAL_ITEMS)
 
     async def carried_out(values: dict[str, Any]) -> Any:
         found = list_of(items(values), said["map"], most)
-        turn = asyncio.Semaphore(_AT_ONCE)
+        turn = asyncio.Semaphore(AT_ONCE)
 
         async def one(item: Any) -> Any:
             async with turn:
@@ -326,14 +326,14 @@ def _at_once(action: Callable[[bytes, str], Given], body: bytes, request_id: str
         raise RequestError(500, "EvaluationFailed", "the endpoint failed on this request") from exc
 
 
-def _called(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def called(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The endpoints that steps call."""
     for step in steps:
         if "call" in step:
             yield step["call"]
-        yield from _called(step.get("parallel", ()))
+        yield from called(step.get("parallel", ()))
         for branch in step.get("switch", ()):
-            yield from _called(branch["steps"])
+            yield from called(branch["steps"])
 
 
 def _wrapped(endpoint: Endpoint, sent: Any) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tulle.serving.bounds import Bounds
-from tulle.serving.compose import ComposeEntry
+from tulle.serving.compose import AT_ONCE, USUAL_ITEMS, ComposeEntry, called
 from tulle.serving.function import FunctionEntry
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, read_manifest
 
 USUAL_SECONDS = 30.0
+_MOST_SECONDS = 3600.0
 _MORE_SECONDS = 5.0  # than the endpoint itself allows: its own answer tells more than the gateway's
 
 
@@ -25,22 +29,45 @@ class Needs:
 
 def needs_of(folder: Path) -> Needs:
     """The needs of an unpacked package; Broken when it cannot be read."""
-    entries = [kind_of(raw).read(raw) for raw in read_manifest(folder / MANIFEST).endpoints]
-    return Needs(max(map(_seconds, entries), default=USUAL_SECONDS), all(map(_may_repeat, entries)))
+    entries = {e.name: e for e in (kind_of(r).read(r) for r in read_manifest(folder / MANIFEST).endpoints)}
+    seconds = [_seconds(entry, entries) for entry in entries.values()]
+    return Needs(
+        min(_MOST_SECONDS, max(seconds, default=USUAL_SECONDS)),
+        all(_may_repeat(entry, entries) for entry in entries.values()),
+    )
 
 
-def _seconds(entry: Entry) -> float:
+def _seconds(entry: Entry, entries: Mapping[str, Entry]) -> float:
+    if isinstance(entry, ComposeEntry):
+        return max(USUAL_SECONDS, _steps(entry.steps, entries) + _MORE_SECONDS)
     bounds = getattr(entry, "bounds", None)
     if not isinstance(bounds, Bounds):
         return USUAL_SECONDS
     return max(USUAL_SECONDS, bounds.wait_seconds + bounds.seconds + _MORE_SECONDS)
 
 
-def _may_repeat(entry: Entry) -> bool:
+def _steps(steps: Sequence[Mapping[str, Any]], entries: Mapping[str, Entry]) -> float:
+    """How long steps may take that are carried out one after the other."""
+    return sum(_step(step, entries) for step in steps)
+
+
+def _step(step: Mapping[str, Any], entries: Mapping[str, Entry]) -> float:
+    if "parallel" in step:
+        return max(_step(one, entries) for one in step["parallel"])
+    if "switch" in step:
+        return max(_steps(branch["steps"], entries) for branch in step["switch"])
+    if "call" not in step:
+        return 0.0
+    once = float(step.get("timeout") or _seconds(entries[step["call"]], entries))
+    turns = math.ceil(step.get("most", USUAL_ITEMS) / AT_ONCE) if "map" in step else 1
+    return once * (1 + int(step.get("retry", 0))) * turns
+
+
+def _may_repeat(entry: Entry, entries: Mapping[str, Entry]) -> bool:
     """Functions do what they do; so does what a composition calls."""
     match entry:
         case FunctionEntry():
             return entry.again
         case ComposeEntry():
-            return False
+            return all(_may_repeat(entries[name], entries) for name in called(entry.steps))
     return True

@@ -87,8 +87,8 @@ def _remove_stale(path: Path) -> None:
     raise AlreadyExists(f"another process answers on '{path}'", hint="stop it first")
 
 
-async def serve(app: App, listening: socket.socket) -> None:
-    """Answer until SIGTERM or SIGINT, then finish what is in flight."""
+async def serve(app: App, listening: socket.socket, drain_seconds: int = DRAIN_SECONDS) -> None:
+    """Answer until SIGTERM or SIGINT, then finish what is in flight, for so long at most."""
     import uvicorn  # noqa: PLC0415  only the process needs it, not who reads App
 
     config = uvicorn.Config(
@@ -101,7 +101,7 @@ async def serve(app: App, listening: socket.socket) -> None:
         log_level="warning",
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=drain_seconds,
         backlog=2048,
     )
     # uvicorn raises the signal again when it has drained; without handlers of ours that would kill us.
@@ -148,7 +148,7 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     where = options.socket or "{}:{}".format(*listening.getsockname())
     _log.info("service '%s' %s answers on %s", trace.service, trace.generation, where)
     inode = options.socket.stat().st_ino if options.socket else None
-    await serve(app, listening)
+    await serve(app, listening, options.drain_seconds)
     service.close()
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
@@ -173,6 +173,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--port", type=int, help="a port of 127.0.0.1, for tests and benchmarks; 0: any free one"
     )
     where.add_argument("--test", action="store_true", help="print the verdicts of the saved test queries")
+    parser.add_argument(
+        "--drain-seconds", type=int, default=DRAIN_SECONDS, help="what is in flight may take after SIGTERM"
+    )
     parser.add_argument(
         "--max-request-bytes", type=int, default=1_048_576, help="a larger body is answered 413"
     )
