@@ -14,6 +14,7 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.errors import Broken, NotFound
+from tulle.serving.compose import called
 from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
 from tulle.serving.kinds import KINDS
@@ -226,6 +227,9 @@ def _raw(spec: Any) -> Json:
         {"product": rows.product, "data_set": rows.data_set, "key": [name for name, _ in rows.key]}
         for rows in rows_of(spec)
     ]
+    raw |= {name: getattr(spec, name, "") for name in ("file", "function")}
+    raw["steps"] = getattr(spec, "steps", ())
+    raw["reads"] = spec.reads("") if spec.type == "query" else ()
     return raw | ({"rows": found[0]} if spec.type == "lookup" else {"enrich": found})
 
 
@@ -244,6 +248,19 @@ def _sources(one: Json, product: str) -> Iterator[Source]:
     verb = "looks up in" if one.get("rows") else "looks features up in"
     for rows in _keyed(one):
         yield _data_set(verb, rows, product)
+    if one.get("function"):
+        yield Source("calls", f"{one['file']}: {one['function']}", f"/products/{product}")
+    for owner, name in _asked(one):
+        yield _data_set("asks", {"product": owner, "data_set": name}, product)
+    for name in dict.fromkeys(called(one.get("steps") or ())):
+        yield Source("calls", name, f"#endpoint-{name}")
+
+
+def _asked(one: Json) -> Sequence[tuple[str, str]]:
+    """The data sets a query reads, with their products: declared, or as their files lie in the package."""
+    files = [file for named in (one.get("files") or {}).values() for file in named]
+    packaged = (tuple(file.split("/")[1:3]) for file in files)
+    return list(dict.fromkeys([*(one.get("reads") or ()), *packaged]))
 
 
 def _data_set(verb: str, one: Json, product: str) -> Source:
