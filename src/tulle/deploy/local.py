@@ -30,7 +30,6 @@ from tulle.config import Settings
 from tulle.deploy import supervise
 from tulle.deploy.supervise import Wanted
 from tulle.errors import AlreadyExists, TulleError, Unavailable
-from tulle.serving.needs import needs_of
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
 CLOCKS_APART = 1.0  # seconds: when a process began is known from the second in which the machine did
@@ -178,6 +177,8 @@ def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Pat
 @lru_cache(maxsize=1000)
 def _drain_seconds(folder: Path) -> int:
     """How long a worker may finish what is in flight; packages never change."""
+    from tulle.serving.needs import needs_of  # noqa: PLC0415  heavy, and only who starts workers needs it
+
     try:
         return max(10, math.ceil(needs_of(folder).seconds))
     except TulleError:  # its worker says why
