@@ -22,7 +22,7 @@ from tulle.pipeline.model_file import ModelFile, save_model
 from tulle.serving import package
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.package import Package
-from tulle.serving.service import Service, load_service
+from tulle.serving.service import HasFolder, Service, load_service
 from tulle.state.db import Database, open_database
 
 FEATURES = ["recency", "frequency", "spend"]
@@ -71,11 +71,11 @@ class Mesh:
         """Package the service of a services file."""
         return self.build_service(load_service(text, name="services/s.yaml"), **more)
 
-    def build_service(self, service: Service, **more: Any) -> Package:
-        """Package a service of the product high-value-customers."""
+    def build_service(self, service: Service, *, product: HasFolder | None = None, **more: Any) -> Package:
+        """Package a service, of the product high-value-customers unless another is given."""
         return package.build(
             service,
-            product=Product(),
+            product=product or Product(),
             lake=self.lake,
             database=self.database,
             settings=self.settings,

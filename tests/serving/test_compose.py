@@ -13,7 +13,6 @@ from tests.serving.conftest import Mesh
 from tests.serving.test_function import Product
 
 from tulle.errors import Invalid
-from tulle.serving import package
 from tulle.serving.endpoint import Headed
 from tulle.serving.fit import misfits
 from tulle.serving.loaded import Loaded, load
@@ -70,14 +69,7 @@ def product(tmp_path: Path) -> Product:
 
 
 def build(mesh: Mesh, product: Product, text: str) -> Loaded:
-    built = package.build(
-        load_service(composed(text), name="services/s.yaml"),
-        product=product,
-        lake=mesh.lake,
-        database=mesh.database,
-        settings=mesh.settings,
-        code_version="c0de",
-    )
+    built = mesh.build(composed(text), product=product)
     return load(mesh.unpacked(built), "g1")
 
 

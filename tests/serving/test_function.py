@@ -15,7 +15,6 @@ import pytest
 from tests.serving.conftest import Mesh
 
 from tulle.errors import Invalid, Place
-from tulle.serving import package
 from tulle.serving.app import App
 from tulle.serving.fit import misfits
 from tulle.serving.function_code import Parameter, signature_of
@@ -108,14 +107,7 @@ def product(tmp_path: Path) -> Product:
 
 
 def build(mesh: Mesh, product: Product, text: str = SERVICE) -> Loaded:
-    built = package.build(
-        load_service(text, name="services/s.yaml"),
-        product=product,
-        lake=mesh.lake,
-        database=mesh.database,
-        settings=mesh.settings,
-        code_version="c0de",
-    )
+    built = mesh.build(text, product=product)
     return load(mesh.unpacked(built), "g1")
 
 

@@ -8,9 +8,7 @@ import pytest
 from tests.serving.conftest import Mesh
 
 from tulle.errors import Broken
-from tulle.serving import package
 from tulle.serving.needs import Needs, needs_of
-from tulle.serving.service import load_service
 
 
 class Product:
@@ -36,14 +34,7 @@ def test_a_function_has_the_time_it_may_take(mesh: Mesh, tmp_path: Path, more: s
     (tmp_path / "functions/f.py").write_text("def it():\n    return 1\n")
     properties = f"type: function, file: f.py, {more}".removesuffix(", ")
     text = f"service: abc\nendpoints:\n- {{name: it, {properties}}}\n"
-    built = package.build(
-        load_service(text, name="services/s.yaml"),
-        product=Product(tmp_path),
-        lake=mesh.lake,
-        database=mesh.database,
-        settings=mesh.settings,
-        code_version="c0de",
-    )
+    built = mesh.build(text, product=Product(tmp_path))
     assert needs_of(mesh.unpacked(built)) == needs
 
 
@@ -78,14 +69,7 @@ def test_a_composition_has_the_time_of_its_steps(
         "service: abc\nendpoints:\n- {name: it, type: function, file: f.py, timeout: 35, retry: true}\n"
         f"- {{name: all, type: compose, steps: {steps}, output: 1}}\n"
     )
-    built = package.build(
-        load_service(text, name="services/s.yaml"),
-        product=Product(tmp_path),
-        lake=mesh.lake,
-        database=mesh.database,
-        settings=mesh.settings,
-        code_version="c0de",
-    )
+    built = mesh.build(text, product=Product(tmp_path))
     found = needs_of(mesh.unpacked(built))
     assert found.may_repeat
     assert found.seconds == max(50.0, needs.seconds)  # the function alone may take 50

@@ -13,9 +13,7 @@ from tests.serving.test_explain import EXPLAINED
 from tests.serving.test_function import Product
 from tests.serving.test_query import SERVICE as QUERY
 
-from tulle.serving import package
 from tulle.serving.loaded import load
-from tulle.serving.service import load_service
 from tulle.serving.swagger import swagger
 
 COMPOSED = composed("input: {x: {description: what}}\nsteps: [{name: a, value: $input.x}]\noutput: $a")
@@ -25,14 +23,7 @@ def described(mesh: Mesh, text: str, tmp_path: Any) -> tuple[dict[str, Any], dic
     folder = tmp_path / "product"
     (folder / "functions").mkdir(parents=True)
     (folder / "functions/work.py").write_text(CODE)
-    built = package.build(
-        load_service(text, name="s.yaml"),
-        product=Product(folder),
-        lake=mesh.lake,
-        database=mesh.database,
-        settings=mesh.settings,
-        code_version="c0de",
-    )
+    built = mesh.build(text, product=Product(folder))
     openapi = json.loads(load(mesh.unpacked(built)).openapi)
     return openapi, swagger(openapi)
 

@@ -19,7 +19,7 @@ from tulle.serving.bounds import Bounds
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Headed, Query, Trace
 from tulle.serving.function_code import Asked, Done, Parameter
-from tulle.serving.pool import Pool
+from tulle.serving.pool import pool_of
 from tulle.serving.request import RequestError, parse_json, shown
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -79,8 +79,7 @@ class Function:
         self.commits = entry.commits
         self.entry = entry
         self._generation = trace.generation
-        argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", entry.name)
-        self.pool = Pool(argv, entry.bounds, f"endpoint '{entry.name}'")
+        self.pool = pool_of(folder, entry.name, entry.bounds)
         self._known = {parameter.name: parameter for parameter in entry.parameters}
         self._context = trace.context(entry.name, entry.commits)
 

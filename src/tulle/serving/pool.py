@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -351,3 +352,9 @@ def _environment() -> Mapping[str, str]:
 
 def _in_words(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def pool_of(folder: Path, endpoint: str, bounds: Bounds) -> Pool:
+    """The processes of an endpoint of an unpacked package; none is started yet."""
+    argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", endpoint)
+    return Pool(argv, bounds, f"endpoint '{endpoint}'")

@@ -21,7 +21,7 @@ from tulle.errors import Broken
 from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
 from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace, error_item
 from tulle.serving.finder import Ignored
-from tulle.serving.pool import Pool
+from tulle.serving.pool import pool_of
 from tulle.serving.predict import Predict, PredictEntry, Told, row_type
 from tulle.serving.request import RequestError
 from tulle.serving.score import Scored, scored
@@ -42,8 +42,7 @@ class PredictApart(Predict):
 
     def __init__(self, entry: PredictEntry, signature: Signature, folder: Path, trace: Trace) -> None:
         super().__init__(entry, signature, None, folder, trace)
-        argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", entry.name)
-        self.pool = Pool(argv, entry.bounds, f"endpoint '{entry.name}'")
+        self.pool = pool_of(folder, entry.name, entry.bounds)
         self._most_calls = max(1, entry.bounds.ceil)
         self._calls: set[asyncio.Task[None]] = set()
         self._rows: deque[tuple[Sequence[Any], asyncio.Future[Scored]]] = deque()

@@ -27,7 +27,7 @@ from tulle.serving.bounds import Bounds
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Headed, Header, Query, Trace
 from tulle.serving.index import Column
-from tulle.serving.pool import Pool
+from tulle.serving.pool import pool_of
 from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import Field, Record, RequestError, parse_json
 
@@ -82,8 +82,7 @@ class SqlQuery:
         self.name = entry.name
         self.commits = entry.commits
         self.entry = entry
-        argv = ("-m", "tulle.serving.child", "--package-folder", str(folder), "--endpoint", entry.name)
-        self.pool = Pool(argv, entry.bounds, f"endpoint '{entry.name}'")
+        self.pool = pool_of(folder, entry.name, entry.bounds)
         self.record = record_of(entry.parameters, exact=True)
         self._columns = msgspec.json.encode([{"name": c.name, "type": c.type} for c in entry.columns])
         self._context = trace.context(entry.name, entry.commits)
