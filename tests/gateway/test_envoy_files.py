@@ -102,7 +102,7 @@ def test_the_listener_does_not_depend_on_the_policy() -> None:
 
 def test_workers_are_reached_by_socket_or_by_address() -> None:
     service = ManagedService("one", ("run/w/x.sock", "127.0.0.1:81", "[::1]:82"), 1)
-    (place,) = envoy_files.cluster(service)["load_assignment"]["endpoints"]
+    (place,) = envoy_files.clusters(service)[0]["load_assignment"]["endpoints"]
     assert [e["endpoint"]["address"] for e in place["lb_endpoints"]] == [
         {"pipe": {"path": "run/w/x.sock"}},
         {"socket_address": {"address": "127.0.0.1", "port_value": 81}},

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from email.utils import formatdate
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +23,10 @@ from tulle.gateway.envoy_values import (
     BODY,
     CLIENT_HEADER,
     CONTRACT,
+    DISPATCH,
+    DISPATCH_BODY,
+    FORCED_HEADER,
+    KEY_HEADER,
     LIMITS,
     ROUTES,
     Door,
@@ -29,7 +34,8 @@ from tulle.gateway.envoy_values import (
     typed,
     watched,
 )
-from tulle.gateway.policy import GatewayPolicy, ManagedService, host_and_port, is_socket_path
+from tulle.gateway.policy import GatewayPolicy, ManagedService, Notice, host_and_port, is_socket_path
+from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
 # its workers before it gets a route. A change that takes something away never opens a hole in this order either.
@@ -46,7 +52,9 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
     resources_of: Mapping[str, Sequence[Json]] = {
         "limits": [_extension(LIMITS, limits(policy))],
         "auth": [_extension(AUTH, credentials(policy))],
-        "clusters": [typed("envoy.config.cluster.v3.Cluster", **cluster(s)) for s in policy.services],
+        "clusters": [
+            typed("envoy.config.cluster.v3.Cluster", **c) for s in policy.services for c in clusters(s)
+        ],
         "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy))],
         "listeners": [typed("envoy.config.listener.v3.Listener", **listener(door))],
     }
@@ -81,7 +89,7 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
         "listeners": [
             listener(door, {AUTH: credentials(policy), LIMITS: limits(policy), ROUTES: routes(policy)})
         ],
-        "clusters": [cluster(service) for service in policy.services],
+        "clusters": [made for service in policy.services for made in clusters(service)],
     }
     return twin
 
@@ -136,14 +144,25 @@ def limits(policy: GatewayPolicy) -> Json:
     )
 
 
-def cluster(service: ManagedService) -> Json:
-    """The workers of a service: asked every second whether they live, set aside when they fail, bounded."""
-    endpoints = [{"endpoint": {"address": _address(upstream)}} for upstream in service.upstreams]
+def clusters(service: ManagedService) -> list[Json]:
+    """The workers of a service, those of each generation apart."""
+    if service.traffic is None:
+        return [_cluster(service, service.path, service.upstreams)]
+    return [_cluster(service, _cluster_name(service, b.generation), b.upstreams) for b in service.backends]
+
+
+def _cluster_name(service: ManagedService, generation: str) -> str:
+    return f"{service.path}/{generation}"
+
+
+def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Json:
+    """Workers: asked every second whether they live, set aside when they fail, bounded."""
+    endpoints = [{"endpoint": {"address": _address(upstream)}} for upstream in upstreams]
     return {
-        "name": service.name,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": service.name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         "lb_policy": "LEAST_REQUEST",
         # When no worker is known to live all are tried: a restarted one answers before the next health check.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
@@ -177,7 +196,7 @@ def cluster(service: ManagedService) -> Json:
                 {
                     "max_connections": 512,
                     "max_pending_requests": 1024,
-                    "max_requests": 2048,
+                    "max_requests": service.most_requests,
                     "max_retries": 256,
                 }
             ]
@@ -193,7 +212,7 @@ def cluster(service: ManagedService) -> Json:
 
 
 def routes(policy: GatewayPolicy) -> Json:
-    """A route a service, and one for all else: 404, after the caller has shown who it is."""
+    """The routes of every service, and one for all else: 404, after the caller has shown who it is."""
     callers: dict[str, list[str]] = defaultdict(list)
     for contract in policy.contracts:
         callers[contract.service].append(contract.client_id)
@@ -208,7 +227,10 @@ def routes(policy: GatewayPolicy) -> Json:
             {
                 "name": "all",
                 "domains": ["*"],
-                "routes": [*(_route(s, callers[s.name]) for s in policy.services), nowhere],
+                "routes": [
+                    *(route for s in policy.services for route in _routes(s, callers[s.name])),
+                    nowhere,
+                ],
             }
         ],
         "request_headers_to_remove": list(_SECRET_HEADERS),
@@ -216,43 +238,124 @@ def routes(policy: GatewayPolicy) -> Json:
     }
 
 
-def _route(service: ManagedService, clients: Sequence[str]) -> Json:
+def _routes(service: ManagedService, clients: Sequence[str]) -> Iterator[Json]:
+    """Those of a service, the first that fits a request is taken."""
+    by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
+
+    def route(name: str, *headers: Json, reason: str = "", status: int = 0, **action: Any) -> Json:
+        about = {"service": service.name, "environment": service.environment, "reason": reason}
+        made: Json = {
+            "name": name,
+            "match": {"path_separated_prefix": service.address, **({"headers": headers} if headers else {})},
+            "metadata": {"filter_metadata": {"tulle": {k: v for k, v in about.items() if v}}},
+            "typed_per_filter_config": {**_per_service(service, clients), **by_body},
+        }
+        if service.notice is not None:
+            made["response_headers_to_add"] = _notice_headers(service.notice)
+        if status:
+            return {**made, "direct_response": {"status": status}}
+        return {**made, "route": {**_way(service), **action}}
+
+    if service.stopped is not None:
+        yield route(service.path, reason=service.stopped, status=410 if service.stopped == "retired" else 503)
+        return
+    if service.traffic is None:
+        yield route(service.path, cluster=service.path)
+        return
+    for backend in service.backends:
+        forced = {"name": FORCED_HEADER, "string_match": {"exact": backend.generation}}
+        cluster = _cluster_name(service, backend.generation)
+        yield route(f"{service.path} forced {backend.generation}", forced, cluster=cluster)
+    some = {"name": FORCED_HEADER, "present_match": True}
+    yield route(f"{service.path} forced", some, reason="generation", status=404)
+    keyed = {"name": KEY_HEADER, "present_match": True}
+    if service.traffic.mode == "sticky":
+        yield route(service.path, keyed, **_split(service, service.traffic))
+        yield route(f"{service.path} without key", reason="dispatch_key", status=400)
+    else:
+        yield route(service.path, **_split(service, service.traffic))
+
+
+def _split(service: ManagedService, traffic: Traffic) -> Json:
+    """Where a request goes that names no generation."""
+    action: Json = {}
+    if traffic.mode == "single":
+        action["cluster"] = _cluster_name(service, traffic.main)
+    else:
+        weights = [
+            {"name": _cluster_name(service, share.generation), "weight": share.parts}
+            for share in traffic.shares
+        ]
+        action["weighted_clusters"] = {"clusters": weights}
+    if traffic.mode == "sticky":
+        action["weighted_clusters"]["use_hash_policy"] = True
+        action["hash_policy"] = [{"header": {"header_name": KEY_HEADER}}]
+    if traffic.shadow is not None:
+        part = {"numerator": traffic.shadow.parts, "denominator": "TEN_THOUSAND"}
+        action["request_mirror_policies"] = [
+            {
+                "cluster": _cluster_name(service, traffic.shadow.generation),
+                "runtime_fraction": {"default_value": part},
+            }
+        ]
+    return action
+
+
+def _dispatch_by_body(traffic: Traffic) -> Json:
+    """Bodies are looked into only where it matters: where there is more than one generation."""
+    if len(traffic.mounted) == 1:
+        return {}
+    return {name: _enabled() for name in (DISPATCH_BODY, DISPATCH)}
+
+
+def _way(service: ManagedService) -> Json:
     seconds = f"{service.timeout_seconds:.3f}s"
     again = "connect-failure,refused-stream,reset-before-request"
     return {
-        "name": service.name,
-        "match": {"path_separated_prefix": f"{API_PREFIX}{service.name}"},
-        "metadata": {"filter_metadata": {"tulle": {"service": service.name}}},
-        "route": {
-            "cluster": service.name,
-            "timeout": seconds,
-            "idle_timeout": seconds,  # while a worker is at a request, nothing is sent
-            # Most requests have no side effects: what a worker's end interrupts is asked of another one.
-            "retry_policy": {
-                "retry_on": f"{again},reset" if service.may_repeat else again,
-                "num_retries": 2,
-                "retry_host_predicate": [
-                    {
-                        "name": "previous",
-                        "typed_config": typed(
-                            "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                        ),
-                    }
-                ],
-                "host_selection_retry_max_attempts": 3,
-                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-            },
-        },
-        "typed_per_filter_config": {
-            CONTRACT: typed(
-                "envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"matcher": only_clients(clients)}
-            ),
-            BODY: typed(
-                "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-                buffer={"max_request_bytes": service.max_request_bytes},
-            ),
+        **({"prefix_rewrite": f"{API_PREFIX}{service.name}"} if service.environment else {}),
+        "timeout": seconds,
+        "idle_timeout": seconds,  # while a worker is at a request, nothing is sent
+        # Most requests have no side effects: what a worker's end interrupts is asked of another one.
+        "retry_policy": {
+            "retry_on": f"{again},reset" if service.may_repeat else again,
+            "num_retries": 2,
+            "retry_host_predicate": [
+                {
+                    "name": "previous",
+                    "typed_config": typed(
+                        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                    ),
+                }
+            ],
+            "host_selection_retry_max_attempts": 3,
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         },
     }
+
+
+def _per_service(service: ManagedService, clients: Sequence[str]) -> Json:
+    return {
+        CONTRACT: typed(
+            "envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"matcher": only_clients(clients)}
+        ),
+        BODY: typed(
+            "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+            buffer={"max_request_bytes": service.max_request_bytes},
+        ),
+    }
+
+
+def _notice_headers(notice: Notice) -> list[Json]:
+    """That a service ends, as callers' programs read it: RFC 9745, RFC 8594 and RFC 5829."""
+    said = {"deprecation": f"@{int(notice.deprecated_at)}"}
+    if notice.sunset_at is not None:
+        said["sunset"] = formatdate(notice.sunset_at, usegmt=True)
+    if notice.successor:
+        said["link"] = f'<{notice.successor}>; rel="successor-version"'
+    return [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in said.items()
+    ]
 
 
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
@@ -260,6 +363,11 @@ def _route(service: ManagedService, clients: Sequence[str]) -> Json:
 
 def _disabled() -> Json:
     return typed("envoy.config.route.v3.FilterConfig", disabled=True)
+
+
+def _enabled() -> Json:
+    """For a filter that is disabled where nothing is said."""
+    return typed("envoy.config.route.v3.FilterConfig", config={})
 
 
 def _extension(name: str, content: Json) -> Json:

@@ -17,6 +17,8 @@ from tulle.gateway.envoy_values import (
     BODY,
     CLIENT_HEADER,
     CONTRACT,
+    DISPATCH,
+    DISPATCH_BODY,
     LIMITS,
     LISTENER,
     ROUTES,
@@ -53,6 +55,20 @@ _ADVICE: Final[Mapping[int, str]] = {
     429: "Try again after the seconds in retry-after",
     503: "Try again; its workers may be restarting",  # and not what went wrong inside: that is in the access log
     504: "Try again, or ask for less at once",
+}
+
+# why a route answers by itself → (status, errorType, message)
+_REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
+    "generation": (404, "UnknownGeneration", "The generation that was asked for does not answer here"),
+    "dispatch_key": (400, "MissingDispatchKey", "The service is split by a key, and the request has none"),
+    "disabled": (503, "ServiceDisabled", "The service is disabled"),
+    "retired": (410, "ServiceRetired", "The service has ended"),
+}
+_REASON_ADVICE: Final[Mapping[str, str]] = {
+    "generation": "Leave out forcedGeneration, or name one that is mapped or preloaded",
+    "dispatch_key": 'Send "dispatch": {"dispatchKey": "…"} in the body, or the header dispatch-key',
+    "disabled": "Its owner can enable it",
+    "retired": "Its page in the portal tells what comes after it",
 }
 
 
@@ -140,6 +156,8 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
         limit,
         {"name": BODY, "typed_config": body},
+        {"name": DISPATCH_BODY, "typed_config": _read_dispatch(), "disabled": True},
+        {"name": DISPATCH, "typed_config": _dispatch(), "disabled": True},
         {"name": "router", "typed_config": router},
     ]
 
@@ -191,6 +209,33 @@ def _unless_plain_basic(filter_config: Json) -> Json:
         }
     }
     return _skip_when(filter_config, plain)
+
+
+def _read_dispatch() -> Json:
+    """The member `dispatch` of a body, as metadata. What is no JSON is the worker's matter."""
+
+    def rule(member: str) -> Json:
+        selectors = [{"key": "dispatch"}, {"key": member}]
+        return {"selectors": selectors, "on_present": {"metadata_namespace": "tulle", "key": member}}
+
+    return typed(
+        "envoy.extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
+        request_rules={
+            "rules": [rule("forcedGeneration"), rule("dispatchKey")],
+            # whatever a caller calls its body, it is read as JSON
+            "allow_empty_content_type": True,
+            "allow_content_types_regex": {"regex": ".*"},
+        },
+    )
+
+
+def _dispatch() -> Json:
+    script = resources.files("tulle.gateway").joinpath("dispatch.lua").read_text()
+    return typed(
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": script},
+        clear_route_cache=False,  # it does so itself, where it has changed something
+    )
 
 
 def _retry_after() -> Json:
@@ -245,12 +290,13 @@ def _strip_forgeable_headers() -> Json:
 
 def _local_replies() -> Json:
     """Every error that Envoy itself makes, in the shape the workers' errors have."""
+    reasons = [_reason_mapper(reason, *words) for reason, words in _REASONS.items()]
     alive = _mapper(200, "", "")
     alive["body_format_override"] = {"json_format": {"status": "alive"}, "content_type": "application/json"}
     tunnel = _mapper(405, *_ERRORS[405])  # it has no path, so no route and no contract: 403 would mislead
     tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
     tunnel["status_code"] = 405
-    mappers = [alive, tunnel, *(_mapper(status, *words) for status, words in _ERRORS.items())]
+    mappers = [alive, tunnel, *reasons, *(_mapper(status, *words) for status, words in _ERRORS.items())]
     return {
         "mappers": mappers,
         "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
@@ -262,9 +308,22 @@ def _mapper(status: int, error_type: str, message: str) -> Json:
         "filter": _status_is(status),
         "body_format_override": _error_body(error_type, message, _ADVICE.get(status, "")),
     }
+    if status == 503:  # also what is more than a service's workers may hold at once
+        later = {"key": "retry-after", "value": "1"}
+        mapper["headers_to_add"] = [{"header": later, "append_action": "ADD_IF_ABSENT"}]
     if status == 401:
         challenge = {"key": "www-authenticate", "value": 'Basic realm="tulle", charset="UTF-8"'}
         mapper["headers_to_add"] = [{"header": challenge, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+    return mapper
+
+
+def _reason_mapper(reason: str, status: int, error_type: str, message: str) -> Json:
+    """What a route answers by itself says why."""
+    mapper = _mapper(status, error_type, message)
+    because = f"xds.route_metadata.filter_metadata['tulle']['reason'] == '{reason}'"
+    details = "response.code_details == 'direct_response'"
+    mapper["filter"] = _expression(f"{details} && {because}")
+    mapper["body_format_override"] = _error_body(error_type, message, _REASON_ADVICE[reason])
     return mapper
 
 
@@ -274,8 +333,11 @@ def _status_is(status: int) -> Json:
 
 
 def _method_is(method: str) -> Json:
-    expression = f"request.method == '{method}'"
-    cel = typed("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", expression=expression)
+    return _expression(f"request.method == '{method}'")
+
+
+def _expression(text: str) -> Json:
+    cel = typed("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", expression=text)
     return {"extension_filter": {"name": "cel", "typed_config": cel}}
 
 
@@ -301,6 +363,8 @@ def _access_log(door: Door) -> Json:
         "code": "%RESPONSE_CODE%",
         "client": f"%REQ({CLIENT_HEADER})%",
         "service": "%METADATA(ROUTE:tulle:service)%",
+        "environment": "%METADATA(ROUTE:tulle:environment)%",
+        "generation": "%RESP(x-tulle-generation)%",
         "duration_ms": "%DURATION%",
         "upstream_ms": "%RESPONSE_DURATION%",
         "bytes_in": "%BYTES_RECEIVED%",

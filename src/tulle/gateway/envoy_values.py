@@ -23,6 +23,12 @@ AUTH: Final = "auth"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"
 BODY: Final = "body"
+DISPATCH: Final = "dispatch"
+DISPATCH_BODY: Final = "dispatch_body"
+
+# by which callers choose a generation, as the members `dispatch` of a body do
+FORCED_HEADER: Final = "forced-generation"
+KEY_HEADER: Final = "dispatch-key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,20 @@ import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from tulle.errors import Invalid
+from tulle.serving.traffic import Traffic
 
 SERVICE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
 CLIENT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SHORTEST_PERIOD_MS: Final = 50  # the gateway refills no bucket more often
 LONGEST_PERIOD_MS: Final = 7 * 24 * 3600 * 1000
 MOST_REQUESTS: Final = 1_000_000_000
+MOST_AT_ONCE: Final = 2048
+Stopped = Literal["disabled", "retired"]
 LONGEST_SOCKET_PATH: Final = 107  # bytes; the kernel's sun_path less its closing zero
 
 _RATE: Final = re.compile(r"\s*(\d+)\s*/\s*(\d*)\s*(ms|s|m|h|d)\s*")
@@ -70,12 +73,32 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """The workers of one generation; see ManagedService for their addresses."""
+
+    generation: str
+    upstreams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """That a service is going to end; times in seconds since the epoch, `successor` the path of what comes after."""
+
+    deprecated_at: float
+    sunset_at: float | None = None
+    successor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ManagedService:
     """A service behind the gateway and the workers that answer for it.
 
     `upstreams` are unix socket paths, relative to the folder the gateway runs in, or `address:port`; none of
     them means the service is known but down (503). `health_path` is asked of each worker and must answer 200.
     `may_repeat`: a request that a worker's end interrupts may be made again; else only one that never reached it.
+    A service of several generations has `traffic` and, instead of `upstreams`, the workers of each in `backends`.
+    `environment` is where it is deployed, the first part of its address; that of consumers is the empty one. A
+    service that is `stopped`, with the reason, answers nothing but that: 503 when it is disabled, 410 when retired.
     """
 
     name: str
@@ -84,14 +107,41 @@ class ManagedService:
     timeout_seconds: float = 30.0
     health_path: str = "/isAlive/"
     may_repeat: bool = True
+    environment: str = ""
+    traffic: Traffic | None = None
+    backends: tuple[Backend, ...] = ()
+    notice: Notice | None = None
+    stopped: Stopped | None = None
+    most_requests: int = MOST_AT_ONCE
+
+    @property
+    def path(self) -> str:
+        """Its name with its environment before it, by which it is told from others."""
+        return f"{self.environment}/{self.name}" if self.environment else self.name
+
+    @property
+    def address(self) -> str:
+        """The path that callers use."""
+        before = f"/{self.environment}" if self.environment else ""
+        return f"{before}/public/api/v1/{self.name}"
 
     def __post_init__(self) -> None:
         """Refuse names and addresses that cannot be rendered."""
+        if self.environment and SERVICE_NAME.fullmatch(self.environment) is None:
+            raise Invalid(
+                f"environment '{self.environment}' of service '{self.name}' is no part of an address"
+            )
+        if self.traffic and set(self.traffic.mounted) - {b.generation for b in self.backends}:
+            raise Invalid(f"service '{self.name}': not every generation of '{self.traffic}' has its workers")
+        if not 1 <= self.most_requests <= MOST_REQUESTS:
+            raise Invalid(
+                f"service '{self.name}': {self.most_requests} requests at once, expected at least 1"
+            )
         if SERVICE_NAME.fullmatch(self.name) is None:
             raise Invalid(
                 f"service name '{self.name}': expected 2 to 63 lower-case letters, digits and hyphens"
             )
-        for upstream in self.upstreams:
+        for upstream in (*self.upstreams, *(u for b in self.backends for u in b.upstreams)):
             _check_upstream(self.name, upstream)
         if self.max_request_bytes < 1:
             raise Invalid(
@@ -148,9 +198,9 @@ class GatewayPolicy:
         Raises Invalid for two services, clients or contracts of one name and for a contract of an unknown client.
         A contract for a service that is not deployed is kept out: there is nothing to call yet.
         """
-        by_name = sorted(services, key=lambda s: s.name)
+        by_name = sorted(services, key=lambda s: s.path)
         by_id = sorted(clients, key=lambda c: c.client_id)
-        _unique("service", [s.name for s in by_name])
+        _unique("service", [s.path for s in by_name])
         _unique("client", [c.client_id for c in by_id])
         known, deployed = {c.client_id for c in by_id}, {s.name for s in by_name}
         kept = sorted((c for c in contracts if c.service in deployed), key=lambda c: (c.service, c.client_id))

@@ -243,6 +243,8 @@ class App:
             route.errors[error.status] = route.errors.get(error.status, 0) + 1
         if error.status == 405 and route is not None:
             headers.append((b"allow", route.method.encode()))
+        if error.status == 503:
+            headers.append((b"retry-after", b"1"))
         if error.status == 413:
             headers.append((b"connection", b"close"))  # the rest of the body is not read
         return error.status, error_body(error, request_id), headers

@@ -1,0 +1,179 @@
+"""Several generations of a service behind the real Envoy: split, sticky, forced, shadow, ended."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.gateway.conftest import PLENTY, SECRETS, Mesh, as_client, check_error, wait_until
+
+from tulle.errors import Invalid
+from tulle.gateway.contract import hash_secret
+from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice
+from tulle.serving.traffic import Traffic, generation_of, single, split
+
+PATH = "/public/api/v1/split/some/predict"
+SOCKETS = {"v1": "run/w/first-1.sock", "v2": "run/w/first-2.sock", "v3": "run/w/second-1.sock"}
+WORKERS = {"v1": "first-1", "v2": "first-2", "v3": "second-1"}
+ME = as_client("app-a")
+
+
+def publish(mesh: Mesh, traffic: Traffic, **more: Any) -> None:
+    backends = tuple(Backend(name, (SOCKETS[name],)) for name in traffic.mounted)
+    service = ManagedService("split", (), 10_000, traffic=traffic, backends=backends, **more)
+    publish_services(mesh, service)
+
+
+def publish_services(mesh: Mesh, *services: ManagedService) -> None:
+    mesh.gateway.publish(
+        GatewayPolicy.of(
+            services=services,
+            clients=(Client(name, hash_secret(secret)) for name, secret in SECRETS.items()),
+            contracts=[Contract("app-a", name, PLENTY) for name in {s.name for s in services}],
+        )
+    )
+
+
+def worker(mesh: Mesh, body: Any = None, path: str = PATH, **headers: str) -> str:
+    reply = mesh.ask(path, {**ME, **headers}, method="POST", body=json.dumps(body or {}))
+    assert reply.status == 200, reply
+    return str(reply.json()["worker"])
+
+
+@pytest.mark.system
+def test_requests_are_split_by_chance(mesh: Mesh) -> None:
+    publish(mesh, split({"v1": 0.7, "v2": 0.3}))
+    met = Counter(worker(mesh) for _ in range(300))
+    assert set(met) == {"first-1", "first-2"}
+    assert 150 < met["first-1"] < 270
+
+
+@pytest.mark.system
+def test_a_key_meets_the_generation_that_its_hash_says(mesh: Mesh) -> None:
+    traffic = split({"v2": 0.5, "v1": 0.3, "v3": 0.2}, sticky=True)
+    publish(mesh, traffic)
+    for number in range(60):
+        key = f"user-{number}"
+        expected = WORKERS[generation_of(traffic, key)]
+        assert worker(mesh, {"dispatch": {"dispatchKey": key}}) == expected
+        assert worker(mesh, **{"dispatch-key": key}) == expected
+    assert worker(mesh, {"dispatch": {"dispatchKey": 42}}) == WORKERS[generation_of(traffic, "42")]
+    key = "grüße an alle"
+    assert worker(mesh, {"dispatch": {"dispatchKey": key}}) == WORKERS[generation_of(traffic, key)]
+    for body in ({}, {"dispatch": {}}, {"features": {"dispatch": {"dispatchKey": "x"}}}, {"dispatch": "x"}):
+        reply = mesh.ask(PATH, ME, method="POST", body=json.dumps(body))
+        check_error(reply, 400, "MissingDispatchKey")
+
+
+@pytest.mark.system
+def test_a_generation_is_asked_for_by_its_name(mesh: Mesh) -> None:
+    publish(mesh, split({"v1": 1.0}, preloaded=["v3"]))
+    assert {worker(mesh) for _ in range(10)} == {"first-1"}
+    assert worker(mesh, {"dispatch": {"forcedGeneration": "v3"}}) == "second-1"
+    assert worker(mesh, {"dispatch": {"forcedGeneration": "v1"}}) == "first-1"
+    assert worker(mesh, **{"forced-generation": "v3"}) == "second-1"
+    assert worker(mesh, {"dispatch": {"forcedGeneration": "v3"}}, **{"forced-generation": "v1"}) == "second-1"
+    assert worker(mesh, {"dispatch": {"forcedGeneration": None}}) == "first-1"
+    for wrong in ({"forced-generation": "v2"}, {"forced-generation": ""}, {"forced-generation": "v1/../v3"}):
+        check_error(mesh.ask(PATH, {**ME, **wrong}, method="POST", body="{}"), 404, "UnknownGeneration")
+    body = json.dumps({"dispatch": {"forcedGeneration": "v2"}})
+    check_error(mesh.ask(PATH, ME, method="POST", body=body), 404, "UnknownGeneration")
+
+
+@pytest.mark.system
+def test_what_is_no_json_is_the_workers_matter_and_size_is_bounded(mesh: Mesh) -> None:
+    publish(mesh, split({"v1": 0.5, "v2": 0.5}))
+    path = PATH.replace("/predict", "/other")
+    for body in ("", "{", "[1, 2]", "\0\xff", '{"dispatch": {"dispatchKey": "a\\nb"}}'):
+        assert mesh.ask(path, ME, method="POST", body=body.encode("latin-1")).status == 200
+    check_error(mesh.ask(path, ME, method="POST", body="{" + " " * 10_001), 413, "RequestTooLarge")
+    assert mesh.ask(path, ME).status == 200
+
+
+@pytest.mark.system
+def test_a_shadow_gets_copies_and_callers_notice_nothing(mesh: Mesh) -> None:
+    publish(mesh, split({"v1": 1.0}, shadow=("v3", 1.0)))
+    before = mirrored(mesh)
+    assert {worker(mesh, {"n": n}) for n in range(20)} == {"first-1"}
+    wait_until(lambda: mirrored(mesh) >= before + 20, "the copies' arrival", 10)
+    assert worker(mesh, {"dispatch": {"forcedGeneration": "v3"}}) == "second-1"
+
+
+def mirrored(mesh: Mesh) -> int:
+    name = "cluster.split/v3.upstream_rq_total"
+    return int(mesh.admin.stats(rf"^{name}$").get(name, 0))
+
+
+@pytest.mark.system
+def test_generations_change_under_load_without_a_failure(mesh: Mesh) -> None:
+    stages = [
+        single("v1"),
+        split({"v1": 0.9, "v2": 0.1}),
+        split({"v2": 0.5, "v1": 0.5}, shadow=("v3", 0.5)),
+        single("v2"),
+        split({"v2": 0.0, "v3": 1.0}),
+        single("v3"),
+    ]
+    publish(mesh, stages[0])
+    from concurrent.futures import ThreadPoolExecutor
+
+    stop, seen = False, Counter[tuple[int, str]]()
+
+    def call(slow: bool) -> None:
+        while not stop:
+            path = PATH.replace("/predict", "/slow") if slow else PATH
+            reply = mesh.ask(path, ME, method="POST", body="{}")
+            seen[reply.status, reply.json().get("worker") or reply.json()["errorType"]] += 1
+
+    with ThreadPoolExecutor(6) as pool:
+        calls = [pool.submit(call, number < 3) for number in range(6)]
+        for stage in stages * 2:
+            publish(mesh, stage)
+        stop = True
+        for one in calls:
+            one.result()
+    assert {status for status, _ in seen} == {200}, seen
+    assert {name for _, name in seen} == {"first-1", "first-2", "second-1"}
+
+
+@pytest.mark.system
+def test_an_environment_has_an_address_of_its_own(mesh: Mesh) -> None:
+    consumers = ManagedService("split", (SOCKETS["v1"],), 10_000)
+    tried = ManagedService("split", (SOCKETS["v2"],), 10_000, environment="test")
+    publish_services(mesh, consumers, tried)
+    assert worker(mesh) == "first-1"
+    reply = mesh.ask("/test" + PATH, ME, method="POST", body="{}")
+    assert (reply.json()["worker"], reply.json()["target"]) == ("first-2", PATH)
+    check_error(mesh.ask("/prod" + PATH, ME, method="POST", body="{}"), 404, "UnknownService")
+    check_error(mesh.ask("/test" + PATH, as_client("app-b"), method="POST", body="{}"), 403, "NoContract")
+    check_error(mesh.ask("/test" + PATH, method="POST", body="{}"), 401, "InvalidClient")
+
+
+@pytest.mark.system
+def test_a_service_tells_that_it_ends_and_then_that_it_has(mesh: Mesh) -> None:
+    notice = Notice(1_790_000_000.5, 1_800_000_000.0, "/public/api/v1/next/")
+    publish(mesh, single("v1"), notice=notice)
+    reply = mesh.ask(PATH, ME, method="POST", body="{}")
+    assert reply.headers["deprecation"] == "@1790000000"
+    assert reply.headers["sunset"] == "Fri, 15 Jan 2027 08:00:00 GMT"
+    assert reply.headers["link"] == '</public/api/v1/next/>; rel="successor-version"'
+    publish(mesh, single("v1"), notice=notice, stopped="retired")
+    ended = mesh.ask(PATH, ME, method="POST", body="{}")
+    check_error(ended, 410, "ServiceRetired")
+    assert ended.headers["link"] == '</public/api/v1/next/>; rel="successor-version"'
+    publish(mesh, single("v1"), stopped="disabled")
+    check_error(mesh.ask(PATH, ME, method="POST", body="{}"), 503, "ServiceDisabled")
+    check_error(mesh.ask(PATH, as_client("app-b"), method="POST", body="{}"), 403, "NoContract")
+
+
+def test_what_cannot_be_rendered_is_refused() -> None:
+    with pytest.raises(Invalid, match="not every generation of 'v1 50%, v2 50%' has its workers"):
+        ManagedService("one", (), 1, traffic=split({"v1": 0.5, "v2": 0.5}), backends=(Backend("v1", ()),))
+    with pytest.raises(Invalid, match="'a/b' of service 'one' is no part of an address"):
+        ManagedService("one", (), 1, environment="a/b")
+    with pytest.raises(Invalid, match="is no address of a worker"):
+        ManagedService("one", (), 1, traffic=single("v1"), backends=(Backend("v1", ("localhost:80",)),))
+    with pytest.raises(Invalid, match="0 requests at once"):
+        ManagedService("one", (), 1, most_requests=0)
