@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import insert, text
 
-from tulle.config import Settings
 from tulle.errors import AlreadyExists, Invalid, NotFound
 from tulle.gateway import contract
-from tulle.gateway.policy import Client, RateLimit
-from tulle.serving.needs import Needs
+from tulle.gateway.policy import Client, ManagedService, RateLimit
 from tulle.state import log
 from tulle.state.db import Database
 
 FAST, SLOW = RateLimit.parse("50/1s"), RateLimit.parse("5/1m")
-SETTINGS = Settings(folder=Path("/nowhere"), max_request_bytes=777)
-UPSTREAMS = {"predict": ("run/w/predict.sock",), "lookup": ()}
+SERVICES = (ManagedService("predict", ("run/w/predict.sock",), 1000), ManagedService("lookup", (), 1000))
 
 
 def kinds(database: Database) -> list[str]:
@@ -103,9 +98,9 @@ def test_a_revoked_application_is_gone_and_its_name_free(database: Database) -> 
 
 def test_rotation_changes_the_secret_and_nothing_else(database: Database) -> None:
     first = contract.register(database, "app-a", services={"predict": FAST})
-    before = contract.current_policy(database, UPSTREAMS, SETTINGS)
+    before = contract.current_policy(database, SERVICES)
     second = contract.rotate(database, "app-a")
-    after = contract.current_policy(database, UPSTREAMS, SETTINGS)
+    after = contract.current_policy(database, SERVICES)
     assert second.client_id == first.client_id
     assert second.client_secret != first.client_secret
     assert after.clients == (Client(first.client_id, contract.hash_secret(second.client_secret)),)
@@ -165,10 +160,10 @@ def test_the_change_and_its_event_are_one(database: Database, monkeypatch: pytes
         lambda: contract.grant(database, "app-a", "predict", SLOW),
         lambda: contract.withdraw(database, "app-a", "predict"),
     ):
-        before = contract.current_policy(database, UPSTREAMS, SETTINGS)
+        before = contract.current_policy(database, SERVICES)
         with pytest.raises(OSError, match="disk full"):
             change()
-        assert contract.current_policy(database, UPSTREAMS, SETTINGS) == before
+        assert contract.current_policy(database, SERVICES) == before
 
 
 def test_the_policy_has_the_living_applications_and_the_deployed_services(database: Database) -> None:
@@ -176,7 +171,7 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
     two = contract.register(database, "two", services={"predict": SLOW, "lookup": FAST})
     gone = contract.register(database, "gone", services={"predict": FAST})
     contract.revoke(database, "gone")
-    policy = contract.current_policy(database, UPSTREAMS, SETTINGS)
+    policy = contract.current_policy(database, SERVICES)
     assert {c.client_id for c in policy.clients} == {one.client_id, two.client_id}
     assert [(c.client_id, c.service, str(c.limit)) for c in policy.contracts] == [
         (two.client_id, "lookup", "50/1s"),
@@ -184,17 +179,8 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
         (two.client_id, "predict", "5/1m"),
     ]
     assert gone.client_id not in str(policy)
-    assert {s.name: (s.upstreams, s.max_request_bytes) for s in policy.services} == {
-        "predict": (("run/w/predict.sock",), 777),
-        "lookup": ((), 777),
-    }
-    assert contract.current_policy(database, UPSTREAMS, SETTINGS).digest() == policy.digest()
-    needs = {"lookup": Needs(135.0, may_repeat=False)}
-    policy = contract.current_policy(database, UPSTREAMS, SETTINGS, needs)
-    assert {s.name: (s.timeout_seconds, s.may_repeat) for s in policy.services} == {
-        "predict": (30.0, True),
-        "lookup": (135.0, False),
-    }
+    assert policy.services == tuple(sorted(SERVICES, key=lambda s: s.name))
+    assert contract.current_policy(database, SERVICES).digest() == policy.digest()
 
 
 def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:
@@ -209,4 +195,4 @@ def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:
             "created_at": 0.0,
         }
         connection.execute(insert(contract.contract_rows).values(**row))
-    assert contract.current_policy(database, UPSTREAMS, SETTINGS).contracts == ()
+    assert contract.current_policy(database, SERVICES).contracts == ()

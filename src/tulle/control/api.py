@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, check_mesh, environments, release
+from tulle.control import applications, check_mesh, deployment, environments, release
 from tulle.control.asking import AskedBy
 from tulle.control.compare import engine_of
 from tulle.control.order import in_order
@@ -77,6 +77,16 @@ class VersionBody(Body):
     """Which version of a service."""
 
     version: str | None = None
+
+
+class EnvironmentBody(Body):
+    """Where; without it in the environment of consumers."""
+
+    environment: str | None = None
+
+
+class DeployBody(EnvironmentBody, VersionBody):
+    """Which version is to answer where."""
 
 
 class ApplicationBody(Body):
@@ -284,16 +294,17 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         }
 
     @api.post("/services/{name}/deploy")
-    def deploy(by: AskedBy, name: str, body: VersionBody) -> dict[str, Any]:
-        deployment = release.deploy(workspace, name, body.version, actor=by)
+    def deploy(by: AskedBy, name: str, body: DeployBody) -> dict[str, Any]:
+        made = deployment.deploy(workspace, name, body.version, environment=body.environment, actor=by)
         settle()
-        return _deployment(workspace, deployment)
+        return _deployment(workspace, made)
 
     @api.post("/services/{name}/rollback")
-    def rollback(by: AskedBy, name: str) -> dict[str, Any]:
-        deployment = release.rollback(workspace, name, actor=by)
+    def rollback(by: AskedBy, name: str, body: EnvironmentBody | None = None) -> dict[str, Any]:
+        where = body.environment if body else None
+        made = deployment.rollback(workspace, name, environment=where, actor=by)
         settle()
-        return _deployment(workspace, deployment)
+        return _deployment(workspace, made)
 
     @api.post("/services/{name}/test")
     def test(name: str, body: VersionBody) -> dict[str, Any]:
@@ -345,7 +356,7 @@ def _run(run: runs.Run, *, with_steps: bool) -> dict[str, Any]:
 def _service(workspace: Workspace, item: release.Declared) -> dict[str, Any]:
     service: Service = item.service
     versions = package.packages(workspace.database, service.name)
-    deployment = generation.find(workspace.database, service.name)
+    deployed = generation.find(workspace.database, service.name)
     return {
         "name": service.name,
         "product": item.product.name,
@@ -369,16 +380,13 @@ def _service(workspace: Workspace, item: release.Declared) -> dict[str, Any]:
             for p in versions
         ],
         "newest_version": versions[-1].version if versions else None,
-        "active_version": deployment.active_version if deployment else None,
-        "status": deployment.status if deployment else ("packaged" if versions else "declared"),
-        "deployment": _deployment(workspace, deployment) if deployment else None,
+        "active_version": deployed.active_version if deployed else None,
+        "status": deployed.status if deployed else ("packaged" if versions else "declared"),
+        "deployment": _deployment(workspace, deployed) if deployed else None,
     }
 
 
-def _deployment(workspace: Workspace, deployment: Deployment) -> dict[str, Any]:
+def _deployment(workspace: Workspace, found: Deployment) -> dict[str, Any]:
     settings = workspace.settings
-    return {
-        **asdict(deployment),
-        "mesh_is_up": local.supervisor_pid(settings) is not None,
-        "url": f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{deployment.service}/",
-    }
+    up = local.supervisor_pid(settings) is not None
+    return {**deployment.as_plain(settings, found), "mesh_is_up": up}

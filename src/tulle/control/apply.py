@@ -290,11 +290,7 @@ def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str
     """Record a product as applied; its services that are no longer declared stop answering."""
     workspace, product = gathered.workspace, gathered.spec.product(step.subject)
     code, services = load_code(product).digest, declared_as_plain(load_services(product))
-    gone = [
-        d.service
-        for d in generation.deployments(workspace.database)
-        if d.product == product.name and d.service not in services
-    ]
+    gone = [one for one in generation.of_product(workspace.database, product.name) if one not in services]
     with workspace.database.write() as connection:
         products.save(connection, product, code_digest=code, files=gathered.files(product), services=services)
         for service in gone:
@@ -349,7 +345,7 @@ def retire(workspace: Workspace, name: str, *, actor: str = "") -> str:
 
 def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None], actor: str) -> str:
     # Contracts and what capabilities provided go first: a crash after the product is gone would leave them for good.
-    services = [d.service for d in generation.deployments(workspace.database) if d.product == name]
+    services = generation.of_product(workspace.database, name)
     end_contracts(workspace, services, actor)
     applied = products.applied_product(workspace.database, name).product
     provision(workspace, None, applied)

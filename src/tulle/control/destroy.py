@@ -28,6 +28,7 @@ from tulle.pipeline import promotion
 from tulle.pipeline.forget import forget_rows
 from tulle.quality import history, kept_profiles
 from tulle.serving import generation
+from tulle.serving.generation import Deployment
 from tulle.spec.product import DataProduct
 from tulle.spec.tenancy import tenancy_of
 from tulle.state import log, plans, products
@@ -61,13 +62,17 @@ class Destruction:
         return digest_of(asdict(self))
 
 
+def _in(deployed: Deployment) -> str:
+    return f" in '{deployed.environment}'" if deployed.environment else ""
+
+
 def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destruction:
     """What would go. NotFound, with the nearest name, when no such product is applied."""
     product = products.applied_product(workspace.database, name).product
-    services = [d for d in generation.deployments(workspace.database) if d.product == name]
+    services = [d for d in generation.everywhere(workspace.database) if d.product == name]
     steps = [*_contracts_end(workspace, {d.service for d in services})]
     steps += [
-        Doom("stop-service", d.service, f"service '{d.service}' (version {d.desired_version}) stops")
+        Doom("stop-service", d.service, f"service '{d.service}' (version {d.desired}) stops{_in(d)}")
         for d in services
     ]
     steps += [

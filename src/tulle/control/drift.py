@@ -23,6 +23,7 @@ from tulle.pipeline.keep import REJECTED_SUFFIX
 from tulle.pipeline.record import RECORDS, read_record
 from tulle.pipeline.table import columns_in, data_at
 from tulle.serving import generation
+from tulle.serving.generation import Deployment
 from tulle.spec.product import DataProduct, DataSet
 from tulle.state import drift, products
 from tulle.state.drift import MESH, Drift, Finding
@@ -194,13 +195,15 @@ def _column_findings(data_set: DataSet, actual: Mapping[str, str]) -> Iterator[F
 def _mesh_findings(workspace: Workspace, applied: Collection[AppliedProduct]) -> Iterator[Finding]:
     declared = {service: item.product.name for item in applied if item.services for service in item.services}
     unknown = any(item.services is None for item in applied)  # applied before services were kept
-    deployments = {d.service: d for d in generation.deployments(workspace.database)}
-    for name, deployed in deployments.items():
+    deployments: dict[str, Deployment] = {}
+    for deployed in generation.everywhere(workspace.database):
+        name = deployed.service
+        deployments.setdefault(name, deployed)
         if name not in declared and not unknown:
             hint = f"declare it in services/ of '{deployed.product}' and apply, or destroy that product"
             yield Finding("service", name, f"service '{name}' answers, and no product declares it", hint)
         if deployed.status == "failed":
-            told = f"service '{name}' should answer with version {deployed.desired_version} and does not"
+            told = f"service '{name}' should answer with version {deployed.desired} and does not"
             yield Finding("service", name, f"{told}: {deployed.message}", f"`tulle logs {name}` tells why")
     for application in contract.applications(workspace.database):
         for agreed in application.contracts:

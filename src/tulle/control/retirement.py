@@ -144,7 +144,7 @@ def forget(database: Database, name: str) -> None:
 
 def readers(workspace: Workspace, name: str) -> tuple[str, ...]:
     """Whoever reads a product or calls its services, as sentences may name them."""
-    services = {d.service for d in generation.deployments(workspace.database) if d.product == name}
+    services = generation.of_product(workspace.database, name)
     applications = [
         f"application '{application.name}'"
         for application in contract.applications(workspace.database)

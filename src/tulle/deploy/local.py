@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import http.client
 import json
 import math
@@ -32,6 +33,7 @@ from tulle.deploy.supervise import Wanted
 from tulle.errors import AlreadyExists, TulleError, Unavailable
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
+LONGEST_SOCKET_NAME = 80  # characters, of the 107 bytes that a socket address holds
 CLOCKS_APART = 1.0  # seconds: when a process began is known from the second in which the machine did
 
 
@@ -135,43 +137,69 @@ def _content(settings: Settings) -> dict[str, Any]:
     return dict(content)
 
 
-def worker_socket(service: str, version: str, number: int) -> str:
-    """The unix socket of a worker, relative to .tulle/ (absolute paths may exceed what a socket address holds)."""
-    return f"run/w/{service}-{version}-{number}.sock"
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """A generation whose workers shall run; the environment of consumers is the empty one."""
+
+    service: str
+    version: str
+    folder: Path
+    workers: int
+    environment: str = ""
+
+    @property
+    def _place(self) -> str:
+        return f"{self.service}@{self.environment}" if self.environment else self.service
+
+    def worker(self, number: int) -> str:
+        """The name of a worker's process."""
+        return f"{self._place}/{self.version}/{number}"
+
+    def socket(self, number: int) -> str:
+        """The unix socket of a worker, relative to .tulle/ (absolute paths may exceed what a socket address holds)."""
+        name = f"{self._place}-{self.version}"
+        if len(name) > LONGEST_SOCKET_NAME:
+            name = hashlib.sha256(name.encode()).hexdigest()[:32]
+        return f"run/w/{name}-{number}.sock"
+
+    @property
+    def log(self) -> str:
+        """The file its workers write to, in the folder of logs."""
+        return f"service-{self._place}.log"
+
+    @property
+    def address(self) -> str:
+        """Where callers find the service, below the gateway's address."""
+        before = f"/{self.environment}" if self.environment else ""
+        return f"{before}/public/api/v1/{self.service}/"
 
 
-def worker_name(service: str, version: str, number: int) -> str:
-    """The name of a worker's process."""
-    return f"{service}/{version}/{number}"
+def wanted_workers(settings: Settings, generations: Sequence[Mounted]) -> list[Wanted]:
+    """The worker processes of the generations."""
+    return [_worker(settings, one, number) for one in generations for number in range(one.workers)]
 
 
-def wanted_workers(settings: Settings, generations: Sequence[tuple[str, str, Path]]) -> list[Wanted]:
-    """The worker processes for (service, version, package folder) triples."""
-    return [
-        Wanted(
-            name=worker_name(service, version, number),
-            kind="service",
-            argv=[
-                *(sys.executable, "-m", "tulle.serving.worker"),
-                *("--package-folder", str(folder)),
-                *("--socket", worker_socket(service, version, number)),
-                *("--generation", version),
-                *("--max-request-bytes", str(settings.max_request_bytes)),
-                *("--drain-seconds", str(_drain_seconds(folder))),
-            ],
-            cwd=settings.state_folder,
-            env={"OMP_NUM_THREADS": "1"},
-            log=settings.log_folder / f"service-{service}.log",
-            ready=lambda s=service, v=version, n=number: _answers(  # type: ignore[misc]
-                settings.state_folder, worker_socket(s, v, n)
-            ),
-            url=f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{service}/",
-            grace_before_stop=DRAIN_SECONDS,
-            stop_grace=max(supervise.STOP_GRACE, _drain_seconds(folder) + 2),
-        )
-        for service, version, folder in generations
-        for number in range(settings.service_workers)
-    ]
+def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
+    drain = _drain_seconds(one.folder)
+    return Wanted(
+        name=one.worker(number),
+        kind="service",
+        argv=[
+            *(sys.executable, "-m", "tulle.serving.worker"),
+            *("--package-folder", str(one.folder)),
+            *("--socket", one.socket(number)),
+            *("--generation", one.version),
+            *("--max-request-bytes", str(settings.max_request_bytes)),
+            *("--drain-seconds", str(drain)),
+        ],
+        cwd=settings.state_folder,
+        env={"OMP_NUM_THREADS": "1"},
+        log=settings.log_folder / one.log,
+        ready=lambda: _answers(settings.state_folder, one.socket(number)),
+        url=f"http://{settings.host}:{settings.gateway_port}{one.address}",
+        grace_before_stop=DRAIN_SECONDS,
+        stop_grace=max(supervise.STOP_GRACE, drain + 2),
+    )
 
 
 @lru_cache(maxsize=1000)

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +20,6 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle import events
-from tulle.config import Settings
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
 from tulle.gateway.policy import (
@@ -31,7 +30,6 @@ from tulle.gateway.policy import (
     ManagedService,
     RateLimit,
 )
-from tulle.serving.needs import Needs
 from tulle.state import log
 from tulle.state.db import Database, now
 from tulle.state.tables import applications as application_rows
@@ -211,18 +209,8 @@ def change_limit(database: Database, name: str, service: str, limit: RateLimit, 
     grant(database, name, service, limit, actor=actor)
 
 
-def current_policy(
-    database: Database,
-    upstreams: Mapping[str, Sequence[str]],
-    settings: Settings,
-    needs: Mapping[str, Needs] | None = None,
-) -> GatewayPolicy:
-    """The policy that the applications and contracts of the database make for the services that are deployed.
-
-    `upstreams` maps each deployed service to its workers' addresses: unix sockets relative to .tulle/, or
-    `address:port`. A service with no worker is known but down. `needs` are those of services that are not usual.
-    """
-    needs, usual = needs or {}, Needs()
+def current_policy(database: Database, services: Iterable[ManagedService]) -> GatewayPolicy:
+    """The policy that the applications and contracts of the database make for the services that are deployed."""
     live = application_rows.c.revoked_at.is_(None)
     with database.read() as connection:
         clients = connection.execute(
@@ -231,16 +219,7 @@ def current_policy(
         contracts = _contracts(connection)
     known = {c.client_id for c in clients}
     return GatewayPolicy.of(
-        services=(
-            ManagedService(
-                name,
-                tuple(addresses),
-                settings.max_request_bytes,
-                timeout_seconds=needs.get(name, usual).seconds,
-                may_repeat=needs.get(name, usual).may_repeat,
-            )
-            for name, addresses in upstreams.items()
-        ),
+        services=services,
         clients=(Client(c.client_id, c.secret_hash) for c in clients),
         contracts=(c for of_client in contracts.values() for c in of_client if c.client_id in known),
     )

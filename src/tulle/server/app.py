@@ -34,7 +34,7 @@ from tulle.control import (
     schedules,
 )
 from tulle.control.checks import router as check_routes
-from tulle.control.release import Switchboard
+from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid, TulleError, Unavailable
@@ -217,7 +217,7 @@ class Trials:
 
     def follow_deployments(self) -> None:
         """Let the portal call whatever is deployed."""
-        names = {d.service: d for d in generation.deployments(self._workspace.database)}
+        names = {d.service: d for d in generation.everywhere(self._workspace.database)}
         applications.grant_portal(self._workspace, names)
 
     def call(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tulle.config import Settings
 from tulle.deploy import local
+from tulle.deploy.generations import mounted
 from tulle.deploy.supervise import Supervisor, Wanted
 from tulle.errors import Broken, TulleError
 from tulle.gateway.envoy import Gateway
@@ -22,7 +23,7 @@ from tulle.pipeline import run as runs
 from tulle.pipeline import worker
 from tulle.serving import generation, package
 from tulle.spec.mesh import load_settings
-from tulle.state.db import Database, open_database
+from tulle.state.db import Database, now, open_database
 
 
 def supervise(settings: Settings, *, announce: Callable[[], None] | None = None) -> None:
@@ -62,29 +63,21 @@ def stop_runs(database: Database) -> int:
 
 def _repair_generations(settings: Settings, database: Database) -> None:
     """Before workers start: every deployed package is unpacked and whole, else it is unpacked again."""
-    for deployment in generation.deployments(database):
-        for version in {deployment.active_version, deployment.desired_version} - {None}:
+    mounted = {(d.service, version) for d in generation.everywhere(database) for version in d.mounted}
+    for service, version in sorted(mounted):
+        try:
+            chosen = package.get(database, service, version)
             try:
-                chosen = package.get(database, deployment.service, str(version))
-                try:
-                    generation.unpack(chosen, settings)
-                except Broken:
-                    shutil.rmtree(generation.folder_of(settings, deployment.service, str(version)))
-                    generation.unpack(chosen, settings)
-            except (TulleError, OSError) as exc:
-                sys.stderr.write(f"{deployment.service} {version} cannot be unpacked: {exc}\n")
+                generation.unpack(chosen, settings)
+            except Broken:
+                shutil.rmtree(generation.folder_of(settings, service, version))
+                generation.unpack(chosen, settings)
+        except (TulleError, OSError) as exc:
+            sys.stderr.write(f"{service} {version} cannot be unpacked: {exc}\n")
 
 
 def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequence[Wanted]:
-    generations = []
-    for deployment in generation.deployments(database):
-        versions = {deployment.active_version}
-        if deployment.status != "failed":
-            versions.add(deployment.desired_version)
-        generations += [
-            (deployment.service, version, generation.folder_of(settings, deployment.service, version))
-            for version in sorted(v for v in versions if v is not None)
-        ]
+    generations = mounted(settings, generation.everywhere(database), now())
     return [
         local.control_plane(settings),
         local.s3_door(settings),

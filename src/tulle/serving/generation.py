@@ -1,15 +1,16 @@
-"""Which version of a service shall answer, which one does, and which one did before.
+"""Which generations of a service shall answer, which ones do, and which ones did before; in each environment.
 
-A generation is a deployed version. `request` writes down what is wanted; whoever runs the workers calls
-`activate` when they answer, or `fail`. Every change and its event are one transaction. Knows nothing of
-processes or of the gateway.
+A generation is a deployed version. `request` writes down which traffic is wanted; whoever runs the workers calls
+`activate` when they answer, or `fail`. Every change and its event are one transaction. The environment of consumers is
+the empty one. Knows nothing of processes or of the gateway.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,38 +18,111 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tulle.config import Settings
-from tulle.errors import Broken, Conflict, NotFound, Unavailable, did_you_mean
+from tulle.errors import Broken, Conflict, Invalid, NotFound, Unavailable, did_you_mean
 from tulle.events import (
     GENERATION_ACTIVATED,
     GENERATION_FAILED,
     GENERATION_REQUESTED,
     GENERATION_WITHDRAWN,
+    SERVICE_CHANGED,
     Event,
 )
 from tulle.serving import package
 from tulle.serving.loaded import Verdict
 from tulle.serving.package import Package
+from tulle.serving.traffic import Traffic, from_plain, single
 from tulle.state import log
-from tulle.state.db import Database, now
+from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import deployments as table
-from tulle.state.tables import packages as package_table
 
 Status = Literal["starting", "active", "failed"]
 TEST_SECONDS = 60.0
+MOST_WORKERS = 64  # of one generation
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many workers a generation of a service has, at least and at most; None: as the settings say."""
+
+    floor: int | None = None
+    ceil: int | None = None
+    most_requests: int | None = None  # that they may hold at once, all together
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that leave no worker."""
+        for name, value in (("floor", self.floor), ("ceil", self.ceil)):
+            if value is not None and not 1 <= value <= MOST_WORKERS:
+                raise Invalid(f"{name} is {value} workers, expected 1 to {MOST_WORKERS}")
+        if self.floor is not None and self.ceil is not None and self.ceil < self.floor:
+            raise Invalid(f"at most {self.ceil} workers are less than at least {self.floor}")
+        if self.most_requests is not None and not 1 <= self.most_requests <= 1_000_000:
+            raise Invalid(f"{self.most_requests} requests at once, expected 1 to 1,000,000")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """That a service ends: since when callers are told, when it answers no more, and what comes after it."""
+
+    deprecated_at: float
+    sunset_at: float | None = None
+    successor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A service and its generations; `message` says why when the status is failed."""
+    """A service in one environment; `message` says why when the status is failed."""
 
     service: str
+    environment: str
     product: str
-    desired_version: str
-    active_version: str | None
-    previous_version: str | None
+    desired: Traffic
+    active: Traffic | None
+    previous: Traffic | None
     status: Status
     message: str
     changed_at: float
+    enabled: bool = True
+    bounds: Bounds = field(default_factory=Bounds)
+    scale: Mapping[str, int] = field(default_factory=dict)  # generation → workers, as its load asks for
+    ending: Ending | None = None
+
+    @property
+    def desired_version(self) -> str:
+        """The version that most requests shall meet."""
+        return self.desired.main
+
+    @property
+    def active_version(self) -> str | None:
+        """The version that most requests meet; None before one answers."""
+        return self.active.main if self.active else None
+
+    @property
+    def previous_version(self) -> str | None:
+        """The version that most requests met before the last change."""
+        return self.previous.main if self.previous else None
+
+    @property
+    def mounted(self) -> tuple[str, ...]:
+        """Every generation that shall run: those that answer, and those that shall."""
+        wanted = self.desired.mounted if self.status != "failed" else ()
+        return tuple(dict.fromkeys([*(self.active.mounted if self.active else ()), *wanted]))
+
+    def workers_of(self, generation: str, usual: int) -> int:
+        """How many workers a generation has, `usual` where nothing is said of it."""
+        floor, ceil = self.least(usual), self.most(usual)
+        return min(ceil, max(floor, self.scale.get(generation, floor)))
+
+    def least(self, usual: int) -> int:
+        """The least workers of a generation."""
+        return self.bounds.floor or min(usual, self.bounds.ceil or usual)
+
+    def most(self, usual: int) -> int:
+        """The most workers of a generation."""
+        return max(self.least(usual), self.bounds.ceil or 0)
+
+    def has_ended(self, at: float) -> bool:
+        """Whether it answers no more, since its time is over."""
+        return self.ending is not None and self.ending.sunset_at is not None and self.ending.sunset_at <= at
 
 
 def folder_of(settings: Settings, service: str, version: str) -> Path:
@@ -63,79 +137,187 @@ def unpack(chosen: Package, settings: Settings) -> Path:
     return folder
 
 
-def request(database: Database, service: str, version: str, *, actor: str = "") -> Deployment:
-    """Ask for a version to answer; nothing changes when it does already. NotFound when it was never built."""
-    package.get(database, service, version)
-    with database.write() as connection:
-        row = connection.execute(select(table).where(table.c.service == service)).first()
-        values = {"desired_version": version, "status": "starting", "message": None, "changed_at": now()}
-        if row is None:
-            connection.execute(insert(table).values(service=service, **values))
-        elif row.desired_version == version and row.status != "failed":
-            return _one(connection, service)
-        else:
-            if row.active_version == version:
-                values["status"] = "active"  # a later version was asked for, and is no longer
-            connection.execute(update(table).where(table.c.service == service).values(**values))
-        log.append(connection, Event(GENERATION_REQUESTED, service, {"version": version}), actor=actor)
-        return _one(connection, service)
+def request(
+    database: Database,
+    service: str,
+    wanted: str | Traffic,
+    *,
+    environment: str = "",
+    actor: str = "",
+    before: Traffic | None = None,
+) -> Deployment:
+    """Ask for a version, or a traffic over several, to answer; nothing changes when it does already.
 
-
-def activate(database: Database, service: str, version: str) -> Deployment:
-    """Say that the workers of a version answer and get the traffic; Conflict when another one is wanted now."""
+    NotFound when one was never built. With `before`, Conflict when that is not what was wanted until now: somebody
+    else has changed it meanwhile.
+    """
+    traffic = single(wanted) if isinstance(wanted, str) else wanted
+    packages = [package.get(database, service, name) for name in traffic.mounted]
+    product = next(p.product for p in packages if p.version == traffic.main)
     with database.write() as connection:
-        row = _wanted(connection, service, version)
-        if row.status == "active" and row.active_version == version:
-            return _one(connection, service)
+        in_turn(connection, f"deployment of {service}")
+        row = _row(connection, service, environment)
         values: dict[str, Any] = {
-            "active_version": version,
-            "status": "active",
+            "desired": traffic.as_plain(),
+            "product": product,
+            "status": "starting",
             "message": None,
             "changed_at": now(),
         }
-        if row.active_version != version:
-            values["previous_version"] = row.active_version
-        connection.execute(update(table).where(table.c.service == service).values(**values))
-        data = {"version": version, "previous": row.active_version}
-        log.append(connection, Event(GENERATION_ACTIVATED, service, data))
-        return _one(connection, service)
+        if row is None:
+            where = {"service": service, "environment": environment}
+            connection.execute(insert(table).values(**where, **values))
+        else:
+            known = _value(row)
+            if before is not None and known.desired != before:
+                raise Conflict(
+                    f"service '{service}' is to answer by '{known.desired}' by now, not by '{before}'",
+                    hint="somebody else has changed it; look at it again",
+                )
+            if known.desired == traffic and known.status != "failed":
+                return known
+            if known.active == traffic:
+                values["status"] = "active"  # what is wanted now answers already
+            connection.execute(update(table).where(_is(service, environment)).values(**values))
+        data = {"version": traffic.main, "environment": environment, "traffic": str(traffic)}
+        log.append(connection, Event(GENERATION_REQUESTED, service, data), actor=actor)
+        return _one(connection, service, environment)
 
 
-def fail(database: Database, service: str, version: str, message: str) -> Deployment:
-    """Say that a version cannot answer; what is active stays. Conflict when another one is wanted now."""
+def activate(database: Database, service: str, wanted: str | Traffic, *, environment: str = "") -> Deployment:
+    """Say that a traffic is in force now. Conflict when another one is wanted by now."""
+    traffic = single(wanted) if isinstance(wanted, str) else wanted
     with database.write() as connection:
-        _wanted(connection, service, version)
+        in_turn(connection, f"deployment of {service}")
+        known = _wanted(connection, service, environment, traffic)
+        if known.status == "active":
+            return known
+        values: dict[str, Any] = {
+            "active": traffic.as_plain(),
+            "status": "active",
+            "message": None,
+            "scale": {name: n for name, n in known.scale.items() if name in traffic.mounted},
+            "changed_at": now(),
+        }
+        if known.active is not None and known.active != traffic:
+            values["previous"] = known.active.as_plain()
+        connection.execute(update(table).where(_is(service, environment)).values(**values))
+        data = {
+            "version": traffic.main,
+            "previous": known.active_version,
+            "environment": environment,
+            "traffic": str(traffic),
+        }
+        log.append(connection, Event(GENERATION_ACTIVATED, service, data))
+        return _one(connection, service, environment)
+
+
+def fail(
+    database: Database, service: str, wanted: str | Traffic, message: str, *, environment: str = ""
+) -> Deployment:
+    """Say that a traffic cannot come into force; what is active stays. Conflict when another one is wanted now."""
+    traffic = single(wanted) if isinstance(wanted, str) else wanted
+    with database.write() as connection:
+        in_turn(connection, f"deployment of {service}")
+        _wanted(connection, service, environment, traffic)
         connection.execute(
             update(table)
-            .where(table.c.service == service)
+            .where(_is(service, environment))
             .values(status="failed", message=message, changed_at=now())
         )
-        log.append(connection, Event(GENERATION_FAILED, service, {"version": version, "message": message}))
-        return _one(connection, service)
+        data = {"version": traffic.main, "message": message, "environment": environment}
+        log.append(connection, Event(GENERATION_FAILED, service, data))
+        return _one(connection, service, environment)
 
 
-def withdraw(connection: Connection, service: str, *, actor: str = "") -> None:
-    """Let no version of a service answer any more, in the transaction of `connection`; packages stay."""
-    removed = connection.execute(delete(table).where(table.c.service == service))
+def withdraw(
+    connection: Connection, service: str, *, environment: str | None = None, actor: str = ""
+) -> None:
+    """Let no version of a service answer any more, in the transaction of `connection`; packages stay.
+
+    Without an environment in all of them.
+    """
+    where = table.c.service == service
+    if environment is not None:
+        where = _is(service, environment)
+    removed = connection.execute(delete(table).where(where))
     if removed.rowcount:
-        log.append(connection, Event(GENERATION_WITHDRAWN, service), actor=actor)
+        data = {} if environment is None else {"environment": environment}
+        log.append(connection, Event(GENERATION_WITHDRAWN, service, data), actor=actor)
 
 
-def deployment(database: Database, service: str) -> Deployment:
+# ── how a deployment is run ──────────────────────────────────────────────────────────────────────────────
+
+
+def enable(
+    database: Database, service: str, is_enabled: bool, *, environment: str = "", actor: str = ""
+) -> Deployment:
+    """Let a service answer, or refuse everybody while its workers stay."""
+    return _change(database, service, environment, actor, {"enabled": is_enabled}, {"enabled": is_enabled})
+
+
+def bound(
+    database: Database, service: str, bounds: Bounds, *, environment: str = "", actor: str = ""
+) -> Deployment:
+    """Say how many workers each generation of a service has."""
+    values = {name: getattr(bounds, name) for name in Bounds.__slots__}
+    return _change(database, service, environment, actor, values, values)
+
+
+def end(
+    database: Database, service: str, ending: Ending | None, *, environment: str = "", actor: str = ""
+) -> Deployment:
+    """Say that a service ends, and when; None: that it does not."""
+    values: dict[str, Any] = dict.fromkeys(("deprecated_at", "sunset_at", "successor"))
+    if ending is not None:
+        if ending.sunset_at is not None and ending.sunset_at < ending.deprecated_at:
+            raise Invalid("a service cannot end before it is deprecated")
+        values = {name: getattr(ending, name) for name in Ending.__slots__}
+    return _change(database, service, environment, actor, values, values)
+
+
+def scale(database: Database, service: str, generation: str, workers: int, *, environment: str = "") -> None:
+    """Note how many workers the load of a generation asks for; nothing when it does not run."""
+    with database.write() as connection:
+        in_turn(connection, f"deployment of {service}")
+        row = _row(connection, service, environment)
+        if row is None or generation not in _value(row).mounted:
+            return
+        kept = {**(row.scale or {}), generation: workers}
+        connection.execute(update(table).where(_is(service, environment)).values(scale=kept))
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def deployment(database: Database, service: str, environment: str = "") -> Deployment:
     """The deployment of one service; NotFound, with the nearest name, when there is none."""
     with database.read() as connection:
-        return _one(connection, service)
+        return _one(connection, service, environment)
 
 
-def find(database: Database, service: str) -> Deployment | None:
-    """The deployment of one service, or None when it has never been deployed."""
-    return next((found for found in deployments(database) if found.service == service), None)
-
-
-def deployments(database: Database) -> tuple[Deployment, ...]:
-    """Every deployment, by service."""
+def find(database: Database, service: str, environment: str = "") -> Deployment | None:
+    """The deployment of one service, or None when it has never been deployed there."""
     with database.read() as connection:
-        return tuple(_value(row) for row in connection.execute(_query().order_by(table.c.service)))
+        row = _row(connection, service, environment)
+    return None if row is None else _value(row)
+
+
+def deployments(database: Database, environment: str = "") -> tuple[Deployment, ...]:
+    """Every deployment of an environment, by service."""
+    return tuple(found for found in everywhere(database) if found.environment == environment)
+
+
+def of_product(database: Database, product: str) -> list[str]:
+    """The services of a product that are deployed somewhere, by name."""
+    return list(dict.fromkeys(found.service for found in everywhere(database) if found.product == product))
+
+
+def everywhere(database: Database) -> tuple[Deployment, ...]:
+    """Every deployment of every environment, by service, that of consumers first."""
+    with database.read() as connection:
+        query = select(table).order_by(table.c.service, table.c.environment)
+        return tuple(_value(row) for row in connection.execute(query))
 
 
 def test(folder: Path, generation: str | None = None) -> tuple[Verdict, ...]:  # noqa: PT028  not of pytest's
@@ -156,42 +338,70 @@ def test(folder: Path, generation: str | None = None) -> tuple[Verdict, ...]:  #
     return msgspec.json.decode(done.stdout, type=tuple[Verdict, ...])
 
 
-def _query() -> Any:
-    product = (
-        select(package_table.c.product)
-        .where(package_table.c.service == table.c.service, package_table.c.version == table.c.desired_version)
-        .scalar_subquery()
-    )
-    return select(table, product.label("product"))
+def _is(service: str, environment: str) -> Any:
+    return (table.c.service == service) & (table.c.environment == environment)
 
 
-def _one(connection: Connection, service: str) -> Deployment:
-    row = connection.execute(_query().where(table.c.service == service)).first()
+def _row(connection: Connection, service: str, environment: str) -> Row[Any] | None:
+    return connection.execute(select(table).where(_is(service, environment))).first()
+
+
+def _one(connection: Connection, service: str, environment: str) -> Deployment:
+    row = _row(connection, service, environment)
     if row is None:
         known = connection.execute(select(table.c.service)).scalars().all()
-        hint = did_you_mean(service, known) or f"`tulle service deploy {service}` deploys it"
-        raise NotFound(f"service '{service}' is not deployed", hint=hint)
+        where = f" in '{environment}'" if environment else ""
+        hint = did_you_mean(service, [n for n in known if n != service])
+        raise NotFound(
+            f"service '{service}' is not deployed{where}",
+            hint=hint or f"`tulle service deploy {service}` deploys it",
+        )
     return _value(row)
 
 
-def _wanted(connection: Connection, service: str, version: str) -> Row[Any]:
-    row = connection.execute(select(table).where(table.c.service == service)).first()
-    if row is None or row.desired_version != version:
-        wanted = "none" if row is None else f"'{row.desired_version}'"
+def _wanted(connection: Connection, service: str, environment: str, traffic: Traffic) -> Deployment:
+    row = _row(connection, service, environment)
+    known = None if row is None else _value(row)
+    if known is None or known.desired != traffic:
+        wanted = "none" if known is None else f"'{known.desired}'"
         raise Conflict(
-            f"service '{service}': version '{version}' is not the one that is wanted now ({wanted})"
+            f"service '{service}': version '{traffic}' is not the one that is wanted now ({wanted})"
         )
-    return row
+    return known
+
+
+def _change(
+    database: Database,
+    service: str,
+    environment: str,
+    actor: str,
+    values: Mapping[str, Any],
+    told: Mapping[str, Any],
+) -> Deployment:
+    with database.write() as connection:
+        in_turn(connection, f"deployment of {service}")
+        before = _one(connection, service, environment)
+        connection.execute(update(table).where(_is(service, environment)).values(**values))
+        after = _one(connection, service, environment)
+        if after != before:
+            event = Event(SERVICE_CHANGED, service, {**told, "environment": environment})
+            log.append(connection, event, actor=actor)
+        return after
 
 
 def _value(row: Row[Any]) -> Deployment:
     return Deployment(
-        row.service,
-        row.product or "",
-        row.desired_version,
-        row.active_version,
-        row.previous_version,
-        row.status,
-        row.message or "",
-        row.changed_at,
+        service=row.service,
+        environment=row.environment,
+        product=row.product,
+        desired=from_plain(row.desired),
+        active=from_plain(row.active) if row.active else None,
+        previous=from_plain(row.previous) if row.previous else None,
+        status=row.status,
+        message=row.message or "",
+        changed_at=row.changed_at,
+        enabled=bool(row.enabled),
+        bounds=Bounds(row.floor, row.ceil, row.most_requests),
+        scale=dict(row.scale or {}),
+        ending=Ending(row.deprecated_at, row.sunset_at, row.successor or "") if row.deprecated_at else None,
     )

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    true,
 )
 
 metadata = MetaData()
@@ -306,16 +307,29 @@ packages = Table(
     UniqueConstraint("service", "digest"),
 )
 
+# A service in one environment; that of consumers is the empty one, whatever its name. The three traffics say which
+# generations answer (serving/traffic.py); times are seconds since the epoch.
 deployments = Table(
-    "deployments",
+    "service_deployments",
     metadata,
-    Column("service", String(63), primary_key=True),
-    Column("desired_version", String(63), nullable=False),
-    Column("active_version", String(63)),
-    Column("previous_version", String(63)),
+    Column("service", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("product", String(63), nullable=False),
+    Column("desired", JSON, nullable=False),
+    Column("active", JSON),
+    Column("previous", JSON),
     Column("status", String(16), nullable=False),  # starting active failed
     Column("message", Text),
+    Column("enabled", Boolean, nullable=False, server_default=true()),
+    Column("floor", Integer),  # workers of a generation; null: what the settings say
+    Column("ceil", Integer),
+    Column("scale", JSON),  # generation → workers, between the two, as its load asks for
+    Column("most_requests", Integer),  # that a generation's workers may hold at once
+    Column("deprecated_at", Float),
+    Column("sunset_at", Float),
+    Column("successor", Text),
     Column("changed_at", Float, nullable=False),
+    PrimaryKeyConstraint("service", "environment"),
 )
 
 # ── the gateway ──────────────────────────────────────────────────────────────────────────────────────────

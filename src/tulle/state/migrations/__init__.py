@@ -37,7 +37,7 @@ def upgrade(engine: Engine) -> None:
         connection.commit()
 
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def _at_head(engine: Engine) -> bool:

@@ -1,0 +1,242 @@
+"""What people do with a deployed service: share its traffic, keep a generation warm, bound it, end it, tidy up.
+
+Deployments are written down here; the supervisor and the switchboard carry them out. Every function names the
+environment by its name, None for that of consumers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tulle.config import PRODUCTION, Settings
+from tulle.control.release import declared_service
+from tulle.control.workspace import Workspace
+from tulle.deploy.generations import mounted_of
+from tulle.errors import Conflict
+from tulle.serving import generation, package
+from tulle.serving.generation import Bounds, Deployment, Ending
+from tulle.serving.package import Package
+from tulle.serving.traffic import Traffic, preloading, single
+from tulle.spec import environment as declared
+from tulle.state.db import now
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """An unpacked generation that was removed, and the disk it took; its package stays."""
+
+    service: str
+    version: str
+    bytes: int
+
+
+def place_of(settings: Settings, environment: str | None) -> str:
+    """How deployments name an environment: empty for that of consumers. NotFound with the nearest name."""
+    if not environment:
+        return ""
+    found = declared.environment(settings, environment)
+    return "" if found.branch == PRODUCTION.branch else found.name
+
+
+def name_of(settings: Settings, place: str) -> str:
+    """The name of an environment, as people know it."""
+    return place or declared.production(settings).name
+
+
+def deploy(
+    workspace: Workspace,
+    name: str,
+    version: str | None = None,
+    *,
+    environment: str | None = None,
+    actor: str = "",
+) -> Deployment:
+    """Ask for a version (the newest by default) to answer all requests; what else ran beside, runs no more."""
+    owner = declared_service(workspace, name).product.name
+    versions = [p for p in package.packages(workspace.database, name) if p.product == owner]
+    if not versions:
+        raise Conflict(f"service '{name}' has no package yet", hint=f"`tulle service package {name}`")
+    return share(
+        workspace, name, single(version or versions[-1].version), environment=environment, actor=actor
+    )
+
+
+def share(
+    workspace: Workspace,
+    name: str,
+    traffic: Traffic,
+    *,
+    environment: str | None = None,
+    actor: str = "",
+    before: Traffic | None = None,
+) -> Deployment:
+    """Ask for several generations to answer, each its part. Conflict when `before` is not what is wanted until now."""
+    for chosen in _packages(workspace, name, traffic):
+        generation.unpack(chosen, workspace.settings)
+    place = place_of(workspace.settings, environment)
+    return generation.request(
+        workspace.database, name, traffic, environment=place, actor=actor, before=before
+    )
+
+
+def preload(
+    workspace: Workspace, name: str, version: str, *, environment: str | None = None, actor: str = ""
+) -> Deployment:
+    """Start the workers of a version beside those that answer; it answers who asks for it by its name."""
+    current = _deployment(workspace, name, environment)
+    wanted = preloading(current.desired, version)
+    return share(workspace, name, wanted, environment=environment, actor=actor, before=current.desired)
+
+
+def unload(
+    workspace: Workspace, name: str, version: str, *, environment: str | None = None, actor: str = ""
+) -> Deployment:
+    """Let a version that gets no requests of its own run no more. Conflict when it does get some."""
+    current = _deployment(workspace, name, environment)
+    if current.desired.parts_of(version):
+        raise Conflict(
+            f"generation '{version}' of '{name}' answers requests ({current.desired})",
+            hint="give its part to another one first: `tulle service traffic`",
+        )
+    shadow = current.desired.shadow
+    wanted = replace(
+        current.desired,
+        preloaded=tuple(one for one in current.desired.preloaded if one != version),
+        shadow=None if shadow and shadow.generation == version else shadow,
+    )
+    return share(workspace, name, wanted, environment=environment, actor=actor, before=current.desired)
+
+
+def rollback(
+    workspace: Workspace, name: str, *, environment: str | None = None, actor: str = ""
+) -> Deployment:
+    """Ask for the traffic that was in force before. Conflict when there is none."""
+    current = _deployment(workspace, name, environment)
+    if current.previous is None:
+        raise Conflict(f"service '{name}' has no earlier active version to go back to")
+    return share(workspace, name, current.previous, environment=environment, actor=actor)
+
+
+def enable(
+    workspace: Workspace, name: str, is_enabled: bool, *, environment: str | None = None, actor: str = ""
+) -> Deployment:
+    """Let a service answer, or answer 503 to everybody while its workers stay."""
+    place = place_of(workspace.settings, environment)
+    return generation.enable(workspace.database, name, is_enabled, environment=place, actor=actor)
+
+
+def bound(
+    workspace: Workspace, name: str, bounds: Bounds, *, environment: str | None = None, actor: str = ""
+) -> Deployment:
+    """Say how many workers each generation has, at least and at most, and how much they may hold at once."""
+    place = place_of(workspace.settings, environment)
+    return generation.bound(workspace.database, name, bounds, environment=place, actor=actor)
+
+
+def end(
+    workspace: Workspace,
+    name: str,
+    *,
+    sunset_at: float | None = None,
+    successor: str = "",
+    environment: str | None = None,
+    actor: str = "",
+) -> Deployment:
+    """Tell every caller that a service ends, and when, and what comes after it; from then on it answers 410."""
+    place = place_of(workspace.settings, environment)
+    path = ""
+    if successor:
+        declared_service(workspace, successor)
+        path = f"/public/api/v1/{successor}/"
+    current = generation.deployment(workspace.database, name, place)
+    since = current.ending.deprecated_at if current.ending else now()
+    ending = Ending(min(since, sunset_at) if sunset_at is not None else since, sunset_at, path)
+    return generation.end(workspace.database, name, ending, environment=place, actor=actor)
+
+
+def go_on(workspace: Workspace, name: str, *, environment: str | None = None, actor: str = "") -> Deployment:
+    """A service does not end after all; it answers again when it had."""
+    place = place_of(workspace.settings, environment)
+    return generation.end(workspace.database, name, None, environment=place, actor=actor)
+
+
+def withdraw(workspace: Workspace, name: str, *, environment: str | None = None, actor: str = "") -> None:
+    """Let a service answer no more in an environment; its packages and contracts stay."""
+    place = place_of(workspace.settings, environment)
+    generation.deployment(workspace.database, name, place)
+    with workspace.database.write() as connection:
+        generation.withdraw(connection, name, environment=place, actor=actor)
+
+
+def clean(workspace: Workspace, name: str | None = None, *, is_dry: bool = False) -> tuple[Cleaned, ...]:
+    """Remove the unpacked folders of generations that do not run and are not what a rollback goes back to.
+
+    They are unpacked again from their packages when they are deployed again.
+    """
+    used = set()
+    for found in generation.everywhere(workspace.database):
+        before = found.previous.mounted if found.previous else ()
+        used |= {(found.service, version) for version in (*found.mounted, *found.desired.mounted, *before)}
+    home = workspace.settings.state_folder / "generations"
+    removed = []
+    for folder in sorted(home.glob("*/*")):
+        service, version = folder.parent.name, folder.name
+        is_scratch = version.startswith(".")
+        if (service, version) in used or is_scratch or (name is not None and service != name):
+            continue
+        size = sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
+        if not is_dry:
+            shutil.rmtree(folder)
+        removed.append(Cleaned(service, version, size))
+    return tuple(removed)
+
+
+def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
+    """A deployment as plain values, with the addresses of what runs."""
+    address = next(iter(mounted_of(settings, found).values())).address if found.mounted else ""
+    ending = found.ending
+    return {
+        "service": found.service,
+        "environment": name_of(settings, found.environment),
+        "product": found.product,
+        "status": found.status,
+        "message": found.message,
+        "desired_version": found.desired_version,
+        "active_version": found.active_version,
+        "previous_version": found.previous_version,
+        "desired": found.desired.as_plain(),
+        "active": found.active.as_plain() if found.active else None,
+        "previous": found.previous.as_plain() if found.previous else None,
+        "traffic": str(found.active or found.desired),
+        "enabled": found.enabled,
+        "floor": found.least(settings.service_workers),
+        "ceil": found.most(settings.service_workers),
+        "most_requests": found.bounds.most_requests,
+        "workers": {v: found.workers_of(v, settings.service_workers) for v in found.mounted},
+        "deprecated_at": ending.deprecated_at if ending else None,
+        "sunset_at": ending.sunset_at if ending else None,
+        "successor": ending.successor if ending else "",
+        "ended": found.has_ended(now()),
+        "changed_at": found.changed_at,
+        "url": f"http://{settings.host}:{settings.gateway_port}{address}" if address else "",
+    }
+
+
+def _deployment(workspace: Workspace, name: str, environment: str | None) -> Deployment:
+    return generation.deployment(workspace.database, name, place_of(workspace.settings, environment))
+
+
+def _packages(workspace: Workspace, name: str, traffic: Traffic) -> Sequence[Package]:
+    """The packages of a traffic. Conflict when another product made one: a name may have changed hands."""
+    owner = declared_service(workspace, name).product.name
+    found = [package.get(workspace.database, name, version) for version in traffic.mounted]
+    for chosen in found:
+        if chosen.product != owner:
+            raise Conflict(
+                f"{name} {chosen.version} was made by product '{chosen.product}'; "
+                f"'{owner}' declares the service now"
+            )
+    return found

@@ -1,0 +1,111 @@
+"""Keeps the gateway as the deployments and contracts say, and switches to generations once their workers answer.
+
+Called again and again by the control plane. Driven by what is recorded and what runs, so a crash anywhere is made
+good by doing it again. Knows nothing of who asked for what.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from tulle.control.workspace import Workspace
+from tulle.deploy import local
+from tulle.deploy.generations import managed, mounted_of
+from tulle.deploy.local import Mounted, Process
+from tulle.errors import Broken
+from tulle.events import GATEWAY_PUBLISHED, Event
+from tulle.gateway.contract import current_policy
+from tulle.gateway.envoy import Gateway
+from tulle.gateway.policy import ManagedService
+from tulle.serving import generation
+from tulle.serving.generation import Deployment
+from tulle.serving.needs import Needs, needs_of
+from tulle.serving.traffic import Traffic
+from tulle.state import log
+from tulle.state.db import now
+
+START_SECONDS = 60.0  # a generation whose workers do not answer by then has failed
+_Place = tuple[str, str]  # service, environment
+
+
+class Switchboard:
+    """One a control plane; safe to call from any thread."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._gateway = Gateway(workspace.settings)
+        self._lock = threading.Lock()
+        self._waiting_since: dict[tuple[_Place, Traffic], float] = {}
+        self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
+
+    def settle(self) -> None:
+        """Activate the generations that are ready and publish the policy if anything changed."""
+        with self._lock:
+            running = local.processes(self._workspace.settings)
+            for deployment in generation.everywhere(self._workspace.database):
+                if deployment.status == "starting":
+                    self._try_to_activate(deployment, running)
+            self._publish({})
+
+    def _try_to_activate(self, deployment: Deployment, running: Mapping[str, Process]) -> None:
+        settings, database = self._workspace.settings, self._workspace.database
+        place, wanted = (deployment.service, deployment.environment), deployment.desired
+        known = mounted_of(settings, deployment)
+        names = {version: self._starting(known[version]) for version in wanted.mounted}
+        waiting = [v for v in names if not all(_is_running(name, running) for name in names[v])]
+        if not waiting:
+            # The gateway first: it is confirmed to send to the new workers before the old ones are let go.
+            self._publish({place: wanted})
+            generation.activate(database, deployment.service, wanted, environment=deployment.environment)
+            self._waiting_since.pop((place, wanted), None)
+            return
+        since = self._waiting_since.setdefault((place, wanted), time.monotonic())
+        tried = {v: sum(running[n].restarts for n in names[v] if n in running) for v in waiting}
+        worst = max(waiting, key=lambda version: tried[version])
+        said = f"a worker of {worst} ended {tried[worst]} times while starting" if tried[worst] >= 3 else ""
+        if not said and running and time.monotonic() - since > START_SECONDS:
+            said = f"the workers of {', '.join(waiting)} did not answer within {START_SECONDS:.0f} s"
+        if said:
+            del self._waiting_since[place, wanted]
+            told = f"{said}; `tulle logs {deployment.service}` shows why"
+            generation.fail(database, deployment.service, wanted, told, environment=deployment.environment)
+
+    def _starting(self, one: Mounted) -> list[str]:
+        """The workers that must answer before a generation does."""
+        return [one.worker(number) for number in range(one.workers)]
+
+    def _publish(self, override: Mapping[_Place, Traffic]) -> None:
+        found: list[ManagedService] = []
+        at = now()
+        for deployment in generation.everywhere(self._workspace.database):
+            traffic = override.get((deployment.service, deployment.environment), deployment.active)
+            if traffic is not None:
+                needs = self._needs_of(deployment.service, traffic)
+                found.append(managed(self._workspace.settings, deployment, traffic, needs, at))
+        result = self._gateway.publish(current_policy(self._workspace.database, found))
+        if result.changed:
+            with self._workspace.database.write() as connection:
+                event = Event(
+                    GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
+                )
+                log.append(connection, event)
+
+    def _needs_of(self, service: str, traffic: Traffic) -> Needs:
+        """What fits all generations that answer."""
+        needs = [self._needs_of_one(service, version) for version in traffic.mounted]
+        return Needs(max(n.seconds for n in needs), all(n.may_repeat for n in needs))
+
+    def _needs_of_one(self, service: str, version: str) -> Needs:
+        if (service, version) not in self._needs:
+            folder = generation.folder_of(self._workspace.settings, service, version)
+            try:
+                self._needs[service, version] = needs_of(folder)
+            except Broken:  # then it does not answer either
+                return Needs()
+        return self._needs[service, version]
+
+
+def _is_running(name: str, running: Mapping[str, Process]) -> bool:
+    return name in running and running[name].state == "running"

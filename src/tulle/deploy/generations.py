@@ -1,0 +1,63 @@
+"""Which workers the recorded deployments ask for, and what the gateway is told of each service. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tulle.config import Settings
+from tulle.deploy.local import Mounted
+from tulle.gateway.policy import MOST_AT_ONCE, Backend, ManagedService, Notice, Stopped
+from tulle.serving.generation import Deployment, folder_of
+from tulle.serving.needs import Needs
+from tulle.serving.traffic import Traffic
+
+
+def mounted(settings: Settings, deployments: Iterable[Deployment], at: float) -> list[Mounted]:
+    """The generations that shall run at a time, in seconds since the epoch; none of a service that has ended."""
+    return [
+        one
+        for found in deployments
+        if not found.has_ended(at)
+        for one in mounted_of(settings, found).values()
+    ]
+
+
+def mounted_of(settings: Settings, deployment: Deployment) -> Mapping[str, Mounted]:
+    """The generations of one deployment, by version."""
+    return {
+        version: Mounted(
+            deployment.service,
+            version,
+            folder_of(settings, deployment.service, version),
+            deployment.workers_of(version, settings.service_workers),
+            deployment.environment,
+        )
+        for version in deployment.mounted
+    }
+
+
+def managed(
+    settings: Settings, deployment: Deployment, traffic: Traffic, needs: Needs, at: float
+) -> ManagedService:
+    """A service as the gateway knows it while `traffic` is in force; `needs` are those of all its generations."""
+    known = mounted_of(settings, deployment)
+    stopped: Stopped | None = "retired" if deployment.has_ended(at) else None
+    if stopped is None and not deployment.enabled:
+        stopped = "disabled"
+    ending = deployment.ending
+    return ManagedService(
+        deployment.service,
+        (),
+        settings.max_request_bytes,
+        timeout_seconds=needs.seconds,
+        may_repeat=needs.may_repeat,
+        environment=deployment.environment,
+        traffic=traffic,
+        backends=tuple(
+            Backend(version, tuple(known[version].socket(n) for n in range(known[version].workers)))
+            for version in sorted(traffic.mounted)
+        ),
+        notice=Notice(ending.deprecated_at, ending.sunset_at, ending.successor) if ending else None,
+        stopped=stopped,
+        most_requests=deployment.bounds.most_requests or MOST_AT_ONCE,
+    )
