@@ -26,7 +26,7 @@ from tulle.config import Settings
 from tulle.errors import Broken, LimitExceeded, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.admin import Admin, Taken
-from tulle.gateway.envoy_values import ADMIN_SOCKET, AUTH, FOLDER, LIMITS, ROUTES, Door, Json
+from tulle.gateway.envoy_values import ADMIN_SOCKET, AUTH, FOLDER, JWT, LIMITS, ROUTES, Door, Json
 from tulle.gateway.policy import GatewayPolicy
 
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
@@ -37,6 +37,7 @@ _STATISTICS: Final[Mapping[str, str]] = {
     "limits": f"extension_config_discovery.http_filter.{LIMITS}",
     "auth": f"extension_config_discovery.http_filter.{AUTH}",
     "clusters": "cluster_manager.cds",
+    "jwt": f"extension_config_discovery.http_filter.{JWT}",
     "routes": f"http.gateway.rds.{ROUTES}",
     "listeners": "listener_manager.lds",
 }

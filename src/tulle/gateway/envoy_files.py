@@ -15,7 +15,17 @@ from typing import Any, Final
 
 import msgspec
 
-from tulle.gateway.envoy_listener import listener, only_clients
+from tulle.gateway.envoy_access import (
+    MOST_CALLERS,
+    Way,
+    buckets,
+    counted_by,
+    keys_clusters,
+    off,
+    token_checks,
+    ways,
+)
+from tulle.gateway.envoy_listener import listener
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     API_PREFIX,
@@ -26,6 +36,7 @@ from tulle.gateway.envoy_values import (
     DISPATCH,
     DISPATCH_BODY,
     FORCED_HEADER,
+    JWT,
     KEY_HEADER,
     LIMITS,
     ROUTES,
@@ -39,7 +50,7 @@ from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
 # its workers before it gets a route. A change that takes something away never opens a hole in this order either.
-FILES: Final = ("limits", "auth", "clusters", "routes", "listeners")
+FILES: Final = ("limits", "auth", "clusters", "jwt", "routes", "listeners")
 
 UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
 
@@ -48,13 +59,12 @@ _SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "
 
 
 def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
-    """The five watched files by name (see FILES); each carries the digest of its own content as version."""
+    """The watched files by name (see FILES); each carries the digest of its own content as version."""
     resources_of: Mapping[str, Sequence[Json]] = {
         "limits": [_extension(LIMITS, limits(policy))],
         "auth": [_extension(AUTH, credentials(policy))],
-        "clusters": [
-            typed("envoy.config.cluster.v3.Cluster", **c) for s in policy.services for c in clusters(s)
-        ],
+        "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy)],
+        "jwt": [_extension(JWT, token_checks(policy.services))],
         "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy))],
         "listeners": [typed("envoy.config.listener.v3.Listener", **listener(door))],
     }
@@ -87,9 +97,17 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
     del twin["dynamic_resources"]
     twin["static_resources"] = {
         "listeners": [
-            listener(door, {AUTH: credentials(policy), LIMITS: limits(policy), ROUTES: routes(policy)})
+            listener(
+                door,
+                {
+                    AUTH: credentials(policy),
+                    JWT: token_checks(policy.services),
+                    LIMITS: limits(policy),
+                    ROUTES: routes(policy),
+                },
+            )
         ],
-        "clusters": [made for service in policy.services for made in clusters(service)],
+        "clusters": _clusters(policy),
     }
     return twin
 
@@ -109,7 +127,7 @@ def credentials(policy: GatewayPolicy) -> Json:
 
 
 def limits(policy: GatewayPolicy) -> Json:
-    """A token bucket for each contract; in a file of its own because reloading it fills all buckets again."""
+    """The token buckets, of contracts and other callers; in a file of its own as reloading it fills all of them."""
     return typed(
         "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         stat_prefix="contract",
@@ -119,29 +137,15 @@ def limits(policy: GatewayPolicy) -> Json:
         filter_enabled=_always("limits.enabled"),
         filter_enforced=_always("limits.enforced"),
         enable_x_ratelimit_headers="DRAFT_VERSION_03",
-        rate_limits=[
-            {
-                "actions": [
-                    {"metadata": _service_of_route()},
-                    {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": "client"}},
-                ]
-            }
-        ],
-        descriptors=[
-            {
-                "entries": [
-                    {"key": "service", "value": contract.service},
-                    {"key": "client", "value": contract.client_id},
-                ],
-                "token_bucket": {
-                    "max_tokens": contract.limit.requests,
-                    "tokens_per_fill": contract.limit.requests,
-                    "fill_interval": f"{contract.limit.period_ms / 1000:.3f}s",
-                },
-            }
-            for contract in policy.contracts
-        ],
+        rate_limits=[{"actions": actions} for actions in counted_by(policy.services)],
+        max_dynamic_descriptors=MOST_CALLERS,
+        descriptors=buckets(policy.services, policy.contracts),
     )
+
+
+def _clusters(policy: GatewayPolicy) -> list[Json]:
+    made = [cluster for service in policy.services for cluster in clusters(service)]
+    return [*made, *keys_clusters(policy.services)]
 
 
 def clusters(service: ManagedService) -> list[Json]:
@@ -219,7 +223,7 @@ def routes(policy: GatewayPolicy) -> Json:
     nowhere = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 404},
-        "typed_per_filter_config": {name: _disabled() for name in (CONTRACT, LIMITS, BODY)},
+        "typed_per_filter_config": {name: off() for name in (CONTRACT, LIMITS, BODY)},
     }
     return {
         "name": ROUTES,
@@ -228,7 +232,12 @@ def routes(policy: GatewayPolicy) -> Json:
                 "name": "all",
                 "domains": ["*"],
                 "routes": [
-                    *(route for s in policy.services for route in _routes(s, callers[s.name])),
+                    *(
+                        route
+                        for service in policy.services
+                        for way in ways(service, callers[service.name])
+                        for route in _routes(service, way)
+                    ),
                     nowhere,
                 ],
             }
@@ -238,23 +247,25 @@ def routes(policy: GatewayPolicy) -> Json:
     }
 
 
-def _routes(service: ManagedService, clients: Sequence[str]) -> Iterator[Json]:
-    """Those of a service, the first that fits a request is taken."""
+def _routes(service: ManagedService, way: Way) -> Iterator[Json]:
+    """Those of one way into a service, the first that fits a request is taken."""
     by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
 
     def route(name: str, *headers: Json, reason: str = "", status: int = 0, **action: Any) -> Json:
         about = {"service": service.name, "environment": service.environment, "reason": reason}
+        about |= {"access": way.name, **way.counted_as}
+        headers = (*way.headers, *headers)
         made: Json = {
             "name": name,
             "match": {"path_separated_prefix": service.address, **({"headers": headers} if headers else {})},
             "metadata": {"filter_metadata": {"tulle": {k: v for k, v in about.items() if v}}},
-            "typed_per_filter_config": {**_per_service(service, clients), **by_body},
+            "typed_per_filter_config": {**way.filters, BODY: _body(service), **by_body},
         }
         if service.notice is not None:
             made["response_headers_to_add"] = _notice_headers(service.notice)
         if status:
             return {**made, "direct_response": {"status": status}}
-        return {**made, "route": {**_way(service), **action}}
+        return {**made, "route": {**_to_workers(service), **action}}
 
     if service.stopped is not None:
         yield route(service.path, reason=service.stopped, status=410 if service.stopped == "retired" else 503)
@@ -308,7 +319,7 @@ def _dispatch_by_body(traffic: Traffic) -> Json:
     return {name: _enabled() for name in (DISPATCH_BODY, DISPATCH)}
 
 
-def _way(service: ManagedService) -> Json:
+def _to_workers(service: ManagedService) -> Json:
     seconds = f"{service.timeout_seconds:.3f}s"
     again = "connect-failure,refused-stream,reset-before-request"
     return {
@@ -333,16 +344,11 @@ def _way(service: ManagedService) -> Json:
     }
 
 
-def _per_service(service: ManagedService, clients: Sequence[str]) -> Json:
-    return {
-        CONTRACT: typed(
-            "envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac={"matcher": only_clients(clients)}
-        ),
-        BODY: typed(
-            "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-            buffer={"max_request_bytes": service.max_request_bytes},
-        ),
-    }
+def _body(service: ManagedService) -> Json:
+    return typed(
+        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+        buffer={"max_request_bytes": service.max_request_bytes},
+    )
 
 
 def _notice_headers(notice: Notice) -> list[Json]:
@@ -361,10 +367,6 @@ def _notice_headers(notice: Notice) -> list[Json]:
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _disabled() -> Json:
-    return typed("envoy.config.route.v3.FilterConfig", disabled=True)
-
-
 def _enabled() -> Json:
     """For a filter that is disabled where nothing is said."""
     return typed("envoy.config.route.v3.FilterConfig", config={})
@@ -376,14 +378,6 @@ def _extension(name: str, content: Json) -> Json:
 
 def _always(runtime_key: str) -> Json:
     return {"default_value": {"numerator": 100, "denominator": "HUNDRED"}, "runtime_key": runtime_key}
-
-
-def _service_of_route() -> Json:
-    return {
-        "descriptor_key": "service",
-        "metadata_key": {"key": "tulle", "path": [{"key": "service"}]},
-        "source": "ROUTE_ENTRY",
-    }
 
 
 def _address(upstream: str) -> Json:

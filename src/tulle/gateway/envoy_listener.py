@@ -1,15 +1,16 @@
 """The gateway's one door in Envoy's words: what a request passes, and how errors and the access log read.
 
 One request passes: strip forgeable headers → /isAlive/ → (Lua, only for callers that do not send plain Basic)
-→ credentials → contract → rate limit → body size → router. Pure; depends on the Door alone, so that no change of
-policy touches the listener or a connection. Knows nothing of services and clients: those come in watched parts.
+→ credentials, or a token → contract → rate limit → body size → router. Pure; depends on the Door alone, so that no
+change of policy touches the listener or a connection. Knows nothing of services and clients: those come in watched
+parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 from tulle.gateway.envoy_values import (
     API_PREFIX,
@@ -19,8 +20,10 @@ from tulle.gateway.envoy_values import (
     CONTRACT,
     DISPATCH,
     DISPATCH_BODY,
+    JWT,
     LIMITS,
     LISTENER,
+    NORMALISE,
     ROUTES,
     TYPE,
     Door,
@@ -43,7 +46,7 @@ _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     408: ("RequestTimeout", "The request did not arrive in time"),
     413: ("RequestTooLarge", "The request body is larger than the service accepts"),
     426: ("UpgradeRequired", "HTTP/1.0 is not spoken here; use HTTP/1.1"),
-    429: ("TooManyRequests", "The application's rate limit on the service is used up"),
+    429: ("TooManyRequests", "The caller's rate limit on the service is used up"),
     431: ("HeadersTooLarge", "The request headers are larger than the gateway accepts"),
     503: ("ServiceUnavailable", "The service does not answer now"),
     504: ("ServiceTimeout", "The service did not answer in time"),
@@ -64,6 +67,39 @@ _REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
     "disabled": (503, "ServiceDisabled", "The service is disabled"),
     "retired": (410, "ServiceRetired", "The service has ended"),
 }
+# of tokens: what holds of the refusal → (status, errorType, message, advice, challenge)
+_DETAILS: Final = "response.code_details"
+_OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
+    f"{_DETAILS} == 'jwt_authn_access_denied{{Jwks_remote_fetch_is_failed}}'": (
+        503,
+        "KeysUnavailable",
+        "The issuer's public keys cannot be fetched now",
+        "Try again",
+        "",
+    ),
+    f"{_DETAILS} == 'jwt_authn_access_denied{{Jwt_is_missing}}'": (
+        401,
+        "MissingToken",
+        "The service is called with a token",
+        "Send it as Authorization: Bearer",
+        "Bearer",
+    ),
+    f"{_DETAILS}.startsWith('jwt_authn_access_denied{{')": (
+        401,
+        "InvalidToken",
+        "The token is not accepted",
+        "It may have expired, be meant for another audience, or be of another issuer",
+        'Bearer error="invalid_token"',
+    ),
+    "response.code == 403 && xds.route_metadata.filter_metadata['tulle']['access'] == 'token'": (
+        403,
+        "InsufficientScope",
+        "The token does not allow this",
+        "It must have the scopes that the service asks for, and name the client it was given to",
+        'Bearer error="insufficient_scope"',
+    ),
+}
+
 _REASON_ADVICE: Final[Mapping[str, str]] = {
     "generation": "Leave out forcedGeneration, or name one that is mapped or preloaded",
     "dispatch_key": 'Send "dispatch": {"dispatchKey": "…"} in the body, or the header dispatch-key',
@@ -129,13 +165,15 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
 
 
 def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
-    def part(name: str, kind: str) -> Json:
+    def part(name: str, kind: str, **more: Any) -> Json:
         if parts is None:
             discovery = {"config_source": watched(name), "type_urls": [TYPE + kind]}
-            return {"name": name, "config_discovery": discovery}
-        return {"name": name, "typed_config": parts[name]}
+            return {"name": name, "config_discovery": discovery, **more}
+        return {"name": name, "typed_config": parts[name], **more}
 
     auth = part(AUTH, "envoy.extensions.filters.http.basic_auth.v3.BasicAuth")
+    # off, but for the routes of services that take tokens
+    token = part(JWT, "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", disabled=True)
     limit = part(LIMITS, "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit")
     alive = typed(
         "envoy.extensions.filters.http.health_check.v3.HealthCheck",
@@ -150,8 +188,9 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
     return [
         {"name": "alive", "typed_config": alive},
-        {"name": "normalise", "typed_config": _unless_plain_basic(_normalise_credentials())},
+        {"name": NORMALISE, "typed_config": _unless_plain_basic(_normalise_credentials())},
         auth,
+        token,
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
         limit,
@@ -296,7 +335,8 @@ def _local_replies() -> Json:
     tunnel = _mapper(405, *_ERRORS[405])  # it has no path, so no route and no contract: 403 would mislead
     tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
     tunnel["status_code"] = 405
-    mappers = [alive, tunnel, *reasons, *(_mapper(status, *words) for status, words in _ERRORS.items())]
+    mappers = [alive, tunnel, *reasons, *(_token_mapper(*of) for of in _OF_TOKENS.items())]
+    mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
     return {
         "mappers": mappers,
         "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
@@ -312,8 +352,23 @@ def _mapper(status: int, error_type: str, message: str) -> Json:
         later = {"key": "retry-after", "value": "1"}
         mapper["headers_to_add"] = [{"header": later, "append_action": "ADD_IF_ABSENT"}]
     if status == 401:
-        challenge = {"key": "www-authenticate", "value": 'Basic realm="tulle", charset="UTF-8"'}
-        mapper["headers_to_add"] = [{"header": challenge, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+        mapper["headers_to_add"] = [_challenge('Basic realm="tulle", charset="UTF-8"')]
+    return mapper
+
+
+def _challenge(words: str) -> Json:
+    header = {"key": "www-authenticate", "value": words}
+    return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _token_mapper(condition: str, words: tuple[int, str, str, str, str]) -> Json:
+    """What is said of a token that does not open the service; the filter's own words are not ours."""
+    status, error_type, message, advice, challenge = words
+    mapper = _mapper(status, error_type, message)
+    mapper |= {"filter": _expression(condition), "status_code": status}
+    mapper["body_format_override"] = _error_body(error_type, message, advice)
+    if challenge:
+        mapper["headers_to_add"] = [_challenge(challenge)]
     return mapper
 
 
@@ -362,6 +417,7 @@ def _access_log(door: Door) -> Json:
         "path": "%PATH(NQ)%",
         "code": "%RESPONSE_CODE%",
         "client": f"%REQ({CLIENT_HEADER})%",
+        "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",
         "generation": "%RESP(x-tulle-generation)%",

@@ -5,7 +5,10 @@ Pure. Knows nothing of policies.
 
 from __future__ import annotations
 
+import ipaddress
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 Json = dict[str, Any]
@@ -19,7 +22,9 @@ ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
 # names of the listener and its parts; files, routes and statistics refer to them
 LISTENER: Final = "gateway"
 ROUTES: Final = "routes"
+NORMALISE: Final = "normalise"
 AUTH: Final = "auth"
+JWT: Final = "jwt"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"
 BODY: Final = "body"
@@ -29,6 +34,11 @@ DISPATCH_BODY: Final = "dispatch_body"
 # by which callers choose a generation, as the members `dispatch` of a body do
 FORCED_HEADER: Final = "forced-generation"
 KEY_HEADER: Final = "dispatch-key"
+
+_USUAL_TRUST: Final = "/etc/ssl/certs/ca-certificates.crt"
+_OUR_TRUST = ssl.get_default_verify_paths().cafile  # follows SSL_CERT_FILE
+# the certificates that an issuer's address is checked with
+TRUSTED: Final = _OUR_TRUST if _OUR_TRUST and Path(_OUR_TRUST).is_file() else _USUAL_TRUST
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +65,12 @@ def header_input(name: str) -> Json:
     """A request header as what a matcher looks at."""
     kind = typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
     return {"name": name, "typed_config": kind}
+
+
+def host_address(host: str) -> bool:
+    """Whether a host is an address rather than a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

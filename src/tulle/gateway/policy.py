@@ -17,59 +17,17 @@ from typing import Final, Literal
 import msgspec
 
 from tulle.errors import Invalid
+from tulle.serving.access import Access
 from tulle.serving.traffic import Traffic
+from tulle.spec.rate_limit import MOST_REQUESTS, RateLimit
+
+__all__ = ["Backend", "Client", "Contract", "GatewayPolicy", "ManagedService", "Notice", "RateLimit"]
 
 SERVICE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
 CLIENT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-SHORTEST_PERIOD_MS: Final = 50  # the gateway refills no bucket more often
-LONGEST_PERIOD_MS: Final = 7 * 24 * 3600 * 1000
-MOST_REQUESTS: Final = 1_000_000_000
 MOST_AT_ONCE: Final = 2048
 Stopped = Literal["disabled", "retired"]
 LONGEST_SOCKET_PATH: Final = 107  # bytes; the kernel's sun_path less its closing zero
-
-_RATE: Final = re.compile(r"\s*(\d+)\s*/\s*(\d*)\s*(ms|s|m|h|d)\s*")
-_UNIT_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """How often an application may call a service: a bucket of `requests` tokens, refilled evenly in `period_ms`.
-
-    A full bucket allows a burst of `requests`; after it one request passes every `period_ms / requests`.
-    """
-
-    requests: int
-    period_ms: int
-
-    def __post_init__(self) -> None:
-        """Refuse what the gateway cannot enforce."""
-        if not 1 <= self.requests <= MOST_REQUESTS:
-            raise Invalid(
-                f"rate limit of {self.requests} requests: expected 1 to {MOST_REQUESTS}",
-                hint="to forbid a service, withdraw it from the application",
-            )
-        if not SHORTEST_PERIOD_MS <= self.period_ms <= LONGEST_PERIOD_MS:
-            raise Invalid(f"rate limit period of {self.period_ms} ms: expected 50 ms to 7 days")
-        if self.period_ms % SHORTEST_PERIOD_MS:
-            raise Invalid(f"rate limit period of {self.period_ms} ms: expected a multiple of 50 ms")
-
-    @classmethod
-    def parse(cls, text: str) -> RateLimit:
-        """Read `requests/period`, for example `50/1s`, `1000/1m`, `10/500ms`, `5/h`; Invalid when it is not that."""
-        match = _RATE.fullmatch(text)
-        if match is None:
-            raise Invalid(
-                f"rate limit '{text}' is not understood",
-                hint="write requests/period, for example 50/1s, 1000/1m or 10/500ms",
-            )
-        requests, count, unit = match.groups()
-        return cls(int(requests), int(count or 1) * _UNIT_MS[unit])
-
-    def __str__(self) -> str:
-        """The form `parse` reads, in the largest unit that divides the period."""
-        unit = next(u for u, size in _UNIT_MS.items() if self.period_ms % size == 0)
-        return f"{self.requests}/{self.period_ms // _UNIT_MS[unit]}{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +57,7 @@ class ManagedService:
     A service of several generations has `traffic` and, instead of `upstreams`, the workers of each in `backends`.
     `environment` is where it is deployed, the first part of its address; that of consumers is the empty one. A
     service that is `stopped`, with the reason, answers nothing but that: 503 when it is disabled, 410 when retired.
+    `access` says which ways there are to call it; who has a contract may in any case.
     """
 
     name: str
@@ -113,6 +72,8 @@ class ManagedService:
     notice: Notice | None = None
     stopped: Stopped | None = None
     most_requests: int = MOST_AT_ONCE
+    access: Access = Access()
+    usual_limit: str = "10/1s"  # of a token's client, where `access` says none
 
     @property
     def path(self) -> str:

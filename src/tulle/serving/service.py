@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tulle.errors import Invalid, Place, Problem
+from tulle.serving.access import ACCESS_SCHEMA, Access, read_access
 from tulle.serving.kinds import KINDS, Kind, Spec
 from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
@@ -27,6 +28,7 @@ class Service:
     name: str
     endpoints: tuple[Spec, ...]
     description: str = ""
+    access: Access = Access()
     file: Path = field(default=Path(), compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
@@ -75,6 +77,7 @@ def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
                 "description": "the service's name, its part of the address",
             },
             "description": {"type": "string"},
+            "access": ACCESS_SCHEMA,
             "endpoints": {
                 "type": "array",
                 "minItems": 1,
@@ -145,6 +148,10 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
     """One services file (a Path, or its text); Invalid with every problem and its place."""
     document = load_document(source, name=name)
     problems = validate(document, _WHOLE)
+    access = Access()
+    if not problems and "access" in document.value:
+        folder = source.parent if isinstance(source, Path) else None
+        access, problems = read_access(document, ("access",), folder)
     raw = document.value if isinstance(document.value, dict) else {}
     endpoints = raw.get("endpoints") if isinstance(raw.get("endpoints"), list) else []
     for i, endpoint in enumerate(endpoints or ()):
@@ -161,6 +168,7 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
         name=raw["service"],
         endpoints=tuple(_endpoint(document, i, one) for i, one in enumerate(raw["endpoints"])),
         description=raw.get("description", ""),
+        access=access,
         file=source if isinstance(source, Path) else Path(document.name),
         place=document.place(("service",)),
     )

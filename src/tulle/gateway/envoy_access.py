@@ -1,0 +1,278 @@
+"""The ways into a service in Envoy's words: which route a request takes by what it shows, and what that asks of it.
+
+A service that only its contracts open has one route. Each further way is a route before it that matches what its
+callers send, so nobody pays for a way of another service: filters for tokens are off unless a route turns them on.
+Pure. Knows nothing of workers; where a way leads is the caller's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from tulle.gateway.envoy_listener import only_clients
+from tulle.gateway.envoy_values import (
+    AUTH,
+    CLIENT_HEADER,
+    CONTRACT,
+    JWT,
+    NORMALISE,
+    TRUSTED,
+    Json,
+    host_address,
+    typed,
+)
+from tulle.gateway.policy import Contract, ManagedService
+from tulle.serving.access import ALGORITHMS, Public, Tokens
+from tulle.spec.rate_limit import RateLimit
+
+# what tells the ways apart, in a route's metadata and in the access log
+BY_CONTRACT: Final = "contract"
+BY_TOKEN: Final = "token"  # noqa: S105  no secret
+BY_NOTHING: Final = "public"
+
+# under which key a route's metadata says whose limit is counted
+_CONTRACTS_OF: Final = "contracts_of"
+_TOKENS_OF: Final = "tokens_of"
+_EVERYBODY_OF: Final = "everybody_of"
+_ADDRESSES_OF: Final = "addresses_of"
+
+MOST_CALLERS: Final = 10_000  # of one limit whose callers are not known beforehand; the idlest are forgotten
+_TOKEN: Final = r"(?i)bearer +[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+ *"  # noqa: S105  a form; an API key has one dot
+_CACHED_TOKENS: Final = 1000
+_CLIENT: Final = "[!-~]+"  # what a token may call its client
+_VERIFIED: Final = "envoy.filters.http.jwt_authn"  # where the filter tells what a token says
+_PAYLOAD, _HEAD = "payload", "header"
+_SHOWS_NOTHING: Final = [
+    {"name": name, "present_match": True, "invert_match": True} for name in ("authorization", "client_id")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way into a service: by which headers it is taken, its filters, and what its limit is counted as."""
+
+    name: str
+    headers: Sequence[Json]
+    filters: Mapping[str, Json]
+    counted_as: Mapping[str, str]
+
+
+def ways(service: ManagedService, clients: Sequence[str]) -> Iterator[Way]:
+    """The ways into `service` in the order they are tried; `clients` are those that have a contract."""
+    access = service.access
+    signs_in = access.contracts or access.api_keys is not None
+    filters = {CONTRACT: _rbac({"matcher": only_clients(clients)})}
+    keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.name})
+    for client in () if signs_in else clients:  # the portal, which may try every service
+        yield replace(keyed, headers=[{"name": "client_id", "string_match": {"exact": client}}])
+    if access.jwt is not None and (signs_in or access.public is not None):
+        sent = {"name": "authorization", "string_match": {"safe_regex": {"regex": _TOKEN}}}
+        yield _by_token(service.path, access.jwt, [sent])
+    if access.public is not None:
+        apart = signs_in or access.jwt is not None
+        yield _by_nothing(service.path, access.public, _SHOWS_NOTHING if apart else ())
+    if signs_in:
+        yield keyed
+    elif access.jwt is not None:  # whatever else is shown is no token
+        yield _by_token(service.path, access.jwt, ())
+
+
+def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
+    per_route = typed("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", requirement_name=service)
+    accepted = {"or_match": {"value_matchers": [_exactly(name) for name in ALGORITHMS]}}
+    demanded = [_demand(_HEAD, "alg", accepted)]
+    demanded.append(_demand(_PAYLOAD, tokens.client_claim, _text({"safe_regex": {"regex": _CLIENT}})))
+    demanded += [
+        _demand(_PAYLOAD, tokens.scope_claim, {"list_match": {"one_of": _exactly(scope)}})
+        for scope in tokens.scopes
+    ]
+    rule = {"permissions": [{"and_rules": {"rules": demanded}}], "principals": [{"any": True}]}
+    filters = {
+        NORMALISE: off(),
+        AUTH: off(),
+        JWT: per_route,
+        CONTRACT: _rbac({"rules": {"action": "ALLOW", "policies": {"token": rule}}}),
+    }
+    return Way(BY_TOKEN, headers, filters, {_TOKENS_OF: service})
+
+
+def _by_nothing(service: str, public: Public, headers: Sequence[Json]) -> Way:
+    filters = {NORMALISE: off(), AUTH: off(), CONTRACT: off()}
+    return Way(
+        BY_NOTHING, headers, filters, {_EVERYBODY_OF if public.by == "all" else _ADDRESSES_OF: service}
+    )
+
+
+# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
+    """By what requests are counted; the route says which of them holds. Only what some service needs is asked."""
+    publics = {s.access.public.by for s in services if s.access.public is not None}
+    found = [[_of_route(_CONTRACTS_OF), _of_header("client")]]
+    if any(s.access.jwt for s in services):
+        found.append([_of_route(_TOKENS_OF), _of_header("client")])
+    if "all" in publics:
+        found.append([_of_route(_EVERYBODY_OF)])
+    if "address" in publics:
+        found.append([_of_route(_ADDRESSES_OF), {"remote_address": {}}])
+    return found
+
+
+def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -> list[Json]:
+    """A token bucket for every contract, and those of callers by token and of everybody."""
+    found = [_bucket(c.limit, {_CONTRACTS_OF: c.service, "client": c.client_id}) for c in contracts]
+    for service in services:
+        if (tokens := service.access.jwt) is not None:
+            limit = RateLimit.parse(tokens.limit or service.usual_limit)
+            found.append(_bucket(limit, {_TOKENS_OF: service.path, "client": ""}))
+        if (public := service.access.public) is not None:
+            limit = RateLimit.parse(public.limit)
+            whose = {_EVERYBODY_OF: service.path}
+            if public.by == "address":
+                whose = {_ADDRESSES_OF: service.path, "remote_address": ""}
+            found.append(_bucket(limit, whose))
+    return found
+
+
+def _bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
+    """A bucket of what these entries say; one that is empty stands for any value, each with a bucket of its own."""
+    return {
+        "entries": [{"key": key, **({"value": value} if value else {})} for key, value in entries.items()],
+        "token_bucket": {
+            "max_tokens": limit.requests,
+            "tokens_per_fill": limit.requests,
+            "fill_interval": f"{limit.period_ms / 1000:.3f}s",
+        },
+    }
+
+
+def _of_route(key: str) -> Json:
+    about = {"key": "tulle", "path": [{"key": key}]}
+    return {"metadata": {"descriptor_key": key, "metadata_key": about, "source": "ROUTE_ENTRY"}}
+
+
+def _of_header(key: str) -> Json:
+    return {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": key}}
+
+
+# ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def token_checks(services: Sequence[ManagedService]) -> Json:
+    """The filter that checks tokens: for each service that takes them, the issuer and where its keys are."""
+    taking = [(s.path, s.access.jwt) for s in services if s.access.jwt is not None]
+    return typed(
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        providers={name: _provider(name, tokens) for name, tokens in taking},
+        requirement_map={name: {"provider_name": name} for name, _ in taking},
+    )
+
+
+def _provider(service: str, tokens: Tokens) -> Json:
+    if tokens.jwks:
+        keys: Json = {"local_jwks": {"inline_string": tokens.jwks}}
+    else:
+        keys = {
+            "remote_jwks": {
+                "http_uri": {
+                    "uri": tokens.jwks_uri,
+                    "cluster": keys_cluster_name(service),
+                    "timeout": f"{tokens.timeout:.3f}s",
+                },
+                "cache_duration": f"{tokens.refresh:.3f}s",
+                "async_fetch": {"fast_listener": True},
+            }
+        }
+    return {
+        "issuer": tokens.issuer,
+        **({"audiences": list(tokens.audiences)} if tokens.audiences else {}),
+        **keys,
+        "require_expiration": True,
+        # the route is chosen again by the same headers when a body names a generation; it ends at the router
+        "forward": True,
+        "from_headers": [
+            {"name": "authorization", "value_prefix": f"{word} "} for word in ("Bearer", "bearer", "BEARER")
+        ],
+        "claim_to_headers": [{"header_name": CLIENT_HEADER, "claim_name": tokens.client_claim}],
+        "payload_in_metadata": _PAYLOAD,
+        "header_in_metadata": _HEAD,
+        "normalize_payload_in_metadata": {"space_delimited_claims": [tokens.scope_claim]},
+        "jwt_cache_config": {"jwt_cache_size": _CACHED_TOKENS},
+    }
+
+
+def keys_clusters(services: Sequence[ManagedService]) -> list[Json]:
+    """Where public keys are fetched from: one cluster a service that has them at an address."""
+    return [
+        _keys_cluster(s.path, s.access.jwt)
+        for s in services
+        if s.access.jwt is not None and s.access.jwt.jwks_uri
+    ]
+
+
+def keys_cluster_name(service: str) -> str:
+    """The name of the cluster of an issuer's keys; no service can have it."""
+    return f"keys.of.{service}"
+
+
+def _keys_cluster(service: str, tokens: Tokens) -> Json:
+    parts = urlsplit(tokens.jwks_uri)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    name = keys_cluster_name(service)
+    endpoint = {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+    cluster: Json = {
+        "name": name,
+        "type": "STATIC" if host_address(host) else "STRICT_DNS",
+        "connect_timeout": f"{tokens.timeout:.3f}s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    if not host_address(host):
+        # A name that nobody knows must not keep the other services' changes waiting.
+        cluster |= {"dns_lookup_family": "ALL", "wait_for_warm_on_init": False}
+    if parts.scheme == "https":
+        check = {
+            "trusted_ca": {"filename": TRUSTED},
+            "match_typed_subject_alt_names": [
+                {"san_type": "IP_ADDRESS" if host_address(host) else "DNS", "matcher": {"exact": host}}
+            ],
+        }
+        cluster["transport_socket"] = {
+            "name": "tls",
+            "typed_config": typed(
+                "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                common_tls_context={"validation_context": check},
+                **({} if host_address(host) else {"sni": host}),
+            ),
+        }
+    return cluster
+
+
+# ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def off() -> Json:
+    """A filter that a route does without."""
+    return typed("envoy.config.route.v3.FilterConfig", disabled=True)
+
+
+def _rbac(content: Json) -> Json:
+    return typed("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", rbac=content)
+
+
+def _demand(part: str, claim: str, value: Json) -> Json:
+    """That a claim of the token, or of its header, is so."""
+    matcher = {"filter": _VERIFIED, "path": [{"key": part}, {"key": claim}], "value": value}
+    return {"sourced_metadata": {"metadata_matcher": matcher, "metadata_source": "DYNAMIC"}}
+
+
+def _exactly(text: str) -> Json:
+    return _text({"exact": text})
+
+
+def _text(match: Json) -> Json:
+    return {"string_match": match}

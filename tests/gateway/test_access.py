@@ -1,0 +1,309 @@
+"""The ways into a service through the real Envoy: keys, tokens of an issuer, and nothing at all."""
+
+from __future__ import annotations
+
+import http.client
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.gateway.conftest import (
+    API,
+    CONTRACTS,
+    PLENTY,
+    SECRETS,
+    WORKERS,
+    Mesh,
+    Reply,
+    as_client,
+    basic,
+    check_error,
+    policy,
+    wait_until,
+)
+from tests.gateway.tokens import ISSUER, Issuer, bearer, encoded
+
+from tulle.gateway import envoy_files
+from tulle.gateway.policy import GatewayPolicy
+from tulle.serving.access import Access, Keys, Public, Tokens, parse_access
+
+pytestmark = pytest.mark.system
+HERE = Public("1000/1s")
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Issuer:
+    return Issuer()
+
+
+def tokens(issuer: Issuer, **more: Any) -> Tokens:
+    plain = {"issuer": ISSUER, "jwks": issuer.public_keys(), "limit": "1000/1s"} | more
+    found = parse_access(json.dumps({"jwt": plain})).jwt
+    assert found is not None
+    return found
+
+
+def opened(access: Access, **contracts: Any) -> GatewayPolicy:
+    """The usual policy, in which `first` is called by these ways."""
+    usual = policy(WORKERS, {**CONTRACTS, **contracts})
+    services = [replace(s, access=access) if s.name == "first" else s for s in usual.services]
+    kept = [c for c in usual.contracts if c.service != "first" or access.contracts or access.api_keys]
+    return GatewayPolicy.of(services=services, clients=usual.clients, contracts=kept)
+
+
+def ask(mesh: Mesh, headers: dict[str, str] | None = None, path: str = "first/x/predict") -> Reply:
+    return mesh.ask(API + path, headers, method="POST", body=b"{}")
+
+
+def caller(reply: Reply) -> str | None:
+    """Who the worker was told called."""
+    assert reply.status == 200, reply.body
+    headers = reply.json()["headers"]
+    assert not {"authorization", "client_id", "client_secret"} & set(headers)
+    found = headers.get("x-tulle-client")
+    return None if found is None else str(found)
+
+
+# ── public ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_public_service_needs_no_credentials_and_is_told_none(mesh: Mesh) -> None:
+    mesh.gateway.publish(opened(Access(contracts=False, public=HERE)))
+    for sent in ({}, as_client("app-a"), {"authorization": "Bearer x.y.z"}, {"x-tulle-client": "app-a"}):
+        assert caller(ask(mesh, sent)) is None
+    check_error(ask(mesh, path="second/x"), 401, "InvalidClient")
+    check_error(ask(mesh, path="nowhere/x"), 401, "InvalidClient")
+
+
+def test_who_shows_credentials_to_a_public_service_that_knows_contracts_must_have_right_ones(
+    mesh: Mesh,
+) -> None:
+    mesh.gateway.publish(opened(Access(contracts=True, public=HERE)))
+    assert caller(ask(mesh)) is None
+    assert caller(ask(mesh, as_client("app-a"))) == "app-a"
+    check_error(ask(mesh, basic("app-a", "wrong")), 401, "InvalidClient")
+    check_error(ask(mesh, {"client_id": "app-a"}), 401, "InvalidClient")
+    check_error(ask(mesh, as_client("app-c")), 403, "NoContract")
+
+
+@pytest.mark.parametrize("by", ["all", "address"])
+def test_what_is_public_has_a_limit(mesh: Mesh, by: Any) -> None:
+    mesh.gateway.publish(opened(Access(public=Public("3/1h", by))))
+    assert [ask(mesh).status for _ in range(5)] == [200, 200, 200, 429, 429]
+    refused = ask(mesh)
+    check_error(refused, 429, "TooManyRequests")
+    assert refused.headers["x-ratelimit-limit"] == "3"
+    assert int(refused.headers["retry-after"]) > 0
+    assert caller(ask(mesh, as_client("app-a"))) == "app-a"  # has a limit of its own
+    elsewhere = ask_from(mesh, "127.0.0.2")
+    assert elsewhere.status == (429 if by == "all" else 200)
+
+
+def ask_from(mesh: Mesh, address: str) -> Reply:
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", mesh.settings.gateway_port, timeout=10, source_address=(address, 0)
+    )
+    try:
+        connection.request("POST", API + "first/x/predict", b"{}")
+        answer = connection.getresponse()
+        return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+    finally:
+        connection.close()
+
+
+# ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def by_token(mesh: Mesh, issuer: Issuer) -> Mesh:
+    """`first` takes tokens and nothing else."""
+    jwt = tokens(issuer, audience=["services", "others"], scopes=["predict"])
+    mesh.gateway.publish(opened(Access(contracts=False, jwt=jwt)))
+    return mesh
+
+
+def test_a_token_lets_in_and_its_claim_is_the_caller(by_token: Mesh, issuer: Issuer) -> None:
+    for token in (
+        issuer.token(),
+        issuer.token("ES256"),
+        issuer.token(scope=["write", "predict"]),
+        issuer.token(aud=["x", "others"]),
+        issuer.token(scope="predict"),
+    ):
+        assert caller(ask(by_token, bearer(token))) == "warehouse-app"
+    small = {"authorization": f"bearer {issuer.token()}", "x-tulle-client": "somebody"}
+    assert caller(ask(by_token, small)) == "warehouse-app"
+    # no other service takes it
+    check_error(ask(by_token, bearer(issuer.token()), "second/x"), 401, "InvalidClient")
+
+
+def test_a_token_that_is_not_right_is_401_and_the_challenge_says_bearer(
+    by_token: Mesh, issuer: Issuer
+) -> None:
+    good = issuer.token()
+    head, payload, signature = good.split(".")
+    forged = encoded({"iss": ISSUER, "aud": "services", "exp": 9_999_999_999, "client_id": "me"})
+    for token in (
+        issuer.token(exp=1_600_000_000),
+        issuer.token(exp=None),
+        issuer.token(nbf=9_999_999_999),
+        issuer.token(aud="elsewhere"),
+        issuer.token(aud=None),
+        issuer.token(iss="https://other.example/"),
+        issuer.token(iss=None),
+        issuer.token("none"),
+        issuer.token("HS256"),
+        Issuer().token(),
+        f"{head}.{forged}.{signature}",
+        f"{head}.{payload}.{signature[:-8]}",
+        f"{head}.{payload}.",
+        "a.b.c",
+        "x" * 6000 + ".y.z",
+    ):
+        reply = ask(by_token, bearer(token))
+        error = check_error(reply, 401, "InvalidToken" if not token.endswith(".") else _either(reply))
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+        assert "wt" not in error["detailedMessage"]  # nothing of the filter's own words
+    for nothing in ({}, as_client("app-a"), {"authorization": "Basic x"}, bearer("")):
+        reply = ask(by_token, nothing)
+        check_error(reply, 401, _either(reply))
+        assert reply.headers["www-authenticate"].startswith("Bearer")
+    twice = f"authorization: Bearer {good}\r\n" * 2
+    assert (
+        by_token.say(f"GET {API}first/x HTTP/1.1\r\nhost: g\r\n{twice}\r\n".encode()).status == 401
+    )  # whose is it?
+
+
+def _either(reply: Reply) -> str:
+    found = str(reply.json()["errorType"])
+    assert found in {"MissingToken", "InvalidToken"}
+    return found
+
+
+def test_a_token_without_the_scope_or_a_client_is_403(by_token: Mesh, issuer: Issuer) -> None:
+    for claims in (
+        {"scope": "predictor"},
+        {"scope": None},
+        {"scope": ["read"]},
+        {"scope": {"predict": True}},
+        {"client_id": None},
+        {"client_id": 7},
+        {"client_id": ""},
+        {"client_id": "a b"},
+        {"client_id": "app\r\nx-tulle-client: app-a"},
+        {"client_id": "café"},
+    ):
+        reply = ask(by_token, bearer(issuer.token(**claims)))
+        check_error(reply, 403, "InsufficientScope")
+        assert reply.headers["www-authenticate"] == 'Bearer error="insufficient_scope"'
+
+
+def test_tokens_and_keys_and_the_public_at_one_service(mesh: Mesh, issuer: Issuer) -> None:
+    every = Access(contracts=True, api_keys=Keys(), public=HERE, jwt=tokens(issuer))
+    mesh.gateway.publish(opened(every))
+    key = f"app-a.{SECRETS['app-a']}"
+    for sent, expected in (
+        ({}, None),
+        (bearer(issuer.token()), "warehouse-app"),
+        (bearer(key), "app-a"),
+        (basic(key, ""), "app-a"),
+        (basic("app-a", SECRETS["app-a"]), "app-a"),
+        ({"client_id": "app-a", "client_secret": SECRETS["app-a"]}, "app-a"),
+    ):
+        assert caller(ask(mesh, sent)) == expected
+    check_error(ask(mesh, bearer(issuer.token(exp=1))), 401, "InvalidToken")
+    check_error(ask(mesh, bearer("app-a.wrong")), 401, "InvalidClient")
+    seen = {line["access"] for line in _logged(mesh)}
+    assert {"contract", "token", "public"} <= seen
+
+
+def _logged(mesh: Mesh) -> list[dict[str, Any]]:
+    wait_until(lambda: any(line["access"] == "token" for line in mesh.log_lines()), "the access log")
+    return mesh.log_lines()
+
+
+def test_each_client_of_tokens_has_a_limit_of_its_own(mesh: Mesh, issuer: Issuer) -> None:
+    access = Access(contracts=True, jwt=tokens(issuer, limit="2/1h"))
+    mesh.gateway.publish(opened(access))
+    for client in ("one", "two", "app-a"):
+        token = bearer(issuer.token(client_id=client))
+        assert [ask(mesh, token).status for _ in range(4)] == [200, 200, 429, 429], client
+    # a token cannot use up what an application of the same name has
+    assert caller(ask(mesh, as_client("app-a"))) == "app-a"
+
+
+def test_a_service_that_takes_tokens_alone_can_still_be_tried_by_the_portal(
+    mesh: Mesh, issuer: Issuer
+) -> None:
+    access = Access(contracts=False, jwt=tokens(issuer))
+    usual = policy(WORKERS, {("app-c", "first"): PLENTY})
+    services = [replace(s, access=access) if s.name == "first" else s for s in usual.services]
+    made = GatewayPolicy.of(services=services, clients=usual.clients, contracts=usual.contracts)
+    mesh.gateway.publish(made)
+    portal = {"client_id": "app-c", "client_secret": SECRETS["app-c"]}
+    assert caller(ask(mesh, portal)) == "app-c"
+    check_error(ask(mesh, portal | {"client_secret": "wrong"}), 401, "InvalidClient")
+    check_error(ask(mesh, {"client_id": "app-cc", "client_secret": SECRETS["app-c"]}), 401, "MissingToken")
+
+
+@pytest.fixture
+def keys_server(issuer: Issuer) -> Iterator[tuple[int, list[int], Callable[[int], None]]]:
+    """Where public keys are fetched: its port, the answers it gave, and what lets it fail."""
+    given: list[int] = []
+    status = [200]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(issuer.public_keys()).encode()
+            self.send_response(status[0])
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            given.append(status[0])
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address[1], given, lambda new: status.__setitem__(0, new)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_public_keys_are_fetched_before_they_are_needed(
+    mesh: Mesh, issuer: Issuer, keys_server: tuple[int, list[int], Callable[[int], None]]
+) -> None:
+    port, given, answer_with = keys_server
+    answer_with(500)
+    fetched = Tokens(ISSUER, jwks_uri=f"http://localhost:{port}/keys", limit="1000/1s")
+    mesh.gateway.publish(opened(Access(contracts=False, jwt=fetched)))
+    wait_until(lambda: 500 in given, "the first fetch")
+    check_error(ask(mesh, bearer(issuer.token())), 503, "KeysUnavailable")
+    answer_with(200)
+    wait_until(lambda: ask(mesh, bearer(issuer.token())).status == 200, "fetching again")
+    count = len(given)
+    assert all(caller(ask(mesh, bearer(issuer.token()))) == "warehouse-app" for _ in range(20))
+    assert len(given) == count  # and not at every call
+
+
+def test_keys_that_nobody_serves_hold_up_no_other_service(mesh: Mesh) -> None:
+    gone = Tokens(ISSUER, jwks_uri="https://nobody.invalid/keys")
+    result = mesh.gateway.publish(opened(Access(contracts=True, jwt=gone)))
+    assert result.confirmed
+    assert caller(ask(mesh, as_client("app-a"))) == "app-a"
+    assert ask(mesh, as_client("app-b"), "second/x").status == 200
+
+
+def test_a_service_without_tokens_has_the_routes_and_limits_it_always_had() -> None:
+    rendered = policy(WORKERS, CONTRACTS)
+    routes = envoy_files.routes(rendered)["virtual_hosts"][0]["routes"]
+    assert len(routes) == len(WORKERS) + 1
+    assert not any("headers" in r["match"] or "jwt" in r["typed_per_filter_config"] for r in routes)
+    assert len(envoy_files.limits(rendered)["rate_limits"]) == 1

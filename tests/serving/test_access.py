@@ -1,0 +1,134 @@
+"""Who may call a service, as files and deployments say it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.gateway.tokens import Issuer
+
+from tulle.errors import Broken, Invalid
+from tulle.serving.access import Access, Keys, Public, access_of, parse_access
+
+
+@pytest.fixture(scope="module")
+def public_keys() -> dict[str, Any]:
+    return Issuer().public_keys()
+
+
+def test_without_a_word_it_is_contracts() -> None:
+    assert access_of({}) == Access()
+    assert Access().ways() == ("contracts",)
+
+
+def test_the_ways_that_are_named_are_all_there_are(public_keys: dict[str, Any]) -> None:
+    assert parse_access("api_keys: true") == Access(contracts=False, api_keys=Keys())
+    assert parse_access("{public: {limit: 5/1m, by: address}}").public == Public("5/1m", "address")
+    mixed = parse_access(
+        json.dumps(
+            {
+                "contracts": True,
+                "api_keys": {"limit": "20/1s"},
+                "jwt": {"issuer": "https://i/", "audience": "a", "jwks": public_keys, "scopes": ["x"]},
+            }
+        )
+    )
+    assert mixed.ways() == ("contracts", "api_keys", "jwt")
+    assert mixed.jwt is not None
+    assert (mixed.jwt.audiences, mixed.jwt.scopes, mixed.jwt.client_claim) == (("a",), ("x",), "client_id")
+    assert json.loads(mixed.jwt.jwks) == public_keys
+    assert access_of(json.loads(json.dumps(mixed.as_plain()))) == mixed
+
+
+def _bad(text: str) -> list[str]:
+    with pytest.raises(Invalid) as caught:
+        parse_access(text)
+    return [problem.message for problem in caught.value.problems]
+
+
+def test_what_nobody_can_mean_is_told() -> None:
+    assert _bad("contracts: false") == ["nobody may call the service"]
+    assert _bad("{public: {limt: 5/1s}}") == ["unknown property 'limt' in 'public'"]
+    assert "rate limit of 0 requests" in _bad("{public: {limit: 0/1s}}")[0]
+    assert "rate limit 'often' is not understood" in _bad("{api_keys: {limit: often}}")[0]
+    assert _bad("{jwt: {issuer: x}}") == ["the issuer's public keys are not said"]
+    assert "said twice" in _bad("{jwt: {issuer: x, jwks_uri: 'https://i/k', jwks: {keys: []}}}")[0]
+    assert _bad("{jwt: {jwks_uri: 'https://i/k'}}") == ["'issuer' is missing in 'jwt'"]
+    for uri in (
+        "http://issuer.example/k",
+        "ftp://i/k",
+        "https://u:p@i/k",
+        "file:///etc/passwd",
+        "https://i:x/",
+    ):
+        assert (
+            "is no address of public keys" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks_uri": uri}}))[0]
+        )
+    parse_access("{jwt: {issuer: x, jwks_uri: 'http://127.0.0.1:8080/k'}}")
+    with pytest.raises(Broken, match="cannot be read"):
+        access_of({"public": {"limit": 3}})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kty": "oct", "k": "c2VjcmV0"}, "a shared secret"),
+        ({"kty": "RSA", "n": "AQAB", "e": "AQAB"}, "has 17 bits"),
+        ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "AQAB"}, "is a private key"),
+        ({"kty": "RSA", "n": "?", "e": "AQAB"}, "'n' is not base64url"),
+        ({"kty": "RSA", "e": "AQAB"}, "lacks 'n'"),
+        ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "HS256"}, "for 'HS256', which is not accepted"),
+        ({"kty": "EC", "crv": "secp256k1", "x": "AQAB", "y": "AQAB"}, "unknown curve"),
+        ({"kty": "PQ"}, "of no kind that is known"),
+        (3, "of no kind that is known"),
+    ],
+)
+def test_only_public_keys_of_both_sides_are_taken(change: Any, told: str) -> None:
+    assert told in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": {"keys": [change]}}}))[0]
+
+
+def test_a_set_of_keys_is_one_and_not_too_large(public_keys: dict[str, Any]) -> None:
+    for keys in ({}, {"keys": []}, {"keys": {}}):
+        assert "no set of public keys" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": keys}}))[0]
+    many = {"keys": public_keys["keys"] * 200}
+    assert "at most 65536" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": many}}))[0]
+    assert "cannot be named here" in _bad("{jwt: {issuer: x, jwks_file: k.json}}")[0]
+
+
+def test_a_file_of_keys_lies_beside_the_service(tmp_path: Path, public_keys: dict[str, Any]) -> None:
+    from tulle.serving.service import load_service
+
+    services = tmp_path / "services"
+    services.mkdir()
+    (services / "keys.json").write_text(json.dumps(public_keys))
+    (tmp_path / "outside.json").write_text(json.dumps(public_keys))
+    (services / "broken.json").write_text("{")
+    declared = """
+service: orders
+access:
+  contracts: true
+  jwt: {issuer: https://issuer.example/, jwks_file: FILE}
+endpoints:
+- {name: a, type: lookup, data_set: x, key: y}
+"""
+    path = services / "orders.yaml"
+    path.write_text(declared.replace("FILE", "keys.json"))
+    service = load_service(path)
+    assert service.access.ways() == ("contracts", "jwt")
+    assert service.access.jwt is not None
+    assert json.loads(service.access.jwt.jwks) == public_keys
+    for name, told in (
+        ("../outside.json", "is not beside the services file"),
+        ("/etc/passwd", "is not beside"),
+        ("nothing.json", "cannot be read: No such file"),
+        ("broken.json", "is no JSON"),
+    ):
+        path.write_text(declared.replace("FILE", name))
+        with pytest.raises(Invalid) as caught:
+            load_service(path)
+        (problem,) = caught.value.problems
+        assert told in problem.message
+        assert problem.place is not None
+        assert problem.place.line == 5
