@@ -189,6 +189,7 @@ def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
             *("--package-folder", str(one.folder)),
             *("--socket", one.socket(number)),
             *("--generation", one.version),
+            *("--live-folder", "live"),
             *("--max-request-bytes", str(settings.max_request_bytes)),
             *("--drain-seconds", str(drain)),
         ],

@@ -23,19 +23,26 @@ def pinned(database: Database, upstream: Repository, port: InputPort | None) -> 
     """The commit an input port is pinned to, and what to call it; None when it follows. NotFound."""
     if port is None or not port.version:
         return None
-    if _NUMBERS.fullmatch(port.version):
-        found = release_of(releases(database, upstream.name), port.version)
+    found = version_of(database, upstream, port.version)
+    if found is None:
+        raise _missing(database, upstream, port, [tag.name for tag in upstream.tags()])
+    return found
+
+
+def version_of(database: Database, upstream: Repository, version: str) -> tuple[str, str] | None:
+    """The commit of a release, a tag or a commit, and what to call it; None when there is no such version."""
+    if _NUMBERS.fullmatch(version):
+        found = release_of(releases(database, upstream.name), version)
         if found is not None:
             return found.data_commit, f"release {found.version}"
-    tags = [tag.name for tag in upstream.tags()]
-    if port.version in tags:
-        return upstream.tag(port.version).commit_id, f"tag {port.version}"
-    if _COMMIT.fullmatch(port.version):
+    if version in {tag.name for tag in upstream.tags()}:
+        return upstream.tag(version).commit_id, f"tag {version}"
+    if _COMMIT.fullmatch(version):
         try:
-            return upstream.resolve(port.version), f"commit {port.version[:12]}"
+            return upstream.resolve(version), f"commit {version[:12]}"
         except NotFound:
             pass
-    raise _missing(database, upstream, port, tags)
+    return None
 
 
 def release_of(known: tuple[Release, ...], wanted: str) -> Release | None:

@@ -28,6 +28,7 @@ from tulle.control import (
     connections,
     drift,
     grants,
+    look_ups,
     profiles,
     promotion,
     release_api,
@@ -45,6 +46,7 @@ from tulle.pipeline.mesh_lake import open_mesh_lake
 from tulle.pipeline.scheduler import Scheduler
 from tulle.server import doors, lake_doors
 from tulle.serving import generation
+from tulle.serving.refresh import Refresher
 from tulle.spec.capability import load_registry
 from tulle.state.db import open_database
 
@@ -90,6 +92,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         Scheduler(settings, workspace.database),
         alerts.Alerts(workspace),
         profiles.Profiles(workspace),
+        Refresher(settings, workspace.lake),
     )
 
     def settle() -> None:
@@ -138,6 +141,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(compare.router(workspace))
     app.include_router(check_routes(workspace))
     app.include_router(profiles.router(workspace))
+    app.include_router(look_ups.router(workspace))
     app.include_router(release_api.router(workspace, access))
     app.include_router(schedules.router(workspace))
     app.include_router(connections.router(workspace))

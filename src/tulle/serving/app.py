@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
@@ -96,6 +96,14 @@ class App:
         for name, query in endpoint.queries.items():
             self._route("GET", f"{self.home}/{endpoint.name}/{name}", query, headers)
 
+    def renew(self, names: Collection[str]) -> None:
+        """Say of what endpoints answer that it is from the commits that they have now."""
+        for name in names:
+            headers, home = self._headers(self.service.endpoints[name].commits), f"{self.home}/{name}/"
+            for path, route in self.routes.items():
+                if path.startswith(home):
+                    route.headers = headers
+
     def _route(self, method: str, path: str, action: Any, headers: list[Header]) -> None:
         self.routes[path] = Route(method, action, headers)
 
@@ -130,14 +138,14 @@ class App:
             status, headers = 200, route.headers
             if route.headed is not None:
                 given = await route.headed(content, request_id, scope["headers"])
-                answer, status, headers = given.body, given.status, self._own_headers(given, route)
+                answer, status, headers = given.body, given.status, self._own_headers(given, headers)
             else:
                 made = route.action(content, request_id)
                 if isinstance(made, bytes):
                     answer = made
                 else:
                     given = await made
-                    answer, status, headers = given.body, given.status, self._own_headers(given, route)
+                    answer, status, headers = given.body, given.status, self._own_headers(given, headers)
             route.nanoseconds += time.perf_counter_ns() - start
             route.requests += 1
         except _Gone:
@@ -160,10 +168,12 @@ class App:
         await send(start_message)
         await send({"type": "http.response.body", "body": answer})
 
-    def _own_headers(self, given: Answer, route: Route) -> list[Header]:
-        """The headers of an answer that brings its own."""
+    def _own_headers(self, given: Answer, usual: list[Header]) -> list[Header]:
+        """The headers of an answer that brings its own; `usual`: its endpoint's when it was asked."""
+        if given.commits is not None:
+            usual = self._headers(given.commits)
         if given.content_type == "application/json" and not given.headers:
-            return route.headers
+            return usual
         own = {
             name.lower().encode("latin-1", "replace"): value.encode("latin-1", "replace")
             for name, value in given.headers.items()
@@ -173,7 +183,7 @@ class App:
             (n, v) for n, v in own.items() if _NAME.fullmatch(n) and not _BREAKS.search(v) and n not in _OURS
         ]
         said = {name for name, _ in safe}
-        return [*safe, *(header for header in route.headers if header[0] not in said)]
+        return [*safe, *(header for header in usual if header[0] not in said)]
 
     async def _content(self, scope: Scope, receive: Receive) -> Any:
         """The body of a POST, the pairs of a GET's query string."""

@@ -32,7 +32,7 @@ from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES, Column, Form, open_index
 from tulle.serving.index_build import Wish, build_index
-from tulle.serving.keyed_rows import KeyedRows
+from tulle.serving.keyed_rows import LATEST, KeyedRows
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, record_of
 from tulle.serving.query import QueryEntry
@@ -68,8 +68,14 @@ class Source(Protocol):
     def names(self, product: str, prefix: str = "") -> Sequence[str]:
         """The folders directly under `prefix` (which is empty or ends with a slash)."""
 
-    def relation(self, product: str, data_set: str, folder: Path) -> Relation:
-        """The files of a data set; what is not on this machine is copied to `folder`. NotFound when it has none."""
+    def relation(self, product: str, data_set: str, folder: Path, commit: str = "") -> Relation:
+        """The files of a data set; what is not on this machine is copied to `folder`. NotFound when it has none.
+
+        They are those at `commit`, if that is given.
+        """
+
+    def version(self, product: str, version: str) -> str:
+        """The commit of a release, a tag or a commit of a product. NotFound."""
 
 
 class Bundle:
@@ -87,8 +93,8 @@ class Bundle:
         self.endpoints: dict[str, str] = {}  # of the service: name → kind
         self.commits: dict[str, str] = {}
         self.models: dict[str, Signature] = {}
-        self._relations: dict[tuple[str, str], Relation] = {}
-        self._columns: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._relations: dict[tuple[str, str, str], Relation] = {}
+        self._columns: dict[tuple[str, str, str], Mapping[str, str]] = {}
         self._indexes: dict[str, int] = {}
 
     def callable_from(self, name: str) -> list[str]:
@@ -172,36 +178,49 @@ class Bundle:
                 shutil.copyfile(file, target)
         return relation, names
 
-    def columns(self, product: str, data_set: str, place: Place | None) -> Mapping[str, str]:
-        """The columns of a data set with their mesh types; Invalid at `place` when there is no such data set."""
-        if (product, data_set) not in self._columns:
-            relation = self._relation(product, data_set, place)
-            found = self.engine.describe(f"SELECT * FROM {quoted(relation.name)}", [relation])  # noqa: S608
-            self._columns[product, data_set] = {column.name: column.type for column in found}
-        return self._columns[product, data_set]
+    def version(self, product: str, version: str, place: Place | None) -> str:
+        """The commit of a version of a product; Invalid at `place` when there is no such version."""
+        try:
+            return self.source.version(product, version)
+        except NotFound as exc:
+            raise _invalid(exc.message, place, exc.hint) from exc
 
-    def index(self, product: str, data_set: str, wish: Wish) -> tuple[str, int]:
+    def columns(
+        self, product: str, data_set: str, place: Place | None, commit: str = ""
+    ) -> Mapping[str, str]:
+        """The columns of a data set with their mesh types; Invalid at `place` when there is no such data set."""
+        if (product, data_set, commit) not in self._columns:
+            relation = self._relation(product, data_set, place, commit)
+            found = self.engine.describe(f"SELECT * FROM {quoted(relation.name)}", [relation])  # noqa: S608
+            self._columns[product, data_set, commit] = {column.name: column.type for column in found}
+        return self._columns[product, data_set, commit]
+
+    def index(self, product: str, data_set: str, wish: Wish, commit: str = "") -> tuple[str, int]:
         """Build an index (once for equal wishes); its path in the package and its number of rows."""
-        text = msgspec.json.encode([product, data_set, wish], order="deterministic")
+        what = [product, data_set, wish] + ([commit] if commit else [])
+        text = msgspec.json.encode(what, order="deterministic")
         path = f"indexes/{data_set}-{hashlib.blake2b(text, digest_size=4).hexdigest()}.mdb"
         if path not in self._indexes:
             (self.folder / "indexes").mkdir(exist_ok=True)
-            relation = self._relation(product, data_set, None)
-            what = f"data set '{data_set}' of '{product}'"
-            self._indexes[path] = build_index(self.folder / path, self.engine, relation, wish, what=what)
+            relation = self._relation(product, data_set, None, commit)
+            name = f"data set '{data_set}' of '{product}'"
+            self._indexes[path] = build_index(self.folder / path, self.engine, relation, wish, what=name)
         return path, self._indexes[path]
 
-    def _relation(self, product: str, data_set: str, place: Place | None) -> Relation:
+    def _relation(self, product: str, data_set: str, place: Place | None, commit: str = "") -> Relation:
         self.commit(product, place)
-        if (product, data_set) not in self._relations:
-            elsewhere = self.folder.parent / "data" / product / data_set
+        wanted = (product, data_set, commit)
+        if wanted not in self._relations:
+            elsewhere = self.folder.parent / "data" / product / data_set / commit
             try:
-                self._relations[product, data_set] = self.source.relation(product, data_set, elsewhere)
-            except NotFound:
+                self._relations[wanted] = self.source.relation(product, data_set, elsewhere, commit)
+            except NotFound as exc:
+                if commit:
+                    raise _invalid(exc.message, place, None) from None
                 known = [name for name in self.source.names(product) if name not in {"models", "_tulle"}]
                 hint = did_you_mean(data_set, known) or f"no run of '{product}' has published data yet"
                 raise _invalid(f"product '{product}' has no data set '{data_set}'", place, hint) from None
-        return self._relations[product, data_set]
+        return self._relations[wanted]
 
 
 def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
@@ -211,8 +230,9 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
     entries = []
     for enrichment in spec.enrich:
         product = enrichment.product or bundle.product
-        entries.append(_enrich(enrichment, product, signature, bundle))
-        commits[product] = bundle.commits[product]
+        entry, commit = _enrich(enrichment, product, signature, bundle)
+        entries.append(entry)
+        commits[entry.origin] = commit
     for prop, wrong, hint in decide.problems(spec.threshold, spec.overrides, signature):
         raise _invalid(f"endpoint '{spec.name}': {wrong}", spec.places.get(prop), hint)
     if spec.explaining is not None:
@@ -339,26 +359,40 @@ def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:
     """Add the index of a lookup endpoint; Invalid, with places, when data set or columns are not there."""
     rows, places = spec.rows, spec.rows.places
     product = rows.product or bundle.product
-    known = bundle.columns(product, rows.data_set, places.get("data_set"))
+    pinned = _pinned(rows, product, bundle)
+    known = bundle.columns(product, rows.data_set, places.get("data_set"), pinned)
     columns = rows.columns or tuple((name, name) for name in known)
-    finder = _finder(rows, product, known, columns, bundle, "object")
+    finder = _finder(rows, product, known, columns, bundle, "object", pinned)
     record = Record("key", [Field(column.name, column.type, exact=True) for column in finder.key])
     _check_queries(spec.test_queries, "data", record, spec.places)
     return LookupEntry(
         name=spec.name,
         rows=finder,
-        commits={product: bundle.commits[product]},
+        commits={finder.origin: pinned or bundle.commits[product]},
         description=spec.description,
         test_queries=spec.test_queries,
         probe=_answered(spec.test_queries) or {"data": _first_key(bundle.folder / finder.index, finder.key)},
     )
 
 
-def _enrich(rows: KeyedRows, product: str, signature: Signature, bundle: Bundle) -> FinderEntry:
+def _pinned(rows: KeyedRows, product: str, bundle: Bundle) -> str:
+    """The commit that rows are pinned to; empty where they are of what is published."""
+    if not rows.version:
+        return ""
+    if rows.source == LATEST:
+        message = "what is pinned to a version cannot follow what is published"
+        raise _invalid(message, rows.places.get("version"), "leave 'version' or 'source: latest' out")
+    bundle.commit(product, rows.places.get("product"))
+    return bundle.version(product, rows.version, rows.places.get("version"))
+
+
+def _enrich(rows: KeyedRows, product: str, signature: Signature, bundle: Bundle) -> tuple[FinderEntry, str]:
+    """Where features are found, and of which commit they are."""
     places, data_set = rows.places, rows.data_set
     place = places.get("product" if rows.product else "data_set")
     bundle.commit(product, place)
-    known = bundle.columns(product, data_set, places.get("data_set"))
+    pinned = _pinned(rows, product, bundle)
+    known = bundle.columns(product, data_set, places.get("data_set"), pinned)
     wanted = rows.columns or tuple((name, name) for name in signature.feature_names if name in known)
     if not wanted:
         raise _invalid(
@@ -372,10 +406,10 @@ def _enrich(rows: KeyedRows, product: str, signature: Signature, bundle: Bundle)
             hint = did_you_mean(name, features)
             where = places.get("columns", places.get("data_set"))
             raise _invalid(f"'{name}' is no feature of model '{signature.name}'", where, hint)
-    entry = _finder(rows, product, known, wanted, bundle, "array")
+    entry = _finder(rows, product, known, wanted, bundle, "array", pinned)
     for column in (*entry.columns, *(one for one in entry.key if one.name in features)):
         _check_feature(column, features, data_set, places)
-    return entry
+    return entry, pinned or bundle.commits[product]
 
 
 def _finder(
@@ -385,6 +419,7 @@ def _finder(
     wanted: Sequence[tuple[str, str]],
     bundle: Bundle,
     form: Form,
+    pinned: str,
 ) -> FinderEntry:
     """Build the index of keyed rows; Invalid, with places, for columns that are not there or do not do."""
     places, data_set = rows.places, rows.data_set
@@ -417,7 +452,7 @@ def _finder(
         event_time=rows.event_time,
     )
     try:
-        path, number = bundle.index(product, data_set, wish)
+        path, number = bundle.index(product, data_set, wish, pinned)
     except Invalid as exc:
         raise _invalid(exc.message, places.get("key"), exc.hint) from exc
     return FinderEntry(
@@ -434,6 +469,9 @@ def _finder(
         timed=bool(rows.event_time),
         max_age_seconds=rows.max_age_seconds,
         too_old=rows.too_old,
+        source=rows.source,
+        version=rows.version,
+        wish=wish if rows.source == LATEST else None,
     )
 
 

@@ -26,6 +26,7 @@ class Answer:
     status: int = 200
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    commits: Mapping[str, str] | None = None  # where they are others than its endpoint's
 
 
 @dataclass(frozen=True, slots=True)

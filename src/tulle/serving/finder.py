@@ -17,6 +17,7 @@ import msgspec
 from tulle.serving.index import (
     Column,
     Form,
+    Index,
     key_of,
     needs_normalising,
     normal_key,
@@ -24,7 +25,21 @@ from tulle.serving.index import (
     rows_of,
     timed,
 )
-from tulle.serving.keyed_rows import ALL, DEFAULT, ERROR, FORBIDDEN, IGNORE, KEEP, Policy, Several, TooOld
+from tulle.serving.index_build import Wish
+from tulle.serving.keyed_rows import (
+    ALL,
+    BUNDLED,
+    DEFAULT,
+    ERROR,
+    FORBIDDEN,
+    IGNORE,
+    KEEP,
+    LATEST,
+    Origin,
+    Policy,
+    Several,
+    TooOld,
+)
 from tulle.serving.request import RequestError, shown
 
 # What an answer says of a key, and why one is ignored.
@@ -57,6 +72,16 @@ class FinderEntry:
     timed: bool = False
     max_age_seconds: int = 0
     too_old: TooOld = KEEP
+    source: Origin = BUNDLED
+    version: str = ""  # of the product: what it is pinned to
+    wish: Wish | None = None  # what the index is to hold, where it is built again when more is published
+
+    @property
+    def origin(self) -> str:
+        """By what name its commit is told: the product, or the data set where that has a commit of its own."""
+        if self.version:
+            return f"{self.product}/{self.data_set}:{self.version}"
+        return f"{self.product}/{self.data_set}" if self.source == LATEST else self.product
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +108,16 @@ class Finder:
 
     def __init__(self, entry: FinderEntry, folder: Path, form: Form) -> None:
         self.entry = entry
-        self._index = open_index(folder / entry.index)
+        self.use(open_index(folder / entry.index))
         self._types = [column.type for column in entry.key]
         self._normalise = needs_normalising(self._types)
         self._default = _rendered(entry, form)
         # A row is stored as it is answered, so that it need not be looked at.
         self.is_plain = entry.several == FORBIDDEN and not entry.timed
+
+    def use(self, index: Index) -> None:
+        """Find rows in another index from now on; the one before is closed when nobody has it any more."""
+        self._index = index
 
     def get(self, key: Sequence[Any]) -> bytes | None:
         """What is stored for a key; the row itself where the finder is plain."""

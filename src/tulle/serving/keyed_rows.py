@@ -26,6 +26,9 @@ KEEP: Final = "keep"
 Policy = Literal["error", "ignore", "default"]
 Several = Literal["forbidden", "error", "ignore", "first", "all"]
 TooOld = Literal["error", "ignore", "default", "keep"]
+BUNDLED: Final = "bundled"
+LATEST: Final = "latest"
+Origin = Literal["bundled", "latest"]
 # What makes no sense without another property.
 NEEDED_TOGETHER = {"max_age": ["event_time"], "too_old": ["max_age"], "most_rows": ["several"]}
 MOST_ROWS = 1000  # of one key that an answer may have
@@ -58,6 +61,8 @@ class KeyedRows:
     event_time: str = ""  # the column that tells since when a row holds
     max_age_seconds: int = 0  # 0: whatever it is
     too_old: TooOld = KEEP
+    source: Origin = BUNDLED
+    version: str = ""  # of the product whose data set it is; empty: what is published
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
 
     @property
@@ -82,6 +87,16 @@ def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
             "type": "string",
             "pattern": "^[a-z][a-z0-9_]{0,62}$",
             "x-expected": "the snake_case name of a data set",
+        },
+        "source": _one_of(
+            (BUNDLED, LATEST),
+            "bundled (default): as it was when the service was packaged; latest: what is published, followed in place",
+        ),
+        "version": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 200,
+            "description": "of the product: a release (1.2 is the highest 1.2.*), a tag or a commit",
         },
         "key": {
             "anyOf": [_NAME, _NAMES, _RENAMED],
@@ -143,6 +158,8 @@ def parse_keyed_rows(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | i
         event_time=raw.get("event_time", ""),
         max_age_seconds=60 * minutes_of(raw.get("max_age", "")),
         too_old=raw.get("too_old", KEEP),
+        source=raw.get("source", BUNDLED),
+        version=raw.get("version", ""),
         places=places_of(raw, place, path),
     )
 

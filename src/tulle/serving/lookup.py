@@ -50,22 +50,28 @@ class Lookup:
 
     def __init__(self, entry: LookupEntry, folder: Path, trace: Trace) -> None:
         self.name = entry.name
-        self.commits = entry.commits
         self.entry = entry
         self._generation = trace.generation
         self._finder = Finder(entry.rows, folder, "object")
+        self.finders = (self._finder,)
+        self._trace = trace
         self._key = entry.rows.key
         names = ", ".join(column.name for column in self._key)
         self.record = Record(
             "key", [Field(c.name, c.type, exact=True) for c in self._key], advice=f"Rows are found by {names}"
         )
-        self._context = trace.context(entry.name, entry.commits)
+        self.renew(entry.commits)
         body = msgspec.defstruct(
             "LookupBody",
             [("data", self.record.struct | UnsetType, UNSET), ("dispatch", Dispatch | None, None)],
         )
         self._envelope = msgspec.defstruct("LookupEnvelope", [("dispatch", Dispatch | None, None)])
         self._decode = msgspec.json.Decoder(body).decode
+
+    def renew(self, commits: Mapping[str, str]) -> None:
+        """Answer from other commits, and say so, from the next request on."""
+        self.commits = commits
+        self._context = self._trace.context(self.name, commits)
 
     @property
     def actions(self) -> Mapping[str, Action]:

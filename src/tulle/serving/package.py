@@ -28,6 +28,7 @@ from tulle.engine.engine import Relation
 from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, Problem, did_you_mean
 from tulle.events import PACKAGE_BUILT, Event
 from tulle.lake.repository import Lake, Repository
+from tulle.pipeline.pin import version_of
 from tulle.serving.bundle import Bundle
 from tulle.serving.kinds import KINDS, Entry
 from tulle.serving.manifest import MANIFEST, OPENAPI, FileEntry, Manifest, manifest_from
@@ -81,7 +82,9 @@ def build(
     home = settings.state_folder / "packages" / service.name
     with _workspace(home) as folder:
         engine = DuckEngine(settings.warehouse, folder / "spill")
-        bundle = Bundle(folder / "content", LakeSource(lake, ref), product.name, engine, product.folder)
+        bundle = Bundle(
+            folder / "content", LakeSource(lake, ref, database), product.name, engine, product.folder
+        )
         entries = _bundled(service, bundle)
         openapi = _openapi(service, entries, bundle.folder)
         manifest = _manifest(service, product.name, entries, bundle, openapi)
@@ -158,8 +161,10 @@ def unpack(archive: Path, folder: Path, *, digest: str) -> Manifest:
 class LakeSource:
     """The repositories of a lake, each at the commit its `ref` named when it was first read."""
 
-    def __init__(self, lake: Lake, ref: str) -> None:
+    def __init__(self, lake: Lake, ref: str, database: Database | None = None) -> None:
+        """`database`: where releases are recorded, for versions."""
         self._lake = lake
+        self._database = database
         self._ref = ref
         self._commits: dict[str, str] = {}
 
@@ -178,12 +183,21 @@ class LakeSource:
         page = self._repository(product).list(self.commit(product), prefix, delimiter="/")
         return [name.removeprefix(prefix).rstrip("/") for name in page.prefixes]
 
-    def relation(self, product: str, data_set: str, folder: Path) -> Relation:
+    def version(self, product: str, version: str) -> str:
+        """The commit of a release, a tag or a commit of a product. NotFound."""
+        found = version_of(self._database, self._repository(product), version) if self._database else None
+        if found is None:
+            hint = f"`tulle releases {product}` lists them; branches are no versions, as they move"
+            raise NotFound(f"product '{product}' has no release, tag or commit '{version}'", hint=hint)
+        return found[0]
+
+    def relation(self, product: str, data_set: str, folder: Path, commit: str = "") -> Relation:
         """The files of a data set; what is not on this machine is copied to `folder`. NotFound when it has none."""
-        repository, commit = self._repository(product), self.commit(product)
+        at = commit[:12] or self._ref
+        repository, commit = self._repository(product), commit or self.commit(product)
         paths = [e.path for e in repository.entries(commit, f"{data_set}/") if e.path.endswith(".parquet")]
         if not paths:
-            raise NotFound(f"repository '{product}' has no data set '{data_set}' at '{self._ref}'")
+            raise NotFound(f"repository '{product}' has no data set '{data_set}' at '{at}'")
         files = [repository.location(repository.stat(commit, path)) for path in paths]
         for position, path in enumerate(paths):
             if not files[position].startswith("/"):

@@ -109,6 +109,7 @@ class Many:
     tails: list[str] = field(default_factory=list)
     enriched: int = 0
     how: Explaining | None = None  # they are to be explained
+    context: str = ""  # of which commits they are; the next request may be of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,6 @@ class Predict:
         self._explaining = entry.explaining
         self._explainer = _explainer(entry, signature, folder)
         self.name = entry.name
-        self.commits = entry.commits
         self.signature = signature
         self._scorer = scorer
         self._single = _single_of(scorer, signature)
@@ -145,14 +145,15 @@ class Predict:
         self.record = record_of(signature, entry.enrich)
         names = [one.name for one in self.record.fields]
         self._enrichments = [_Enrichment(one, folder, names, self._features) for one in entry.enrich]
+        self.finders = tuple(one.finder for one in self._enrichments)
         self._tells = any(one.timed or one.no_match == DEFAULT for one in entry.enrich)
         self._classes = [msgspec.json.encode(value).decode() for value in signature.classes]
         self._shares = [
             ("," if i else "") + msgspec.json.encode(class_text(value)).decode() + ":"
             for i, value in enumerate(signature.classes)
         ]
-        model = signature.name + "@" + signature.conversion.form
-        self._context = trace.context(entry.name, entry.commits, model=model)
+        self._trace = trace
+        self.renew(entry.commits)
         body = msgspec.defstruct(
             "PredictBody",
             [
@@ -167,6 +168,12 @@ class Predict:
             [("explanations", Asked | None, None), ("dispatch", Dispatch | None, None)],
         )
         self._decode = msgspec.json.Decoder(body).decode
+
+    def renew(self, commits: Mapping[str, str]) -> None:
+        """Answer from other commits, and say so, from the next request on."""
+        self.commits = commits
+        model = self.signature.name + "@" + self.signature.conversion.form
+        self._context = self._trace.context(self.name, commits, model=model)
 
     @property
     def actions(self) -> Mapping[str, Action]:
@@ -226,7 +233,7 @@ class Predict:
                 many.results[i] = error_item(error)
             except Ignored as ignored:
                 many.results[i] = _ignored(ignored.reason)
-        many.enriched = perf_counter_ns()
+        many.enriched, many.context = perf_counter_ns(), self._context
         return many
 
     def _joined(self, many: Many, scored: Sequence[bytes], request_id: str) -> bytes:
@@ -235,7 +242,7 @@ class Predict:
             many.results[i] = result if not tail else result[:-1] + tail.encode() + b"}"
         enrich, spent = many.enriched - many.start, perf_counter_ns() - many.enriched
         timing = f'"timing":{{"enrich":{enrich // 1000},"prediction":{spent // 1000}}}'
-        tail = f'],{timing},{self._context}{request_id}"}}}}'
+        tail = f'],{timing},{many.context}{request_id}"}}}}'
         return b'{"results":[' + b",".join(many.results) + tail.encode()
 
     # ── rows for other protocols ─────────────────────────────────────────────────────────────────────────
@@ -389,7 +396,8 @@ class Predict:
         except Ignored as ignored:
             return self._without(ignored, request_id)
         enriched = perf_counter_ns()
-        return self._with(self._result(self._single(row), row), told, request_id, (start, read, enriched))
+        result = self._result(self._single(row), row)
+        return self._with(result, told, request_id, (start, read, enriched), self._context)
 
     async def _explained_answer(
         self, values: Sequence[Any], request_id: str, start: int, how: Explaining
@@ -400,11 +408,11 @@ class Predict:
             row = self._completed(values, told)
         except Ignored as ignored:
             return Answer(self._without(ignored, request_id))
-        enriched = perf_counter_ns()
+        enriched, context = perf_counter_ns(), self._context
         (said,) = await self.scores([row])
         result = self._result(said[0], row, said[1])
         result = f"{result[:-1]},{await self._parts(row, said, how)}}}"
-        return Answer(self._with(result, told, request_id, (start, read, enriched)))
+        return Answer(self._with(result, told, request_id, (start, read, enriched), context))
 
     async def _many_explained(self, many: Many, request_id: str, how: Explaining) -> Answer:
         if len(many.rows) * how.steps > _MOST_EXPLAINED:
@@ -434,9 +442,14 @@ class Predict:
         return f'{{"result":{result},"timing":{{}},{self._context}{request_id}"}}}}'.encode()
 
     def _with(
-        self, result: str, told: Sequence[Told] | None, request_id: str, times: tuple[int, int, int]
+        self,
+        result: str,
+        told: Sequence[Told] | None,
+        request_id: str,
+        times: tuple[int, int, int],
+        context: str,
     ) -> bytes:
-        """The answer with a result; `times`: when it was begun, read and enriched."""
+        """The answer with a result; `times`: when it was begun, read and enriched; `context` as it was then."""
         if told:
             result = f"{result[:-1]}{_told(told)}}}"
         start, read, enriched = times
@@ -444,7 +457,7 @@ class Predict:
         return (
             f'{{"result":{result},"timing":{{"preProcessing":{(read - start) // 1000},'
             f'"enrich":{(enriched - read) // 1000},"predictionPredict":{(end - enriched) // 1000}}},'
-            f'{self._context}{request_id}"}}}}'
+            f'{context}{request_id}"}}}}'
         ).encode()
 
     def _result(self, answer: Sequence[float], row: Sequence[Any], label: Any = UNSET) -> str:

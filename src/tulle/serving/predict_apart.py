@@ -112,10 +112,10 @@ class PredictApart(Predict):
             row = self._completed(values, told)
         except Ignored as ignored:
             return Answer(self._without(ignored, request_id))
-        enriched = perf_counter_ns()
+        enriched, context = perf_counter_ns(), self._context
         answer, label = await self._score(row)
         result = self._result(answer, row, label)
-        return Answer(self._with(result, told, request_id, (start, read, enriched)))
+        return Answer(self._with(result, told, request_id, (start, read, enriched), context))
 
     # ── rows together ────────────────────────────────────────────────────────────────────────────────────
 

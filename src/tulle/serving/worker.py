@@ -10,6 +10,7 @@ for the owner of the process only. What users wrote, models that are not convert
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import logging
 import os
@@ -24,6 +25,7 @@ import msgspec
 
 from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
 from tulle.serving.app import App
+from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, load
 
 WARM_UP = 50
@@ -135,6 +137,9 @@ async def _tested(service: Loaded) -> tuple[Verdict, ...]:
 
 async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     try:
+        following = Following(service, options.live_folder) if options.live_folder else None
+        if following is not None and following.is_needed:
+            following.begin()
         await warm_up(service)
         app = App(service, max_request_bytes=options.max_request_bytes)
         listening = open_socket(options.socket) if options.socket else _open_port(options.port)
@@ -148,7 +153,12 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     where = options.socket or "{}:{}".format(*listening.getsockname())
     _log.info("service '%s' %s answers on %s", trace.service, trace.generation, where)
     inode = options.socket.stat().st_ino if options.socket else None
+    keeper = None
+    if following is not None and following.is_needed:
+        keeper = asyncio.get_running_loop().create_task(following.keep(app.renew))
     await serve(app, listening, options.drain_seconds)
+    if keeper is not None:
+        keeper.cancel()
     service.close()
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
@@ -173,6 +183,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--port", type=int, help="a port of 127.0.0.1, for tests and benchmarks; 0: any free one"
     )
     where.add_argument("--test", action="store_true", help="print the verdicts of the saved test queries")
+    parser.add_argument(
+        "--live-folder",
+        type=Path,
+        help="where the newest indexes are of look-ups that follow what is published",
+    )
     parser.add_argument(
         "--drain-seconds", type=int, default=DRAIN_SECONDS, help="what is in flight may take after SIGTERM"
     )
