@@ -68,7 +68,9 @@ def _look_up(
     commit, rows, message = commits.get(entry.origin, ""), entry.rows, ""
     refreshed = datetime.fromisoformat(chosen.manifest.created).timestamp()
     if entry.source == LATEST:
-        state = live.read_state(live.home_of(live_folder(workspace.settings), live.wanted_by(entry, chosen.manifest.ref)))
+        state = live.read_state(
+            live.home_of(live_folder(workspace.settings), live.wanted_by(entry, chosen.manifest.ref))
+        )
         if state is not None and state.file and state.noticed_at >= refreshed:
             commit, rows, refreshed = state.commit, state.rows, state.noticed_at
         if state is not None and state.failed is not None:
