@@ -109,7 +109,10 @@ def test_what_no_rule_can_be_is_refused(mesh: Mesh, more: str) -> None:
 
 
 def test_models_that_have_no_two_classes() -> None:
-    number = cast("Any", SimpleNamespace(name="m", classes=(), has_probabilities=False, feature_names=("a",)))
+    number = cast(
+        "Any",
+        SimpleNamespace(name="m", classes=(), clusters=(), has_probabilities=False, feature_names=("a",)),
+    )
     rule = Override("r", {"a": {"exists": True}}, "high")
     assert [prop for prop, *_ in problems(0.5, [rule], number)] == ["threshold", "overrides"]
     rules = Rules([Override("r", {"a": {"exists": False}}, 3.5)], ["a"])

@@ -47,7 +47,7 @@ def explained(shared_mesh: Mesh) -> Loaded:
 
 def signature(*, classes: tuple[Any, ...] = (), count: int = 3) -> Any:
     names = tuple(f"f{i}" for i in range(count))
-    return SimpleNamespace(feature_names=names, classes=classes, has_probabilities=bool(classes))
+    return SimpleNamespace(clusters=(), feature_names=names, classes=classes, has_probabilities=bool(classes))
 
 
 def explain(value: Any, row: list[float], usual: list[list[float]], how: Explaining) -> dict[str, float]:
@@ -85,7 +85,9 @@ def test_the_class_that_is_predicted_is_explained() -> None:
     plan = Explainer(three, [[0.0]]).plan([1.0], ([0.1, 0.7, 0.2], "b"), Explaining())
     scores = [([0.5, 0.3, 0.2], "a") if row == [0.0] else ([0.1, 0.7, 0.2], "b") for row in plan.rows]
     assert plan.parts(scores) == {"f0": pytest.approx(0.4)}
-    labels_only = SimpleNamespace(feature_names=("f0",), classes=("a", "b"), has_probabilities=False)
+    labels_only = SimpleNamespace(
+        clusters=(), feature_names=("f0",), classes=("a", "b"), has_probabilities=False
+    )
     plan = Explainer(cast("Any", labels_only), [[0.0]]).plan([1.0], ([0.0], "b"), Explaining())
     assert plan.parts([([0.0], "a" if row == [0.0] else "b") for row in plan.rows]) == {"f0": 1.0}
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tulle.engine.engine import Engine, Relation, quoted
 from tulle.engine.statement import read_statement
@@ -104,12 +104,15 @@ class ModelRun:
     def save_model(
         self,
         name: str,
-        estimator: Any,
+        model: Any,
         *,
         features: Sequence[str],
         sample: Any,
         metrics: Mapping[str, float],
         baseline: Mapping[str, float] | None = None,
+        classes: Sequence[Any] | None = None,
+        activation: Literal["softmax", "sigmoid"] | None = None,
+        files: str | Path | None = None,
     ) -> None:
         """Keep a trained model with the data, as models/<name>; see `model_file.save_model`.
 
@@ -118,11 +121,14 @@ class ModelRun:
         model_file.save_model(
             self._models_folder / name,
             name,
-            estimator,
+            model,
             features=features,
             sample=sample,
             metrics=metrics,
             baseline=baseline,
+            classes=classes,
+            activation=activation,
+            files=files,
         )
         for metric, value in metrics.items():
             self.metric(f"{name}.{metric}" if name in self.models else metric, value)

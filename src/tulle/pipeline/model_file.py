@@ -6,6 +6,7 @@ A saved model is a folder:
     model.onnx       its ONNX form, only when that gives the same answers (`model_onnx`)
     signature.json   task, classes, features with types and ranges, metrics, versions (`model_signature`)
     sample.parquet   up to 1,000 rows of the features, for examples and warm-up
+    code/, files/    of a class of the product's own: the shared files it is written in, and what it reads
 
 The bytes depend on the model and the sample alone, so saving an equal model again changes nothing in a lake.
 Runs inside the run process: it trusts the estimator. Knows nothing of the lake, runs or requests.
@@ -13,16 +14,13 @@ Runs inside the run process: it trusts the estimator. Knows nothing of the lake,
 
 from __future__ import annotations
 
-import importlib.machinery
-import io
-import math
-import pickle
 import platform
 import re
+import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,29 +28,39 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tulle.errors import Invalid, Problem, did_you_mean
+from tulle.errors import Invalid
+from tulle.pipeline.model_booster import booster_model
+from tulle.pipeline.model_gate import gate
+from tulle.pipeline.model_given import Activation, check_shares, given_model, is_given
 from tulle.pipeline.model_onnx import convert
+from tulle.pipeline.model_own import OwnModel, code_of, is_own, own_model, write_code, write_files
+from tulle.pipeline.model_sample import (
+    feature_of,
+    feature_order,
+    feature_table,
+    feature_type,
+    matrix_of,
+    spread,
+)
 from tulle.pipeline.model_score import Matrix, NativeScorer, is_numeric, optional
 from tulle.pipeline.model_signature import (
+    CODE,
+    FILES,
     MODEL,
     ONNX,
     SAMPLE,
     SIGNATURE,
     Class,
     Conversion,
-    Feature,
     Signature,
     Task,
 )
 
 SAMPLE_ROWS = 1000
 TOLERANCE = 1e-5
-MOST_CATEGORIES = 50
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
-_LOWER_IS_BETTER = re.compile(r"(loss|error|mae|mse|rmse|mape|brier|brier_score)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,161 +76,136 @@ class ModelFile:
 def save_model(
     folder: Path,
     name: str,
-    estimator: Any,
+    model: Any,
     *,
     features: Sequence[str],
     sample: Any,
     metrics: Mapping[str, float],
     baseline: Mapping[str, float] | None = None,
+    classes: Sequence[Class] | None = None,
+    activation: Activation | None = None,
+    files: Path | str | None = None,
 ) -> ModelFile:
     """Write the model's files into `folder` (made if missing; the folder is the model, `models/<name>`).
 
-    `estimator` is a fitted scikit-learn style estimator; `sample` a pyarrow Table or pandas DataFrame that
-    has the features (other columns are left out); `metrics` are its measured qualities. A metric that is
-    worse than the same one in `baseline` raises Invalid and writes nothing: higher is better, except for
-    names ending in loss, error, mae, mse, rmse, mape, brier or brier_score.
+    `model` is a fitted estimator as scikit-learn's are (also of XGBoost or LightGBM), a booster of these two, an
+    ONNX model (a path, bytes or object), a PyTorch module, or a predictor of the product's own (`model_own`), which
+    may come with a folder of `files`. `classes` names the classes where the model does not know them, or the
+    clusters of a clustering; `activation` turns a network's last numbers into probabilities.
+
+    `sample` is a pyarrow Table or pandas DataFrame that has the features (other columns are left out); `metrics` are
+    measured qualities. A metric that is worse than the same one in `baseline` raises Invalid and writes nothing:
+    higher is better, except for names ending in loss, error, mae, mse, rmse, mape, brier or brier_score.
 
     Null features: where the sample has nulls and the model predicts them, a null is later passed as NaN;
     for all other features it is refused. Raises Invalid for everything the caller can mend.
     """
     if not _NAME.match(name):
         raise Invalid(f"the model name '{name}' must be snake_case, like 'high_value'")
-    table = _feature_table(sample, _feature_order(estimator, features), name)
-    measured, stated = _gate(name, metrics, baseline or {})
+    files = None if files is None else Path(files)
+    estimator = _estimator(name, model, features, sample, classes, activation, files)
+    table = feature_table(sample, feature_order(estimator, features), name)
+    measured, stated = gate(name, metrics, baseline or {})
     scorer, rows = _native(name, estimator, table, sample)
     labels = scorer.labels(rows)
-    classes = _classes(name, estimator)
-    probabilities = scorer.probabilities(rows) if classes and hasattr(estimator, "predict_proba") else None
-    argmax = probabilities is not None and _agree(classes, probabilities, labels)
-    onnx: bytes | None = None
-    if scorer.frame:
-        conversion = Conversion("native", reason="ONNX takes numbers only; the model needs named columns")
-    elif probabilities is not None and not argmax:
-        conversion = Conversion("native", reason="the predicted class is not always the most probable one")
-    elif probabilities is None and classes:
-        conversion = Conversion("native", reason="the classifier gives no probabilities")
-    else:
-        onnx, conversion = convert(
-            estimator, np.asarray(rows), labels=labels, probabilities=probabilities, tolerance=TOLERANCE
-        )
+    clusters = _clusters(name, estimator, labels, classes)
+    known = () if clusters else _classes(name, estimator)
+    probabilities = scorer.probabilities(rows) if scorer.has_numbers and (known or clusters) else None
+    if known and probabilities is not None and is_given(model):
+        check_shares(name, probabilities, known)
+    argmax = probabilities is not None and _agree(
+        known or clusters, probabilities, labels, nearest=bool(clusters)
+    )
+    onnx, conversion = _converted(
+        estimator, scorer, rows, labels, probabilities, argmax, bool(known or clusters), bool(clusters)
+    )
     signature = Signature(
         name=name,
-        task=_task(classes),
+        task="clustering" if clusters else _task(known),
         estimator=_estimator_name(estimator),
-        features=tuple(_feature(table.column(column), column) for column in table.column_names),
-        classes=classes,
-        class_type=_class_type(classes),
-        has_probabilities=probabilities is not None,
+        features=tuple(feature_of(table.column(column), column) for column in table.column_names),
+        classes=known,
+        class_type=_class_type(known or (tuple(classes or clusters) if clusters else ())),
+        has_probabilities=probabilities is not None and not clusters,
         argmax=argmax,
-        percentiles=_percentiles(classes, probabilities),
+        percentiles=_percentiles(known, probabilities),
         frame=scorer.frame,
         conversion=conversion,
         sample_rows=min(SAMPLE_ROWS, table.num_rows),
         metrics=measured,
         baseline=stated,
-        libraries=_libraries(frame=scorer.frame, onnx=onnx is not None),
+        libraries=_libraries(estimator, frame=scorer.frame, onnx=onnx is not None),
+        clusters=tuple(classes or clusters) if clusters else (),
+        has_distances=bool(clusters) and probabilities is not None,
     )
-    return _write(folder, name, estimator, onnx, signature, table)
+    return _write(folder, name, estimator, onnx, signature, table, files)
 
 
-# ── the sample ───────────────────────────────────────────────────────────────────────────────────────────
+def _estimator(
+    name: str,
+    model: Any,
+    features: Sequence[str],
+    sample: Any,
+    classes: Sequence[Class] | None,
+    activation: Activation | None,
+    files: Path | None,
+) -> Any:
+    """Whatever is to be saved as something with the methods of an estimator."""
+    if is_given(model):
+        return given_model(name, model, features=len(features), classes=classes, activation=activation)
+    if activation is not None:
+        raise Invalid(f"model '{name}' is no network: `activation` is for models in ONNX")
+    if type(model).__name__ == "Booster" and type(model).__module__.partition(".")[0] in {
+        "xgboost",
+        "lightgbm",
+    }:
+        return booster_model(name, model, classes)
+    if is_own(model):
+        table = spread(feature_table(sample, features, name), 32)
+        rows = [tuple(row.values()) for row in table.to_pylist()]
+        types = [feature_type(column.name, column.type) for column in table.schema]
+
+        def given(form: str) -> Any:
+            return NativeScorer(_Takes(form), table.column_names, types, frame=True).input_of(rows)
+
+        return own_model(name, model, classes, files, given)
+    if not hasattr(model, "predict"):
+        raise Invalid(
+            f"model '{name}' is a {type(model).__name__}, which has no predict",
+            hint="pass a fitted estimator, a booster, an ONNX file, a PyTorch module, or a predictor of your own",
+        )
+    return model
 
 
-def _feature_order(estimator: Any, features: Sequence[str]) -> list[str]:
-    """The features in the order the estimator was trained with, when it knows that order."""
-    named = [str(column) for column in getattr(estimator, "feature_names_in_", ())]
-    count = getattr(estimator, "n_features_in_", None)
-    if len(set(features)) != len(features) or not features:
-        raise Invalid(f"'features' must name each feature once, got {list(features)}")
-    if named and set(named) != set(features):
-        problems = [
-            *(
-                Problem(f"the model was not trained with feature '{f}'", hint=did_you_mean(f, named))
-                for f in features
-                if f not in named
-            ),
-            *(Problem(f"feature '{n}' of the model is missing") for n in named if n not in features),
-        ]
-        raise Invalid("'features' are not the ones the model was trained with", problems=problems)
-    if count is not None and count != len(features):
-        raise Invalid(f"the model was trained with {count} features, 'features' names {len(features)}")
-    return named or list(features)
+@dataclass(frozen=True, slots=True)
+class _Takes:
+    takes: str
 
 
-def _feature_table(sample: Any, features: Sequence[str], model: str) -> pa.Table:
-    """The features of the sample as a table with the mesh's own types."""
-    table = sample if isinstance(sample, pa.Table) else pa.Table.from_pandas(sample, preserve_index=False)
-    problems = [
-        Problem(f"the sample has no column '{name}'", hint=did_you_mean(name, table.column_names))
-        for name in features
-        if name not in table.column_names
-    ]
-    if problems:
-        raise Invalid(f"the sample of model '{model}' lacks features", problems=problems)
-    if table.num_rows == 0:
-        raise Invalid(f"the sample of model '{model}' has no rows")
-    columns = [table.column(name).combine_chunks() for name in features]
-    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in columns]
-    columns = [pc.if_else(pc.is_nan(c), None, c) if pa.types.is_floating(c.type) else c for c in columns]
-    return pa.table(columns, names=list(features))
-
-
-_WORDS: tuple[tuple[Callable[[pa.DataType], bool], str], ...] = (
-    (pa.types.is_boolean, "boolean"),
-    (pa.types.is_integer, "integer"),
-    (pa.types.is_floating, "double"),
-    (pa.types.is_string, "string"),
-    (pa.types.is_large_string, "string"),
-    (pa.types.is_string_view, "string"),
-    (pa.types.is_date, "date"),
-    (pa.types.is_timestamp, "timestamp"),
-    (pa.types.is_binary, "binary"),
-    (pa.types.is_large_binary, "binary"),
-    (pa.types.is_binary_view, "binary"),
-)
-
-
-def mesh_type(kind: pa.DataType) -> str | None:
-    """The mesh's own word for an Arrow type, or None when it has none (lists, structs, nulls)."""
-    if pa.types.is_dictionary(kind):
-        return mesh_type(kind.value_type)
-    if pa.types.is_decimal(kind):
-        return f"decimal({kind.precision},{kind.scale})"
-    return next((word for holds, word in _WORDS if holds(kind)), None)
-
-
-def _feature_type(name: str, kind: pa.DataType) -> str:
-    word = mesh_type(kind)
-    if word is None or word == "binary":
-        hint = "the sample has no value in it" if pa.types.is_null(kind) else None
-        raise Invalid(f"feature '{name}' has the type {kind}, which no request can carry", hint=hint)
-    return word
-
-
-def _feature(column: pa.ChunkedArray, name: str) -> Feature:
-    kind = _feature_type(name, column.type)
-    nullable = column.null_count > 0
-    if kind == "string":
-        seen = pc.unique(column.drop_null()).to_pylist()
-        categories = tuple(sorted(seen)) if len(seen) <= MOST_CATEGORIES else None
-        return Feature(name, kind, nullable, categories=categories)
-    if kind == "boolean":
-        return Feature(name, kind, nullable)
-    bounds = pc.min_max(column).as_py()
-    low, high = (_plain(bounds[end]) for end in ("min", "max"))
-    return Feature(name, kind, nullable, low, high)
-
-
-def _plain(value: Any) -> int | float | str | None:
-    """A bound as JSON has it: numbers stay, decimals become numbers, dates and times ISO text."""
-    if value is None or isinstance(value, int | float):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else float(value)
-
-
-def _matrix(table: pa.Table) -> Matrix:
-    columns = [pc.cast(column, pa.float64()).to_numpy() for column in table.columns]
-    return np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
+def _converted(
+    estimator: Any,
+    scorer: NativeScorer,
+    rows: Any,
+    labels: Matrix,
+    probabilities: Matrix | None,
+    argmax: bool,
+    has_classes: bool,
+    nearest: bool,
+) -> tuple[bytes | None, Conversion]:
+    """The fast form where it answers the same, and what came of trying."""
+    if isinstance(estimator, OwnModel):
+        return None, Conversion("native", reason="a class of the product's own runs as it is")
+    if scorer.frame:
+        return None, Conversion("native", reason="ONNX takes numbers only; the model needs named columns")
+    if probabilities is not None and not argmax:
+        reason = "the predicted class is not always the most probable one"
+        return None, Conversion("native", reason=reason)
+    if probabilities is None and has_classes:
+        return None, Conversion("native", reason="the classifier gives no probabilities")
+    matrix = np.asarray(rows)
+    return convert(
+        estimator, matrix, labels=labels, probabilities=probabilities, tolerance=TOLERANCE, nearest=nearest
+    )
 
 
 # ── the estimator ────────────────────────────────────────────────────────────────────────────────────────
@@ -230,10 +213,10 @@ def _matrix(table: pa.Table) -> Matrix:
 
 def _native(name: str, estimator: Any, table: pa.Table, sample: Any) -> tuple[NativeScorer, Any]:
     """The scorer of the native form and the sample's rows as it takes them."""
-    types = [_feature_type(column.name, column.type) for column in table.schema]
+    types = [feature_type(column.name, column.type) for column in table.schema]
     attempts: list[tuple[bool, Any]] = [(True, [tuple(row.values()) for row in table.to_pylist()])]
-    if all(is_numeric(kind) for kind in types):
-        attempts.insert(0, (False, _matrix(table)))
+    if all(is_numeric(kind) for kind in types) and not isinstance(estimator, OwnModel):
+        attempts.insert(0, (False, matrix_of(table)))
     failure: Exception | None = None
     for frame, rows in attempts:
         scorer = NativeScorer(estimator, table.column_names, types, frame=frame)
@@ -242,7 +225,8 @@ def _native(name: str, estimator: Any, table: pa.Table, sample: Any) -> tuple[Na
         except Exception as exc:  # noqa: BLE001  any estimator, any failure: reported below
             failure = failure or exc
             continue
-        _same_as_given(name, estimator, sample, table.column_names, labels)
+        if not isinstance(estimator, OwnModel):
+            _same_as_given(name, estimator, sample, table.column_names, labels)
         return scorer, rows
     raise Invalid(
         f"model '{name}' cannot predict the rows of its own sample: {failure}",
@@ -282,6 +266,29 @@ def _classes(name: str, estimator: Any) -> tuple[Class, ...]:
     return classes
 
 
+def _clusters(name: str, estimator: Any, labels: Matrix, names: Sequence[Class] | None) -> tuple[int, ...]:
+    """The numbers of the clusters of a clustering; empty for all other models."""
+    if not _is_clusterer(estimator):
+        return ()
+    count = getattr(estimator, "n_clusters", None) or getattr(_last(estimator), "n_clusters", None)
+    count = max(int(count or 0), int(labels.max()) + 1)
+    if names is not None and len(names) != count:
+        raise Invalid(f"model '{name}' has {count} clusters, `classes` names {len(names)}")
+    return tuple(range(count))
+
+
+def _is_clusterer(estimator: Any) -> bool:
+    kind = getattr(_last(estimator), "_estimator_type", None)
+    if kind is None and hasattr(estimator, "__sklearn_tags__"):
+        kind = getattr(_last(estimator).__sklearn_tags__(), "estimator_type", None)
+    return kind == "clusterer"
+
+
+def _last(estimator: Any) -> Any:
+    steps = getattr(estimator, "steps", None)
+    return steps[-1][1] if steps else estimator
+
+
 def _task(classes: tuple[Class, ...]) -> Task:
     if not classes:
         return "regression"
@@ -294,8 +301,10 @@ def _class_type(classes: tuple[Class, ...]) -> str | None:
     return {bool: "boolean", int: "integer", float: "double", str: "string"}[type(classes[0])]
 
 
-def _agree(classes: tuple[Class, ...], probabilities: Matrix, labels: Matrix) -> bool:
-    return bool(np.all(np.asarray(classes)[probabilities.argmax(axis=1)] == labels))
+def _agree(classes: tuple[Class, ...], numbers: Matrix, labels: Matrix, *, nearest: bool) -> bool:
+    """Whether the label is always that of the greatest number: of the smallest where they are distances."""
+    chosen = numbers.argmin(axis=1) if nearest else numbers.argmax(axis=1)
+    return bool(np.all(np.asarray(classes)[chosen] == labels))
 
 
 def _percentiles(classes: tuple[Class, ...], probabilities: Matrix | None) -> tuple[float, ...]:
@@ -311,110 +320,43 @@ def _estimator_name(estimator: Any) -> str:
     return type(estimator).__name__
 
 
-def _libraries(*, frame: bool, onnx: bool) -> dict[str, str]:
+def _libraries(estimator: Any, *, frame: bool, onnx: bool) -> dict[str, str]:
     packages = ["scikit-learn", "numpy", "joblib"]
     packages += ["pandas"] if frame else []
     packages += ["onnx", "onnxruntime", "skl2onnx"] if onnx else []
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
-
-
-# ── the quality gate ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def _gate(
-    name: str, metrics: Mapping[str, float], baseline: Mapping[str, float]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The metrics and baseline as plain numbers; raises Invalid when a metric is worse than its baseline."""
-    measured, stated = _numbers(name, "metric", metrics), _numbers(name, "baseline", baseline)
-    problems: list[Problem] = []
-    for metric, bound in stated.items():
-        if metric not in measured:
-            problems.append(Problem(f"no metric '{metric}' was given", hint=did_you_mean(metric, measured)))
-            continue
-        value = measured[metric]
-        lower = bool(_LOWER_IS_BETTER.search(metric))
-        if value > bound if lower else value < bound:
-            better = "lower" if lower else "higher"
-            problems.append(
-                Problem(f"{metric} is {value:.6g}, worse than the baseline {bound:.6g} ({better} is better)")
-            )
-    if problems:
-        raise Invalid(
-            f"model '{name}' does not reach its baseline: " + "; ".join(p.message for p in problems),
-            hint="the model was not saved; what is served stays as it is",
-            problems=problems,
-        )
-    return measured, stated
-
-
-def _numbers(name: str, what: str, values: Mapping[str, float]) -> dict[str, float]:
-    for key, value in values.items():
-        try:
-            usable = math.isfinite(float(value))
-        except (TypeError, ValueError):
-            usable = False
-        if not usable:
-            raise Invalid(f"the {what} '{key}' of model '{name}' is {value!r}, expected a number")
-    return {key: float(values[key]) for key in sorted(values)}
+    found = {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+    booster = getattr(_last(estimator), "own_booster", _last(estimator))
+    root = type(booster).__module__.partition(".")[0]
+    if root not in {"sklearn", "tulle", "numpy"} and hasattr(sys.modules.get(root), "__version__"):
+        found[root] = str(sys.modules[root].__version__)
+    return found
 
 
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _write(
-    folder: Path, name: str, estimator: Any, onnx: bytes | None, signature: Signature, table: pa.Table
+    folder: Path,
+    name: str,
+    estimator: Any,
+    onnx: bytes | None,
+    signature: Signature,
+    table: pa.Table,
+    given: Path | None,
 ) -> ModelFile:
     joblib = optional("joblib")
-    _check_importable(name, estimator)
+    code = code_of(name, estimator)
     folder.mkdir(parents=True, exist_ok=True)
+    for part in (CODE, FILES):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    more = write_code(folder, code) + (write_files(name, folder, given) if given is not None else [])
+    signature = replace(signature, files=tuple(more))
     joblib.dump(estimator, folder / MODEL)
     (folder / ONNX).unlink(missing_ok=True)
     if onnx is not None:
         (folder / ONNX).write_bytes(onnx)
     text = msgspec.json.format(msgspec.json.encode(signature, order="sorted"), indent=2)
     (folder / SIGNATURE).write_bytes(text + b"\n")
-    pq.write_table(_spread(table, SAMPLE_ROWS), folder / SAMPLE, compression="zstd")
-    files = (MODEL, *([ONNX] if onnx is not None else []), SIGNATURE, SAMPLE)
+    pq.write_table(spread(table, SAMPLE_ROWS), folder / SAMPLE, compression="zstd")
+    files = (MODEL, *([ONNX] if onnx is not None else []), SIGNATURE, SAMPLE, *more)
     return ModelFile(name, folder, files, signature)
-
-
-def _spread(table: pa.Table, rows: int) -> pa.Table:
-    """At most `rows` rows, evenly spread over the table, always the same ones."""
-    if table.num_rows <= rows:
-        return table
-    return table.take(pa.array(np.linspace(0, table.num_rows - 1, rows).astype(np.int64)))
-
-
-class _Names(pickle.Pickler):
-    """Notes the module of every class and function a pickle would refer to."""
-
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO())
-        self.modules: dict[str, str] = {}
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, type) or callable(obj):
-            module, qualified = getattr(obj, "__module__", None), getattr(obj, "__qualname__", "")
-            if module:
-                self.modules.setdefault(str(module), str(qualified))
-        return NotImplemented
-
-
-def _check_importable(name: str, estimator: Any) -> None:
-    """Refuse an estimator that the serving process could not load: it has no access to the product's code."""
-    names = _Names()
-    try:
-        names.dump(estimator)
-    except (pickle.PicklingError, TypeError, AttributeError) as exc:
-        raise Invalid(
-            f"model '{name}' cannot be saved: {exc}",
-            hint="use estimators and functions of installed packages, no lambdas or local classes",
-        ) from exc
-    for module, qualified in sorted(names.modules.items()):
-        root = module.partition(".")[0]
-        installed = root in sys.builtin_module_names or importlib.machinery.PathFinder.find_spec(root)
-        if root == "__main__" or not installed:
-            raise Invalid(
-                f"model '{name}' uses '{qualified}' from the file that trains it, which services cannot load",
-                hint="use estimators and functions of installed packages",
-            )

@@ -1,4 +1,7 @@
-"""Turning a scikit-learn estimator into ONNX, and proving on real rows that both forms answer the same.
+"""Turning a model into ONNX, and proving on real rows that both forms answer the same.
+
+Estimators of scikit-learn are turned by skl2onnx, the trees of XGBoost and LightGBM, alone or last in a pipeline, by
+`model_trees`; what came as ONNX already only gets the usual inputs and outputs.
 
 Conversion never fails a run: what cannot be converted, or answers differently, is served natively, with the
 reason recorded. Knows nothing of files.
@@ -6,30 +9,43 @@ reason recorded. Knows nothing of files.
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from tulle.pipeline.model_score import Matrix, OnnxScorer, optional
 from tulle.pipeline.model_signature import Conversion
+from tulle.pipeline.model_trees import Unconvertible, add_trees, as_onnx, is_boosted, trees_of
 
 SINGLE_ROWS = 32
 
 
 def convert(
-    estimator: Any, rows: Matrix, *, labels: Matrix, probabilities: Matrix | None, tolerance: float
+    estimator: Any,
+    rows: Matrix,
+    *,
+    labels: Matrix,
+    probabilities: Matrix | None,
+    tolerance: float,
+    nearest: bool = False,
 ) -> tuple[bytes | None, Conversion]:
     """The ONNX form of `estimator` if it gives `labels` and `probabilities` for `rows`, with the report.
+
+    `nearest`: the probabilities are distances, and the smallest counts.
 
     Double input is tried first (nothing is rounded on the way in), then float.
     """
     reasons = []
-    for double in (True, False):
+    for double in _precisions(estimator):
         word: Literal["double", "float"] = "double" if double else "float"
         try:
-            model = _to_onnx(estimator, rows.shape[1], double=double, classifier=probabilities is not None)
-            difference = _difference(OnnxScorer(model, double=double), rows, labels, probabilities)
+            model = _to_onnx(
+                estimator, rows.shape[1], double=double, classifier=probabilities is not None and not nearest
+            )
+            difference = _difference(OnnxScorer(model, double=double), rows, labels, probabilities, nearest)
         except Exception as exc:  # noqa: BLE001  converters fail in many ways; each one means: serve natively
             reasons.append(f"{word} input: {_first_line(exc)}")
             continue
@@ -39,10 +55,25 @@ def convert(
     return None, Conversion("native", len(rows), tolerance, reason="; ".join(reasons))
 
 
+def _precisions(estimator: Any) -> tuple[bool, ...]:
+    """Whether to try input in double precision, and then in single: trees are compared in one of them only."""
+    if not is_boosted(estimator):
+        return True, False
+    try:
+        return (trees_of(estimator).double,)
+    except Unconvertible:  # told when it is tried
+        return (True,)
+
+
 def _to_onnx(estimator: Any, width: int, *, double: bool, classifier: bool) -> bytes:
+    if hasattr(estimator, "own_onnx"):
+        return bytes(estimator.own_onnx(width, double=double))
+    if is_boosted(estimator):
+        return as_onnx(trees_of(estimator), classifier=classifier)
     kinds = optional("skl2onnx.common.data_types")
     kind = kinds.DoubleTensorType if double else kinds.FloatTensorType
     converters, shapes = _mended()
+    _register_boosted()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         converted = optional("skl2onnx").convert_sklearn(
@@ -70,6 +101,50 @@ def _mended() -> tuple[dict[Any, Any], dict[Any, Any]]:
     return converters, {kind: registered.get_shape_calculator(names[kind]) for kind in kinds}
 
 
+def _register_boosted() -> None:
+    """Make the converter's own registry know the trees of others, for pipelines that end in them."""
+    known = optional("skl2onnx._supported_operators").sklearn_operator_name_map
+    for kind in _boosted_kinds():
+        if kind not in known:
+            options = {"zipmap": [True, False]} if hasattr(kind, "predict_proba") else None
+            optional("skl2onnx").update_registered_converter(
+                kind, f"Tulle{kind.__name__}", _shape_boosted, _convert_boosted, options=options
+            )
+
+
+def _boosted_kinds() -> Iterator[type]:
+    """The estimators of XGBoost and LightGBM, as far as these are loaded: a pipeline that has one has loaded it."""
+    for library, names in (
+        ("xgboost", ("XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor")),
+        ("lightgbm", ("LGBMClassifier", "LGBMRegressor")),
+    ):
+        module = sys.modules.get(library)
+        yield from (getattr(module, name) for name in names if hasattr(module, name))
+
+
+def _convert_boosted(scope: Any, operator: Any, container: Any) -> None:
+    def add(kind: str, inputs: Any, outputs: Any, **attributes: Any) -> None:
+        attributes.setdefault("op_domain", "")
+        attributes.setdefault("op_version", 18 if not attributes["op_domain"] else 3)
+        container.add_node(kind, inputs, outputs, name=scope.get_unique_operator_name(kind), **attributes)
+
+    outputs = [one.full_name for one in operator.outputs]
+    trees = trees_of(operator.raw_operator)
+    add_trees(trees, add, operator.inputs[0].full_name, outputs[0], outputs[1] if len(outputs) > 1 else None)
+
+
+def _shape_boosted(operator: Any) -> None:
+    kinds = optional("skl2onnx.common.data_types")
+    rows = operator.inputs[0].get_first_dimension()
+    if len(operator.outputs) > 1:
+        operator.outputs[0].type = kinds.Int64TensorType([rows])
+        operator.outputs[1].type = kinds.FloatTensorType(
+            [rows, max(2, trees_of(operator.raw_operator).targets)]
+        )
+    else:
+        operator.outputs[0].type = kinds.FloatTensorType([rows, 1])
+
+
 def _with_plain_numbers(converter: Any) -> Any:
     def convert_plainly(scope: Any, operator: Any, container: Any) -> None:
         add_node = container.add_node
@@ -95,10 +170,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _difference(scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
+def _difference(
+    scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities: Matrix | None, nearest: bool
+) -> float:
     """The greatest difference between both forms; infinite when a class differs."""
     batch = _apart(
-        scorer.labels(rows) if probabilities is None else scorer.probabilities(rows), labels, probabilities
+        scorer.labels(rows) if probabilities is None else scorer.probabilities(rows),
+        labels,
+        probabilities,
+        nearest,
     )
     # A batch and a single row take different paths in the runtime, so both are compared.
     few = slice(0, SINGLE_ROWS)
@@ -107,17 +187,24 @@ def _difference(scorer: OnnxScorer, rows: Matrix, labels: Matrix, probabilities:
         singles.reshape(-1) if probabilities is None else singles,
         labels[few],
         None if probabilities is None else probabilities[few],
+        nearest,
     )
     return max(batch, single)
 
 
-def _apart(found: Matrix, labels: Matrix, probabilities: Matrix | None) -> float:
-    if probabilities is None:
+def _apart(found: Matrix, labels: Matrix, numbers: Matrix | None, nearest: bool) -> float:
+    if numbers is None:
         apart = np.abs(found.astype(np.float64) - labels) / np.maximum(1.0, np.abs(labels))
-    elif found.shape != probabilities.shape or np.any(found.argmax(axis=1) != probabilities.argmax(axis=1)):
+    elif found.shape != numbers.shape:
+        return float("inf")
+    elif nearest:
+        if np.any(found.argmin(axis=1) != numbers.argmin(axis=1)):
+            return float("inf")
+        apart = np.abs(found - numbers) / np.maximum(1.0, numbers)
+    elif np.any(found.argmax(axis=1) != numbers.argmax(axis=1)):
         return float("inf")
     else:
-        apart = np.abs(found - probabilities)
+        apart = np.abs(found - numbers)
     return float(np.max(apart)) if np.all(np.isfinite(apart)) else float("inf")
 
 

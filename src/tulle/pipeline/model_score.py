@@ -36,7 +36,10 @@ class Scorer(Protocol):
         """The predicted class or number of each row, shape (rows,)."""
 
     def single(self, row: Sequence[Any]) -> list[float]:
-        """The probabilities of one row, or for a regressor its number; quicker, and for one thread only."""
+        """The probabilities of one row, or for a regressor its number; quicker, and for one thread only.
+
+        Of a clustering, the distances are in the place of probabilities.
+        """
 
 
 class OnnxScorer:
@@ -93,10 +96,18 @@ class NativeScorer:
         self._features = list(features)
         self._types = list(types)
         self.frame = frame
+        # What says more than the label: probabilities, or of a clustering the distances.
+        names = ("predict_proba", "transform")
+        self._numbers = next((name for name in names if hasattr(estimator, name)), None)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether there are probabilities, or distances, beside the label."""
+        return self._numbers is not None
 
     def probabilities(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
-        """Probabilities of a classifier, shape (rows, classes)."""
-        return self._call("predict_proba", rows)
+        """Probabilities of a classifier, shape (rows, classes); distances of a clustering."""
+        return self._call(self._numbers or "predict_proba", rows)
 
     def labels(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         """The predicted class or number of each row, shape (rows,)."""
@@ -104,7 +115,7 @@ class NativeScorer:
 
     def single(self, row: Sequence[Any]) -> list[float]:
         """The probabilities of one row, or for an estimator without them its number."""
-        if not hasattr(self.estimator, "predict_proba"):
+        if self._numbers is None:
             return [float(self.labels([row])[0])]
         return cast("list[float]", self.probabilities([row])[0].tolist())
 
@@ -112,11 +123,14 @@ class NativeScorer:
         with warnings.catch_warnings():
             # Trained on a table, fed a matrix: the order of the columns was checked when the model was saved.
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
-            return np.asarray(getattr(self.estimator, method)(self._input(rows)))
+            return np.asarray(getattr(self.estimator, method)(self.input_of(rows)))
 
-    def _input(self, rows: Sequence[Sequence[Any]] | Matrix) -> Any:
+    def input_of(self, rows: Sequence[Sequence[Any]] | Matrix) -> Any:
+        """Rows as the estimator takes them: a matrix, a frame, or for some predictors a list of dicts."""
         if not self.frame:
             return np.asarray(rows, dtype=np.float64)
+        if getattr(self.estimator, "takes", "frame") == "rows":
+            return [dict(zip(self._features, row, strict=True)) for row in rows]
         pd = optional("pandas")
         columns = zip(*rows, strict=True)
         return pd.DataFrame(
@@ -146,8 +160,15 @@ def optional(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as exc:
         package = module.partition(".")[0]
-        extra = f"'tulle[{package if package in {'pandas', 'polars'} else 'ml'}]'"
+        wanted = _FROM.get(package, "'tulle[ml]'")
         raise Unavailable(
             f"the package '{package}' is needed for this model and is not installed",
-            hint=f"pip install {extra}",
+            hint=f"pip install {wanted}",
         ) from exc
+
+
+# What to install, where it is not the extra `ml`.
+_FROM = {name: f"'tulle[{name}]'" for name in ("pandas", "polars", "xgboost", "lightgbm", "mlflow")} | {
+    "flaml": "'tulle[automl]'",
+    "torch": "torch",
+}

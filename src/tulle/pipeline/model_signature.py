@@ -5,6 +5,7 @@ Light to import: the serving process needs this and not the code that saves mode
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from tulle.errors import Broken, TulleError
 from tulle.pipeline.model_score import NativeScorer, OnnxScorer, Scorer, optional
 
 MODEL, ONNX, SIGNATURE, SAMPLE = "model.joblib", "model.onnx", "signature.json", "sample.parquet"
+CODE, FILES = "code", "files"  # folders: code of the product that the model needs, files it reads
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "clustering"]
 Class = str | int | float | bool
 
 
@@ -68,6 +70,9 @@ class Signature:
     metrics: Mapping[str, float]
     baseline: Mapping[str, float] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()  # further ones, beside the model
+    clusters: tuple[Class, ...] = ()  # of a clustering: their names
+    has_distances: bool = False  # of a clustering: it tells how far a row is from each
     format: int = 1
 
     @property
@@ -92,7 +97,11 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer:
     try:
         if signature.conversion.form == "onnx":
             return OnnxScorer((folder / ONNX).read_bytes(), double=signature.conversion.input == "double")
+        if any(file.startswith(f"{CODE}/") for file in signature.files):
+            sys.path.insert(0, str(folder / CODE))
         estimator = optional("joblib").load(folder / MODEL)
+        if hasattr(estimator, "made_by"):
+            estimator.open(folder / FILES)
     except TulleError:
         raise
     except Exception as exc:  # whatever a damaged file or another version of a library raises

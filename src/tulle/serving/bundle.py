@@ -129,7 +129,8 @@ class Bundle:
         form = ONNX if signature.conversion.form == "onnx" else MODEL
         target = self.folder / home
         target.mkdir(parents=True)
-        for file in (SIGNATURE, form):
+        for file in (SIGNATURE, form, *(signature.files if form == MODEL else ())):
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
             (target / file).write_bytes(self.source.read(self.product, f"{home}/{file}"))
         self.models[name] = signature
         return signature

@@ -68,7 +68,7 @@ def problems(
             if feature not in signature.feature_names:
                 hint = did_you_mean(feature, signature.feature_names)
                 yield "overrides", f"override '{override.name}': '{feature}' is no feature of the model", hint
-        known = signature.classes
+        known = signature.classes or signature.clusters
         is_number = isinstance(override.prediction, int | float) and not isinstance(override.prediction, bool)
         if known and override.prediction not in known:
             classes = ", ".join(repr(value) for value in known)

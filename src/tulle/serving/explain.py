@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from tulle.pipeline.model_signature import Signature
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS, Explaining, Method
-from tulle.serving.score import Scored
+from tulle.serving.score import Scored, nearest_cluster
 
 BACKGROUND = "background.json"
 QUANTILES = 20
@@ -118,6 +118,8 @@ class Explainer:
     def _value_of(self, said: Scored) -> Callable[[Scored], float]:
         """What is explained: a number, the probability of the second of two classes or of the predicted one."""
         signature = self._signature
+        if signature.clusters:
+            return self._nearness(said)
         if not signature.classes:
             return lambda score: score[0][0]
         if not signature.has_probabilities:
@@ -127,6 +129,17 @@ class Explainer:
         numbers, label = said
         chosen = numbers.index(max(numbers)) if label is UNSET else list(signature.classes).index(label)
         return lambda score: score[0][chosen]
+
+    def _nearness(self, said: Scored) -> Callable[[Scored], float]:
+        """Of a clustering: how near a row is to the cluster it is put into, or whether it is in it."""
+        signature = self._signature
+        numbers, label = said
+        if not signature.has_distances:
+            return lambda score: float(score[1] == label)
+        chosen = list(signature.clusters).index(
+            nearest_cluster(signature, numbers) if label is UNSET else label
+        )
+        return lambda score: -score[0][chosen]
 
     def _largest(self, parts: Sequence[float], features: int) -> dict[str, float]:
         ordered = sorted(zip(self._names, parts, strict=True), key=lambda pair: -abs(pair[1]))

@@ -162,7 +162,7 @@ def _carried_out(call: Callable[..., Any], asked: Asked) -> Done:
         if isinstance(result, Response):
             content = result.content.encode() if isinstance(result.content, str) else result.content
             return Done(content, result.status, result.content_type, dict(result.headers))
-        body = msgspec.json.encode(result, enc_hook=_plain)
+        body = msgspec.json.encode(result, enc_hook=as_plain)
     except ApiError as exc:
         return Done(b"", exc.status, error_type=exc.error_type, message=exc.message, detail=exc.detail)
     except MemoryError:
@@ -181,7 +181,7 @@ def _failed(exc: Exception) -> Done:
     return Done(b"", 500, error_type="FunctionFailed", message=message, detail=detail)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """What JSON has no word for, as something it has; TypeError for what cannot be."""
     if hasattr(value, "tolist"):
         return value.tolist()

@@ -375,6 +375,13 @@ def _feature(feature: Feature) -> Json:
 
 def _prediction(signature: Signature, enrich: Sequence[FinderEntry]) -> Json:
     told = {"lookups": _LOOKUPS} if any(one.timed or one.no_match == DEFAULT for one in enrich) else {}
+    if signature.clusters:
+        cluster: Json = {"prediction": {"enum": list(signature.clusters)}, "ignored": {"type": "boolean"}}
+        if signature.has_distances:
+            names = [class_text(value) for value in signature.clusters]
+            far = {"type": "number", "minimum": 0}
+            cluster["distances"] = _object(dict.fromkeys(names, far), required=names)
+        return _object(cluster | told, required=["prediction"])
     if not signature.classes:
         number: Json = {"prediction": {"type": "number"}, "ignored": {"type": "boolean"}}
         return _object(number | told, required=["prediction"])

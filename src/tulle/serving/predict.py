@@ -41,7 +41,7 @@ from tulle.serving.explaining import Explaining
 from tulle.serving.finder import NO_KEY, Finder, FinderEntry, Found, Ignored
 from tulle.serving.keyed_rows import DEFAULT, IGNORE
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
-from tulle.serving.score import Scored, plain_label, scored
+from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, scored
 
 _AT_ONCE = 64  # rows that are scored without letting others in
 _MOST_EXPLAINED = 50_000  # rows times steps of one request
@@ -266,10 +266,12 @@ class Predict:
             return rule.prediction
         if self._threshold is not None:
             return self.signature.classes[numbers[1] >= self._threshold]
-        if not self.signature.classes:
-            return numbers[0]
         if label is not UNSET:
             return label
+        if self.signature.clusters:
+            return nearest_cluster(self.signature, numbers)
+        if not self.signature.classes:
+            return numbers[0]
         return self.signature.classes[max(range(len(numbers)), key=numbers.__getitem__)]
 
     def _checked(self, said: list[Scored]) -> list[Scored]:
@@ -473,6 +475,8 @@ class Predict:
             )
         classes = self._classes
         if not classes:
+            if self.signature.clusters:
+                return self._result_of_clusters(answer, row, label)
             return f'{{"prediction":{answer[0]!r},"ignored":false}}'
         if len(classes) == 2 and self.signature.argmax:
             low, high = answer
@@ -483,6 +487,21 @@ class Predict:
                 f'"probas":{{{self._shares[0]}{low!r}{self._shares[1]}{high!r}}},"ignored":false}}'
             )
         return self._result_of_classes(answer, row, label)
+
+    def _result_of_clusters(self, distances: Sequence[float], row: Sequence[Any], label: Any) -> str:
+        """The nearest cluster, and how far each is where the model tells it."""
+        signature = self.signature
+        if label is UNSET:
+            if signature.has_distances and signature.argmax:
+                label = nearest_cluster(signature, distances)
+            else:
+                assert self._scorer is not None
+                label = signature.clusters[int(self._scorer.labels([row])[0])]
+        told = ""
+        if signature.has_distances:
+            named = zip(map(class_text, signature.clusters), distances, strict=True)
+            told = f'"distances":{msgspec.json.encode(dict(named)).decode()},'
+        return f'{{"prediction":{msgspec.json.encode(label).decode()},{told}"ignored":false}}'
 
     def _result_of_classes(self, answer: Sequence[float], row: Sequence[Any], label: Any) -> str:
         signature = self.signature
@@ -512,12 +531,20 @@ class Predict:
 
     def _results(self, rows: Sequence[Sequence[Any]], answers: Sequence[Scored]) -> list[bytes]:
         results = []
-        for row, (answer, label) in zip(rows, answers, strict=True):
+        for row, said in zip(rows, answers, strict=True):
             try:
-                results.append(self._result(answer, row, label).encode())
+                answer, label = said
+                results.append(with_keys(self._result(answer, row, label), said).encode())
             except RequestError as error:
                 results.append(error_item(error))
         return results
+
+
+def with_keys(result: str, said: Scored) -> str:
+    """A result with the keys that a predictor of a product's own adds to it."""
+    if not isinstance(said, WithKeys):
+        return result
+    return f'{result[:-1]},"customKeys":{msgspec.json.encode(said.keys).decode()}}}'
 
 
 def _explainer(entry: PredictEntry, signature: Signature, folder: Path) -> Explainer | None:
@@ -564,7 +591,8 @@ def row_type(mesh_type: str) -> Any:
 
 def _single_of(scorer: Scorer | None, signature: Signature) -> Callable[[Sequence[Any]], Sequence[float]]:
     """What gives the probabilities of one row; nothing is known before its class where a model has none."""
-    if scorer is None or (signature.classes and not signature.has_probabilities):
+    has_numbers = signature.has_probabilities or signature.has_distances
+    if scorer is None or ((signature.classes or signature.clusters) and not has_numbers):
         return lambda _row: [0.0]
     return scorer.single
 

@@ -21,19 +21,20 @@ from tulle.errors import Broken
 from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
 from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace, error_item
 from tulle.serving.finder import Ignored
+from tulle.serving.function_code import as_plain
 from tulle.serving.pool import pool_of
-from tulle.serving.predict import Predict, PredictEntry, Told, row_type
+from tulle.serving.predict import Predict, PredictEntry, Told, row_type, with_keys
 from tulle.serving.request import RequestError
-from tulle.serving.score import Scored, scored
+from tulle.serving.score import Scored, WithKeys, scored
 
 MOST_ROWS = 64  # in one call
 MOST_LATE = 2  # rows that take too long, one by one; then it is not the rows
 
 
 class _Given(msgspec.Struct, array_like=True):
-    """What the process gave for each row: numbers and class; or why there is nothing."""
+    """What the process gave for each row: numbers, class, whether it is known, keys; or why there is nothing."""
 
-    scored: list[tuple[list[float], Any, bool]] = []
+    scored: list[tuple[list[float], Any, bool, dict[str, Any]]] = []
     message: str = ""
 
 
@@ -113,8 +114,9 @@ class PredictApart(Predict):
         except Ignored as ignored:
             return Answer(self._without(ignored, request_id))
         enriched, context = perf_counter_ns(), self._context
-        answer, label = await self._score(row)
-        result = self._result(answer, row, label)
+        said = await self._score(row)
+        answer, label = said
+        result = with_keys(self._result(answer, row, label), said)
         return Answer(self._with(result, told, request_id, (start, read, enriched), context))
 
     # ── rows together ────────────────────────────────────────────────────────────────────────────────────
@@ -184,11 +186,19 @@ class PredictApart(Predict):
             given.message = f"the model gave {len(given.scored)} answers for {len(rows)} rows"
         if given.message:
             raise RequestError(500, "EvaluationFailed", given.message, "The service's log says where")
-        return [(numbers, label if is_known else UNSET) for numbers, label, is_known in given.scored]
+        return [_taken(*one) for one in given.scored]
 
 
 # What may be the fault of one row.
 _BY_ROWS = {"EvaluationFailed", "EndpointCrashed", "TookTooLong"}
+
+
+def _taken(numbers: list[float], label: Any, is_known: bool, keys: dict[str, Any]) -> Scored:
+    said: Scored = (numbers, label if is_known else UNSET)
+    if keys:
+        said = WithKeys(said)
+        said.keys = keys
+    return said
 
 
 def _tell(taken: Sequence[tuple[Any, asyncio.Future[Scored]]], error: RequestError) -> None:
@@ -206,11 +216,13 @@ def predict_apart(entry: PredictEntry, folder: Path) -> Callable[[bytes], bytes]
 
     def handle(request: bytes) -> bytes:
         try:
-            plain = [
-                (list(numbers), None if label is UNSET else label, label is not UNSET)
-                for numbers, label in scored(scorer, signature, decode(request))
-            ]
-            return msgspec.msgpack.encode(_Given(plain))
+            plain = []
+            for said in scored(scorer, signature, decode(request)):
+                numbers, label = said
+                keys = dict(said.keys) if isinstance(said, WithKeys) else {}
+                is_known = label is not UNSET
+                plain.append((list(numbers), label if is_known else None, is_known, keys))
+            return msgspec.msgpack.encode(_Given(plain), enc_hook=as_plain)
         except Exception as exc:  # noqa: BLE001  whatever a model raises, or gives that nobody can send
             traceback.print_exc()
             return msgspec.msgpack.encode(_Given(message=f"the model raised {type(exc).__name__}"))
