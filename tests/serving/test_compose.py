@@ -82,7 +82,7 @@ def ask(loaded: Loaded, *bodies: Any) -> list[Any]:
         found: list[Any] = []
         for body in bodies:
             try:
-                answer = await action.call(json.dumps(body).encode(), "r-1", [(b"x-tulle-steps", b"1")])
+                answer = await action.call(json.dumps(body).encode(), "r-1", [(b"tulle-steps", b"1")])
                 found.append(json.loads(answer.body))
             except RequestError as error:
                 found.append((error.status, error.error_type, error.message))
@@ -264,3 +264,71 @@ def test_values_are_put_together_from_others() -> None:
 )
 def test_conditions(condition: dict[str, Any], holds: bool) -> None:
     assert condition_of(condition)({"n": 3, "t": "b", "flag": True}) is holds
+
+
+def test_what_fails_may_be_left_out_and_told(mesh: Mesh, product: Product) -> None:
+    loaded = build(
+        mesh,
+        product,
+        """
+        input: {what: {}}
+        steps:
+        - name: both
+          parallel:
+          - {name: kept, call: work, with: {what: fine}}
+          - {name: lost, call: work, with: {what: fail}, on_failure: leave_out}
+        - {name: each, map: '$(["one", input.what, "two"])', call: work, with: {what: $item}, on_failure: leave_out}
+        - {name: sum, value: $(1 / (len(input.what) - 3)), fallback: none}
+        output: {lost: $lost?, kept: $kept.done, each: $each, both: $both, why: '$(default(lost.done, "left out"))', sum: $sum}
+        """,
+    )
+    failed, bad = ask(loaded, {"what": "fail"}, {"what": "bad"})
+    assert failed["response"]["lost"] is None
+    assert failed["response"]["why"] == "left out"
+    assert failed["response"]["kept"] == "fine"
+    assert failed["response"]["each"] == [{"done": "one"}, {"done": "two"}]
+    assert failed["response"]["both"] == {"kept": {"done": "fine"}}
+    assert failed["response"]["sum"] == 1.0
+    assert failed["failed"] == [
+        {"step": "lost", "status": 503, "errorType": "Broken", "message": "step 'lost': it will not"},
+        {
+            "step": "each",
+            "item": 1,
+            "status": 503,
+            "errorType": "Broken",
+            "message": "step 'each': it will not",
+        },
+    ]
+    assert [one["step"] for one in bad["failed"]] == ["lost"]
+    assert bad["response"]["sum"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "steps: [{name: a, call: work, on_failure: leave_out}]\noutput: $a.done",
+            "'output' needs '$a', which may be left out",
+        ),
+        (
+            "steps: [{name: a, call: work, on_failure: leave_out}, {name: b, value: $(a.done)}]\noutput: $b",
+            "step 'b' needs '$a', which may be left out",
+        ),
+        (
+            "steps: [{name: a, call: work, on_failure: leave_out, fallback: 1}]\noutput: 1",
+            "has both 'fallback' and 'on_failure: leave_out'",
+        ),
+        ("steps: [{name: a, value: $(1 + )}]\noutput: $a", "is not understood at character"),
+        ("steps: [{name: a, value: $(b + 1)}]\noutput: $a", "nothing before it gives '$b'"),
+        (
+            "steps: [{name: a, switch: [{when: $(open(1)), steps: [{name: b, value: 1}]}]}]\noutput: $a",
+            "there is no function 'open'",
+        ),
+    ],
+)
+def test_an_expression_that_is_none_and_what_may_be_left_out_are_told(
+    mesh: Mesh, product: Product, text: str, message: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        build(mesh, product, text)
+    assert message in caught.value.problems[0].message

@@ -35,6 +35,13 @@ class ComposeSpec:
         known = {"input"}
         yield from self._in(self.steps, endpoints, known)
         yield from self._unknown(self.output, known, "'output'")
+        maybe = {
+            step["name"]
+            for step in _all(self.steps)
+            if step.get("on_failure") == "leave_out" and "map" not in step
+        }
+        for what, template in (("'output'", self.output), *_templates(self.steps)):
+            yield from self._uncertain(template, maybe, what)
 
     def _in(
         self, steps: Sequence[Mapping[str, Any]], endpoints: Sequence[str], known: set[str]
@@ -59,6 +66,8 @@ class ComposeSpec:
             for branch in step.get("switch", ()):
                 yield from self._unknown(branch.get("when"), known, what)
                 yield from self._in(branch["steps"], endpoints, set(known))
+            if step.get("on_failure") == "leave_out" and "fallback" in step:
+                yield self._problem(f"{what} has both 'fallback' and 'on_failure: leave_out'", "choose one")
             if "parallel" in step:
                 beside: set[str] = set()
                 for one in step["parallel"]:
@@ -79,8 +88,37 @@ class ComposeSpec:
         except ValueError as exc:
             yield self._problem(f"{what}: {exc}")
 
+    def _uncertain(self, template: Any, maybe: set[str], what: str) -> Iterator[Problem]:
+        """Values that must be there, of steps that may be left out."""
+        try:
+            for root in dict.fromkeys(roots_of(template, certain=True)):
+                if root in maybe:
+                    hint = f"write ${root}…? or $(default({root}, …))"
+                    yield self._problem(f"{what} needs '${root}', which may be left out", hint)
+        except ValueError:  # told where names are looked at
+            return
+
     def _problem(self, message: str, hint: str | None = None) -> Problem:
         return Problem(f"endpoint '{self.name}': {message}", self.places.get("steps"), hint)
+
+
+def _all(steps: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The steps, and those within them."""
+    for step in steps:
+        yield step
+        yield from _all(step.get("parallel", ()))
+        for branch in step.get("switch", ()):
+            yield from _all(branch["steps"])
+
+
+def _templates(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """What steps make values of; a condition on what is not there does not hold, unless it is an expression."""
+    for step in _all(steps):
+        what = f"step '{step['name']}'"
+        yield from ((what, step[part]) for part in ("with", "fallback", "value", "map") if part in step)
+        for branch in step.get("switch", ()):
+            if isinstance(branch.get("when"), str):
+                yield what, branch["when"]
 
 
 _NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,62}$", "x-expected": "a name"}
@@ -102,6 +140,10 @@ def _step(depth: int) -> dict[str, Any]:
             "description": "how often it is tried again",
         },
         "fallback": {"description": "the value when it has failed; without one the whole has"},
+        "on_failure": {
+            "enum": ["fail", "leave_out"],
+            "description": "leave_out: when it has failed it has no value, and the answer tells of it in `failed`",
+        },
         "cache": _SECONDS
         | {"maximum": 86_400, "description": "seconds an answer to the same is taken again"},
         "map": {"type": "string", "description": "a list: the step is carried out for each of its entries"},
@@ -144,7 +186,9 @@ def _step(depth: int) -> dict[str, Any]:
 
 
 _CONDITION = {
-    "type": "object",
+    "type": ["object", "string"],
+    "pattern": r"^\$\(.*\)$",
+    "x-expected": "an expression such as $(profile.spend > 100)",
     "additionalProperties": False,
     "required": ["value"],
     "minProperties": 2,

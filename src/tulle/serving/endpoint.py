@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -18,14 +18,13 @@ from tulle.serving.request import RequestError, meant
 Header = tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer that is not simply JSON with status 200."""
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """An answer that is not simply JSON with status 200. A struct, since one is made for every request."""
 
     body: bytes
     status: int = 200
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}  # msgspec gives each its own
     commits: Mapping[str, str] | None = None  # where they are others than its endpoint's
 
 

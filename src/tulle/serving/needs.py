@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tulle.serving.bounds import Bounds
-from tulle.serving.compose import AT_ONCE, USUAL_ITEMS, ComposeEntry, called
+from tulle.serving.compose import ComposeEntry, called
 from tulle.serving.function import FunctionEntry
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, read_manifest
+from tulle.serving.steps import AT_ONCE, USUAL_ITEMS
 
 USUAL_SECONDS = 30.0
 _MOST_SECONDS = 3600.0

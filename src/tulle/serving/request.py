@@ -91,6 +91,16 @@ class Record:
             gc=False,
         )
 
+    def whole(self) -> type[msgspec.Struct]:
+        """The struct of a body that leaves nothing out."""
+        return msgspec.defstruct(
+            "Whole",
+            [(f"f{i}", self._types[field.name]) for i, field in enumerate(self.fields)],
+            rename={f"f{i}": field.name for i, field in enumerate(self.fields)},
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+
     def convert(self, values: Any) -> tuple[Any, ...]:
         """The values in the order of the fields, UNSET where left out; RequestError naming all that is wrong.
 

@@ -1,0 +1,152 @@
+"""Calling another endpoint of the same service from a composition, in place: as a request would, without the way.
+
+Knows the bodies and answers of the kinds of endpoint, and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from tulle.serving.endpoint import Action, Answer, Endpoint, Given, Headed
+from tulle.serving.request import RequestError
+from tulle.serving.steps import Asked
+
+Ask = Callable[[bytes, Asked], Any]  # the value of the answer, or a coroutine that gives it
+Plain = Callable[[bytes, str], Given]
+_log = logging.getLogger("tulle.serving")
+_encode = msgspec.json.Encoder().encode
+# Query endpoints answer values as text where their usual action is asked; steps want them typed.
+_ACTIONS = {"query": "rows"}
+_WRAPPED = {"predict": "features", "lookup": "data"}
+
+
+class _Predicted(msgspec.Struct, gc=False):
+    result: Any
+
+
+class _Row(msgspec.Struct, gc=False):
+    data: Any = None
+    rows: Any | UnsetType = UNSET
+    status: Any | UnsetType = UNSET
+    eventTime: Any | UnsetType = UNSET  # noqa: N815  as it is sent
+    found: Any | UnsetType = UNSET
+
+
+class _Found(msgspec.Struct, gc=False):
+    results: tuple[_Row]
+
+
+class _Queried(msgspec.Struct, gc=False):
+    columns: list[dict[str, Any]]
+    rows: list[list[Any]]
+
+
+class _Returned(msgspec.Struct, gc=False):
+    response: Any
+
+
+_predicted = msgspec.json.Decoder(_Predicted).decode
+_found = msgspec.json.Decoder(_Found).decode
+_queried = msgspec.json.Decoder(_Queried).decode
+_returned = msgspec.json.Decoder(_Returned).decode
+
+
+def _row(answer: bytes) -> Any:
+    (row,) = _found(answer).results
+    return row.data if row.rows is UNSET else msgspec.to_builtins(row)
+
+
+def _objects(answer: bytes) -> Any:
+    read = _queried(answer)
+    names = [column["name"] for column in read.columns]
+    return [dict(zip(names, row, strict=True)) for row in read.rows]
+
+
+_READ: dict[str, Callable[[bytes], Any]] = {
+    "predict": lambda answer: _predicted(answer).result,
+    "lookup": _row,
+    "query": _objects,
+    "function": lambda answer: _returned(answer).response,
+    "compose": lambda answer: _returned(answer).response,
+}
+
+
+def action_of(kind: str, main: str) -> str:
+    """The action of an endpoint that steps call."""
+    return _ACTIONS.get(kind, main)
+
+
+def content_of(kind: str, sent: Any) -> bytes:
+    """The body of a request with these values."""
+    word = _WRAPPED.get(kind)
+    try:
+        return _encode({word: sent} if word else sent)
+    except (ValueError, OverflowError) as exc:
+        raise _not_json(exc) from None
+
+
+def _not_json(exc: Exception) -> RequestError:
+    return RequestError(422, "NotJson", f"what is sent cannot be written as JSON: {exc}")
+
+
+def main_part(kind: str, answer: bytes) -> Any:
+    """What later steps see of an answer. RequestError where it is no JSON of that form."""
+    try:
+        return _READ[kind](answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        raise RequestError(502, "NotJson", "the answer is not in the form that steps can read") from None
+
+
+class InnerCall:
+    """An endpoint of this service as a step calls it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.name = endpoint.name
+        self._endpoint = endpoint
+        self._kind = endpoint.kind
+        action: Action = endpoint.actions[action_of(endpoint.kind, endpoint.main)]
+        word = _WRAPPED.get(endpoint.kind)
+        self._before, self._after = (f'{{"{word}":'.encode(), b"}") if word else (b"", b"")
+        self.waits = isinstance(action, Headed)
+        self.ask = self._headed(action) if isinstance(action, Headed) else self._plain(action)
+
+    def content(self, sent: Any) -> bytes:
+        """The body."""
+        try:
+            return self._before + _encode(sent) + self._after
+        except (ValueError, OverflowError) as exc:
+            raise _not_json(exc) from None
+
+    def key(self, content: bytes) -> bytes:
+        """What was answered from another commit is not taken again."""
+        return content + repr(self._endpoint.commits).encode()
+
+    def _headed(self, action: Headed) -> Ask:
+        return lambda content, asked: self._later(action.call(content, asked.id, asked.headers))
+
+    def _plain(self, action: Plain) -> Ask:
+        read, later = _READ[self._kind], self._later
+
+        def ask(content: bytes, asked: Asked) -> Any:
+            try:
+                given = action(content, asked.id)
+                return read(given) if type(given) is bytes else later(given)  # type: ignore[arg-type]
+            except RequestError:
+                raise
+            except Exception as exc:
+                _log.exception("request %s failed", asked.id)
+                raise RequestError(500, "EvaluationFailed", "the endpoint failed on this request") from exc
+
+        return ask
+
+    async def _later(self, waited: Awaitable[Answer]) -> Any:
+        return main_part(self._kind, (await waited).body)
+
+    def may_retry(self, error: RequestError) -> bool:
+        """Not where the caller is to blame."""
+        return error.status >= 500
