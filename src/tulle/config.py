@@ -187,6 +187,11 @@ class Settings:
         return self.state_folder / "run"
 
     @property
+    def queries_folder(self) -> Path:
+        """The folder in which workers leave queries until they are collected, one a service."""
+        return self.state_folder / "queries"
+
+    @property
     def log_folder(self) -> Path:
         """One log file a process."""
         return self.state_folder / "log"

@@ -12,6 +12,8 @@ from tulle.serving.declared import FunctionSpec
 from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, SEVERAL
 from tulle.serving.function_code import signature_of
 from tulle.serving.kinds import KINDS
+from tulle.serving.log_declared import LOG_SCHEMA
+from tulle.serving.log_rows import SCHEMA
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import load_service
 
@@ -19,7 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 
 
 def test_the_example_is_read() -> None:
-    first, second, third, fourth = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    first, second, third, fourth, *_ = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     service = load_service(first, name="example")
     assert [endpoint.type for endpoint in service.endpoints] == ["predict", "lookup"]
     (endpoint,) = load_service(second, name="example").endpoints
@@ -48,3 +50,12 @@ def test_every_property_is_told(kind: str) -> None:
 def test_every_word_of_an_answer_is_told() -> None:
     for word in (PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE, NO_MATCH, NO_KEY, SEVERAL):
         assert f"`{word}`" in PAGE or f'"{word}"' in PAGE
+
+
+def test_every_property_and_column_of_the_log_is_told() -> None:
+    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE))))
+    assert {*LOG_SCHEMA["properties"], *SCHEMA.names} <= told
+    (example,) = re.findall(r"^```yaml\n(log: .*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    log = load_service(f"service: shop\n{example}", name="example").log
+    assert (log.usual.sample, log.usual.leave_out, log.keep_days) == (0.1, ("postcode",), 90)
+    assert (log.of("price").sample, log.of("other").sample, log.most_bytes >> 30) == (0, 0.1, 20)

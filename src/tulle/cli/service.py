@@ -1,4 +1,4 @@
-"""`tulle service list | package | deploy | rollback | test | call`."""
+"""`tulle service list | package | deploy | rollback | test | call | log | feedback`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.service_log import feedback, log
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid, NotFound, TulleError, Unavailable
 from tulle.sdk.client import Client
@@ -17,6 +18,10 @@ from tulle.sdk.client import Client
 @click.group()
 def service() -> None:
     """Package, deploy, test and call services."""
+
+
+service.add_command(log)
+service.add_command(feedback)
 
 
 @service.command("list")

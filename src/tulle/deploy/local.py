@@ -148,16 +148,17 @@ class Mounted:
     environment: str = ""
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
+        """The service, and in which environment."""
         return f"{self.service}@{self.environment}" if self.environment else self.service
 
     def worker(self, number: int) -> str:
         """The name of a worker's process."""
-        return f"{self._place}/{self.version}/{number}"
+        return f"{self.place}/{self.version}/{number}"
 
     def socket(self, number: int) -> str:
         """The unix socket of a worker, relative to .tulle/ (absolute paths may exceed what a socket address holds)."""
-        name = f"{self._place}-{self.version}"
+        name = f"{self.place}-{self.version}"
         if len(name) > LONGEST_SOCKET_NAME:
             name = hashlib.sha256(name.encode()).hexdigest()[:32]
         return f"run/w/{name}-{number}.sock"
@@ -165,7 +166,7 @@ class Mounted:
     @property
     def log(self) -> str:
         """The file its workers write to, in the folder of logs."""
-        return f"service-{self._place}.log"
+        return f"service-{self.place}.log"
 
     @property
     def address(self) -> str:
@@ -192,6 +193,7 @@ def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
             *("--live-folder", "live"),
             *("--max-request-bytes", str(settings.max_request_bytes)),
             *("--drain-seconds", str(drain)),
+            *("--log-folder", str(settings.queries_folder / one.place)),
         ],
         cwd=settings.state_folder,
         env={"OMP_NUM_THREADS": "1"},

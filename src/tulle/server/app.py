@@ -31,6 +31,8 @@ from tulle.control import (
     look_ups,
     profiles,
     promotion,
+    query_log,
+    query_log_api,
     release_api,
     schedules,
 )
@@ -93,6 +95,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         alerts.Alerts(workspace),
         profiles.Profiles(workspace),
         Refresher(settings, workspace.lake),
+        query_log.Collector(workspace),
     )
 
     def settle() -> None:
@@ -146,6 +149,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(schedules.router(workspace))
     app.include_router(connections.router(workspace))
     app.include_router(alerts.router(workspace))
+    app.include_router(query_log_api.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )

@@ -21,7 +21,10 @@ import msgspec
 from tulle.errors import nearest
 from tulle.serving import open_inference
 from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
+from tulle.serving.feedback import FEEDBACK_PATH, Feedback
 from tulle.serving.loaded import Loaded
+from tulle.serving.noting import Noted, note_routes
+from tulle.serving.recorder import Recorder
 from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
 
@@ -54,7 +57,16 @@ Plain = Callable[[Any, str], Given]  # content, request id → answer
 class Route:
     """One path: what it does, the headers of its answers, and what it has counted."""
 
-    __slots__ = ("action", "errors", "headed", "headers", "method", "nanoseconds", "requests")
+    __slots__ = (
+        "action",
+        "errors",
+        "headed",
+        "headers",
+        "method",
+        "nanoseconds",
+        "noted",
+        "requests",
+    )
 
     def __init__(self, method: str, action: Headed | Plain, headers: list[Header]) -> None:
         self.method = method
@@ -64,13 +76,16 @@ class Route:
         self.requests = 0
         self.nanoseconds = 0
         self.errors: dict[int, int] = {}
+        self.noted: Noted | None = None  # None: not in the query log
 
 
 class App:
     """The ASGI application of one loaded service."""
 
-    def __init__(self, service: Loaded, *, max_request_bytes: int) -> None:
+    def __init__(self, service: Loaded, *, max_request_bytes: int, recorder: Recorder | None = None) -> None:
+        """`recorder` keeps the queries; without one none is kept."""
         self.service = service
+        self._recorder = recorder
         self.max_request_bytes = max_request_bytes
         self.home = PREFIX + service.manifest.service
         self._started = time.time()
@@ -88,6 +103,9 @@ class App:
         for path in ("/isAlive", "/isAlive/"):
             self._route("GET", path, Headed(self._is_alive), self._plain)
         self._route("GET", "/metrics", self._metrics, self._plain)
+        if recorder is not None:
+            self._route("POST", self.home + FEEDBACK_PATH, Feedback(recorder).headed, self._plain)
+            note_routes(recorder, service, self.home, self.routes)
 
     def _add(self, endpoint: Endpoint) -> None:
         headers = self._headers(endpoint.commits)
@@ -118,7 +136,7 @@ class App:
             headers.append((b"x-tulle-data-commit", listed.encode()))
         return headers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912  calls cost
         """Answer one request."""
         request_id, length = "", -1
         for name, value in scope["headers"]:
@@ -129,6 +147,7 @@ class App:
         if not request_id or not is_safe_id(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids):x}"
         route = self.routes.get(scope["path"])
+        start, content, rows = 0, None, None
         try:
             if route is None or route.method != scope["method"] or length > self.max_request_bytes:
                 route = self._found(scope["path"])
@@ -139,23 +158,32 @@ class App:
             if route.headed is not None:
                 given = await route.headed(content, request_id, scope["headers"])
                 answer, status, headers = given.body, given.status, self._own_headers(given, headers)
+                rows = given.rows
             else:
                 made = route.action(content, request_id)
                 if isinstance(made, bytes):
                     answer = made
+                    if route.noted is not None and route.noted.model is not None:
+                        rows = route.noted.model.seen  # of this request: nobody else was let in since
                 else:
                     given = await made
                     answer, status, headers = given.body, given.status, self._own_headers(given, headers)
-            route.nanoseconds += time.perf_counter_ns() - start
+                    rows = given.rows
+            spent = time.perf_counter_ns() - start
+            route.nanoseconds += spent
             route.requests += 1
+            if route.noted is not None:
+                route.noted.note(start, spent, request_id, status, scope["headers"], content, answer, rows)
         except _Gone:
             return
         except asyncio.CancelledError:  # the process ends, and this takes longer than that waits
             message = "the service was stopped before it had the answer"
             stopped = RequestError(503, "Stopped", message, "What was asked for may have been done")
             status, answer, headers = self._refused(stopped, route, request_id)
+            self._note_refused(route, start, request_id, status, scope, content, answer)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
             status, answer, headers = self._refused(exc, route, request_id)
+            self._note_refused(route, start, request_id, status, scope, content, answer)
         start_message = {
             "type": "http.response.start",
             "status": status,
@@ -167,6 +195,21 @@ class App:
         }
         await send(start_message)
         await send({"type": "http.response.body", "body": answer})
+
+    def _note_refused(
+        self,
+        route: Route | None,
+        start: int,
+        request_id: str,
+        status: int,
+        scope: Scope,
+        content: Any,
+        answer: bytes,
+    ) -> None:
+        if route is not None and route.noted is not None:
+            now = time.perf_counter_ns()
+            headers, spent = scope["headers"], now - start if start else 0
+            route.noted.note(start or now, spent, request_id, status, headers, content, answer, None)
 
     def _own_headers(self, given: Answer, usual: list[Header]) -> list[Header]:
         """The headers of an answer that brings its own; `usual`: its endpoint's when it was asked."""
@@ -282,6 +325,9 @@ class App:
                 "generation": trace.generation,
                 "version": trace.version,
                 "upSeconds": round(time.time() - self._started, 1),
+                "log": None
+                if self._recorder is None
+                else {"written": self._recorder.written, "dropped": self._recorder.dropped},
                 "paths": {
                     path.removeprefix(self.home + "/"): {
                         "answered": route.requests,

@@ -26,6 +26,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     content_type: str = "application/json"
     headers: Mapping[str, str] = {}  # msgspec gives each its own
     commits: Mapping[str, str] | None = None  # where they are others than its endpoint's
+    rows: Any = None  # for the query log: the features of one, or places and features of many
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,19 @@ import blake3
 import msgspec
 
 from tulle.errors import Broken
+from tulle.serving.log_declared import ServiceLog
 
 MANIFEST, OPENAPI = "manifest.json", "openapi.json"
-_PROVENANCE = ("version", "digest", "created", "code_version", "commits", "ref")
+_PROVENANCE = ("version", "digest", "created", "code_version", "commits", "ref", "origins")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A data set behind an endpoint; `columns` are those with another name in requests, by that name."""
+
+    product: str
+    data_set: str
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +55,26 @@ class Manifest:
     openapi: str  # the digest of the API's description, whatever the version
     description: str = ""
     models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # parity, metrics, by model
+    log: ServiceLog | None = None  # what of the queries is kept; None: the usual
+    # Where what is sent and answered comes from, by endpoint: product, data set, its columns by their names there.
+    origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
     format: int = 1
 
     def content_digest(self) -> str:
         """The digest of what is in the package, hexadecimal."""
         content = {name: value for name, value in asdict(self).items() if name not in _PROVENANCE}
+        if self.log is None:  # as in packages that were built before there was one
+            del content["log"]
         content["endpoints"] = [
             {name: value for name, value in endpoint.items() if name != "commits"}
             for endpoint in self.endpoints
         ]
         content["files"] = {name: file for name, file in content["files"].items() if name != OPENAPI}
         return blake3.blake3(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+    def query_log(self) -> ServiceLog:
+        """What of the queries is kept."""
+        return self.log or ServiceLog()
 
     def as_bytes(self) -> bytes:
         """The file's content."""

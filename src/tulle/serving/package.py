@@ -30,9 +30,12 @@ from tulle.events import PACKAGE_BUILT, Event
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline.pin import version_of
 from tulle.serving.bundle import Bundle
+from tulle.serving.declared import rows_of
 from tulle.serving.kinds import KINDS, Entry
-from tulle.serving.manifest import MANIFEST, OPENAPI, FileEntry, Manifest, manifest_from
+from tulle.serving.log_declared import ServiceLog
+from tulle.serving.manifest import MANIFEST, OPENAPI, FileEntry, Manifest, Origin, manifest_from
 from tulle.serving.openapi import document
+from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import HasFolder, Service
 from tulle.state import log
 from tulle.state.db import Database, now
@@ -268,6 +271,8 @@ def _manifest(
         files=_files(bundle.folder),
         openapi=blake3.blake3(msgspec.json.encode(openapi)).hexdigest(),
         description=service.description,
+        log=None if service.log == ServiceLog() else service.log,
+        origins=origins_of(service, product),
         models={
             name: {
                 "task": signature.task,
@@ -280,6 +285,24 @@ def _manifest(
         },
     )
     return replace(manifest, digest=manifest.content_digest())
+
+
+def origins_of(service: Service, product: str) -> dict[str, tuple[Origin, ...]]:
+    """The data sets behind each endpoint, with the columns that are called otherwise in requests."""
+    found = {}
+    for spec in service.endpoints:
+        origins = [
+            Origin(
+                rows.product or product,
+                rows.data_set,
+                {name: column for name, column in (*rows.key, *rows.columns) if name != column},
+            )
+            for rows in rows_of(spec)
+        ]
+        if isinstance(spec, QuerySpec):
+            origins += [Origin(owner, data_set) for owner, data_set in spec.reads(product)]
+        found[spec.name] = tuple(origins)
+    return found
 
 
 def _finished(

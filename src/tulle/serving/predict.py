@@ -135,6 +135,7 @@ class Predict:
         self._explaining = entry.explaining
         self._explainer = _explainer(entry, signature, folder)
         self.name = entry.name
+        self.seen: Any = None  # what the answer given last was made of, for the query log; as `Answer.rows`
         self.signature = signature
         self._scorer = scorer
         self._single = _single_of(scorer, signature)
@@ -212,6 +213,7 @@ class Predict:
         many = self._many_of(body)
         if many.how is not None:
             return self._many_explained(many, request_id, many.how)
+        self.seen = (many.places, many.rows)
         return self._joined(many, self._many(many.rows), request_id)
 
     def _many_of(self, body: bytes) -> Many:
@@ -394,8 +396,9 @@ class Predict:
         read = perf_counter_ns()
         told: list[Told] | None = [] if self._tells else None
         try:
-            row = self._completed(values, told)
+            self.seen = row = self._completed(values, told)
         except Ignored as ignored:
+            self.seen = None
             return self._without(ignored, request_id)
         enriched = perf_counter_ns()
         result = self._result(self._single(row), row)
@@ -414,7 +417,7 @@ class Predict:
         (said,) = await self.scores([row])
         result = self._result(said[0], row, said[1])
         result = f"{result[:-1]},{await self._parts(row, said, how)}}}"
-        return Answer(self._with(result, told, request_id, (start, read, enriched), context))
+        return Answer(self._with(result, told, request_id, (start, read, enriched), context), rows=row)
 
     async def _many_explained(self, many: Many, request_id: str, how: Explaining) -> Answer:
         if len(many.rows) * how.steps > _MOST_EXPLAINED:
@@ -430,7 +433,7 @@ class Predict:
                 results.append(f"{result[:-1]},{await self._parts(row, said, how)}}}".encode())
             except RequestError as error:
                 results.append(error_item(error))
-        return Answer(self._joined(many, results, request_id))
+        return Answer(self._joined(many, results, request_id), rows=(many.places, many.rows))
 
     async def _parts(self, row: Sequence[Any], said: Scored, how: Explaining) -> str:
         """The explanation of a row, as a member of its result."""

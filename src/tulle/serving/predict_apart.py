@@ -95,7 +95,7 @@ class PredictApart(Predict):
                 raise answer
             else:
                 results += self._results([row], [answer])
-        return Answer(self._joined(many, results, request_id))
+        return Answer(self._joined(many, results, request_id), rows=(many.places, many.rows))
 
     async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         """What the model says of rows. RequestError when it says nothing of one."""
@@ -117,7 +117,7 @@ class PredictApart(Predict):
         said = await self._score(row)
         answer, label = said
         result = with_keys(self._result(answer, row, label), said)
-        return Answer(self._with(result, told, request_id, (start, read, enriched), context))
+        return Answer(self._with(result, told, request_id, (start, read, enriched), context), rows=row)
 
     # ── rows together ────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tulle.errors import Invalid, Place, Problem
 from tulle.serving.access import ACCESS_SCHEMA, Access, read_access
 from tulle.serving.kinds import KINDS, Kind, Spec
+from tulle.serving.log_declared import ENDPOINT_LOG_SCHEMA, LOG_SCHEMA, ServiceLog, parse_log
 from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
 
@@ -29,6 +30,7 @@ class Service:
     endpoints: tuple[Spec, ...]
     description: str = ""
     access: Access = Access()
+    log: ServiceLog = ServiceLog()
     file: Path = field(default=Path(), compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
@@ -78,6 +80,7 @@ def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
             },
             "description": {"type": "string"},
             "access": ACCESS_SCHEMA,
+            "log": LOG_SCHEMA,
             "endpoints": {
                 "type": "array",
                 "minItems": 1,
@@ -108,6 +111,7 @@ def _endpoint_schema(kind: Kind) -> Mapping[str, Any]:
             },
             "type": {"const": kind.name},
             "description": {"type": "string"},
+            "log": ENDPOINT_LOG_SCHEMA,
             **kind.schema["properties"],
         },
     }
@@ -169,6 +173,7 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
         endpoints=tuple(_endpoint(document, i, one) for i, one in enumerate(raw["endpoints"])),
         description=raw.get("description", ""),
         access=access,
+        log=parse_log(raw),
         file=source if isinstance(source, Path) else Path(document.name),
         place=document.place(("service",)),
     )

@@ -27,6 +27,7 @@ from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
 from tulle.serving.app import App
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, load
+from tulle.serving.recorder import Recorder
 
 WARM_UP = 50
 WARM_UP_SECONDS = 5.0  # after which it is warm enough: some questions take long
@@ -141,7 +142,8 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
         if following is not None and following.is_needed:
             following.begin()
         await warm_up(service)
-        app = App(service, max_request_bytes=options.max_request_bytes)
+        recorder = _recorder(service, options.log_folder)
+        app = App(service, max_request_bytes=options.max_request_bytes, recorder=recorder)
         listening = open_socket(options.socket) if options.socket else _open_port(options.port)
     except TulleError as exc:
         service.close()
@@ -156,14 +158,25 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     keeper = None
     if following is not None and following.is_needed:
         keeper = asyncio.get_running_loop().create_task(following.keep(app.renew))
+    if recorder is not None:
+        recorder.start()
     await serve(app, listening, options.drain_seconds)
     if keeper is not None:
         keeper.cancel()
     service.close()
+    if recorder is not None:
+        recorder.close()
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
     _log.info("service '%s' %s has stopped", trace.service, trace.generation)
     return 0
+
+
+def _recorder(service: Loaded, folder: Path | None) -> Recorder | None:
+    if folder is None:
+        return None
+    trace = service.trace
+    return Recorder(folder, trace.service, trace.version, trace.generation)
 
 
 def _refused(exc: TulleError) -> int:
@@ -193,6 +206,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--max-request-bytes", type=int, default=1_048_576, help="a larger body is answered 413"
+    )
+    parser.add_argument(
+        "--log-folder", type=Path, help="where queries are left to be collected; default: none is kept"
     )
     return parser.parse_args(arguments)
 

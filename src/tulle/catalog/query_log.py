@@ -1,0 +1,212 @@
+"""Reading what was kept of a service's queries: the newest ones, and all of a span of time as relations for SQL.
+
+The log of a service is a repository of its own with the data sets `queries` and `feedback`, a folder a day.
+"""
+
+# ruff: noqa: S608  names are ours, values go through `literal`
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tulle.config import Settings, Warehouse
+from tulle.engine.dataset_files import local_files
+from tulle.engine.duck import DuckEngine
+from tulle.engine.engine import ColumnType, Relation, literal
+from tulle.errors import NotFound
+from tulle.lake.repository import Entry, Lake, Repository
+from tulle.serving.log_rows import MASK, Shown
+
+QUERIES, FEEDBACK = "queries", "feedback"
+JSON_COLUMNS = ("steps", "sent", "features", "result", "lookups")
+COLUMNS: Mapping[str, str] = {
+    "request_id": "string",
+    "item": "integer",
+    "asked_at": "timestamp",
+    "service": "string",
+    "environment": "string",
+    "endpoint": "string",
+    "action": "string",
+    "generation": "string",
+    "shadow": "boolean",
+    "caller": "string",
+    "status": "integer",
+    "error": "string",
+    "microseconds": "integer",
+    **dict.fromkeys(JSON_COLUMNS, "string"),
+}
+FEEDBACK_COLUMNS: Mapping[str, str] = {
+    "request_id": "string",
+    "item": "integer",
+    "outcome": "string",
+    "told_at": "timestamp",
+    "caller": "string",
+}
+_SUFFIX = "-queries"
+_MOST_NAME = 63
+# Of what is told of one request and item the last counts: telling twice, or better, does no harm.
+LAST_TOLD = (
+    "SELECT request_id, item, arg_max(outcome, told_at) AS outcome, max(told_at) AS told_at, "
+    "arg_max(caller, told_at) AS caller FROM feedback GROUP BY request_id, item"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which queries are asked for: those that all of it holds for."""
+
+    since: float | None = None  # seconds since the epoch
+    until: float | None = None
+    endpoint: str = ""
+    generation: str = ""
+    request_id: str = ""
+    errors: bool = False
+    shadow: bool | None = None
+    environment: str = ""  # that of consumers
+
+
+def repository_name(service: str) -> str:
+    """The repository a service's queries are kept in."""
+    name = service + _SUFFIX
+    if len(name) <= _MOST_NAME:
+        return name
+    digest = hashlib.sha256(service.encode()).hexdigest()[:8]
+    return f"{service[: _MOST_NAME - len(_SUFFIX) - 9]}-{digest}{_SUFFIX}"
+
+
+def find_repository(lake: Lake, service: str) -> Repository | None:
+    """The repository of a service's queries; None before one was kept."""
+    try:
+        return lake.repository(repository_name(service))
+    except NotFound:
+        return None
+
+
+def day_of(path: str) -> str:
+    """The day of a file of the log, `2026-11-21`; empty when it is of none."""
+    folder = path.split("/")[1] if path.count("/") > 1 else ""
+    return folder.removeprefix("day=") if folder.startswith("day=") else ""
+
+
+class QueryLog:
+    """Reads the logs of one mesh's services. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, lake: Lake) -> None:
+        bounds = Warehouse(threads=1, memory="1GB", temp_disk="4GB")
+        self._engine = DuckEngine(bounds, settings.run_folder / "query-log")
+        self._lake = lake
+
+    def newest(self, service: str, wanted: Wanted, *, limit: int) -> list[dict[str, Any]]:
+        """The newest rows, newest first."""
+        sql = f"WITH told AS ({LAST_TOLD}) SELECT q.*, told.outcome FROM queries q"
+        sql += f" LEFT JOIN told USING (request_id, item) WHERE {where(wanted)}"
+        sql += f" ORDER BY asked_at DESC, request_id, item LIMIT {int(limit)}"
+        return self.rows(service, sql, since=wanted.since, until=wanted.until)
+
+    def rows(
+        self, service: str, sql: str, *, since: float | None = None, until: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The rows of a statement of ours over `queries` and `feedback`; only days in the span are read."""
+        with self.relations(service, since=since, until=until) as relations:
+            found: list[dict[str, Any]] = self._engine.query(sql, relations).to_pylist()
+        return found
+
+    @contextlib.contextmanager
+    def relations(
+        self, service: str, *, since: float | None = None, until: float | None = None
+    ) -> Iterator[list[Relation]]:
+        """The two data sets, while the block runs; empty ones where nothing was kept."""
+        repository = find_repository(self._lake, service)
+        copies = self._engine.temp_folder / f"copies-{uuid.uuid4().hex}"
+        self._engine.temp_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield [
+                _relation(repository, QUERIES, COLUMNS, copies, _day(since), _day(until)),
+                # What turned out may be told long after, and never before.
+                _relation(repository, FEEDBACK, FEEDBACK_COLUMNS, copies, _day(since), ""),
+            ]
+        finally:
+            shutil.rmtree(copies, ignore_errors=True)
+
+
+def where(wanted: Wanted) -> str:
+    """The condition of a statement."""
+    parts = [f"environment = {literal(wanted.environment)}"]
+    if wanted.since is not None:
+        parts.append(f"asked_at >= {_moment(wanted.since)}")
+    if wanted.until is not None:
+        parts.append(f"asked_at < {_moment(wanted.until)}")
+    named = {column: getattr(wanted, column) for column in ("endpoint", "generation", "request_id")}
+    parts += [f"{column} = {literal(value)}" for column, value in named.items() if value]
+    if wanted.errors:
+        parts.append("(status <> 200 OR error IS NOT NULL)")
+    if wanted.shadow is not None:
+        parts.append("shadow" if wanted.shadow else "NOT shadow")
+    return " AND ".join(parts)
+
+
+def masked_again(rows: Sequence[dict[str, Any]], shown: Mapping[str, Shown]) -> list[dict[str, Any]]:
+    """Rows as a page may show them, JSON read: what was let through once may be masked by now."""
+    found = []
+    for row in rows:
+        rule = shown.get(row["endpoint"], Shown(closed=True))
+        values = {name: _read(row[name]) for name in JSON_COLUMNS}
+        values["sent"] = rule.of(values["sent"])
+        values["features"] = rule.of(values["features"])
+        if rule.closed:
+            values["result"] = None
+        elif isinstance(values["result"], dict) and "data" in values["result"]:
+            values["result"]["data"] = rule.of(values["result"]["data"])
+            if "rows" in values["result"]:
+                values["result"]["rows"] = rule.of(values["result"]["rows"])
+        found.append({**row, **values, "asked_at": row["asked_at"].timestamp()})
+        if row.get("outcome") is not None:
+            found[-1]["outcome"] = _read(row["outcome"])
+    return found
+
+
+def has_mask(value: str | None) -> bool:
+    """Whether a JSON text holds a masked value."""
+    return value is not None and MASK in value
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _relation(
+    repository: Repository | None,
+    name: str,
+    columns: Mapping[str, str],
+    copies: Any,
+    first: str,
+    last: str,
+) -> Relation:
+    types = tuple(ColumnType(column, kind) for column, kind in columns.items())
+    entries: list[Entry] = []
+    if repository is not None:
+        entries = [
+            entry
+            for entry in repository.entries(repository.default_branch, f"{name}/")
+            if entry.path.endswith(".parquet")
+            and (not first or day_of(entry.path) >= first)
+            and (not last or day_of(entry.path) <= last)
+        ]
+    files = tuple(local_files(repository, entries, copies / name).values()) if repository else ()
+    return Relation(name, files, columns=types)
+
+
+def _day(moment: float | None) -> str:
+    return "" if moment is None else dt.datetime.fromtimestamp(moment, dt.UTC).date().isoformat()
+
+
+def _moment(seconds: float) -> str:
+    return f"make_timestamptz({round(seconds * 1_000_000)})"

@@ -1,0 +1,340 @@
+"""Queries that workers left in segments are collected into the lake, exactly once, and forgotten when they are old.
+
+Before a commit a note says which files will be in it and which segments they are of. After a crash the note tells
+whether the commit was made: then the segments go, else they are collected again. One collects a service at a time,
+whichever process that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import io
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tulle.catalog.log_masks import shown_of
+from tulle.catalog.query_log import FEEDBACK, QUERIES, day_of, find_repository, repository_name
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, NotFound, TulleError
+from tulle.lake.repository import Repository
+from tulle.serving import package
+from tulle.serving.log_declared import ServiceLog
+from tulle.serving.log_rows import FEEDBACK_SCHEMA, SCHEMA, Shown, feedback_rows, query_rows, table_of
+from tulle.serving.log_segment import Segment, complete, read_segment
+from tulle.spec.product import DataProduct
+from tulle.state import products
+
+LOG = logging.getLogger("tulle")
+PAUSE_SECONDS = 5.0
+TIDY_EVERY = 3600.0
+BY = "query log"
+AT_ONCE_BYTES = 16 << 20  # of segments in one commit
+SMALL_FILES = 16  # of one size, in a day's folder, become one of the next
+LARGEST_MERGED = 128 << 20
+_JOURNAL, _LOCK = "collecting.json", "lock"
+_OWNER = "tulle-queries-of"
+_DAY = 86_400.0
+
+
+class Collector:
+    """Collects the queries of one mesh's services in the background."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._stop = threading.Event()
+        self._tidied = -TIDY_EVERY
+        self._thread = threading.Thread(target=self._collect, name="query-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; what is not collected the next one collects."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def _collect(self) -> None:
+        while not self._stop.is_set():
+            for place in places(self._workspace):
+                try:
+                    while not self._stop.is_set() and collect(self._workspace, place):
+                        pass
+                except Exception:
+                    LOG.exception("the queries of '%s' are collected later", place)
+            if time.monotonic() > self._tidied + TIDY_EVERY:
+                self._tidied = time.monotonic()
+                tidy(self._workspace)
+            self._stop.wait(PAUSE_SECONDS)
+
+
+class _Note(msgspec.Struct):
+    """What is about to be committed."""
+
+    paths: list[str]
+    segments: list[str]
+
+
+def places(workspace: Workspace) -> list[str]:
+    """Where workers left something: `service`, or `service@environment`."""
+    folder = workspace.settings.queries_folder
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def collect(workspace: Workspace, place: str) -> int:
+    """Commit what is complete, a bounded part at a time; how many segments that were, 0 when nothing is left.
+
+    Conflict when a repository of another origin has the log's name.
+    """
+    service, _, environment = place.partition("@")
+    folder = workspace.settings.queries_folder / place
+    if not folder.is_dir():
+        return 0
+    with _only_one(folder):
+        _finish(workspace, service, folder)
+        chosen: list[Path] = []
+        size = 0
+        for path in complete(folder):
+            size += path.stat().st_size
+            if chosen and size > AT_ONCE_BYTES:
+                break
+            chosen.append(path)
+        if not chosen:
+            return 0
+        segments = [read_segment(path) for path in chosen]
+        made = _tables(workspace, segments, environment)
+        folders = _commit(workspace, service, folder, made, chosen) if made else set()
+        if dropped := sum(segment.dropped for segment in segments):
+            LOG.warning("%d queries of '%s' could not be logged", dropped, service)
+        for path in chosen:
+            path.unlink(missing_ok=True)
+        (folder / _JOURNAL).unlink(missing_ok=True)
+        if folders:  # not before: the note looks for the files as they were committed
+            merge_small(_repository(workspace, service), folders)
+        return len(chosen)
+
+
+def collect_all(workspace: Workspace, service: str) -> None:
+    """Commit all that is complete now, of all environments."""
+    for place in places(workspace):
+        while place.partition("@")[0] == service and collect(workspace, place):
+            pass
+
+
+def tidy(workspace: Workspace) -> int:
+    """Forget what is older or more than the services keep; how many days' folders."""
+    forgotten = 0
+    for repository in workspace.lake.repositories():
+        service = repository.record.metadata.get(_OWNER)
+        if service is None:
+            continue
+        try:
+            forgotten += forget(workspace, service, repository)
+        except TulleError as exc:
+            LOG.warning("old queries of '%s' are forgotten later: %s", service, exc.message)
+    return forgotten
+
+
+def forget(workspace: Workspace, service: str, repository: Repository) -> int:
+    """Remove the days that are past what the service keeps, oldest first; how many folders."""
+    log = kept_of(workspace, service)
+    draft = repository.draft(repository.default_branch)
+    sizes: dict[str, int] = {}
+    paths: dict[str, list[str]] = {}
+    for entry in draft.entries():
+        if day := day_of(entry.path):
+            sizes[day] = sizes.get(day, 0) + entry.size
+            paths.setdefault(day, []).append(entry.path)
+    oldest = dt.datetime.fromtimestamp(time.time() - log.keep_days * _DAY, dt.UTC).date().isoformat()
+    total, gone = sum(sizes.values()), []
+    for day in sorted(sizes):
+        if day >= oldest and total <= log.most_bytes:
+            break
+        gone.append(day)
+        total -= sizes[day]
+    if gone:
+        draft.delete_many(path for day in gone for path in paths[day])
+        repository.commit_draft(repository.default_branch, draft, f"Forget {gone[0]} to {gone[-1]}")
+    return len(gone)
+
+
+def kept_of(workspace: Workspace, service: str) -> ServiceLog:
+    """What the newest version of a service says of its log."""
+    versions = package.packages(workspace.database, service)
+    return versions[-1].manifest.query_log() if versions else ServiceLog()
+
+
+def shown_now(workspace: Workspace, service: str, version: str | None = None) -> dict[str, Shown]:
+    """Which values of a version's queries (the newest's) may be kept and shown; nothing of what is not known."""
+    versions = package.packages(workspace.database, service)
+    chosen = [one for one in versions if version in (None, one.version)]
+    return shown_of(chosen[-1].manifest, lambda name: _product(workspace, name)) if chosen else {}
+
+
+# ── one commit ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _tables(
+    workspace: Workspace, segments: Sequence[Segment], environment: str
+) -> list[tuple[str, str, pa.Table]]:
+    """Data set, day and rows of what segments hold."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    rules: dict[tuple[str, str], Mapping[str, Shown]] = {}
+    for segment in segments:
+        header = segment.header
+        if header is None:
+            continue
+        version = header.service, header.version
+        if version not in rules:
+            rules[version] = shown_now(workspace, *version)
+        shown = _with_features(rules[version], header.routes)
+        for row in query_rows(header, segment.records, shown, environment):
+            rows.setdefault((QUERIES, _day(row["asked_at"])), []).append(row)
+        for row in feedback_rows(segment.told):
+            rows.setdefault((FEEDBACK, _day(row["told_at"])), []).append(row)
+    return [
+        (name, day, table_of(found, SCHEMA if name == QUERIES else FEEDBACK_SCHEMA))
+        for (name, day), found in sorted(rows.items())
+    ]
+
+
+def _with_features(rules: Mapping[str, Shown], routes: Sequence[Any]) -> dict[str, Shown]:
+    """The rules with the names of the model's features as known ones."""
+    found = dict(rules)
+    for route in routes:
+        rule = found.get(route.endpoint)
+        if rule is not None and rule.known is not None:
+            found[route.endpoint] = replace(rule, known=rule.known | set(route.features))
+    return found
+
+
+def _commit(
+    workspace: Workspace,
+    service: str,
+    folder: Path,
+    made: Sequence[tuple[str, str, pa.Table]],
+    segments: Sequence[Path],
+) -> set[str]:
+    """Make the commit; the folders that have a new file."""
+    repository = _repository(workspace, service)
+    draft = repository.draft(repository.default_branch)
+    unique = uuid.uuid4().hex[:16]
+    paths = []
+    for name, day, table in made:
+        path = f"{name}/day={day}/0-{unique}.parquet"
+        draft.put(path, _parquet(table))
+        paths.append(path)
+    note = msgspec.json.encode(_Note(paths, [path.name for path in segments]))
+    _write_durably(folder / _JOURNAL, note)
+    count = sum(table.num_rows for _, _, table in made)
+    repository.commit_draft(repository.default_branch, draft, f"{count:,} rows of queries and feedback")
+    return {path.rpartition("/")[0] for path in paths}
+
+
+def _finish(workspace: Workspace, service: str, folder: Path) -> None:
+    """After a crash: remove the segments whose rows are committed already."""
+    try:
+        note = msgspec.json.decode((folder / _JOURNAL).read_bytes(), type=_Note)
+    except FileNotFoundError:
+        return
+    except msgspec.MsgspecError:  # it was not whole yet, so nothing was committed
+        (folder / _JOURNAL).unlink(missing_ok=True)
+        return
+    repository = find_repository(workspace.lake, service)
+    # All paths come with one commit, and files are merged only when it is through.
+    if repository is not None and repository.exists(repository.default_branch, note.paths[0]):
+        for name in note.segments:
+            (folder / Path(name).name).unlink(missing_ok=True)
+    (folder / _JOURNAL).unlink(missing_ok=True)
+
+
+def merge_small(repository: Repository, folders: set[str]) -> int:
+    """Make one file of many of the same size in a day's folder; how many files went."""
+    draft = repository.draft(repository.default_branch)
+    merged = 0
+    for folder in sorted(folders):
+        levels: dict[int, list[Any]] = {}
+        for entry in draft.entries(f"{folder}/"):
+            size = entry.path.rpartition("/")[2].partition("-")[0]
+            if size.isdigit() and entry.path.endswith(".parquet"):
+                levels.setdefault(int(size), []).append(entry)
+        for level, entries in sorted(levels.items()):
+            if len(entries) < SMALL_FILES or sum(entry.size for entry in entries) > LARGEST_MERGED:
+                continue
+            tables = [pq.read_table(io.BytesIO(draft.get(entry.path))) for entry in entries]
+            path = f"{folder}/{level + 1}-{uuid.uuid4().hex[:16]}.parquet"
+            draft.put(path, _parquet(pa.concat_tables(tables)))
+            draft.delete_many([entry.path for entry in entries])
+            merged += len(entries)
+    if merged:
+        repository.commit_draft(repository.default_branch, draft, f"{merged} files made into fewer")
+    return merged
+
+
+def _repository(workspace: Workspace, service: str) -> Repository:
+    name = repository_name(service)
+    try:
+        found = workspace.lake.repository(name, actor=BY)
+    except NotFound:
+        made = workspace.lake.create_repository(name, metadata={_OWNER: service}, actor=BY)
+        # What is forgotten is removed from the store too, a week after.
+        made.set_retention({"default_retention_days": 7, "branches": []})
+        return made
+    if found.record.metadata.get(_OWNER) != service:
+        raise Conflict(
+            f"the queries of service '{service}' cannot be kept: repository '{name}' is somebody else's",
+            hint="rename one of the two",
+        )
+    return found
+
+
+def _product(workspace: Workspace, name: str) -> DataProduct | None:
+    try:
+        return products.applied_product(workspace.database, name).product
+    except NotFound:
+        return None
+
+
+def _parquet(table: pa.Table) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
+
+
+def _day(micros: int) -> str:
+    return dt.datetime.fromtimestamp(micros / 1e6, dt.UTC).date().isoformat()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    scratch = path.with_suffix(".new")
+    with scratch.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Nobody else collects from this folder meanwhile."""
+    with (folder / _LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,117 @@
+"""What is kept of services' queries, below `/mesh/v1/services/{name}`: the log, and what turned out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.catalog.query_log import QueryLog, Wanted, find_repository, masked_again, repository_name, where
+from tulle.control import feedback, query_log, release
+from tulle.control.asking import AskedBy
+from tulle.control.workspace import Workspace
+from tulle.serving import package
+
+Text = Annotated[str, Query(max_length=200)]
+
+
+class FeedbackBody(BaseModel):
+    """What turned out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: list[dict[str, Any]] = Field(max_length=100_000)
+
+
+class FromBody(BaseModel):
+    """The data set that tells what turned out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    product: str = Field(max_length=63)
+    data_set: str = Field(max_length=255)
+
+
+def router(workspace: Workspace) -> APIRouter:
+    """The routes on one mesh."""
+    api = APIRouter(prefix="/mesh/v1")
+    log = QueryLog(workspace.settings, workspace.lake)
+
+    @api.get("/services/{name}/queries")
+    def queries(
+        name: str,
+        since: float | None = None,
+        until: float | None = None,
+        endpoint: Text = "",
+        generation: Text = "",
+        request: Text = "",
+        errors: bool = False,
+        shadow: bool | None = None,
+        environment: Text = "",
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 50,
+    ) -> dict[str, Any]:
+        _check(workspace, name)
+        query_log.collect_all(workspace, name)
+        wanted = Wanted(since, until, endpoint, generation, request, errors, shadow, environment)
+        rows = log.newest(name, wanted, limit=limit)
+        return {"queries": masked_again(rows, query_log.shown_now(workspace, name))}
+
+    @api.get("/services/{name}/log")
+    def state(name: str, since: float | None = None) -> dict[str, Any]:
+        _check(workspace, name)
+        query_log.collect_all(workspace, name)
+        return state_of(workspace, log, name, since)
+
+    @api.post("/services/{name}/feedback")
+    def tell(by: AskedBy, name: str, body: FeedbackBody) -> dict[str, Any]:
+        _check(workspace, name)
+        found = feedback.tell(workspace, log, name, {"items": body.items}, by=by)
+        return {"service": name, **found}
+
+    @api.post("/services/{name}/feedback/from")
+    def tell_from(by: AskedBy, name: str, body: FromBody) -> dict[str, Any]:
+        _check(workspace, name)
+        found = feedback.tell_from(workspace, log, name, body.product, body.data_set, by=by)
+        return {"service": name, **found}
+
+    @api.get("/services/{name}/feedback")
+    def told(name: str) -> dict[str, Any]:
+        _check(workspace, name)
+        query_log.collect_all(workspace, name)
+        return {"service": name, **feedback.state_of(log, name)}
+
+    return api
+
+
+def state_of(workspace: Workspace, log: QueryLog, name: str, since: float | None) -> dict[str, Any]:
+    """What is kept of a service, and what was asked since a moment."""
+    repository = find_repository(workspace.lake, name)
+    entries = list(repository.entries(repository.default_branch)) if repository else []
+    kept = query_log.kept_of(workspace, name)
+    sql = (
+        "SELECT endpoint, generation, shadow, count(*) AS rows, count(DISTINCT request_id) AS requests, "  # noqa: S608
+        "count(*) FILTER (status <> 200 OR error IS NOT NULL) AS errors, "
+        "CAST(quantile_disc(microseconds, 0.5) AS BIGINT) AS p50, "
+        "CAST(quantile_disc(microseconds, 0.95) AS BIGINT) AS p95, "
+        "epoch(min(asked_at)) AS first, epoch(max(asked_at)) AS last "
+        f"FROM queries WHERE {where(Wanted(since=since))} GROUP BY ALL ORDER BY ALL"
+    )
+    return {
+        "service": name,
+        "repository": repository_name(name) if repository else None,
+        "bytes": sum(entry.size for entry in entries),
+        "files": len(entries),
+        "keep_days": kept.keep_days,
+        "most_bytes": kept.most_bytes,
+        "usual": asdict(kept.usual),
+        "endpoints": {endpoint: asdict(own) for endpoint, own in (kept.endpoints or {}).items()},
+        "asked": log.rows(name, sql, since=since),
+    }
+
+
+def _check(workspace: Workspace, name: str) -> None:
+    """NotFound, with the nearest name, for what is no service."""
+    if not package.packages(workspace.database, name):
+        release.declared_service(workspace, name)

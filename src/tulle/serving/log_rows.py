@@ -1,0 +1,275 @@
+"""From what a worker noted to the rows of the query log: bodies and answers taken apart, an item a row.
+
+Values that the contracts of the data do not let out are masked here, before anything is kept for longer. Pure: knows
+nothing of files or of the lake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from tulle.serving.log_segment import Record, SegmentHeader, SegmentRoute, Told
+
+MASK = "•••"
+SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),  # its place in a request for many
+        pa.field("asked_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("service", pa.string(), nullable=False),
+        pa.field("environment", pa.string(), nullable=False),  # empty: that of consumers
+        pa.field("endpoint", pa.string(), nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("generation", pa.string(), nullable=False),
+        pa.field("shadow", pa.bool_(), nullable=False),
+        pa.field("caller", pa.string()),
+        pa.field("status", pa.int64(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("microseconds", pa.int64(), nullable=False),  # of the whole request
+        pa.field("steps", pa.string()),  # JSON: microseconds of each
+        pa.field("sent", pa.string()),  # JSON
+        pa.field("features", pa.string()),  # JSON: what the model was given
+        pa.field("result", pa.string()),  # JSON
+        pa.field("lookups", pa.string()),  # JSON
+    ]
+)
+FEEDBACK_SCHEMA = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),  # JSON
+        pa.field("told_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("caller", pa.string()),
+    ]
+)
+_BODY = {"predict": "features", "lookup": "data"}  # the member of a request's body that holds values
+_RESULT = {"predict": "result", "function": "response", "compose": "response"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of an endpoint's values may be kept, by their names.
+
+    `closed`: none of them. `masked` keep their name alone, those `left_out` not even that. `known`: the only names
+    that are kept of what was sent; None for any. Where people are named somewhere (`texts_masked`), texts are kept
+    only under names that are `declared` to name nobody.
+    """
+
+    masked: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
+    known: frozenset[str] | None = None
+    declared: frozenset[str] = frozenset()
+    texts_masked: bool = False
+    closed: bool = False
+
+    def of(self, values: Any, *, is_sent: bool = False) -> Any:
+        """The same values without what may not be kept."""
+        if self.closed:
+            return None
+        if isinstance(values, list):
+            return [self.of(value, is_sent=is_sent) for value in values]
+        if not isinstance(values, dict):
+            return values
+        known = self.known if is_sent else None
+        return {
+            name: self._value(name, value)
+            for name, value in values.items()
+            if name not in self.left_out and (known is None or name in known)
+        }
+
+    def _value(self, name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if name in self.masked:
+            return MASK
+        if isinstance(value, dict | list):
+            return MASK if self.texts_masked and name not in self.declared else self.of(value)
+        if self.texts_masked and isinstance(value, str) and name not in self.declared:
+            return MASK
+        return value
+
+
+def query_rows(
+    header: SegmentHeader, records: Sequence[Record], shown: Mapping[str, Shown], environment: str = ""
+) -> Iterator[dict[str, Any]]:
+    """The rows of a segment; an endpoint that `shown` does not tell of is closed."""
+    for record in records:
+        route = header.routes[record.route]
+        rule = shown.get(route.endpoint, Shown(closed=True))
+        whole = {
+            "request_id": record.request_id,
+            "asked_at": record.asked_ns // 1000,
+            "service": header.service,
+            "environment": environment,
+            "endpoint": route.endpoint,
+            "action": route.action,
+            "generation": header.generation,
+            "shadow": _is_shadow(record.host),
+            "caller": _text(record.caller),
+            "status": record.status,
+            "microseconds": record.spent_ns // 1000,
+        }
+        for number, one in enumerate(_items(route, record, rule)):
+            yield {"item": number, **whole, **one}
+
+
+def feedback_rows(told: Sequence[Told]) -> Iterator[dict[str, Any]]:
+    """What was told, a row each."""
+    for one in told:
+        yield {
+            "request_id": one.request_id,
+            "item": one.item,
+            "outcome": one.outcome.decode(),
+            "told_at": one.told_ns // 1000,
+            "caller": _text(one.caller),
+        }
+
+
+def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table."""
+    return pa.table(
+        {
+            field.name: pa.array([row.get(field.name) for row in rows], field.type).cast(field.type)
+            for field in schema
+        },
+        schema=schema,
+    )
+
+
+def _items(route: SegmentRoute, record: Record, rule: Shown) -> Iterator[dict[str, Any]]:
+    """What differs between the items of a request; a single one for a request for one."""
+    body, answer = _body(record.content), _json(record.answer)
+    answer = answer if isinstance(answer, dict) else {}
+    steps, is_prediction = _written(answer.get("timing")), route.kind == "predict"
+    if record.status != 200:
+        error = answer.get("errorType")
+        sent = _sent(route, body)
+        shared = {"error": error if isinstance(error, str) else None, "steps": steps}
+        for one in sent if isinstance(sent, list) else [sent]:
+            yield {**shared, "sent": _written(rule.of(one, is_sent=True))}
+        return
+    sent = _sent(route, body)
+    if route.action == "infer":
+        closed = rule.closed or rule.masked or rule.left_out
+        yield {
+            "steps": steps,
+            "sent": None if closed else _written(sent),
+            "result": _written(rule.of(answer.get("outputs"))),
+        }
+        return
+    if not isinstance(sent, list):
+        features = dict(zip(route.features, record.rows, strict=False)) if record.rows else None
+        yield {
+            "steps": steps,
+            "sent": _written(rule.of(sent, is_sent=True)),
+            "features": _written(rule.of(features)),
+            **_answered(_result(route, answer), rule, is_prediction=is_prediction),
+        }
+        return
+    results = answer.get("results") or []
+    enriched: dict[int, Any] = {}
+    if record.rows:
+        places, rows = record.rows
+        enriched = {
+            place: dict(zip(route.features, row, strict=False))
+            for place, row in zip(places, rows, strict=True)
+        }
+    for number in range(max(len(sent), len(results))):
+        yield {
+            "steps": steps,
+            "sent": _written(rule.of(sent[number], is_sent=True)) if number < len(sent) else None,
+            "features": _written(rule.of(enriched.get(number))),
+            **_answered(
+                results[number] if number < len(results) else None, rule, is_prediction=is_prediction
+            ),
+        }
+
+
+def _sent(route: SegmentRoute, body: Any) -> Any:
+    """The values that were sent; a list for a request for many, None where it is not understood."""
+    member = _BODY.get(route.kind)
+    if not isinstance(body, dict) or (member is None or route.action in {"predict-simple", "infer"}):
+        return body if isinstance(body, dict) else None
+    if "items" in body and route.action.endswith("-multi"):
+        items = body["items"]
+        return [one.get(member) if isinstance(one, dict) else None for one in items] or None
+    return body.get(member)
+
+
+def _result(route: SegmentRoute, answer: Mapping[str, Any]) -> Any:
+    if route.kind == "lookup":
+        results = answer.get("results")
+        return results[0] if isinstance(results, list) and results else None
+    if route.kind == "query":
+        return {name: answer[name] for name in ("columns", "rows", "truncated") if name in answer}
+    return answer.get(_RESULT.get(route.kind, ""))
+
+
+def _answered(result: Any, rule: Shown, *, is_prediction: bool) -> dict[str, Any]:
+    """Result, lookups and error of one item."""
+    found: dict[str, Any] = {}
+    if isinstance(result, dict):
+        if isinstance(error := result.get("error"), dict) and isinstance(error.get("errorType"), str):
+            found["error"] = error["errorType"]
+            result = {name: value for name, value in result.items() if name != "error"}
+        lookups = result.get("lookups")
+        if lookups is None and "status" in result and "data" in result:
+            lookups = {name: result[name] for name in ("status", "eventTime") if name in result}
+        found["lookups"] = _written(lookups)
+    found["result"] = _written(_shown(result, rule, is_prediction=is_prediction))
+    return found
+
+
+def _shown(result: Any, rule: Shown, *, is_prediction: bool) -> Any:
+    """What may be kept of a result."""
+    if rule.closed:
+        return None
+    if is_prediction:  # its names are ours, and it holds no value of a row
+        return result
+    # A lookup has its row in `data`, and maybe further ones in `rows`.
+    if isinstance(result, dict) and isinstance(result.get("data"), dict):
+        return {**result, **{name: rule.of(result[name]) for name in ("data", "rows") if name in result}}
+    return rule.of(result)
+
+
+def _is_shadow(host: bytes | None) -> bool:
+    """Whether a request was copied to a generation whose answer nobody gets: the gateway marks its host."""
+    return host is not None and (host.partition(b":")[0].endswith(b"-shadow") or host.endswith(b"-shadow"))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _body(content: bytes | Sequence[tuple[str, str]] | None) -> Any:
+    if content is None or isinstance(content, bytes):
+        return _json(content) if content else {} if content == b"" else None
+    return dict(content)
+
+
+def _json(content: bytes | None) -> Any:
+    if not content:
+        return None
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _written(value: Any) -> str | None:
+    if value is None:
+        return None
+    try:
+        return msgspec.json.encode(value).decode()
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+        TypeError,
+    ):  # numbers or depths that JSON has no place for
+        return None

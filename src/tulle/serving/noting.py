@@ -1,0 +1,80 @@
+"""What of a request a worker hands to its query log: by route, as the service's file declares it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from tulle.serving.endpoint import Header
+from tulle.serving.loaded import Loaded
+from tulle.serving.log_declared import EndpointLog
+from tulle.serving.predict import Predict
+from tulle.serving.recorder import Recorder, is_sampled
+
+_CALLER, _HOST = b"x-tulle-client", b"host"
+
+
+class HasNoted(Protocol):
+    """A route."""
+
+    noted: Noted | None
+
+
+class Noted:
+    """One route's part of the query log."""
+
+    __slots__ = ("_note", "_number", "_plan", "_sample", "model")
+
+    def __init__(self, recorder: Recorder, number: int, plan: EndpointLog, model: Predict | None) -> None:
+        self._note = recorder.note
+        self._number = number
+        self._plan = plan
+        self._sample = plan.sample
+        self.model = model if plan.features else None  # whose features are kept
+
+    def note(
+        self,
+        start: int,
+        spent: int,
+        request_id: str,
+        status: int,
+        headers: Sequence[Header],
+        content: Any,
+        answer: bytes,
+        rows: Any,
+    ) -> None:
+        """Hand over one request; times in nanoseconds of `perf_counter_ns`."""
+        if self._sample < 1.0 and not is_sampled(request_id, self._sample):
+            return
+        caller = host = None
+        for name, value in headers:
+            if name == _CALLER:
+                caller = value
+            elif name == _HOST:
+                host = value
+        plan = self._plan
+        if not plan.features:
+            content = rows = None
+        # Of a refusal the kind is told in any case: nothing else of its body is kept.
+        kept = answer if plan.answers or status != 200 else None
+        self._note(self._number, start, spent, request_id, status, caller, host, content, kept, rows)
+
+
+def note_routes(recorder: Recorder, service: Loaded, home: str, routes: Mapping[str, HasNoted]) -> None:
+    """Have the routes of the endpoints noted, those that are not switched off."""
+    log = service.manifest.query_log()
+    for name, endpoint in service.endpoints.items():
+        plan = log.of(name)
+        if plan.sample <= 0:
+            continue
+        model = endpoint if isinstance(endpoint, Predict) else None
+        features = model.signature.feature_names if model is not None else ()
+        addresses = {action: f"{home}/{name}/{action}" for action in (*endpoint.actions, *endpoint.queries)}
+        noted = [(action, path) for action, path in addresses.items() if path in routes]
+        infer = f"{home}/v2/models/{name}"
+        noted += [
+            ("infer", path) for path in routes if path.startswith(infer + "/") and path.endswith("/infer")
+        ]
+        for action, path in noted:
+            number = recorder.route(name, endpoint.kind, action, features)
+            routes[path].noted = Noted(recorder, number, plan, None if action == "infer" else model)

@@ -1,0 +1,218 @@
+"""The worker's side of the query log: requests are noted in passing, and a thread writes them to segments.
+
+Noting costs about a microsecond and never waits. What is noted is with the system after PAUSE_SECONDS and complete
+for whoever collects after ROTATE_SECONDS. When the disk or the collector cannot follow, requests are dropped from the
+log, never refused, and how many is written down. Knows nothing of what requests mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tulle.serving.log_segment import (
+    CLOSED,
+    DROPPED,
+    FEEDBACK,
+    QUERIES,
+    SegmentHeader,
+    SegmentRoute,
+    SegmentWriter,
+    Told,
+)
+
+PAUSE_SECONDS = 0.2  # what a kill of the process may lose
+ROTATE_SECONDS = 2.0
+SEGMENT_BYTES = 16 << 20
+WAITING_BYTES = 32 << 20  # in memory
+FOLDER_BYTES = 512 << 20  # on the disk, until it is collected
+CONTENT_BYTES = 1 << 20  # of body and answer together; those of a larger request are not kept
+_AT_ONCE = 200  # records that are encoded without letting requests in
+_RECORD_BYTES = 200  # what a record takes beside body and answer
+_log = logging.getLogger("tulle.serving")
+
+
+class Recorder:
+    """Keeps the queries of one worker. Noting is for the thread that answers."""
+
+    def __init__(self, folder: Path, service: str, version: str, generation: str) -> None:
+        self._folder = folder
+        self._header = SegmentHeader(service, version, generation, [])
+        self._records: deque[tuple[Any, ...]] = deque()
+        self._told: list[Told] = []
+        # Each is written by one thread only: bytes noted and requests refused by who notes, the others by who writes.
+        self._noted = self._refused = 0
+        self._taken = self._told_refused = 0
+        self.written = 0
+        self.dropped = 0
+        self._unwritten = 0  # dropped, and not written down yet
+        # The clock of requests is the one that measures them.
+        self._offset = time.time_ns() - time.perf_counter_ns()
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._writer: SegmentWriter | None = None
+        self._begun = 0.0
+        self._failed = ""
+        self._confirmed: list[asyncio.Future[bool]] = []
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="query-log", daemon=True)
+
+    def route(self, endpoint: str, kind: str, action: str, features: Sequence[str]) -> int:
+        """The number of an address in records; all are told before the first record."""
+        self._header.routes.append(SegmentRoute(endpoint, kind, action, list(features)))
+        return len(self._header.routes) - 1
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def note(
+        self,
+        route: int,
+        start: int,
+        spent: int,
+        request_id: str,
+        status: int,
+        caller: bytes | None,
+        host: bytes | None,
+        content: Any,
+        answer: bytes | None,
+        rows: Any,
+    ) -> None:
+        """Keep one request; `content` is a body or the pairs of a query string, None where it is not kept."""
+        size = (len(answer) if answer else 0) + (len(content) if content else 0)
+        if size > CONTENT_BYTES:
+            content, answer, rows, size = None, None if status == 200 else answer, None, 0
+        if self._noted - self._taken > WAITING_BYTES:
+            self._refused += 1
+            return
+        self._noted += size + _RECORD_BYTES
+        began = start + self._offset
+        self._records.append((route, began, spent, request_id, status, caller, host, content, answer, rows))
+
+    async def tell(self, told: Sequence[Told]) -> bool:
+        """Keep what turned out; whether it is on the disk."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._told += told
+            self._confirmed.append(done)
+        self._wake.set()
+        return await done
+
+    def close(self) -> None:
+        """Write all that was noted; nothing is lost then."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # ── the thread ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(PAUSE_SECONDS)
+            self._wake.clear()
+            self._write()
+        self._write(final=True)
+
+    def _write(self, *, final: bool = False) -> None:
+        """Write what is noted; what cannot be written is dropped and counted."""
+        self._offset = time.time_ns() - time.perf_counter_ns()
+        noted = self._noted
+        number = len(self._records)  # later ones wait for the next time
+        with self._lock:
+            told, self._told = self._told, []
+            confirmed, self._confirmed = self._confirmed, []
+        lost, is_told = 0, False
+        try:
+            if number or told or self._refused > self._told_refused:
+                writer = self._opened()
+                if told:
+                    writer.add(FEEDBACK, told)
+                    writer.sync()
+            is_told = True
+            while number:
+                lost = min(number, _AT_ONCE)
+                some = [self._records.popleft() for _ in range(lost)]
+                number -= lost
+                writer.add(QUERIES, some)
+                self.written += lost
+                lost = 0
+                time.sleep(0)
+            self._taken = noted
+            self._tell_refused()
+            self._rotate(final=final)
+            self._failed = ""
+        except Exception as exc:  # noqa: BLE001  whatever it is, requests are answered and the next are tried
+            for _ in range(number):
+                self._records.popleft()
+            self._taken = noted
+            self.dropped += lost + number
+            self._unwritten += lost + number
+            self._abandon()
+            if str(exc) != self._failed:  # once, not five times a second
+                self._failed = str(exc)
+                _log.warning("queries cannot be logged, requests are answered all the same: %s", exc)
+        for one in confirmed:
+            one.get_loop().call_soon_threadsafe(_settle, one, is_told)
+
+    def _tell_refused(self) -> None:
+        """Write down how many requests are not in the log."""
+        refused = self._refused
+        missing = refused - self._told_refused + self._unwritten
+        if missing and self._writer is not None:
+            self._writer.add(DROPPED, missing)
+            self.dropped += refused - self._told_refused
+            self._told_refused, self._unwritten = refused, 0
+
+    def _opened(self) -> SegmentWriter:
+        if self._writer is None:
+            kept = sum(path.stat().st_size for path in _files(self._folder))
+            if kept > FOLDER_BYTES:
+                raise OSError(f"{kept >> 20} MB of queries in {self._folder} wait to be collected")
+            # Names sort by the time they were begun.
+            name = f"{time.time_ns():020}-{os.getpid()}-{secrets.token_hex(4)}"
+            self._writer = SegmentWriter(self._folder, name, self._header)
+            self._begun = time.monotonic()
+        return self._writer
+
+    def _rotate(self, *, final: bool) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        is_old = time.monotonic() - self._begun > ROTATE_SECONDS
+        if final or is_old or writer.bytes > SEGMENT_BYTES:
+            self._writer = None
+            writer.close()
+
+    def _abandon(self) -> None:
+        """Leave the segment as it is: what is whole in it is read, and the next begins anew."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError:
+                _log.debug("a segment stays as it is", exc_info=True)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*") if path.suffix in (CLOSED, ".open")] if folder.is_dir() else []
+
+
+def _settle(done: asyncio.Future[bool], is_told: bool) -> None:
+    if not done.done():
+        done.set_result(is_told)
+
+
+def is_sampled(request_id: str, sample: float) -> bool:
+    """Whether a request is among the share that is kept: the same for every generation that answers it."""
+    return zlib.crc32(request_id.encode()) < sample * 4294967296.0

@@ -1,0 +1,221 @@
+"""The query log: what workers noted is in the lake once, masked as the contracts say, and goes when it is old."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.control.logged import PRODUCT, SERVICE, LoggedMesh
+
+from tulle.catalog.log_masks import shown_of
+from tulle.catalog.query_log import Wanted, find_repository, masked_again, repository_name
+from tulle.cli.connect import mesh_client
+from tulle.control import query_log
+from tulle.errors import Conflict, NotFound
+from tulle.lake.history import History
+from tulle.sdk.service_log import ServiceLog
+from tulle.serving.log_segment import complete
+
+FEATURES = {"recency": 9, "frequency": 22, "spend": 5.25}
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[LoggedMesh]:
+    made = LoggedMesh(tmp_path)
+    yield made
+    made.workspace.database.close()
+
+
+def read(row: dict[str, Any], column: str) -> Any:
+    return None if row[column] is None else json.loads(row[column])
+
+
+def test_every_request_is_a_row_and_every_item_of_many(logged: LoggedMesh) -> None:
+    many = {
+        "items": [{"features": FEATURES}, {"features": {"who": "nobody"}}, {"features": {"who": "00003"}}]
+    }
+    answers = logged.ask(
+        [
+            ("/buys/predict", {"features": {"who": "00003"}}),
+            ("/buys/predict-multi", many),
+            ("/buys/predict-simple?recency=9&frequency=22&spend=5.25", b""),
+            ("/person/lookup", {"data": {"customer_id": "00003"}}),
+            ("/buys/predict", {"features": {"who": "nobody"}}),
+            ("/buys/predict", b"{broken"),
+            ("/openapi.json?x=1", b""),
+        ],
+        headers={"x-tulle-client": "till", "authorization": "Bearer s3cret", "client_secret": "s3cret"},
+    )
+    query_log.collect_all(logged.workspace, "scores")
+    rows = logged.rows()
+    told = [(r["request_id"], r["item"], r["endpoint"], r["action"], r["status"], r["error"]) for r in rows]
+    assert told == [
+        ("r0", 0, "buys", "predict", 200, None),
+        ("r1", 0, "buys", "predict-multi", 200, None),
+        ("r1", 1, "buys", "predict-multi", 200, "NoMatch"),
+        ("r1", 2, "buys", "predict-multi", 200, None),
+        ("r2", 0, "buys", "predict-simple", 200, None),
+        ("r3", 0, "person", "lookup", 200, None),
+        ("r4", 0, "buys", "predict", 404, "NoMatch"),
+        ("r5", 0, "buys", "predict", 400, "MalformedJson"),
+    ]
+    first = rows[0]
+    assert (first["caller"], first["generation"], first["shadow"]) == ("till", "v1", False)
+    assert first["microseconds"] > 0
+    assert read(first, "features") == FEATURES
+    assert read(first, "result") == answers[0]["result"]
+    assert set(read(first, "steps")) == {"preProcessing", "enrich", "predictionPredict"}
+    assert [read(row, "features") for row in rows[1:4]] == [FEATURES, None, FEATURES]
+    assert read(rows[4], "sent") == {"recency": "9", "frequency": "22", "spend": "5.25"}
+    assert rows[7]["sent"] is None
+    assert "s3cret" not in str(rows)
+
+
+def test_what_names_people_is_not_kept(logged: LoggedMesh) -> None:
+    logged.ask(
+        [
+            ("/buys/predict", {"features": {"who": "00003", "phone": "555"}}),
+            ("/person/lookup", {"data": {"customer_id": "00005"}}),
+            ("/buys/predict-multi", {"items": [{"features": {"who": "nobody"}}]}),
+            ("/buys/predict", {"features": {"who": "00003"}}),
+        ]
+    )
+    query_log.collect_all(logged.workspace, "scores")
+    rows = logged.rows()
+    assert read(rows[0], "sent") == {"who": "•••"}  # and nothing of what is no name of the endpoint's
+    assert read(rows[1], "sent") == {"customer_id": "•••"}
+    assert read(rows[1], "result")["data"] == {"since": 15, "id": "•••"}  # renamed, and restricted
+    stored = find_repository(logged.workspace.lake, "scores")
+    assert stored is not None
+    everything = b"".join(stored.get("main", entry.path) for entry in stored.entries("main"))
+    for value in (b"00003", b"00005", b"nobody", b"555", "note «5»".encode()):
+        assert value not in everything
+
+    # What is masked from now on is not shown of what was kept before either.
+    stricter = PRODUCT.replace("'decimal(10,2)'", "'decimal(10,2)', pii: direct")
+    logged.mesh.write("products/shop/scores/product.yaml", stricter)
+    product = logged.mesh.spec().product("scores")
+    shown = shown_of(logged.package().manifest, lambda _: product)
+    (newest, *_) = masked_again(logged.log.newest("scores", Wanted(request_id="r3"), limit=5), shown)
+    assert newest["features"] == {**FEATURES, "spend": "•••"}
+
+
+def test_a_service_says_what_is_kept(tmp_path: Path) -> None:
+    text = SERVICE.replace(
+        "endpoints:", "log: {leave_out: [spend], keep: 2 days, most: 1MB}\nendpoints:"
+    ).replace("  type: lookup\n", "  type: lookup\n  log: false\n")
+    logged = LoggedMesh(tmp_path, text)
+    request = ("/buys/predict", {"features": FEATURES})
+    logged.ask([request, ("/person/lookup", {"data": {"customer_id": "00003"}})])
+    logged.declare(
+        SERVICE.replace("  type: predict\n", "  type: predict\n  log: {features: false, answers: false}\n")
+    )
+    logged.ask([request], ids=["quiet"])
+    logged.declare(SERVICE.replace("  type: predict\n", "  type: predict\n  log: {sample: 0.25}\n"))
+    logged.ask([request] * 400, ids=[f"s{number}" for number in range(400)])
+    query_log.collect_all(logged.workspace, "scores")
+    rows = {row["request_id"]: row for row in logged.rows()}
+    assert set(rows) >= {"r0", "quiet"}
+    assert "r1" not in rows
+    assert read(rows["r0"], "sent") == read(rows["r0"], "features") == {"recency": 9, "frequency": 22}
+    assert [rows["quiet"][name] for name in ("sent", "features", "result")] == [None] * 3
+    assert 50 < len(rows) - 2 < 150
+    logged.workspace.database.close()
+
+
+def test_a_crash_doubles_and_loses_nothing(logged: LoggedMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = ("/buys/predict", {"features": FEATURES})
+    folder = logged.workspace.settings.queries_folder / "scores"
+    logged.ask([request], ids=["before"])
+    commit = History.commit_draft
+
+    def killed_before(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def killed_after(*arguments: Any, **named: Any) -> Any:
+        commit(*arguments, **named)
+        raise KeyboardInterrupt
+
+    for killed in (killed_before, killed_after):
+        monkeypatch.setattr(History, "commit_draft", killed)
+        with pytest.raises(KeyboardInterrupt):
+            query_log.collect(logged.workspace, "scores")
+        assert len(complete(folder)) == 1
+    monkeypatch.setattr(History, "commit_draft", commit)
+    assert query_log.collect(logged.workspace, "scores") == 0  # it was committed, which the note tells
+    assert complete(folder) == []
+    logged.ask([request], ids=["after"])
+    query_log.collect_all(logged.workspace, "scores")
+    assert [row["request_id"] for row in logged.rows()] == ["after", "before"]
+
+
+def test_many_small_files_become_one(logged: LoggedMesh) -> None:
+    built = logged.package()
+    for number in range(query_log.SMALL_FILES + 1):
+        logged.ask([("/buys/predict", {"features": FEATURES})], version=built, ids=[f"r{number:02}"])
+        query_log.collect_all(logged.workspace, "scores")
+    repository = find_repository(logged.workspace.lake, "scores")
+    assert repository is not None
+    names = [entry.path.rpartition("/")[2] for entry in repository.entries("main")]
+    assert sorted(name.partition("-")[0] for name in names) == ["0", "1"]
+    assert len(logged.rows()) == query_log.SMALL_FILES + 1
+
+
+def test_what_is_old_or_too_much_is_forgotten(tmp_path: Path) -> None:
+    logged = LoggedMesh(tmp_path, SERVICE.replace("endpoints:", "log: {keep: 2 days, most: 1MB}\nendpoints:"))
+    logged.ask([("/buys/predict", {"features": FEATURES})])
+    query_log.collect_all(logged.workspace, "scores")
+    repository = find_repository(logged.workspace.lake, "scores")
+    assert repository is not None
+    repository.put("main", "queries/day=2001-01-01/0-x.parquet", b"x")
+    repository.put("main", "feedback/day=2001-01-02/0-x.parquet", b"x")
+    repository.commit("main", "old")
+    assert query_log.tidy(logged.workspace) == 2
+    assert len(logged.rows()) == 1
+    (today,) = {entry.path.split("/")[1] for entry in repository.entries("main")}
+    repository.put("main", f"queries/{today}/3-large.bin", b"x" * 1_100_000)
+    repository.commit("main", "more than is kept")
+    assert query_log.tidy(logged.workspace) == 1
+    assert list(repository.entries("main")) == []
+    logged.workspace.database.close()
+
+
+def test_a_repository_of_somebody_else_is_left_alone(logged: LoggedMesh) -> None:
+    logged.workspace.lake.create_repository("scores-queries")
+    logged.ask([("/buys/predict", {"features": FEATURES})])
+    with pytest.raises(Conflict, match="'scores-queries' is somebody else's"):
+        query_log.collect(logged.workspace, "scores")
+    assert len(complete(logged.workspace.settings.queries_folder / "scores")) == 1
+
+
+def test_names_of_repositories_are_short_enough() -> None:
+    one, other = repository_name("a" * 62 + "b"), repository_name("a" * 62 + "c")
+    assert len(one) == len(other) == 63
+    assert one != other
+    assert repository_name("scores") == "scores-queries"
+
+
+def test_commands_tell_of_the_log(logged: LoggedMesh) -> None:
+    assert "nothing was asked yet" in logged.tulle("service", "log", "scores")
+    logged.ask(
+        [("/buys/predict", {"features": FEATURES}), ("/person/lookup", {"data": {"customer_id": "none"}})]
+    )
+    first, second = logged.tulle("service", "log", "scores").splitlines()
+    assert "buys/predict v1 200" in first
+    assert "person/lookup v1 404" in second
+    assert "NoMatch" in second
+    assert len(logged.tulle("service", "log", "scores", "--errors", "--since", "1 hour").splitlines()) == 1
+    (row,) = json.loads(logged.tulle("service", "log", "scores", "--endpoint", "buys", "--json"))
+    assert (row["request_id"], row["features"]) == ("r0", FEATURES)
+    with mesh_client(logged.mesh.folder) as client:
+        state = ServiceLog(client, "scores").state()
+        with pytest.raises(NotFound, match="no applied product has a service 'scorse'"):
+            ServiceLog(client, "scorse").queries()
+    assert (state["repository"], state["keep_days"]) == ("scores-queries", 30)
+    assert [(one["endpoint"], one["rows"], one["errors"]) for one in state["asked"]] == [
+        ("buys", 1, 0),
+        ("person", 1, 1),
+    ]

@@ -1,0 +1,144 @@
+"""A worker's part of the query log: what is noted is in segments, whatever happens, and nobody waits for it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.serving.test_worker import running, start
+
+from tulle.serving import recorder
+from tulle.serving.log_segment import (
+    OPEN,
+    QUERIES,
+    Record,
+    SegmentHeader,
+    SegmentWriter,
+    complete,
+    read_segment,
+)
+from tulle.serving.recorder import Recorder, is_sampled
+
+HEADER = SegmentHeader("s", "v1", "v1", [])
+RECORD = Record(0, 5, 7, "r", 200, b"till", None, b"{}", b"{}", [1, None, "x"])
+
+
+def until(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def note(log: Recorder, number: int, content: Any = b"{}") -> None:
+    log.note(0, time.perf_counter_ns(), 1000, f"r{number}", 200, None, None, content, b"{}", None)
+
+
+def test_an_open_segment_is_left_alone_and_one_that_was_cut_short_is_read(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, "1", HEADER)
+    for _ in range(3):
+        writer.add(QUERIES, [RECORD])
+    assert complete(tmp_path) == []
+    final = writer.close()
+    assert complete(tmp_path) == [final]
+    assert list(read_segment(final).records) == [RECORD] * 3
+    data = final.read_bytes()
+    final.write_bytes(data[:-1])
+    assert len(read_segment(final).records) == 2
+    final.write_bytes(data[:-1] + b"\0")
+    assert len(read_segment(final).records) == 2
+    final.write_bytes(data[:5])
+    assert read_segment(final).header is None
+    final.rename(tmp_path / f"2{OPEN}")  # as whoever was killed leaves it
+    assert complete(tmp_path) == [tmp_path / f"2{OPEN}"]
+    assert oct((tmp_path / f"2{OPEN}").stat().st_mode)[-3:] == "600"
+
+
+def test_nothing_is_lost_when_it_ends_in_order(tmp_path: Path) -> None:
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    log.start()
+    for number in range(1000):
+        note(log, number)
+    log.close()
+    found = [record.request_id for path in complete(tmp_path) for record in read_segment(path).records]
+    assert found == [f"r{number}" for number in range(1000)]
+    assert (log.written, log.dropped) == (1000, 0)
+
+
+def test_what_cannot_be_written_is_dropped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    log = Recorder(tmp_path / "taken", "s", "v1", "v1")  # a file: there can be no folder
+    log.start()
+    note(log, 0)
+    until(lambda: log.dropped == 1)
+    (tmp_path / "taken").unlink()
+    note(log, 1)
+    log.close()
+    (path,) = complete(tmp_path / "taken")
+    segment = read_segment(path)
+    assert ([record.request_id for record in segment.records], segment.dropped) == (["r1"], 1)
+
+
+def test_memory_and_disk_have_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "WAITING_BYTES", 1000)
+    monkeypatch.setattr(recorder, "CONTENT_BYTES", 300)
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    for number in range(10):
+        note(log, number, b"x" * 301 if number == 0 else b"y" * 150)
+    log.start()
+    log.close()
+    (path,) = complete(tmp_path)
+    segment = read_segment(path)
+    assert (len(segment.records), segment.dropped) == (4, 6)
+    assert [record.content for record in segment.records[:2]] == [None, b"y" * 150]
+
+    monkeypatch.setattr(recorder, "FOLDER_BYTES", 10)
+    full = Recorder(tmp_path, "s", "v1", "v1")
+    note(full, 0)
+    full.start()
+    full.close()
+    assert (full.written, full.dropped) == (0, 1)
+    assert complete(tmp_path) == [path]
+
+
+def test_a_share_is_the_same_for_every_generation() -> None:
+    ids = [f"request-{number}" for number in range(10_000)]
+    chosen = {id_ for id_ in ids if is_sampled(id_, 0.1)}
+    assert 900 < len(chosen) < 1100
+    assert chosen <= {id_ for id_ in ids if is_sampled(id_, 0.2)}
+    assert not any(is_sampled(id_, 0.0) for id_ in ids)
+
+
+def test_a_worker_logs_and_is_killed(predictor_folder: Path, tmp_path: Path) -> None:
+    def called(line: str, number: int) -> None:
+        url = re.findall(r"answers on (\S+)", line)[0]
+        answer = httpx.post(
+            f"http://{url}/public/api/v1/high-value-predictor/high-value/predict",
+            json={"features": {"customer_id": "00003"}},
+            headers={"x-request-id": f"r{number}", "x-tulle-client": "till", "host": "any-shadow"},
+        )
+        assert answer.status_code == 200
+
+    ended, killed = tmp_path / "ended", tmp_path / "killed"
+    with running(predictor_folder, "--port", "0", "--log-folder", str(ended)) as (_, line):
+        called(line, 0)
+    (path,) = complete(ended)
+    (record,) = read_segment(path).records
+    assert (record.request_id, record.caller, record.host) == ("r0", b"till", b"any-shadow")
+    assert record.rows == [9, 22, 5.25]
+
+    process = start(predictor_folder, "--port", "0", "--log-folder", str(killed))
+    assert process.stderr is not None
+    called(process.stderr.readline(), 1)
+    # It is with the system after a fifth of a second.
+    until(lambda: [one for path in killed.glob("*") for one in read_segment(path).records])
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    (path,) = complete(killed)
+    assert [one.request_id for one in read_segment(path).records] == ["r1"]
