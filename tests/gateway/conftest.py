@@ -18,10 +18,10 @@ import pytest
 
 from tulle.config import Settings
 from tulle.gateway.admin import Admin
-from tulle.gateway.contract import hash_secret
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import ADMIN_SOCKET
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.gateway.secret import hash_secret
 
 WORKER = Path(__file__).with_name("tiny_worker.py")
 PLENTY = RateLimit.parse("100000/1s")

@@ -51,8 +51,7 @@ def opened(access: Access, **contracts: Any) -> GatewayPolicy:
     """The usual policy, in which `first` is called by these ways."""
     usual = policy(WORKERS, {**CONTRACTS, **contracts})
     services = [replace(s, access=access) if s.name == "first" else s for s in usual.services]
-    kept = [c for c in usual.contracts if c.service != "first" or access.contracts or access.api_keys]
-    return GatewayPolicy.of(services=services, clients=usual.clients, contracts=kept)
+    return GatewayPolicy.of(services=services, clients=usual.clients, contracts=usual.contracts)
 
 
 def ask(mesh: Mesh, headers: dict[str, str] | None = None, path: str = "first/x/predict") -> Reply:
@@ -242,7 +241,8 @@ def test_a_service_that_takes_tokens_alone_can_still_be_tried_by_the_portal(
     access = Access(contracts=False, jwt=tokens(issuer))
     usual = policy(WORKERS, {("app-c", "first"): PLENTY})
     services = [replace(s, access=access) if s.name == "first" else s for s in usual.services]
-    made = GatewayPolicy.of(services=services, clients=usual.clients, contracts=usual.contracts)
+    contracts = [replace(c, way="always") for c in usual.contracts]
+    made = GatewayPolicy.of(services=services, clients=usual.clients, contracts=contracts)
     mesh.gateway.publish(made)
     portal = {"client_id": "app-c", "client_secret": SECRETS["app-c"]}
     assert caller(ask(mesh, portal)) == "app-c"

@@ -8,6 +8,7 @@ from sqlalchemy import insert, text
 from tulle.errors import AlreadyExists, Invalid, NotFound
 from tulle.gateway import contract
 from tulle.gateway.policy import Client, ManagedService, RateLimit
+from tulle.gateway.secret import hash_secret
 from tulle.state import log
 from tulle.state.db import Database
 
@@ -29,14 +30,14 @@ def test_credentials_are_shown_once_and_kept_as_a_hash(database: Database) -> No
         dump = str(connection.execute(text("select * from applications")).all())
         dump += str(connection.execute(text("select * from events")).all())
     assert made.client_secret not in dump
-    assert contract.hash_secret(made.client_secret) in dump
+    assert hash_secret(made.client_secret) in dump
     (application,) = contract.applications(database)
     assert (application.name, application.owner, application.revoked_at) == ("mobile-app", "Ann", None)
     assert [(c.service, c.limit) for c in application.contracts] == [("predict", FAST)]
 
 
 def test_the_hash_is_the_one_htpasswd_writes() -> None:
-    assert contract.hash_secret("password") == "W6ph5Mm5Pz8GgiULbPgzG37mj9g="  # htpasswd -bns user password
+    assert hash_secret("password") == "W6ph5Mm5Pz8GgiULbPgzG37mj9g="  # htpasswd -bns user password
 
 
 def test_every_application_gets_its_own_secret(database: Database) -> None:
@@ -56,7 +57,7 @@ def test_a_name_that_is_not_kebab_case_is_refused(database: Database, name: str)
 def test_a_long_name_still_makes_a_client_id(database: Database) -> None:
     made = contract.register(database, "x" * 39 + "-" + "y" * 23)
     assert len(made.client_id) <= 63
-    assert Client(made.client_id, contract.hash_secret(made.client_secret))
+    assert Client(made.client_id, hash_secret(made.client_secret))
 
 
 def test_a_name_is_taken_once(database: Database) -> None:
@@ -103,7 +104,7 @@ def test_rotation_changes_the_secret_and_nothing_else(database: Database) -> Non
     after = contract.current_policy(database, SERVICES)
     assert second.client_id == first.client_id
     assert second.client_secret != first.client_secret
-    assert after.clients == (Client(first.client_id, contract.hash_secret(second.client_secret)),)
+    assert after.clients == (Client(first.client_id, hash_secret(second.client_secret)),)
     assert after.contracts == before.contracts
     assert kinds(database)[-1] == "application.rotated"
 

@@ -8,9 +8,9 @@ from typing import Any
 from tests.gateway.conftest import CONTRACTS, PLENTY, SECRETS, WORKERS, policy
 
 from tulle.gateway import envoy_files
-from tulle.gateway.contract import hash_secret
 from tulle.gateway.envoy_values import Door
 from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.secret import hash_secret
 
 DOOR = Door(port=8123)
 USUAL = policy(WORKERS, CONTRACTS)

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulle.gateway.contract import SECRET_BYTES
 from tulle.gateway.envoy_listener import listener
 from tulle.gateway.envoy_values import Door
+from tulle.gateway.secret import SECRET_BYTES
 
 
 def filters() -> dict[str, Any]:

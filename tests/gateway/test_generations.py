@@ -10,8 +10,8 @@ import pytest
 from tests.gateway.conftest import PLENTY, SECRETS, Mesh, as_client, check_error, wait_until
 
 from tulle.errors import Invalid
-from tulle.gateway.contract import hash_secret
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice
+from tulle.gateway.secret import hash_secret
 from tulle.serving.traffic import Traffic, generation_of, single, split
 
 PATH = "/public/api/v1/split/some/predict"

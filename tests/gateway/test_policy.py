@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.errors import Invalid
-from tulle.gateway.contract import hash_secret
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.gateway.secret import hash_secret
 
 HASH = hash_secret("x")
 

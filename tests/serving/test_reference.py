@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tulle.serving.access import ACCESS_SCHEMA
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec
 from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, SEVERAL
@@ -59,3 +60,12 @@ def test_every_property_and_column_of_the_log_is_told() -> None:
     log = load_service(f"service: shop\n{example}", name="example").log
     assert (log.usual.sample, log.usual.leave_out, log.keep_days) == (0.1, ("postcode",), 90)
     assert (log.of("price").sample, log.of("other").sample, log.most_bytes >> 30) == (0, 0.1, 20)
+
+
+def test_every_way_in_is_told_and_its_example_read() -> None:
+    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", PAGE, re.MULTILINE))))
+    ways = ACCESS_SCHEMA["properties"]
+    assert {*ways, *ways["jwt"]["properties"]} <= told
+    (example,) = re.findall(r"^```yaml\n(service: orders\naccess:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    access = load_service(example, name="example").access
+    assert access.ways() == ("contracts", "api_keys", "jwt")

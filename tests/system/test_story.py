@@ -242,6 +242,51 @@ def test_a_revoked_application_is_refused_at_once(mesh: Mesh) -> None:
     assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, headers).status_code == 401
 
 
+def test_an_api_key_opens_one_service_until_it_expires_or_is_revoked(mesh: Mesh, tmp_path: Path) -> None:
+    from dataikuapi import APINodeClient
+    from dataikuapi.utils import DataikuException
+
+    ways = tmp_path / "ways.yaml"
+    ways.write_text("contracts: true\napi_keys: {limit: 100/1s}\n")
+    mesh.tulle("service", "access", "customer-features", "--set", str(ways))
+    short = mesh.json("service", "key", "create", "customer-features", "--label", "short", "--expires", "8s")
+    long = mesh.json("service", "key", "create", "customer-features", "--label", "long")
+    assert (short["opens"], short["in_force"]) == (True, True)
+    url = f"http://127.0.0.1:{mesh.gateway}/"  # the slash makes the client's paths begin with two
+    one = APINodeClient(url, "customer-features", short["api_key"])
+    other = APINodeClient(url, "customer-features", long["api_key"])
+    for client in (one, other):
+        assert client.lookup_record("customer-profile", {"customer_id": CUSTOMER})["data"]
+    elsewhere = APINodeClient(url, "high-value-predictor", long["api_key"])
+    with pytest.raises(DataikuException, match="NoContract"):
+        elsewhere.predict_record("high-value", {"customer_id": CUSTOMER})
+
+    def is_over() -> bool:
+        try:
+            one.lookup_record("customer-profile", {"customer_id": CUSTOMER})
+        except DataikuException as exc:
+            assert "InvalidClient" in str(exc)
+            return True
+        return False
+
+    until(is_over)  # nobody ends it
+    assert other.lookup_record("customer-profile", {"customer_id": CUSTOMER})["data"]
+    mesh.tulle("service", "key", "revoke", "customer-features", "long")
+    with pytest.raises(DataikuException, match="InvalidClient"):
+        other.lookup_record("customer-profile", {"customer_id": CUSTOMER})
+    ways.write_text("public: {limit: 100/1s}\n")
+    mesh.tulle("service", "access", "customer-features", "--set", str(ways))
+    assert APINodeClient(url, "customer-features").lookup_record(
+        "customer-profile", {"customer_id": CUSTOMER}
+    )
+    assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, {}).status_code == 200
+    mesh.tulle("service", "access", "customer-features", "--as-packaged")
+    assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, {}).status_code == 401
+    seen = (mesh.folder / ".tulle/log/gateway-access.jsonl").read_text()
+    assert long["id"] in seen
+    assert long["api_key"] not in seen
+
+
 def test_a_redeploy_and_a_rollback_lose_no_request(mesh: Mesh) -> None:
     service = mesh.folder / "products/marketing/high-value-customers/services/customer-features.yaml"
     before = service.read_text()

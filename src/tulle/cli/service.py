@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.service_keys import access, key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid, NotFound, TulleError, Unavailable
@@ -22,6 +23,8 @@ def service() -> None:
 
 service.add_command(log)
 service.add_command(feedback)
+service.add_command(key)
+service.add_command(access)
 
 
 @service.command("list")

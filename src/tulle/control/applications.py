@@ -16,7 +16,7 @@ from tulle.gateway import contract
 from tulle.gateway.contract import Application, Credentials
 from tulle.gateway.policy import RateLimit
 
-PORTAL = "tulle-portal"
+PORTAL = contract.PORTAL
 PORTAL_LIMIT = RateLimit(10, 1000)
 
 

@@ -27,7 +27,7 @@ from tulle.control.plan import Plan, Step, basis_of, is_named, make_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.pipeline import backfill, promotion, worker
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
@@ -299,6 +299,7 @@ def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str
         log.append(connection, Event(PRODUCT_APPLIED, product.name, data), actor=actor)
         plans.step_done(connection, record, position, f"services stopped: {', '.join(gone)}" if gone else "")
     end_contracts(workspace, gone, actor)
+    end_keys(workspace, actor)
 
 
 def provision(workspace: Workspace, new: DataProduct | None, old: DataProduct | None) -> None:
@@ -335,6 +336,14 @@ def end_contracts(workspace: Workspace, services: Sequence[str], actor: str = ""
                 contract.withdraw(workspace.database, application.name, agreed.service, actor=actor)
 
 
+def end_keys(workspace: Workspace, actor: str = "") -> None:
+    """End the API keys of services that no applied product has any more, also of those that never answered."""
+    declared = [item.services for item in products.applied(workspace.database)]
+    if all(services is not None for services in declared):  # else it is not known what there is
+        known = {name for services in declared if services is not None for name in services}
+        service_keys.end_others(workspace.database, known, actor=actor)
+
+
 def retire(workspace: Workspace, name: str, *, actor: str = "") -> str:
     """Take a product out of the mesh: its services stop, it leaves the catalogue, its data stays; what was done."""
     known = [item.product.name for item in products.applied(workspace.database)]
@@ -361,6 +370,7 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None],
         products.remove(connection, name)
         log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}), actor=actor)
         note(connection)
+    end_keys(workspace, actor)
     for run_id in running:
         worker.stop(workspace.database, run_id)
     stopped = f", its services {', '.join(services)} stop" if services else ""

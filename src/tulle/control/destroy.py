@@ -21,7 +21,7 @@ from tulle.control.plan import digest_of, is_named
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import Event
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.lake import leftovers
 from tulle.lake.repository import Repository
 from tulle.pipeline import promotion
@@ -32,6 +32,7 @@ from tulle.serving.generation import Deployment
 from tulle.spec.product import DataProduct
 from tulle.spec.tenancy import tenancy_of
 from tulle.state import log, plans, products
+from tulle.state.db import now
 
 NOTICE_GIVEN = "product.notice_given"
 _LONGEST_NOTICE = 2000
@@ -68,7 +69,8 @@ def _in(deployed: Deployment) -> str:
 
 def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destruction:
     """What would go. NotFound, with the nearest name, when no such product is applied."""
-    product = products.applied_product(workspace.database, name).product
+    applied = products.applied_product(workspace.database, name)
+    product = applied.product
     services = [d for d in generation.everywhere(workspace.database) if d.product == name]
     steps = [*_contracts_end(workspace, {d.service for d in services})]
     steps += [
@@ -88,6 +90,10 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     if data and (repository := _repository(workspace, name)) is not None:
         steps += _data_goes(repository)
     hits, affected = _hits(workspace, product, {d.service for d in services})
+    for service in sorted({d.service for d in services} | set(applied.services or ())):
+        keys = [k for k in service_keys.keys(workspace.database, service) if k.state(now()) == "in force"]
+        hits += [f"service '{service}' has an API key '{key.label}' in force" for key in keys]
+        affected += [f"key {key.id}" for key in keys]
     return Destruction(name, data, tuple(steps), tuple(hits), tuple(affected))
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, did_you_mean
+from tulle.gateway.service_keys import said_at_deployment
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
 from tulle.serving.loaded import Verdict
+from tulle.serving.openapi_access import with_access
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
 from tulle.spec.product import DataProduct
@@ -92,8 +94,9 @@ def run_test_queries(
 
 
 def openapi(workspace: Workspace, name: str) -> Mapping[str, Any]:
-    """The OpenAPI document in the active (else newest) version."""
+    """The OpenAPI document in the active (else newest) version, with who may call it now."""
     chosen = chosen_version(workspace, name)
     folder = generation.unpack(chosen, workspace.settings)
     document: Mapping[str, Any] = json.loads((folder / "openapi.json").read_bytes())
-    return document
+    said = said_at_deployment(workspace.database).get((name, ""))
+    return document if said is None else with_access(document, said)

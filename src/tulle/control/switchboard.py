@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -18,7 +18,7 @@ from tulle.errors import Broken
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway.contract import current_policy
 from tulle.gateway.envoy import Gateway
-from tulle.gateway.policy import ManagedService
+from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
@@ -84,7 +84,7 @@ class Switchboard:
             if traffic is not None:
                 needs = self._needs_of(deployment.service, traffic)
                 found.append(managed(self._workspace.settings, deployment, traffic, needs, at))
-        result = self._gateway.publish(current_policy(self._workspace.database, found))
+        result = self._gateway.publish(self._policy(found))
         if result.changed:
             with self._workspace.database.write() as connection:
                 event = Event(
@@ -92,10 +92,15 @@ class Switchboard:
                 )
                 log.append(connection, event)
 
+    def _policy(self, services: Sequence[ManagedService]) -> GatewayPolicy:
+        usual = self._workspace.settings.default_rate_limit
+        return current_policy(self._workspace.database, services, usual_limit=usual)
+
     def _needs_of(self, service: str, traffic: Traffic) -> Needs:
-        """What fits all generations that answer."""
+        """What fits all generations that answer; who may call them is as the one says that most requests meet."""
         needs = [self._needs_of_one(service, version) for version in traffic.mounted]
-        return Needs(max(n.seconds for n in needs), all(n.may_repeat for n in needs))
+        main = self._needs_of_one(service, traffic.main)
+        return Needs(max(n.seconds for n in needs), all(n.may_repeat for n in needs), main.access)
 
     def _needs_of_one(self, service: str, version: str) -> Needs:
         if (service, version) not in self._needs:

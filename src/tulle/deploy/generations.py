@@ -51,6 +51,7 @@ def managed(
         settings.max_request_bytes,
         timeout_seconds=needs.seconds,
         may_repeat=needs.may_repeat,
+        access=needs.access,
         environment=deployment.environment,
         traffic=traffic,
         backends=tuple(

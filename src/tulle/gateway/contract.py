@@ -8,12 +8,10 @@ Envoy and not which services exist.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -22,20 +20,23 @@ from sqlalchemy.exc import IntegrityError
 from tulle import events
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
+from tulle.gateway import service_keys
 from tulle.gateway.policy import (
     SERVICE_NAME,
+    USUAL_LIMIT,
     Client,
     Contract,
     GatewayPolicy,
     ManagedService,
     RateLimit,
 )
+from tulle.gateway.secret import hash_secret, new_secret
 from tulle.state import log
 from tulle.state.db import Database, now
 from tulle.state.tables import applications as application_rows
 from tulle.state.tables import contracts as contract_rows
 
-SECRET_BYTES: Final = 20  # 160 random bits, as many as the hash has
+PORTAL: Final = "tulle-portal"  # the portal's own application, which may try every service
 LONGEST_OWNER: Final = 255
 
 
@@ -90,7 +91,7 @@ def register(
         _check_service(service)
     # A readable id: logs and statistics then tell at a glance who called.
     client_id = f"{name[:40].rstrip('-')}-{secrets.token_hex(4)}"
-    made = Credentials(name, client_id, secrets.token_hex(SECRET_BYTES))
+    made = Credentials(name, client_id, new_secret())
     at = now()
     try:
         with database.write() as connection:
@@ -156,7 +157,7 @@ def revoke(database: Database, name: str, *, actor: str = "") -> None:
 
 def rotate(database: Database, name: str, *, actor: str = "") -> Credentials:
     """A new secret for the application; the old one ends. The client id and the contracts stay."""
-    secret = secrets.token_hex(SECRET_BYTES)
+    secret = new_secret()
     with database.write() as connection:
         client_id, full_name = _find(connection, name)
         connection.execute(
@@ -209,28 +210,44 @@ def change_limit(database: Database, name: str, service: str, limit: RateLimit, 
     grant(database, name, service, limit, actor=actor)
 
 
-def current_policy(database: Database, services: Iterable[ManagedService]) -> GatewayPolicy:
-    """The policy that the applications and contracts of the database make for the services that are deployed."""
-    live = application_rows.c.revoked_at.is_(None)
-    with database.read() as connection:
-        clients = connection.execute(
-            select(application_rows.c.client_id, application_rows.c.secret_hash).where(live)
-        ).all()
-        contracts = _contracts(connection)
-    known = {c.client_id for c in clients}
-    return GatewayPolicy.of(
-        services=services,
-        clients=(Client(c.client_id, c.secret_hash) for c in clients),
-        contracts=(c for of_client in contracts.values() for c in of_client if c.client_id in known),
-    )
+def current_policy(
+    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
+) -> GatewayPolicy:
+    """The policy that the applications, contracts and keys of the database make for the services that are deployed.
 
-
-def hash_secret(secret: str) -> str:
-    """The form secrets are kept in and the gateway checks: base64 of their SHA-1.
-
-    A fast, unsalted hash is right for this one reason: a secret is 160 random bits, not a word a person chose.
+    `usual_limit` is that of callers of whom nothing else is said.
     """
-    return base64.b64encode(hashlib.sha1(secret.encode(), usedforsecurity=False).digest()).decode()
+    live = application_rows.c.revoked_at.is_(None)
+    columns = (application_rows.c.client_id, application_rows.c.secret_hash, application_rows.c.name)
+    with database.read() as connection:
+        clients = connection.execute(select(*columns).where(live)).all()
+        contracts = _contracts(connection)
+        said = service_keys.accesses(connection)
+        keys = service_keys.in_force(connection, now())
+    deployed = [
+        replace(s, access=said.get((s.name, s.environment), s.access), usual_limit=usual_limit)
+        for s in services
+    ]
+    known = {c.client_id for c in clients}
+    portal = {c.client_id for c in clients if c.name == PORTAL}
+    held = [c for of_client in contracts.values() for c in of_client if c.client_id in known]
+    usual = {
+        s.name: RateLimit.parse(s.access.api_keys.limit or usual_limit)
+        for s in deployed
+        if s.access.api_keys is not None
+    }
+    opening = [(key, hashed) for key, hashed in keys if key.service in usual]
+    return GatewayPolicy.of(
+        services=deployed,
+        clients=(
+            *(Client(c.client_id, c.secret_hash) for c in clients),
+            *(Client(key.id, hashed) for key, hashed in opening),
+        ),
+        contracts=(
+            *(replace(c, way="always") if c.client_id in portal else c for c in held),
+            *(Contract(k.id, k.service, k.limit or usual[k.service], "api_keys") for k, _ in opening),
+        ),
+    )
 
 
 def _check_name(name: str) -> None:

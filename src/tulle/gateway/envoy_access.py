@@ -60,9 +60,11 @@ class Way:
     counted_as: Mapping[str, str]
 
 
-def ways(service: ManagedService, clients: Sequence[str]) -> Iterator[Way]:
-    """The ways into `service` in the order they are tried; `clients` are those that have a contract."""
+def ways(service: ManagedService, contracts: Sequence[Contract]) -> Iterator[Way]:
+    """The ways into `service` in the order they are tried; `contracts` are those for it."""
     access = service.access
+    open_by = {"always", *access.ways()}
+    clients = [contract.client_id for contract in contracts if contract.way in open_by]
     signs_in = access.contracts or access.api_keys is not None
     filters = {CONTRACT: _rbac({"matcher": only_clients(clients)})}
     keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.name})

@@ -45,7 +45,14 @@ from tulle.gateway.envoy_values import (
     typed,
     watched,
 )
-from tulle.gateway.policy import GatewayPolicy, ManagedService, Notice, host_and_port, is_socket_path
+from tulle.gateway.policy import (
+    Contract,
+    GatewayPolicy,
+    ManagedService,
+    Notice,
+    host_and_port,
+    is_socket_path,
+)
 from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
@@ -217,9 +224,9 @@ def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Js
 
 def routes(policy: GatewayPolicy) -> Json:
     """The routes of every service, and one for all else: 404, after the caller has shown who it is."""
-    callers: dict[str, list[str]] = defaultdict(list)
+    held: dict[str, list[Contract]] = defaultdict(list)
     for contract in policy.contracts:
-        callers[contract.service].append(contract.client_id)
+        held[contract.service].append(contract)
     nowhere = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 404},
@@ -235,7 +242,7 @@ def routes(policy: GatewayPolicy) -> Json:
                     *(
                         route
                         for service in policy.services
-                        for way in ways(service, callers[service.name])
+                        for way in ways(service, held[service.name])
                         for route in _routes(service, way)
                     ),
                     nowhere,

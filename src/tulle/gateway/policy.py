@@ -26,6 +26,7 @@ __all__ = ["Backend", "Client", "Contract", "GatewayPolicy", "ManagedService", "
 SERVICE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
 CLIENT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MOST_AT_ONCE: Final = 2048
+USUAL_LIMIT: Final = "10/1s"
 Stopped = Literal["disabled", "retired"]
 LONGEST_SOCKET_PATH: Final = 107  # bytes; the kernel's sun_path less its closing zero
 
@@ -57,7 +58,7 @@ class ManagedService:
     A service of several generations has `traffic` and, instead of `upstreams`, the workers of each in `backends`.
     `environment` is where it is deployed, the first part of its address; that of consumers is the empty one. A
     service that is `stopped`, with the reason, answers nothing but that: 503 when it is disabled, 410 when retired.
-    `access` says which ways there are to call it; who has a contract may in any case.
+    `access` says by which ways it may be called.
     """
 
     name: str
@@ -73,7 +74,7 @@ class ManagedService:
     stopped: Stopped | None = None
     most_requests: int = MOST_AT_ONCE
     access: Access = Access()
-    usual_limit: str = "10/1s"  # of a token's client, where `access` says none
+    usual_limit: str = USUAL_LIMIT  # of a token's client, where `access` says none
 
     @property
     def path(self) -> str:
@@ -131,11 +132,12 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A client may call a service, so often."""
+    """A client may call a service, so often, where the service is open by `way`."""
 
     client_id: str
     service: str
     limit: RateLimit
+    way: Literal["contracts", "api_keys", "always"] = "contracts"
 
 
 @dataclass(frozen=True, slots=True)

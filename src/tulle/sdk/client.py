@@ -337,6 +337,41 @@ class Client:
         """Run the test queries saved in a version; the verdicts."""
         return self._post(f"/services/{_part(service)}/test", {"version": version})
 
+    def service_keys(self, service: str) -> list[dict[str, Any]]:
+        """Every API key that a service has had, the newest first, without its secret."""
+        return list(self._get(f"/services/{_part(service)}/keys")["keys"])
+
+    def create_service_key(
+        self,
+        service: str,
+        *,
+        label: str,
+        description: str = "",
+        expires: str | None = None,
+        limit: str | None = None,
+    ) -> dict[str, Any]:
+        """Make an API key of a service; `api_key` of the answer is shown this once."""
+        body = {"label": label, "description": description, "expires": expires, "limit": limit}
+        return self._post(f"/services/{_part(service)}/keys", body)
+
+    def revoke_service_key(self, service: str, key: str) -> dict[str, Any]:
+        """End an API key, named by its id or its label."""
+        return self._delete(f"/services/{_part(service)}/keys/{_part(key)}")
+
+    def service_access(self, service: str, *, environment: str | None = None) -> dict[str, Any]:
+        """By which ways a service may be called, and who says so."""
+        return self._get(f"/services/{_part(service)}/access", environment=environment)
+
+    def set_service_access(
+        self, service: str, access: Mapping[str, Any] | None, *, environment: str | None = None
+    ) -> dict[str, Any]:
+        """Say at its deployment by which ways a service may be called; None: as its package says."""
+        path = f"/services/{_part(service)}/access"
+        if access is None:
+            return self._delete(path, environment=environment)
+        where = {} if environment is None else {"environment": environment}
+        return self.call("PUT", path, json={"access": dict(access)}, params=where)
+
     def openapi(self, service: str) -> dict[str, Any]:
         """The OpenAPI 3.1 document of a service's deployed (else newest) version."""
         return self._get(f"/services/{_part(service)}/openapi.json")

@@ -35,6 +35,7 @@ from tulle.control import (
     query_log_api,
     release_api,
     schedules,
+    service_access_api,
 )
 from tulle.control.checks import router as check_routes
 from tulle.control.switchboard import Switchboard
@@ -141,6 +142,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         return JSONResponse({"alive": True})
 
     app.include_router(api.router(workspace, settle_now))
+    app.include_router(service_access_api.router(workspace, settle_now))
     app.include_router(compare.router(workspace))
     app.include_router(check_routes(workspace))
     app.include_router(profiles.router(workspace))

@@ -58,6 +58,7 @@ class Manifest:
     log: ServiceLog | None = None  # what of the queries is kept; None: the usual
     # Where what is sent and answered comes from, by endpoint: product, data set, its columns by their names there.
     origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
+    access: Mapping[str, Any] = field(default_factory=dict)  # empty: by contract
     format: int = 1
 
     def content_digest(self) -> str:
@@ -65,6 +66,8 @@ class Manifest:
         content = {name: value for name, value in asdict(self).items() if name not in _PROVENANCE}
         if self.log is None:  # as in packages that were built before there was one
             del content["log"]
+        if not self.access:  # as packages were before there was another way
+            del content["access"]
         content["endpoints"] = [
             {name: value for name, value in endpoint.items() if name != "commits"}
             for endpoint in self.endpoints

@@ -1,4 +1,4 @@
-"""What a gateway must know of a generation: how long answers may take, and whether a request may be made twice."""
+"""What a gateway must know of a generation: how long answers take, what may be made twice, who may call it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tulle.serving.access import Access, access_of
 from tulle.serving.bounds import Bounds
 from tulle.serving.compose import ComposeEntry, called
 from tulle.serving.function import FunctionEntry
@@ -26,15 +27,18 @@ class Needs:
 
     seconds: float = USUAL_SECONDS
     may_repeat: bool = True
+    access: Access = Access()
 
 
 def needs_of(folder: Path) -> Needs:
     """The needs of an unpacked package; Broken when it cannot be read."""
-    entries = {e.name: e for e in (kind_of(r).read(r) for r in read_manifest(folder / MANIFEST).endpoints)}
+    manifest = read_manifest(folder / MANIFEST)
+    entries = {e.name: e for e in (kind_of(raw).read(raw) for raw in manifest.endpoints)}
     seconds = [_seconds(entry, entries) for entry in entries.values()]
     return Needs(
         min(_MOST_SECONDS, max(seconds, default=USUAL_SECONDS)),
         all(_may_repeat(entry, entries) for entry in entries.values()),
+        access_of(manifest.access),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
+from tulle.serving.access import Access
 from tulle.serving.compose import ComposeEntry
 from tulle.serving.declared import TestQuery
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS
@@ -19,11 +20,13 @@ from tulle.serving.function import FunctionEntry
 from tulle.serving.index import Column
 from tulle.serving.keyed_rows import ALL, DEFAULT, FORBIDDEN, IGNORE
 from tulle.serving.lookup import LookupEntry
+from tulle.serving.openapi_access import with_access
 from tulle.serving.predict import PredictEntry, class_text
 from tulle.serving.query import QueryEntry
 from tulle.serving.query_declared import QueryParameter
 
 Json = dict[str, Any]
+_USUAL = Access()
 
 _TYPES: Mapping[str, Json] = {
     "string": {"type": "string"},
@@ -46,9 +49,9 @@ _PYTHON = {
 _ERRORS: dict[str, str] = {
     "400": "The request is not understood, or a value is missing, unknown or of the wrong type",
     "401": "Missing or wrong credentials",
-    "403": "The application has no contract for this service",
+    "403": "Not allowed: no contract for this service, or a token without its scopes",
     "413": "The request is too large",
-    "429": "The application's rate limit is used up",
+    "429": "The caller's rate limit is used up",
     "500": "The endpoint failed",
     "503": "The service does not answer now",
 }
@@ -84,12 +87,19 @@ _TIMING: Json = {
 }
 
 
-def document(service: str, *, version: str, description: str, paths: Iterable[Mapping[str, Any]]) -> Json:
+def document(
+    service: str,
+    *,
+    version: str,
+    description: str,
+    paths: Iterable[Mapping[str, Any]],
+    access: Access = _USUAL,
+) -> Json:
     """The whole document; `paths` are what the endpoints' kinds describe."""
     items: Json = {}
     for one in paths:
         items.update(one)
-    return {
+    made: Json = {
         "openapi": "3.1.0",
         "info": {
             "title": service,
@@ -97,7 +107,6 @@ def document(service: str, *, version: str, description: str, paths: Iterable[Ma
             "description": description or f"The service {service}",
         },
         "servers": [{"url": f"/public/api/v1/{service}"}],
-        "security": [{"clientId": [], "clientSecret": []}, {"apiKey": []}, {"basic": []}],
         "paths": items,
         "components": {
             "schemas": {"Error": _ERROR, "ApiContext": _CONTEXT, "Timing": _TIMING},
@@ -115,18 +124,9 @@ def document(service: str, *, version: str, description: str, paths: Iterable[Ma
                     }
                 ).items()
             },
-            "securitySchemes": {
-                "clientId": {"type": "apiKey", "in": "header", "name": "client_id"},
-                "clientSecret": {"type": "apiKey", "in": "header", "name": "client_secret"},
-                "apiKey": {"type": "http", "scheme": "bearer", "description": "the application's API key"},
-                "basic": {
-                    "type": "http",
-                    "scheme": "basic",
-                    "description": "client id and secret, or the API key as user name with an empty password",
-                },
-            },
         },
     }
+    return with_access(made, access)
 
 
 def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, Problem, did_
 from tulle.events import PACKAGE_BUILT, Event
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline.pin import version_of
+from tulle.serving.access import Access
 from tulle.serving.bundle import Bundle
 from tulle.serving.declared import rows_of
 from tulle.serving.kinds import KINDS, Entry
@@ -250,7 +251,9 @@ def _bundled(service: Service, bundle: Bundle) -> list[Entry]:
 
 def _openapi(service: Service, entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
     paths = [KINDS[entry.type].describe(entry, folder) for entry in entries]
-    return document(service.name, version="", description=service.description, paths=paths)
+    return document(
+        service.name, version="", description=service.description, paths=paths, access=service.access
+    )
 
 
 def _manifest(
@@ -273,6 +276,7 @@ def _manifest(
         description=service.description,
         log=None if service.log == ServiceLog() else service.log,
         origins=origins_of(service, product),
+        access={} if service.access == Access() else service.access.as_plain(),
         models={
             name: {
                 "task": signature.task,

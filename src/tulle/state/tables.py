@@ -365,6 +365,35 @@ contracts = Table(
     ForeignKeyConstraint(["client_id"], ["applications.client_id"], ondelete="CASCADE"),
 )
 
+# A key of one service; its hash is what the gateway checks. What is over stays: logs name its id.
+service_keys = Table(
+    "service_keys",
+    metadata,
+    Column("client_id", String(63), primary_key=True),
+    Column("service", String(63), nullable=False),
+    Column("label", String(100), nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("created_by", String(255), nullable=False, server_default=""),
+    Column("secret_hash", String(64), nullable=False),
+    Column("requests", Integer),  # with the period: its rate limit; null: that of the service's keys
+    Column("period_ms", Integer),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+)
+Index("service_keys_by_service", service_keys.c.service)
+
+# Who may call a service where that was said at its deployment; else its package says it.
+service_access = Table(
+    "service_access",
+    metadata,
+    Column("service", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("access", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    PrimaryKeyConstraint("service", "environment"),
+)
+
 # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
 # Owned by tulle.lake. Only what changes lives here: names, positions, staged entries. What a commit holds is in
 # the object store; `manifest` says under which name.

@@ -1,0 +1,158 @@
+"""`tulle service key create | list | revoke` and `tulle service access`: who may call a service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid
+
+
+@click.group()
+def key() -> None:
+    """API keys of one service: labelled, expiring, revoked at once."""
+
+
+@key.command()
+@click.argument("service")
+@click.option("--label", required=True, help="Who is to use it, and where.")
+@click.option("--description", default="", help="What else is to be known of it.")
+@click.option("--expires", help="How long from now (90d), or a date (2030-12-31). Default: never.")
+@click.option("--limit", help="How often it may call, as 50/1s. Default: that of the service's keys.")
+@OPTION_JSON
+@click.pass_obj
+def create(
+    mesh: Path | None,
+    service: str,
+    label: str,
+    description: str,
+    expires: str | None,
+    limit: str | None,
+    as_json: bool,
+) -> None:
+    """Make an API key of SERVICE; it is shown once."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        made = client.create_service_key(
+            service, label=label, description=description, expires=expires, limit=limit
+        )
+    if as_json:
+        emit(made)
+        return
+    click.echo(f"  {mark('succeeded')} key '{made['label']}' of {made['service']} ({made['id']})")
+    click.echo(f"      {made['api_key']}")
+    click.echo(
+        "      shown once: send it as `Authorization: Bearer …`, or as Basic user name without password"
+    )
+    if not made["opens"]:
+        click.echo(f"      {service} takes no API keys yet: write `access: {{api_keys: true}}` to its file,")
+        click.echo(f"      or `tulle service access {service} --set FILE`")
+
+
+@key.command("list")
+@click.argument("service")
+@click.option("--all", "every", is_flag=True, help="Also those that are expired or revoked.")
+@OPTION_JSON
+@click.pass_obj
+def list_keys(mesh: Path | None, service: str, every: bool, as_json: bool) -> None:
+    """List the API keys of SERVICE; their secrets are kept nowhere."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        found = [k for k in client.service_keys(service) if every or k["state"] == "in force"]
+    if as_json:
+        emit(found)
+        return
+    columns = ["label", "id", "state", "limit", "created_by", "created_at", "expires_at"]
+    table(found, columns, empty=f"no keys: `tulle service key create {service} --label …`")
+
+
+@key.command()
+@click.argument("service")
+@click.argument("name")
+@click.pass_obj
+def revoke(mesh: Path | None, service: str, name: str) -> None:
+    """Refuse the key with the id or label NAME of SERVICE from now on."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        ended = client.revoke_service_key(service, name)
+    state = "refused from now on" if ended["in_force"] else "refused as soon as the gateway can be told"
+    click.echo(f"  {mark('succeeded')} key '{ended['label']}' of {service} is {state}")
+
+
+@click.command()
+@click.argument("service")
+@click.option(
+    "--set",
+    "file",
+    metavar="FILE",
+    help="Allow the ways of this file, as `access:` holds them; - reads stdin.",
+)
+@click.option("--as-packaged", is_flag=True, help="Allow what the service's package says again.")
+@click.option("--environment", help="Where. Default: that of consumers.")
+@OPTION_JSON
+@click.pass_obj
+def access(
+    mesh: Path | None,
+    service: str,
+    file: str | None,
+    as_packaged: bool,
+    environment: str | None,
+    as_json: bool,
+) -> None:
+    """Show by which ways SERVICE may be called, or change it at its deployment."""
+    from tulle.cli.connect import mesh_client
+
+    if file is not None and as_packaged:
+        raise Invalid("--set and --as-packaged exclude one another")
+    with mesh_client(mesh) as client:
+        if file is not None:
+            found = client.set_service_access(service, _read(file), environment=environment)
+        elif as_packaged:
+            found = client.set_service_access(service, None, environment=environment)
+        else:
+            found = client.service_access(service, environment=environment)
+    if as_json:
+        emit(found)
+        return
+    who = {"deployment": "said at its deployment", "file": "as its file says"}
+    said = who.get(found["said_by"], f"as its package {found['said_by']} says")
+    click.echo(f"  {service} in {found['environment']}, {said}:")
+    for way in found["ways"]:
+        click.echo(f"      {_sentence(way, found['access'][way])}")
+
+
+def _read(file: str) -> dict[str, Any]:
+    from tulle.spec.load import load_document
+
+    text = sys.stdin.read() if file == "-" else _text_of(Path(file))
+    value = load_document(text, name=file).value
+    if isinstance(value, dict) and set(value) == {"access"}:
+        value = value["access"]
+    if not isinstance(value, dict):
+        raise Invalid(f"{file} holds no ways to call a service", hint="for example {api_keys: true}")
+    return {str(way): said for way, said in value.items()}
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Invalid(f"{path} cannot be read: {exc}") from None
+
+
+def _sentence(way: str, said: Any) -> str:
+    if way == "contracts":
+        return "contracts  applications that have a contract"
+    limit = f", {said['limit']} each" if said.get("limit") else ""
+    if way == "api_keys":
+        return f"api_keys   whoever has a key of it{limit}"
+    if way == "public":
+        return f"public     everybody, {said['limit']} {'for each address' if said['by'] == 'address' else 'together'}"
+    return f"jwt        whoever has a token of {said['issuer']}{limit}"

@@ -1,0 +1,83 @@
+"""Who may call a service over HTTP, below `/mesh/v1`: parses, calls one function, renders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.control import service_access
+from tulle.control.asking import AskedBy
+from tulle.control.workspace import Workspace
+
+Environment = Annotated[str | None, Query(max_length=63)]
+
+
+class KeyBody(BaseModel):
+    """An API key to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str = Field(max_length=200)
+    description: str = Field("", max_length=2000)
+    expires: str | None = Field(None, max_length=50)
+    limit: str | None = Field(None, max_length=50)
+
+
+class AccessBody(BaseModel):
+    """Who may call, as `access:` says it in a services file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    access: dict[str, Any]
+
+
+def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+    """The API of the keys and ways of one mesh's services; `settle` makes the gateway follow at once."""
+    api = APIRouter(prefix="/mesh/v1/services/{name}")
+
+    @api.get("/keys")
+    def keys(name: str) -> dict[str, Any]:
+        found = service_access.keys(workspace, name)
+        return {"keys": [service_access.key_as_plain(key) for key in found]}
+
+    @api.post("/keys", status_code=201)
+    def create(by: AskedBy, name: str, body: KeyBody) -> dict[str, Any]:
+        made = service_access.create_key(
+            workspace,
+            name,
+            label=body.label,
+            description=body.description,
+            expires=body.expires,
+            limit=body.limit,
+            actor=by,
+        )
+        opens = service_access.access(workspace, name).access.api_keys is not None
+        return {**service_access.key_as_shown_once(made), "opens": opens, "in_force": settle()}
+
+    @api.delete("/keys/{key}")
+    def revoke(by: AskedBy, name: str, key: str) -> dict[str, Any]:
+        ended = service_access.revoke_key(workspace, name, key, actor=by)
+        return {"id": ended.id, "label": ended.label, "revoked": True, "in_force": settle()}
+
+    @api.get("/access")
+    def access(name: str, environment: Environment = None) -> dict[str, Any]:
+        return service_access.access_as_plain(service_access.access(workspace, name, environment))
+
+    @api.put("/access")
+    def set_access(
+        by: AskedBy, name: str, body: AccessBody, environment: Environment = None
+    ) -> dict[str, Any]:
+        text = json.dumps(body.access)
+        found = service_access.set_access(workspace, name, text, environment=environment, actor=by)
+        return {**service_access.access_as_plain(found), "in_force": settle()}
+
+    @api.delete("/access")
+    def reset(by: AskedBy, name: str, environment: Environment = None) -> dict[str, Any]:
+        found = service_access.set_access(workspace, name, None, environment=environment, actor=by)
+        return {**service_access.access_as_plain(found), "in_force": settle()}
+
+    return api

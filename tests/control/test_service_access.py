@@ -1,0 +1,137 @@
+"""Keys and ways of a service through the doors: commands, the API, and what ends with the service."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from tests.control.test_apply import PRICES
+from tests.gateway.tokens import Issuer
+from tests.pipeline.conftest import Mesh
+from tests.serving.conftest import parquet
+
+from tulle.cli.main import cli
+from tulle.control import destroy, release, service_access
+from tulle.control.apply import apply_plan, retire
+from tulle.control.workspace import Workspace
+from tulle.errors import Denied, Invalid, NotFound
+from tulle.gateway import service_keys
+from tulle.state import log
+from tulle.state.db import now
+
+
+@pytest.fixture
+def applied(mesh: Mesh, workspace: Workspace) -> Workspace:
+    """The mesh with a service."""
+    mesh.sales("services/sold.yaml", PRICES)
+    apply_plan(workspace)
+    return workspace
+
+
+def tulle(mesh: Mesh, *args: str, fails: bool = False, typed: str = "") -> str:
+    done = CliRunner().invoke(cli, ["--mesh", str(mesh.folder), *args], input=typed)
+    assert (done.exit_code != 0) == fails, done.output
+    return done.output if done.exception is None else str(shown(done.exception))
+
+
+def shown(exc: BaseException) -> str:
+    """What a failure tells, with all its problems."""
+    return f"{exc} {[problem.message for problem in getattr(exc, 'problems', ())]}"
+
+
+def test_a_key_is_made_listed_and_revoked_by_commands(mesh: Mesh, applied: Workspace) -> None:
+    told = tulle(mesh, "service", "key", "create", "sold", "--label", "web shop", "--expires", "90d")
+    (key,) = service_keys.keys(applied.database, "sold")
+    assert f"      {key.id}." in told
+    assert "takes no API keys yet" in told
+    assert key.expires_at is not None
+    assert abs(key.expires_at - now() - 90 * 86_400) < 60
+    made = json.loads(
+        tulle(mesh, "service", "key", "create", "sold", "--label", "b", "--limit", "5/1m", "--json")
+    )
+    assert made["api_key"].startswith(made["id"] + ".")
+    assert (made["limit"], made["state"], made["opens"]) == ("5/1m", "in force", False)
+    listed = tulle(mesh, "service", "key", "list", "sold")
+    assert "web shop" in listed
+    assert made["api_key"] not in listed
+    tulle(mesh, "service", "key", "revoke", "sold", "web shop")
+    assert "web shop" not in tulle(mesh, "service", "key", "list", "sold")
+    assert "revoked" in tulle(mesh, "service", "key", "list", "sold", "--all")
+    kinds = [event.kind for event in log.read(applied.database)]
+    assert kinds[-3:] == ["service_key.created", "service_key.created", "service_key.revoked"]
+    assert made["api_key"].split(".")[1] not in str(log.read(applied.database))
+
+
+def test_what_is_wrong_with_a_key_is_told(mesh: Mesh, applied: Workspace) -> None:
+    for args, told in (
+        (("create", "sole", "--label", "x"), "no applied product has a service 'sole'"),
+        (("create", "sold", "--label", "x", "--expires", "soon"), "'soon' is no time"),
+        (("create", "sold", "--label", "x", "--expires", "2001-01-01"), "expired before it is made"),
+        (("create", "sold", "--label", "x", "--limit", "many"), "rate limit 'many' is not understood"),
+        (("create", "sold", "--label", " "), "a key has a label"),
+        (("revoke", "sold", "x"), "has no key 'x'"),
+    ):
+        assert told in tulle(mesh, "service", "key", *args, fails=True)
+    assert service_access.moment_of("2030-12-31T12:00:00+02:00") == 1924941600.0
+    assert service_access.moment_of("2030-12-31") == 1924905600.0
+
+
+def test_who_may_call_is_said_by_deployment_package_or_file(mesh: Mesh, applied: Workspace) -> None:
+    assert "as its file says" in tulle(mesh, "service", "access", "sold")
+    ways = {"contracts": True, "public": {"limit": "5/1s", "by": "address"}}
+    told = tulle(mesh, "service", "access", "sold", "--set", "-", typed=json.dumps(ways))
+    assert "said at its deployment" in told
+    assert "public     everybody, 5/1s for each address" in told
+    found = json.loads(tulle(mesh, "service", "access", "sold", "--json"))
+    assert (found["said_by"], found["ways"]) == ("deployment", ["contracts", "public"])
+    assert "as its file says" in tulle(mesh, "service", "access", "sold", "--as-packaged")
+    for bad, problem in (
+        ("{public: {limit: often}}", "rate limit 'often' is not understood"),
+        ("{publik: true}", "unknown property 'publik'"),
+        ("contracts: false", "nobody may call the service"),
+        ("3", "holds no ways to call a service"),
+    ):
+        assert problem in tulle(mesh, "service", "access", "sold", "--set", "-", typed=bad, fails=True)
+    with pytest.raises(NotFound):
+        service_access.access(applied, "sold", "nowhere")
+    with pytest.raises(Invalid):
+        service_access.set_access(applied, "sold", "{jwt: {issuer: x, jwks_file: /etc/passwd}}")
+
+
+def test_a_package_holds_who_may_call_and_its_document_says_so(mesh: Mesh, applied: Workspace) -> None:
+    keys = Issuer().public_keys()
+    mesh.sales("services/keys.json", json.dumps(keys))
+    declared = PRICES.replace(
+        "endpoints:",
+        "access:\n  api_keys: true\n  jwt: {issuer: https://i/, jwks_file: keys.json, scopes: [a]}\nendpoints:",
+    )
+    mesh.sales("services/sold.yaml", declared)
+    apply_plan(applied)
+    rows = pa.table({"id": [1, 2], "customer": ["a", "b"], "amount": [1.5, 2.5]})
+    sales = applied.lake.repository("sales")
+    sales.put("main", "sales/part-0000.parquet", parquet(rows))
+    sales.commit("main", "rows")
+    built, _ = release.build_package(applied, "sold")
+    assert json.loads(built.manifest.access["jwt"]["jwks"]) == keys
+    assert service_access.access(applied, "sold").said_by == "v1"
+    document = release.openapi(applied, "sold")
+    assert document["security"] == [{"apiKey": []}, {"basic": []}, {"token": ["a"]}]
+    assert set(document["components"]["securitySchemes"]) == {"apiKey", "basic", "token"}
+    service_access.set_access(applied, "sold", "public: {limit: 5/1s}")
+    opened = release.openapi(applied, "sold")
+    assert opened["security"] == [{}]
+    assert "securitySchemes" not in opened["components"]
+
+
+def test_keys_end_with_their_service(mesh: Mesh, applied: Workspace) -> None:
+    made = service_keys.create(applied.database, "sold", label="web shop")
+    service_access.set_access(applied, "sold", "public: {limit: 5/1s}")
+    with pytest.raises(Denied) as caught:
+        destroy.destroy(applied, "sales")
+    assert any("an API key 'web shop' in force" in p.message for p in caught.value.problems)
+    retire(applied, "sales", actor="ann")
+    (key,) = service_keys.keys(applied.database, "sold")
+    assert (key.id, key.state(now())) == (made.key.id, "revoked")
+    assert service_keys.said_at_deployment(applied.database) == {}

@@ -1,0 +1,157 @@
+"""API keys of a service, and ways in said at its deployment: what is kept, what is in force, what the gateway gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error
+
+from tulle.config import Settings
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
+from tulle.gateway import contract, service_keys
+from tulle.gateway.policy import ManagedService, RateLimit
+from tulle.gateway.secret import hash_secret
+from tulle.serving.access import Access, Keys, Public
+from tulle.state.db import Database, now, open_database
+from tulle.state.tables import service_keys as rows
+
+KEYS = Access(contracts=False, api_keys=Keys("7/1s"))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    settings = Settings(folder=tmp_path)
+    settings.state_folder.mkdir(parents=True)
+    opened = open_database(settings.database_url)
+    yield opened
+    opened.close()
+
+
+def service(name: str = "first", access: Access = KEYS, **more: Any) -> ManagedService:
+    return ManagedService(name, WORKERS.get(name, ()), 10_000, access=access, **more)
+
+
+def expire(database: Database, key: str) -> None:
+    with database.write() as connection:
+        connection.execute(update(rows).where(rows.c.client_id == key).values(expires_at=now() - 1))
+
+
+def test_a_key_is_kept_as_its_hash_and_told_once(database: Database) -> None:
+    made = service_keys.create(
+        database, "first", label=" Shop ", description="the web shop", expires_at=now() + 60, actor="ann"
+    )
+    with database.read() as connection:
+        dump = str(connection.execute(text("select * from service_keys")).all())
+        dump += str(connection.execute(text("select * from events")).all())
+    assert made.secret not in dump
+    assert hash_secret(made.secret) in dump
+    assert made.secret not in repr(made)
+    assert made.api_key == f"{made.key.id}.{made.secret}"
+    assert len(made.secret) == 40
+    (key,) = service_keys.keys(database, "first")
+    assert (key.label, key.description, key.created_by) == ("Shop", "the web shop", "ann")
+    assert key.state(now()) == "in force"
+    assert key.state(now() + 61) == "expired"
+    assert service_keys.keys(database, "second") == ()
+
+
+def test_a_label_belongs_to_one_key_in_force(database: Database) -> None:
+    first = service_keys.create(database, "first", label="shop")
+    with pytest.raises(AlreadyExists, match="has a key 'shop'"):
+        service_keys.create(database, "first", label="shop")
+    service_keys.create(database, "second", label="shop")
+    expire(database, first.key.id)
+    second = service_keys.create(database, "first", label="shop")
+    assert (
+        service_keys.revoke(database, "first", "shop").id == second.key.id
+    )  # the one that opens the service
+    assert service_keys.revoke(database, "first", first.key.id).label == "shop"
+    with pytest.raises(NotFound, match="has no key 'shop'"):
+        service_keys.revoke(database, "first", "shop")
+    with pytest.raises(NotFound):
+        service_keys.revoke(database, "first", "nobody")
+    assert {k.state(now()) for k in service_keys.keys(database, "first")} == {"revoked"}
+
+
+@pytest.mark.parametrize("label", ["", "   ", "x" * 101, "a\nb"])
+def test_a_label_can_be_read(database: Database, label: str) -> None:
+    with pytest.raises(Invalid, match="has a label of 1 to 100 characters"):
+        service_keys.create(database, "first", label=label)
+
+
+def test_a_key_cannot_have_expired_before_it_is_made(database: Database) -> None:
+    with pytest.raises(Invalid, match="expired before it is made"):
+        service_keys.create(database, "first", label="x", expires_at=now() - 1)
+
+
+def test_there_are_bounds(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_keys, "MOST_KEYS", 2)
+    for number in range(2):
+        service_keys.create(database, "first", label=f"k{number}")
+    with pytest.raises(Conflict, match="has 2 keys"):
+        service_keys.create(database, "first", label="k3")
+
+
+def test_the_gateway_gets_the_keys_in_force_of_services_that_take_them(database: Database) -> None:
+    kept = service_keys.create(database, "first", label="kept")
+    quick = service_keys.create(database, "first", label="quick", limit=RateLimit.parse("100/1s"))
+    over = service_keys.create(database, "first", label="over")
+    gone = service_keys.create(database, "first", label="gone")
+    service_keys.create(database, "second", label="of a service that takes none")
+    expire(database, over.key.id)
+    service_keys.revoke(database, "first", gone.key.id)
+    policy = contract.current_policy(database, [service(), service("second", Access())])
+    assert {c.client_id for c in policy.clients} == {kept.key.id, quick.key.id}
+    limits = {c.client_id: str(c.limit) for c in policy.contracts}
+    assert limits == {kept.key.id: "7/1s", quick.key.id: "100/1s"}
+    usual = contract.current_policy(database, [service(access=Access(api_keys=Keys()))], usual_limit="3/1m")
+    assert {c.client_id: str(c.limit) for c in usual.contracts}[kept.key.id] == "3/1m"
+
+
+def test_a_deployment_says_who_may_call_in_its_environment(database: Database) -> None:
+    service_keys.set_access(database, "first", Access(public=Public("5/1s")), environment="test", actor="ann")
+    deployed = [service(), service(environment="test")]
+    ways = {s.path: s.access.ways() for s in contract.current_policy(database, deployed).services}
+    assert ways == {"first": ("api_keys",), "test/first": ("contracts", "public")}
+    service_keys.set_access(database, "first", None, environment="test")
+    ways = {s.path: s.access.ways() for s in contract.current_policy(database, deployed).services}
+    assert ways["test/first"] == ("api_keys",)
+    with database.read() as connection:
+        kinds = connection.execute(text("select kind, actor from events order by id")).all()
+    assert [tuple(row) for row in kinds] == [
+        ("service.access_changed", "ann"),
+        ("service.access_changed", ""),
+    ]
+
+
+@pytest.mark.system
+def test_a_key_opens_its_service_until_it_is_over(database: Database, mesh: Mesh) -> None:
+    made = service_keys.create(database, "first", label="shop", limit=RateLimit.parse("1000/1s"))
+    other = service_keys.create(database, "first", label="other")
+    application = contract.register(database, "an-app", services={"first": RateLimit.parse("9/1s")})
+    services = [service(), service("second", Access())]
+    mesh.gateway.publish(contract.current_policy(database, services))
+    forms = (
+        basic(made.api_key, ""),
+        {"authorization": f"Bearer {made.api_key}"},
+        basic(made.key.id, made.secret),
+    )
+    for form in forms:
+        reply = mesh.ask(API + "first/x", form)
+        assert reply.status == 200
+        assert reply.json()["headers"]["x-tulle-client"] == made.key.id
+    check_error(mesh.ask(API + "second/x", forms[0]), 403, "NoContract")
+    # the service takes keys alone: an application's contract does not count
+    signed = basic(application.client_id, application.client_secret)
+    check_error(mesh.ask(API + "first/x", signed), 403, "NoContract")
+    expire(database, made.key.id)
+    mesh.gateway.publish(contract.current_policy(database, services))
+    check_error(mesh.ask(API + "first/x", forms[0]), 401, "InvalidClient")
+    assert mesh.ask(API + "first/x", basic(other.api_key, "")).status == 200
+    service_keys.revoke(database, "first", "other")
+    mesh.gateway.publish(contract.current_policy(database, services))
+    check_error(mesh.ask(API + "first/x", basic(other.api_key, "")), 401, "InvalidClient")
