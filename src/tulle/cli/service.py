@@ -1,4 +1,4 @@
-"""`tulle service list | package | deploy | rollback | test | call | log | feedback`."""
+"""`tulle service list | package | deploy | rollback | test | call`; further commands are in files of their own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from tulle.cli.service_keys import access, key
 from tulle.cli.service_log import feedback, log
+from tulle.cli.service_queries import compare, queries
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid, NotFound, TulleError, Unavailable
 from tulle.sdk.client import Client
@@ -49,14 +50,15 @@ def list_services(mesh: Path | None, as_json: bool) -> None:
 
 @service.command()
 @click.argument("name")
+@click.option("--allow-failing", is_flag=True, help="Also when test queries fail.")
 @OPTION_JSON
 @click.pass_obj
-def package(mesh: Path | None, name: str, as_json: bool) -> None:
-    """Build an immutable version of service NAME from the published data and models."""
+def package(mesh: Path | None, name: str, allow_failing: bool, as_json: bool) -> None:
+    """Build an immutable version of service NAME from the published data and models, once its test queries pass."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:
-        result = client.package(name)
+        result = client.package(name, allow_failing=allow_failing)
     if as_json:
         emit(result)
     else:
@@ -138,14 +140,21 @@ def rollback(mesh: Path | None, name: str, as_json: bool) -> None:
 @service.command()
 @click.argument("name")
 @click.option("--version", help="The version to test. Default: the deployed one, else the newest.")
+@click.option("--generation", help="Ask the workers of this generation, which run, and not the package.")
 @OPTION_JSON
 @click.pass_obj
-def test(mesh: Path | None, name: str, version: str | None, as_json: bool) -> None:
+def test(mesh: Path | None, name: str, version: str | None, generation: str | None, as_json: bool) -> None:
     """Run the test queries saved in a version of service NAME."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.services import ServiceClient
 
+    if version and generation:
+        raise Invalid("--version and --generation exclude each other")
     with mesh_client(mesh) as client:
-        result = client.test_service(name, version)
+        if generation:
+            result = ServiceClient(client).test_generation(name, generation)
+        else:
+            result = client.test_service(name, version)
     if as_json:
         emit(result)
     else:
@@ -215,5 +224,8 @@ def call(
     if answer.is_error:
         raise Invalid(f"HTTP {answer.status_code}")
 
+
+service.add_command(compare)
+service.add_command(queries)
 
 __all__ = ["TulleError", "service"]

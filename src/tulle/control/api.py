@@ -73,6 +73,12 @@ class TestBody(Body):
     select: list[str] = []
 
 
+class PackageBody(Body):
+    """How a service is packaged."""
+
+    allow_failing: bool = False
+
+
 class VersionBody(Body):
     """Which version of a service."""
 
@@ -282,8 +288,9 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         return _service(workspace, release.declared_service(workspace, name))
 
     @api.post("/services/{name}/packages")
-    def build(name: str) -> dict[str, Any]:
-        built, created = release.build_package(workspace, name)
+    def build(name: str, body: PackageBody | None = None) -> dict[str, Any]:
+        allow = body is not None and body.allow_failing
+        built, created = release.build_package(workspace, name, allow_failing=allow)
         return {
             "service": name,
             "version": built.version,

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tulle.control.workspace import Workspace
-from tulle.errors import Invalid, NotFound, did_you_mean
+from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.service_keys import said_at_deployment
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package
+from tulle.serving.answers import questions_of
 from tulle.serving.loaded import Verdict
+from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.openapi_access import with_access
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
@@ -56,8 +59,11 @@ def declared_service(workspace: Workspace, name: str) -> Declared:
     return found[name]
 
 
-def build_package(workspace: Workspace, name: str) -> tuple[Package, bool]:
-    """Build the next version of a service from what is published; the version, and whether it is a new one."""
+def build_package(workspace: Workspace, name: str, *, allow_failing: bool = False) -> tuple[Package, bool]:
+    """Build the next version of a service from what is published; the version, and whether it is a new one.
+
+    Conflict when a test query of a new one fails, unless `allow_failing`.
+    """
     declared = declared_service(workspace, name)
     known = {p.version for p in package.packages(workspace.database, name)}
     built = package.build(
@@ -67,8 +73,24 @@ def build_package(workspace: Workspace, name: str) -> tuple[Package, bool]:
         database=workspace.database,
         settings=workspace.settings,
         code_version=load_code(declared.product).digest,
+        check=None if allow_failing else lambda folder: demand_passing(name, folder),
     )
     return built, built.version not in known
+
+
+def demand_passing(name: str, folder: Path) -> None:
+    """Conflict, naming them, when saved test queries of an unpacked package of a service fail."""
+    if not questions_of(read_manifest(folder / MANIFEST).endpoints):
+        return
+    verdicts = generation.test(folder)
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    if failed:
+        told = "; ".join(f"{v.endpoint}, '{v.name}': {v.message}" for v in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        raise Conflict(
+            f"{len(failed)} of {len(verdicts)} test queries of service '{name}' fail: {told}{more}",
+            hint=f"mend them, or `tulle service package {name} --allow-failing`",
+        )
 
 
 def chosen_version(workspace: Workspace, name: str, version: str | None = None) -> Package:

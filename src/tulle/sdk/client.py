@@ -321,9 +321,12 @@ class Client:
         """One service with its endpoints, versions and deployment."""
         return self._get(f"/services/{_part(name)}")
 
-    def package(self, service: str) -> dict[str, Any]:
-        """Build an immutable version of a service from the published data; unchanged content is not built again."""
-        return self._post(f"/services/{_part(service)}/packages", {})
+    def package(self, service: str, *, allow_failing: bool = False) -> dict[str, Any]:
+        """Build an immutable version of a service from the published data; unchanged content is not built again.
+
+        One whose test queries fail is refused unless `allow_failing`.
+        """
+        return self._post(f"/services/{_part(service)}/packages", {"allow_failing": allow_failing})
 
     def deploy(self, service: str, version: str | None = None) -> dict[str, Any]:
         """Deploy a version (the newest by default); returns at once, `service` shows the progress."""

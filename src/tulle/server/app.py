@@ -31,6 +31,7 @@ from tulle.control import (
     look_ups,
     profiles,
     promotion,
+    queries,
     query_log,
     query_log_api,
     release_api,
@@ -147,6 +148,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(check_routes(workspace))
     app.include_router(profiles.router(workspace))
     app.include_router(look_ups.router(workspace))
+    app.include_router(queries.router(workspace))
     app.include_router(release_api.router(workspace, access))
     app.include_router(schedules.router(workspace))
     app.include_router(connections.router(workspace))

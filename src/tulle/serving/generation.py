@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from tulle.events import (
     Event,
 )
 from tulle.serving import package
+from tulle.serving.answers import Question
 from tulle.serving.loaded import Verdict
 from tulle.serving.package import Package
 from tulle.serving.traffic import Traffic, from_plain, single
@@ -326,10 +327,19 @@ def test(folder: Path, generation: str | None = None) -> tuple[Verdict, ...]:  #
     Loading a native model runs code from its file, which must not happen in the control plane. Raises Broken
     when the package cannot be loaded, Unavailable when it takes longer than a minute.
     """
-    argv = [sys.executable, "-m", "tulle.serving.worker", "--package-folder", str(folder), "--test"]
+    return _apart(folder, "--test", generation)
+
+
+def ask(folder: Path, questions: Sequence[Question], generation: str | None = None) -> tuple[Verdict, ...]:
+    """What an unpacked package answers to questions, in a process of its own. Raises as `test` does."""
+    return _apart(folder, "--ask", generation, msgspec.json.encode(questions))
+
+
+def _apart(folder: Path, what: str, generation: str | None, sent: bytes = b"") -> tuple[Verdict, ...]:
+    argv = [sys.executable, "-m", "tulle.serving.worker", "--package-folder", str(folder), what]
     argv += ["--generation", generation] if generation else []
     try:
-        done = subprocess.run(argv, capture_output=True, timeout=TEST_SECONDS, check=False)  # noqa: S603  our own module
+        done = subprocess.run(argv, input=sent, capture_output=True, timeout=TEST_SECONDS, check=False)  # noqa: S603  our own module
     except subprocess.TimeoutExpired as exc:
         raise Unavailable(f"the test queries in {folder.name} took longer than {TEST_SECONDS:.0f} s") from exc
     if done.returncode:

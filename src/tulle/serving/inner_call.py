@@ -81,13 +81,10 @@ def action_of(kind: str, main: str) -> str:
     return _ACTIONS.get(kind, main)
 
 
-def content_of(kind: str, sent: Any) -> bytes:
+def request_of(kind: str, sent: Any) -> Any:
     """The body of a request with these values."""
     word = _WRAPPED.get(kind)
-    try:
-        return _encode({word: sent} if word else sent)
-    except (ValueError, OverflowError) as exc:
-        raise _not_json(exc) from None
+    return {word: sent} if word else sent
 
 
 def _not_json(exc: Exception) -> RequestError:

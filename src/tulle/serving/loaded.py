@@ -7,9 +7,8 @@ is native runs code from the model's file. Knows nothing of sockets.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tulle.errors import Broken
+from tulle.serving.answers import Question, judged
 from tulle.serving.compose import Compose
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
@@ -126,6 +126,22 @@ class Loaded:
             ]
         )
 
+    async def answers(self, questions: Sequence[Question], *, again: int = 1) -> tuple[Verdict, ...]:
+        """What is answered to questions that expect nothing; each is asked `again` times, the quickest time counts."""
+        await self.ready()
+        found = []
+        for one in questions:
+            if one.endpoint not in self.endpoints:
+                error = RequestError(404, "UnknownEndpoint", f"there is no endpoint '{one.endpoint}'")
+                answer = msgspec.json.decode(error_body(error, ""))
+                found.append(
+                    Verdict(one.endpoint, one.name, False, error.message, one.body, 404, answer, 0.0)
+                )
+                continue
+            times = [await self._verdict(one.endpoint, TestQuery(one.name, one.body)) for _ in range(again)]
+            found.append(min(times, key=lambda verdict: verdict.milliseconds))
+        return tuple(found)
+
     def close(self) -> None:
         """End what endpoints started beside this process."""
         for endpoint in self.endpoints.values():
@@ -142,7 +158,7 @@ class Loaded:
             answer = msgspec.json.decode(raw)
         except msgspec.DecodeError:  # a function may answer with what it likes
             answer = {"response": raw.decode(errors="replace")}
-        message = _judge(query, status, answer)
+        message = judged(query.expect, query.tolerance, status, answer)
         return Verdict(
             endpoint, query.name, not message, message, query.body, status, answer, round(spent, 3)
         )
@@ -166,40 +182,3 @@ def load(folder: Path, generation: str | None = None) -> Loaded:
     except OSError as exc:
         raise Broken(f"the package lacks {OPENAPI}: {exc.strerror}", hint="build it again") from exc
     return Loaded(manifest, trace, endpoints, entries, openapi)
-
-
-def _judge(query: TestQuery, status: int, answer: Any) -> str:
-    """Why the answer is not what the query expects, or nothing."""
-    expected = query.expect
-    if expected is not None and set(expected) == {"error"}:
-        found = answer.get("errorType") if status != 200 else "an answer"
-        return "" if found == expected["error"] else f"expected the error {expected['error']}, got {found}"
-    if status != 200:
-        return f"{status} {answer.get('errorType')}: {answer.get('message')}"
-    if expected is None:
-        return ""
-    if "rows" in answer:
-        given = {"rows": answer["rows"]}
-    elif "results" in answer:
-        given = answer["results"][0]["data"]
-    else:
-        given = answer["response"] if "response" in answer else answer["result"]
-    return _difference(expected, given, query.tolerance, "")
-
-
-def _difference(expected: Any, found: Any, tolerance: float, path: str) -> str:
-    """The first member of `expected` that `found` does not have; further members of `found` do not matter."""
-    if isinstance(expected, Mapping) and isinstance(found, Mapping):
-        for name, value in expected.items():
-            if name not in found:
-                return f"{path}{name} is missing from the answer"
-            if message := _difference(value, found[name], tolerance, f"{path}{name}."):
-                return message
-        return ""
-    if isinstance(expected, float | int) and isinstance(found, float | int):
-        same = isinstance(expected, bool) == isinstance(found, bool) and math.isclose(
-            expected, found, rel_tol=tolerance, abs_tol=tolerance
-        )
-    else:
-        same = bool(expected == found)
-    return "" if same else f"{path.rstrip('.')} is {found!r}, expected {expected!r}"

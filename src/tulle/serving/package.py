@@ -12,7 +12,7 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,11 +75,13 @@ def build(
     code_version: str,
     ref: str = "main",
     version: str | None = None,
+    check: Callable[[Path], None] | None = None,
 ) -> Package:
     """Build a version of `service` from what is published at `ref`; the existing version for equal content.
 
     `version` defaults to the next of v1, v2, … Raises Invalid, with places in the services file, for models,
-    data sets and columns that are not there; AlreadyExists when the version has other content.
+    data sets and columns that are not there; AlreadyExists when the version has other content. `check` looks at the
+    folder of a version that is new before it is recorded, and raises what refuses it.
     """
     if version is not None and not _VERSION.fullmatch(version):
         raise Invalid(f"'{version}' is no version: use lower-case letters, digits, '.', '_' and '-'")
@@ -100,6 +102,9 @@ def build(
         while True:
             chosen = version or _next_version(database, service.name)
             made = _finished(bundle.folder, manifest, openapi, chosen, created)
+            if check is not None:
+                check(bundle.folder)
+                check = None  # another version number changes no answer
             _write_tar(folder / "package.tar", bundle.folder)
             package = Package(
                 service.name,

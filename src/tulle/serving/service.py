@@ -6,12 +6,13 @@ service is packaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tulle.errors import Invalid, Place, Problem
+from tulle.errors import Invalid, Place, Problem, did_you_mean
 from tulle.serving.access import ACCESS_SCHEMA, Access, read_access
 from tulle.serving.kinds import KINDS, Kind, Spec
 from tulle.serving.log_declared import ENDPOINT_LOG_SCHEMA, LOG_SCHEMA, ServiceLog, parse_log
@@ -19,6 +20,7 @@ from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
 
 SERVICE_NAME = "^[a-z0-9][a-z0-9-]{2,62}$"
+SERVICE_FORM = re.compile(SERVICE_NAME)
 ENDPOINT_NAME = "^[a-z0-9][a-z0-9-]{0,62}$"
 
 
@@ -118,6 +120,11 @@ def _endpoint_schema(kind: Kind) -> Mapping[str, Any]:
 
 
 _WHOLE = Schema(_whole({}))
+_QUERIES = {
+    kind.name: Schema(kind.schema["properties"]["test_queries"])
+    for kind in KINDS.values()
+    if "test_queries" in kind.schema["properties"]
+}
 _ENDPOINTS = {kind.name: Schema(_endpoint_schema(kind)) for kind in KINDS.values()}
 
 
@@ -164,13 +171,15 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
             label = f"endpoint '{endpoint.get('name', i)}'"
             problems += validate(document, _ENDPOINTS[kind], ("endpoints", i), where=label)
     problems += _repeated(document, endpoints or ())
+    drawn, wrong = drawn_queries(source, document, raw) if isinstance(source, Path) else ({}, [])
+    problems += wrong
     if problems:
         unique = list(dict.fromkeys(problems))
         count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
         raise Invalid(f"{document.name} is not valid: {count}", problems=unique)
     return Service(
         name=raw["service"],
-        endpoints=tuple(_endpoint(document, i, one) for i, one in enumerate(raw["endpoints"])),
+        endpoints=tuple(_endpoint(document, i, one, drawn) for i, one in enumerate(raw["endpoints"])),
         description=raw.get("description", ""),
         access=access,
         log=parse_log(raw),
@@ -179,7 +188,50 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
     )
 
 
-def _endpoint(document: Document, number: int, raw: Mapping[str, Any]) -> Spec:
+def queries_file(services: Path, service: str, endpoint: str) -> Path:
+    """Where the test queries are kept that were made from data, below the folder of services files."""
+    return services / "queries" / service / f"{endpoint}.yaml"
+
+
+def drawn_queries(
+    source: Path, document: Document, raw: Mapping[str, Any]
+) -> tuple[Mapping[str, Sequence[Mapping[str, Any]]], list[Problem]]:
+    """The test queries beside a services file, by endpoint, and what is wrong with them."""
+    found: dict[str, Sequence[Mapping[str, Any]]] = {}
+    problems: list[Problem] = []
+    kinds = {
+        one["name"]: one["type"]
+        for one in raw.get("endpoints") or ()
+        if isinstance(one, dict) and isinstance(one.get("name"), str) and one.get("type") in KINDS
+    }
+    home = queries_file(source.parent, str(raw.get("service", "")), "x").parent
+    label = str(Path(document.name).parent / "queries" / home.name)
+    for file in sorted(home.glob("*.yaml")) if SERVICE_FORM.fullmatch(home.name) else ():
+        name = f"{label}/{file.name}"
+        if file.stem not in kinds:
+            hint = did_you_mean(file.stem, kinds) or "rename or remove it"
+            problems.append(Problem(f"there is no endpoint '{file.stem}'", Place(name, 1, 1), hint))
+            continue
+        try:
+            read = load_document(file, name=name)
+        except Invalid as exc:
+            problems += exc.problems or [Problem(exc.message, Place(name), exc.hint)]
+            continue
+        wrong = validate(read, _QUERIES[kinds[file.stem]])
+        problems += wrong
+        if not wrong:
+            found[file.stem] = read.value
+    return found, problems
+
+
+def _endpoint(
+    document: Document,
+    number: int,
+    raw: Mapping[str, Any],
+    drawn: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Spec:
+    if raw["name"] in drawn:
+        raw = {**raw, "test_queries": [*raw.get("test_queries", ()), *drawn[raw["name"]]]}
     return KINDS[raw["type"]].parse(raw, lambda path: document.place(("endpoints", number, *path)))
 
 

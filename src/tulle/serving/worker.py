@@ -24,12 +24,14 @@ from pathlib import Path
 import msgspec
 
 from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
+from tulle.serving.answers import Question
 from tulle.serving.app import App
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, load
 from tulle.serving.recorder import Recorder
 
 WARM_UP = 50
+ASKED_AGAIN = 3  # of a question, for its time: the first call of a model costs more
 WARM_UP_SECONDS = 5.0  # after which it is warm enough: some questions take long
 # The gateway decides when an idle connection ends: a worker that closed first could meet a request half way.
 KEEP_ALIVE_SECONDS = 3600
@@ -123,6 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _refused(exc)
     import uvloop  # noqa: PLC0415  only the process needs it
 
+    if options.ask:
+        questions = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Question])
+        sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_asked(service, questions))))
+        return 0
     if options.test:
         sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_tested(service))))
         return 0
@@ -132,6 +138,13 @@ def main(arguments: list[str] | None = None) -> int:
 async def _tested(service: Loaded) -> tuple[Verdict, ...]:
     try:
         return await service.test()
+    finally:
+        service.close()
+
+
+async def _asked(service: Loaded, questions: list[Question]) -> tuple[Verdict, ...]:
+    try:
+        return await service.answers(questions, again=ASKED_AGAIN)
     finally:
         service.close()
 
@@ -196,6 +209,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--port", type=int, help="a port of 127.0.0.1, for tests and benchmarks; 0: any free one"
     )
     where.add_argument("--test", action="store_true", help="print the verdicts of the saved test queries")
+    where.add_argument(
+        "--ask", action="store_true", help="print the answers to the questions on standard input"
+    )
     parser.add_argument(
         "--live-folder",
         type=Path,
