@@ -62,12 +62,17 @@ class Environment:
     name: str = setting("", "what people call it")
     branch: str = setting("", "the branch of every repository that it is; empty means its name")
     after: str = setting("", "a release must have been in that environment before it is promoted to this one")
-    approvers: tuple[str, ...] = setting((), "who may approve that a release is promoted to it")
+    approvers: tuple[str, ...] = setting(
+        (), "who may approve that a release is promoted to it, or a service deployed"
+    )
     approvals: int = setting(-1, "how many of them must; by default one where approvers are named, else none")
     fallback: str = setting(
         "", "the environment whose data of other products is read where this one has none"
     )
     connections: str = setting("", "the environment whose connections its runs use; empty means its own")
+    deployers: tuple[str, ...] = setting((), "who may deploy services to it; empty: everybody")
+    before_deploy: tuple[str, ...] = setting((), "addresses that are asked first; one that refuses stops it")
+    after_deploy: tuple[str, ...] = setting((), "addresses that are told when a service answers anew")
     schedules: bool = setting(False, "whether the clock and the age of data start runs in it")
 
 
@@ -357,7 +362,7 @@ def _environment(path: str, name: Any, value: Any) -> Environment:
             raise Invalid(
                 f"mesh.yaml: unknown setting '{key}' in '{path}'", hint=did_you_mean(str(key), known)
             )
-        if key == "approvers":
+        if key in {"approvers", "deployers", "before_deploy", "after_deploy"}:
             given[key] = _texts(f"{path}.{key}", item)
             continue
         _expect(f"{path}.{key}", item, type(known[key].default))
@@ -376,6 +381,13 @@ def _environment(path: str, name: Any, value: Any) -> Environment:
             f"mesh.yaml: '{path}.approvals' is {approvals}, and {len(set(approvers))} people may approve",
             hint="name as many under 'approvers' at least",
         )
+    for key in ("before_deploy", "after_deploy"):
+        for url in given.get(key, ()):
+            if not url.startswith(("https://", "http://")) or "@" in url:
+                raise Invalid(
+                    f"mesh.yaml: '{path}.{key}' has '{url}', which is no plain web address",
+                    hint="https://… without a user name; `hook_addresses` opens private ones",
+                )
     defaults = {"schedules": branch == PRODUCTION.branch}
     rest = {"branch": branch, "approvals": approvals, "connections": given.get("connections") or name}
     return Environment(**{"name": name, **defaults, **given, **rest})

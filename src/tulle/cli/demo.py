@@ -18,10 +18,11 @@ import click
 
 from tulle.cli import credentials
 from tulle.cli.connect import client_of
+from tulle.cli.deployment import follow, show_deployment
 from tulle.cli.mesh import start_detached
 from tulle.cli.plan import show_plan
 from tulle.cli.run import build
-from tulle.cli.service import follow, show_deployment, show_package
+from tulle.cli.service import show_package
 from tulle.cli.terminal import mark, relative
 from tulle.config import Settings
 from tulle.deploy import local

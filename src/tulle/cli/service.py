@@ -1,20 +1,19 @@
-"""`tulle service list | package | deploy | rollback | test | call`; further commands are in files of their own."""
+"""`tulle service list | package | test | call`; what becomes of packages is `cli.deployment`, more has its own files."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tulle.cli.deployment import COMMANDS
 from tulle.cli.service_keys import access, key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.service_queries import compare, queries
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
-from tulle.errors import Invalid, NotFound, TulleError, Unavailable
-from tulle.sdk.client import Client
+from tulle.errors import Invalid, NotFound, TulleError
 
 
 @click.group()
@@ -50,15 +49,18 @@ def list_services(mesh: Path | None, as_json: bool) -> None:
 
 @service.command()
 @click.argument("name")
+@click.option("--environment", "-e", help="From which environment's data. Default: where consumers are.")
 @click.option("--allow-failing", is_flag=True, help="Also when test queries fail.")
 @OPTION_JSON
 @click.pass_obj
-def package(mesh: Path | None, name: str, allow_failing: bool, as_json: bool) -> None:
+def package(
+    mesh: Path | None, name: str, environment: str | None, allow_failing: bool, as_json: bool
+) -> None:
     """Build an immutable version of service NAME from the published data and models, once its test queries pass."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:
-        result = client.package(name, allow_failing=allow_failing)
+        result = client.package(name, environment=environment, allow_failing=allow_failing)
     if as_json:
         emit(result)
     else:
@@ -72,69 +74,6 @@ def show_package(result: dict[str, Any]) -> None:
     click.echo(
         f"  {mark(state)} {result['service']} {result['version']} {word} ({size}, {result['digest'][:12]})"
     )
-
-
-@service.command()
-@click.argument("name")
-@click.option("--version", help="The version to deploy. Default: the newest.")
-@OPTION_JSON
-@click.pass_obj
-def deploy(mesh: Path | None, name: str, version: str | None, as_json: bool) -> None:
-    """Deploy a version of service NAME without losing a request."""
-    from tulle.cli.connect import client_of, settings_of
-
-    settings = settings_of(mesh)
-    with client_of(settings) as client:
-        result = client.deploy(name, version)
-        result = follow(client, name, result)
-    if as_json:
-        emit(result)
-    else:
-        show_deployment(result)
-
-
-def follow(client: Client, name: str, result: dict[str, Any], *, timeout: float = 60) -> dict[str, Any]:
-    """Wait until a deployment is active or failed; at once when the mesh is down."""
-    deadline = time.monotonic() + timeout
-    while result["status"] == "starting" and result["mesh_is_up"]:
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"service '{name}' {result['desired_version']} did not start within {timeout:.0f} s",
-                hint=f"`tulle logs {name}` shows what its worker says; the active version still answers",
-            )
-        time.sleep(0.1)
-        result = client.service(name)["deployment"]
-    if result["status"] == "failed":
-        raise Invalid(f"service '{name}' {result['desired_version']} failed to start: {result['message']}")
-    return result
-
-
-def show_deployment(result: dict[str, Any]) -> None:
-    """Print one line about a deployment."""
-    if result["status"] == "active":
-        click.echo(
-            f"  {mark('active')} {result['service']} {result['active_version']} answers at {result['url']}"
-        )
-    else:
-        click.echo(
-            f"  {mark('starting')} {result['service']} {result['desired_version']} starts with `tulle up`"
-        )
-
-
-@service.command()
-@click.argument("name")
-@OPTION_JSON
-@click.pass_obj
-def rollback(mesh: Path | None, name: str, as_json: bool) -> None:
-    """Deploy the version of service NAME that was active before; a second time goes forward again."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh) as client:
-        result = follow(client, name, client.rollback(name))
-    if as_json:
-        emit(result)
-    else:
-        show_deployment(result)
 
 
 @service.command()
@@ -225,7 +164,7 @@ def call(
         raise Invalid(f"HTTP {answer.status_code}")
 
 
-service.add_command(compare)
-service.add_command(queries)
+for _command in (*COMMANDS, compare, queries):
+    service.add_command(_command)
 
 __all__ = ["TulleError", "service"]

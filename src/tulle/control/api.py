@@ -13,9 +13,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, check_mesh, deployment, environments, release
+from tulle.control import applications, check_mesh, environments, release
 from tulle.control.asking import AskedBy
 from tulle.control.compare import engine_of
+from tulle.control.deployment_api import deployment_view
 from tulle.control.order import in_order
 from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
@@ -33,7 +34,6 @@ from tulle.pipeline.select import chosen
 from tulle.pipeline.tester import run_tests
 from tulle.quality.contract_rules import with_rules
 from tulle.serving import generation, package
-from tulle.serving.generation import Deployment
 from tulle.serving.kinds import KINDS
 from tulle.serving.service import Service
 from tulle.spec import odcs, odps
@@ -74,8 +74,9 @@ class TestBody(Body):
 
 
 class PackageBody(Body):
-    """How a service is packaged."""
+    """How a service is packaged: from which environment's data, without it from that of consumers."""
 
+    environment: str | None = None
     allow_failing: bool = False
 
 
@@ -83,16 +84,6 @@ class VersionBody(Body):
     """Which version of a service."""
 
     version: str | None = None
-
-
-class EnvironmentBody(Body):
-    """Where; without it in the environment of consumers."""
-
-    environment: str | None = None
-
-
-class DeployBody(EnvironmentBody, VersionBody):
-    """Which version is to answer where."""
 
 
 class ApplicationBody(Body):
@@ -116,7 +107,7 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     _product_routes(api, workspace)
     plan_routes(api, workspace, settle)
     _run_routes(api, workspace)
-    _service_routes(api, workspace, settle)
+    _service_routes(api, workspace)
     _application_routes(api, workspace, settle)
     return api
 
@@ -129,7 +120,9 @@ def _product_routes(api: APIRouter, workspace: Workspace) -> None:
             "mesh": workspace.settings.name,
             "up": local.supervisor_pid(workspace.settings) is not None,
             "products": [item.product.name for item in known],
-            "deployments": [_deployment(workspace, d) for d in generation.deployments(workspace.database)],
+            "deployments": [
+                deployment_view(workspace, d) for d in generation.deployments(workspace.database)
+            ],
         }
 
     @api.get("/validate")
@@ -277,7 +270,7 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
         return _run(runs.get(database, run_id), with_steps=True)
 
 
-def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _service_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/services")
     def list_services() -> dict[str, Any]:
         declared = release.declared_services(workspace)
@@ -289,8 +282,10 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
 
     @api.post("/services/{name}/packages")
     def build(name: str, body: PackageBody | None = None) -> dict[str, Any]:
-        allow = body is not None and body.allow_failing
-        built, created = release.build_package(workspace, name, allow_failing=allow)
+        said = body or PackageBody()
+        built, created = release.build_package(
+            workspace, name, environment=said.environment, allow_failing=said.allow_failing
+        )
         return {
             "service": name,
             "version": built.version,
@@ -299,19 +294,6 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
             "bytes": built.bytes,
             "manifest": asdict(built.manifest),
         }
-
-    @api.post("/services/{name}/deploy")
-    def deploy(by: AskedBy, name: str, body: DeployBody) -> dict[str, Any]:
-        made = deployment.deploy(workspace, name, body.version, environment=body.environment, actor=by)
-        settle()
-        return _deployment(workspace, made)
-
-    @api.post("/services/{name}/rollback")
-    def rollback(by: AskedBy, name: str, body: EnvironmentBody | None = None) -> dict[str, Any]:
-        where = body.environment if body else None
-        made = deployment.rollback(workspace, name, environment=where, actor=by)
-        settle()
-        return _deployment(workspace, made)
 
     @api.post("/services/{name}/test")
     def test(name: str, body: VersionBody) -> dict[str, Any]:
@@ -389,11 +371,10 @@ def _service(workspace: Workspace, item: release.Declared) -> dict[str, Any]:
         "newest_version": versions[-1].version if versions else None,
         "active_version": deployed.active_version if deployed else None,
         "status": deployed.status if deployed else ("packaged" if versions else "declared"),
-        "deployment": _deployment(workspace, deployed) if deployed else None,
+        "deployment": deployment_view(workspace, deployed) if deployed else None,
+        "deployments": [
+            deployment_view(workspace, d)
+            for d in generation.everywhere(workspace.database)
+            if d.service == service.name
+        ],
     }
-
-
-def _deployment(workspace: Workspace, found: Deployment) -> dict[str, Any]:
-    settings = workspace.settings
-    up = local.supervisor_pid(settings) is not None
-    return {**deployment.as_plain(settings, found), "mesh_is_up": up}

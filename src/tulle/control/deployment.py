@@ -19,7 +19,7 @@ from tulle.errors import Conflict
 from tulle.serving import generation, package
 from tulle.serving.generation import Bounds, Deployment, Ending
 from tulle.serving.package import Package
-from tulle.serving.traffic import Traffic, preloading, single
+from tulle.serving.traffic import Traffic, preloading
 from tulle.spec import environment as declared
 from tulle.state.db import now
 
@@ -46,22 +46,13 @@ def name_of(settings: Settings, place: str) -> str:
     return place or declared.production(settings).name
 
 
-def deploy(
-    workspace: Workspace,
-    name: str,
-    version: str | None = None,
-    *,
-    environment: str | None = None,
-    actor: str = "",
-) -> Deployment:
-    """Ask for a version (the newest by default) to answer all requests; what else ran beside, runs no more."""
+def newest(workspace: Workspace, name: str) -> str:
+    """The newest version that the product which declares a service has made of it. Conflict when there is none."""
     owner = declared_service(workspace, name).product.name
     versions = [p for p in package.packages(workspace.database, name) if p.product == owner]
     if not versions:
         raise Conflict(f"service '{name}' has no package yet", hint=f"`tulle service package {name}`")
-    return share(
-        workspace, name, single(version or versions[-1].version), environment=environment, actor=actor
-    )
+    return versions[-1].version
 
 
 def share(
@@ -74,7 +65,7 @@ def share(
     before: Traffic | None = None,
 ) -> Deployment:
     """Ask for several generations to answer, each its part. Conflict when `before` is not what is wanted until now."""
-    for chosen in _packages(workspace, name, traffic):
+    for chosen in packages_of(workspace, name, traffic):
         generation.unpack(chosen, workspace.settings)
     place = place_of(workspace.settings, environment)
     return generation.request(
@@ -201,6 +192,7 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
     return {
         "service": found.service,
         "environment": name_of(settings, found.environment),
+        "is_consumers": not found.environment,
         "product": found.product,
         "status": found.status,
         "message": found.message,
@@ -229,7 +221,7 @@ def _deployment(workspace: Workspace, name: str, environment: str | None) -> Dep
     return generation.deployment(workspace.database, name, place_of(workspace.settings, environment))
 
 
-def _packages(workspace: Workspace, name: str, traffic: Traffic) -> Sequence[Package]:
+def packages_of(workspace: Workspace, name: str, traffic: Traffic) -> Sequence[Package]:
     """The packages of a traffic. Conflict when another product made one: a name may have changed hands."""
     owner = declared_service(workspace, name).product.name
     found = [package.get(workspace.database, name, version) for version in traffic.mounted]

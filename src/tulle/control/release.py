@@ -22,6 +22,8 @@ from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.openapi_access import with_access
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
+from tulle.spec import environment as environments
+from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
 from tulle.state import products
 
@@ -59,11 +61,16 @@ def declared_service(workspace: Workspace, name: str) -> Declared:
     return found[name]
 
 
-def build_package(workspace: Workspace, name: str, *, allow_failing: bool = False) -> tuple[Package, bool]:
+def build_package(
+    workspace: Workspace, name: str, *, environment: str | None = None, allow_failing: bool = False
+) -> tuple[Package, bool]:
     """Build the next version of a service from what is published; the version, and whether it is a new one.
 
-    Conflict when a test query of a new one fails, unless `allow_failing`.
+    Without an environment from what consumers read. Conflict when a test query of a new one fails, unless
+    `allow_failing`.
     """
+    settings = workspace.settings
+    place = environments.environment(settings, environment) if environment else production(settings)
     declared = declared_service(workspace, name)
     known = {p.version for p in package.packages(workspace.database, name)}
     built = package.build(
@@ -73,6 +80,7 @@ def build_package(workspace: Workspace, name: str, *, allow_failing: bool = Fals
         database=workspace.database,
         settings=workspace.settings,
         code_version=load_code(declared.product).digest,
+        ref=place.branch,
         check=None if allow_failing else lambda folder: demand_passing(name, folder),
     )
     return built, built.version not in known

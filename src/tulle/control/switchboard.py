@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from tulle.control import deployment_hooks
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.deploy.generations import managed, mounted_of
@@ -58,7 +59,13 @@ class Switchboard:
         if not waiting:
             # The gateway first: it is confirmed to send to the new workers before the old ones are let go.
             self._publish({place: wanted})
-            generation.activate(database, deployment.service, wanted, environment=deployment.environment)
+            generation.activate(
+                database,
+                deployment.service,
+                wanted,
+                environment=deployment.environment,
+                noted=lambda cx: deployment_hooks.tell(cx, settings, deployment),
+            )
             self._waiting_since.pop((place, wanted), None)
             return
         since = self._waiting_since.setdefault((place, wanted), time.monotonic())

@@ -321,20 +321,26 @@ class Client:
         """One service with its endpoints, versions and deployment."""
         return self._get(f"/services/{_part(name)}")
 
-    def package(self, service: str, *, allow_failing: bool = False) -> dict[str, Any]:
+    def package(
+        self, service: str, *, environment: str | None = None, allow_failing: bool = False
+    ) -> dict[str, Any]:
         """Build an immutable version of a service from the published data; unchanged content is not built again.
 
         One whose test queries fail is refused unless `allow_failing`.
         """
-        return self._post(f"/services/{_part(service)}/packages", {"allow_failing": allow_failing})
+        body = {"environment": environment, "allow_failing": allow_failing}
+        return self._post(f"/services/{_part(service)}/packages", body)
 
-    def deploy(self, service: str, version: str | None = None) -> dict[str, Any]:
+    def deploy(
+        self, service: str, version: str | None = None, *, environment: str | None = None, note: str = ""
+    ) -> dict[str, Any]:
         """Deploy a version (the newest by default); returns at once, `service` shows the progress."""
-        return self._post(f"/services/{_part(service)}/deploy", {"version": version})
+        body = {"version": version, "environment": environment, "note": note}
+        return self._post(f"/services/{_part(service)}/deploy", body)
 
-    def rollback(self, service: str) -> dict[str, Any]:
-        """Deploy the version that was active before."""
-        return self._post(f"/services/{_part(service)}/rollback", {})
+    def rollback(self, service: str, *, environment: str | None = None) -> dict[str, Any]:
+        """Go back to the generations that answered before."""
+        return self._post(f"/services/{_part(service)}/rollback", {"environment": environment})
 
     def test_service(self, service: str, version: str | None = None) -> dict[str, Any]:
         """Run the test queries saved in a version; the verdicts."""

@@ -26,6 +26,8 @@ from tulle.control import (
     applications,
     compare,
     connections,
+    deployment_api,
+    deployment_request,
     drift,
     grants,
     look_ups,
@@ -38,7 +40,9 @@ from tulle.control import (
     schedules,
     service_access_api,
 )
+from tulle.control.autoscale import Autoscaler
 from tulle.control.checks import router as check_routes
+from tulle.control.deployment_hooks import DeploymentHooks
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -95,14 +99,18 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         work,
         Scheduler(settings, workspace.database),
         alerts.Alerts(workspace),
+        DeploymentHooks(workspace),
         profiles.Profiles(workspace),
         Refresher(settings, workspace.lake),
         query_log.Collector(workspace),
     )
 
+    autoscaler = Autoscaler(workspace)
+
     def settle() -> None:
         trials.follow_deployments()
         switchboard.settle()
+        autoscaler.look()
 
     def settle_now() -> bool:
         """After a call recorded something: what is recorded stands, whether or not the gateway follows at once."""
@@ -142,18 +150,22 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     def alive() -> Response:
         return JSONResponse({"alive": True})
 
-    app.include_router(api.router(workspace, settle_now))
-    app.include_router(service_access_api.router(workspace, settle_now))
-    app.include_router(compare.router(workspace))
-    app.include_router(check_routes(workspace))
-    app.include_router(profiles.router(workspace))
-    app.include_router(look_ups.router(workspace))
-    app.include_router(queries.router(workspace))
-    app.include_router(release_api.router(workspace, access))
-    app.include_router(schedules.router(workspace))
-    app.include_router(connections.router(workspace))
-    app.include_router(alerts.router(workspace))
-    app.include_router(query_log_api.router(workspace))
+    for routes in (
+        api.router(workspace, settle_now),
+        service_access_api.router(workspace, settle_now),
+        deployment_api.router(workspace, settle_now),
+        compare.router(workspace),
+        check_routes(workspace),
+        profiles.router(workspace),
+        look_ups.router(workspace),
+        queries.router(workspace),
+        release_api.router(workspace, access),
+        schedules.router(workspace),
+        connections.router(workspace),
+        alerts.router(workspace),
+        query_log_api.router(workspace),
+    ):
+        app.include_router(routes)
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )
@@ -180,6 +192,7 @@ def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Even
     duties: Mapping[str, Callable[[], object]] = {
         "runs": lambda: runs.recover(workspace.database),
         "promotions": lambda: promotion.keep(workspace),
+        "deployments": lambda: deployment_request.keep(workspace),
         "the gateway": settle,
     }
     while not stop.wait(pause):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -185,8 +185,18 @@ def request(
         return _one(connection, service, environment)
 
 
-def activate(database: Database, service: str, wanted: str | Traffic, *, environment: str = "") -> Deployment:
-    """Say that a traffic is in force now. Conflict when another one is wanted by now."""
+def activate(
+    database: Database,
+    service: str,
+    wanted: str | Traffic,
+    *,
+    environment: str = "",
+    noted: Callable[[Connection], None] | None = None,
+) -> Deployment:
+    """Say that a traffic is in force now; `noted` is done in the same transaction, if anything changes.
+
+    Conflict when another one is wanted by now.
+    """
     traffic = single(wanted) if isinstance(wanted, str) else wanted
     with database.write() as connection:
         in_turn(connection, f"deployment of {service}")
@@ -210,6 +220,8 @@ def activate(database: Database, service: str, wanted: str | Traffic, *, environ
             "traffic": str(traffic),
         }
         log.append(connection, Event(GENERATION_ACTIVATED, service, data))
+        if noted is not None:
+            noted(connection)
         return _one(connection, service, environment)
 
 

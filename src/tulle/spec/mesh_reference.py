@@ -110,7 +110,8 @@ _INNER: tuple[tuple[str, type, Mapping[str, str]], ...] = (
         {
             "branch": "lower-case letters, digits and single hyphens",
             **dict.fromkeys(("after", "fallback", "connections"), "an environment"),
-            "approvers": "a list of people",
+            **dict.fromkeys(("approvers", "deployers"), "a list of people"),
+            **dict.fromkeys(("before_deploy", "after_deploy"), "a list of addresses, http:// or https://"),
             "approvals": "a whole number, not more than the approvers",
             "schedules": "true or false",
         },

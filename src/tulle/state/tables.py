@@ -332,6 +332,37 @@ deployments = Table(
     PrimaryKeyConstraint("service", "environment"),
 )
 
+# A deployment that people have to agree to first; `before` is what was wanted when it was asked for.
+deployment_requests = Table(
+    "deployment_requests",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("service", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("traffic", JSON, nullable=False),
+    Column("before", JSON),
+    Column("status", String(16), nullable=False),  # waiting done failed refused withdrawn
+    Column("requested_by", String(255), nullable=False),
+    Column("credential", String(255), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("changed_at", Float, nullable=False),
+    Index("deployment_requests_by_service", "service", "environment", "requested_at"),
+)
+
+deployment_decisions = Table(
+    "deployment_decisions",
+    metadata,
+    Column("request_id", String(32), nullable=False),
+    Column("approver", String(255), nullable=False),
+    Column("approved", Boolean, nullable=False),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("at", Float, nullable=False),
+    PrimaryKeyConstraint("request_id", "approver"),
+    ForeignKeyConstraint(["request_id"], ["deployment_requests.id"], ondelete="CASCADE"),
+)
+
 # ── the gateway ──────────────────────────────────────────────────────────────────────────────────────────
 
 applications = Table(

@@ -1,0 +1,392 @@
+"""`tulle service deploy | traffic | rollback | preload | workers | deprecate | …`: services that are deployed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid, Unavailable
+from tulle.sdk.client import Client
+from tulle.sdk.deployments import DeploymentClient
+
+_WHERE = click.option("--environment", "-e", help="In which environment. Default: where consumers are.")
+_NOTE = click.option("--note", default="", help="A word for those who approve it.")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--version", help="The version to deploy. Default: the newest.")
+@_WHERE
+@_NOTE
+@OPTION_JSON
+@click.pass_obj
+def deploy(
+    mesh: Path | None, name: str, version: str | None, environment: str | None, note: str, as_json: bool
+) -> None:
+    """Let one version of service NAME answer all requests, without losing one."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = follow(client, name, client.deploy(name, version, environment=environment, note=note))
+    _told(result, as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("shares", nargs=-1)
+@click.option("--sticky", is_flag=True, help="By the hash of each request's dispatch key, not by chance.")
+@click.option("--shadow", help="A generation that gets copies, of all requests or a part: v3 or v3=25%.")
+@click.option(
+    "--preload", "preloaded", multiple=True, help="A generation that runs beside, for who names it."
+)
+@_WHERE
+@_NOTE
+@OPTION_JSON
+@click.pass_obj
+def traffic(
+    mesh: Path | None,
+    name: str,
+    shares: tuple[str, ...],
+    sticky: bool,
+    shadow: str | None,
+    preloaded: tuple[str, ...],
+    environment: str | None,
+    note: str,
+    as_json: bool,
+) -> None:
+    """Share the requests of service NAME among generations: `v1=90% v2=10%`. Without shares: show it."""
+    from tulle.cli.connect import mesh_client
+
+    if not shares and (sticky or shadow or preloaded):
+        raise Invalid("no generation is to answer", hint="for example v1=90% v2=10%")
+    wanted = dict(_share(text) for text in shares)
+    if len(wanted) != len(shares):
+        raise Invalid("a generation is named twice")
+    with mesh_client(mesh) as client:
+        deployments = DeploymentClient(client)
+        if not shares:
+            _show_all(deployments.deployments(name), name, as_json)
+            return
+        asked = deployments.share(
+            name,
+            wanted,
+            sticky=sticky,
+            shadow=_share(shadow) if shadow else None,
+            preloaded=preloaded,
+            environment=environment,
+            note=note,
+        )
+        _told(follow(client, name, asked), as_json)
+
+
+@click.command()
+@click.argument("name")
+@_WHERE
+@OPTION_JSON
+@click.pass_obj
+def rollback(mesh: Path | None, name: str, environment: str | None, as_json: bool) -> None:
+    """Go back to what answered for service NAME before; a second time goes forward again."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        _told(follow(client, name, client.rollback(name, environment=environment)), as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("version")
+@click.option("--remove", is_flag=True, help="Stop it instead.")
+@_WHERE
+@OPTION_JSON
+@click.pass_obj
+def preload(
+    mesh: Path | None, name: str, version: str, remove: bool, environment: str | None, as_json: bool
+) -> None:
+    """Start VERSION of service NAME beside what answers: it is warm, and answers who asks for it by name."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        deployments = DeploymentClient(client)
+        act = deployments.unload if remove else deployments.preload
+        _told(follow(client, name, act(name, version, environment=environment)), as_json)
+
+
+@click.command()
+@click.argument("name")
+@_WHERE
+@OPTION_JSON
+@click.pass_obj
+def enable(mesh: Path | None, name: str, environment: str | None, as_json: bool) -> None:
+    """Let service NAME answer again."""
+    _enable(mesh, name, True, environment, as_json)
+
+
+@click.command()
+@click.argument("name")
+@_WHERE
+@OPTION_JSON
+@click.pass_obj
+def disable(mesh: Path | None, name: str, environment: str | None, as_json: bool) -> None:
+    """Let service NAME answer 503 to everybody; its workers stay."""
+    _enable(mesh, name, False, environment, as_json)
+
+
+def _enable(mesh: Path | None, name: str, is_enabled: bool, environment: str | None, as_json: bool) -> None:
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = DeploymentClient(client).enable(name, is_enabled, environment=environment)
+    _told(result, as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--at-least", type=int, help="Workers of each generation at least.")
+@click.option("--at-most", type=int, help="Workers of each generation at most, as its load asks for.")
+@click.option("--requests", "most_requests", type=int, help="That they hold at once; more are answered 503.")
+@_WHERE
+@OPTION_JSON
+@click.pass_obj
+def workers(
+    mesh: Path | None,
+    name: str,
+    at_least: int | None,
+    at_most: int | None,
+    most_requests: int | None,
+    environment: str | None,
+    as_json: bool,
+) -> None:
+    """Say how many workers each generation of service NAME has; what is left out is as the settings say."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = DeploymentClient(client).bound(
+            name, floor=at_least, ceil=at_most, most_requests=most_requests, environment=environment
+        )
+    if as_json:
+        emit(result)
+        return
+    told = f"{result['floor']} to {result['ceil']} workers of each generation"
+    if result["most_requests"]:
+        told += f", {result['most_requests']:,} requests at once"
+    click.echo(f"  {mark('succeeded')} {name}: {told}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--sunset", help="The date from which it answers 410, such as 2027-03-31.")
+@click.option("--successor", default="", help="The service that comes after it.")
+@click.option("--undo", is_flag=True, help="It does not end after all.")
+@_WHERE
+@OPTION_JSON
+@click.pass_obj
+def deprecate(
+    mesh: Path | None,
+    name: str,
+    sunset: str | None,
+    successor: str,
+    undo: bool,
+    environment: str | None,
+    as_json: bool,
+) -> None:
+    """Tell every caller of service NAME that it ends, in the headers deprecation, sunset and link."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        deployments = DeploymentClient(client)
+        if undo:
+            result = deployments.go_on(name, environment=environment)
+        else:
+            result = deployments.end(name, sunset=sunset, successor=successor, environment=environment)
+    if as_json:
+        emit(result)
+    elif undo:
+        click.echo(f"  {mark('succeeded')} {name} goes on")
+    else:
+        told = f"ends on {sunset} (00:00 UTC)" if sunset else "is deprecated"
+        click.echo(f"  {mark('succeeded')} {name} {told}, which its callers are told")
+
+
+@click.command()
+@click.argument("name")
+@_WHERE
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@OPTION_JSON
+@click.pass_obj
+def withdraw(mesh: Path | None, name: str, environment: str | None, yes: bool, as_json: bool) -> None:
+    """Let service NAME answer no more; its packages and contracts stay."""
+    from tulle.cli.connect import mesh_client
+
+    if not yes:
+        where = f" in '{environment}'" if environment else ""
+        click.confirm(f"  service '{name}' answers nobody any more{where}. Go on?", abort=True)
+    with mesh_client(mesh) as client:
+        result = DeploymentClient(client).withdraw(name, environment=environment)
+    if as_json:
+        emit(result)
+    else:
+        click.echo(f"  {mark('succeeded')} {name} is withdrawn")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@OPTION_JSON
+@click.pass_obj
+def clean(mesh: Path | None, name: str | None, dry_run: bool, as_json: bool) -> None:
+    """Remove unpacked generations that neither run nor are what a rollback goes back to."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        removed = DeploymentClient(client).clean(name, dry_run=dry_run)
+    if as_json:
+        emit(removed)
+        return
+    rows = [{**one, "size": f"{one['bytes'] / 1e6:.1f} MB"} for one in removed]
+    table(rows, ["service", "version", "size"], empty="nothing to remove")
+
+
+@click.command("requests")
+@click.argument("name", required=False)
+@click.option("--all", "also_ended", is_flag=True, help="Also those that wait no more.")
+@OPTION_JSON
+@click.pass_obj
+def list_requests(mesh: Path | None, name: str | None, also_ended: bool, as_json: bool) -> None:
+    """List deployments that wait for approval."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        found = DeploymentClient(client).requests(name, status=None if also_ended else "waiting")
+    if as_json:
+        emit(found)
+        return
+    rows = [{**one, "approvals": _approvals(one)} for one in found]
+    columns = ["id", "service", "environment", "wanted", "status", "requested_by", "approvals", "message"]
+    table(rows, columns, empty="no deployment waits for approval")
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@click.option("--refuse", is_flag=True, help="Refuse it instead.")
+@_NOTE
+@OPTION_JSON
+@click.pass_obj
+def approve(mesh: Path | None, id_: str, refuse: bool, note: str, as_json: bool) -> None:
+    """Approve a deployment that waits; the last approval it needs carries it out."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = DeploymentClient(client).decide(id_, approved=not refuse, note=note)
+    _told_request(result, as_json)
+
+
+@click.command()
+@click.argument("id_", metavar="ID")
+@OPTION_JSON
+@click.pass_obj
+def cancel(mesh: Path | None, id_: str, as_json: bool) -> None:
+    """Take back a deployment that waits for approval."""
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        result = DeploymentClient(client).cancel(id_)
+    _told_request(result, as_json)
+
+
+COMMANDS = (
+    *(deploy, traffic, rollback, preload, enable, disable, workers, deprecate, withdraw, clean),
+    *(list_requests, approve, cancel),
+)
+
+
+def follow(client: Client, name: str, result: dict[str, Any], *, timeout: float = 60) -> dict[str, Any]:
+    """Wait until a deployment is active or failed; at once when the mesh is down or people have to approve it."""
+    if result.get("waits_for_approval"):
+        return result
+    deployments, where = DeploymentClient(client), result["environment"]
+    deadline = time.monotonic() + timeout
+    while result["status"] == "starting" and result["mesh_is_up"]:
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"service '{name}' {result['desired_version']} did not start within {timeout:.0f} s",
+                hint=f"`tulle logs {name}` shows what its worker says; the active version still answers",
+            )
+        time.sleep(0.1)
+        found = deployments.deployment(name, where)
+        if found is None:
+            raise Invalid(f"service '{name}' was withdrawn while it started")
+        result = found
+    if result["status"] == "failed":
+        raise Invalid(f"service '{name}' {result['desired_version']} failed to start: {result['message']}")
+    return result
+
+
+def show_deployment(result: dict[str, Any]) -> None:
+    """Print one line about a deployment, or the request for one."""
+    name = result["service"]
+    if result.get("waits_for_approval"):
+        people = ", ".join(result["approvers"])
+        click.echo(f"  {mark('waiting')} {name} {result['wanted']} waits for approval: {result['id']}")
+        click.echo(f"    {people} may: `tulle service approve {result['id']}`")
+    elif not result["enabled"]:
+        click.echo(f"  {mark('stopped')} {name} {result['traffic']} is disabled: it answers 503")
+    elif result["status"] == "active":
+        click.echo(f"  {mark('active')} {name} {result['traffic']} answers at {result['url']}")
+    else:
+        click.echo(f"  {mark('starting')} {name} {result['desired_version']} starts with `tulle up`")
+
+
+def _told(result: dict[str, Any], as_json: bool) -> None:
+    emit(result) if as_json else show_deployment(result)
+
+
+def _told_request(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        emit(result)
+        return
+    said = {"done": "is carried out", "waiting": f"has {_approvals(result)}"}.get(
+        result["status"], f"is {result['status']}"
+    )
+    more = f": {result['message']}" if result["message"] else ""
+    state = "failed" if result["status"] == "failed" else "succeeded"
+    click.echo(f"  {mark(state)} {result['service']} {result['wanted']} {said}{more}")
+
+
+def _approvals(one: dict[str, Any]) -> str:
+    given = sum(1 for d in one["approvals"] if d["approved"])
+    return f"{given} of {one['approvals_wanted']} approvals"
+
+
+def _show_all(found: list[dict[str, Any]], name: str, as_json: bool) -> None:
+    if as_json:
+        emit(found)
+        return
+    rows = [
+        {
+            **one,
+            "wanted": "" if one["active"] == one["desired"] else f"{one['status']}: {one['desired_version']}",
+            "workers": ", ".join(f"{v}: {n}" for v, n in one["workers"].items()),
+        }
+        for one in found
+    ]
+    table(
+        rows,
+        ["environment", "traffic", "wanted", "workers", "url"],
+        empty=f"'{name}' is not deployed anywhere",
+    )
+
+
+def _share(text: str) -> tuple[str, float]:
+    """`v1=90%`, `v1=0.9` or `v1`, which is all."""
+    name, sign, number = text.partition("=")
+    try:
+        share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1) if sign else 1.0
+    except ValueError:
+        share = -1.0
+    if not name or not 0 <= share <= 1:
+        raise Invalid(f"'{text}' is no share of a generation", hint="for example v1=90% or v1=0.9")
+    return name, share

@@ -1,0 +1,280 @@
+"""Deployments of services over HTTP, below `/mesh/v1/services`: parse, call one function, render."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.control import deployment, deployment_request
+from tulle.control.asking import AskedBy, user_of
+from tulle.control.workspace import Workspace
+from tulle.deploy import local
+from tulle.errors import Invalid
+from tulle.lake.access import ADMINISTRATOR
+from tulle.serving import generation
+from tulle.serving.generation import Bounds, Deployment
+from tulle.serving.traffic import Traffic, from_plain, single, split
+from tulle.state.db import now
+
+Note = Annotated[str, Field(max_length=2000)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PlaceBody(_Body):
+    """In which environment; without it in that of consumers."""
+
+    environment: str | None = None
+
+
+class DeployBody(PlaceBody):
+    """Which version is to answer; without it the newest."""
+
+    version: str | None = None
+    note: Note = ""
+
+
+class ShareBody(_Body):
+    """A generation and its share of 1."""
+
+    generation: str
+    share: float
+
+
+class TrafficBody(PlaceBody):
+    """Which generations are to answer, and in what parts; `before` is what was wanted when it was looked at."""
+
+    shares: Sequence[ShareBody]
+    sticky: bool = False
+    shadow: ShareBody | None = None
+    preloaded: Sequence[str] = ()
+    before: Mapping[str, Any] | None = None
+    note: Note = ""
+
+    def traffic(self) -> Traffic:
+        """What is asked for. Invalid."""
+        return split(
+            [(one.generation, one.share) for one in self.shares],
+            sticky=self.sticky,
+            shadow=(self.shadow.generation, self.shadow.share) if self.shadow else None,
+            preloaded=self.preloaded,
+        )
+
+
+class BoundsBody(PlaceBody):
+    """How many workers a generation has; what is left out is as the settings say."""
+
+    floor: int | None = None
+    ceil: int | None = None
+    most_requests: int | None = None
+
+
+class EndingBody(PlaceBody):
+    """When a service ends: a date, at whose beginning (UTC) it answers no more."""
+
+    sunset: dt.date | None = None
+    successor: str = ""
+
+
+class DecisionBody(_Body):
+    """What one person decides."""
+
+    approved: bool = True
+    note: Note = ""
+
+
+class CleanBody(_Body):
+    """What to tidy up; without a service all."""
+
+    service: str | None = None
+    dry_run: bool = False
+
+
+def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+    """The API; `settle` makes the gateway follow what a call recorded."""
+    api = APIRouter(prefix="/mesh/v1", tags=["deployments"])
+    _change_routes(api, workspace, settle)
+    _run_routes(api, workspace, settle)
+    _end_routes(api, workspace, settle)
+    _request_routes(api, workspace, settle)
+    return api
+
+
+def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+    def ask(
+        request: Request, by: str, name: str, traffic: Traffic, body: DeployBody | TrafficBody
+    ) -> dict[str, Any]:
+        before = getattr(body, "before", None)
+        made = deployment_request.ask(
+            workspace,
+            name,
+            traffic,
+            environment=body.environment,
+            by=by,
+            credential=user_of(request) or ADMINISTRATOR,
+            note=body.note,
+            before=from_plain(before) if before else None,
+        )
+        settle()
+        return _outcome(workspace, made)
+
+    @api.get("/services/{name}/deployments")
+    def deployments(name: str) -> dict[str, Any]:
+        """Where a service is deployed, and which generations answer there."""
+        found = [d for d in generation.everywhere(workspace.database) if d.service == name]
+        return {"deployments": [deployment_view(workspace, d) for d in found]}
+
+    @api.post("/services/{name}/deploy")
+    def deploy(request: Request, by: AskedBy, name: str, body: DeployBody) -> dict[str, Any]:
+        """Let one version answer all requests."""
+        version = body.version or deployment.newest(workspace, name)
+        return ask(request, by, name, single(version), body)
+
+    @api.put("/services/{name}/traffic")
+    def traffic(request: Request, by: AskedBy, name: str, body: TrafficBody) -> dict[str, Any]:
+        """Let several generations answer, each its part."""
+        return ask(request, by, name, body.traffic(), body)
+
+    @api.post("/services/{name}/rollback")
+    def rollback(request: Request, by: AskedBy, name: str, body: PlaceBody | None = None) -> dict[str, Any]:
+        """Go back to what answered before."""
+        where = body.environment if body else None
+        _demand(workspace, where, request)
+        made = deployment.rollback(workspace, name, environment=where, actor=by)
+        settle()
+        return deployment_view(workspace, made)
+
+
+def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+    def shown(made: Deployment) -> dict[str, Any]:
+        settle()
+        return deployment_view(workspace, made)
+
+    @api.post("/services/{name}/generations/{version}/preload")
+    def preload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:
+        """Start a generation beside those that answer."""
+        _demand(workspace, body.environment, request)
+        return shown(deployment.preload(workspace, name, version, environment=body.environment, actor=by))
+
+    @api.post("/services/{name}/generations/{version}/unload")
+    def unload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:
+        """Stop a generation that gets no requests of its own."""
+        _demand(workspace, body.environment, request)
+        return shown(deployment.unload(workspace, name, version, environment=body.environment, actor=by))
+
+    @api.post("/services/{name}/enable")
+    def enable(request: Request, by: AskedBy, name: str, body: PlaceBody) -> dict[str, Any]:
+        """Let a service answer."""
+        _demand(workspace, body.environment, request)
+        return shown(deployment.enable(workspace, name, True, environment=body.environment, actor=by))
+
+    @api.post("/services/{name}/disable")
+    def disable(request: Request, by: AskedBy, name: str, body: PlaceBody) -> dict[str, Any]:
+        """Refuse everybody with 503."""
+        _demand(workspace, body.environment, request)
+        return shown(deployment.enable(workspace, name, False, environment=body.environment, actor=by))
+
+    @api.put("/services/{name}/bounds")
+    def bounds(request: Request, by: AskedBy, name: str, body: BoundsBody) -> dict[str, Any]:
+        """Say how many workers each generation has."""
+        _demand(workspace, body.environment, request)
+        asked = Bounds(body.floor, body.ceil, body.most_requests)
+        return shown(deployment.bound(workspace, name, asked, environment=body.environment, actor=by))
+
+
+def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+    def shown(made: Deployment) -> dict[str, Any]:
+        settle()
+        return deployment_view(workspace, made)
+
+    @api.put("/services/{name}/ending")
+    def ending(request: Request, by: AskedBy, name: str, body: EndingBody) -> dict[str, Any]:
+        """Tell callers that a service ends."""
+        _demand(workspace, body.environment, request)
+        at = None
+        if body.sunset is not None:
+            at = dt.datetime.combine(body.sunset, dt.time(), dt.UTC).timestamp()
+            if at <= now():
+                raise Invalid(
+                    f"the service is to end on {body.sunset}, which is not in the future",
+                    hint="`tulle service withdraw` ends it at once",
+                )
+        return shown(
+            deployment.end(
+                workspace,
+                name,
+                sunset_at=at,
+                successor=body.successor,
+                environment=body.environment,
+                actor=by,
+            )
+        )
+
+    @api.delete("/services/{name}/ending")
+    def go_on(request: Request, by: AskedBy, name: str, environment: str | None = None) -> dict[str, Any]:
+        """It does not end after all."""
+        _demand(workspace, environment, request)
+        return shown(deployment.go_on(workspace, name, environment=environment, actor=by))
+
+    @api.delete("/services/{name}/deployment")
+    def withdraw(request: Request, by: AskedBy, name: str, environment: str | None = None) -> dict[str, Any]:
+        """Let it answer no more; packages stay."""
+        _demand(workspace, environment, request)
+        deployment.withdraw(workspace, name, environment=environment, actor=by)
+        return {"service": name, "withdrawn": True, "in_force": settle()}
+
+    @api.post("/services-clean")
+    def clean(body: CleanBody) -> dict[str, Any]:
+        """Remove the folders of generations that do not run."""
+        removed = deployment.clean(workspace, body.service, is_dry=body.dry_run)
+        return {"removed": [asdict(one) for one in removed], "dry_run": body.dry_run}
+
+
+def _request_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+    @api.get("/deployment-requests")
+    def requests(
+        service: str | None = None,
+        status: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> dict[str, Any]:
+        """Deployments that were asked for, the newest first."""
+        found = deployment_request.requests(workspace.database, service, status=status, limit=limit)
+        return {"requests": [deployment_request.as_plain(workspace, one) for one in found]}
+
+    @api.post("/deployment-requests/{id_}/decision")
+    def decide(request: Request, id_: str, body: DecisionBody) -> dict[str, Any]:
+        """Approve or refuse one, as the user whose credential it is."""
+        by = user_of(request) or ADMINISTRATOR
+        made = deployment_request.decide(workspace, id_, by=by, approved=body.approved, note=body.note)
+        settle()
+        return deployment_request.as_plain(workspace, made)
+
+    @api.post("/deployment-requests/{id_}/cancel")
+    def cancel(request: Request, by: AskedBy, id_: str) -> dict[str, Any]:
+        """Take one back that waits."""
+        credential = user_of(request) or ADMINISTRATOR
+        made = deployment_request.withdraw(workspace, id_, by=by, credential=credential)
+        return deployment_request.as_plain(workspace, made)
+
+
+def deployment_view(workspace: Workspace, found: Deployment) -> dict[str, Any]:
+    """A deployment as plain values, and whether there is a mesh to carry it out."""
+    up = local.supervisor_pid(workspace.settings) is not None
+    return {**deployment.as_plain(workspace.settings, found), "mesh_is_up": up}
+
+
+def _outcome(workspace: Workspace, made: Deployment | deployment_request.Request) -> dict[str, Any]:
+    if isinstance(made, Deployment):
+        return deployment_view(workspace, made)
+    return {**deployment_request.as_plain(workspace, made), "waits_for_approval": True}
+
+
+def _demand(workspace: Workspace, environment: str | None, request: Request) -> None:
+    deployment_request.demand_may_deploy(workspace, environment, user_of(request) or ADMINISTRATOR)

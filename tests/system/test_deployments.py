@@ -1,0 +1,162 @@
+"""Several generations of a service on real processes: split, sticky, forced, shadow, another environment, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dataikuapi
+import httpx
+import pytest
+from tests.pipeline.conftest import SALES
+from tests.system.conftest import Mesh, free_port
+
+from tulle.serving.traffic import generation_of, split
+
+pytestmark = pytest.mark.system
+
+WHO = "calc/who/run"
+FUNCTION = "def who() -> dict:\n    return {{'version': {number}}}\n"
+
+
+@pytest.fixture(scope="module")
+def calc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A mesh that is up, with two versions of a service of one function; v1 answers."""
+    mesh = Mesh(tmp_path_factory.mktemp("system") / "mesh", free_port(), free_port(), free_port())
+    product = mesh.folder / "products" / "shop" / "sales"
+    (product / "services").mkdir(parents=True)
+    (product / "functions").mkdir()
+    (mesh.folder / "mesh.yaml").write_text(
+        "name: test\nenvironments: {test: {fallback: prod}}\ndefault_rate_limit: 100000/1s\n"
+    )
+    (product / "product.yaml").write_text(textwrap.dedent(SALES))
+    (product / "services" / "calc.yaml").write_text(
+        "service: calc\nendpoints:\n- {name: who, type: function, file: who.py, retry: true}\n"
+    )
+    try:
+        for number in (1, 2, 3):
+            (product / "functions" / "who.py").write_text(FUNCTION.format(number=number))
+            mesh.tulle("apply", "--yes")
+            mesh.tulle("service", "package", "calc")
+        mesh.tulle("app", "register", "caller", "--service", "calc")
+        mesh.tulle("up")
+        mesh.tulle("service", "deploy", "calc", "--version", "v1")
+        yield mesh
+    finally:
+        mesh.tulle("down", check=False)
+    assert mesh.processes() == []
+
+
+def ask(mesh: Mesh, body: Any = None, **headers: str) -> httpx.Response:
+    return mesh.call(WHO, body or {}, {**mesh.credentials("caller"), **headers})
+
+
+def version(mesh: Mesh, **headers: str) -> int:
+    answer = ask(mesh, **headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-tulle-generation"] == f"v{answer.json()['response']['version']}"
+    return int(answer.json()["response"]["version"])
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_requests_are_split_and_a_stock_client_chooses(calc: Mesh) -> None:
+    told = calc.tulle("service", "traffic", "calc", "v1=50%", "v2=50%", "--sticky", "--preload", "v3").stdout
+    assert "v1 50%, v2 50% (sticky) answers at" in told
+    traffic = split({"v1": 0.5, "v2": 0.5}, sticky=True)
+    met = Counter()
+    for number in range(20):
+        key = f"user-{number}"
+        met[version(calc, **{"dispatch-key": key})] += 1
+        assert f"v{version(calc, **{'dispatch-key': key})}" == generation_of(traffic, key)
+    assert set(met) == {1, 2}
+    assert ask(calc).json()["errorType"] == "MissingDispatchKey"
+    credentials = calc.credentials("caller")
+    client = dataikuapi.APINodeClient(
+        f"http://127.0.0.1:{calc.gateway}/",
+        "calc",
+        api_key=f"{credentials['client_id']}.{credentials['client_secret']}",
+    )
+    forced = client._perform_json(
+        "POST", "/public/api/v1/calc/who/run", body={"dispatch": {"forcedGeneration": "v3"}}
+    )
+    assert forced["response"] == {"version": 3}
+    back = calc.json("service", "rollback", "calc")
+    assert back["traffic"] == "v1"
+
+
+def test_another_environment_has_its_own_address(calc: Mesh) -> None:
+    found = calc.json("service", "deploy", "calc", "--version", "v2", "--environment", "test")
+    assert found["url"] == f"http://127.0.0.1:{calc.gateway}/test/public/api/v1/calc/"
+    answer = httpx.post(f"{found['url']}who/run", json={}, headers=calc.credentials("caller"))
+    assert answer.json()["response"] == {"version": 2}
+    assert version(calc) == 1
+    names = {p["name"] for p in calc.json("status")["processes"]}
+    assert {"calc/v1/0", "calc@test/v2/0"} <= names
+    calc.tulle("service", "withdraw", "calc", "-e", "test", "--yes")
+    until(lambda: httpx.post(f"{found['url']}who/run", headers=calc.credentials("caller")).status_code == 404)
+
+
+def test_generations_change_under_load_and_no_request_is_lost(calc: Mesh) -> None:
+    seen: Counter[tuple[int, str]] = Counter()
+    stop = asyncio.Event()
+
+    async def caller(client: httpx.AsyncClient) -> None:
+        while not stop.is_set():
+            answer = await client.post(f"/public/api/v1/{WHO}", json={})
+            seen[answer.status_code, answer.headers.get("x-tulle-generation", answer.text)] += 1
+
+    async def change(*words: str) -> None:
+        await asyncio.to_thread(calc.tulle, "service", *words)
+
+    async def load() -> None:
+        url, credentials = f"http://127.0.0.1:{calc.gateway}", calc.credentials("caller")
+        async with httpx.AsyncClient(base_url=url, headers=credentials, timeout=30) as client:
+            callers = [asyncio.create_task(caller(client)) for _ in range(8)]
+            await change("traffic", "calc", "v1=80%", "v2=20%", "--shadow", "v3=50%")
+            await change("deploy", "calc", "--version", "v2")
+            await change("workers", "calc", "--at-least", "2")
+            await change("deploy", "calc", "--version", "v3")
+            await change("workers", "calc")
+            await change("rollback", "calc")
+            stop.set()
+            await asyncio.gather(*callers)
+
+    asyncio.run(load())
+    assert {status for status, _ in seen} == {200}, seen
+    assert {name for _, name in seen} == {"v1", "v2", "v3"}
+    assert sum(seen.values()) > 100
+
+
+def test_it_is_disabled_and_told_to_end(calc: Mesh) -> None:
+    calc.tulle("service", "disable", "calc")
+    answer = ask(calc)
+    assert (answer.status_code, answer.json()["errorType"]) == (503, "ServiceDisabled")
+    assert answer.headers["retry-after"] == "1"
+    calc.tulle("service", "enable", "calc")
+    calc.tulle("service", "deprecate", "calc", "--sunset", "2099-01-01")
+    answer = ask(calc)
+    assert answer.status_code == 200
+    assert answer.headers["sunset"] == "Thu, 01 Jan 2099 00:00:00 GMT"
+    assert answer.headers["deprecation"].startswith("@")
+    calc.tulle("service", "deprecate", "calc", "--undo")
+    assert "sunset" not in ask(calc).headers
+    listed = json.loads(calc.tulle("service", "traffic", "calc", "--json").stdout)
+    assert [one["environment"] for one in listed] == ["prod"]
+
+
+def test_what_does_not_run_is_cleaned_up(calc: Mesh) -> None:
+    calc.tulle("service", "deploy", "calc", "--version", "v1")
+    removed = calc.json("service", "clean")
+    assert [one["version"] for one in removed] == ["v3"]
+    assert version(calc) == 1
