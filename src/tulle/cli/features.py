@@ -1,4 +1,4 @@
-"""`tulle features status`."""
+"""`tulle features status | training-set`, and `tulle service score`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid
 
 
 @click.group()
@@ -39,6 +40,101 @@ def status(mesh: Path | None, service: str, version: str | None, as_json: bool) 
     for one in found["look_ups"]:
         if one["message"]:
             click.echo(f"  {mark('failed')} {one['endpoint']}, '{one['data_set']}': {one['message']}")
+
+
+_VERSION = click.option("--version", help="Of the service. Default: the one that answers, else the newest.")
+
+
+@features.command("training-set")
+@click.argument("endpoint", metavar="SERVICE/ENDPOINT")
+@click.option(
+    "--entities", required=True, help="The data set of keys and times, and of labels: [PRODUCT/]DATA_SET."
+)
+@click.option("--time", required=True, help="The column of it that tells the moment features are wanted for.")
+@click.option("--out", required=True, help="The data set to make: [PRODUCT/]DATA_SET.")
+@_VERSION
+@OPTION_JSON
+@click.pass_obj
+def training_set(
+    mesh: Path | None, endpoint: str, entities: str, time: str, out: str, version: str | None, as_json: bool
+) -> None:
+    """Make a data set of entities with the features that SERVICE/ENDPOINT would have looked up at their times."""
+    from tulle.cli.connect import mesh_client
+    from tulle.sdk.features import FeatureClient
+
+    service, name = parts_of(endpoint)
+    with mesh_client(mesh) as client:
+        asking = FeatureClient(client)
+        begun = asking.training_set(service, name, entities=entities, time=time, out=out, version=version)
+        done = asking.wait(begun["id"])
+    if as_json:
+        emit(done)
+        return
+    found = done["result"]
+    click.echo(
+        f"  {mark('succeeded')} {'/'.join(done['target'])}: {found['rows']:,} rows, {found['commit'][:10]}"
+    )
+    if found["left_out"]:
+        click.echo(
+            f"  {mark('warn')} {found['left_out']:,} entities are left out: the endpoint would not answer them"
+        )
+
+
+@click.command()
+@click.argument("endpoint", metavar="SERVICE/ENDPOINT")
+@click.option("--in", "rows", required=True, help="The data set to be answered: [PRODUCT/]DATA_SET.")
+@click.option("--out", required=True, help="The data set to make: [PRODUCT/]DATA_SET.")
+@click.option("--map", "renamed", multiple=True, metavar="NAME=COLUMN", help="Send a column by another name.")
+@click.option("--keep", help="The columns that stay beside the answers, with commas. Default: all.")
+@_VERSION
+@OPTION_JSON
+@click.pass_obj
+def score(
+    mesh: Path | None,
+    endpoint: str,
+    rows: str,
+    out: str,
+    renamed: tuple[str, ...],
+    keep: str | None,
+    version: str | None,
+    as_json: bool,
+) -> None:
+    """Answer every row of a data set as SERVICE/ENDPOINT would answer a request, and keep the answers as a data set.
+
+    What a request would be refused with is in the column `error` of its row.
+    """
+    from tulle.cli.connect import mesh_client
+    from tulle.sdk.features import FeatureClient
+
+    service, name = parts_of(endpoint)
+    pairs = {}
+    for pair in renamed:
+        sent, sign, column = pair.partition("=")
+        if not (sent and sign and column):
+            raise Invalid(f"--map {pair} is not understood", hint="write --map NAME=COLUMN")
+        pairs[sent] = column
+    with mesh_client(mesh) as client:
+        asking = FeatureClient(client)
+        kept = None if keep is None else [one.strip() for one in keep.split(",") if one.strip()]
+        begun = asking.score(service, name, rows=rows, out=out, renamed=pairs, keep=kept, version=version)
+        done = asking.wait(begun["id"])
+    if as_json:
+        emit(done)
+        return
+    found = done["result"]
+    click.echo(
+        f"  {mark('succeeded')} {'/'.join(done['target'])}: {found['rows']:,} rows, {found['commit'][:10]}"
+    )
+    for word, number in sorted(found["errors"].items()):
+        click.echo(f"  {mark('warn')} {number:,} rows have no answer: {word}")
+
+
+def parts_of(endpoint: str) -> tuple[str, str]:
+    """Service and endpoint of SERVICE/ENDPOINT. Invalid."""
+    service, _, name = endpoint.partition("/")
+    if not service or not name or "/" in name:
+        raise Invalid(f"'{endpoint}' names no endpoint", hint="write SERVICE/ENDPOINT")
+    return service, name
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:

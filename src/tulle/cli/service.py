@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tulle.cli.deployment import COMMANDS
+from tulle.cli.features import score
 from tulle.cli.service_keys import access, key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.service_queries import compare, queries
@@ -166,5 +167,8 @@ def call(
 
 for _command in (*COMMANDS, compare, queries):
     service.add_command(_command)
+service.add_command(compare)
+service.add_command(queries)
+service.add_command(score)
 
 __all__ = ["TulleError", "service"]

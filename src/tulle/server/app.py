@@ -24,6 +24,7 @@ from tulle.control import (
     alerts,
     api,
     applications,
+    batches,
     compare,
     connections,
     deployment_api,
@@ -166,6 +167,19 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         query_log_api.router(workspace),
     ):
         app.include_router(routes)
+    app.include_router(api.router(workspace, settle_now))
+    app.include_router(service_access_api.router(workspace, settle_now))
+    app.include_router(compare.router(workspace))
+    app.include_router(check_routes(workspace))
+    app.include_router(profiles.router(workspace))
+    app.include_router(look_ups.router(workspace))
+    app.include_router(queries.router(workspace))
+    app.include_router(batches.router(workspace))
+    app.include_router(release_api.router(workspace, access))
+    app.include_router(schedules.router(workspace))
+    app.include_router(connections.router(workspace))
+    app.include_router(alerts.router(workspace))
+    app.include_router(query_log_api.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )

@@ -472,7 +472,7 @@ def _finder(
         too_old=rows.too_old,
         source=rows.source,
         version=rows.version,
-        wish=wish if rows.source == LATEST else None,
+        wish=wish,
     )
 
 

@@ -74,7 +74,7 @@ class FinderEntry:
     too_old: TooOld = KEEP
     source: Origin = BUNDLED
     version: str = ""  # of the product: what it is pinned to
-    wish: Wish | None = None  # what the index is to hold, where it is built again when more is published
+    wish: Wish | None = None  # what the index holds: it may be built again, and training reads the same rows
 
     @property
     def origin(self) -> str:

@@ -114,11 +114,11 @@ def _statement(relation: Relation, wish: Wish) -> str:
     order = ["key", *ordered, *(("row",) if wish.several != FORBIDDEN else ())]
     return (
         f"SELECT CASE WHEN {' AND '.join(plain)} THEN encode({key}) END AS key, {values}, "
-        f"encode({_row(wish)}) AS row FROM {quoted(relation.name)} ORDER BY {', '.join(order)}"
+        f"encode({rendered_row(wish)}) AS row FROM {quoted(relation.name)} ORDER BY {', '.join(order)}"
     )
 
 
-def _row(wish: Wish) -> str:
+def rendered_row(wish: Wish) -> str:
     """The expression of a row, with the time since when it holds before it where that is wanted."""
     rendered = []
     for column in wish.columns:
