@@ -58,6 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("mesh", "Show what a process wrote."),
     "demo": ("demo", "Build and start the example mesh."),
     "service": ("service", "Package, deploy, test and call services."),
+    "model": ("model", "Train models, show and compare them, put one behind a service."),
     "features": ("features", "What services look up: where from, how old."),
     "app": ("app", "Register the applications that may call services."),
     "connection": ("connection", "The databases, stores and HTTP APIs that sources read."),

@@ -24,6 +24,7 @@ from tulle.pipeline.gather import Sources
 from tulle.pipeline.inspect import CHECKS, inspect
 from tulle.pipeline.queue import told
 from tulle.pipeline.run import Run
+from tulle.pipeline.training import TRAIN
 from tulle.pipeline.watchdog import Watchdog
 from tulle.spec.mesh import MeshSpec
 from tulle.state.db import Database
@@ -64,6 +65,20 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
             if asked.options.get("only") == CHECKS:
                 inspect(database, lake, code, engine, asked, branch_of, sandbox, folder=folder)
                 watchdog.disarm()
+                return runs.get(database, run_id)
+            if asked.options.get("only") == TRAIN:
+                from tulle.pipeline.train import train  # noqa: PLC0415  only where a model is trained
+
+                train(
+                    database,
+                    code,
+                    repository,
+                    engine,
+                    asked,
+                    watchdog,
+                    folder=folder,
+                    threads=warehouse.threads,
+                )
                 return runs.get(database, run_id)
             execution = Execution(
                 database, lake, repository, code, engine, asked, folder, watchdog, warehouse.threads

@@ -194,6 +194,38 @@ class Client:
         asked = {"check": check, "data_set": data_set, "environment": environment, "limit": limit}
         return list(self._get(f"/checks/{_part(product)}/history", **asked)["results"])
 
+    # ── models ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def train_model(self, product: str, model: str, **asked: Any) -> str:
+        """Train a model on what is published: `data_set`, `target`, and what else may be said; the id of the run."""
+        return str(self._post(f"/models/{_part(product)}/{_part(model)}", asked)["id"])
+
+    def models(self, *, product: str | None = None, environment: str = "main") -> list[dict[str, Any]]:
+        """The models that are published, with the experiments they are of."""
+        return list(self._get("/models", product=product, environment=environment)["models"])
+
+    def model(self, product: str, model: str, *, environment: str = "main") -> dict[str, Any]:
+        """A model: what it takes and gives, its experiments, the services that answer from it."""
+        return self._get(f"/models/{_part(product)}/{_part(model)}", environment=environment)
+
+    def delete_model(self, product: str, model: str, *, environment: str = "main") -> str:
+        """Take a model out of what is published; the commit that does. Conflict where a service names it."""
+        path = f"/models/{_part(product)}/{_part(model)}"
+        return str(self._delete(path, environment=environment)["commit"])
+
+    def serve_model(self, product: str, model: str, service: str | None = None) -> str:
+        """Declare a service that answers from a model; the file that does."""
+        path = f"/models/{_part(product)}/{_part(model)}/service"
+        return str(self._post(path, {"service": service})["file"])
+
+    def experiment(self, experiment_id: str) -> dict[str, Any]:
+        """An experiment with all that is told of it."""
+        return self._get(f"/experiments/{_part(experiment_id)}")
+
+    def compare_experiments(self, left: str, right: str) -> dict[str, Any]:
+        """Two experiments beside one another."""
+        return self._get(f"/experiments/{_part(left)}/compare/{_part(right)}")
+
     def profile(self, product: str, data_set: str, *, environment: str = "main") -> dict[str, Any]:
         """What the columns of a data set hold as it is published now."""
         return self._get(

@@ -32,6 +32,7 @@ from tulle.control import (
     drift,
     grants,
     look_ups,
+    models,
     profiles,
     promotion,
     queries,
@@ -172,6 +173,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     app.include_router(compare.router(workspace))
     app.include_router(check_routes(workspace))
     app.include_router(profiles.router(workspace))
+    app.include_router(models.router(workspace))
     app.include_router(look_ups.router(workspace))
     app.include_router(queries.router(workspace))
     app.include_router(batches.router(workspace))

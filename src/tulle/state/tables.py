@@ -148,6 +148,21 @@ run_steps = Table(
     ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
 )
 
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", String(32), primary_key=True),  # that of its run
+    Column("product", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("commit_id", String(64), nullable=False),  # that published the model
+    Column("metric", String(32), nullable=False),
+    Column("score", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+    Index("experiments_by_model", "product", "model", "created_at"),
+)
+
 # ── environments and releases ────────────────────────────────────────────────────────────────────────────
 
 # What a product has of an environment: its branch, and which release its runs are made by. Previews are short-lived.
