@@ -1,4 +1,4 @@
-"""`tulle service list | package | test | call`; what becomes of packages is `cli.deployment`, more has its own files."""
+"""`tulle service list | package | test | call`; what becomes of packages is `cli.deployment`, the rest beside it."""
 
 from __future__ import annotations
 
@@ -165,10 +165,7 @@ def call(
         raise Invalid(f"HTTP {answer.status_code}")
 
 
-for _command in (*COMMANDS, compare, queries):
+for _command in (*COMMANDS, compare, queries, score):
     service.add_command(_command)
-service.add_command(compare)
-service.add_command(queries)
-service.add_command(score)
 
 __all__ = ["TulleError", "service"]

@@ -161,6 +161,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         profiles.router(workspace),
         look_ups.router(workspace),
         queries.router(workspace),
+        batches.router(workspace),
+        models.router(workspace),
         release_api.router(workspace, access),
         schedules.router(workspace),
         connections.router(workspace),
@@ -168,20 +170,6 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         query_log_api.router(workspace),
     ):
         app.include_router(routes)
-    app.include_router(api.router(workspace, settle_now))
-    app.include_router(service_access_api.router(workspace, settle_now))
-    app.include_router(compare.router(workspace))
-    app.include_router(check_routes(workspace))
-    app.include_router(profiles.router(workspace))
-    app.include_router(models.router(workspace))
-    app.include_router(look_ups.router(workspace))
-    app.include_router(queries.router(workspace))
-    app.include_router(batches.router(workspace))
-    app.include_router(release_api.router(workspace, access))
-    app.include_router(schedules.router(workspace))
-    app.include_router(connections.router(workspace))
-    app.include_router(alerts.router(workspace))
-    app.include_router(query_log_api.router(workspace))
     reader = Reader(
         settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
     )
