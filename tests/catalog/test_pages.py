@@ -30,6 +30,7 @@ PAGES = [
     "/products/sales/plans",
     "/services",
     "/services/customer-totals",
+    "/services/customer-totals/queries",
     "/applications",
     "/capabilities",
     "/lake",

@@ -195,6 +195,10 @@ def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
     def service(request: Request, name: str) -> Response:
         return _page(request, reader, "service.html", reader.service_page(name))
 
+    @router.get("/services/{name}/queries")
+    def queries(request: Request, name: str, errors: bool = False) -> Response:
+        return _page(request, reader, "service_queries.html", reader.queried.page(name, errors=errors))
+
     @router.get("/services/{name}/openapi.json")
     def openapi(name: str) -> Response:
         return JSONResponse(reader.openapi(name))

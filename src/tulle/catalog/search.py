@@ -28,6 +28,7 @@ from tulle.catalog.output import Output, output_of
 from tulle.catalog.plan_history import PlansPage, PlanView, plans_page
 from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
+from tulle.catalog.queried import QueriedReader
 from tulle.catalog.rejected import RejectedReader
 from tulle.catalog.releases import ReleaseReader, ReleasesPage
 from tulle.catalog.repository import (
@@ -281,6 +282,7 @@ class Reader:
         self._shelf = Shelf(settings, lake)
         self.browser = LakeBrowser(settings, lake, self._declared)
         self.releases = ReleaseReader(settings, database, lake, self.known)
+        self.queried = QueriedReader(settings, database, lake, self._declared)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use

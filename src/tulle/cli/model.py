@@ -151,7 +151,8 @@ def compare(mesh: Path | None, left: str, right: str, as_json: bool) -> None:
 def serve(mesh: Path | None, product: str, name: str, service: str | None, as_json: bool) -> None:
     """Declare a service that answers from model NAME of PRODUCT, package and deploy it."""
     from tulle.cli.connect import client_of, settings_of
-    from tulle.cli.service import follow, show_deployment, show_package
+    from tulle.cli.deployment import follow, show_deployment
+    from tulle.cli.service import show_package
 
     with client_of(settings_of(mesh)) as client:
         file = client.serve_model(product, name, service)

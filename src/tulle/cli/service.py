@@ -10,6 +10,7 @@ import click
 
 from tulle.cli.deployment import COMMANDS
 from tulle.cli.features import score
+from tulle.cli.service_drift import drift
 from tulle.cli.service_keys import access, key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.service_queries import compare, queries
@@ -26,6 +27,7 @@ service.add_command(log)
 service.add_command(feedback)
 service.add_command(key)
 service.add_command(access)
+service.add_command(drift)
 
 
 @service.command("list")

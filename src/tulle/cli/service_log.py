@@ -43,7 +43,7 @@ def log(
     from tulle.sdk.service_log import ServiceLog
 
     given = {key: value for key, value in wanted.items() if value}
-    begin = None if not since else time.time() - _seconds(since)
+    begin = None if not since else time.time() - seconds_of(since)
     with mesh_client(mesh) as client:
         kept = ServiceLog(client, name)
         found = kept.queries(**given, since=begin, limit=limit)["queries"]
@@ -171,9 +171,10 @@ def _of_line(line: str, number: int) -> dict[str, Any]:
     return found
 
 
-def _seconds(period: str) -> float:
+def seconds_of(period: str) -> float:
+    """A span of time as an option has it. Invalid."""
     from tulle.spec.period import minutes_of
 
     if not (minutes := minutes_of(period)):
-        raise Invalid(f"--since is '{period}'", hint="write a span of time such as '30 minutes' or '2 days'")
+        raise Invalid(f"'{period}' is no span of time", hint="write one such as '30 minutes' or '2 days'")
     return minutes * 60.0

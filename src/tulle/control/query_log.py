@@ -137,15 +137,18 @@ def collect_all(workspace: Workspace, service: str) -> None:
 def tidy(workspace: Workspace) -> int:
     """Forget what is older or more than the services keep; how many days' folders."""
     forgotten = 0
-    for repository in workspace.lake.repositories():
-        service = repository.record.metadata.get(_OWNER)
-        if service is None:
-            continue
+    for service in logged_services(workspace):
         try:
-            forgotten += forget(workspace, service, repository)
+            forgotten += forget(workspace, service, _repository(workspace, service))
         except TulleError as exc:
             LOG.warning("old queries of '%s' are forgotten later: %s", service, exc.message)
     return forgotten
+
+
+def logged_services(workspace: Workspace) -> list[str]:
+    """The services that have a log."""
+    owners = (one.record.metadata.get(_OWNER) for one in workspace.lake.repositories())
+    return [owner for owner in owners if owner is not None]
 
 
 def forget(workspace: Workspace, service: str, repository: Repository) -> int:

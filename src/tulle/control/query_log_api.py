@@ -52,7 +52,7 @@ def router(workspace: Workspace) -> APIRouter:
         environment: Text = "",
         limit: Annotated[int, Query(ge=1, le=10_000)] = 50,
     ) -> dict[str, Any]:
-        _check(workspace, name)
+        check_known(workspace, name)
         query_log.collect_all(workspace, name)
         wanted = Wanted(since, until, endpoint, generation, request, errors, shadow, environment)
         rows = log.newest(name, wanted, limit=limit)
@@ -60,25 +60,25 @@ def router(workspace: Workspace) -> APIRouter:
 
     @api.get("/services/{name}/log")
     def state(name: str, since: float | None = None) -> dict[str, Any]:
-        _check(workspace, name)
+        check_known(workspace, name)
         query_log.collect_all(workspace, name)
         return state_of(workspace, log, name, since)
 
     @api.post("/services/{name}/feedback")
     def tell(by: AskedBy, name: str, body: FeedbackBody) -> dict[str, Any]:
-        _check(workspace, name)
+        check_known(workspace, name)
         found = feedback.tell(workspace, log, name, {"items": body.items}, by=by)
         return {"service": name, **found}
 
     @api.post("/services/{name}/feedback/from")
     def tell_from(by: AskedBy, name: str, body: FromBody) -> dict[str, Any]:
-        _check(workspace, name)
+        check_known(workspace, name)
         found = feedback.tell_from(workspace, log, name, body.product, body.data_set, by=by)
         return {"service": name, **found}
 
     @api.get("/services/{name}/feedback")
     def told(name: str) -> dict[str, Any]:
-        _check(workspace, name)
+        check_known(workspace, name)
         query_log.collect_all(workspace, name)
         return {"service": name, **feedback.state_of(log, name)}
 
@@ -111,7 +111,7 @@ def state_of(workspace: Workspace, log: QueryLog, name: str, since: float | None
     }
 
 
-def _check(workspace: Workspace, name: str) -> None:
+def check_known(workspace: Workspace, name: str) -> None:
     """NotFound, with the nearest name, for what is no service."""
     if not package.packages(workspace.database, name):
         release.declared_service(workspace, name)

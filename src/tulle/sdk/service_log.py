@@ -37,6 +37,18 @@ class ServiceLog:
         """How many answers something is known of, and which ids are unknown."""
         return self._get("/feedback", {})
 
+    def drift(self, **window: Any) -> dict[str, Any]:
+        """`measured`, by endpoint and generation: inputs, predictions and qualities in a window (`since`, `until`)."""
+        return self._get("/drift", window)
+
+    def drift_history(self, *, days: int = 30) -> list[dict[str, Any]]:
+        """What was measured of the last days, as rows."""
+        return list(self._get("/drift/history", {"days": days})["history"])
+
+    def measure_days(self) -> list[str]:
+        """Measure the last week's days that have something new, and keep what was found; which days."""
+        return list(self._client.call("POST", f"{self._home}/drift")["days"])
+
     def _get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in params.items() if value is not None}
         return self._client.call("GET", self._home + path, params=given)

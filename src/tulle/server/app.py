@@ -41,6 +41,7 @@ from tulle.control import (
     release_api,
     schedules,
     service_access_api,
+    service_drift,
 )
 from tulle.control.autoscale import Autoscaler
 from tulle.control.checks import router as check_routes
@@ -105,6 +106,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         profiles.Profiles(workspace),
         Refresher(settings, workspace.lake),
         query_log.Collector(workspace),
+        service_drift.DriftWatch(workspace),
     )
 
     autoscaler = Autoscaler(workspace)
@@ -168,6 +170,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         connections.router(workspace),
         alerts.router(workspace),
         query_log_api.router(workspace),
+        service_drift.router(workspace),
     ):
         app.include_router(routes)
     reader = Reader(

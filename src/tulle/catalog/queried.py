@@ -1,0 +1,158 @@
+"""The page of what was asked of a service: the latest queries, masked as they may be shown, and how far they moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from tulle.catalog.log_masks import shown_of
+from tulle.catalog.query_log import QueryLog, Wanted, find_repository, masked_again
+from tulle.catalog.service_drift import Measured, measure
+from tulle.config import Settings
+from tulle.errors import NotFound
+from tulle.lake.repository import Lake
+from tulle.serving import package
+from tulle.serving.drift import Drift
+from tulle.spec.product import DataProduct
+from tulle.state.db import Database
+
+ROWS = 50
+DAY = 86_400.0
+_TEXT = 200  # characters of a cell
+WIDTH, HEIGHT = 140, 30
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bin of a chart: what it was as the lighter bar, what it is as the other."""
+
+    x: float
+    width: float
+    then: float  # heights
+    now: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRow:
+    """One row as the table shows it."""
+
+    request_id: str
+    item: int
+    asked_at: float
+    endpoint: str
+    action: str
+    generation: str
+    shadow: bool
+    caller: str
+    status: int
+    error: str
+    microseconds: int
+    sent: str
+    result: str
+    outcome: str
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was answered."""
+        return self.status == 200 and not self.error
+
+
+@dataclass(frozen=True, slots=True)
+class QueriedPage:
+    """What the page shows; `repository` is empty where nothing was kept."""
+
+    service: str
+    product: str
+    repository: str
+    rows: tuple[QueryRow, ...]
+    only_errors: bool
+    measured: tuple[Measured, ...]
+
+    @staticmethod
+    def bars(drift: Drift) -> tuple[Bar, ...]:
+        """The chart of one drift."""
+        return bars_of(drift)
+
+
+class QueriedReader:
+    """Reads for the page. Safe to share between threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        lake: Lake,
+        product_of: Callable[[str], DataProduct | None],
+    ) -> None:
+        self._database, self._lake, self._product_of = database, lake, product_of
+        self._log = QueryLog(settings, lake)
+
+    def page(self, service: str, *, errors: bool = False, now: float | None = None) -> QueriedPage:
+        """The page of a service. NotFound before there is a package of it."""
+        versions = package.packages(self._database, service)
+        if not versions:
+            raise NotFound(
+                f"service '{service}' has no package yet", hint=f"`tulle service package {service}`"
+            )
+        repository = find_repository(self._lake, service)
+        rows, measured = [], []
+        if repository is not None:
+            found = self._log.newest(service, Wanted(errors=errors), limit=ROWS)
+            rows = masked_again(found, shown_of(versions[-1].manifest, self._product_of))
+            until = time.time() if now is None else now
+            measured = measure(self._log, self._lake, versions, since=until - DAY, until=until)
+        return QueriedPage(
+            service,
+            versions[-1].product,
+            repository.name if repository else "",
+            tuple(_row(row) for row in rows),
+            errors,
+            tuple(measured),
+        )
+
+
+def bars_of(drift: Drift) -> tuple[Bar, ...]:
+    """A pair of bars a bin, as high as its shares."""
+    largest = max((max(one.then, one.now) for one in drift.bins), default=0.0) or 1.0
+    width = WIDTH / max(len(drift.bins), 1)
+    return tuple(
+        Bar(
+            round(number * width, 2),
+            round(width * 0.42, 2),
+            round(one.then / largest * HEIGHT, 2),
+            round(one.now / largest * HEIGHT, 2),
+            f"{one.label}: {one.then:.1%} then, {one.now:.1%} now",
+        )
+        for number, one in enumerate(drift.bins)
+    )
+
+
+def _row(row: dict[str, Any]) -> QueryRow:
+    return QueryRow(
+        request_id=row["request_id"],
+        item=row["item"],
+        asked_at=row["asked_at"],
+        endpoint=row["endpoint"],
+        action=row["action"],
+        generation=row["generation"],
+        shadow=row["shadow"],
+        caller=row["caller"] or "",
+        status=row["status"],
+        error=row["error"] or "",
+        microseconds=row["microseconds"],
+        sent=_text(row["sent"]),
+        result=_text(row["result"]),
+        outcome=_text(row["outcome"]),
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"

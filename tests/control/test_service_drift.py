@@ -1,0 +1,136 @@
+"""Drift as it is measured from the log: inputs, predictions and performance, kept a day at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.control.logged import PRODUCT, LoggedMesh
+
+from tulle.catalog.query_log import find_repository
+from tulle.cli.connect import mesh_client
+from tulle.control import query_log, service_drift
+from tulle.sdk.service_log import ServiceLog
+from tulle.server.app import application
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[LoggedMesh]:
+    made = LoggedMesh(tmp_path)
+    yield made
+    made.workspace.database.close()
+
+
+def asked(logged: LoggedMesh, *, moved: int) -> list[Any]:
+    """Ask with the rows of the sample, `recency` moved."""
+    rows = logged.sample.to_pylist()
+    items = [
+        {
+            "features": {
+                "recency": r["recency"] + moved,
+                "frequency": r["frequency"],
+                "spend": float(r["spend"]),
+            }
+        }
+        for r in rows
+    ]
+    return logged.ask([("/buys/predict-multi", {"items": items})], ids=[f"moved{moved}"])
+
+
+def page(logged: LoggedMesh, path: str) -> httpx.Response:
+    """A page of the portal."""
+    settings = logged.workspace.settings
+
+    async def once() -> httpx.Response:
+        transport = httpx.ASGITransport(application(settings))
+        url = f"http://127.0.0.1:{settings.control_plane_port}"
+        async with httpx.AsyncClient(transport=transport, base_url=url) as client:
+            return await client.get(path, headers={"accept": "text/html"})
+
+    return asyncio.run(once())
+
+
+def test_what_is_asked_moves(logged: LoggedMesh) -> None:
+    assert "no prediction was asked for" in logged.tulle("service", "drift", "scores")
+    (answer,) = asked(logged, moved=0)
+    told = [
+        {"requestId": "moved0", "item": number, "outcome": one["prediction"] if number % 10 else 1}
+        for number, one in enumerate(answer["results"])
+    ]
+    with mesh_client(logged.mesh.folder) as client:
+        ServiceLog(client, "scores").tell(told)
+        (measured,) = ServiceLog(client, "scores").drift()["measured"]
+    assert (measured["endpoint"], measured["generation"], measured["rows"]) == ("buys", "v1", 200)
+    assert {one["name"]: one["verdict"] for one in measured["features"]} == {
+        "recency": "stable",
+        "frequency": "stable",
+        "spend": "stable",
+    }
+    assert measured["prediction"]["verdict"] == "stable"
+    assert measured["verdict"] == "stable"
+    qualities = {one["metric"]: one for one in measured["qualities"]}
+    assert set(qualities) == {"accuracy", "log_loss", "roc_auc"}
+    right = sum(t["outcome"] == one["prediction"] for t, one in zip(told, answer["results"], strict=True))
+    assert qualities["accuracy"]["now"] == right / 200
+    assert (qualities["accuracy"]["then"], qualities["roc_auc"]["then"]) == (0.95, 0.97)
+
+    asked(logged, moved=200)
+    asked(logged, moved=400)
+    output = logged.tulle("service", "drift", "scores", "--window", "1 hour")
+    assert "buys v1: 600 answers by model buys" in output
+    assert "recency: drifted; PSI " in output
+    assert "frequency: stable" in output
+    assert "of 200 outcomes, on the hold-out 0.95" in output
+    html = page(logged, "/services/scores/queries").text
+    assert "600 answers by buys" in html
+    assert ">drifted<" in html
+    assert "then, " in html
+    assert "buys/predict-multi" in html
+    assert page(logged, "/services/scorse/queries").status_code == 404
+    assert "Nothing that failed" in page(logged, "/services/scores/queries?errors=true").text
+    none = json.loads(logged.tulle("service", "drift", "scores", "--endpoint", "person", "--json"))
+    assert none["measured"] == []
+
+
+def test_days_are_kept_once_and_again_when_something_is_new(logged: LoggedMesh) -> None:
+    asked(logged, moved=0)
+    query_log.collect_all(logged.workspace, "scores")
+    today = dt.datetime.now(dt.UTC).date()
+    workspace = logged.workspace
+    assert service_drift.keep_days(workspace, "scores", today=today) == [today.isoformat()]
+    assert service_drift.keep_days(workspace, "scores", today=today) == []
+    assert {row["of"] for row in service_drift.history(workspace, "scores", days=2)} == {
+        "input",
+        "prediction",
+    }
+    with mesh_client(logged.mesh.folder) as client:
+        kept = ServiceLog(client, "scores")
+        kept.tell([{"requestId": "moved0", "item": number, "outcome": 1} for number in range(60)])
+        assert kept.measure_days() == [today.isoformat()]
+        rows = kept.drift_history()
+    found = [(row["name"], row["value"], row["then"]) for row in rows if row["of"] == "performance"]
+    assert {name for name, _, _ in found} >= {"accuracy", "log_loss"}
+    assert {row["measure"] for row in rows if row["of"] == "input"} == {"psi", "jensen_shannon", "ks", "ks_p"}
+    repository = find_repository(workspace.lake, "scores")
+    assert repository is not None
+    assert len(list(repository.entries("main", "drift/"))) == 1
+    assert json.loads(logged.tulle("service", "drift", "scores", "--history")) == rows
+    assert service_drift.keep_days(workspace, "scores", today=today + dt.timedelta(days=30)) == []
+
+
+def test_what_is_masked_is_not_measured(logged: LoggedMesh) -> None:
+    stricter = PRODUCT.replace("'decimal(10,2)'", "'decimal(10,2)', pii: direct")
+    logged.mesh.write(
+        "products/shop/scores/product.yaml", stricter.replace("who buys}", "who buys, version: 2.0.0}")
+    )
+    logged.tulle("apply")
+    asked(logged, moved=0)
+    output = logged.tulle("service", "drift", "scores")
+    assert "spend: it is masked" in output
+    assert "recency: stable" in output
