@@ -30,7 +30,7 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
     def nobody(_: str) -> str:
         raise errors.Denied("no credential was sent")
 
-    guard(app, settings, answer_in_json, nobody)
+    guard(app, settings, answer_in_json, nobody, lambda _: None)
 
     @app.get("/mesh/v1/fail/{kind}")
     def fail(kind: str) -> None:

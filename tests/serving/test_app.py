@@ -40,6 +40,7 @@ def test_an_answer_has_its_headers(app: App) -> None:
     assert answer.headers["x-request-id"] == answer.json()["apiContext"]["requestId"] == "abc-1"
     assert answer.headers["x-tulle-generation"] == "v1"
     assert answer.headers["dss-api-version"] == "1"
+    assert answer.headers["dss-version"].startswith("tulle-")
     commits = answer.json()["apiContext"]["dataCommits"]
     assert answer.headers["x-tulle-data-commit"] == ",".join(f"{k}@{v}" for k, v in commits.items())
 

@@ -11,7 +11,7 @@ import click
 from tulle.cli.deployment import COMMANDS
 from tulle.cli.features import score
 from tulle.cli.service_drift import drift
-from tulle.cli.service_keys import access, key
+from tulle.cli.service_keys import access, admin_key, key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.service_queries import compare, queries
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
@@ -28,6 +28,7 @@ service.add_command(feedback)
 service.add_command(key)
 service.add_command(access)
 service.add_command(drift)
+service.add_command(admin_key)
 
 
 @service.command("list")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import service_access
+from tulle.control import admin_keys, service_access
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
 
@@ -25,6 +26,16 @@ class KeyBody(BaseModel):
     description: str = Field("", max_length=2000)
     expires: str | None = Field(None, max_length=50)
     limit: str | None = Field(None, max_length=50)
+
+
+class AdminKeyBody(BaseModel):
+    """A key of the admin API to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str = Field(max_length=200)
+    description: str = Field("", max_length=2000)
+    expires: str | None = Field(None, max_length=50)
 
 
 class AccessBody(BaseModel):
@@ -63,6 +74,14 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
         ended = service_access.revoke_key(workspace, name, key, actor=by)
         return {"id": ended.id, "label": ended.label, "revoked": True, "in_force": settle()}
 
+    _access_routes(api, workspace, settle)
+    whole = APIRouter()
+    whole.include_router(api)
+    whole.include_router(_admin_key_routes(workspace))
+    return whole
+
+
+def _access_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/access")
     def access(name: str, environment: Environment = None) -> dict[str, Any]:
         return service_access.access_as_plain(service_access.access(workspace, name, environment))
@@ -79,5 +98,30 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     def reset(by: AskedBy, name: str, environment: Environment = None) -> dict[str, Any]:
         found = service_access.set_access(workspace, name, None, environment=environment, actor=by)
         return {**service_access.access_as_plain(found), "in_force": settle()}
+
+
+def _admin_key_routes(workspace: Workspace) -> APIRouter:
+    """The keys of the API by which tools administer services as on API nodes."""
+    api = APIRouter(prefix="/mesh/v1/admin-keys")
+
+    @api.get("")
+    def keys() -> dict[str, Any]:
+        return {"keys": [asdict(key) for key in admin_keys.known(workspace.database)]}
+
+    @api.post("", status_code=201)
+    def create(by: AskedBy, body: AdminKeyBody) -> dict[str, Any]:
+        key, opens = admin_keys.create(
+            workspace.database,
+            label=body.label,
+            description=body.description,
+            created_by=by,
+            expires_at=None if body.expires is None else service_access.moment_of(body.expires),
+            actor=by,
+        )
+        return {**asdict(key), "key": opens}
+
+    @api.delete("/{key}")
+    def remove(by: AskedBy, key: str) -> dict[str, Any]:
+        return {"id": admin_keys.remove(workspace.database, key, actor=by), "deleted": True}
 
     return api

@@ -399,6 +399,21 @@ class Client:
         """End an API key, named by its id or its label."""
         return self._delete(f"/services/{_part(service)}/keys/{_part(key)}")
 
+    def admin_keys(self) -> list[dict[str, Any]]:
+        """The keys of the admin API of API nodes, without their secrets."""
+        return list(self._get("/admin-keys")["keys"])
+
+    def create_admin_key(
+        self, label: str, *, description: str = "", expires: str | None = None
+    ) -> dict[str, Any]:
+        """Make a key of the admin API, which turns it on; `key` of the answer is shown this once."""
+        body = {"label": label, "description": description, "expires": expires}
+        return self._post("/admin-keys", body)
+
+    def delete_admin_key(self, key: str) -> dict[str, Any]:
+        """End a key of the admin API, named by its id."""
+        return self._delete(f"/admin-keys/{_part(key)}")
+
     def service_access(self, service: str, *, environment: str | None = None) -> dict[str, Any]:
         """By which ways a service may be called, and who says so."""
         return self._get(f"/services/{_part(service)}/access", environment=environment)

@@ -21,6 +21,7 @@ from tulle.catalog.search import ProcessView, Reader
 from tulle.catalog.trial import TryAnswer
 from tulle.config import Settings
 from tulle.control import (
+    admin_keys,
     alerts,
     api,
     applications,
@@ -33,6 +34,7 @@ from tulle.control import (
     grants,
     look_ups,
     models,
+    node_admin_api,
     profiles,
     promotion,
     queries,
@@ -148,7 +150,13 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     )
     app.state.close = workspace.database.close
     access = lake_doors.lake_access(settings, workspace.database)
-    doors.guard(app, settings, _render_failure, lambda header: lake_doors.user_of(access, header))
+    doors.guard(
+        app,
+        settings,
+        _render_failure,
+        lambda header: lake_doors.user_of(access, header),
+        lambda header: admin_keys.who(workspace.database, header),
+    )
 
     @app.get("/alive", include_in_schema=False)
     def alive() -> Response:
@@ -157,6 +165,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     for routes in (
         api.router(workspace, settle_now),
         service_access_api.router(workspace, settle_now),
+        node_admin_api.router(workspace, settle_now),
         deployment_api.router(workspace, settle_now),
         compare.router(workspace),
         check_routes(workspace),
@@ -187,6 +196,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
 
 def _render_failure(request: Request, status: int, exc: TulleError) -> Response:
+    if request.scope["path"].startswith(doors.ADMIN_API):
+        return doors.node_failure(status, exc)
     if request.url.path.startswith("/mesh/") or "text/html" not in request.headers.get("accept", ""):
         return doors.answer_in_json(request, status, exc)
     return pages.render_failure(request, status, exc)

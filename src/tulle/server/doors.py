@@ -3,6 +3,7 @@
 - The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
 - `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
   which what concerns promotions may be asked: who approves is who holds the credential.
+- `/admin/api`, the admin API of API nodes, needs a key of its own; it is off until one is made.
 - The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
   change (trying a service) must come from a page of ours.
 """
@@ -60,6 +61,8 @@ MAX_BODY = 4 * 1024 * 1024  # bytes; no call of the API needs more
 Next = Callable[[Request], Awaitable[Response]]
 RenderFailure = Callable[[Request, int, TulleError], Response]
 UserOf = Callable[[str], str]  # whose the credential of an Authorization header is; Denied
+AdminOf = Callable[[str], str | None]  # the same of a key of the admin API; None: it is off
+ADMIN_API = "/admin/api/"
 
 _USERS_MAY = {
     "GET": re.compile(
@@ -76,17 +79,27 @@ def hosts(settings: Settings) -> set[str]:
     return {"127.0.0.1", "localhost", "[::1]", settings.host}
 
 
-def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure, user_of: UserOf) -> None:
+def guard(
+    app: FastAPI, settings: Settings, render_failure: RenderFailure, user_of: UserOf, admin_of: AdminOf
+) -> None:
     """Put the guards and the translation of errors on `app`; `render_failure` gives them their looks.
 
-    `request.state.user` is the user whose credential came, None for the mesh's token.
+    `request.state.user` is the user whose credential came, None for the mesh's token; `request.state.admin` whoever
+    came with a key of the admin API.
     """
     ours = hosts(settings)
 
     @app.middleware("http")
     async def door(request: Request, call_next: Next) -> Response:
         request.state.user = None
-        if (refusal := await _refusal(request, settings, ours, user_of)) is not None:
+        if request.url.path.startswith(
+            "/" + ADMIN_API
+        ):  # clients that are given an address with a slash at its end
+            request.scope["path"] = request.url.path[1:]
+        if request.scope["path"].startswith(ADMIN_API):
+            if (refused := await _as_admin(request, ours, admin_of)) is not None:
+                return refused
+        elif (refusal := await _refusal(request, settings, ours, user_of)) is not None:
             return refusal
         response = await call_next(request)
         response.headers["x-content-type-options"] = "nosniff"
@@ -130,9 +143,8 @@ def guard(app: FastAPI, settings: Settings, render_failure: RenderFailure, user_
 
 async def _refusal(request: Request, settings: Settings, hosts: set[str], user_of: UserOf) -> Response | None:
     """Why this request may not come in, or None."""
-    host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
-    if host not in hosts:
-        return _answer(403, Denied(f"host '{host}' is not this mesh", hint=f"use http://{settings.host}"))
+    if (stranger := _foreign(request, hosts)) is not None:
+        return _answer(403, stranger)
     path = request.url.path
     if path.startswith("/mesh/"):
         header = request.headers.get("authorization")
@@ -140,12 +152,49 @@ async def _refusal(request: Request, settings: Settings, hosts: set[str], user_o
             return refusal
     elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
         return _answer(403, Denied("this may only be sent from a page of the portal"))
+    wrong = _wrong_length(request)
+    return None if wrong is None else _answer(*wrong)
+
+
+def _foreign(request: Request, hosts: set[str]) -> Denied | None:
+    host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
+    if host in hosts:
+        return None
+    return Denied(f"host '{host}' is not this mesh", hint=f"use http://{next(iter(sorted(hosts)))}")
+
+
+def _wrong_length(request: Request) -> tuple[int, TulleError] | None:
     if "chunked" in request.headers.get("transfer-encoding", "").lower():
-        return _answer(411, Invalid("the body's length is not said", hint="send a Content-Length header"))
+        return 411, Invalid("the body's length is not said", hint="send a Content-Length header")
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAX_BODY:
-        return _answer(413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted"))
+        return 413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted")
     return None
+
+
+async def _as_admin(request: Request, hosts: set[str], admin_of: AdminOf) -> Response | None:
+    """Why a request of the admin API may not come in, or None; then it is known with which key it came."""
+    if (stranger := _foreign(request, hosts)) is not None:
+        return node_failure(403, stranger)
+    try:
+        admin = await asyncio.to_thread(admin_of, request.headers.get("authorization", ""))
+    except Denied as exc:
+        refused = node_failure(401, exc)
+        refused.headers["www-authenticate"] = 'Basic realm="tulle admin", charset="UTF-8"'
+        return refused
+    if admin is None:
+        hint = "`tulle service admin-key create` makes a key, and turns it on"
+        return node_failure(404, NotFound("the admin API is off", hint=hint))
+    request.state.admin = admin
+    wrong = _wrong_length(request)
+    return None if wrong is None else node_failure(*wrong)
+
+
+def node_failure(status: int, exc: TulleError) -> Response:
+    """A failure as clients of API nodes read it."""
+    detail = f"{exc.message} ({exc.hint})" if exc.hint else exc.message
+    body = {"errorType": type(exc).__name__, "message": exc.message, "detailedMessage": detail}
+    return JSONResponse(body, status_code=400 if status == 422 else status)
 
 
 async def _as_user(request: Request, header: str, user_of: UserOf) -> Response | None:

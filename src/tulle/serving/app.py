@@ -12,6 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from importlib.metadata import version
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
@@ -33,6 +34,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 PREFIX = "/public/api/v1/"
 API_VERSION = b"1"  # of the user API that the paths and bodies follow
+SOFTWARE = b"tulle-" + version("tulle").encode()
 # Of headers that a function sets: what a name is, what no value holds, and what is ours to say.
 _NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _BREAKS = re.compile(rb"[\r\n\0]")
@@ -44,6 +46,7 @@ _OURS = {
     b"x-tulle-generation",
     b"x-tulle-data-commit",
     b"dss-api-version",
+    b"dss-version",
     b"upgrade",
     b"keep-alive",
     b"te",
@@ -129,6 +132,7 @@ class App:
         headers = [
             (b"content-type", b"application/json"),
             (b"dss-api-version", API_VERSION),
+            (b"dss-version", SOFTWARE),
             (b"x-tulle-generation", self.service.trace.generation.encode()),
         ]
         if commits:

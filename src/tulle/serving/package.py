@@ -83,8 +83,8 @@ def build(
     data sets and columns that are not there; AlreadyExists when the version has other content. `check` looks at the
     folder of a version that is new before it is recorded, and raises what refuses it.
     """
-    if version is not None and not _VERSION.fullmatch(version):
-        raise Invalid(f"'{version}' is no version: use lower-case letters, digits, '.', '_' and '-'")
+    if version is not None:
+        check_version(version)
     home = settings.state_folder / "packages" / service.name
     with _workspace(home) as folder:
         engine = DuckEngine(settings.warehouse, folder / "spill")
@@ -115,10 +115,16 @@ def build(
                 made,
                 created,
             )
-            if recorded := _record(
+            if recorded := record(
                 database, package, folder / "package.tar", settings, explicit=version is not None
             ):
                 return recorded
+
+
+def check_version(version: str) -> None:
+    """Invalid unless a version may have this name."""
+    if not _VERSION.fullmatch(version):
+        raise Invalid(f"'{version}' is no version: use lower-case letters, digits, '.', '_' and '-'")
 
 
 def packages(database: Database, service: str) -> tuple[Package, ...]:
@@ -150,18 +156,18 @@ def unpack(archive: Path, folder: Path, *, digest: str) -> Manifest:
     """
     if folder.exists():
         try:
-            return _verified(folder, digest)
+            return verified(folder, digest)
         except Broken:
             shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _extract(archive, scratch)
-        manifest = _verified(scratch, digest)
+        extract(archive, scratch)
+        manifest = verified(scratch, digest)
         try:
             scratch.rename(folder)
         except OSError:  # somebody else unpacked it meanwhile
-            return _verified(folder, digest)
+            return verified(folder, digest)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return manifest
@@ -334,8 +340,8 @@ def _restore(package: Package, folder: Path, openapi: dict[str, Any], settings: 
     archive = settings.state_folder / package.path
     try:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            _extract(archive, Path(scratch))
-            _verified(Path(scratch), package.digest)
+            extract(archive, Path(scratch))
+            verified(Path(scratch), package.digest)
     except Broken:
         _finished(folder / "content", package.manifest, openapi, package.version, package.created_at)
         _write_tar(folder / "package.tar", folder / "content")
@@ -372,7 +378,7 @@ def _write_tar(path: Path, folder: Path) -> None:
 # ── the records ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _record(
+def record(
     database: Database, package: Package, archive: Path, settings: Settings, *, explicit: bool
 ) -> Package | None:
     """Put the tar in its place and record it; the version somebody else recorded, or None to try the next."""
@@ -449,7 +455,8 @@ def _value(row: Row[Any]) -> Package:
 # ── unpacking ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _extract(archive: Path, folder: Path) -> None:
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack an archive without looking at what it holds; Broken when it cannot be read, or holds more than files."""
     try:
         with tarfile.open(archive, mode="r:") as tar:
             for member in tar:
@@ -464,7 +471,7 @@ def _extract(archive: Path, folder: Path) -> None:
         raise Broken(f"the package {archive.name} cannot be read: {exc}", hint="build it again") from exc
 
 
-def _verified(folder: Path, digest: str) -> Manifest:
+def verified(folder: Path, digest: str) -> Manifest:
     """The manifest of an unpacked package whose files are all there and undamaged; else Broken."""
     try:
         manifest = manifest_from((folder / MANIFEST).read_bytes())

@@ -429,6 +429,19 @@ service_keys = Table(
 )
 Index("service_keys_by_service", service_keys.c.service)
 
+# What opens the admin API of API nodes.
+admin_keys = Table(
+    "admin_keys",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("label", String(100), nullable=False, server_default=""),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("created_by", String(255), nullable=False, server_default=""),
+    Column("secret_hash", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+)
+
 # Who may call a service where that was said at its deployment; else its package says it.
 service_access = Table(
     "service_access",
