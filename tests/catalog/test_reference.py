@@ -6,9 +6,14 @@ import re
 from pathlib import Path
 
 from tests.catalog.conftest import Browser
+from tests.catalog.test_models import put_model
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/portal.md").read_text()
-NAMES = {"/domains/{name}": "shop", "/services/{name}": "customer-totals"}
+NAMES = {
+    "/domains/{name}": "shop",
+    "/services/{name}": "customer-totals",
+    "/products/{name}/models/{model}": "people",
+}
 SAID = [
     address
     for line in re.findall(r"^\| (.*?) \|", PAGE, re.MULTILINE)
@@ -18,10 +23,11 @@ SAID = [
 
 def test_every_page_of_the_table_is_there(browser: Browser) -> None:
     assert len(SAID) > 15
+    put_model(browser.world)
     run = re.findall(r'href="/runs/([^"/]+)"', browser.get("/runs"))[0]
     for address in SAID:
         name = NAMES.get(address, "sales")
-        browser.get(address.format(name=name, data_set="sales", run_id=run))
+        browser.get(address.format(name=name, data_set="sales", run_id=run, model="spends"))
 
 
 def test_every_page_of_ours_is_in_the_table(browser: Browser) -> None:

@@ -93,6 +93,14 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def quality(request: Request, name: str, environment: Text = "main") -> Response:
         return _page(request, reader, "quality.html", reader.quality(name, environment))
 
+    @router.get("/products/{name}/models")
+    def models(request: Request, name: str) -> Response:
+        return _page(request, reader, "models.html", reader.models.models(name))
+
+    @router.get("/products/{name}/models/{model}")
+    def model(request: Request, name: str, model: str) -> Response:
+        return _page(request, reader, "model.html", reader.models.model(name, model))
+
     @router.get("/releases")
     def releases(request: Request, after: Text = "") -> Response:
         return _page(request, reader, "releases.html", reader.releases.page(after=after))

@@ -23,10 +23,11 @@ from tulle.catalog.hits import Hit, find
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
+from tulle.catalog.models import ModelReader
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.output import Output, output_of
 from tulle.catalog.plan_history import PlansPage, PlanView, plans_page
-from tulle.catalog.product import DataSetView, ServiceLevel, Shelf, service_levels
+from tulle.catalog.product import PUBLISHED, DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.queried import QueriedReader
 from tulle.catalog.rejected import RejectedReader
@@ -45,6 +46,7 @@ from tulle.gateway import contract
 from tulle.gateway.contract import Application
 from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.pipeline import schedule
+from tulle.pipeline.saved_models import names_of
 from tulle.pipeline.schedule import Scheduled
 from tulle.serving import generation, package
 from tulle.serving.service import Service
@@ -148,6 +150,7 @@ class ProductPage:
     scheduled: Scheduled | None
     puts_aside: tuple[str, ...]  # data sets whose source puts rows aside that do not fit
     drift: Drift | None = None
+    models: tuple[str, ...] = ()
 
     @property
     def product(self) -> DataProduct:
@@ -284,6 +287,7 @@ class Reader:
         self.releases = ReleaseReader(settings, database, lake, self.known)
         self.queried = QueriedReader(settings, database, lake, self._declared)
         self.rejected = RejectedReader(settings, database, lake, self.known)
+        self.models = ModelReader(database, lake, self.known)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
@@ -365,6 +369,7 @@ class Reader:
                 if port.source is not None and port.source.on_bad_rows == QUARANTINE
             ),
             drift=drift.found_of(self._database, name),
+            models=self._models(name),
         )
 
     def plans(self, product: str = "") -> PlansPage:
@@ -605,6 +610,13 @@ class Reader:
             return self._lake.repository(name)
         except TulleError:
             return None
+
+    def _models(self, product: str) -> tuple[str, ...]:
+        repository = self._repository(product)
+        try:
+            return tuple(names_of(repository, PUBLISHED)) if repository is not None else ()
+        except NotFound:  # no such branch yet
+            return ()
 
     def _versions(self, product: str) -> tuple[tuple[Branch, ...], tuple[Commit, ...]]:
         repository = self._repository(product)

@@ -244,7 +244,7 @@ def _model_name(one: Json) -> str:
 
 def _sources(one: Json, product: str) -> Iterator[Source]:
     if model := _model_name(one):
-        yield Source("predicts with", model, f"/products/{product}")
+        yield Source("predicts with", model, f"/products/{product}/models/{model}")
     verb = "looks up in" if one.get("rows") else "looks features up in"
     for rows in _keyed(one):
         yield _data_set(verb, rows, product)

@@ -158,7 +158,7 @@ def serve(mesh: Path | None, product: str, name: str, service: str | None, as_js
         file = client.serve_model(product, name, service)
         chosen = service or name.replace("_", "-")
         package = client.package(chosen)
-        deployed = follow(client, chosen, client.deploy(chosen, None))
+        deployed = follow(client, chosen, client.deploy(chosen))
     if as_json:
         emit({"file": file, "package": package, "deployment": deployed})
         return
