@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tulle.cli.service_log import seconds_of
 from tulle.cli.terminal import OPTION_JSON, emit, mark
 from tulle.errors import Invalid
 
@@ -18,19 +20,67 @@ from tulle.errors import Invalid
 @click.option(
     "--tolerance", type=float, default=1e-6, help="How far numbers may be apart. Default: 0.000001."
 )
+@click.option("--recorded", is_flag=True, help="Compare what both answered to the same requests of callers.")
+@click.option(
+    "--replay", type=click.IntRange(1, 5000), help="Ask both so many of the newest recorded requests."
+)
+@click.option("--since", default="", help="Recorded in this span of time, such as '2 hours'.")
+@click.option("--endpoint", default="", help="Recorded of this endpoint only.")
 @OPTION_JSON
 @click.pass_obj
-def compare(mesh: Path | None, name: str, left: str, right: str, tolerance: float, as_json: bool) -> None:
-    """Ask versions LEFT and RIGHT of service NAME the test queries of both, and show where answers differ."""
+def compare(
+    mesh: Path | None,
+    /,
+    name: str,
+    left: str,
+    right: str,
+    *,
+    tolerance: float,
+    recorded: bool,
+    replay: int | None,
+    since: str,
+    endpoint: str,
+    as_json: bool,
+) -> None:
+    """Ask versions LEFT and RIGHT of service NAME the test queries of both, and show where answers differ.
+
+    With --recorded nothing is asked: what is compared are the answers that both gave to the same requests, since one
+    was the other's shadow. With --replay recorded requests are asked of both.
+    """
     from tulle.cli.connect import mesh_client
+    from tulle.cli.service_recorded import show_recorded
+    from tulle.sdk.service_log import ServiceLog
     from tulle.sdk.services import ServiceClient
 
+    if recorded and replay is not None:
+        raise Invalid("give --recorded or --replay, not both")
+    if (since or endpoint) and not recorded and replay is None:
+        raise Invalid("--since and --endpoint choose recorded requests", hint="add --recorded or --replay")
+    how = {
+        "tolerance": tolerance,
+        "endpoint": endpoint,
+        "since": time.time() - seconds_of(since) if since else None,
+    }
     with mesh_client(mesh) as client:
-        found = ServiceClient(client).compare(name, left, right, tolerance=tolerance)
+        if recorded:
+            found = ServiceLog(client, name).compare_recorded(left, right, **how)
+        elif replay is not None:
+            found = ServiceLog(client, name).compare_again(left, right, most=replay, **how)
+        else:
+            found = ServiceClient(client).compare(name, left, right, tolerance=tolerance)
     if as_json:
         emit(found)
         return
+    if recorded:
+        show_recorded(found)
+        return
+    _show(found, only_different=replay is not None)
+
+
+def _show(found: dict[str, Any], *, only_different: bool) -> None:
     for one in found["questions"]:
+        if one["equal"] and only_different:
+            continue
         state = "passed" if one["equal"] else "failed"
         click.echo(f"  {mark(state)} {one['endpoint']}: {one['name']}")
         for difference in one["differences"]:
@@ -39,6 +89,10 @@ def compare(mesh: Path | None, name: str, left: str, right: str, tolerance: floa
     click.echo(
         f"  {found['equal']} of {found['asked']} equal; median {times['left']:.2f} ms and {times['right']:.2f} ms"
     )
+    if found.get("not_asked"):
+        click.echo(
+            f"  {mark('warn')} {found['not_asked']:,} cannot be asked again: what was sent is masked or not kept"
+        )
 
 
 def _both(difference: dict[str, Any]) -> str:

@@ -49,6 +49,15 @@ class ServiceLog:
         """Measure the last week's days that have something new, and keep what was found; which days."""
         return list(self._client.call("POST", f"{self._home}/drift")["days"])
 
+    def compare_recorded(self, left: str, right: str, **how: Any) -> dict[str, Any]:
+        """What two generations answered to the same requests, where one was the other's shadow."""
+        return self._get("/compare/recorded", {"left": left, "right": right, **how})
+
+    def compare_again(self, left: str, right: str, **how: Any) -> dict[str, Any]:
+        """Two versions asked the newest recorded requests again (`most`), in processes of their own."""
+        body = {"left": left, "right": right, **{k: v for k, v in how.items() if v is not None}}
+        return self._client.call("POST", f"{self._home}/compare/replay", json=body)
+
     def _get(self, path: str, params: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: value for name, value in params.items() if value is not None}
         return self._client.call("GET", self._home + path, params=given)

@@ -40,6 +40,7 @@ from tulle.control import (
     queries,
     query_log,
     query_log_api,
+    recorded,
     release_api,
     schedules,
     service_access_api,
@@ -180,6 +181,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         alerts.router(workspace),
         query_log_api.router(workspace),
         service_drift.router(workspace),
+        recorded.router(workspace),
     ):
         app.include_router(routes)
     reader = Reader(
