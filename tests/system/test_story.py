@@ -336,6 +336,44 @@ def test_the_stock_dataiku_client_works(mesh: Mesh) -> None:
     )
 
 
+def test_a_tool_for_api_nodes_switches_generations_that_answer(mesh: Mesh) -> None:
+    from dataikuapi import APINodeAdminClient
+    from dataikuapi.utils import DataikuException
+
+    url = f"http://127.0.0.1:{mesh.control_plane}/"
+    with pytest.raises(DataikuException, match="the admin API is off"):
+        APINodeAdminClient(url, "admin-1.x").list_services()
+    made = mesh.json("service", "admin-key", "create", "--label", "deployer")
+    client = APINodeAdminClient(url, made["key"])
+    service = client.service("customer-features")
+    versions = [one["generation"] for one in service.list_generations()]
+    assert len(versions) > 1  # another test deployed a second one
+    found = mesh.json("service", "list")
+    before = next(one["active_version"] for one in found if one["name"] == "customer-features")
+    other = next(version for version in versions if version != before)
+
+    def answering() -> str:
+        answer = mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}})
+        assert answer.status_code == 200
+        return str(answer.headers["x-tulle-generation"])
+
+    service.preload_generation(other)
+    forced = {"data": {"customer_id": CUSTOMER}, "dispatch": {"forcedGeneration": other}}
+    assert mesh.call(PROFILE, forced).headers["x-tulle-generation"] == other
+    service.set_generations_mapping({"entries": [{"generation": other, "proba": 1}]})
+    assert answering() == other  # at once: what was asked for is so when it is answered
+    service.disable()
+    assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}).json()["errorType"] == "ServiceDisabled"
+    service.enable()
+    service.switch_to_single_generation(before)
+    assert answering() == before
+    counted = client.get_metrics()["services"]["customer-features"][before]
+    assert counted["requests"] >= counted["answered"] > 0
+    client.auth().delete_key(made["key"])
+    with pytest.raises(DataikuException, match="the admin API is off"):
+        client.list_services()
+
+
 def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     mesh.tulle("down")
     until(lambda: mesh.processes() == [])
