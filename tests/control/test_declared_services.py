@@ -122,3 +122,24 @@ def test_a_query_answers_from_what_its_sql_names() -> None:
     text = f"service: abc\nendpoints:\n- {{name: it, {QUERY}, data_sets: {{sales: {{product: shop, data_set: sold}}}}}}\n"
     (endpoint,) = declared_as_plain([load_service(text, name="s.yaml")])["abc"].values()
     assert [(source["product"], source["data_set"]) for source in endpoint["sources"]] == [("shop", "sold")]
+
+
+def test_who_may_call_is_told_and_a_way_that_closes_breaks_callers() -> None:
+    def said(access: str) -> dict[str, object]:
+        text = f"service: sold\n{access}endpoints:\n- {{name: a, type: lookup, data_set: x, key: y}}\n"
+        return declared_as_plain([load_service(text, name="s.yaml")])
+
+    usual = said("")
+    opened = said("access: {contracts: true, public: {limit: 5/1s}}\n")
+    keyed = said("access: {api_keys: true, jwt: {issuer: i, scopes: [s], jwks_uri: 'https://i/k'}}\n")
+    assert usual == said("access: {contracts: true}\n")
+    (more,) = service_changes(usual, opened)
+    assert (
+        more.sentence == "service sold: it may be called by contracts, public (5/1s for all) (was contracts)"
+    )
+    assert not more.breaking
+    (other,) = service_changes(opened, keyed)
+    assert "by api_keys, jwt (i, s) (was contracts, public" in other.sentence
+    assert other.breaking
+    (back,) = service_changes(keyed, usual)
+    assert back.breaking

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tulle.serving.access import Access
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, rows_of
 from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, IGNORE, KeyedRows
@@ -12,6 +13,7 @@ from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
 from tulle.spec.compare import Change
 
+_USUAL = ["contracts"]
 _POLICIES = ("missing_key", "no_match", "several", "too_old")
 # What changes answers and refuses none.
 _DETAILS = ("defaults", "order_by", "most_rows", "event_time", "max_age_seconds")
@@ -19,7 +21,25 @@ _DETAILS = ("defaults", "order_by", "most_rows", "event_time", "max_age_seconds"
 
 def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
     """By service and endpoint: its type, its model and the data sets it answers from, with the columns it needs."""
-    return {service.name: {e.name: _endpoint(e) for e in service.endpoints} for service in services}
+    return {
+        service.name: {e.name: _endpoint(e) | _access(service.access) for e in service.endpoints}
+        for service in services
+    }
+
+
+def _access(access: Access) -> dict[str, Any]:
+    """By which ways callers come in, in words; nothing for the usual one. Said of every endpoint, as it holds there."""
+    if access == Access():
+        return {}
+    words = {way: way for way in access.ways()}
+    if access.public is not None:
+        words["public"] += (
+            f" ({access.public.limit} for {'each address' if access.public.by == 'address' else 'all'})"
+        )
+    if access.jwt is not None:
+        asked = ", ".join([access.jwt.issuer, *access.jwt.audiences, *access.jwt.scopes])
+        words["jwt"] += f" ({asked})"
+    return {"access": list(words.values())}
 
 
 def _endpoint(endpoint: Any) -> dict[str, Any]:
@@ -66,6 +86,7 @@ def service_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
         if name not in new:
             yield Change("removed", subject, f"service '{name}' is removed", breaking=True)
             continue
+        yield from _access_changes(name, endpoints, new[name])
         for endpoint, said in endpoints.items():
             at = f"{subject}: endpoint {endpoint}"
             now = new[name].get(endpoint)
@@ -80,6 +101,14 @@ def service_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
     for name in new:
         if name not in old:
             yield Change("added", f"service {name}", f"service '{name}' is added")
+
+
+def _access_changes(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Who came in by a way that is no longer there, or asks for more, is refused."""
+    was, now = (next((e.get("access", _USUAL) for e in one.values()), _USUAL) for one in (old, new))
+    if was != now:
+        told = f"service {name}: it may be called by {', '.join(now)} (was {', '.join(was)})"
+        yield Change("changed", f"service {name}", told, breaking=bool(set(was) - set(now)))
 
 
 def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
