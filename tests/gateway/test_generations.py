@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import dataikuapi
 import pytest
 from tests.gateway.conftest import PLENTY, SECRETS, Mesh, as_client, check_error, wait_until
 
@@ -80,6 +81,23 @@ def test_a_generation_is_asked_for_by_its_name(mesh: Mesh) -> None:
         check_error(mesh.ask(PATH, {**ME, **wrong}, method="POST", body="{}"), 404, "UnknownGeneration")
     body = json.dumps({"dispatch": {"forcedGeneration": "v2"}})
     check_error(mesh.ask(PATH, ME, method="POST", body=body), 404, "UnknownGeneration")
+
+
+@pytest.mark.system
+def test_a_stock_client_chooses(mesh: Mesh) -> None:
+    traffic = split({"v1": 0.5, "v2": 0.5}, sticky=True, preloaded=["v3"])
+    publish(mesh, traffic)
+    uri = f"http://127.0.0.1:{mesh.settings.gateway_port}/"
+    client = dataikuapi.APINodeClient(uri, "split", api_key=f"app-a.{SECRETS['app-a']}")
+    assert client.predict_record("some", {"a": 1}, forced_generation="v3")["worker"] == "second-1"
+    for number in range(20):
+        key = f"user-{number}"
+        answer = client.predict_record("some", {"a": 1}, dispatch_key=key)
+        assert answer["worker"] == WORKERS[generation_of(traffic, key)]
+    with pytest.raises(dataikuapi.utils.DataikuException, match="MissingDispatchKey"):
+        client.predict_record("some", {"a": 1})
+    with pytest.raises(dataikuapi.utils.DataikuException, match="UnknownGeneration"):
+        client.predict_record("some", {"a": 1}, forced_generation="v9")
 
 
 @pytest.mark.system

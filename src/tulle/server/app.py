@@ -101,17 +101,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     work = lake_doors.LakeWork(workspace.lake, settings)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
-    background: Sequence[Background] = (
-        work,
-        Scheduler(settings, workspace.database),
-        alerts.Alerts(workspace),
-        DeploymentHooks(workspace),
-        profiles.Profiles(workspace),
-        Refresher(settings, workspace.lake),
-        query_log.Collector(workspace),
-        service_drift.DriftWatch(workspace),
-    )
-
+    background = _background(workspace, work)
     autoscaler = Autoscaler(workspace)
 
     def settle() -> None:
@@ -194,6 +184,20 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         lake_doors.rest(settings, workspace.lake, access),
         lambda host: host in doors.hosts(settings),
         work,
+    )
+
+
+def _background(workspace: Workspace, work: Background) -> Sequence[Background]:
+    """What runs beside the answering of calls, in the order in which it is started."""
+    return (
+        work,
+        Scheduler(workspace.settings, workspace.database),
+        alerts.Alerts(workspace),
+        DeploymentHooks(workspace),
+        profiles.Profiles(workspace),
+        Refresher(workspace.settings, workspace.lake),
+        query_log.Collector(workspace),
+        service_drift.DriftWatch(workspace),
     )
 
 
