@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 from sklearn.cluster import KMeans
+from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tests.serving.conftest import FEATURES, Mesh, customers, make_mesh
@@ -21,6 +22,7 @@ from tests.serving.conftest import FEATURES, Mesh, customers, make_mesh
 from tulle.errors import Invalid
 from tulle.pipeline.model import _shared_modules
 from tulle.pipeline.model_file import save_model
+from tulle.sdk.causal import TLearner
 from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.predict_apart import PredictApart
@@ -204,3 +206,23 @@ def test_what_is_no_model_is_refused(tmp_path: Path, shared_mesh: Mesh) -> None:
         save_model(
             tmp_path, "m", KMeans(), features=FEATURES, sample=customers(), metrics={}, activation="softmax"
         )
+
+
+def test_the_effect_of_a_treatment_is_asked_for_as_api_nodes_are(tmp_path: Path) -> None:
+    rows = matrix(customers())
+    treated = np.arange(len(rows)) % 2
+    learner = TLearner(LinearRegression()).fit(rows, treated, rows[:, 2] + treated * (rows[:, 0] / 10 + 1))
+    for folder in served(tmp_path, learner):
+        loaded = load(folder)
+        assert loaded.manifest.models["high_value"]["task"] == "effect"
+        row = {"recency": 100, "frequency": 5, "spend": 3}
+        answer = ask(loaded, {"features": row}, "predict-effect")["result"]
+        assert answer["effect"] == answer["prediction"] == pytest.approx(11)
+        assert 1 <= answer["effectPercentile"] <= 100
+        items = [{"features": row | {"recency": n}} for n in (0, 200)]
+        many = ask(loaded, {"items": items}, "predict-effect-multi")["results"]
+        assert [one["effect"] for one in many] == pytest.approx([1, 21])
+        paths = json.loads(loaded.openapi)["paths"]
+        assert {"/it/predict-effect", "/it/predict-effect-multi"} < set(paths)
+        refused = ask(loaded, {"features": row | {"treated": 1}}, "predict-effect")
+        assert (refused.status, refused.error_type) == (400, "InvalidFeatures")

@@ -89,9 +89,10 @@ def save_model(
     """Write the model's files into `folder` (made if missing; the folder is the model, `models/<name>`).
 
     `model` is a fitted estimator as scikit-learn's are (also of XGBoost or LightGBM), a booster of these two, an
-    ONNX model (a path, bytes or object), a PyTorch module, or a predictor of the product's own (`model_own`), which
-    may come with a folder of `files`. `classes` names the classes where the model does not know them, or the
-    clusters of a clustering; `activation` turns a network's last numbers into probabilities.
+    ONNX model (a path, bytes or object), a PyTorch module, what estimates the effect of a treatment (with `effect`),
+    or a predictor of the product's own (`model_own`), which may come with a folder of `files`. `classes` names the
+    classes where the model does not know them, or the clusters of a clustering; `activation` turns a network's last
+    numbers into probabilities.
 
     `sample` is a pyarrow Table or pandas DataFrame that has the features (other columns are left out); `metrics` are
     measured qualities. A metric that is worse than the same one in `baseline` raises Invalid and writes nothing:
@@ -121,14 +122,16 @@ def save_model(
     )
     signature = Signature(
         name=name,
-        task="clustering" if clusters else _task(known),
+        task=_task(known, estimator, has_clusters=bool(clusters)),
         estimator=_estimator_name(estimator),
         features=tuple(feature_of(table.column(column), column) for column in table.column_names),
         classes=known,
         class_type=_class_type(known or (tuple(classes or clusters) if clusters else ())),
         has_probabilities=probabilities is not None and not clusters,
         argmax=argmax,
-        percentiles=_percentiles(known, probabilities),
+        percentiles=_percentiles(
+            known, probabilities, labels if isinstance(estimator, EffectModel) else None
+        ),
         frame=scorer.frame,
         conversion=conversion,
         sample_rows=min(SAMPLE_ROWS, table.num_rows),
@@ -160,6 +163,8 @@ def _estimator(
         "lightgbm",
     }:
         return booster_model(name, model, classes)
+    if hasattr(model, "effect") and not hasattr(model, "predict"):
+        return EffectModel(model)
     if is_own(model):
         table = spread(feature_table(sample, features, name), 32)
         rows = [tuple(row.values()) for row in table.to_pylist()]
@@ -175,6 +180,25 @@ def _estimator(
             hint="pass a fitted estimator, a booster, an ONNX file, a PyTorch module, or a predictor of your own",
         )
     return model
+
+
+class EffectModel:
+    """A model of what a treatment changes, as an estimator: the effect is what it predicts."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        for name in ("feature_names_in_", "n_features_in_"):
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
+
+    def predict(self, rows: Any) -> Matrix:
+        """The effect on each row."""
+        found = np.asarray(self.model.effect(rows), dtype=np.float64)
+        if found.size != len(rows):
+            raise Invalid(
+                f"effect gave {found.size} numbers for {len(rows)} rows: one treatment is supported"
+            )
+        return found.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +219,8 @@ def _converted(
     """The fast form where it answers the same, and what came of trying."""
     if isinstance(estimator, OwnModel):
         return None, Conversion("native", reason="a class of the product's own runs as it is")
+    if isinstance(estimator, EffectModel):
+        return None, Conversion("native", reason="a model of effects runs as it is")
     if scorer.frame:
         return None, Conversion("native", reason="ONNX takes numbers only; the model needs named columns")
     if probabilities is not None and not argmax:
@@ -289,7 +315,11 @@ def _last(estimator: Any) -> Any:
     return steps[-1][1] if steps else estimator
 
 
-def _task(classes: tuple[Class, ...]) -> Task:
+def _task(classes: tuple[Class, ...], estimator: Any, *, has_clusters: bool) -> Task:
+    if has_clusters:
+        return "clustering"
+    if isinstance(estimator, EffectModel):
+        return "effect"
     if not classes:
         return "regression"
     return "binary" if len(classes) == 2 else "multiclass"
@@ -307,13 +337,21 @@ def _agree(classes: tuple[Class, ...], numbers: Matrix, labels: Matrix, *, neare
     return bool(np.all(np.asarray(classes)[chosen] == labels))
 
 
-def _percentiles(classes: tuple[Class, ...], probabilities: Matrix | None) -> tuple[float, ...]:
+def _percentiles(
+    classes: tuple[Class, ...], probabilities: Matrix | None, effects: Matrix | None
+) -> tuple[float, ...]:
+    if effects is not None:
+        return tuple(float(q) for q in np.quantile(effects, np.arange(1, 100) / 100))
     if len(classes) != 2 or probabilities is None:
         return ()
     return tuple(float(q) for q in np.quantile(probabilities[:, 1], np.arange(1, 100) / 100))
 
 
 def _estimator_name(estimator: Any) -> str:
+    if isinstance(estimator, EffectModel):
+        return type(estimator.model).__name__
+    if isinstance(estimator, OwnModel):
+        return type(estimator.predictor).__name__
     steps = getattr(estimator, "steps", None)
     if steps:
         return f"{type(estimator).__name__}({', '.join(type(step).__name__ for _, step in steps)})"

@@ -19,7 +19,7 @@ from tulle.pipeline.model_score import NativeScorer, OnnxScorer, Scorer, optiona
 MODEL, ONNX, SIGNATURE, SAMPLE = "model.joblib", "model.onnx", "signature.json", "sample.parquet"
 CODE, FILES = "code", "files"  # folders: code of the product that the model needs, files it reads
 
-Task = Literal["binary", "multiclass", "regression", "clustering"]
+Task = Literal["binary", "multiclass", "regression", "clustering", "effect"]
 Class = str | int | float | bool
 
 
@@ -63,7 +63,7 @@ class Signature:
     class_type: str | None  # mesh type of the classes
     has_probabilities: bool
     argmax: bool  # the predicted class is always the most probable one
-    percentiles: tuple[float, ...]  # binary: 1st to 99th percentile of the second class's probability
+    percentiles: tuple[float, ...]  # binary: 1st to 99th of the second class's probability; of an effect
     frame: bool  # the native form needs column names
     conversion: Conversion
     sample_rows: int

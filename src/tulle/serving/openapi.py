@@ -151,7 +151,7 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     answers = _answer("results", {"type": "array", "items": {"anyOf": [result, _IGNORED]}})
     summary = entry.description or f"Predict with the model {signature.name}"
     examples = _examples(entry.test_queries)
-    return {
+    paths = {
         f"/{entry.name}/predict": _post(
             f"{entry.name}-predict", summary, one, answer, examples, more=("404", "422")
         ),
@@ -163,6 +163,17 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
             _many(entry.test_queries),
         ),
     }
+    if signature.task != "effect":
+        return paths
+    return paths | {
+        path.replace("/predict", "/predict-effect"): _as_effect(item) for path, item in paths.items()
+    }
+
+
+def _as_effect(item: Json) -> Json:
+    """The same under the name by which effects are asked for."""
+    post = item["post"]
+    return {"post": {**post, "operationId": post["operationId"].replace("-predict", "-predict-effect")}}
 
 
 def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
@@ -384,6 +395,9 @@ def _prediction(signature: Signature, enrich: Sequence[FinderEntry]) -> Json:
         return _object(cluster | told, required=["prediction"])
     if not signature.classes:
         number: Json = {"prediction": {"type": "number"}, "ignored": {"type": "boolean"}}
+        if signature.task == "effect":
+            number["effect"] = {"type": "number", "description": "what the treatment changes for this row"}
+            number["effectPercentile"] = {"type": "integer", "minimum": 1, "maximum": 100}
         return _object(number | told, required=["prediction"])
     properties: Json = {"prediction": {"enum": list(signature.classes)}, "ignored": {"type": "boolean"}}
     if signature.percentiles:

@@ -43,6 +43,7 @@ from tulle.serving.keyed_rows import DEFAULT, IGNORE
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, scored
 
+EFFECT = "effect"  # the task of models that say what a treatment changes
 _AT_ONCE = 64  # rows that are scored without letting others in
 _MOST_EXPLAINED = 50_000  # rows times steps of one request
 
@@ -178,8 +179,8 @@ class Predict:
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """predict, predict-multi."""
-        return {"predict": self.predict, "predict-multi": self.predict_multi}
+        """predict, predict-multi; for a model of effects under their own names as well."""
+        return with_effects({"predict": self.predict, "predict-multi": self.predict_multi}, self.signature)
 
     async def ready(self) -> None:
         """It is, as soon as it is loaded."""
@@ -480,6 +481,9 @@ class Predict:
         if not classes:
             if self.signature.clusters:
                 return self._result_of_clusters(answer, row, label)
+            if self.signature.task == EFFECT:
+                effect, place = answer[0], bisect_right(self.signature.percentiles, answer[0]) + 1
+                return f'{{"prediction":{effect!r},"effect":{effect!r},"effectPercentile":{place},"ignored":false}}'
             return f'{{"prediction":{answer[0]!r},"ignored":false}}'
         if len(classes) == 2 and self.signature.argmax:
             low, high = answer
@@ -541,6 +545,16 @@ class Predict:
             except RequestError as error:
                 results.append(error_item(error))
         return results
+
+
+def with_effects(actions: Mapping[str, Action], signature: Signature) -> Mapping[str, Action]:
+    """The actions of an endpoint, and those by which effects are asked for where the model estimates them."""
+    if signature.task != EFFECT:
+        return actions
+    return {
+        **actions,
+        **{name.replace("predict", "predict-effect"): action for name, action in actions.items()},
+    }
 
 
 def with_keys(result: str, said: Scored) -> str:

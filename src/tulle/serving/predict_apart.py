@@ -23,7 +23,7 @@ from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace,
 from tulle.serving.finder import Ignored
 from tulle.serving.function_code import as_plain
 from tulle.serving.pool import pool_of
-from tulle.serving.predict import Predict, PredictEntry, Told, row_type, with_keys
+from tulle.serving.predict import Predict, PredictEntry, Told, row_type, with_effects, with_keys
 from tulle.serving.request import RequestError
 from tulle.serving.score import Scored, WithKeys, scored
 
@@ -50,8 +50,9 @@ class PredictApart(Predict):
 
     @property
     def actions(self) -> Mapping[str, Action]:
-        """predict, predict-multi."""
-        return {"predict": Headed(self._predict_one), "predict-multi": Headed(self._predict_many)}
+        """predict, predict-multi; for a model of effects under their own names as well."""
+        actions = {"predict": Headed(self._predict_one), "predict-multi": Headed(self._predict_many)}
+        return with_effects(actions, self.signature)
 
     @property
     def queries(self) -> Mapping[str, Query]:
