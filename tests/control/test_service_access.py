@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
+import httpx
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from tests.control.test_apply import PRICES
+from tests.control.test_approvals import Office
 from tests.gateway.tokens import Issuer
 from tests.pipeline.conftest import Mesh
 from tests.serving.conftest import parquet
 
+from tulle.cli.connect import InProcess
 from tulle.cli.main import cli
 from tulle.control import destroy, release, service_access
 from tulle.control.apply import apply_plan, retire
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
 from tulle.gateway import service_keys
+from tulle.server.app import application
+from tulle.server.lake_doors import lake_access
 from tulle.state import log
 from tulle.state.db import now
 
@@ -135,3 +141,33 @@ def test_keys_end_with_their_service(mesh: Mesh, applied: Workspace) -> None:
     (key,) = service_keys.keys(applied.database, "sold")
     assert (key.id, key.state(now())) == (made.key.id, "revoked")
     assert service_keys.said_at_deployment(applied.database) == {}
+
+
+def test_people_make_keys_with_a_credential_of_their_own_where_they_may(applied: Workspace) -> None:
+    access = lake_access(applied.settings, applied.database)
+    people = {
+        name: Office.user(access, name, group) for name, group in (("ann", "Developers"), ("vic", "Viewers"))
+    }
+    app = application(applied.settings)
+    url = f"http://{applied.settings.host}:{applied.settings.control_plane_port}/mesh/v1/services"
+
+    def call(method: str, path: str, who: str, body: object = None) -> httpx.Response:
+        held = people[who]
+        signed = base64.b64encode(f"{held.id}:{held.secret}".encode()).decode()
+        headers = {"authorization": f"Basic {signed}"}
+        answer = transport.handle_request(httpx.Request(method, url + path, json=body, headers=headers))
+        answer.read()
+        return answer
+
+    with InProcess(app) as transport:
+        made = call("POST", "/sold/keys", "ann", {"label": "x", "expires": "", "limit": ""})
+        assert made.status_code == 201
+        assert made.json()["created_by"] == "ann"
+        refused = call("POST", "/sold/keys", "vic", {"label": "y"})
+        assert refused.status_code == 403
+        assert call("DELETE", f"/sold/keys/{made.json()['id']}", "vic").status_code == 403
+        assert call("DELETE", f"/sold/keys/{made.json()['id']}", "ann").status_code == 200
+        for method, path in (("GET", "/sold/keys"), ("PUT", "/sold/access"), ("DELETE", "/sold/access")):
+            assert call(method, path, "ann", {"access": {}}).status_code == 403
+        assert "x" not in [k.label for k in service_access.keys(applied, "sold") if k.revoked_at is None]
+    app.state.close()

@@ -40,15 +40,19 @@ from tulle.catalog.repository import (
 )
 from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
+from tulle.catalog.service_access import AccessView, access_view
 from tulle.config import Settings
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
+from tulle.gateway.service_keys import said_at_deployment
 from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.pipeline import schedule
 from tulle.pipeline.saved_models import names_of
 from tulle.pipeline.schedule import Scheduled
 from tulle.serving import generation, package
+from tulle.serving.access import Access
+from tulle.serving.openapi_access import with_access
 from tulle.serving.service import Service
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.product import DataProduct
@@ -214,6 +218,7 @@ class ServicePage:
     api_problem: str
     consumers: tuple[Consumer, ...]
     workers: tuple[ProcessView, ...]
+    access: AccessView
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +444,14 @@ class Reader:
             if held.service == name and application.revoked_at is None
         ]
         workers = [p for p in self._processes() if p.name.split("/")[0] == name]
-        return ServicePage(service, api, problem, tuple(consumers), tuple(workers))
+        return ServicePage(service, api, problem, tuple(consumers), tuple(workers), self._access(name))
+
+    def _access(self, name: str) -> AccessView:
+        declared = self._mesh().declared.get(name)
+        versions = package.packages(self._database, name)
+        chosen = shown(versions, generation.find(self._database, name))
+        usual = declared.service.access if declared is not None else Access()
+        return access_view(self._database, name, usual, chosen)
 
     def openapi(self, name: str) -> Mapping[str, Any]:
         """The OpenAPI document of the version that answers, else of the newest. NotFound before there is one."""
@@ -448,11 +460,13 @@ class Reader:
         if chosen is None:
             self.service(name)
             raise NotFound(f"service '{name}' has no package yet", hint=f"`tulle service package {name}`")
-        return self._remembered(
+        document: Mapping[str, Any] = self._remembered(
             ("openapi", name),
             (chosen.version, chosen.digest),
             partial(read_document, self.settings, chosen),
         )
+        said = said_at_deployment(self._database).get((name, ""))
+        return document if said is None else with_access(document, said)
 
     def applications(self) -> tuple[Application, ...]:
         """Every application that somebody registered, those in force first."""

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control import admin_keys, service_access
-from tulle.control.asking import AskedBy
+from tulle.control.asking import AskedBy, user_of
+from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
+from tulle.lake.access import Access
+from tulle.spec.environment import production
 
 Environment = Annotated[str | None, Query(max_length=63)]
 
@@ -46,9 +49,17 @@ class AccessBody(BaseModel):
     access: dict[str, Any]
 
 
-def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
     """The API of the keys and ways of one mesh's services; `settle` makes the gateway follow at once."""
     api = APIRouter(prefix="/mesh/v1/services/{name}")
+
+    def demand(request: Request, name: str) -> None:
+        """Who asks with a key of their own must be allowed to change what the service's product publishes."""
+        user = user_of(request)
+        if user is not None:
+            product = declared_service(workspace, name).product.name
+            branch = production(workspace.settings).branch
+            access.demand(user, "fs:CreateCommit", access.resource_branch(product, branch))
 
     @api.get("/keys")
     def keys(name: str) -> dict[str, Any]:
@@ -56,21 +67,23 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
         return {"keys": [service_access.key_as_plain(key) for key in found]}
 
     @api.post("/keys", status_code=201)
-    def create(by: AskedBy, name: str, body: KeyBody) -> dict[str, Any]:
+    def create(request: Request, by: AskedBy, name: str, body: KeyBody) -> dict[str, Any]:
+        demand(request, name)
         made = service_access.create_key(
             workspace,
             name,
             label=body.label,
             description=body.description,
-            expires=body.expires,
-            limit=body.limit,
+            expires=body.expires or None,
+            limit=body.limit or None,
             actor=by,
         )
         opens = service_access.access(workspace, name).access.api_keys is not None
         return {**service_access.key_as_shown_once(made), "opens": opens, "in_force": settle()}
 
     @api.delete("/keys/{key}")
-    def revoke(by: AskedBy, name: str, key: str) -> dict[str, Any]:
+    def revoke(request: Request, by: AskedBy, name: str, key: str) -> dict[str, Any]:
+        demand(request, name)
         ended = service_access.revoke_key(workspace, name, key, actor=by)
         return {"id": ended.id, "label": ended.label, "revoked": True, "in_force": settle()}
 
@@ -83,7 +96,7 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
 
 def _access_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/access")
-    def access(name: str, environment: Environment = None) -> dict[str, Any]:
+    def ways(name: str, environment: Environment = None) -> dict[str, Any]:
         return service_access.access_as_plain(service_access.access(workspace, name, environment))
 
     @api.put("/access")

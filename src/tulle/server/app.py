@@ -155,7 +155,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
     for routes in (
         api.router(workspace, settle_now),
-        service_access_api.router(workspace, settle_now),
+        service_access_api.router(workspace, settle_now, access),
         node_admin_api.router(workspace, settle_now),
         deployment_api.router(workspace, settle_now),
         compare.router(workspace),

@@ -2,7 +2,7 @@
 
 - The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
 - `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
-  which what concerns promotions may be asked: who approves is who holds the credential.
+  which what concerns promotions and the keys of services may be asked: who approves is who holds the credential.
 - `/admin/api`, the admin API of API nodes, needs a key of its own; it is off until one is made.
 - The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
   change (trying a service) must come from a page of ours.
@@ -69,8 +69,9 @@ _USERS_MAY = {
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
     ),
     "POST": re.compile(
-        r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback))"
+        r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)|services/[^/]+/keys)"
     ),
+    "DELETE": re.compile(r"/mesh/v1/services/[^/]+/keys/[^/]+"),
 }
 
 
@@ -206,7 +207,7 @@ async def _as_user(request: Request, header: str, user_of: UserOf) -> Response |
         return _answer(401, Denied("the API needs the mesh's token", hint=exc.hint or hint))
     may = _USERS_MAY.get(request.method)
     if may is None or not may.fullmatch(request.url.path):
-        hint = "with an access key of their own, users ask for promotions and decide about them"
+        hint = "with an access key of their own, users ask for promotions, decide about them, and make keys of services"
         return _answer(403, Denied(f"user '{user}' may not do this: it needs the mesh's token", hint=hint))
     request.state.user = user
     return None

@@ -63,14 +63,25 @@
   };
 
   const bodyOf = (form, button) => {
+    if ("bare" in button.dataset) return undefined;
     if (!form.dataset.body) return button.dataset.body;
     const filled = [...new FormData(form)].filter(([name]) => name !== "key" && name !== "secret");
     const given = { ...JSON.parse(form.dataset.body), ...JSON.parse(button.dataset.body || "{}") };
     return JSON.stringify({ ...given, ...Object.fromEntries(filled) });
   };
 
-  const follow = (then, value) => {
+  // What is told this once: the page must not be left before it is copied, so it is not loaded again.
+  const show = (form, secret) => {
+    const shown = form.querySelector("[data-part=shown]");
+    const code = document.createElement("code");
+    code.textContent = secret;
+    shown.replaceChildren("Shown once: ", code);
+    shown.hidden = false;
+  };
+
+  const follow = (form, then, value) => {
     if (then === "reload") location.reload();
+    else if (then.startsWith("show:")) show(form, value[then.slice(5)]);
     else if (then === "download") location.assign(value.physical_address);
     else location.assign(then + encodeURIComponent(value.id));
   };
@@ -89,7 +100,7 @@
       buttons.forEach((one) => { one.disabled = true; });
       try {
         const address = form.dataset.lake + (button.dataset.path || "");
-        follow(form.dataset.then, await ask(button.dataset.method, address, await token(form), body));
+        follow(form, button.dataset.then || form.dataset.then, await ask(button.dataset.method, address, await token(form), body));
       } catch (failure) {
         said.textContent = failure instanceof Refused ? failure.message : `The mesh does not answer: ${failure.message}`;
         said.hidden = false;

@@ -1,0 +1,50 @@
+"""Who may call a service, as its page shows it: the ways in, who says so, and the API keys that are in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tulle.gateway import service_keys
+from tulle.gateway.service_keys import ServiceKey
+from tulle.serving.access import Access, access_of
+from tulle.serving.package import Package
+from tulle.state.db import Database, now
+
+
+@dataclass(frozen=True, slots=True)
+class AccessView:
+    """The ways into a service in words, who says so, its keys in force, and how many are over."""
+
+    ways: tuple[tuple[str, str], ...]
+    said_by: str
+    takes_keys: bool
+    keys: tuple[ServiceKey, ...]
+    over: int
+
+
+def access_view(database: Database, service: str, declared: Access, chosen: Package | None) -> AccessView:
+    """Of the environment of consumers; `chosen` is the package that answers, else the newest."""
+    said = service_keys.said_at_deployment(database).get((service, ""))
+    if said is not None:
+        access, by = said, "said at its deployment"
+    elif chosen is not None:
+        access, by = access_of(chosen.manifest.access), f"as version {chosen.version} says"
+    else:
+        access, by = declared, "as its file says"
+    known, at = service_keys.keys(database, service), now()
+    in_force = tuple(key for key in known if key.state(at) == "in force")
+    ways = tuple((way, _sentence(access, way)) for way in access.ways())
+    return AccessView(ways, by, access.api_keys is not None, in_force, len(known) - len(in_force))
+
+
+def _sentence(access: Access, way: str) -> str:
+    if way == "contracts":
+        return "applications that have a contract"
+    if access.api_keys is not None and way == "api_keys":
+        limit = f", {access.api_keys.limit} each" if access.api_keys.limit else ""
+        return f"whoever has a key of the service{limit}"
+    if access.public is not None and way == "public":
+        return f"everybody, {access.public.limit} {'for each address' if access.public.by == 'address' else 'together'}"
+    assert access.jwt is not None  # the last of the ways
+    more = f" with {', '.join(access.jwt.scopes)}" if access.jwt.scopes else ""
+    return f"whoever has a token of {access.jwt.issuer}{more}"
