@@ -80,7 +80,7 @@ PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedu
 
 
 ALERT_TYPES = ("webhook", "slack", "apprise")
-ALERT_EVENTS = ("failed", "checks", "late", "recovered")
+ALERT_EVENTS = ("failed", "checks", "late", "drift", "recovered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class AlertChannel:
     type: str = setting("webhook", "webhook (JSON), slack, or apprise (mail, Teams and others by their URLs)")
     url: str = setting("", "where to, for a webhook whose address is no secret")
     url_variable: str = setting("", "the environment variable that holds the URL")
-    on: tuple[str, ...] = setting(ALERT_EVENTS, "of what: failed, checks, late, recovered")
+    on: tuple[str, ...] = setting(ALERT_EVENTS, "of what: failed, checks, late, drift, recovered")
     domains: tuple[str, ...] | None = setting(None, "of the products of these domains; default: of all")
     products: tuple[str, ...] | None = setting(None, "of these products; default: of all")
     environments: tuple[str, ...] = setting(("main",), "of these environments, by their branches")

@@ -38,6 +38,7 @@ ROLLBACK_ENDED = "rollback.ended"
 PREVIEW_CREATED = "preview.created"
 PREVIEW_REMOVED = "preview.removed"
 DATA_LATE = "data.late"
+SERVICE_DRIFT = "service.drift"  # of a product's services: `drifted`, and what (`message`)
 SCHEDULE_PAUSED = "schedule.paused"
 SCHEDULE_RESUMED = "schedule.resumed"
 BACKFILL_STARTED = "backfill.started"

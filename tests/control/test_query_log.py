@@ -13,7 +13,7 @@ from tests.control.logged import PRODUCT, SERVICE, LoggedMesh
 from tulle.catalog.log_masks import shown_of
 from tulle.catalog.query_log import Wanted, find_repository, masked_again, repository_name
 from tulle.cli.connect import mesh_client
-from tulle.control import query_log
+from tulle.control import destroy, query_log
 from tulle.errors import Conflict, NotFound
 from tulle.lake.history import History
 from tulle.sdk.service_log import ServiceLog
@@ -189,6 +189,19 @@ def test_a_repository_of_somebody_else_is_left_alone(logged: LoggedMesh) -> None
     with pytest.raises(Conflict, match="'scores-queries' is somebody else's"):
         query_log.collect(logged.workspace, "scores")
     assert len(complete(logged.workspace.settings.queries_folder / "scores")) == 1
+
+
+def test_it_goes_with_the_product_s_data(logged: LoggedMesh) -> None:
+    logged.ask([("/buys/predict", {"features": FEATURES})])
+    query_log.collect_all(logged.workspace, "scores")
+    logged.ask([("/buys/predict", {"features": FEATURES})])
+    shown = destroy.preview(logged.workspace, "scores", data=True)
+    assert [step.sentence for step in shown.steps if step.operation == "delete-queries"] == [
+        "its queries and what turned out are deleted: repository 'scores-queries'"
+    ]
+    destroy.destroy(logged.workspace, "scores", data=True)
+    assert find_repository(logged.workspace.lake, "scores") is None
+    assert query_log.places(logged.workspace) == []
 
 
 def test_names_of_repositories_are_short_enough() -> None:

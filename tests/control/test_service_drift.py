@@ -16,6 +16,7 @@ from tests.control.logged import PRODUCT, LoggedMesh
 from tulle.catalog.query_log import find_repository
 from tulle.cli.connect import mesh_client
 from tulle.control import query_log, service_drift
+from tulle.observe import incidents
 from tulle.sdk.service_log import ServiceLog
 from tulle.server.app import application
 
@@ -122,6 +123,21 @@ def test_days_are_kept_once_and_again_when_something_is_new(logged: LoggedMesh) 
     assert len(list(repository.entries("main", "drift/"))) == 1
     assert json.loads(logged.tulle("service", "drift", "scores", "--history")) == rows
     assert service_drift.keep_days(workspace, "scores", today=today + dt.timedelta(days=30)) == []
+
+
+def test_what_drifted_is_an_incident_of_the_product(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    incidents.follow(workspace.settings, workspace.database)
+    asked(logged, moved=400)
+    with mesh_client(logged.mesh.folder) as client:
+        assert len(ServiceLog(client, "scores").measure_days()) == 1
+    while incidents.follow(workspace.settings, workspace.database):
+        pass
+    (one,) = incidents.recent(workspace.database, product="scores")
+    assert (one.cause, one.closed_at) == ("drift", None)
+    assert one.message.startswith("service 'scores', buys v1: recency")
+    service_drift.tell(workspace, ["another"])
+    assert incidents.follow(workspace.settings, workspace.database) == 0
 
 
 def test_what_is_masked_is_not_measured(logged: LoggedMesh) -> None:

@@ -21,7 +21,7 @@ from tulle.control.alerts import Alerts
 from tulle.control.apply import apply_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound, Unavailable
-from tulle.events import DATA_LATE, Event
+from tulle.events import DATA_LATE, SERVICE_DRIFT, Event
 from tulle.observe import incidents
 from tulle.observe.channels import Channels, Message
 from tulle.observe.incidents import takes
@@ -183,6 +183,23 @@ def test_a_run_that_fails_and_data_that_is_late(told: Told) -> None:
         ("recovered", "late"),
         ("recovered", "run"),
     ]
+
+
+def test_drift_is_told_and_no_run_ends_it(told: Told) -> None:
+    def note(message: str) -> list[dict[str, Any]]:
+        with told.workspace.database.write() as cx:
+            log.append(cx, Event(SERVICE_DRIFT, "sales", {"drifted": bool(message), "message": message}))
+        return told.tell()
+
+    assert note("") == []
+    (message,) = note("service 'x', buys v1: recency")
+    assert (message["event"], message["title"]) == ("drift", "sales: what its services are asked has moved")
+    assert message["message"] == "service 'x', buys v1: recency"
+    assert note("service 'x', buys v1: recency") == []
+    assert told.run().status == "succeeded"
+    assert told.tell() == []
+    (message,) = note("")
+    assert (message["event"], message["cause"]) == ("recovered", "drift")
 
 
 def test_a_run_that_somebody_stopped_is_not_told(told: Told) -> None:

@@ -94,6 +94,7 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         "failed": f"{where}: the run failed",
         "checks": f"{where}: checks failed, nothing was published",
         "late": f"{where}: the data is late",
+        "drift": f"{where}: what its services are asked has moved",
         "recovered": f"{where}: good again",
     }
     checks: tuple[CheckView, ...] = ()

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tulle.control import retirement
+from tulle.catalog.query_log import repository_name
+from tulle.control import query_log, retirement
 from tulle.control.applications import PORTAL
 from tulle.control.apply import one_at_a_time, retire
 from tulle.control.endings import endings
@@ -89,6 +90,12 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     steps.append(Doom("unregister", name, f"product '{name}' leaves the catalogue"))
     if data and (repository := _repository(workspace, name)) is not None:
         steps += _data_goes(repository)
+    if data:
+        told = "its queries and what turned out are deleted: repository '{}'"
+        steps += [
+            Doom("delete-queries", service, told.format(repository_name(service)))
+            for service in query_log.logged_services(workspace, name)
+        ]
     hits, affected = _hits(workspace, product, {d.service for d in services})
     for service in sorted({d.service for d in services} | set(applied.services or ())):
         keys = [k for k in service_keys.keys(workspace.database, service) if k.state(now()) == "in force"]
@@ -214,6 +221,8 @@ def _size_told(repository: Repository) -> str:
 
 
 def _delete_data(workspace: Workspace, name: str, actor: str) -> None:
+    for service in query_log.logged_services(workspace, name):
+        query_log.delete(workspace, service)
     with workspace.database.write() as connection:
         promotion.forget(connection, name)  # else a product that is called so again ran the code of this one
         kept_profiles.forget(connection, name)

@@ -13,6 +13,7 @@ import fcntl
 import io
 import logging
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -145,10 +146,25 @@ def tidy(workspace: Workspace) -> int:
     return forgotten
 
 
-def logged_services(workspace: Workspace) -> list[str]:
-    """The services that have a log."""
+def logged_services(workspace: Workspace, product: str = "") -> list[str]:
+    """The services that have a log; those of a product, also of one that is destroyed."""
     owners = (one.record.metadata.get(_OWNER) for one in workspace.lake.repositories())
-    return [owner for owner in owners if owner is not None]
+    found = [owner for owner in owners if owner is not None]
+    if not product:
+        return found
+    made = {name: package.packages(workspace.database, name) for name in found}
+    return [name for name in found if made[name] and made[name][-1].product == product]
+
+
+def delete(workspace: Workspace, service: str) -> None:
+    """Forget all that was kept of a service, and what its workers left."""
+    for place in places(workspace):
+        if place.partition("@")[0] == service:
+            folder = workspace.settings.queries_folder / place
+            with _only_one(folder):
+                shutil.rmtree(folder)
+    if find_repository(workspace.lake, service) is not None:
+        workspace.lake.delete_repository(_repository(workspace, service).name)
 
 
 def forget(workspace: Workspace, service: str, repository: Repository) -> int:

@@ -25,9 +25,11 @@ from tulle.control import query_log
 from tulle.control.query_log_api import check_known
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
+from tulle.events import SERVICE_DRIFT, Event
 from tulle.lake.repository import Repository
 from tulle.serving import package
 from tulle.serving.drift import Drift
+from tulle.state import log as event_log
 
 LOG = logging.getLogger("tulle")
 DRIFT = "drift"
@@ -75,13 +77,19 @@ class DriftWatch:
         pause = FIRST_AFTER
         while not self._stop.wait(pause):
             pause = EVERY_SECONDS
+            measured = []
             for service in query_log.logged_services(self._workspace):
                 if self._stop.is_set():
                     return
                 try:
-                    keep_days(self._workspace, service)
+                    if keep_days(self._workspace, service):
+                        measured.append(service)
                 except Exception:
                     LOG.exception("the drift of '%s' is measured again later", service)
+            try:
+                tell(self._workspace, measured)
+            except Exception:
+                LOG.exception("drift is told later")
 
 
 def keep_days(workspace: Workspace, service: str, *, today: dt.date | None = None) -> list[str]:
@@ -114,6 +122,33 @@ def keep_days(workspace: Workspace, service: str, *, today: dt.date | None = Non
     if kept:
         repository.commit_draft(repository.default_branch, draft, f"Drift of {', '.join(kept)}")
     return kept
+
+
+def tell(workspace: Workspace, services: Sequence[str]) -> None:
+    """Note, for each product with a service that was measured anew, what has drifted, or that nothing has any more."""
+    known: dict[str, list[str]] = {}
+    for service in query_log.logged_services(workspace):
+        versions = package.packages(workspace.database, service)
+        if versions:
+            known.setdefault(versions[-1].product, []).append(service)
+    for product, owned in known.items():
+        if not set(owned) & set(services):
+            continue
+        told = "; ".join(said for service in owned if (said := drifted(workspace, service)))
+        with workspace.database.write() as cx:
+            event_log.append(cx, Event(SERVICE_DRIFT, product, {"drifted": bool(told), "message": told}))
+
+
+def drifted(workspace: Workspace, service: str) -> str:
+    """What has drifted on the last day that was measured, in words; empty when nothing has."""
+    rows = history(workspace, service, days=DAYS_AGAIN)
+    last = max((row["day"] for row in rows), default="")
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["day"] == last and row["verdict"] == "drifted" and row["measure"] == "psi":
+            found.setdefault((row["endpoint"], row["generation"]), []).append(row["name"])
+    told = [f"{endpoint} {generation}: {', '.join(names)}" for (endpoint, generation), names in found.items()]
+    return f"service '{service}', {'; '.join(told)}" if told else ""
 
 
 def as_rows(day: dt.date, measured: Measured) -> Iterator[dict[str, Any]]:
@@ -226,6 +261,8 @@ def router(workspace: Workspace) -> APIRouter:
     def measure_days(name: str) -> dict[str, Any]:
         check_known(workspace, name)
         query_log.collect_all(workspace, name)
-        return {"service": name, "days": keep_days(workspace, name)}
+        if days := keep_days(workspace, name):
+            tell(workspace, [name])
+        return {"service": name, "days": days}
 
     return api

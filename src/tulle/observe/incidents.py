@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, insert, select, update
 
 from tulle.config import AlertChannel, Settings
-from tulle.events import DATA_LATE, RUN_FINISHED
+from tulle.events import DATA_LATE, RUN_FINISHED, SERVICE_DRIFT
 from tulle.pipeline import run as runs
 from tulle.pipeline.scheduler import will_be_tried_again
 from tulle.spec.schedule import words
@@ -27,13 +27,13 @@ from tulle.state.tables import runs as run_table
 
 NAME = "alerts"
 TASK = "alert"
-RUN, CHECKS, LATE = "run", "checks", "late"
-_EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late"}
+RUN, CHECKS, LATE, DRIFT = "run", "checks", "late", "drift"
+_EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late", DRIFT: "drift"}
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One incident. `cause` is run, checks or late; times in seconds since the epoch, `closed_at` None while open."""
+    """One incident, of the cause run, checks, late or drift. Times in seconds since the epoch; `closed_at` None: open."""
 
     id: str
     product: str
@@ -65,7 +65,21 @@ def follow(settings: Settings, database: Database) -> int:
                 age = words(float(entry.data["late_after"]))
                 message = f"what is published was last confirmed more than {age} ago"
                 _open(cx, settings, entry.subject, str(entry.data["environment"]), LATE, message, None)
+            elif entry.kind == SERVICE_DRIFT:
+                _drifted(cx, settings, entry)
     return len(found)
+
+
+def _drifted(cx: Connection, settings: Settings, entry: LogEntry) -> None:
+    """What a product's services are asked has moved, or is again like what their models were made with."""
+    product, environment = entry.subject, "main"
+    if entry.data["drifted"]:
+        _open(cx, settings, product, environment, DRIFT, str(entry.data["message"]), None)
+        return
+    same = _still_open(product, environment) & (table.c.cause == DRIFT)
+    for row in cx.execute(select(table).where(same)).all():
+        cx.execute(update(table).where(table.c.id == row.id).values(closed_at=now()))
+        _tell(cx, settings, product, environment, "recovered", row.id)
 
 
 def _run_finished(cx: Connection, settings: Settings, entry: LogEntry) -> None:
@@ -126,7 +140,8 @@ def _open(
 
 
 def _close(cx: Connection, settings: Settings, run: Row[Any]) -> None:
-    for row in cx.execute(select(table).where(_still_open(run.product, run.environment))).all():
+    open_ones = _still_open(run.product, run.environment) & (table.c.cause != DRIFT)  # which no run ends
+    for row in cx.execute(select(table).where(open_ones)).all():
         if not _is_answered(cx, row.run_id, run):
             continue
         closed = {"closed_at": now(), "closed_by": run.id}

@@ -750,7 +750,7 @@ incidents = Table(
     Column("id", String(32), primary_key=True),
     Column("product", String(63), nullable=False),
     Column("environment", String(63), nullable=False),
-    Column("cause", String(16), nullable=False),  # run checks late
+    Column("cause", String(16), nullable=False),  # run checks late drift
     Column("message", Text, nullable=False),
     Column("run_id", String(32)),  # the first that failed
     Column("times", Integer, nullable=False, server_default="1"),
