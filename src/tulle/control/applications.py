@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tulle.control import release
+from tulle.control.identities import PREFIX
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound, did_you_mean
 from tulle.gateway import contract
@@ -64,7 +65,7 @@ def change_contract(
     workspace: Workspace, name: str, service: str, limit: RateLimit | None, *, actor: str = ""
 ) -> None:
     """Let an application call a service at a rate, or not at all."""
-    _check_name(name)
+    _check_name(name, of_services=True)
     if limit is None:
         contract.withdraw(workspace.database, name, service, actor=actor)
         return
@@ -115,6 +116,11 @@ def as_plain(application: Application) -> dict[str, Any]:
     }
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, *, of_services: bool = False) -> None:
+    if name.startswith(PREFIX) and not of_services:
+        raise Denied(
+            f"application '{name}' is a service's own",
+            hint="withdraw its contract to keep it from calling yours",
+        )
     if name == PORTAL:
         raise Denied(f"application '{PORTAL}' is the portal's own", hint="choose another name")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tulle.control.gather import places_of
+from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
@@ -59,6 +60,7 @@ def check_mesh(
             problems += _problems(exc)
         else:
             problems += misfits(services[product.name], _Known(spec, code).columns_of)
+    problems += _used(spec, services)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))
@@ -80,6 +82,21 @@ def check_named(workspace: Workspace, names: Sequence[str]) -> Verdict:
 
 def _problems(exc: TulleError) -> tuple[Problem, ...]:
     return exc.problems or (Problem(exc.message, hint=exc.hint),)
+
+
+def _used(spec: MeshSpec, services: Mapping[str, Sequence[Service]]) -> Iterator[Problem]:
+    """What is wrong with services that use others, told of those that are looked at."""
+    if not any(service.uses for of_product in services.values() for service in of_product):
+        return
+    known: dict[str, tuple[DataProduct, Service]] = {}
+    for product in spec.order():
+        try:
+            found = services[product.name] if product.name in services else load_services(product)
+        except Invalid:  # told where that product is looked at
+            continue
+        known |= {service.name: (product, service) for service in found}
+    files = {service.place.file for found in services.values() for service in found if service.place}
+    yield from (one for one in use_problems(known) if one.place is None or one.place.file in files)
 
 
 def _missing_files(product: DataProduct) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tulle.config import PRODUCTION, Settings
+from tulle.control.identities import demand_contracts, reach_of
 from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import mounted_of
@@ -65,9 +66,10 @@ def share(
     before: Traffic | None = None,
 ) -> Deployment:
     """Ask for several generations to answer, each its part. Conflict when `before` is not what is wanted until now."""
-    for chosen in packages_of(workspace, name, traffic):
-        generation.unpack(chosen, workspace.settings)
     place = place_of(workspace.settings, environment)
+    for chosen in packages_of(workspace, name, traffic):
+        demand_contracts(workspace, name, reach_of(chosen.manifest.endpoints), place)
+        generation.unpack(chosen, workspace.settings)
     return generation.request(
         workspace.database, name, traffic, environment=place, actor=actor, before=before
     )

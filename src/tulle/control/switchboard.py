@@ -11,9 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tulle.control import deployment_hooks
+from tulle.control.identities import Identities
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.deploy.generations import managed, mounted_of
+from tulle.deploy.generations import managed, mounted, mounted_of
 from tulle.deploy.local import Mounted, Process
 from tulle.errors import Broken
 from tulle.events import GATEWAY_PUBLISHED, Event
@@ -37,6 +38,7 @@ class Switchboard:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._gateway = Gateway(workspace.settings)
+        self._identities = Identities(workspace)
         self._lock = threading.Lock()
         self._waiting_since: dict[tuple[_Place, Traffic], float] = {}
         self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
@@ -44,8 +46,10 @@ class Switchboard:
     def settle(self) -> None:
         """Activate the generations that are ready and publish the policy if anything changed."""
         with self._lock:
-            running = local.processes(self._workspace.settings)
-            for deployment in generation.everywhere(self._workspace.database):
+            settings, database = self._workspace.settings, self._workspace.database
+            self._identities.keep(mounted(settings, generation.everywhere(database), now()))
+            running = local.processes(settings)
+            for deployment in generation.everywhere(database):
                 if deployment.status == "starting":
                     self._try_to_activate(deployment, running)
             self._publish({})

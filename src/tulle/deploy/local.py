@@ -191,6 +191,7 @@ def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
             *("--socket", one.socket(number)),
             *("--generation", one.version),
             *("--live-folder", "live"),
+            *("--outside", f"run/outside/{one.place}.json"),
             *("--max-request-bytes", str(settings.max_request_bytes)),
             *("--drain-seconds", str(drain)),
             *("--log-folder", str(settings.queries_folder / one.place)),

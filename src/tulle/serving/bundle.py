@@ -24,7 +24,7 @@ from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
 from tulle.serving import decide
 from tulle.serving.compose import ComposeEntry
-from tulle.serving.compose_declared import ComposeSpec
+from tulle.serving.compose_declared import ComposeSpec, reaches_out
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
 from tulle.serving.explain import BACKGROUND, usual_values
 from tulle.serving.finder import FinderEntry
@@ -91,6 +91,7 @@ class Bundle:
         self.product = product
         self.engine = engine
         self.endpoints: dict[str, str] = {}  # of the service: name → kind
+        self.others: Mapping[str, Mapping[str, str]] = {}  # of the services it uses: name → kind, by service
         self.commits: dict[str, str] = {}
         self.models: dict[str, Signature] = {}
         self._relations: dict[tuple[str, str, str], Relation] = {}
@@ -257,7 +258,8 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
 
 def bundle_compose(spec: ComposeSpec, bundle: Bundle) -> ComposeEntry:
     """Check what a composition calls; Invalid, with places, for endpoints that are not there or come after it."""
-    problems = list(spec.problems(bundle.callable_from(spec.name)))
+    problems = list(spec.problems(bundle.callable_from(spec.name), bundle.others))
+    callees = {} if problems else _callees(spec, bundle, problems)
     if problems:
         raise Invalid(problems[0].message, hint=problems[0].hint, problems=problems)
     _check_queries(spec.test_queries, "", record_of_query(spec.input), spec.places)
@@ -265,11 +267,28 @@ def bundle_compose(spec: ComposeSpec, bundle: Bundle) -> ComposeEntry:
         name=spec.name,
         steps=spec.steps,
         output=spec.output,
+        callees=callees,
         input=spec.input,
         description=spec.description,
         test_queries=spec.test_queries,
-        probe=_answered(spec.test_queries) or None,
+        # Whether it is well must not depend on what is elsewhere.
+        probe=None if reaches_out(spec.steps) else _answered(spec.test_queries) or None,
     )
+
+
+def _callees(spec: ComposeSpec, bundle: Bundle, problems: list[Problem]) -> dict[str, str]:
+    """The kinds of what a composition calls of other services; what is not there is added to `problems`."""
+    found: dict[str, str] = {}
+    for callee in spec.callees:
+        service, _, endpoint = callee.partition("/")
+        known = bundle.others.get(service, {})
+        if endpoint in known:
+            found[callee] = known[endpoint]
+            continue
+        message = f"endpoint '{spec.name}': service '{service}' has no endpoint '{endpoint}'"
+        hint = did_you_mean(endpoint, known) or "no product declares that service"
+        problems.append(Problem(message, spec.places.get("steps"), hint))
+    return found
 
 
 def bundle_function(spec: FunctionSpec, bundle: Bundle) -> FunctionEntry:

@@ -7,7 +7,7 @@ nothing of what the endpoints do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from msgspec import UNSET
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, Query, Trace
 from tulle.serving.inner_call import InnerCall
+from tulle.serving.outer_call import HttpCall, ServiceCall
+from tulle.serving.outside import Door
 from tulle.serving.path_values import made_of
 from tulle.serving.query import record_of
 from tulle.serving.query_declared import QueryParameter
@@ -41,6 +43,7 @@ class ComposeEntry:
     type: Literal["compose"] = "compose"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] | None = None
+    callees: Mapping[str, str] = field(default_factory=dict)  # service/endpoint that it calls → its kind
 
 
 class Compose:
@@ -56,6 +59,7 @@ class Compose:
         self.endpoints: Mapping[str, Endpoint] = {}  # of the service
         self.record = record_of(entry.input)
         self._steps: Step = _not_bound
+        self._door = Door(None)
         # Where everything must be sent, a body that fits is taken as it is.
         is_whole = bool(entry.input) and all(p.required for p in entry.input)
         self._decode = msgspec.json.Decoder(self.record.whole()).decode if is_whole else None
@@ -63,9 +67,10 @@ class Compose:
         self._trace = trace
         self._context = b""
 
-    def bind(self, endpoints: Mapping[str, Endpoint]) -> None:
+    def bind(self, endpoints: Mapping[str, Endpoint], door: Door | None = None) -> None:
         """Tell it the endpoints of the service, when all are loaded, and again when what they answer from is newer;
-        compositions before it are bound."""
+        compositions before it are bound. `door`: the way out, for one that calls what is elsewhere."""
+        self._door = door or self._door
         is_first, self.endpoints = not self.endpoints, endpoints
         commits = [endpoints[name].commits for name in called(self.entry.steps)]
         self.commits = dict(sorted((k, v) for each in commits for k, v in each.items()))
@@ -74,6 +79,11 @@ class Compose:
             self._steps = sequence(self.entry.steps, self._target)
 
     def _target(self, said: Mapping[str, Any]) -> Target:
+        seconds = said.get("timeout")
+        if "http" in said:
+            return HttpCall(said["http"], self._door, seconds)
+        if said["call"] in self.entry.callees:
+            return ServiceCall(said["call"], self.entry.callees[said["call"]], self._door, seconds)
         return InnerCall(self.endpoints[said["call"]])
 
     @property
@@ -147,9 +157,9 @@ def load_compose(entry: ComposeEntry, folder: Path, trace: Trace) -> Compose:  #
 
 
 def called(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The endpoints that steps call."""
+    """The endpoints of this service that steps call."""
     for step in steps:
-        if "call" in step:
+        if "call" in step and "/" not in step["call"]:
             yield step["call"]
         yield from called(step.get("parallel", ()))
         for branch in step.get("switch", ()):

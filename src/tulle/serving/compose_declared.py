@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tulle.errors import Place, Problem, did_you_mean
 from tulle.serving.declared import TestQuery, queries_schema
 from tulle.serving.keyed_rows import PlaceOf, places_of
+from tulle.serving.outer_call import METHODS
 from tulle.serving.path_values import TESTS, roots_of
 from tulle.serving.query_declared import PARAMETERS_SCHEMA, QueryParameter, parse_parameters
+from tulle.serving.steps import http_parts
+from tulle.spec.source import CONNECTION_NAME
 
-WAYS = ("call", "value", "parallel", "switch")
+WAYS = ("call", "http", "value", "parallel", "switch")
 MOST_ITEMS = 1000
+_OF_CALLS = {"map", "cache", "retry", "timeout"}
 _DEPTH = 3  # of steps within steps
 
 
@@ -30,8 +34,8 @@ class ComposeSpec:
     type: Literal["compose"] = "compose"
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
 
-    def problems(self, endpoints: Sequence[str]) -> Iterator[Problem]:
-        """Endpoints that are not there, values nobody gives, and names that are taken twice."""
+    def problems(self, endpoints: Sequence[str], uses: Collection[str] = ()) -> Iterator[Problem]:
+        """Endpoints and services that it cannot call, values nobody gives, and names that are taken twice."""
         known = {"input"}
         yield from self._in(self.steps, endpoints, known)
         yield from self._unknown(self.output, known, "'output'")
@@ -40,6 +44,7 @@ class ComposeSpec:
             for step in _all(self.steps)
             if step.get("on_failure") == "leave_out" and "map" not in step
         }
+        yield from self._of_others(uses)
         for what, template in (("'output'", self.output), *_templates(self.steps)):
             yield from self._uncertain(template, maybe, what)
 
@@ -50,24 +55,16 @@ class ComposeSpec:
             name, what = step["name"], f"step '{step['name']}'"
             if name in known:
                 yield self._problem(f"{what}: another value has that name")
-            ways = [way for way in WAYS if way in step]
-            if len(ways) != 1:
-                said = f"both '{ways[0]}' and '{ways[1]}'" if ways else "nothing to do"
-                yield self._problem(f"{what} has {said}", f"give it one of {', '.join(WAYS)}")
+            yield from self._form(step, endpoints)
             inner = set(known)
             if "map" in step:
                 yield from self._unknown(step["map"], known, what)
                 inner.add(step.get("as", "item"))
-            if "call" in step and step["call"] not in endpoints:
-                hint = did_you_mean(step["call"], endpoints)
-                yield self._problem(f"{what} calls '{step['call']}', which it cannot", hint)
-            for part in ("with", "fallback", "value"):
-                yield from self._unknown(step.get(part), inner, what)
+            for template in (*(step.get(part) for part in ("with", "fallback", "value")), http_parts(step)):
+                yield from self._unknown(template, inner, what)
             for branch in step.get("switch", ()):
                 yield from self._unknown(branch.get("when"), known, what)
                 yield from self._in(branch["steps"], endpoints, set(known))
-            if step.get("on_failure") == "leave_out" and "fallback" in step:
-                yield self._problem(f"{what} has both 'fallback' and 'on_failure: leave_out'", "choose one")
             if "parallel" in step:
                 beside: set[str] = set()
                 for one in step["parallel"]:
@@ -79,6 +76,22 @@ class ComposeSpec:
                 known |= beside
             known.add(name)
 
+    def _form(self, step: Mapping[str, Any], endpoints: Sequence[str]) -> Iterator[Problem]:
+        """What a step is as a whole: one thing to do, and nothing that does not go with it."""
+        what = f"step '{step['name']}'"
+        ways = [way for way in WAYS if way in step]
+        if len(ways) != 1:
+            said = f"both '{ways[0]}' and '{ways[1]}'" if ways else "nothing to do"
+            yield self._problem(f"{what} has {said}", f"give it one of {', '.join(WAYS)}")
+        extra = sorted(_OF_CALLS & set(step))
+        if extra and not {"call", "http"} & set(step):
+            yield self._problem(f"{what} has '{extra[0]}' and calls nothing")
+        if "call" in step and "/" not in step["call"] and step["call"] not in endpoints:
+            hint = did_you_mean(step["call"], endpoints)
+            yield self._problem(f"{what} calls '{step['call']}', which it cannot", hint)
+        if step.get("on_failure") == "leave_out" and "fallback" in step:
+            yield self._problem(f"{what} has both 'fallback' and 'on_failure: leave_out'", "choose one")
+
     def _unknown(self, template: Any, known: set[str], what: str) -> Iterator[Problem]:
         try:
             for root in roots_of(template):
@@ -87,6 +100,20 @@ class ComposeSpec:
                     yield self._problem(f"{what}: nothing before it gives '${root}'", hint)
         except ValueError as exc:
             yield self._problem(f"{what}: {exc}")
+
+    def _of_others(self, uses: Collection[str]) -> Iterator[Problem]:
+        """Other services that are called and not declared to be used."""
+        for step in _all(self.steps):
+            service, slash, endpoint = step.get("call", "").partition("/")
+            if slash and (service not in uses or not endpoint):
+                hint = did_you_mean(service, uses) or f"declare it: `uses: [{service}]`, beside `service:`"
+                message = f"step '{step['name']}' calls '{step['call']}' of a service that is not in 'uses'"
+                yield self._problem(message, hint)
+
+    @property
+    def callees(self) -> tuple[str, ...]:
+        """What it calls of other services, as service/endpoint."""
+        return tuple(dict.fromkeys(one["call"] for one in _all(self.steps) if "/" in one.get("call", "")))
 
     def _uncertain(self, template: Any, maybe: set[str], what: str) -> Iterator[Problem]:
         """Values that must be there, of steps that may be left out."""
@@ -111,10 +138,31 @@ def _all(steps: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield from _all(branch["steps"])
 
 
+def reaches_out(steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether steps call what is elsewhere."""
+    return any("http" in step or "/" in step.get("call", "") for step in _all(steps))
+
+
+def reaching_out(endpoints: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The endpoints of a manifest whose steps call what is elsewhere, or compositions before them that do."""
+    found: set[str] = set()
+    for endpoint in endpoints:
+        steps = endpoint.get("steps", ())
+        if reaches_out(steps) or found & {one.get("call") for one in _all(steps)}:
+            found.add(endpoint["name"])
+    return found
+
+
+def connections_of(steps: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The connections by which steps ask HTTP APIs."""
+    return {step["http"]["connection"] for step in _all(steps) if "http" in step}
+
+
 def _templates(steps: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     """What steps make values of; a condition on what is not there does not hold, unless it is an expression."""
     for step in _all(steps):
         what = f"step '{step['name']}'"
+        yield what, http_parts(step)
         yield from ((what, step[part]) for part in ("with", "fallback", "value", "map") if part in step)
         for branch in step.get("switch", ()):
             if isinstance(branch.get("when"), str):
@@ -129,7 +177,13 @@ def _step(depth: int) -> dict[str, Any]:
     """The JSON Schema of a step; steps within it are of the same form, so deep."""
     properties: dict[str, Any] = {
         "name": _NAME | {"description": "what its value is called"},
-        "call": {"type": "string", "description": "an endpoint of this service"},
+        "call": {
+            "type": "string",
+            "pattern": "^[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*)?$",
+            "x-expected": "an endpoint, or service/endpoint",
+            "description": "an endpoint of this service, or service/endpoint of another, which `uses` names",
+        },
+        "http": _HTTP,
         "with": {"type": "object", "description": "what it is sent: features, key, arguments or parameters"},
         "value": {"description": "the step's value, made of others, in place of a call"},
         "timeout": _SECONDS | {"description": "seconds after which the call has failed"},
@@ -179,11 +233,42 @@ def _step(depth: int) -> dict[str, Any]:
             "as": ["map"],
             "most": ["map"],
             "with": ["call"],
-            "map": ["call"],
-            "cache": ["call"],
         },
     }
 
+
+_STATUSES = {"type": "array", "items": {"type": "integer", "minimum": 100, "maximum": 599}}
+_HTTP = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["connection"],
+    "description": "a request to an HTTP API",
+    "properties": {
+        "connection": {
+            "type": "string",
+            "pattern": CONNECTION_NAME,
+            "x-expected": "the name of a connection",
+            "description": "a connection of the mesh of kind http: where it goes, and what signs in there",
+        },
+        "method": {"enum": list(METHODS), "description": "default: GET, with a body POST"},
+        "path": {
+            "type": ["string", "array"],
+            "pattern": r"^[^$?#\\\s]*$",
+            "items": {"type": ["string", "number"]},
+            "x-expected": "text, or a list of segments such as [customers, $input.customer]",
+            "description": "below the connection's address; values have a segment of their own",
+        },
+        "query": {"type": "object", "description": "parameters; one that is null is left out"},
+        "headers": {
+            "type": "object",
+            "propertyNames": {"pattern": "^[A-Za-z0-9-]{1,100}$"},
+            "description": "further headers",
+        },
+        "body": {"description": "sent as JSON"},
+        "expect": _STATUSES | {"description": "statuses that are an answer (default 200 to 299)"},
+        "null_on": _STATUSES | {"description": "statuses for which the value is null, such as 404"},
+    },
+}
 
 _CONDITION = {
     "type": ["object", "string"],

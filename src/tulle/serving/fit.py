@@ -47,7 +47,7 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
             if isinstance(endpoint, ComposeSpec):
                 before = service.endpoints[:position]
                 others = (e for e in service.endpoints if not isinstance(e, ComposeSpec) or e in before)
-                yield from endpoint.problems([other.name for other in others])
+                yield from endpoint.problems([other.name for other in others], service.uses)
             if isinstance(endpoint, FunctionSpec):
                 yield from _function(told, endpoint, at, service.file.parent.parent / FUNCTIONS)
 

@@ -30,6 +30,7 @@ from tulle.events import (
 from tulle.serving import package
 from tulle.serving.answers import Question
 from tulle.serving.loaded import Verdict
+from tulle.serving.outside import outside_file
 from tulle.serving.package import Package
 from tulle.serving.traffic import Traffic, from_plain, single
 from tulle.state import log
@@ -350,6 +351,8 @@ def ask(folder: Path, questions: Sequence[Question], generation: str | None = No
 def _apart(folder: Path, what: str, generation: str | None, sent: bytes = b"") -> tuple[Verdict, ...]:
     argv = [sys.executable, "-m", "tulle.serving.worker", "--package-folder", str(folder), what]
     argv += ["--generation", generation] if generation else []
+    # A package that is deployed lies in generations/<service>/<version>: it asks others as its workers do.
+    argv += ["--outside", str(outside_file(folder.parents[2], folder.parent.name))]
     try:
         done = subprocess.run(argv, input=sent, capture_output=True, timeout=TEST_SECONDS, check=False)  # noqa: S603  our own module
     except subprocess.TimeoutExpired as exc:

@@ -22,6 +22,7 @@ from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
+from tulle.serving.outside import Door
 from tulle.serving.pool import Pool
 from tulle.serving.request import RequestError
 
@@ -51,6 +52,7 @@ class Loaded:
     endpoints: Mapping[str, Endpoint]
     entries: Mapping[str, Entry]
     openapi: bytes = field(repr=False)
+    door: Door = field(default_factory=lambda: Door(None), repr=False)  # by which compositions call others
     _probes: list[asyncio.Task[Mapping[str, str]]] = field(default_factory=list, repr=False)  # the last two
 
     async def ask(self, endpoint: str, body: Mapping[str, Any], request_id: str = "") -> tuple[int, bytes]:
@@ -164,8 +166,8 @@ class Loaded:
         )
 
 
-def load(folder: Path, generation: str | None = None) -> Loaded:
-    """Load the package unpacked in `folder`; Broken when it cannot be."""
+def load(folder: Path, generation: str | None = None, outside: Path | None = None) -> Loaded:
+    """Load the package unpacked in `folder`; Broken when it cannot be. `outside`: the file by which it calls others."""
     manifest = read_manifest(folder / MANIFEST)
     trace = Trace(manifest.service, manifest.version, generation or manifest.version, manifest.digest)
     entries, endpoints = {}, {}
@@ -174,11 +176,12 @@ def load(folder: Path, generation: str | None = None) -> Loaded:
         entry = kind.read(raw)
         entries[entry.name] = entry
         endpoints[entry.name] = kind.load(entry, folder, trace)
+    door = Door(outside)
     for endpoint in endpoints.values():
         if isinstance(endpoint, Compose):
-            endpoint.bind(endpoints)
+            endpoint.bind(endpoints, door)
     try:
         openapi = (folder / OPENAPI).read_bytes()
     except OSError as exc:
         raise Broken(f"the package lacks {OPENAPI}: {exc.strerror}", hint="build it again") from exc
-    return Loaded(manifest, trace, endpoints, entries, openapi)
+    return Loaded(manifest, trace, endpoints, entries, openapi, door)

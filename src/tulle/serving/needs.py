@@ -11,9 +11,11 @@ from typing import Any
 from tulle.serving.access import Access, access_of
 from tulle.serving.bounds import Bounds
 from tulle.serving.compose import ComposeEntry, called
+from tulle.serving.compose_declared import reaches_out
 from tulle.serving.function import FunctionEntry
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, read_manifest
+from tulle.serving.outer_call import USUAL_SECONDS as OUTSIDE_SECONDS
 from tulle.serving.steps import AT_ONCE, USUAL_ITEMS
 
 USUAL_SECONDS = 30.0
@@ -61,9 +63,10 @@ def _step(step: Mapping[str, Any], entries: Mapping[str, Entry]) -> float:
         return max(_step(one, entries) for one in step["parallel"])
     if "switch" in step:
         return max(_steps(branch["steps"], entries) for branch in step["switch"])
-    if "call" not in step:
+    if "call" not in step and "http" not in step:
         return 0.0
-    once = float(step.get("timeout") or _seconds(entries[step["call"]], entries))
+    inner = entries.get(step.get("call", ""))
+    once = float(step.get("timeout") or (_seconds(inner, entries) if inner else OUTSIDE_SECONDS))
     turns = math.ceil(step.get("most", USUAL_ITEMS) / AT_ONCE) if "map" in step else 1
     return once * (1 + int(step.get("retry", 0))) * turns
 
@@ -74,5 +77,7 @@ def _may_repeat(entry: Entry, entries: Mapping[str, Entry]) -> bool:
         case FunctionEntry():
             return entry.again
         case ComposeEntry():
-            return all(_may_repeat(entries[name], entries) for name in called(entry.steps))
+            # What others do when they are asked twice is not known here.
+            known = not reaches_out(entry.steps)
+            return known and all(_may_repeat(entries[name], entries) for name in called(entry.steps))
     return True

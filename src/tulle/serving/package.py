@@ -12,7 +12,7 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,12 +76,14 @@ def build(
     ref: str = "main",
     version: str | None = None,
     check: Callable[[Path], None] | None = None,
+    others: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Package:
     """Build a version of `service` from what is published at `ref`; the existing version for equal content.
 
     `version` defaults to the next of v1, v2, … Raises Invalid, with places in the services file, for models,
     data sets and columns that are not there; AlreadyExists when the version has other content. `check` looks at the
-    folder of a version that is new before it is recorded, and raises what refuses it.
+    folder of a version that is new before it is recorded, and raises what refuses it. `others` are the services of the
+    mesh that this one may use, with the kinds of their endpoints.
     """
     if version is not None:
         check_version(version)
@@ -91,6 +93,7 @@ def build(
         bundle = Bundle(
             folder / "content", LakeSource(lake, ref, database), product.name, engine, product.folder
         )
+        bundle.others = {name: kinds for name, kinds in (others or {}).items() if name in service.uses}
         entries = _bundled(service, bundle)
         openapi = _openapi(service, entries, bundle.folder)
         manifest = _manifest(service, product.name, entries, bundle, openapi)

@@ -33,6 +33,7 @@ class Service:
     description: str = ""
     access: Access = Access()
     log: ServiceLog = ServiceLog()
+    uses: tuple[str, ...] = ()  # other services that its compositions call
     file: Path = field(default=Path(), compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
@@ -81,6 +82,12 @@ def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
                 "description": "the service's name, its part of the address",
             },
             "description": {"type": "string"},
+            "uses": {
+                "type": "array",
+                "items": {"type": "string", "pattern": SERVICE_NAME, "x-expected": "the name of a service"},
+                "uniqueItems": True,
+                "description": "other services that its compositions call, under an identity of this service",
+            },
             "access": ACCESS_SCHEMA,
             "log": LOG_SCHEMA,
             "endpoints": {
@@ -181,6 +188,7 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
         name=raw["service"],
         endpoints=tuple(_endpoint(document, i, one, drawn) for i, one in enumerate(raw["endpoints"])),
         description=raw.get("description", ""),
+        uses=tuple(raw.get("uses", ())),
         access=access,
         log=parse_log(raw),
         file=source if isinstance(source, Path) else Path(document.name),

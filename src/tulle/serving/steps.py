@@ -280,12 +280,18 @@ def _mapped(said: Mapping[str, Any], call: _Call) -> Step:
     return _guarded({"name": name}, carried_out)
 
 
+def http_parts(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a step's HTTP request is made of values; the rest is as it is declared."""
+    http = said.get("http", {})
+    return {part: http[part] for part in ("path", "query", "headers", "body") if part in http}
+
+
 class _Call:
     """A call, with its patience, its second chances and what it remembers."""
 
     def __init__(self, said: Mapping[str, Any], target: Target) -> None:
         self._name, self._word, self._target = said["name"], said["name"].encode(), target
-        self._sent = made_of(said.get("with", {}))
+        self._sent = made_of(http_parts(said) if "http" in said else said.get("with", {}))
         self._timeout: float | None = said.get("timeout")
         self._tries = 1 + int(said.get("retry", 0))
         self._failing = _Failing(said)

@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        service = load(options.package_folder, options.generation)
+        service = load(options.package_folder, options.generation, options.outside)
     except TulleError as exc:
         return _refused(exc)
     import uvloop  # noqa: PLC0415  only the process needs it
@@ -140,6 +140,7 @@ async def _tested(service: Loaded) -> tuple[Verdict, ...]:
         return await service.test()
     finally:
         service.close()
+        await service.door.close()
 
 
 async def _asked(service: Loaded, questions: list[Question]) -> tuple[Verdict, ...]:
@@ -147,6 +148,7 @@ async def _asked(service: Loaded, questions: list[Question]) -> tuple[Verdict, .
         return await service.answers(questions, again=ASKED_AGAIN)
     finally:
         service.close()
+        await service.door.close()
 
 
 async def _answering(service: Loaded, options: argparse.Namespace) -> int:
@@ -174,6 +176,7 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     if recorder is not None:
         recorder.start()
     await serve(app, listening, options.drain_seconds)
+    await service.door.close()
     if keeper is not None:
         keeper.cancel()
     service.close()
@@ -211,6 +214,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     where.add_argument("--test", action="store_true", help="print the verdicts of the saved test queries")
     where.add_argument(
         "--ask", action="store_true", help="print the answers to the questions on standard input"
+    )
+    parser.add_argument(
+        "--outside", type=Path, help="the file by which its compositions call other services and HTTP APIs"
     )
     parser.add_argument(
         "--live-folder",

@@ -424,16 +424,22 @@ def _headers(connection: Connection | None) -> list[tuple[bytes, bytes]]:
     found = [("Accept", "application/json, text/csv;q=0.9, */*;q=0.5"), ("User-Agent", "tulle")]
     found.append(("Accept-Encoding", "identity"))
     if connection is not None:
-        options, secrets = connection.options, connection.secrets
-        match options.get("auth"):
-            case "bearer":
-                found.append(("Authorization", f"Bearer {secrets['token']}"))
-            case "basic":
-                both = f"{options['user']}:{secrets['password']}".encode()
-                found.append(("Authorization", f"Basic {base64.b64encode(both).decode()}"))
-            case "header":
-                found.append((options["header"], secrets["token"]))
+        found += signing_headers(connection).items()
     return [(name.encode(), value.encode()) for name, value in found]
+
+
+def signing_headers(connection: Connection) -> dict[str, str]:
+    """The headers that sign in where a connection leads."""
+    options, secrets = connection.options, connection.secrets
+    match options.get("auth"):
+        case "bearer":
+            return {"Authorization": f"Bearer {secrets['token']}"}
+        case "basic":
+            both = f"{options['user']}:{secrets['password']}".encode()
+            return {"Authorization": f"Basic {base64.b64encode(both).decode()}"}
+        case "header":
+            return {options["header"]: secrets["token"]}
+    return {}
 
 
 def _retry_after(text: str) -> float:
