@@ -33,7 +33,7 @@ _EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late", DRIFT: "drift"}
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One incident, of the cause run, checks, late or drift. Times in seconds since the epoch; `closed_at` None: open."""
+    """One incident; `cause` is run, checks, late or drift. Seconds since the epoch; `closed_at` is None while open."""
 
     id: str
     product: str
