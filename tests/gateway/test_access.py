@@ -128,7 +128,7 @@ def by_token(mesh: Mesh, issuer: Issuer) -> Mesh:
 def test_a_token_lets_in_and_its_claim_is_the_caller(by_token: Mesh, issuer: Issuer) -> None:
     for token in (
         issuer.token(),
-        issuer.token("ES256"),
+        *(issuer.token(alg) for alg in ("ES256", "ES384", "EdDSA", "PS256", "RS512")),
         issuer.token(scope=["write", "predict"]),
         issuer.token(aud=["x", "others"]),
         issuer.token(scope="predict"),

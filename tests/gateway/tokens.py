@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 ISSUER = "https://issuer.example/"
@@ -36,10 +36,16 @@ class Issuer:
         default_factory=lambda: ec.generate_private_key(ec.SECP256R1())
     )
 
+    ed_key: ed25519.Ed25519PrivateKey = field(default_factory=ed25519.Ed25519PrivateKey.generate)
+    wide_key: ec.EllipticCurvePrivateKey = field(
+        default_factory=lambda: ec.generate_private_key(ec.SECP384R1())
+    )
+
     def public_keys(self) -> dict[str, Any]:
         """The JWK set."""
         numbers = self.rsa_key.public_key().public_numbers()
         point = self.ec_key.public_key().public_numbers()
+        wide = self.wide_key.public_key().public_numbers()
         return {
             "keys": [
                 {"kty": "RSA", "kid": "r", "n": _octets(numbers.n), "e": _octets(numbers.e)},
@@ -49,6 +55,19 @@ class Issuer:
                     "crv": "P-256",
                     "x": _octets(point.x, 32),
                     "y": _octets(point.y, 32),
+                },
+                {
+                    "kty": "EC",
+                    "kid": "w",
+                    "crv": "P-384",
+                    "x": _octets(wide.x, 48),
+                    "y": _octets(wide.y, 48),
+                },
+                {
+                    "kty": "OKP",
+                    "kid": "d",
+                    "crv": "Ed25519",
+                    "x": encoded(self.ed_key.public_key().public_bytes_raw()),
                 },
             ]
         }
@@ -62,7 +81,7 @@ class Issuer:
             "client_id": "warehouse-app",
             "scope": "read predict",
         } | claims
-        head = {"alg": alg, "kid": "e" if alg == "ES256" else "r", "typ": "JWT"}
+        head = {"alg": alg, "kid": {"ES256": "e", "ES384": "w", "EdDSA": "d"}.get(alg, "r"), "typ": "JWT"}
         text = f"{encoded(head)}.{encoded({k: v for k, v in said.items() if v is not None})}"
         return f"{text}.{encoded(self._signature(alg, text.encode()))}"
 
@@ -76,7 +95,15 @@ class Issuer:
         if alg == "ES256":
             r, s = decode_dss_signature(self.ec_key.sign(data, ec.ECDSA(hashes.SHA256())))
             return r.to_bytes(32) + s.to_bytes(32)
-        return self.rsa_key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+        if alg == "ES384":
+            r, s = decode_dss_signature(self.wide_key.sign(data, ec.ECDSA(hashes.SHA384())))
+            return r.to_bytes(48) + s.to_bytes(48)
+        if alg == "EdDSA":
+            return self.ed_key.sign(data)
+        if alg == "PS256":
+            return self.rsa_key.sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+        digest = hashes.SHA512() if alg == "RS512" else hashes.SHA256()
+        return self.rsa_key.sign(data, padding.PKCS1v15(), digest)
 
 
 def bearer(token: str) -> dict[str, str]:

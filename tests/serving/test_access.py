@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.tokens import Issuer
+from tests.gateway.tokens import Issuer, encoded
 
 from tulle.errors import Broken, Invalid
 from tulle.serving.access import Access, Keys, Public, access_of, parse_access
+
+SHORT = {"kty": "RSA", "e": "AQAB", "n": encoded((1 << 1023 | 1).to_bytes(128))}
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +77,16 @@ def test_what_nobody_can_mean_is_told() -> None:
     ("change", "told"),
     [
         ({"kty": "oct", "k": "c2VjcmV0"}, "a shared secret"),
-        ({"kty": "RSA", "n": "AQAB", "e": "AQAB"}, "has 17 bits"),
+        ({"kty": "RSA", "n": "AQAB", "e": "AQAB"}, "is no RSA key that is known"),
+        (SHORT, "has 1024 bits"),
         ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "AQAB"}, "is a private key"),
-        ({"kty": "RSA", "n": "?", "e": "AQAB"}, "'n' is not base64url"),
+        ({"kty": "RSA", "n": "?", "e": "AQAB"}, "is no RSA key that is known"),
         ({"kty": "RSA", "e": "AQAB"}, "lacks 'n'"),
         ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "HS256"}, "for 'HS256', which is not accepted"),
-        ({"kty": "EC", "crv": "secp256k1", "x": "AQAB", "y": "AQAB"}, "unknown curve"),
+        ({"kty": "EC", "crv": "secp256k1", "x": "AQAB", "y": "AQAB"}, "is no EC key that is known"),
+        ({"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB"}, "is no EC key that is known"),
+        ({"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}, "is no OKP key that is known"),
+        ({"kty": "OKP", "crv": "X25519", "x": "A" * 43}, "is no OKP key that is known"),
         ({"kty": "PQ"}, "of no kind that is known"),
         (3, "of no kind that is known"),
     ],

@@ -19,9 +19,9 @@ from tulle.gateway.envoy_values import (
     CONTRACT,
     JWT,
     NORMALISE,
-    TRUSTED,
     Json,
     host_address,
+    trusted,
     typed,
 )
 from tulle.gateway.policy import Contract, ManagedService
@@ -238,7 +238,7 @@ def _keys_cluster(service: str, tokens: Tokens) -> Json:
         cluster |= {"dns_lookup_family": "ALL", "wait_for_warm_on_init": False}
     if parts.scheme == "https":
         check = {
-            "trusted_ca": {"filename": TRUSTED},
+            "trusted_ca": {"filename": trusted()},
             "match_typed_subject_alt_names": [
                 {"san_type": "IP_ADDRESS" if host_address(host) else "DNS", "matcher": {"exact": host}}
             ],

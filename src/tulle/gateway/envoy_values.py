@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import certifi
+
 Json = dict[str, Any]
 TYPE: Final = "type.googleapis.com/"
 
@@ -28,17 +30,13 @@ JWT: Final = "jwt"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"
 BODY: Final = "body"
+_USUAL_TRUST: Final = "/etc/ssl/certs/ca-certificates.crt"
 DISPATCH: Final = "dispatch"
 DISPATCH_BODY: Final = "dispatch_body"
 
 # by which callers choose a generation, as the members `dispatch` of a body do
 FORCED_HEADER: Final = "forced-generation"
 KEY_HEADER: Final = "dispatch-key"
-
-_USUAL_TRUST: Final = "/etc/ssl/certs/ca-certificates.crt"
-_OUR_TRUST = ssl.get_default_verify_paths().cafile  # follows SSL_CERT_FILE
-# the certificates that an issuer's address is checked with
-TRUSTED: Final = _OUR_TRUST if _OUR_TRUST and Path(_OUR_TRUST).is_file() else _USUAL_TRUST
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,13 @@ def header_input(name: str) -> Json:
     """A request header as what a matcher looks at."""
     kind = typed("envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=name)
     return {"name": name, "typed_config": kind}
+
+
+def trusted() -> str:
+    """The file of certificates that an issuer's address is checked with: this machine's, else those we bring."""
+    ours = ssl.get_default_verify_paths().cafile  # follows SSL_CERT_FILE
+    found = next((one for one in (ours, _USUAL_TRUST) if one and Path(one).is_file()), None)
+    return found or certifi.where()
 
 
 def host_address(host: str) -> bool:
