@@ -6,6 +6,7 @@ nothing of files or of the lake.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from tulle.serving.log_segment import Record, SegmentHeader, SegmentRoute, Told
 
+LOG = logging.getLogger("tulle")
 MASK = "•••"
 SCHEMA = pa.schema(
     [
@@ -74,7 +76,7 @@ class Shown:
         if isinstance(values, list):
             return [self.of(value, is_sent=is_sent) for value in values]
         if not isinstance(values, dict):
-            return values
+            return None if is_sent else values  # what is sent has names, or is not what was asked for
         known = self.known if is_sent else None
         return {
             name: self._value(name, value)
@@ -114,7 +116,12 @@ def query_rows(
             "status": record.status,
             "microseconds": record.spent_ns // 1000,
         }
-        for number, one in enumerate(_items(route, record, rule)):
+        try:
+            items = list(_items(route, record, rule))
+        except Exception:  # a request may be anything; what is not understood is kept without its content
+            LOG.exception("the content of request %s is not logged", record.request_id)
+            items = [{}]
+        for number, one in enumerate(items):
             yield {"item": number, **whole, **one}
 
 
@@ -195,9 +202,9 @@ def _sent(route: SegmentRoute, body: Any) -> Any:
     member = _BODY.get(route.kind)
     if not isinstance(body, dict) or (member is None or route.action in {"predict-simple", "infer"}):
         return body if isinstance(body, dict) else None
-    if "items" in body and route.action.endswith("-multi"):
-        items = body["items"]
-        return [one.get(member) if isinstance(one, dict) else None for one in items] or None
+    items = body.get("items")
+    if isinstance(items, list) and member not in body:
+        return [one.get(member, one) if isinstance(one, dict) else None for one in items] or None
     return body.get(member)
 
 

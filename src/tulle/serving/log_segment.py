@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import struct
 import zlib
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+LOG = logging.getLogger("tulle")
 OPEN, CLOSED = ".open", ".segment"
 HEADER: Final = 0
 QUERIES: Final = 1
@@ -154,7 +156,11 @@ def read_segment(path: Path) -> Segment:
     for kind, raw in frames(path.read_bytes()):
         if kind not in decoders:
             continue
-        value = decoders[kind](raw)
+        try:
+            value = decoders[kind](raw)
+        except msgspec.MsgspecError as exc:  # another version of Tulle wrote it
+            LOG.warning("a part of the segment %s is left out: %s", path.name, exc)
+            continue
         if kind == HEADER:
             header = value
         elif kind == QUERIES:

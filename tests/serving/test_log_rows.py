@@ -1,0 +1,124 @@
+"""Requests taken apart, whatever they are: what is not understood loses its content and stops nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from tulle.serving.log_rows import MASK, SCHEMA, Shown, query_rows, table_of
+from tulle.serving.log_segment import (
+    QUERIES,
+    Record,
+    SegmentHeader,
+    SegmentRoute,
+    SegmentWriter,
+    read_segment,
+)
+
+ROUTES = [
+    SegmentRoute("p", "predict", "predict", ["a"]),
+    SegmentRoute("p", "predict", "predict-multi", ["a"]),
+    SegmentRoute("f", "function", "run", []),
+    SegmentRoute("q", "query", "rows", []),
+    SegmentRoute("p", "predict", "infer", ["a"]),
+]
+HEADER = SegmentHeader("s", "v1", "v1", ROUTES)
+
+
+def rows_of(
+    route: int, body: Any, answer: Any, *, status: int = 200, rows: Any = None, shown: Shown | None = None
+) -> list[dict[str, Any]]:
+    content = body if isinstance(body, bytes | list) else json.dumps(body).encode()
+    given = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    record = Record(route, 1_000_000, 7000, "r", status, b"till", b"a-shadow:80", content, given, rows)
+    found = list(query_rows(HEADER, [record], dict.fromkeys("pfq", shown or Shown())))
+    assert table_of(found, SCHEMA).num_rows == len(found)
+    return found
+
+
+@pytest.mark.parametrize("route", range(len(ROUTES)))
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"null", b"7", b"[1]", b'"x"', b"\xff", b"[" * 5000),
+        *({"items": "abc"}, {"items": 7}, {"items": []}, {"items": [1, None, {}]}, {"features": "x"}),
+        *({"features": {"a": float("inf")}}, {"": {"": {}}}, [("a", "1")]),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 400])
+def test_nothing_stops_it(route: int, body: Any, status: int) -> None:
+    for answer in (
+        b"",
+        b"<html>",
+        {"result": 1},
+        {"results": [1, {"error": 5}]},
+        {"results": 7},
+        {"timing": None},
+    ):
+        found = rows_of(route, body, answer, status=status, rows=[object()] if route == 0 else None)
+        assert found
+        assert {(row["request_id"], row["status"], row["shadow"]) for row in found} == {("r", status, True)}
+
+
+def test_each_kind_is_taken_apart() -> None:
+    (one,) = rows_of(2, {"x": 1}, {"response": {"y": [2]}, "timing": {"call": 3}})
+    assert (one["sent"], one["result"], one["steps"]) == ('{"x":1}', '{"y":[2]}', '{"call":3}')
+    (one,) = rows_of(3, {"x": 1}, {"columns": [], "rows": [[1]], "apiContext": {}})
+    assert one["result"] == '{"columns":[],"rows":[[1]]}'
+    (one,) = rows_of(4, {"inputs": []}, {"outputs": [{"name": "predict", "data": [1]}]})
+    assert one["result"] == '[{"name":"predict","data":[1]}]'
+    first, second = rows_of(
+        1,
+        {"items": [{"features": {"a": 1}}, {"date": "2020-01-01"}]},
+        {
+            "results": [
+                {"prediction": 1},
+                {"ignored": True, "error": {"errorType": "NoMatch", "message": "ann"}},
+            ]
+        },
+        rows=([0], [[1]]),
+    )
+    assert (first["features"], first.get("error")) == ('{"a":1}', None)
+    assert (second["sent"], second["error"], second["result"]) == (
+        '{"date":"2020-01-01"}',
+        "NoMatch",
+        '{"ignored":true}',
+    )
+
+
+def test_values_are_masked_at_any_depth() -> None:
+    rule = Shown(
+        masked=frozenset({"name"}),
+        left_out=frozenset({"note"}),
+        declared=frozenset({"city"}),
+        texts_masked=True,
+    )
+    value = {
+        "name": "ann",
+        "note": "x",
+        "city": "rome",
+        "age": 7,
+        "free": "ann",
+        "none": None,
+        "deep": {"age": 1},
+    }
+    assert rule.of([value]) == [
+        {"name": MASK, "city": "rome", "age": 7, "free": MASK, "none": None, "deep": MASK}
+    ]
+    open_rule = Shown(masked=frozenset({"name"}))
+    assert open_rule.of({"deep": [{"name": "ann", "x": 1}]}) == {"deep": [{"name": MASK, "x": 1}]}
+    assert Shown(closed=True).of({"a": 1}) is None
+    (row,) = rows_of(0, {"features": "ann"}, {"errorType": "InvalidFeatures"}, status=400)
+    assert (row["sent"], row["error"]) == (None, "InvalidFeatures")
+
+
+def test_what_another_version_wrote_is_left_out(tmp_path: Any) -> None:
+    writer = SegmentWriter(tmp_path, "1", HEADER)
+    writer.add(QUERIES, [["another", "form"]])
+    writer.add(99, "a kind that is not known")
+    writer.add(QUERIES, [msgspec.to_builtins(Record(0, 1, 1, "r", 200, None, None, None, None, None))])
+    segment = read_segment(writer.close())
+    assert [record.request_id for record in segment.records] == ["r"]
