@@ -18,7 +18,7 @@ from tulle.control.apply import apply_plan, current_plan
 from tulle.control.plan import Detail
 from tulle.control.workspace import Workspace
 from tulle.errors import Broken, Conflict, Denied, Invalid
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.gateway.policy import RateLimit
 from tulle.spec.capability import Capability
 from tulle.spec.product import Component, DataProduct
@@ -57,6 +57,7 @@ def test_whom_a_removed_column_hits_depends_on_who_uses_it(mesh: Mesh, workspace
     mesh.sales("services/sold.yaml", PRICES)
     apply_plan(workspace)
     contract.register(workspace.database, "shop-app", services={"sold": RateLimit(1, 1000)})
+    service_keys.create(workspace.database, "sold", label="web shop")
     assert WITHOUT_DAY != SALES != WITHOUT_AMOUNT
     mesh.sales("product.yaml", WITHOUT_DAY)
     day = details(workspace)["data-set sales: column 'day' is removed"]
@@ -66,7 +67,7 @@ def test_whom_a_removed_column_hits_depends_on_who_uses_it(mesh: Mesh, workspace
     assert amount.hits == (
         f"product 'features' reads it by input port 'from-sales' and uses the column in {FEATURES_SQL}",
         "service 'sold' answers from it (endpoint 'by-id')",
-        "applications with a contract on 'sold': shop-app",
+        "applications with a contract on 'sold': shop-app, web shop (API key)",
     )
 
 

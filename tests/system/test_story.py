@@ -272,6 +272,11 @@ def test_an_api_key_opens_one_service_until_it_expires_or_is_revoked(mesh: Mesh,
 
     until(is_over)  # nobody ends it
     assert other.lookup_record("customer-profile", {"customer_id": CUSTOMER})["data"]
+    kept = tmp_path / "key"
+    kept.write_text(long["api_key"] + "\n")
+    asked = ("customer-features", "customer-profile", "-d", json.dumps({"customer_id": CUSTOMER}))
+    assert CUSTOMER in mesh.tulle("service", "call", *asked, "--bearer", str(kept)).stdout
+    assert "InvalidClient" in mesh.tulle("service", "call", *asked, "--anonymous", check=False).stdout
     mesh.tulle("service", "key", "revoke", "customer-features", "long")
     with pytest.raises(DataikuException, match="InvalidClient"):
         other.lookup_record("customer-profile", {"customer_id": CUSTOMER})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,26 @@ def saved_credentials(settings: Settings, application: str | None) -> dict[str, 
             hint=did_you_mean(application, notes) or "`tulle app create` makes one",
         )
     return dict(json.loads(notes[application].read_text()))
+
+
+def headers_of(
+    settings: Settings, application: str | None, *, bearer: str | None, anonymous: bool
+) -> dict[str, str]:
+    """What a call of a service is sent with: a kept application's credentials unless something else is said."""
+    if sum((application is not None, bearer is not None, anonymous)) > 1:
+        raise Invalid("--app, --bearer and --anonymous exclude one another")
+    if anonymous:
+        return {}
+    if bearer is None:
+        kept = saved_credentials(settings, application)
+        return {"client_id": kept["client_id"], "client_secret": kept["client_secret"]}
+    try:
+        text = (sys.stdin.read() if bearer == "-" else Path(bearer).read_text(encoding="utf-8")).strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Invalid(f"{bearer} cannot be read: {exc}") from None
+    if not text or not text.isascii() or not text.isprintable():
+        raise Invalid(f"{bearer} holds no key or token")
+    return {"authorization": f"Bearer {text}"}
 
 
 @contextmanager

@@ -122,9 +122,18 @@ def test(mesh: Path | None, name: str, version: str | None, generation: str | No
 @click.option(
     "--app", "application", help="The application whose saved credentials to use. Default: the only one."
 )
+@click.option("--bearer", metavar="FILE", help="A file with an API key or a token to use; - reads stdin.")
+@click.option("--anonymous", is_flag=True, help="Send no credentials.")
 @click.pass_obj
 def call(
-    mesh: Path | None, name: str, endpoint: str, data: str, action: str | None, application: str | None
+    mesh: Path | None,
+    name: str,
+    endpoint: str,
+    data: str,
+    action: str | None,
+    application: str | None,
+    bearer: str | None,
+    anonymous: bool,
 ) -> None:
     """Call ENDPOINT of service NAME through the gateway and print its answer.
 
@@ -133,10 +142,11 @@ def call(
     import httpx
 
     from tulle.cli.connect import client_of, needs_up, settings_of
-    from tulle.cli.credentials import saved_credentials
+    from tulle.cli.credentials import headers_of
 
     settings = settings_of(mesh)
     needs_up(settings)
+    headers = headers_of(settings, application, bearer=bearer, anonymous=anonymous)
     if data.startswith("@"):
         data = Path(data[1:]).read_text(encoding="utf-8")
     try:
@@ -153,11 +163,10 @@ def call(
     wrapper = {"predict": "features", "lookup": "data"}.get(action)
     if wrapper and isinstance(body, dict) and not isinstance(body.get(wrapper), dict):
         body = {wrapper: body}
-    credentials = saved_credentials(settings, application)
     answer = httpx.post(
         f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{name}/{endpoint}/{action}",
         json=body,
-        headers={"client_id": credentials["client_id"], "client_secret": credentials["client_secret"]},
+        headers=headers,
         timeout=60,
     )
     try:

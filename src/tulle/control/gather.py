@@ -20,7 +20,7 @@ from tulle.control.plan import Detail, Standing
 from tulle.control.product_files import FileDigests
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.lake.access.overview import Overview
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.serving.service import Service, load_services
@@ -126,6 +126,8 @@ class Gathered:
             if application.name != PORTAL:
                 for agreed in application.contracts:
                     callers.setdefault(agreed.service, []).append(application.name)
+        for key in service_keys.held(self.workspace.database):
+            callers.setdefault(key.service, []).append(f"{key.label} (API key)")
         standing = {s.product.name: s for s in self.desired}
         found: list[ServiceUse] = []
         for name in self.actual.keys() | standing.keys():

@@ -18,7 +18,7 @@ from tulle.control.product_release import consumers
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import PRODUCT_DEPRECATED, PRODUCT_REINSTATED, Event
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.serving import generation
 from tulle.state import log, products
 from tulle.state.db import Database, now
@@ -150,7 +150,12 @@ def readers(workspace: Workspace, name: str) -> tuple[str, ...]:
         for application in contract.applications(workspace.database)
         if any(held.service in services for held in application.contracts)
     ]
-    return (*consumers(workspace, name), *applications)
+    keys = [
+        f"key '{key.label}' of service '{key.service}'"
+        for key in service_keys.held(workspace.database)
+        if key.service in services
+    ]
+    return (*consumers(workspace, name), *applications, *keys)
 
 
 def deprecations(database: Database) -> tuple[Deprecation, ...]:

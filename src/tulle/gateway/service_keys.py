@@ -141,6 +141,13 @@ def keys(database: Database, service: str) -> tuple[ServiceKey, ...]:
         return _of(connection, service)
 
 
+def held(database: Database) -> tuple[ServiceKey, ...]:
+    """The keys of all services that are in force, by service and label."""
+    with database.read() as connection:
+        found = [key for key, _ in in_force(connection, now())]
+    return tuple(sorted(found, key=lambda key: (key.service, key.label)))
+
+
 def revoke(database: Database, service: str, name: str, *, actor: str = "") -> ServiceKey:
     """End a key, named by its id or its label. NotFound when no key in force has it."""
     at = now()
