@@ -28,8 +28,9 @@ from tests.gateway.conftest import (
 from tests.gateway.tokens import ISSUER, Issuer, bearer, encoded
 
 from tulle.gateway import envoy_files
-from tulle.gateway.policy import GatewayPolicy
+from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
 from tulle.serving.access import Access, Keys, Public, Tokens, parse_access
+from tulle.serving.traffic import split
 
 pytestmark = pytest.mark.system
 HERE = Public("1000/1s")
@@ -307,3 +308,39 @@ def test_a_service_without_tokens_has_the_routes_and_limits_it_always_had() -> N
     assert len(routes) == len(WORKERS) + 1
     assert not any("headers" in r["match"] or "jwt" in r["typed_per_filter_config"] for r in routes)
     assert len(envoy_files.limits(rendered)["rate_limits"]) == 1
+
+
+def test_a_generation_may_be_asked_for_by_every_way(mesh: Mesh, issuer: Issuer) -> None:
+    every = Access(contracts=True, api_keys=Keys(), public=HERE, jwt=tokens(issuer))
+    traffic = split({"v1": 1.0, "v2": 0.0})
+    sockets = WORKERS["first"]
+    first = ManagedService(
+        "first",
+        (),
+        10_000,
+        access=every,
+        traffic=traffic,
+        backends=(Backend("v1", (sockets[0],)), Backend("v2", (sockets[1],))),
+    )
+    elsewhere = replace(first, environment="test", access=Access(contracts=False, jwt=tokens(issuer)))
+    usual = policy(WORKERS, CONTRACTS)
+    services = [first, elsewhere, *(s for s in usual.services if s.name != "first")]
+    contracts = [c for c in usual.contracts if c.service != "first" or c.client_id == "app-a"]
+    mesh.gateway.publish(GatewayPolicy.of(services=services, clients=usual.clients, contracts=contracts))
+
+    def asked(headers: dict[str, str], generation: str, address: str = API) -> Reply:
+        body = json.dumps({"features": {}, "dispatch": {"forcedGeneration": generation}}).encode()
+        return mesh.ask(address + "first/x/predict", headers, method="POST", body=body)
+
+    key = {"authorization": f"Bearer app-a.{SECRETS['app-a']}"}
+    for sent, expected in (({}, None), (bearer(issuer.token()), "warehouse-app"), (key, "app-a")):
+        for generation, worker in (("v1", "first-1"), ("v2", "first-2")):
+            reply = asked(sent, generation)
+            assert caller(reply) == expected
+            assert reply.json()["worker"].startswith(worker)
+        check_error(asked(sent, "v9"), 404, "UnknownGeneration")
+    # each environment has its own ways, and its own path
+    assert caller(asked(bearer(issuer.token()), "v2", "/test" + API)) == "warehouse-app"
+    check_error(asked({}, "v2", "/test" + API), 401, "MissingToken")
+    check_error(asked(key, "v2", "/test" + API), 401, "InvalidToken")  # a key is none
+    check_error(asked(bearer(issuer.token(exp=1)), "v2"), 401, "InvalidToken")
