@@ -181,6 +181,10 @@ class Settings:
         30, "days between telling consumers that a product ends and its end, where its agreements say no more"
     )
 
+    trusted_keys: tuple[str, ...] = setting(
+        (), "public keys of other meshes whose packages of services may be imported"
+    )
+
     @property
     def state_folder(self) -> Path:
         """Where everything lives that Tulle itself writes."""
@@ -407,6 +411,16 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _keys(name: str, value: Any) -> tuple[str, ...]:
+    found = _texts(name, value)
+    if wrong := [one for one in found if not re.fullmatch("[0-9a-f]{64}", one)]:
+        raise Invalid(
+            f"mesh.yaml: '{name}' has '{wrong[0][:80]}', which is no public key",
+            hint="64 hexadecimal digits in quotes, as `tulle service export` prints them",
+        )
+    return found
+
+
 def _alerts(name: str, value: Any) -> dict[str, AlertChannel]:
     if not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{name}' must map names to channels")
@@ -508,6 +522,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "hook_addresses": _texts,
     "source_addresses": _texts,
     "hook_environments": _environments,
+    "trusted_keys": _keys,
     "warehouse": _warehouse,
     "warehouses": _warehouses,
     "environments": _mesh_environments,

@@ -24,6 +24,7 @@ from tulle.errors import Conflict, Denied, Invalid, NotFound
 from tulle.serving import generation
 from tulle.serving.generation import Bounds, Deployment
 from tulle.serving.needs import Needs
+from tulle.serving.seal import public_key
 from tulle.serving.traffic import Traffic, single, split
 from tulle.state import log
 from tulle.state.db import now
@@ -330,6 +331,29 @@ def run(workspace: Workspace, *args: str, code: int = 0) -> str:
     done = CliRunner().invoke(cli, ["--mesh", str(workspace.settings.folder), "service", *args])
     assert done.exit_code == code, done.output
     return f"{done.output}{done.exception or ''}"
+
+
+def test_a_package_goes_to_another_mesh_that_trusts_this_one(calc: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "calc.tar"
+    told = run(calc, "export", "calc", str(file), "--version", "v2")
+    key = public_key(calc.settings)
+    assert f"trusted_keys: [{key}]" in told
+    assert "is there already" in run(calc, "import", "calc", str(file))
+    other = Mesh(tmp_path / "other")
+    fill(other)
+    other.sales("services/calc.yaml", SERVICE)
+    other.sales("functions/who.py", "def who() -> dict:\n    return {}\n")
+    workspace = opened(other)
+    apply_plan(workspace)
+    assert "does not trust" in run(workspace, "import", "calc", str(file), code=1)
+    other.write("mesh.yaml", f"name: test\nwarehouse: {{threads: 1}}\ntrusted_keys: ['{key}']\n")
+    assert "calc v2 imported" in run(workspace, "import", "calc", str(file))
+    assert deployment.newest(workspace, "calc") == "v2"
+    file.write_bytes(file.read_bytes().replace(b"'version': 2", b"'version': 9"))
+    assert "is damaged" in run(workspace, "import", "calc", str(file), code=1)
+    assert not list((workspace.settings.state_folder / "imports").iterdir())
+    assert "has no version 'v7'" in run(calc, "export", "calc", str(file), "--version", "v7", code=1)
+    workspace.database.close()
 
 
 def test_the_command_line(gated: Workspace) -> None:

@@ -38,6 +38,8 @@ def test_a_package_holds_what_its_manifest_says(mesh: Mesh) -> None:
         "models/high_value/model.onnx",
         "models/high_value/signature.json",
         "openapi.json",
+        "sbom.cdx.json",
+        "signature.json",
     ]
     manifest = read_manifest(mesh.unpacked(built) / "manifest.json")
     assert manifest == built.manifest

@@ -15,7 +15,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.service_keys import said_at_deployment
 from tulle.pipeline.graph import load_code
-from tulle.serving import generation, package
+from tulle.serving import generation, package, package_import
 from tulle.serving.answers import questions_of
 from tulle.serving.compose_declared import reaching_out
 from tulle.serving.loaded import Verdict
@@ -110,6 +110,27 @@ def demand_passing(name: str, folder: Path) -> None:
             f"{len(failed)} of {len(verdicts)} test queries of service '{name}' fail: {told}{more}",
             hint=f"mend them, or `tulle service package {name} --allow-failing`",
         )
+
+
+def archive_of(workspace: Workspace, name: str, version: str | None = None) -> tuple[Package, Path]:
+    """A version, the one that answers or else the newest by default, and its signed archive, whole and undamaged."""
+    chosen = chosen_version(workspace, name, version)
+    generation.unpack(chosen, workspace.settings)
+    return chosen, workspace.settings.state_folder / chosen.path
+
+
+def take_in(workspace: Workspace, name: str, archive: Path) -> tuple[Package, bool]:
+    """Record the package in an archive as a version of a service; which, and whether it is a new one."""
+    declared = declared_service(workspace, name)
+    known = {p.version for p in package.packages(workspace.database, name)}
+    made = package_import.take_in(
+        archive,
+        service=name,
+        product=declared.product.name,
+        database=workspace.database,
+        settings=workspace.settings,
+    )
+    return made, made.version not in known
 
 
 def chosen_version(workspace: Workspace, name: str, version: str | None = None) -> Package:

@@ -10,6 +10,7 @@ raised. Knows the API and nothing of how a mesh does its work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -513,6 +514,23 @@ class Client:
 
     def _delete(self, path: str, **params: Any) -> dict[str, Any]:
         return self.call("DELETE", path, params={k: v for k, v in params.items() if v is not None})
+
+    def download(self, path: str, target: Path) -> Mapping[str, str]:
+        """Save what a path below the API's root answers, whole or not at all; its headers."""
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with self._http.stream("GET", f"/mesh/v1{path}") as answer, part.open("wb") as file:
+                if answer.is_error:
+                    answer.read()
+                    raise from_dict(answer.json().get("error", {"message": f"HTTP {answer.status_code}"}))
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+            part.replace(target)
+        except httpx.TransportError as exc:
+            raise Unavailable(f"the control plane at {self._http.base_url} broke off: {exc}") from exc
+        finally:
+            part.unlink(missing_ok=True)
+        return dict(answer.headers)
 
     def call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         """One call of the API, below its root; for what has no method here. Raises what the server raised."""

@@ -10,6 +10,7 @@ Without an environment all of it is of that of consumers. Answers are plain valu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -109,6 +110,17 @@ class DeploymentClient:
         """Remove the folders of generations that do not run; what was removed."""
         body = {"service": service, "dry_run": dry_run}
         return list(self._client.call("POST", "/services-clean", json=body)["removed"])
+
+    def export(self, service: str, target: Path, version: str | None = None) -> tuple[str, str]:
+        """Save the signed archive of a version; which version, and the public key it is signed with."""
+        path = f"{_of(service)}/packages/{quote(version or 'active', safe='')}/archive"
+        headers = self._client.download(path, target)
+        return headers["x-tulle-version"], headers["x-tulle-public-key"]
+
+    def take_in(self, service: str, source: Path) -> dict[str, Any]:
+        """Import an archive as a version of a service."""
+        with source.open("rb") as file:
+            return self._client.call("POST", f"{_of(service)}/packages/archive", content=file)
 
     def requests(self, service: str | None = None, *, status: str | None = None) -> list[dict[str, Any]]:
         """Deployments that were asked for, the newest first."""

@@ -18,7 +18,9 @@ from tulle.errors import Broken
 from tulle.serving.log_declared import ServiceLog
 
 MANIFEST, OPENAPI = "manifest.json", "openapi.json"
-_PROVENANCE = ("version", "digest", "created", "code_version", "commits", "ref", "origins")
+BILL, SIGNATURE = "sbom.cdx.json", "signature.json"
+_NOT_CONTENT = (OPENAPI, BILL)  # they tell of the version, or of what it was built with
+_PROVENANCE = ("version", "digest", "created", "code_version", "commits", "ref", "origins", "software")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Manifest:
     # Where what is sent and answered comes from, by endpoint: product, data set, its columns by their names there.
     origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
     access: Mapping[str, Any] = field(default_factory=dict)  # empty: by contract
+    software: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name → version, licence
     format: int = 1
 
     def content_digest(self) -> str:
@@ -72,7 +75,7 @@ class Manifest:
             {name: value for name, value in endpoint.items() if name != "commits"}
             for endpoint in self.endpoints
         ]
-        content["files"] = {name: file for name, file in content["files"].items() if name != OPENAPI}
+        content["files"] = {name: file for name, file in content["files"].items() if name not in _NOT_CONTENT}
         return blake3.blake3(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
     def query_log(self) -> ServiceLog:

@@ -30,13 +30,24 @@ from tulle.events import PACKAGE_BUILT, Event
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline.pin import version_of
 from tulle.serving.access import Access
+from tulle.serving.bill import MODELS, bill_of_materials, environment
 from tulle.serving.bundle import Bundle
 from tulle.serving.declared import rows_of
 from tulle.serving.kinds import KINDS, Entry
 from tulle.serving.log_declared import ServiceLog
-from tulle.serving.manifest import MANIFEST, OPENAPI, FileEntry, Manifest, Origin, manifest_from
+from tulle.serving.manifest import (
+    BILL,
+    MANIFEST,
+    OPENAPI,
+    SIGNATURE,
+    FileEntry,
+    Manifest,
+    Origin,
+    manifest_from,
+)
 from tulle.serving.openapi import document
 from tulle.serving.query_declared import QuerySpec
+from tulle.serving.seal import seal
 from tulle.serving.service import HasFolder, Service
 from tulle.state import log
 from tulle.state.db import Database, now
@@ -98,6 +109,7 @@ def build(
         openapi = _openapi(service, entries, bundle.folder)
         manifest = _manifest(service, product.name, entries, bundle, openapi)
         manifest = replace(manifest, code_version=code_version, ref=ref)
+        manifest = replace(manifest, software=environment(MODELS if bundle.models else ()))
         if existing := _with_digest(database, service.name, manifest.digest):
             _restore(existing, folder, openapi, settings)
             return existing
@@ -105,6 +117,7 @@ def build(
         while True:
             chosen = version or _next_version(database, service.name)
             made = _finished(bundle.folder, manifest, openapi, chosen, created)
+            seal(bundle.folder, settings)
             if check is not None:
                 check(bundle.folder)
                 check = None  # another version number changes no answer
@@ -326,14 +339,20 @@ def origins_of(service: Service, product: str) -> dict[str, tuple[Origin, ...]]:
 def _finished(
     folder: Path, manifest: Manifest, openapi: dict[str, Any], version: str, created: float
 ) -> Manifest:
-    """Write openapi.json and manifest.json for a version; the complete manifest."""
+    """Write openapi.json, the bill of materials and manifest.json for a version; the complete manifest."""
     openapi["info"]["version"] = version
     (folder / OPENAPI).write_bytes(msgspec.json.format(msgspec.json.encode(openapi), indent=2) + b"\n")
-    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in (MANIFEST, BILL, SIGNATURE):
+        (folder / name).unlink(missing_ok=True)
     moment = dt.datetime.fromtimestamp(created, dt.UTC)
     made = replace(
         manifest, version=version, created=moment.isoformat(timespec="seconds"), files=_files(folder)
     )
+    if made.software:  # packages that were built before there was a bill have none when they are made again
+        bill = bill_of_materials(made)
+        (folder / BILL).write_bytes(bill)
+        entry = FileEntry(blake3.blake3(bill).hexdigest(), len(bill))
+        made = replace(made, files=dict(sorted({**made.files, BILL: entry}.items())))
     (folder / MANIFEST).write_bytes(made.as_bytes())
     return made
 
@@ -347,6 +366,7 @@ def _restore(package: Package, folder: Path, openapi: dict[str, Any], settings: 
             verified(Path(scratch), package.digest)
     except Broken:
         _finished(folder / "content", package.manifest, openapi, package.version, package.created_at)
+        seal(folder / "content", settings)
         _write_tar(folder / "package.tar", folder / "content")
         (folder / "package.tar").replace(archive)
         _sync_folder(archive.parent)
@@ -463,7 +483,7 @@ def extract(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, mode="r:") as tar:
             for member in tar:
-                if not member.isreg():
+                if not member.isreg() or member.issparse():
                     raise Broken(f"{archive.name} holds '{member.name}', which is no plain file")
                 tar.extract(member, folder, filter="data", set_attrs=False)
     except FileNotFoundError as exc:

@@ -14,8 +14,9 @@ from pathlib import Path
 from tulle.config import Settings
 from tulle.errors import Broken, Conflict, Invalid, NotFound
 from tulle.serving import package
-from tulle.serving.manifest import MANIFEST, read_manifest
+from tulle.serving.manifest import MANIFEST, SIGNATURE, read_manifest
 from tulle.serving.package import Package
+from tulle.serving.seal import check_seal, public_key
 from tulle.state.db import Database, now
 
 FOLDER = "imports"  # of .tulle/: archives are taken from here and from nowhere else
@@ -46,8 +47,8 @@ def archive_in(settings: Settings, path: str) -> Path:
 def take_in(archive: Path, *, service: str, product: str, database: Database, settings: Settings) -> Package:
     """Record the package in `archive` as a version of `service`; the existing one for equal content.
 
-    Broken when it is damaged, Conflict when it is of another service or product, AlreadyExists when its version has
-    other content.
+    Broken when it is damaged, Denied when nobody who is trusted has signed it, Conflict when it is of another service
+    or product, AlreadyExists when its version has other content.
     """
     home = settings.state_folder / "packages" / service
     home.mkdir(parents=True, exist_ok=True)
@@ -60,8 +61,9 @@ def take_in(archive: Path, *, service: str, product: str, database: Database, se
         there = {
             str(p.relative_to(scratch / "content")) for p in (scratch / "content").rglob("*") if p.is_file()
         }
-        if more := sorted(there - {MANIFEST, *manifest.files}):
+        if more := sorted(there - {MANIFEST, SIGNATURE, *manifest.files}):
             raise Broken(f"the package holds '{more[0]}', of which its {MANIFEST} knows nothing")
+        check_seal(scratch / "content", {public_key(settings), *settings.trusted_keys})
         if (manifest.service, manifest.product) != (service, product):
             raise Conflict(
                 f"the archive is of service '{manifest.service}' of product '{manifest.product}', "

@@ -89,6 +89,10 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "warehouses": ("names to bounds, below", "{sales: {threads: 4}}"),
     "environments": ("names to bindings, below", "{dev: {fallback: prod}}"),
     "notice_days": ("", "90"),
+    "trusted_keys": (
+        "a list of public keys, 64 hexadecimal digits each",
+        "[3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29]",
+    ),
 }
 
 # The settings that hold mappings: what they are called on the page, and what their inner values are.

@@ -1,0 +1,61 @@
+"""Archives of packages over HTTP, below `/mesh/v1/services`: out of one mesh and into another."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+
+from tulle.control import release
+from tulle.control.workspace import Workspace
+from tulle.errors import LimitExceeded
+from tulle.serving import package_import
+from tulle.serving.seal import public_key
+
+MOST_BYTES = 20 * 2**30
+KEY_HEADER, VERSION_HEADER = "x-tulle-public-key", "x-tulle-version"
+
+
+def router(workspace: Workspace) -> APIRouter:
+    """The API of one mesh."""
+    api = APIRouter(prefix="/mesh/v1", tags=["packages"])
+
+    @api.get("/services/{name}/packages/{version}/archive")
+    def archive(name: str, version: str) -> FileResponse:
+        """The signed archive of a version, a tar; of `active` that which answers, else the newest."""
+        chosen, path = release.archive_of(workspace, name, None if version == "active" else version)
+        headers = {KEY_HEADER: public_key(workspace.settings), VERSION_HEADER: chosen.version}
+        file = f"{name}-{chosen.version}.tar"
+        return FileResponse(path, media_type="application/x-tar", filename=file, headers=headers)
+
+    @api.post("/services/{name}/packages/archive", status_code=201)
+    async def take_in(name: str, request: Request) -> dict[str, Any]:
+        """Import an archive, the body, as a version of a service."""
+        home = package_import.folder_of(workspace.settings)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, path = tempfile.mkstemp(prefix="upload-", suffix=".tar", dir=home)
+        try:
+            received = 0
+            with os.fdopen(handle, "wb") as file:
+                async for chunk in request.stream():
+                    received += len(chunk)
+                    if received > MOST_BYTES:
+                        raise LimitExceeded(f"the archive has more than {MOST_BYTES:,} bytes")
+                    await run_in_threadpool(file.write, chunk)
+            made, created = await run_in_threadpool(release.take_in, workspace, name, Path(path))
+        finally:
+            os.unlink(path)  # noqa: PTH108  it is ours, and there
+        return {
+            "service": name,
+            "version": made.version,
+            "digest": made.digest,
+            "created": created,
+            "bytes": made.bytes,
+        }
+
+    return api
