@@ -24,7 +24,7 @@ from tulle.serving import open_inference
 from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
 from tulle.serving.feedback import FEEDBACK_PATH, Feedback
 from tulle.serving.loaded import Loaded
-from tulle.serving.noting import Noted, note_routes
+from tulle.serving.noting import CALLER, HOST, Noted, note_routes
 from tulle.serving.recorder import Recorder
 from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
@@ -140,14 +140,18 @@ class App:
             headers.append((b"x-tulle-data-commit", listed.encode()))
         return headers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912  calls cost
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912, PLR0915  calls cost
         """Answer one request."""
-        request_id, length = "", -1
+        request_id, length, caller, host = "", -1, None, None
         for name, value in scope["headers"]:
             if name == b"x-request-id":
                 request_id = value.decode("latin-1")
             elif name == b"content-length":
                 length = int(value)
+            elif name == CALLER:
+                caller = value
+            elif name == HOST:
+                host = value
         if not request_id or not is_safe_id(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids):x}"
         route = self.routes.get(scope["path"])
@@ -177,17 +181,17 @@ class App:
             route.nanoseconds += spent
             route.requests += 1
             if route.noted is not None:
-                route.noted.note(start, spent, request_id, status, scope["headers"], content, answer, rows)
+                route.noted.note(start, spent, request_id, status, caller, host, content, answer, rows)
         except _Gone:
             return
         except asyncio.CancelledError:  # the process ends, and this takes longer than that waits
             message = "the service was stopped before it had the answer"
             stopped = RequestError(503, "Stopped", message, "What was asked for may have been done")
             status, answer, headers = self._refused(stopped, route, request_id)
-            self._note_refused(route, start, request_id, status, scope, content, answer)
+            self._note_refused(route, start, request_id, status, (caller, host), content, answer)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
             status, answer, headers = self._refused(exc, route, request_id)
-            self._note_refused(route, start, request_id, status, scope, content, answer)
+            self._note_refused(route, start, request_id, status, (caller, host), content, answer)
         start_message = {
             "type": "http.response.start",
             "status": status,
@@ -206,14 +210,14 @@ class App:
         start: int,
         request_id: str,
         status: int,
-        scope: Scope,
+        who: tuple[bytes | None, bytes | None],
         content: Any,
         answer: bytes,
     ) -> None:
         if route is not None and route.noted is not None:
             now = time.perf_counter_ns()
-            headers, spent = scope["headers"], now - start if start else 0
-            route.noted.note(start or now, spent, request_id, status, headers, content, answer, None)
+            spent = now - start if start else 0
+            route.noted.note(start or now, spent, request_id, status, *who, content, answer, None)
 
     def _own_headers(self, given: Answer, usual: list[Header]) -> list[Header]:
         """The headers of an answer that brings its own; `usual`: its endpoint's when it was asked."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from tulle.serving.endpoint import Header
 from tulle.serving.loaded import Loaded
 from tulle.serving.log_declared import EndpointLog
 from tulle.serving.predict import Predict
 from tulle.serving.recorder import Recorder, is_sampled
 
-_CALLER, _HOST = b"x-tulle-client", b"host"
+CALLER, HOST = b"x-tulle-client", b"host"  # headers that are kept
 
 
 class HasNoted(Protocol):
@@ -38,7 +37,8 @@ class Noted:
         spent: int,
         request_id: str,
         status: int,
-        headers: Sequence[Header],
+        caller: bytes | None,
+        host: bytes | None,
         content: Any,
         answer: bytes,
         rows: Any,
@@ -46,12 +46,6 @@ class Noted:
         """Hand over one request; times in nanoseconds of `perf_counter_ns`."""
         if self._sample < 1.0 and not is_sampled(request_id, self._sample):
             return
-        caller = host = None
-        for name, value in headers:
-            if name == _CALLER:
-                caller = value
-            elif name == _HOST:
-                host = value
         plan = self._plan
         if not plan.features:
             content = rows = None
