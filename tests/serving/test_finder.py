@@ -1,4 +1,7 @@
-"""What is answered for a key that has no row, several, or an old one; and rows under other names."""
+"""What is answered for a key that has no row, several, or an old one; and rows under other names.
+
+The same for rows of every source: this is the suite that each of them has to pass.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,28 @@ import asyncio
 import datetime as dt
 import decimal
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pytest
-from tests.serving.conftest import Mesh, parquet
+from tests.lake.databases import Postgres
+from tests.serving.conftest import Mesh, customers, parquet
+from tests.serving.test_refresh import ask, refreshed
 
 from tulle.errors import Invalid
+from tulle.pipeline.sources.address import made
+from tulle.serving.app import App
+from tulle.serving.elsewhere import connect
+from tulle.serving.keyed_rows import BUNDLED, LATEST
+from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, load
+from tulle.serving.refresh import live_folder
+from tulle.state.connections import open_connections
+
+POSTGRES = "postgres"
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -30,17 +47,66 @@ VISITS = pa.table(
 )
 
 
-@pytest.fixture
-def visits(mesh: Mesh) -> Mesh:
-    """The mesh, and a data set in which a key has several rows."""
+@dataclass(frozen=True)
+class Visits(Mesh):
+    """The mesh, and a data set in which a key has several rows; `source` is where they are looked up."""
+
+    source: str = BUNDLED
+    opened: list[Loaded] = field(default_factory=list)
+
+
+@pytest.fixture(params=[BUNDLED, LATEST, "pinned", POSTGRES])
+def visits(mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Visits]:
     features = mesh.lake.repository("customer-features")
     features.put("main", "visits/part-0000.parquet", parquet(VISITS))
     features.commit("main", "visits")
-    return mesh
+    features.create_tag("spring", "main")
+    if request.param == "pinned":  # what comes later must not matter
+        features.delete_prefix("main", "visits/")
+        features.delete_prefix("main", "customer_features/")
+        features.commit("main", "nothing is left")
+    if request.param == POSTGRES:
+        url = request.getfixturevalue("pg")
+        copied(url, "visits", VISITS)
+        copied(url, "customer_features", customers())
+        known = open_connections(mesh.settings, mesh.database)
+        known.save(made("shop-db", "prod", "sql", url, {}, {}))
+    made_ = Visits(mesh.settings, mesh.database, mesh.lake, request.param)
+    yield made_
+    for loaded in made_.opened:
+        loaded.close()
+
+
+@pytest.fixture
+def pg(postgres: Postgres) -> Iterator[str]:
+    """An empty database of a server of our own."""
+    url = postgres.make(empty=True)
+    yield url
+    postgres.drop(url)
+
+
+def copied(url: str, name: str, table: pa.Table) -> None:
+    """A table of PostgreSQL with the same rows and types."""
+    types = {"timestamp[us, tz=UTC]": "timestamptz", "string": "text", "double": "float8", "int64": "int8"}
+    types |= {"bool": "boolean", "date32[day]": "date", "decimal128(10, 2)": "numeric(10,2)"}
+    columns = ", ".join(f'"{field.name}" {types[str(field.type)]}' for field in table.schema)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE {name} ({columns})")
+        with connection.cursor().copy(f"COPY {name} FROM STDIN") as copy:
+            for row in table.to_pylist():
+                copy.write_row(list(row.values()))
 
 
 def service(mesh: Mesh, properties: str, *, kind: str = "lookup") -> Loaded:
     """A service with one endpoint over the visits."""
+    source = getattr(mesh, "source", BUNDLED)
+    table = properties.partition("data_set: ")[2].partition(",")[0]
+    properties += {
+        BUNDLED: "",
+        LATEST: ", source: latest",
+        "pinned": ", version: spring",
+        POSTGRES: f", source: {{connection: shop-db, table: {table}, timeout: 20}}",
+    }[source]
     if kind == "lookup":
         text = f"service: visits\nendpoints:\n- {{name: it, type: lookup, product: customer-features, {properties}}}\n"
     else:
@@ -48,8 +114,17 @@ def service(mesh: Mesh, properties: str, *, kind: str = "lookup") -> Loaded:
             "service: visits\nendpoints:\n- {name: it, type: predict, model: high_value, "
             f"enrich: [{{product: customer-features, {properties}}}]}}\n"
         )
-    built = mesh.build(text)
-    return load(mesh.unpacked(built))
+    loaded = load(mesh.unpacked(mesh.build(text)))
+    if source == LATEST:
+        follows = Following(loaded, live_folder(mesh.settings))
+        follows.begin()
+        refreshed(mesh, follows)
+        follows.look()
+    if source == POSTGRES:
+        known = open_connections(mesh.settings, mesh.database)
+        assert connect(loaded, lambda name: known.get(name, "prod"))
+    getattr(mesh, "opened", []).append(loaded)
+    return loaded
 
 
 def look(loaded: Loaded, **key: Any) -> tuple[int, dict[str, Any]]:
@@ -64,7 +139,7 @@ def predict(loaded: Loaded, **features: Any) -> tuple[int, dict[str, Any]]:
     return status, read["result"] if status == 200 else read
 
 
-def test_a_key_and_a_value_may_have_one_name_and_be_two_columns(visits: Mesh) -> None:
+def test_a_key_and_a_value_may_have_one_name_and_be_two_columns(visits: Visits) -> None:
     for columns in ("[shop, spent]", "{shop: shop, spent: spent}"):
         loaded = service(
             visits,
@@ -86,10 +161,15 @@ def test_decimals_are_keys_with_all_their_digits(mesh: Mesh) -> None:
     assert (status, error["message"]) == (404, "nothing is known of number 12345678901234567891")
 
 
-def test_a_key_with_several_rows_cannot_be_packaged_unless_it_is_said_which_counts(visits: Mesh) -> None:
-    with pytest.raises(Invalid, match=r"is not unique: '00002' \(3 rows\), 'quo\"te' \(2 rows\)") as caught:
-        service(visits, "data_set: visits, key: customer")
-    assert "`several:`" in str(caught.value.hint)
+def test_a_key_with_several_rows_cannot_be_packaged_unless_it_is_said_which_counts(visits: Visits) -> None:
+    if visits.source == POSTGRES:  # a table changes at any time, so it is told when it is asked for
+        status, error = look(service(visits, "data_set: visits, key: customer"), customer="00002")
+        assert (status, error["errorType"]) == (422, "SeveralMatches")
+    else:
+        unique = r"is not unique: '00002' \(3 rows\), 'quo\"te' \(2 rows\)"
+        with pytest.raises(Invalid, match=unique) as caught:
+            service(visits, "data_set: visits, key: customer")
+        assert "`several:`" in str(caught.value.hint)
     with pytest.raises(Invalid, match="has no column 'when'"):
         service(visits, "data_set: visits, key: customer, several: first, order_by: [-when]")
     with pytest.raises(Invalid, match="column 'shop' of 'visits' is string, not a date or a time"):
@@ -100,7 +180,7 @@ def test_a_key_with_several_rows_cannot_be_packaged_unless_it_is_said_which_coun
         service(visits, "data_set: visits, key: customer, several: first, defaults: {speent: 1}")
 
 
-def test_the_first_row_counts_in_the_order_that_is_asked_for(visits: Mesh) -> None:
+def test_the_first_row_counts_in_the_order_that_is_asked_for(visits: Visits) -> None:
     first = service(
         visits, "data_set: visits, key: customer, columns: [shop], several: first, order_by: [-at]"
     )
@@ -113,7 +193,7 @@ def test_the_first_row_counts_in_the_order_that_is_asked_for(visits: Mesh) -> No
     assert look(first, customer="nobody")[0] == 404
 
 
-def test_all_rows_of_a_key_are_answered_up_to_a_number(visits: Mesh) -> None:
+def test_all_rows_of_a_key_are_answered_up_to_a_number(visits: Visits) -> None:
     every = service(
         visits, "data_set: visits, key: customer, columns: [shop], several: all, order_by: [shop]"
     )
@@ -139,7 +219,7 @@ def test_all_rows_of_a_key_are_answered_up_to_a_number(visits: Mesh) -> None:
     }
 
 
-def test_several_rows_may_be_refused_or_ignored_when_they_are_asked_for(visits: Mesh) -> None:
+def test_several_rows_may_be_refused_or_ignored_when_they_are_asked_for(visits: Visits) -> None:
     status, error = look(service(visits, "data_set: visits, key: customer, several: error"), customer="00002")
     assert (status, error["errorType"]) == (422, "SeveralMatches")
     assert error["message"] == "3 rows of 'visits' have customer \"00002\""
@@ -153,7 +233,7 @@ def test_several_rows_may_be_refused_or_ignored_when_they_are_asked_for(visits: 
     assert look(ignoring, customer="00001")[1]["data"]["shop"] == "a"
 
 
-def test_keys_and_columns_may_have_other_names_and_values_their_defaults(visits: Mesh) -> None:
+def test_keys_and_columns_may_have_other_names_and_values_their_defaults(visits: Visits) -> None:
     renamed = service(
         visits,
         "data_set: visits, key: {id: customer, where: shop}, columns: {paid: spent, shop: shop}, defaults: {paid: 0.5}",
@@ -177,7 +257,7 @@ def test_keys_and_columns_may_have_other_names_and_values_their_defaults(visits:
         ("error", (422, None)),
     ],
 )
-def test_a_row_has_an_age(visits: Mesh, policy: str, old: tuple[int, str | None]) -> None:
+def test_a_row_has_an_age(visits: Visits, policy: str, old: tuple[int, str | None]) -> None:
     timed = service(
         visits,
         "data_set: visits, key: [customer, shop], columns: [spent], event_time: at, max_age: 30 days, "
@@ -200,7 +280,7 @@ def test_a_row_has_an_age(visits: Mesh, policy: str, old: tuple[int, str | None]
             assert found["message"] == 'what is known of customer "00001", shop "a" is too old'
 
 
-def test_of_several_rows_the_old_ones_are_left_out(visits: Mesh) -> None:
+def test_of_several_rows_the_old_ones_are_left_out(visits: Visits) -> None:
     timed = service(
         visits,
         "data_set: visits, key: customer, columns: [shop], several: all, order_by: [at], event_time: at, "
@@ -215,7 +295,7 @@ def test_of_several_rows_the_old_ones_are_left_out(visits: Mesh) -> None:
 PROFILE = "data_set: customer_features, key: customer_id"
 
 
-def test_a_prediction_for_somebody_unknown_is_made_from_defaults(visits: Mesh) -> None:
+def test_a_prediction_for_somebody_unknown_is_made_from_defaults(visits: Visits) -> None:
     strict = service(visits, PROFILE, kind="predict")
     assert predict(strict, customer_id="nobody")[0] == 404
     kind = service(
@@ -237,7 +317,7 @@ def test_a_prediction_for_somebody_unknown_is_made_from_defaults(visits: Mesh) -
     assert known == predict(strict, customer_id="00003")[1]
 
 
-def test_features_may_be_columns_of_another_name(visits: Mesh) -> None:
+def test_features_may_be_columns_of_another_name(visits: Visits) -> None:
     renamed = service(
         visits,
         "data_set: customer_features, key: {who: customer_id}, "
@@ -249,18 +329,15 @@ def test_features_may_be_columns_of_another_name(visits: Mesh) -> None:
     assert predict(renamed, who="00003")[1] == predict(straight, **row)[1]
 
 
-def test_a_prediction_tells_how_old_its_features_are(visits: Mesh) -> None:
+def test_a_prediction_tells_how_old_its_features_are(visits: Visits) -> None:
     timed = service(visits, PROFILE + ", event_time: seen_at, max_age: 1 day, too_old: keep", kind="predict")
     found = predict(timed, customer_id="00003")[1]
     assert found["lookups"] == [
         {"dataSet": "customer_features", "status": "OUTSIDE_MAX_AGE", "eventTime": "1998-06-30T12:00:03Z"}
     ]
-    many = json.loads(
-        timed.endpoints["it"].actions["predict-multi"](
-            b'{"items": [{"features": {"customer_id": "00003"}}, {"features": {"customer_id": "nobody"}}]}',
-            "",
-        )
-    )["results"]
+    items = [{"features": {"customer_id": who}} for who in ("00003", "nobody")]
+    app = App(timed, max_request_bytes=10_000)
+    many = ask(app, "it/predict-multi", {"items": items}).json()["results"]
     assert many[0]["lookups"] == found["lookups"]
     assert many[1]["ignoreReason"] == "NoMatch"
     refusing = service(

@@ -141,9 +141,9 @@ def _row(one: dict[str, Any]) -> dict[str, Any]:
     return {
         **one,
         "data_set": f"{one['product']}/{one['data_set']}",
-        "commit": one["commit"][:10],
         "age": _age(one["age_seconds"]),
-        "rows": f"{one['rows']:,}",
+        "commit": one["commit"][:10] or None,
+        "rows": None if one["rows"] is None else f"{one['rows']:,}",
     }
 
 

@@ -29,11 +29,11 @@ class LookUp:
     endpoint: str
     product: str
     data_set: str
-    source: str  # bundled, latest, or the version it is pinned to
+    source: str  # bundled, latest, the version it is pinned to, or connection and table
     commit: str
     committed_at: float | None
     age_seconds: float | None
-    rows: int
+    rows: int | None  # None: as many as the database has
     refreshed_at: float
     behind: bool
     message: str = ""  # why what is published could not be taken
@@ -65,6 +65,12 @@ def version_of(workspace: Workspace, name: str, version: str | None = None) -> P
 def _look_up(
     workspace: Workspace, chosen: Package, endpoint: str, entry: FinderEntry, commits: Mapping[str, str]
 ) -> LookUp:
+    if entry.store is not None:
+        source = f"{entry.store.connection}: {entry.store.table}"
+        now = time.time()
+        return LookUp(
+            endpoint, entry.product, entry.data_set, source, "", None, None, None, now, behind=False
+        )
     commit, rows, message = commits.get(entry.origin, ""), entry.rows, ""
     refreshed = datetime.fromisoformat(chosen.manifest.created).timestamp()
     if entry.source == LATEST:

@@ -192,6 +192,7 @@ def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
             *("--generation", one.version),
             *("--live-folder", "live"),
             *("--outside", f"run/outside/{one.place}.json"),
+            *("--mesh", str(settings.folder)),
             *("--max-request-bytes", str(settings.max_request_bytes)),
             *("--drain-seconds", str(drain)),
             *("--log-folder", str(settings.queries_folder / one.place)),

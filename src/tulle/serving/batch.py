@@ -33,7 +33,8 @@ from tulle.lake.repository import Lake
 from tulle.pipeline.data_files import data_files
 from tulle.pipeline.record import read_record
 from tulle.serving import generation, package
-from tulle.serving.keyed_rows import LATEST
+from tulle.serving.elsewhere import connect_in
+from tulle.serving.keyed_rows import BUNDLED
 from tulle.serving.live import Following, entries_of, write
 from tulle.serving.loaded import load
 from tulle.serving.package import LakeSource, Package
@@ -179,7 +180,7 @@ class _Work:
         look_ups, commits = entries_of(self.endpoint), dict(self.endpoint.get("commits", {}))
         relations = [entities]
         for number, entry in enumerate(look_ups):
-            if entry.source == LATEST:
+            if entry.source != BUNDLED:  # what follows, and what is in a database: its history is in the lake
                 commits[entry.origin] = source.commit(entry.product)
             at = commits[entry.origin]
             folder = self.scratch / f"look-up-{number}"
@@ -201,6 +202,7 @@ class _Work:
         engine = self._engine()
         rows, commit = self._rows(LakeSource(self.lake, self.batch.ref))
         loaded = load(generation.unpack(self.chosen, self.settings))
+        connect_in(loaded, self.settings.folder)
         following = Following(loaded, live_folder(self.settings))
         if following.is_needed:
             following.begin()

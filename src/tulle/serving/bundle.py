@@ -11,7 +11,7 @@ import decimal
 import hashlib
 import io
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +20,7 @@ import msgspec
 
 from tulle.engine.engine import Relation, quoted
 from tulle.engine.statement import read_statement
-from tulle.errors import Invalid, NotFound, Place, Problem, did_you_mean
+from tulle.errors import Invalid, NotFound, Place, Problem, TulleError, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
 from tulle.serving import decide
 from tulle.serving.compose import ComposeEntry
@@ -32,7 +32,7 @@ from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES, Column, Form, open_index
 from tulle.serving.index_build import Wish, build_index
-from tulle.serving.keyed_rows import LATEST, KeyedRows
+from tulle.serving.keyed_rows import BUNDLED, KeyedRows, Store
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, record_of
 from tulle.serving.query import QueryEntry
@@ -42,6 +42,7 @@ from tulle.serving.request import Field, Record, RequestError
 
 if TYPE_CHECKING:
     from tulle.engine.duck import DuckEngine  # a worker imports this module and needs no engine
+    from tulle.state.connections import Connection
 
 # Values like those that callers send, to see which columns a query gives.
 _EXAMPLES: Mapping[str, Any] = {
@@ -82,7 +83,13 @@ class Bundle:
     """A package being filled."""
 
     def __init__(
-        self, folder: Path, source: Source, product: str, engine: DuckEngine, product_folder: Path
+        self,
+        folder: Path,
+        source: Source,
+        product: str,
+        engine: DuckEngine,
+        product_folder: Path,
+        connection: Callable[[str], Connection] | None = None,
     ) -> None:
         """`folder` is what the package will hold; beside it, data that is elsewhere is copied."""
         self.product_folder = product_folder
@@ -90,6 +97,7 @@ class Bundle:
         self.source = source
         self.product = product
         self.engine = engine
+        self.connection = connection or _no_connection
         self.endpoints: dict[str, str] = {}  # of the service: name → kind
         self.others: Mapping[str, Mapping[str, str]] = {}  # of the services it uses: name → kind, by service
         self.commits: dict[str, str] = {}
@@ -187,6 +195,16 @@ class Bundle:
         except NotFound as exc:
             raise _invalid(exc.message, place, exc.hint) from exc
 
+    def table(self, store: Store, place: Place | None) -> Mapping[str, str]:
+        """The columns of a table of a database with their mesh types; Invalid at `place` when it cannot be asked."""
+        from tulle.pipeline.sources.describe import described  # noqa: PLC0415  a worker imports this module
+
+        try:
+            found = described(self.connection(store.connection), store.table)["columns"]
+        except TulleError as exc:
+            raise _invalid(f"table '{store.table}': {exc.message}", place, exc.hint) from exc
+        return {str(column["name"]): str(column["type"]) for column in found if column["type"]}
+
     def columns(
         self, product: str, data_set: str, place: Place | None, commit: str = ""
     ) -> Mapping[str, str]:
@@ -234,7 +252,8 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         product = enrichment.product or bundle.product
         entry, commit = _enrich(enrichment, product, signature, bundle)
         entries.append(entry)
-        commits[entry.origin] = commit
+        if commit:
+            commits[entry.origin] = commit
     for prop, wrong, hint in decide.problems(spec.threshold, spec.overrides, signature):
         raise _invalid(f"endpoint '{spec.name}': {wrong}", spec.places.get(prop), hint)
     if spec.explaining is not None:
@@ -377,10 +396,10 @@ def _text(file: Path) -> str:
 
 def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:
     """Add the index of a lookup endpoint; Invalid, with places, when data set or columns are not there."""
-    rows, places = spec.rows, spec.rows.places
+    rows = spec.rows
     product = rows.product or bundle.product
     pinned = _pinned(rows, product, bundle)
-    known = bundle.columns(product, rows.data_set, places.get("data_set"), pinned)
+    known = _known(rows, product, bundle, pinned)
     columns = rows.columns or tuple((name, name) for name in known)
     finder = _finder(rows, product, known, columns, bundle, "object", pinned)
     record = Record("key", [Field(column.name, column.type, exact=True) for column in finder.key])
@@ -388,10 +407,10 @@ def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:
     return LookupEntry(
         name=spec.name,
         rows=finder,
-        commits={finder.origin: pinned or bundle.commits[product]},
+        commits={} if rows.store else {finder.origin: pinned or bundle.commits[product]},
         description=spec.description,
         test_queries=spec.test_queries,
-        probe=_answered(spec.test_queries) or {"data": _first_key(bundle.folder / finder.index, finder.key)},
+        probe=None if rows.store else _answered(spec.test_queries) or {"data": _first_key(finder, bundle)},
     )
 
 
@@ -399,20 +418,32 @@ def _pinned(rows: KeyedRows, product: str, bundle: Bundle) -> str:
     """The commit that rows are pinned to; empty where they are of what is published."""
     if not rows.version:
         return ""
-    if rows.source == LATEST:
-        message = "what is pinned to a version cannot follow what is published"
-        raise _invalid(message, rows.places.get("version"), "leave 'version' or 'source: latest' out")
+    if rows.source != BUNDLED:
+        message = "what is pinned to a version cannot follow what is published, or be in a database"
+        raise _invalid(message, rows.places.get("version"), "leave 'version' or 'source' out")
     bundle.commit(product, rows.places.get("product"))
     return bundle.version(product, rows.version, rows.places.get("version"))
+
+
+def _known(rows: KeyedRows, product: str, bundle: Bundle, pinned: str) -> Mapping[str, str]:
+    """The columns of what is looked up in, with their types."""
+    if rows.store is not None:
+        return bundle.table(rows.store, rows.places.get("source"))
+    return bundle.columns(product, rows.data_set, rows.places.get("data_set"), pinned)
+
+
+def _no_connection(name: str) -> Connection:
+    raise NotFound(f"there is no connection '{name}'")
 
 
 def _enrich(rows: KeyedRows, product: str, signature: Signature, bundle: Bundle) -> tuple[FinderEntry, str]:
     """Where features are found, and of which commit they are."""
     places, data_set = rows.places, rows.data_set
     place = places.get("product" if rows.product else "data_set")
-    bundle.commit(product, place)
+    if rows.store is None:
+        bundle.commit(product, place)
     pinned = _pinned(rows, product, bundle)
-    known = bundle.columns(product, data_set, places.get("data_set"), pinned)
+    known = _known(rows, product, bundle, pinned)
     wanted = rows.columns or tuple((name, name) for name in signature.feature_names if name in known)
     if not wanted:
         raise _invalid(
@@ -429,7 +460,7 @@ def _enrich(rows: KeyedRows, product: str, signature: Signature, bundle: Bundle)
     entry = _finder(rows, product, known, wanted, bundle, "array", pinned)
     for column in (*entry.columns, *(one for one in entry.key if one.name in features)):
         _check_feature(column, features, data_set, places)
-    return entry, pinned or bundle.commits[product]
+    return entry, "" if rows.store else pinned or bundle.commits[product]
 
 
 def _finder(
@@ -471,8 +502,10 @@ def _finder(
         order_by=rows.order_by,
         event_time=rows.event_time,
     )
+    path, number = "", 0
     try:
-        path, number = bundle.index(product, data_set, wish, pinned)
+        if rows.store is None:
+            path, number = bundle.index(product, data_set, wish, pinned)
     except Invalid as exc:
         raise _invalid(exc.message, places.get("key"), exc.hint) from exc
     return FinderEntry(
@@ -491,6 +524,7 @@ def _finder(
         too_old=rows.too_old,
         source=rows.source,
         version=rows.version,
+        store=rows.store,
         wish=wish,
     )
 
@@ -559,11 +593,13 @@ def _check_queries(
 
 def _probe(spec: PredictSpec, entries: Sequence[FinderEntry], bundle: Bundle) -> Mapping[str, Any]:
     """A request that is sure to be answered: a test query, else a looked-up key, else a row of the sample."""
-    if chosen := _answered(spec.test_queries):
+    if (chosen := _answered(spec.test_queries)) and not any(entry.store for entry in entries):
         return chosen
     sample = dict(bundle.sample(spec.model))
     for entry in entries:
-        key = _first_key(bundle.folder / entry.index, entry.key)
+        if entry.store:  # a database that is lost does not make the worker ill
+            continue
+        key = _first_key(entry, bundle)
         if key:
             looked_up = {column.name for column in entry.columns}
             sample = {name: value for name, value in sample.items() if name not in looked_up} | key
@@ -574,11 +610,11 @@ def _answered(queries: Sequence[TestQuery]) -> Mapping[str, Any]:
     return next((q.body for q in queries if q.expect is None or "error" not in q.expect), {})
 
 
-def _first_key(path: Path, key: Sequence[Column]) -> dict[str, Any]:
-    first = open_index(path).first()
+def _first_key(entry: FinderEntry, bundle: Bundle) -> dict[str, Any]:
+    first = open_index(bundle.folder / entry.index).first()
     if first is None or first[0].startswith(b"\0"):
         return {}
-    return dict(zip((column.name for column in key), msgspec.json.decode(first[0]), strict=True))
+    return dict(zip((column.name for column in entry.key), msgspec.json.decode(first[0]), strict=True))
 
 
 def _invalid(message: str, place: Place | None, hint: str | None) -> Invalid:

@@ -67,11 +67,14 @@ class Compose:
         self._trace = trace
         self._context = b""
 
-    def bind(self, endpoints: Mapping[str, Endpoint], door: Door | None = None) -> None:
+    def bind(
+        self, endpoints: Mapping[str, Endpoint], door: Door | None = None, *, anew: bool = False
+    ) -> None:
         """Tell it the endpoints of the service, when all are loaded, and again when what they answer from is newer;
-        compositions before it are bound. `door`: the way out, for one that calls what is elsewhere."""
+        compositions before it are bound. `door`: the way out, for one that calls what is elsewhere; `anew`: they are
+        others than before."""
         self._door = door or self._door
-        is_first, self.endpoints = not self.endpoints, endpoints
+        is_first, self.endpoints = anew or not self.endpoints, endpoints
         commits = [endpoints[name].commits for name in called(self.entry.steps)]
         self.commits = dict(sorted((k, v) for each in commits for k, v in each.items()))
         self._context = self._trace.context(self.name, self.commits).encode()

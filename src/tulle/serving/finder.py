@@ -29,6 +29,7 @@ from tulle.serving.index_build import Wish
 from tulle.serving.keyed_rows import (
     ALL,
     BUNDLED,
+    CONNECTION,
     DEFAULT,
     ERROR,
     FORBIDDEN,
@@ -38,12 +39,15 @@ from tulle.serving.keyed_rows import (
     Origin,
     Policy,
     Several,
+    Store,
     TooOld,
 )
 from tulle.serving.request import RequestError, shown
 
 # What an answer says of a key, and why one is ignored.
 PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
+UNAVAILABLE = "UNAVAILABLE"
+UNANSWERED = b"?"  # what stands for the rows of a store that did not answer, where defaults are taken then
 NO_MATCH, NO_KEY, SEVERAL = "NO_LOOKUP_MATCH", "MISSING_LOOKUP_KEY", "MULTIPLE_LOOKUP_MATCHES"
 
 
@@ -74,6 +78,7 @@ class FinderEntry:
     too_old: TooOld = KEEP
     source: Origin = BUNDLED
     version: str = ""  # of the product: what it is pinned to
+    store: Store | None = None  # of the source `connection`
     wish: Wish | None = None  # what the index holds: it may be built again, and training reads the same rows
 
     @property
@@ -103,19 +108,33 @@ class Found:
         return at.isoformat().replace("+00:00", "Z")
 
 
+class Held:
+    """What a store answered to the keys of one request, as an index would; for the next step of the loop only."""
+
+    def __init__(self, found: Mapping[bytes, bytes | None] | None = None) -> None:
+        self._found = found
+
+    def get(self, key: bytes) -> bytes | None:
+        """What is stored for a key. RequestError where nobody asked for it."""
+        if self._found is None or key not in self._found:
+            message = "this endpoint looks rows up in a database, which is not connected here"
+            raise RequestError(503, "StoreUnavailable", message)
+        return self._found[key]
+
+
 class Finder:
     """An opened index with its policies. For one thread."""
 
     def __init__(self, entry: FinderEntry, folder: Path, form: Form) -> None:
         self.entry = entry
-        self.use(open_index(folder / entry.index))
+        self.use(Held() if entry.source == CONNECTION else open_index(folder / entry.index))
         self._types = [column.type for column in entry.key]
         self._normalise = needs_normalising(self._types)
         self._default = _rendered(entry, form)
         # A row is stored as it is answered, so that it need not be looked at.
-        self.is_plain = entry.several == FORBIDDEN and not entry.timed
+        self.is_plain = entry.several == FORBIDDEN and not entry.timed and entry.source != CONNECTION
 
-    def use(self, index: Index) -> None:
+    def use(self, index: Index | Held) -> None:
         """Find rows in another index from now on; the one before is closed when nobody has it any more."""
         self._index = index
 
@@ -126,13 +145,19 @@ class Finder:
         )
         return found
 
+    def place(self, key: Sequence[Any]) -> bytes:
+        """The bytes under which the rows of a key are."""
+        return key_of(normal_key(key, self._types) if self._normalise else key)
+
     def find(self, key: Sequence[Any]) -> Found:
         """The rows of a key, as the policies have it. RequestError, or Ignored."""
         stored = self.get(key)
+        if stored == UNANSWERED:
+            return self.default(UNAVAILABLE)
         if stored is None:
             return self._without(self.entry.no_match, NOT_FOUND, NO_MATCH, key)
         number, rows = rows_of(stored)
-        if number > 1 and self.entry.several in {ERROR, IGNORE}:
+        if number > 1 and self.entry.several in {ERROR, IGNORE, FORBIDDEN}:
             if self.entry.several == IGNORE:
                 raise Ignored(SEVERAL)
             message = f"{number:,} rows of '{self.entry.data_set}' have {self.named(key)}"

@@ -53,6 +53,8 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
 
 
 def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
+    if said.store is not None:  # a database is asked when the service is packaged
+        return
     try:
         known = columns_of(said.product, said.data_set)
     except NotFound as exc:

@@ -350,6 +350,7 @@ def ask(folder: Path, questions: Sequence[Question], generation: str | None = No
 
 def _apart(folder: Path, what: str, generation: str | None, sent: bytes = b"") -> tuple[Verdict, ...]:
     argv = [sys.executable, "-m", "tulle.serving.worker", "--package-folder", str(folder), what]
+    argv += ["--mesh", str(folder.parents[3])]  # see `folder_of`
     argv += ["--generation", generation] if generation else []
     # A package that is deployed lies in generations/<service>/<version>: it asks others as its workers do.
     argv += ["--outside", str(outside_file(folder.parents[2], folder.parent.name))]

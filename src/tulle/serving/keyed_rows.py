@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from tulle.errors import Place
 from tulle.spec.period import minutes_of
 from tulle.spec.schemas import duration
+from tulle.spec.source import CONNECTION_NAME
 
 PlaceOf = Callable[[tuple[str | int, ...]], Place]  # where a property of the endpoint stands
 Pairs = tuple[tuple[str, str], ...]
@@ -28,7 +29,8 @@ Several = Literal["forbidden", "error", "ignore", "first", "all"]
 TooOld = Literal["error", "ignore", "default", "keep"]
 BUNDLED: Final = "bundled"
 LATEST: Final = "latest"
-Origin = Literal["bundled", "latest"]
+CONNECTION: Final = "connection"
+Origin = Literal["bundled", "latest", "connection"]
 # What makes no sense without another property.
 NEEDED_TOGETHER = {"max_age": ["event_time"], "too_old": ["max_age"], "most_rows": ["several"]}
 MOST_ROWS = 1000  # of one key that an answer may have
@@ -37,7 +39,49 @@ _USUAL_ROWS = 100
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _NAMES = {"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True}
 _RENAMED = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
+_STORE = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["connection", "table"],
+    "properties": {
+        "connection": {
+            "type": "string",
+            "pattern": CONNECTION_NAME,
+            "description": "a connection of the mesh",
+        },
+        "table": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 200,
+            "description": "orders, or shop.orders",
+        },
+        "timeout": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 30,
+            "description": "seconds that a request waits for it (default 1)",
+        },
+        "connections": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 64,
+            "description": "that each worker opens at most (default 4)",
+        },
+        "unavailable": {"enum": [ERROR, DEFAULT], "description": "when it does not answer (default: error)"},
+    },
+}
 _VALUE = {"type": ["string", "number", "boolean", "null"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A table in a database where rows are looked up as they are when a request comes."""
+
+    connection: str
+    table: str
+    seconds: float = 1.0  # that a request waits for it
+    connections: int = 4  # of each worker at most
+    unavailable: Literal["error", "default"] = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +107,7 @@ class KeyedRows:
     too_old: TooOld = KEEP
     source: Origin = BUNDLED
     version: str = ""  # of the product whose data set it is; empty: what is published
+    store: Store | None = None  # of the source `connection`
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
 
     @property
@@ -88,10 +133,12 @@ def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
             "pattern": "^[a-z][a-z0-9_]{0,62}$",
             "x-expected": "the snake_case name of a data set",
         },
-        "source": _one_of(
-            (BUNDLED, LATEST),
-            "bundled (default): as it was when the service was packaged; latest: what is published, followed in place",
-        ),
+        "source": {
+            "anyOf": [{"enum": [BUNDLED, LATEST]}, _STORE],
+            "x-expected": "bundled, latest, or {connection: …, table: …}",
+            "description": "bundled (default): as it was when the service was packaged; latest: what is published, "
+            "followed in place; {connection, table}: what a database holds when a request comes",
+        },
         "version": {
             "type": "string",
             "minLength": 1,
@@ -144,6 +191,7 @@ def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
 
 def parse_keyed_rows(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | int, ...] = ()) -> KeyedRows:
     """The value of checked properties."""
+    said = raw.get("source", BUNDLED)
     return KeyedRows(
         product=raw.get("product", ""),
         data_set=raw["data_set"],
@@ -158,9 +206,21 @@ def parse_keyed_rows(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | i
         event_time=raw.get("event_time", ""),
         max_age_seconds=60 * minutes_of(raw.get("max_age", "")),
         too_old=raw.get("too_old", KEEP),
-        source=raw.get("source", BUNDLED),
+        source=CONNECTION if isinstance(said, Mapping) else said,
+        store=_store(said) if isinstance(said, Mapping) else None,
         version=raw.get("version", ""),
         places=places_of(raw, place, path),
+    )
+
+
+def _store(raw: Mapping[str, Any]) -> Store:
+    usual = Store("", "")
+    return Store(
+        raw["connection"],
+        raw["table"],
+        raw.get("timeout", usual.seconds),
+        raw.get("connections", usual.connections),
+        raw.get("unavailable", usual.unavailable),
     )
 
 

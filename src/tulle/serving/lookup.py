@@ -25,8 +25,8 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
-from tulle.serving.finder import Finder, FinderEntry, Ignored
-from tulle.serving.keyed_rows import ALL
+from tulle.serving.finder import PRESENT, Finder, FinderEntry, Ignored
+from tulle.serving.keyed_rows import ALL, FORBIDDEN
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 
 
@@ -40,7 +40,9 @@ class LookupEntry:
     description: str = ""
     type: Literal["lookup"] = "lookup"
     test_queries: tuple[TestQuery, ...] = ()
-    probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
+    probe: Mapping[str, Any] | None = field(
+        default_factory=dict
+    )  # a body that is answered, to see whether it is
 
 
 class Lookup:
@@ -136,6 +138,8 @@ class Lookup:
             found = self._finder.find(values)
         except Ignored as ignored:
             return msgspec.json.encode({"data": {}, "ignored": True, "ignoreReason": ignored.reason})
+        if self.entry.rows.several == FORBIDDEN and not self.entry.rows.timed and found.status == PRESENT:
+            return b'{"data":' + found.rows[0] + b"}"
         result = b'{"data":' + found.rows[0] + b',"status":"' + found.status.encode() + b'"'
         if found.event_time is not None:
             result += b',"eventTime":"' + found.event_time.encode() + b'"'

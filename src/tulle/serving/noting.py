@@ -61,7 +61,8 @@ def note_routes(recorder: Recorder, service: Loaded, home: str, routes: Mapping[
         plan = log.of(name)
         if plan.sample <= 0:
             continue
-        model = endpoint if isinstance(endpoint, Predict) else None
+        inner = getattr(endpoint, "inner", endpoint)
+        model = inner if isinstance(inner, Predict) else None
         features = model.signature.feature_names if model is not None else ()
         addresses = {action: f"{home}/{name}/{action}" for action in (*endpoint.actions, *endpoint.queries)}
         noted = [(action, path) for action, path in addresses.items() if path in routes]

@@ -29,6 +29,7 @@ from tulle.errors import AlreadyExists, Broken, Invalid, NotFound, Problem, did_
 from tulle.events import PACKAGE_BUILT, Event
 from tulle.lake.repository import Lake, Repository
 from tulle.pipeline.pin import version_of
+from tulle.pipeline.sources.address import environment_of
 from tulle.serving.access import Access
 from tulle.serving.bill import MODELS, bill_of_materials, environment
 from tulle.serving.bundle import Bundle
@@ -50,6 +51,7 @@ from tulle.serving.query_declared import QuerySpec
 from tulle.serving.seal import seal
 from tulle.serving.service import HasFolder, Service
 from tulle.state import log
+from tulle.state.connections import open_connections
 from tulle.state.db import Database, now
 from tulle.state.tables import packages as table
 
@@ -102,7 +104,12 @@ def build(
     with _workspace(home) as folder:
         engine = DuckEngine(settings.warehouse, folder / "spill")
         bundle = Bundle(
-            folder / "content", LakeSource(lake, ref, database), product.name, engine, product.folder
+            folder / "content",
+            LakeSource(lake, ref, database),
+            product.name,
+            engine,
+            product.folder,
+            lambda name: open_connections(settings, database).get(name, environment_of(ref)),
         )
         bundle.others = {name: kinds for name, kinds in (others or {}).items() if name in service.uses}
         entries = _bundled(service, bundle)

@@ -38,8 +38,8 @@ from tulle.serving.endpoint import (
 )
 from tulle.serving.explain import BACKGROUND, Asked, Explainer
 from tulle.serving.explaining import Explaining
-from tulle.serving.finder import NO_KEY, Finder, FinderEntry, Found, Ignored
-from tulle.serving.keyed_rows import DEFAULT, IGNORE
+from tulle.serving.finder import NO_KEY, PRESENT, Finder, FinderEntry, Found, Ignored
+from tulle.serving.keyed_rows import DEFAULT, FORBIDDEN, IGNORE
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, scored
 
@@ -93,7 +93,8 @@ class _Enrichment:
         return self._row(self.finder.default(), told)
 
     def _row(self, found: Found, told: list[Told] | None) -> Sequence[Any]:
-        if told is not None:
+        is_usual = found.status == PRESENT and self.entry.several == FORBIDDEN and not self.entry.timed
+        if told is not None and not is_usual:
             told.append(Told(self.entry.data_set, found.status, found.event_time))
         row: Sequence[Any] = self.decode(found.rows[0])
         return row
@@ -148,7 +149,10 @@ class Predict:
         names = [one.name for one in self.record.fields]
         self._enrichments = [_Enrichment(one, folder, names, self._features) for one in entry.enrich]
         self.finders = tuple(one.finder for one in self._enrichments)
-        self._tells = any(one.timed or one.no_match == DEFAULT for one in entry.enrich)
+        self._tells = any(
+            one.timed or DEFAULT in {one.no_match, one.store.unavailable if one.store else ""}
+            for one in entry.enrich
+        )
         self._classes = [msgspec.json.encode(value).decode() for value in signature.classes]
         self._shares = [
             ("," if i else "") + msgspec.json.encode(class_text(value)).decode() + ":"
@@ -347,6 +351,15 @@ class Predict:
             if None in row:
                 self._refuse_null(row, values)
         return row
+
+    def keys_of(self, values: Sequence[Any]) -> list[tuple[int, list[Any]]]:
+        """The keys by which features would be looked up, with the numbers of the look-ups, whether or not needed."""
+        keys = []
+        for number, enrichment in enumerate(self._enrichments):
+            key = [values[position] for position in enrichment.key]
+            if UNSET not in key and None not in key and any(values[i] is UNSET for i, _ in enrichment.fills):
+                keys.append((number, key))
+        return keys
 
     def _fill(
         self, row: list[Any], values: Sequence[Any], enrichment: _Enrichment, told: list[Told] | None

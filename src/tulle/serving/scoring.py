@@ -159,11 +159,12 @@ def _demand_known(column: str, names: Sequence[str]) -> None:
 
 
 def _way_of(endpoint: Endpoint, name: str) -> Way:
+    match getattr(endpoint, "inner", endpoint):  # of one whose rows are in a database
+        case Predict() as inner:
+            return _predictions(inner, endpoint)
+        case Lookup() as inner:
+            return _found_rows(inner, endpoint)
     match endpoint:
-        case Predict():
-            return _predictions(endpoint)
-        case Lookup():
-            return _found_rows(endpoint)
         case SqlQuery():
             sent = [p.name for p in endpoint.entry.parameters]
             needed = [p.name for p in endpoint.entry.parameters if p.required]
@@ -201,8 +202,8 @@ def _good(answer: Any) -> bytes:
 # ── many in one call ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _predictions(endpoint: Predict) -> Way:
-    signature = endpoint.signature
+def _predictions(inner: Predict, endpoint: Endpoint) -> Way:
+    signature = inner.signature
     shares = {class_text(value): f"proba_{class_text(value)}" for value in signature.classes}
     columns = [Column("prediction", _class_type(signature.classes))]
     if signature.has_probabilities:
@@ -219,7 +220,7 @@ def _predictions(endpoint: Predict) -> Way:
             found.append(row)
         return found
 
-    return Way([one.name for one in endpoint.record.fields], (), columns, answers)
+    return Way([one.name for one in inner.record.fields], (), columns, answers)
 
 
 def _class_type(classes: Sequence[Any]) -> str:
@@ -233,8 +234,8 @@ def _class_type(classes: Sequence[Any]) -> str:
     )
 
 
-def _found_rows(endpoint: Lookup) -> Way:
-    entry = endpoint.entry.rows
+def _found_rows(inner: Lookup, endpoint: Endpoint) -> Way:
+    entry = inner.entry.rows
     columns = [Column(c.name, c.type) for c in entry.columns] + [Column("status", "string")]
     # Decimals keep all their digits.
     fields = [

@@ -26,6 +26,7 @@ import msgspec
 from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
 from tulle.serving.answers import Question
 from tulle.serving.app import App
+from tulle.serving.elsewhere import connect_in
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, load
 from tulle.serving.recorder import Recorder
@@ -121,6 +122,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         service = load(options.package_folder, options.generation, options.outside)
+        if options.mesh:
+            connect_in(service, options.mesh)
     except TulleError as exc:
         return _refused(exc)
     import uvloop  # noqa: PLC0415  only the process needs it
@@ -215,6 +218,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     where.add_argument(
         "--ask", action="store_true", help="print the answers to the questions on standard input"
     )
+    parser.add_argument("--mesh", type=Path, help="the mesh folder, whose connections look-ups may need")
     parser.add_argument(
         "--outside", type=Path, help="the file by which its compositions call other services and HTTP APIs"
     )

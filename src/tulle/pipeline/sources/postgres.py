@@ -63,7 +63,7 @@ def session(connection: Connection) -> Iterator[Session]:
     except ImportError:
         raise missing_driver("PostgreSQL", "postgres") from None
     try:
-        with psycopg.connect(**_parameters(connection)) as opened:
+        with psycopg.connect(**parameters_of(connection)) as opened:
             opened.execute(_SESSION)
             opened.commit()
             opened.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -74,7 +74,8 @@ def session(connection: Connection) -> Iterator[Session]:
         raise _told(exc, connection) from None
 
 
-def _parameters(connection: Connection) -> dict[str, Any]:
+def parameters_of(connection: Connection) -> dict[str, Any]:
+    """What the driver is told: address, name, password."""
     parts = urlsplit(connection.address)
     found: dict[str, Any] = {
         "host": parts.hostname,

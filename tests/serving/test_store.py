@@ -1,0 +1,227 @@
+"""Look-ups in a database that is slow, lost, back again or not as it was: clear answers, and nobody else waits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from tests.lake.databases import Postgres
+from tests.serving.conftest import Mesh, customers
+from tests.serving.test_finder import copied
+
+from tulle.errors import Invalid
+from tulle.pipeline.sources.address import made
+from tulle.serving.app import App
+from tulle.serving.elsewhere import Elsewhere, connect
+from tulle.serving.loaded import Loaded, load
+from tulle.serving.worker import warm_up
+from tulle.state.connections import open_connections
+
+SECRET = "geheimnis-17"
+TEXT = """
+service: elsewhere
+endpoints:
+- name: strict
+  type: lookup
+  data_set: customers
+  key: {who: customer_id}
+  columns: [spend, note]
+  source: {connection: shop-db, table: customers, timeout: 0.5, connections: 2}
+- name: kind
+  type: lookup
+  data_set: customers
+  key: {who: customer_id}
+  columns: [spend]
+  defaults: {spend: 0.5}
+  source: {connection: shop-db, table: public.customers, timeout: 0.5, unavailable: default}
+- name: here
+  type: lookup
+  product: customer-features
+  data_set: customer_features
+  key: customer_id
+  columns: [spend]
+- name: model
+  type: predict
+  model: high_value
+  enrich:
+  - data_set: customers
+    key: {who: customer_id}
+    source: {connection: shop-db, table: customers, timeout: 0.5}
+- name: both
+  type: compose
+  input: {who: {}}
+  steps: [{name: one, call: strict, with: {who: $input.who}}]
+  output: $one
+"""
+
+
+@pytest.fixture
+def pg(postgres: Postgres) -> Iterator[str]:
+    url = postgres.make(empty=True)
+    copied(url, "customers", customers())
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def service(mesh: Mesh, pg: str) -> Iterator[Loaded]:
+    known = open_connections(mesh.settings, mesh.database)
+    known.save(made("shop-db", "prod", "sql", pg, {}, {"password": SECRET}))
+    loaded = load(mesh.unpacked(mesh.build(TEXT)))
+    connect(loaded, lambda name: known.get(name, "prod"))
+    yield loaded
+    loaded.close()
+
+
+async def ask(service: Loaded, endpoint: str, body: Any) -> tuple[int, Any]:
+    status, answer = await service.ask(endpoint, body)
+    assert SECRET not in answer.decode()
+    return status, json.loads(answer)
+
+
+def who(name: str) -> dict[str, Any]:
+    return {"data": {"who": name}}
+
+
+def test_what_a_request_asks_for_is_what_the_table_holds_then(service: Loaded, pg: str) -> None:
+    async def all_of_it() -> None:
+        assert (await ask(service, "strict", who("00003")))[1]["results"] == [
+            {"data": {"spend": 5.25, "note": None}}
+        ]
+        with psycopg.connect(pg, autocommit=True) as connection:
+            connection.execute(
+                "UPDATE customers SET spend = 7.5, note = 'a \"b\"' WHERE customer_id = '00003'"
+            )
+        found = (await ask(service, "strict", who("00003")))[1]
+        assert found["results"] == [{"data": {"spend": 7.5, "note": 'a "b"'}}]
+        assert found["apiContext"]["dataCommits"] == {}
+        assert (await ask(service, "both", {"who": "00005"}))[1]["response"]["spend"] == 8.75
+        assert (await ask(service, "both", {"who": "00003"}))[1]["response"] == {
+            "spend": 7.5,
+            "note": 'a "b"',
+        }
+        for nobody in ("nobody", "a\x00b", "x" * 600, "'; DROP TABLE customers --"):
+            assert (await ask(service, "strict", who(nobody)))[0] == 404
+        status, error = await ask(service, "strict", {"data": {"whom": "00003"}})
+        assert (status, error["errorType"]) == (400, "InvalidKey")
+        by_key = (await ask(service, "model", {"features": {"who": "00004"}}))[1]
+        sent = {"recency": 12, "frequency": 29, "spend": 7.0}
+        assert by_key["result"] == (await ask(service, "model", {"features": sent}))[1]["result"]
+
+    asyncio.run(all_of_it())
+
+
+def test_many_are_asked_for_together_and_one_that_fails_fails_alone(service: Loaded) -> None:
+    app = App(service, max_request_bytes=100_000)
+
+    async def many() -> Any:
+        action = service.endpoints["strict"].actions["lookup-multi"]
+        items = [who("00001"), who("nobody"), {"data": {}}, "nothing", who("00002")]
+        return json.loads((await action.call(json.dumps({"items": items}).encode(), "r", ())).body)  # type: ignore[union-attr]
+
+    results = asyncio.run(many())["results"]
+    assert [one.get("ignoreReason") for one in results] == [
+        None,
+        "NoMatch",
+        "MissingKey",
+        "InvalidRequest",
+        None,
+    ]
+    assert isinstance(service.endpoints["strict"], Elsewhere)
+    assert f"{app.home}/strict/lookup" in app.routes
+
+
+def test_a_lost_database_is_told_or_defaults_are_taken_and_it_comes_back_by_itself(
+    service: Loaded, pg: str, postgres: Postgres
+) -> None:
+    name = pg.rpartition("?")[0].rpartition("/")[2]
+    admin = postgres.url("postgres")
+
+    async def lost_and_found() -> None:
+        assert (await ask(service, "strict", who("00003")))[0] == 200
+        assert (await ask(service, "kind", who("00003")))[0] == 200
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+        status, error = await ask(service, "strict", who("00003"))
+        assert (status, error["errorType"]) == (503, "StoreUnavailable")
+        assert error["message"] == "what is looked up in 'customers' cannot be asked for now"
+        assert "Connection 'shop-db'" in error["detailedMessage"]
+        status, kind = await ask(service, "kind", who("00003"))
+        assert (status, kind["results"]) == (200, [{"data": {"spend": 0.5}, "status": "UNAVAILABLE"}])
+        assert (await ask(service, "model", {"features": {"who": "00004"}}))[0] == 503
+        # Who sends all features looks nothing up, and the worker is well: other endpoints answer.
+        sent = {"recency": 12, "frequency": 29, "spend": 7.0}
+        assert (await ask(service, "model", {"features": sent}))[0] == 200
+        await warm_up(service, 2)
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert (await ask(service, "strict", who("00003")))[0] == 200
+        with psycopg.connect(
+            admin, autocommit=True
+        ) as connection:  # idle connections are cut: nobody notices
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+        assert (await ask(service, "strict", who("00003")))[0] == 200
+
+    asyncio.run(lost_and_found())
+
+
+def test_a_database_that_hangs_is_given_up_in_time_and_holds_up_nobody_else(service: Loaded, pg: str) -> None:
+    async def hanging() -> None:
+        with psycopg.connect(pg) as other:
+            other.execute("LOCK TABLE customers IN ACCESS EXCLUSIVE MODE")
+            waiting = [asyncio.create_task(ask(service, "strict", who("00003"))) for _ in range(6)]
+            await asyncio.sleep(0.05)
+            answered = 0
+            while not any(task.done() for task in waiting):
+                assert (await ask(service, "here", {"data": {"customer_id": "00003"}}))[0] == 200
+                answered += 1
+                await asyncio.sleep(0)
+            results = await asyncio.gather(*waiting)
+            assert answered > 1
+        assert {status for status, _ in results} == {503}
+        assert "did not answer within 0.5 s" in results[0][1]["detailedMessage"]
+        assert (await ask(service, "strict", who("00003")))[0] == 200
+
+    asyncio.run(hanging())
+
+
+def test_a_table_that_is_not_as_it_was_packaged_is_told_without_its_columns(service: Loaded, pg: str) -> None:
+    with psycopg.connect(pg, autocommit=True) as connection:
+        connection.execute("ALTER TABLE customers DROP COLUMN note")
+
+    async def asked() -> tuple[int, Any]:
+        return await ask(service, "strict", who("00003"))
+
+    status, error = asyncio.run(asked())
+    assert (status, error["errorType"]) == (503, "StoreUnavailable")
+    assert "its table 'customers' is not as it was packaged" in error["detailedMessage"]
+
+
+def test_what_is_wrong_is_told_when_the_service_is_packaged(mesh: Mesh, pg: str) -> None:
+    with pytest.raises(Invalid, match="there is no connection 'shop-db' in environment 'prod'"):
+        mesh.build(TEXT)
+    known = open_connections(mesh.settings, mesh.database)
+    known.save(made("shop-db", "prod", "sql", pg, {}, {}))
+    with pytest.raises(Invalid, match="table 'custmers': the database says: relation"):
+        mesh.build(TEXT.replace("table: customers", "table: custmers"))
+    with pytest.raises(Invalid, match="no column 'spent'"):
+        mesh.build(TEXT.replace("[spend, note]", "[spent, note]"))
+    with pytest.raises(Invalid, match="cannot follow what is published, or be in a database"):
+        mesh.build(TEXT.replace("name: strict", "name: strict\n  version: '1.0'"))
+
+
+def test_without_the_mesh_nothing_can_be_asked(mesh: Mesh, pg: str) -> None:
+    known = open_connections(mesh.settings, mesh.database)
+    known.save(made("shop-db", "prod", "sql", pg, {}, {}))
+    loaded = load(mesh.unpacked(mesh.build(TEXT)))
+    status, error = asyncio.run(ask(loaded, "strict", who("00003")))
+    assert (status, error["errorType"]) == (503, "StoreUnavailable")
