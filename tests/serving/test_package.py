@@ -43,7 +43,7 @@ def test_a_package_holds_what_its_manifest_says(mesh: Mesh) -> None:
     ]
     manifest = read_manifest(mesh.unpacked(built) / "manifest.json")
     assert manifest == built.manifest
-    assert set(manifest.files) == set(names) - {"manifest.json"}
+    assert set(manifest.files) == set(names) - {"manifest.json", "signature.json"}
     assert manifest.commits == {
         name: mesh.lake.repository(name).resolve("main")
         for name in ("customer-features", "high-value-customers")
