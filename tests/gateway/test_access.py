@@ -202,6 +202,15 @@ def test_a_token_without_the_scope_or_a_client_is_403(by_token: Mesh, issuer: Is
         assert reply.headers["www-authenticate"] == 'Bearer error="insufficient_scope"'
 
 
+def test_claims_may_be_inside_others(mesh: Mesh, issuer: Issuer) -> None:
+    jwt = tokens(issuer, scopes=["b"], scope_claim="realm_access.roles", client_claim="who.app")
+    mesh.gateway.publish(opened(Access(contracts=False, jwt=jwt)))
+    said = {"realm_access": {"roles": ["a", "b"]}, "who": {"app": "shop"}}
+    assert caller(ask(mesh, bearer(issuer.token(**said)))) == "shop"
+    for wrong in ({"realm_access": {"roles": ["a"]}}, {"who": {"app": None}}, {"who": "shop"}):
+        check_error(ask(mesh, bearer(issuer.token(**said | wrong))), 403, "InsufficientScope")
+
+
 def test_tokens_and_keys_and_the_public_at_one_service(mesh: Mesh, issuer: Issuer) -> None:
     every = Access(contracts=True, api_keys=Keys(), public=HERE, jwt=tokens(issuer))
     mesh.gateway.publish(opened(every))

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from tests.gateway.tokens import Issuer, encoded
 
+from tulle.config import Settings
 from tulle.errors import Broken, Invalid
+from tulle.gateway.envoy import Gateway
+from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.serving.access import Access, Keys, Public, access_of, parse_access
 
 SHORT = {"kty": "RSA", "e": "AQAB", "n": encoded((1 << 1023 | 1).to_bytes(128))}
@@ -58,19 +61,55 @@ def test_what_nobody_can_mean_is_told() -> None:
     assert _bad("{jwt: {issuer: x}}") == ["the issuer's public keys are not said"]
     assert "said twice" in _bad("{jwt: {issuer: x, jwks_uri: 'https://i/k', jwks: {keys: []}}}")[0]
     assert _bad("{jwt: {jwks_uri: 'https://i/k'}}") == ["'issuer' is missing in 'jwt'"]
-    for uri in (
-        "http://issuer.example/k",
-        "ftp://i/k",
-        "https://u:p@i/k",
-        "file:///etc/passwd",
-        "https://i:x/",
-    ):
-        assert (
-            "is no address of public keys" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks_uri": uri}}))[0]
-        )
     parse_access("{jwt: {issuer: x, jwks_uri: 'http://127.0.0.1:8080/k'}}")
     with pytest.raises(Broken, match="cannot be read"):
         access_of({"public": {"limit": 3}})
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://issuer.example/k",
+        "ftp://i/k",
+        "file:///etc/passwd",
+        "https:///k",
+        "https://u:p@i/k",
+        "https://i:x/",
+        "https://i:0/",
+        "https://i:99999/",
+        "https://a_b/k",
+        "https://a..b/k",
+        "https://-a/k",
+        "https://*.a/k",
+        "https://%41/k",
+        'https://a"b/k',
+        "https://a;b/k",
+        "https://a\\b/k",
+        "https://[fe80::1%25eth0]/k",
+        "https://" + "h" * 300 + "/k",
+        "https://h/" + "p" * 3000,
+        "https://h/a b",
+        "https://h/é",
+    ],
+)
+def test_keys_are_not_fetched_from_what_is_no_address(uri: str) -> None:
+    assert "is no address of public keys" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks_uri": uri}}))[0]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    """A gateway that does not run; it asks Envoy whether it would take what is published."""
+    return Gateway(Settings(folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["https://login.example.com/k?a=b", "https://10.0.0.1:8443/k", "https://[::1]/k", "http://localhost:1/k"],
+)
+def test_keys_are_fetched_from_an_address_that_the_gateway_takes(uri: str, gateway: Gateway) -> None:
+    access = parse_access(json.dumps({"jwt": {"issuer": "x", "jwks_uri": uri}}))
+    service = ManagedService("svc", ("run/w/x.sock",), 1000, access=access)
+    assert "clusters" in gateway.publish(GatewayPolicy.of(services=[service])).changed
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,8 @@ def _rbac(content: Json) -> Json:
 
 def _demand(part: str, claim: str, value: Json) -> Json:
     """That a claim of the token, or of its header, is so."""
-    matcher = {"filter": _VERIFIED, "path": [{"key": part}, {"key": claim}], "value": value}
+    path = [{"key": step} for step in (part, *claim.split("."))]
+    matcher = {"filter": _VERIFIED, "path": path, "value": value}
     return {"sourced_metadata": {"metadata_matcher": matcher, "metadata_source": "DYNAMIC"}}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class Tokens:
     """Signed tokens (JWT) of one issuer, checked with its public keys: `jwks` (JSON) or those at `jwks_uri`.
 
     A token must be of `issuer`, for one of `audiences` when there are any, hold every one of `scopes` in the claim
-    `scope_claim`, and name its client in `client_claim`. `limit` is for each such client.
+    `scope_claim`, and name its client in `client_claim`; a dot leads to a claim inside another. `limit` is for each
+    such client.
     """
 
     issuer: str
@@ -106,7 +108,11 @@ def _object(properties: Mapping[str, Any], description: str, **more: Any) -> dic
 
 
 _LIMIT = {"type": "string", "description": "requests/period, such as 50/1s"}
-_CLAIM = {"type": "string", "pattern": r"^[A-Za-z0-9_:/.-]{1,100}$", "x-expected": "the name of a claim"}
+_CLAIM = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9_:-]{1,100}(\.[A-Za-z0-9_:-]{1,100}){0,4}$",
+    "x-expected": "the name of a claim, with dots between those that are in one another",
+}
 _TEXTS = {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": r"^[\x21-\x7e]{1,500}$"}}
 _SECONDS = {"type": "number", "maximum": 86_400}
 
@@ -233,18 +239,36 @@ _AS_SAID = ("issuer", "scope_claim", "client_claim", "jwks_uri", "timeout", "ref
 
 
 def check_uri(uri: str) -> None:
-    """Invalid unless keys may be fetched there: https, or http of this machine, where nobody is in between."""
+    """Invalid unless keys may be fetched there: https, or http of this machine, where nobody is in between.
+
+    What the gateway would not take as an address is refused here, or it would refuse every other change as well.
+    """
     try:
         parts = urlsplit(uri)
-        host, _port = parts.hostname or "", parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        host, parts = "", urlsplit("")
-    fine = host and not parts.username and uri.isascii() and uri.isprintable() and " " not in uri
+        host, port, parts = "", 0, urlsplit("")
+    fine = _is_host(host) and port != 0 and not parts.username and _PLAIN.fullmatch(uri) is not None
     if not fine or not (parts.scheme == "https" or (parts.scheme == "http" and _is_here(host))):
         raise Invalid(
             f"'{uri}' is no address of public keys",
             hint="an https:// address, without user and password; http:// only of this machine",
         )
+
+
+_PLAIN: Final = re.compile(r"[\x21-\x7e]{1,2000}")
+_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+
+
+def _is_host(host: str) -> bool:
+    """Whether this is a host's name, or an address without a zone."""
+    if _NAME.fullmatch(host) is not None:
+        return len(host) <= 253
+    try:
+        return ipaddress.ip_address(host).version == 6 and "%" not in host
+    except ValueError:
+        return False
 
 
 def _is_here(host: str) -> bool:
