@@ -15,7 +15,7 @@ from tests.control.conftest import fill, opened
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
-from tulle.control import deployment, deployment_hooks, deployment_request, release
+from tulle.control import deployment, deployment_hooks, deployment_request, node_admin, release
 from tulle.control.apply import apply_plan
 from tulle.control.deployment_request import Request
 from tulle.control.workspace import Workspace
@@ -219,6 +219,13 @@ def test_a_deployment_waits_for_those_who_must_agree(gated: Workspace) -> None:
         *("deployment.decided", "deployment.decided"),
         *("generation.requested", "deployment.ended"),
     ]
+
+
+def test_an_api_nodes_administrator_waits_for_them_too(gated: Workspace) -> None:
+    with pytest.raises(Conflict, match="'calc' v1 waits for approval"):
+        node_admin.switch(gated, "calc", single("v1"), actor="node")
+    (waiting,) = deployment_request.requests(gated.database, "calc", status="waiting")
+    assert waiting.requested_by == "node"
 
 
 def test_one_refusal_ends_it_and_who_asked_may_take_it_back(gated: Workspace) -> None:

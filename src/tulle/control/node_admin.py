@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tulle.control import deployment
+from tulle.control import deployment, deployment_request
+from tulle.control.deployment_request import Request
 from tulle.control.release import declared_service, declared_services
 from tulle.control.switchboard import START_SECONDS
 from tulle.control.workspace import Workspace
@@ -107,8 +108,16 @@ def map_generations(workspace: Workspace, name: str, entries: Any, *, actor: str
 
 
 def switch(workspace: Workspace, name: str, traffic: Traffic, *, actor: str) -> Deployment:
-    """Let generations answer by `traffic`, and wait until they do; the service is enabled by it."""
-    asked = deployment.share(workspace, name, traffic, actor=actor)
+    """Let generations answer by `traffic`, and wait until they do; the service is enabled by it.
+
+    Conflict where people have to agree first: then it is asked for.
+    """
+    asked = deployment_request.ask(workspace, name, traffic, by=actor)
+    if isinstance(asked, Request):
+        raise Conflict(
+            f"'{name}' {traffic} waits for approval: {asked.id}",
+            hint=f"`tulle service approve {asked.id}`, by who may",
+        )
     if not asked.enabled:
         deployment.enable(workspace, name, is_enabled=True, actor=actor)
     return _settled(workspace, name, traffic)
