@@ -314,8 +314,11 @@ def test_keys_that_nobody_serves_hold_up_no_other_service(mesh: Mesh) -> None:
 def test_a_service_without_tokens_has_the_routes_and_limits_it_always_had() -> None:
     rendered = policy(WORKERS, CONTRACTS)
     routes = envoy_files.routes(rendered)["virtual_hosts"][0]["routes"]
-    assert len(routes) == len(WORKERS) + 1
-    assert not any("headers" in r["match"] or "jwt" in r["typed_per_filter_config"] for r in routes)
+    assert len(routes) == len(WORKERS) + 2  # what is alive, and what is nowhere
+    assert not any(
+        ("headers" in r["match"] and "path" not in r["match"]) or "jwt" in r["typed_per_filter_config"]
+        for r in routes
+    )
     assert len(envoy_files.limits(rendered)["rate_limits"]) == 1
 
 

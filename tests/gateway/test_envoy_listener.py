@@ -56,7 +56,7 @@ def test_plain_basic_passes_by_the_script_and_nothing_else_does(client_id: str, 
 
 def test_the_order_of_the_filters_is_the_order_of_the_decisions() -> None:
     assert list(filters()) == [
-        *("alive", "normalise", "auth", "jwt", "contract", "retry_after", "limits", "body"),
+        *("normalise", "auth", "jwt", "contract", "retry_after", "limits", "body"),
         *("dispatch_body", "dispatch", "router"),
     ]
 

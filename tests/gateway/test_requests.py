@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import pytest
 from tests.gateway.conftest import (
@@ -250,6 +251,17 @@ def test_envoys_own_errors_have_the_same_form(mesh: Mesh, data: bytes, status: i
 
 
 # ── what it tells ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_it_can_be_told_to_say_that_it_is_not_alive_while_it_answers(mesh: Mesh) -> None:
+    resting = replace(policy(WORKERS, CONTRACTS), is_alive=False)
+    assert mesh.gateway.publish(resting).changed == ("routes",)
+    check_error(mesh.ask("/isAlive/"), 503, "NotAlive")
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+    assert mesh.gateway.publish(policy(WORKERS, CONTRACTS)).changed == ("routes",)
+    assert mesh.ask("//isAlive/").status == 200
+    check_error(mesh.ask("/isAlive/", method="POST"), 401, "InvalidClient")
+    check_error(mesh.ask("/isAlive/x"), 401, "InvalidClient")
 
 
 def test_it_says_that_it_is_alive_to_anybody(mesh: Mesh) -> None:

@@ -374,6 +374,13 @@ def test_a_tool_for_api_nodes_switches_generations_that_answer(mesh: Mesh) -> No
     assert answering() == before
     counted = client.get_metrics()["services"]["customer-features"][before]
     assert counted["requests"] >= counted["answered"] > 0
+    alive = f"http://127.0.0.1:{mesh.gateway}/isAlive/"
+    file = mesh.folder / ".tulle/apinode-not-alive.txt"
+    file.touch()
+    until(lambda: httpx.get(alive).status_code == 503)
+    assert answering() == before
+    file.unlink()
+    until(lambda: httpx.get(alive).status_code == 200)
     client.auth().delete_key(made["key"])
     with pytest.raises(DataikuException, match="the admin API is off"):
         client.list_services()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tulle.control import deployment_hooks
 from tulle.control.identities import Identities
@@ -28,6 +29,7 @@ from tulle.serving.traffic import Traffic
 from tulle.state import log
 from tulle.state.db import now
 
+NOT_ALIVE = "apinode-not-alive.txt"  # of .tulle/: while it is there, balancers are told to send elsewhere
 START_SECONDS = 60.0  # a generation whose workers do not answer by then has failed
 _Place = tuple[str, str]  # service, environment
 
@@ -105,7 +107,8 @@ class Switchboard:
 
     def _policy(self, services: Sequence[ManagedService]) -> GatewayPolicy:
         usual = self._workspace.settings.default_rate_limit
-        return current_policy(self._workspace.database, services, usual_limit=usual)
+        policy = current_policy(self._workspace.database, services, usual_limit=usual)
+        return replace(policy, is_alive=not (self._workspace.settings.state_folder / NOT_ALIVE).exists())
 
     def _needs_of(self, service: str, traffic: Traffic) -> Needs:
         """What fits all generations that answer; who may call them is as the one says that most requests meet."""

@@ -39,6 +39,7 @@ from tulle.gateway.envoy_values import (
     JWT,
     KEY_HEADER,
     LIMITS,
+    NORMALISE,
     ROUTES,
     Door,
     Json,
@@ -245,12 +246,27 @@ def routes(policy: GatewayPolicy) -> Json:
                         for way in ways(service, held[service.name])
                         for route in _routes(service, way)
                     ),
+                    _alive(policy.is_alive),
                     nowhere,
                 ],
             }
         ],
         "request_headers_to_remove": list(_SECRET_HEADERS),
         "validate_clusters": False,
+    }
+
+
+def _alive(is_alive: bool) -> Json:
+    """What anybody may ask, and is answered here."""
+    reason = {} if is_alive else {"metadata": {"filter_metadata": {"tulle": {"reason": "resting"}}}}
+    return {
+        "match": {
+            "path": "/isAlive/",
+            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+        },
+        "direct_response": {"status": 200 if is_alive else 503},
+        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS, BODY)},
+        **reason,
     }
 
 

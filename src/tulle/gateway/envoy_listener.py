@@ -1,6 +1,6 @@
 """The gateway's one door in Envoy's words: what a request passes, and how errors and the access log read.
 
-One request passes: strip forgeable headers → /isAlive/ → (Lua, only for callers that do not send plain Basic)
+One request passes: strip forgeable headers → (Lua, only for callers that do not send plain Basic)
 → credentials, or a token → contract → rate limit → body size → router. Pure; depends on the Door alone, so that no
 change of policy touches the listener or a connection. Knows nothing of services and clients: those come in watched
 parts.
@@ -65,6 +65,7 @@ _REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
     "generation": (404, "UnknownGeneration", "The generation that was asked for does not answer here"),
     "dispatch_key": (400, "MissingDispatchKey", "The service is split by a key, and the request has none"),
     "disabled": (503, "ServiceDisabled", "The service is disabled"),
+    "resting": (503, "NotAlive", "This gateway is to be asked no more for now"),
     "retired": (410, "ServiceRetired", "The service has ended"),
 }
 # of tokens: what holds of the refusal → (status, errorType, message, advice, challenge)
@@ -104,6 +105,7 @@ _REASON_ADVICE: Final[Mapping[str, str]] = {
     "generation": "Leave out forcedGeneration, or name one that is mapped or preloaded",
     "dispatch_key": 'Send "dispatch": {"dispatchKey": "…"} in the body, or the header dispatch-key',
     "disabled": "Its owner can enable it",
+    "resting": "It still answers; `apinode-not-alive.txt` says so until it is removed",
     "retired": "Its page in the portal tells what comes after it",
 }
 
@@ -175,19 +177,10 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     # off, but for the routes of services that take tokens
     token = part(JWT, "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", disabled=True)
     limit = part(LIMITS, "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit")
-    alive = typed(
-        "envoy.extensions.filters.http.health_check.v3.HealthCheck",
-        pass_through_mode=False,
-        headers=[
-            {"name": ":path", "string_match": {"exact": "/isAlive/"}},
-            {"name": ":method", "string_match": {"exact": "GET"}},
-        ],
-    )
     deny = typed("envoy.extensions.filters.http.rbac.v3.RBAC", matcher=only_clients([]))
     body = typed("envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=1)
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
     return [
-        {"name": "alive", "typed_config": alive},
         {"name": NORMALISE, "typed_config": _unless_plain_basic(_normalise_credentials())},
         auth,
         token,

@@ -147,6 +147,7 @@ class GatewayPolicy:
     services: tuple[ManagedService, ...] = ()
     clients: tuple[Client, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    is_alive: bool = True  # what whoever balances over several gateways is told; all is answered in any case
 
     @classmethod
     def of(
