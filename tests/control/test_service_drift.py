@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 from tests.control.logged import PRODUCT, LoggedMesh
 
@@ -121,6 +123,10 @@ def test_days_are_kept_once_and_again_when_something_is_new(logged: LoggedMesh) 
     repository = find_repository(workspace.lake, "scores")
     assert repository is not None
     assert len(list(repository.entries("main", "drift/"))) == 1
+    (entry,) = repository.entries("main", "outcomes/")
+    joined = pq.read_table(io.BytesIO(repository.get("main", entry.path))).to_pylist()
+    assert [(row["item"], row["outcome"]) for row in joined] == [(number, "1") for number in range(60)]
+    assert json.loads(joined[0]["features"])["recency"] == 0
     assert json.loads(logged.tulle("service", "drift", "scores", "--history")) == rows
     assert service_drift.keep_days(workspace, "scores", today=today + dt.timedelta(days=30)) == []
 

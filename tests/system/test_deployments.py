@@ -134,6 +134,30 @@ def test_generations_change_under_load_and_no_request_is_lost(calc: Mesh) -> Non
     assert sum(seen.values()) > 100
 
 
+def test_a_shadow_is_logged_as_one_and_compared(calc: Mesh) -> None:
+    calc.tulle("service", "traffic", "calc", "v1=100%", "--shadow", "v2=100%")
+    given = [ask(calc).headers["x-request-id"] for _ in range(5)]
+
+    def logged() -> dict[tuple[str, str], Any]:
+        rows = calc.json("service", "log", "calc", "--since", "5 min", "--limit", "1000")
+        return {(row["request_id"], row["generation"]): row for row in rows if row["request_id"] in given}
+
+    until(lambda: len(logged()) == 10)
+    rows = logged()
+    for id_ in given:
+        answered, copied = rows[id_, "v1"], rows[id_, "v2"]
+        assert (answered["shadow"], copied["shadow"]) == (False, True)
+        assert (answered["result"], copied["result"]) == ({"version": 1}, {"version": 2})
+        assert answered["caller"] == copied["caller"] == calc.credentials("caller")["client_id"]
+    told = calc.call("calc/feedback", {"requestId": given[0], "outcome": 1}, calc.credentials("caller"))
+    assert told.json() == {"taken": 1}
+    until(lambda: logged()[given[0], "v1"].get("outcome") == 1)
+    found = calc.json("service", "compare", "calc", "v1", "v2", "--recorded", "--since", "5 min")
+    assert found["asked"] >= 5
+    assert (found["equal"], found["apart"]["max"]) == (0, 1)
+    calc.tulle("service", "deploy", "calc", "--version", "v1")
+
+
 def test_it_is_disabled_and_told_to_end(calc: Mesh) -> None:
     calc.tulle("service", "disable", "calc")
     answer = ask(calc)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from tulle.config import Settings, Warehouse
 from tulle.engine.dataset_files import local_files
@@ -115,9 +116,24 @@ class QueryLog:
         self, service: str, sql: str, *, since: float | None = None, until: float | None = None
     ) -> list[dict[str, Any]]:
         """The rows of a statement of ours over `queries` and `feedback`; only days in the span are read."""
-        with self.relations(service, since=since, until=until) as relations:
-            found: list[dict[str, Any]] = self._engine.query(sql, relations).to_pylist()
+        found: list[dict[str, Any]] = self.table(service, sql, since=since, until=until).to_pylist()
         return found
+
+    def table(
+        self, service: str, sql: str, *, since: float | None = None, until: float | None = None
+    ) -> pa.Table:
+        """The same as a table."""
+        with self.relations(service, since=since, until=until) as relations:
+            return self._engine.query(sql, relations)
+
+    def outcomes(self, service: str, since: float, until: float) -> pa.Table:
+        """What was answered in a span of time and what turned out, where that is told."""
+        sql = (
+            f"WITH told AS ({LAST_TOLD}) SELECT request_id, item, asked_at, environment, endpoint, generation, "
+            "shadow, features, result, told.outcome, told.told_at FROM queries JOIN told USING (request_id, item) "
+            f"WHERE asked_at >= {_moment(since)} AND asked_at < {_moment(until)} ORDER BY asked_at, request_id, item"
+        )
+        return self.table(service, sql, since=since, until=until)
 
     @contextlib.contextmanager
     def relations(

@@ -32,7 +32,7 @@ from tulle.serving.drift import Drift
 from tulle.state import log as event_log
 
 LOG = logging.getLogger("tulle")
-DRIFT = "drift"
+DRIFT, OUTCOMES = "drift", "outcomes"
 EVERY_SECONDS = 3600.0
 FIRST_AFTER = 60.0
 DAYS_AGAIN = 7
@@ -114,10 +114,13 @@ def keep_days(workspace: Workspace, service: str, *, today: dt.date | None = Non
         begin = dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
         found = measure(log, workspace.lake, versions, since=begin, until=begin + DAY)
         rows = [row for one in found for row in as_rows(day, one)]
+        told = f"{OUTCOMES}/day={day.isoformat()}"
         draft.delete_many([entry.path for entry in known])
-        out = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out, compression="zstd")
-        draft.put(f"{folder}/{state}.parquet", out.getvalue())
+        draft.delete_prefix(f"{told}/")
+        draft.put(f"{folder}/{state}.parquet", _parquet(pa.Table.from_pylist(rows, SCHEMA)))
+        outcomes = log.outcomes(service, begin, begin + DAY)
+        if outcomes.num_rows:
+            draft.put(f"{told}/{state}.parquet", _parquet(outcomes))
         kept.append(day.isoformat())
     if kept:
         repository.commit_draft(repository.default_branch, draft, f"Drift of {', '.join(kept)}")
@@ -199,6 +202,12 @@ def history(workspace: Workspace, service: str, *, days: int) -> list[dict[str, 
         if entry.path.endswith(".parquet") and day_of(entry.path) >= first:
             rows += pq.read_table(io.BytesIO(repository.get(branch, entry.path))).to_pylist()
     return [{**row, "day": row["day"].isoformat()} for row in rows]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.getvalue()
 
 
 def _state(repository: Repository, day: dt.date) -> str | None:
