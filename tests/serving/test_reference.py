@@ -15,14 +15,35 @@ from tulle.serving.function_code import signature_of
 from tulle.serving.kinds import KINDS
 from tulle.serving.log_declared import LOG_SCHEMA
 from tulle.serving.log_rows import SCHEMA
+from tulle.serving.overlay import load_overlay
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import load_service
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 
 
+YAML = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_annotations_is_read(tmp_path: Path) -> None:
+    (text,) = [one for one in YAML if one.startswith("overlay:")]
+    (tmp_path / "it.openapi.yaml").write_text(text)
+    actions = load_overlay(tmp_path / "it.openapi.yaml", "it").actions
+    assert [action.remove for action in actions] == [False, True]
+
+
+def test_the_example_of_an_http_step_is_read() -> None:
+    (step,) = [one for one in YAML if one.startswith("- name: rate")]
+    text = "service: rates\nendpoints:\n- name: it\n  type: compose\n  input: {currency: {}, day: {}}\n  steps:\n"
+    text += "".join(f"  {line}\n" for line in step.splitlines()) + "  output: $rate\n"
+    (compose,) = load_service(text, name="example").endpoints
+    assert isinstance(compose, ComposeSpec)
+    assert list(compose.problems([])) == []
+
+
 def test_the_example_is_read() -> None:
-    first, second, third, fourth, *_ = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    whole = [one for one in YAML if one.startswith("service:") and "endpoints:" in one]
+    first, second, third, fourth, *_ = whole
     service = load_service(first, name="example")
     assert [endpoint.type for endpoint in service.endpoints] == ["predict", "lookup"]
     (endpoint,) = load_service(second, name="example").endpoints

@@ -6,7 +6,6 @@ Knows declared services, packages and deployments; not how requests are sent.
 from __future__ import annotations
 
 import json
-import shlex
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.errors import Broken, NotFound
+from tulle.serving.access import Access
 from tulle.serving.compose import called
 from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
@@ -21,6 +21,7 @@ from tulle.serving.kinds import KINDS
 from tulle.serving.manifest import OPENAPI
 from tulle.serving.package import Package
 from tulle.serving.service import Service
+from tulle.serving.snippets import Call, Snippet, snippets
 
 Json = Mapping[str, Any]
 _MOST_BYTES = 8_000_000  # of an OpenAPI document
@@ -54,7 +55,7 @@ class EndpointView:
     url: str  # of the usual action
     actions: tuple[str, ...]
     queries: tuple[SavedQuery, ...]
-    curl: str
+    snippets: tuple[Snippet, ...]
     sources: tuple[Source, ...]
     model: str = ""
     data_sets: tuple[tuple[str, str], ...] = ()  # (product, data set) it reads
@@ -130,7 +131,7 @@ def service_view(
 ) -> ServiceView:
     """Bring together what is known of a service."""
     chosen = shown(versions, deployment)
-    url = f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{name}"
+    base = f"http://{settings.host}:{settings.gateway_port}"
     owner = product or (chosen.product if chosen else "")
     state = deployment.status if deployment else "packaged" if versions else "declared"
     return ServiceView(
@@ -139,8 +140,8 @@ def service_view(
         domain=domain,
         description=declared.description if declared else chosen.manifest.description if chosen else "",
         state=state,
-        url=url,
-        endpoints=tuple(_endpoints(url, owner, declared, chosen)),
+        url=f"{base}/public/api/v1/{name}",
+        endpoints=tuple(_endpoints(base, name, owner, declared, chosen)),
         versions=tuple(_version(p, deployment) for p in reversed(versions)),
         deployment=deployment,
         is_declared=declared is not None,
@@ -189,9 +190,10 @@ def pretty(value: Any) -> str:
 
 
 def _endpoints(
-    url: str, product: str, declared: Service | None, chosen: Package | None
+    base: str, service: str, product: str, declared: Service | None, chosen: Package | None
 ) -> Iterator[EndpointView]:
     """What the package that answers has; before there is one, what is declared."""
+    access = declared.access if declared else Access()
     raw: Sequence[Json] = chosen.manifest.endpoints if chosen else ()
     if chosen is None and declared is not None:
         raw = [_raw(spec) for spec in declared.endpoints]
@@ -199,7 +201,7 @@ def _endpoints(
         kind, name = str(one["type"]), str(one["name"])
         queries = [q["body"] for q in one.get("test_queries") or ()]
         actions = KINDS[kind].actions
-        address = f"{url}/{name}/{actions[0]}"
+        address = f"{base}/public/api/v1/{service}/{name}/{actions[0]}"
         yield EndpointView(
             name=name,
             kind=kind,
@@ -209,7 +211,7 @@ def _endpoints(
             queries=tuple(
                 SavedQuery(str(q["name"]), pretty(q["body"])) for q in one.get("test_queries") or ()
             ),
-            curl=_curl(address, queries[0]) if queries else "",
+            snippets=snippets(Call(base, service, name, kind, queries[0], access)) if queries else (),
             sources=tuple(_sources(one, product)),
             model=_model_name(one),
             data_sets=tuple(
@@ -275,13 +277,6 @@ def _names(columns: Any) -> str:
     if isinstance(columns, str):
         return columns
     return ", ".join(str(c["name"]) if isinstance(c, Mapping) else str(c) for c in columns)
-
-
-def _curl(address: str, body: Any) -> str:
-    """A call to paste into a terminal."""
-    text = shlex.quote(json.dumps(body, ensure_ascii=False))
-    headers = "-H 'client_id: …' -H 'client_secret: …' -H 'content-type: application/json'"
-    return f"curl -s {address} \\\n  {headers} \\\n  -d {text}"
 
 
 # ── versions ─────────────────────────────────────────────────────────────────────────────────────────────

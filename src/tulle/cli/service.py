@@ -13,7 +13,7 @@ from tulle.cli.features import score
 from tulle.cli.service_drift import drift
 from tulle.cli.service_keys import access, admin_key, key
 from tulle.cli.service_log import feedback, log
-from tulle.cli.service_queries import compare, queries
+from tulle.cli.service_queries import compare, queries, snippet
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid, NotFound, TulleError
 
@@ -177,7 +177,7 @@ def call(
         raise Invalid(f"HTTP {answer.status_code}")
 
 
-for _command in (*COMMANDS, compare, queries, score):
+for _command in (*COMMANDS, compare, queries, score, snippet):
     service.add_command(_command)
 
 __all__ = ["TulleError", "service"]

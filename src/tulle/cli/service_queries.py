@@ -1,4 +1,4 @@
-"""`tulle service compare` and `tulle service queries make`."""
+"""`tulle service compare | queries make | snippet`."""
 
 from __future__ import annotations
 
@@ -167,3 +167,30 @@ def make(
     else:
         asked = f", expectations of {made['version']}" if made["version"] else ""
         click.echo(f"  {mark('succeeded')} {len(made['queries'])} test queries in {made['file']}{asked}")
+
+
+@click.command()
+@click.argument("endpoint", metavar="SERVICE/ENDPOINT")
+@click.option(
+    "--language",
+    type=click.Choice(["curl", "python", "dataikuapi", "javascript"]),
+    default="curl",
+    help="The client that makes the call. Default: curl.",
+)
+@OPTION_JSON
+@click.pass_obj
+def snippet(mesh: Path | None, endpoint: str, language: str, as_json: bool) -> None:
+    """Print a program that calls an endpoint; its credentials come from the environment."""
+    from tulle.cli.connect import mesh_client
+    from tulle.sdk.services import ServiceClient
+
+    service, slash, name = endpoint.partition("/")
+    if not slash or not name:
+        raise Invalid(f"'{endpoint}' names no endpoint", hint="write SERVICE/ENDPOINT")
+    with mesh_client(mesh) as client:
+        found = ServiceClient(client).snippets(service, name)
+    if as_json:
+        emit(found)
+    else:
+        texts = {one["language"]: one["text"] for one in found["endpoints"][name]}
+        click.echo(texts[language], nl=False)

@@ -356,6 +356,11 @@ def router(workspace: Workspace) -> APIRouter:
         verdicts = test_running(workspace, name, version)
         return {"service": name, "version": version, "verdicts": [asdict(verdict) for verdict in verdicts]}
 
+    @api.get("/services/{name}/snippets")
+    def snippets(name: str, endpoint: str | None = None) -> dict[str, Any]:
+        found = release.snippets_of(workspace, name, endpoint)
+        return {"service": name, "endpoints": {e: [asdict(one) for one in each] for e, each in found.items()}}
+
     @api.post("/services/{name}/endpoints/{endpoint}/test-queries")
     def make_queries(name: str, endpoint: str, body: MakeBody) -> dict[str, Any]:
         return asdict(make(workspace, name, endpoint, **body.model_dump()))

@@ -18,11 +18,13 @@ from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package, package_import
 from tulle.serving.answers import questions_of
 from tulle.serving.compose_declared import reaching_out
+from tulle.serving.kinds import KINDS
 from tulle.serving.loaded import Verdict
 from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.openapi_access import with_access
 from tulle.serving.package import Package
 from tulle.serving.service import Service, load_services
+from tulle.serving.snippets import Call, Snippet, example_of, snippets
 from tulle.spec import environment as environments
 from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
@@ -162,3 +164,29 @@ def openapi(workspace: Workspace, name: str) -> Mapping[str, Any]:
     document: Mapping[str, Any] = json.loads((folder / "openapi.json").read_bytes())
     said = said_at_deployment(workspace.database).get((name, ""))
     return document if said is None else with_access(document, said)
+
+
+def snippets_of(
+    workspace: Workspace, name: str, endpoint: str | None = None
+) -> Mapping[str, Sequence[Snippet]]:
+    """A call of each endpoint, or of one, in the words of several clients, with its first test query or else the least
+    that its document takes. NotFound.
+    """
+    chosen = chosen_version(workspace, name)
+    known = {str(one["name"]): one for one in chosen.manifest.endpoints}
+    if endpoint is not None and endpoint not in known:
+        hint = did_you_mean(endpoint, known) or "it has: " + ", ".join(known)
+        raise NotFound(f"service '{name}' has no endpoint '{endpoint}'", hint=hint)
+    said = said_at_deployment(workspace.database).get((name, ""))
+    access = said or declared_service(workspace, name).service.access
+    settings, paths = workspace.settings, openapi(workspace, name)["paths"]
+    base = f"http://{settings.host}:{settings.gateway_port}"
+    found = {}
+    for one in [endpoint] if endpoint is not None else list(known):
+        kind = str(known[one]["type"])
+        path = paths.get(f"/{one}/{KINDS[kind].actions[0]}", {}).get("post", {})
+        content = path.get("requestBody", {}).get("content", {}).get("application/json", {})
+        queries = known[one].get("test_queries") or ()
+        body = queries[0]["body"] if queries else example_of(content.get("schema", {"type": "object"}))
+        found[one] = snippets(Call(base, name, one, kind, body, access))
+    return found

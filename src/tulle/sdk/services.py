@@ -47,6 +47,11 @@ class ServiceClient:
         path = f"/services/{_part(service)}/endpoints/{_part(endpoint)}/test-queries"
         return self._client.call("POST", path, json={"data_set": data_set, **how})
 
+    def snippets(self, service: str, endpoint: str | None = None) -> dict[str, Any]:
+        """A call of each endpoint, or of one, as curl, Python, dataikuapi and JavaScript write it."""
+        asked = {} if endpoint is None else {"endpoint": endpoint}
+        return self._client.call("GET", f"/services/{_part(service)}/snippets", params=asked)
+
 
 def _part(text: str) -> str:
     return quote(text, safe="")

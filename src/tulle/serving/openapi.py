@@ -13,6 +13,7 @@ from typing import Any
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
 from tulle.serving.access import Access
 from tulle.serving.compose import ComposeEntry
+from tulle.serving.compose_declared import reaches_out
 from tulle.serving.declared import TestQuery
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS
 from tulle.serving.finder import NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, FinderEntry
@@ -120,7 +121,9 @@ def document(
                     | {
                         "404": "Nothing is known of the key",
                         "422": "There is no answer for these values",
+                        "502": "What the endpoint calls elsewhere gave no answer that can be used",
                         "504": "The endpoint took too long",
+                        "508": "Services call one another in a circle",
                     }
                 ).items()
             },
@@ -224,11 +227,34 @@ def describe_function(entry: FunctionEntry, folder: Path) -> Mapping[str, Any]: 
     }
 
 
+_FAILED: Json = {
+    "type": "array",
+    "description": "the steps that failed and were left out",
+    "items": {
+        "type": "object",
+        "properties": {
+            "step": {"type": "string"},
+            "item": {"type": "integer", "description": "which entry of a map"},
+            "status": {"type": "integer"},
+            "errorType": {"type": "string"},
+            "message": {"type": "string"},
+        },
+        "required": ["step", "status", "errorType", "message"],
+    },
+}
+
+
 def describe_compose(entry: ComposeEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
     """The path of a composition."""
     summary = entry.description or f"The composition {entry.name}"
     answer = _answer("response", {"description": "what the composition makes of the answers of its steps"})
-    answer["properties"]["steps"] = {"type": "array", "items": {"type": "object"}}
+    answer["properties"]["failed"] = _FAILED
+    answer["properties"]["steps"] = {
+        "type": "array",
+        "description": "every call, where the header tulle-steps asks for it",
+        "items": {"type": "object"},
+    }
+    outside = ("502", "508") if reaches_out(entry.steps) else ()
     return {
         f"/{entry.name}/run": _post(
             f"{entry.name}-run",
@@ -236,7 +262,7 @@ def describe_compose(entry: ComposeEntry, folder: Path) -> Mapping[str, Any]:  #
             _parameters(entry.input),
             answer,
             _examples(entry.test_queries),
-            more=("404", "422", "504"),
+            more=("404", "422", "504", *outside),
         )
     }
 

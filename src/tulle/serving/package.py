@@ -47,6 +47,7 @@ from tulle.serving.manifest import (
     manifest_from,
 )
 from tulle.serving.openapi import document
+from tulle.serving.overlay import laid_over
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.seal import seal
 from tulle.serving.service import HasFolder, Service
@@ -285,9 +286,10 @@ def _bundled(service: Service, bundle: Bundle) -> list[Entry]:
 
 def _openapi(service: Service, entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
     paths = [KINDS[entry.type].describe(entry, folder) for entry in entries]
-    return document(
+    made = document(
         service.name, version="", description=service.description, paths=paths, access=service.access
     )
+    return laid_over(made, service.overlay)
 
 
 def _manifest(

@@ -7,7 +7,7 @@ service is packaged.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from tulle.errors import Invalid, Place, Problem, did_you_mean
 from tulle.serving.access import ACCESS_SCHEMA, Access, read_access
 from tulle.serving.kinds import KINDS, Kind, Spec
 from tulle.serving.log_declared import ENDPOINT_LOG_SCHEMA, LOG_SCHEMA, ServiceLog, parse_log
+from tulle.serving.overlay import SUFFIX, Overlay, load_overlay, misplaced
 from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
 
@@ -33,6 +34,7 @@ class Service:
     description: str = ""
     access: Access = Access()
     log: ServiceLog = ServiceLog()
+    overlay: Overlay = Overlay()  # of its OpenAPI document
     uses: tuple[str, ...] = ()  # other services that its compositions call
     file: Path = field(default=Path(), compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
@@ -145,6 +147,8 @@ def load_services(product: HasFolder) -> tuple[Service, ...]:
     folder = product.folder / "services"
     label = str(Path(product.place.file).parent / "services") if product.place else str(folder)
     for path in sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml")):
+        if path.name.endswith(SUFFIX):
+            continue
         try:
             service = load_service(path, name=f"{label}/{path.name}")
         except Invalid as exc:
@@ -156,10 +160,24 @@ def load_services(product: HasFolder) -> tuple[Service, ...]:
                 Problem(f"service '{service.name}' is also declared in {other.name}", service.place)
             )
         services[service.name] = service
+    problems += _lonely(folder, label, services)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise Invalid(f"the services of product '{product.name}' are not valid: {count}", problems=problems)
     return tuple(services[name] for name in sorted(services))
+
+
+def _lonely(folder: Path, label: str, services: Mapping[str, Service]) -> Iterator[Problem]:
+    """Overlays that belong to no service, most likely misspelt; said where all files could be read."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        name = path.name.removesuffix(SUFFIX)
+        if name not in services and len(services) == len(_files(folder)):
+            hint = did_you_mean(name, services) or f"it is called <service>{SUFFIX}"
+            yield Problem(f"there is no service '{name}'", Place(f"{label}/{path.name}", 1, 1), hint)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [p for p in (*folder.glob("*.yaml"), *folder.glob("*.yml")) if not p.name.endswith(SUFFIX)]
 
 
 def load_service(source: Path | str, *, name: str = "") -> Service:
@@ -180,6 +198,8 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
     problems += _repeated(document, endpoints or ())
     drawn, wrong = drawn_queries(source, document, raw) if isinstance(source, Path) else ({}, [])
     problems += wrong
+    overlay, wrong = _overlay(source, document, raw) if isinstance(source, Path) else (Overlay(), [])
+    problems += wrong
     if problems:
         unique = list(dict.fromkeys(problems))
         count = f"{len(unique)} problem{'s' if len(unique) > 1 else ''}"
@@ -188,12 +208,31 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
         name=raw["service"],
         endpoints=tuple(_endpoint(document, i, one, drawn) for i, one in enumerate(raw["endpoints"])),
         description=raw.get("description", ""),
+        overlay=overlay,
         uses=tuple(raw.get("uses", ())),
         access=access,
         log=parse_log(raw),
         file=source if isinstance(source, Path) else Path(document.name),
         place=document.place(("service",)),
     )
+
+
+def _overlay(source: Path, document: Document, raw: Mapping[str, Any]) -> tuple[Overlay, list[Problem]]:
+    """The overlay beside a services file, and what is wrong with it as far as that can be known before a package."""
+    file = source.parent / f"{raw.get('service')}{SUFFIX}"
+    if not SERVICE_FORM.fullmatch(str(raw.get("service"))) or not file.is_file():
+        return Overlay(), []
+    try:
+        found = load_overlay(file, str(Path(document.name).parent / file.name))
+    except Invalid as exc:
+        return Overlay(), list(exc.problems) or [Problem(exc.message, Place(file.name), exc.hint)]
+    paths = [
+        f"/{one['name']}/{action}"
+        for one in raw.get("endpoints") or ()
+        if isinstance(one, dict) and one.get("type") in KINDS and "name" in one
+        for action in KINDS[one["type"]].actions
+    ]
+    return found, list(misplaced(found, paths))
 
 
 def queries_file(services: Path, service: str, endpoint: str) -> Path:
