@@ -99,6 +99,7 @@ def test_one_tensor_may_hold_all_features_and_rows_may_be_looked_up(predictor: L
     [
         (b"{", 400, "the body is not JSON"),
         ({}, 400, "missing required field `inputs`"),
+        ({"inputs": []}, 400, "there are no inputs"),
         ({"inputs": [tensor("recency", ["x"], "BYTES")]}, 400, "feature 'recency' is \"x\", expected"),
         ({"inputs": [tensor("recency", ["x"])]}, 400, "input 'recency' holds \"x\", which is no FP64"),
         ({"inputs": [tensor("recency", [1], "FP65")]}, 400, "unknown datatype 'FP65'"),
@@ -130,3 +131,12 @@ def test_another_generation_or_model_is_unknown(predictor: Loaded, lookups: Load
     assert ask(predictor, f"{IT}/versions/v9/infer", {"inputs": []})[0] == 404
     assert ask(predictor, f"{HOME}/models/other")[0] == 404
     assert ask(lookups, "/public/api/v1/customer-features/v2")[0] == 404
+
+
+def test_what_is_not_there_is_told_in_the_protocols_words(predictor: Loaded) -> None:
+    for path in (f"{HOME}/models/nothing", f"{HOME}/health", f"{IT}/versions/v9"):
+        status, told = ask(predictor, path)
+        assert status == 404
+        assert told["error"].startswith("there is no '")
+        assert told["errorType"] == "UnknownEndpoint"
+    assert "error" not in ask(predictor, HOME.replace("/v2", "/nothing"))[1]

@@ -270,3 +270,10 @@ def test_two_builds_at_once_do_not_disturb_each_other(mesh: Mesh) -> None:
     assert {p.version for p in built} == {"v1", "v2"}
     for one in built[:2]:
         assert read_manifest(mesh.unpacked(one) / "manifest.json") == one.manifest
+
+
+def test_a_decimal_key_is_probed_with_every_digit(mesh: Mesh) -> None:
+    text = LOOKUPS.partition("- name: by-day")[0].replace("key: [customer_id]", "key: [spend]")
+    text = text.partition("  test_queries:")[0].replace("customer-features\nendpoints", "by-spend\nendpoints")
+    (entry,) = mesh.build(text).manifest.endpoints
+    assert isinstance(entry["probe"]["data"]["spend"], str)

@@ -67,6 +67,7 @@ from tulle.state.db import open_database
 
 LOG = logging.getLogger("tulle")
 SETTLE_EVERY = 0.2  # seconds
+TRY_SECONDS = 300.0  # a request that is tried may take
 DRIFT_EVERY = 120.0
 DRIFT_AFTER = 20.0  # first: a mesh that starts has other things to do
 
@@ -293,7 +294,7 @@ class Trials:
         }
         began = time.perf_counter()
         try:
-            answer = httpx.post(url, content=body, headers=headers, timeout=30)
+            answer = httpx.post(url, content=body, headers=headers, timeout=TRY_SECONDS)
         except (httpx.TransportError, ValueError) as exc:
             raise Unavailable(f"the gateway does not answer: {exc}", hint="`tulle status`") from exc
         took = (time.perf_counter() - began) * 1000

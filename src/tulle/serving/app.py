@@ -187,10 +187,10 @@ class App:
         except asyncio.CancelledError:  # the process ends, and this takes longer than that waits
             message = "the service was stopped before it had the answer"
             stopped = RequestError(503, "Stopped", message, "What was asked for may have been done")
-            status, answer, headers = self._refused(stopped, route, request_id)
+            status, answer, headers = self._refused(stopped, route, request_id, scope["path"])
             self._note_refused(route, start, request_id, status, (caller, host), content, answer)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
-            status, answer, headers = self._refused(exc, route, request_id)
+            status, answer, headers = self._refused(exc, route, request_id, scope["path"])
             self._note_refused(route, start, request_id, status, (caller, host), content, answer)
         start_message = {
             "type": "http.response.start",
@@ -289,7 +289,7 @@ class App:
         raise RequestError(404, "UnknownEndpoint", f"there is no '{shown}'", advice)
 
     def _refused(
-        self, exc: Exception, route: Route | None, request_id: str
+        self, exc: Exception, route: Route | None, request_id: str, path: str
     ) -> tuple[int, bytes, list[Header]]:
         """Status, body and headers of the answer to a request that failed."""
         if isinstance(exc, RequestError):
@@ -308,6 +308,8 @@ class App:
             headers.append((b"retry-after", b"1"))
         if error.status == 413:
             headers.append((b"connection", b"close"))  # the rest of the body is not read
+        if path.startswith(f"{self.home}/v2/"):
+            return error.status, open_inference.told(error, request_id), headers
         return error.status, error_body(error, request_id), headers
 
     async def _is_alive(self, _pairs: Any, _request_id: str, _headers: Sequence[Header]) -> Answer:

@@ -610,11 +610,15 @@ def _answered(queries: Sequence[TestQuery]) -> Mapping[str, Any]:
     return next((q.body for q in queries if q.expect is None or "error" not in q.expect), {})
 
 
+_KEY = msgspec.json.Decoder(float_hook=str)  # a decimal as text keeps every digit
+
+
 def _first_key(entry: FinderEntry, bundle: Bundle) -> dict[str, Any]:
     first = open_index(bundle.folder / entry.index).first()
     if first is None or first[0].startswith(b"\0"):
         return {}
-    return dict(zip((column.name for column in entry.key), msgspec.json.decode(first[0]), strict=True))
+    values = _KEY.decode(first[0])
+    return dict(zip((column.name for column in entry.key), values, strict=True))
 
 
 def _invalid(message: str, place: Place | None, hint: str | None) -> Invalid:

@@ -79,6 +79,11 @@ def routes(service: Loaded) -> Mapping[str, Route]:
     return found
 
 
+def told(error: RequestError, request_id: str) -> bytes:
+    """An error as the protocol has it: our shape, and its own member `error`."""
+    return msgspec.json.encode({"error": error.detail, **msgspec.json.decode(error_body(error, request_id))})
+
+
 def _fixed(value: Any) -> Headed:
     body = msgspec.json.encode(value)
 
@@ -139,8 +144,7 @@ class OpenModel:
             answers = await self.model.scores(rows)
             labels = [self.model.label_of(answer, row) for answer, row in zip(answers, rows, strict=True)]
         except RequestError as error:
-            told = msgspec.json.decode(error_body(error, request_id))
-            return Answer(msgspec.json.encode({"error": error.detail, **told}), error.status)
+            return Answer(told(error, request_id), error.status)
         columns = {
             "predict": ([len(rows)], labels),
             "predict_proba": (
@@ -188,6 +192,8 @@ class OpenModel:
         names = [field.name for field in self.model.record.fields]
         columns: dict[str, list[Any]] = {}
         count = -1
+        if not asked.inputs:
+            raise RequestError(400, "InvalidRequest", "there are no inputs", f"It takes: {', '.join(names)}")
         for tensor in asked.inputs:
             height, values = _values(tensor)
             if count not in {-1, height}:
