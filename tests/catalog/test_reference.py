@@ -12,6 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs/reference/portal.md").read_text()
 NAMES = {
     "/domains/{name}": "shop",
     "/services/{name}": "customer-totals",
+    "/services/{name}/queries": "customer-totals",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [
