@@ -16,6 +16,7 @@ from tulle.pipeline import experiment
 from tulle.pipeline.experiment import Experiment
 from tulle.pipeline.saved_models import SavedModel, model_of, models_of
 from tulle.serving.declared import PredictSpec
+from tulle.serving.forecast_declared import ForecastSpec
 from tulle.spec.product import DataProduct
 from tulle.state import products
 from tulle.state.db import Database
@@ -99,7 +100,7 @@ class ModelReader:
                 (service.name, endpoint.name)
                 for service in self._known.services(owner)[0]
                 for endpoint in service.endpoints
-                if isinstance(endpoint, PredictSpec) and endpoint.model == name
+                if isinstance(endpoint, PredictSpec | ForecastSpec) and endpoint.model == name
             ),
         )
 

@@ -26,6 +26,7 @@ from tulle.pipeline.saved_models import HOME, SavedModel, model_of, models_of
 from tulle.pipeline.table import data_at
 from tulle.pipeline.training import TRAIN, Training, read_training
 from tulle.serving.declared import PredictSpec
+from tulle.serving.forecast_declared import ForecastSpec
 from tulle.serving.service import load_services
 from tulle.spec.environment import production
 from tulle.state import products
@@ -89,13 +90,14 @@ def services_of(workspace: Workspace, product: str, model: str) -> list[tuple[st
         (service.name, endpoint.name)
         for service in load_services(workspace.spec().product(product))
         for endpoint in service.endpoints
-        if isinstance(endpoint, PredictSpec) and endpoint.model == model
+        if isinstance(endpoint, PredictSpec | ForecastSpec) and endpoint.model == model
     ]
 
 
 def serve(workspace: Workspace, product: str, name: str, service: str | None = None) -> str:
     """Declare a service that answers from a model; the file that does. AlreadyExists when there is one of that name."""
-    model_of(workspace.lake, product, name)
+    model = model_of(workspace.lake, product, name)
+    kind = "forecast" if model.signature.series is not None else "predict"
     chosen = service or name.replace("_", "-")
     folder = workspace.spec().product(product).folder / "services"
     file = folder / f"{chosen}.yaml"
@@ -104,7 +106,7 @@ def serve(workspace: Workspace, product: str, name: str, service: str | None = N
         raise AlreadyExists(f"there is a service '{chosen}' already", hint="say another name: --service NAME")
     text = (
         f"service: {chosen}\ndescription: Predictions of the model {name}.\n"
-        f"endpoints:\n  - name: {name.replace('_', '-')}\n    type: predict\n    model: {name}\n"
+        f"endpoints:\n  - name: {name.replace('_', '-')}\n    type: {kind}\n    model: {name}\n"
     )
     folder.mkdir(exist_ok=True)
     file.write_text(text)

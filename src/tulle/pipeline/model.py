@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tulle.engine.engine import Engine, Relation, quoted
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, LimitExceeded, NotFound, Place, Problem, TulleError, did_you_mean
-from tulle.pipeline import model_file
+from tulle.pipeline import model_file, model_series
 from tulle.pipeline.job import Job
 from tulle.pipeline.model_score import optional
 from tulle.pipeline.run import Metric
@@ -130,6 +130,41 @@ class ModelRun:
             activation=activation,
             files=files,
         )
+        self._keep(name, metrics)
+
+    def save_forecaster(
+        self,
+        name: str,
+        model: Any,
+        *,
+        sample: Any,
+        time: str,
+        target: str,
+        horizon: int,
+        step: str,
+        metrics: Mapping[str, float],
+        baseline: Mapping[str, float] | None = None,
+        identifiers: Sequence[str] = (),
+        externals: Sequence[str] = (),
+    ) -> None:
+        """Keep a model that forecasts with the data, as models/<name>; see `model_series.save_forecaster`."""
+        model_series.save_forecaster(
+            self._models_folder / name,
+            name,
+            model,
+            sample=sample,
+            time=time,
+            target=target,
+            horizon=horizon,
+            step=step,
+            metrics=metrics,
+            baseline=baseline,
+            identifiers=identifiers,
+            externals=externals,
+        )
+        self._keep(name, metrics)
+
+    def _keep(self, name: str, metrics: Mapping[str, float]) -> None:
         for metric, value in metrics.items():
             self.metric(f"{name}.{metric}" if name in self.models else metric, value)
         self.models.append(name)

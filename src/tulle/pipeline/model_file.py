@@ -101,8 +101,7 @@ def save_model(
     Null features: where the sample has nulls and the model predicts them, a null is later passed as NaN;
     for all other features it is refused. Raises Invalid for everything the caller can mend.
     """
-    if not _NAME.match(name):
-        raise Invalid(f"the model name '{name}' must be snake_case, like 'high_value'")
+    checked_name(name)
     files = None if files is None else Path(files)
     estimator = _estimator(name, model, features, sample, classes, activation, files)
     table = feature_table(sample, feature_order(estimator, features), name)
@@ -137,11 +136,17 @@ def save_model(
         sample_rows=min(SAMPLE_ROWS, table.num_rows),
         metrics=measured,
         baseline=stated,
-        libraries=_libraries(estimator, frame=scorer.frame, onnx=onnx is not None),
+        libraries=libraries(estimator, frame=scorer.frame, onnx=onnx is not None),
         clusters=tuple(classes or clusters) if clusters else (),
         has_distances=bool(clusters) and probabilities is not None,
     )
-    return _write(folder, name, estimator, onnx, signature, table, files)
+    return write_model(folder, name, estimator, onnx, signature, table, files)
+
+
+def checked_name(name: str) -> None:
+    """Refuse what cannot be the name of a model."""
+    if not _NAME.match(name):
+        raise Invalid(f"the model name '{name}' must be snake_case, like 'high_value'")
 
 
 def _estimator(
@@ -358,7 +363,8 @@ def _estimator_name(estimator: Any) -> str:
     return type(estimator).__name__
 
 
-def _libraries(estimator: Any, *, frame: bool, onnx: bool) -> dict[str, str]:
+def libraries(estimator: Any, *, frame: bool, onnx: bool) -> dict[str, str]:
+    """The libraries that a model needs, with their versions."""
     packages = ["scikit-learn", "numpy", "joblib"]
     packages += ["pandas"] if frame else []
     packages += ["onnx", "onnxruntime", "skl2onnx"] if onnx else []
@@ -373,7 +379,7 @@ def _libraries(estimator: Any, *, frame: bool, onnx: bool) -> dict[str, str]:
 # ── the files ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _write(
+def write_model(
     folder: Path,
     name: str,
     estimator: Any,
@@ -382,6 +388,7 @@ def _write(
     table: pa.Table,
     given: Path | None,
 ) -> ModelFile:
+    """Write the files of a model into its folder. Invalid for one that services could not load."""
     joblib = optional("joblib")
     code = code_of(name, estimator)
     folder.mkdir(parents=True, exist_ok=True)

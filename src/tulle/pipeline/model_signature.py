@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,7 +19,7 @@ from tulle.pipeline.model_score import NativeScorer, OnnxScorer, Scorer, optiona
 MODEL, ONNX, SIGNATURE, SAMPLE = "model.joblib", "model.onnx", "signature.json", "sample.parquet"
 CODE, FILES = "code", "files"  # folders: code of the product that the model needs, files it reads
 
-Task = Literal["binary", "multiclass", "regression", "clustering", "effect"]
+Task = Literal["binary", "multiclass", "regression", "clustering", "effect", "forecast"]
 Class = str | int | float | bool
 
 
@@ -52,6 +52,20 @@ class Conversion:
 
 
 @dataclass(frozen=True, slots=True)
+class Series:
+    """What a model that forecasts takes and gives: the names of columns, how far ahead, in which steps."""
+
+    time: str
+    target: str
+    identifiers: tuple[str, ...]  # what tells series apart
+    externals: tuple[str, ...]  # what is known ahead
+    horizon: int
+    step: str  # such as `1 day`
+    quantiles: tuple[float, ...]
+    least: int = 1  # rows of the past that it needs
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """What a model takes and gives; enough to validate a request without loading the model."""
 
@@ -73,6 +87,7 @@ class Signature:
     files: tuple[str, ...] = ()  # further ones, beside the model
     clusters: tuple[Class, ...] = ()  # of a clustering: their names
     has_distances: bool = False  # of a clustering: it tells how far a row is from each
+    series: Series | None = None  # of a forecast
     format: int = 1
 
     @property
@@ -94,9 +109,25 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer:
 
     Loading a native model executes code from its file: do so only in a process made for it.
     """
-    try:
-        if signature.conversion.form == "onnx":
+    if signature.conversion.form == "onnx":
+        try:
             return OnnxScorer((folder / ONNX).read_bytes(), double=signature.conversion.input == "double")
+        except TulleError:
+            raise
+        except Exception as exc:
+            raise _not_loaded(signature, exc) from exc
+    features = signature.features
+    return NativeScorer(
+        load_model(folder, signature),
+        [feature.name for feature in features],
+        [feature.type for feature in features],
+        frame=signature.frame,
+    )
+
+
+def load_model(folder: Path, signature: Signature) -> Any:
+    """The model itself, as it was saved; Broken when it cannot be loaded. Executes code from its file."""
+    try:
         if any(file.startswith(f"{CODE}/") for file in signature.files):
             sys.path.insert(0, str(folder / CODE))
         estimator = optional("joblib").load(folder / MODEL)
@@ -104,16 +135,15 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer:
             estimator.open(folder / FILES)
     except TulleError:
         raise
-    except Exception as exc:  # whatever a damaged file or another version of a library raises
-        saved = ", ".join(f"{name} {version}" for name, version in signature.libraries.items())
-        raise Broken(
-            f"model '{signature.name}' cannot be loaded: {type(exc).__name__}: {exc}",
-            hint=f"it was saved with {saved}; run the model again with what is installed here",
-        ) from exc
-    features = signature.features
-    return NativeScorer(
-        estimator,
-        [feature.name for feature in features],
-        [feature.type for feature in features],
-        frame=signature.frame,
+    except Exception as exc:
+        raise _not_loaded(signature, exc) from exc
+    return estimator
+
+
+def _not_loaded(signature: Signature, exc: Exception) -> Broken:
+    """Whatever a damaged file or another version of a library raises, told."""
+    saved = ", ".join(f"{name} {version}" for name, version in signature.libraries.items())
+    return Broken(
+        f"model '{signature.name}' cannot be loaded: {type(exc).__name__}: {exc}",
+        hint=f"it was saved with {saved}; run the model again with what is installed here",
     )

@@ -147,7 +147,8 @@ def main_part(answer: Mapping[str, Any]) -> Any:
     if "rows" in answer:
         return {"rows": answer["rows"]}
     if "results" in answer:
-        return answer["results"][0]["data"]
+        first = answer["results"][0]
+        return first["data"] if "data" in first else {"results": answer["results"]}  # a look-up; a forecast
     return answer["response"] if "response" in answer else answer["result"]
 
 

@@ -21,13 +21,15 @@ import msgspec
 from tulle.engine.engine import Relation, quoted
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Place, Problem, TulleError, did_you_mean
-from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Signature, read_signature
+from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Series, Signature, read_signature
 from tulle.serving import decide
 from tulle.serving.compose import ComposeEntry
 from tulle.serving.compose_declared import ComposeSpec, reaches_out
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, TestQuery
 from tulle.serving.explain import BACKGROUND, usual_values
 from tulle.serving.finder import FinderEntry
+from tulle.serving.forecast import ForecastEntry, record_of_series
+from tulle.serving.forecast_declared import ForecastSpec
 from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES, Column, Form, open_index
@@ -166,6 +168,14 @@ class Bundle:
         )
         return plain
 
+    def sample_rows(self, model: str) -> list[dict[str, Any]]:
+        """All rows of a model's sample, as a request has them."""
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        table = pq.read_table(io.BytesIO(self.source.read(self.product, f"models/{model}/{SAMPLE}")))
+        encoder = msgspec.json.Encoder(decimal_format="number")
+        return list(msgspec.json.decode(encoder.encode(table.to_pylist())))
+
     def functions(self) -> Mapping[str, str]:
         """Copy the product's `functions/` (once); the text of each Python file directly in it, by its name."""
         home, target = self.product_folder / FUNCTIONS, self.folder / FUNCTIONS
@@ -246,6 +256,9 @@ class Bundle:
 def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
     """Add what a prediction endpoint needs; Invalid, with places, when model, data sets or columns are not there."""
     signature = bundle.model(spec.model, spec.places.get("model"))
+    if signature.series is not None:
+        message = f"endpoint '{spec.name}': model '{spec.model}' forecasts series"
+        raise _invalid(message, spec.places.get("model"), "make the endpoint one of `type: forecast`")
     commits = {bundle.product: bundle.commits[bundle.product]}
     entries = []
     for enrichment in spec.enrich:
@@ -273,6 +286,45 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),
     )
+
+
+def bundle_forecast(spec: ForecastSpec, bundle: Bundle) -> ForecastEntry:
+    """Add what an endpoint needs that forecasts; Invalid, with places, when there is no such model."""
+    place = spec.places.get("model")
+    signature = bundle.model(spec.model, place)
+    if signature.series is None:
+        message = (
+            f"endpoint '{spec.name}': model '{spec.model}' does not forecast, its task is {signature.task}"
+        )
+        raise _invalid(message, place, "make the endpoint one of `type: predict`")
+    record = record_of_series(signature)
+    for query in spec.test_queries:
+        if query.expect is not None and "error" in query.expect:
+            continue
+        try:
+            for row in query.body["items"]:
+                record.convert(row)
+        except RequestError as error:
+            message = f"test query '{query.name}': {error.message}"
+            raise _invalid(message, spec.places.get("test_queries"), None) from None
+    return ForecastEntry(
+        name=spec.name,
+        model=f"models/{spec.model}",
+        commits={bundle.product: bundle.commits[bundle.product]},
+        bounds=spec.bounds,
+        description=spec.description,
+        test_queries=spec.test_queries,
+        probe=_answered(spec.test_queries)
+        or {"items": _past(bundle.sample_rows(spec.model), signature.series)},
+    )
+
+
+def _past(rows: Sequence[dict[str, Any]], series: Series) -> list[dict[str, Any]]:
+    """The rows of a series of the sample as a request has them: where there are externals, the last are the future."""
+    if not series.externals:
+        return list(rows)
+    future = [{**row, series.target: None} for row in rows[-series.horizon :]]
+    return [*rows[: -series.horizon], *future]
 
 
 def bundle_compose(spec: ComposeSpec, bundle: Bundle) -> ComposeEntry:

@@ -22,7 +22,10 @@ _log = logging.getLogger("tulle.serving")
 _encode = msgspec.json.Encoder().encode
 # Query endpoints answer values as text where their usual action is asked; steps want them typed.
 _ACTIONS = {"query": "rows"}
-_WRAPPED = {"predict": "features", "lookup": "data"}
+_WRAPPED = {
+    "predict": "features",
+    "lookup": "data",
+}  # a forecast is sent its whole body, and gives all its items
 
 
 class _Predicted(msgspec.Struct, gc=False):
@@ -46,6 +49,10 @@ class _Queried(msgspec.Struct, gc=False):
     rows: list[list[Any]]
 
 
+class _Forecast(msgspec.Struct, gc=False):
+    results: list[Any]
+
+
 class _Returned(msgspec.Struct, gc=False):
     response: Any
 
@@ -53,6 +60,7 @@ class _Returned(msgspec.Struct, gc=False):
 _predicted = msgspec.json.Decoder(_Predicted).decode
 _found = msgspec.json.Decoder(_Found).decode
 _queried = msgspec.json.Decoder(_Queried).decode
+_forecast = msgspec.json.Decoder(_Forecast).decode
 _returned = msgspec.json.Decoder(_Returned).decode
 
 
@@ -70,6 +78,7 @@ def _objects(answer: bytes) -> Any:
 _READ: dict[str, Callable[[bytes], Any]] = {
     "predict": lambda answer: _predicted(answer).result,
     "lookup": _row,
+    "forecast": lambda answer: _forecast(answer).results,
     "query": _objects,
     "function": lambda answer: _returned(answer).response,
     "compose": lambda answer: _returned(answer).response,

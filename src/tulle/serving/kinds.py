@@ -16,6 +16,7 @@ from tulle.errors import Broken, did_you_mean
 from tulle.serving.bundle import (
     Bundle,
     bundle_compose,
+    bundle_forecast,
     bundle_function,
     bundle_lookup,
     bundle_predict,
@@ -35,12 +36,15 @@ from tulle.serving.declared import (
     parse_predict,
 )
 from tulle.serving.endpoint import Endpoint, Trace
+from tulle.serving.forecast import ForecastEntry, forecast_apart, load_forecast
+from tulle.serving.forecast_declared import FORECAST_SCHEMA, ForecastSpec, parse_forecast
 from tulle.serving.function import FunctionEntry, load_function
 from tulle.serving.function_code import function_apart
 from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
 from tulle.serving.openapi import (
     describe_compose,
+    describe_forecast,
     describe_function,
     describe_lookup,
     describe_predict,
@@ -51,8 +55,8 @@ from tulle.serving.predict_apart import load_predict, predict_apart
 from tulle.serving.query import QueryEntry, load_query, query_apart
 from tulle.serving.query_declared import QUERY_SCHEMA, QuerySpec, parse_query
 
-Spec = PredictSpec | LookupSpec | FunctionSpec | QuerySpec | ComposeSpec
-Entry = PredictEntry | LookupEntry | FunctionEntry | QueryEntry | ComposeEntry
+Spec = PredictSpec | LookupSpec | FunctionSpec | QuerySpec | ComposeSpec | ForecastSpec
+Entry = PredictEntry | LookupEntry | FunctionEntry | QueryEntry | ComposeEntry | ForecastEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,17 @@ KINDS: Mapping[str, Kind] = {
             PredictEntry,
             load_predict,
             predict_apart,
+        ),
+        Kind(
+            "forecast",
+            ("forecast",),
+            FORECAST_SCHEMA,
+            parse_forecast,
+            bundle_forecast,
+            describe_forecast,
+            ForecastEntry,
+            load_forecast,
+            forecast_apart,
         ),
         Kind(
             "lookup",

@@ -50,7 +50,7 @@ FEEDBACK_SCHEMA = pa.schema(
     ]
 )
 _BODY = {"predict": "features", "lookup": "data"}  # the member of a request's body that holds values
-_RESULT = {"predict": "result", "function": "response", "compose": "response"}
+_RESULT = {"predict": "result", "function": "response", "compose": "response", "forecast": "results"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tulle.serving.compose_declared import reaches_out
 from tulle.serving.declared import TestQuery
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS
 from tulle.serving.finder import NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, FinderEntry
+from tulle.serving.forecast import ForecastEntry
 from tulle.serving.function import FunctionEntry
 from tulle.serving.index import Column
 from tulle.serving.keyed_rows import ALL, DEFAULT, FORBIDDEN, IGNORE
@@ -177,6 +178,47 @@ def _as_effect(item: Json) -> Json:
     """The same under the name by which effects are asked for."""
     post = item["post"]
     return {"post": {**post, "operationId": post["operationId"].replace("-predict", "-predict-effect")}}
+
+
+def describe_forecast(entry: ForecastEntry, folder: Path) -> Mapping[str, Any]:
+    """The path of an endpoint that forecasts."""
+    signature = read_signature((folder / entry.model / SIGNATURE).read_bytes())
+    series = signature.series
+    assert series is not None
+    row = _object(
+        {
+            f.name: _type(f.type, nullable=f.name not in {series.time, *series.identifiers})
+            for f in signature.features
+        },
+        required=[series.time, *series.identifiers],
+    ) | {"additionalProperties": False}
+    ahead = f" Rows without {series.target} tell the externals of the next {series.horizon} steps."
+    row["description"] = f"A row of a series, one a {series.step}." + (ahead if series.externals else "")
+    known = {f.name: _type(f.type) for f in signature.features if f.name in series.identifiers}
+    item = _object(
+        {
+            "time": {"type": "string", "format": "date-time"},
+            "forecast": {"type": "number"},
+            "quantiles": {"type": "array", "items": {"type": "number"}},
+            "quantilesValues": {"type": "array", "items": {"type": "number"}},
+            "timeseriesIdentifier": _object(known, required=list(known)),
+            "ignored": {"type": "boolean"},
+        },
+        required=["time", "forecast", "ignored", "timeseriesIdentifier"],
+    )
+    items = {"type": "array", "minItems": 1, "items": row}
+    answer = _answer("results", {"type": "array", "items": {"anyOf": [item, _IGNORED]}})
+    summary = entry.description or f"Forecast {series.target}, {series.horizon} steps of {series.step} ahead"
+    return {
+        f"/{entry.name}/forecast": _post(
+            f"{entry.name}-forecast",
+            summary,
+            _object({"items": items}, required=["items"]),
+            answer,
+            _examples(entry.test_queries),
+            more=("422", "504"),
+        )
+    }
 
 
 def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind

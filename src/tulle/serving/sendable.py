@@ -11,6 +11,7 @@ from tulle.errors import Invalid, did_you_mean
 from tulle.pipeline.model_signature import SIGNATURE, read_signature
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec
+from tulle.serving.forecast_declared import ForecastSpec
 from tulle.serving.kinds import Spec
 from tulle.serving.query_declared import QuerySpec
 
@@ -81,6 +82,11 @@ def sendable(spec: Spec, endpoints: Sequence[Mapping[str, Any]], folder: Path | 
             rest = tuple(name for name in signature.feature_names if name not in looked_up)
             by_key = ((*keys, *rest),) if keys else ()
             return Sendable(spec.name, "features", (*by_key, tuple(signature.feature_names)))
+        case ForecastSpec():
+            raise Invalid(
+                f"endpoint '{spec.name}' forecasts series, so no single row is a request of it",
+                hint="write its test queries in the service's file",
+            )
         case FunctionSpec():
             if not packaged:
                 raise _not_packaged(spec.name)
