@@ -62,11 +62,20 @@ def test_a_key_is_made_listed_and_revoked_by_commands(mesh: Mesh, applied: Works
     listed = tulle(mesh, "service", "key", "list", "sold")
     assert "web shop" in listed
     assert made["api_key"] not in listed
+    tulle(mesh, "service", "key", "change", "sold", "b", "--expires", "30d")
+    again = tulle(mesh, "service", "key", "change", "sold", made["id"], "--limit", "usual")
+    assert "in force" in again
+    changed = next(k for k in service_keys.keys(applied.database, "sold") if k.label == "b")
+    assert changed.limit is None
+    assert changed.expires_at is not None
+    tulle(mesh, "service", "key", "change", "sold", "b", "--expires", "never")
+    assert "is not said" in tulle(mesh, "service", "key", "change", "sold", "b", fails=True)
     tulle(mesh, "service", "key", "revoke", "sold", "web shop")
     assert "web shop" not in tulle(mesh, "service", "key", "list", "sold")
     assert "revoked" in tulle(mesh, "service", "key", "list", "sold", "--all")
     kinds = [event.kind for event in log.read(applied.database)]
-    assert kinds[-3:] == ["service_key.created", "service_key.created", "service_key.revoked"]
+    assert kinds[-2:] == ["service_key.changed", "service_key.revoked"]
+    assert kinds.count("service_key.changed") == 3
     assert made["api_key"].split(".")[1] not in str(log.read(applied.database))
 
 
@@ -78,6 +87,7 @@ def test_what_is_wrong_with_a_key_is_told(mesh: Mesh, applied: Workspace) -> Non
         (("create", "sold", "--label", "x", "--limit", "many"), "rate limit 'many' is not understood"),
         (("create", "sold", "--label", " "), "a key has a label"),
         (("revoke", "sold", "x"), "has no key 'x'"),
+        (("change", "sold", "x", "--limit", "usual"), "has no key 'x'"),
     ):
         assert told in tulle(mesh, "service", "key", *args, fails=True)
     assert service_access.moment_of("2030-12-31T12:00:00+02:00") == 1924941600.0

@@ -77,6 +77,22 @@ def test_a_label_belongs_to_one_key_in_force(database: Database) -> None:
     assert {k.state(now()) for k in service_keys.keys(database, "first")} == {"revoked"}
 
 
+def test_an_expired_key_may_go_on_but_not_beside_another_of_its_label(database: Database) -> None:
+    first = service_keys.create(database, "first", label="shop").key
+    expire(database, first.id)
+    changed = service_keys.change(database, "first", first.id, expires_at=now() + 60, limit=None)
+    assert changed.state(now()) == "in force"
+    expire(database, first.id)
+    service_keys.create(database, "first", label="shop")
+    with pytest.raises(Conflict, match="has another key 'shop'"):
+        service_keys.change(database, "first", first.id, expires_at=None, limit=None)
+    service_keys.revoke(database, "first", first.id)
+    with pytest.raises(NotFound):
+        service_keys.change(database, "first", first.id, expires_at=None, limit=None)
+    with pytest.raises(Invalid, match="expired by now"):
+        service_keys.change(database, "first", "shop", expires_at=now() - 1, limit=None)
+
+
 @pytest.mark.parametrize("label", ["", "   ", "x" * 101, "a\nb"])
 def test_a_label_can_be_read(database: Database, label: str) -> None:
     with pytest.raises(Invalid, match="has a label of 1 to 100 characters"):

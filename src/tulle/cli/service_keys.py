@@ -75,6 +75,24 @@ def list_keys(mesh: Path | None, service: str, every: bool, as_json: bool) -> No
 @key.command()
 @click.argument("service")
 @click.argument("name")
+@click.option("--expires", help="How long from now (90d), a date, or never.")
+@click.option("--limit", help="How often it may call, as 50/1s, or usual.")
+@click.pass_obj
+def change(mesh: Path | None, service: str, name: str, expires: str | None, limit: str | None) -> None:
+    """Give the key with the id or label NAME of SERVICE another end or limit; it stays the same."""
+    from tulle.cli.connect import mesh_client
+
+    if expires is None and limit is None:
+        raise Invalid("what is to be another is not said", hint="--expires or --limit")
+    with mesh_client(mesh) as client:
+        changed = client.change_service_key(service, name, expires=expires, limit=limit)
+    columns = ["label", "id", "state", "limit", "expires_at"]
+    table([changed], columns, empty="")
+
+
+@key.command()
+@click.argument("service")
+@click.argument("name")
 @click.pass_obj
 def revoke(mesh: Path | None, service: str, name: str) -> None:
     """Refuse the key with the id or label NAME of SERVICE from now on."""

@@ -91,6 +91,38 @@ def keys(workspace: Workspace, name: str) -> tuple[ServiceKey, ...]:
     return service_keys.keys(workspace.database, name)
 
 
+def change_key(
+    workspace: Workspace,
+    name: str,
+    key: str,
+    *,
+    expires: str | None = None,
+    limit: str | None = None,
+    actor: str = "",
+) -> ServiceKey:
+    """Give a key another end (`never`, or as when it is made) or another limit (`usual`); None leaves it."""
+    current = _named(workspace, name, key)
+    ends, bound = current.expires_at, current.limit
+    if expires is not None:
+        ends = None if expires == "never" else moment_of(expires)
+    if limit is not None:
+        bound = None if limit == "usual" else RateLimit.parse(limit)
+    return service_keys.change(
+        workspace.database, name, current.id, expires_at=ends, limit=bound, actor=actor
+    )
+
+
+def _named(workspace: Workspace, name: str, key: str) -> ServiceKey:
+    """The key of this id or label, one that is in force before others; revoked ones are none."""
+    found = [k for k in keys(workspace, name) if key in {k.id, k.label} and k.revoked_at is None]
+    at = now()
+    if not found:
+        raise NotFound(
+            f"service '{name}' has no key '{key}'", hint=f"`tulle service key list {name}` shows them"
+        )
+    return min(found, key=lambda k: k.state(at) != "in force")
+
+
 def revoke_key(workspace: Workspace, name: str, key: str, *, actor: str = "") -> ServiceKey:
     """End a key, named by its id or its label."""
     declared_service(workspace, name)

@@ -31,6 +31,15 @@ class KeyBody(BaseModel):
     limit: str | None = Field(None, max_length=50)
 
 
+class KeyChangeBody(BaseModel):
+    """What is to be another of a key; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expires: str | None = Field(None, max_length=50)
+    limit: str | None = Field(None, max_length=50)
+
+
 class AdminKeyBody(BaseModel):
     """A key of the admin API to make."""
 
@@ -80,6 +89,13 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
         )
         opens = service_access.access(workspace, name).access.api_keys is not None
         return {**service_access.key_as_shown_once(made), "opens": opens, "in_force": settle()}
+
+    @api.patch("/keys/{key}")
+    def change(by: AskedBy, name: str, key: str, body: KeyChangeBody) -> dict[str, Any]:
+        changed = service_access.change_key(
+            workspace, name, key, expires=body.expires, limit=body.limit, actor=by
+        )
+        return {**service_access.key_as_plain(changed), "in_force": settle()}
 
     @api.delete("/keys/{key}")
     def revoke(request: Request, by: AskedBy, name: str, key: str) -> dict[str, Any]:

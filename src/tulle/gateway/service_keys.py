@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
@@ -148,22 +148,73 @@ def held(database: Database) -> tuple[ServiceKey, ...]:
     return tuple(sorted(found, key=lambda key: (key.service, key.label)))
 
 
+def change(
+    database: Database,
+    service: str,
+    name: str,
+    *,
+    expires_at: float | None,
+    limit: RateLimit | None,
+    actor: str = "",
+) -> ServiceKey:
+    """Give a key, named by its id or its label, another end and limit; None: none, the usual one.
+
+    One that has expired may go on, but not beside another of its label: Conflict.
+    """
+    at = now()
+    if expires_at is not None and expires_at <= at:
+        raise Invalid("the key would have expired by now", hint="revoke it to end it at once")
+    with database.write() as connection:
+        in_turn(connection, f"keys of {service}")
+        before = _find(connection, service, name, at)
+        others = [k for k in _of(connection, service) if k.id != before.id and k.state(at) == "in force"]
+        if any(k.label == before.label for k in others):
+            raise Conflict(
+                f"service '{service}' has another key '{before.label}' by now", hint="make a new one"
+            )
+        changed = replace(before, expires_at=expires_at, limit=limit)
+        if changed == before:
+            return before
+        connection.execute(
+            update(service_keys)
+            .where(service_keys.c.client_id == before.id)
+            .values(
+                expires_at=expires_at,
+                requests=limit.requests if limit else None,
+                period_ms=limit.period_ms if limit else None,
+            )
+        )
+        told = {
+            "id": before.id,
+            "label": before.label,
+            "expires_at": expires_at,
+            "limit": str(limit) if limit else None,
+        }
+        log.append(connection, Event(events.SERVICE_KEY_CHANGED, service, told), actor=actor)
+    return changed
+
+
 def revoke(database: Database, service: str, name: str, *, actor: str = "") -> ServiceKey:
-    """End a key, named by its id or its label. NotFound when no key in force has it."""
+    """End a key, named by its id or its label. NotFound when no key has it that was not revoked."""
     at = now()
     with database.write() as connection:
         in_turn(connection, f"keys of {service}")
-        known = [k for k in _of(connection, service) if k.state(at) != "revoked"]
-        found = [k for k in known if name == k.id] or [k for k in known if name == k.label]
-        # several of one label: but for one they have expired
-        found.sort(key=lambda k: k.state(at) != "in force")
-        if not found:
-            names = [k.label for k in known]
-            raise NotFound(
-                f"service '{service}' has no key '{name}'",
-                hint=did_you_mean(name, names) or f"`tulle service key list {service}` shows them",
-            )
-        _end(connection, service, found[0], at, actor)
+        found = _find(connection, service, name, at)
+        _end(connection, service, found, at, actor)
+    return found
+
+
+def _find(connection: Connection, service: str, name: str, at: float) -> ServiceKey:
+    known = [k for k in _of(connection, service) if k.state(at) != "revoked"]
+    found = [k for k in known if name == k.id] or [k for k in known if name == k.label]
+    # several of one label: but for one they have expired
+    found.sort(key=lambda k: k.state(at) != "in force")
+    if not found:
+        names = [k.label for k in known]
+        raise NotFound(
+            f"service '{service}' has no key '{name}'",
+            hint=did_you_mean(name, names) or f"`tulle service key list {service}` shows them",
+        )
     return found[0]
 
 

@@ -396,6 +396,13 @@ class Client:
         body = {"label": label, "description": description, "expires": expires, "limit": limit}
         return self._post(f"/services/{_part(service)}/keys", body)
 
+    def change_service_key(
+        self, service: str, key: str, *, expires: str | None = None, limit: str | None = None
+    ) -> dict[str, Any]:
+        """Give an API key another end (or `never`) or another limit (or `usual`); what is None stays."""
+        path = f"/services/{_part(service)}/keys/{_part(key)}"
+        return self.call("PATCH", path, json={"expires": expires, "limit": limit})
+
     def revoke_service_key(self, service: str, key: str) -> dict[str, Any]:
         """End an API key, named by its id or its label."""
         return self._delete(f"/services/{_part(service)}/keys/{_part(key)}")
