@@ -26,8 +26,9 @@ from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import DECODE_ERRORS, RequestError, parse_json
 from tulle.serving.steps import Asked, Step, Target, sequence
 
-# Request headers: whatever one holds, the answer tells of every step. The gateway lets the second one through.
-TRACES = (b"x-tulle-steps", b"tulle-steps")
+# The end of a request header: whatever it holds, the answer tells of every step. Of `tulle-steps` and `x-tulle-steps`
+# the gateway lets the first one through.
+TRACE = b"tulle-steps"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -120,7 +121,7 @@ class Compose:
             raise RequestError(422, "NotJson", f"the answer cannot be written as JSON: {exc}") from None
         failed = b',"failed":' + _encode(asked.failed) if asked.failed else b""
         for name, _ in headers:
-            if name in TRACES:
+            if name.endswith(TRACE):
                 failed += b',"steps":' + _encode(asked.steps())
                 break
         if commits is not self.commits:  # something newer came while it ran: steps may have read either

@@ -40,6 +40,8 @@ class Headed:
 Given = bytes | Awaitable[Answer]
 # The body of a request, or the pairs of a query string, and the request's id.
 Action = Callable[[bytes, str], Given] | Headed
+# The body of a request to what is answered for it, without what an answer tells beside; None: ask the usual way.
+Direct = Callable[[bytes], bytes | None]
 Query = Callable[[Sequence[tuple[str, str]], str], Given] | Headed
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from tulle.serving.endpoint import Action, Answer, Endpoint, Given, Headed
+from tulle.serving.endpoint import Action, Answer, Direct, Endpoint, Given, Headed
 from tulle.serving.request import RequestError
 from tulle.serving.steps import Asked
 
@@ -20,6 +20,7 @@ Ask = Callable[[bytes, Asked], Any]  # the value of the answer, or a coroutine t
 Plain = Callable[[bytes, str], Given]
 _log = logging.getLogger("tulle.serving")
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 # Query endpoints answer values as text where their usual action is asked; steps want them typed.
 _ACTIONS = {"query": "rows"}
 _WRAPPED = {
@@ -119,7 +120,8 @@ class InnerCall:
         word = _WRAPPED.get(endpoint.kind)
         self._before, self._after = (f'{{"{word}":'.encode(), b"}") if word else (b"", b"")
         self.waits = isinstance(action, Headed)
-        self.ask = self._headed(action) if isinstance(action, Headed) else self._plain(action)
+        direct: Direct | None = getattr(endpoint, "direct", None)
+        self.ask = self._headed(action) if isinstance(action, Headed) else self._plain(action, direct)
 
     def content(self, sent: Any) -> bytes:
         """The body."""
@@ -135,11 +137,13 @@ class InnerCall:
     def _headed(self, action: Headed) -> Ask:
         return lambda content, asked: self._later(action.call(content, asked.id, asked.headers))
 
-    def _plain(self, action: Plain) -> Ask:
+    def _plain(self, action: Plain, direct: Direct | None) -> Ask:
         read, later = _READ[self._kind], self._later
 
         def ask(content: bytes, asked: Asked) -> Any:
             try:
+                if direct is not None and (part := direct(content)) is not None:
+                    return _decode(part)
                 given = action(content, asked.id)
                 return read(given) if type(given) is bytes else later(given)  # type: ignore[arg-type]
             except RequestError:

@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
+    Direct,
     Dispatch,
     Query,
     Trace,
@@ -103,6 +104,20 @@ class Lookup:
         if request.dispatch is not None:
             check_generation(request.dispatch, self._generation)
         return b'{"results":[' + self._result(values) + self._end(start, request_id)
+
+    @property
+    def direct(self) -> Direct | None:
+        """What gives the row of one key alone, for who asks in this process; only where there is no more to tell."""
+        return self._alone if self._finder.is_plain else None
+
+    def _alone(self, body: bytes) -> bytes | None:
+        request: Any
+        try:
+            request = self._decode(body)
+            values = msgspec.structs.astuple(request.data)
+        except (*DECODE_ERRORS, TypeError):
+            return None
+        return None if UNSET in values or request.dispatch is not None else self._finder.get(values)
 
     def lookup_multi(self, body: bytes, request_id: str) -> bytes:
         """The rows of many keys, {"items": [{"data": {…}}]}; an item that fails does not fail the others."""

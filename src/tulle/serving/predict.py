@@ -28,6 +28,7 @@ from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
     Answer,
+    Direct,
     Dispatch,
     Query,
     Trace,
@@ -204,6 +205,23 @@ class Predict:
         if how is not None:
             return self._explained_answer(values, request_id, start, how)
         return self._answered(values, request_id, start)
+
+    @property
+    def direct(self) -> Direct | None:
+        """What gives the result of one prediction alone, for who asks in this process."""
+        return self._alone
+
+    def _alone(self, body: bytes) -> bytes | None:
+        values, how = self._values(body)
+        if how is not None:
+            return None
+        told: list[Told] | None = [] if self._tells else None
+        try:
+            row = self._completed(values, told)
+        except Ignored as ignored:
+            return _ignored(ignored.reason)
+        result = self._result(self._single(row), row)
+        return (f"{result[:-1]}{_told(told)}}}" if told else result).encode()
 
     def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes | Awaitable[Answer]:
         """One prediction, ?feature=value&…"""

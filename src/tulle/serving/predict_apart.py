@@ -49,6 +49,10 @@ class PredictApart(Predict):
         self._rows: deque[tuple[Sequence[Any], asyncio.Future[Scored]]] = deque()
 
     @property
+    def direct(self) -> None:
+        """Nothing: its answers take a while."""
+
+    @property
     def actions(self) -> Mapping[str, Action]:
         """predict, predict-multi; for a model of effects under their own names as well."""
         actions = {"predict": Headed(self._predict_one), "predict-multi": Headed(self._predict_many)}
