@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import httpx
 import pytest
@@ -11,9 +12,10 @@ from tests.serving.conftest import Mesh, make_mesh, mesh, model  # noqa: F401  f
 from tests.serving.test_refresh import LATEST, following, publish, refreshed
 
 from tulle.cli.features import _age
-from tulle.control.look_ups import look_ups, router
+from tulle.control.look_ups import router
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound
+from tulle.serving.look_ups import LookUp, look_ups
 from tulle.spec.capability import load_registry
 
 
@@ -21,25 +23,29 @@ def workspace(mesh: Mesh) -> Workspace:  # noqa: F811
     return Workspace(mesh.settings, mesh.database, mesh.lake, load_registry(mesh.settings))
 
 
+def told(mesh: Mesh, name: str = "newest") -> tuple[str, Sequence[LookUp]]:  # noqa: F811
+    return look_ups(mesh.settings, mesh.database, mesh.lake, name)
+
+
 def test_look_ups_tell_commit_age_and_rows_and_whether_they_are_behind(mesh: Mesh) -> None:  # noqa: F811
     old = publish(mesh, 1)
     _, app, follows = following(mesh, LATEST)
-    version, (latest, bundled) = look_ups(workspace(mesh), "newest")
+    version, (latest, bundled) = told(mesh)
     assert (version, latest.endpoint, latest.source) == ("v1", "it", "latest")
     assert (latest.commit, latest.rows, latest.behind, latest.message) == (old, 2, False, "")
     assert latest.age_seconds is not None
     assert 0 <= latest.age_seconds < 60
     new = publish(mesh, 2, items=("a", "b", "c"))
-    _, (latest, bundled) = look_ups(workspace(mesh), "newest")
+    _, (latest, bundled) = told(mesh)
     assert (latest.behind, bundled.behind) == (True, True)
     refreshed(mesh, follows)
     app.renew(follows.look())
-    _, (latest, bundled) = look_ups(workspace(mesh), "newest")
+    _, (latest, bundled) = told(mesh)
     assert (latest.commit, latest.rows, latest.behind) == (new, 3, False)
     assert (bundled.commit, bundled.rows, bundled.behind) == (old, 2, True)
     publish(mesh, 3, items=("a", "a"))
     refreshed(mesh, follows)
-    _, (latest, _) = look_ups(workspace(mesh), "newest")
+    _, (latest, _) = told(mesh)
     assert (latest.commit, latest.rows, latest.behind) == (new, 3, True)
     assert "is not unique" in latest.message
 
@@ -58,7 +64,7 @@ def test_they_are_told_over_http(mesh: Mesh) -> None:  # noqa: F811
     assert (answer["service"], answer["version"]) == ("newest", "v1")
     assert [one["data_set"] for one in answer["look_ups"]] == ["stock", "stock"]
     with pytest.raises(NotFound, match="service 'nothing' has no package"):
-        look_ups(workspace(mesh), "nothing")
+        told(mesh, "nothing")
 
 
 def test_ages_are_told_in_one_word() -> None:

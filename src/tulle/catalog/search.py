@@ -6,6 +6,7 @@ told on the page it belongs to and never takes another page down.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -52,6 +53,7 @@ from tulle.pipeline.saved_models import names_of
 from tulle.pipeline.schedule import Scheduled
 from tulle.serving import generation, package
 from tulle.serving.access import Access
+from tulle.serving.look_ups import LookUp, look_ups
 from tulle.serving.openapi_access import with_access
 from tulle.serving.service import Service
 from tulle.spec.capability import Capability, Registry
@@ -219,6 +221,7 @@ class ServicePage:
     consumers: tuple[Consumer, ...]
     workers: tuple[ProcessView, ...]
     access: AccessView
+    look_ups: tuple[LookUp, ...] = ()  # of the version that answers, else of the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +447,22 @@ class Reader:
             if held.service == name and application.revoked_at is None
         ]
         workers = [p for p in self._processes() if p.name.split("/")[0] == name]
-        return ServicePage(service, api, problem, tuple(consumers), tuple(workers), self._access(name))
+        return ServicePage(
+            service,
+            api,
+            problem,
+            tuple(consumers),
+            tuple(workers),
+            self._access(name),
+            self._look_ups(service),
+        )
+
+    def _look_ups(self, service: ServiceView) -> tuple[LookUp, ...]:
+        if not service.versions:
+            return ()
+        with contextlib.suppress(NotFound):  # a package that was removed a moment ago
+            return tuple(look_ups(self.settings, self._database, self._lake, service.name)[1])
+        return ()
 
     def _access(self, name: str) -> AccessView:
         declared = self._mesh().declared.get(name)

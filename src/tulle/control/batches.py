@@ -19,12 +19,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control.asking import AskedBy
-from tulle.control.look_ups import version_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.serving import batch as batches
 from tulle.serving.batch import Batch
 from tulle.serving.live import write
+from tulle.serving.look_ups import version_of
 
 KEPT = 100
 _DATA_SET = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -55,7 +55,7 @@ class ScoreBody(_Body):
 
 def start(workspace: Workspace, wanted: Batch) -> Batch:
     """Start a batch. NotFound, Invalid for what can be told at once."""
-    chosen = version_of(workspace, wanted.service, wanted.version or None)
+    chosen = version_of(workspace.database, wanted.service, wanted.version or None)
     ref = chosen.manifest.ref
     made = replace(
         wanted,

@@ -147,7 +147,7 @@ class _LookUp:
 
     def parts(self) -> Iterable[str]:
         """Candidates, the one of them that counts for each entity, and what the policies make of that."""
-        yield f"c{self.n} AS ({self._candidates()})"
+        yield f"c{self.n} AS NOT MATERIALIZED ({self._candidates()})"
         first = bool(self.wish.order_by) and self.wish.order_by[0] == f"-{self.wish.event_time}"
         if not self.wish.event_time:
             yield from self._of_key()
@@ -181,6 +181,10 @@ class _LookUp:
     def _of_key(self) -> Iterable[str]:
         keys = ", ".join(self.keys)
         order = f"ORDER BY {', '.join(self.order)}" if self.order else ""
+        if self.entry.several == FORBIDDEN:
+            joined = f"e JOIN c{self.n} c ON {self._same('c')}"
+            yield f"f{self.n} AS (SELECT e.{_NUMBER}, c.*, 1 AS number FROM {joined})"
+            return
         yield (
             f"m{self.n} AS (SELECT *, count(*) OVER (PARTITION BY {keys}) AS number FROM c{self.n} "
             f"QUALIFY row_number() OVER (PARTITION BY {keys} {order}) = 1)"
@@ -188,10 +192,17 @@ class _LookUp:
         yield f"f{self.n} AS (SELECT e.{_NUMBER}, m.* FROM e JOIN m{self.n} m ON {self._same('m')})"
 
     def _as_of(self) -> Iterable[str]:
+        # Only the few rows that share key and time are put in order: the engine does that in memory.
         keys, rest = ", ".join(self.keys), ", ".join(self.order[1:])
         yield (
-            f"t{self.n} AS (SELECT * FROM c{self.n} WHERE since IS NOT NULL "
-            f"QUALIFY row_number() OVER (PARTITION BY {keys}, since ORDER BY {rest}) = 1)"
+            f"d{self.n} AS (SELECT {keys}, since FROM c{self.n} WHERE since IS NOT NULL "
+            f"GROUP BY {keys}, since HAVING count(*) > 1)"
+        )
+        yield (
+            f"t{self.n} AS (SELECT * FROM c{self.n} ANTI JOIN d{self.n} USING ({keys}, since) "
+            f"WHERE since IS NOT NULL UNION ALL "
+            f"(SELECT * FROM c{self.n} SEMI JOIN d{self.n} USING ({keys}, since) "
+            f"QUALIFY row_number() OVER (PARTITION BY {keys}, since ORDER BY {rest}) = 1))"
         )
         yield (
             f"s{self.n} AS (SELECT * FROM c{self.n} WHERE since IS NULL "
@@ -209,6 +220,10 @@ class _LookUp:
 
     def _any_order(self) -> Iterable[str]:
         order = f"ORDER BY {', '.join(self.order)}" if self.order else ""
+        if self.entry.several == FORBIDDEN:
+            joined = f"e JOIN c{self.n} c ON {self._same('c')} AND (c.since IS NULL OR c.since <= e.{_AT})"
+            yield f"f{self.n} AS (SELECT e.{_NUMBER}, c.*, 1 AS number FROM {joined})"
+            return
         yield (
             f"f{self.n} AS (SELECT e.{_NUMBER}, c.*, count(*) OVER (PARTITION BY e.{_NUMBER}) AS number "
             f"FROM e JOIN c{self.n} c ON {self._same('c')} AND (c.since IS NULL OR c.since <= e.{_AT}) "
