@@ -13,6 +13,7 @@ NAMES = {
     "/domains/{name}": "shop",
     "/services/{name}": "customer-totals",
     "/services/{name}/queries": "customer-totals",
+    "/services/{name}/deployments": "customer-totals",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [

@@ -6,26 +6,20 @@ the lake (a merge, a download) never comes here: `lake.js` sends it to the lake'
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
-from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import look
 from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.search import Reader
-from tulle.catalog.service import endpoint_of, pretty
+from tulle.catalog.service_pages import service_routes
 from tulle.catalog.trial import Caller
-from tulle.errors import Invalid, TulleError
-
-_SHOWN_HEADERS = ("content-type", "retry-after", "dss-api-version", "server-timing")
-_SHOWN_PREFIXES = ("x-ratelimit-", "x-request-id", "x-tulle-")
-_PRETTY_BYTES = 2_000_000  # a larger answer is shown as it came
+from tulle.errors import TulleError
 
 Text = Annotated[str, Query(max_length=200)]
 Path = Annotated[str, Query(max_length=1024)]
@@ -37,18 +31,6 @@ class FailurePage:
 
     status: int
     error: TulleError
-
-
-class TryBody(BaseModel):
-    """A request to try; without client id and secret it is sent as the portal's own application."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    endpoint: str = Field(max_length=63)
-    action: str = Field(max_length=63)
-    body: str = Field(max_length=2_000_000)  # as typed: what is not JSON may be tried too
-    client_id: str = Field("", max_length=200)
-    client_secret: str = Field("", max_length=200)
 
 
 @cache
@@ -65,7 +47,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     _rejected_routes(router, reader)
     _plan_routes(router, reader)
     _schedule_routes(router, reader)
-    _service_routes(router, reader, caller)
+    service_routes(router, reader, caller, lambda request, name, page: _page(request, reader, name, page))
     _lake_routes(router, reader)
     lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
     return router
@@ -194,37 +176,6 @@ def _schedule_routes(router: APIRouter, reader: Reader) -> None:
         return _page(request, reader, "calendar.html", reader.calendar(month, product.strip(), day))
 
 
-def _service_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
-    @router.get("/services")
-    def services(request: Request) -> Response:
-        return _page(request, reader, "services.html", reader.services())
-
-    @router.get("/services/{name}")
-    def service(request: Request, name: str) -> Response:
-        return _page(request, reader, "service.html", reader.service_page(name))
-
-    @router.get("/services/{name}/queries")
-    def queries(request: Request, name: str, errors: bool = False) -> Response:
-        return _page(request, reader, "service_queries.html", reader.queried.page(name, errors=errors))
-
-    @router.get("/services/{name}/openapi.json")
-    def openapi(name: str) -> Response:
-        return JSONResponse(reader.openapi(name))
-
-    @router.post("/services/{name}/try")
-    def attempt(name: str, wanted: TryBody) -> Response:
-        if bool(wanted.client_id) != bool(wanted.client_secret):
-            raise Invalid(
-                "client id and client secret belong together", hint="give both, or none to use the portal's"
-            )
-        service = reader.service(name)
-        endpoint = endpoint_of(service, wanted.endpoint, wanted.action)
-        credentials = (wanted.client_id, wanted.client_secret) if wanted.client_id else None
-        answer = caller(name, endpoint.name, wanted.action, wanted.body.encode(), credentials)
-        shown = {k: v for k, v in sorted(answer.headers.items()) if _is_shown(k)}
-        return JSONResponse(asdict(answer) | {"headers": shown, "body": _pretty(answer.body)})
-
-
 def _lake_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/lake")
     def lake(request: Request, q: Text = "", after: Text = "") -> Response:
@@ -252,17 +203,3 @@ def _page(request: Request, reader: Reader, template: str, page: Any) -> Respons
         .render(page=page, mesh=reader.settings.name, path=request.url.path)
     )
     return HTMLResponse(html, headers={"cache-control": "no-store"})
-
-
-def _is_shown(header: str) -> bool:
-    return header.lower() in _SHOWN_HEADERS or header.lower().startswith(_SHOWN_PREFIXES)
-
-
-def _pretty(body: str) -> str:
-    """The answer indented where it is JSON."""
-    if len(body) > _PRETTY_BYTES:
-        return body
-    try:
-        return pretty(json.loads(body))
-    except (ValueError, RecursionError):
-        return body

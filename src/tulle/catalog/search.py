@@ -42,6 +42,7 @@ from tulle.catalog.repository import (
 from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.catalog.service_access import AccessView, access_view
+from tulle.catalog.service_deployments import DeploymentsReader
 from tulle.config import Settings
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
@@ -294,6 +295,7 @@ class Reader:
         self.browser = LakeBrowser(settings, lake, self._declared)
         self.releases = ReleaseReader(settings, database, lake, self.known)
         self.queried = QueriedReader(settings, database, lake, self._declared)
+        self.deployments = DeploymentsReader(settings, database, processes)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.models = ModelReader(database, lake, self.known)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)

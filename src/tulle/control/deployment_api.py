@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control import deployment, deployment_request
 from tulle.control.asking import AskedBy, user_of
+from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid
-from tulle.lake.access import ADMINISTRATOR
+from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.serving import generation
 from tulle.serving.generation import Bounds, Deployment
 from tulle.serving.traffic import Traffic, from_plain, single, split
+from tulle.spec import environment as declared
 from tulle.state.db import now
 
 Note = Annotated[str, Field(max_length=2000)]
@@ -97,20 +99,34 @@ class CleanBody(_Body):
     dry_run: bool = False
 
 
-def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
-    """The API; `settle` makes the gateway follow what a call recorded."""
+Demand = Callable[[Request, str, str | None], None]  # (request, service, environment)
+
+
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+    """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may."""
     api = APIRouter(prefix="/mesh/v1", tags=["deployments"])
-    _change_routes(api, workspace, settle)
-    _run_routes(api, workspace, settle)
-    _end_routes(api, workspace, settle)
+
+    def demand(request: Request, name: str, environment: str | None) -> None:
+        """Who asks with a key of their own is a deployer of the environment, or may change the product there."""
+        user, settings = user_of(request), workspace.settings
+        deployment_request.demand_may_deploy(workspace, environment, user or ADMINISTRATOR)
+        place = declared.environment(settings, environment) if environment else declared.production(settings)
+        if user is not None and user not in place.deployers:
+            product = declared_service(workspace, name).product.name
+            access.demand(user, "fs:CreateCommit", access.resource_branch(product, place.branch))
+
+    _change_routes(api, workspace, settle, demand)
+    _run_routes(api, workspace, settle, demand)
+    _end_routes(api, workspace, settle, demand)
     _request_routes(api, workspace, settle)
     return api
 
 
-def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def ask(
         request: Request, by: str, name: str, traffic: Traffic, body: DeployBody | TrafficBody
     ) -> dict[str, Any]:
+        demand(request, name, body.environment)
         before = getattr(body, "before", None)
         made = deployment_request.ask(
             workspace,
@@ -146,13 +162,13 @@ def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bo
     def rollback(request: Request, by: AskedBy, name: str, body: PlaceBody | None = None) -> dict[str, Any]:
         """Go back to what answered before."""
         where = body.environment if body else None
-        _demand(workspace, where, request)
+        demand(request, name, where)
         made = deployment.rollback(workspace, name, environment=where, actor=by)
         settle()
         return deployment_view(workspace, made)
 
 
-def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def shown(made: Deployment) -> dict[str, Any]:
         settle()
         return deployment_view(workspace, made)
@@ -160,36 +176,36 @@ def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
     @api.post("/services/{name}/generations/{version}/preload")
     def preload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:
         """Start a generation beside those that answer."""
-        _demand(workspace, body.environment, request)
+        demand(request, name, body.environment)
         return shown(deployment.preload(workspace, name, version, environment=body.environment, actor=by))
 
     @api.post("/services/{name}/generations/{version}/unload")
     def unload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:
         """Stop a generation that gets no requests of its own."""
-        _demand(workspace, body.environment, request)
+        demand(request, name, body.environment)
         return shown(deployment.unload(workspace, name, version, environment=body.environment, actor=by))
 
     @api.post("/services/{name}/enable")
     def enable(request: Request, by: AskedBy, name: str, body: PlaceBody) -> dict[str, Any]:
         """Let a service answer."""
-        _demand(workspace, body.environment, request)
+        demand(request, name, body.environment)
         return shown(deployment.enable(workspace, name, True, environment=body.environment, actor=by))
 
     @api.post("/services/{name}/disable")
     def disable(request: Request, by: AskedBy, name: str, body: PlaceBody) -> dict[str, Any]:
         """Refuse everybody with 503."""
-        _demand(workspace, body.environment, request)
+        demand(request, name, body.environment)
         return shown(deployment.enable(workspace, name, False, environment=body.environment, actor=by))
 
     @api.put("/services/{name}/bounds")
     def bounds(request: Request, by: AskedBy, name: str, body: BoundsBody) -> dict[str, Any]:
         """Say how many workers each generation has."""
-        _demand(workspace, body.environment, request)
+        demand(request, name, body.environment)
         asked = Bounds(body.floor, body.ceil, body.most_requests)
         return shown(deployment.bound(workspace, name, asked, environment=body.environment, actor=by))
 
 
-def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def shown(made: Deployment) -> dict[str, Any]:
         settle()
         return deployment_view(workspace, made)
@@ -197,7 +213,7 @@ def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
     @api.put("/services/{name}/ending")
     def ending(request: Request, by: AskedBy, name: str, body: EndingBody) -> dict[str, Any]:
         """Tell callers that a service ends."""
-        _demand(workspace, body.environment, request)
+        demand(request, name, body.environment)
         at = None
         if body.sunset is not None:
             at = dt.datetime.combine(body.sunset, dt.time(), dt.UTC).timestamp()
@@ -220,13 +236,13 @@ def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
     @api.delete("/services/{name}/ending")
     def go_on(request: Request, by: AskedBy, name: str, environment: str | None = None) -> dict[str, Any]:
         """It does not end after all."""
-        _demand(workspace, environment, request)
+        demand(request, name, environment)
         return shown(deployment.go_on(workspace, name, environment=environment, actor=by))
 
     @api.delete("/services/{name}/deployment")
     def withdraw(request: Request, by: AskedBy, name: str, environment: str | None = None) -> dict[str, Any]:
         """Let it answer no more; packages stay."""
-        _demand(workspace, environment, request)
+        demand(request, name, environment)
         deployment.withdraw(workspace, name, environment=environment, actor=by)
         return {"service": name, "withdrawn": True, "in_force": settle()}
 
@@ -274,7 +290,3 @@ def _outcome(workspace: Workspace, made: Deployment | deployment_request.Request
     if isinstance(made, Deployment):
         return deployment_view(workspace, made)
     return {**deployment_request.as_plain(workspace, made), "waits_for_approval": True}
-
-
-def _demand(workspace: Workspace, environment: str | None, request: Request) -> None:
-    deployment_request.demand_may_deploy(workspace, environment, user_of(request) or ADMINISTRATOR)

@@ -159,7 +159,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         api.router(workspace, settle_now),
         service_access_api.router(workspace, settle_now, access),
         node_admin_api.router(workspace, settle_now),
-        deployment_api.router(workspace, settle_now),
+        deployment_api.router(workspace, settle_now, access),
         package_api.router(workspace),
         compare.router(workspace),
         check_routes(workspace),

@@ -64,14 +64,19 @@ UserOf = Callable[[str], str]  # whose the credential of an Authorization header
 AdminOf = Callable[[str], str | None]  # the same of a key of the admin API; None: it is off
 ADMIN_API = "/admin/api/"
 
+_SERVICE = r"/mesh/v1/services/[^/]+"
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
+        rf"|{_SERVICE}/deployments|/mesh/v1/deployment-requests"
     ),
     "POST": re.compile(
-        r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)|services/[^/]+/keys)"
+        r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
+        r"|deployment-requests/[^/]+/(decision|cancel))"
+        rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload))"
     ),
-    "DELETE": re.compile(r"/mesh/v1/services/[^/]+/keys/[^/]+"),
+    "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending)"),
+    "DELETE": re.compile(rf"{_SERVICE}/(keys/[^/]+|ending|deployment)"),
 }
 
 
@@ -207,7 +212,9 @@ async def _as_user(request: Request, header: str, user_of: UserOf) -> Response |
         return _answer(401, Denied("the API needs the mesh's token", hint=exc.hint or hint))
     may = _USERS_MAY.get(request.method)
     if may is None or not may.fullmatch(request.url.path):
-        hint = "with an access key of their own, users ask for promotions, decide about them, and make keys of services"
+        hint = (
+            "with an access key of their own, users promote releases, deploy services, decide, and make keys"
+        )
         return _answer(403, Denied(f"user '{user}' may not do this: it needs the mesh's token", hint=hint))
     request.state.user = user
     return None

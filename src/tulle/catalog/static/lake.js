@@ -62,10 +62,18 @@
     return made.token;
   };
 
+  // With data-typed numbers are numbers, and what is left empty is not said.
+  const typed = (form, [name, value]) => {
+    if (value === "") return [];
+    return [[name, form.elements[name].type === "number" ? Number(value) : value]];
+  };
+
   const bodyOf = (form, button) => {
     if ("bare" in button.dataset) return undefined;
+    if (form.makeBody) return JSON.stringify(form.makeBody());
     if (!form.dataset.body) return button.dataset.body;
-    const filled = [...new FormData(form)].filter(([name]) => name !== "key" && name !== "secret");
+    const said = [...new FormData(form)].filter(([name]) => name !== "key" && name !== "secret");
+    const filled = "typed" in form.dataset ? said.flatMap((one) => typed(form, one)) : said;
     const given = { ...JSON.parse(form.dataset.body), ...JSON.parse(button.dataset.body || "{}") };
     return JSON.stringify({ ...given, ...Object.fromEntries(filled) });
   };
@@ -81,6 +89,7 @@
 
   const follow = (form, then, value) => {
     if (then === "reload") location.reload();
+    else if (then === "told") form.dispatchEvent(new CustomEvent("told", { detail: value }));
     else if (then.startsWith("show:")) show(form, value[then.slice(5)]);
     else if (then === "download") location.assign(value.physical_address);
     else location.assign(then + encodeURIComponent(value.id));

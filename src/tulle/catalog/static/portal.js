@@ -46,26 +46,28 @@ for (const box of document.querySelectorAll(".picture")) {
   }
 }
 
-// A running run: fetch its part of the page again and again, a little slower each time nothing answers.
-const progress = document.querySelector("[data-poll]");
-if (progress && progress.dataset.poll) {
-  let wait = 700;
+// What goes on by itself: fetch its part of the page again and again, a little slower each time nothing answers.
+for (const progress of document.querySelectorAll("[data-poll]")) {
+  if (!progress.dataset.poll) continue;
+  const usual = Number(progress.dataset.wait || 700);
+  let wait = usual, last = "";
   const look = async () => {
     try {
       const answer = await fetch(progress.dataset.poll, { headers: { accept: "text/html" } });
       if (!answer.ok) throw new Error(answer.status);
       const text = await answer.text();
-      if (text !== look.last) {
+      if (text !== last) {
         const open = [...progress.querySelectorAll("details")].map((part) => part.open);
         const box = progress.querySelector(".picture"), left = box ? box.scrollLeft : 0;
         progress.innerHTML = text;
         progress.querySelectorAll("details").forEach((part, i) => { part.open = open[i] || false; });
         if (left) progress.querySelector(".picture").scrollLeft = left;
-        const said = progress.querySelector("[data-said]").dataset.said; // readers hear what changed, not each redraw
-        if (said !== document.getElementById("said").textContent) document.getElementById("said").textContent = said;
-        look.last = text;
+        const told = progress.querySelector("[data-said]"), ear = document.getElementById("said");
+        if (told && told.dataset.said !== ear.textContent) ear.textContent = told.dataset.said; // not each redraw
+        progress.dispatchEvent(new Event("polled", { bubbles: true }));
+        last = text;
       }
-      wait = 700;
+      wait = usual;
       if (progress.querySelector("[data-ended]").dataset.ended === "yes") return;
     } catch {
       wait = Math.min(wait * 1.6, 10000);

@@ -1,0 +1,107 @@
+"""The routes of services' pages: parse the request, ask the page's reader, fill a template.
+
+What a page may send by itself is a request to a service, as its own consumer would; what changes a deployment goes to
+the mesh's API with the reader's own key, from the page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.catalog.search import Reader
+from tulle.catalog.service import endpoint_of, pretty
+from tulle.catalog.trial import Caller
+from tulle.errors import Invalid
+
+_SHOWN_HEADERS = ("content-type", "retry-after", "dss-api-version", "server-timing")
+_SHOWN_PREFIXES = ("x-ratelimit-", "x-request-id", "x-tulle-")
+_PRETTY_BYTES = 2_000_000  # a larger answer is shown as it came
+
+
+Text = Annotated[str, Query(max_length=200)]
+Render = Callable[[Request, str, Any], Response]
+
+
+class TryBody(BaseModel):
+    """A request to try; without client id and secret it is sent as the portal's own application."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: str = Field(max_length=63)
+    action: str = Field(max_length=63)
+    body: str = Field(max_length=2_000_000)  # as typed: what is not JSON may be tried too
+    client_id: str = Field("", max_length=200)
+    client_secret: str = Field("", max_length=200)
+
+
+def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Render) -> None:
+    """Put the pages below /services on `router`; `render` fills a template."""
+    _read_routes(router, reader, render)
+    _deployment_routes(router, reader, render)
+    _try_routes(router, reader, caller)
+
+
+def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+    @router.get("/services")
+    def services(request: Request) -> Response:
+        return render(request, "services.html", reader.services())
+
+    @router.get("/services/{name}")
+    def service(request: Request, name: str) -> Response:
+        return render(request, "service.html", reader.service_page(name))
+
+    @router.get("/services/{name}/queries")
+    def queries(request: Request, name: str, errors: bool = False) -> Response:
+        return render(request, "service_queries.html", reader.queried.page(name, errors=errors))
+
+    @router.get("/services/{name}/openapi.json")
+    def openapi(name: str) -> Response:
+        return JSONResponse(reader.openapi(name))
+
+
+def _deployment_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+    @router.get("/services/{name}/deployments")
+    def deployments(request: Request, name: str, environment: Text = "") -> Response:
+        filled = {key: value[:200] for key, value in request.query_params.items()}
+        return render(request, "service_deployments.html", reader.deployments.page(name, environment, filled))
+
+    @router.get("/services/{name}/deployments/state")
+    def state(request: Request, name: str, environment: Text = "") -> Response:
+        """The part of the page that changes by itself."""
+        return render(request, "service_state.html", reader.deployments.state(name, environment))
+
+
+def _try_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
+    @router.post("/services/{name}/try")
+    def attempt(name: str, wanted: TryBody) -> Response:
+        if bool(wanted.client_id) != bool(wanted.client_secret):
+            raise Invalid(
+                "client id and client secret belong together", hint="give both, or none to use the portal's"
+            )
+        service = reader.service(name)
+        endpoint = endpoint_of(service, wanted.endpoint, wanted.action)
+        credentials = (wanted.client_id, wanted.client_secret) if wanted.client_id else None
+        answer = caller(name, endpoint.name, wanted.action, wanted.body.encode(), credentials)
+        shown = {k: v for k, v in sorted(answer.headers.items()) if _is_shown(k)}
+        return JSONResponse(asdict(answer) | {"headers": shown, "body": _pretty(answer.body)})
+
+
+def _is_shown(header: str) -> bool:
+    return header.lower() in _SHOWN_HEADERS or header.lower().startswith(_SHOWN_PREFIXES)
+
+
+def _pretty(body: str) -> str:
+    """The answer indented where it is JSON."""
+    if len(body) > _PRETTY_BYTES:
+        return body
+    try:
+        return pretty(json.loads(body))
+    except (ValueError, RecursionError):
+        return body

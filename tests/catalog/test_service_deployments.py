@@ -1,0 +1,137 @@
+"""The page of a service's deployments: what answers, what waits, and the form that asks for another traffic."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html import unescape
+
+import pytest
+from sqlalchemy import insert
+from tests.catalog.conftest import Browser, World
+
+from tulle.catalog.search import ProcessView
+from tulle.catalog.service_deployments import command_of
+from tulle.errors import NotFound
+from tulle.serving import generation
+from tulle.serving.generation import Ending
+from tulle.serving.traffic import single, split
+from tulle.state.tables import deployment_requests
+
+NAME = "customer-totals"
+HOME = f"/services/{NAME}/deployments"
+
+
+def again(world: World) -> str:
+    """Another version of the service."""
+    file = world.settings.folder / "products/crm/people/services/customer-totals.yaml"
+    file.write_text(file.read_text().replace("What a customer spent", "What a customer spent in all"))
+    world.apply()
+    return world.build().version
+
+
+def test_what_answers_and_what_runs_is_told(world: World, browser: Browser) -> None:
+    again(world)
+    wanted = split({"v1": 0.9, "v2": 0.1}, sticky=True)
+    generation.request(world.database, NAME, wanted)
+    world.processes[:] = [
+        ProcessView(f"{NAME}/v1/0", "worker", "running", None, 0),
+        ProcessView(f"{NAME}/v1/1", "worker", "restarting", None, 2),
+        ProcessView(f"{NAME}@test/v1/0", "worker", "running", None, 0),
+        ProcessView("gateway", "gateway", "running", None, 0),
+    ]
+    page = browser.get(HOME)
+    assert "<strong>v1 90%, v2 10% (sticky)</strong> is being started; v1 answers until it does" in page
+    assert "1 running, 1 restarting, started again 2 times" in page
+    assert "none of" in page  # v2
+    assert "to be 90 %" in page
+    assert "to be 10 %" in page
+    generation.activate(world.database, NAME, wanted)
+    state = world.reader().deployments.state(NAME)
+    assert state.mode == "split by a key"
+    assert [(one.version, one.share, one.wanted) for one in state.generations] == [
+        ("v1", 90.0, None),
+        ("v2", 10.0, None),
+    ]
+
+
+def test_the_part_that_changes_is_fetched_apart_and_tells_what_is_wanted(
+    world: World, browser: Browser
+) -> None:
+    again(world)
+    generation.request(world.database, NAME, "v2")
+    generation.fail(world.database, NAME, "v2", "it <b>broke</b>")
+    part = browser.get(f"{HOME}/state")
+    assert "<html" not in part
+    assert "<strong>v2 does not answer.</strong> it &lt;b&gt;broke&lt;/b&gt;" in part
+    assert "v1 goes on answering" in part
+    told = re.search(r'data-desired="([^"]*)"', part)
+    assert told is not None
+    assert json.loads(unescape(told[1])) == single("v2").as_plain()
+
+
+def test_what_is_disabled_or_ends_is_told(world: World, browser: Browser) -> None:
+    generation.enable(world.database, NAME, False)
+    generation.end(world.database, NAME, Ending(1.0, 32503680000.0, "/public/api/v1/newer/"))
+    page = browser.get(HOME)
+    assert "It is disabled" in page
+    assert "It ends at 3000-01-01 00:00:00 UTC" in page
+    generation.end(world.database, NAME, Ending(1.0, 2.0))
+    assert "It has ended" in browser.get(f"{HOME}/state")
+
+
+def test_what_waits_names_who_is_missing(world: World, browser: Browser) -> None:
+    world.settings = replace(world.settings, environments=with_approval(world))
+    with world.database.write() as cx:
+        cx.execute(
+            insert(deployment_requests).values(
+                id="20260101-000000-abc",
+                service=NAME,
+                environment="",
+                traffic=split({"v1": 0.5, "v2": 0.5}).as_plain(),
+                before=single("v1").as_plain(),
+                status="waiting",
+                requested_by="bob",
+                credential="bob",
+                requested_at=1.0,
+                note="<i>please</i>",
+                changed_at=1.0,
+            )
+        )
+    (waits,) = world.reader().deployments.page(NAME).waiting
+    assert (waits.traffic, waits.before, waits.missing, waits.may) == ("v1 50%, v2 50%", "v1", 1, ("ann",))
+    with Browser(world) as guarded:
+        page = guarded.get(HOME)
+    assert "1 of ann to agree · asked for by bob: &lt;i&gt;please&lt;/i&gt;" in page
+    assert 'data-lake="/mesh/v1/deployment-requests/20260101-000000-abc"' in page
+
+
+def with_approval(world: World) -> dict[str, object]:
+    known = world.settings.environments
+    prod = replace(known["prod"], approvers=("ann", "bob"), approvals=1)
+    return {**known, "prod": prod}  # type: ignore[return-value]
+
+
+def test_without_scripts_the_form_shows_the_command_or_what_is_wrong(world: World, browser: Browser) -> None:
+    again(world)
+    page = browser.get(f"{HOME}?share.v1=90&share.v2=10&sticky=on")
+    assert f"tulle service traffic {NAME} v1=90% v2=10% --sticky" in page
+    page = browser.get(f"{HOME}?share.v1=90&share.v2=&preload.v2=on&shadow=v2")
+    assert "the shares of the generations are 0.9, which is not 1" in page
+    page = browser.get(f"{HOME}?share.v1=100&share.v2=nan&shadow=v2&shadow_share=25")
+    assert f"tulle service traffic {NAME} v1=100% --shadow v2=25%" in page
+
+
+def test_a_command_names_all_that_is_asked_for() -> None:
+    traffic = split({"v1": 1}, shadow=("v2", 0.5), preloaded=["v3"])
+    assert (
+        command_of("a", traffic, "test")
+        == "tulle service traffic a v1=100% --shadow v2=50% --preload v3 --environment test"
+    )
+
+
+def test_what_is_not_there_is_not_found(world: World, browser: Browser) -> None:
+    assert "there is no environment" in browser.get(f"{HOME}?environment=nowhere", 404)
+    with pytest.raises(NotFound, match="has no package yet"):
+        world.reader().deployments.state("no-such")
