@@ -1,0 +1,166 @@
+"""Every error that the gateway itself makes, in the shape the workers' errors have; in Envoy's words.
+
+Pure. Nothing of the inside is told, and nothing of a filter's own words: what callers may do about it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from tulle.gateway.envoy_values import API_PREFIX, Json, typed
+
+# status → (errorType, message); the same words whoever found the error
+_ERRORS: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("InvalidRequest", "The request is not well-formed HTTP"),
+    401: ("InvalidClient", "Missing or wrong credentials"),
+    403: ("NoContract", "This application has no contract for the service"),
+    404: ("UnknownService", "No service answers at this path"),
+    405: ("MethodNotAllowed", "The gateway does not speak this method"),
+    408: ("RequestTimeout", "The request did not arrive in time"),
+    413: ("RequestTooLarge", "The request body is larger than the service accepts"),
+    426: ("UpgradeRequired", "HTTP/1.0 is not spoken here; use HTTP/1.1"),
+    429: ("TooManyRequests", "The caller's rate limit on the service is used up"),
+    431: ("HeadersTooLarge", "The request headers are larger than the gateway accepts"),
+    503: ("ServiceUnavailable", "The service does not answer now"),
+    504: ("ServiceTimeout", "The service did not answer in time"),
+}
+_ADVICE: Final[Mapping[int, str]] = {
+    401: "Send client_id and client_secret headers, Basic client_id:client_secret, or the API key as Bearer token",
+    403: "Ask the owner of the service for a contract",
+    404: f"Services are at {API_PREFIX}<service>/",
+    429: "Try again after the seconds in retry-after",
+    503: "Try again; its workers may be restarting",  # and not what went wrong inside: that is in the access log
+    504: "Try again, or ask for less at once",
+}
+
+# why a route answers by itself → (status, errorType, message)
+_REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
+    "generation": (404, "UnknownGeneration", "The generation that was asked for does not answer here"),
+    "dispatch_key": (400, "MissingDispatchKey", "The service is split by a key, and the request has none"),
+    "disabled": (503, "ServiceDisabled", "The service is disabled"),
+    "resting": (503, "NotAlive", "This gateway is to be asked no more for now"),
+    "retired": (410, "ServiceRetired", "The service has ended"),
+}
+# of tokens: what holds of the refusal → (status, errorType, message, advice, challenge)
+_DETAILS: Final = "response.code_details"
+_OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
+    f"{_DETAILS} == 'jwt_authn_access_denied{{Jwks_remote_fetch_is_failed}}'": (
+        503,
+        "KeysUnavailable",
+        "The issuer's public keys cannot be fetched now",
+        "Try again",
+        "",
+    ),
+    f"{_DETAILS} == 'jwt_authn_access_denied{{Jwt_is_missing}}'": (
+        401,
+        "MissingToken",
+        "The service is called with a token",
+        "Send it as Authorization: Bearer",
+        "Bearer",
+    ),
+    f"{_DETAILS}.startsWith('jwt_authn_access_denied{{')": (
+        401,
+        "InvalidToken",
+        "The token is not accepted",
+        "It may have expired, be meant for another audience, or be of another issuer",
+        'Bearer error="invalid_token"',
+    ),
+    "response.code == 403 && xds.route_metadata.filter_metadata['tulle']['access'] == 'token'": (
+        403,
+        "InsufficientScope",
+        "The token does not allow this",
+        "It must have the scopes that the service asks for, and name the client it was given to",
+        'Bearer error="insufficient_scope"',
+    ),
+}
+
+_REASON_ADVICE: Final[Mapping[str, str]] = {
+    "generation": "Leave out forcedGeneration, or name one that is mapped or preloaded",
+    "dispatch_key": 'Send "dispatch": {"dispatchKey": "…"} in the body, or the header dispatch-key',
+    "disabled": "Its owner can enable it",
+    "resting": "It still answers; `apinode-not-alive.txt` says so until it is removed",
+    "retired": "Its page in the portal tells what comes after it",
+}
+
+
+def local_replies() -> Json:
+    """Every error that Envoy itself makes, in the shape the workers' errors have."""
+    reasons = [_reason_mapper(reason, *words) for reason, words in _REASONS.items()]
+    alive = _mapper(200, "", "")
+    alive["body_format_override"] = {"json_format": {"status": "alive"}, "content_type": "application/json"}
+    tunnel = _mapper(405, *_ERRORS[405])  # it has no path, so no route and no contract: 403 would mislead
+    tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
+    tunnel["status_code"] = 405
+    mappers = [alive, tunnel, *reasons, *(_token_mapper(*of) for of in _OF_TOKENS.items())]
+    mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
+    return {
+        "mappers": mappers,
+        "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
+    }
+
+
+def _mapper(status: int, error_type: str, message: str) -> Json:
+    mapper: Json = {
+        "filter": _status_is(status),
+        "body_format_override": _error_body(error_type, message, _ADVICE.get(status, "")),
+    }
+    if status == 503:  # also what is more than a service's workers may hold at once
+        later = {"key": "retry-after", "value": "1"}
+        mapper["headers_to_add"] = [{"header": later, "append_action": "ADD_IF_ABSENT"}]
+    if status == 401:
+        mapper["headers_to_add"] = [_challenge('Basic realm="tulle", charset="UTF-8"')]
+    return mapper
+
+
+def _challenge(words: str) -> Json:
+    header = {"key": "www-authenticate", "value": words}
+    return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _token_mapper(condition: str, words: tuple[int, str, str, str, str]) -> Json:
+    """What is said of a token that does not open the service; the filter's own words are not ours."""
+    status, error_type, message, advice, challenge = words
+    mapper = _mapper(status, error_type, message)
+    mapper |= {"filter": _expression(condition), "status_code": status}
+    mapper["body_format_override"] = _error_body(error_type, message, advice)
+    if challenge:
+        mapper["headers_to_add"] = [_challenge(challenge)]
+    return mapper
+
+
+def _reason_mapper(reason: str, status: int, error_type: str, message: str) -> Json:
+    """What a route answers by itself says why."""
+    mapper = _mapper(status, error_type, message)
+    because = f"xds.route_metadata.filter_metadata['tulle']['reason'] == '{reason}'"
+    details = "response.code_details == 'direct_response'"
+    mapper["filter"] = _expression(f"{details} && {because}")
+    mapper["body_format_override"] = _error_body(error_type, message, _REASON_ADVICE[reason])
+    return mapper
+
+
+def _status_is(status: int) -> Json:
+    value = {"default_value": status, "runtime_key": f"error.{status}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _method_is(method: str) -> Json:
+    return _expression(f"request.method == '{method}'")
+
+
+def _expression(text: str) -> Json:
+    cel = typed("envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", expression=text)
+    return {"extension_filter": {"name": "cel", "typed_config": cel}}
+
+
+def _error_body(error_type: str, message: str, advice: str) -> Json:
+    detail = f"{message}. {advice}" if advice else f"{message} (%RESPONSE_CODE_DETAILS%)"
+    return {
+        "json_format": {
+            "errorType": error_type,
+            "message": message,
+            "detailedMessage": detail,
+            "requestId": "%REQ(x-request-id)%",
+        },
+        "content_type": "application/json",
+    }
