@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 from click.testing import CliRunner
 from sklearn.ensemble import GradientBoostingClassifier
 from tests.control.conftest import opened
@@ -19,7 +24,7 @@ from tests.serving.conftest import FEATURES, customers, parquet
 from tulle.catalog.query_log import QueryLog
 from tulle.cli.main import cli
 from tulle.control import release
-from tulle.pipeline.model_file import save_model
+from tulle.pipeline.model_file import ModelFile, save_model
 from tulle.serving import generation
 from tulle.serving.app import App
 from tulle.serving.loaded import load
@@ -61,6 +66,19 @@ endpoints:
 HOME = "/public/api/v1/scores"
 
 
+@cache
+def trained() -> tuple[pa.Table, ModelFile]:
+    """The rows and a model of them, made once."""
+    table = customers().select(["customer_id", "recency", "frequency", "spend", "note"])
+    matrix = np.column_stack([np.asarray(table.column(f).to_pylist(), dtype=float) for f in FEATURES])
+    target = (matrix[:, 1] * matrix[:, 2] > 1500).astype(int)
+    estimator = GradientBoostingClassifier(n_estimators=5, max_depth=2, random_state=0).fit(matrix, target)
+    metrics = {"roc_auc": 0.97, "accuracy": 0.95}
+    folder = Path(tempfile.mkdtemp(prefix="tulle-model-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return table, save_model(folder, "buys", estimator, features=FEATURES, sample=table, metrics=metrics)
+
+
 class LoggedMesh:
     """The mesh; `ask` has a worker's application answer, and leaves a segment."""
 
@@ -72,19 +90,8 @@ class LoggedMesh:
         assert applied.exit_code == 0, applied.output
         self.workspace = opened(self.mesh)
         repository = self.workspace.lake.repository("scores")
-        table = customers().select(["customer_id", "recency", "frequency", "spend", "note"])
-        repository.put("main", "people/part-0.parquet", parquet(table))
-        matrix = np.column_stack([np.asarray(table.column(f).to_pylist(), dtype=float) for f in FEATURES])
-        target = (matrix[:, 1] * matrix[:, 2] > 1500).astype(int)
-        estimator = GradientBoostingClassifier(n_estimators=5, max_depth=2, random_state=0).fit(
-            matrix, target
-        )
-        metrics = {"roc_auc": 0.97, "accuracy": 0.95}
-        self.sample = table
-        self.estimator = estimator
-        model = save_model(
-            folder / "model", "buys", estimator, features=FEATURES, sample=table, metrics=metrics
-        )
+        self.sample, model = trained()
+        repository.put("main", "people/part-0.parquet", parquet(self.sample))
         for name in model.files:
             repository.put("main", f"models/buys/{name}", model.folder / name)
         repository.commit("main", "data and model")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.control.logged import PRODUCT, SERVICE, LoggedMesh
+from tests.serving.conftest import parquet
 
 from tulle.catalog.log_masks import shown_of
 from tulle.catalog.query_log import Wanted, find_repository, masked_again, repository_name
@@ -17,6 +21,7 @@ from tulle.control import destroy, query_log
 from tulle.errors import Conflict, NotFound
 from tulle.lake.history import History
 from tulle.sdk.service_log import ServiceLog
+from tulle.serving.log_rows import SCHEMA, table_of
 from tulle.serving.log_segment import complete
 
 FEATURES = {"recency": 9, "frequency": 22, "spend": 5.25}
@@ -189,6 +194,35 @@ def test_a_repository_of_somebody_else_is_left_alone(logged: LoggedMesh) -> None
     with pytest.raises(Conflict, match="'scores-queries' is somebody else's"):
         query_log.collect(logged.workspace, "scores")
     assert len(complete(logged.workspace.settings.queries_folder / "scores")) == 1
+
+
+def test_the_newest_and_the_oldest_are_found_over_many_days(logged: LoggedMesh) -> None:
+    logged.ask([("/buys/predict", {"features": FEATURES})], ids=["today"])
+    query_log.collect_all(logged.workspace, "scores")
+    repository = find_repository(logged.workspace.lake, "scores")
+    assert repository is not None
+    (entry,) = repository.entries("main", "queries/")
+    (kept,) = pq.read_table(io.BytesIO(repository.get("main", entry.path))).to_pylist()
+    days = [dt.date(2020, 1, 1) + dt.timedelta(days=3 * number) for number in range(9)]
+    for day in days:
+        at = dt.datetime.combine(day, dt.time(23, 59), dt.UTC)
+        row = {**kept, "request_id": day.isoformat(), "asked_at": round(at.timestamp() * 1_000_000)}
+        repository.put("main", f"queries/day={day}/0-x.parquet", parquet(table_of([row], SCHEMA)))
+    repository.commit("main", "earlier")
+    ids = ["today", *(day.isoformat() for day in reversed(days))]
+
+    def found(limit: int, **wanted: Any) -> list[str]:
+        return [row["request_id"] for row in logged.log.newest("scores", Wanted(**wanted), limit=limit)]
+
+    for limit in (1, 2, 3, 5, 10, 100):
+        assert found(limit) == ids[:limit]
+        first = logged.log.first("scores", "request_id", Wanted(), limit=limit)
+        assert [row["request_id"] for row in first] == ids[::-1][:limit]
+    noon = dt.datetime.combine(days[6], dt.time(12), dt.UTC).timestamp()
+    assert found(100, since=noon) == ids[:4]
+    assert found(100, since=noon, until=noon + 86_400) == [days[6].isoformat()]
+    assert found(2, until=noon) == [days[5].isoformat(), days[4].isoformat()]
+    assert found(1, request_id=days[0].isoformat()) == [days[0].isoformat()]
 
 
 def test_it_goes_with_the_product_s_data(logged: LoggedMesh) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,13 @@ from tulle.errors import NotFound
 from tulle.lake.repository import Lake
 from tulle.serving import package
 from tulle.serving.drift import Drift
+from tulle.serving.package import Package
 from tulle.spec.product import DataProduct
 from tulle.state.db import Database
 
 ROWS = 50
 DAY = 86_400.0
+REMEMBERED_SECONDS = 60.0
 _TEXT = 200  # characters of a cell
 WIDTH, HEIGHT = 140, 30
 
@@ -91,6 +94,7 @@ class QueriedReader:
     ) -> None:
         self._database, self._lake, self._product_of = database, lake, product_of
         self._log = QueryLog(settings, lake)
+        self._last: dict[str, tuple[float, list[Measured]]] = {}
 
     def page(self, service: str, *, errors: bool = False, now: float | None = None) -> QueriedPage:
         """The page of a service. NotFound before there is a package of it."""
@@ -105,7 +109,7 @@ class QueriedReader:
             found = self._log.newest(service, Wanted(errors=errors), limit=ROWS)
             rows = masked_again(found, shown_of(versions[-1].manifest, self._product_of))
             until = time.time() if now is None else now
-            measured = measure(self._log, self._lake, versions, since=until - DAY, until=until)
+            measured = self._measured(service, versions, until)
         return QueriedPage(
             service,
             versions[-1].product,
@@ -114,6 +118,14 @@ class QueriedReader:
             errors,
             tuple(measured),
         )
+
+    def _measured(self, service: str, versions: Sequence[Package], until: float) -> list[Measured]:
+        """Measured at most once a minute, since a day may be long."""
+        last, found = self._last.get(service, (-math.inf, []))
+        if not last <= until < last + REMEMBERED_SECONDS:
+            found = measure(self._log, self._lake, versions, since=until - DAY, until=until)
+            self._last[service] = until, found
+        return found
 
 
 def bars_of(drift: Drift) -> tuple[Bar, ...]:

@@ -53,6 +53,7 @@ FEEDBACK_COLUMNS: Mapping[str, str] = {
 }
 _SUFFIX = "-queries"
 _MOST_NAME = 63
+_DAY = 86_400.0
 # Of what is told of one request and item the last counts: telling twice, or better, does no harm.
 LAST_TOLD = (
     "SELECT request_id, item, arg_max(outcome, told_at) AS outcome, max(told_at) AS told_at, "
@@ -91,6 +92,18 @@ def find_repository(lake: Lake, service: str) -> Repository | None:
         return None
 
 
+def _days_of(repository: Repository) -> set[str]:
+    """The days of which there are queries."""
+    prefixes: list[str] = []
+    after = ""
+    while True:
+        page = repository.list(repository.default_branch, f"{QUERIES}/", after=after, delimiter="/")
+        prefixes += page.prefixes
+        if page.next is None:
+            return {day_of(f"{prefix}x") for prefix in prefixes} - {""}
+        after = page.next
+
+
 def day_of(path: str) -> str:
     """The day of a file of the log, `2026-11-21`; empty when it is of none."""
     folder = path.split("/")[1] if path.count("/") > 1 else ""
@@ -110,7 +123,40 @@ class QueryLog:
         sql = f"WITH told AS ({LAST_TOLD}) SELECT q.*, told.outcome FROM queries q"
         sql += f" LEFT JOIN told USING (request_id, item) WHERE {where(wanted)}"
         sql += f" ORDER BY asked_at DESC, request_id, item LIMIT {int(limit)}"
-        return self.rows(service, sql, since=wanted.since, until=wanted.until)
+        found: list[dict[str, Any]] = []
+        for since in self._widening(service, wanted.since, is_last=True):
+            found = self.rows(service, sql, since=since, until=wanted.until)
+            if len(found) >= limit:
+                break
+        return found
+
+    def first(self, service: str, columns: str, wanted: Wanted, *, limit: int) -> list[dict[str, Any]]:
+        """The oldest rows, oldest first, without their outcomes."""
+        sql = f"SELECT {columns} FROM queries WHERE {where(wanted)} AND status = 200 AND error IS NULL"
+        sql += f" ORDER BY asked_at, request_id, item LIMIT {int(limit)}"
+        found: list[dict[str, Any]] = []
+        for until in self._widening(service, None, is_last=False):
+            found = self.rows(service, sql, until=until)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _widening(self, service: str, bound: float | None, *, is_last: bool) -> Iterator[float | None]:
+        """Where spans of 1, 2, 4 … days begin that end with the last day, or end that begin with the first one.
+
+        All of a log may be large, and mostly the first span has enough.
+        """
+        repository = find_repository(self._lake, service)
+        days = set() if repository is None else _days_of(repository)
+        ordered = sorted(days, reverse=is_last)
+        number = 1
+        while number < len(ordered):
+            edge = dt.datetime.fromisoformat(ordered[number - 1]).replace(tzinfo=dt.UTC).timestamp()
+            if bound is not None and edge < bound:
+                break
+            yield edge if is_last else edge + _DAY
+            number *= 2
+        yield bound
 
     def rows(
         self, service: str, sql: str, *, since: float | None = None, until: float | None = None

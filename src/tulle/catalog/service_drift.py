@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
 
 from tulle.catalog.query_log import LAST_TOLD, QueryLog, Wanted, where
-from tulle.engine.engine import literal
 from tulle.errors import TulleError
 from tulle.lake.repository import Lake
 from tulle.pipeline.model_signature import SAMPLE, SIGNATURE, Signature, read_signature
@@ -195,11 +194,6 @@ def _prediction(
 
 
 def _first_answers(log: QueryLog, service: str, wanted: Wanted) -> list[Any]:
-    sql = (
-        f"SELECT result FROM queries WHERE endpoint = {literal(wanted.endpoint)} "
-        f"AND generation = {literal(wanted.generation)} AND environment = {literal(wanted.environment)} "
-        "AND NOT shadow AND status = 200 AND error IS NULL AND result IS NOT NULL "
-        f"ORDER BY asked_at, request_id, item LIMIT {FIRST_ROWS}"
-    )
-    read: Iterator[Any] = (msgspec.json.decode(row["result"]) for row in log.rows(service, sql))
+    rows = log.first(service, "result", replace(wanted, since=None, until=None), limit=FIRST_ROWS)
+    read: Iterator[Any] = (msgspec.json.decode(row["result"]) for row in rows if row["result"] is not None)
     return [one["prediction"] for one in read if isinstance(one, dict) and "prediction" in one]

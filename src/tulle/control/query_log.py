@@ -40,11 +40,13 @@ from tulle.state import products
 
 LOG = logging.getLogger("tulle")
 PAUSE_SECONDS = 5.0
+COLLECT_SECONDS = 30.0  # each time is a commit; who asks for the log does not wait for it
+COLLECT_BYTES = 64 << 20  # of segments, at once
 TIDY_EVERY = 3600.0
 BY = "query log"
 AT_ONCE_BYTES = 16 << 20  # of segments in one commit
 SMALL_FILES = 16  # of one size, in a day's folder, become one of the next
-LARGEST_MERGED = 128 << 20
+MERGED_BYTES, MERGED_ROWS = 32 << 20, 1_000_000  # at most: they are in memory meanwhile
 _JOURNAL, _LOCK = "collecting.json", "lock"
 _OWNER = "tulle-queries-of"
 _DAY = 86_400.0
@@ -57,6 +59,7 @@ class Collector:
         self._workspace = workspace
         self._stop = threading.Event()
         self._tidied = -TIDY_EVERY
+        self._collected: dict[str, float] = {}
         self._thread = threading.Thread(target=self._collect, name="query-log", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +74,8 @@ class Collector:
     def _collect(self) -> None:
         while not self._stop.is_set():
             for place in places(self._workspace):
+                if not self._is_due(place):
+                    continue
                 try:
                     while not self._stop.is_set() and collect(self._workspace, place):
                         pass
@@ -80,6 +85,16 @@ class Collector:
                 self._tidied = time.monotonic()
                 tidy(self._workspace)
             self._stop.wait(PAUSE_SECONDS)
+
+    def _is_due(self, place: str) -> bool:
+        """Whether a place was left alone for long enough, or has much."""
+        if time.monotonic() < self._collected.get(place, -COLLECT_SECONDS) + COLLECT_SECONDS:
+            waiting = complete(self._workspace.settings.queries_folder / place)
+            with contextlib.suppress(FileNotFoundError):  # somebody else collected it just now
+                if sum(path.stat().st_size for path in waiting) < COLLECT_BYTES:
+                    return False
+        self._collected[place] = time.monotonic()
+        return True
 
 
 class _Note(msgspec.Struct):
@@ -291,9 +306,12 @@ def merge_small(repository: Repository, folders: set[str]) -> int:
             if size.isdigit() and entry.path.endswith(".parquet"):
                 levels.setdefault(int(size), []).append(entry)
         for level, entries in sorted(levels.items()):
-            if len(entries) < SMALL_FILES or sum(entry.size for entry in entries) > LARGEST_MERGED:
+            if len(entries) < SMALL_FILES or sum(entry.size for entry in entries) > MERGED_BYTES:
                 continue
-            tables = [pq.read_table(io.BytesIO(draft.get(entry.path))) for entry in entries]
+            files = [pq.ParquetFile(io.BytesIO(draft.get(entry.path))) for entry in entries]
+            if sum(file.metadata.num_rows for file in files) > MERGED_ROWS:
+                continue
+            tables = [file.read() for file in files]
             path = f"{folder}/{level + 1}-{uuid.uuid4().hex[:16]}.parquet"
             draft.put(path, _parquet(pa.concat_tables(tables)))
             draft.delete_many([entry.path for entry in entries])
