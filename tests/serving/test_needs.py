@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 from tests.serving.conftest import Mesh
 
+from tulle.deploy.generations import managed
 from tulle.errors import Broken
+from tulle.gateway import service_keys
+from tulle.gateway.contract import current_policy
+from tulle.serving import generation
+from tulle.serving.access import Access, Keys
 from tulle.serving.needs import Needs, needs_of
+from tulle.state.db import now
 
 
 class Product:
@@ -79,3 +85,23 @@ def test_lookups_have_the_usual_ones(lookups_folder: Path, tmp_path: Path) -> No
     assert needs_of(lookups_folder) == Needs()
     with pytest.raises(Broken):
         needs_of(tmp_path)
+
+
+def test_who_may_call_goes_from_the_file_through_the_package_to_the_gateway(mesh: Mesh) -> None:
+    lookup = (
+        "{name: a, type: lookup, product: customer-features, data_set: customer_features, key: customer_id}"
+    )
+    text = f"service: told\naccess: {{api_keys: {{limit: 7/1s}}}}\nendpoints:\n- {lookup}\n"
+    built = mesh.build(text)
+    needs = needs_of(mesh.unpacked(built))
+    assert needs.access == Access(contracts=False, api_keys=Keys("7/1s"))
+    generation.request(mesh.database, "told", built.version)
+    made = service_keys.create(mesh.database, "told", label="x").key
+    found = generation.deployment(mesh.database, "told")
+    service = managed(mesh.settings, found, found.desired, needs, now())
+    policy = current_policy(mesh.database, [service])
+    assert [(c.client_id, str(c.limit)) for c in policy.contracts] == [(made.id, "7/1s")]
+    # a package that says nothing has the digest it always had
+    usual = mesh.build(text.replace("access: {api_keys: {limit: 7/1s}}\n", ""))
+    assert usual.manifest.access == {}
+    assert usual.digest != built.digest
