@@ -43,12 +43,18 @@ def list_services(mesh: Path | None, as_json: bool) -> None:
     if as_json:
         emit(found)
     else:
-        columns = ["name", "product", "endpoints", "newest_version", "active_version", "status"]
+        columns = ["name", "product", "endpoints", "newest_version", "traffic", "status"]
         table(
-            [{**s, "endpoints": [e["name"] for e in s["endpoints"]]} for s in found],
+            [{**s, "endpoints": [e["name"] for e in s["endpoints"]], "traffic": _traffic(s)} for s in found],
             columns,
             empty="no services: put one in products/<domain>/<product>/services/",
         )
+
+
+def _traffic(service: dict[str, Any]) -> str:
+    """What answers where consumers are."""
+    deployed = service["deployment"]
+    return str(deployed["traffic"]) if deployed and deployed["active"] else ""
 
 
 @service.command()

@@ -53,7 +53,10 @@ class Traffic:
             raise Invalid(f"the parts of the generations do not make the whole: {told}")
         repeated = next((a for a, b in itertools.pairwise(sorted(self._named)) if a == b), None)
         if repeated is not None:
-            raise Invalid(f"generation '{repeated}' is named twice")
+            raise Invalid(
+                f"generation '{repeated}' is named twice",
+                hint="what answers is neither its own shadow nor preloaded",
+            )
         if self.shadow is not None and not 1 <= self.shadow.parts <= WHOLE:
             raise Invalid(f"the shadow '{self.shadow.generation}' is to get {self.shadow.parts / 100:g}%")
 
