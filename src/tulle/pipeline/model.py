@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tulle.engine.engine import Engine, Relation, quoted
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, LimitExceeded, NotFound, Place, Problem, TulleError, did_you_mean
-from tulle.pipeline import model_file, model_series
+from tulle.pipeline import model_file, model_mlflow, model_series
 from tulle.pipeline.job import Job
 from tulle.pipeline.model_score import optional
 from tulle.pipeline.run import Metric
@@ -53,6 +53,7 @@ class ModelRun:
         self.logged: list[str] = []
         self.metrics: list[Metric] = []
         self.models: list[str] = []
+        self._fetched: list[model_mlflow.Fetched] = []
 
     def read(self, name: str) -> pa.Table:
         """All rows of one of the model's inputs."""
@@ -118,6 +119,8 @@ class ModelRun:
 
         It is published together with the data set, and only when a metric is not worse than in `baseline`.
         """
+        if isinstance(model, model_mlflow.Fetched):
+            model, files = model.model, model.files or files
         model_file.save_model(
             self._models_folder / name,
             name,
@@ -131,6 +134,19 @@ class ModelRun:
             files=files,
         )
         self._keep(name, metrics)
+
+    def mlflow_model(self, address: str, *, tracking: str | None = None, registry: str | None = None) -> Any:
+        """A model that MLflow keeps, to be given to `save_model`; see `model_mlflow.fetch`.
+
+        Its address and version are kept with the run.
+        """
+        folder = self._models_folder.parent / "mlflow" / str(len(self._fetched))
+        found = model_mlflow.fetch(address, folder=folder, tracking=tracking, registry=registry)
+        self._fetched.append(found)
+        self.log(
+            f"{address} of MLflow is a {type(found.model).__name__ if found.files is None else 'pyfunc'}"
+        )
+        return found
 
     def save_forecaster(
         self,
