@@ -111,6 +111,24 @@ def test_a_training_set_is_a_data_set_whose_commit_tells_what_it_was_made_from(m
     assert read["high-value-customers/visits"] == info.parents[0]
 
 
+def test_many_rows_are_joined_in_parts_and_none_is_lost(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels(mesh)
+    version = mesh.build(LEVELS).version
+    wanted = Batch(
+        *("1-00000000", work.TRAINING, "levels", "level", version),
+        ("high-value-customers", "visits"),
+        ("high-value-customers", "learned"),
+        *("main", "at"),
+    )
+    found = []
+    for most in (1_000, 1):
+        monkeypatch.setattr(work, "ROWS_AT_ONCE", most)
+        told = work.carry_out(wanted, mesh.settings, mesh.database, mesh.lake)
+        assert (told["rows"], told["left_out"]) == (3, 1)
+        found.append(sorted(map(str, rows_of(mesh, "high-value-customers", "learned"))))
+    assert found[0] == found[1]
+
+
 @pytest.mark.system
 def test_a_scored_data_set_is_one_commit_too(mesh: Mesh) -> None:
     mesh.build(PREDICTOR)

@@ -40,13 +40,14 @@ from tulle.serving.loaded import load
 from tulle.serving.package import LakeSource, Package
 from tulle.serving.refresh import live_folder
 from tulle.serving.scoring import CHUNK, Scoring
-from tulle.serving.training import ENTITIES, Asked, relation_of, training_sql
+from tulle.serving.training import ENTITIES, Asked, parts_of, relation_of, training_sql
 from tulle.state.db import Database
 
 BATCHES = "batches"
 TRAINING, SCORE = "training-set", "score"
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
 _ROW_GROUP_ROWS = 122_880
+ROWS_AT_ONCE = 4_000_000  # of entities and look-ups together, that are joined at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +190,20 @@ class _Work:
         asked = Asked(_types(engine, entities), self.batch.time, self.endpoint["type"] == "predict")
         sql = training_sql(look_ups, asked)
         draft = self.lake.repository(self.batch.target[0]).draft(self.batch.ref)
+        sizes = [sum(pq.read_metadata(file).num_rows for file in one.files) for one in relations]
+        rows = 0
         with data_files(draft, self.batch.target[1]) as files:
-            written = engine.write(sql, relations, files.new("part-0000.parquet"), file="the training set")
+            for number, part in enumerate(
+                parts_of(look_ups, asked, relations, -(-sum(sizes) // ROWS_AT_ONCE))
+            ):
+                target = files.new(f"part-{number:04}.parquet")
+                written = engine.write(sql, part, target, file="the training set")
+                if not written.rows and number:
+                    files.drop(target)
+                rows += written.rows
             files.settle()
-        left_out = sum(pq.read_metadata(file).num_rows for file in entities.files) - written.rows
-        told = {"rows": written.rows, "left_out": left_out, "columns": [c.name for c in written.columns]}
+        columns = [column.name for column in written.columns]
+        told = {"rows": rows, "left_out": sizes[0] - rows, "columns": columns}
         read = {origin: commits[origin] for origin in {entry.origin for entry in look_ups}}
         return self._published(draft, told, {**read, "/".join(self.batch.source): commit})
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from tulle.engine.engine import literal, quoted
+from tulle.engine.engine import Relation, literal, quoted
 from tulle.errors import Invalid, did_you_mean
 from tulle.serving.finder import FinderEntry
 from tulle.serving.index import Column
@@ -24,6 +24,7 @@ from tulle.serving.index_build import Wish, rendered_row
 from tulle.serving.keyed_rows import ALL, DEFAULT, ERROR, FIRST, FORBIDDEN, IGNORE
 
 ENTITIES = "entities"
+Parts = Sequence[Sequence[Relation]]
 _NUMBER = "_tulle_row"  # of an entity
 _AT = "_tulle_at"
 
@@ -76,6 +77,31 @@ def training_sql(look_ups: Sequence[FinderEntry], asked: Asked) -> str:
         f"WITH {', '.join(parts)} SELECT {', '.join([own, *columns])} FROM e {joins} "
         f"WHERE {where} ORDER BY {_NUMBER}"
     )
+
+
+def parts_of(
+    look_ups: Sequence[FinderEntry], asked: Asked, relations: Sequence[Relation], parts: int
+) -> Parts:
+    """The relations, entities first, in so many parts that have nothing to do with one another; one, if they do.
+
+    A key's rows are all in one part, so each is joined by itself, and the engine holds no more than a part at a time.
+    """
+    keys = {tuple(entry.key) for entry in look_ups}
+    same = len(keys) == 1 and all(asked.known.get(c.name) == c.type for c in next(iter(keys)))
+    if parts <= 1 or not same:
+        return [relations]
+    sides = [[column.name for column in look_ups[0].key], *(_wish(entry).key_columns for entry in look_ups)]
+    return [
+        [_part(side, names, part, parts) for side, names in zip(relations, sides, strict=True)]
+        for part in range(parts)
+    ]
+
+
+def _part(relation: Relation, names: Sequence[str], part: int, parts: int) -> Relation:
+    whole = replace(relation, name=f"whole_{relation.name}")
+    digest = f"hash({', '.join(map(quoted, names))})"
+    sql = f"SELECT * FROM {quoted(whole.name)} WHERE {digest} % {parts} = {part}"
+    return Relation(relation.name, sql=sql, over=(whole,))
 
 
 def _features(look_ups: Sequence[FinderEntry], asked: Asked) -> dict[str, list[int]]:
