@@ -67,7 +67,7 @@ def test_a_service_calls_another_once_its_owner_agrees(mesh: Mesh) -> None:
     assert "whose owners have not let it yet" in refused.stderr
     assert "tulle app grant of-service-offers order-book" in refused.stderr
     mesh.tulle("app", "grant", "of-service-offers", "order-book", "--limit", "100/1s")
-    mesh.tulle("service", "deploy", "offers")
+    assert "1 of 1 test queries pass" in mesh.tulle("service", "deploy", "offers").stdout
     mesh.tulle("app", "create", "shop", "--service", "offers")
     own = mesh.credentials("shop")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.service_queries import demand_answers
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid, Unavailable
 from tulle.sdk.client import Client
@@ -22,17 +23,26 @@ _NOTE = click.option("--note", default="", help="A word for those who approve it
 @click.option("--version", help="The version to deploy. Default: the newest.")
 @_WHERE
 @_NOTE
+@click.option("--no-test", is_flag=True, help="Do not ask its test queries once it answers.")
 @OPTION_JSON
 @click.pass_obj
 def deploy(
-    mesh: Path | None, name: str, version: str | None, environment: str | None, note: str, as_json: bool
+    mesh: Path | None,
+    name: str,
+    version: str | None,
+    environment: str | None,
+    note: str,
+    no_test: bool,
+    as_json: bool,
 ) -> None:
-    """Let one version of service NAME answer all requests, without losing one."""
+    """Let one version of service NAME answer all requests, without losing one, and ask it its test queries then."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:
         result = follow(client, name, client.deploy(name, version, environment=environment, note=note))
-    _told(result, as_json)
+        _told(result, as_json)
+        if not no_test and result["status"] == "active" and result["mesh_is_up"]:
+            demand_answers(client, name, result["active_version"], quiet=as_json)
 
 
 @click.command()

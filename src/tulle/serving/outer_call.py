@@ -23,8 +23,15 @@ DEEPEST = 8
 USUAL_SECONDS = 30.0
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
-_ACTIONS = {"predict": "predict", "lookup": "lookup", "query": "rows", "function": "run", "compose": "run"}
-_HARMLESS = frozenset({"predict", "lookup", "query"})  # they answer and do nothing else
+_ACTIONS = {
+    "predict": "predict",
+    "forecast": "forecast",
+    "lookup": "lookup",
+    "query": "rows",
+    "function": "run",
+    "compose": "run",
+}
+_HARMLESS = frozenset({"predict", "forecast", "lookup", "query"})  # they answer and do nothing else
 # Errors after which it is certain that nothing was done, so that asking again does no harm.
 _NOT_DONE = frozenset({UNREACHABLE, "TooManyRequests", "QueueFull", "NoProcessFree", "NotStarted"})
 # What belongs to a caller's trace is passed on, nothing else of theirs.

@@ -25,6 +25,7 @@ LANGUAGES: Mapping[str, str] = {
 # How the stock client of API nodes calls an endpoint of each kind; what it is given of the body.
 _METHODS = {
     "predict": ("predict_record", "features"),
+    "forecast": ("forecast", "items"),
     "lookup": ("lookup_record", "data"),
     "query": ("sql_query", ""),
     "function": ("run_function", "**"),
