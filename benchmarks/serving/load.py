@@ -1,0 +1,137 @@
+"""Load on servers: one run of `wrk`, several sides in turn, and what is told of them.
+
+A side is an address that takes the same requests over and over: bodies in a file, one a line, rendered before the
+run begins. Latencies are milliseconds, rates requests a second. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+CONNECTIONS = (1, 32)
+# What counts the generations that answered costs wrk something, so only one benchmark asks for it.
+SCRIPT = """
+local requests, n = {}, 0
+wrk.method = "POST"
+%(headers)s
+function init(args)
+  for body in io.lines("%(bodies)s") do requests[#requests + 1] = wrk.format(nil, nil, nil, body) end
+end
+function request()
+  n = n %% #requests + 1
+  return requests[n]
+end
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('RESULT {"rps": %%f, "p50": %%f, "p99": %%f, "answered": %%d, "connect": %%d, ' ..
+    '"read": %%d, "write": %%d, "status": %%d, "timeout": %%d}\\n',
+    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1000, latency:percentile(99) / 1000,
+    summary.requests, e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+FAILURES = ("connect", "read", "write", "status", "timeout")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server that is asked: where, and what."""
+
+    name: str
+    url: str
+    bodies: Sequence[str]
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run gave, or the medians of several."""
+
+    rps: float
+    p50: float  # milliseconds
+    p99: float
+    answered: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things are measured."""
+
+    seconds: int = 4
+    warm_up: int = 2
+    repeats: int = 3
+
+    @classmethod
+    def of(cls, *, quick: bool) -> Pace:
+        """The full form, or one that only shows that everything works."""
+        return cls(1, 1, 1) if quick else cls()
+
+
+def need_wrk() -> None:
+    """Say what is missing before anything is made."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is missing: apt-get install wrk")
+
+
+def run(side: Side, connections: int, seconds: int) -> Figures:
+    """One run. Every answer counts, also one that is an error."""
+    with TemporaryDirectory() as scratch:
+        bodies, script = Path(scratch) / "bodies", Path(scratch) / "load.lua"
+        bodies.write_text("\n".join(side.bodies) + "\n")
+        headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in side.headers.items())
+        script.write_text(SCRIPT % {"headers": headers, "bodies": bodies})
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
+        done = subprocess.run(
+            [*command, "-s", str(script), side.url], check=True, capture_output=True, text=True
+        )
+    told = json.loads(next(x for x in done.stdout.splitlines() if x.startswith("RESULT"))[7:])
+    failed = sum(told[name] for name in FAILURES)
+    return Figures(told["rps"], told["p50"], told["p99"], told["answered"], failed)
+
+
+def in_turn(sides: Sequence[Side], connections: int, pace: Pace) -> list[Figures]:
+    """The medians of each side; they take turns, so that a drift of the machine hits all of them.
+
+    A run in which a request failed ends the benchmark: its rate would say nothing.
+    """
+    runs: list[list[Figures]] = [[] for _ in sides]
+    for side in sides:
+        run(side, connections, pace.warm_up)
+    for _ in range(pace.repeats):
+        for side, kept in zip(sides, runs, strict=True):
+            figures = run(side, connections, pace.seconds)
+            if figures.failed or not figures.answered:
+                sys.exit(f"{side.name}: {figures.failed} of {figures.answered} requests failed at {side.url}")
+            kept.append(figures)
+    return [_median(kept) for kept in runs]
+
+
+def _median(runs: Sequence[Figures]) -> Figures:
+    return Figures(
+        statistics.median(one.rps for one in runs),
+        statistics.median(one.p50 for one in runs),
+        statistics.median(one.p99 for one in runs),
+        sum(one.answered for one in runs),
+    )
+
+
+def told(figures: Figures) -> str:
+    """Rate and latencies in columns."""
+    return f"{figures.rps:>9,.0f}/s {figures.p50:>8.3f} {figures.p99:>8.2f}"
+
+
+def verdict(ratio: float, wanted: float | None, *, at_most: bool = False, unit: str = "x") -> str:
+    """A figure beside what is wanted of it."""
+    if wanted is None:
+        return f"{ratio:>7.2f}{unit}"
+    kept = ratio <= wanted if at_most else ratio >= wanted
+    bound = "<=" if at_most else ">="
+    return f"{ratio:>7.2f}{unit}  (wanted {bound} {wanted:g}{unit}: {'yes' if kept else 'NO'})"

@@ -1,0 +1,117 @@
+"""One prediction for one record: our worker beside the peers, and the whole gateway beside our worker.
+
+    python -m benchmarks.serving.predict [--quick] [--peers FOLDER] [--only fastapi,bentoml,…] [--no-gateway]
+
+The same trees everywhere, one worker process each, one OpenMP thread, input checked by each in its own way, answers
+compared before anything is timed. Each peer takes turns with our worker, at 1 and at 32 connections. Peers are
+installed once, at fixed versions, into environments of their own under --peers. Through the gateway a request has an
+application's credentials, a contract and a rate limit, an access log, and a place in the query log, with the control
+plane running beside. On a machine of two processors the load, the gateway and the worker share them.
+
+--quick: runs of a second, and FastAPI alone unless --only says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.customers import Trained, features_bodies, train
+from benchmarks.serving.environments import DEFAULT
+from benchmarks.serving.load import CONNECTIONS, Pace, Side, in_turn, need_wrk, told, verdict
+from benchmarks.serving.mesh import BenchMesh, answer, predictor, worker
+from benchmarks.serving.predict_peers import PEERS, Peer, compare, running
+
+SERVICE = "will-return"
+PATH = f"{SERVICE}/predict/predict"
+THROUGH_GATEWAY = 0.4
+QUARTER = 0.25  # of the best peer's median latency at one connection
+LINE = "{:<26} {:>3}  {:>30}  {:>30}  {}"
+
+
+def main() -> None:
+    """Build what is needed, compare, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="short runs that only show that all works")
+    parser.add_argument("--peers", type=Path, default=DEFAULT, help=f"where peers live; default {DEFAULT}")
+    parser.add_argument("--only", help="peers by environment, with commas; default: all")
+    parser.add_argument("--no-gateway", action="store_true")
+    options = parser.parse_args()
+    need_wrk()
+    names = options.only or ("fastapi" if options.quick else "")
+    peers = [peer for peer in PEERS if not names or peer.environment in names.split(",")]
+    pace = Pace.of(quick=options.quick)
+    with tempfile.TemporaryDirectory(prefix="tulle-predict-") as name:
+        scratch = Path(name)
+        trained = train(scratch / "model")
+        mesh = BenchMesh(scratch / "mesh")
+        tables = {"customers": trained.table}
+        mesh.begin({SERVICE: predictor(SERVICE)}, tables)
+        mesh.publish(tables, {"will_return": trained.saved.folder})
+        folder = mesh.package(SERVICE)
+        bodies = features_bodies(trained)
+        with worker(folder, scratch / "worker", PATH, bodies[0]) as (url, _, _):
+            ours = Side("ours", url, bodies)
+            compare(ours, trained.probabilities, ask)
+            against_peers(peers, ours, trained, options.peers.absolute(), scratch, pace)
+            if not options.no_gateway:
+                through_gateway(mesh, ours, trained, pace)
+
+
+def ask(url: str, body: str) -> Any:
+    """One answer."""
+    return answer(url, json.loads(body))
+
+
+def against_peers(
+    peers: Sequence[Peer], ours: Side, trained: Trained, folder: Path, scratch: Path, pace: Pace
+) -> None:
+    """Each peer in turn with our worker."""
+    print(
+        LINE.format("peer", "c", "ours      p50 ms   p99 ms", "peer      p50 ms   p99 ms", "ratio of rates")
+    )
+    latencies: dict[str, tuple[float, float]] = {}
+    for number, peer in enumerate(peers):
+        with running(peer, trained, folder, scratch / f"peer-{number}") as side:
+            if side is None:
+                continue
+            compare(side, trained.probabilities, ask)
+            for connections in CONNECTIONS:
+                a, b = in_turn([ours, side], connections, pace)
+                wanted = peer.wanted if connections > 1 else None
+                print(
+                    LINE.format(peer.told, connections, told(a), told(b), verdict(a.rps / b.rps, wanted)),
+                    flush=True,
+                )
+                if connections == 1:
+                    latencies[peer.told] = a.p50, b.p50
+    if latencies:
+        best = min(latencies, key=lambda name: latencies[name][1])
+        a50, b50 = latencies[best]
+        print(
+            f"p50 at one connection, of the best peer's ({best}): {verdict(a50 / b50, QUARTER, at_most=True)}"
+        )
+
+
+def through_gateway(mesh: BenchMesh, ours: Side, trained: Trained, pace: Pace) -> None:
+    """The whole gateway, in turn with the worker alone."""
+    with mesh.up(SERVICE) as headers:
+        side = Side("gateway", mesh.gateway(PATH), ours.bodies, headers)
+
+        def ask_there(url: str, body: str) -> Any:
+            return answer(url, json.loads(body), headers)
+
+        compare(side, trained.probabilities, ask_there)
+        for connections in CONNECTIONS:
+            a, b = in_turn([ours, side], connections, pace)
+            wanted = THROUGH_GATEWAY if connections > 1 else None
+            share = verdict(b.rps / a.rps, wanted, unit=" of the rate")
+            print(LINE.format("through the gateway", connections, told(a), told(b), share), flush=True)
+
+
+if __name__ == "__main__":
+    main()
