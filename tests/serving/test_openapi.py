@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from tulle.serving.feedback import read_feedback
 from tulle.serving.loaded import Loaded
 
 
@@ -83,3 +84,12 @@ def test_every_way_in_is_described(predictor_folder: Path) -> None:
     assert (schemes["clientId"]["name"], schemes["clientSecret"]["name"]) == ("client_id", "client_secret")
     responses = document["paths"]["/high-value/predict"]["post"]["responses"]
     assert set(responses) == {"200", "400", "401", "403", "404", "413", "422", "429", "500", "503"}
+
+
+def test_feedback_is_described_as_it_is_taken(predictor_folder: Path) -> None:
+    document = described(predictor_folder)
+    content = document["paths"]["/feedback"]["post"]["requestBody"]["content"]["application/json"]
+    example = content["examples"]["one"]["value"]
+    resolver(document, content["schema"]).validate(example)
+    assert read_feedback(example) == [("4f6c1b6e-3d1a-4a58-a1a6", 0, b"1")]
+    assert not resolver(document, content["schema"]).is_valid({"items": [{"requestId": "a"}]})

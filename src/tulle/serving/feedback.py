@@ -9,7 +9,7 @@ something cannot learn of requests that are not theirs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +23,67 @@ FEEDBACK_PATH = "/feedback"
 MOST_ITEMS = 10_000
 MOST_BYTES = 10_000  # of one outcome
 _EXAMPLE = '{"requestId": "…", "outcome": …}'
+
+_TOLD: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["requestId", "outcome"],
+    "properties": {
+        "requestId": {"type": "string", "description": "the id that the answer has"},
+        "item": {
+            "type": "integer",
+            "minimum": 0,
+            "description": "its place in a request for many (default 0)",
+        },
+        "outcome": {"description": "what turned out: a class, a number, or what else was asked for"},
+    },
+}
+# The path as the API's description tells it.
+FEEDBACK_API: Mapping[str, Any] = {
+    FEEDBACK_PATH: {
+        "post": {
+            "operationId": "feedback",
+            "summary": "Tell what turned out to be true of answers",
+            "description": "Telling the same twice does no harm; of what is told otherwise the last counts.",
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "required": ["items"],
+                            "properties": {
+                                "items": {"type": "array", "maxItems": MOST_ITEMS, "items": _TOLD}
+                            },
+                        },
+                        "examples": {
+                            "one": {
+                                "value": {"items": [{"requestId": "4f6c1b6e-3d1a-4a58-a1a6", "outcome": 1}]}
+                            }
+                        },
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "They are kept",
+                    "content": {
+                        "application/json": {
+                            "schema": {
+                                "type": "object",
+                                "required": ["taken"],
+                                "properties": {"taken": {"type": "integer", "description": "how many"}},
+                            }
+                        }
+                    },
+                },
+                **{
+                    status: {"$ref": f"#/components/responses/Error{status}"}
+                    for status in ("400", "401", "403", "413", "429", "500", "503")
+                },
+            },
+        }
+    }
+}
 
 
 class Feedback:

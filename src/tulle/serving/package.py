@@ -14,6 +14,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from tulle.serving.access import Access
 from tulle.serving.bill import MODELS, bill_of_materials, environment
 from tulle.serving.bundle import Bundle
 from tulle.serving.declared import rows_of
+from tulle.serving.feedback import FEEDBACK_API
 from tulle.serving.kinds import KINDS, Entry
 from tulle.serving.log_declared import ServiceLog
 from tulle.serving.manifest import (
@@ -285,7 +287,7 @@ def _bundled(service: Service, bundle: Bundle) -> list[Entry]:
 
 
 def _openapi(service: Service, entries: Sequence[Entry], folder: Path) -> dict[str, Any]:
-    paths = [KINDS[entry.type].describe(entry, folder) for entry in entries]
+    paths = [*(KINDS[entry.type].describe(entry, folder) for entry in entries), deepcopy(FEEDBACK_API)]
     made = document(
         service.name, version="", description=service.description, paths=paths, access=service.access
     )
