@@ -194,11 +194,13 @@ def test_a_worker_that_starts_takes_what_is_newer_than_its_package_and_nothing_o
 def test_what_nobody_wants_any_more_is_removed_and_what_was_replaced_too(mesh: Mesh) -> None:
     publish(mesh, 1)
     _, app, follows = following(mesh, LATEST)
+    (home,) = homes(mesh)
+    (home / ".build-4194304-1").mkdir()  # no process has that number
     for left in (2, 3, 4):
         publish(mesh, left)
         refreshed(mesh, follows)
         app.renew(follows.look())
-    (home,) = homes(mesh)
+    assert list(home.glob(".build-*")) == []
     assert len(list(home.glob("*.mdb"))) == 2  # the newest, and the one before for who just read its name
     ago = time.time() - KEEP_SECONDS - 1
     os.utime(home / live.WANTED, (ago, ago))

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
-from tulle.errors import Invalid
+from tulle.errors import Broken, Invalid, NotFound
 from tulle.serving import batch as batches
 from tulle.serving.batch import Batch
 from tulle.serving.live import write
@@ -71,6 +73,10 @@ def start(workspace: Workspace, wanted: Batch) -> Batch:
     file = batches.file_of(settings, made.id)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.log_folder.mkdir(parents=True, exist_ok=True)
+    for left in file.parent.glob(".[0-9a-f]*-*"):  # what one that was killed was working on
+        with contextlib.suppress(NotFound, Broken):
+            if get(workspace, left.name[1:]).status != batches.RUNNING:
+                shutil.rmtree(left, ignore_errors=True)
     for old in sorted(file.parent.glob("*.json"))[: -KEPT or None]:
         old.unlink(missing_ok=True)
         batches.log_of(settings, old.stem).unlink(missing_ok=True)

@@ -21,6 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from tulle.config import Settings
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import quoted
@@ -106,6 +108,9 @@ def _remove_old(home: Path, keep: set[str]) -> None:
     for file in home.glob("*.mdb"):
         if file.name not in keep:
             file.unlink(missing_ok=True)
+    for left in home.glob(".build-*"):  # by one that was killed
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 class Refresher:
