@@ -5,6 +5,7 @@ Over HTTP below `/mesh/v1/models`. Knows runs and the lake, not how a model is f
 
 from __future__ import annotations
 
+import importlib.util
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tulle.control.asking import AskedBy
 from tulle.control.environments import branch_for_run
 from tulle.control.workspace import Workspace
-from tulle.errors import AlreadyExists, Conflict, Invalid
+from tulle.errors import AlreadyExists, Conflict, Invalid, Unavailable
 from tulle.lake.dag import run_branch
 from tulle.pipeline import experiment, queue, worker
 from tulle.pipeline import run as runs
@@ -68,6 +69,9 @@ def start_training(
 ) -> str:
     """Start a training as a run; its id. Invalid or NotFound for what could only fail there."""
     products.applied_product(workspace.database, product)
+    if importlib.util.find_spec("flaml") is None:
+        hint = "pip install 'tulle[automl]'"
+        raise Unavailable("the package 'flaml' is needed to train models and is not installed", hint=hint)
     spec = workspace.spec()
     branch = branch_for_run(workspace, product, environment or production(workspace.settings).name)
     load_code(spec.product(product), spec=spec).require_valid()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from tulle.errors import NotFound
 from tulle.state.db import Database, now
@@ -73,11 +73,6 @@ def get(database: Database, experiment_id: str) -> Experiment:
             f"there is no experiment '{experiment_id}'", hint="`tulle model show PRODUCT MODEL` lists them"
         )
     return _value(row)
-
-
-def forget(cx: Connection, product: str, model: str) -> int:
-    """Forget the experiments of a model; how many there were."""
-    return cx.execute(delete(table).where(table.c.product == product, table.c.model == model)).rowcount
 
 
 def _value(row: Row[Any]) -> Experiment:

@@ -1,9 +1,9 @@
 """Removing the records of what ended long ago, so that a mesh that runs for years does not grow by its past.
 
 Kept for as long as they stand for something: of each product and environment the newest runs and the last good one,
-runs that promotions and releases name, whatever has not ended. The log of events keeps everything; data is the lake's,
-whose retention is another matter. A few records in a transaction, so that nobody waits; what a crash interrupts, the
-next time does.
+runs that promotions, releases and experiments name, whatever has not ended. The log of events keeps everything; data is
+the lake's, whose retention is another matter. A few records in a transaction, so that nobody waits; what a crash
+interrupts, the next time does.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tulle.pipeline.schedule import HELD, OPEN
 from tulle.state.db import Database
 from tulle.state.tables import (
     backfills,
+    experiments,
     incidents,
     promotions,
     releases,
@@ -47,7 +48,11 @@ def forget(settings: Settings, database: Database, now: float) -> dict[str, int]
 
 
 def forget_rows(cx: Connection, product: str) -> None:
-    """Leave the records of a product's runs without the rows that failed its checks: its data goes."""
+    """Leave the records of a product's runs without the rows that failed its checks: its data goes.
+
+    What was learnt from it goes with it.
+    """
+    cx.execute(delete(experiments).where(experiments.c.product == product))
     steps = run_steps.c
     of_product = select(run_table.c.id).where(run_table.c.product == product)
     found = select(steps.run_id, steps.name, steps.report).where(
@@ -98,7 +103,9 @@ def _runs(before: float) -> Select[Any]:
     ).subquery()
     of = ranked.c
     last_good = (of.good == 1) & (of.place_of_kind == 1)
-    named = select(promotions.c.run_id).where(promotions.c.run_id.is_not(None))
+    named = (
+        select(promotions.c.run_id).where(promotions.c.run_id.is_not(None)).union(select(experiments.c.id))
+    )
     return select(of.id).where(of.finished_at < before, of.place > NEWEST, ~last_good, of.id.not_in(named))
 
 
