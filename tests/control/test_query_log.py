@@ -164,7 +164,7 @@ def test_many_small_files_become_one(logged: LoggedMesh) -> None:
         query_log.collect_all(logged.workspace, "scores")
     repository = find_repository(logged.workspace.lake, "scores")
     assert repository is not None
-    names = [entry.path.rpartition("/")[2] for entry in repository.entries("main")]
+    names = [entry.path.rpartition("/")[2] for entry in repository.entries("main", "queries/")]
     assert sorted(name.partition("-")[0] for name in names) == ["0", "1"]
     assert len(logged.rows()) == query_log.SMALL_FILES + 1
 

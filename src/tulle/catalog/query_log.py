@@ -1,6 +1,7 @@
 """Reading what was kept of a service's queries: the newest ones, and all of a span of time as relations for SQL.
 
-The log of a service is a repository of its own with the data sets `queries` and `feedback`, a folder a day.
+The log of a service is a repository of its own with the data sets `queries`, `feedback` and `traffic` (queries
+counted), a folder a day.
 """
 
 # ruff: noqa: S608  names are ours, values go through `literal`
@@ -26,7 +27,7 @@ from tulle.errors import NotFound
 from tulle.lake.repository import Entry, Lake, Repository
 from tulle.serving.log_rows import MASK, Shown
 
-QUERIES, FEEDBACK = "queries", "feedback"
+QUERIES, FEEDBACK, TRAFFIC = "queries", "feedback", "traffic"
 JSON_COLUMNS = ("steps", "sent", "features", "result", "lookups")
 COLUMNS: Mapping[str, str] = {
     "request_id": "string",
@@ -50,6 +51,16 @@ FEEDBACK_COLUMNS: Mapping[str, str] = {
     "outcome": "string",
     "told_at": "timestamp",
     "caller": "string",
+}
+TRAFFIC_COLUMNS: Mapping[str, str] = {
+    "slot": "timestamp",
+    "environment": "string",
+    "endpoint": "string",
+    "generation": "string",
+    "shadow": "boolean",
+    "status": "integer",
+    "microseconds": "integer",
+    "requests": "integer",
 }
 _SUFFIX = "-queries"
 _MOST_NAME = 63
@@ -172,6 +183,13 @@ class QueryLog:
         with self.relations(service, since=since, until=until) as relations:
             return self._engine.query(sql, relations)
 
+    def counted(self, service: str, sql: str, *, since: float, until: float) -> list[dict[str, Any]]:
+        """The rows of a statement of ours over `traffic`, what was counted; no query is read."""
+        days = _day(since), _day(until)
+        with self._opened(service, [(TRAFFIC, TRAFFIC_COLUMNS, *days)]) as relations:
+            found: list[dict[str, Any]] = self._engine.query(sql, relations).to_pylist()
+        return found
+
     def outcomes(self, service: str, since: float, until: float) -> pa.Table:
         """What was answered in a span of time and what turned out, where that is told."""
         sql = (
@@ -186,14 +204,26 @@ class QueryLog:
         self, service: str, *, since: float | None = None, until: float | None = None
     ) -> Iterator[list[Relation]]:
         """The two data sets, while the block runs; empty ones where nothing was kept."""
+        # What turned out may be told long after, and never before.
+        wanted = (
+            (QUERIES, COLUMNS, _day(since), _day(until)),
+            (FEEDBACK, FEEDBACK_COLUMNS, _day(since), ""),
+        )
+        with self._opened(service, wanted) as relations:
+            yield relations
+
+    @contextlib.contextmanager
+    def _opened(
+        self, service: str, wanted: Sequence[tuple[str, Mapping[str, str], str, str]]
+    ) -> Iterator[list[Relation]]:
+        """Data sets by name, columns, first and last day."""
         repository = find_repository(self._lake, service)
         copies = self._engine.temp_folder / f"copies-{uuid.uuid4().hex}"
         self._engine.temp_folder.mkdir(parents=True, exist_ok=True)
         try:
             yield [
-                _relation(repository, QUERIES, COLUMNS, copies, _day(since), _day(until)),
-                # What turned out may be told long after, and never before.
-                _relation(repository, FEEDBACK, FEEDBACK_COLUMNS, copies, _day(since), ""),
+                _relation(repository, name, columns, copies, first, last)
+                for name, columns, first, last in wanted
             ]
         finally:
             shutil.rmtree(copies, ignore_errors=True)

@@ -43,6 +43,7 @@ from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.catalog.service_access import AccessView, access_view
 from tulle.catalog.service_deployments import DeploymentsReader
+from tulle.catalog.service_load import LoadReader
 from tulle.config import Settings
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
@@ -284,7 +285,9 @@ class Reader:
         lake: Lake,
         registry: Registry,
         processes: Callable[[], Sequence[ProcessView]],
+        collect: Callable[[str], object] | None = None,
     ) -> None:
+        """`processes` are those of the running mesh; `collect` brings a service's query log up to date."""
         self.settings = settings
         self._database = database
         self._lake = lake
@@ -296,6 +299,7 @@ class Reader:
         self.releases = ReleaseReader(settings, database, lake, self.known)
         self.queried = QueriedReader(settings, database, lake, self._declared)
         self.deployments = DeploymentsReader(settings, database, processes)
+        self.load = LoadReader(settings, lake, collect)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.models = ModelReader(database, lake, self.known)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)

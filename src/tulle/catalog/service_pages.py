@@ -68,14 +68,21 @@ def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
 
 def _deployment_routes(router: APIRouter, reader: Reader, render: Render) -> None:
     @router.get("/services/{name}/deployments")
-    def deployments(request: Request, name: str, environment: Text = "") -> Response:
+    def deployments(request: Request, name: str, environment: Text = "", span: Text = "hour") -> Response:
         filled = {key: value[:200] for key, value in request.query_params.items()}
-        return render(request, "service_deployments.html", reader.deployments.page(name, environment, filled))
+        page = reader.deployments.page(name, environment, filled)
+        fares = reader.load.page(name, environment, span)
+        return render(request, "service_deployments.html", {"deployments": page, "load": fares})
 
     @router.get("/services/{name}/deployments/state")
     def state(request: Request, name: str, environment: Text = "") -> Response:
         """The part of the page that changes by itself."""
         return render(request, "service_state.html", reader.deployments.state(name, environment))
+
+    @router.get("/services/{name}/load")
+    def load(request: Request, name: str, environment: Text = "", span: Text = "hour") -> Response:
+        """The part of the page that tells how it fares."""
+        return render(request, "service_load.html", reader.load.page(name, environment, span))
 
 
 def _try_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:

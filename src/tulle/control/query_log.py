@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tulle.catalog.log_masks import shown_of
-from tulle.catalog.query_log import FEEDBACK, QUERIES, day_of, find_repository, repository_name
+from tulle.catalog.query_log import FEEDBACK, QUERIES, TRAFFIC, day_of, find_repository, repository_name
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, NotFound, TulleError
 from tulle.lake.repository import Repository
-from tulle.serving import package
+from tulle.serving import log_traffic, package
 from tulle.serving.log_declared import ServiceLog
 from tulle.serving.log_rows import FEEDBACK_SCHEMA, SCHEMA, Shown, feedback_rows, query_rows, table_of
 from tulle.serving.log_segment import Segment, complete, read_segment
@@ -47,6 +47,7 @@ BY = "query log"
 AT_ONCE_BYTES = 16 << 20  # of segments in one commit
 SMALL_FILES = 16  # of one size, in a day's folder, become one of the next
 MERGED_BYTES, MERGED_ROWS = 32 << 20, 1_000_000  # at most: they are in memory meanwhile
+_SCHEMAS = {QUERIES: SCHEMA, FEEDBACK: FEEDBACK_SCHEMA, TRAFFIC: log_traffic.SCHEMA}
 _JOURNAL, _LOCK = "collecting.json", "lock"
 _OWNER = "tulle-queries-of"
 _DAY = 86_400.0
@@ -239,10 +240,10 @@ def _tables(
             rows.setdefault((QUERIES, _day(row["asked_at"])), []).append(row)
         for row in feedback_rows(segment.told):
             rows.setdefault((FEEDBACK, _day(row["told_at"])), []).append(row)
-    return [
-        (name, day, table_of(found, SCHEMA if name == QUERIES else FEEDBACK_SCHEMA))
-        for (name, day), found in sorted(rows.items())
-    ]
+    for name, day in list(rows):
+        if name == QUERIES:
+            rows[TRAFFIC, day] = list(log_traffic.counts(rows[QUERIES, day]))
+    return [(name, day, table_of(found, _SCHEMAS[name])) for (name, day), found in sorted(rows.items())]
 
 
 def _with_features(rules: Mapping[str, Shown], routes: Sequence[Any]) -> dict[str, Shown]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog import service_load
 from tulle.catalog.query_log import QueryLog, Wanted, find_repository, masked_again, repository_name, where
 from tulle.control import feedback, query_log, release
 from tulle.control.asking import AskedBy
@@ -38,6 +39,7 @@ def router(workspace: Workspace) -> APIRouter:
     """The routes on one mesh."""
     api = APIRouter(prefix="/mesh/v1")
     log = QueryLog(workspace.settings, workspace.lake)
+    load = service_load.LoadReader(workspace.settings, workspace.lake)
 
     @api.get("/services/{name}/queries")
     def queries(
@@ -57,6 +59,13 @@ def router(workspace: Workspace) -> APIRouter:
         wanted = Wanted(since, until, endpoint, generation, request, errors, shadow, environment)
         rows = log.newest(name, wanted, limit=limit)
         return {"queries": masked_again(rows, query_log.shown_now(workspace, name))}
+
+    @api.get("/services/{name}/load")
+    def fares(name: str, environment: Text = "", span: Text = "hour") -> dict[str, Any]:
+        """Requests, failures and latency of each endpoint and generation over the last `hour` or `day`."""
+        check_known(workspace, name)
+        query_log.collect_all(workspace, name)
+        return service_load.as_plain(load.read(name, environment, span))
 
     @api.get("/services/{name}/log")
     def state(name: str, since: float | None = None) -> dict[str, Any]:

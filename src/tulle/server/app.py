@@ -178,7 +178,12 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     ):
         app.include_router(routes)
     reader = Reader(
-        settings, workspace.database, workspace.lake, workspace.registry, lambda: _processes(settings)
+        settings,
+        workspace.database,
+        workspace.lake,
+        workspace.registry,
+        lambda: _processes(settings),
+        lambda service: query_log.collect_all(workspace, service),
     )
     app.include_router(pages.portal(reader, trials.call), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")
