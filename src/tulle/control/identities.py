@@ -8,6 +8,7 @@ made anew every day; nowhere else is more of it than the hash. Knows nothing of 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from tulle.spec.product import DataProduct
 from tulle.state.connections import open_connections
 from tulle.state.db import now
 
+_log = logging.getLogger("tulle")
 PREFIX = "of-service-"
 ROTATED_SECONDS = 86_400.0
 _LONGEST = 63
@@ -113,8 +115,11 @@ class Identities:
                 both = Reach(before.services | reach.services, before.connections | reach.connections)
                 if both:
                     places[one.place] = (one, both)
-            for one, reach in places.values():
-                self._keep(one, reach)
+            for place, (one, reach) in places.items():
+                try:
+                    self._keep(one, reach)
+                except (TulleError, OSError) as exc:  # the others must not wait for it
+                    _log.error("what service '%s' calls others by cannot be written: %s", place, exc)
             home = outside_file(self._workspace.settings.state_folder, "x").parent
             for file in home.glob("*.json") if home.is_dir() else ():
                 if file.stem not in places:
