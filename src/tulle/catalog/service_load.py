@@ -128,6 +128,16 @@ class LoadReader:
                 self._kept = {**fresh, key: (time.monotonic(), kept)}
         return LoadPage(kept)
 
+    def _collect_now(self, service: str) -> None:
+        """While somebody looks; not each time, since each is a commit."""
+        with self._lock:
+            is_due = time.monotonic() - self._collected.get(service, -_COLLECT_SECONDS) >= _COLLECT_SECONDS
+            if is_due:
+                self._collected[service] = time.monotonic()
+        if self._collect is not None and is_due:
+            with contextlib.suppress(TulleError):  # what is collected already is shown all the same
+                self._collect(service)
+
     def read(self, service: str, environment: str = "", span: str = "hour", now: float | None = None) -> Load:
         """What was asked until now. NotFound for an unknown environment, Invalid for a span."""
         if span not in SPANS:
