@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -83,6 +84,19 @@ def test_what_cannot_be_written_is_dropped_and_counted(tmp_path: Path) -> None:
     (path,) = complete(tmp_path / "taken")
     segment = read_segment(path)
     assert ([record.request_id for record in segment.records], segment.dropped) == (["r1"], 1)
+
+
+def test_a_folder_that_goes_is_made_anew(tmp_path: Path) -> None:
+    log = Recorder(tmp_path / "log", "s", "v1", "v1")
+    note(log, 0)
+    log.start()
+    until(lambda: log.written == 1)
+    shutil.rmtree(tmp_path / "log")  # as when all that was kept of a service is deleted
+    until(lambda: log._writer is None)  # it was to get its final name
+    note(log, 1)
+    log.close()
+    (path,) = complete(tmp_path / "log")
+    assert [record.request_id for record in read_segment(path).records] == ["r1"]
 
 
 def test_memory_and_disk_have_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

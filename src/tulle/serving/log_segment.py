@@ -98,12 +98,20 @@ class SegmentWriter:
         os.fsync(self._file)
 
     def close(self) -> Path:
-        """Make it durable and give it its final name."""
-        os.fsync(self._file)
+        """Make it durable and give it its final name. OSError when that cannot be; it is closed all the same."""
         final = self.path.with_suffix(CLOSED)
-        self.path.rename(final)
-        os.close(self._file)
+        try:
+            os.fsync(self._file)
+            self.path.rename(final)
+        finally:
+            self.abandon()
         return final
+
+    def abandon(self) -> None:
+        """Leave it under the name it has; what is whole in it is read."""
+        handle, self._file = self._file, -1
+        if handle >= 0:
+            os.close(handle)
 
 
 def complete(folder: Path) -> list[Path]:

@@ -198,10 +198,7 @@ class Recorder:
         """Leave the segment as it is: what is whole in it is read, and the next begins anew."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            try:
-                writer.close()
-            except OSError:
-                _log.debug("a segment stays as it is", exc_info=True)
+            writer.abandon()
 
 
 def _files(folder: Path) -> list[Path]:
