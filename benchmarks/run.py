@@ -13,7 +13,7 @@ LAKE = ("lake/engine", "lake/doors", "lake/peers")
 PIPELINE = ("models", "overhead", "checks", "plan", "scheduler", "tenancy")
 
 # In short: the long forms take half an hour, and a quiet machine.
-SERVING = ("predict", "lookup", "enriched")
+SERVING = ("predict", "lookup", "enriched", "switch")
 
 for name in ("startup", "services", "gateway", *LAKE, *(f"pipeline/{name}" for name in PIPELINE)):
     print(f"\n== {name}", flush=True)

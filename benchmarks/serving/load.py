@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 CONNECTIONS = (1, 32)
-# What counts the generations that answered costs wrk something, so only one benchmark asks for it.
 SCRIPT = """
 local requests, n = {}, 0
 wrk.method = "POST"
@@ -31,11 +30,27 @@ function request()
 end
 function done(summary, latency, requests)
   local e = summary.errors
+  %(counted)s
   io.write(string.format('RESULT {"rps": %%f, "p50": %%f, "p99": %%f, "answered": %%d, "connect": %%d, ' ..
     '"read": %%d, "write": %%d, "status": %%d, "timeout": %%d}\\n',
     summary.requests / summary.duration * 1e6, latency:percentile(50) / 1000, latency:percentile(99) / 1000,
     summary.requests, e.connect, e.read, e.write, e.status, e.timeout))
 end
+"""
+# Costs wrk something: only where it is asked for.
+COUNT = """
+counts = {}
+function response(status, headers, body)
+  local name = status .. " " .. (headers["x-tulle-generation"] or "")
+  counts[name] = (counts[name] or 0) + 1
+end
+local threads = {}
+function setup(thread) threads[#threads + 1] = thread end
+"""
+COUNTED = """
+  for _, thread in ipairs(threads) do
+    for name, number in pairs(thread:get("counts")) do io.write(string.format("COUNT %d %s\\n", number, name)) end
+  end
 """
 FAILURES = ("connect", "read", "write", "status", "timeout")
 
@@ -59,6 +74,9 @@ class Figures:
     p99: float
     answered: int = 0
     failed: int = 0
+    counts: Mapping[str, int] = field(
+        default_factory=dict
+    )  # "status generation" → answers, where they were counted
 
 
 @dataclass(frozen=True)
@@ -81,20 +99,24 @@ def need_wrk() -> None:
         sys.exit("wrk is missing: apt-get install wrk")
 
 
-def run(side: Side, connections: int, seconds: int) -> Figures:
-    """One run. Every answer counts, also one that is an error."""
+def run(side: Side, connections: int, seconds: int, *, counted: bool = False) -> Figures:
+    """One run. Every answer counts, also one that is an error; `counted`: by status and generation as well."""
     with TemporaryDirectory() as scratch:
         bodies, script = Path(scratch) / "bodies", Path(scratch) / "load.lua"
         bodies.write_text("\n".join(side.bodies) + "\n")
         headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in side.headers.items())
-        script.write_text(SCRIPT % {"headers": headers, "bodies": bodies})
+        values = {"headers": headers, "bodies": bodies, "counted": COUNTED if counted else ""}
+        script.write_text((COUNT if counted else "") + SCRIPT % values)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
         done = subprocess.run(
             [*command, "-s", str(script), side.url], check=True, capture_output=True, text=True
         )
-    told = json.loads(next(x for x in done.stdout.splitlines() if x.startswith("RESULT"))[7:])
-    failed = sum(told[name] for name in FAILURES)
-    return Figures(told["rps"], told["p50"], told["p99"], told["answered"], failed)
+    lines = done.stdout.splitlines()
+    found = json.loads(next(line for line in lines if line.startswith("RESULT"))[7:])
+    failed = sum(found[name] for name in FAILURES)
+    words = [line.split(" ", 2) for line in lines if line.startswith("COUNT")]
+    counts = {name: int(number) for _, number, name in words}
+    return Figures(found["rps"], found["p50"], found["p99"], found["answered"], failed, counts)
 
 
 def in_turn(sides: Sequence[Side], connections: int, pace: Pace) -> list[Figures]:

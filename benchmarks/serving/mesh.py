@@ -75,8 +75,12 @@ class BenchMesh:
         (self.folder / "mesh.yaml").write_text(f"name: bench\ndefault_rate_limit: {LIMIT}\n")
         (home / "product.yaml").write_text(DECLARED + "".join(declared(*item) for item in tables.items()))
         for name, text in services.items():
-            (home / "services" / f"{name}.yaml").write_text(text)
+            self.declare(name, text)
         self.tulle("apply")
+
+    def declare(self, service: str, text: str) -> None:
+        """What is said of a service from now on."""
+        (self.folder / "products" / "shop" / PRODUCT / "services" / f"{service}.yaml").write_text(text)
 
     def publish(self, tables: Mapping[str, pa.Table], models: Mapping[str, Path]) -> None:
         """Put data sets and models where runs of the product would."""
