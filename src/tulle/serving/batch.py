@@ -37,6 +37,7 @@ from tulle.serving.elsewhere import connect_in
 from tulle.serving.keyed_rows import BUNDLED
 from tulle.serving.live import Following, entries_of, write
 from tulle.serving.loaded import load
+from tulle.serving.outside import outside_file
 from tulle.serving.package import LakeSource, Package
 from tulle.serving.refresh import live_folder
 from tulle.serving.scoring import CHUNK, Scoring
@@ -211,7 +212,8 @@ class _Work:
         """The rows with what the endpoint answers to each."""
         engine = self._engine()
         rows, commit = self._rows(LakeSource(self.lake, self.batch.ref))
-        loaded = load(generation.unpack(self.chosen, self.settings))
+        outside = outside_file(self.settings.state_folder, self.batch.service)  # once it is deployed
+        loaded = load(generation.unpack(self.chosen, self.settings), outside=outside)
         connect_in(loaded, self.settings.folder)
         following = Following(loaded, live_folder(self.settings))
         if following.is_needed:
