@@ -14,6 +14,7 @@ NAMES = {
     "/services/{name}": "customer-totals",
     "/services/{name}/queries": "customer-totals",
     "/services/{name}/deployments": "customer-totals",
+    "/services/{name}/compare": "customer-totals",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [

@@ -42,6 +42,7 @@ from tulle.catalog.repository import (
 from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
 from tulle.catalog.service_access import AccessView, access_view
+from tulle.catalog.service_compare import ComparePage, compare_page
 from tulle.catalog.service_deployments import DeploymentsReader
 from tulle.catalog.service_load import LoadReader
 from tulle.config import Settings
@@ -469,6 +470,10 @@ class Reader:
         with contextlib.suppress(NotFound):  # a package that was removed a moment ago
             return tuple(look_ups(self.settings, self._database, self._lake, service.name)[1])
         return ()
+
+    def compare(self, name: str, left: str = "", right: str = "") -> ComparePage:
+        """Two versions of a service, to be compared. NotFound."""
+        return compare_page(self._database, name, left, right)
 
     def _access(self, name: str) -> AccessView:
         declared = self._mesh().declared.get(name)

@@ -61,6 +61,10 @@ def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
     def queries(request: Request, name: str, errors: bool = False) -> Response:
         return render(request, "service_queries.html", reader.queried.page(name, errors=errors))
 
+    @router.get("/services/{name}/compare")
+    def compare(request: Request, name: str, left: Text = "", right: Text = "") -> Response:
+        return render(request, "service_compare.html", reader.compare(name, left, right))
+
     @router.get("/services/{name}/openapi.json")
     def openapi(name: str) -> Response:
         return JSONResponse(reader.openapi(name))

@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import Depends, Request
+from fastapi import APIRouter, Depends, Request
 
 from tulle.control.environments import by_whom
-from tulle.lake.access import ADMINISTRATOR
+from tulle.control.release import declared_service
+from tulle.control.workspace import Workspace
+from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.sdk.client import BY_HEADER
+from tulle.spec.environment import production
 
 
 def user_of(request: Request) -> str | None:
@@ -32,3 +35,21 @@ def asked_by(request: Request) -> str:
 
 
 AskedBy = Annotated[str, Depends(asked_by)]
+
+
+def for_who_may_change(workspace: Workspace, access: Access, routes: APIRouter) -> APIRouter:
+    """Routes of one service, by `name`, guarded: who asks with a key of their own must be allowed to change it.
+
+    That is, to change what its product publishes to consumers. Denied.
+    """
+
+    def demand(request: Request) -> None:
+        user = user_of(request)
+        if user is not None:
+            product = declared_service(workspace, request.path_params["name"]).product.name
+            branch = production(workspace.settings).branch
+            access.demand(user, "fs:CreateCommit", access.resource_branch(product, branch))
+
+    guarded = APIRouter(dependencies=[Depends(demand)])
+    guarded.include_router(routes)
+    return guarded

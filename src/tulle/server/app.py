@@ -25,6 +25,7 @@ from tulle.control import (
     alerts,
     api,
     applications,
+    asking,
     batches,
     compare,
     connections,
@@ -165,7 +166,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         check_routes(workspace),
         profiles.router(workspace),
         look_ups.router(workspace),
-        queries.router(workspace),
+        asking.for_who_may_change(workspace, access, queries.router(workspace)),
+        asking.for_who_may_change(workspace, access, recorded.router(workspace)),
         batches.router(workspace),
         models.router(workspace),
         release_api.router(workspace, access),
@@ -174,7 +176,6 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         alerts.router(workspace),
         query_log_api.router(workspace),
         service_drift.router(workspace),
-        recorded.router(workspace),
     ):
         app.include_router(routes)
     reader = Reader(

@@ -113,6 +113,7 @@
       } catch (failure) {
         said.textContent = failure instanceof Refused ? failure.message : `The mesh does not answer: ${failure.message}`;
         said.hidden = false;
+        form.dispatchEvent(new Event("failed"));
       } finally {
         buttons.forEach((one) => { one.disabled = false; });
       }
