@@ -15,7 +15,7 @@ from fastapi.responses import Response
 
 from tulle.catalog.pages import portal, render_failure
 from tulle.catalog.search import ProcessView, Reader
-from tulle.catalog.trial import Credentials, TryAnswer
+from tulle.catalog.trial import Credentials, How, TryAnswer
 from tulle.cli.connect import InProcess
 from tulle.config import Settings
 from tulle.errors import NotFound, TulleError
@@ -115,6 +115,7 @@ class World:
     database: Database
     lake: Lake
     called: list[tuple[str, str, str, bytes, Credentials | None]] = field(default_factory=list)
+    hows: list[How] = field(default_factory=list)
     answer: TryAnswer | TulleError = field(default_factory=lambda: TryAnswer(200, {}, "{}", 1.5))
     processes: list[ProcessView] = field(default_factory=list)
 
@@ -146,8 +147,15 @@ class World:
         )
 
     def call(
-        self, service: str, endpoint: str, action: str, body: bytes, credentials: Credentials | None
+        self,
+        service: str,
+        endpoint: str,
+        action: str,
+        body: bytes,
+        credentials: Credentials | None,
+        how: How,
     ) -> TryAnswer:
+        self.hows.append(how)
         self.called.append((service, endpoint, action, body, credentials))
         if isinstance(self.answer, TulleError):
             raise self.answer

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tests.catalog.conftest import Browser, World
 
-from tulle.catalog.trial import TryAnswer
+from tulle.catalog.trial import How, TryAnswer
 from tulle.errors import Unavailable
 from tulle.pipeline import run as runs
 from tulle.pipeline import schedule
@@ -283,6 +283,20 @@ def test_a_page_sends_requests_to_known_endpoints_only(
     assert browser.attempt("customer-totals", TRY | change).status_code in {404, 422}
     assert browser.attempt("other-service", TRY).status_code == 404
     assert world.called == []
+
+
+def test_it_goes_where_it_is_sent_and_nowhere_that_is_not(world: World, browser: Browser) -> None:
+    how = {"environment": "prod", "generation": "v1", "key": "user é", "steps": True}
+    assert browser.attempt("customer-totals", TRY | how).status_code == 200
+    assert world.hows == [How("", "v1", "user é", steps=True)]
+    assert world.hows[0].headers() == {
+        b"forced-generation": b"v1",
+        b"dispatch-key": "user é".encode(),
+        b"tulle-steps": b"true",
+    }
+    for wrong in ({"environment": "nowhere"}, {"generation": "v9"}, {"key": "a\r\nclient_id: b"}):
+        assert browser.attempt("customer-totals", TRY | wrong).status_code in {404, 422}
+    assert len(world.called) == 1
 
 
 def test_a_gateway_that_is_down_is_told(world: World, browser: Browser) -> None:

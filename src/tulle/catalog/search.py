@@ -60,6 +60,7 @@ from tulle.serving.look_ups import LookUp, look_ups
 from tulle.serving.openapi_access import with_access
 from tulle.serving.service import Service
 from tulle.spec.capability import Capability, Registry
+from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
 from tulle.spec.source import QUARANTINE
 from tulle.state import drift, products
@@ -225,6 +226,7 @@ class ServicePage:
     workers: tuple[ProcessView, ...]
     access: AccessView
     look_ups: tuple[LookUp, ...] = ()  # of the version that answers, else of the newest
+    environments: tuple[str, ...] = ()  # that of consumers first
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +456,7 @@ class Reader:
             if held.service == name and application.revoked_at is None
         ]
         workers = [p for p in self._processes() if p.name.split("/")[0] == name]
+        usual = production(self.settings).name
         return ServicePage(
             service,
             api,
@@ -462,6 +465,7 @@ class Reader:
             tuple(workers),
             self._access(name),
             self._look_ups(service),
+            tuple(sorted(self.settings.environments, key=lambda one: (one != usual, one))),
         )
 
     def _look_ups(self, service: ServiceView) -> tuple[LookUp, ...]:

@@ -16,9 +16,11 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.search import Reader
-from tulle.catalog.service import endpoint_of, pretty
-from tulle.catalog.trial import Caller
-from tulle.errors import Invalid
+from tulle.catalog.service import ServiceView, endpoint_of, pretty
+from tulle.catalog.trial import Caller, How
+from tulle.config import PRODUCTION, Settings
+from tulle.errors import Invalid, NotFound, did_you_mean
+from tulle.spec import environment as declared
 
 _SHOWN_HEADERS = ("content-type", "retry-after", "dss-api-version", "server-timing")
 _SHOWN_PREFIXES = ("x-ratelimit-", "x-request-id", "x-tulle-")
@@ -39,6 +41,20 @@ class TryBody(BaseModel):
     body: str = Field(max_length=2_000_000)  # as typed: what is not JSON may be tried too
     client_id: str = Field("", max_length=200)
     client_secret: str = Field("", max_length=200)
+    environment: str = Field("", max_length=63)
+    generation: str = Field("", max_length=63)
+    key: str = Field("", max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")  # it goes into a header
+    steps: bool = False
+
+    def how(self, settings: Settings, service: ServiceView) -> How:
+        """Where it goes. NotFound for an environment or a generation that is not there."""
+        known = [version.version for version in service.versions]
+        if self.generation and self.generation not in known:
+            hint = did_you_mean(self.generation, known) or f"known: {', '.join(known) or 'none'}"
+            raise NotFound(f"service '{service.name}' has no generation '{self.generation}'", hint=hint)
+        place = declared.environment(settings, self.environment) if self.environment else None
+        name = "" if place is None or place.branch == PRODUCTION.branch else place.name
+        return How(name, self.generation, self.key, self.steps)
 
 
 def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Render) -> None:
@@ -98,8 +114,9 @@ def _try_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
             )
         service = reader.service(name)
         endpoint = endpoint_of(service, wanted.endpoint, wanted.action)
+        how = wanted.how(reader.settings, service)
         credentials = (wanted.client_id, wanted.client_secret) if wanted.client_id else None
-        answer = caller(name, endpoint.name, wanted.action, wanted.body.encode(), credentials)
+        answer = caller(name, endpoint.name, wanted.action, wanted.body.encode(), credentials, how)
         shown = {k: v for k, v in sorted(answer.headers.items()) if _is_shown(k)}
         return JSONResponse(asdict(answer) | {"headers": shown, "body": _pretty(answer.body)})
 

@@ -18,6 +18,22 @@ class TryAnswer:
     milliseconds: float
 
 
-# (service, endpoint, action, body, credentials or None for the portal's own) → the answer.
+@dataclass(frozen=True, slots=True)
+class How:
+    """What goes with a request; `environment` is empty for that of consumers, else its name."""
+
+    environment: str = ""
+    generation: str = ""  # that is forced
+    key: str = ""  # by which requests are split
+    steps: bool = False  # whether a composition tells of its steps
+
+    def headers(self) -> dict[bytes, bytes]:
+        """The headers that say so."""
+        said = {"forced-generation": self.generation, "dispatch-key": self.key}
+        said["tulle-steps"] = "true" if self.steps else ""
+        return {name.encode(): value.encode() for name, value in said.items() if value}
+
+
+# (service, endpoint, action, body, credentials or None for the portal's own, how) → the answer.
 # Unavailable when the gateway does not answer.
-Caller = Callable[[str, str, str, bytes, Credentials | None], TryAnswer]
+Caller = Callable[[str, str, str, bytes, Credentials | None, How], TryAnswer]

@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 
 from tulle.catalog import pages
 from tulle.catalog.search import ProcessView, Reader
-from tulle.catalog.trial import TryAnswer
+from tulle.catalog.trial import How, TryAnswer
 from tulle.config import Settings
 from tulle.control import (
     admin_keys,
@@ -285,6 +285,7 @@ class Trials:
         action: str,
         body: bytes,
         credentials: tuple[str, str] | None = None,
+        how: How = How(),  # noqa: B008  it never changes
     ) -> TryAnswer:
         """Send `body` to an endpoint through the gateway. Unavailable when the gateway does not answer."""
         settings = self._workspace.settings
@@ -292,11 +293,13 @@ class Trials:
             if self._credentials is None:
                 raise Unavailable("the mesh is not up, so there is no gateway to try", hint="`tulle up`")
             credentials = (self._credentials.client_id, self._credentials.client_secret)
-        url = f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{service}/{endpoint}/{action}"
+        place = f"/{how.environment}" if how.environment else ""
+        url = f"http://{settings.host}:{settings.gateway_port}{place}/public/api/v1/{service}/{endpoint}/{action}"
         headers = {
-            "client_id": credentials[0],
-            "client_secret": credentials[1],
-            "content-type": "application/json",
+            b"client_id": credentials[0].encode(),
+            b"client_secret": credentials[1].encode(),
+            b"content-type": b"application/json",
+            **how.headers(),
         }
         began = time.perf_counter()
         try:

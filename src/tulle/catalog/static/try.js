@@ -50,6 +50,49 @@ if (form) {
     target.append(text.slice(from));
   };
 
+  // What an answer tells of itself, as bars: how long its parts took, its steps, and what each feature added.
+  const make = (name, attributes, ...inside) => {
+    const one = document.createElement(name);
+    for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value);
+    one.append(...inside);
+    return one;
+  };
+  const bars = (title, rows, unit) => {
+    const most = Math.max(...rows.map(([, value]) => Math.abs(value)), 0);
+    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title }, make("table", { class: "parts" },
+      make("caption", {}, title),
+      make("tbody", {}, ...rows.map(([name, value, more]) => {
+        const inner = make("i", value < 0 ? { class: "less" } : {});
+        inner.style.width = `${most && value ? Math.max(1, (100 * Math.abs(value)) / most) : 0}%`;
+        return make("tr", {}, make("th", { scope: "row", class: "mono small" }, name),
+          make("td", {}, make("span", { class: "meter", "aria-hidden": "true" }, inner)),
+          make("td", { class: "number nowrap" }, `${value > 0 && !unit ? "+" : ""}${Number(value.toPrecision(4))}${unit}`),
+          make("td", { class: "small soft" }, more || ""));
+      }))));
+  };
+  const numbers = (value) => (value && typeof value === "object" && !Array.isArray(value)
+    ? Object.entries(value).filter(([, one]) => typeof one === "number") : []);
+  const tell = (text) => {
+    const made = [];
+    let answer;
+    try { answer = JSON.parse(text); } catch { answer = null; }
+    if (answer && typeof answer === "object") {
+      const results = answer.result ? [answer.result] : Array.isArray(answer.results) ? answer.results : [];
+      results.slice(0, 10).forEach((one, i) => {
+        const parts = numbers(one.explanations);
+        if (parts.length) made.push(bars(results.length > 1 ? `What each feature added to answer ${i + 1}` : "What each feature added", parts, ""));
+      });
+      const steps = Array.isArray(answer.steps) ? answer.steps : [];
+      const times = numbers(answer.timing);
+      if (times.length) made.push(bars("What it took", times, " µs"));
+      if (steps.length) made.push(bars("Steps", steps.map((one) => [
+        String(one.name ?? one.step) + (one.item === undefined ? "" : ` [${one.item}]`), one.microseconds || 0,
+        Object.entries(one).filter(([key]) => !["name", "step", "item", "microseconds"].includes(key)).map(([key, value]) => `${key} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(", "),
+      ]), " µs"));
+    }
+    part("parts").replaceChildren(...made);
+  };
+
   const words = { 200: "OK", 400: "Bad request", 401: "Who are you?", 403: "Not allowed", 404: "Not found", 413: "Too large", 422: "No answer", 429: "Too fast", 500: "Failed", 503: "Not available", 504: "Too slow" };
   const show = (status, headers, time, text, word = words[status]) => {
     part("hint").hidden = true;
@@ -65,6 +108,7 @@ if (form) {
       text.textContent = value;
       return [term, text];
     }));
+    tell(text);
     part("box").hidden = false;
     paint(part("body"), text);
   };
@@ -72,7 +116,16 @@ if (form) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
-    const sent = { endpoint: endpoint.value, action: action.value, body: body.value };
+    const { environment, generation, key, steps, explain } = form.elements;
+    const sent = {
+      endpoint: endpoint.value, action: action.value, body: body.value,
+      environment: environment.value, generation: generation.value, key: key.value, steps: steps.checked,
+    };
+    if (explain.checked && endpoint.selectedOptions[0].dataset.kind === "predict") {
+      try {
+        sent.body = JSON.stringify({ ...JSON.parse(body.value), explanations: { enabled: true } });
+      } catch { /* what is no JSON is sent as it is */ }
+    }
     if (form.elements.client_id.value || form.elements.client_secret.value) {
       sent.client_id = form.elements.client_id.value.trim();
       sent.client_secret = form.elements.client_secret.value.trim();
@@ -85,7 +138,7 @@ if (form) {
       });
       const said = await answer.json();
       if (answer.ok) {
-        show(said.status, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway`, said.body);
+        show(said.status, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway${said.headers["x-tulle-generation"] ? `, by ${said.headers["x-tulle-generation"]}` : ""}`, said.body);
       } else {
         const error = said.error || {};
         show("", {}, "", [error.message, error.hint].filter(Boolean).join("\n"), "Not sent");
