@@ -1,11 +1,13 @@
 """What our own parts cost: looking features up, composing, logging; and how far all of it is from the limit.
 
-    python -m benchmarks.serving.enriched [--quick]
+    python -m benchmarks.serving.enriched [--quick] [--in-process]
 
 No peers: a prediction from an id alone beside one from all features; a composition of a lookup and a prediction beside
 the two alone (by request over HTTP, and in one process without a server); a worker that logs every query beside one
 that logs none; and beneath all of that the bare server's hello, the model's call alone, the JSON alone. Sides take
 turns, at 1 and at 32 connections, one worker process each.
+
+--in-process: only what needs neither server nor load.
 """
 
 from __future__ import annotations
@@ -53,10 +55,12 @@ def main() -> None:
     """Build what is needed, compare, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short runs that only show that all works")
+    parser.add_argument("--in-process", action="store_true", help="without servers and load")
     options = parser.parse_args()
-    need_wrk()
+    if not options.in_process:
+        need_wrk()
     pace = Pace.of(quick=options.quick)
-    with tempfile.TemporaryDirectory(prefix="tulle-enriched-") as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="tulle-enriched-") as name:
         scratch = Path(name)
         trained = train(scratch / "model")
         mesh = BenchMesh(scratch / "mesh")
@@ -65,6 +69,14 @@ def main() -> None:
         mesh.publish(tables, {"will_return": trained.saved.folder})
         folder = mesh.package(SERVICE)
         bodies = features_bodies(trained)
+        if not options.in_process:
+            over_http(folder, trained, bodies, scratch, pace)
+        in_process(folder, trained, bodies, 200 if options.quick else 5_000)
+
+
+def over_http(folder: Path, trained: Trained, bodies: Sequence[str], scratch: Path, pace: Pace) -> None:
+    """All sides in turn."""
+    with ExitStack() as stack:
         probe = f"{SERVICE}/predict/predict"
         url, _, _ = stack.enter_context(worker(folder, scratch / "worker", probe, bodies[0]))
         sides = sides_of(url, trained, bodies)
@@ -76,12 +88,9 @@ def main() -> None:
         print(LINE.format("side", "c", "rate      p50 ms   p99 ms", ""))
         with collected(logs):
             for connections in CONNECTIONS:
-                tell(
-                    connections,
-                    dict(zip(sides, in_turn(list(sides.values()), connections, pace), strict=True)),
-                )
+                figures = in_turn(list(sides.values()), connections, pace)
+                tell(connections, dict(zip(sides, figures, strict=True)))
         check_log(logged)
-        in_process(folder, trained, bodies, 200 if options.quick else 5_000)
 
 
 def sides_of(url: str, trained: Trained, bodies: Sequence[str]) -> dict[str, Side]:
