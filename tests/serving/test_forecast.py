@@ -22,8 +22,9 @@ from tests.serving.test_worker import running
 
 from tulle.errors import Invalid
 from tulle.pipeline.model import _shared_modules
+from tulle.pipeline.model_ahead import next_time
 from tulle.pipeline.model_file import save_model
-from tulle.pipeline.model_series import next_time, save_forecaster
+from tulle.pipeline.model_series import save_forecaster
 from tulle.sdk.causal import TLearner
 from tulle.sdk.forecast import Forecaster, Lags
 from tulle.serving.loaded import Loaded, load

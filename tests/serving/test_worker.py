@@ -151,6 +151,15 @@ def test_a_worker_answers_on_a_socket_of_its_own_and_leaves_nothing(
     assert not path.exists()
 
 
+def test_a_worker_loads_nothing_that_only_packaging_needs() -> None:
+    """It is started in a fraction of a second, for each worker there is, and again when load comes."""
+    code = "import sys, tulle.serving.worker; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pyarrow", "pandas", "sqlglot", "duckdb", "sqlalchemy", "sklearn", "fastapi", "httpx"}
+    assert heavy.isdisjoint(loaded.stdout.split())
+    assert "tulle.serving.worker" in loaded.stdout.split()
+
+
 def test_what_is_in_flight_is_finished_when_told_to_stop(lookups_folder: Path) -> None:
     process = start(lookups_folder, "--port", "0")
     port = int(re.findall(r"answers on \S+:(\d+)", first_line(process))[0])

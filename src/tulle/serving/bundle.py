@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from tulle.engine.engine import Relation, quoted
-from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Place, Problem, TulleError, did_you_mean
 from tulle.pipeline.model_signature import MODEL, ONNX, SAMPLE, SIGNATURE, Series, Signature, read_signature
 from tulle.serving import decide
@@ -388,6 +387,8 @@ def bundle_function(spec: FunctionSpec, bundle: Bundle) -> FunctionEntry:
 
 def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
     """Copy the data a query reads; Invalid, with places, when it is no SELECT, or does not fit the data."""
+    from tulle.engine.statement import read_statement  # noqa: PLC0415  a worker imports this module and reads no SQL
+
     places = spec.places
     statement = read_statement(spec.sql, f"the SQL of endpoint '{spec.name}'")
     if statement.problems:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import UNSET
 
 from tulle.errors import Broken
-from tulle.pipeline.model_series import forecast, times_ahead
+from tulle.pipeline.model_ahead import forecast, times_ahead
 from tulle.pipeline.model_signature import SIGNATURE, Series, Signature, load_model, read_signature
 from tulle.serving.bounds import Bounds
 from tulle.serving.declared import TestQuery

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tulle.engine.statement import read_statement
 from tulle.errors import Place
 from tulle.serving.bounds import Bounds
 from tulle.serving.declared import BOUNDS_SCHEMA, TestQuery, parse_bounds, queries_schema
@@ -45,6 +44,8 @@ class QuerySpec:
 
     def reads(self, product: str) -> tuple[tuple[str, str], ...]:
         """Product and data set of all that the SQL names; `product` is the service's own."""
+        from tulle.engine.statement import read_statement  # noqa: PLC0415  a worker imports this and reads no SQL
+
         names = read_statement(self.sql).reads
         found = (self.data_sets.get(name, ("", name)) for name in names)
         return tuple((said or product, data_set) for said, data_set in found)
