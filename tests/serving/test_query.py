@@ -127,7 +127,7 @@ def test_saved_queries_and_the_document(loaded: Loaded) -> None:
 
     asyncio.run(work())
     paths = json.loads(loaded.openapi)["paths"]
-    assert sorted(paths) == ["/best/query", "/best/rows"]
+    assert sorted(paths) == ["/best/query", "/best/rows", "/feedback"]
     body = paths["/best/rows"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["required"] == ["least"]
     assert body["properties"]["vip"] == {"type": ["boolean", "null"]}
