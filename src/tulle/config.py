@@ -18,6 +18,7 @@ from tulle.errors import Invalid, did_you_mean
 
 STORE_SCHEMES = ("local:///", "s3://", "gs://", "https://")  # of places data may be kept in
 _ENVIRONMENT = re.compile(r"(?!(?:run|ingest|preview)-)[a-z0-9]+(?:[-_][a-z0-9]+){0,8}")
+_LONGEST_ENVIRONMENT = 63  # characters: it is a part of addresses and of file names
 _WAREHOUSE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,15}")
 _SIZE = re.compile(r"[1-9][0-9]{0,8}(?:\.[0-9]{1,3})?\s?(?:[KMGT]i?B|[kKmMgGtT]B)")
 _MOST = 1_000_000  # of any bound
@@ -352,10 +353,11 @@ def _mesh_environments(name: str, value: Any) -> dict[str, Environment]:
 
 
 def _environment(path: str, name: Any, value: Any) -> Environment:
-    if not isinstance(name, str) or not _ENVIRONMENT.fullmatch(name):
+    if not isinstance(name, str) or not _ENVIRONMENT.fullmatch(name) or len(name) > _LONGEST_ENVIRONMENT:
         raise Invalid(
-            f"mesh.yaml: '{path}' is no name of an environment",
-            hint="lower-case letters, digits and single hyphens; run, ingest and preview begin other branches",
+            f"mesh.yaml: '{path[:200]}' is no name of an environment",
+            hint=f"at most {_LONGEST_ENVIRONMENT} lower-case letters, digits and single hyphens; "
+            "run, ingest and preview begin other branches",
         )
     if value is not None and not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{path}' must be a mapping of bindings")

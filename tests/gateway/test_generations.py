@@ -191,6 +191,8 @@ def test_what_cannot_be_rendered_is_refused() -> None:
         ManagedService("one", (), 1, traffic=split({"v1": 0.5, "v2": 0.5}), backends=(Backend("v1", ()),))
     with pytest.raises(Invalid, match="'a/b' of service 'one' is no part of an address"):
         ManagedService("one", (), 1, environment="a/b")
+    for name in ("t", "qa_1", "7", "a" * 63):  # what mesh.yaml accepts
+        assert ManagedService("one", (), 1, environment=name).address == f"/{name}/public/api/v1/one"
     with pytest.raises(Invalid, match="is no address of a worker"):
         ManagedService("one", (), 1, traffic=single("v1"), backends=(Backend("v1", ("localhost:80",)),))
     with pytest.raises(Invalid, match="0 requests at once"):

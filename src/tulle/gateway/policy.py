@@ -24,6 +24,8 @@ from tulle.spec.rate_limit import MOST_REQUESTS, RateLimit
 __all__ = ["Backend", "Client", "Contract", "GatewayPolicy", "ManagedService", "Notice", "RateLimit"]
 
 SERVICE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
+# Whatever `mesh.yaml` accepts: one that is refused here would keep all services' changes from the gateway.
+ENVIRONMENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 CLIENT_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MOST_AT_ONCE: Final = 2048
 USUAL_LIMIT: Final = "10/1s"
@@ -89,7 +91,7 @@ class ManagedService:
 
     def __post_init__(self) -> None:
         """Refuse names and addresses that cannot be rendered."""
-        if self.environment and SERVICE_NAME.fullmatch(self.environment) is None:
+        if self.environment and ENVIRONMENT_NAME.fullmatch(self.environment) is None:
             raise Invalid(
                 f"environment '{self.environment}' of service '{self.name}' is no part of an address"
             )
