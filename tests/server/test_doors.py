@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from tulle import errors
 from tulle.cli.connect import InProcess
@@ -43,6 +43,10 @@ def client(settings: Settings) -> Iterator[httpx.Client]:
     @app.get("/page")
     def page() -> dict[str, bool]:
         return {"read": True}
+
+    @app.post("/mesh/v1/services/{name}/packages/archive")
+    async def archive(request: Request) -> dict[str, int]:
+        return {"bytes": len(await request.body())}
 
     @app.post("/try")
     def change() -> dict[str, bool]:
@@ -106,6 +110,15 @@ def test_a_wrong_path_a_wrong_method_and_a_large_body_are_told_plainly(
     assert client.put("/mesh/v1/fail/invalid", headers=signed(settings)).status_code == 405
     body = b"x" * 5_000_000
     assert client.post("/try", content=body, headers={"origin": "http://127.0.0.1:8080"}).status_code == 413
+
+
+def test_an_archive_may_be_larger_than_what_is_asked_elsewhere(
+    client: httpx.Client, settings: Settings
+) -> None:
+    path, body = "/mesh/v1/services/calc/packages/archive", b"x" * 5_000_000
+    assert client.post(path, content=body).status_code == 401
+    assert client.post(path, content=body, headers=signed(settings)).json() == {"bytes": len(body)}
+    assert client.put(path, content=body, headers=signed(settings)).status_code == 413
 
 
 def test_a_body_of_unsaid_length_is_refused_before_it_is_read(client: httpx.Client) -> None:

@@ -13,11 +13,9 @@ from fastapi.responses import FileResponse
 
 from tulle.control import release
 from tulle.control.workspace import Workspace
-from tulle.errors import LimitExceeded
 from tulle.serving import package_import
 from tulle.serving.seal import public_key
 
-MOST_BYTES = 20 * 2**30
 KEY_HEADER, VERSION_HEADER = "x-tulle-public-key", "x-tulle-version"
 
 
@@ -36,16 +34,15 @@ def router(workspace: Workspace) -> APIRouter:
     @api.post("/services/{name}/packages/archive", status_code=201)
     async def take_in(name: str, request: Request) -> dict[str, Any]:
         """Import an archive, the body, as a version of a service."""
+        length = int(request.headers.get("content-length", "0"))
+        await run_in_threadpool(release.declared_service, workspace, name)  # before anything is read
+        package_import.demand_room(workspace.settings, length)
         home = package_import.folder_of(workspace.settings)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, path = tempfile.mkstemp(prefix="upload-", suffix=".tar", dir=home)
         try:
-            received = 0
             with os.fdopen(handle, "wb") as file:
                 async for chunk in request.stream():
-                    received += len(chunk)
-                    if received > MOST_BYTES:
-                        raise LimitExceeded(f"the archive has more than {MOST_BYTES:,} bytes")
                     await run_in_threadpool(file.write, chunk)
             made, created = await run_in_threadpool(release.take_in, workspace, name, Path(path))
         finally:

@@ -38,6 +38,7 @@ from tulle.errors import (
     Vetoed,
 )
 from tulle.server.token import is_token
+from tulle.serving.package_import import MOST_BYTES
 from tulle.spec.document import shown
 
 LOG = logging.getLogger("tulle")
@@ -56,7 +57,7 @@ STATUS: dict[type[TulleError], int] = {
     Broken: 500,
 }
 
-MAX_BODY = 4 * 1024 * 1024  # bytes; no call of the API needs more
+MAX_BODY = 4 * 1024 * 1024  # bytes; no call of the API needs more, but for what is an archive
 
 Next = Callable[[Request], Awaitable[Response]]
 RenderFailure = Callable[[Request, int, TulleError], Response]
@@ -65,6 +66,7 @@ AdminOf = Callable[[str], str | None]  # the same of a key of the admin API; Non
 ADMIN_API = "/admin/api/"
 
 _SERVICE = r"/mesh/v1/services/[^/]+"
+_ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
@@ -158,7 +160,8 @@ async def _refusal(request: Request, settings: Settings, hosts: set[str], user_o
             return refusal
     elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
         return _answer(403, Denied("this may only be sent from a page of the portal"))
-    wrong = _wrong_length(request)
+    is_archive = request.method == "POST" and _ARCHIVE.fullmatch(path) is not None
+    wrong = _wrong_length(request, MOST_BYTES if is_archive else MAX_BODY)
     return None if wrong is None else _answer(*wrong)
 
 
@@ -169,12 +172,12 @@ def _foreign(request: Request, hosts: set[str]) -> Denied | None:
     return Denied(f"host '{host}' is not this mesh", hint=f"use http://{next(iter(sorted(hosts)))}")
 
 
-def _wrong_length(request: Request) -> tuple[int, TulleError] | None:
+def _wrong_length(request: Request, most: int = MAX_BODY) -> tuple[int, TulleError] | None:
     if "chunked" in request.headers.get("transfer-encoding", "").lower():
         return 411, Invalid("the body's length is not said", hint="send a Content-Length header")
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY:
-        return 413, LimitExceeded(f"the body is {length} bytes, at most {MAX_BODY} are accepted")
+    if not length.isdigit() or int(length) > most:
+        return 413, LimitExceeded(f"the body is {length} bytes, at most {most} are accepted")
     return None
 
 

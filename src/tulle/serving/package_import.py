@@ -12,19 +12,34 @@ import tempfile
 from pathlib import Path
 
 from tulle.config import Settings
-from tulle.errors import Broken, Conflict, Invalid, NotFound
+from tulle.errors import Broken, Conflict, Invalid, LimitExceeded, NotFound, Unavailable
 from tulle.serving import package
 from tulle.serving.manifest import MANIFEST, SIGNATURE, read_manifest
 from tulle.serving.package import Package
 from tulle.serving.seal import check_seal, public_key
 from tulle.state.db import Database, now
 
+MOST_BYTES = 20 * 2**30  # of an archive
+_COPIES = 3  # of an archive while it is taken in: what came, what is kept, and its content
 FOLDER = "imports"  # of .tulle/: archives are taken from here and from nowhere else
 
 
 def folder_of(settings: Settings) -> Path:
     """Where archives lie that may be imported."""
     return settings.state_folder / FOLDER
+
+
+def demand_room(settings: Settings, size: int) -> None:
+    """LimitExceeded for an archive of so many bytes when it is too large, Unavailable when the disk has no room."""
+    if size > MOST_BYTES:
+        raise LimitExceeded(f"the archive has {size:,} bytes, at most {MOST_BYTES:,} are accepted")
+    free = shutil.disk_usage(settings.state_folder).free
+    if free < _COPIES * size:
+        raise Unavailable(
+            f"the disk of {settings.state_folder} has {free:,} bytes left, "
+            f"which is too little for an archive of {size:,}",
+            hint="it is copied and unpacked; `tulle service clean` removes what nobody needs",
+        )
 
 
 def archive_in(settings: Settings, path: str) -> Path:
@@ -47,9 +62,11 @@ def archive_in(settings: Settings, path: str) -> Path:
 def take_in(archive: Path, *, service: str, product: str, database: Database, settings: Settings) -> Package:
     """Record the package in `archive` as a version of `service`; the existing one for equal content.
 
-    Broken when it is damaged, Denied when nobody who is trusted has signed it, Conflict when it is of another service
-    or product, AlreadyExists when its version has other content.
+    LimitExceeded when it is too large, Unavailable without room for it, Broken when it is damaged, Denied when nobody
+    who is trusted has signed it, Conflict when it is of another service or product, AlreadyExists when its version has
+    other content.
     """
+    demand_room(settings, archive.stat().st_size)
     home = settings.state_folder / "packages" / service
     home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".build-{os.getpid()}-", dir=home) as name:
