@@ -64,6 +64,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         split({"v1": 1.0}, shadow=("v2", 0.0))
     with pytest.raises(Invalid, match="at most 20"):
         split({"v1": 1.0}, preloaded=[f"p{i}" for i in range(20)])
+    with pytest.raises(Invalid, match="200,000 generations are to run, at most 20"):
+        split([(f"p{i}", 1 / 200_000) for i in range(200_000)])
     with pytest.raises(Invalid, match="by the mode 'random'"):
         Traffic("random", (Share("v1", WHOLE),))
     for value in ({}, {"shares": [{"generation": "v1"}]}, {"shares": [{"generation": "v1", "share": "x"}]}):

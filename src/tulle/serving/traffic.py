@@ -120,6 +120,8 @@ def split(
     A share of 0 keeps the generation running without requests of its own, as one that is preloaded.
     """
     given = list(shares.items() if isinstance(shares, Mapping) else shares)
+    if len(given) > MOST_MOUNTED:  # before anything is reckoned with them
+        raise Invalid(f"{len(given):,} generations are to run, at most {MOST_MOUNTED} of a service do")
     wrong = next((n for n, s in given if not (math.isfinite(s) and 0 <= s <= 1)), None)
     if wrong is not None:
         raise Invalid(f"the share of generation '{wrong}' is {dict(given)[wrong]:g}, expected 0 to 1")
