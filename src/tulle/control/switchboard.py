@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
 from tulle.control.identities import Identities
@@ -34,6 +34,14 @@ START_SECONDS = 60.0  # a generation whose workers do not answer by then has fai
 _Place = tuple[str, str]  # service, environment
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A traffic whose workers do not answer yet: since when, and how often each had been started again by then."""
+
+    since: float
+    restarts: Mapping[str, int]
+
+
 class Switchboard:
     """One a control plane; safe to call from any thread."""
 
@@ -42,7 +50,7 @@ class Switchboard:
         self._gateway = Gateway(workspace.settings)
         self._identities = Identities(workspace)
         self._lock = threading.Lock()
-        self._waiting_since: dict[tuple[_Place, Traffic], float] = {}
+        self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
         self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
 
     def settle(self) -> None:
@@ -51,9 +59,12 @@ class Switchboard:
             settings, database = self._workspace.settings, self._workspace.database
             self._identities.keep(mounted(settings, generation.everywhere(database), now()))
             running = local.processes(settings)
-            for deployment in generation.everywhere(database):
-                if deployment.status == "starting":
-                    self._try_to_activate(deployment, running)
+            starting = [d for d in generation.everywhere(database) if d.status == "starting"]
+            # What is wanted no more is forgotten: when it is wanted again it has its whole time again.
+            wanted = {((d.service, d.environment), d.desired) for d in starting}
+            self._waiting = {key: kept for key, kept in self._waiting.items() if key in wanted}
+            for deployment in starting:
+                self._try_to_activate(deployment, running)
             self._publish({})
 
     def _try_to_activate(self, deployment: Deployment, running: Mapping[str, Process]) -> None:
@@ -72,16 +83,18 @@ class Switchboard:
                 environment=deployment.environment,
                 noted=lambda cx: deployment_hooks.tell(cx, settings, deployment),
             )
-            self._waiting_since.pop((place, wanted), None)
+            self._waiting.pop((place, wanted), None)
             return
-        since = self._waiting_since.setdefault((place, wanted), time.monotonic())
-        tried = {v: sum(running[n].restarts for n in names[v] if n in running) for v in waiting}
+        restarts = {n: running[n].restarts for v in wanted.mounted for n in names[v] if n in running}
+        kept = self._waiting.setdefault((place, wanted), _Waiting(time.monotonic(), restarts))
+        # A worker that has run for long may have ended before: what counts is how often it did since.
+        tried = {v: sum(restarts.get(n, 0) - kept.restarts.get(n, 0) for n in names[v]) for v in waiting}
         worst = max(waiting, key=lambda version: tried[version])
         said = f"a worker of {worst} ended {tried[worst]} times while starting" if tried[worst] >= 3 else ""
-        if not said and running and time.monotonic() - since > START_SECONDS:
+        if not said and running and time.monotonic() - kept.since > START_SECONDS:
             said = f"the workers of {', '.join(waiting)} did not answer within {START_SECONDS:.0f} s"
         if said:
-            del self._waiting_since[place, wanted]
+            del self._waiting[place, wanted]
             told = f"{said}; `tulle logs {deployment.service}` shows why"
             generation.fail(database, deployment.service, wanted, told, environment=deployment.environment)
 
@@ -93,7 +106,9 @@ class Switchboard:
         found: list[ManagedService] = []
         at = now()
         for deployment in generation.everywhere(self._workspace.database):
-            traffic = override.get((deployment.service, deployment.environment), deployment.active)
+            traffic = override.get((deployment.service, deployment.environment))
+            if traffic is None or traffic != deployment.desired:  # another one is wanted by now
+                traffic = deployment.active
             if traffic is not None:
                 needs = self._needs_of(deployment.service, traffic)
                 found.append(managed(self._workspace.settings, deployment, traffic, needs, at))

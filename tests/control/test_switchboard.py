@@ -1,0 +1,104 @@
+"""The switchboard: what waits to answer, what has failed, what the gateway is told meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tests.control.test_deployments import active, with_versions
+from tests.pipeline.conftest import Mesh
+
+from tulle.control import deployment, switchboard
+from tulle.control.switchboard import Switchboard
+from tulle.control.workspace import Workspace
+from tulle.deploy.local import Process
+from tulle.errors import Conflict
+from tulle.gateway.policy import GatewayPolicy
+from tulle.serving import generation
+from tulle.serving.traffic import single
+
+
+class Board:
+    """A switchboard whose processes, clock and gateway are told by the test."""
+
+    def __init__(self, workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+        self.workspace = workspace
+        self.clock = 1000.0
+        self.running: Mapping[str, Process] = {}
+        self.published: list[GatewayPolicy] = []
+        self.meanwhile = lambda: None
+        patch.setattr(switchboard, "time", SimpleNamespace(monotonic=lambda: self.clock))
+        patch.setattr(switchboard.local, "processes", lambda _settings: self.running)
+        self.it = Switchboard(workspace)
+        patch.setattr(self.it, "_gateway", self)
+
+    def publish(self, policy: GatewayPolicy) -> SimpleNamespace:
+        self.published.append(policy)
+        self.meanwhile()
+        return SimpleNamespace(changed=())
+
+    def worker(self, version: str, state: str, restarts: int = 0) -> None:
+        name = f"calc/{version}/0"
+        self.running = {**self.running, name: Process(name, "service", state, 1, None, restarts, "")}
+
+    def status(self) -> str:
+        self.it.settle()
+        return generation.deployment(self.workspace.database, "calc").status
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 2)
+    active(workspace, single("v1"))
+    yield Board(workspace, monkeypatch)
+    workspace.database.close()
+
+
+def test_what_is_wanted_again_has_its_whole_time_again(board: Board) -> None:
+    board.worker("v1", "running")
+    board.worker("v2", "starting")
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "starting"
+    board.clock += 5
+    deployment.share(board.workspace, "calc", single("v1"))
+    assert board.status() == "active"
+    board.clock += 3600
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "starting"
+    board.clock += switchboard.START_SECONDS + 1
+    assert board.status() == "failed"
+
+
+def test_what_a_worker_did_before_does_not_count(board: Board) -> None:
+    board.worker("v1", "running")
+    board.worker("v2", "restarting", restarts=7)
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "starting"
+    board.worker("v2", "restarting", restarts=9)
+    assert board.status() == "starting"
+    board.worker("v2", "restarting", restarts=10)
+    assert board.status() == "failed"
+    found = generation.deployment(board.workspace.database, "calc")
+    assert found.message.startswith("a worker of v2 ended 3 times while starting")
+    assert found.active == single("v1")
+
+
+def test_what_is_wanted_no_more_is_not_published(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.worker("v1", "running")
+    board.worker("v2", "running")
+    deployment.share(board.workspace, "calc", single("v2"))
+    is_running = switchboard._is_running
+
+    def changed_meanwhile(name: str, running: Mapping[str, Process]) -> bool:
+        deployment.share(board.workspace, "calc", single("v1"))
+        return is_running(name, running)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(switchboard, "_is_running", changed_meanwhile)
+        with pytest.raises(Conflict, match="is not the one that is wanted now"):
+            board.it.settle()
+    (service,) = board.published[-1].services
+    assert service.traffic == single("v1")
+    assert board.status() == "active"
