@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -103,11 +105,27 @@ def test_a_change_that_was_made_on_something_else_is_refused(calc: Workspace) ->
         deployment.share(calc, "calc", split({"v1": 0.5, "v9": 0.5}))
 
 
+def preloaded(workspace: Workspace, version: str) -> Deployment:
+    made = deployment_request.preload(workspace, "calc", version, by="ann")
+    assert isinstance(made, Deployment)
+    return made
+
+
+def test_what_failed_is_not_tried_again_by_keeping_another_one_warm(calc: Workspace) -> None:
+    active(calc, single("v1"))
+    deployment.share(calc, "calc", single("v2"))
+    generation.fail(calc.database, "calc", single("v2"), "it ended")
+    assert preloaded(calc, "v3").desired == split({"v1": 1.0}, preloaded=["v3"])
+    generation.fail(calc.database, "calc", split({"v1": 1.0}, preloaded=["v3"]), "it ended")
+    found = deployment.unload(calc, "calc", "v3")
+    assert (found.desired, found.status) == (single("v1"), "active")
+
+
 def test_a_generation_is_kept_warm(calc: Workspace) -> None:
     active(calc, single("v1"))
-    warm = deployment.preload(calc, "calc", "v2")
+    warm = preloaded(calc, "v2")
     assert warm.desired == split({"v1": 1.0}, preloaded=["v2"])
-    assert deployment.preload(calc, "calc", "v1") == warm
+    assert preloaded(calc, "v1") == warm
     with pytest.raises(Conflict, match="'v1' of 'calc' answers requests"):
         deployment.unload(calc, "calc", "v1")
     assert deployment.unload(calc, "calc", "v2").status == "active"  # as it was
@@ -228,6 +246,37 @@ def test_an_api_nodes_administrator_waits_for_them_too(gated: Workspace) -> None
     assert waiting.requested_by == "node"
 
 
+def test_a_version_that_is_kept_warm_is_agreed_to_as_well(gated: Workspace) -> None:
+    active(gated, single("v1"))
+    made = deployment_request.preload(gated, "calc", "v2", by="ann", credential="ann")
+    assert isinstance(made, Request)
+    assert made.traffic == split({"v1": 1.0}, preloaded=["v2"])
+    with pytest.raises(Conflict, match="waits already"):
+        node_admin.preload(gated, "calc", "v2", actor="node")
+    assert generation.deployment(gated.database, "calc").mounted == ("v1",)
+    for person in ("bob", "eve"):
+        deployment_request.decide(gated, made.id, by=person)
+    assert generation.deployment(gated.database, "calc").mounted == ("v1", "v2")
+    with pytest.raises(Denied, match="'eve' may not deploy"):
+        deployment_request.preload(gated, "calc", "v1", by="eve", credential="eve")
+
+
+def test_what_is_taken_back_while_others_are_asked_is_not_carried_out(
+    gated: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(gated, single("v1"))
+    deployment_request.decide(gated, request.id, by="bob")
+    taken_back: list[str] = []
+
+    def gate(*_: Any, id_: str, **__: Any) -> None:
+        taken_back.append(deployment_request.withdraw(gated, id_, by="ann", credential="ann").status)
+
+    monkeypatch.setattr(deployment_hooks, "ask", gate)
+    assert deployment_request.decide(gated, request.id, by="eve").status == "withdrawn"
+    assert taken_back == ["withdrawn"]
+    assert generation.find(gated.database, "calc") is None
+
+
 def test_one_refusal_ends_it_and_who_asked_may_take_it_back(gated: Workspace) -> None:
     refused = deployment_request.decide(
         gated, asked(gated, single("v1")).id, by="bob", approved=False, note="no"
@@ -340,7 +389,9 @@ def run(workspace: Workspace, *args: str, code: int = 0) -> str:
     return f"{done.output}{done.exception or ''}"
 
 
-def test_a_package_goes_to_another_mesh_that_trusts_this_one(calc: Workspace, tmp_path: Path) -> None:
+def test_a_package_goes_to_another_mesh_that_trusts_this_one(
+    calc: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "calc.tar"
     told = run(calc, "export", "calc", str(file), "--version", "v2")
     key = public_key(calc.settings)
@@ -353,6 +404,9 @@ def test_a_package_goes_to_another_mesh_that_trusts_this_one(calc: Workspace, tm
     workspace = opened(other)
     apply_plan(workspace)
     assert "does not trust" in run(workspace, "import", "calc", str(file), code=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+        assert "has 5 bytes left" in run(workspace, "import", "calc", str(file), code=1)
     other.write("mesh.yaml", f"name: test\nwarehouse: {{threads: 1}}\ntrusted_keys: ['{key}']\n")
     assert "calc v2 imported" in run(workspace, "import", "calc", str(file))
     assert deployment.newest(workspace, "calc") == "v2"

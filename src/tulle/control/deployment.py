@@ -7,9 +7,11 @@ environment by its name, None for that of consumers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from sqlalchemy import Connection
 
 from tulle.config import PRODUCTION, Settings
 from tulle.control.identities import demand_contracts, reach_of
@@ -64,24 +66,33 @@ def share(
     environment: str | None = None,
     actor: str = "",
     before: Traffic | None = None,
+    check: Callable[[Connection], None] | None = None,
 ) -> Deployment:
-    """Ask for several generations to answer, each its part. Conflict when `before` is not what is wanted until now."""
+    """Ask for several generations to answer, each its part. Conflict when `before` is not what is wanted until now.
+
+    `check` raises what refuses it, in the transaction that writes it down.
+    """
     place = place_of(workspace.settings, environment)
+    current = generation.find(workspace.database, name, place)
+    if current is not None and current.has_ended(now()):
+        raise Conflict(
+            f"service '{name}' has ended, so nothing of it runs",
+            hint=f"`tulle service deprecate {name} --undo` lets it go on",
+        )
     for chosen in packages_of(workspace, name, traffic):
         demand_contracts(workspace, name, reach_of(chosen.manifest.endpoints), place)
         generation.unpack(chosen, workspace.settings)
     return generation.request(
-        workspace.database, name, traffic, environment=place, actor=actor, before=before
+        workspace.database, name, traffic, environment=place, actor=actor, before=before, check=check
     )
 
 
-def preload(
-    workspace: Workspace, name: str, version: str, *, environment: str | None = None, actor: str = ""
-) -> Deployment:
-    """Start the workers of a version beside those that answer; it answers who asks for it by its name."""
+def beside(
+    workspace: Workspace, name: str, version: str, *, environment: str | None = None
+) -> tuple[Traffic, Traffic]:
+    """The traffic in which a version runs beside those that answer, and the one that is wanted until now."""
     current = _deployment(workspace, name, environment)
-    wanted = preloading(current.desired, version)
-    return share(workspace, name, wanted, environment=environment, actor=actor, before=current.desired)
+    return preloading(_standing(current), version), current.desired
 
 
 def unload(
@@ -89,15 +100,16 @@ def unload(
 ) -> Deployment:
     """Let a version that gets no requests of its own run no more. Conflict when it does get some."""
     current = _deployment(workspace, name, environment)
-    if current.desired.parts_of(version):
+    standing = _standing(current)
+    if standing.parts_of(version):
         raise Conflict(
-            f"generation '{version}' of '{name}' answers requests ({current.desired})",
+            f"generation '{version}' of '{name}' answers requests ({standing})",
             hint="give its part to another one first: `tulle service traffic`",
         )
-    shadow = current.desired.shadow
+    shadow = standing.shadow
     wanted = replace(
-        current.desired,
-        preloaded=tuple(one for one in current.desired.preloaded if one != version),
+        standing,
+        preloaded=tuple(one for one in standing.preloaded if one != version),
         shadow=None if shadow and shadow.generation == version else shadow,
     )
     return share(workspace, name, wanted, environment=environment, actor=actor, before=current.desired)
@@ -217,6 +229,11 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
         "changed_at": found.changed_at,
         "url": f"http://{settings.host}:{settings.gateway_port}{address}" if address else "",
     }
+
+
+def _standing(found: Deployment) -> Traffic:
+    """What small changes begin with: what is wanted, but what answers once that has failed."""
+    return found.active if found.status == "failed" and found.active else found.desired
 
 
 def _deployment(workspace: Workspace, name: str, environment: str | None) -> Deployment:

@@ -177,7 +177,16 @@ def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
     def preload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:
         """Start a generation beside those that answer."""
         demand(request, name, body.environment)
-        return shown(deployment.preload(workspace, name, version, environment=body.environment, actor=by))
+        made = deployment_request.preload(
+            workspace,
+            name,
+            version,
+            environment=body.environment,
+            by=by,
+            credential=user_of(request) or ADMINISTRATOR,
+        )
+        settle()
+        return _outcome(workspace, made)
 
     @api.post("/services/{name}/generations/{version}/unload")
     def unload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:

@@ -122,6 +122,20 @@ def ask(
     return get(workspace.database, id_)
 
 
+def preload(
+    workspace: Workspace,
+    name: str,
+    version: str,
+    *,
+    environment: str | None = None,
+    by: str,
+    credential: str = ADMINISTRATOR,
+) -> Deployment | Request:
+    """Start a version beside those that answer, which answers who asks for it by its name. Raises as `ask` does."""
+    wanted, before = deployment.beside(workspace, name, version, environment=environment)
+    return ask(workspace, name, wanted, environment=environment, by=by, credential=credential, before=before)
+
+
 def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, note: str = "") -> Request:
     """Approve or refuse; the last approval that is needed carries it out, one refusal ends it."""
     asked = get(workspace.database, id_)
@@ -273,7 +287,15 @@ def _carry_out(
     if known != traffic:
         id_ = asked.id if asked else secrets.token_hex(16)
         deployment_hooks.ask(workspace.settings, place, name, traffic, by=by, id_=id_)
-    return deployment.share(workspace, name, traffic, environment=place.name, actor=by, before=known)
+
+    def still_waits(cx: Connection) -> None:
+        """Who refuses it, or takes it back, may do so while other systems are asked."""
+        if asked is not None and (found := _get(cx, asked.id)).status != WAITING:
+            raise Conflict(f"deployment {asked.id} of '{name}' is {found.status}")
+
+    return deployment.share(
+        workspace, name, traffic, environment=place.name, actor=by, before=known, check=still_waits
+    )
 
 
 def _end(cx: Connection, asked: Request, status: str, message: str, *, actor: str = "") -> None:

@@ -112,12 +112,7 @@ def switch(workspace: Workspace, name: str, traffic: Traffic, *, actor: str) -> 
 
     Conflict where people have to agree first: then it is asked for.
     """
-    asked = deployment_request.ask(workspace, name, traffic, by=actor)
-    if isinstance(asked, Request):
-        raise Conflict(
-            f"'{name}' {traffic} waits for approval: {asked.id}",
-            hint=f"`tulle service approve {asked.id}`, by who may",
-        )
+    asked = _deployed(deployment_request.ask(workspace, name, traffic, by=actor))
     if not asked.enabled:
         deployment.enable(workspace, name, is_enabled=True, actor=actor)
     return _settled(workspace, name, traffic)
@@ -135,9 +130,18 @@ def newest(workspace: Workspace, name: str) -> str:
 
 
 def preload(workspace: Workspace, name: str, version: str, *, actor: str) -> Deployment:
-    """Start a generation beside those that answer, and wait until it runs."""
-    wanted = deployment.preload(workspace, name, version, actor=actor)
+    """Start a generation beside those that answer, and wait until it runs. Conflict where people have to agree."""
+    wanted = _deployed(deployment_request.preload(workspace, name, version, by=actor))
     return _settled(workspace, name, wanted.desired)
+
+
+def _deployed(asked: Deployment | Request) -> Deployment:
+    if isinstance(asked, Request):
+        raise Conflict(
+            f"'{asked.service}' {asked.traffic} waits for approval: {asked.id}",
+            hint=f"`tulle service approve {asked.id}`, by who may",
+        )
+    return asked
 
 
 def _settled(workspace: Workspace, name: str, wanted: Traffic) -> Deployment:

@@ -57,7 +57,7 @@ class DeploymentClient:
         return self._client.call("PUT", f"{_of(service)}/traffic", json=body)
 
     def preload(self, service: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
-        """Start a generation beside those that answer."""
+        """Start a generation beside those that answer; the deployment, or the request for one."""
         path = f"{_of(service)}/generations/{quote(version, safe='')}/preload"
         return self._client.call("POST", path, json={"environment": environment})
 

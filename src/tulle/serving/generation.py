@@ -147,17 +147,20 @@ def request(
     environment: str = "",
     actor: str = "",
     before: Traffic | None = None,
+    check: Callable[[Connection], None] | None = None,
 ) -> Deployment:
     """Ask for a version, or a traffic over several, to answer; nothing changes when it does already.
 
     NotFound when one was never built. With `before`, Conflict when that is not what was wanted until now: somebody
-    else has changed it meanwhile.
+    else has changed it meanwhile. `check` raises what else refuses it, in the same transaction.
     """
     traffic = single(wanted) if isinstance(wanted, str) else wanted
     packages = [package.get(database, service, name) for name in traffic.mounted]
     product = next(p.product for p in packages if p.version == traffic.main)
     with database.write() as connection:
         in_turn(connection, f"deployment of {service}")
+        if check is not None:
+            check(connection)
         row = _row(connection, service, environment)
         values: dict[str, Any] = {
             "desired": traffic.as_plain(),
