@@ -15,6 +15,7 @@ NAMES = {
     "/services/{name}/queries": "customer-totals",
     "/services/{name}/deployments": "customer-totals",
     "/services/{name}/compare": "customer-totals",
+    "/services/{name}/design": "customer-totals",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [

@@ -44,6 +44,7 @@ from tulle.catalog.service import ServiceView, read_document, service_view, show
 from tulle.catalog.service_access import AccessView, access_view
 from tulle.catalog.service_compare import ComparePage, compare_page
 from tulle.catalog.service_deployments import DeploymentsReader
+from tulle.catalog.service_design import DesignPage, design_page
 from tulle.catalog.service_load import LoadReader
 from tulle.config import Settings
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
@@ -478,6 +479,15 @@ class Reader:
     def compare(self, name: str, left: str = "", right: str = "") -> ComparePage:
         """Two versions of a service, to be compared. NotFound."""
         return compare_page(self._database, name, left, right)
+
+    def design(self, name: str) -> DesignPage:
+        """A service as its product declares it now. NotFound."""
+        found = self._mesh().declared.get(name)
+        if found is None:
+            self.service(name)
+            raise NotFound(f"service '{name}' is declared no longer", hint="its versions are on its page")
+        product = found.product
+        return design_page(name, product.name, product.folder, found.service.file)
 
     def _access(self, name: str) -> AccessView:
         declared = self._mesh().declared.get(name)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.search import Reader
 from tulle.catalog.service import ServiceView, endpoint_of, pretty
+from tulle.catalog.service_design import MOST_CHARACTERS, read_design
 from tulle.catalog.trial import Caller, How
 from tulle.config import PRODUCTION, Settings
 from tulle.errors import Invalid, NotFound, did_you_mean
@@ -57,6 +58,14 @@ class TryBody(BaseModel):
         return How(name, self.generation, self.key, self.steps)
 
 
+class DesignBody(BaseModel):
+    """The text of a services file, as it is typed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(max_length=MOST_CHARACTERS)
+
+
 def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Render) -> None:
     """Put the pages below /services on `router`; `render` fills a template."""
     _read_routes(router, reader, render)
@@ -80,6 +89,15 @@ def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
     @router.get("/services/{name}/compare")
     def compare(request: Request, name: str, left: Text = "", right: Text = "") -> Response:
         return render(request, "service_compare.html", reader.compare(name, left, right))
+
+    @router.get("/services/{name}/design")
+    def design(request: Request, name: str) -> Response:
+        return render(request, "service_design.html", reader.design(name))
+
+    @router.post("/services/{name}/design/view")
+    def view(request: Request, name: str, typed: DesignBody) -> Response:
+        """What a text would declare; nothing is kept of it."""
+        return render(request, "service_design_view.html", read_design(typed.text, reader.design(name).path))
 
     @router.get("/services/{name}/openapi.json")
     def openapi(name: str) -> Response:

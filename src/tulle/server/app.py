@@ -47,6 +47,7 @@ from tulle.control import (
     schedules,
     service_access_api,
     service_drift,
+    service_file_api,
 )
 from tulle.control.autoscale import Autoscaler
 from tulle.control.checks import router as check_routes
@@ -168,6 +169,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         look_ups.router(workspace),
         asking.for_who_may_change(workspace, access, queries.router(workspace)),
         asking.for_who_may_change(workspace, access, recorded.router(workspace)),
+        asking.for_who_may_change(workspace, access, service_file_api.router(workspace)),
         batches.router(workspace),
         models.router(workspace),
         release_api.router(workspace, access),

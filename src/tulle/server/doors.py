@@ -70,14 +70,14 @@ _ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
-        rf"|{_SERVICE}/(deployments|compare/recorded)|/mesh/v1/deployment-requests"
+        rf"|{_SERVICE}/(deployments|compare/recorded|file)|/mesh/v1/deployment-requests"
     ),
     "POST": re.compile(
         r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
         r"|deployment-requests/[^/]+/(decision|cancel))"
         rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload)|compare|compare/replay)"
     ),
-    "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending)"),
+    "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending|file)"),
     "DELETE": re.compile(rf"{_SERVICE}/(keys/[^/]+|ending|deployment)"),
 }
 

@@ -88,6 +88,7 @@
   };
 
   const follow = (form, then, value) => {
+    form.dispatchEvent(new Event("saved"));
     if (then === "reload") location.reload();
     else if (then === "told") form.dispatchEvent(new CustomEvent("told", { detail: value }));
     else if (then.startsWith("show:")) show(form, value[then.slice(5)]);

@@ -1,0 +1,126 @@
+"""A service as it is declared, at a glance: endpoints, where their rows and features are looked up, their test queries.
+
+Reads the text of a services file by the parser that packages are built with; writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tulle.catalog.service import SavedQuery, pretty
+from tulle.errors import Invalid, Problem
+from tulle.serving.declared import rows_of
+from tulle.serving.keyed_rows import KeyedRows
+from tulle.serving.service import Service, load_service
+
+MOST_CHARACTERS = 500_000
+# The least that the parser takes of each kind, to begin with.
+SNIPPETS: Mapping[str, str] = {
+    "predict": "  - name: a-prediction\n    type: predict\n    model: my_model\n    enrich:\n"
+    "      - {data_set: my_features, key: {customer: customer_id}, columns: {recency: days_since_last}}\n",
+    "lookup": "  - name: a-lookup\n    type: lookup\n    data_set: my_rows\n    key: id\n",
+    "query": "  - name: a-query\n    type: query\n    sql: SELECT * FROM my_rows WHERE id = $id\n"
+    "    parameters:\n      id: {type: string}\n",
+    "function": "  - name: a-function\n    type: function\n    file: my_functions.py\n",
+    "forecast": "  - name: a-forecast\n    type: forecast\n    model: my_forecaster\n",
+    "compose": "  - name: a-composition\n    type: compose\n    steps:\n"
+    "      - {name: row, call: a-lookup, with: {id: $input.id}}\n    output: $row\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LookUpView:
+    """Where rows are found: pairs of what a request calls it and the column, and what happens when they are not."""
+
+    data_set: str
+    source: str
+    key: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+    policies: tuple[tuple[str, str], ...]
+    defaults: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DesignedEndpoint:
+    """One endpoint as it is declared."""
+
+    name: str
+    kind: str
+    description: str
+    of: str  # what it answers by: a model, a file
+    look_ups: tuple[LookUpView, ...]
+    queries: tuple[SavedQuery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A services file as it was read, or what is wrong with it."""
+
+    description: str
+    endpoints: tuple[DesignedEndpoint, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DesignPage:
+    """What the page shows; `digest` is of the text, as the file had it."""
+
+    service: str
+    product: str
+    path: str
+    text: str
+    digest: str
+    design: Design
+    snippets: Mapping[str, str]
+
+
+def design_page(name: str, product: str, folder: Path, file: Path) -> DesignPage:
+    """The page of a declared service."""
+    data = file.read_bytes()
+    text = data.decode("utf-8", "replace")
+    path = str(file.relative_to(folder))
+    digest = hashlib.sha256(data).hexdigest()
+    return DesignPage(name, product, path, text, digest, read_design(text, path), SNIPPETS)
+
+
+def read_design(text: str, path: str) -> Design:
+    """What a text declares; what is wrong with it is told, not raised."""
+    try:
+        service: Service = load_service(text, name=path)
+    except Invalid as exc:
+        return Design("", (), tuple(exc.problems) or (Problem(exc.message, None, exc.hint),))
+    return Design(service.description, tuple(_endpoint(spec) for spec in service.endpoints), ())
+
+
+def _endpoint(spec: Any) -> DesignedEndpoint:
+    return DesignedEndpoint(
+        spec.name,
+        spec.type,
+        spec.description,
+        str(getattr(spec, "model", "") or getattr(spec, "file", "") or getattr(spec, "sql", "")),
+        tuple(_look_up(rows) for rows in rows_of(spec)),
+        tuple(SavedQuery(query.name, pretty(query.body)) for query in spec.test_queries),
+    )
+
+
+def _look_up(rows: KeyedRows) -> LookUpView:
+    return LookUpView(
+        f"{rows.product}/{rows.data_set}" if rows.product else rows.data_set,
+        rows.source,
+        tuple(rows.key),
+        tuple(rows.columns),
+        tuple(_policies(rows)),
+        tuple((name, str(value)) for name, value in rows.defaults.items()),
+    )
+
+
+def _policies(rows: KeyedRows) -> Iterator[tuple[str, str]]:
+    yield "a key is missing", str(rows.missing_key)
+    yield "no row is found", str(rows.no_match)
+    yield "several are", str(rows.several)
+    if rows.max_age_seconds:
+        yield f"older than {rows.max_age_seconds} s", str(rows.too_old)

@@ -1,0 +1,52 @@
+// Designing a service: the text of its file, and beside it what it declares, read by the real parser as it is typed.
+"use strict";
+
+(() => {
+  const form = document.querySelector("form[data-design]");
+  if (!form) return;
+  const { text } = form.elements;
+  const view = document.getElementById("view");
+  const state = document.querySelector("[data-part=state]");
+  const before = text.value;
+  let timer, asked = 0;
+
+  const read = async () => {
+    const mine = ++asked;
+    try {
+      const answer = await fetch(form.dataset.design, {
+        method: "POST",
+        headers: { "content-type": "application/json", accept: "text/html" },
+        body: JSON.stringify({ text: text.value }),
+      });
+      const html = await answer.text();
+      if (mine !== asked || !answer.ok) return;
+      view.innerHTML = html;
+      const wrong = view.querySelectorAll("[role=alert] li").length;
+      state.textContent = wrong ? `${wrong} problems` : "It is valid.";
+    } catch { /* it is read again with the next change */ }
+  };
+  const soon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(read, 400);
+  };
+  text.addEventListener("input", soon);
+  form.querySelector("[data-part=asking]").hidden = false;
+  form.querySelector("[data-part=add]").addEventListener("click", () => {
+    // as far in as the endpoints that are there
+    const found = /^endpoints:[^\n]*\n(?:\s*#[^\n]*\n)*( *)- /m.exec(text.value);
+    const more = form.querySelector("#kind").value.replace(/^ {2}/gm, found ? found[1] : "  ");
+    text.value = `${text.value.trimEnd()}\n${more}`;
+    text.focus();
+    text.scrollTop = text.scrollHeight;
+    read();
+  });
+  form.querySelector("[data-part=back]").addEventListener("click", () => {
+    text.value = before;
+    read();
+  });
+  form.makeBody = () => ({ text: text.value, before: form.dataset.before });
+  addEventListener("beforeunload", (event) => {
+    if (text.value !== before && !form.dataset.saved) event.preventDefault();
+  });
+  form.addEventListener("saved", () => { form.dataset.saved = "yes"; });
+})();

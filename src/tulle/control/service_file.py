@@ -1,0 +1,94 @@
+"""The file in which a product declares a service, read and written anew: checked first, and never over what is newer.
+
+What is written is text as it was given, comments and all. A service keeps its name: another name is another file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tulle.control.release import declared_service
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Denied, Invalid, Place, Problem
+from tulle.events import SERVICE_WRITTEN, Event
+from tulle.serving.service import load_service
+from tulle.state import log
+
+MOST_CHARACTERS = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFile:
+    """The file of a service: its path in the product's folder, its text, and the SHA-256 of that as it was read."""
+
+    service: str
+    product: str
+    path: str
+    text: str
+    digest: str
+
+
+def read(workspace: Workspace, name: str) -> ServiceFile:
+    """The file that declares a service. NotFound with the nearest name."""
+    found = declared_service(workspace, name)
+    file = found.service.file
+    data = file.read_bytes()
+    path = str(file.relative_to(found.product.folder))
+    return ServiceFile(name, found.product.name, path, data.decode(), _digest(data))
+
+
+def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str = "") -> ServiceFile:
+    """Write a service's file, whole or not at all; `before` is the digest of what was looked at.
+
+    Invalid with every problem and its place, Conflict when the file is not what was looked at any more, Denied where
+    the mesh may not write.
+    """
+    known = read(workspace, name)
+    if known.digest != before:
+        raise Conflict(
+            f"{known.path} was changed meanwhile, so it is not written over",
+            hint="look at it again, and change that",
+        )
+    file = declared_service(workspace, name).service.file
+    data = text.encode()
+    try:
+        handle, scratch_name = tempfile.mkstemp(prefix=f".{name}-", suffix=".new", dir=file.parent)
+    except OSError as exc:
+        raise Denied(
+            f"the mesh may not write to {known.product}/{known.path}: {exc.strerror}",
+            hint="copy the text to where the product's code is kept",
+        ) from exc
+    scratch = Path(scratch_name)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        service = load_service(scratch, name=known.path)  # beside its other files, which are read with it
+        if service.name != name:
+            wrong = Problem(
+                f"the service is called '{service.name}' here, and '{name}' so far",
+                Place(known.path, service.place.line if service.place else 0),
+                "a service keeps its name; write another file for another one",
+            )
+            raise Invalid(f"{known.path} is not that of '{name}'", problems=[wrong])
+        scratch.chmod(file.stat().st_mode & 0o777)
+        if _digest(file.read_bytes()) != before:
+            raise Conflict(
+                f"{known.path} was changed just now, so it is not written over", hint="look at it again"
+            )
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    with workspace.database.write() as cx:
+        data_of_it = {"product": known.product, "file": known.path, "digest": _digest(data)}
+        log.append(cx, Event(SERVICE_WRITTEN, name, data_of_it), actor=actor)
+    return ServiceFile(name, known.product, known.path, text, _digest(data))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
