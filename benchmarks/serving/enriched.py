@@ -26,8 +26,9 @@ from typing import Any
 
 import httpx
 import msgspec
+import psutil
 from benchmarks.serving.customers import NAMES, Trained, features_bodies, train
-from benchmarks.serving.load import CONNECTIONS, Figures, Pace, Side, in_turn, need_wrk, told, verdict
+from benchmarks.serving.load import CONNECTIONS, TITLE, Figures, Pace, Side, in_turn, need_wrk, told, verdict
 from benchmarks.serving.mesh import BenchMesh, answer, predictor, worker
 from benchmarks.serving.processes import free_port, posts, server
 
@@ -48,7 +49,7 @@ MORE = (
     f"  - {{name: chance, call: predict, with: {{{', '.join(f'{n}: $profile.{n}' for n in NAMES)}}}}}",
     "  output: {chance: $chance.probas, spend: $profile.spend}",
 )
-LINE = "{:<24} {:>3}  {:>30}  {}"
+LINE = "{:<24} {:>3}  {:>36}  {}"
 
 
 def main() -> None:
@@ -78,14 +79,16 @@ def over_http(folder: Path, trained: Trained, bodies: Sequence[str], scratch: Pa
     """All sides in turn."""
     with ExitStack() as stack:
         probe = f"{SERVICE}/predict/predict"
-        url, _, _ = stack.enter_context(worker(folder, scratch / "worker", probe, bodies[0]))
-        sides = sides_of(url, trained, bodies)
+        url, process, _ = stack.enter_context(worker(folder, scratch / "worker", probe, bodies[0]))
+        sides = sides_of(url, trained, bodies, process)
         compare(sides, trained)
         logs = scratch / "log"
-        logged, _, _ = stack.enter_context(worker(folder, scratch / "logging", probe, bodies[0], log=logs))
-        sides["logged"] = Side("every query logged", logged, bodies)
+        logged, logging, _ = stack.enter_context(
+            worker(folder, scratch / "logging", probe, bodies[0], log=logs)
+        )
+        sides["logged"] = Side("every query logged", logged, bodies, processes=[logging])
         sides["hello"] = stack.enter_context(hello(scratch / "hello", bodies))
-        print(LINE.format("side", "c", "rate      p50 ms   p99 ms", ""))
+        print(LINE.format("side", "c", TITLE, ""))
         with collected(logs):
             for connections in CONNECTIONS:
                 figures = in_turn(list(sides.values()), connections, pace)
@@ -93,18 +96,17 @@ def over_http(folder: Path, trained: Trained, bodies: Sequence[str], scratch: Pa
         check_log(logged)
 
 
-def sides_of(url: str, trained: Trained, bodies: Sequence[str]) -> dict[str, Side]:
+def sides_of(url: str, trained: Trained, bodies: Sequence[str], process: psutil.Process) -> dict[str, Side]:
     """The endpoints of one worker."""
     home = url.removesuffix("/predict/predict")
     ids = trained.ids
-    return {
-        "plain": Side("features sent", url, bodies),
-        "enriched": Side("by id alone", url, [json.dumps({"features": {"customer_id": i}}) for i in ids]),
-        "lookup": Side(
-            "lookup", f"{home}/profile/lookup", [json.dumps({"data": {"customer_id": i}}) for i in ids]
-        ),
-        "composed": Side("composition", f"{home}/offer/run", [json.dumps({"customer": i}) for i in ids]),
+    asked = {
+        "plain": (url, bodies),
+        "enriched": (url, [json.dumps({"features": {"customer_id": i}}) for i in ids]),
+        "lookup": (f"{home}/profile/lookup", [json.dumps({"data": {"customer_id": i}}) for i in ids]),
+        "composed": (f"{home}/offer/run", [json.dumps({"customer": i}) for i in ids]),
     }
+    return {name: Side(name, *what, processes=[process]) for name, what in asked.items()}
 
 
 def compare(sides: dict[str, Side], trained: Trained) -> None:
@@ -128,8 +130,8 @@ def hello(scratch: Path, bodies: Sequence[str]) -> Iterator[Side]:
     scratch.mkdir()
     url = f"http://127.0.0.1:{port}/"
     argv = [sys.executable, str(Path(__file__).with_name("hello.py")), str(port)]
-    with server(argv, scratch, posts(url, "{}")):
-        yield Side("bare server's hello", url, bodies)
+    with server(argv, scratch, posts(url, "{}")) as process:
+        yield Side("bare server's hello", url, bodies, processes=[process])
 
 
 @contextmanager

@@ -59,8 +59,8 @@ def feast(
         argv += ["--no-access-log", "--max-requests", "1000000000"]
         logs = scratch / f"feast-{store}-server"
         logs.mkdir(parents=True)
-        stack.enter_context(server(argv, logs, posts(url, bodies[0]), environment))
-        yield Side(f"Feast ({store}), {len(table):,} rows", url, bodies)
+        process = stack.enter_context(server(argv, logs, posts(url, bodies[0]), environment))
+        yield Side(f"Feast ({store}), {len(table):,} rows", url, bodies, processes=[process])
 
 
 def fill(python: Path, folder: Path, table: pa.Table, where: str, environment: dict[str, str]) -> None:

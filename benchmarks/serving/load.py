@@ -1,7 +1,8 @@
 """Load on servers: one run of `wrk`, several sides in turn, and what is told of them.
 
 A side is an address that takes the same requests over and over: bodies in a file, one a line, rendered before the
-run begins. Latencies are milliseconds, rates requests a second. Knows nothing of what is asked.
+run begins. Latencies are milliseconds, rates requests a second. Where several share few processors, or the machine is
+not quiet, the processor time of the server for a request is the fairer figure. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import psutil
+from benchmarks.serving.processes import cpu_seconds
 
 CONNECTIONS = (1, 32)
 SCRIPT = """
@@ -63,6 +67,7 @@ class Side:
     url: str
     bodies: Sequence[str]
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+    processes: Sequence[psutil.Process] = ()  # that serve it, with all they have started
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Figures:
     p99: float
     answered: int = 0
     failed: int = 0
+    cpu: float = 0.0  # microseconds of processor time of its processes for a request
     counts: Mapping[str, int] = field(
         default_factory=dict
     )  # "status generation" → answers, where they were counted
@@ -108,15 +114,18 @@ def run(side: Side, connections: int, seconds: int, *, counted: bool = False) ->
         values = {"headers": headers, "bodies": bodies, "counted": COUNTED if counted else ""}
         script.write_text((COUNT if counted else "") + SCRIPT % values)
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency"]
+        before = cpu_seconds(side.processes)
         done = subprocess.run(
             [*command, "-s", str(script), side.url], check=True, capture_output=True, text=True
         )
+        spent = cpu_seconds(side.processes) - before
     lines = done.stdout.splitlines()
     found = json.loads(next(line for line in lines if line.startswith("RESULT"))[7:])
     failed = sum(found[name] for name in FAILURES)
     words = [line.split(" ", 2) for line in lines if line.startswith("COUNT")]
     counts = {name: int(number) for _, number, name in words}
-    return Figures(found["rps"], found["p50"], found["p99"], found["answered"], failed, counts)
+    cpu = spent / max(found["answered"], 1) * 1e6
+    return Figures(found["rps"], found["p50"], found["p99"], found["answered"], failed, cpu, counts)
 
 
 def in_turn(sides: Sequence[Side], connections: int, pace: Pace) -> list[Figures]:
@@ -142,12 +151,16 @@ def _median(runs: Sequence[Figures]) -> Figures:
         statistics.median(one.p50 for one in runs),
         statistics.median(one.p99 for one in runs),
         sum(one.answered for one in runs),
+        cpu=statistics.median(one.cpu for one in runs),
     )
 
 
+TITLE = "rate  p50 ms  p99 ms  cpu us"
+
+
 def told(figures: Figures) -> str:
-    """Rate and latencies in columns."""
-    return f"{figures.rps:>9,.0f}/s {figures.p50:>8.3f} {figures.p99:>8.2f}"
+    """Rate, latencies and processor time in columns."""
+    return f"{figures.rps:>9,.0f}/s {figures.p50:>7.3f} {figures.p99:>7.2f} {figures.cpu:>7,.0f}"
 
 
 def verdict(ratio: float, wanted: float | None, *, at_most: bool = False, unit: str = "x") -> str:

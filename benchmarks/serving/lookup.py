@@ -31,7 +31,7 @@ import pyarrow as pa
 from benchmarks.serving.customers import KEYS, wide_rows
 from benchmarks.serving.environments import DEFAULT
 from benchmarks.serving.feast_peer import feast, row_of
-from benchmarks.serving.load import CONNECTIONS, Pace, Side, in_turn, need_wrk, told, verdict
+from benchmarks.serving.load import CONNECTIONS, TITLE, Pace, Side, in_turn, need_wrk, told, verdict
 from benchmarks.serving.mesh import BenchMesh, answer, worker
 from benchmarks.serving.processes import pss
 
@@ -43,7 +43,7 @@ START_SECONDS = 1
 SECOND_WORKER = 0.2  # of the memory of the first
 DEMANDED = 10_000_000  # rows: below, start and memory are those of Python
 READ = 500_000  # rows, before memory is measured
-LINE = "{:>11} {:<34} {:>3}  {:>30}  {:>30}  {}"
+LINE = "{:>11} {:<34} {:>3}  {:>36}  {:>36}  {}"
 
 
 def main() -> None:
@@ -89,14 +89,14 @@ def ours(folder: Path, scratch: Path, keys: Sequence[int]) -> Iterator[tuple[Sid
     """A worker as a side; its process, and how long it took to answer."""
     bodies = [json.dumps({"data": {"key": key}}) for key in keys]
     with worker(folder, scratch, PATH, bodies[0]) as (url, process, seconds):
-        yield Side("ours", url, bodies), process, seconds
+        yield Side("ours", url, bodies, processes=[process]), process, seconds
 
 
 def measure(
     table: pa.Table, folder: Path, scratch: Path, stores: dict[str, int], peers: Path, pace: Pace
 ) -> None:
     """Against Feast with each store."""
-    print(LINE.format("rows", "peer", "c", "ours      p50 ms   p99 ms", "peer      p50 ms   p99 ms", "ratio"))
+    print(LINE.format("rows", "peer", "c", f"ours {TITLE}", f"peer {TITLE}", "ratio"))
     for store, count in stores.items():
         rows = table.slice(0, count)
         keys = chosen(rows)

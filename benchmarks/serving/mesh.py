@@ -124,6 +124,20 @@ class BenchMesh:
         finally:
             self.tulle("down")
 
+    def processes(self) -> list[psutil.Process]:
+        """Everything of it that runs, the control plane and the gateway among it."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                about = " ".join(process.cmdline()) + " " + process.cwd()
+            except psutil.Error:
+                continue
+            if str(self.folder) in about and process.pid != os.getpid():
+                found.append(process)
+        # Children are counted with those that started them.
+        ids = {one.pid for one in found}
+        return [one for one in found if one.ppid() not in ids]
+
     def gateway(self, path: str) -> str:
         """The address of service/endpoint/action at the gateway."""
         return f"http://127.0.0.1:{self.ports['GATEWAY']}/public/api/v1/{path}"

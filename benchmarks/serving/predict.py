@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.serving.customers import Trained, features_bodies, train
 from benchmarks.serving.environments import DEFAULT
-from benchmarks.serving.load import CONNECTIONS, Pace, Side, in_turn, need_wrk, told, verdict
+from benchmarks.serving.load import CONNECTIONS, TITLE, Pace, Side, in_turn, need_wrk, told, verdict
 from benchmarks.serving.mesh import BenchMesh, answer, predictor, worker
 from benchmarks.serving.predict_peers import PEERS, Peer, compare, running
 
@@ -30,7 +30,7 @@ SERVICE = "will-return"
 PATH = f"{SERVICE}/predict/predict"
 THROUGH_GATEWAY = 0.4
 QUARTER = 0.25  # of the best peer's median latency at one connection
-LINE = "{:<26} {:>3}  {:>30}  {:>30}  {}"
+LINE = "{:<26} {:>3}  {:>36}  {:>36}  {}"
 
 
 def main() -> None:
@@ -54,8 +54,8 @@ def main() -> None:
         mesh.publish(tables, {"will_return": trained.saved.folder})
         folder = mesh.package(SERVICE)
         bodies = features_bodies(trained)
-        with worker(folder, scratch / "worker", PATH, bodies[0]) as (url, _, _):
-            ours = Side("ours", url, bodies)
+        with worker(folder, scratch / "worker", PATH, bodies[0]) as (url, process, _):
+            ours = Side("ours", url, bodies, processes=[process])
             compare(ours, trained.probabilities, ask)
             against_peers(peers, ours, trained, options.peers.absolute(), scratch, pace)
             if not options.no_gateway:
@@ -71,9 +71,7 @@ def against_peers(
     peers: Sequence[Peer], ours: Side, trained: Trained, folder: Path, scratch: Path, pace: Pace
 ) -> None:
     """Each peer in turn with our worker."""
-    print(
-        LINE.format("peer", "c", "ours      p50 ms   p99 ms", "peer      p50 ms   p99 ms", "ratio of rates")
-    )
+    print(LINE.format("peer", "c", f"ours {TITLE}", f"peer {TITLE}", "ratio of rates"))
     latencies: dict[str, tuple[float, float]] = {}
     for number, peer in enumerate(peers):
         with running(peer, trained, folder, scratch / f"peer-{number}") as side:
@@ -83,10 +81,8 @@ def against_peers(
             for connections in CONNECTIONS:
                 a, b = in_turn([ours, side], connections, pace)
                 wanted = peer.wanted if connections > 1 else None
-                print(
-                    LINE.format(peer.told, connections, told(a), told(b), verdict(a.rps / b.rps, wanted)),
-                    flush=True,
-                )
+                ratio = verdict(a.rps / b.rps, wanted)
+                print(LINE.format(peer.told, connections, told(a), told(b), ratio), flush=True)
                 if connections == 1:
                     latencies[peer.told] = a.p50, b.p50
     if latencies:
@@ -100,7 +96,9 @@ def against_peers(
 def through_gateway(mesh: BenchMesh, ours: Side, trained: Trained, pace: Pace) -> None:
     """The whole gateway, in turn with the worker alone."""
     with mesh.up(SERVICE) as headers:
-        side = Side("gateway", mesh.gateway(PATH), ours.bodies, headers)
+        # Gateway, its worker, and the control plane, which collects the query log.
+        processes = [one for one in mesh.processes() if one not in ours.processes]
+        side = Side("gateway", mesh.gateway(PATH), ours.bodies, headers, processes)
 
         def ask_there(url: str, body: str) -> Any:
             return answer(url, json.loads(body), headers)

@@ -79,8 +79,8 @@ def running(peer: Peer, trained: Trained, peers: Path, scratch: Path) -> Iterato
         "DO_NOT_TRACK": "1",
     }
     argv = _command(peer, python, port, scratch, environment)
-    with server(argv, scratch, posts(url, bodies[0]), environment):
-        yield Side(peer.told, url, bodies)
+    with server(argv, scratch, posts(url, bodies[0]), environment) as process:
+        yield Side(peer.told, url, bodies, processes=[process])
 
 
 def _command(

@@ -70,6 +70,17 @@ def children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """Processor time that processes and their children have taken so far."""
+    spent = 0.0
+    for one in processes:
+        for each in [one, *children(one)]:
+            with contextlib.suppress(psutil.Error):
+                times = each.cpu_times()
+                spent += times.user + times.system
+    return spent
+
+
 def pss(process: psutil.Process) -> int:
     """Bytes of memory of a process and its children; what several share is divided among them."""
     return sum(one.memory_full_info().pss for one in [process, *children(process)])
