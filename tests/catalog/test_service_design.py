@@ -18,6 +18,12 @@ from tulle.serving.kinds import KINDS
 __all__ = ["desk"]  # a fixture
 HOME = f"/services/{NAME}/design"
 FILE = "products/crm/people/services/customer-totals.yaml"
+OVERLAY = """
+overlay: 1.0.0  # <i>ours</i>
+info: {title: Ours, version: "1"}
+actions:
+- {target: $.info, update: {title: Totals}}
+"""
 WHOLE = """
 service: all-of-it
 endpoints:
@@ -65,6 +71,8 @@ def test_the_page_shows_both_and_checks_what_is_typed(world: World, browser: Bro
     page = browser.get(HOME)
     assert "data_set: totals" in page
     assert "Looks up in" in page
+    (world.settings.folder / FILE).with_suffix(".openapi.yaml").write_text(OVERLAY)
+    assert "# &lt;i&gt;ours" in browser.get(HOME)
     typed = {"text": "service: x\nendpoints: <b>"}
     answer = browser.client.post(f"{HOME}/view", json=typed)
     assert answer.status_code == 200

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import uvicorn
+import yaml
 from fastapi.staticfiles import StaticFiles
 from playwright.sync_api import expect, sync_playwright
 from tests.catalog.conftest import Browser, World
@@ -58,6 +59,9 @@ def test_it_goes_to_the_generation_and_the_answers_parts_are_drawn(world: World,
                 expect(page.get_by_role("region", name="What it took")).to_contain_text("30 µs")
                 expect(page.get_by_role("region", name="Steps")).to_contain_text("price [2]")
                 expect(page.locator("[data-part=time]")).to_contain_text("by v1")
+                page.locator("summary", has_text="As a test query").click()
+                query = yaml.safe_load(page.locator("[data-part=query]").inner_text())
+                assert query == [{"name": "a call that was tried", "data": {"customer": "ann"}}]
                 assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
                 assert page.evaluate(NAMELESS) == []
                 assert page.evaluate(CONTRAST) == []

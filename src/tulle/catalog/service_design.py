@@ -15,6 +15,7 @@ from tulle.catalog.service import SavedQuery, pretty
 from tulle.errors import Invalid, Problem
 from tulle.serving.declared import rows_of
 from tulle.serving.keyed_rows import KeyedRows
+from tulle.serving.overlay import SUFFIX
 from tulle.serving.service import Service, load_service
 
 MOST_CHARACTERS = 500_000
@@ -76,6 +77,12 @@ class DesignPage:
     digest: str
     design: Design
     snippets: Mapping[str, str]
+    annotations: str = ""  # the text of the overlay of its API document, where there is one
+
+    @property
+    def overlay(self) -> str:
+        """The path of that."""
+        return f"services/{self.service}{SUFFIX}"
 
 
 def design_page(name: str, product: str, folder: Path, file: Path) -> DesignPage:
@@ -84,7 +91,9 @@ def design_page(name: str, product: str, folder: Path, file: Path) -> DesignPage
     text = data.decode("utf-8", "replace")
     path = str(file.relative_to(folder))
     digest = hashlib.sha256(data).hexdigest()
-    return DesignPage(name, product, path, text, digest, read_design(text, path), SNIPPETS)
+    overlay = file.parent / f"{name}{SUFFIX}"
+    annotations = overlay.read_text(encoding="utf-8", errors="replace") if overlay.is_file() else ""
+    return DesignPage(name, product, path, text, digest, read_design(text, path), SNIPPETS, annotations)
 
 
 def read_design(text: str, path: str) -> Design:

@@ -113,6 +113,20 @@ if (form) {
     paint(part("body"), text);
   };
 
+  // JSON is YAML: what was sent as a line of the service's file.
+  const MEMBERS = { predict: "features", lookup: "data", query: "parameters" };
+  const asQuery = (sent, status, text) => {
+    const member = MEMBERS[endpoint.selectedOptions[0].dataset.kind];
+    let body, answer;
+    try { [body, answer] = [JSON.parse(sent), JSON.parse(text)]; } catch { body = null; }
+    const given = body && member ? body[member] : undefined;
+    part("as-query").hidden = !given || typeof given !== "object";
+    if (part("as-query").hidden) return;
+    const query = { name: "a call that was tried", [member]: given };
+    if (status !== 200 && answer && answer.errorType) query.expect = { error: answer.errorType };
+    part("query").textContent = `- ${JSON.stringify(query)}`;
+  };
+
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
@@ -139,6 +153,7 @@ if (form) {
       const said = await answer.json();
       if (answer.ok) {
         show(said.status, said.headers, `${said.milliseconds.toFixed(1)} ms through the gateway${said.headers["x-tulle-generation"] ? `, by ${said.headers["x-tulle-generation"]}` : ""}`, said.body);
+        asQuery(sent.body, said.status, said.body);
       } else {
         const error = said.error || {};
         show("", {}, "", [error.message, error.hint].filter(Boolean).join("\n"), "Not sent");

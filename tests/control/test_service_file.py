@@ -1,0 +1,104 @@
+"""The file that declares a service, written anew by who may; and who may deploy and compare with a key of their own."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.control.logged import LoggedMesh
+from tests.control.test_approvals import Office
+
+from tulle.cli.connect import InProcess
+from tulle.control import service_file
+from tulle.errors import Conflict, Invalid, NotFound
+from tulle.events import SERVICE_WRITTEN
+from tulle.server.app import application
+from tulle.server.lake_doors import lake_access
+from tulle.server.token import read_token
+from tulle.serving import generation
+from tulle.state import log
+
+
+@pytest.fixture
+def logged(tmp_path: Path) -> Iterator[LoggedMesh]:
+    made = LoggedMesh(tmp_path)
+    yield made
+    made.workspace.database.close()
+
+
+def test_a_file_is_written_whole_and_told(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    known = service_file.read(workspace, "scores")
+    assert known.path == "services/scores.yaml"
+    text = "# é, a comment of ours\n" + known.text
+    saved = service_file.save(workspace, "scores", text, before=known.digest, actor="ann")
+    assert service_file.read(workspace, "scores") == saved
+    assert saved.text == text
+    (event, *_) = log.read(workspace.database, limit=1, newest_first=True)
+    assert (event.actor, event.kind, event.data["digest"]) == ("ann", SERVICE_WRITTEN, saved.digest)
+
+
+def test_what_is_newer_or_wrong_is_left_as_it_is(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    known = service_file.read(workspace, "scores")
+    folder = logged.mesh.folder / "products/shop/scores/services"
+    with pytest.raises(Invalid) as wrong:
+        service_file.save(workspace, "scores", known.text + "\nmore: 1\n", before=known.digest)
+    assert "unknown property 'more'" in str(wrong.value.problems[0])
+    renamed = known.text.replace("service: scores", "service: others")
+    with pytest.raises(Invalid) as wrong:
+        service_file.save(workspace, "scores", renamed, before=known.digest)
+    assert "called 'others' here" in wrong.value.problems[0].message
+    (folder / "scores.yaml").write_text(known.text + "# newer\n")
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        service_file.save(workspace, "scores", known.text, before=known.digest)
+    assert [path.name for path in folder.iterdir()] == ["scores.yaml"]
+    assert (folder / "scores.yaml").read_text().endswith("# newer\n")
+    with pytest.raises(NotFound):
+        service_file.read(workspace, "score")
+
+
+def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    logged.package()
+    access = lake_access(workspace.settings, workspace.database)
+    keys = {"ann": Office.user(access, "ann", "Developers"), "vic": Office.user(access, "vic", "Viewers")}
+    app = application(workspace.settings)
+    transport = InProcess(app)
+    before = service_file.read(workspace, "scores").digest
+
+    def call(who: str, method: str, path: str, body: object = None) -> int:
+        credential = f"Bearer {read_token(workspace.settings)}"
+        if who:
+            key = keys[who]
+            credential = "Basic " + base64.b64encode(f"{key.id}:{key.secret}".encode()).decode()
+        settings = workspace.settings
+        url = f"http://{settings.host}:{settings.control_plane_port}/mesh/v1/services/scores{path}"
+        request = httpx.Request(method, url, json=body, headers={"authorization": credential})
+        response = transport.handle_request(request)
+        response.read()
+        return response.status_code
+
+    changes: list[tuple[str, str, object]] = [
+        ("POST", "/deploy", {"version": "v1"}),
+        ("PUT", "/traffic", {"shares": [{"generation": "v1", "share": 1}]}),
+        ("POST", "/disable", {}),
+        ("PUT", "/bounds", {"floor": 1}),
+        ("PUT", "/ending", {}),
+        ("DELETE", "/ending", None),
+        ("POST", "/compare", {"left": "v1", "right": "v1"}),
+        ("GET", "/file", None),
+        ("PUT", "/file", {"text": "service: scores", "before": before}),
+    ]
+    for method, path, body in changes:
+        assert call("vic", method, path, body) == 403, path
+    assert generation.find(workspace.database, "scores") is None
+    for method, path, body in changes:
+        assert call("ann", method, path, body) not in {401, 403}, path
+    assert generation.deployment(workspace.database, "scores").desired.main == "v1"
+    assert call("ann", "GET", "/queries") == 403  # what nobody named stays with the mesh's token
+    assert call("", "GET", "/queries") == 200
+    app.state.close()
