@@ -11,7 +11,7 @@ import pytest
 from tests.gateway.conftest import PLENTY, SECRETS, Mesh, as_client, check_error, wait_until
 
 from tulle.errors import Invalid
-from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice
+from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.serving.traffic import Traffic, generation_of, single, split
 
@@ -27,12 +27,12 @@ def publish(mesh: Mesh, traffic: Traffic, **more: Any) -> None:
     publish_services(mesh, service)
 
 
-def publish_services(mesh: Mesh, *services: ManagedService) -> None:
+def publish_services(mesh: Mesh, *services: ManagedService, limit: RateLimit = PLENTY) -> None:
     mesh.gateway.publish(
         GatewayPolicy.of(
             services=services,
             clients=(Client(name, hash_secret(secret)) for name, secret in SECRETS.items()),
-            contracts=[Contract("app-a", name, PLENTY) for name in {s.name for s in services}],
+            contracts=[Contract("app-a", name, limit) for name in {s.name for s in services}],
         )
     )
 
@@ -154,6 +154,19 @@ def test_generations_change_under_load_without_a_failure(mesh: Mesh) -> None:
             one.result()
     assert {status for status, _ in seen} == {200}, seen
     assert {name for _, name in seen} == {"first-1", "first-2", "second-1"}
+
+
+@pytest.mark.system
+def test_an_environment_uses_up_nothing_of_another_ones_limit(mesh: Mesh) -> None:
+    consumers = ManagedService("split", (SOCKETS["v1"],), 10_000)
+    tried = ManagedService("split", (SOCKETS["v2"],), 10_000, environment="test")
+    publish_services(mesh, consumers, tried, limit=RateLimit.parse("2/1h"))
+
+    def statuses(path: str) -> list[int]:
+        return [mesh.ask(path, ME, method="POST", body="{}").status for _ in range(3)]
+
+    assert statuses("/test" + PATH) == [200, 200, 429]
+    assert statuses(PATH) == [200, 200, 429]
 
 
 @pytest.mark.system

@@ -7,6 +7,7 @@ Pure. Knows nothing of workers; where a way leads is the caller's matter.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -67,7 +68,7 @@ def ways(service: ManagedService, contracts: Sequence[Contract]) -> Iterator[Way
     clients = [contract.client_id for contract in contracts if contract.way in open_by]
     signs_in = access.contracts or access.api_keys is not None
     filters = {CONTRACT: _rbac({"matcher": only_clients(clients)})}
-    keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.name})
+    keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
     for client in () if signs_in else clients:  # the portal, which may try every service
         yield replace(keyed, headers=[{"name": "client_id", "string_match": {"exact": client}}])
     if access.jwt is not None and (signs_in or access.public is not None):
@@ -125,8 +126,18 @@ def counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
 
 
 def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -> list[Json]:
-    """A token bucket for every contract, and those of callers by token and of everybody."""
-    found = [_bucket(c.limit, {_CONTRACTS_OF: c.service, "client": c.client_id}) for c in contracts]
+    """A token bucket for every contract, and those of callers by token and of everybody; in each environment its own.
+
+    What is tried in one environment uses up nothing of what callers have in another.
+    """
+    paths: dict[str, list[str]] = defaultdict(list)
+    for service in services:
+        paths[service.name].append(service.path)
+    found = [
+        _bucket(contract.limit, {_CONTRACTS_OF: path, "client": contract.client_id})
+        for contract in contracts
+        for path in paths[contract.service]
+    ]
     for service in services:
         if (tokens := service.access.jwt) is not None:
             limit = RateLimit.parse(tokens.limit or service.usual_limit)
