@@ -225,6 +225,44 @@ def test_an_archive_that_reaches_outside_is_refused(mesh: Mesh, tmp_path: Path) 
     assert not (tmp_path / "deep" / "evil").exists()
 
 
+def _odd(file: Path, headers: dict[str, str]) -> None:
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("x")
+        entry.pax_headers = headers
+        tar.addfile(entry)
+
+
+def _header(kind: bytes, size: int) -> bytes:
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def test_an_archive_that_breaks_the_reader_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.tar"
+    _odd(path, {"path": "a\0b"})
+    with pytest.raises(Broken, match="null byte"):
+        package.extract(path, tmp_path / "out")
+    _odd(path, {"GNU.sparse.map": "x,y", "GNU.sparse.size": "1"})
+    with pytest.raises(Broken, match="invalid literal"):
+        package.extract(path, tmp_path / "out")
+    path.write_bytes((_header(tarfile.GNUTYPE_LONGNAME, 5) + b"abcd".ljust(512, b"\0")) * 3000)
+    with pytest.raises(Broken, match="recursion"):
+        package.extract(path, tmp_path / "out")
+    path.write_bytes(_header(tarfile.XHDTYPE, 8 << 30) + bytes(5120))
+    with pytest.raises(Broken, match=r"a header of 8,589,93\d,\d+ bytes"):
+        package.extract(path, tmp_path / "out")
+
+
+def test_an_archive_of_countless_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "_MOST_FILES", 3)
+    with tarfile.open(tmp_path / "many.tar", "w") as tar:
+        for number in range(4):
+            tar.addfile(tarfile.TarInfo(f"f{number}"))
+    with pytest.raises(Broken, match="holds more than 3 files"):
+        package.extract(tmp_path / "many.tar", tmp_path / "out")
+
+
 def test_unpacking_again_mends_what_was_damaged_meanwhile(mesh: Mesh) -> None:
     built = mesh.build(PREDICTOR)
     folder = mesh.unpacked(built)

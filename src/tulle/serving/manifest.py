@@ -99,7 +99,7 @@ def manifest_from(data: bytes) -> Manifest:
     """The manifest in `data`; Broken when it is damaged."""
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
         raise Broken(
             f"the package's {MANIFEST} cannot be read: {exc}", hint="build the package again"
         ) from exc

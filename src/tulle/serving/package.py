@@ -7,6 +7,7 @@ provenance alone. Equal content is never built into a second version: the existi
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 import re
 import shutil
@@ -61,6 +62,8 @@ from tulle.state.tables import packages as table
 _VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
 _CHUNK = 1 << 20
+_MOST_FILES = 100_000  # of a package
+_LONGEST_HEADER = 1 << 20  # bytes, of a file in an archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,20 +492,36 @@ def _value(row: Row[Any]) -> Package:
 # ── unpacking ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class _Archive(io.FileIO):
+    """A file that is read in pieces: a header of gigabytes is not taken into memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file does."""
+        if size is not None and size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return super().read(size) or b""
+
+
 def extract(archive: Path, folder: Path) -> None:
     """Unpack an archive without looking at what it holds; Broken when it cannot be read, or holds more than files."""
     try:
-        with tarfile.open(archive, mode="r:") as tar:
-            for member in tar:
+        with _Archive(archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for number, member in enumerate(tar):
                 if not member.isreg() or member.issparse():
-                    raise Broken(f"{archive.name} holds '{member.name}', which is no plain file")
+                    raise Broken(f"{archive.name} holds {member.name!a}, which is no plain file")
+                if number >= _MOST_FILES:
+                    raise Broken(f"{archive.name} holds more than {_MOST_FILES:,} files")
                 tar.extract(member, folder, filter="data", set_attrs=False)
     except FileNotFoundError as exc:
         raise Broken(
             f"the package {archive.name} is gone from {archive.parent}", hint="build it again"
         ) from exc
-    except (tarfile.TarError, OSError) as exc:
-        raise Broken(f"the package {archive.name} cannot be read: {exc}", hint="build it again") from exc
+    except Broken:
+        raise
+    except (tarfile.TarError, OSError, ValueError, RecursionError, MemoryError, OverflowError) as exc:
+        # names and numbers that are none, headers that lead to headers without end: the reader lets them through
+        why = ascii(str(exc) or type(exc).__name__)[1:-1]
+        raise Broken(f"the package {archive.name} cannot be read: {why}", hint="build it again") from exc
 
 
 def verified(folder: Path, digest: str) -> Manifest:

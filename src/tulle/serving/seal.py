@@ -54,7 +54,7 @@ def check_seal(folder: Path, trusted: Collection[str]) -> str:
         raise Denied(
             "the package is not signed, so nobody knows who built it", hint="build it again, which signs it"
         ) from None
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OSError) as exc:
         raise Broken(f"the package's {SIGNATURE} cannot be read: {exc}") from exc
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(found.public_key))
