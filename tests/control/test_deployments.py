@@ -152,7 +152,7 @@ def test_workers_are_bounded(calc: Workspace) -> None:
     assert deployment.bound(calc, "calc", Bounds()).workers_of("v1", 1) == 1
 
 
-def test_a_service_ends_and_goes_on(calc: Workspace) -> None:
+def test_a_service_ends_and_goes_on(calc: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     active(calc, single("v1"))
     soon = now() + 3600
     found = deployment.end(calc, "calc", sunset_at=soon, successor="calc")
@@ -166,6 +166,9 @@ def test_a_service_ends_and_goes_on(calc: Workspace) -> None:
     again = deployment.end(calc, "calc", sunset_at=soon + 10)
     assert again.ending
     assert again.ending.deprecated_at == since  # told since then, whatever the date
+    monkeypatch.setattr(deployment, "now", lambda: soon + 11)
+    with pytest.raises(Conflict, match="service 'calc' has ended"):
+        deployment.share(calc, "calc", single("v2"))
     assert deployment.go_on(calc, "calc").ending is None
     with pytest.raises(NotFound, match="no applied product has a service 'nothing'"):
         deployment.end(calc, "calc", successor="nothing")
@@ -186,6 +189,28 @@ def test_what_nobody_needs_is_removed(calc: Workspace) -> None:
     assert deployment.clean(calc) == ()
     active(calc, single("v1"))
     assert (home / "v1").exists()
+
+
+def test_what_is_deployed_while_others_tidy_up_is_there(
+    calc: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active(calc, single("v1"))
+    home = calc.settings.state_folder / "generations" / "calc"
+    request, aside = generation.request, generation.set_aside
+    with monkeypatch.context() as patch:  # between the unpacking and the record of it
+        patch.setattr(generation, "request", lambda *a, **k: deployment.clean(calc) and request(*a, **k))
+        deployment.share(calc, "calc", single("v2"))
+    assert (home / "v2" / "manifest.json").exists()
+    generation.activate(calc.database, "calc", single("v2"))
+    generation.unpack(deployment.packages_of(calc, "calc", single("v3"))[0], calc.settings)
+
+    def late(*given: Any) -> Path | None:  # between the look and the removal
+        deployment.share(calc, "calc", single("v3"))
+        return aside(*given)
+
+    monkeypatch.setattr(generation, "set_aside", late)
+    assert deployment.clean(calc) == ()
+    assert (home / "v3" / "manifest.json").exists()
 
 
 def test_environments_are_apart(gated: Workspace) -> None:

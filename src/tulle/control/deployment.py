@@ -79,12 +79,17 @@ def share(
             f"service '{name}' has ended, so nothing of it runs",
             hint=f"`tulle service deprecate {name} --undo` lets it go on",
         )
-    for chosen in packages_of(workspace, name, traffic):
-        demand_contracts(workspace, name, reach_of(chosen.manifest.endpoints), place)
-        generation.unpack(chosen, workspace.settings)
-    return generation.request(
+    chosen = packages_of(workspace, name, traffic)
+    for one in chosen:
+        demand_contracts(workspace, name, reach_of(one.manifest.endpoints), place)
+        generation.unpack(one, workspace.settings)
+    made = generation.request(
         workspace.database, name, traffic, environment=place, actor=actor, before=before, check=check
     )
+    for one in chosen:  # from now on nobody tidies them up; what was tidied up until now is needed
+        if not generation.folder_of(workspace.settings, name, one.version).exists():
+            generation.unpack(one, workspace.settings)
+    return made
 
 
 def beside(
@@ -181,20 +186,22 @@ def clean(workspace: Workspace, name: str | None = None, *, is_dry: bool = False
 
     They are unpacked again from their packages when they are deployed again.
     """
-    used = set()
-    for found in generation.everywhere(workspace.database):
-        before = found.previous.mounted if found.previous else ()
-        used |= {(found.service, version) for version in (*found.mounted, *found.desired.mounted, *before)}
     home = workspace.settings.state_folder / "generations"
     removed = []
     for folder in sorted(home.glob("*/*")):
         service, version = folder.parent.name, folder.name
         is_scratch = version.startswith(".")
-        if (service, version) in used or is_scratch or (name is not None and service != name):
+        if is_scratch or (name is not None and service != name):
             continue
+        with workspace.database.read() as connection:
+            if version in generation.in_use(connection, service):
+                continue
         size = sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
         if not is_dry:
-            shutil.rmtree(folder)
+            aside = generation.set_aside(workspace.database, service, folder)
+            if aside is None:  # it is wanted by now
+                continue
+            shutil.rmtree(aside)
         removed.append(Cleaned(service, version, size))
     return tuple(removed)
 

@@ -7,6 +7,7 @@ the empty one. Knows nothing of processes or of the gateway.
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -335,6 +336,31 @@ def everywhere(database: Database) -> tuple[Deployment, ...]:
     with database.read() as connection:
         query = select(table).order_by(table.c.service, table.c.environment)
         return tuple(_value(row) for row in connection.execute(query))
+
+
+def in_use(connection: Connection, service: str) -> set[str]:
+    """The versions of a service that run, or shall run, or are gone back to, in any environment."""
+    found = [_value(row) for row in connection.execute(select(table).where(table.c.service == service))]
+    return {
+        version
+        for one in found
+        for version in (
+            *one.mounted,
+            *one.desired.mounted,
+            *(one.previous.mounted if one.previous else ()),
+        )
+    }
+
+
+def set_aside(database: Database, service: str, folder: Path) -> Path | None:
+    """Take the folder of a version that is not in use out of its place, at once; where it is now, None when it is."""
+    with database.write() as connection:
+        in_turn(connection, f"deployment of {service}")
+        if folder.name in in_use(connection, service):
+            return None
+        aside = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+        folder.rename(aside)
+        return aside
 
 
 def test(folder: Path, generation: str | None = None) -> tuple[Verdict, ...]:  # noqa: PT028  not of pytest's
