@@ -96,6 +96,19 @@ def test_a_traffic_is_shared_and_taken_back(calc: Workspace) -> None:
     ]
 
 
+def test_going_back_takes_back_what_does_not_answer_yet(calc: Workspace) -> None:
+    active(calc, single("v1"))
+    active(calc, single("v2"))
+    deployment.share(calc, "calc", single("v3"))
+    back = deployment.rollback(calc, "calc")
+    assert (back.desired, back.status, back.previous) == (single("v2"), "active", single("v1"))
+    deployment.share(calc, "calc", single("v3"))
+    generation.fail(calc.database, "calc", single("v3"), "it ended")
+    assert deployment.rollback(calc, "calc").desired == single("v2")
+    for _ in range(2):  # two people, or one who asks twice
+        assert deployment.rollback(calc, "calc").desired == single("v1")
+
+
 def test_a_change_that_was_made_on_something_else_is_refused(calc: Workspace) -> None:
     active(calc, single("v1"))
     deployment.share(calc, "calc", single("v2"), before=single("v1"))
@@ -340,6 +353,22 @@ def test_an_approval_that_was_interrupted_is_carried_out_later(
     deployment_request.keep(gated)
     assert deployment_request.get(gated.database, request.id).status == "done"
     assert generation.deployment(gated.database, "calc").desired == single("v1")
+
+
+def test_other_systems_are_asked_once_while_they_take_their_time(
+    gated: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked(gated, single("v1"))
+    deployment_request.decide(gated, request.id, by="bob")
+    gates: list[str] = []
+
+    def gate(*_: Any, id_: str, **__: Any) -> None:
+        gates.append(id_)
+        deployment_request.keep(gated)  # what is done again and again, meanwhile
+
+    monkeypatch.setattr(deployment_hooks, "ask", gate)
+    assert deployment_request.decide(gated, request.id, by="eve").status == "done"
+    assert gates == [request.id]
 
 
 class _Listener(BaseHTTPRequestHandler):

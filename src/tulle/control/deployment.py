@@ -123,11 +123,17 @@ def unload(
 def rollback(
     workspace: Workspace, name: str, *, environment: str | None = None, actor: str = ""
 ) -> Deployment:
-    """Ask for the traffic that was in force before. Conflict when there is none."""
+    """Ask for the traffic that was in force before. Conflict when there is none.
+
+    What is not in force yet, or has failed, is taken back instead: nobody means to end what answers now. Asking twice
+    for the way back is asking once.
+    """
     current = _deployment(workspace, name, environment)
-    if current.previous is None:
+    is_pending = current.status != "active" and current.desired != current.previous
+    wanted = current.active if is_pending and current.active is not None else current.previous
+    if wanted is None:
         raise Conflict(f"service '{name}' has no earlier active version to go back to")
-    return share(workspace, name, current.previous, environment=environment, actor=actor)
+    return share(workspace, name, wanted, environment=environment, actor=actor)
 
 
 def enable(

@@ -7,6 +7,7 @@ was approved is exactly what is carried out: when something else is wanted by th
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import deployment_decisions as decision_rows
 from tulle.state.tables import deployment_requests as table
 
+_turn = threading.Lock()
+_under_way: set[str] = (
+    set()
+)  # requests that this process carries out now; a crash forgets them, and they go on
 WAITING, DONE, FAILED, REFUSED, WITHDRAWN = "waiting", "done", "failed", "refused", "withdrawn"
 
 
@@ -256,6 +261,19 @@ def _demand_may(place: Environment, credential: str) -> None:
 
 
 def _carry_out_if_approved(workspace: Workspace, id_: str, place: Environment) -> Request:
+    """Once at a time: other systems are asked for as long as they like, and are to be asked once."""
+    with _turn:
+        if id_ in _under_way:
+            return get(workspace.database, id_)
+        _under_way.add(id_)
+    try:
+        return _carry_out_approved(workspace, id_, place)
+    finally:
+        with _turn:
+            _under_way.discard(id_)
+
+
+def _carry_out_approved(workspace: Workspace, id_: str, place: Environment) -> Request:
     asked = get(workspace.database, id_)
     given = {one.approver for one in asked.decisions if one.approved}
     if asked.status != WAITING or len(given & set(place.approvers)) < place.approvals:
