@@ -26,6 +26,9 @@ PATHS = [
     "/releases",
     "/services",
     "/services/high-value-predictor",
+    "/services/high-value-predictor/deployments",
+    "/services/high-value-predictor/compare",
+    "/services/high-value-predictor/design",
     "/services/customer-features",
     "/applications",
     "/capabilities",
@@ -180,6 +183,19 @@ def test_a_prediction_is_tried_in_the_page(page: Page) -> None:
     page.get_by_label("Action").select_option("predict-multi")
     page.get_by_role("textbox", name="Body (JSON)").press("Control+Enter")
     expect(form).to_contain_text('"results"')
+
+
+def test_what_was_tried_is_drawn_among_the_deployments(page: Page) -> None:
+    page.goto("/services/high-value-predictor")
+    page.locator("summary", has_text="Where it goes").click()
+    page.get_by_label("Generation", exact=True).select_option("v1")
+    form = page.locator("form[data-try]")
+    form.get_by_role("button", name="Send request").click()
+    expect(form.locator("[data-part=time]")).to_contain_text("by v1")
+    expect(form.get_by_role("region", name="What it took")).to_contain_text("µs")
+    page.get_by_role("link", name="Deployments", exact=True).click()
+    expect(page.locator("#state")).to_contain_text("running")
+    expect(page.locator("#load svg").first).to_be_visible(timeout=40_000)
 
 
 @pytest.mark.parametrize(
