@@ -233,6 +233,9 @@ def test_environments_are_apart(gated: Workspace) -> None:
     (one,) = mounted(gated.settings, [found], now())
     assert (one.worker(0), one.address) == ("calc@test/v1/0", "/test/public/api/v1/calc/")
     assert deployment.as_plain(gated.settings, found)["environment"] == "test"
+    ending = deployment.end(gated, "calc", successor="calc", environment="test").ending
+    assert ending is not None
+    assert ending.successor == "/test/public/api/v1/calc/"
     with pytest.raises(NotFound, match="no environment 'tset'"):
         deployment.share(gated, "calc", single("v1"), environment="tset")
     active(gated, single("v2"))

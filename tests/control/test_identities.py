@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tulle.control.identities import PREFIX, application_of, reach_of, use_problems
+from tulle.gateway.policy import SERVICE_NAME
 from tulle.serving.service import Service, load_service
 
 STEPS: list[dict[str, Any]] = [
@@ -22,8 +23,9 @@ STEPS: list[dict[str, Any]] = [
 def test_names_of_applications_differ_and_are_never_too_long() -> None:
     assert application_of("offers") == f"{PREFIX}offers"
     names = {application_of("s" * 63), application_of("s" * 62 + "t"), application_of("s" * 63, "test")}
-    assert len(names) == 3
-    assert all(len(name) <= 63 for name in names)
+    names |= {application_of("offers", "qa-1"), application_of("offers", "qa_1")}
+    assert len(names) == 5
+    assert all(SERVICE_NAME.fullmatch(name) for name in names)  # as applications are called
 
 
 def test_what_a_package_reaches_is_read_from_its_manifest() -> None:

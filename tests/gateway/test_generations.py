@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import dataikuapi
 import pytest
-from tests.gateway.conftest import PLENTY, SECRETS, Mesh, as_client, check_error, wait_until
+from tests.gateway.conftest import PLENTY, SECRETS, Mesh, Reply, as_client, check_error, wait_until
 
 from tulle.errors import Invalid
+from tulle.gateway import envoy_files
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.serving.traffic import Traffic, generation_of, single, split
@@ -154,6 +156,28 @@ def test_generations_change_under_load_without_a_failure(mesh: Mesh) -> None:
             one.result()
     assert {status for status, _ in seen} == {200}, seen
     assert {name for _, name in seen} == {"first-1", "first-2", "second-1"}
+
+
+@pytest.mark.system
+def test_a_generation_holds_so_many_requests_and_refuses_the_rest_at_once(mesh: Mesh) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    backends = (Backend("v1", (SOCKETS["v1"],)),)
+    service = ManagedService("split", (), 10_000, traffic=single("v1"), backends=backends, most_requests=2)
+    publish_services(mesh, service)
+
+    def call(_: int) -> Reply:
+        return mesh.ask(PATH.replace("/predict", "/slow"), ME, method="POST", body="{}")
+
+    with ThreadPoolExecutor(6) as pool:
+        replies = sorted(pool.map(call, range(6)), key=lambda reply: reply.status)
+    assert [reply.status for reply in replies] == [200, 200, 503, 503, 503, 503]
+    check_error(replies[-1], 503, "ServiceUnavailable")
+    assert replies[-1].headers["retry-after"] == "1"
+    (cluster,) = envoy_files.clusters(replace(service, most_requests=5000))
+    (bounds,) = cluster["circuit_breakers"]["thresholds"]
+    held = bounds["max_connections"] + bounds["max_pending_requests"]
+    assert (held, bounds["max_requests"]) == (5000, 5000)  # at one request a connection the others wait
 
 
 @pytest.mark.system

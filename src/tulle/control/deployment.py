@@ -166,7 +166,7 @@ def end(
     path = ""
     if successor:
         declared_service(workspace, successor)
-        path = f"/public/api/v1/{successor}/"
+        path = f"{f'/{place}' if place else ''}/public/api/v1/{successor}/"
     current = generation.deployment(workspace.database, name, place)
     since = current.ending.deprecated_at if current.ending else now()
     ending = Ending(min(since, sunset_at) if sunset_at is not None else since, sunset_at, path)

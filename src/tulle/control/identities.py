@@ -54,8 +54,8 @@ class Reach:
 def application_of(service: str, environment: str = "") -> str:
     """The name of a service's application; no other may be called so."""
     name = f"{PREFIX}{service}" + (f"-in-{environment}" if environment else "")
-    if len(name) > _LONGEST:
-        name = f"{name[: _LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    if len(name) > _LONGEST or "_" in name:  # environments may have it, applications may not
+        name = f"{name[: _LONGEST - 9].replace('_', '-')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return name
 
 

@@ -62,6 +62,8 @@ FILES: Final = ("limits", "auth", "clusters", "jwt", "routes", "listeners")
 
 UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
 
+_MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one request at a time
+
 # what tells who the caller is ends here; workers read x-tulle-client
 _SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "client_secret")
 
@@ -206,8 +208,9 @@ def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Js
         "circuit_breakers": {
             "thresholds": [
                 {
-                    "max_connections": 512,
-                    "max_pending_requests": 1024,
+                    "max_connections": _MOST_CONNECTIONS,
+                    # Those without a connection wait; at a burst's begin that is all of it.
+                    "max_pending_requests": max(1024, service.most_requests - _MOST_CONNECTIONS),
                     "max_requests": service.most_requests,
                     "max_retries": 256,
                 }
