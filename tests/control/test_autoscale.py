@@ -11,7 +11,7 @@ import pytest
 from tests.control.test_deployments import active, with_versions
 from tests.pipeline.conftest import Mesh
 
-from tulle.control import deployment
+from tulle.control import autoscale, deployment
 from tulle.control.autoscale import DOWN_SECONDS, UP_SECONDS, Autoscaler
 from tulle.deploy import local
 from tulle.deploy.local import Process
@@ -51,6 +51,7 @@ def test_a_worker_that_computes_gets_company_up_to_the_bound(
     scaler: Autoscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = scaler._workspace
+    monkeypatch.setattr(autoscale, "FULL", 0.05)  # on a busy machine a process gets less than it would use
     active(workspace, single("v1"))
     deployment.bound(workspace, "calc", Bounds(1, 2))
     busy = subprocess.Popen([sys.executable, "-S", "-E", "-c", "while True: pass"])
