@@ -37,13 +37,13 @@ def test_what_answers_and_what_runs_is_told(world: World, browser: Browser) -> N
     generation.request(world.database, NAME, wanted)
     world.processes[:] = [
         ProcessView(f"{NAME}/v1/0", "worker", "running", None, 0),
-        ProcessView(f"{NAME}/v1/1", "worker", "restarting", None, 2),
+        ProcessView(f"{NAME}/v1/1", "worker", "restarting", None, 2, "the index is cut <short>"),
         ProcessView(f"{NAME}@test/v1/0", "worker", "running", None, 0),
         ProcessView("gateway", "gateway", "running", None, 0),
     ]
     page = browser.get(HOME)
     assert "<strong>v1 90%, v2 10% (sticky)</strong> is being started; v1 answers until it does" in page
-    assert "1 running, 1 restarting, started again 2 times" in page
+    assert "1 running, 1 restarting, started again 2 times: the index is cut &lt;short&gt;" in page
     assert "none of" in page  # v2
     assert "to be 90 %" in page
     assert "to be 10 %" in page

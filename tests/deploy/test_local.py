@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -41,3 +42,33 @@ def test_the_status_says_so(
     os.utime(document, (later, later))
     show_status(settings)
     assert "mesh.yaml was changed since the mesh was started" in capsys.readouterr().out
+
+
+def test_the_status_says_why_a_process_does_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: small\n")
+    settings = load_settings(tmp_path)
+    log = tmp_path / "service-offers.log"
+    log.write_text("2026-01-01 INFO begins\n2026-01-01 ERROR the index is cut short\n2026-01-01 INFO ends\n")
+    me = psutil.Process()
+    row = {
+        "kind": "service",
+        "url": None,
+        "log": str(log),
+        "restarts": 4,
+        "last_exit": 3,
+        "pid_created": None,
+    }
+    rows = {
+        "offers/v1/0": {**row, "pid": None, "state": "restarting"},
+        "offers/v1/1": {**row, "pid": me.pid, "pid_created": me.create_time(), "state": "running"},
+    }
+    local.table(settings).parent.mkdir(parents=True)
+    about = {"pid": me.pid, "pid_created": me.create_time(), "processes": rows}
+    local.table(settings).write_text(json.dumps(about))
+    assert [one.why for one in local.processes(settings).values()] == ["the index is cut short", ""]
+    show_status(settings)
+    said = capsys.readouterr().out
+    assert "offers/v1/0  restarting" in said
+    assert said.count("the index is cut short (`tulle logs offers`)") == 1

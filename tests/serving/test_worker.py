@@ -229,7 +229,7 @@ def test_a_native_model_is_served_natively(tmp_path: Path) -> None:
 def test_what_cannot_start_says_why(tmp_path: Path, predictor_folder: Path) -> None:
     process = start(tmp_path, "--port", "0")
     assert "the package lacks manifest.json" in process.communicate(timeout=60)[1]
-    assert process.returncode == 1
+    assert process.returncode == worker.EXIT_DAMAGED
     (tmp_path / "file").write_text("")
     with pytest.raises(AlreadyExists, match="is not a socket"):
         worker.open_socket(tmp_path / "file")

@@ -90,6 +90,7 @@ class ProcessView:
     state: str
     url: str | None
     restarts: int
+    why: str = ""  # it does not run
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class Running(Protocol):
     def restarts(self) -> int:
         """How often it had to be started again."""
 
+    @property
+    def why(self) -> str:
+        """Why it does not run, or nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationView:
@@ -69,7 +73,9 @@ class GenerationView:
         states = [worker.state for worker in self.workers]
         words = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         again = sum(worker.restarts for worker in self.workers)
-        return words + (f", started again {again} times" if again > 1 else ", started again once" * again)
+        words += f", started again {again} times" if again > 1 else ", started again once" * again
+        why = next((worker.why for worker in self.workers if worker.why), "")
+        return f"{words}: {why}" if why else words
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
                     "pid": p.pid,
                     "restarts": p.restarts,
                     "log": p.log,
+                    "why": p.why,
                 }
                 for p in running.values()
             },
@@ -133,6 +134,8 @@ def show_status(settings: Settings) -> None:
         click.echo(
             f"  {mark(process.state)} {process.name:<{width}}  {process.state:<10}  {process.url or ''}{again}"
         )
+        if process.why:
+            click.echo(f"    {process.why} (`tulle logs {process.name.split('/')[0]}`)")
     if local.runs_by_older_settings(settings):
         told = "mesh.yaml was changed since the mesh was started: `tulle down`, `tulle up` bring it in force"
         click.echo(f"  {mark('warn')} {told}")

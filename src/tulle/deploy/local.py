@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ import psutil
 
 from tulle.config import Settings
 from tulle.deploy import supervise
+from tulle.deploy.last_words import why_ended
 from tulle.deploy.supervise import Wanted
 from tulle.errors import AlreadyExists, TulleError, Unavailable
 
@@ -64,6 +65,7 @@ class Process:
     url: str | None
     restarts: int
     log: str
+    why: str = ""  # it does not run, as far as is known
 
 
 def table(settings: Settings) -> Path:
@@ -86,6 +88,7 @@ def processes(settings: Settings) -> Mapping[str, Process]:
             row["url"],
             row["restarts"],
             row["log"],
+            "" if state in {"running", "starting"} else why_ended(row),
         )
     return found
 
@@ -175,12 +178,14 @@ class Mounted:
         return f"{before}/public/api/v1/{self.service}/"
 
 
-def wanted_workers(settings: Settings, generations: Sequence[Mounted]) -> list[Wanted]:
-    """The worker processes of the generations."""
-    return [_worker(settings, one, number) for one in generations for number in range(one.workers)]
+def wanted_workers(
+    settings: Settings, generations: Sequence[Mounted], mend: Callable[[str, str], None] | None = None
+) -> list[Wanted]:
+    """The worker processes of the generations. `mend` repairs the files of a service's version."""
+    return [_worker(settings, one, number, mend) for one in generations for number in range(one.workers)]
 
 
-def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
+def _worker(settings: Settings, one: Mounted, number: int, mend: Callable[[str, str], None] | None) -> Wanted:
     drain = _drain_seconds(one.folder)
     return Wanted(
         name=one.worker(number),
@@ -204,6 +209,7 @@ def _worker(settings: Settings, one: Mounted, number: int) -> Wanted:
         url=f"http://{settings.host}:{settings.gateway_port}{one.address}",
         grace_before_stop=DRAIN_SECONDS,
         stop_grace=max(supervise.STOP_GRACE, drain + 2),
+        mend=None if mend is None else partial(mend, one.service, one.version),
     )
 
 

@@ -25,6 +25,9 @@ import psutil
 FIRST_DELAY = 0.1  # seconds before a dead child is started again; doubles while it keeps dying
 LONGEST_DELAY = 5.0
 STABLE_AFTER = 10.0  # a child that lived this long starts over with the first delay
+# How a process ends whose files are damaged: it says so, or the kernel ends it, for reading what is not in a file.
+EXIT_DAMAGED = 3
+DAMAGED = frozenset({EXIT_DAMAGED, -signal.SIGBUS, -signal.SIGSEGV})
 STOP_GRACE = 12.0  # seconds a child has to end by itself before it is killed; a worker drains for up to 10
 READY_TIMEOUT = 60.0
 
@@ -43,6 +46,9 @@ class Wanted:
     url: str | None = None
     grace_before_stop: float = 0.0  # seconds it keeps running after it is no longer wanted
     stop_grace: float = STOP_GRACE  # seconds it then has to end by itself; all have less when the mesh ends
+    mend: Callable[[], None] | None = (
+        None  # done before it starts again after it ended as damaged files have it end
+    )
 
 
 @dataclass(slots=True)
@@ -132,6 +138,7 @@ class Supervisor:
         now = time.monotonic()
         if child.process is None:
             if now >= child.start_after:
+                self._mend(child)
                 self._start(child)
             return
         if child.state in {"starting", "restarting"} and child.told_to_stop_at is None:
@@ -163,6 +170,16 @@ class Supervisor:
             and time.monotonic() - told > child.wanted.stop_grace
         ):
             child.process.kill()
+
+    def _mend(self, child: _Child) -> None:
+        if child.wanted.mend is None or not child.restarts or child.last_exit not in DAMAGED:
+            return
+        if child.delay >= LONGEST_DELAY:  # mending takes long, and it has been tried often
+            return
+        try:
+            child.wanted.mend()
+        except Exception as exc:  # noqa: BLE001  it is tried without: its own words say best what is wrong
+            self._complain(f"{child.wanted.name} cannot be mended", exc)
 
     def _start(self, child: _Child) -> None:
         try:

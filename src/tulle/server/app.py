@@ -260,7 +260,8 @@ def _look_for_drift(workspace: Workspace) -> None:
 
 def _processes(settings: Settings) -> Sequence[ProcessView]:
     return [
-        ProcessView(p.name, p.kind, p.state, p.url, p.restarts) for p in local.processes(settings).values()
+        ProcessView(p.name, p.kind, p.state, p.url, p.restarts, p.why)
+        for p in local.processes(settings).values()
     ]
 
 

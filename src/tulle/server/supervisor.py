@@ -6,7 +6,6 @@ Which workers should run follows from the recorded deployments, so a deployment 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from tulle.config import Settings
 from tulle.deploy import local
 from tulle.deploy.generations import mounted
 from tulle.deploy.supervise import Supervisor, Wanted
-from tulle.errors import Broken, TulleError
+from tulle.errors import TulleError
 from tulle.gateway.envoy import Gateway
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
@@ -65,15 +64,16 @@ def _repair_generations(settings: Settings, database: Database) -> None:
     """Before workers start: every deployed package is unpacked and whole, else it is unpacked again."""
     mounted = {(d.service, version) for d in generation.everywhere(database) for version in d.mounted}
     for service, version in sorted(mounted):
-        try:
-            chosen = package.get(database, service, version)
-            try:
-                generation.unpack(chosen, settings)
-            except Broken:
-                shutil.rmtree(generation.folder_of(settings, service, version))
-                generation.unpack(chosen, settings)
-        except (TulleError, OSError) as exc:
-            sys.stderr.write(f"{service} {version} cannot be unpacked: {exc}\n")
+        _repair(settings, database, service, version)
+
+
+def _repair(settings: Settings, database: Database, service: str, version: str) -> None:
+    """Unpack a package again where its workers look for it, unless it is whole there."""
+    try:
+        generation.unpack(package.get(database, service, version), settings)
+    except (TulleError, OSError) as exc:
+        sys.stderr.write(f"{service} {version} cannot be unpacked: {exc}\n")
+        sys.stderr.flush()
 
 
 def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequence[Wanted]:
@@ -82,7 +82,7 @@ def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequenc
         local.control_plane(settings),
         local.s3_door(settings),
         local.gateway(settings, gateway.command(), gateway.ready),
-        *local.wanted_workers(settings, generations),
+        *local.wanted_workers(settings, generations, lambda *which: _repair(settings, database, *which)),
     ]
 
 

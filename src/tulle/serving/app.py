@@ -23,6 +23,7 @@ from tulle.errors import nearest
 from tulle.serving import open_inference
 from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
 from tulle.serving.feedback import FEEDBACK_PATH, Feedback
+from tulle.serving.index import READ_ERRORS
 from tulle.serving.loaded import Loaded
 from tulle.serving.noting import CALLER, HOST, Noted, note_routes
 from tulle.serving.recorder import Recorder
@@ -85,8 +86,16 @@ class Route:
 class App:
     """The ASGI application of one loaded service."""
 
-    def __init__(self, service: Loaded, *, max_request_bytes: int, recorder: Recorder | None = None) -> None:
-        """`recorder` keeps the queries; without one none is kept."""
+    def __init__(
+        self,
+        service: Loaded,
+        *,
+        max_request_bytes: int,
+        recorder: Recorder | None = None,
+        damaged: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`recorder` keeps the queries; without one none is kept. `damaged`: told that an index cannot be read."""
+        self._damaged = damaged
         self.service = service
         self._recorder = recorder
         self.max_request_bytes = max_request_bytes
@@ -294,6 +303,11 @@ class App:
         """Status, body and headers of the answer to a request that failed."""
         if isinstance(exc, RequestError):
             error = exc
+        elif isinstance(exc, READ_ERRORS):
+            _log.error("request %s: the index of an endpoint is damaged: %s", request_id, exc)
+            self._damaged()
+            advice = "Try again in a moment: the worker starts anew"
+            error = RequestError(503, "IndexDamaged", "what the endpoint looks up is damaged", advice)
         else:
             _log.error("request %s failed", request_id, exc_info=exc)
             error = RequestError(

@@ -24,6 +24,7 @@ import msgspec
 
 from tulle.errors import Broken
 
+READ_ERRORS = (lmdb.Error,)  # what reading raises from an index that is damaged
 LONGEST_KEY = 511  # bytes; of the file format
 KEY_TYPES = ("string", "integer", "boolean", "date", "timestamp", "decimal")
 SEVERAL = b"*"  # what a key with several rows begins with: no JSON does
@@ -89,6 +90,13 @@ class Index:
             raise Broken(
                 f"the index {path.name} cannot be opened: {exc}", hint="unpack the package again"
             ) from exc
+        # Reading a page that is not in the file would end the process, without a word.
+        whole = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
+        if (size := path.stat().st_size) < whole:
+            raise Broken(
+                f"the index {path.name} is cut short: it has {size:,} of {whole:,} bytes",
+                hint="unpack the package again",
+            )
         self.get = self._transaction.get
 
     def first(self) -> tuple[bytes, bytes] | None:

@@ -173,6 +173,20 @@ class Loaded:
         )
 
 
+def check_files(folder: Path) -> None:
+    """Broken, naming the file, when one of the package is missing or of another size; unpacking looks at the bytes."""
+    for name, file in read_manifest(folder / MANIFEST).files.items():
+        try:
+            size = (folder / name).stat().st_size
+        except OSError as exc:
+            raise Broken(f"the package lacks {name}: {exc.strerror}", hint="build it again") from exc
+        if size != file.bytes:
+            raise Broken(
+                f"the package's file {name} is damaged: it has {size:,} bytes, expected {file.bytes:,}",
+                hint="unpack it again",
+            )
+
+
 def load(folder: Path, generation: str | None = None, outside: Path | None = None) -> Loaded:
     """Load the package unpacked in `folder`; Broken when it cannot be. `outside`: the file by which it calls others."""
     manifest = read_manifest(folder / MANIFEST)

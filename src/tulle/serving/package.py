@@ -6,8 +6,10 @@ provenance alone. Equal content is never built into a second version: the existi
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
+import logging
 import os
 import re
 import shutil
@@ -64,6 +66,7 @@ _NUMBERED = re.compile(r"v([1-9][0-9]{0,8})")
 _CHUNK = 1 << 20
 _MOST_FILES = 100_000  # of a package
 _LONGEST_HEADER = 1 << 20  # bytes, of a file in an archive
+_log = logging.getLogger("tulle.serving")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,19 +189,24 @@ def unpack(archive: Path, folder: Path, *, digest: str) -> Manifest:
     if folder.exists():
         try:
             return verified(folder, digest)
-        except Broken:
-            shutil.rmtree(folder)
+        except Broken as exc:
+            _log.warning("%s is unpacked again: %s", folder.name, exc.message)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    damaged = scratch.with_name(scratch.name + "-damaged")
     try:
         extract(archive, scratch)
         manifest = verified(scratch, digest)
+        if folder.exists():  # damaged: out of the way, as a folder only replaces an empty one
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(damaged)
         try:
             scratch.rename(folder)
         except OSError:  # somebody else unpacked it meanwhile
             return verified(folder, digest)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
     return manifest
 
 

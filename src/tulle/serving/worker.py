@@ -28,7 +28,7 @@ from tulle.serving.answers import Question
 from tulle.serving.app import App
 from tulle.serving.elsewhere import connect_in
 from tulle.serving.live import Following
-from tulle.serving.loaded import Loaded, Verdict, load
+from tulle.serving.loaded import Loaded, Verdict, check_files, load
 from tulle.serving.recorder import Recorder
 
 WARM_UP = 50
@@ -37,7 +37,9 @@ WARM_UP_SECONDS = 5.0  # after which it is warm enough: some questions take long
 # The gateway decides when an idle connection ends: a worker that closed first could meet a request half way.
 KEEP_ALIVE_SECONDS = 3600
 DRAIN_SECONDS = 10
+EXIT_DAMAGED = 3  # the package is not whole: who started the worker may unpack it again
 _log = logging.getLogger("tulle.serving")
+_found_damaged: list[bool] = []  # of this process
 
 
 async def warm_up(service: Loaded, times: int = WARM_UP) -> None:
@@ -117,13 +119,17 @@ async def serve(app: App, listening: socket.socket, drain_seconds: int = DRAIN_S
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a worker; 0 when it was told to stop, 1 when it could not start."""
+    """Run a worker; 0 when it was told to stop, 1 when it could not start, 3 when its package is damaged."""
     options = _options(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        check_files(options.package_folder)
         service = load(options.package_folder, options.generation, options.outside)
         if options.mesh:
             connect_in(service, options.mesh)
+    except Broken as exc:
+        _refused(exc)
+        return EXIT_DAMAGED
     except TulleError as exc:
         return _refused(exc)
     import uvloop  # noqa: PLC0415  only the process needs it
@@ -161,7 +167,9 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
             following.begin()
         await warm_up(service)
         recorder = _recorder(service, options.log_folder)
-        app = App(service, max_request_bytes=options.max_request_bytes, recorder=recorder)
+        app = App(
+            service, max_request_bytes=options.max_request_bytes, recorder=recorder, damaged=_end_as_damaged
+        )
         listening = open_socket(options.socket) if options.socket else _open_port(options.port)
     except TulleError as exc:
         service.close()
@@ -188,7 +196,14 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
     _log.info("service '%s' %s has stopped", trace.service, trace.generation)
-    return 0
+    return EXIT_DAMAGED if _found_damaged else 0
+
+
+def _end_as_damaged() -> None:
+    """End in order, as if told to stop, and say so by the exit code."""
+    if not _found_damaged:
+        _found_damaged.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _recorder(service: Loaded, folder: Path | None) -> Recorder | None:
