@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
+from tests.serving.redis_server import RedisServer
 
 from tulle.config import Settings
 from tulle.lake.repository import Lake, open_lake
@@ -139,6 +140,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelFile, Any]:
         folder, "high_value", estimator, features=FEATURES, sample=table, metrics={"roc_auc": 0.97}
     )
     return saved, estimator
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis for all tests that want one."""
+    server = RedisServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,19 @@ import asyncio
 import datetime as dt
 import decimal
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import psycopg
 import pyarrow as pa
 import pytest
+import yaml
 from tests.lake.databases import Postgres
 from tests.serving.conftest import Mesh, customers, parquet
+from tests.serving.redis_server import RedisServer
 from tests.serving.test_refresh import ask, refreshed
 
 from tulle.errors import Invalid
@@ -31,6 +35,10 @@ from tulle.serving.refresh import live_folder
 from tulle.state.connections import open_connections
 
 POSTGRES = "postgres"
+REDIS_JSON, REDIS_HASH = "redis json", "redis hash"
+DATABASES_ASKED = (POSTGRES, REDIS_JSON, REDIS_HASH)
+TYPES = {"timestamp[us, tz=UTC]": "timestamp", "int64": "integer", "bool": "boolean", "date32[day]": "date"}
+TYPES |= {"string": "string", "double": "double", "decimal128(10, 2)": "decimal(10,2)"}
 
 NOW = dt.datetime.now(dt.UTC)
 DAY = dt.timedelta(days=1)
@@ -52,10 +60,11 @@ class Visits(Mesh):
     """The mesh, and a data set in which a key has several rows; `source` is where they are looked up."""
 
     source: str = BUNDLED
+    server: RedisServer | None = None
     opened: list[Loaded] = field(default_factory=list)
 
 
-@pytest.fixture(params=[BUNDLED, LATEST, "pinned", POSTGRES])
+@pytest.fixture(params=[BUNDLED, LATEST, "pinned", *DATABASES_ASKED])
 def visits(mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Visits]:
     features = mesh.lake.repository("customer-features")
     features.put("main", "visits/part-0000.parquet", parquet(VISITS))
@@ -71,7 +80,13 @@ def visits(mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Visits]:
         copied(url, "customer_features", customers())
         known = open_connections(mesh.settings, mesh.database)
         known.save(made("shop-db", "prod", "sql", url, {}, {}))
-    made_ = Visits(mesh.settings, mesh.database, mesh.lake, request.param)
+    server = None
+    if request.param in {REDIS_JSON, REDIS_HASH}:
+        server = request.getfixturevalue("redis_server")
+        server.empty()
+        known = open_connections(mesh.settings, mesh.database)
+        known.save(made("shop-db", "prod", "redis", server.url(), {}, {}))
+    made_ = Visits(mesh.settings, mesh.database, mesh.lake, request.param, server)
     yield made_
     for loaded in made_.opened:
         loaded.close()
@@ -97,11 +112,47 @@ def copied(url: str, name: str, table: pa.Table) -> None:
                 copy.write_row(list(row.values()))
 
 
+def filled(server: RedisServer, name: str, properties: str, form: str) -> str:
+    """The same rows under the keys of a look-up, as whoever fills a Redis would lay them; the source that reads them."""
+    table = {"visits": VISITS, "customer_features": customers()}[name]
+    key = yaml.safe_load(f"{{{properties}}}")["key"]
+    columns = [key] if isinstance(key, str) else list(key.values() if isinstance(key, dict) else key)
+    types = {one.name: TYPES[str(one.type)] for one in table.schema}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        text = ":".join([name, *(str(row[column]) for column in columns)])
+        known = {n: value for n, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
+        rows.setdefault(text, []).append(known)
+    with server.client() as client:
+        for text, found in rows.items():
+            client.delete(text)
+            if form == REDIS_HASH:
+                if len(found) > 1:
+                    pytest.skip("a hash is one row")
+                (one,) = found
+                given = {n: value for n, value in one.items() if value is not None and n not in columns}
+                client.hset(text, mapping=msgspec.to_builtins({n: _hashed(v) for n, v in given.items()}))
+            else:
+                client.set(text, msgspec.json.encode(found if len(found) > 1 else found[0]))
+    keys = ":".join([name, *(f"{{{column}}}" for column in columns)])
+    said = {"connection": "shop-db", "keys": keys, "types": types, "timeout": 20}
+    said |= {"form": "hash"} if form == REDIS_HASH else {}
+    return json.dumps(said)
+
+
+def _hashed(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode().strip('"')
+
+
 def service(mesh: Mesh, properties: str, *, kind: str = "lookup") -> Loaded:
     """A service with one endpoint over the visits."""
     source = getattr(mesh, "source", BUNDLED)
     table = properties.partition("data_set: ")[2].partition(",")[0]
+    server = getattr(mesh, "server", None)
+    if server is not None:
+        redis_source = filled(server, table, properties, source)
     properties += {
+        **dict.fromkeys((REDIS_JSON, REDIS_HASH), "" if server is None else f", source: {redis_source}"),
         BUNDLED: "",
         LATEST: ", source: latest",
         "pinned": ", version: spring",
@@ -120,7 +171,7 @@ def service(mesh: Mesh, properties: str, *, kind: str = "lookup") -> Loaded:
         follows.begin()
         refreshed(mesh, follows)
         follows.look()
-    if source == POSTGRES:
+    if source in DATABASES_ASKED:
         known = open_connections(mesh.settings, mesh.database)
         assert connect(loaded, lambda name: known.get(name, "prod"))
     getattr(mesh, "opened", []).append(loaded)
@@ -162,7 +213,7 @@ def test_decimals_are_keys_with_all_their_digits(mesh: Mesh) -> None:
 
 
 def test_a_key_with_several_rows_cannot_be_packaged_unless_it_is_said_which_counts(visits: Visits) -> None:
-    if visits.source == POSTGRES:  # a table changes at any time, so it is told when it is asked for
+    if visits.source in DATABASES_ASKED:  # a table changes at any time, so it is told when it is asked for
         status, error = look(service(visits, "data_set: visits, key: customer"), customer="00002")
         assert (status, error["errorType"]) == (422, "SeveralMatches")
     else:

@@ -18,7 +18,7 @@ OPTION_ENVIRONMENT = click.option(
 
 @click.group()
 def connection() -> None:
-    """The databases, stores and HTTP APIs that sources read, by name and environment.
+    """The databases, stores and HTTP APIs that sources read and services ask, by name and environment.
 
     A product's document names a connection; address and secrets are kept here, encrypted.
     """
@@ -26,7 +26,9 @@ def connection() -> None:
 
 @connection.command("set")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["sql", "store", "http"]), required=True, help="What it leads to.")
+@click.option(
+    "--kind", type=click.Choice(["sql", "store", "http", "redis"]), required=True, help="What it leads to."
+)
 @click.option(
     "--address", required=True, help="Such as postgresql://host/shop or https://api.example.org/v1."
 )

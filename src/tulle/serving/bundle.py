@@ -33,6 +33,7 @@ from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES, Column, Form, open_index
 from tulle.serving.index_build import Wish, build_index
+from tulle.serving.key_form import check_keys
 from tulle.serving.keyed_rows import BUNDLED, KeyedRows, Store
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.predict import PredictEntry, record_of
@@ -204,9 +205,23 @@ class Bundle:
         except NotFound as exc:
             raise _invalid(exc.message, place, exc.hint) from exc
 
-    def table(self, store: Store, place: Place | None) -> Mapping[str, str]:
-        """The columns of a table of a database with their mesh types; Invalid at `place` when it cannot be asked."""
-        from tulle.pipeline.sources.describe import described  # noqa: PLC0415  a worker imports this module
+    def stored(self, rows: KeyedRows) -> Mapping[str, str]:
+        """The columns with their mesh types of what is looked up in a database; Invalid when it cannot be asked."""
+        assert rows.store is not None
+        place = rows.places.get("source")
+        if not rows.store.keys:
+            return self._table(rows.store, place)
+        from tulle.pipeline.sources.redis_server import parameters_of  # noqa: PLC0415  a worker imports this module
+
+        try:
+            check_keys(rows)
+            parameters_of(self.connection(rows.store.connection))
+        except TulleError as exc:
+            raise _invalid(exc.message, place, exc.hint) from exc
+        return rows.store.types
+
+    def _table(self, store: Store, place: Place | None) -> Mapping[str, str]:
+        from tulle.pipeline.sources.describe import described  # noqa: PLC0415
 
         try:
             found = described(self.connection(store.connection), store.table)["columns"]
@@ -481,7 +496,7 @@ def _pinned(rows: KeyedRows, product: str, bundle: Bundle) -> str:
 def _known(rows: KeyedRows, product: str, bundle: Bundle, pinned: str) -> Mapping[str, str]:
     """The columns of what is looked up in, with their types."""
     if rows.store is not None:
-        return bundle.table(rows.store, rows.places.get("source"))
+        return bundle.stored(rows)
     return bundle.columns(product, rows.data_set, rows.places.get("data_set"), pinned)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -23,6 +23,7 @@ from tulle.serving.lookup import Lookup
 from tulle.serving.predict import Predict
 from tulle.serving.request import RequestError, parse_json
 from tulle.serving.store import PostgresStore, demand_driver
+from tulle.serving.store_redis import RedisStore
 
 if TYPE_CHECKING:
     from tulle.state.connections import Connection
@@ -32,10 +33,20 @@ Wanted = Mapping[
 ]  # by the number of a look-up: keys by their place in an index
 
 
+class Store(Protocol):
+    """Where rows of one look-up are asked for."""
+
+    async def stored(self, keys: Sequence[Sequence[Any]]) -> list[bytes | None]:
+        """What an index would hold for each key. RequestError 503 when it does not answer in time."""
+
+    def abandon(self) -> None:
+        """Let go of the connections, at the end of the process."""
+
+
 class Elsewhere:
     """An endpoint with look-ups in databases; the rest of it is as it was."""
 
-    def __init__(self, inner: Lookup | Predict, stores: Mapping[int, PostgresStore]) -> None:
+    def __init__(self, inner: Lookup | Predict, stores: Mapping[int, Store]) -> None:
         """`stores` are by the number of the look-up."""
         self.inner = inner
         self.name, self.kind, self.main, self.record = inner.name, inner.kind, inner.main, inner.record
@@ -145,8 +156,7 @@ def connect(service: Loaded, details: Callable[[str], Connection]) -> bool:
         found = [(n, f) for n, f in enumerate(finders_of(endpoint)) if f.entry.source == CONNECTION]
         if not found or not isinstance(endpoint, Lookup | Predict):
             continue
-        demand_driver()
-        stores = {n: PostgresStore(f.entry, _asking(f, details)) for n, f in found}
+        stores = {n: _opened(f, details) for n, f in found}
         endpoints[name] = Elsewhere(endpoint, stores)
     if endpoints == service.endpoints:
         return False
@@ -158,6 +168,17 @@ def needs_connections(service: Loaded) -> bool:
     """Whether some look-up of a service is in a database."""
     finders = (finder for endpoint in service.endpoints.values() for finder in finders_of(endpoint))
     return any(finder.entry.source == CONNECTION for finder in finders)
+
+
+def _opened(finder: Finder, details: Callable[[str], Connection]) -> Store:
+    store = finder.entry.store
+    if store is not None and store.keys:
+        from tulle.pipeline.sources.redis_server import demand_redis  # noqa: PLC0415  only these services need it
+
+        demand_redis()
+        return RedisStore(finder.entry, _asking(finder, details))
+    demand_driver()
+    return PostgresStore(finder.entry, _asking(finder, details))
 
 
 def _asking(finder: Finder, details: Callable[[str], Connection]) -> Callable[[], Connection]:

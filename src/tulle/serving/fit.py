@@ -15,6 +15,7 @@ from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec, LookupSpec, rows_of
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES
+from tulle.serving.key_form import check_keys
 from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
@@ -53,10 +54,15 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
 
 
 def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
-    if said.store is not None:  # a database is asked when the service is packaged
+    if said.store is not None and not said.store.keys:  # a database is asked when the service is packaged
         return
     try:
-        known = columns_of(said.product, said.data_set)
+        if said.store is not None:
+            check_keys(said)
+        known = said.store.types if said.store is not None else columns_of(said.product, said.data_set)
+    except Invalid as exc:
+        yield told.problem(exc.message, (*at, "source"), exc.hint)
+        return
     except NotFound as exc:
         wrong = "product" if isinstance(exc, NoSuchProduct) else "data_set"
         yield told.problem(exc.message, (*at, wrong), exc.hint)

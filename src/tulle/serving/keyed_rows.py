@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from tulle.errors import Place
+from tulle.spec.columns import TYPE_PATTERN, TYPE_WORDS
 from tulle.spec.period import minutes_of
 from tulle.spec.schemas import duration
 from tulle.spec.source import CONNECTION_NAME
@@ -39,10 +40,14 @@ _USUAL_ROWS = 100
 _NAME = {"type": "string", "minLength": 1, "maxLength": 200}
 _NAMES = {"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True}
 _RENAMED = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
+JSON: Final = "json"
+HASH: Final = "hash"
 _STORE = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["connection", "table"],
+    "required": ["connection"],
+    "anyOf": [{"required": ["table"]}, {"required": ["keys", "types"]}],
+    "dependentRequired": {"form": ["keys"], "types": ["keys"]},
     "properties": {
         "connection": {
             "type": "string",
@@ -53,7 +58,25 @@ _STORE = {
             "type": "string",
             "minLength": 1,
             "maxLength": 200,
-            "description": "orders, or shop.orders",
+            "description": "PostgreSQL: orders, or shop.orders",
+        },
+        "keys": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 500,
+            "description": "Redis: under which keys rows lie, such as 'customer:{customer_id}'",
+        },
+        "types": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1000,
+            "propertyNames": _NAME,
+            "additionalProperties": {"type": "string", "pattern": TYPE_PATTERN, "x-expected": TYPE_WORDS},
+            "description": "Redis: the columns of a row with their types, those of the key too",
+        },
+        "form": {
+            "enum": [JSON, HASH],
+            "description": "Redis: what a key holds, JSON (the default; several rows are a list) or a hash",
         },
         "timeout": {
             "type": "number",
@@ -75,13 +98,21 @@ _VALUE = {"type": ["string", "number", "boolean", "null"]}
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A table in a database where rows are looked up as they are when a request comes."""
+    """A table in a database, or keys of a Redis, where rows are looked up as they are when a request comes."""
 
     connection: str
-    table: str
+    table: str = ""
     seconds: float = 1.0  # that a request waits for it
     connections: int = 4  # of each worker at most
     unavailable: Literal["error", "default"] = "error"
+    keys: str = ""  # the form of the keys, in place of a table
+    types: Mapping[str, str] = field(default_factory=dict)  # the columns that lie there
+    form: Literal["json", "hash"] = JSON
+
+    @property
+    def place(self) -> str:
+        """The table, or the keys."""
+        return self.table or self.keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +166,9 @@ def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
         },
         "source": {
             "anyOf": [{"enum": [BUNDLED, LATEST]}, _STORE],
-            "x-expected": "bundled, latest, or {connection: …, table: …}",
+            "x-expected": "bundled, latest, {connection: …, table: …} or {connection: …, keys: …, types: …}",
             "description": "bundled (default): as it was when the service was packaged; latest: what is published, "
-            "followed in place; {connection, table}: what a database holds when a request comes",
+            "followed in place; {connection, table} or {connection, keys, types}: what a database holds then",
         },
         "version": {
             "type": "string",
@@ -214,13 +245,16 @@ def parse_keyed_rows(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | i
 
 
 def _store(raw: Mapping[str, Any]) -> Store:
-    usual = Store("", "")
+    usual = Store("")
     return Store(
         raw["connection"],
-        raw["table"],
+        raw.get("table", ""),
         raw.get("timeout", usual.seconds),
         raw.get("connections", usual.connections),
         raw.get("unavailable", usual.unavailable),
+        raw.get("keys", ""),
+        dict(raw.get("types", {})),
+        raw.get("form", usual.form),
     )
 
 

@@ -72,7 +72,7 @@ def _look_up(
     commits: Mapping[str, str],
 ) -> LookUp:
     if entry.store is not None:
-        source = f"{entry.store.connection}: {entry.store.table}"
+        source = f"{entry.store.connection}: {entry.store.place}"
         now = time.time()
         return LookUp(
             endpoint, entry.product, entry.data_set, source, "", None, None, None, now, behind=False

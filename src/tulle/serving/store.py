@@ -1,38 +1,26 @@
 """Rows of a key from a table of PostgreSQL, as they are when a request comes, in the form that an index stores them in.
 
-The same bytes as in an index, so that policies, types and answers are decided by the same code. A few connections a
-worker, opened when they are needed and again when they are lost; whoever waits longer than is declared is told so. All
-of it waits in the loop, so no other request stands in line behind a database. Knows nothing of endpoints.
+The same bytes as in an index, so that policies, types and answers are decided by the same code. Knows nothing of
+endpoints.
 """
 
 # ruff: noqa: S608  composing SQL is this module's work; every name is quoted, every value a parameter
 from __future__ import annotations
 
-import asyncio
-import base64
 import contextlib
-import datetime as dt
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from tulle.serving.finder import FinderEntry
-from tulle.serving.index import several_of
 from tulle.serving.index_build import Wish
-from tulle.serving.keyed_rows import ALL
-from tulle.serving.request import RequestError
+from tulle.serving.store_connections import StoreConnections
+from tulle.serving.store_rows import MOST_FETCHED, stored_row, stored_rows
 
 if TYPE_CHECKING:
     from tulle.state.connections import (
         Connection,  # brings the state's database, which most workers have no use for
     )
-
-MOST_FETCHED = 1000  # rows of one key; how many there are is counted by the database
-_WAITING = 256  # requests of a worker that may wait for its connections
-_encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class PostgresStore:
@@ -44,67 +32,37 @@ class PostgresStore:
         self._entry, self._said, self._wish = entry, entry.store, entry.wish
         self._details = details
         self._statement = _statement(entry, entry.wish)
-        self._turns = asyncio.Semaphore(self._said.connections)
-        self._idle: list[Any] = []
-        self._waiting = 0
+        self._connections = StoreConnections(entry, entry.store, self)
 
     async def stored(self, keys: Sequence[Sequence[Any]]) -> list[bytes | None]:
         """What an index would hold for each key. RequestError 503 when the database does not answer in time."""
         import psycopg  # noqa: PLC0415  an extra, which opening asked for
 
-        if self._waiting >= _WAITING:
-            raise self._unavailable(f"{self._waiting} requests wait for it already")
-        self._waiting += 1
         try:
-            async with asyncio.timeout(self._said.seconds):
-                found: list[bytes | None] = await self._with(lambda cx: self._fetched(cx, keys))
-                return found
-        except TimeoutError:
-            raise self._unavailable(f"it did not answer within {self._said.seconds:g} s") from None
+            return await self._connections.asked(lambda connection: self._fetched(connection, keys))
         except psycopg.Error as exc:
             state = exc.sqlstate or ""
             if state.startswith(("42", "3D", "3F")):
-                raise self._unavailable(f"its table '{self._said.table}' is not as it was packaged") from None
-            raise self._unavailable(
+                why = f"its table '{self._said.table}' is not as it was packaged"
+                raise self._connections.unavailable(why) from None
+            raise self._connections.unavailable(
                 "it cannot be reached" if not state.startswith("28") else "it refuses us"
             ) from None
-        finally:
-            self._waiting -= 1
-
-    async def close(self) -> None:
-        """Give the connections back."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.close()
 
     def abandon(self) -> None:
         """Let go of the connections, at the end of the process."""
-        for connection in self._idle:
+        for connection in self._connections.taken():
             connection.pgconn.finish()
-        self._idle = []
 
-    async def _with(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Do work on a connection; one that was lost while it was idle is replaced, once."""
+    @property
+    def lost(self) -> type[Exception]:
+        """What is raised when a connection is gone."""
         import psycopg  # noqa: PLC0415
 
-        async with self._turns:
-            while True:
-                was_idle = bool(self._idle)
-                connection = self._idle.pop() if was_idle else await self._connected()
-                try:
-                    result = await work(connection)
-                except psycopg.OperationalError:
-                    connection.pgconn.finish()
-                    if not was_idle:
-                        raise
-                except BaseException:  # also when nobody waits any more: nobody knows what it is at
-                    connection.pgconn.finish()
-                    raise
-                else:
-                    self._idle.append(connection)
-                    return result
+        return psycopg.OperationalError
 
-    async def _connected(self) -> Any:
+    async def connect(self) -> Any:
+        """A new connection, which only reads."""
         import psycopg  # noqa: PLC0415
 
         from tulle.pipeline.sources.postgres import parameters_of  # noqa: PLC0415
@@ -113,6 +71,10 @@ class PostgresStore:
         millis = int(self._said.seconds * 1000)
         options = f"-c statement_timeout={millis} -c default_transaction_read_only=on -c TimeZone=UTC"
         return await psycopg.AsyncConnection.connect(**details, autocommit=True, options=options)
+
+    async def drop(self, connection: Any) -> None:
+        """Let go of a connection."""
+        connection.pgconn.finish()
 
     async def _fetched(self, connection: Any, keys: Sequence[Sequence[Any]]) -> list[bytes | None]:
         import psycopg  # noqa: PLC0415
@@ -128,27 +90,8 @@ class PostgresStore:
 
     def _rendered(self, rows: Sequence[Sequence[Any]]) -> bytes | None:
         """The rows of a key as an index stores them: in order, and those of equal rank as they are written."""
-        if not rows:
-            return None
-        number = rows[0][0]
-        made = sorted((row[1], self._row(row[2], row[3:])) for row in rows)
-        most = self._wish.most_rows if self._wish.several == ALL else 1
-        return made[0][1] if number == 1 else several_of([row for _, row in made[:most]], number)
-
-    def _row(self, since: dt.date | None, values: Sequence[Any]) -> bytes:
-        plain = {}
-        for column, value in zip(self._entry.columns, values, strict=True):
-            known = _plain(value)
-            plain[column.name] = self._entry.defaults.get(column.name) if known is None else known
-        row = _encoder.encode(plain if self._wish.form == "object" else list(plain.values()))
-        if not self._wish.event_time:
-            return row
-        return (b"" if since is None else b"%d" % _micros(since)) + b"|" + row
-
-    def _unavailable(self, why: str) -> RequestError:
-        message = f"what is looked up in '{self._entry.data_set}' cannot be asked for now"
-        detail = f"Connection '{self._said.connection}': {why}. It is tried again with every request"
-        return RequestError(503, "StoreUnavailable", message, detail)
+        made = sorted((row[1], stored_row(self._entry, self._wish, row[2], row[3:])) for row in rows)
+        return stored_rows(self._wish, [row for _, row in made], rows[0][0] if rows else 0)
 
 
 def _statement(entry: FinderEntry, wish: Wish) -> str:
@@ -175,27 +118,6 @@ def _statement(entry: FinderEntry, wish: Wish) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""').replace("%", "%%") + '"'
-
-
-def _plain(value: Any) -> Any:
-    """A value as an index would have rendered it."""
-    match value:
-        case float() | Decimal() if not math.isfinite(value):
-            return None
-        case dt.datetime():
-            return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
-        case bytes() | memoryview():
-            return base64.b64encode(value).decode()
-    return value
-
-
-def _micros(since: dt.date) -> int:
-    """Microseconds since 1970."""
-    if not isinstance(since, dt.datetime):
-        since = dt.datetime(since.year, since.month, since.day, tzinfo=dt.UTC)
-    at = _plain(since)
-    passed: dt.timedelta = at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    return passed // dt.timedelta(microseconds=1)
 
 
 def demand_driver() -> None:

@@ -30,7 +30,7 @@ class Connection:
 
     name: str
     environment: str
-    kind: str  # sql | store | http
+    kind: str  # sql | store | http | redis
     address: str  # without name and password
     options: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -11,20 +11,22 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from tulle.errors import Invalid, did_you_mean
 from tulle.pipeline.sources.hidden import looks_secret, parameters
-from tulle.spec.source import CONNECTION_NAME, HTTP, SQL, STORE
+from tulle.spec.source import CONNECTION_NAME, HTTP, REDIS, SQL, STORE
 from tulle.state.connections import Connection
 
-KINDS = (SQL, STORE, HTTP)
+KINDS = (SQL, STORE, HTTP, REDIS)
 PROD = "prod"
 _SCHEMES = {
     SQL: ("postgresql", "mysql", "mariadb", "sqlite", "jdbc"),
     STORE: ("s3", "gs", "az", "https"),
     HTTP: ("http", "https"),
+    REDIS: ("redis", "rediss"),
 }
 _EXAMPLES = {
     SQL: "postgresql://host:5432/shop, mysql://host:3306/shop, sqlite:////folder/shop.db or jdbc:…",
     STORE: "s3://bucket/prefix, gs://bucket/prefix or https://account.blob.core.windows.net/container",
     HTTP: "https://api.example.org/v1",
+    REDIS: "redis://host:6379/0, or rediss://host:6379/0 for TLS",
 }
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _MYSQL_PARAMETERS = ("unix_socket", "ssl_ca")
@@ -46,6 +48,10 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "user": "basic: the user's name",
         "header": "header: the name of the header that carries the token, such as X-Api-Key",
     },
+    REDIS: {
+        "user": "whom to sign in as; without it the server's default user",
+        "ca_file": "rediss: the absolute path of the certificates to trust, in place of the machine's",
+    },
 }
 SECRETS: Mapping[str, Mapping[str, str]] = {
     SQL: {
@@ -59,6 +65,7 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
         "sas_token": "azure: a shared access signature",
     },
     HTTP: {"token": "bearer and header: what is sent", "password": "basic: the password of the user"},
+    REDIS: {"password": "the password of the user"},
 }
 _PROPERTY = re.compile(r"[A-Za-z_][\w.\-]{0,99}")  # the name of a property of a JDBC driver
 
@@ -99,6 +106,8 @@ def made(
     found = {**({"user": user} if user and "user" in OPTIONS[kind] else {}), **options}
     kept = {**({"password": password} if password and "password" in SECRETS[kind] else {}), **secrets}
     _check(scheme, plain, found)
+    if kind == REDIS and "user" in found and "password" not in kept:
+        raise Invalid("a user is given, but no password", hint="add --secret password")
     if kind == HTTP:
         _check_auth(found, kept)
     return Connection(name, environment, kind, plain, found, kept)
@@ -140,6 +149,25 @@ def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
     elif scheme == "sqlite" and not address.startswith("sqlite:////"):
         hint = "write sqlite:////folder/shop.db, with four '/'"
         raise Invalid("the address names no absolute file", hint=hint)
+    elif scheme in _SCHEMES[REDIS]:
+        _check_redis(address, options)
+
+
+def _check_redis(address: str, options: Mapping[str, str]) -> None:
+    parts = urlsplit(address)
+    if not parts.hostname:
+        raise Invalid("the address names no host", hint=f"write {_EXAMPLES[REDIS]}")
+    if not re.fullmatch(r"(/[0-9]{0,5})?", parts.path) or parts.query:
+        hint = "write redis://host:6379/0, with nothing behind the number"
+        raise Invalid(
+            "the address has more in it than a host, a port and the number of a database", hint=hint
+        )
+    if "ca_file" in options:
+        if parts.scheme != "rediss":
+            hint = "write rediss:// in place of redis://"
+            raise Invalid("ca_file is given, but the address is without TLS", hint=hint)
+        if not options["ca_file"].startswith("/"):
+            raise Invalid("ca_file is no absolute path", hint="--option ca_file=/etc/ssl/redis.pem")
 
 
 def _check_jdbc(address: str, options: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tulle.errors import Invalid
 from tulle.pipeline.sources import sql
-from tulle.spec.source import SQL, is_table
+from tulle.spec.source import REDIS, SQL, is_table
 from tulle.state.connections import Connection
 
 MOST_COLUMNS = 1000
@@ -15,8 +15,11 @@ MOST_COLUMNS = 1000
 def described(connection: Connection, table: str) -> dict[str, Any]:
     """A table, as plain values. Invalid when that is no table's name, NotFound, Denied, Unavailable."""
     if connection.kind != SQL:
-        message = f"connection '{connection.name}' leads to no database, but is of kind {connection.kind}"
-        raise Invalid(message, hint="name a connection of kind sql")
+        message = f"connection '{connection.name}' leads to no database with tables, but is of kind {connection.kind}"
+        hint = "name a connection of kind sql"
+        raise Invalid(
+            message, hint=hint + ("; in Redis, look up by `keys`" if connection.kind == REDIS else "")
+        )
     if not is_table(table):
         hint = 'write orders, public.orders, or "Odd name" in double quotes'
         raise Invalid(f"'{table[:100]}' is no name of a table", hint=hint)

@@ -92,6 +92,9 @@ def _opener(connection: Connection) -> Callable[[Connection], AbstractContextMan
             from tulle.pipeline.sources import jdbc  # noqa: PLC0415
 
             return jdbc.session
+        case "redis" | "rediss":
+            message = f"connection '{connection.name}' leads to a Redis, which no source reads"
+            raise Invalid(message, hint="only look-ups of services ask there")
     raise Invalid(f"no driver for '{connection.address.partition(':')[0]}'")
 
 

@@ -1,0 +1,90 @@
+"""A worker's few connections to what one look-up asks: opened when needed, bounded, replaced when they were lost.
+
+Whoever waits longer than is declared is told so, and only so many may wait. All of it waits in the loop, so no other
+request stands in line behind a database. Knows nothing of what is asked, and of no driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from tulle.serving.finder import FinderEntry
+from tulle.serving.keyed_rows import Store
+from tulle.serving.request import RequestError
+
+_WAITING = 256  # requests of a worker that may wait for its connections
+Work = Callable[[Any], Awaitable[list[bytes | None]]]
+
+
+class Driver(Protocol):
+    """How connections of one kind are opened and dropped."""
+
+    @property
+    def lost(self) -> type[Exception] | tuple[type[Exception], ...]:
+        """What is raised when a connection is gone."""
+
+    async def connect(self) -> Any:
+        """A new connection."""
+
+    async def drop(self, connection: Any) -> None:
+        """Let go of one, whatever it is at. Waits for nobody."""
+
+
+class StoreConnections:
+    """The connections of one look-up. For one thread."""
+
+    def __init__(self, entry: FinderEntry, said: Store, driver: Driver) -> None:
+        self._entry, self._said, self._driver = entry, said, driver
+        self._turns = asyncio.Semaphore(said.connections)
+        self._idle: list[tuple[asyncio.AbstractEventLoop, Any]] = []
+        self._waiting = 0
+
+    async def asked(self, work: Work) -> list[bytes | None]:
+        """What work finds on a connection. RequestError 503 when too many wait, or it takes too long."""
+        if self._waiting >= _WAITING:
+            raise self.unavailable(f"{self._waiting} requests wait for it already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._said.seconds):
+                return await self._with(work)
+        except TimeoutError:
+            raise self.unavailable(f"it did not answer within {self._said.seconds:g} s") from None
+        finally:
+            self._waiting -= 1
+
+    def unavailable(self, why: str) -> RequestError:
+        """What a request is told."""
+        message = f"what is looked up in '{self._entry.data_set}' cannot be asked for now"
+        detail = f"Connection '{self._said.connection}': {why}. It is tried again with every request"
+        return RequestError(503, "StoreUnavailable", message, detail)
+
+    def taken(self) -> list[Any]:
+        """The idle connections, which are the caller's from now on."""
+        idle, self._idle = self._idle, []
+        return [connection for _, connection in idle]
+
+    async def _with(self, work: Work) -> list[bytes | None]:
+        """Do work on a connection; one that was lost while it was idle is replaced, once."""
+        loop = asyncio.get_running_loop()
+        async with self._turns:
+            while True:
+                opened, connection = self._idle.pop() if self._idle else (None, None)
+                if opened is not None and opened is not loop:  # of a loop that has ended
+                    await self._driver.drop(connection)
+                    continue
+                if opened is None:
+                    connection = await self._driver.connect()
+                try:
+                    result = await work(connection)
+                except self._driver.lost:
+                    await self._driver.drop(connection)
+                    if opened is None:
+                        raise
+                except BaseException:  # also when nobody waits any more: nobody knows what it is at
+                    await self._driver.drop(connection)
+                    raise
+                else:
+                    self._idle.append((loop, connection))
+                    return result

@@ -1,0 +1,61 @@
+"""Rows that a store gave, in the bytes that an index stores: so all that follows is the same code for both."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from tulle.serving.finder import FinderEntry
+from tulle.serving.index import several_of
+from tulle.serving.index_build import Wish
+from tulle.serving.keyed_rows import ALL
+
+MOST_FETCHED = 1000  # rows of one key; there may be more, and how many is told
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def stored_rows(wish: Wish, rows: Sequence[bytes], number: int) -> bytes | None:
+    """The rows of a key, in their order, as an index stores them; `number` is how many there are."""
+    if not rows:
+        return None
+    most = wish.most_rows if wish.several == ALL else 1
+    return rows[0] if number == 1 else several_of(rows[:most], number)
+
+
+def stored_row(entry: FinderEntry, wish: Wish, since: dt.date | None, values: Sequence[Any]) -> bytes:
+    """One row of the entry's columns; `since` is when it began to hold."""
+    plain = {}
+    for column, value in zip(entry.columns, values, strict=True):
+        known = _plain(value)
+        plain[column.name] = entry.defaults.get(column.name) if known is None else known
+    row = _encoder.encode(plain if wish.form == "object" else list(plain.values()))
+    if not wish.event_time:
+        return row
+    return (b"" if since is None else b"%d" % _micros(since)) + b"|" + row
+
+
+def _plain(value: Any) -> Any:
+    """A value as an index would have rendered it."""
+    match value:
+        case float() | Decimal() if not math.isfinite(value):
+            return None
+        case dt.datetime():
+            return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+        case bytes() | memoryview():
+            return base64.b64encode(value).decode()
+    return value
+
+
+def _micros(since: dt.date) -> int:
+    """Microseconds since 1970."""
+    if not isinstance(since, dt.datetime):
+        since = dt.datetime(since.year, since.month, since.day, tzinfo=dt.UTC)
+    at = _plain(since)
+    passed: dt.timedelta = at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    return passed // dt.timedelta(microseconds=1)
