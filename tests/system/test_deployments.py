@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import socket
 import textwrap
 import time
 from collections import Counter
@@ -132,6 +135,65 @@ def test_generations_change_under_load_and_no_request_is_lost(calc: Mesh) -> Non
     assert {status for status, _ in seen} == {200}, seen
     assert {name for _, name in seen} == {"v1", "v2", "v3"}
     assert sum(seen.values()) > 100
+
+
+def test_killed_workers_lose_no_request_that_may_be_sent_again(calc: Mesh) -> None:
+    calc.tulle("service", "workers", "calc", "--at-least", "2")
+
+    def workers() -> dict[str, int]:
+        found = calc.json("status")["processes"]
+        return {n: p["pid"] for n, p in found.items() if n.startswith("calc/") and p["state"] == "running"}
+
+    until(lambda: len(workers()) >= 2)
+    until(lambda: ask(calc).status_code == 200)
+    seen: Counter[tuple[int, str]] = Counter()
+    stop = asyncio.Event()
+
+    async def caller(client: httpx.AsyncClient) -> None:
+        while not stop.is_set():
+            answer = await client.post(f"/public/api/v1/{WHO}", json={})
+            seen[answer.status_code, "" if answer.status_code == 200 else answer.text] += 1
+
+    async def load() -> None:
+        url, credentials = f"http://127.0.0.1:{calc.gateway}", calc.credentials("caller")
+        async with httpx.AsyncClient(base_url=url, headers=credentials, timeout=30) as client:
+            callers = [asyncio.create_task(caller(client)) for _ in range(8)]
+            for name, pid in (await asyncio.to_thread(workers)).items():
+                await asyncio.sleep(1)
+                os.kill(pid, signal.SIGKILL)
+                # The other one is killed when this one is back.
+                await asyncio.to_thread(until, lambda n=name, p=pid: workers().get(n, p) != p)
+            stop.set()
+            await asyncio.gather(*callers)
+
+    asyncio.run(load())
+    assert {status for status, _ in seen} == {200}, seen
+    assert sum(seen.values()) > 100
+    calc.tulle("service", "workers", "calc")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"POST /public/api/v1/calc/who/run HTTP/1.1\r\n\r\n", 400),
+        (b"POST /public/api/v1/\xff\xfe HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", 400),
+        (b"POST %b HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n", 400),
+        (b"POST %b HTTP/1.1\r\nhost: a\r\n%b\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST %b HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 200_000 + b"\r\n\r\n", 431),
+        (b"POST %b HTTP/1.1\r\nhost: a\r\n%b\r\ncontent-length: 3\r\n\r\n[}{", 400),
+    ],
+)
+def test_bytes_that_are_no_request_harm_nobody(calc: Mesh, sent: bytes, status: int) -> None:
+    path, credentials = f"/public/api/v1/{WHO}".encode(), calc.credentials("caller")
+    headers = "\r\n".join(f"{name}: {value}" for name, value in credentials.items()).encode()
+    for part in (path, headers):
+        sent = sent.replace(b"%b", part, 1)
+    with socket.create_connection(("127.0.0.1", calc.gateway), timeout=20) as connection:
+        connection.sendall(sent)
+        told = connection.recv(65536)
+    assert told.startswith(b"HTTP/1.1 %d " % status), told
+    assert version(calc) == 1
 
 
 def test_a_shadow_is_logged_as_one_and_compared(calc: Mesh) -> None:
