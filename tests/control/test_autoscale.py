@@ -12,7 +12,7 @@ from tests.control.test_deployments import active, with_versions
 from tests.pipeline.conftest import Mesh
 
 from tulle.control import autoscale, deployment
-from tulle.control.autoscale import DOWN_SECONDS, UP_SECONDS, Autoscaler
+from tulle.control.autoscale import DOWN_SECONDS, EVERY_SECONDS, UP_SECONDS, Autoscaler
 from tulle.deploy import local
 from tulle.deploy.local import Process
 from tulle.serving import generation
@@ -63,6 +63,11 @@ def test_a_worker_that_computes_gets_company_up_to_the_bound(
             assert time.monotonic() < deadline
             scaler.look()
             time.sleep(0.2)
+        assert [pid for pid, _ in scaler._used] == [busy.pid]
+        monkeypatch.setattr(local, "processes", lambda _: {})
+        time.sleep(EVERY_SECONDS)
+        scaler.look()
+        assert scaler._used == {}  # what ended is forgotten
     finally:
         busy.kill()
         busy.wait()

@@ -8,6 +8,7 @@ Called again and again by the control plane; the supervisor starts and ends what
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,9 +48,18 @@ class Autoscaler:
         self._watched: dict[_Key, _Watched] = {}
         self._used: dict[tuple[int, float], tuple[float, float]] = {}  # process → when, seconds used
         self._next = 0.0
+        self._turn = threading.Lock()
 
     def look(self) -> None:
-        """Note what the loads ask for, once a second at most."""
+        """Note what the loads ask for, once a second at most; nothing while another thread does."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._look()
+        finally:
+            self._turn.release()
+
+    def _look(self) -> None:
         at = self._clock()
         if at < self._next:
             return
@@ -73,6 +83,8 @@ class Autoscaler:
                 if asked != one.workers:
                     generation.scale(database, found.service, version, asked, environment=found.environment)
         self._watched = {key: value for key, value in self._watched.items() if key in seen}
+        # Functions' processes come and go: those that were not met just now are gone.
+        self._used = {key: value for key, value in self._used.items() if value[0] == at}
 
     def asked(self, key: _Key, workers: int, load: float, at: float) -> int:
         """How many workers a generation should have that has had `load` in all, in workers, at a time."""
