@@ -54,6 +54,31 @@ def test_a_child_runs_comes_back_when_killed_and_ends_with_the_supervisor(tmp_pa
     assert not table.exists()
 
 
+def test_children_that_hang_while_they_start_keep_no_other_one_waiting(tmp_path: Path) -> None:
+    table = tmp_path / "processes.json"
+    asked: list[str] = []
+
+    def hangs(name: str) -> Callable[[], bool]:
+        def ready() -> bool:
+            asked.append(name)
+            time.sleep(0.6)
+            return False
+
+        return ready
+
+    names = [f"h{number}" for number in range(4)]
+    wanted = [want(tmp_path, name, ready=hangs(name)) for name in names]
+    supervisor = Supervisor(table, lambda: [*wanted, want(tmp_path, "z")], about={})
+    supervisor.tick()  # starts them
+    began = time.monotonic()
+    supervisor.tick()
+    assert time.monotonic() - began < 2.4  # not as long as all of them hang
+    assert len(asked) == 1
+    tick_until(supervisor, lambda: row(table, "z").get("state") == "running")
+    assert asked[:5] == [*names, "h0"]  # each in its turn
+    supervisor.stop_all()
+
+
 def test_a_child_is_not_running_before_it_is_ready(tmp_path: Path) -> None:
     table = tmp_path / "processes.json"
     ready = False

@@ -30,6 +30,7 @@ EXIT_DAMAGED = 3
 DAMAGED = frozenset({EXIT_DAMAGED, -signal.SIGBUS, -signal.SIGSEGV})
 STOP_GRACE = 12.0  # seconds a child has to end by itself before it is killed; a worker drains for up to 10
 READY_TIMEOUT = 60.0
+ASK_SECONDS = 0.5  # of a step, after which no further child is asked whether it is ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class _Child:
     unwanted_since: float | None = None
     told_to_stop_at: float | None = None
     last_exit: int | None = None
+    asked_at: float = 0.0  # whether it is ready
 
 
 class Supervisor:
@@ -79,6 +81,7 @@ class Supervisor:
         self._written = ""
         self._last: Sequence[Wanted] = ()
         self._trouble = ""
+        self._ask_until = 0.0
 
     def run(self, *, every: float = 0.1) -> None:
         """Supervise until SIGTERM or SIGINT, then stop every child and return."""
@@ -107,7 +110,9 @@ class Supervisor:
             else:
                 child.wanted = want
                 child.unwanted_since = None
-        for name, child in list(self._children.items()):
+        # One that hangs while it starts must not keep the others waiting: who was asked longest ago comes first.
+        self._ask_until = time.monotonic() + ASK_SECONDS
+        for name, child in sorted(self._children.items(), key=lambda one: one[1].asked_at):
             if name in wanted:
                 self._advance(child)
             else:
@@ -142,7 +147,7 @@ class Supervisor:
                 self._start(child)
             return
         if child.state in {"starting", "restarting"} and child.told_to_stop_at is None:
-            if child.wanted.ready():
+            if self._is_ready(child):
                 child.state = "running"
             elif now - child.started_at > READY_TIMEOUT:
                 child.restarts += 1
@@ -150,6 +155,12 @@ class Supervisor:
         elif child.state == "running" and now - child.started_at > STABLE_AFTER:
             child.delay = FIRST_DELAY
         self._insist(child)
+
+    def _is_ready(self, child: _Child) -> bool:
+        if time.monotonic() >= self._ask_until:
+            return False
+        child.asked_at = time.monotonic()
+        return child.wanted.ready()
 
     def _retire(self, name: str, child: _Child) -> None:
         if child.process is None:
