@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import select
 from tests.control.conftest import fill, opened
 from tests.pipeline.conftest import Mesh
 
@@ -30,6 +32,7 @@ from tulle.serving.seal import public_key
 from tulle.serving.traffic import Traffic, single, split
 from tulle.state import log
 from tulle.state.db import now
+from tulle.state.tables import tasks as task_rows
 
 SERVICE = "service: calc\nendpoints:\n- {name: who, type: function, file: who.py}\n"
 GATED = """
@@ -300,6 +303,18 @@ def test_a_version_that_is_kept_warm_is_agreed_to_as_well(gated: Workspace) -> N
     assert generation.deployment(gated.database, "calc").mounted == ("v1", "v2")
     with pytest.raises(Denied, match="'eve' may not deploy"):
         deployment_request.preload(gated, "calc", "v1", by="eve", credential="eve")
+
+
+def test_others_are_told_of_their_own_environment_alone(gated: Workspace) -> None:
+    found = active(gated, single("v1"), "test")
+    known = gated.settings.environments
+    telling = replace(known["prod"], after_deploy=("https://chat.example.org/hook",))
+    without = replace(gated.settings, environments={"prod": telling})
+    with gated.database.write() as cx:
+        deployment_hooks.tell(cx, without, found)
+        assert cx.execute(select(task_rows.c.subject)).all() == []
+        deployment_hooks.tell(cx, without, replace(found, environment=""))
+        assert cx.execute(select(task_rows.c.subject)).scalars().all() == ["calc"]
 
 
 def test_what_is_taken_back_while_others_are_asked_is_not_carried_out(

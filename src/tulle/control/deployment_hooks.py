@@ -84,9 +84,11 @@ def ask(settings: Settings, place: Environment, service: str, traffic: Traffic, 
 
 def tell(connection: Connection, settings: Settings, deployment: Deployment) -> None:
     """Note, in the transaction that puts a traffic in force, that others are to be told."""
+    if deployment.environment and deployment.environment not in settings.environments:
+        return  # it is in mesh.yaml no more, and says nothing of others
     place = (
         declared.environment(settings, deployment.environment)
-        if deployment.environment in settings.environments
+        if deployment.environment
         else declared.production(settings)
     )
     said = {"event": "after-deploy", **_said(place.name, deployment.service, deployment.desired)}
