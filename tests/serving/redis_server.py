@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import signal
 import socket
@@ -11,6 +12,11 @@ import time
 from pathlib import Path
 
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests.pipeline.sources.mariadb import end_with_parent
 
 PASSWORD = "geheim/42:x"
@@ -65,6 +71,35 @@ class RedisServer:
                 assert self._server.poll() is None, (self.folder / "log").read_text()
                 assert time.monotonic() < deadline, (self.folder / "log").read_text()
                 time.sleep(0.01)
+
+    def encrypt(self) -> tuple[str, Path]:
+        """Answer by TLS as well; its address by that, and the certificate to trust."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        now = dt.datetime.now(dt.UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        file, secret = self.folder / "server.pem", self.folder / "server.key"
+        file.write_bytes(certificate.public_bytes(Encoding.PEM))
+        secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        with self.client() as client:
+            given = {
+                "tls-cert-file": file,
+                "tls-key-file": secret,
+                "tls-auth-clients": "no",
+                "tls-port": port,
+            }
+            client.execute_command("CONFIG", "SET", *(str(part) for pair in given.items() for part in pair))
+        return f"rediss://localhost:{port}", file
 
     def url(self, database: int = 0) -> str:
         """The address of one of its databases."""

@@ -203,6 +203,38 @@ def test_a_connection_is_tried_and_leads_to_no_source(server: RedisServer) -> No
     assert "wrong/word" not in str(denied.value)
 
 
+def test_a_user_signs_in_by_tls_to_a_database_of_its_own(shared_mesh: Mesh, server: RedisServer) -> None:
+    address, trusted = server.encrypt()
+    with server.client(database=2) as client:
+        client.set("session:00003", '{"pages": 22}')
+        client.acl_setuser(
+            "reader",
+            enabled=True,
+            passwords=[f"+{PASSWORD}"],
+            keys=["session:*"],
+            commands=["+get", "+select"],
+        )
+    known = open_connections(shared_mesh.settings, shared_mesh.database)
+    options = {"user": "reader", "ca_file": str(trusted)}
+    secrets = {"password": PASSWORD}
+    known.save(made("cache", "prod", "redis", f"{address}/2", options, secrets))
+    loaded = load(shared_mesh.unpacked(shared_mesh.build(TEXT)))
+    connect(loaded, lambda name: known.get(name, "prod"))
+    status, answer = asyncio.run(ask(loaded, "strict", "00003"))
+    assert (status, answer["results"][0]["data"]["pages"]) == (200, 22)
+    status, error = asyncio.run(ask(loaded, "kind", "00003"))  # it may not read hashes
+    assert error["results"][0]["status"] == "UNAVAILABLE"
+    # A server that shows a certificate of nobody we trust is not told the password.
+    known.save(made("cache", "prod", "redis", f"{address}/2", {"user": "reader"}, secrets))
+    for who in ("00003", "00004"):
+        status, error = asyncio.run(ask(loaded, "strict", who))
+        assert (status, error["errorType"]) == (503, "StoreUnavailable")
+        assert PASSWORD not in json.dumps(error)
+    with pytest.raises(Unavailable, match="certificate verify failed"):
+        probe(known.get("cache", "prod"), None)  # type: ignore[arg-type]
+    loaded.close()
+
+
 @pytest.mark.parametrize(
     ("address", "options", "message"),
     [
