@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import textwrap
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.pipeline.conftest import ROWS, SALES
-from tests.system.conftest import Mesh, free_port
+from tests.system.conftest import TULLE, Mesh, free_port
 
 from tulle.serving.traffic import generation_of, split
 
@@ -193,6 +194,35 @@ def test_bytes_that_are_no_request_harm_nobody(calc: Mesh, sent: bytes, status: 
         connection.sendall(sent)
         told = connection.recv(65536)
     assert told.startswith(b"HTTP/1.1 %d " % status), told
+    assert version(calc) == 1
+
+
+def test_a_deployment_goes_on_when_the_control_plane_and_the_gateway_are_killed(calc: Mesh) -> None:
+    url = f"http://127.0.0.1:{calc.gateway}/public/api/v1/{WHO}"
+    asked = subprocess.Popen(
+        [TULLE, "--mesh", str(calc.folder), "service", "deploy", "calc", "--version", "v2"],
+        env=calc.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: any(name.startswith("calc/v2/") for name in calc.json("status")["processes"]))
+        for name in ("control_plane", "gateway"):
+            os.kill(calc.json("status")["processes"][name]["pid"], signal.SIGKILL)
+
+        def answers() -> bool:
+            try:
+                answer = httpx.post(url, json={}, headers=calc.credentials("caller"))
+            except httpx.TransportError:
+                return False
+            return answer.status_code == 200 and answer.json()["response"] == {"version": 2}
+
+        until(answers)
+    finally:
+        asked.kill()
+        asked.wait()
+    until(lambda: calc.json("status")["processes"]["control_plane"]["state"] == "running")
+    calc.tulle("service", "deploy", "calc", "--version", "v1")
     assert version(calc) == 1
 
 
