@@ -136,7 +136,8 @@ def test_a_service_tells_what_answers_and_who_may_call(world: World) -> None:
     (endpoint,) = page.service.endpoints
     assert endpoint.actions == ("lookup", "lookup-multi")
     assert endpoint.queries[0].name == "ann"
-    assert '\'{"data": {"customer": "ann"}}\'' in endpoint.curl
+    curl = next(one for one in endpoint.snippets if one.language == "curl")
+    assert '{"data": {"customer": "ann"}}' in curl.text
     assert endpoint.data_sets == (("people", "totals"),)
     assert page.api is not None
     assert [o.path for o in page.api.operations] == ["/total/lookup", "/total/lookup-multi"]
