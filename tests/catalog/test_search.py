@@ -140,7 +140,7 @@ def test_a_service_tells_what_answers_and_who_may_call(world: World) -> None:
     assert '{"data": {"customer": "ann"}}' in curl.text
     assert endpoint.data_sets == (("people", "totals"),)
     assert page.api is not None
-    assert [o.path for o in page.api.operations] == ["/total/lookup", "/total/lookup-multi"]
+    assert [o.path for o in page.api.operations] == [*("/total/lookup", "/total/lookup-multi", "/feedback")]
     assert [(c.name, c.limit) for c in page.consumers] == [("web-shop", "5/1s")]
 
 
