@@ -20,8 +20,10 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
 from tulle.control import deployment, deployment_hooks, deployment_request, node_admin, release
+from tulle.control import switchboard as switchboard_module
 from tulle.control.apply import apply_plan
 from tulle.control.deployment_request import Request
+from tulle.control.switchboard import LEAVING_SECONDS, Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed, mounted
 from tulle.errors import Conflict, Denied, Invalid, NotFound
@@ -190,6 +192,33 @@ def test_a_service_ends_and_goes_on(calc: Workspace, monkeypatch: pytest.MonkeyP
         deployment.end(calc, "calc", successor="nothing")
     off = deployment.enable(calc, "calc", False)
     assert managed(calc.settings, off, off.desired, Needs(), now()).stopped == "disabled"
+
+
+def test_the_gateway_knows_what_has_left_for_a_while(
+    calc: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switchboard, clock = Switchboard(calc), [100.0]
+    monkeypatch.setattr(switchboard_module.time, "monotonic", lambda: clock[0])
+
+    def known() -> tuple[str, ...]:
+        found = generation.deployment(calc.database, "calc")
+        service = managed(calc.settings, found, found.desired, Needs(), now())
+        told = switchboard._with_leaving(service, switchboard_module.time.monotonic())
+        return tuple(backend.generation for backend in told.backends)
+
+    active(calc, single("v1"))
+    assert known() == ("v1",)
+    active(calc, split({"v1": 0.5, "v2": 0.5}))
+    assert known() == ("v1", "v2")
+    active(calc, single("v3"))
+    assert known() == ("v3", "v1", "v2")
+    clock[0] += LEAVING_SECONDS - 1
+    active(calc, single("v1"))  # it is back
+    assert known() == ("v1", "v2", "v3")
+    clock[0] += 2
+    assert known() == ("v1", "v3")
+    clock[0] += LEAVING_SECONDS
+    assert known() == ("v1",)
 
 
 def test_what_nobody_needs_is_removed(calc: Workspace) -> None:

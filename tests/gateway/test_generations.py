@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
+import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +27,8 @@ WORKERS = {"v1": "first-1", "v2": "first-2", "v3": "second-1"}
 ME = as_client("app-a")
 
 
-def publish(mesh: Mesh, traffic: Traffic, **more: Any) -> None:
-    backends = tuple(Backend(name, (SOCKETS[name],)) for name in traffic.mounted)
+def publish(mesh: Mesh, traffic: Traffic, *, leaving: Sequence[str] = (), **more: Any) -> None:
+    backends = tuple(Backend(name, (SOCKETS[name],)) for name in (*traffic.mounted, *leaving))
     service = ManagedService("split", (), 10_000, traffic=traffic, backends=backends, **more)
     publish_services(mesh, service)
 
@@ -100,6 +104,24 @@ def test_a_stock_client_chooses(mesh: Mesh) -> None:
         client.predict_record("some", {"a": 1})
     with pytest.raises(dataikuapi.utils.DataikuException, match="UnknownGeneration"):
         client.predict_record("some", {"a": 1}, forced_generation="v9")
+
+
+@pytest.mark.system
+def test_a_generation_that_leaves_answers_what_is_on_its_way_and_nobody_else(mesh: Mesh) -> None:
+    publish(mesh, split({"v1": 1.0}, preloaded=["v2"]))
+    with socket.create_connection(("127.0.0.1", mesh.settings.gateway_port), timeout=10) as wire:
+        headers = {**ME, "host": "a", "content-length": "2"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        wire.sendall(f"POST {PATH} HTTP/1.1\r\n{head}\r\n{{".encode())
+        time.sleep(0.3)  # its way is chosen, its body is not here
+        publish(mesh, single("v3"), leaving=["v1"])
+        assert worker(mesh) == "second-1"
+        forced = mesh.ask(PATH, {**ME, "forced-generation": "v1"}, method="POST", body="{}")
+        check_error(forced, 404, "UnknownGeneration")
+        wire.sendall(b"}")
+        answer = http.client.HTTPResponse(wire)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read())["worker"]) == (200, "first-1")
 
 
 @pytest.mark.system

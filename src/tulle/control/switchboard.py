@@ -21,7 +21,7 @@ from tulle.errors import Broken
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway.contract import current_policy
 from tulle.gateway.envoy import Gateway
-from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
@@ -30,6 +30,9 @@ from tulle.state import log
 from tulle.state.db import now
 
 NOT_ALIVE = "apinode-not-alive.txt"  # of .tulle/: while it is there, balancers are told to send elsewhere
+LEAVING_SECONDS = (
+    10.0  # the gateway knows a generation that answers no more: requests may be on their way to it
+)
 START_SECONDS = 60.0  # a generation whose workers do not answer by then has failed
 _Place = tuple[str, str]  # service, environment
 
@@ -52,6 +55,8 @@ class Switchboard:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
         self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
+        self._known: dict[_Place, tuple[Backend, ...]] = {}  # what was published last
+        self._leaving: dict[_Place, dict[str, tuple[Backend, float]]] = {}  # by generation, and until when
 
     def settle(self) -> None:
         """Activate the generations that are ready and publish the policy if anything changed."""
@@ -111,7 +116,8 @@ class Switchboard:
                 traffic = deployment.active
             if traffic is not None:
                 needs = self._needs_of(deployment.service, traffic)
-                found.append(managed(self._workspace.settings, deployment, traffic, needs, at))
+                service = managed(self._workspace.settings, deployment, traffic, needs, at)
+                found.append(self._with_leaving(service, time.monotonic()))
         result = self._gateway.publish(self._policy(found))
         if result.changed:
             with self._workspace.database.write() as connection:
@@ -119,6 +125,24 @@ class Switchboard:
                     GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
                 )
                 log.append(connection, event)
+
+    def _with_leaving(self, service: ManagedService, at: float) -> ManagedService:
+        """A service with the generations that have just left it.
+
+        A request has its way before its body is read. One whose way led to a generation that has left meanwhile is
+        answered by it all the same.
+        """
+        place = (service.name, service.environment)
+        mine = {backend.generation for backend in service.backends}
+        leaving = self._leaving.setdefault(place, {})
+        for backend in self._known.get(place, ()):
+            leaving.setdefault(backend.generation, (backend, at + LEAVING_SECONDS))
+        for name, (_, until) in list(leaving.items()):
+            if name in mine or until <= at:
+                del leaving[name]
+        self._known[place] = service.backends
+        left = (backend for _, (backend, _) in sorted(leaving.items()))
+        return replace(service, backends=(*service.backends, *left))
 
     def _policy(self, services: Sequence[ManagedService]) -> GatewayPolicy:
         usual = self._workspace.settings.default_rate_limit

@@ -299,10 +299,9 @@ def _routes(service: ManagedService, way: Way) -> Iterator[Json]:
     if service.traffic is None:
         yield route(service.path, cluster=service.path)
         return
-    for backend in service.backends:
-        forced = {"name": FORCED_HEADER, "string_match": {"exact": backend.generation}}
-        cluster = _cluster_name(service, backend.generation)
-        yield route(f"{service.path} forced {backend.generation}", forced, cluster=cluster)
+    for name in sorted(service.traffic.mounted):  # others that are known still are on their way out
+        forced = {"name": FORCED_HEADER, "string_match": {"exact": name}}
+        yield route(f"{service.path} forced {name}", forced, cluster=_cluster_name(service, name))
     some = {"name": FORCED_HEADER, "present_match": True}
     yield route(f"{service.path} forced", some, reason="generation", status=404)
     keyed = {"name": KEY_HEADER, "present_match": True}
