@@ -26,7 +26,7 @@ from tulle.serving.package import Package
 from tulle.serving.request import RequestError
 
 OTHERS = {
-    "insights": {"profile": "lookup", "returns": "predict", "work": "function"},
+    "insights": {"profile": "lookup", "returns": "predict", "count": "function"},
     "unused": {"x": "lookup"},
 }
 
@@ -223,13 +223,13 @@ def test_new_credentials_are_taken_up_while_it_runs(
 def test_what_may_have_been_done_is_not_asked_again(
     shared_mesh: Mesh, tmp_path: Path, server: Server, outside: Path
 ) -> None:
-    text = "  steps: [{name: a, call: insights/work, retry: 3}]\n  output: $a\n"
+    text = "  steps: [{name: a, call: insights/count, retry: 3}]\n  output: $a\n"
     built = build(shared_mesh, tmp_path, text)
-    server.answers["/public/api/v1/insights/work/run"] = [(500, {"errorType": "EvaluationFailed"})]
+    server.answers["/public/api/v1/insights/count/run"] = [(500, {"errorType": "EvaluationFailed"})]
     assert ask(shared_mesh, built, outside, {})[0][:2] == (500, "EvaluationFailed")
     assert len(server.asked) == 1
     full = {"errorType": "QueueFull"}
-    server.answers["/public/api/v1/insights/work/run"] = [(503, full), (200, {"response": 7})]
+    server.answers["/public/api/v1/insights/count/run"] = [(503, full), (200, {"response": 7})]
     assert ask(shared_mesh, built, outside, {})[0]["response"] == 7
     assert len(server.asked) == 3
 
@@ -333,7 +333,7 @@ def test_an_address_stays_below_its_connection() -> None:
             "service 'insights' has no endpoint 'profil'",
         ),
         (
-            "  steps: [{name: a, http: {connection: geo}, call: insights/work}]\n  output: 1\n",
+            "  steps: [{name: a, http: {connection: geo}, call: insights/count}]\n  output: 1\n",
             "both 'call' and 'http'",
         ),
         (
