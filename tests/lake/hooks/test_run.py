@@ -145,7 +145,7 @@ def test_a_hook_that_does_not_end_is_left_alone(database, tmp_path, kinds, monke
     began = time.monotonic()
     with pytest.raises(Vetoed, match="did not end in time"):
         repository.commit("main", "x")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
     release.set()
 
 
