@@ -1,41 +1,32 @@
-"""The bare server our worker stands on, answering one sentence: what no application on it can exceed.
+"""The bare server our worker stands on, answering one sentence: what no service on it can exceed.
 
 python hello.py PORT
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from typing import Any
 
-import uvicorn
+import uvloop
 
-ANSWER = b'{"hello":"world"}'
-START = {
-    "type": "http.response.start",
-    "status": 200,
-    "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))],
-}
-BODY = {"type": "http.response.body", "body": ANSWER}
+from tulle.serving.connection import Callers, Head, Reply, Request
+
+HEAD = Head([(b"content-type", b"application/json")])
 
 
-async def app(_scope: Any, receive: Any, send: Any) -> None:
-    """Read the request, send the sentence."""
-    await receive()
-    await send(START)
-    await send(BODY)
+def answer(_request: Request) -> Reply:
+    """The sentence."""
+    return Reply(HEAD, b'{"hello":"world"}', "1")
+
+
+async def serve(port: int) -> None:
+    """Answer until the process ends."""
+    callers = Callers(answer, max_request_bytes=1_048_576)
+    server = await asyncio.get_running_loop().create_server(callers.connection, "127.0.0.1", port)
+    async with server:
+        await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-    )
+    uvloop.run(serve(int(sys.argv[1])))

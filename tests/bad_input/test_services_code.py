@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tests.serving.asking import answer
 from tests.serving.conftest import make_mesh, model  # noqa: F401  a fixture
 from tests.serving.test_function import Product
 
@@ -91,18 +92,8 @@ def app(
 
 
 async def ask(app: App, action: str, body: Any) -> tuple[int, Any]:
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": json.dumps(body).encode()}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    path = f"/public/api/v1/wilds/{action}"
-    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
-    await app(scope, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"], parse_constant=pytest.fail)
+    given = await answer(app, "POST", f"/public/api/v1/wilds/{action}", json.dumps(body).encode())
+    return given.status_code, json.loads(given.content, parse_constant=pytest.fail)
 
 
 def test_code_that_misbehaves_harms_its_own_call_alone(app: App) -> None:

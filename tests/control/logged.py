@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from sklearn.ensemble import GradientBoostingClassifier
 from tests.control.conftest import opened
 from tests.pipeline.conftest import Mesh
+from tests.serving.asking import InProcess
 from tests.serving.conftest import FEATURES, customers, parquet
 
 from tulle.catalog.query_log import QueryLog
@@ -122,7 +123,7 @@ class LoggedMesh:
         async def all_of_them() -> list[Any]:
             recorder.start()
             found = []
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            async with httpx.AsyncClient(transport=InProcess(app)) as client:
                 for number, (path, body) in enumerate(requests):
                     sent = dict(headers or {})
                     sent["x-request-id"] = ids[number] if ids else f"r{number}"

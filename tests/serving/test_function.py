@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.serving.asking import answer
 from tests.serving.conftest import Mesh
 
 from tulle.errors import Invalid, Place
@@ -120,21 +121,13 @@ async def answering(loaded: Loaded) -> AsyncIterator[Ask]:
     app = App(loaded, max_request_bytes=1 << 20)
 
     async def ask(endpoint: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"" if body is None else json.dumps(body).encode()}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
         raw = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]
         path = f"/public/api/v1/sums/{endpoint}/run"
-        await app({"method": "POST", "path": path, "headers": raw, "query_string": b""}, receive, send)
-        told = {k.decode(): v.decode("latin-1") for k, v in sent[0]["headers"]}
-        content = sent[1]["body"]
+        content = b"" if body is None else json.dumps(body).encode()
+        given = await answer(app, "POST", path, content, raw)
+        told = dict(given.headers)
         is_json = told["content-type"] == "application/json"
-        return sent[0]["status"], json.loads(content) if is_json else content, told
+        return given.status_code, given.json() if is_json else given.content, told
 
     try:
         yield ask

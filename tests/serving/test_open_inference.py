@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.serving.asking import answer
 
 from tulle.serving.app import App
 from tulle.serving.loaded import Loaded
@@ -18,22 +19,11 @@ IT = f"{HOME}/models/high-value"
 def ask(loaded: Loaded, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
     """What the application answers: to a POST where there is a body."""
 
-    async def work() -> tuple[int, dict[str, Any]]:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            return {"type": "http.request", "body": content}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        method = "GET" if body is None else "POST"
-        scope = {"method": method, "path": path, "headers": [(b"x-request-id", b"r-1")], "query_string": b""}
-        await App(loaded, max_request_bytes=1 << 20)(scope, receive, send)
-        return sent[0]["status"], json.loads(sent[1]["body"])
-
-    return asyncio.run(work())
+    app = App(loaded, max_request_bytes=1 << 20)
+    method = "GET" if body is None else "POST"
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answered = asyncio.run(answer(app, method, path, content, [(b"x-request-id", b"r-1")]))
+    return answered.status_code, answered.json()
 
 
 def tensor(

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+from tests.serving.asking import InProcess
 from tests.serving.conftest import Mesh, customers, parquet
 from tests.serving.test_worker import first_line, start
 
@@ -77,7 +78,7 @@ def refreshed(mesh: Mesh, one: Following) -> None:
 
 def ask(app: App, path: str, body: Any) -> httpx.Response:
     async def once() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        async with httpx.AsyncClient(transport=InProcess(app)) as client:
             return await client.post(f"http://worker{app.home}/{path}", content=json.dumps(body))
 
     return asyncio.run(once())

@@ -170,7 +170,9 @@ def test_killed_workers_lose_no_request_that_may_be_sent_again(calc: Mesh) -> No
                     os.kill(pid, signal.SIGKILL)
                     killed.add(name)
                 # The other one is killed when there are two again.
-                await asyncio.to_thread(until, lambda p=pid: p not in (w := workers()).values() and len(w) >= 2)
+                await asyncio.to_thread(
+                    until, lambda p=pid: p not in (w := workers()).values() and len(w) >= 2
+                )
             stop.set()
             await asyncio.gather(*callers)
 

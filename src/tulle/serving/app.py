@@ -1,7 +1,7 @@
-"""A loaded service as a bare ASGI application: paths to endpoints, bytes in, bytes out.
+"""A loaded service as one function: a request in, an answer out.
 
 A framework would cost more than the model (docs/decisions/serving-package.md), so this is the whole of it:
-one dictionary of routes, headers made beforehand, one JSON form of every error. Knows nothing of processes.
+one dictionary of routes, headers made beforehand, one JSON form of every error. Knows nothing of sockets and processes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from tulle.errors import nearest
 from tulle.serving import open_inference
+from tulle.serving.connection import Head, Reply, Request
 from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
 from tulle.serving.feedback import FEEDBACK_PATH, Feedback
 from tulle.serving.index import READ_ERRORS
@@ -30,9 +31,6 @@ from tulle.serving.recorder import Recorder
 from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 PREFIX = "/public/api/v1/"
 API_VERSION = b"1"  # of the user API that the paths and bodies follow
 SOFTWARE = b"tulle-" + version("tulle").encode()
@@ -64,19 +62,19 @@ class Route:
     __slots__ = (
         "action",
         "errors",
+        "head",
         "headed",
-        "headers",
         "method",
         "nanoseconds",
         "noted",
         "requests",
     )
 
-    def __init__(self, method: str, action: Headed | Plain, headers: list[Header]) -> None:
+    def __init__(self, method: str, action: Headed | Plain, head: Head) -> None:
         self.method = method
         self.headed = action.call if isinstance(action, Headed) else None
         self.action: Plain = _unused if isinstance(action, Headed) else action
-        self.headers = headers
+        self.head = head
         self.requests = 0
         self.nanoseconds = 0
         self.errors: dict[int, int] = {}
@@ -84,7 +82,7 @@ class Route:
 
 
 class App:
-    """The ASGI application of one loaded service."""
+    """What one loaded service answers, by path."""
 
     def __init__(
         self,
@@ -103,7 +101,7 @@ class App:
         self._started = time.time()
         self._ids = count()
         self._id_prefix = secrets.token_hex(8)
-        self._plain = self._headers({})
+        self._plain = self._head({})
         self.routes: dict[str, Route] = {}
         for endpoint in service.endpoints.values():
             self._add(endpoint)
@@ -120,24 +118,24 @@ class App:
             note_routes(recorder, service, self.home, self.routes)
 
     def _add(self, endpoint: Endpoint) -> None:
-        headers = self._headers(endpoint.commits)
+        head = self._head(endpoint.commits)
         for name, action in endpoint.actions.items():
-            self._route("POST", f"{self.home}/{endpoint.name}/{name}", action, headers)
+            self._route("POST", f"{self.home}/{endpoint.name}/{name}", action, head)
         for name, query in endpoint.queries.items():
-            self._route("GET", f"{self.home}/{endpoint.name}/{name}", query, headers)
+            self._route("GET", f"{self.home}/{endpoint.name}/{name}", query, head)
 
     def renew(self, names: Collection[str]) -> None:
         """Say of what endpoints answer that it is from the commits that they have now."""
         for name in names:
-            headers, home = self._headers(self.service.endpoints[name].commits), f"{self.home}/{name}/"
+            head, home = self._head(self.service.endpoints[name].commits), f"{self.home}/{name}/"
             for path, route in self.routes.items():
                 if path.startswith(home):
-                    route.headers = headers
+                    route.head = head
 
-    def _route(self, method: str, path: str, action: Any, headers: list[Header]) -> None:
-        self.routes[path] = Route(method, action, headers)
+    def _route(self, method: str, path: str, action: Any, head: Head) -> None:
+        self.routes[path] = Route(method, action, head)
 
-    def _headers(self, commits: Mapping[str, str]) -> list[Header]:
+    def _head(self, commits: Mapping[str, str]) -> Head:
         headers = [
             (b"content-type", b"application/json"),
             (b"dss-api-version", API_VERSION),
@@ -147,93 +145,75 @@ class App:
         if commits:
             listed = ",".join(f"{name}@{commit}" for name, commit in commits.items())
             headers.append((b"x-tulle-data-commit", listed.encode()))
-        return headers
+        return Head(headers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912, PLR0915  calls cost
-        """Answer one request."""
-        request_id, length, caller, host = "", -1, None, None
-        for name, value in scope["headers"]:
-            if name == b"x-request-id":
-                request_id = value.decode("latin-1")
-            elif name == b"content-length":
-                length = int(value)
-            elif name == CALLER:
-                caller = value
-            elif name == HOST:
-                host = value
+    def ask(self, request: Request) -> Reply | Awaitable[Reply]:
+        """Answer one request: at once, or after what takes a while. Whatever happens there is an answer."""
+        said = dict(request.headers)
+        request_id = said.get(b"x-request-id", b"").decode("latin-1")
         if not request_id or not is_safe_id(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids):x}"
-        route = self.routes.get(scope["path"])
-        start, content, rows = 0, None, None
+        who = said.get(CALLER), said.get(HOST)
+        path, content = request.path, request.content
+        route = self.routes.get(path)
+        start = 0
         try:
-            if route is None or route.method != scope["method"] or length > self.max_request_bytes:
-                route = self._found(scope["path"])
-                self._check(route, scope["method"], length)
-            content = await self._content(scope, receive)
+            if route is None or route.method != request.method or content is None:
+                route = self._found(path)
+                self._check(route, request)
+            asked: Any = _pairs(request.query) if request.method == "GET" else content
             start = time.perf_counter_ns()
-            status, headers = 200, route.headers
             if route.headed is not None:
-                given = await route.headed(content, request_id, scope["headers"])
-                answer, status, headers = given.body, given.status, self._own_headers(given, headers)
-                rows = given.rows
+                made: Given = route.headed(asked, request_id, request.headers)
             else:
-                made = route.action(content, request_id)
-                if isinstance(made, bytes):
-                    answer = made
-                    if route.noted is not None and route.noted.model is not None:
-                        rows = route.noted.model.seen  # of this request: nobody else was let in since
-                else:
-                    given = await made
-                    answer, status, headers = given.body, given.status, self._own_headers(given, headers)
-                    rows = given.rows
+                made = route.action(asked, request_id)
+            if not isinstance(made, bytes):
+                return self._later(route, made, start, request_id, who, asked, path)
+            spent = time.perf_counter_ns() - start
+            route.nanoseconds += spent
+            route.requests += 1
+            noted = route.noted
+            if noted is not None:
+                # of this request: nobody else was let in since
+                rows = noted.model.seen if noted.model is not None else None
+                noted.note(start, spent, request_id, 200, *who, asked, made, rows)
+            return Reply(route.head, made, request_id)
+        except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
+            return self._refused(exc, route, start, request_id, who, content, path)
+
+    async def _later(
+        self,
+        route: Route,
+        made: Awaitable[Answer],
+        start: int,
+        request_id: str,
+        who: tuple[bytes | None, bytes | None],
+        asked: Any,
+        path: str,
+    ) -> Reply:
+        """The answer that takes a while."""
+        head = route.head
+        try:
+            given = await made
+            if given.commits is not None or given.content_type != "application/json" or given.headers:
+                head = self._own_head(given, head)
             spent = time.perf_counter_ns() - start
             route.nanoseconds += spent
             route.requests += 1
             if route.noted is not None:
-                route.noted.note(start, spent, request_id, status, caller, host, content, answer, rows)
-        except _Gone:
-            return
+                route.noted.note(start, spent, request_id, given.status, *who, asked, given.body, given.rows)
+            return Reply(head, given.body, request_id, given.status)
         except asyncio.CancelledError:  # the process ends, and this takes longer than that waits
             message = "the service was stopped before it had the answer"
             stopped = RequestError(503, "Stopped", message, "What was asked for may have been done")
-            status, answer, headers = self._refused(stopped, route, request_id, scope["path"])
-            self._note_refused(route, start, request_id, status, (caller, host), content, answer)
-        except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
-            status, answer, headers = self._refused(exc, route, request_id, scope["path"])
-            self._note_refused(route, start, request_id, status, (caller, host), content, answer)
-        start_message = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-length", b"%d" % len(answer)),
-                (b"x-request-id", request_id.encode()),
-                *headers,
-            ],
-        }
-        await send(start_message)
-        await send({"type": "http.response.body", "body": answer})
+            return self._refused(stopped, route, start, request_id, who, asked, path)
+        except Exception as exc:  # noqa: BLE001  as above
+            return self._refused(exc, route, start, request_id, who, asked, path)
 
-    def _note_refused(
-        self,
-        route: Route | None,
-        start: int,
-        request_id: str,
-        status: int,
-        who: tuple[bytes | None, bytes | None],
-        content: Any,
-        answer: bytes,
-    ) -> None:
-        if route is not None and route.noted is not None:
-            now = time.perf_counter_ns()
-            spent = now - start if start else 0
-            route.noted.note(start or now, spent, request_id, status, *who, content, answer, None)
-
-    def _own_headers(self, given: Answer, usual: list[Header]) -> list[Header]:
+    def _own_head(self, given: Answer, usual: Head) -> Head:
         """The headers of an answer that brings its own; `usual`: its endpoint's when it was asked."""
         if given.commits is not None:
-            usual = self._headers(given.commits)
-        if given.content_type == "application/json" and not given.headers:
-            return usual
+            usual = self._head(given.commits)
         own = {
             name.lower().encode("latin-1", "replace"): value.encode("latin-1", "replace")
             for name, value in given.headers.items()
@@ -243,42 +223,16 @@ class App:
             (n, v) for n, v in own.items() if _NAME.fullmatch(n) and not _BREAKS.search(v) and n not in _OURS
         ]
         said = {name for name, _ in safe}
-        return [*safe, *(header for header in usual if header[0] not in said)]
+        return Head([*safe, *(header for header in usual.headers if header[0] not in said)])
 
-    async def _content(self, scope: Scope, receive: Receive) -> Any:
-        """The body of a POST, the pairs of a GET's query string."""
-        if scope["method"] == "GET":
-            return _pairs(scope["query_string"])
-        message = await receive()
-        if message["type"] == "http.disconnect":  # else nothing would be taken for an empty body
-            raise _Gone
-        body: bytes = message.get("body", b"")
-        return await self._rest(body, receive) if message.get("more_body") else body
-
-    async def _rest(self, body: bytes, receive: Receive) -> bytes:
-        pieces, size, more = [body], len(body), True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _Gone
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > self.max_request_bytes:
-                raise self._too_large()
-            more = message.get("more_body", False)
-        return b"".join(pieces)
-
-    def _check(self, route: Route, method: str, length: int) -> None:
-        if route.method != method:
+    def _check(self, route: Route, request: Request) -> None:
+        if route.method != request.method:
             raise RequestError(
-                405, "MethodNotAllowed", f"{method} is not answered here", f"Use {route.method}"
+                405, "MethodNotAllowed", f"{request.method} is not answered here", f"Use {route.method}"
             )
-        if length > self.max_request_bytes:
-            raise self._too_large()
-
-    def _too_large(self) -> RequestError:
-        limit = self.max_request_bytes
-        return RequestError(413, "RequestTooLarge", f"the request body is larger than {limit} bytes")
+        if request.content is None:
+            limit = self.max_request_bytes
+            raise RequestError(413, "RequestTooLarge", f"the request body is larger than {limit} bytes")
 
     def _found(self, path: str) -> Route:
         """The route of a path, also with doubled slashes, or the error that tells which paths there are."""
@@ -298,9 +252,16 @@ class App:
         raise RequestError(404, "UnknownEndpoint", f"there is no '{shown}'", advice)
 
     def _refused(
-        self, exc: Exception, route: Route | None, request_id: str, path: str
-    ) -> tuple[int, bytes, list[Header]]:
-        """Status, body and headers of the answer to a request that failed."""
+        self,
+        exc: Exception,
+        route: Route | None,
+        start: int,
+        request_id: str,
+        who: tuple[bytes | None, bytes | None],
+        asked: Any,
+        path: str,
+    ) -> Reply:
+        """The answer to a request that failed."""
         if isinstance(exc, RequestError):
             error = exc
         elif isinstance(exc, READ_ERRORS):
@@ -313,18 +274,20 @@ class App:
             error = RequestError(
                 500, "EvaluationFailed", "the endpoint failed on this request", "Its log says why"
             )
-        headers = list(self._plain if route is None else route.headers)
+        head = self._plain if route is None else route.head
         if route is not None:
             route.errors[error.status] = route.errors.get(error.status, 0) + 1
         if error.status == 405 and route is not None:
-            headers.append((b"allow", route.method.encode()))
+            head = Head([*head.headers, (b"allow", route.method.encode())])
         if error.status == 503:
-            headers.append((b"retry-after", b"1"))
-        if error.status == 413:
-            headers.append((b"connection", b"close"))  # the rest of the body is not read
-        if path.startswith(f"{self.home}/v2/"):
-            return error.status, open_inference.told(error, request_id), headers
-        return error.status, error_body(error, request_id), headers
+            head = Head([*head.headers, (b"retry-after", b"1")])
+        is_inference = path.startswith(f"{self.home}/v2/")
+        answer = open_inference.told(error, request_id) if is_inference else error_body(error, request_id)
+        if route is not None and route.noted is not None:
+            now = time.perf_counter_ns()
+            spent = now - start if start else 0
+            route.noted.note(start or now, spent, request_id, error.status, *who, asked, answer, None)
+        return Reply(head, answer, request_id, error.status)
 
     async def _is_alive(self, _pairs: Any, _request_id: str, _headers: Sequence[Header]) -> Answer:
         failed = await self.service.health()
@@ -367,10 +330,6 @@ class App:
 
 def _unused(_content: Any, _request_id: str) -> bytes:
     raise AssertionError("what is headed is called with headers")
-
-
-class _Gone(Exception):
-    """The caller hung up before the request was complete."""
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The process that answers for one generation of a service: one thread, one socket, uvicorn around `app`.
+"""The process that answers for one generation of a service: one thread, one socket, `app` behind it.
 
     python -m tulle.serving.worker --package-folder DIR --socket PATH [--generation v1]
 
@@ -26,6 +26,7 @@ import msgspec
 from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
 from tulle.serving.answers import Question
 from tulle.serving.app import App
+from tulle.serving.connection import Callers
 from tulle.serving.elsewhere import connect_in
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, check_files, load
@@ -34,8 +35,7 @@ from tulle.serving.recorder import Recorder
 WARM_UP = 50
 ASKED_AGAIN = 3  # of a question, for its time: the first call of a model costs more
 WARM_UP_SECONDS = 5.0  # after which it is warm enough: some questions take long
-# The gateway decides when an idle connection ends: a worker that closed first could meet a request half way.
-KEEP_ALIVE_SECONDS = 3600
+BACKLOG = 2048  # callers that are not let in yet
 DRAIN_SECONDS = 10
 EXIT_DAMAGED = 3  # the package is not whole: who started the worker may unpack it again
 _log = logging.getLogger("tulle.serving")
@@ -73,7 +73,7 @@ def open_socket(path: Path) -> socket.socket:
         listening.bind(str(path))
     finally:
         os.umask(mask)
-    listening.listen(2048)
+    listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
 
@@ -95,27 +95,20 @@ def _remove_stale(path: Path) -> None:
     raise AlreadyExists(f"another process answers on '{path}'", hint="stop it first")
 
 
-async def serve(app: App, listening: socket.socket, drain_seconds: int = DRAIN_SECONDS) -> None:
+async def serve(app: App, listening: socket.socket, drain_seconds: float = DRAIN_SECONDS) -> None:
     """Answer until SIGTERM or SIGINT, then finish what is in flight, for so long at most."""
-    import uvicorn  # noqa: PLC0415  only the process needs it, not who reads App
-
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=drain_seconds,
-        backlog=2048,
-    )
-    # uvicorn raises the signal again when it has drained; without handlers of ours that would kill us.
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    await uvicorn.Server(config).serve(sockets=[listening])
+        loop.add_signal_handler(number, told.set)
+    callers = Callers(app.ask, max_request_bytes=app.max_request_bytes)
+    if listening.family == socket.AF_UNIX:
+        server = await loop.create_unix_server(callers.connection, sock=listening, backlog=BACKLOG)
+    else:
+        server = await loop.create_server(callers.connection, sock=listening, backlog=BACKLOG)
+    await told.wait()
+    server.close()
+    await callers.end(drain_seconds)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -261,7 +254,7 @@ def _open_port(port: int) -> socket.socket:
         listening.bind(("127.0.0.1", port))
     except OSError as exc:
         raise AlreadyExists(f"port {port} cannot be used: {exc.strerror}") from exc
-    listening.listen(2048)
+    listening.listen(BACKLOG)
     listening.setblocking(False)
     return listening
 
