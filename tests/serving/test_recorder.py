@@ -109,7 +109,7 @@ def test_memory_and_disk_have_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     log.close()
     (path,) = complete(tmp_path)
     segment = read_segment(path)
-    assert (len(segment.records), segment.dropped) == (4, 6)
+    assert (len(segment.records), segment.dropped) == (7, 3)
     assert [record.content for record in segment.records[:2]] == [None, b"y" * 150]
 
     monkeypatch.setattr(recorder, "FOLDER_BYTES", 10)
@@ -156,3 +156,16 @@ def test_a_worker_logs_and_is_killed(predictor_folder: Path, tmp_path: Path) -> 
     process.communicate(timeout=60)
     (path,) = complete(killed)
     assert [one.request_id for one in read_segment(path).records] == ["r1"]
+
+
+def test_what_cannot_be_written_is_counted_and_harms_no_other(tmp_path: Path) -> None:
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    note(log, 1)
+    log.note(0, 0, 0, "r2", 200, None, None, b"{}", b"{}", ["a", object()])
+    note(log, 3)
+    log.start()
+    log.close()
+    (path,) = complete(tmp_path)
+    segment = read_segment(path)
+    assert [record.request_id for record in segment.records] == ["r1", "r3"]
+    assert (segment.dropped, log.written, log.dropped) == (1, 2, 1)

@@ -26,6 +26,7 @@ QUERIES: Final = 1
 FEEDBACK: Final = 2
 DROPPED: Final = 3
 _FRAME = struct.Struct("<II")  # length, CRC-32
+_LIST_OF_QUERIES = struct.Struct(">BBBI")  # MessagePack: a pair of the kind and a list of so many
 _MOST_FRAME = 256 << 20
 
 
@@ -86,12 +87,22 @@ class SegmentWriter:
 
     def add(self, kind: int, what: Any) -> None:
         """Append one frame; with the system when this returns, so a kill of this process does not lose it."""
-        payload = msgspec.msgpack.encode((kind, what))
-        data = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+        self._append(msgspec.msgpack.encode((kind, what)))
+
+    def add_queries(self, number: int, records: bytes | bytearray) -> None:
+        """Append one frame of so many records, each encoded as MessagePack already; as `add`."""
+        self._append(_LIST_OF_QUERIES.pack(0x92, QUERIES, 0xDD, number), records)
+
+    def _append(self, first: bytes, rest: bytes | bytearray = b"") -> None:
+        length = len(first) + len(rest)
+        self._write(_FRAME.pack(length, zlib.crc32(rest, zlib.crc32(first))) + first)
+        self._write(rest)
+        self.bytes += _FRAME.size + length
+
+    def _write(self, data: bytes | bytearray) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
-        self.bytes += len(data)
 
     def sync(self) -> None:
         """With the disk when this returns."""

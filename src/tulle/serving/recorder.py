@@ -1,8 +1,10 @@
 """The worker's side of the query log: requests are noted in passing, and a thread writes them to segments.
 
-Noting costs about a microsecond and never waits. What is noted is with the system after PAUSE_SECONDS and complete
-for whoever collects after ROTATE_SECONDS. When the disk or the collector cannot follow, requests are dropped from the
-log, never refused, and how many is written down. Knows nothing of what requests mean.
+Noting costs a microsecond and never waits for the disk: a request is encoded at once, while it is at hand, and the
+thread only hands bytes to the system. A thread that encoded would take turns with the one that answers. What is noted
+is with the system after PAUSE_SECONDS and complete for whoever collects after ROTATE_SECONDS. When the disk or the
+collector cannot follow, requests are dropped from the log, never refused, and how many is written down. Knows nothing
+of what requests mean.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ import secrets
 import threading
 import time
 import zlib
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from tulle.serving.log_segment import (
     CLOSED,
     DROPPED,
     FEEDBACK,
-    QUERIES,
     SegmentHeader,
     SegmentRoute,
     SegmentWriter,
@@ -36,8 +38,6 @@ SEGMENT_BYTES = 16 << 20
 WAITING_BYTES = 32 << 20  # in memory
 FOLDER_BYTES = 512 << 20  # on the disk, until it is collected
 CONTENT_BYTES = 1 << 20  # of body and answer together; those of a larger request are not kept
-_AT_ONCE = 200  # records that are encoded without letting requests in
-_RECORD_BYTES = 200  # what a record takes beside body and answer
 _log = logging.getLogger("tulle.serving")
 
 
@@ -47,11 +47,14 @@ class Recorder:
     def __init__(self, folder: Path, service: str, version: str, generation: str) -> None:
         self._folder = folder
         self._header = SegmentHeader(service, version, generation, [])
-        self._records: deque[tuple[Any, ...]] = deque()
         self._told: list[Told] = []
-        # Each is written by one thread only: bytes noted and requests refused by who notes, the others by who writes.
-        self._noted = self._refused = 0
-        self._taken = self._told_refused = 0
+        # Encoded, and not taken by the thread yet; under the lock, as a buffer must not grow while it is taken.
+        self._buffer = bytearray()
+        self._count = 0
+        self._encode = msgspec.msgpack.Encoder().encode_into
+        # Each is written by one thread only: requests refused by who notes, the others by who writes.
+        self._refused = 0
+        self._told_refused = 0
         self.written = 0
         self.dropped = 0
         self._unwritten = 0  # dropped, and not written down yet
@@ -92,12 +95,21 @@ class Recorder:
         size = (len(answer) if answer else 0) + (len(content) if content else 0)
         if size > CONTENT_BYTES:
             content, answer, rows, size = None, None if status == 200 else answer, None, 0
-        if self._noted - self._taken > WAITING_BYTES:
-            self._refused += 1
-            return
-        self._noted += size + _RECORD_BYTES
         began = start + self._offset
-        self._records.append((route, began, spent, request_id, status, caller, host, content, answer, rows))
+        record = (route, began, spent, request_id, status, caller, host, content, answer, rows)
+        with self._lock:
+            before = len(self._buffer)
+            if before > WAITING_BYTES:
+                self._refused += 1
+                return
+            try:
+                self._encode(record, self._buffer, -1)
+            except (TypeError, ValueError, OverflowError) as exc:
+                del self._buffer[before:]
+                self._refused += 1
+                self._say(f"a query of a form that cannot be written: {exc}")
+                return
+            self._count += 1
 
     async def tell(self, told: Sequence[Told]) -> bool:
         """Keep what turned out; whether it is on the disk."""
@@ -127,12 +139,12 @@ class Recorder:
     def _write(self, *, final: bool = False) -> None:
         """Write what is noted; what cannot be written is dropped and counted."""
         self._offset = time.time_ns() - time.perf_counter_ns()
-        noted = self._noted
-        number = len(self._records)  # later ones wait for the next time
         with self._lock:
+            records, self._buffer = self._buffer, bytearray()
+            number, self._count = self._count, 0
             told, self._told = self._told, []
             confirmed, self._confirmed = self._confirmed, []
-        lost, is_told = 0, False
+        is_told = False
         try:
             if number or told or self._refused > self._told_refused:
                 writer = self._opened()
@@ -140,30 +152,25 @@ class Recorder:
                     writer.add(FEEDBACK, told)
                     writer.sync()
             is_told = True
-            while number:
-                lost = min(number, _AT_ONCE)
-                some = [self._records.popleft() for _ in range(lost)]
-                number -= lost
-                writer.add(QUERIES, some)
-                self.written += lost
-                lost = 0
-                time.sleep(0)
-            self._taken = noted
+            if number:
+                writer.add_queries(number, records)
+                self.written += number
+                number = 0
             self._tell_refused()
             self._rotate(final=final)
             self._failed = ""
         except Exception as exc:  # noqa: BLE001  whatever it is, requests are answered and the next are tried
-            for _ in range(number):
-                self._records.popleft()
-            self._taken = noted
-            self.dropped += lost + number
-            self._unwritten += lost + number
+            self.dropped += number
+            self._unwritten += number
             self._abandon()
-            if str(exc) != self._failed:  # once, not five times a second
-                self._failed = str(exc)
-                _log.warning("queries cannot be logged, requests are answered all the same: %s", exc)
+            self._say(str(exc))
         for one in confirmed:
             one.get_loop().call_soon_threadsafe(_settle, one, is_told)
+
+    def _say(self, why: str) -> None:
+        if why != self._failed:  # once, not five times a second
+            self._failed = why
+            _log.warning("queries cannot be logged, requests are answered all the same: %s", why)
 
     def _tell_refused(self) -> None:
         """Write down how many requests are not in the log."""
