@@ -14,7 +14,6 @@ import io
 import logging
 import os
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,10 +38,6 @@ from tulle.spec.product import DataProduct
 from tulle.state import products
 
 LOG = logging.getLogger("tulle")
-PAUSE_SECONDS = 5.0
-COLLECT_SECONDS = 30.0  # each time is a commit; who asks for the log does not wait for it
-COLLECT_BYTES = 64 << 20  # of segments, at once
-TIDY_EVERY = 3600.0
 BY = "query log"
 AT_ONCE_BYTES = 16 << 20  # of segments in one commit
 SMALL_FILES = 16  # of one size, in a day's folder, become one of the next
@@ -51,51 +46,6 @@ _SCHEMAS = {QUERIES: SCHEMA, FEEDBACK: FEEDBACK_SCHEMA, TRAFFIC: log_traffic.SCH
 _JOURNAL, _LOCK = "collecting.json", "lock"
 _OWNER = "tulle-queries-of"
 _DAY = 86_400.0
-
-
-class Collector:
-    """Collects the queries of one mesh's services in the background."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._stop = threading.Event()
-        self._tidied = -TIDY_EVERY
-        self._collected: dict[str, float] = {}
-        self._thread = threading.Thread(target=self._collect, name="query-log", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; what is not collected the next one collects."""
-        self._stop.set()
-        self._thread.join(5)
-
-    def _collect(self) -> None:
-        while not self._stop.is_set():
-            for place in places(self._workspace):
-                if not self._is_due(place):
-                    continue
-                try:
-                    while not self._stop.is_set() and collect(self._workspace, place):
-                        pass
-                except Exception:
-                    LOG.exception("the queries of '%s' are collected later", place)
-            if time.monotonic() > self._tidied + TIDY_EVERY:
-                self._tidied = time.monotonic()
-                tidy(self._workspace)
-            self._stop.wait(PAUSE_SECONDS)
-
-    def _is_due(self, place: str) -> bool:
-        """Whether a place was left alone for long enough, or has much."""
-        if time.monotonic() < self._collected.get(place, -COLLECT_SECONDS) + COLLECT_SECONDS:
-            waiting = complete(self._workspace.settings.queries_folder / place)
-            with contextlib.suppress(FileNotFoundError):  # somebody else collected it just now
-                if sum(path.stat().st_size for path in waiting) < COLLECT_BYTES:
-                    return False
-        self._collected[place] = time.monotonic()
-        return True
 
 
 class _Note(msgspec.Struct):
@@ -142,6 +92,15 @@ def collect(workspace: Workspace, place: str) -> int:
         if folders:  # not before: the note looks for the files as they were committed
             merge_small(_repository(workspace, service), folders)
         return len(chosen)
+
+
+def waiting_bytes(workspace: Workspace, place: str) -> int:
+    """How much is complete there, and not collected."""
+    size = 0
+    for path in complete(workspace.settings.queries_folder / place):
+        with contextlib.suppress(FileNotFoundError):  # somebody else collected it just now
+            size += path.stat().st_size
+    return size
 
 
 def collect_all(workspace: Workspace, service: str) -> None:

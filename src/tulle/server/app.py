@@ -40,6 +40,7 @@ from tulle.control import (
     profiles,
     promotion,
     queries,
+    query_collector,
     query_log,
     query_log_api,
     recorded,
@@ -207,7 +208,7 @@ def _background(workspace: Workspace, work: Background) -> Sequence[Background]:
         DeploymentHooks(workspace),
         profiles.Profiles(workspace),
         Refresher(workspace.settings, workspace.lake),
-        query_log.Collector(workspace),
+        query_collector.Collector(workspace),
         service_drift.DriftWatch(workspace),
     )
 

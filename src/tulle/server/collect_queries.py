@@ -1,0 +1,44 @@
+"""Collects what workers left of a service's queries, as a process that everything else goes before.
+
+python -m tulle.server.collect_queries --mesh DIR --place SERVICE
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from tulle.control.query_collector import collect_place
+from tulle.errors import TulleError
+from tulle.server.app import open_workspace
+from tulle.spec.mesh import load_settings
+
+_LEAST = 19
+_AUTOGROUP = Path("/proc/self/autogroup")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Collect all that is complete in one place; 0 when it is in the lake, 1 when some stays for later."""
+    parser = argparse.ArgumentParser(prog="tulle.server.collect_queries", description="Collect queries.")
+    parser.add_argument("--mesh", type=Path, required=True, help="the mesh folder")
+    parser.add_argument("--place", required=True, help="a service, or service@environment")
+    options = parser.parse_args(arguments)
+    os.nice(_LEAST)
+    with contextlib.suppress(OSError):  # a kernel without groups of sessions
+        _AUTOGROUP.write_text(str(_LEAST))
+    workspace = open_workspace(load_settings(options.mesh))
+    try:
+        collect_place(workspace, options.place)
+    except TulleError as exc:
+        sys.stderr.write(f"{exc.message}\n")
+        return 1
+    finally:
+        workspace.database.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
