@@ -13,7 +13,7 @@ from tulle.config import Settings
 from tulle.errors import Broken, Invalid
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import GatewayPolicy, ManagedService
-from tulle.serving.access import Access, Keys, Public, access_of, parse_access
+from tulle.serving.access import Access, Keys, Public, _key_set, access_of, parse_access
 
 SHORT = {"kty": "RSA", "e": "AQAB", "n": encoded((1 << 1023 | 1).to_bytes(128))}
 
@@ -120,8 +120,14 @@ def test_keys_are_fetched_from_an_address_that_the_gateway_takes(uri: str, gatew
         (SHORT, "has 1024 bits"),
         ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "d": "AQAB"}, "is a private key"),
         ({"kty": "RSA", "n": "?", "e": "AQAB"}, "is no RSA key that is known"),
+        ({"kty": "RSA", "n": "AQAB=", "e": "AQAB"}, "is no RSA key that is known"),
         ({"kty": "RSA", "e": "AQAB"}, "lacks 'n'"),
         ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "HS256"}, "for 'HS256', which is not accepted"),
+        ({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "ES256"}, "for 'ES256', which is not accepted"),
+        ({"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB", "alg": "RS256"}, "for 'RS256', which is"),
+        ({"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB", "alg": "ES384"}, "for 'ES384', which is"),
+        ({"kty": "OKP", "crv": "Ed25519", "x": "AQAB", "alg": ["EdDSA"]}, "which is not accepted"),
+        ({"kty": "OKP", "crv": "Ed25519", "x": "AQAB", "kid": 5}, "has a 'kid' that is no text"),
         ({"kty": "EC", "crv": "secp256k1", "x": "AQAB", "y": "AQAB"}, "is no EC key that is known"),
         ({"kty": "EC", "crv": "P-256", "x": "AQAB", "y": "AQAB"}, "is no EC key that is known"),
         ({"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}, "is no OKP key that is known"),
@@ -137,6 +143,9 @@ def test_only_public_keys_of_both_sides_are_taken(change: Any, told: str) -> Non
 def test_a_set_of_keys_is_one_and_not_too_large(public_keys: dict[str, Any]) -> None:
     for keys in ({}, {"keys": []}, {"keys": {}}):
         assert "no set of public keys" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": keys}}))[0]
+    for odd in ("\ud800", float("nan")):
+        with pytest.raises(Invalid, match="JSON has no word for"):
+            _key_set({"jwks": {"keys": [{**public_keys["keys"][0], "more": odd}]}}, None)
     many = {"keys": public_keys["keys"] * 200}
     assert "at most 65536" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": many}}))[0]
     assert "cannot be named here" in _bad("{jwt: {issuer: x, jwks_file: k.json}}")[0]

@@ -288,7 +288,11 @@ def _key_set(said: Mapping[str, Any], folder: Path | None) -> str:
         raise Invalid("this is no set of public keys", hint="a JWK set is {keys: [{kty: RSA, …}, …]}")
     for number, key in enumerate(keys, 1):
         _check_key(key, number)
-    text = json.dumps({"keys": keys}, sort_keys=True)
+    try:
+        json.dumps(keys, ensure_ascii=False).encode()
+        text = json.dumps({"keys": keys}, sort_keys=True, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):  # who checks with them reads no more than JSON has
+        raise Invalid("the public keys hold something that JSON has no word for") from None
     if len(text) > LARGEST_KEYS:
         raise Invalid(f"the public keys are {len(text)} bytes, at most {LARGEST_KEYS} are accepted")
     return text
@@ -323,10 +327,14 @@ def _check_key(key: Any, number: int) -> None:
     for part in _PARTS[kind]:
         if not isinstance(key.get(part), str):
             raise Invalid(f"key {number} lacks '{part}'")
-    if key.get("alg", ALGORITHMS[0]) not in ALGORITHMS:
+    fitting = _algorithms_of(kind, key.get("crv"))
+    if "alg" in key and key["alg"] not in fitting:
         raise Invalid(
-            f"key {number} is for '{key['alg']}', which is not accepted", hint=", ".join(ALGORITHMS)
+            f"key {number} is for '{key['alg']}', which is not accepted",
+            hint=", ".join(fitting or ALGORITHMS),
         )
+    if not isinstance(key.get("kid", ""), str):
+        raise Invalid(f"key {number} has a 'kid' that is no text")
     try:
         bits = _public_key(kind, {part: key[part] for part in _PARTS[kind]})
     except (ValueError, UnsupportedAlgorithm):
@@ -340,11 +348,19 @@ _PARTS: Final[Mapping[str, Sequence[str]]] = {
     "EC": ("crv", "x", "y"),
     "OKP": ("crv", "x"),
 }
+_CURVE_OF: Final[Mapping[str, str]] = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 _CURVES: Final[Mapping[str, type[ec.EllipticCurve]]] = {
     "P-256": ec.SECP256R1,
     "P-384": ec.SECP384R1,
     "P-521": ec.SECP521R1,
 }
+
+
+def _algorithms_of(kind: str, curve: Any) -> Sequence[str]:
+    """What a key of this kind can check."""
+    if kind == "EC":
+        return [name for name, of in _CURVE_OF.items() if of == curve]
+    return [name for name in ALGORITHMS if name.startswith({"RSA": ("RS", "PS"), "OKP": ("Ed",)}[kind])]
 
 
 def _public_key(kind: str, parts: Mapping[str, str]) -> int:
@@ -365,4 +381,6 @@ def _public_key(kind: str, parts: Mapping[str, str]) -> int:
 
 
 def _octets(text: str) -> bytes:
+    if "=" in text:  # as in any token, there is no padding
+        raise ValueError
     return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
