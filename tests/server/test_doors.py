@@ -67,12 +67,18 @@ def test_the_api_needs_the_token(client: httpx.Client, header: dict[str, str]) -
     assert answer.json()["error"]["kind"] == "denied"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8080", "", "127.0.0.1:/mesh", "127.0.0.1:8080/alive?"),
+        *("localhost:80:80", "evil.example@127.0.0.1", "127.0.0.1:8080#", "::1"),
+    ],
+)
 def test_a_foreign_host_name_is_refused(client: httpx.Client, host: str) -> None:
     assert client.get("/page", headers={"host": host}).status_code == 403
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "localhost", "[::1]", "[::1]:8080"])
 def test_pages_may_be_read_on_this_machine(client: httpx.Client, host: str) -> None:
     answer = client.get("/page", headers={"host": host})
     assert answer.status_code == 200

@@ -11,7 +11,7 @@ import click
 from tulle.cli.deployment import COMMANDS
 from tulle.cli.features import score
 from tulle.cli.service_drift import drift
-from tulle.cli.service_keys import access, admin_key, key
+from tulle.cli.service_keys import access, admin_key, service_key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.service_queries import compare, queries, snippet
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
@@ -25,7 +25,7 @@ def service() -> None:
 
 service.add_command(log)
 service.add_command(feedback)
-service.add_command(key)
+service.add_command(service_key)
 service.add_command(access)
 service.add_command(drift)
 service.add_command(admin_key)
@@ -49,6 +49,9 @@ def list_services(mesh: Path | None, as_json: bool) -> None:
             columns,
             empty="no services: put one in products/<domain>/<product>/services/",
         )
+        for one in found:
+            if one["deployment"] and one["deployment"]["fault"]:
+                click.echo(f"  {mark('warn')} {one['name']}: {one['deployment']['fault']}")
 
 
 def _traffic(service: dict[str, Any]) -> str:

@@ -8,21 +8,23 @@ from typing import Any
 
 import click
 
+from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
 
 
-@click.group()
-def key() -> None:
+@click.group("key")
+def service_key() -> None:
     """API keys of one service: labelled, expiring, revoked at once."""
 
 
-@key.command()
+@service_key.command()
 @click.argument("service")
 @click.option("--label", required=True, help="Who is to use it, and where.")
 @click.option("--description", default="", help="What else is to be known of it.")
 @click.option("--expires", help="How long from now (90d), or a date (2030-12-31). Default: never.")
 @click.option("--limit", help="How often it may call, as 50/1s. Default: that of the service's keys.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def create(
@@ -32,12 +34,13 @@ def create(
     description: str,
     expires: str | None,
     limit: str | None,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Make an API key of SERVICE; it is shown once."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         made = client.create_service_key(
             service, label=label, description=description, expires=expires, limit=limit
         )
@@ -54,51 +57,56 @@ def create(
         click.echo(f"      or `tulle service access {service} --set FILE`")
 
 
-@key.command("list")
+@service_key.command("list")
 @click.argument("service")
 @click.option("--all", "every", is_flag=True, help="Also those that are expired or revoked.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def list_keys(mesh: Path | None, service: str, every: bool, as_json: bool) -> None:
+def list_keys(mesh: Path | None, service: str, every: bool, key: Path | None, as_json: bool) -> None:
     """List the API keys of SERVICE; their secrets are kept nowhere."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         found = [k for k in client.service_keys(service) if every or k["state"] == "in force"]
     if as_json:
         emit(found)
         return
-    columns = ["label", "id", "state", "limit", "created_by", "created_at", "expires_at"]
+    columns = ["label", "id", "state", "limit", "created_by", "created_at", "expires_at", "last_used_at"]
     table(found, columns, empty=f"no keys: `tulle service key create {service} --label …`")
 
 
-@key.command()
+@service_key.command()
 @click.argument("service")
 @click.argument("name")
 @click.option("--expires", help="How long from now (90d), a date, or never.")
 @click.option("--limit", help="How often it may call, as 50/1s, or usual.")
+@OPTION_KEY
 @click.pass_obj
-def change(mesh: Path | None, service: str, name: str, expires: str | None, limit: str | None) -> None:
+def change(
+    mesh: Path | None, service: str, name: str, expires: str | None, limit: str | None, key: Path | None
+) -> None:
     """Give the key with the id or label NAME of SERVICE another end or limit; it stays the same."""
     from tulle.cli.connect import mesh_client
 
     if expires is None and limit is None:
         raise Invalid("what is to be another is not said", hint="--expires or --limit")
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         changed = client.change_service_key(service, name, expires=expires, limit=limit)
     columns = ["label", "id", "state", "limit", "expires_at"]
     table([changed], columns, empty="")
 
 
-@key.command()
+@service_key.command()
 @click.argument("service")
 @click.argument("name")
+@OPTION_KEY
 @click.pass_obj
-def revoke(mesh: Path | None, service: str, name: str) -> None:
+def revoke(mesh: Path | None, service: str, name: str, key: Path | None) -> None:
     """Refuse the key with the id or label NAME of SERVICE from now on."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         ended = client.revoke_service_key(service, name)
     state = "refused from now on" if ended["in_force"] else "refused as soon as the gateway can be told"
     click.echo(f"  {mark('succeeded')} key '{ended['label']}' of {service} is {state}")
@@ -144,6 +152,8 @@ def access(
     click.echo(f"  {service} in {found['environment']}, {said}:")
     for way in found["ways"]:
         click.echo(f"      {_sentence(way, found['access'][way])}")
+    if found["fault"]:
+        click.echo(f"  {mark('warn')} {found['fault']}")
 
 
 @click.group("admin-key")

@@ -65,19 +65,21 @@ UserOf = Callable[[str], str]  # whose the credential of an Authorization header
 AdminOf = Callable[[str], str | None]  # the same of a key of the admin API; None: it is off
 ADMIN_API = "/admin/api/"
 
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _SERVICE = r"/mesh/v1/services/[^/]+"
 _ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
-        rf"|{_SERVICE}/(deployments|compare/recorded|file)|/mesh/v1/deployment-requests"
+        rf"|{_SERVICE}/(deployments|compare/recorded|file|keys)|/mesh/v1/deployment-requests"
     ),
     "POST": re.compile(
         r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
         r"|deployment-requests/[^/]+/(decision|cancel))"
-        rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload)|compare|compare/replay)"
+        rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|compare|compare/replay)"
     ),
     "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending|file)"),
+    "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+"),
     "DELETE": re.compile(rf"{_SERVICE}/(keys/[^/]+|ending|deployment)"),
 }
 
@@ -153,7 +155,7 @@ async def _refusal(request: Request, settings: Settings, hosts: set[str], user_o
     """Why this request may not come in, or None."""
     if (stranger := _foreign(request, hosts)) is not None:
         return _answer(403, stranger)
-    path = request.url.path
+    path = str(request.scope["path"])  # by which the route is found; a URL may read otherwise
     if path.startswith("/mesh/"):
         header = request.headers.get("authorization")
         if not is_token(settings, header) and (refusal := await _as_user(request, header or "", user_of)):
@@ -165,8 +167,14 @@ async def _refusal(request: Request, settings: Settings, hosts: set[str], user_o
     return None if wrong is None else _answer(*wrong)
 
 
+def host_of(header: str) -> str:
+    """The host that a Host header names, without its port; "" when it names none."""
+    found = _HOST.fullmatch(header)
+    return found["name"] if found is not None else ""
+
+
 def _foreign(request: Request, hosts: set[str]) -> Denied | None:
-    host = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
+    host = host_of(request.headers.get("host", ""))
     if host in hosts:
         return None
     return Denied(f"host '{host}' is not this mesh", hint=f"use http://{next(iter(sorted(hosts)))}")
@@ -214,7 +222,7 @@ async def _as_user(request: Request, header: str, user_of: UserOf) -> Response |
         hint = "send the token of .tulle/token as `Authorization: Bearer …`"
         return _answer(401, Denied("the API needs the mesh's token", hint=exc.hint or hint))
     may = _USERS_MAY.get(request.method)
-    if may is None or not may.fullmatch(request.url.path):
+    if may is None or not may.fullmatch(request.scope["path"]):
         hint = (
             "with an access key of their own, users promote releases, deploy services, decide, and make keys"
         )

@@ -26,6 +26,7 @@ from tulle.lake.hooks.run import Hooks
 from tulle.lake.repository import Lake
 from tulle.lake.rest import rest_application
 from tulle.lake.s3 import s3_application
+from tulle.server.doors import host_of
 from tulle.server.token import is_token
 from tulle.state.db import Database
 from tulle.state.tasks import Worker
@@ -180,8 +181,7 @@ class Front:
 
 def _host(scope: Scope) -> str:
     headers: Any = scope["headers"]
-    host = next((value.decode("latin-1") for name, value in headers if name == b"host"), "")
-    return str(host.rsplit(":", 1)[0])
+    return host_of(next((value.decode("latin-1") for name, value in headers if name == b"host"), ""))
 
 
 async def _refuse(send: Send) -> None:
