@@ -50,6 +50,8 @@ from tulle.config import Settings
 from tulle.errors import NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
+from tulle.gateway.faults import fault_of
+from tulle.gateway.last_used import last_used
 from tulle.gateway.service_keys import said_at_deployment
 from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.pipeline import schedule
@@ -229,6 +231,7 @@ class ServicePage:
     access: AccessView
     look_ups: tuple[LookUp, ...] = ()  # of the version that answers, else of the newest
     environments: tuple[str, ...] = ()  # that of consumers first
+    fault: str = ""  # why the gateway has it otherwise than it is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +241,7 @@ class ApplicationsPage:
     applications: tuple[Application, ...]
     services: tuple[str, ...]
     default_limit: str
+    last_used: Mapping[tuple[str, str], float]  # by client id and service
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,6 +463,7 @@ class Reader:
         ]
         workers = [p for p in self._processes() if p.name.split("/")[0] == name]
         usual = production(self.settings).name
+        fault = fault_of(self.settings, name)
         return ServicePage(
             service,
             api,
@@ -468,6 +473,7 @@ class Reader:
             self._access(name),
             self._look_ups(service),
             tuple(sorted(self.settings.environments, key=lambda one: (one != usual, one))),
+            fault.sentence if fault is not None else "",
         )
 
     def _look_ups(self, service: ServiceView) -> tuple[LookUp, ...]:
@@ -521,7 +527,8 @@ class Reader:
     def applications_page(self) -> ApplicationsPage:
         """Every application, and the services that could be asked for."""
         names = tuple(service.name for service in self.services())
-        return ApplicationsPage(self.applications(), names, self.settings.default_rate_limit)
+        limit, used = self.settings.default_rate_limit, last_used(self._database)
+        return ApplicationsPage(self.applications(), names, limit, used)
 
     def capabilities(self) -> tuple[Capability, ...]:
         """Every component type."""

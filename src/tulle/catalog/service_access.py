@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tulle.gateway import service_keys
+from tulle.gateway.last_used import last_used
 from tulle.gateway.service_keys import ServiceKey
 from tulle.serving.access import Access, access_of
 from tulle.serving.package import Package
@@ -20,6 +22,7 @@ class AccessView:
     takes_keys: bool
     keys: tuple[ServiceKey, ...]
     over: int
+    last_used: Mapping[str, float]  # by client id, of keys and applications
 
 
 def access_view(database: Database, service: str, declared: Access, chosen: Package | None) -> AccessView:
@@ -34,7 +37,8 @@ def access_view(database: Database, service: str, declared: Access, chosen: Pack
     known, at = service_keys.keys(database, service), now()
     in_force = tuple(key for key in known if key.state(at) == "in force")
     ways = tuple((way, _sentence(access, way)) for way in access.ways())
-    return AccessView(ways, by, access.api_keys is not None, in_force, len(known) - len(in_force))
+    used = {client: at for (client, _), at in last_used(database, service).items()}
+    return AccessView(ways, by, access.api_keys is not None, in_force, len(known) - len(in_force), used)
 
 
 def _sentence(access: Access, way: str) -> str:

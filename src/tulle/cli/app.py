@@ -73,11 +73,12 @@ def list_applications(mesh: Path | None, as_json: bool) -> None:
         {
             **a,
             "contracts": [f"{c['service']} {c['limit']}" for c in a["contracts"]],
+            "last_used": a["last_used_at"],
             "revoked": bool(a["revoked_at"]),
         }
         for a in found
     ]
-    columns = ["name", "client_id", "owner", "contracts", "created_at", "revoked"]
+    columns = ["name", "client_id", "owner", "contracts", "created_at", "last_used", "revoked"]
     table(rows, columns, empty="no applications: `tulle app create NAME --service SERVICE`")
 
 

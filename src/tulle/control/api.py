@@ -22,6 +22,7 @@ from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid
+from tulle.gateway.last_used import last_used
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline import promotion, queue, worker
 from tulle.pipeline import run as runs
@@ -308,7 +309,8 @@ def _service_routes(api: APIRouter, workspace: Workspace) -> None:
 def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/applications")
     def list_applications() -> dict[str, Any]:
-        return {"applications": [applications.as_plain(a) for a in applications.visible(workspace)]}
+        used = last_used(workspace.database)
+        return {"applications": [applications.as_plain(a, used) for a in applications.visible(workspace)]}
 
     @api.post("/applications", status_code=201)
     def create(by: AskedBy, body: ApplicationBody) -> dict[str, Any]:

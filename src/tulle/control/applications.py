@@ -6,6 +6,7 @@ plane and lives in memory only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from tulle.gateway.policy import RateLimit
 
 PORTAL = contract.PORTAL
 PORTAL_LIMIT = RateLimit(10, 1000)
+_PORTAL_ID = re.compile(rf"{PORTAL}-[0-9a-f]{{8}}")  # as `contract.register` makes them
 
 
 def visible(workspace: Workspace) -> tuple[Application, ...]:
@@ -104,15 +106,20 @@ def as_shown_once(credentials: Credentials) -> dict[str, str]:
     }
 
 
-def as_plain(application: Application) -> dict[str, Any]:
-    """An application as plain values; it holds no secret."""
+def as_plain(application: Application, used: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+    """An application as plain values, without its secret; `used` is when callers last called which service."""
+    id_ = application.client_id
     return {
         "name": application.name,
         "client_id": application.client_id,
         "owner": application.owner,
         "created_at": application.created_at,
         "revoked_at": application.revoked_at,
-        "contracts": [{"service": c.service, "limit": str(c.limit)} for c in application.contracts],
+        "last_used_at": max((at for (client, _), at in used.items() if client == id_), default=None),
+        "contracts": [
+            {"service": c.service, "limit": str(c.limit), "last_used_at": used.get((id_, c.service))}
+            for c in application.contracts
+        ],
     }
 
 
@@ -122,5 +129,5 @@ def _check_name(name: str, *, of_services: bool = False) -> None:
             f"application '{name}' is a service's own",
             hint="withdraw its contract to keep it from calling yours",
         )
-    if name == PORTAL:
+    if name == PORTAL or _PORTAL_ID.fullmatch(name) is not None:
         raise Denied(f"application '{PORTAL}' is the portal's own", hint="choose another name")

@@ -39,10 +39,17 @@ class Admin:
 
     def get(self, path: str) -> str:
         """The text Envoy answers; Unavailable when it does not run or does not answer."""
+        return self._ask("GET", path)
+
+    def post(self, path: str) -> str:
+        """As `get`, for what changes something."""
+        return self._ask("POST", path)
+
+    def _ask(self, method: str, path: str) -> str:
         with _reachable(self._folder, self._relative) as address:
             connection = _UnixConnection(address, self._timeout)
             try:
-                connection.request("GET", path)
+                connection.request(method, path)
                 answer = connection.getresponse()
                 text = answer.read().decode("utf-8", "replace")
             except (OSError, http.client.HTTPException) as exc:
@@ -52,7 +59,9 @@ class Admin:
             finally:
                 connection.close()
         if answer.status != 200:
-            raise Unavailable(f"the gateway answered {answer.status} to GET {path}: {text.strip()[:200]}")
+            raise Unavailable(
+                f"the gateway answered {answer.status} to {method} {path}: {text.strip()[:200]}"
+            )
         return text
 
     def stats(self, pattern: str) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ API_PREFIX: Final = "/public/api/v1/"
 CLIENT_HEADER: Final = "x-tulle-client"
 FOLDER: Final = "run/gateway"  # relative to .tulle/, where Envoy runs
 ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
+ACCESS_LOG: Final = "log/gateway-access.jsonl"  # relative to .tulle/
 
 # names of the listener and its parts; files, routes and statistics refer to them
 LISTENER: Final = "gateway"
@@ -45,7 +46,7 @@ class Door:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    access_log: str = "log/gateway-access.jsonl"
+    access_log: str = ACCESS_LOG
     most_connections: int = 10_000
 
 

@@ -58,6 +58,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid, TulleError, Unavailable
 from tulle.gateway.contract import Credentials
+from tulle.gateway.last_used import LastUsed
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline import run as runs
 from tulle.pipeline.mesh_lake import open_mesh_lake
@@ -210,6 +211,7 @@ def _background(workspace: Workspace, work: Background) -> Sequence[Background]:
         Refresher(workspace.settings, workspace.lake),
         query_collector.Collector(workspace),
         service_drift.DriftWatch(workspace),
+        LastUsed(workspace.settings, workspace.database),
     )
 
 

@@ -429,6 +429,17 @@ service_keys = Table(
 )
 Index("service_keys_by_service", service_keys.c.service)
 
+# When a key or an application last called a service, as the gateway's access log tells.
+last_used = Table(
+    "last_used",
+    metadata,
+    Column("client_id", String(63), nullable=False),
+    Column("service", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("at", Float, nullable=False),
+    PrimaryKeyConstraint("client_id", "service", "environment"),
+)
+
 # What opens the admin API of API nodes.
 admin_keys = Table(
     "admin_keys",

@@ -37,7 +37,7 @@ def upgrade(engine: Engine) -> None:
         connection.commit()
 
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def _at_head(engine: Engine) -> bool:

@@ -1,0 +1,126 @@
+"""When keys and applications last called a service, from the gateway's access log, about half a minute after.
+
+A call counts when the gateway knew the caller and let it in, whatever was answered. Who comes with a token has a name
+that its issuer gave, and is nobody of ours. Knows nothing of who may call.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from sqlalchemy import func, insert, select, update
+
+from tulle.config import Settings
+from tulle.gateway.access_log import AccessLog
+from tulle.gateway.admin import Admin
+from tulle.gateway.envoy_access import BY_CONTRACT
+from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET
+from tulle.state.db import Database, in_turn
+from tulle.state.tables import last_used as table
+
+LOG = logging.getLogger("tulle")
+EVERY_SECONDS: Final = 5.0
+EXACT_SECONDS: Final = 30.0  # who calls all the time is not written down all the time
+_REFUSED: Final = frozenset({401, 403})
+
+Caller = tuple[str, str, str]  # client id, service, environment
+
+
+class _Line(msgspec.Struct):
+    """What a line of the access log is read for."""
+
+    time: str
+    code: int | None = None
+    access: str | None = None
+    client: str | None = None
+    service: str | None = None
+    environment: str | None = None
+
+
+class LastUsed:
+    """Follows the access log of one mesh's gateway, and puts it aside when it is large; one a control plane."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._log = AccessLog(settings.state_folder / ACCESS_LOG)
+        self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
+        self._decoder = msgspec.json.Decoder(_Line)
+        self._written: dict[Caller, float] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="last-used", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; the next one reads what this one has not."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self._log.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            try:
+                self.look()
+                self._log.put_aside_when_large(self._admin)
+            except Exception:
+                LOG.exception("when callers last called is looked for again")
+                self._stop.wait(60)
+
+    def look(self) -> None:
+        """Read what is new in the log and write down who called."""
+        seen: dict[Caller, str] = {}
+        for line in self._log.lines():
+            try:
+                one = self._decoder.decode(line)
+            except ValueError:  # half a line: the gateway was killed, or the disk was full
+                continue
+            if one.access == BY_CONTRACT and one.client and one.service and one.code not in _REFUSED:
+                caller = (one.client, one.service, one.environment or "")
+                seen[caller] = max(seen.get(caller, ""), one.time)
+        found = {caller: dt.datetime.fromisoformat(time).timestamp() for caller, time in seen.items()}
+        news = {
+            caller: at
+            for caller, at in found.items()
+            if at >= self._written.get(caller, float("-inf")) + EXACT_SECONDS
+        }
+        if news:
+            note(self._database, news)
+            self._written |= news
+
+
+def note(database: Database, seen: Mapping[Caller, float]) -> None:
+    """Write down when callers called, in seconds since the epoch; what is known to be later stays."""
+    with database.write() as connection:
+        in_turn(connection, "last used")
+        for (client_id, service, environment), at in sorted(seen.items()):
+            columns = table.c
+            where = (
+                (columns.client_id == client_id)
+                & (columns.service == service)
+                & (columns.environment == environment)
+            )
+            before = connection.execute(select(columns.at).where(where)).scalar()
+            if before is None:
+                who = {"client_id": client_id, "service": service, "environment": environment}
+                connection.execute(insert(table).values(**who, at=at))
+            elif before < at:
+                connection.execute(update(table).where(where).values(at=at))
+
+
+def last_used(database: Database, service: str | None = None) -> Mapping[tuple[str, str], float]:
+    """By client id and service when each was last called, in whichever environment; of one service or of all."""
+    columns = table.c
+    query = select(columns.client_id, columns.service, func.max(columns.at).label("at"))
+    query = query.group_by(columns.client_id, columns.service)
+    if service is not None:
+        query = query.where(columns.service == service)
+    with database.read() as connection:
+        return {(row.client_id, row.service): row.at for row in connection.execute(query)}

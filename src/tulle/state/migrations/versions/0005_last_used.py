@@ -1,0 +1,21 @@
+"""When callers of services were last there."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tulle.state.migrations.missing import add_missing
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add missing tables and columns."""
+    add_missing(op)
+
+
+def downgrade() -> None:
+    """Nothing is taken away: what the step added does no harm."""
