@@ -7,8 +7,20 @@ from typing import Any
 
 import pytest
 
-from tulle.control.identities import PREFIX, application_of, reach_of, use_problems
+from tulle.control.identities import (
+    PREFIX,
+    Identities,
+    Reach,
+    application_of,
+    end_others,
+    reach_of,
+    use_problems,
+)
+from tulle.control.workspace import Workspace
+from tulle.deploy.local import Mounted
+from tulle.gateway import contract
 from tulle.gateway.policy import SERVICE_NAME
+from tulle.serving.outside import outside_file, read_outside
 from tulle.serving.service import Service, load_service
 
 STEPS: list[dict[str, Any]] = [
@@ -59,3 +71,36 @@ def test_circles_and_services_that_are_not_there_are_told(
     assert all(
         problem.place and Path(problem.place.file).suffix == ".yaml" for problem in use_problems(known)
     )  # type: ignore[arg-type]
+
+
+# ── the credentials ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_that_opens_nothing_is_made_anew_at_once(workspace: Workspace) -> None:
+    one = Mounted("offers", "v1", Path("nowhere"), 1, "")
+    keeper = Identities(workspace)
+    keeper._reach["offers", "v1"] = Reach(frozenset({"other"}))
+    keeper.keep([one])
+    file = outside_file(workspace.settings.state_folder, one.place)
+    before = read_outside(file)
+    keeper.keep([one])
+    assert read_outside(file) == before
+    # Who made a new secret died before it was written down.
+    contract.rotate(workspace.database, application_of("offers"))
+    keeper.keep([one])
+    after = read_outside(file)
+    assert after.client_secret != before.client_secret
+    assert contract.opens(workspace.database, application_of("offers"), after.client_id, after.client_secret)
+    assert not contract.opens(
+        workspace.database, application_of("offers"), after.client_id, before.client_secret
+    )
+
+
+def test_an_identity_ends_with_its_service_and_its_environment(workspace: Workspace) -> None:
+    database = workspace.database
+    names = [application_of("offers"), application_of("gone"), application_of("offers", "nowhere"), "an-app"]
+    for name in names:
+        contract.register(database, name)
+    assert set(end_others(workspace, {"offers"}, actor="ann")) == {names[1], names[2]}
+    assert {one.name for one in contract.applications(database)} == {names[0], "an-app"}
+    assert end_others(workspace, {"offers"}) == ()

@@ -182,6 +182,7 @@ def test_what_cannot_be_is_told(node: Node) -> None:
         ([{"generation": "v1"}], "an entry has a 'generation'"),
         ([{"generation": "v1", "proba": "1"}], "an entry has a 'generation'"),
         ([{"generation": "v1", "proba": float("nan")}], "expected 0 to 1"),
+        ([{"generation": "v1", "proba": 10**400}], "expected 0 to 1"),
         ("v1", "'entries' is a list"),
         ([1], "'entries' is a list"),
     ):
@@ -272,7 +273,11 @@ def test_keys_are_listed_made_and_ended(node: Node) -> None:
     other.delete_key(made["key"])
     with pytest.raises(DataikuException, match="Denied"):
         other.list_keys()
-    for wrong in ({"expiry": "soon"}, {"expiry": True}, {"label": 3}, {"expiry": 1}):
+    for wrong in (
+        *({"expiry": expiry} for expiry in ("soon", True, 1, float("inf"), float("nan"), 10**400, 1e17)),
+        *({"label": label} for label in (3, "two\nlines", "a\x1b[2J")),
+        {"created_by": "two\nlines"},
+    ):
         with pytest.raises(DataikuException, match="Invalid"):
             auth.add_key(**wrong)
 

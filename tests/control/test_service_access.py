@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
@@ -17,11 +18,16 @@ from tests.serving.conftest import parquet
 
 from tulle.cli.connect import InProcess
 from tulle.cli.main import cli
+from tulle.cli.service import service as service_commands
 from tulle.control import destroy, release, service_access
 from tulle.control.apply import apply_plan, retire
+from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
-from tulle.gateway import service_keys
+from tulle.gateway import contract, service_keys
+from tulle.gateway.faults import Fault, write_faults
+from tulle.gateway.last_used import note
+from tulle.gateway.policy import RateLimit
 from tulle.server.app import application
 from tulle.server.lake_doors import lake_access
 from tulle.state import log
@@ -147,7 +153,9 @@ def test_keys_end_with_their_service(mesh: Mesh, applied: Workspace) -> None:
     with pytest.raises(Denied) as caught:
         destroy.destroy(applied, "sales")
     assert any("an API key 'web shop' in force" in p.message for p in caught.value.problems)
+    identity = contract.register(applied.database, application_of("sold"))
     retire(applied, "sales", actor="ann")
+    assert identity.client_id not in {one.client_id for one in contract.applications(applied.database)}
     (key,) = service_keys.keys(applied.database, "sold")
     assert (key.id, key.state(now())) == (made.key.id, "revoked")
     assert service_keys.said_at_deployment(applied.database) == {}
@@ -177,7 +185,79 @@ def test_people_make_keys_with_a_credential_of_their_own_where_they_may(applied:
         assert refused.status_code == 403
         assert call("DELETE", f"/sold/keys/{made.json()['id']}", "vic").status_code == 403
         assert call("DELETE", f"/sold/keys/{made.json()['id']}", "ann").status_code == 200
-        for method, path in (("GET", "/sold/keys"), ("PUT", "/sold/access"), ("DELETE", "/sold/access")):
+        for method, path, body in (("GET", "/sold/keys", None), ("PATCH", "/sold/keys/x", {"expires": "9d"})):
+            assert call(method, path, "ann", body).status_code in {200, 404}
+            assert call(method, path, "vic", body).status_code == 403
+        for method, path in (("PUT", "/sold/access"), ("DELETE", "/sold/access"), ("GET", "/sold/access")):
             assert call(method, path, "ann", {"access": {}}).status_code == 403
         assert "x" not in [k.label for k in service_access.keys(applied, "sold") if k.revoked_at is None]
     app.state.close()
+
+
+def test_commands_sign_in_with_a_key_of_ones_own(
+    mesh: Mesh, applied: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = lake_access(applied.settings, applied.database)
+    files = {}
+    for name, group in (("ann", "Developers"), ("vic", "Viewers")):
+        held = Office.user(access, name, group)
+        files[name] = tmp_path / f"{name}.yaml"
+        said = {"access_key_id": held.id, "secret_access_key": held.secret}
+        files[name].write_text(json.dumps({"credentials": said}))
+    ann, vic = (("--key", str(files[name])) for name in ("ann", "vic"))
+    tulle(mesh, "service", "key", "create", "sold", "--label", "shop", *ann)
+    (key,) = service_keys.keys(applied.database, "sold")
+    assert key.created_by == "ann"
+    tulle(mesh, "service", "key", "change", "sold", "shop", "--limit", "1/1s", *ann)
+    assert "shop" in tulle(mesh, "service", "key", "list", "sold", *ann)
+    for words in (("key", "revoke", "sold", "shop"), ("key", "list", "sold"), ("deploy", "sold")):
+        assert "vic" in tulle(mesh, "service", *words, *vic, fails=True)
+    monkeypatch.setenv("TULLE_KEY", str(files["ann"]))
+    tulle(mesh, "service", "key", "revoke", "sold", "shop")
+    revoked = [event for event in log.read(applied.database) if event.kind == "service_key.revoked"]
+    assert [event.actor for event in revoked] == ["ann"]
+    # what says who deploys and decides takes one as well
+    for command in sorted(SIGNED):
+        options = {option for one in service_commands.commands[command].params for option in one.opts}
+        assert "--key" in options, command
+
+
+SIGNED = {
+    "deploy",
+    "traffic",
+    "rollback",
+    "preload",
+    "enable",
+    "disable",
+    "workers",
+    "deprecate",
+    "withdraw",
+} | {*("requests", "approve", "cancel")}
+
+
+def test_when_a_caller_was_last_there_is_told(mesh: Mesh, applied: Workspace) -> None:
+    key = service_keys.create(applied.database, "sold", label="shop").key
+    service_keys.create(applied.database, "sold", label="never used")
+    made = contract.register(applied.database, "till", services={"sold": RateLimit.parse("1/1s")})
+    at = 1_772_359_200.0
+    note(applied.database, {(key.id, "sold", ""): at - 60, (key.id, "sold", "test"): at})
+    note(applied.database, {(made.client_id, "sold", ""): at - 5})
+    listed = json.loads(tulle(mesh, "service", "key", "list", "sold", "--json"))
+    assert {one["label"]: one["last_used_at"] for one in listed} == {"shop": at, "never used": None}
+    (application,) = json.loads(tulle(mesh, "app", "list", "--json"))
+    assert application["last_used_at"] == at - 5
+    assert application["contracts"] == [{"service": "sold", "limit": "1/1s", "last_used_at": at - 5}]
+    assert "2026-03-01" in tulle(mesh, "app", "list")
+
+
+def test_what_the_gateway_does_not_take_is_told_where_one_looks(mesh: Mesh, applied: Workspace) -> None:
+    write_faults(applied.settings, [Fault("sold", "", "no such address", now(), True)])
+    told = "the gateway cannot take it as it is wanted, it answers as before: no such address"
+    assert told in tulle(mesh, "service", "access", "sold")
+    found = json.loads(tulle(mesh, "service", "access", "sold", "--json"))
+    assert found["fault"] == told
+    ways = json.dumps({"public": {"limit": "5/1s"}})
+    said = json.loads(tulle(mesh, "service", "access", "sold", "--set", "-", "--json", typed=ways))
+    assert said["in_force"] is False
+    write_faults(applied.settings, [])
+    assert json.loads(tulle(mesh, "service", "access", "sold", "--json"))["fault"] is None

@@ -14,10 +14,11 @@ from tulle.control import deployment, switchboard
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
-from tulle.errors import Conflict
-from tulle.gateway.policy import GatewayPolicy
+from tulle.errors import Broken, Conflict
+from tulle.gateway.faults import read_faults
+from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.serving import generation
-from tulle.serving.traffic import single
+from tulle.serving.traffic import Traffic, single
 
 
 class Board:
@@ -32,9 +33,15 @@ class Board:
         patch.setattr(switchboard, "time", SimpleNamespace(monotonic=lambda: self.clock))
         patch.setattr(switchboard.local, "processes", lambda _settings: self.running)
         self.it = Switchboard(workspace)
-        patch.setattr(self.it, "_gateway", self)
+        patch.setattr(self.it._publisher, "_gateway", self)
+        self.refused: Traffic | None = None
+
+    def check(self, policy: GatewayPolicy) -> None:
+        if any(one.traffic == self.refused for one in policy.services):
+            raise Broken("no such address")
 
     def publish(self, policy: GatewayPolicy) -> SimpleNamespace:
+        self.check(policy)
         self.published.append(policy)
         self.meanwhile()
         return SimpleNamespace(changed=())
@@ -102,3 +109,42 @@ def test_what_is_wanted_no_more_is_not_published(board: Board, monkeypatch: pyte
     (service,) = board.published[-1].services
     assert service.traffic == single("v1")
     assert board.status() == "active"
+
+
+def test_a_generation_that_the_gateway_refuses_fails_and_the_one_before_answers_on(board: Board) -> None:
+    board.worker("v1", "running")
+    board.worker("v2", "running")
+    assert board.status() == "active"
+    board.refused = single("v2")
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "failed"
+    found = generation.deployment(board.workspace.database, "calc")
+    assert found.message == "the gateway cannot take it: no such address"
+    assert found.active == single("v1")
+    assert board.published[-1].services[0].traffic == single("v1")
+    assert read_faults(board.workspace.settings) == ()  # as it is wanted now it answers
+    board.refused = None
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "active"
+
+
+def test_what_hinders_one_service_hinders_no_other(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    board.worker("v1", "running")
+    board.worker("v2", "running")
+    database = board.workspace.database
+    assert board.status() == "active"
+    monkeypatch.setattr(switchboard, "managed", broken)
+    board.it.settle()
+    assert board.published[-1].services[0].traffic == single("v1")  # as it was
+    (fault,) = read_faults(board.workspace.settings)
+    assert (fault.service, fault.message, fault.is_kept) == ("calc", "its manifest is damaged", True)
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "failed"
+    assert (
+        generation.deployment(database, "calc").message
+        == "the gateway cannot take it: its manifest is damaged"
+    )
+
+
+def broken(*_: object) -> ManagedService:
+    raise Broken("its manifest is damaged")

@@ -261,14 +261,20 @@ def test_a_service_that_takes_tokens_alone_can_still_be_tried_by_the_portal(
 
 
 @pytest.fixture
-def keys_server(issuer: Issuer) -> Iterator[tuple[int, list[int], Callable[[int], None]]]:
+def served(issuer: Issuer) -> list[Issuer]:
+    """Whose keys are given where public keys are fetched."""
+    return [issuer]
+
+
+@pytest.fixture
+def keys_server(served: list[Issuer]) -> Iterator[tuple[int, list[int], Callable[[int], None]]]:
     """Where public keys are fetched: its port, the answers it gave, and what lets it fail."""
     given: list[int] = []
     status = [200]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps(issuer.public_keys()).encode()
+            body = json.dumps(served[0].public_keys()).encode()
             self.send_response(status[0])
             self.send_header("content-length", str(len(body)))
             self.end_headers()
@@ -301,6 +307,22 @@ def test_public_keys_are_fetched_before_they_are_needed(
     count = len(given)
     assert all(caller(ask(mesh, bearer(issuer.token()))) == "warehouse-app" for _ in range(20))
     assert len(given) == count  # and not at every call
+
+
+def test_a_key_that_the_issuer_withdraws_opens_nothing_any_more(
+    mesh: Mesh,
+    issuer: Issuer,
+    served: list[Issuer],
+    keys_server: tuple[int, list[int], Callable[[int], None]],
+) -> None:
+    fetched = Tokens(ISSUER, jwks_uri=f"http://localhost:{keys_server[0]}/keys", refresh=0.2, limit="1000/1s")
+    mesh.gateway.publish(opened(Access(contracts=False, jwt=fetched)))
+    before, later = bearer(issuer.token()), Issuer()
+    wait_until(lambda: ask(mesh, before).status == 200, "fetching")
+    served[0] = later
+    wait_until(lambda: ask(mesh, bearer(later.token())).status == 200, "fetching the new keys")
+    check_error(ask(mesh, before), 401, "InvalidToken")  # also when it was let in before
+    assert ask(mesh, bearer(later.token())).status == 200
 
 
 def test_keys_that_nobody_serves_hold_up_no_other_service(mesh: Mesh) -> None:

@@ -12,7 +12,7 @@ from tests.gateway.conftest import API, WORKERS, Mesh, basic, check_error
 
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
-from tulle.gateway import contract, service_keys
+from tulle.gateway import contract, envoy_files, service_keys
 from tulle.gateway.policy import ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.serving.access import Access, Keys, Public
@@ -171,3 +171,52 @@ def test_a_key_opens_its_service_until_it_is_over(database: Database, mesh: Mesh
     service_keys.revoke(database, "first", "other")
     mesh.gateway.publish(contract.current_policy(database, services))
     check_error(mesh.ask(API + "first/x", basic(other.api_key, "")), 401, "InvalidClient")
+
+
+def test_the_usual_limit_of_a_key_is_that_of_the_environment(database: Database) -> None:
+    usual = service_keys.create(database, "first", label="usual").key.id
+    own = service_keys.create(database, "first", label="own", limit=RateLimit.parse("1/1m")).key.id
+    deployed = [
+        service(access=Access(api_keys=Keys("100/1s"))),
+        service(access=Access(api_keys=Keys("2/1s")), environment="test"),
+        service(access=Access(contracts=True), environment="dev"),
+    ]
+    policy = contract.current_policy(database, deployed)
+    found = {(c.client_id, c.environment): str(c.limit) for c in policy.contracts}
+    assert found[usual, ""] == "100/1s"
+    assert found[usual, "test"] == "2/1s"
+    assert {found[own, ""], found[own, "test"]} == {"1/1m"}
+    assert len(found) == 4
+    buckets = {
+        tuple(entry["value"] for entry in bucket["entries"]): bucket["token_bucket"]["max_tokens"]
+        for bucket in envoy_files.limits(policy)["descriptors"]
+    }
+    assert buckets == {
+        ("first", usual): 100,
+        ("test/first", usual): 2,
+        ("first", own): 1,
+        ("test/first", own): 1,
+    }
+
+
+def test_what_a_deployment_says_and_cannot_be_read_harms_that_service_alone(database: Database) -> None:
+    service_keys.set_access(database, "first", Access(public=Public("5/1s")))
+    with database.write() as connection:
+        connection.execute(text("update service_access set access = '{\"public\": 3}'"))
+    found, wrong = contract.as_deployed(database, [service(), service("second"), service(environment="test")])
+    assert [one.path for one in found] == ["second", "test/first"]
+    assert list(wrong) == [("first", "")]
+    assert "what its deployment says cannot be read" in wrong["first", ""]
+    limited = service("third", Access(api_keys=Keys("often")))
+    assert list(contract.as_deployed(database, [limited])[1]) == [("third", "")]
+    service_keys.set_access(database, "first", None)  # which mends it
+    assert contract.as_deployed(database, [service()])[1] == {}
+
+
+@pytest.mark.parametrize("end", [float("nan"), float("inf"), 1e300, 253_402_300_800.0])
+def test_a_key_ends_within_the_calendar(database: Database, end: float) -> None:
+    with pytest.raises(Invalid, match="after the year 9999"):
+        service_keys.create(database, "first", label="x", expires_at=end)
+    service_keys.create(database, "first", label="x")
+    with pytest.raises(Invalid, match="after the year 9999"):
+        service_keys.change(database, "first", "x", expires_at=end, limit=None)

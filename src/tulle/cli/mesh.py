@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from tulle.cli.terminal import OPTION_JSON, emit, mark, relative
 from tulle.config import Settings
 from tulle.deploy import local
 from tulle.errors import NotFound, Unavailable, did_you_mean
+from tulle.gateway.faults import read_faults
 from tulle.spec.mesh import find_mesh, load_settings
 
 
@@ -105,6 +107,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
             "folder": str(settings.folder),
             "up": bool(running),
             "drift": _drifted(settings),
+            "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
             "processes": {
                 p.name: {
                     "kind": p.kind,
@@ -139,6 +142,9 @@ def show_status(settings: Settings) -> None:
     if local.runs_by_older_settings(settings):
         told = "mesh.yaml was changed since the mesh was started: `tulle down`, `tulle up` bring it in force"
         click.echo(f"  {mark('warn')} {told}")
+    for fault in read_faults(settings):
+        place = f" in {fault.environment}" if fault.environment else ""
+        click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")
     drifted = _drifted(settings)
     if drifted:
         names = ", ".join(name or "the mesh" for name in drifted)

@@ -19,7 +19,7 @@ from sqlalchemy import Row, delete, insert, select
 from tulle import events
 from tulle.errors import Denied, Invalid, NotFound
 from tulle.events import Event
-from tulle.gateway.secret import new_secret
+from tulle.gateway.secret import check_end, new_secret
 from tulle.state import log
 from tulle.state.db import Database, now
 from tulle.state.tables import admin_keys as table
@@ -53,8 +53,10 @@ def create(
     for name, value in (("label", label), ("description", description), ("created_by", created_by)):
         if len(value) > LONGEST[name]:
             raise Invalid(f"the {name} of a key is longer than {LONGEST[name]} characters")
-    if expires_at is not None and expires_at <= at:
-        raise Invalid("the key would have expired before it is made")
+    if not (label + created_by).isprintable():  # they are in the trail, and on terminals
+        raise Invalid("the label of a key and who made it are a line of text each")
+    if expires_at is not None:
+        check_end(expires_at, at, past="the key would have expired before it is made")
     key = AdminKey(f"admin-{secrets.token_hex(8)}", label, description, created_by, at, expires_at)
     secret = new_secret()
     with database.write() as connection:

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tulle.control import environments, grants, plan_file
+from tulle.control import environments, grants, identities, plan_file
 from tulle.control.check_mesh import check_mesh
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
@@ -337,11 +337,12 @@ def end_contracts(workspace: Workspace, services: Sequence[str], actor: str = ""
 
 
 def end_keys(workspace: Workspace, actor: str = "") -> None:
-    """End the API keys of services that no applied product has any more, also of those that never answered."""
+    """End the API keys and identities of services that no applied product has, also of those that never answered."""
     declared = [item.services for item in products.applied(workspace.database)]
     if all(services is not None for services in declared):  # else it is not known what there is
         known = {name for services in declared if services is not None for name in services}
         service_keys.end_others(workspace.database, known, actor=actor)
+        identities.end_others(workspace, known, actor=actor)
 
 
 def retire(workspace: Workspace, name: str, *, actor: str = "") -> str:

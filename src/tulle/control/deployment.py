@@ -19,6 +19,7 @@ from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import mounted_of
 from tulle.errors import Conflict
+from tulle.gateway.faults import fault_of
 from tulle.serving import generation, package
 from tulle.serving.generation import Bounds, Deployment, Ending
 from tulle.serving.package import Package
@@ -215,7 +216,7 @@ def clean(workspace: Workspace, name: str | None = None, *, is_dry: bool = False
 def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
     """A deployment as plain values, with the addresses of what runs."""
     address = next(iter(mounted_of(settings, found).values())).address if found.mounted else ""
-    ending = found.ending
+    ending, fault = found.ending, fault_of(settings, found.service, found.environment)
     return {
         "service": found.service,
         "environment": name_of(settings, found.environment),
@@ -223,6 +224,7 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
         "product": found.product,
         "status": found.status,
         "message": found.message,
+        "fault": fault.sentence if fault is not None else None,
         "desired_version": found.desired_version,
         "active_version": found.active_version,
         "previous_version": found.previous_version,

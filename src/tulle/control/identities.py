@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from tulle.gateway import contract
 from tulle.gateway.policy import RateLimit
 from tulle.pipeline.sources.address import PROD
 from tulle.pipeline.sources.http import signing_headers
+from tulle.serving import generation
 from tulle.serving.compose_declared import connections_of
 from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.outside import Outside, Way, outside_file, read_outside, write_outside
@@ -142,9 +143,11 @@ class Identities:
         except (OSError, msgspec.MsgspecError):
             before = None
         name = application_of(one.service, one.environment)
-        known = {a.name: a.client_id for a in contract.applications(workspace.database)}
-        is_mine = before is not None and known.get(name) == before.client_id
-        if before is None or not is_mine or now() - before.made_at > ROTATED_SECONDS:
+        # Who died between the secret and the file, or could not write it, left a file that opens nothing.
+        opens = before is not None and contract.opens(
+            workspace.database, name, before.client_id, before.client_secret
+        )
+        if before is None or not opens or now() - before.made_at > ROTATED_SECONDS:
             _registered(workspace, name, "")
             made = contract.rotate(workspace.database, name)
             client_id, secret, made_at = made.client_id, made.client_secret, now()
@@ -173,6 +176,25 @@ class Identities:
             if one.kind == "http":
                 found[name] = Way(one.address, signing_headers(one))
         return found
+
+
+def end_others(workspace: Workspace, known: Collection[str], *, actor: str = "") -> tuple[str, ...]:
+    """Revoke the identities of services that are no longer there, lest another of the name inherits contracts.
+
+    `known` are the services that are; the names of the applications that ended. So do those of environments that
+    neither `mesh.yaml` nor a deployment knows.
+    """
+    places = {"", *workspace.settings.environments}
+    places |= {one.environment for one in generation.everywhere(workspace.database)}
+    kept = {application_of(service, place) for service in known for place in places}
+    ended = [
+        one.name
+        for one in contract.applications(workspace.database)
+        if one.name.startswith(PREFIX) and one.name not in kept
+    ]
+    for name in ended:
+        contract.revoke(workspace.database, name, actor=actor)
+    return tuple(ended)
 
 
 def gateway_of(settings: Settings, environment: str) -> str:

@@ -103,7 +103,7 @@ def map_generations(workspace: Workspace, name: str, entries: Any, *, actor: str
         version, part = one.get("generation"), one.get("proba")
         if not isinstance(version, str) or isinstance(part, bool) or not isinstance(part, int | float):
             raise Invalid("an entry has a 'generation' (text) and its 'proba' (0 to 1)")
-        shares.append((version, float(part)))
+        shares.append((version, float(part) if 0 <= part <= 1 else -1.0))  # no float has all whole numbers
     return switch(workspace, name, split(shares), actor=actor)
 
 

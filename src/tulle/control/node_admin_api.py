@@ -7,6 +7,7 @@ the key that came. What its vendor does not publish (the members of answers) is 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -202,4 +203,9 @@ def _expiry(said: Any) -> float | None:
         return None
     if isinstance(said, bool) or not isinstance(said, str | int | float):
         raise Invalid("'expiry' is milliseconds since the epoch, or a date")
-    return moment_of(said) if isinstance(said, str) else said / 1000
+    if isinstance(said, str):
+        return moment_of(said)
+    try:
+        return float(said) / 1000
+    except OverflowError:
+        return math.inf  # which is refused as any end is that no calendar has

@@ -9,11 +9,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
+from tulle.config import Settings
 from tulle.control import deployment
 from tulle.control.release import chosen_version, declared_service
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound
 from tulle.gateway import service_keys
+from tulle.gateway.faults import fault_of
+from tulle.gateway.last_used import last_used
 from tulle.gateway.policy import RateLimit
 from tulle.gateway.service_keys import MadeKey, ServiceKey
 from tulle.serving import generation
@@ -30,6 +33,7 @@ class InForce:
     environment: str
     access: Access
     said_by: str  # deployment, the version of a package, or its file
+    is_consumers: bool = True  # whether the environment is theirs
 
 
 def access(workspace: Workspace, name: str, environment: str | None = None) -> InForce:
@@ -39,13 +43,13 @@ def access(workspace: Workspace, name: str, environment: str | None = None) -> I
     shown = deployment.name_of(workspace.settings, place)
     said = service_keys.said_at_deployment(workspace.database).get((name, place))
     if said is not None:
-        return InForce(name, shown, said, "deployment")
+        return InForce(name, shown, said, "deployment", not place)
     current = generation.find(workspace.database, name, place)
     try:
         chosen = chosen_version(workspace, name, current.active_version if current else None)
     except NotFound:
-        return InForce(name, shown, declared.service.access, "file")
-    return InForce(name, shown, access_of(chosen.manifest.access), chosen.version)
+        return InForce(name, shown, declared.service.access, "file", not place)
+    return InForce(name, shown, access_of(chosen.manifest.access), chosen.version, not place)
 
 
 def set_access(
@@ -144,16 +148,24 @@ def moment_of(text: str) -> float:
         ) from None
 
 
-def access_as_plain(found: InForce) -> dict[str, Any]:
-    """Who may call a service, as plain values."""
+def access_as_plain(settings: Settings, found: InForce) -> dict[str, Any]:
+    """Who may call a service, as plain values; `fault` is why the gateway has it otherwise."""
     plain = found.access.as_plain()
+    fault = fault_of(settings, found.service, "" if found.is_consumers else found.environment)
     return {
         "service": found.service,
         "environment": found.environment,
         "said_by": found.said_by,
         "ways": list(found.access.ways()),
         "access": plain,
+        "fault": fault.sentence if fault is not None else None,
     }
+
+
+def keys_as_plain(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+    """Every key that a service has had, the newest first, and when each was used last."""
+    found, used = keys(workspace, name), last_used(workspace.database, name)
+    return [{**key_as_plain(key), "last_used_at": used.get((key.id, name))} for key in found]
 
 
 def key_as_plain(key: ServiceKey) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from tulle.control.asking import AskedBy, user_of
 from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
 from tulle.lake.access import Access
+from tulle.spec import environment as declared
 from tulle.spec.environment import production
 
 Environment = Annotated[str | None, Query(max_length=63)]
+Demand = Callable[[Request, str, str | None], None]  # (request, service, environment)
 
 
 class KeyBody(BaseModel):
@@ -62,18 +64,18 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     """The API of the keys and ways of one mesh's services; `settle` makes the gateway follow at once."""
     api = APIRouter(prefix="/mesh/v1/services/{name}")
 
-    def demand(request: Request, name: str) -> None:
-        """Who asks with a key of their own must be allowed to change what the service's product publishes."""
-        user = user_of(request)
+    def demand(request: Request, name: str, environment: str | None = None) -> None:
+        """Who asks with a key of their own must be allowed to change what the service's product publishes there."""
+        user, settings = user_of(request), workspace.settings
         if user is not None:
             product = declared_service(workspace, name).product.name
-            branch = production(workspace.settings).branch
-            access.demand(user, "fs:CreateCommit", access.resource_branch(product, branch))
+            place = declared.environment(settings, environment) if environment else production(settings)
+            access.demand(user, "fs:CreateCommit", access.resource_branch(product, place.branch))
 
     @api.get("/keys")
-    def keys(name: str) -> dict[str, Any]:
-        found = service_access.keys(workspace, name)
-        return {"keys": [service_access.key_as_plain(key) for key in found]}
+    def keys(request: Request, name: str) -> dict[str, Any]:
+        demand(request, name)
+        return {"keys": service_access.keys_as_plain(workspace, name)}
 
     @api.post("/keys", status_code=201)
     def create(request: Request, by: AskedBy, name: str, body: KeyBody) -> dict[str, Any]:
@@ -91,7 +93,8 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
         return {**service_access.key_as_shown_once(made), "opens": opens, "in_force": settle()}
 
     @api.patch("/keys/{key}")
-    def change(by: AskedBy, name: str, key: str, body: KeyChangeBody) -> dict[str, Any]:
+    def change(request: Request, by: AskedBy, name: str, key: str, body: KeyChangeBody) -> dict[str, Any]:
+        demand(request, name)
         changed = service_access.change_key(
             workspace, name, key, expires=body.expires, limit=body.limit, actor=by
         )
@@ -103,30 +106,36 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
         ended = service_access.revoke_key(workspace, name, key, actor=by)
         return {"id": ended.id, "label": ended.label, "revoked": True, "in_force": settle()}
 
-    _access_routes(api, workspace, settle)
+    _access_routes(api, workspace, settle, demand)
     whole = APIRouter()
     whole.include_router(api)
     whole.include_router(_admin_key_routes(workspace))
     return whole
 
 
-def _access_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _access_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
+    def shown(found: service_access.InForce) -> dict[str, Any]:
+        is_published = settle()  # only then is it known whether the gateway takes it
+        plain = service_access.access_as_plain(workspace.settings, found)
+        return {**plain, "in_force": is_published and plain["fault"] is None}
+
     @api.get("/access")
     def ways(name: str, environment: Environment = None) -> dict[str, Any]:
-        return service_access.access_as_plain(service_access.access(workspace, name, environment))
+        found = service_access.access(workspace, name, environment)
+        return service_access.access_as_plain(workspace.settings, found)
 
     @api.put("/access")
     def set_access(
-        by: AskedBy, name: str, body: AccessBody, environment: Environment = None
+        request: Request, by: AskedBy, name: str, body: AccessBody, environment: Environment = None
     ) -> dict[str, Any]:
+        demand(request, name, environment)
         text = json.dumps(body.access)
-        found = service_access.set_access(workspace, name, text, environment=environment, actor=by)
-        return {**service_access.access_as_plain(found), "in_force": settle()}
+        return shown(service_access.set_access(workspace, name, text, environment=environment, actor=by))
 
     @api.delete("/access")
-    def reset(by: AskedBy, name: str, environment: Environment = None) -> dict[str, Any]:
-        found = service_access.set_access(workspace, name, None, environment=environment, actor=by)
-        return {**service_access.access_as_plain(found), "in_force": settle()}
+    def reset(request: Request, by: AskedBy, name: str, environment: Environment = None) -> dict[str, Any]:
+        demand(request, name, environment)
+        return shown(service_access.set_access(workspace, name, None, environment=environment, actor=by))
 
 
 def _admin_key_routes(workspace: Workspace) -> APIRouter:

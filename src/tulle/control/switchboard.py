@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
@@ -17,11 +17,12 @@ from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.deploy.generations import managed, mounted, mounted_of
 from tulle.deploy.local import Mounted, Process
-from tulle.errors import Broken
+from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
-from tulle.gateway.contract import current_policy
+from tulle.gateway.contract import as_deployed, policy_of
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
+from tulle.gateway.publishing import Publisher
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
@@ -50,7 +51,7 @@ class Switchboard:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._gateway = Gateway(workspace.settings)
+        self._publisher = Publisher(workspace.settings, Gateway(workspace.settings))
         self._identities = Identities(workspace)
         self._lock = threading.Lock()
         self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
@@ -59,7 +60,10 @@ class Switchboard:
         self._leaving: dict[_Place, dict[str, tuple[Backend, float]]] = {}  # by generation, and until when
 
     def settle(self) -> None:
-        """Activate the generations that are ready and publish the policy if anything changed."""
+        """Activate the generations that are ready and publish the policy if anything changed.
+
+        What hinders one service hinders no other one; the first that hindered any is raised when all is done.
+        """
         with self._lock:
             settings, database = self._workspace.settings, self._workspace.database
             self._identities.keep(mounted(settings, generation.everywhere(database), now()))
@@ -68,9 +72,15 @@ class Switchboard:
             # What is wanted no more is forgotten: when it is wanted again it has its whole time again.
             wanted = {((d.service, d.environment), d.desired) for d in starting}
             self._waiting = {key: kept for key, kept in self._waiting.items() if key in wanted}
+            hindered: list[Exception] = []
             for deployment in starting:
-                self._try_to_activate(deployment, running)
+                try:
+                    self._try_to_activate(deployment, running)
+                except Exception as exc:  # noqa: BLE001  whatever it was, the others must not wait for it
+                    hindered.append(exc)
             self._publish({})
+            if hindered:
+                raise hindered[0]
 
     def _try_to_activate(self, deployment: Deployment, running: Mapping[str, Process]) -> None:
         settings, database = self._workspace.settings, self._workspace.database
@@ -81,6 +91,12 @@ class Switchboard:
         if not waiting:
             # The gateway first: it is confirmed to send to the new workers before the old ones are let go.
             self._publish({place: wanted})
+            if (fault := self._publisher.fault_of(place)) is not None:
+                told = f"the gateway cannot take it: {fault.message}"
+                generation.fail(
+                    database, deployment.service, wanted, told, environment=deployment.environment
+                )
+                return
             generation.activate(
                 database,
                 deployment.service,
@@ -109,16 +125,29 @@ class Switchboard:
 
     def _publish(self, override: Mapping[_Place, Traffic]) -> None:
         found: list[ManagedService] = []
+        unmade: dict[_Place, str] = {}
         at = now()
         for deployment in generation.everywhere(self._workspace.database):
-            traffic = override.get((deployment.service, deployment.environment))
+            place = (deployment.service, deployment.environment)
+            traffic = override.get(place)
             if traffic is None or traffic != deployment.desired:  # another one is wanted by now
                 traffic = deployment.active
-            if traffic is not None:
+            if traffic is None:
+                continue
+            try:
                 needs = self._needs_of(deployment.service, traffic)
                 service = managed(self._workspace.settings, deployment, traffic, needs, at)
-                found.append(self._with_leaving(service, time.monotonic()))
-        result = self._gateway.publish(self._policy(found))
+            except (
+                TulleError,
+                LookupError,
+                ValueError,
+            ) as exc:  # of what is recorded of it nothing can be made
+                unmade[place] = str(exc)
+                continue
+            found.append(self._with_leaving(service, time.monotonic()))
+        usual = self._workspace.settings.default_rate_limit
+        deployed, damaged = as_deployed(self._workspace.database, found, usual_limit=usual)
+        result = self._publisher.publish(deployed, self._policy, {**unmade, **damaged})
         if result.changed:
             with self._workspace.database.write() as connection:
                 event = Event(
@@ -144,9 +173,8 @@ class Switchboard:
         left = (backend for _, (backend, _) in sorted(leaving.items()))
         return replace(service, backends=(*service.backends, *left))
 
-    def _policy(self, services: Sequence[ManagedService]) -> GatewayPolicy:
-        usual = self._workspace.settings.default_rate_limit
-        policy = current_policy(self._workspace.database, services, usual_limit=usual)
+    def _policy(self, services: Collection[ManagedService]) -> GatewayPolicy:
+        policy = policy_of(self._workspace.database, services)
         return replace(policy, is_alive=not (self._workspace.settings.state_folder / NOT_ALIVE).exists())
 
     def _needs_of(self, service: str, traffic: Traffic) -> Needs:

@@ -8,6 +8,7 @@ Envoy and not which services exist.
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle import events
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
 from tulle.gateway import service_keys
 from tulle.gateway.policy import (
@@ -143,6 +144,17 @@ def get(database: Database, name: str) -> Application:
     raise _unknown(name, [a.name for a in known])
 
 
+def opens(database: Database, name: str, client_id: str, secret: str) -> bool:
+    """Whether these are the present credentials of the application of this name."""
+    columns = application_rows.c
+    query = select(columns.secret_hash).where(
+        columns.name == name, columns.client_id == client_id, columns.revoked_at.is_(None)
+    )
+    with database.read() as connection:
+        known = connection.execute(query).scalar()
+    return known is not None and hmac.compare_digest(known, hash_secret(secret))
+
+
 def revoke(database: Database, name: str, *, actor: str = "") -> None:
     """Refuse the application from now on, for good; its contracts end. The name is free again."""
     with database.write() as connection:
@@ -217,25 +229,58 @@ def current_policy(
 
     `usual_limit` is that of callers of whom nothing else is said.
     """
+    deployed, wrong = as_deployed(database, services, usual_limit=usual_limit)
+    for message in wrong.values():
+        raise Broken(message)
+    return policy_of(database, deployed)
+
+
+def as_deployed(
+    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
+) -> tuple[list[ManagedService], Mapping[tuple[str, str], str]]:
+    """The services with what their deployments say of who may call them; and where that cannot be read, why."""
+    with database.read() as connection:
+        said, damaged = service_keys.readable_accesses(connection)
+    deployed: list[ManagedService] = []
+    wrong: dict[tuple[str, str], str] = {}
+    for service in services:
+        place = (service.name, service.environment)
+        if place in damaged:
+            wrong[place] = damaged[place]
+            continue
+        found = replace(service, access=said.get(place, service.access), usual_limit=usual_limit)
+        try:
+            _limit_of_keys(found)
+        except Invalid as exc:
+            wrong[place] = exc.message
+            continue
+        deployed.append(found)
+    return deployed, wrong
+
+
+def _limit_of_keys(service: ManagedService) -> RateLimit | None:
+    """That of a key made without one; None where keys do not open it. Invalid."""
+    keys = service.access.api_keys
+    return None if keys is None else RateLimit.parse(keys.limit or service.usual_limit)
+
+
+def policy_of(database: Database, deployed: Iterable[ManagedService]) -> GatewayPolicy:
+    """The policy by which exactly these services are called, as the database knows applications, contracts and keys."""
     live = application_rows.c.revoked_at.is_(None)
     columns = (application_rows.c.client_id, application_rows.c.secret_hash, application_rows.c.name)
     with database.read() as connection:
         clients = connection.execute(select(*columns).where(live)).all()
         contracts = _contracts(connection)
-        said = service_keys.accesses(connection)
         keys = service_keys.in_force(connection, now())
-    deployed = [
-        replace(s, access=said.get((s.name, s.environment), s.access), usual_limit=usual_limit)
-        for s in services
-    ]
+    deployed = tuple(deployed)
     known = {c.client_id for c in clients}
     portal = {c.client_id for c in clients if c.name == PORTAL}
     held = [c for of_client in contracts.values() for c in of_client if c.client_id in known]
-    usual = {
-        s.name: RateLimit.parse(s.access.api_keys.limit or usual_limit)
-        for s in deployed
-        if s.access.api_keys is not None
-    }
+    # a deployment may say another limit than another one: each holds in its own environment
+    usual: dict[str, dict[str, RateLimit]] = defaultdict(dict)
+    for service in deployed:
+        if (limit := _limit_of_keys(service)) is not None:
+            usual[service.name][service.environment] = limit
     opening = [(key, hashed) for key, hashed in keys if key.service in usual]
     return GatewayPolicy.of(
         services=deployed,
@@ -245,7 +290,11 @@ def current_policy(
         ),
         contracts=(
             *(replace(c, way="always") if c.client_id in portal else c for c in held),
-            *(Contract(k.id, k.service, k.limit or usual[k.service], "api_keys") for k, _ in opening),
+            *(
+                Contract(key.id, key.service, key.limit or limit, "api_keys", environment)
+                for key, _ in opening
+                for environment, limit in usual[key.service].items()
+            ),
         ),
     )
 

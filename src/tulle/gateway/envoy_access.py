@@ -65,7 +65,7 @@ def ways(service: ManagedService, contracts: Sequence[Contract]) -> Iterator[Way
     """The ways into `service` in the order they are tried; `contracts` are those for it."""
     access = service.access
     open_by = {"always", *access.ways()}
-    clients = [contract.client_id for contract in contracts if contract.way in open_by]
+    clients = [c.client_id for c in contracts if c.way in open_by and c.holds_in(service.environment)]
     signs_in = access.contracts or access.api_keys is not None
     filters = {CONTRACT: _rbac({"matcher": only_clients(clients)})}
     keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
@@ -130,13 +130,14 @@ def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -
 
     What is tried in one environment uses up nothing of what callers have in another.
     """
-    paths: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, list[ManagedService]] = defaultdict(list)
     for service in services:
-        paths[service.name].append(service.path)
+        places[service.name].append(service)
     found = [
-        _bucket(contract.limit, {_CONTRACTS_OF: path, "client": contract.client_id})
+        _bucket(contract.limit, {_CONTRACTS_OF: service.path, "client": contract.client_id})
         for contract in contracts
-        for path in paths[contract.service]
+        for service in places[contract.service]
+        if contract.holds_in(service.environment)
     ]
     for service in services:
         if (tokens := service.access.jwt) is not None:
@@ -187,7 +188,9 @@ def token_checks(services: Sequence[ManagedService]) -> Json:
 
 def _provider(service: str, tokens: Tokens) -> Json:
     if tokens.jwks:
-        keys: Json = {"local_jwks": {"inline_string": tokens.jwks}}
+        # What was found good once is taken for good again only where the keys cannot change behind its back.
+        cache = {"jwt_cache_config": {"jwt_cache_size": _CACHED_TOKENS}}
+        keys: Json = {"local_jwks": {"inline_string": tokens.jwks}, **cache}
     else:
         keys = {
             "remote_jwks": {
@@ -214,7 +217,6 @@ def _provider(service: str, tokens: Tokens) -> Json:
         "payload_in_metadata": _PAYLOAD,
         "header_in_metadata": _HEAD,
         "normalize_payload_in_metadata": {"space_delimited_claims": [tokens.scope_claim]},
-        "jwt_cache_config": {"jwt_cache_size": _CACHED_TOKENS},
     }
 
 

@@ -81,7 +81,7 @@ class ManagedService:
     @property
     def path(self) -> str:
         """Its name with its environment before it, by which it is told from others."""
-        return f"{self.environment}/{self.name}" if self.environment else self.name
+        return path_of(self.name, self.environment)
 
     @property
     def address(self) -> str:
@@ -134,12 +134,20 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A client may call a service, so often, where the service is open by `way`."""
+    """A client may call a service, so often, where the service is open by `way`.
+
+    In one `environment`, the empty one is that of consumers; None: in each.
+    """
 
     client_id: str
     service: str
     limit: RateLimit
     way: Literal["contracts", "api_keys", "always"] = "contracts"
+    environment: str | None = None
+
+    def holds_in(self, environment: str) -> bool:
+        """Whether it is for the service as it is deployed there."""
+        return self.environment is None or self.environment == environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +177,11 @@ class GatewayPolicy:
         _unique("service", [s.path for s in by_name])
         _unique("client", [c.client_id for c in by_id])
         known, deployed = {c.client_id for c in by_id}, {s.name for s in by_name}
-        kept = sorted((c for c in contracts if c.service in deployed), key=lambda c: (c.service, c.client_id))
-        _unique("contract", [f"{c.client_id} for {c.service}" for c in kept])
+        kept = sorted(
+            (c for c in contracts if c.service in deployed),
+            key=lambda c: (c.service, c.client_id, c.environment or ""),
+        )
+        _unique("contract", [f"{c.client_id} for {c.service}{_where(c)}" for c in kept])
         for contract in kept:
             if contract.client_id not in known:
                 raise Invalid(
@@ -181,6 +192,11 @@ class GatewayPolicy:
     def digest(self) -> str:
         """A SHA-256 over all that is in the policy, hexadecimal."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+
+
+def path_of(service: str, environment: str = "") -> str:
+    """The name of a service with its environment before it, by which it is told from others."""
+    return f"{environment}/{service}" if environment else service
 
 
 def is_socket_path(upstream: str) -> bool:
@@ -212,6 +228,10 @@ def _check_upstream(service: str, upstream: str) -> None:
             f"service '{service}': '{upstream}' is no address of a worker",
             hint="give a socket path with a slash in it, or IP address:port",
         )
+
+
+def _where(contract: Contract) -> str:
+    return f" in {contract.environment}" if contract.environment else ""
 
 
 def _unique(what: str, names: list[str]) -> None:

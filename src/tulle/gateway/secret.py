@@ -1,18 +1,36 @@
-"""Secrets by which callers show who they are: made here, shown once, kept as the hash the gateway checks."""
+"""Secrets by which callers show who they are: made here, shown once, kept as the hash the gateway checks.
+
+They may end; knows nothing of whose they are.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import secrets
 from typing import Final
 
+from tulle.errors import Invalid
+
 SECRET_BYTES: Final = 20  # 160 random bits, as many as the hash has
+LATEST: Final = 253_402_214_400.0  # 9999-12-31, seconds since the epoch: no calendar goes further
 
 
 def new_secret() -> str:
     """160 random bits, hexadecimal."""
     return secrets.token_hex(SECRET_BYTES)
+
+
+def check_end(expires_at: float, at: float, *, past: str) -> None:
+    """Invalid for an end, in seconds since the epoch, that is `past` at a time, or that no calendar has."""
+    if not math.isfinite(expires_at) or expires_at > LATEST:
+        raise Invalid(
+            "the key would end after the year 9999",
+            hint="leave its end out: one without an end never expires",
+        )
+    if expires_at <= at:
+        raise Invalid(past)
 
 
 def hash_secret(secret: str) -> str:

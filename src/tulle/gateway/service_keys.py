@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from tulle import events
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
-from tulle.gateway.secret import hash_secret, new_secret
+from tulle.gateway.secret import check_end, hash_secret, new_secret
 from tulle.serving.access import Access, access_of
 from tulle.spec.rate_limit import RateLimit
 from tulle.state import log
@@ -88,8 +88,8 @@ def create(
         )
     if len(description) > LONGEST_DESCRIPTION:
         raise Invalid(f"the description is longer than {LONGEST_DESCRIPTION} characters")
-    if expires_at is not None and expires_at <= at:
-        raise Invalid("the key would have expired before it is made")
+    if expires_at is not None:
+        check_end(expires_at, at, past="the key would have expired before it is made")
     key = ServiceKey(
         f"{service[:38].rstrip('-')}-key-{secrets.token_hex(8)}",
         service,
@@ -162,8 +162,8 @@ def change(
     One that has expired may go on, but not beside another of its label: Conflict.
     """
     at = now()
-    if expires_at is not None and expires_at <= at:
-        raise Invalid("the key would have expired by now", hint="revoke it to end it at once")
+    if expires_at is not None:
+        check_end(expires_at, at, past="the key would have expired by now: revoke it to end it at once")
     with database.write() as connection:
         in_turn(connection, f"keys of {service}")
         before = _find(connection, service, name, at)
@@ -234,8 +234,8 @@ def end_others(database: Database, known: Collection[str], *, actor: str = "") -
     """
     with database.write() as connection:
         at = now()
-        held = {key.service for key, _ in in_force(connection, at)} | {s for s, _ in accesses(connection)}
-        gone = sorted(held.difference(known))
+        said = connection.execute(select(service_access.c.service)).scalars()
+        gone = sorted({key.service for key, _ in in_force(connection, at)}.union(said).difference(known))
         for service in gone:
             revoke_all(connection, service, actor=actor)
             connection.execute(delete(service_access).where(service_access.c.service == service))
@@ -288,8 +288,25 @@ def said_at_deployment(database: Database) -> Mapping[tuple[str, str], Access]:
 
 def accesses(connection: Connection) -> Mapping[tuple[str, str], Access]:
     """As `said_at_deployment`, in the transaction of `connection`."""
-    rows = connection.execute(select(service_access))
-    return {(row.service, row.environment): access_of(row.access) for row in rows}
+    found, damaged = readable_accesses(connection)
+    for message in damaged.values():
+        raise Broken(message)
+    return found
+
+
+def readable_accesses(
+    connection: Connection,
+) -> tuple[Mapping[tuple[str, str], Access], Mapping[tuple[str, str], str]]:
+    """As `accesses`, but for those that cannot be read: of these why, by service and environment."""
+    found: dict[tuple[str, str], Access] = {}
+    damaged: dict[tuple[str, str], str] = {}
+    for row in connection.execute(select(service_access)):
+        place = (row.service, row.environment)
+        try:
+            found[place] = access_of(row.access)
+        except Broken as exc:
+            damaged[place] = f"what its deployment says cannot be read: {exc.message}"
+    return found, damaged
 
 
 def set_access(
@@ -299,8 +316,9 @@ def set_access(
     where = (service_access.c.service == service) & (service_access.c.environment == environment)
     with database.write() as connection:
         in_turn(connection, f"access of {service}")
-        before = accesses(connection).get((service, environment))
-        if before == access:
+        known, damaged = readable_accesses(connection)
+        before = known.get((service, environment))
+        if before == access and (service, environment) not in damaged:
             return
         connection.execute(delete(service_access).where(where))
         if access is not None:
