@@ -169,8 +169,13 @@ def from_dict(value: dict[str, Any]) -> TulleError:
     return cls(str(value.get("message", "")), hint=value.get("hint"), problems=problems)
 
 
+_LONGEST_NAME = 500  # characters of a word that may be meant to be one that is known
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` was most likely meant to be, or None when nothing is near."""
+    if len(word) > _LONGEST_NAME:
+        return None
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from msgspec import UNSET
 
+from tulle.serving import request
 from tulle.serving.request import Field, Record, RequestError, parse_json, require, shown
 
 RECORD = Record(
@@ -102,3 +104,20 @@ def test_values_are_shown_in_few_words() -> None:
         "a list of 0",
         "an object",
     ]
+
+
+def test_a_body_of_many_wrong_names_is_told_of_in_few_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def nearest(word: str, known: Iterable[str]) -> str:
+        looked.append(word)
+        return f"known: {len(list(known))}"
+
+    monkeypatch.setattr(request, "did_you_mean", nearest)
+    monkeypatch.setattr(request, "nearest", nearest)
+    message = problem({f"name {number}": 1 for number in range(30_000)})
+    assert message.startswith("unknown feature 'name 0' (known: 7); unknown feature 'name 1'")
+    assert message.endswith("; and 29,980 more")
+    assert (len(looked), len(message) < 2000) == (20, True)  # each look costs more than the rest of a request
+    with pytest.raises(RequestError, match=r"'features' is missing \(is 'known: 100' meant"):
+        require({f"name {number}": 1 for number in range(30_000)}, "features", "{}")

@@ -20,7 +20,7 @@ from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Headed, Query, Trace
 from tulle.serving.function_code import Asked, Done, Parameter
 from tulle.serving.pool import pool_of
-from tulle.serving.request import RequestError, parse_json, shown
+from tulle.serving.request import MOST_TOLD, RequestError, all_told, parse_json, shown
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
@@ -130,13 +130,13 @@ class Function:
             if parameter is not None:
                 problems += _problem(parameter, value)
             elif not self.entry.is_open:
-                hint = did_you_mean(name, self._known)
+                hint = did_you_mean(name, self._known) if len(problems) < MOST_TOLD else None
                 problems.append(f"unknown argument '{name[:60]}'" + (f" ({hint})" if hint else ""))
         missing = [p.name for p in self.entry.parameters if p.required and p.name not in arguments]
         problems += [f"argument '{name}' is missing" for name in missing]
         if problems:
             known = ", ".join(self._known) or "none"
-            raise RequestError(400, "InvalidArguments", "; ".join(problems), f"Its arguments: {known}")
+            raise RequestError(400, "InvalidArguments", all_told(problems), f"Its arguments: {known}")
 
 
 def _problem(parameter: Parameter, value: Any) -> list[str]:

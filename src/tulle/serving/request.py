@@ -11,6 +11,7 @@ import datetime as dt
 import decimal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +24,8 @@ MOST_SINGLE = 3.4e38
 FLOAT32 = Annotated[float, msgspec.Meta(ge=-MOST_SINGLE, le=MOST_SINGLE)]
 # What a typed decoder raises for bytes that are not what it expects; MsgspecError covers syntax and types.
 DECODE_ERRORS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+# What writing plain values as JSON raises: halves of characters, names that are none, objects that are too deep.
+UNWRITABLE = (ValueError, OverflowError, TypeError, RecursionError)
 
 _TYPES: dict[str, Any] = {
     "string": str,
@@ -43,6 +46,8 @@ _EXPECTED = {
     "timestamp": 'a time such as "1998-06-30T12:00:00Z"',
 }
 SHOWN = 60  # characters of a value that a message repeats
+MOST_TOLD = 20  # things that are wrong with one request; how many more there are is told
+_MOST_SEEN = 100  # members of a body among which one that is missing is looked for
 
 
 class RequestError(Exception):
@@ -111,10 +116,10 @@ class Record:
                 400, "InvalidRequest", f"the {self.word}s are {shown(values)}, expected an object"
             )
         known = {field.name for field in self.fields}
-        problems = []
+        problems: list[str] = []
         for name in values:
             if name not in known:
-                hint = did_you_mean(name, known)
+                hint = did_you_mean(name, known) if len(problems) < MOST_TOLD else None
                 problems.append(f"unknown {self.word} '{name[:SHOWN]}'" + (f" ({hint})" if hint else ""))
         found = []
         for field in self.fields:
@@ -142,7 +147,7 @@ class Record:
     def invalid(self, problems: Sequence[str]) -> RequestError:
         """The error that tells all `problems`."""
         word = {"feature": "InvalidFeatures", "parameter": "InvalidParameters"}.get(self.word, "InvalidKey")
-        return RequestError(400, word, "; ".join(problems), self.advice)
+        return RequestError(400, word, all_told(problems), self.advice)
 
     def _value(self, field: Field, value: Any) -> tuple[Any, str]:
         if field.kind == "integer" and isinstance(value, float) and value.is_integer():
@@ -161,6 +166,12 @@ class Record:
         if expected == "a number" and field.single and isinstance(value, float):
             expected = f"a number between -{MOST_SINGLE} and {MOST_SINGLE}"
         return None, f"{self.word} '{field.name}' is {shown(value)}, expected {expected}"
+
+
+def all_told(problems: Sequence[str]) -> str:
+    """All that is wrong, in a message that has an end."""
+    more = len(problems) - MOST_TOLD
+    return "; ".join(problems[:MOST_TOLD]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def parse_json(body: bytes) -> Any:
@@ -222,5 +233,5 @@ def require(values: Mapping[str, Any], name: str, example: str) -> Any:
 
 def meant(name: str, values: Mapping[str, Any]) -> str:
     """A remark on the member that was probably meant to be `name`, or nothing."""
-    near = nearest(name, values)
+    near = nearest(name, islice(values, _MOST_SEEN))
     return f" (is '{near}' meant to be it?)" if near else ""
