@@ -8,9 +8,10 @@ from typing import Any
 
 import jsonschema_rs
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from tests.serving.conftest import PREDICTOR, Mesh
 
 from tulle.serving.feedback import read_feedback
-from tulle.serving.loaded import Loaded
+from tulle.serving.loaded import Loaded, load
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -93,3 +94,17 @@ def test_feedback_is_described_as_it_is_taken(predictor_folder: Path) -> None:
     resolver(document, content["schema"]).validate(example)
     assert read_feedback(example) == [("4f6c1b6e-3d1a-4a58-a1a6", 0, b"1")]
     assert not resolver(document, content["schema"]).is_valid({"items": [{"requestId": "a"}]})
+
+
+def test_an_answer_that_may_be_missing_is_described(shared_mesh: Mesh) -> None:
+    text = PREDICTOR.replace("key: customer_id}", "key: customer_id, no_match: ignore, event_time: seen_at}")
+    folder = shared_mesh.unpacked(shared_mesh.build(text.replace("high-value-predictor", "may-lack")))
+    document, service = described(folder), load(folder)
+    schema = document["paths"]["/high-value/predict"]["post"]["responses"]["200"]
+    valid = resolver(document, schema["content"]["application/json"]["schema"])
+    for body, member in (({"customer_id": "nobody"}, "ignoreReason"), ({"customer_id": "00003"}, "lookups")):
+        action = service.endpoints["high-value"].actions["predict"]
+        answer = json.loads(action(json.dumps({"features": body}).encode(), "r"))  # type: ignore[operator, arg-type]
+        assert member in answer["result"]
+        valid.validate(answer)
+    assert "UNAVAILABLE" in json.dumps(schema)

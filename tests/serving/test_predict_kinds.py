@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tulle.pipeline.model_file import save_model
 from tulle.sdk.causal import TLearner
 from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import Loaded, load
+from tulle.serving.openapi_predict import describe_predict
 from tulle.serving.predict_apart import PredictApart
 from tulle.serving.request import RequestError
 
@@ -224,5 +226,12 @@ def test_the_effect_of_a_treatment_is_asked_for_as_api_nodes_are(tmp_path: Path)
         assert [one["effect"] for one in many] == pytest.approx([1, 21])
         paths = json.loads(loaded.openapi)["paths"]
         assert {"/it/predict-effect", "/it/predict-effect-multi"} < set(paths)
+        renamed = replace(loaded.entries["it"], name="predict-it")  # what is in a name is no action
+        assert {
+            path: item["post"]["operationId"] for path, item in describe_predict(renamed, folder).items()
+        } == {
+            f"/predict-it/{action}": f"predict-it-{action}"
+            for action in ("predict", "predict-multi", "predict-effect", "predict-effect-multi")
+        }
         refused = ask(loaded, {"features": row | {"treated": 1}}, "predict-effect")
         assert (refused.status, refused.error_type) == (400, "InvalidFeatures")

@@ -47,6 +47,7 @@ from tulle.serving.request import RequestError, shown
 # What an answer says of a key, and why one is ignored.
 PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
 UNAVAILABLE = "UNAVAILABLE"
+STATUSES = (PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE, UNAVAILABLE)
 UNANSWERED = b"?"  # what stands for the rows of a store that did not answer, where defaults are taken then
 NO_MATCH, NO_KEY, SEVERAL = "NO_LOOKUP_MATCH", "MISSING_LOOKUP_KEY", "MULTIPLE_LOOKUP_MATCHES"
 

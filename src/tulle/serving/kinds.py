@@ -42,14 +42,9 @@ from tulle.serving.function import FunctionEntry, load_function
 from tulle.serving.function_code import function_apart
 from tulle.serving.keyed_rows import PlaceOf
 from tulle.serving.lookup import LookupEntry, load_lookup
-from tulle.serving.openapi import (
-    describe_compose,
-    describe_forecast,
-    describe_function,
-    describe_lookup,
-    describe_predict,
-    describe_query,
-)
+from tulle.serving.openapi_calls import describe_compose, describe_function
+from tulle.serving.openapi_predict import describe_forecast, describe_predict
+from tulle.serving.openapi_rows import describe_lookup, describe_query
 from tulle.serving.predict import PredictEntry
 from tulle.serving.predict_apart import load_predict, predict_apart
 from tulle.serving.query import QueryEntry, load_query, query_apart
