@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from openapi_spec_validator import OpenAPIV31SpecValidator
+from openapi_spec_validator import OpenAPIV2SpecValidator, OpenAPIV31SpecValidator
 from tests.serving.conftest import LOOKUPS, Mesh, Product
 
 from tulle.errors import Invalid, Place
@@ -132,3 +132,50 @@ def test_actions_are_carried_out_in_their_order_and_lists_keep_theirs() -> None:
 
 def test_a_services_file_read_from_text_has_no_annotations() -> None:
     assert load_service(LOOKUPS, name="s.yaml").overlay == Overlay()
+
+
+def test_a_place_that_is_found_twice_or_in_any_order_is_removed_once() -> None:
+    document = {"paths": {}, "tags": ["a", "b", "c", "d"], "info": {"x": 1, "y": {"x": 2}}}
+    actions = (Action("$.tags[0, 2, 0]", remove=True), Action("$..x", remove=True))
+    assert laid_over(document, Overlay(actions)) == {"paths": {}, "tags": ["b", "d"], "info": {"y": {}}}
+
+
+def test_what_may_be_said_of_a_path_is_no_operation(mesh: Mesh, product: Owner) -> None:
+    """It must not keep a worker from making the document for older tools."""
+    file = product.folder / "services/annotated.openapi.yaml"
+    file.write_text(
+        OVERLAY + "  - target: $.paths['/profile/lookup']\n"
+        "    update: {summary: Customers, description: all, parameters: [], x-team: shop}\n"
+    )
+    (service,) = load_services(product)
+    folder = mesh.unpacked(mesh.build_service(service, product=product))
+    document = msgspec.json.decode((folder / "openapi.json").read_bytes())
+    assert list(OpenAPIV31SpecValidator(document).iter_errors()) == []
+    old = swagger(document)
+    OpenAPIV2SpecValidator(old).validate()
+    assert list(old["paths"]["/profile/lookup"]) == ["post", "x-team"]
+    assert old["paths"]["/profile/lookup"]["post"]["x-cost"] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "change"),
+    [
+        ("$.paths['/profile/lookup'].post.responses", "remove: true"),
+        ("$.info", "remove: true"),
+        ("$.paths", "remove: true"),
+        ("$.paths['/profile/lookup'].post", "update: [1]"),
+        ("$.paths['/profile/lookup'].post.requestBody", "update: 5"),
+    ],
+)
+def test_changes_that_leave_no_document_are_refused_at_their_place(
+    mesh: Mesh, product: Owner, target: str, change: str
+) -> None:
+    file = product.folder / "services/annotated.openapi.yaml"
+    file.write_text(f"{OVERLAY}  - target: {target}\n    {change}\n")
+    (service,) = load_services(product)
+    with pytest.raises(Invalid) as caught:
+        mesh.build_service(service, product=product)
+    (problem,) = caught.value.problems
+    assert problem.message == f"what '{target}' leaves is no OpenAPI document"
+    assert problem.place is not None
+    assert problem.place.line == OVERLAY.count("\n") + 1

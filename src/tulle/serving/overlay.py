@@ -8,7 +8,7 @@ version. Knows nothing of what the document says.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,15 +103,20 @@ def _unreadable(document: Document) -> Iterator[Problem]:
             yield document.problem("the action neither updates nor removes", ("actions", i))
 
 
-def laid_over(document: Mapping[str, Any], overlay: Overlay) -> dict[str, Any]:
-    """The document with the changes. Invalid, telling all of them, for those that find nothing."""
+def laid_over(
+    document: Mapping[str, Any], overlay: Overlay, *, read: Callable[[Mapping[str, Any]], Any] = dict
+) -> dict[str, Any]:
+    """The document with the changes. Invalid, telling all of them, for those that find nothing, and the first after
+    which `read`, a reader of such documents, understands it no more.
+    """
     made: dict[str, Any] = copy.deepcopy(dict(document))
     problems = []
     for action in overlay.actions:
-        found = [node.location for node in jsonpath.compile(action.target).find(made)]
+        nodes = jsonpath.compile(action.target).find(made)
+        found = {node.location for node in nodes}  # a path may find a place twice
         if not found:
             problems.append(_nothing(action, made))
-        for location in reversed(found):  # from the back, so that lists keep their places
+        for location in sorted(found, reverse=True):  # from the back, so that lists keep their places
             if not location:
                 made = _merged(made, action.update) if isinstance(action.update, dict) else made
                 continue
@@ -120,6 +125,13 @@ def laid_over(document: Mapping[str, Any], overlay: Overlay) -> dict[str, Any]:
                 del parent[location[-1]]
             else:
                 parent[location[-1]] = _merged(parent[location[-1]], action.update)
+        try:
+            read(made)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            message = f"what '{action.target}' leaves is no OpenAPI document"
+            hint = "change what is in an operation, or remove the whole of it"
+            problems.append(Problem(message, action.place, hint))
+            break
     if problems:
         raise Invalid(problems[0].message, hint=problems[0].hint, problems=problems)
     return made

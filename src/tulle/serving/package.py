@@ -56,6 +56,7 @@ from tulle.serving.overlay import laid_over
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.seal import seal
 from tulle.serving.service import HasFolder, Service
+from tulle.serving.swagger import swagger
 from tulle.state import log
 from tulle.state.connections import open_connections
 from tulle.state.db import Database, now
@@ -302,7 +303,7 @@ def _openapi(service: Service, entries: Sequence[Entry], folder: Path) -> dict[s
     made = document(
         service.name, version="", description=service.description, paths=paths, access=service.access
     )
-    return laid_over(made, service.overlay)
+    return laid_over(made, service.overlay, read=swagger)
 
 
 def _manifest(

@@ -11,6 +11,8 @@ from typing import Any
 
 Json = dict[str, Any]
 _JSON = "application/json"
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
+_OF_OPERATIONS = ("operationId", "summary", "description", "tags", "deprecated", "externalDocs", "security")
 _KEPT = (
     "description",
     "enum",
@@ -39,7 +41,7 @@ def swagger(openapi: Mapping[str, Any]) -> Json:
         "security": [dict(one) for one in openapi.get("security", ())],
         "securityDefinitions": {n: _security(s) for n, s in parts.get("securitySchemes", {}).items()},
         "paths": {
-            path: {method: _operation(said) for method, said in item.items()}
+            path: {m: _operation(item[m]) for m in _METHODS if m in item} | _extensions(item)
             for path, item in openapi["paths"].items()
         },
         "definitions": {name: _schema(said) for name, said in parts.get("schemas", {}).items()},
@@ -48,24 +50,26 @@ def swagger(openapi: Mapping[str, Any]) -> Json:
 
 
 def _operation(said: Mapping[str, Any]) -> Json:
-    found: Json = {
-        name: said[name] for name in ("operationId", "summary", "description", "tags") if name in said
-    }
+    found: Json = {name: said[name] for name in _OF_OPERATIONS if name in said} | _extensions(said)
     body = said.get("requestBody")
     if body is not None:
-        content = body["content"][_JSON]
+        content = body.get("content", {}).get(_JSON, {})
         parameter: Json = {
             "name": "body",
             "in": "body",
             "required": bool(body.get("required")),
-            "schema": _schema(content["schema"]),
+            "schema": _schema(content.get("schema", {})),
         }
-        examples = {name: one["value"] for name, one in content.get("examples", {}).items()}
+        examples = {n: one["value"] for n, one in content.get("examples", {}).items() if "value" in one}
         if examples:
             parameter["x-examples"] = examples
         found["parameters"] = [parameter]
     found["responses"] = {status: _answer(answer) for status, answer in said["responses"].items()}
     return found
+
+
+def _extensions(said: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in said.items() if name.startswith("x-")}
 
 
 def _answer(said: Mapping[str, Any]) -> Json:
@@ -74,7 +78,7 @@ def _answer(said: Mapping[str, Any]) -> Json:
     found: Json = {"description": said.get("description", "")}
     content = said.get("content", {}).get(_JSON)
     if content is not None:
-        found["schema"] = _schema(content["schema"])
+        found["schema"] = _schema(content.get("schema", {}))
     return found
 
 
