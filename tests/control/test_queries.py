@@ -186,6 +186,26 @@ def test_what_cannot_be_compared_or_asked_is_told(client: Client) -> None:
         services.test_generation("order-book", "v1")
 
 
+def test_a_file_of_queries_says_how_it_is_made_anew(client: Client) -> None:
+    made = ServiceClient(client).make_queries(
+        "order-book",
+        "of-customer",
+        "orders",
+        product="orders",
+        rows=2,
+        seed=3,
+        tolerance=0.5,
+        columns={"customer": "customer_id"},
+        write=False,
+    )
+    command_line = made["text"].splitlines()[1].removeprefix("#   ")
+    assert command_line == (
+        "tulle service queries make order-book/of-customer --from orders/orders --rows 2 --seed 3 "
+        "--tolerance 0.5 --column customer=customer_id"
+    )
+    assert made["text"].endswith(yaml.safe_dump(made["queries"], sort_keys=False, allow_unicode=True))
+
+
 def test_queries_of_an_endpoint_that_is_not_there_are_a_problem(client: Client, folder: Path) -> None:
     wrong = folder / "services/queries/order-book/oder.yaml"
     wrong.write_text("- {name: a, data: {order_id: 1}}\n")

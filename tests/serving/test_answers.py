@@ -70,3 +70,14 @@ def test_an_expectation_is_what_was_answered_and_holds_for_it() -> None:
         assert judged(found, 1e-6, status, answer) == ""
     assert unlike({"x": [1.5, {"y": 1}]}, {"x": [1.5, {"y": 2}], "z": 0}, 1e-6) == "x.1.y is 2, expected 1"
     assert "expected the error NoMatch" in judged({"error": "NoMatch"}, 0, 200, {"result": {}})
+
+
+@pytest.mark.parametrize("answer", [[1], "text", 5, None, {"other": 1}, {"results": []}, {"results": 3}])
+def test_what_a_function_answers_in_its_own_form_is_compared_as_it_is(answer: Any) -> None:
+    assert judged(None, 0, 200, answer) == ""
+    assert judged({"a": 1}, 0, 200, answer) != ""
+    assert judged({"error": "NoMatch"}, 0, 418, answer) == "expected the error NoMatch, got "
+    assert judged(None, 0, 418, answer) == "418 : "
+    assert expectation(418, answer) == {"error": ""}
+    kept = expectation(200, answer)
+    assert kept is None or judged(kept, 0, 200, answer) == ""

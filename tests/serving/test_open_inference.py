@@ -96,6 +96,11 @@ def test_one_tensor_may_hold_all_features_and_rows_may_be_looked_up(predictor: L
         ({"inputs": [tensor("recency", [1, 2], shape=[3])]}, 400, "has 2 values, its shape [3] has 3"),
         ({"inputs": [tensor("recency", [1], shape=[-1])]}, 400, "expected one or two sizes"),
         ({"inputs": [tensor("recency", [1, 2], shape=[1, 2])]}, 400, "expected [1] or [1, 1]"),
+        ({"inputs": [tensor("x", [[1, 2, 3, 4], [5, 6]], shape=[2, 3])]}, 400, "rows of other lengths"),
+        ({"inputs": [tensor("recency", [[1], 2], shape=[2, 1])]}, 400, "rows of other lengths"),
+        ({"inputs": [tensor("recency", [200], "INT8")]}, 400, "holds 200, which is no INT8"),
+        ({"inputs": [tensor("recency", [-1], "UINT64")]}, 400, "holds -1, which is no UINT64"),
+        ({"inputs": [tensor("recency", [3e9], "INT32")]}, 400, "which is no INT32"),
         ({"inputs": [tensor("recncy", [1])]}, 400, "did you mean 'recency'?"),
         ({"inputs": [tensor("recency", [1]), tensor("recency", [1])]}, 400, "is given twice"),
         (

@@ -122,3 +122,22 @@ def test_a_snippet_makes_the_call(server: Server, tmp_path: Path, language: str,
 )
 def test_an_endpoint_without_a_test_query_has_the_least_example(schema: dict[str, Any], value: Any) -> None:
     assert example_of(schema) == value
+
+
+ODD = {
+    "__proto__": 2**60 + 1,
+    "text": "line\nline\r\n'\"\\`${x}`\u2028\u00a0\U0001f9f5</script>",
+    "deep": [{"": [1e-9]}],
+}
+
+
+@pytest.mark.parametrize("language", list(LANGUAGES))
+def test_odd_values_arrive_as_they_are(server: Server, tmp_path: Path, language: str) -> None:
+    program = {"curl": "curl", "javascript": "node"}.get(language, sys.executable)
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not on this machine")
+    server.answers["/public/api/v1/shop/it/query"] = [(200, {"columns": [], "rows": []})]
+    server.asked.clear()
+    made = snippets(Call(server.base, "shop", "it", "query", ODD, Access()))
+    run(language, next(one.text for one in made if one.language == language), tmp_path)
+    assert json.loads(server.asked[0][3]) == ODD

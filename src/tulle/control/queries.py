@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import math
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +30,15 @@ from tulle.deploy.generations import mounted
 from tulle.engine.engine import Relation, quoted
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.serving import generation, package
-from tulle.serving.answers import Comparison, Question, compared, expectation, judged, questions_of
+from tulle.serving.answers import (
+    Comparison,
+    Question,
+    compared,
+    expectation,
+    judged,
+    message_of,
+    questions_of,
+)
 from tulle.serving.inner_call import request_of
 from tulle.serving.kinds import KINDS, Spec, kind_of
 from tulle.serving.loaded import Verdict
@@ -39,9 +49,10 @@ from tulle.state.db import now
 
 MOST_ROWS = 1000
 MOST_QUESTIONS = 10_000
+_USUAL_TOLERANCE = 1e-6
 _HEADER = """\
 # Test queries of {service}/{endpoint}, made from data: this file is written anew by
-#   tulle service queries make {service}/{endpoint} --from {data_set} --rows {rows} --seed {seed}{expect}
+#   {command}
 # What is written by hand belongs to `test_queries:` of the services file.
 """
 
@@ -190,6 +201,9 @@ def make(
     chosen = _newest(workspace, name)
     owner = product or declared.product.name
     found = _drawn(workspace, owner, data_set, rows * 5, seed)  # different rows may ask the same
+    if not found:
+        message = f"data set '{data_set}' of product '{owner}' has no rows"
+        raise Conflict(message, hint=f"`tulle run {owner}` publishes what there is")
     sent = sendable(specs[endpoint], chosen.manifest.endpoints if chosen else (), _folder(workspace, chosen))
     word, bodies = sent.bodies(found, columns or {})
     queries: list[dict[str, Any]] = [
@@ -198,14 +212,13 @@ def make(
     if expect:
         _expect(workspace, name, endpoint, chosen, specs[endpoint], word, queries, tolerance)
     file = queries_file(declared.service.file.parent, name, endpoint)
-    header = _HEADER.format(
-        service=name,
-        endpoint=endpoint,
-        data_set=data_set,
-        rows=rows,
-        seed=seed,
-        expect=" --expect" if expect else "",
-    )
+    command = ["tulle", "service", "queries", "make", f"{name}/{endpoint}"]
+    command += ["--from", f"{product}/{data_set}" if product else data_set]
+    command += ["--rows", str(rows), "--seed", str(seed), *(["--expect"] if expect else [])]
+    command += ["--tolerance", f"{tolerance:g}"] if tolerance != _USUAL_TOLERANCE else []
+    command += [word for pair in (columns or {}).items() for word in ("--column", "=".join(pair))]
+    written = " ".join(shlex.join(command).split("\n"))  # a comment is one line
+    header = _HEADER.format(service=name, endpoint=endpoint, command=written)
     text = header + yaml.safe_dump(queries, sort_keys=False, allow_unicode=True, width=110)
     if write:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -250,11 +263,11 @@ def _expect(
     answers = generation.ask(generation.unpack(chosen, workspace.settings), asked)
     for query, answer in zip(queries, answers, strict=True):
         if answer.status >= 500:
-            raise Conflict(f"'{query['name']}' is no query to keep: {answer.answer.get('message', '')}")
+            raise Conflict(f"'{query['name']}' is no query to keep: {message_of(answer.answer)}")
         expected = expectation(answer.status, answer.answer)
         if expected is not None:
             query["expect"] = dict(expected)
-            if tolerance != 1e-6:
+            if tolerance != _USUAL_TOLERANCE:
                 query["tolerance"] = tolerance
 
 
@@ -296,6 +309,8 @@ def _plain(value: Any) -> Any:
             return value.isoformat().replace("+00:00", "Z")
         case dt.date():
             return value.isoformat()
+        case float() if not math.isfinite(value):  # which JSON does not have
+            return None
         case None | bool() | int() | float() | str():
             return value
     return msgspec.to_builtins(value, str_keys=True)

@@ -138,24 +138,33 @@ def unlike(expected: Any, found: Any, tolerance: float, path: str = "") -> str:
         told = (unlike(one, other, tolerance, f"{path}{number}.") for number, (one, other) in pairs)
         return next((message for message in told if message), "")
     return (
-        "" if same(expected, found, tolerance) else f"{path.rstrip('.')} is {found!r}, expected {expected!r}"
+        ""
+        if same(expected, found, tolerance)
+        else f"{path.rstrip('.') or 'the answer'} is {found!r}, expected {expected!r}"
     )
 
 
-def main_part(answer: Mapping[str, Any]) -> Any:
-    """What an expectation is about: a prediction's result, a lookup's row, the rows of a query, what was returned."""
-    if "rows" in answer:
-        return {"rows": answer["rows"]}
-    if "results" in answer:
-        first = answer["results"][0]
-        return first["data"] if "data" in first else {"results": answer["results"]}  # a look-up; a forecast
-    return answer["response"] if "response" in answer else answer["result"]
+def main_part(answer: Any) -> Any:
+    """What an expectation is about: a prediction's result, a lookup's row, the rows of a query, what was returned.
+
+    All of an answer that has another form, as a function's own may have.
+    """
+    match answer:
+        case {"rows": rows}:
+            return {"rows": rows}
+        case {"results": [{"data": row}]}:
+            return row
+        case {"results": results}:  # a forecast
+            return {"results": results}
+        case {"response": part} | {"result": part}:
+            return part
+    return answer
 
 
-def expectation(status: int, answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def expectation(status: int, answer: Any) -> Mapping[str, Any] | None:
     """What an answer would have to be again: the error, or its main part. None where that is no object."""
     if status != 200:
-        return {"error": answer.get("errorType", "")}
+        return {"error": _error_type(answer)}
     part = main_part(answer)
     return part if isinstance(part, Mapping) and part else None
 
@@ -163,11 +172,20 @@ def expectation(status: int, answer: Mapping[str, Any]) -> Mapping[str, Any] | N
 def judged(expected: Mapping[str, Any] | None, tolerance: float, status: int, answer: Any) -> str:
     """Why an answer is not what is expected, or nothing."""
     if expected is not None and set(expected) == {"error"}:
-        found = answer.get("errorType") if status != 200 else "an answer"
+        found = _error_type(answer) if status != 200 else "an answer"
         return "" if found == expected["error"] else f"expected the error {expected['error']}, got {found}"
     if status != 200:
-        return f"{status} {answer.get('errorType')}: {answer.get('message')}"
+        return f"{status} {_error_type(answer)}: {message_of(answer)}"
     return "" if expected is None else unlike(expected, main_part(answer), tolerance)
+
+
+def message_of(answer: Any) -> str:
+    """The sentence of an error; nothing for one of another form, as a function may send."""
+    return str(answer.get("message", "")) if isinstance(answer, Mapping) else ""
+
+
+def _error_type(answer: Any) -> str:
+    return str(answer.get("errorType", "")) if isinstance(answer, Mapping) else ""
 
 
 def _about(answer: Any) -> Any:

@@ -24,7 +24,8 @@ from tulle.serving.predict import Predict
 from tulle.serving.request import RequestError, parse_json, shown
 
 _DATATYPES = {"string": "BYTES", "integer": "INT64", "boolean": "BOOL", "date": "BYTES", "timestamp": "BYTES"}
-_INTEGERS = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
+_INTEGERS = {f"INT{bits}": range(-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in (8, 16, 32, 64)}
+_INTEGERS |= {f"UINT{bits}": range(2**bits) for bits in (8, 16, 32, 64)}
 _FLOATS = {"FP16", "FP32", "FP64", "BF16"}
 _KNOWN = {"BOOL", "BYTES", *_INTEGERS, *_FLOATS}
 MOST_ROWS = 10_000
@@ -236,7 +237,9 @@ def _values(tensor: Tensor) -> tuple[int, list[Any]]:
     width = tensor.shape[1] if len(tensor.shape) == 2 else 1
     values = tensor.data
     if values and isinstance(values[0], list):  # nested, as some clients send it
-        values = [value for row in values for value in (row if isinstance(row, list) else [row])]
+        if any(not isinstance(row, list) or len(row) != width for row in values):
+            raise _wrong(tensor, f"has rows of other lengths than its shape {tensor.shape}")
+        values = [value for row in values for value in row]
     if len(values) != height * width:
         raise _wrong(tensor, f"has {len(values):,} values, its shape {tensor.shape} has {height * width:,}")
     for value in values:
@@ -252,9 +255,9 @@ def _fits(value: Any, datatype: str) -> bool:
         case bool():
             return datatype == "BOOL"
         case int():
-            return datatype in _INTEGERS or datatype in _FLOATS
+            return value in _INTEGERS.get(datatype, ()) or datatype in _FLOATS
         case float():
-            return datatype in _FLOATS or (datatype in _INTEGERS and value.is_integer())
+            return datatype in _FLOATS or (value.is_integer() and int(value) in _INTEGERS.get(datatype, ()))
         case str():
             return datatype == "BYTES"
     return False

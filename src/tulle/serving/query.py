@@ -7,7 +7,6 @@ Values are never put into its text: they are sent beside it.
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import decimal
 import math
 import os
@@ -235,6 +234,6 @@ def _text(value: Any) -> str | None:
             return "true" if value else "false"
         case decimal.Decimal() | int() | float():
             return str(value)
-        case dt.date() | bytes():
-            return str(msgspec.to_builtins(value))
-    return str(value)
+        case list() | dict() | tuple():
+            return _encoder.encode(value).decode()
+    return str(msgspec.to_builtins(value))

@@ -136,6 +136,9 @@ def _javascript(call: Call) -> str:
         for name, before, variable in _headers(call.access)
     ]
     body = json.dumps(call.body, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+    text = f"JSON.stringify({body})"
+    if not _is_javascript(call.body):
+        text = json.dumps(json.dumps(call.body, ensure_ascii=False), ensure_ascii=False)
     lines = [
         "(async () => {",
         *(
@@ -146,7 +149,7 @@ def _javascript(call: Call) -> str:
                 "  headers: {",
                 *(f"  {line}" for line in headers),
                 "  },",
-                f"  body: JSON.stringify({body}),",
+                f"  body: {text},",
                 "});",
                 "if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);",
                 "console.log(await answer.json());",
@@ -155,6 +158,18 @@ def _javascript(call: Call) -> str:
         "})();",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _is_javascript(value: Any) -> bool:
+    """Whether an object of JavaScript keeps a value: whole numbers beyond 2^53 and one name it does not."""
+    match value:
+        case dict():
+            return "__proto__" not in value and all(map(_is_javascript, value.values()))
+        case list():
+            return all(map(_is_javascript, value))
+        case int():
+            return abs(value) < 2**53
+    return True
 
 
 def _literal(value: Any, indent: int) -> str:
