@@ -133,6 +133,8 @@ def test_an_answer_is_bounded(server):
         "http://[fd00::1]/",
         "http://[64:ff9b::7f00:1]/",
         "http://[2002:7f00:1::]/",
+        "http://[::7f00:1]/",
+        "http://[fec0::1]/",
         "http://224.0.0.1/",
         "http://100.64.0.1/",
     ],

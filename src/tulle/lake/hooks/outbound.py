@@ -23,7 +23,8 @@ from tulle.errors import Denied, Invalid, Unavailable
 
 BODY_BYTES = 256 * 1024  # of an answer; more is not read
 _OURS = {"host", "content-length", "transfer-encoding", "connection", "upgrade", "expect", "te", "trailer"}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Networks whose addresses end in one of IPv4: translated ones, and those of a form nobody has used for long.
+_HIDING = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96"))
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 T = TypeVar("T")
@@ -135,7 +136,12 @@ class Outbound:
         for network, only in self._networks:
             if only in {None, port} and address.version == network.version and address in network:
                 return True
-        return all(inner.is_global and not inner.is_multicast for inner in _meant(address))
+        return all(_is_public(inner) for inner in _meant(address))
+
+
+def _is_public(address: Address) -> bool:
+    is_site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return address.is_global and not address.is_multicast and not is_site_local
 
 
 def _meant(address: Address) -> list[Address]:
@@ -149,7 +155,7 @@ def _meant(address: Address) -> list[Address]:
         found.append(address.sixtofour)
     if address.teredo is not None:
         found.extend(address.teredo)
-    if address in _NAT64:
+    if any(address in network for network in _HIDING):
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return found
 
