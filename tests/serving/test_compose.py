@@ -15,6 +15,7 @@ from tests.serving.test_function import Product
 from tulle.errors import Invalid
 from tulle.serving.endpoint import Headed
 from tulle.serving.fit import misfits
+from tulle.serving.index import READ_ERRORS
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.path_values import condition_of, made_of, roots_of
 from tulle.serving.request import RequestError
@@ -242,6 +243,15 @@ def test_values_are_put_together_from_others() -> None:
     for path in ("$a.b.2", "$a.b.x", "$a.z", "$n.a", "$a.b.-3"):
         with pytest.raises(RequestError, match="there is no"):
             made_of(path)(values)
+    assert made_of("$s.²")({"s": {"²": 1}}) == 1  # a digit to Python, and no place in a list
+    assert made_of("$s." + "1" * 5000 + "?")({"s": []}) is None
+    deep: Any = "$n"
+    for _ in range(150):
+        deep = [deep]
+    found = made_of(deep)(values)
+    while isinstance(found, list):
+        (found,) = found
+    assert found == 3
     for path in ("$", "$1", "$a b", "$a."):
         with pytest.raises(ValueError, match="is no path"):
             made_of(path)
@@ -260,6 +270,8 @@ def test_values_are_put_together_from_others() -> None:
         ({"value": "$none.a", "exists": False}, True),
         ({"value": "$n", "exists": True}, True),
         ({"value": "$none.a", "equals": None}, True),
+        ({"value": "$(n * 2)", "equals": 6}, True),
+        ({"value": "$$n", "equals": "$$n"}, True),
     ],
 )
 def test_conditions(condition: dict[str, Any], holds: bool) -> None:
@@ -318,6 +330,10 @@ def test_what_fails_may_be_left_out_and_told(mesh: Mesh, product: Product) -> No
             "steps: [{name: a, call: work, on_failure: leave_out, fallback: 1}]\noutput: 1",
             "has both 'fallback' and 'on_failure: leave_out'",
         ),
+        (
+            "steps: [{name: a, parallel: [{name: b, call: work}, {name: c, call: work}], fallback: 1}]\noutput: $b.done",
+            "'output' needs '$b', which may be left out",
+        ),
         ("steps: [{name: a, value: $(1 + )}]\noutput: $a", "is not understood at character"),
         ("steps: [{name: a, value: $(b + 1)}]\noutput: $a", "nothing before it gives '$b'"),
         (
@@ -332,3 +348,122 @@ def test_an_expression_that_is_none_and_what_may_be_left_out_are_told(
     with pytest.raises(Invalid) as caught:
         build(mesh, product, text)
     assert message in caught.value.problems[0].message
+
+
+def test_an_entry_of_a_list_that_fails_ends_the_others(mesh: Mesh, product: Product, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    loaded = build(
+        mesh,
+        product,
+        f"""
+        input: {{first: {{}}}}
+        steps:
+        - name: each
+          map: '$([input.first] + ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"])'
+          call: work
+          with: {{what: $item, log: {log}, seconds: 0.02}}
+        output: $each
+        """,
+    )
+
+    async def work() -> None:
+        action = loaded.endpoints["it"].actions["run"]
+        assert isinstance(action, Headed)
+        with pytest.raises(RequestError, match="step 'each': it will not"):
+            await action.call(b'{"first": "fail"}', "r-1", [])
+        begun = log.read_text()
+        await asyncio.sleep(0.2)  # for what would go on
+        assert log.read_text() == begun
+        assert "l" not in begun.split()
+        answer = json.loads((await action.call(b'{"first": "z"}', "r-2", [])).body)
+        assert [one["done"] for one in answer["response"]] == list("zabcdefghijkl")
+        assert list(answer["timing"]) == ["each", "total"]  # each name once, whatever was called how often
+        assert answer["timing"]["each"] >= 13 * 20_000
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_a_step_called_total_is_not_what_the_whole_took(mesh: Mesh, product: Product) -> None:
+    loaded = build(mesh, product, "steps: [{name: total, call: work, with: {what: x}}]\noutput: $total.done")
+    (answer,) = ask(loaded, {})
+    assert (answer["response"], list(answer["timing"])) == ("x", ["total"])
+
+
+def test_answers_that_are_kept_do_not_depend_on_who_asked(mesh: Mesh, tmp_path: Path) -> None:
+    folder = tmp_path / "product"
+    (folder / "functions").mkdir(parents=True)
+    (folder / "functions/work.py").write_text(
+        "from tulle.sdk.function import request\n\n"
+        "def work(what: str) -> dict:\n    return {'who': request().headers.get('x-user')}\n"
+    )
+    loaded = build(
+        mesh,
+        Product(folder),
+        """
+        steps:
+        - {name: kept, call: work, with: {what: a}, cache: 60}
+        - {name: own, call: work, with: {what: a}}
+        output: [$kept.who, $own.who]
+        """,
+    )
+
+    async def work() -> None:
+        action = loaded.endpoints["it"].actions["run"]
+        assert isinstance(action, Headed)
+        for user in ("ann", "bob"):
+            answer = await action.call(b"{}", "r", [(b"x-user", user.encode())])
+            assert json.loads(answer.body)["response"] == [None, user]
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_what_cannot_be_written_is_an_error_of_the_values(mesh: Mesh, product: Product) -> None:
+    loaded = build(
+        mesh,
+        product,
+        """
+        input: {what: {default: null}}
+        steps: [{name: a, value: '$({input.what: 1})'}]
+        output: $a
+        """,
+    )
+    nameless, good = ask(loaded, {}, {"what": "x"})
+    assert nameless[:2] == (422, "NotJson")
+    assert good["response"] == {"x": 1}
+
+
+def test_a_damaged_index_is_not_hidden_by_a_fallback(mesh: Mesh, product: Product) -> None:
+    """The worker itself has to hear of it: it starts anew, from a package that is unpacked again."""
+    loaded = build(
+        mesh,
+        product,
+        """
+        input: {who: {}}
+        steps:
+        - name: both
+          parallel:
+          - {name: a, call: profile, with: {customer_id: $input.who}, fallback: null}
+          - {name: b, call: work, with: {what: x}}
+        - {name: each, map: '$([input.who])', call: profile, with: {customer_id: $item}, on_failure: leave_out}
+        output: $both
+        """,
+    )
+    profile = loaded.endpoints["profile"]
+
+    def damaged(*_: Any) -> bytes:
+        raise READ_ERRORS[0]("a page is not what it says")
+
+    profile.finders[0].get = damaged  # type: ignore[attr-defined]
+    loaded.replace(loaded.endpoints)
+
+    async def work() -> None:
+        action = loaded.endpoints["it"].actions["run"]
+        assert isinstance(action, Headed)
+        with pytest.raises(READ_ERRORS):
+            await action.call(b'{"who": "00003"}', "r", [])
+        loaded.close()
+
+    asyncio.run(work())

@@ -37,6 +37,8 @@ VALUES: dict[str, Any] = {
         ("input.nothing is None and input.nothing == null", True),
         ("merge(a.rows[0], {'z': 1})", {"x": 1, "z": 1}),
         ("join(split('a b', ' '), ',')", "a,b"),
+        ("join(a.list, 0)", "102.503"),
+        ("1 < a.spend < 9 and not 1 < a.spend < 4", True),
         ("sorted(unique([3, 1, 3]))[-1]", 3),
         ("upper(a['first'])", "ADA"),
         ("round(a.list[1] / 3, 2)", 0.83),
@@ -92,6 +94,14 @@ def test_what_cannot_be_written_is_told_with_its_place(text: str, message: str) 
             "too",
         ),
         ("text(a)", "ExpressionFailed", "is no text or number"),
+        ("merge(a, input.nothing)", "ExpressionFailed", "null is no object"),
+        ("keys(a.list)", "ExpressionFailed", "a list is no object"),
+        ("values(a.first)", "ExpressionFailed", "text is no object"),
+        ("join(long, join(long, 'x'))", "ExpressionFailed", "too long"),
+        ("round(a.spend, 0 - 1000000000)", "ExpressionFailed", "30 digits at most"),
+        ("1e308 * 10", "ExpressionFailed", "no number that JSON has"),
+        ("float('nan')", "ExpressionFailed", "no number that JSON has"),
+        ("sum(1 for x in long if long == [x])", "ExpressionFailed", "too"),
     ],
 )
 def test_what_fails_on_a_request_is_its_error(text: str, error: str, message: str) -> None:
@@ -113,3 +123,22 @@ def test_a_condition_may_be_an_expression() -> None:
     holds = condition_of("$(a.spend > 4)")
     assert holds(VALUES)
     assert not holds({"a": {"spend": 1}})
+
+
+@pytest.mark.parametrize(
+    "text", ["float(a.first)", "int(a.first)", "a.first * 2", "-a.first", "merge(a.first)"]
+)
+def test_an_error_tells_what_a_value_is_and_never_which(text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        compiled(text)(VALUES)
+    assert "Ada" not in caught.value.message
+    assert "text is no" in caught.value.message
+
+
+def test_an_expression_keeps_nothing_of_a_request() -> None:
+    evaluate = compiled("[x for x in a.rows if x.y]")  # fails half way
+    for values in ({"a": {"rows": [{"x": 1}]}}, {"x": {"y": 1}}):
+        with pytest.raises(RequestError, match="there is no"):
+            evaluate(values)
+    assert compiled("default(a.rows[7].x, 'none')")({"a": {"rows": []}}) == "none"
+    assert set(certain_roots("+".join(["a"] * 900))) == {"a"}  # longer, were it written as it is formatted

@@ -17,11 +17,12 @@ from tests.serving.conftest import Mesh
 from tests.serving.test_function import Product
 
 from tulle.errors import Invalid
+from tulle.serving import outside as outside_module
 from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import load
 from tulle.serving.needs import needs_of
 from tulle.serving.outer_call import address
-from tulle.serving.outside import Outside, Way, read_outside, write_outside
+from tulle.serving.outside import Door, Outside, Way, read_outside, write_outside
 from tulle.serving.package import Package
 from tulle.serving.request import RequestError
 
@@ -183,6 +184,8 @@ def test_what_the_other_says_is_told_and_who_calls_in_a_circle_is_stopped(
         ((404, {"errorType": "UnknownService", "message": "none"}), (502, "UnknownService", "none")),
         ((500, b"<html>"), (500, "Failed", "HTTP 500")),
         ((200, b"<html>"), (502, "NotJson", "not in the form")),
+        ((201, {"response": 1}), (502, "UnexpectedStatus", "answered 201, expected 200")),
+        ((302, b""), (502, "UnexpectedStatus", "answered 302, expected 200")),
     ]:
         server.answers[PROFILE] = [said]
         ((status, error, message),) = ask(shared_mesh, built, outside, {"customer": "C"})
@@ -315,11 +318,12 @@ def test_what_an_http_api_does_wrong_is_told(
 def test_an_address_stays_below_its_connection() -> None:
     way = Way("https://api.example.org/v1/")
     assert address(way, "/a/b", {}) == "https://api.example.org/v1/a/b"
+    assert address(way, "/größe/a%20b", {}) == "https://api.example.org/v1/gr%C3%B6%C3%9Fe/a%20b"
     assert (
         address(way, ["a", "../b", 1, True], {"q": "ä&"})
         == "https://api.example.org/v1/a/..%2Fb/1/true?q=%C3%A4%26"
     )
-    for wrong in ("..", "", ".", None, {"a": 1}):
+    for wrong in ("..", "", ".", None, {"a": 1}, "\ud800"):
         with pytest.raises(RequestError):
             address(way, ["a", wrong], {})
 
@@ -348,3 +352,59 @@ def test_what_cannot_be_called_is_told(shared_mesh: Mesh, tmp_path: Path, text: 
     with pytest.raises(Invalid) as caught:
         build(shared_mesh, tmp_path, text)
     assert message in caught.value.problems[0].message
+
+
+def test_who_waits_for_a_slow_place_takes_no_connection_from_another(
+    tmp_path: Path,
+    server: Server,
+    outside: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(outside_module, "_KEPT", 2)
+    server.answers |= {"/slow": [(0, {})], "/quick": [(200, {})]}
+    other = Server()
+    thread = threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    other.answers |= server.answers
+    door = Door(outside)
+
+    async def send(url: str, seconds: float = 5) -> int:
+        got = await door.send(
+            "GET", url, headers=[], seconds=seconds, allowed=("127.0.0.1",), what="connection 'geo'"
+        )
+        return got.status
+
+    async def work() -> None:
+        slow = [asyncio.create_task(send(f"{server.base}/slow")) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(RequestError) as caught:  # that place has no room, and nothing was sent
+            await send(f"{server.base}/quick", 0.1)
+        assert caught.value.status in {503, 504}
+        assert await send(f"{other.base}/quick", 0.5) == 200
+        assert not any(task.done() for task in slow)
+        assert await asyncio.gather(*slow) == [200, 200]
+        with pytest.raises(RequestError) as caught:
+            await send("http://127.0.0.2:1/x")
+        assert (
+            caught.value.message == "connection 'geo' cannot be reached"
+        )  # where it is, callers need not know
+        await door.close()
+
+    asyncio.run(work())
+    assert "127.0.0.2:1" in caplog.text
+    assert "source_addresses" in caplog.text
+    other.shutdown()
+    other.server_close()
+    thread.join()
+
+
+def test_what_is_around_a_headers_value_is_not_sent(
+    shared_mesh: Mesh, tmp_path: Path, server: Server, outside: Path
+) -> None:
+    built = build(shared_mesh, tmp_path, HTTP, uses="[]")
+    server.answers["/v1/cities/%20x%09"] = [(200, {})]
+    server.answers["/v1/orders"] = [(201, {})]
+    (answer,) = ask(shared_mesh, built, outside, {"city": " x\t"})
+    assert answer["response"]["place"] == {}
+    assert server.asked[0][2]["x-tenant"] == "x"

@@ -23,7 +23,7 @@ from tulle.serving.outside import Door
 from tulle.serving.path_values import made_of
 from tulle.serving.query import record_of
 from tulle.serving.query_declared import QueryParameter
-from tulle.serving.request import DECODE_ERRORS, RequestError, parse_json
+from tulle.serving.request import DECODE_ERRORS, UNWRITABLE, RequestError, parse_json
 from tulle.serving.steps import Asked, Step, Target, sequence
 
 # The end of a request header: whatever it holds, the answer tells of every step. Of `tulle-steps` and `x-tulle-steps`
@@ -88,7 +88,7 @@ class Compose:
             return HttpCall(said["http"], self._door, seconds)
         if said["call"] in self.entry.callees:
             return ServiceCall(said["call"], self.entry.callees[said["call"]], self._door, seconds)
-        return InnerCall(self.endpoints[said["call"]])
+        return InnerCall(self.endpoints[said["call"]], for_all="cache" in said)
 
     @property
     def actions(self) -> Mapping[str, Headed]:
@@ -117,7 +117,7 @@ class Compose:
             await waited
         try:
             response = _encode(self._output(values))
-        except (ValueError, OverflowError) as exc:
+        except UNWRITABLE as exc:
             raise RequestError(422, "NotJson", f"the answer cannot be written as JSON: {exc}") from None
         failed = b',"failed":' + _encode(asked.failed) if asked.failed else b""
         for name, _ in headers:

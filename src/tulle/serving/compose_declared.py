@@ -44,6 +44,9 @@ class ComposeSpec:
             for step in _all(self.steps)
             if step.get("on_failure") == "leave_out" and "map" not in step
         }
+        for step in _all(self.steps):  # what was not done when another failed is not there either
+            if "parallel" in step and ("fallback" in step or step.get("on_failure") == "leave_out"):
+                maybe |= set(_seen(step["parallel"]))
         yield from self._of_others(uses)
         for what, template in (("'output'", self.output), *_templates(self.steps)):
             yield from self._uncertain(template, maybe, what)
@@ -136,6 +139,13 @@ def _all(steps: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         yield from _all(step.get("parallel", ()))
         for branch in step.get("switch", ()):
             yield from _all(branch["steps"])
+
+
+def _seen(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The names of steps beside one another that those after them know."""
+    for step in steps:
+        yield step["name"]
+        yield from _seen(step.get("parallel", ()))
 
 
 def reaches_out(steps: Sequence[Mapping[str, Any]]) -> bool:

@@ -9,24 +9,40 @@ bounded number of steps. Whoever wrote the expression is trusted with the servic
 from __future__ import annotations
 
 import ast
+import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import simpleeval
 
 from tulle.errors import did_you_mean
-from tulle.serving.request import RequestError, shown
+from tulle.serving.request import RequestError
 
 LONGEST = 2_000  # characters of an expression
 MOST_STEPS = 100_000  # of one evaluation
 MOST_ENTRIES = 10_000  # of a list or characters of a text that an expression makes, times ten
 _MOST_INTEGER = 2**63
+_MOST_DIGITS = 30  # to which a number is rounded
 
 
 class _Missing(Exception):
     """There is no such member."""
+
+
+def _what(value: Any) -> str:
+    """What kind of value it is, and not which: it may be one that callers are not to see."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "text"
+        case int() | float():
+            return "a number"
+    return "a list" if isinstance(value, list) else "an object"
 
 
 def _text(value: Any) -> str:
@@ -38,7 +54,7 @@ def _text(value: Any) -> str:
             return "true" if value else "false"
         case int() | float():
             return str(value)
-    raise TypeError(f"{shown(value)} is no text or number")
+    raise TypeError(f"{_what(value)} is no text or number")
 
 
 def _bounded(value: Any) -> Any:
@@ -46,11 +62,14 @@ def _bounded(value: Any) -> Any:
         raise OverflowError("what it makes is too long")
     if isinstance(value, int) and abs(value) >= _MOST_INTEGER:
         raise OverflowError("what it makes is too large a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OverflowError("what it makes is no number that JSON has")
     return value
 
 
 def _join(values: list[Any], between: str = "") -> str:
-    if sum(map(len, texts := [_text(value) for value in values])) > MOST_ENTRIES * 10:
+    texts, between = [_text(value) for value in values], _text(between)
+    if sum(map(len, texts)) + len(between) * len(texts) > MOST_ENTRIES * 10:
         raise OverflowError("what it makes is too long")
     return between.join(texts)
 
@@ -59,8 +78,31 @@ def _unique(values: list[Any]) -> list[Any]:
     return list({msgspec.json.encode(value): value for value in values}.values())
 
 
+def _converted(kind: type[float] | type[int]) -> Callable[[Any], Any]:
+    def work(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:  # whose words have the whole value
+            raise ValueError(f"{_what(value)} is no number that {kind.__name__} understands") from None
+
+    return work
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{_what(value)} is no object")
+    return value
+
+
 def _merge(*objects: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for one in objects for name, value in one.items()}
+    return {name: value for one in objects for name, value in _object(one).items()}
+
+
+def _round(value: Any, *digits: int) -> Any:
+    """Python would work out ten to the power of any number of digits."""
+    if any(abs(number) > _MOST_DIGITS for number in digits):
+        raise ValueError(f"a number is rounded to {_MOST_DIGITS} digits at most")
+    return round(_number(value), *digits)
 
 
 # By the names they have; `default` is taken care of where its first argument is evaluated.
@@ -68,23 +110,23 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "abs": abs,
     "all": all,
     "any": any,
-    "float": float,
-    "int": int,
+    "float": _converted(float),
+    "int": _converted(int),
     "join": _join,
-    "keys": lambda value: list(value.keys()),
+    "keys": lambda value: list(_object(value)),
     "len": len,
     "lower": str.lower,
     "max": max,
     "merge": _merge,
     "min": min,
-    "round": round,
+    "round": _round,
     "sorted": sorted,
     "split": str.split,
     "sum": sum,
     "text": _text,
     "unique": _unique,
     "upper": str.upper,
-    "values": lambda value: list(value.values()),
+    "values": lambda value: list(_object(value).values()),
 }
 FUNCTIONS = tuple(sorted([*_FUNCTIONS, "default"]))
 
@@ -95,7 +137,7 @@ def _plus(left: Any, right: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{shown(value)} is no number")
+        raise TypeError(f"{_what(value)} is no number")
     return value
 
 
@@ -130,6 +172,7 @@ _KNOWN: tuple[type, ...] = (
     *(ast.List, ast.Dict, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.comprehension),
     *_OPERATORS,
 )
+_NO_VALUES: Mapping[str, Any] = {}
 _LITERALS = {"true": True, "false": False, "null": None}
 
 
@@ -148,10 +191,16 @@ class _Evaluator(simpleeval.EvalWithCompoundTypes):  # type: ignore[misc]
         return self.nodes[type(node)](node)
 
     def _eval_compare(self, node: ast.Compare) -> Any:
-        self._charge([self._eval(one) for one in node.comparators] if _searches(node) else [])
-        return super()._eval_compare(node)
+        left = self._eval(node.left)
+        for operation, comparator in zip(node.ops, node.comparators, strict=True):
+            right = self._eval(comparator)
+            self._charge((right,))
+            if not _OPERATORS[type(operation)](left, right):
+                return False
+            left = right
+        return True
 
-    def _charge(self, given: list[Any]) -> None:
+    def _charge(self, given: Sequence[Any]) -> None:
         """What walks over a list within another walk takes its steps, too."""
         for value in given:
             if isinstance(value, list | str | dict):
@@ -183,10 +232,6 @@ class _Evaluator(simpleeval.EvalWithCompoundTypes):  # type: ignore[misc]
         return self._eval(node.args[1]) if value is None else value
 
 
-def _searches(node: ast.Compare) -> bool:
-    return any(isinstance(one, ast.In | ast.NotIn) for one in node.ops)
-
-
 def _member(value: Any, name: Any) -> Any:
     try:
         if isinstance(value, dict):
@@ -214,13 +259,18 @@ def compiled(text: str) -> Callable[[Mapping[str, Any]], Any]:
             raise RequestError(422, "ExpressionFailed", f"$({text}): {exc}") from None
         except simpleeval.InvalidExpression as exc:
             raise RequestError(422, "ExpressionFailed", f"$({text}): {exc}") from None
+        finally:  # nothing of a request is kept
+            evaluator.names = _NO_VALUES
 
     return evaluate
 
 
 def roots(text: str) -> Iterator[str]:
     """The names of values that an expression takes from. ValueError for one that is none."""
-    tree = _read(text)
+    yield from _roots_in(_read(text))
+
+
+def _roots_in(tree: ast.Expression) -> Iterator[str]:
     own = {
         name.id
         for node in ast.walk(tree)
@@ -240,7 +290,7 @@ def certain_roots(text: str) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.func.id == "default":  # type: ignore[attr-defined]
             node.args[0] = ast.Constant(None)
-    yield from roots(ast.unparse(tree))
+    yield from _roots_in(tree)
 
 
 def _read(text: str) -> ast.Expression:

@@ -13,11 +13,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from tulle.serving.endpoint import Action, Answer, Direct, Endpoint, Given, Headed
-from tulle.serving.request import RequestError
+from tulle.serving.index import READ_ERRORS
+from tulle.serving.request import UNWRITABLE, RequestError
 from tulle.serving.steps import Asked
 
 Ask = Callable[[bytes, Asked], Any]  # the value of the answer, or a coroutine that gives it
 Plain = Callable[[bytes, str], Given]
+DEPTH = "tulle-depth"  # a request header: how many services have called one another until here
+# All that is told of a request where the answer is kept for others: what does not depend on who asks.
+_FOR_ALL = frozenset({DEPTH.encode(), b"traceparent", b"tracestate"})
 _log = logging.getLogger("tulle.serving")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -112,8 +116,10 @@ def main_part(kind: str, answer: bytes) -> Any:
 class InnerCall:
     """An endpoint of this service as a step calls it."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, for_all: bool = False) -> None:
+        """`for_all`: answers are kept, so that nothing of a request but what is sent may have a part in them."""
         self.name = endpoint.name
+        self._for_all = for_all
         self._endpoint = endpoint
         self._kind = endpoint.kind
         action: Action = endpoint.actions[action_of(endpoint.kind, endpoint.main)]
@@ -127,7 +133,7 @@ class InnerCall:
         """The body."""
         try:
             return self._before + _encode(sent) + self._after
-        except (ValueError, OverflowError) as exc:
+        except UNWRITABLE as exc:
             raise _not_json(exc) from None
 
     def key(self, content: bytes) -> bytes:
@@ -135,7 +141,14 @@ class InnerCall:
         return content + repr(self._endpoint.commits).encode()
 
     def _headed(self, action: Headed) -> Ask:
-        return lambda content, asked: self._later(action.call(content, asked.id, asked.headers))
+        if not self._for_all:
+            return lambda content, asked: self._later(action.call(content, asked.id, asked.headers))
+
+        def ask(content: bytes, asked: Asked) -> Any:
+            headers = [header for header in asked.headers if header[0] in _FOR_ALL]
+            return self._later(action.call(content, asked.id, headers))
+
+        return ask
 
     def _plain(self, action: Plain, direct: Direct | None) -> Ask:
         read, later = _READ[self._kind], self._later
@@ -146,7 +159,7 @@ class InnerCall:
                     return _decode(part)
                 given = action(content, asked.id)
                 return read(given) if type(given) is bytes else later(given)  # type: ignore[arg-type]
-            except RequestError:
+            except (RequestError, *READ_ERRORS):  # the worker itself knows what to do about a damaged index
                 raise
             except Exception as exc:
                 _log.exception("request %s failed", asked.id)

@@ -13,12 +13,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from tulle.serving.inner_call import main_part, request_of
+from tulle.serving.inner_call import DEPTH, main_part, request_of
 from tulle.serving.outside import UNREACHABLE, Door, Got, Way
-from tulle.serving.request import RequestError, shown
+from tulle.serving.request import UNWRITABLE, RequestError, shown
 from tulle.serving.steps import Asked, Telling
 
-DEPTH = "tulle-depth"  # a request header: how many services have called one another until here
 DEEPEST = 8
 USUAL_SECONDS = 30.0
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
@@ -40,6 +39,7 @@ _AGAIN = (0.2, 0.5, 1.0)  # seconds: the gateway knows new credentials a moment 
 _NOT_OURS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"}
 )
+_PLAIN = "/%:@!&'()*+,;=~[]"  # of a path that was declared: what is in it is as it was written
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,4096}")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -130,6 +130,8 @@ class ServiceCall:
             )
         if got.status == 404 and said.error_type in {"UnknownService", "UnknownEndpoint"}:
             return RequestError(502, said.error_type, f"{what}: {said.message}")
+        if got.status < 400:  # of a function that answers with a status of its own
+            return RequestError(502, "UnexpectedStatus", f"{what} answered {got.status}, expected 200")
         return RequestError(got.status, said.error_type, f"{what}: {said.message}")
 
 
@@ -214,7 +216,15 @@ def address(way: Way, path: str | Sequence[Any], query: Mapping[str, Any]) -> st
 
     RequestError for a segment that would lead elsewhere, or a value that has no place in an address.
     """
-    parts = [path] if isinstance(path, str) else [quote(_segment(one), safe="") for one in path]
+    try:
+        return _address(way, path, query)
+    except UnicodeEncodeError:
+        raise RequestError(422, "InvalidAddress", "half a character cannot be a part of an address") from None
+
+
+def _address(way: Way, path: str | Sequence[Any], query: Mapping[str, Any]) -> str:
+    declared = [quote(path, safe=_PLAIN)] if isinstance(path, str) else None
+    parts = declared or [quote(_segment(one), safe="") for one in path]
     url = way.address.rstrip("/") + "".join(f"/{part.strip('/')}" for part in parts if part.strip("/"))
     pairs = [
         (name, _text(one))
@@ -250,7 +260,7 @@ def _headers(way: Way, declared: Mapping[str, Any], *, has_body: bool) -> list[t
     if has_body:
         found.append(("content-type", "application/json"))
     for name, value in declared.items():
-        text = _text(value)
+        text = _text(value).strip(" \t")  # which is no part of a value
         if not _VALUE.fullmatch(text):
             raise RequestError(422, "InvalidHeader", f"the value of header '{name}' cannot be sent")
         if name.lower() not in own:
@@ -261,5 +271,5 @@ def _headers(way: Way, declared: Mapping[str, Any], *, has_body: bool) -> list[t
 def _written(sent: Any) -> bytes:
     try:
         return _encode(sent)
-    except (ValueError, OverflowError, TypeError) as exc:
+    except UNWRITABLE as exc:
         raise RequestError(422, "NotJson", f"what is sent cannot be written as JSON: {exc}") from None

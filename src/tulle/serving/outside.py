@@ -8,12 +8,14 @@ and no redirect is followed. Knows nothing of compositions.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -28,6 +30,7 @@ CONNECT_SECONDS = 5.0
 UNREACHABLE = "Unreachable"  # nothing was sent: asking again does no harm
 _KEPT = 32  # connections to one place
 _KEPT_SECONDS = 60.0
+_log = logging.getLogger("tulle.serving")
 
 
 class Way(msgspec.Struct, frozen=True):
@@ -71,7 +74,7 @@ class Door:
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._read: tuple[tuple[int, int], Outside] | None = None
-        self._pools: dict[tuple[str, ...] | None, httpcore.AsyncConnectionPool] = {}
+        self._pools: dict[tuple[str, tuple[str, ...] | None], httpcore.AsyncConnectionPool] = {}
 
     def by(self) -> Outside:
         """What the file says now. RequestError where there is none, as when a package is tried without a mesh."""
@@ -106,7 +109,7 @@ class Door:
         """
         import httpcore  # noqa: PLC0415  only compositions that call out need it
 
-        pool = self._pool(allowed)
+        pool = self._pool(allowed, url)
         patience = {
             "connect": min(CONNECT_SECONDS, seconds),
             "read": seconds,
@@ -127,15 +130,17 @@ class Door:
                             raise RequestError(502, "AnswerTooLarge", message)
                     told = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in response.headers}
                     return Got(response.status, told, bytes(body))
-        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout):
+        except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as exc:
+            # Where requests go is not for callers, and why they do not get there is for who runs the mesh.
+            _log.warning("%s cannot be reached: %s", what, exc or type(exc).__name__)
             raise RequestError(503, UNREACHABLE, f"{what} cannot be reached") from None
         except (TimeoutError, httpcore.TimeoutException):
             message = f"{what} took longer than {seconds:g} seconds"
             raise RequestError(504, "TookTooLong", message) from None
+        except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, ValueError, TypeError):
+            raise RequestError(502, "NotSendable", f"the request to {what} cannot be sent") from None
         except (httpcore.NetworkError, httpcore.ProtocolError):
             raise RequestError(502, "BrokeOff", f"{what} broke off before it had answered") from None
-        except (httpcore.UnsupportedProtocol, ValueError, TypeError):
-            raise RequestError(502, "NotSendable", f"the request to {what} cannot be sent") from None
 
     async def close(self) -> None:
         """Close its connections."""
@@ -143,17 +148,20 @@ class Door:
             await pool.aclose()
         self._pools.clear()
 
-    def _pool(self, allowed: tuple[str, ...] | None) -> httpcore.AsyncConnectionPool:
-        if allowed not in self._pools:
+    def _pool(self, allowed: tuple[str, ...] | None, url: str) -> httpcore.AsyncConnectionPool:
+        """The connections to one place: who waits for a slow one takes none from the others."""
+        parts = urlsplit(url)
+        place = (f"{parts.scheme}://{parts.netloc}", allowed)
+        if place not in self._pools:
             import httpcore  # noqa: PLC0415
 
-            self._pools[allowed] = httpcore.AsyncConnectionPool(
+            self._pools[place] = httpcore.AsyncConnectionPool(
                 max_connections=_KEPT,
                 max_keepalive_connections=_KEPT,
                 keepalive_expiry=_KEPT_SECONDS,
                 network_backend=None if allowed is None else _guarded(allowed),
             )
-        return self._pools[allowed]
+        return self._pools[place]
 
 
 def _guarded(allowed: Sequence[str]) -> Any:
@@ -178,7 +186,9 @@ def _guarded(allowed: Sequence[str]) -> Any:
             try:
                 found = await asyncio.to_thread(judge.addresses, host, port, deadline)
             except TulleError as exc:
-                raise httpcore.ConnectError(exc.message) from None
+                raise httpcore.ConnectError(
+                    f"{exc.message}; {exc.hint}" if exc.hint else exc.message
+                ) from None
             error: Exception | None = None
             for address in found:
                 try:

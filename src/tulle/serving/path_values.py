@@ -27,7 +27,10 @@ def made_of(template: Any) -> Made:
     if source is None or not isinstance(template, dict | list | str):
         return slow
     # Paths that are there, as nearly all are, are followed by Python itself; the slow way tells what is missing.
-    straight = eval(f"lambda values: {source}", {"__builtins__": {}, "at": _at})  # noqa: S307  made of quoted names alone
+    try:
+        straight = eval(f"lambda values: {source}", {"__builtins__": {}, "at": _at})  # noqa: S307  made of quoted names alone
+    except (SyntaxError, MemoryError, RecursionError):  # nested more deeply than Python reads
+        return slow
 
     def made(values: Values) -> Any:
         try:
@@ -51,7 +54,8 @@ def _source(template: Any) -> str | None:  # noqa: PLR0911  a case a line
                 return None
             source = f"values[{root!r}]"
             for part in parts:
-                source = f"at({source}, {part!r}, {int(part)})" if part.isdigit() else f"{source}[{part!r}]"
+                place = _place(part)
+                source = f"{source}[{part!r}]" if place is None else f"at({source}, {part!r}, {place})"
             return source
         case dict():
             members = {name: _source(value) for name, value in template.items()}
@@ -120,9 +124,7 @@ def condition_of(said: Mapping[str, Any] | str) -> Made:
     if isinstance(said, str):
         return made_of(said)
     given = said["value"]
-    value = made_of(
-        f"{given}?" if isinstance(given, str) and given.startswith("$") and given[-1] != "?" else given
-    )
+    value = made_of(f"{given}?" if _is_path(given) and not given.endswith("?") else given)
     tests = [(_TESTS[name], made_of(wanted)) for name, wanted in said.items() if name != "value"]
 
     if len(tests) == 1:  # the usual case
@@ -134,6 +136,11 @@ def condition_of(said: Mapping[str, Any] | str) -> Made:
         return all(test(found, wanted(values)) for test, wanted in tests)
 
     return holds
+
+
+def _is_path(template: Any) -> bool:
+    is_made = isinstance(template, str) and template.startswith("$") and not template.startswith("$$")
+    return is_made and _expression(template) is None
 
 
 def _constant(value: Any) -> Made:
@@ -154,9 +161,14 @@ def _parsed(text: str) -> tuple[str, list[str], bool]:
     return found[1], found[2].split(".")[1:], bool(found[3])
 
 
+def _place(part: str) -> int | None:
+    """The place in a list that a part of a path may be."""
+    return int(part) if part.isascii() and part.isdigit() and len(part) < 10 else None
+
+
 def _path(text: str) -> Made:
     root, parts, is_optional = _parsed(text)
-    steps = [(part, int(part) if part.isdigit() else None) for part in parts]
+    steps = [(part, _place(part)) for part in parts]
 
     def follow(values: Values) -> Any:
         try:

@@ -7,9 +7,7 @@ microseconds must not cost more than that. Knows nothing of what is called, nor 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from types import CoroutineType
@@ -18,13 +16,13 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import UNSET
 
 from tulle.serving.endpoint import Header
+from tulle.serving.kept import Kept
 from tulle.serving.path_values import condition_of, list_of, made_of
 from tulle.serving.request import RequestError
 
 USUAL_ITEMS = 100
 AT_ONCE = 8  # entries of a `map`
 LEAVE_OUT = "leave_out"
-_CACHED = 10_000  # answers of a step
 _AGAIN_SECONDS = 0.05  # before the first retry; twice as long before each further one
 
 
@@ -40,8 +38,15 @@ class Asked:
         self.failed: list[dict[str, Any]] = []
 
     def timing(self) -> bytes:
-        """The members of `timing`: microseconds by step."""
-        return b"".join([b'"%b":%d,' % (one[0], one[1] // 1000) for one in self.told])
+        """The members of `timing`: microseconds by step, of all its calls together.
+
+        What one called `total` has taken is not among them: that member is the whole composition's.
+        """
+        spent: dict[bytes, int] = {}
+        for word, nanoseconds, _ in self.told:
+            spent[word] = spent.get(word, 0) + nanoseconds
+        spent.pop(b"total", None)
+        return b"".join([b'"%b":%d,' % (word, number // 1000) for word, number in spent.items()])
 
     def steps(self) -> list[dict[str, Any]]:
         """Of every call: its step, status, microseconds, and what else there is to tell."""
@@ -210,23 +215,27 @@ def _beside(name: str, said: Sequence[Mapping[str, Any]], target_of: TargetOf) -
     return carried_out
 
 
-async def _all_of(waiting: Sequence[Awaitable[None]]) -> None:
-    """Until all are done; the first that fails ends the others."""
+async def _all_of(waiting: Iterable[Awaitable[Any]]) -> list[Any]:
+    """What all give, when they are done; the first that fails ends the others."""
     try:
         async with asyncio.TaskGroup() as group:
-            for one in waiting:
-                group.create_task(_awaited(one))
-    except* RequestError as errors:
-        error = errors.exceptions[0]
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-    else:
-        return
-    raise error
+            tasks = [group.create_task(_awaited(one)) for one in waiting]
+    except ExceptionGroup as errors:
+        raise _first(errors) from None
+    return [task.result() for task in tasks]
 
 
-async def _awaited(one: Awaitable[None]) -> None:
-    await one
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    """The error to tell of several: one that nobody expects before those that are a request's."""
+    _, others = errors.split(RequestError)
+    error: Exception = others or errors
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _awaited(one: Awaitable[Any]) -> Any:
+    return await one
 
 
 def _switch(name: str, said: Sequence[Mapping[str, Any]], target_of: TargetOf) -> Step:
@@ -272,7 +281,7 @@ def _mapped(said: Mapping[str, Any], call: _Call) -> Step:
                 return await given if type(given) is CoroutineType else given
 
         if call.waits:
-            given = list(await asyncio.gather(*(later(number, item) for number, item in enumerate(found))))
+            given = await _all_of(later(number, item) for number, item in enumerate(found))
         else:
             given = [await later(number, item) for number, item in enumerate(found)]
         values[name] = [value for value in given if value is not UNSET]
@@ -295,13 +304,12 @@ class _Call:
         self._timeout: float | None = said.get("timeout")
         self._tries = 1 + int(said.get("retry", 0))
         self._failing = _Failing(said)
-        self._seconds: float = said.get("cache", 0.0)
-        self._cached: OrderedDict[bytes, tuple[float, Any]] = OrderedDict()
+        self._kept = Kept(said.get("cache", 0.0))
         self.waits = bool(getattr(target, "waits", True))
 
     def step(self) -> Step:
         """What calls and puts the value among the others, straight on unless answers are kept."""
-        if self._seconds:
+        if self._kept.seconds:
             return self.carried_out
         name, word, sent = self._name, self._word, self._sent
         content_of, ask = self._target.content, self._target.ask
@@ -343,9 +351,9 @@ class _Call:
         this = _This(values, asked, perf_counter_ns(), item)
         try:
             this.content = self._target.content(self._sent(values))
-            if self._seconds:
+            if self._kept.seconds:
                 this.key = self._target.key(this.content)
-                if (known := self._known(this.key)) is not UNSET:
+                if (known := self._kept.get(this.key)) is not UNSET:
                     asked.told.append((self._word, perf_counter_ns() - this.start, {"cached": True}))
                     return known
             value = self._target.ask(this.content, asked)
@@ -353,7 +361,7 @@ class _Call:
             return self._failed(error, this)
         if type(value) is CoroutineType:
             return self._value_later(value, this)
-        self._remember(this, value)
+        self._kept.put(this.key, value)
         asked.told.append((self._word, perf_counter_ns() - this.start, None))
         return value
 
@@ -378,7 +386,7 @@ class _Call:
                     more |= value.more
                     value = value.value
                 asked.told.append((self._word, perf_counter_ns() - this.start, more))
-                self._remember(this, value)
+                self._kept.put(this.key, value)
                 return value
             await asyncio.sleep(_AGAIN_SECONDS * 2 ** (attempt - 1))
             waited = self._asked(this.content, asked)
@@ -402,18 +410,6 @@ class _Call:
         if self._failing.fallback is not None:
             more["fallback"] = True
         this.asked.told.append((self._word, perf_counter_ns() - this.start, more))
-
-    def _known(self, key: bytes) -> Any:
-        until, value = self._cached.get(key, (0.0, UNSET))
-        return value if until > time.monotonic() else UNSET
-
-    def _remember(self, this: _This, value: Any) -> None:
-        if not self._seconds:
-            return
-        self._cached[this.key] = (time.monotonic() + self._seconds, value)
-        self._cached.move_to_end(this.key)
-        if len(self._cached) > _CACHED:
-            self._cached.popitem(last=False)
 
 
 @dataclass(slots=True)
