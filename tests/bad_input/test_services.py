@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +98,8 @@ class Told:
 class World:
     """The service, and one loop for all requests: its processes belong to it."""
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    def __init__(self, app: App, home: str = HOME) -> None:
+        self.app, self.home = app, home
         self.runner = asyncio.Runner()
 
     def ask(
@@ -115,7 +115,22 @@ class World:
         return Told(given.status_code, dict(given.headers), given.content)
 
     def post(self, action: str, body: bytes) -> Told:
-        return self.ask("POST", f"{HOME}/{action}", body)
+        return self.ask("POST", f"{self.home}/{action}", body)
+
+    def refuses_no_json(self, action: str) -> None:
+        """What is no JSON is refused."""
+        for name, body in NO_JSON.items():
+            told = self.post(action, body).refuses(400)
+            assert told["errorType"] in {"MalformedJson", "InvalidRequest"}, (name, told)
+
+    def refuses_or_answers(self, action: str, bodies: Iterable[bytes]) -> None:
+        """Each of the bodies has an answer that is JSON, or is a fault of the caller's."""
+        for body in bodies:
+            told = self.post(action, body)
+            if told.status == 200:
+                json.loads(told.body, parse_constant=pytest.fail)
+            else:
+                told.refuses()
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +206,7 @@ VALUES = (
 
 @pytest.mark.parametrize("action", POSTS)
 def test_what_is_no_json_is_refused(world: World, action: str) -> None:
-    for name, body in NO_JSON.items():
-        told = world.post(action, body).refuses(400)
-        assert told["errorType"] in {"MalformedJson", "InvalidRequest"}, (name, told)
+    world.refuses_no_json(action)
 
 
 @pytest.mark.parametrize("action", POSTS)
@@ -208,12 +221,7 @@ def test_what_has_a_wrong_form_is_refused_or_answered(world: World, action: str)
         if name == "items":
             inner = b"features" if "predict" in action else b"data"
             bodies += [b'{"items": [{"%s": %s}, 3]}' % (inner, value) for value in VALUES]
-    for body in bodies:
-        told = world.post(action, body)
-        if told.status == 200:
-            json.loads(told.body, parse_constant=pytest.fail)
-        else:
-            told.refuses()
+    world.refuses_or_answers(action, bodies)
 
 
 WORDS = b"x" * 50_000
