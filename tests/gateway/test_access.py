@@ -6,6 +6,7 @@ import http.client
 import http.server
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -176,6 +177,14 @@ def test_a_token_that_is_not_right_is_401_and_the_challenge_says_bearer(
     assert (
         by_token.say(f"GET {API}first/x HTTP/1.1\r\nhost: g\r\n{twice}\r\n".encode()).status == 401
     )  # whose is it?
+
+
+def test_clocks_may_differ_by_a_minute(by_token: Mesh, issuer: Issuer) -> None:
+    at = int(time.time())
+    for claims in ({"exp": at - 30}, {"nbf": at + 30}):
+        assert caller(ask(by_token, bearer(issuer.token(**claims)))) == "warehouse-app"
+    for claims in ({"exp": at - 90}, {"nbf": at + 90}):
+        check_error(ask(by_token, bearer(issuer.token(**claims))), 401, "InvalidToken")
 
 
 def _either(reply: Reply) -> str:

@@ -26,7 +26,7 @@ from tulle.gateway import publishing
 from tulle.gateway.envoy import Gateway, PublishResult
 from tulle.gateway.faults import fault_of, file_of, read_faults
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice
-from tulle.gateway.publishing import IN_FORCE, Publisher, fitting
+from tulle.gateway.publishing import IN_FORCE, Publisher, Unmade, fitting
 from tulle.gateway.secret import hash_secret
 from tulle.serving.access import Access, Keys, Public, Tokens
 from tulle.serving.traffic import split
@@ -142,7 +142,7 @@ class Board:
         self.it = Publisher(self.settings, self.picky, clock=lambda: self.at)  # type: ignore[arg-type]
 
     def publish(self, *wanted: ManagedService, **unmade: str) -> set[tuple[str, int]]:
-        self.it.publish(wanted, whole, {(name, ""): said for name, said in unmade.items()})
+        self.it.publish(wanted, whole, {(name, ""): Unmade(said) for name, said in unmade.items()})
         return self.picky.has
 
     def faults(self) -> dict[str, bool]:
@@ -212,6 +212,24 @@ def test_a_service_of_which_nothing_can_be_made_stays_too(board: Board) -> None:
     assert fault_of(board.settings, "aa", "test") is None
     assert board.publish(service("aa", 2), service("bb", 2)) == {("aa", 2), ("bb", 2)}
     assert board.faults() == {}
+
+
+def test_what_is_stopped_stops_also_when_the_rest_of_it_is_not_taken(board: Board) -> None:
+    board.publish(service("aa", 1), service("bb", 1))
+
+    def stopped() -> dict[str, str | None]:
+        return {one.path: one.stopped for one in board.picky.seen[-1].services}
+
+    bad = service("aa", 2, **BAD)
+    board.publish(bad, service("bb", 1))
+    assert stopped() == {"aa": None, "bb": None}
+    board.publish(replace(bad, stopped="disabled"), service("bb", 1))
+    assert stopped() == {"aa": "disabled", "bb": None}
+    board.publish(bad, service("bb", 1))
+    assert stopped() == {"aa": None, "bb": None}
+    assert board.picky.has == {("aa", 1), ("bb", 1)}
+    board.it.publish([service("bb", 1)], whole, {("aa", ""): Unmade("damaged", "retired")})
+    assert stopped() == {"aa": "retired", "bb": None}
 
 
 def test_what_only_the_running_gateway_refuses_is_found_by_publishing(board: Board) -> None:

@@ -15,14 +15,14 @@ from tulle.control import deployment_hooks
 from tulle.control.identities import Identities
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.deploy.generations import managed, mounted, mounted_of
+from tulle.deploy.generations import managed, mounted, mounted_of, stopped_of
 from tulle.deploy.local import Mounted, Process
 from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway.contract import as_deployed, policy_of
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
-from tulle.gateway.publishing import Publisher
+from tulle.gateway.publishing import Publisher, Unmade
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
@@ -125,7 +125,7 @@ class Switchboard:
 
     def _publish(self, override: Mapping[_Place, Traffic]) -> None:
         found: list[ManagedService] = []
-        unmade: dict[_Place, str] = {}
+        unmade: dict[_Place, Unmade] = {}
         at = now()
         for deployment in generation.everywhere(self._workspace.database):
             place = (deployment.service, deployment.environment)
@@ -142,12 +142,14 @@ class Switchboard:
                 LookupError,
                 ValueError,
             ) as exc:  # of what is recorded of it nothing can be made
-                unmade[place] = str(exc)
+                unmade[place] = Unmade(str(exc), stopped_of(deployment, at))
                 continue
             found.append(self._with_leaving(service, time.monotonic()))
         usual = self._workspace.settings.default_rate_limit
         deployed, damaged = as_deployed(self._workspace.database, found, usual_limit=usual)
-        result = self._publisher.publish(deployed, self._policy, {**unmade, **damaged})
+        stopped = {(one.name, one.environment): one.stopped for one in found}
+        unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
+        result = self._publisher.publish(deployed, self._policy, unmade)
         if result.changed:
             with self._workspace.database.write() as connection:
                 event = Event(

@@ -36,14 +36,18 @@ def mounted_of(settings: Settings, deployment: Deployment) -> Mapping[str, Mount
     }
 
 
+def stopped_of(deployment: Deployment, at: float) -> Stopped | None:
+    """Why a service is to answer nobody at a time, if it is."""
+    if deployment.has_ended(at):
+        return "retired"
+    return None if deployment.enabled else "disabled"
+
+
 def managed(
     settings: Settings, deployment: Deployment, traffic: Traffic, needs: Needs, at: float
 ) -> ManagedService:
     """A service as the gateway knows it while `traffic` is in force; `needs` are those of all its generations."""
     known = mounted_of(settings, deployment)
-    stopped: Stopped | None = "retired" if deployment.has_ended(at) else None
-    if stopped is None and not deployment.enabled:
-        stopped = "disabled"
     ending = deployment.ending
     return ManagedService(
         deployment.service,
@@ -59,6 +63,6 @@ def managed(
             for version in sorted(traffic.mounted)
         ),
         notice=Notice(ending.deprecated_at, ending.sunset_at, ending.successor) if ending else None,
-        stopped=stopped,
+        stopped=stopped_of(deployment, at),
         most_requests=deployment.bounds.most_requests or MOST_AT_ONCE,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -20,7 +20,7 @@ from tulle.config import Settings
 from tulle.errors import Broken, Invalid
 from tulle.gateway.envoy import Gateway, PublishResult
 from tulle.gateway.faults import Fault, read_faults, write_faults
-from tulle.gateway.policy import GatewayPolicy, ManagedService, path_of
+from tulle.gateway.policy import GatewayPolicy, ManagedService, Stopped, path_of
 from tulle.state.db import now
 
 LOG = logging.getLogger("tulle")
@@ -32,6 +32,14 @@ Place = tuple[str, str]  # service, environment
 Forms = Mapping[str, ManagedService]  # by path
 Whole = Callable[[Collection[ManagedService]], GatewayPolicy]
 Accept = Callable[[Forms], str]  # what is wrong with these services together; "" for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """Why no form could be made of a service, and whether it is stopped all the same."""
+
+    message: str
+    stopped: Stopped | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +67,27 @@ class Publisher:
         self._faults = {(one.service, one.environment): one for one in read_faults(settings)}
 
     def publish(
-        self, wanted: Sequence[ManagedService], whole: Whole, unmade: Mapping[Place, str] | None = None
+        self, wanted: Sequence[ManagedService], whole: Whole, unmade: Mapping[Place, Unmade] | None = None
     ) -> PublishResult:
         """Put in force what can be of `wanted`; `whole` makes the policy of services.
 
-        `unmade` are services of which not even a form could be made, and why. Raises what `Gateway.publish` raises
-        where that is no service's fault.
+        `unmade` are services of which not even a form could be made. What is stopped stops, also where the rest of it
+        is not taken. Raises what `Gateway.publish` raises where that is no service's fault.
         """
-        unmade = unmade or {}
-        good = self._in_force()
+        lacking = {path_of(*place): one for place, one in (unmade or {}).items()}
         forms = {service.path: service for service in wanted}
-        places = {**{s.path: (s.name, s.environment) for s in wanted}, **{path_of(*p): p for p in unmade}}
+        stopped = {path: one.stopped for path, one in (lacking | forms).items()}
+        good = {
+            path: replace(form, stopped=stopped[path])
+            for path, form in self._in_force().items()
+            if path in stopped
+        }
+        places = {
+            **{s.path: (s.name, s.environment) for s in wanted},
+            **{path_of(*p): p for p in unmade or {}},
+        }
         held = self._held(forms)
-        instead = {path: good[path] for path in (*held, *(path_of(*p) for p in unmade)) if path in good}
+        instead = {path: good[path] for path in (*held, *lacking) if path in good}
         first = {**instead, **{path: form for path, form in forms.items() if path not in held}}
         chosen: Forms = first
         refusals: Mapping[str, str] = {}
@@ -84,7 +100,7 @@ class Publisher:
         fresh = {p: self._refuse(p, forms[p], said) for p, said in refusals.items() if p in forms}
         self._refused = {**held, **fresh}
         told = {path: one.message for path, one in self._refused.items()}
-        told |= {path_of(*place): said for place, said in unmade.items()}
+        told |= {path: one.message for path, one in lacking.items()}
         self._tell({places[path]: (said, path in chosen) for path, said in told.items()})
         return result
 
