@@ -108,7 +108,7 @@ class Settings:
     control_plane_port: int = setting(8080, "port of the portal and of Tulle's API")
     gateway_port: int = setting(8000, "port of the gateway, where services answer")
     s3_port: int = setting(8333, "port of the lake's S3 door")
-    gateway_concurrency: int = setting(1, "worker threads of the gateway's Envoy")
+    gateway_concurrency: int = setting(2, "worker threads of the gateway's Envoy")
     database: str = setting("", "database URL of the control plane; empty means SQLite in .tulle/")
     storage: str = setting("", "where data is kept; empty means .tulle/objects on this disk")
     object_stores: tuple[str, ...] = setting(
