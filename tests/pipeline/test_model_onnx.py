@@ -65,6 +65,23 @@ def test_histogram_gradient_boosting_is_converted_with_its_nulls(classes: int) -
     assert model is not None, report.reason
 
 
+@pytest.mark.parametrize(
+    "kind", [RandomForestRegressor, GradientBoostingClassifier, HistGradientBoostingRegressor]
+)
+def test_values_that_no_row_had_are_on_the_same_side_of_a_threshold(kind: Any) -> None:
+    rows = np.random.default_rng(4).integers(1, 9, size=(200, 2)) / 10
+    target = (rows[:, 0] > rows[:, 1]).astype(int)
+    estimator = kind(random_state=0).fit(rows, target)
+    model, report = converted(estimator, rows, target)
+    assert model is not None, report.reason
+    halves = np.array([[(a + 0.5) / 10, (b + 0.5) / 10] for a in range(1, 9) for b in range(1, 9)])
+    scorer = OnnxScorer(model, double=report.input == "double")
+    if hasattr(estimator, "predict_proba"):
+        assert np.allclose(scorer.probabilities(halves), estimator.predict_proba(halves), atol=1e-5)
+    else:
+        assert np.allclose(scorer.labels(halves), estimator.predict(halves), atol=1e-5)
+
+
 def test_regressions_are_compared_relative_to_their_size() -> None:
     rows, target = data()
     model, report = converted(RandomForestRegressor(5, random_state=0), rows, 1e6 * rows[:, 0] + target)

@@ -1,7 +1,8 @@
 """Turning a model into ONNX, and proving on real rows that both forms answer the same.
 
-Estimators of scikit-learn are turned by skl2onnx, the trees of XGBoost and LightGBM, alone or last in a pipeline, by
-`model_trees`; what came as ONNX already only gets the usual inputs and outputs.
+Estimators of scikit-learn are turned by skl2onnx; boosted trees of XGBoost and LightGBM, and scikit-learn's own by
+histograms, alone or last in a pipeline, by `model_trees`; what came as ONNX already only gets the usual inputs and
+outputs.
 
 Conversion never fails a run: what cannot be converted, or answers differently, is served natively, with the
 reason recorded. Knows nothing of files.
@@ -21,6 +22,7 @@ from tulle.pipeline.model_signature import Conversion
 from tulle.pipeline.model_trees import Unconvertible, add_trees, as_onnx, is_boosted, trees_of
 
 SINGLE_ROWS = 32
+MOST_BETWEEN = 1000  # rows between those of the sample
 
 
 def convert(
@@ -36,23 +38,61 @@ def convert(
 
     `nearest`: the probabilities are distances, and the smallest counts.
 
-    Double input is tried first (nothing is rounded on the way in), then float.
+    Double input is tried first (nothing is rounded on the way in), then float. One that moreover answers the same
+    between the values of `rows`, where trees have their thresholds, is taken before one that does not.
     """
     reasons = []
+    almost: tuple[bytes, Conversion] | None = None
+    between = _between(estimator, rows, probabilities is not None, nearest)
     for double in _precisions(estimator):
         word: Literal["double", "float"] = "double" if double else "float"
         try:
             model = _to_onnx(
                 estimator, rows.shape[1], double=double, classifier=probabilities is not None and not nearest
             )
-            difference = _difference(OnnxScorer(model, double=double), rows, labels, probabilities, nearest)
+            scorer = OnnxScorer(model, double=double)
+            difference = _difference(scorer, rows, labels, probabilities, nearest)
+            beyond = _difference(scorer, *between, nearest) if between is not None else 0.0
         except Exception as exc:  # noqa: BLE001  converters fail in many ways; each one means: serve natively
             reasons.append(f"{word} input: {_first_line(exc)}")
             continue
         if difference <= tolerance:
-            return model, Conversion("onnx", len(rows), tolerance, word, float(difference))
+            made = model, Conversion("onnx", len(rows), tolerance, word, float(difference))
+            if beyond <= tolerance:
+                return made
+            almost = almost or made
+            continue
         reasons.append(f"{word} input: answers differ by up to {difference:.3g} on {len(rows)} rows")
-    return None, Conversion("native", len(rows), tolerance, reason="; ".join(reasons))
+    return almost or (None, Conversion("native", len(rows), tolerance, reason="; ".join(reasons)))
+
+
+def _between(
+    estimator: Any, rows: Matrix, has_numbers: bool, nearest: bool
+) -> tuple[Matrix, Matrix, Matrix | None] | None:
+    """Some rows with each value half way to the next greater one of its column, and what the estimator says of them.
+
+    Most thresholds of a tree lie there, and whether such a value is rounded before it is compared decides the answer.
+    None where the estimator takes no such values.
+    """
+    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_BETWEEN)).astype(np.int64))]
+    moved = np.array(some, dtype=np.float64)
+    for column in moved.T:
+        known = np.unique(column[~np.isnan(column)])
+        if len(known) < 2:
+            continue
+        after = np.minimum(np.searchsorted(known, column) + 1, len(known) - 1)
+        halves = (column + known[after]) / 2
+        column[:] = np.floor(halves) if np.all(known == np.floor(known)) else halves
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            labels = np.asarray(estimator.predict(moved)).reshape(-1)
+            numbers = None
+            if has_numbers:
+                numbers = np.asarray((estimator.transform if nearest else estimator.predict_proba)(moved))
+    except Exception:  # noqa: BLE001  an encoder that knows its values only, say
+        return None
+    return moved, labels, numbers
 
 
 def _precisions(estimator: Any) -> tuple[bool, ...]:
@@ -72,7 +112,6 @@ def _to_onnx(estimator: Any, width: int, *, double: bool, classifier: bool) -> b
         return as_onnx(trees_of(estimator), classifier=classifier)
     kinds = optional("skl2onnx.common.data_types")
     kind = kinds.DoubleTensorType if double else kinds.FloatTensorType
-    converters, shapes = _mended()
     _register_boosted()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -81,24 +120,16 @@ def _to_onnx(estimator: Any, width: int, *, double: bool, classifier: bool) -> b
             name="model",  # the default is a random name: equal models must have equal bytes
             initial_types=[("features", kind([None, width]))],
             options={id(estimator): {"zipmap": False}} if classifier else None,
-            custom_conversion_functions=converters,
-            custom_shape_calculators=shapes,
+            custom_conversion_functions=dict.fromkeys(_histograms(), _convert_boosted),
+            custom_shape_calculators=dict.fromkeys(_histograms(), _shape_boosted),
         )
     return bytes(converted.SerializeToString())
 
 
-def _mended() -> tuple[dict[Any, Any], dict[Any, Any]]:
-    """Converters of histogram gradient boosting: skl2onnx's own, but their numbers are plain.
-
-    skl2onnx 1.20 hands numpy scalars on as attributes, which onnx from 1.20 on refuses; without this the most
-    used of scikit-learn's tree models would be served natively, at more than a hundred times the cost.
-    """
-    names = optional("skl2onnx._supported_operators").sklearn_operator_name_map
-    registered = optional("skl2onnx.common._registration")
+def _histograms() -> Iterator[type]:
+    """Histogram gradient boosting, which skl2onnx knows and we convert ourselves: it rounds thresholds."""
     ensemble = optional("sklearn.ensemble")
-    kinds = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
-    converters = {kind: _with_plain_numbers(registered.get_converter(names[kind])) for kind in kinds}
-    return converters, {kind: registered.get_shape_calculator(names[kind]) for kind in kinds}
+    yield from (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
 
 
 def _register_boosted() -> None:
@@ -143,31 +174,6 @@ def _shape_boosted(operator: Any) -> None:
         )
     else:
         operator.outputs[0].type = kinds.FloatTensorType([rows, 1])
-
-
-def _with_plain_numbers(converter: Any) -> Any:
-    def convert_plainly(scope: Any, operator: Any, container: Any) -> None:
-        add_node = container.add_node
-
-        def add_plain_node(kind: Any, inputs: Any, outputs: Any, **attributes: Any) -> Any:
-            plain = {name: _plain(value) for name, value in attributes.items()}
-            return add_node(kind, inputs, outputs, **plain)
-
-        container.add_node = add_plain_node
-        try:
-            converter(scope, operator, container)
-        finally:
-            del container.add_node  # the method of its class shows again
-
-    return convert_plainly
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple) and any(isinstance(one, np.ndarray | np.generic) for one in value):
-        return np.ravel(value).tolist()
-    return value
 
 
 def _difference(

@@ -1,8 +1,10 @@
-"""Tree models of XGBoost and LightGBM as one ONNX operator, read from what the libraries themselves write down.
+"""Boosted trees of XGBoost, LightGBM and scikit-learn as one ONNX operator, read from what the libraries write down.
 
-Their own runtimes take a hundred microseconds and more for one row; as an ONNX tree ensemble it is a few. Nothing is
-guessed: what the operator cannot say (categorical splits, zeros that mean "missing") raises Unconvertible, and whether
-the rest gives equal answers is for the parity test of `model_onnx` to find. Knows nothing of files or pipelines.
+Their own runtimes take a hundred microseconds and more for one row; as an ONNX tree ensemble it is a few.
+scikit-learn's histogram gradient boosting is read here, too, as its usual converter rounds thresholds that it compares
+unrounded. Nothing is guessed: what the operator cannot say (categorical splits, zeros that mean "missing") raises
+Unconvertible, and whether the rest gives equal answers is for the parity test of `model_onnx` to find. Knows nothing
+of files or pipelines.
 """
 
 from __future__ import annotations
@@ -72,14 +74,16 @@ class Trees:
 
 def is_boosted(estimator: Any) -> bool:
     """Whether `trees_of` may know it."""
-    if hasattr(estimator, "own_booster"):
+    if hasattr(estimator, "own_booster") or _is_histogram(estimator):
         return True
     root = type(estimator).__module__.partition(".")[0]
     return root in {"xgboost", "lightgbm"} and hasattr(estimator, "get_params")
 
 
 def trees_of(estimator: Any) -> Trees:
-    """The trees of a fitted estimator of XGBoost or LightGBM, or of a booster that was adapted; or Unconvertible."""
+    """The trees of a fitted estimator of one of these, or of a booster that was adapted; or Unconvertible."""
+    if _is_histogram(estimator):
+        return _of_histogram(estimator)
     booster = getattr(estimator, "own_booster", None)  # of ours
     if booster is None:
         booster = getattr(estimator, "booster_", None)  # of LightGBM's
@@ -197,6 +201,43 @@ def _of_lightgbm(booster: Any) -> Trees:
             if tree["threshold"] >= 0 if is_zero else tree["default_left"]:
                 made.missing_first()
             left += [(children[0], tree["left_child"]), (children[1], tree["right_child"])]
+    return made
+
+
+# ── scikit-learn ─────────────────────────────────────────────────────────────────────────────────────────
+
+_HISTOGRAM_LINKS = {
+    "IdentityLink": "NONE",
+    "LogLink": "EXP",
+    "LogitLink": "LOGISTIC",
+    "MultinomialLogit": "SOFTMAX",
+}
+
+
+def _is_histogram(estimator: Any) -> bool:
+    return type(estimator).__module__.startswith("sklearn.") and hasattr(estimator, "_predictors")
+
+
+def _of_histogram(estimator: Any) -> Trees:
+    link = type(estimator._loss.link).__name__  # noqa: SLF001  nothing public tells it, nor the trees
+    if link not in _HISTOGRAM_LINKS:
+        raise Unconvertible(f"the link {link}")
+    targets = int(estimator.n_trees_per_iteration_)
+    base = [float(one) for one in np.ravel(estimator._baseline_prediction)]  # noqa: SLF001
+    width = int(estimator.n_features_in_)
+    made = Trees(targets, _HISTOGRAM_LINKS[link], base, double=True, mode="BRANCH_LEQ", width=width)
+    trees = [tree for iteration in estimator._predictors for tree in iteration]  # noqa: SLF001
+    for number, tree in enumerate(trees):
+        for node, row in enumerate(tree.nodes):
+            if row["is_leaf"]:
+                made.leaf(number, node, number % targets, float(row["value"]))
+                continue
+            if row["is_categorical"]:
+                raise Unconvertible("categorical splits")
+            children = (int(row["left"]), int(row["right"]))
+            made.split(number, node, int(row["feature_idx"]), float(row["num_threshold"]), children)
+            if row["missing_go_to_left"]:
+                made.missing_first()
     return made
 
 
