@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -248,3 +250,21 @@ def test_the_signature_is_plain_json(tmp_path: Path) -> None:
         "categories": None,
     }
     assert set(document["libraries"]) >= {"python", "scikit-learn", "numpy", "onnxruntime"}
+
+
+def test_whole_numbers_of_more_than_53_bits_are_rounded_as_in_requests(tmp_path: Path) -> None:
+    ids = [2**53 + 1 + 2 * n for n in range(40)]
+    table = pa.table(
+        {"id": pa.array(ids, pa.int64()), "odd": [math.inf if n % 9 == 0 else n for n in range(40)]}
+    )
+    rows = np.column_stack([np.array(ids, dtype=float), np.arange(40.0)])
+    estimator = HistGradientBoostingRegressor(max_iter=5).fit(rows, np.arange(40.0))
+    saved = save_model(tmp_path, "m", estimator, features=["id", "odd"], sample=table, metrics={})
+    odd = saved.signature.features[1]
+    assert (odd.nullable, odd.maximum) == (True, 39)
+    assert json.loads((tmp_path / "signature.json").read_text())["features"][0]["maximum"] == ids[-1]
+
+
+def test_a_name_ends_where_it_ends(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="snake_case"):
+        save_model(tmp_path, "m\n", object(), features=["a"], sample=pa.table({"a": [1]}), metrics={})

@@ -60,7 +60,7 @@ from tulle.pipeline.model_signature import (
 
 SAMPLE_ROWS = 1000
 TOLERANCE = 1e-5
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def save_model(
 
 def checked_name(name: str) -> None:
     """Refuse what cannot be the name of a model."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise Invalid(f"the model name '{name}' must be snake_case, like 'high_value'")
 
 
@@ -245,11 +245,11 @@ def _converted(
 def _native(name: str, estimator: Any, table: pa.Table, sample: Any) -> tuple[NativeScorer, Any]:
     """The scorer of the native form and the sample's rows as it takes them."""
     types = [feature_type(column.name, column.type) for column in table.schema]
-    attempts: list[tuple[bool, Any]] = [(True, [tuple(row.values()) for row in table.to_pylist()])]
-    if all(is_numeric(kind) for kind in types) and not isinstance(estimator, OwnModel):
-        attempts.insert(0, (False, matrix_of(table)))
+    is_matrix = all(is_numeric(kind) for kind in types) and not isinstance(estimator, OwnModel)
     failure: Exception | None = None
-    for frame, rows in attempts:
+    for frame in (False, True) if is_matrix else (True,):
+        # Only where it is needed: as values of Python a sample takes ten times the room.
+        rows = [tuple(row.values()) for row in table.to_pylist()] if frame else matrix_of(table)
         scorer = NativeScorer(estimator, table.column_names, types, frame=frame)
         try:
             labels = scorer.labels(rows)

@@ -137,11 +137,18 @@ def own_model(
 # ── the code it needs ────────────────────────────────────────────────────────────────────────────────────
 
 
+class _Nowhere(io.RawIOBase):
+    """Takes whatever is written and keeps none of it: a model may be as large as the memory."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
 class _Names(pickle.Pickler):
     """Notes the module of every class and function a pickle would refer to."""
 
     def __init__(self) -> None:
-        super().__init__(io.BytesIO())
+        super().__init__(_Nowhere())
         self.modules: dict[str, str] = {}
 
     def reducer_override(self, obj: Any) -> Any:

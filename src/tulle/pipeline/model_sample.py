@@ -51,7 +51,8 @@ def feature_table(sample: Any, features: Sequence[str], model: str) -> pa.Table:
         raise Invalid(f"the sample of model '{model}' has no rows")
     columns = [table.column(name).combine_chunks() for name in features]
     columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in columns]
-    columns = [pc.if_else(pc.is_nan(c), None, c) if pa.types.is_floating(c.type) else c for c in columns]
+    # No request can carry what is no number, or infinite.
+    columns = [pc.if_else(pc.is_finite(c), c, None) if pa.types.is_floating(c.type) else c for c in columns]
     return pa.table(columns, names=list(features))
 
 
@@ -112,7 +113,8 @@ def _plain(value: Any) -> int | float | str | None:
 
 def matrix_of(table: pa.Table) -> Matrix:
     """The columns of a table of numbers, shape (rows, columns); nulls are NaN."""
-    columns = [pc.cast(column, pa.float64()).to_numpy() for column in table.columns]
+    # Whole numbers of more than 53 bits are rounded, as they are when a request brings them.
+    columns = [pc.cast(column, pa.float64(), safe=False).to_numpy() for column in table.columns]
     return np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
 
 
