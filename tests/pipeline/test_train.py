@@ -65,6 +65,18 @@ def test_the_latest_rows_are_kept_where_they_are_split_by_time() -> None:
 def test_equal_trainings_split_alike() -> None:
     one, other = (made(target="spent", features=["amount"], seed=5) for _ in range(2))
     assert one.sample.equals(other.sample)
+    assert one.warnings == ()
+
+
+def test_what_is_too_good_is_warned_of() -> None:
+    table = people().select(["id", "vip", "amount"]).append_column("again", people().column("vip"))
+    said = {"model": "m", "data_set": "people", "seconds": 1, "target": "vip"}
+    found = _Made(read_training(said), table, set(), threads=1)
+    assert [warning.partition(":")[0] for warning in found.warnings] == [
+        "'id' is another number in every row",
+        "roc_auc is all but perfect",
+    ]
+    assert "is 'again' known before 'vip' is?" in found.warnings[1]
 
 
 @pytest.mark.parametrize(
@@ -95,3 +107,33 @@ def test_a_target_that_is_missing_leaves_its_row_out() -> None:
     for name in ("roc", "precision_recall", "calibration"):
         assert len(found.curves[name]["x"]) == len(found.curves[name]["y"])
         assert all(0 <= value <= 1 for axis in found.curves[name].values() for value in axis)
+
+
+def test_odd_numbers_are_learnt_from_as_requests_bring_them() -> None:
+    table = people()
+    big = pa.array([2**53 + 1 + i for i in range(COUNT)], pa.int64())
+    odd = np.where(np.arange(COUNT) % 9 == 0, np.inf, table.column("amount").to_numpy())
+    spent = np.where(np.arange(COUNT) % 10 == 0, np.nan, table.column("spent").to_numpy())
+    spent[5] = np.inf
+    table = table.append_column("big", big).append_column("odd", pa.array(odd))
+    table = table.set_column(table.column_names.index("spent"), "spent", pa.array(spent))
+    said = {"model": "m", "data_set": "people", "seconds": 1, "target": "spent", "features": ["big", "odd"]}
+    found = _Made(read_training(said), table, set(), threads=1)
+    assert found.rows["without_target"] == 31
+    assert found.metrics["rmse"] < found.baseline["rmse"]
+
+
+def test_many_small_classes_are_split_by_chance() -> None:
+    kinds = [f"k{i % 15:02}" for i in range(45)]
+    table = pa.table({"a": pa.array([float(i % 15) for i in range(45)]), "kind": kinds})
+    said = {"model": "m", "data_set": "people", "seconds": 1, "target": "kind", "hold_out": 0.2}
+    found = _Made(read_training({**said, "metric": "accuracy"}), table, set(), threads=1)
+    assert found.rows == {"given": 45, "without_target": 0, "train": 36, "hold_out": 9}
+
+
+@pytest.mark.parametrize("task", [None, "regression", "multiclass"])
+def test_a_target_that_never_changes_is_none(task: Any) -> None:
+    table = pa.table({"a": np.arange(40.0), "flat": [1.5] * 40})
+    said = {"model": "m", "data_set": "people", "seconds": 1, "target": "flat", "task": task}
+    with pytest.raises(Invalid, match="'flat' has one value only"):
+        _Made(read_training(said), table, set(), threads=1)

@@ -204,6 +204,8 @@ def _show_experiment(document: Mapping[str, Any]) -> None:
     table(measured, ["metric", "model", "without", ""], empty="")
     click.echo()
     table(document["importance"][:10], ["feature", "importance", "spread"], empty="")
+    for warning in document.get("warnings", ()):
+        click.echo(f"  {mark('warn')} {warning}")
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:

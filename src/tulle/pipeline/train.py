@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ PUBLISH = "publish"
 LEAST_ROWS = 20
 MOST_CLASSES = 50
 FEW_VALUES = 20  # whole numbers of which there are no more are classes
+PERFECT = 0.001  # what is nearer to perfect than that is not believed
 MOST_TEXTS = 30  # of a text feature: the rarer ones are one together
 
 
@@ -142,7 +143,7 @@ class _Made:
         self.asked = asked
         column_of(asked.target, table.column_names, asked.data_set)
         given = table.num_rows
-        table = table.filter(pc.is_valid(table.column(asked.target)))
+        table = table.filter(_is_known(table.column(asked.target)))
         self.rows = {"given": given, "without_target": given - table.num_rows}
         if table.num_rows < LEAST_ROWS:
             raise Invalid(
@@ -175,10 +176,26 @@ class _Made:
         self.importance = model_report.importance(
             self.task, self.estimator, unseen, truth, self.features, self.metric, asked.seed
         )
+        self.warnings = tuple(self._suspicious(table))
         self.seconds = round(time.monotonic() - begun, 1)
+        for warning in self.warnings:
+            log_line(f"warning: {warning}")
         log_line(
             f"{self.metric} {self.metrics[self.metric]:.4g}, without a model {self.baseline[self.metric]:.4g}"
         )
+
+    def _suspicious(self, table: pa.Table) -> Iterator[str]:
+        """What a person should look at before they believe the model."""
+        asked = self.asked
+        for name in () if asked.features else self.features:
+            column = table.column(name)
+            if self.types[name] == "integer" and len(pc.unique(column)) == len(column):
+                yield f"'{name}' is another number in every row: if it is a key, declare it as one or name the features"
+        value, nothing = self.metrics[self.metric], self.baseline[self.metric]
+        is_lower = is_lower_better(self.metric)
+        if (value <= PERFECT * nothing) if is_lower else (value >= 1 - PERFECT):
+            first = self.importance[0]["feature"]
+            yield f"{self.metric} is all but perfect: is '{first}' known before '{asked.target}' is?"
 
     @property
     def _has_texts(self) -> bool:
@@ -261,6 +278,7 @@ class _Made:
             "estimator": saved.signature.estimator,
             "curves": self.curves,
             "importance": self.importance,
+            "warnings": list(self.warnings),
             "seconds": self.seconds,
             "form": conversion.form,
             "form_reason": conversion.reason,
@@ -303,12 +321,20 @@ def _may_be_feature(kind: str | None, column: pa.ChunkedArray) -> bool:
 
 
 def _floats(column: pa.ChunkedArray) -> Matrix:
-    return np.asarray(pc.cast(column, pa.float64()).to_numpy(), dtype=np.float64)
+    """Numbers as the model gets them: whole ones of more than 53 bits are rounded, what is infinite is missing."""
+    found = np.array(pc.cast(column, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    found[np.isinf(found)] = np.nan
+    return found
 
 
 def _texts(column: pa.ChunkedArray) -> Any:
     values = [math.nan if value is None else value for value in column.to_pylist()]
     return optional("pandas").Series(values, dtype="object")
+
+
+def _is_known(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where there is a value; what is infinite, or no number, is none."""
+    return pc.is_finite(column) if pa.types.is_floating(column.type) else pc.is_valid(column)
 
 
 def _target(column: pa.ChunkedArray) -> Matrix:
@@ -329,15 +355,15 @@ def _task(target: Matrix) -> Task:
 
 def _fitting(target: Matrix, task: Task, name: str) -> Matrix:
     """The target as the task takes it; Invalid when it is none of that task."""
-    if task == "regression":
-        if target.dtype.kind not in "iuf":
+    if target.dtype.kind not in ("iuf" if task == "regression" else "biufU"):
+        if task == "regression":
             raise Invalid(f"'{name}' is no number, so there is no regression of it")
-        return target.astype(np.float64)
-    if target.dtype.kind not in "biufU":
         raise Invalid(f"'{name}' is neither text, number nor boolean, so it is no target")
     count = len(np.unique(target))
     if count < 2:
         raise Invalid(f"'{name}' has one value only: there is nothing to predict")
+    if task == "regression":
+        return target.astype(np.float64)
     if task == "binary" and count != 2:
         raise Invalid(f"'{name}' has {count} values, which is not binary", hint="leave `task` out")
     if count > MOST_CLASSES:
@@ -359,7 +385,9 @@ def _split(asked: Training, table: pa.Table, target: Matrix, task: Task) -> tupl
         train, hold_out = order[: count - kept], order[count - kept :]
     else:
         same = np.unique(target, return_counts=True)[1] if task != "regression" else None
-        stratify = target if same is not None and same.min() >= 2 else None
+        # Of each class alike where each has two rows, and both parts have room for all classes.
+        fits = same is not None and same.min() >= 2 and len(same) <= min(kept, count - kept)
+        stratify = target if fits else None
         train, hold_out = optional("sklearn.model_selection").train_test_split(
             np.arange(count), test_size=kept, random_state=asked.seed, stratify=stratify
         )

@@ -13,7 +13,7 @@ from tulle.errors import Invalid, did_you_mean
 
 TRAIN = "train"  # what a run's option `only` says
 MOST_SECONDS = 24 * 3600
-_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 Task = Literal["binary", "multiclass", "regression"]
 METRICS: Mapping[str, tuple[Task, ...]] = {
@@ -55,7 +55,7 @@ def read_training(said: Mapping[str, Any]) -> Training:
         asked = msgspec.convert(dict(said), Training)
     except msgspec.ValidationError as exc:
         raise Invalid(f"the training is not understood: {exc}") from exc
-    if not _NAME.match(asked.model):
+    if not _NAME.fullmatch(asked.model):
         raise Invalid(f"the model name '{asked.model}' must be snake_case, like 'high_value'")
     if not 1 <= asked.seconds <= MOST_SECONDS:
         raise Invalid(f"a training takes from 1 to {MOST_SECONDS:,} seconds, not {asked.seconds:g}")
@@ -68,6 +68,10 @@ def read_training(said: Mapping[str, Any]) -> Training:
         check_metric(asked.metric, asked.task)
     if asked.target in asked.features:
         raise Invalid(f"'{asked.target}' is the target and cannot be a feature of the model as well")
+    if asked.target == asked.split_by:
+        raise Invalid(f"'{asked.target}' is the target: rows cannot be split by what is to be predicted")
+    if twice := [name for number, name in enumerate(asked.features) if name in asked.features[:number]]:
+        raise Invalid(f"the feature '{twice[0]}' is named twice")
     return asked
 
 
