@@ -94,6 +94,11 @@ def test_a_model_is_trained_told_of_and_served(trained: Mesh) -> None:
     assert set(both["asked"]) == {"features", "seed"}
     assert tulle(trained, "model", "compare", told["id"], other).exit_code == 0
 
+    for name in ("../../../evil", "evil\nendpoints: []", "No"):
+        refused = tulle(trained, "model", "serve", "sales", "will_return", "--service", name).exception
+        assert isinstance(refused, Invalid)
+        assert "is no name of a service" in refused.message
+    assert not list(trained.folder.parent.rglob("evil*"))
     served = tulle(trained, "model", "serve", "sales", "will_return", "--json")
     assert served.exit_code == 0, served.exception
     assert json.loads(served.output)["package"]["version"] == "v1"
@@ -135,6 +140,8 @@ def test_what_cannot_be_trained_is_told_by_its_run(trained: Mesh) -> None:
         (["-f", "returned"], "cannot be a feature"),
         (["--seconds", "0"], "from 1 to"),
         (["--hold-out", "0.9"], "0.05 to 0.5"),
+        (["-f", "amount", "-f", "amount"], "'amount' is named twice"),
+        (["--split-by", "returned"], "cannot be split by what is to be predicted"),
         (["--data-set", "peoples"], "no data set 'peoples'"),
     ],
 )

@@ -6,6 +6,7 @@ Over HTTP below `/mesh/v1/models`. Knows runs and the lake, not how a model is f
 from __future__ import annotations
 
 import importlib.util
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -28,7 +29,7 @@ from tulle.pipeline.table import data_at
 from tulle.pipeline.training import TRAIN, Training, read_training
 from tulle.serving.declared import PredictSpec
 from tulle.serving.forecast_declared import ForecastSpec
-from tulle.serving.service import load_services
+from tulle.serving.service import SERVICE_NAME, load_services
 from tulle.spec.environment import production
 from tulle.state import products
 
@@ -103,6 +104,11 @@ def serve(workspace: Workspace, product: str, name: str, service: str | None = N
     model = model_of(workspace.lake, product, name)
     kind = "forecast" if model.signature.series is not None else "predict"
     chosen = service or name.replace("_", "-")
+    if not re.fullmatch(SERVICE_NAME, chosen):  # it becomes the name of a file
+        raise Invalid(
+            f"'{chosen[:100]}' is no name of a service",
+            hint="--service NAME says one: 3 to 63 lower-case letters, digits and hyphens",
+        )
     folder = workspace.spec().product(product).folder / "services"
     file = folder / f"{chosen}.yaml"
     declared = {one.name for owner in workspace.spec().products for one in load_services(owner)}
