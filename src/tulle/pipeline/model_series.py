@@ -104,7 +104,7 @@ def _tried(name: str, model: Any, table: pa.Table, series: Series) -> pa.Table:
         )
     ordered = [rows[place] for place in places]
     past = ordered[: len(ordered) - ahead]
-    future = ordered[len(ordered) - ahead :] if ahead else times_ahead(past[-1], series)
+    future = ordered[len(ordered) - ahead :] if ahead else times_ahead(past, series)
     try:
         forecast(model, series, past, future)
     except Exception as exc:

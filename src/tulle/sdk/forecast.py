@@ -31,6 +31,7 @@ class Forecaster:
     takes: Literal["rows", "frame"] = "rows"  # lists of dicts, or DataFrames
     quantiles: Sequence[float] = ()  # those it gives beside its forecast
     least = 2  # rows of the past that it needs
+    even = False  # whether it counts steps: then a past with gaps is filled before it is given it
 
     def forecast(self, past: Any, future: Any, target: str) -> Any:
         """How the series of `past` goes on at the times of `future`, both in the order of time.
@@ -43,6 +44,8 @@ class Forecaster:
 
 class Smoothing(Forecaster):
     """Exponential smoothing with a damped trend, and a season where one is given; needs statsmodels."""
+
+    even = True
 
     def __init__(
         self, season: int | None = None, *, trend: bool = True, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
@@ -78,6 +81,8 @@ class Smoothing(Forecaster):
 class Lags(Forecaster):
     """A regressor on what was some steps before, and on externals: one model for all series."""
 
+    even = True
+
     def __init__(
         self,
         regressor: Any = None,
@@ -94,7 +99,7 @@ class Lags(Forecaster):
         self.least = max(self.lags)
 
     def fit(self, series: Sequence[Rows], target: str) -> Lags:
-        """Learn from series, each in the order of time. Invalid where all are too short."""
+        """Learn from series, each in the order of time and without gaps. Invalid where all are too short."""
         rows, wanted = [], []
         for one in series:
             values = [float(row[target]) for row in one]

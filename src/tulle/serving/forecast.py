@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from tulle.errors import Broken
+from tulle.errors import Broken, Invalid
 from tulle.pipeline.model_ahead import forecast, times_ahead
 from tulle.pipeline.model_signature import SIGNATURE, Series, Signature, load_model, read_signature
 from tulle.serving.bounds import Bounds
@@ -196,7 +196,10 @@ class Forecast:
             message = f"{len(past)} rows are of the past, and the model needs {series.least}"
             raise RequestError(422, "NotEnoughPast", message, "Send more of the past")
         if not series.externals:
-            return _Asked(past, times_ahead(past[-1], series))
+            try:
+                return _Asked(past, times_ahead(past, series))
+            except Invalid as exc:
+                raise RequestError(400, "InvalidFeatures", exc.message) from None
         if len(future) < series.horizon:
             message = f"{len(future)} rows tell the externals ahead, and the model needs {series.horizon}"
             advice = (
@@ -308,6 +311,8 @@ def _said(model: Any, series: Series, asked: _Asked, *, is_day: bool) -> _Said:
         row[series.time] = msgspec.convert(row[series.time], kind)
     try:
         return _Said(*forecast(model, series, asked.past, asked.future))
+    except Invalid as exc:  # of the series, as it was sent
+        return _Said(problem=exc.message)
     except Exception as exc:  # noqa: BLE001  whatever a model raises
         traceback.print_exc()
         return _Said(problem=f"the model raised {type(exc).__name__}")
