@@ -92,6 +92,25 @@ def test_the_class_that_is_predicted_is_explained() -> None:
     assert plan.parts([([0.0], "a" if row == [0.0] else "b") for row in plan.rows]) == {"f0": 1.0}
 
 
+def test_parts_of_tiny_numbers_are_told_and_add_up() -> None:
+    parts = explain(lambda row: 1e-9 * (row[0] + row[1]), [1.0, 3.0], [[0.0], [0.0]], Explaining(steps=25))
+    assert parts == {"f1": pytest.approx(3e-9), "f0": pytest.approx(1e-9)}
+
+
+@pytest.mark.parametrize("method", ["shapley", "ice"])
+def test_a_wide_model_takes_fewer_steps_and_not_all_memory(
+    method: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tulle.serving.explain.MOST_VALUES", 20_000)
+    row, usual = [1.0] * 60, [[0.0, 0.0, 0.0]] * 60
+    plan = Explainer(signature(count=60), usual).plan(
+        row, ([60.0], None), Explaining(method=method, features=60, steps=1000)
+    )
+    assert len(plan.rows) * 60 <= 20_000
+    parts = plan.parts([([sum(one)], None) for one in plan.rows])
+    assert sum(parts.values()) == pytest.approx(60)
+
+
 def test_usual_values_are_quantiles_and_no_rows() -> None:
     (numbers, words, nothing) = usual_values(
         [list(range(1000)), ["a"] * 60 + ["b"] * 20 + [None] * 20, [None, None]]

@@ -24,6 +24,7 @@ from tulle.serving.score import Scored, nearest_cluster
 
 BACKGROUND = "background.json"
 QUANTILES = 20
+MOST_VALUES = 10_000_000  # of the rows that one explanation has scored: a wide model takes fewer steps
 
 
 class Asked(msgspec.Struct, gc=False):
@@ -73,10 +74,11 @@ class Explainer:
 
     def _shapley(self, row: Sequence[Any], value: Callable[[Scored], float], how: Explaining) -> Plan:
         count = len(self._names)
+        steps = max(1, min(how.steps, MOST_VALUES // (count * (count + 1))))
         chance = random.Random(_seed(row))  # noqa: S311  equal rows are explained alike; nothing is secret
         rows: list[list[Any]] = []
         orders: list[list[int]] = []
-        for _ in range(how.steps):
+        for _ in range(steps):
             order = list(range(count))
             chance.shuffle(order)
             filled = [chance.choice(values) for values in self._usual]
@@ -93,13 +95,15 @@ class Explainer:
                 first = step * (count + 1)
                 for place, position in enumerate(order):
                     totals[position] += values[first + place + 1] - values[first + place]
-            return self._largest([total / how.steps for total in totals], how.features)
+            return self._largest([total / steps for total in totals], how.features)
 
         return Plan(rows, parts)
 
     def _ice(self, row: Sequence[Any], value: Callable[[Scored], float], features: int) -> Plan:
         rows = [list(row)]
-        for position, usual in enumerate(self._usual):
+        most = max(1, MOST_VALUES // len(self._names) ** 2)
+        compared = [_spread(usual, most) for usual in self._usual]
+        for position, usual in enumerate(compared):
             for other in usual:
                 changed = list(row)
                 changed[position] = other
@@ -108,7 +112,7 @@ class Explainer:
         def parts(scores: Sequence[Scored]) -> dict[str, float]:
             values = [value(score) for score in scores]
             found, first = [], 1
-            for usual in self._usual:
+            for usual in compared:
                 found.append(values[0] - sum(values[first : first + len(usual)]) / len(usual))
                 first += len(usual)
             return self._largest(found, features)
@@ -143,7 +147,14 @@ class Explainer:
 
     def _largest(self, parts: Sequence[float], features: int) -> dict[str, float]:
         ordered = sorted(zip(self._names, parts, strict=True), key=lambda pair: -abs(pair[1]))
-        return {name: round(part, 6) for name, part in ordered[:features]}
+        return {name: float(f"{part:.9g}") for name, part in ordered[:features]}
+
+
+def _spread(values: Sequence[Any], most: int) -> Sequence[Any]:
+    """At most so many of some values, evenly spread."""
+    if len(values) <= most:
+        return values
+    return [values[round((len(values) - 1) * (i + 0.5) / most)] for i in range(most)]
 
 
 def usual_values(columns: Sequence[Sequence[Any]]) -> list[list[Any]]:

@@ -46,6 +46,7 @@ from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, 
 
 EFFECT = "effect"  # the task of models that say what a treatment changes
 _AT_ONCE = 64  # rows that are scored without letting others in
+_PART = 1000  # rows that are scored in one go, so that others wait no longer than for that
 _MOST_EXPLAINED = 50_000  # rows times steps of one request
 
 
@@ -282,7 +283,11 @@ class Predict:
         if len(rows) <= _AT_ONCE:
             return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
         # Others are answered meanwhile: the runtime lets go of Python while it computes.
-        return self._checked(await asyncio.to_thread(scored, self._scorer, self.signature, rows))
+        said: list[Scored] = []
+        for first in range(0, len(rows), _PART):
+            part = rows[first : first + _PART]
+            said += await asyncio.to_thread(scored, self._scorer, self.signature, part)
+        return self._checked(said)
 
     def label_of(self, said: Scored, row: Sequence[Any]) -> Any:
         """The class, or the number, that a row is predicted to have."""
@@ -470,8 +475,8 @@ class Predict:
     async def _parts(self, row: Sequence[Any], said: Scored, how: Explaining) -> str:
         """The explanation of a row, as a member of its result."""
         assert self._explainer is not None
-        plan = self._explainer.plan(row, said, how)
-        parts = plan.parts(await self.scores(plan.rows))
+        plan = await asyncio.to_thread(self._explainer.plan, row, said, how)
+        parts = await asyncio.to_thread(plan.parts, await self.scores(plan.rows))
         return f'"explanations":{msgspec.json.encode(parts).decode()}'
 
     def _without(self, ignored: Ignored, request_id: str) -> bytes:
