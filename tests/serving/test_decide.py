@@ -84,6 +84,11 @@ def test_other_protocols_are_told_the_same(mesh: Mesh) -> None:
             "'spend'",
         ),
         ("  overrides: [{name: a, when: {spend: {above: 1}}, prediction: 7}]\n", "7 is no class", "0, 1"),
+        (
+            "  overrides: [{name: a, when: {spend: {above: 1}}, prediction: true}]\n",
+            "True is no class",
+            "0, 1",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_is_told(mesh: Mesh, more: str, message: str, hint: str) -> None:

@@ -357,3 +357,18 @@ def test_it_is_told_before_it_is_packaged(product: Product) -> None:
         "functions/broken.py is not Python: invalid syntax",
     ]
     assert [problem.place.line if problem.place else 0 for problem in found] == [4, 5, 1]
+
+
+def test_a_file_that_takes_the_machine_s_memory_when_it_is_loaded_is_not_started(
+    mesh: Mesh, product: Product
+) -> None:
+    (product.folder / "functions/vast.py").write_text(
+        "import numpy\nVAST = numpy.zeros(7 << 30, 'u1')\ndef vast():\n    return 1\n"
+    )
+    text = "service: sums\nendpoints:\n- {name: vast, type: function, file: vast.py, memory: 300MB}\n"  # no query is run
+    loaded = build(mesh, product, text)
+    try:
+        told = asyncio.run(loaded.ready())
+    finally:
+        loaded.close()
+    assert "far more memory than it may have" in told["vast"]

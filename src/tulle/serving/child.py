@@ -30,6 +30,7 @@ from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.pool import Told
 
 _LENGTH = struct.Struct("!I")
+_RESERVED = 4 << 30  # bytes that libraries may reserve while they are loaded, whether or not they use them
 Handler = Callable[[bytes], bytes]
 
 
@@ -38,11 +39,14 @@ def main() -> int:
     options = _options()
     connection = socket.socket(fileno=options.socket)
     _end_with_parent(connection)
+    _bound_loading(options.memory)
     try:
         handle = _handler(options.package_folder, options.endpoint)
     except BaseException as exc:  # noqa: BLE001  whatever users' code raises, or a library that is missing
         traceback.print_exc()
         message = exc.message if isinstance(exc, TulleError) else f"{type(exc).__name__}: {exc}"
+        if isinstance(exc, MemoryError):
+            message = "it needs far more memory than it may have before it is asked anything: raise `memory`"
         _send(connection, Told(b"", problem=message[:2000]))
         return 1
     # Only now: what was loaded is the endpoint's own, and libraries reserve more than they use.
@@ -73,6 +77,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--memory", type=int, required=True)
     return parser.parse_args()
+
+
+def _bound_loading(memory: int) -> None:
+    """What is loaded may be anybody's: one that would take the whole machine fails by itself."""
+    most = 2 * memory + _RESERVED
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    )
 
 
 def _bound(memory: int) -> None:

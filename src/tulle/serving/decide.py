@@ -70,7 +70,7 @@ def problems(
                 yield "overrides", f"override '{override.name}': '{feature}' is no feature of the model", hint
         known = signature.classes or signature.clusters
         is_number = isinstance(override.prediction, int | float) and not isinstance(override.prediction, bool)
-        if known and override.prediction not in known:
+        if known and not any(_is_same(override.prediction, one) for one in known):
             classes = ", ".join(repr(value) for value in known)
             what = f"override '{override.name}': {override.prediction!r} is no class of the model"
             yield "overrides", what, f"its classes: {classes}"
@@ -79,6 +79,11 @@ def problems(
                 f"override '{override.name}': {override.prediction!r} is no number, which the model predicts"
             )
             yield "overrides", what, None
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether they are one class: Python takes true for 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 class Rules:

@@ -161,6 +161,11 @@ class PredictApart(Predict):
                 else:
                     _tell(taken, error)
                 continue
+            except Exception as exc:  # noqa: BLE001  whatever it is: nobody may be left waiting
+                traceback.print_exc()
+                message = f"the rows could not be scored: {type(exc).__name__}"
+                _tell(taken, RequestError(500, "EvaluationFailed", message, "The service's log says where"))
+                continue
             for (_, place), answer in zip(taken, answers, strict=True):
                 if not place.done():
                     place.set_result(answer)
