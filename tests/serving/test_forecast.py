@@ -21,14 +21,17 @@ from tests.serving.conftest import FEATURES, customers, make_mesh
 from tests.serving.test_worker import running
 
 from tulle.errors import Invalid
+from tulle.pipeline.convert import columns_of, in_mesh_types
 from tulle.pipeline.model import _shared_modules
-from tulle.pipeline.model_ahead import next_time
+from tulle.pipeline.model_ahead import evenly, next_time, times_ahead
 from tulle.pipeline.model_file import save_model
 from tulle.pipeline.model_series import save_forecaster
+from tulle.pipeline.model_signature import Series
 from tulle.sdk.causal import TLearner
 from tulle.sdk.forecast import Forecaster, Lags
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.request import RequestError
+from tulle.serving.scoring_series import SeriesScoring
 
 SERVICE = """
 service: shops
@@ -131,6 +134,38 @@ def test_several_series_go_on_by_their_externals(folder: Path) -> None:
         truth = [row["sold"] for row in rows_of(shop)[-HORIZON:]]
         assert [one["forecast"] for one in mine] == pytest.approx(truth, abs=1.5)
         assert all(not one["ignored"] and len(one["quantilesValues"]) == 3 for one in mine)
+
+
+def test_the_series_of_a_data_set_go_on_as_in_requests(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = table()
+    known = [
+        row if row["day"] < DAY + dt.timedelta(days=56) else {**row, "sold": None}
+        for row in whole.to_pylist()
+    ]
+    short = [{**row, "shop": "short"} for row in rows_of()[:3]]
+    nobody = [{**row, "shop": None} for row in rows_of()]
+    rows = in_mesh_types(pa.Table.from_pylist([*short, *nobody, *known], whole.schema), "rows")
+    rows = rows.rename_columns(["on", *rows.column_names[1:]])
+    found = []
+    for most in (5_000, 1):
+        monkeypatch.setattr("tulle.serving.scoring_series.ROWS_AT_ONCE", most)
+        scoring = SeriesScoring(load(folder), "demand", columns_of(rows.schema), {"day": "on"})
+        assert scoring.order == ' ORDER BY "shop"'
+        given = scoring.scored(rows.to_batches(max_chunksize=40))
+        found.append(pa.Table.from_batches(list(given), scoring.schema).to_pylist())
+        assert (scoring.told.rows, scoring.told.failed) == (2 + 2 * HORIZON, 2)
+        assert scoring.told.errors == {"NotEnoughPast": 1, "InvalidFeatures": 1}
+    assert found[0] == found[1]
+    assert [row["shop"] for row in found[0]] == ["short", None, *["A"] * HORIZON, *["B"] * HORIZON]
+    assert [row["error"] is None for row in found[0][:3]] == [False, False, True]
+    asked = ask(load(folder), past_and_future("B"))
+    assert [row["forecast"] for row in found[0][-HORIZON:]] == [one["forecast"] for one in asked]
+    assert [row["quantile_0.9"] for row in found[0][-HORIZON:]] == [
+        one["quantilesValues"][2] for one in asked
+    ]
+    assert found[0][-1]["day"] == DAY + dt.timedelta(days=59)
+    with pytest.raises(Invalid, match="the rows have no column 'day', which endpoint 'demand' needs"):
+        SeriesScoring(load(folder), "demand", columns_of(rows.schema), {})
 
 
 def test_a_series_that_cannot_be_forecast_fails_no_other(folder: Path) -> None:
@@ -253,7 +288,7 @@ def test_a_class_of_ones_own_forecasts_and_may_fail(tmp_path: Path) -> None:
     folder = mesh.unpacked(mesh.build(SERVICE.partition("  test_queries")[0]))
     mesh.database.close()
     results = ask(load(folder), [{"day": "2024-01-31", "shop": "A", "sold": 7}])
-    assert [one["time"][:10] for one in results] == ["2024-02-29", "2024-03-29", "2024-04-29", "2024-05-29"]
+    assert [one["time"][:10] for one in results] == ["2024-02-29", "2024-03-31", "2024-04-30", "2024-05-31"]
     assert {one["forecast"] for one in results} == {7}
     assert "quantiles" not in results[0]
     error = ask(load(folder), [{"day": "2024-01-31", "shop": "A", "sold": 404}])
@@ -303,3 +338,58 @@ def test_steps_keep_to_the_calendar() -> None:
     noon = dt.datetime(2024, 2, 29, 12, tzinfo=dt.UTC)
     assert next_time(noon, "1 year") == noon.replace(year=2025, day=28)
     assert next_time(noon, "15 minutes") == noon.replace(minute=15)
+    friday = dt.date(2024, 5, 31)
+    assert [next_time(friday, "1 weekday", n) for n in (1, 5, 6)] == [
+        dt.date(2024, 6, 3),
+        dt.date(2024, 6, 7),
+        dt.date(2024, 6, 10),
+    ]
+    assert next_time(dt.date(2024, 6, 1), "2 weekdays") == dt.date(2024, 6, 4)
+
+
+def series(step: str) -> Series:
+    return Series("day", "sold", ("shop",), (), 3, step, ())
+
+
+def sold(*days: str) -> list[dict[str, Any]]:
+    return [{"shop": "a", "day": dt.date.fromisoformat(day), "sold": float(n)} for n, day in enumerate(days)]
+
+
+@pytest.mark.parametrize(
+    ("past", "ahead"),
+    [
+        # Those that end with their month go on to do so; what began on the 28th does not.
+        (["2024-12-31", "2025-01-31", "2025-02-28"], ["2025-03-31", "2025-04-30", "2025-05-31"]),
+        (["2025-01-28", "2025-02-28"], ["2025-03-28", "2025-04-28", "2025-05-28"]),
+        (["2025-01-31"], ["2025-02-28", "2025-03-31", "2025-04-30"]),
+        (["2025-01-05", "2025-02-07"], ["2025-03-07", "2025-04-07", "2025-05-07"]),
+    ],
+)
+def test_months_that_end_go_on_ending(past: list[str], ahead: list[str]) -> None:
+    told = times_ahead(sold(*past), series("1 month"))
+    assert [row["day"].isoformat() for row in told] == ahead
+    assert told[0]["shop"] == "a"
+
+
+def test_a_past_with_gaps_is_filled_for_what_counts_steps() -> None:
+    filled = evenly(sold("2025-01-01", "2025-01-02", "2025-01-05"), series("1 day"))
+    assert [(row["day"].day, row["sold"], row["shop"]) for row in filled] == [
+        (1, 0.0, "a"),
+        (2, 1.0, "a"),
+        (3, pytest.approx(4 / 3), "a"),
+        (4, pytest.approx(5 / 3), "a"),
+        (5, 2.0, "a"),
+    ]
+    months = sold("2024-12-31", "2025-03-31")
+    assert [row["day"].isoformat() for row in evenly(months, series("1 month"))][1:3] == [
+        "2025-01-31",
+        "2025-02-28",
+    ]
+    working = sold("2025-01-02", "2025-01-03", "2025-01-06")  # Thursday, Friday, Monday
+    assert evenly(working, series("1 weekday")) == working
+    uneven = sold("2025-01-01", "2025-01-04", "2025-01-09")
+    assert evenly(uneven, series("2 days")) == uneven
+    with pytest.raises(Invalid, match="more than 10,000 steps of 1 day are missing"):
+        evenly(sold("1900-01-01", "2025-01-01"), series("1 day"))
+    with pytest.raises(Invalid, match="beyond the calendar"):
+        times_ahead(sold("9999-12-30", "9999-12-31"), series("1 day"))

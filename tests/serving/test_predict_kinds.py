@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from tests.serving.conftest import FEATURES, Mesh, customers, make_mesh
 
 from tulle.errors import Invalid
+from tulle.pipeline.convert import columns_of, in_mesh_types
 from tulle.pipeline.model import _shared_modules
 from tulle.pipeline.model_file import save_model
 from tulle.sdk.causal import TLearner
@@ -29,6 +30,7 @@ from tulle.serving.loaded import Loaded, load
 from tulle.serving.openapi_predict import describe_predict
 from tulle.serving.predict_apart import PredictApart
 from tulle.serving.request import RequestError
+from tulle.serving.scoring import Scoring
 
 SERVICE = """
 service: kinds
@@ -140,6 +142,12 @@ def test_a_clustering_tells_the_nearest_cluster_and_how_far_each_is(names: Any, 
         assert list(answer["distances"]) == [str(one) for one in known]
         assert list(answer["distances"].values()) == pytest.approx(estimator.transform(given)[0], rel=1e-4)
         assert set(answer["explanations"]) == set(FEATURES)
+        # A batch gives what requests get, by their names.
+        rows = in_mesh_types(customers().select(FEATURES), "rows")
+        scoring = Scoring(load(folder), "it", columns_of(rows.schema))
+        (batch,) = scoring.scored(rows.to_batches())
+        said = [known[one] for one in estimator.predict(matrix(customers()))]
+        assert batch.column("prediction").to_pylist() == said
         many = ask(
             loaded,
             {"items": [{"features": row | {"recency": n}} for n in range(0, 300, 50)]},

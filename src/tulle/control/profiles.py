@@ -27,7 +27,7 @@ from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.events import RUN_FINISHED
 from tulle.pipeline import release
 from tulle.pipeline import run as runs
-from tulle.pipeline.job import INGEST, PYTHON, SQL
+from tulle.pipeline.job import INGEST, PYTHON, SCORE, SQL
 from tulle.pipeline.table import DataAt, data_at
 from tulle.quality import history, kept_profiles
 from tulle.quality.column_profile import NO_VALUES, DataSetProfile, profile
@@ -143,7 +143,7 @@ def _of_run(workspace: Workspace, entry: LogEntry) -> list[tuple[DataAt, DataSet
     try:
         run = runs.get(workspace.database, str(entry.data["run"]))
         for step in run.steps:
-            if step.kind in {INGEST, SQL, PYTHON} and step.status == runs.SUCCEEDED:
+            if step.kind in {INGEST, SQL, PYTHON, SCORE} and step.status == runs.SUCCEEDED:
                 found = look(workspace, entry.subject, step.name, str(entry.data["commit"]))
                 made += [found] if found else []
     except (TulleError, OSError) as exc:

@@ -26,6 +26,7 @@ from tulle.lake.dag import RunBranch, run_branch
 from tulle.lake.draft import Draft
 from tulle.lake.repository import Commit, Lake, Repository
 from tulle.pipeline import run as runs
+from tulle.pipeline.by_service import packaged
 from tulle.pipeline.dbt_make import STATE
 from tulle.pipeline.gather import Sources
 from tulle.pipeline.graph import ProductCode
@@ -161,6 +162,7 @@ class Execution:
         self.window = asked_window(run.options.get("window"))
         self.selected = chosen(code.jobs, run.options.get("select") or ())
         self.data_folders: tuple[str, ...] = ()
+        self.mesh = Path()
         self.sources: Sources | None = None
         # Of another product and its data set: the branch that is read.
         self.upstream_branch: Callable[[Repository, str], str] = lambda _upstream, _data_set: "main"
@@ -387,6 +389,10 @@ class Execution:
             )
         inputs = {name: self.data[name] for name in job.inputs}
         versions = {name: dict(at.version) for name, at in inputs.items()}
+        if job.score is not None:
+            versions[job.score.named] = packaged(
+                self.database, self.lake, self.run.product, job.score, self.run.id, job.place
+            )
         making = Making(
             job,
             self.code,
@@ -399,6 +405,7 @@ class Execution:
             at=self.at,
             full=self.full,
             window=self.window,
+            mesh=self.mesh,
         )
         if job.kind == INGEST:
             making = replace(making, data_folders=self.data_folders)

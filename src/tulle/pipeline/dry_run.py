@@ -14,6 +14,7 @@ from pathlib import Path
 from tulle.engine.duck import DuckEngine
 from tulle.errors import NotFound, TulleError
 from tulle.lake.repository import Lake, Repository
+from tulle.pipeline.by_service import packaged
 from tulle.pipeline.estimate import Estimate, Point, estimate, past
 from tulle.pipeline.graph import ProductCode
 from tulle.pipeline.grow import spans, window_macros
@@ -233,11 +234,16 @@ class _Seer:
         before = {name: version.get("identity") for name, version in record.inputs.items()}
         now = {name: at.identity for name in job.inputs if (at := self.data[name]) is not None}
         changed = [name for name, identity in now.items() if before.get(name) != identity]
+        if not changed and job.score is not None:
+            return MAKE, f"what {job.score.named} looks up may be other"
         return MAKE, f"{', '.join(changed)} changed" if changed else "its files changed"
 
     def _making(self, job: Job) -> Making:
         inputs = {name: at for name in job.inputs if (at := self.data[name]) is not None}
         versions = {name: dict(at.version) for name, at in inputs.items()}
+        if job.score is not None:
+            product = self.code.product.name
+            versions[job.score.named] = packaged(self.database, self.lake, product, job.score, "", job.place)
         making = Making(
             job, self.code, self.engine, inputs, versions, "", Path(), print, data_folders=self.data_folders
         )

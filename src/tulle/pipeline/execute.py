@@ -84,6 +84,7 @@ def execute(database: Database, lake: Lake, spec: MeshSpec, run_id: str) -> Run:
                 database, lake, repository, code, engine, asked, folder, watchdog, warehouse.threads
             )
             execution.data_folders = spec.settings.data_folders
+            execution.mesh = spec.settings.folder
             execution.sources = Sources.of(spec.settings, database, asked.environment)
             execution.upstream_branch = branch_of
             execution.judge.sandbox = sandbox

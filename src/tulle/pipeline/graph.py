@@ -152,8 +152,9 @@ def _unknown_inputs(jobs: Iterable[Job], made: Mapping[str, Job]) -> Iterator[Pr
             continue
         for name in job.inputs:
             if name not in made:
-                message = f"'inputs' names the unknown data set '{name}'"
-                yield Problem(message, _line_of(job, name), did_you_mean(name, known))
+                word, place = ("rows", job.score.place) if job.score else ("inputs", _line_of(job, name))
+                message = f"'{word}' names the unknown data set '{name}'"
+                yield Problem(message, place, did_you_mean(name, known))
 
 
 def _line_of(job: Job, word: str) -> Place | None:

@@ -1,4 +1,4 @@
-"""What makes one data set: an input port, an SQL or Python model, or a dbt project, read from a product's files.
+"""What makes one data set: an input port, an SQL or Python model, an endpoint, or a dbt project, by a product's files.
 
 Nothing of the user's is executed: SQL is parsed, Python is read by `ast`. What is wrong comes back as problems.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from tulle.engine.statement import Statement, read_statement
 from tulle.errors import Invalid, Place, Problem
 from tulle.pipeline.model_kind import THIS, VIEW, ModelKind, read_constants, read_header
+from tulle.pipeline.scored import Score, read_score
 from tulle.spec.dbt_project import DbtProject
 from tulle.spec.load import decoded
 from tulle.spec.mesh import MeshSpec
@@ -23,6 +24,7 @@ from tulle.spec.rules import RESERVED_DATA_SETS
 from tulle.spec.source import ENDINGS, Source, SourceColumn
 
 INGEST, PORT, SQL, PYTHON, DBT, DBT_MODEL = "ingest", "port", "sql", "python", "dbt", "dbt-model"
+SCORE = "score"
 RESERVED = {
     **RESERVED_DATA_SETS,
     "publish": "that is the name of a run's last step",
@@ -37,7 +39,7 @@ class Job:
 
     ingest: files of the input port `port` become rows. port: the rows are those of another product, read where
     they are. sql and python: a file in transform/, whose text is `text`. dbt: a whole project, whose tables `tables`
-    are taken from it; dbt-model: one of them.
+    are taken from it; dbt-model: one of them. score: an endpoint answers the rows of another data set.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Job:
     way: ModelKind = ModelKind()
     dbt: DbtProject | None = field(default=None, compare=False)
     tables: tuple[str, ...] = ()
+    score: Score | None = field(default=None, compare=False)
 
     @property
     def reads_this(self) -> bool:
@@ -135,7 +138,7 @@ def transform_jobs(folder: Path, label: str) -> tuple[list[Job], tuple[tuple[str
     problems: list[Problem] = []
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
         name = f"{label}/{file.name}"
-        if file.suffix not in {".sql", ".py"} or not file.is_file():
+        if file.suffix not in _MAKERS or not file.is_file() or _is_of_dbt(file):
             continue
         text, unread = _text_of(file, name)
         problems += unread
@@ -145,9 +148,7 @@ def transform_jobs(folder: Path, label: str) -> tuple[list[Job], tuple[tuple[str
             hint = "name the file after the data set it makes, in snake_case, such as customer_features"
             problems.append(Problem(f"'{file.stem}' is no name for a data set", Place(name), hint))
         else:
-            job, wrong = (
-                _sql_job(file, name, text) if file.suffix == ".sql" else _python_job(file, name, text)
-            )
+            job, wrong = _MAKERS[file.suffix](file, name, text)
             jobs.append(job)
             problems += [] if unread else wrong
     return jobs, tuple(shared), problems
@@ -184,6 +185,20 @@ def _sql_job(file: Path, name: str, text: str) -> tuple[Job, list[Problem]]:
 def _python_job(file: Path, name: str, text: str) -> tuple[Job, list[Problem]]:
     inputs, way, problems = read_python(text, name)
     return Job(file.stem, PYTHON, inputs, text, path=file, place=Place(name, 1), way=way), problems
+
+
+def _score_job(file: Path, name: str, text: str) -> tuple[Job, list[Problem]]:
+    score, problems = read_score(text, name)
+    inputs = (score.rows,) if score else ()
+    return Job(file.stem, SCORE, inputs, text, path=file, place=Place(name, 1), score=score), problems
+
+
+_MAKERS = {".sql": _sql_job, ".py": _python_job, ".yaml": _score_job, ".yml": _score_job}
+
+
+def _is_of_dbt(file: Path) -> bool:
+    """Whether it is YAML that a dbt project has beside its own file: such a project may be called `transform`."""
+    return file.suffix in {".yaml", ".yml"} and (file.parent / "dbt_project.yml").exists()
 
 
 def read_python(text: str, name: str) -> tuple[tuple[str, ...], ModelKind, list[Problem]]:

@@ -20,6 +20,8 @@ from tulle.engine.statement import column_sources
 from tulle.errors import Broken
 from tulle.lake.draft import Draft
 from tulle.lake.repository import Link
+from tulle.pipeline import by_service
+from tulle.pipeline.by_service import Desk
 from tulle.pipeline.columns import adjusted
 from tulle.pipeline.convert import in_mesh_types
 from tulle.pipeline.data_files import data_files
@@ -34,7 +36,7 @@ from tulle.pipeline.ingest import (
     source_files,
     write_batches,
 )
-from tulle.pipeline.job import DBT, DBT_MODEL, INGEST, SQL, Job
+from tulle.pipeline.job import DBT, DBT_MODEL, INGEST, SCORE, SQL, Job
 from tulle.pipeline.keep import Gathered, Keeping
 from tulle.pipeline.model import ModelRun, call_model
 from tulle.pipeline.model_kind import SNAPSHOT, THIS, VIEW
@@ -69,6 +71,7 @@ class Making:
     files: tuple[SourceFile, ...] = ()
     gathered: Gathered | None = None  # what another source than plain files gave
     data_folders: tuple[str, ...] = ()  # where file sources may read beside the product's own folder
+    mesh: Path = Path()  # the mesh folder, for what a service's definitions do
 
     def with_files(self) -> Making:
         """For an ingest: the files its port reads now, and what identifies their bytes. Raises Invalid."""
@@ -93,6 +96,11 @@ class Making:
     def relations(self) -> dict[str, Relation]:
         """The inputs by name."""
         return {name: at.relation for name, at in self.inputs.items()}
+
+    @property
+    def desk(self) -> Desk:
+        """Where a service's definitions are asked."""
+        return Desk(self.mesh, self.code.product.name, self.engine, self.folder / "by-service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,8 @@ def make(draft: Draft, making: Making, before: Record | None) -> Made:
         return _dbt(draft, making)
     if making.job.kind == DBT_MODEL:
         return _dbt_model(draft, making.job)
+    if making.job.kind == SCORE:
+        return _score(draft, making)
     return _python(draft, making, before)
 
 
@@ -248,6 +258,21 @@ def _dbt_model(draft: Draft, job: Job) -> Made:
     return Made(rows, columns_in(at.relation), lineage)
 
 
+def _score(draft: Draft, making: Making) -> Made:
+    """What an endpoint answers to the rows of another data set; a row that it refuses says why, in `error`."""
+    asked = making.job.score
+    assert asked is not None
+    with _data_file(draft, making.job.name) as target:
+        told = by_service.score(making.desk, making.job.name, asked, making.relations[asked.rows], target)
+    refused = "".join(f", {word} {number:,}" for word, number in sorted(told["errors"].items()))
+    making.say(f"{making.job.name}: {asked.named} {asked.version} refused {told['failed']:,} rows{refused}")
+    columns = tuple(ColumnType(*pair) for pair in told["columns"])
+    sent = [[asked.rows, column] for column in told["sent"]]
+    kept = set(told["kept"])
+    lineage = {c.name: [[asked.rows, c.name]] if c.name in kept else sent for c in columns}
+    return Made(told["rows"], columns, lineage, (Metric("rows refused", told["failed"]),))
+
+
 def _python(draft: Draft, making: Making, before: Record | None) -> Made:
     job = making.job
     models = making.folder / "models" / job.name
@@ -256,7 +281,10 @@ def _python(draft: Draft, making: Making, before: Record | None) -> Made:
         there = data_of(draft, job.name)
         assert there is not None
         relations[THIS] = replace(there.with_columns(before.types()).relation, name=THIS)
-    run = ModelRun(making.run_id, job, making.engine, relations, models, making.say)
+    origins = {one.name: one.upstream or (making.code.product.name, one.name) for one in making.code.jobs}
+    run = ModelRun(
+        making.run_id, job, making.engine, relations, models, making.say, desk=making.desk, origins=origins
+    )
     returned = call_model(job, making.code.shared, run)
     wanted = {c.name: c.type for c in making.declared.columns} if making.declared else {}
     table = in_mesh_types(returned, job.file, wanted)

@@ -20,8 +20,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tulle.engine.engine import Engine, Relation, quoted
 from tulle.engine.statement import read_statement
-from tulle.errors import Invalid, LimitExceeded, NotFound, Place, Problem, TulleError, did_you_mean
-from tulle.pipeline import model_file, model_mlflow, model_series
+from tulle.errors import (
+    Invalid,
+    LimitExceeded,
+    NotFound,
+    Place,
+    Problem,
+    TulleError,
+    Unavailable,
+    did_you_mean,
+)
+from tulle.pipeline import by_service, model_file, model_mlflow, model_series
 from tulle.pipeline.job import Job
 from tulle.pipeline.model_score import optional
 from tulle.pipeline.run import Metric
@@ -43,8 +52,14 @@ class ModelRun:
         relations: Mapping[str, Relation],
         models_folder: Path,
         say: Callable[[str], None],
+        *,
+        desk: by_service.Desk | None = None,
+        origins: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
+        """`desk`: where a service's definitions are asked; `origins`: product and data set of each input."""
         self.id = run_id
+        self._desk = desk
+        self._origins = origins or {}
         self._job = job
         self._engine = engine
         self._relations = relations
@@ -87,6 +102,38 @@ class ModelRun:
         return self._engine.query(
             query, [self._relations[name] for name in statement.reads], file="the query"
         )
+
+    def training_set(self, endpoint: str, *, version: str, entities: str, time: str) -> pa.Table:
+        """The rows of an input, each with the features that an endpoint would have looked up at its time.
+
+        `endpoint` is `service/endpoint` of this product, `version` one of the service's versions: keys, names,
+        defaults, policies and ages are those it answers by. `time` is a column of `entities`. The data sets it looks
+        up must be inputs of the model, and their rows are those that this run reads. Rows the endpoint would refuse
+        are left out.
+        """
+        service, _, named = endpoint.partition("/")
+        if not named:
+            raise Invalid(f"'{endpoint}' is no endpoint", hint="write service/endpoint")
+        if self._desk is None:
+            raise Unavailable("a training set is made in a run", hint="give its rows to the test as an input")
+        rows = self._relations[self._known(entities)]
+        known = {
+            self._origins.get(name, (self._desk.product, name)): relation
+            for name, relation in self._relations.items()
+        }
+        target = self._desk.folder / f"{self._job.name}-learned.parquet"
+        wanted = (service, version, named)
+        told = by_service.training_set(self._desk, self._job.name, wanted, rows, time, known, target)
+        self.log(
+            f"{endpoint} {version}: {told['rows']:,} rows to learn from, {told['left_out']:,} of '{entities}' "
+            "left out"
+        )
+        import pyarrow.parquet as pq  # noqa: PLC0415  only who reads rows needs it
+
+        try:
+            return pq.read_table(target)
+        finally:
+            target.unlink(missing_ok=True)
 
     def log(self, text: object) -> None:
         """Keep a line with the run."""

@@ -15,39 +15,33 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tulle.config import Settings
 from tulle.engine.duck import DuckEngine
-from tulle.engine.engine import ColumnType, Relation, quoted
+from tulle.engine.engine import Relation, quoted
 from tulle.errors import Broken, Invalid, NotFound, TulleError, did_you_mean
 from tulle.lake.repository import Lake
 from tulle.pipeline.data_files import data_files
 from tulle.pipeline.record import read_record
-from tulle.serving import generation, package
-from tulle.serving.elsewhere import connect_in
+from tulle.serving import package
 from tulle.serving.keyed_rows import BUNDLED
-from tulle.serving.live import Following, entries_of, write
-from tulle.serving.loaded import load
-from tulle.serving.outside import outside_file
+from tulle.serving.live import entries_of, write
 from tulle.serving.package import LakeSource, Package
-from tulle.serving.refresh import live_folder
-from tulle.serving.scoring import CHUNK, Scoring
+from tulle.serving.score_file import score_file
 from tulle.serving.training import ENTITIES, Asked, parts_of, relation_of, training_sql
 from tulle.state.db import Database
 
 BATCHES = "batches"
 TRAINING, SCORE = "training-set", "score"
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
-_ROW_GROUP_ROWS = 122_880
 ROWS_AT_ONCE = 4_000_000  # of entities and look-ups together, that are joined at a time
 
 
@@ -210,30 +204,23 @@ class _Work:
 
     def score(self) -> Mapping[str, Any]:
         """The rows with what the endpoint answers to each."""
-        engine = self._engine()
         rows, commit = self._rows(LakeSource(self.lake, self.batch.ref))
-        outside = outside_file(self.settings.state_folder, self.batch.service)  # once it is deployed
-        loaded = load(generation.unpack(self.chosen, self.settings), outside=outside)
-        connect_in(loaded, self.settings.folder)
-        following = Following(loaded, live_folder(self.settings))
-        if following.is_needed:
-            following.begin()
-        known = [ColumnType(name, kind) for name, kind in _types(engine, rows).items()]
-        scoring = Scoring(loaded, self.batch.endpoint, known, self.batch.renamed, self.batch.keep)
         draft = self.lake.repository(self.batch.target[0]).draft(self.batch.ref)
         with data_files(draft, self.batch.target[1]) as files:
-            with (
-                engine.batches(f"SELECT * FROM {quoted(ENTITIES)}", [rows], rows=CHUNK) as batches,  # noqa: S608
-                pq.ParquetWriter(
-                    files.new("part-0000.parquet"), scoring.schema, compression="zstd"
-                ) as writer,
-            ):
-                for table in _grouped(scoring.scored(batches), scoring.schema):
-                    writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
+            scoring, answered = score_file(
+                self.chosen,
+                self.batch.endpoint,
+                rows,
+                files.new("part-0000.parquet"),
+                engine=self._engine(),
+                settings=self.settings,
+                renamed=self.batch.renamed,
+                keep=self.batch.keep,
+            )
             files.settle()
         told = scoring.told
         said = {"rows": told.rows, "failed": told.failed, "errors": told.errors}
-        commits = {**loaded.endpoints[self.batch.endpoint].commits, "/".join(self.batch.source): commit}
+        commits = {**answered, "/".join(self.batch.source): commit}
         return self._published(draft, {**said, "columns": [c.name for c in scoring.columns]}, commits)
 
     def _published(
@@ -258,18 +245,6 @@ class _Work:
 def _types(engine: DuckEngine, relation: Relation) -> dict[str, str]:
     found = engine.describe(f"SELECT * FROM {quoted(relation.name)}", [relation])  # noqa: S608
     return {column.name: column.type for column in found}
-
-
-def _grouped(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """As many rows together as a file has in one group."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= _ROW_GROUP_ROWS:
-            yield pa.Table.from_batches(waiting, schema)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

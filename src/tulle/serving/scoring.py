@@ -33,6 +33,8 @@ from tulle.serving.request import RequestError
 CHUNK = 5_000
 AT_ONCE = 8  # calls of an endpoint that answers one row at a time
 ERROR = "error"
+# What is no fault of a row: nobody wants a data set of it.
+PASSING = frozenset({"QueueFull", "NoProcessFree", "NotStarted", "StoreUnavailable", "Unreachable"})
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -67,7 +69,7 @@ class Scoring:
         keep: Sequence[str] | None = None,
     ) -> None:
         """`known` are the columns of the rows, `renamed` says which is sent by another name, `keep` which stay."""
-        self._service = service
+        self._service, self._endpoint = service, endpoint
         self._way = _way_of(service.endpoints[endpoint], endpoint)
         names = [column.name for column in known]
         for sent, source in (renamed or {}).items():
@@ -105,6 +107,16 @@ class Scoring:
         self.told = Told()
 
     @property
+    def kept(self) -> list[str]:
+        """The columns of the rows that stay beside the answers."""
+        return [column.name for column in self._kept]
+
+    @property
+    def sent(self) -> list[str]:
+        """The columns of the rows that the endpoint is sent."""
+        return list(dict.fromkeys(self._sent.values()))
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns of what comes out."""
         return pa.schema([(column.name, arrow_type(column.type)) for column in self.columns])
@@ -113,13 +125,25 @@ class Scoring:
         """The rows with their answers, in their order."""
         with asyncio.Runner() as runner:
             try:
-                if failed := runner.run(self._service.ready()):
-                    name, why = next(iter(failed.items()))
-                    raise Unavailable(f"endpoint '{name}' does not answer: {why}")
+                runner.run(self._ready())
                 for batch in batches:
                     yield self._with_answers(batch, runner)
             finally:
                 self._service.close()
+
+    async def _ready(self) -> None:
+        """Start what answering needs: the endpoint's own, or of a composition, which may call any of them, all."""
+        chosen = self._service.endpoints[self._endpoint]
+        if isinstance(chosen, Compose):
+            failed = await self._service.ready()
+        else:
+            try:
+                await chosen.ready()
+                return
+            except RequestError as error:
+                failed = {self._endpoint: error.message}
+        for name, why in failed.items():
+            raise Unavailable(f"endpoint '{name}' does not answer: {why}")
 
     def _with_answers(self, batch: pa.RecordBatch, runner: asyncio.Runner) -> pa.RecordBatch:
         table = pa.Table.from_batches([batch])
@@ -145,6 +169,8 @@ class Scoring:
         for answer in answers:
             if error := answer.get(ERROR):
                 word = str(error).partition(":")[0]
+                if word in PASSING:
+                    raise Unavailable(f"the endpoint does not answer: {error}", hint="try again later")
                 self.told.failed += 1
                 self.told.errors[word] = self.told.errors.get(word, 0) + 1
 
@@ -178,7 +204,7 @@ def _way_of(endpoint: Endpoint, name: str) -> Way:
             sent = [p.name for p in endpoint.entry.input]
             needed = [p.name for p in endpoint.entry.input if p.required]
             return Way(sent, needed, [Column("response", "string")], _each(endpoint, "run", _response))
-    raise Invalid(f"endpoint '{name}' is of a kind that has no batch form")
+    raise Invalid(f"endpoint '{name}' is of a kind that answers no rows")
 
 
 async def _asked(endpoint: Endpoint, action: str, body: bytes) -> bytes:
@@ -205,7 +231,7 @@ def _good(answer: Any) -> bytes:
 def _predictions(inner: Predict, endpoint: Endpoint) -> Way:
     signature = inner.signature
     shares = {class_text(value): f"proba_{class_text(value)}" for value in signature.classes}
-    columns = [Column("prediction", _class_type(signature.classes))]
+    columns = [Column("prediction", _class_type(signature.classes or signature.clusters))]
     if signature.has_probabilities:
         columns += [Column(name, "double") for name in shares.values()]
 
