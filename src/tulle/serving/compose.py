@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
+from tulle.serving.asked import Asked, is_told_once
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, Query, Trace
 from tulle.serving.inner_call import InnerCall
@@ -24,7 +25,7 @@ from tulle.serving.path_values import made_of
 from tulle.serving.query import record_of
 from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import DECODE_ERRORS, UNWRITABLE, RequestError, parse_json
-from tulle.serving.steps import Asked, Step, Target, sequence
+from tulle.serving.steps import Step, Target, sequence
 
 # The end of a request header: whatever it holds, the answer tells of every step. Of `tulle-steps` and `x-tulle-steps`
 # the gateway lets the first one through.
@@ -67,6 +68,7 @@ class Compose:
         self._output = made_of(entry.output)
         self._trace = trace
         self._context = b""
+        self._by_name = not is_told_once(entry.steps)
 
     def bind(
         self, endpoints: Mapping[str, Endpoint], door: Door | None = None, *, anew: bool = False
@@ -131,7 +133,7 @@ class Compose:
         total = (perf_counter_ns() - start) // 1000
         return Answer(
             b'{"response":%b%b,"timing":{%b"total":%d},%b%b"}}'
-            % (response, failed, asked.timing(), total, context, request_id.encode()),
+            % (response, failed, asked.timing(by_name=self._by_name), total, context, request_id.encode()),
             commits=mixed,
         )
 

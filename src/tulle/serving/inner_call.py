@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from tulle.serving.asked import Asked
 from tulle.serving.endpoint import Action, Answer, Direct, Endpoint, Given, Headed
 from tulle.serving.index import READ_ERRORS
 from tulle.serving.request import UNWRITABLE, RequestError
-from tulle.serving.steps import Asked
 
 Ask = Callable[[bytes, Asked], Any]  # the value of the answer, or a coroutine that gives it
 Plain = Callable[[bytes, str], Given]

@@ -13,10 +13,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from tulle.serving.asked import Asked
 from tulle.serving.inner_call import DEPTH, main_part, request_of
 from tulle.serving.outside import UNREACHABLE, Door, Got, Way
 from tulle.serving.request import UNWRITABLE, RequestError, shown
-from tulle.serving.steps import Asked, Telling
+from tulle.serving.steps import Telling
 
 DEEPEST = 8
 USUAL_SECONDS = 30.0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import UNSET
 
-from tulle.serving.endpoint import Header
+from tulle.serving.asked import Asked
 from tulle.serving.kept import Kept
 from tulle.serving.path_values import condition_of, list_of, made_of
 from tulle.serving.request import RequestError
@@ -26,38 +26,7 @@ LEAVE_OUT = "leave_out"
 _AGAIN_SECONDS = 0.05  # before the first retry; twice as long before each further one
 
 
-class Asked:
-    """What the steps of one request know of it, and what they tell of themselves."""
-
-    __slots__ = ("failed", "headers", "id", "told")
-
-    def __init__(self, request_id: str, headers: Sequence[Header]) -> None:
-        self.id = request_id
-        self.headers = headers
-        self.told: list[Told] = []
-        self.failed: list[dict[str, Any]] = []
-
-    def timing(self) -> bytes:
-        """The members of `timing`: microseconds by step, of all its calls together.
-
-        What one called `total` has taken is not among them: that member is the whole composition's.
-        """
-        spent: dict[bytes, int] = {}
-        for word, nanoseconds, _ in self.told:
-            spent[word] = spent.get(word, 0) + nanoseconds
-        spent.pop(b"total", None)
-        return b"".join([b'"%b":%d,' % (word, number // 1000) for word, number in spent.items()])
-
-    def steps(self) -> list[dict[str, Any]]:
-        """Of every call: its step, status, microseconds, and what else there is to tell."""
-        return [
-            {"name": name.decode(), "status": 200, "microseconds": spent // 1000, **(more or {})}
-            for name, spent, more in self.told
-        ]
-
-
 Values = dict[str, Any]
-Told = tuple[bytes, int, dict[str, Any] | None]  # a step, nanoseconds, and what is not usual
 # Puts its value among the others; what is not done at once is awaited.
 Step = Callable[[Values, Asked], Awaitable[None] | None]
 
