@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 import re
 import shutil
 import signal
@@ -14,13 +17,15 @@ import httpx
 import pytest
 from tests.serving.test_worker import running, start
 
-from tulle.serving import recorder
+from tulle.serving import log_segment, recorder
 from tulle.serving.log_segment import (
+    CLOSED,
     OPEN,
     QUERIES,
     Record,
     SegmentHeader,
     SegmentWriter,
+    Told,
     complete,
     read_segment,
 )
@@ -169,3 +174,102 @@ def test_what_cannot_be_written_is_counted_and_harms_no_other(tmp_path: Path) ->
     segment = read_segment(path)
     assert [record.request_id for record in segment.records] == ["r1", "r3"]
     assert (segment.dropped, log.written, log.dropped) == (1, 2, 1)
+
+
+def test_a_full_disk_leaves_neither_files_nor_handles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    folder = tmp_path / "log"
+    log = Recorder(folder, "s", "v1", "v1")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr(log_segment.os, "write", full)
+        for number in range(5):
+            note(log, number)
+            log._write()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert list(folder.iterdir()) == []
+    write = os.write
+
+    def nearly_full(handle: int, data: Any) -> int:  # the beginning of a segment is all there is room for
+        return write(handle, data) if len(data) < 100 else full()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log_segment.os, "write", nearly_full)
+        for number in range(5):
+            note(log, number, b"x" * 100)
+            log._write()
+    assert list(folder.iterdir()) == []
+    note(log, 9)
+    log._write(final=True)
+    (path,) = complete(folder)
+    segment = read_segment(path)
+    assert ([record.request_id for record in segment.records], segment.dropped) == (["r9"], 10)
+
+
+def test_a_part_that_nobody_would_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_segment, "MOST_FRAME", 2000)
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    note(log, 0, b"x" * 3000)
+    log._write()
+    note(log, 1)
+    log._write(final=True)
+    (path,) = complete(tmp_path)
+    segment = read_segment(path)
+    assert ([record.request_id for record in segment.records], segment.dropped) == (["r1"], 1)
+
+
+def test_the_end_of_a_segment_may_be_zeros(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, "1", HEADER)
+    writer.add(QUERIES, [RECORD])
+    final = writer.close()
+    final.write_bytes(final.read_bytes() + bytes(4096))  # as a machine that fails may leave it
+    assert list(read_segment(final).records) == [RECORD]
+
+
+def test_a_segment_that_is_just_begun_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"1{OPEN}"
+    path.touch()  # made, and not locked yet
+    assert complete(tmp_path) == []
+    os.utime(path, (0, 0))  # who began it was killed
+    assert complete(tmp_path) == [path]
+    path.write_bytes(b"x")
+    lock = log_segment.fcntl.flock
+
+    def late(handle: int, how: int) -> None:  # it got its final name after it was opened
+        path.rename(path.with_suffix(CLOSED))
+        lock(handle, how)
+
+    monkeypatch.setattr(log_segment.fcntl, "flock", late)
+    assert complete(tmp_path) == []
+
+
+def test_a_segment_that_is_collected_meanwhile_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_files", lambda folder: [folder / f"gone{CLOSED}"])
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    note(log, 0)
+    log._write(final=True)
+    assert (log.written, log.dropped) == (1, 0)
+
+
+def test_what_is_told_is_kept_while_it_is_open_only(tmp_path: Path) -> None:
+    told = [Told(1, "r", 0, b"1", None)]
+
+    async def tell(log: Recorder) -> bool:
+        return await asyncio.wait_for(log.tell(told), 10)
+
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    assert asyncio.run(tell(log)) is False  # nobody writes
+    log.start()
+    assert asyncio.run(tell(log)) is True
+    log.close()
+    assert asyncio.run(tell(log)) is False
+    (path,) = complete(tmp_path)
+    assert list(read_segment(path).told) == told

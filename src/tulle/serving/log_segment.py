@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,11 @@ HEADER: Final = 0
 QUERIES: Final = 1
 FEEDBACK: Final = 2
 DROPPED: Final = 3
+INFER: Final = "infer"  # the action of the Open Inference Protocol
 _FRAME = struct.Struct("<II")  # length, CRC-32
 _LIST_OF_QUERIES = struct.Struct(">BBBI")  # MessagePack: a pair of the kind and a list of so many
-_MOST_FRAME = 256 << 20
+MOST_FRAME: Final = 256 << 20  # bytes
+BEGUN_SECONDS = 60.0  # an empty segment is as old when whoever began it was killed
 
 
 class SegmentHeader(msgspec.Struct, frozen=True):
@@ -40,12 +43,13 @@ class SegmentHeader(msgspec.Struct, frozen=True):
 
 
 class SegmentRoute(msgspec.Struct, frozen=True, array_like=True):
-    """One address of an endpoint; `features` names the values of a row after enrichment."""
+    """One address of an endpoint; `features` names the values of a row after enrichment, `classes` the model's."""
 
     endpoint: str
     kind: str
     action: str
     features: list[str]
+    classes: list[str] = []  # a struct of msgspec gives each its own; older segments have none
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -77,16 +81,31 @@ class SegmentWriter:
     """One open segment."""
 
     def __init__(self, folder: Path, name: str, header: SegmentHeader) -> None:
-        """Begin a file that others leave alone as long as it is open."""
+        """Begin a file that others leave alone as long as it is open; nothing is left of one that cannot be begun."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / (name + OPEN)
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._is_named = False  # whether its name is with the disk, too
         self.bytes = 0
-        self.add(HEADER, header)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # who looks whether it is complete holds it for a moment
+            self.add(HEADER, header)
+        except BaseException:
+            self.abandon()
+            self.path.unlink(missing_ok=True)
+            raise
+        self._begun = self.bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added to it yet."""
+        return self.bytes == self._begun
 
     def add(self, kind: int, what: Any) -> None:
-        """Append one frame; with the system when this returns, so a kill of this process does not lose it."""
+        """Append one frame; with the system when this returns, so a kill of this process does not lose it.
+
+        ValueError, and nothing is written, where it is larger than who reads it takes.
+        """
         self._append(msgspec.msgpack.encode((kind, what)))
 
     def add_queries(self, number: int, records: bytes | bytearray) -> None:
@@ -95,6 +114,8 @@ class SegmentWriter:
 
     def _append(self, first: bytes, rest: bytes | bytearray = b"") -> None:
         length = len(first) + len(rest)
+        if length > MOST_FRAME:
+            raise ValueError(f"a part of {length:,} bytes is too large for a segment")
         self._write(_FRAME.pack(length, zlib.crc32(rest, zlib.crc32(first))) + first)
         self._write(rest)
         self.bytes += _FRAME.size + length
@@ -105,8 +126,15 @@ class SegmentWriter:
             view = view[os.write(self._file, view) :]
 
     def sync(self) -> None:
-        """With the disk when this returns."""
+        """With the disk when this returns, its name too."""
         os.fsync(self._file)
+        if not self._is_named:
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+            self._is_named = True
 
     def close(self) -> Path:
         """Make it durable and give it its final name. OSError when that cannot be; it is closed all the same."""
@@ -136,7 +164,10 @@ def complete(folder: Path) -> list[Path]:
             except BlockingIOError:
                 continue
             else:
-                found.append(path)
+                there = path.stat()  # FileNotFoundError: it got its final name while it was opened here
+                # Nothing is in it before it is locked: one that is empty may be about to be.
+                if there.st_size or time.time() - there.st_mtime > BEGUN_SECONDS:
+                    found.append(path)
             finally:
                 os.close(handle)
     return sorted(found)
@@ -150,10 +181,14 @@ def frames(data: bytes) -> Iterator[tuple[int, msgspec.Raw]]:
         length, checksum = _FRAME.unpack_from(data, place)
         place += _FRAME.size
         payload = data[place : place + length]
-        if length > _MOST_FRAME or len(payload) < length or zlib.crc32(payload) != checksum:
+        # A machine that fails may leave zeros at the end, and the checksum of nothing is zero.
+        if not 0 < length <= MOST_FRAME or len(payload) < length or zlib.crc32(payload) != checksum:
             return
         place += length
-        yield decode(payload)
+        try:
+            yield decode(payload)
+        except msgspec.MsgspecError:  # another version of Tulle wrote it
+            return
 
 
 class Segment(msgspec.Struct, frozen=True):

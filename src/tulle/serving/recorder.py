@@ -10,6 +10,7 @@ of what requests mean.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -26,6 +27,7 @@ from tulle.serving.log_segment import (
     CLOSED,
     DROPPED,
     FEEDBACK,
+    OPEN,
     SegmentHeader,
     SegmentRoute,
     SegmentWriter,
@@ -60,6 +62,7 @@ class Recorder:
         self._unwritten = 0  # dropped, and not written down yet
         # The clock of requests is the one that measures them.
         self._offset = time.time_ns() - time.perf_counter_ns()
+        self._is_open = False  # whether what is told is written
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._writer: SegmentWriter | None = None
@@ -69,13 +72,16 @@ class Recorder:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="query-log", daemon=True)
 
-    def route(self, endpoint: str, kind: str, action: str, features: Sequence[str]) -> int:
+    def route(
+        self, endpoint: str, kind: str, action: str, features: Sequence[str], classes: Sequence[str] = ()
+    ) -> int:
         """The number of an address in records; all are told before the first record."""
-        self._header.routes.append(SegmentRoute(endpoint, kind, action, list(features)))
+        self._header.routes.append(SegmentRoute(endpoint, kind, action, list(features), list(classes)))
         return len(self._header.routes) - 1
 
     def start(self) -> None:
         """Begin to write."""
+        self._is_open = True
         self._thread.start()
 
     def note(
@@ -112,9 +118,11 @@ class Recorder:
             self._count += 1
 
     async def tell(self, told: Sequence[Told]) -> bool:
-        """Keep what turned out; whether it is on the disk."""
+        """Keep what turned out; whether it is on the disk. Of a log that was not started, or has ended, nothing is."""
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         with self._lock:
+            if not self._is_open:
+                return False
             self._told += told
             self._confirmed.append(done)
         self._wake.set()
@@ -130,11 +138,17 @@ class Recorder:
     # ── the thread ───────────────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait(PAUSE_SECONDS)
-            self._wake.clear()
-            self._write()
-        self._write(final=True)
+        try:
+            while not self._stop.is_set():
+                self._wake.wait(PAUSE_SECONDS)
+                self._wake.clear()
+                self._write()
+            self._write(final=True)
+        finally:
+            with self._lock:  # nobody waits for what is not written any more
+                self._is_open = False
+                confirmed, self._confirmed = self._confirmed, []
+            _settle(confirmed, is_told=False)
 
     def _write(self, *, final: bool = False) -> None:
         """Write what is noted; what cannot be written is dropped and counted."""
@@ -164,8 +178,7 @@ class Recorder:
             self._unwritten += number
             self._abandon()
             self._say(str(exc))
-        for one in confirmed:
-            one.get_loop().call_soon_threadsafe(_settle, one, is_told)
+        _settle(confirmed, is_told=is_told)
 
     def _say(self, why: str) -> None:
         if why != self._failed:  # once, not five times a second
@@ -183,7 +196,7 @@ class Recorder:
 
     def _opened(self) -> SegmentWriter:
         if self._writer is None:
-            kept = sum(path.stat().st_size for path in _files(self._folder))
+            kept = sum(map(_size, _files(self._folder)))
             if kept > FOLDER_BYTES:
                 raise OSError(f"{kept >> 20} MB of queries in {self._folder} wait to be collected")
             # Names sort by the time they were begun.
@@ -205,14 +218,30 @@ class Recorder:
         """Leave the segment as it is: what is whole in it is read, and the next begins anew."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.abandon()
+            with contextlib.suppress(OSError):
+                writer.abandon()
+                if writer.is_empty:  # a disk that stays full would have one more of them with each try
+                    writer.path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("*") if path.suffix in (CLOSED, ".open")] if folder.is_dir() else []
+    return [path for path in folder.glob("*") if path.suffix in (CLOSED, OPEN)] if folder.is_dir() else []
 
 
-def _settle(done: asyncio.Future[bool], is_told: bool) -> None:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it was collected just now
+        return 0
+
+
+def _settle(confirmed: Sequence[asyncio.Future[bool]], *, is_told: bool) -> None:
+    for one in confirmed:
+        with contextlib.suppress(RuntimeError):  # its loop has ended, and nobody waits
+            one.get_loop().call_soon_threadsafe(_confirm, one, is_told)
+
+
+def _confirm(done: asyncio.Future[bool], is_told: bool) -> None:
     if not done.done():
         done.set_result(is_told)
 
