@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.environment import OPTION_KEY
 from tulle.cli.service_log import seconds_of
 from tulle.cli.terminal import OPTION_JSON, emit, mark
 
@@ -20,6 +21,7 @@ _STATES = {"stable": "passed", "moving": "warn", "drifted": "failed"}
 @click.option("--endpoint", default="", help="Of this endpoint only.")
 @click.option("--generation", default="", help="Of this version only.")
 @click.option("--history", is_flag=True, help="Print what was kept of the last 30 days, as JSON.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def drift(
@@ -31,15 +33,16 @@ def drift(
     endpoint: str,
     generation: str,
     history: bool,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Measure how far the features and answers of service NAME have moved, and how good it was."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.service_log import ServiceLog
 
-    since = time.time() - seconds_of(window)
+    since = max(0.0, time.time() - seconds_of(window))
     named = {"endpoint": endpoint, "generation": generation}
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         kept = ServiceLog(client, name)
         if history:
             emit(kept.drift_history())

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark
 from tulle.errors import Invalid
 
@@ -33,18 +34,28 @@ LATE_SECONDS = 60.0  # a row of another worker may come so much later
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many rows."
 )
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def log(
-    mesh: Path | None, /, name: str, *, follow: bool, since: str, limit: int, as_json: bool, **wanted: Any
+    mesh: Path | None,
+    /,
+    name: str,
+    *,
+    follow: bool,
+    since: str,
+    limit: int,
+    key: Path | None,
+    as_json: bool,
+    **wanted: Any,
 ) -> None:
     """Print the latest queries of service NAME, the newest last; a line each, or JSON."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.service_log import ServiceLog
 
     given = {key: value for key, value in wanted.items() if value}
-    begin = None if not since else time.time() - seconds_of(since)
-    with mesh_client(mesh) as client:
+    begin = None if not since else max(0.0, time.time() - seconds_of(since))
+    with mesh_client(mesh, key) as client:
         kept = ServiceLog(client, name)
         found = kept.queries(**given, since=begin, limit=limit)["queries"]
         if as_json and not follow:
@@ -98,10 +109,13 @@ def _line(row: dict[str, Any]) -> str:
 @click.option(
     "--from", "source", default="", metavar="PRODUCT/DATA_SET", help="From a published data set instead."
 )
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def feedback(mesh: Path | None, name: str, file: Path | None, source: str, as_json: bool) -> None:
-    """Tell what turned out of answers of service NAME; without FILE, show what was told.
+def feedback(
+    mesh: Path | None, name: str, file: Path | None, source: str, key: Path | None, as_json: bool
+) -> None:
+    """Tell what turned out of answers of service NAME; without FILE, show what was told, and what of it is unknown.
 
     FILE is CSV with the columns request_id, outcome and maybe item, or JSON: a list, or a line each, of objects with
     requestId, outcome and maybe item. Telling the same twice does no harm.
@@ -114,7 +128,7 @@ def feedback(mesh: Path | None, name: str, file: Path | None, source: str, as_js
     items = _items(file) if file is not None else []
     if source and source.count("/") != 1:
         raise Invalid(f"--from is '{source}'", hint="write PRODUCT/DATA_SET, such as sales/outcomes")
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         kept = ServiceLog(client, name)
         if source:
             result = kept.tell_from(*source.split("/"))
@@ -125,11 +139,32 @@ def feedback(mesh: Path | None, name: str, file: Path | None, source: str, as_js
         return
     if "taken" in result:
         click.echo(f"  {mark('succeeded')} {result['taken']:,} taken, {result['new']:,} of them new")
-    else:
-        click.echo(f"  {result['told']:,} outcomes told")
-    if result["unknown"]:
-        ids = ", ".join(one["request_id"] for one in result["unknown_ids"][:5])
-        click.echo(f"  {mark('warned')} {result['unknown']:,} are of requests the log does not have: {ids}")
+        if result["unknown"]:
+            ids = ", ".join(one["request_id"] for one in result["unknown_ids"][:5])
+            click.echo(
+                f"  {mark('warned')} {result['unknown']:,} are of requests the log does not have: {ids}"
+            )
+        return
+    _show_told(result)
+
+
+def _show_told(state: dict[str, Any]) -> None:
+    """What was told of answers, by whom, and what of it is of none."""
+    click.echo(f"  {state['told']:,} outcomes told, {state['known']:,} of them of answers in the log")
+    if state["not_kept"]:
+        click.echo(f"  {state['not_kept']:,} are of requests that the log does not keep: it has a sample")
+    if state["repeated"] or state["corrected"]:
+        click.echo(
+            f"  {state['repeated']:,} were told again as before, {state['corrected']:,} otherwise: the last counts"
+        )
+    for one in state["callers"]:
+        if one["unknown"]:
+            ids = [row["request_id"] for row in state["unknown_ids"] if row["caller"] == one["caller"]]
+            told = f": {', '.join(ids[:5])}" if ids else ""
+            click.echo(
+                f"  {mark('warned')} {one['unknown']:,} of {one['told']:,} by {one['caller'] or '-'}"
+                f" are of requests the log does not have{told}"
+            )
 
 
 def _items(file: Path) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def compare(
     how = {
         "tolerance": tolerance,
         "endpoint": endpoint,
-        "since": time.time() - seconds_of(since) if since else None,
+        "since": max(0.0, time.time() - seconds_of(since)) if since else None,
     }
     with mesh_client(mesh) as client:
         if recorded:

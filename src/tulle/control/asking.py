@@ -12,9 +12,12 @@ from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request
 
+from tulle.catalog.query_log import QUERIES, find_repository
+from tulle.control import query_log
 from tulle.control.environments import by_whom
 from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
+from tulle.errors import NotFound
 from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.sdk.client import BY_HEADER
 from tulle.spec.environment import production
@@ -49,6 +52,34 @@ def for_who_may_change(workspace: Workspace, access: Access, routes: APIRouter) 
             product = declared_service(workspace, request.path_params["name"]).product.name
             branch = production(workspace.settings).branch
             access.demand(user, "fs:CreateCommit", access.resource_branch(product, branch))
+
+    guarded = APIRouter(dependencies=[Depends(demand)])
+    guarded.include_router(routes)
+    return guarded
+
+
+def for_who_may_read_log(workspace: Workspace, access: Access, routes: APIRouter) -> APIRouter:
+    """Routes of one service's log, by `name`, guarded: who asks with a key of their own must be allowed to read it.
+
+    That is, the repository it is kept in, as by any other door. NotFound where nothing is kept, Denied.
+    """
+
+    def demand(request: Request) -> None:
+        user = user_of(request)
+        if user is None:
+            return
+        name = request.path_params["name"]
+        if (log := find_repository(workspace.lake, name)) is None:
+            query_log.collect_all(
+                workspace, name
+            )  # with the first that is kept the product's people may read it
+            access.forget()
+            log = find_repository(workspace.lake, name)
+        if log is None:
+            told = f"nothing that was asked of a service '{name}' is kept"
+            raise NotFound(told, hint="its log begins with the first query")
+        resource = access.resource_object(log.name, log.default_branch, f"{QUERIES}/")
+        access.demand(user, "fs:ReadObject", *resource)
 
     guarded = APIRouter(dependencies=[Depends(demand)])
     guarded.include_router(routes)

@@ -120,10 +120,11 @@ def _role_findings(
     workspace: Workspace, applied: Collection[AppliedProduct]
 ) -> Callable[[DataProduct], Sequence[Finding]]:
     there, others = grants.look(workspace), {item.product.name: item.product for item in applied}
+    logs = grants.logs(workspace)
 
     def of(product: DataProduct) -> Sequence[Finding]:
         hint = "`tulle apply` puts it right; who has a role is written in product.yaml"
-        found = grants.changes(there, product, others)
+        found = grants.changes(there, product, others, logs)
         return [
             Finding("role", c.role.name, f"not as it was applied: {c.sentence}", hint) for c in found[:_MOST]
         ]

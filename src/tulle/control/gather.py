@@ -145,7 +145,8 @@ class Gathered:
         """What the roles of each product need, by its name."""
         there = self.roles_there
         others = {product.name: product for product in self.spec.products}
-        return {name: grants.changes(there, product, others) for name, product in others.items()}
+        logs = grants.logs(self.workspace)
+        return {name: grants.changes(there, product, others, logs) for name, product in others.items()}
 
     def granting(self, product: DataProduct) -> tuple[Detail, ...]:
         """What a plan shows of a product's roles."""

@@ -14,14 +14,16 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
+from tulle.catalog.query_log import OWNER, repository_name
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem
 from tulle.events import ACCESS_ROLES_CHANGED, Event
 from tulle.lake.access import people
 from tulle.lake.access.decide import make_built_in
 from tulle.lake.access.overview import Overview, overview
+from tulle.serving.package import products_of
 from tulle.spec.product import DataProduct
-from tulle.spec.roles import PRODUCT, ROLES, Role, role_name, roles_of
+from tulle.spec.roles import PRODUCT, ROLES, Role, reads_logs, role_name, roles_of
 from tulle.state import log, products
 from tulle.state.db import in_turn
 
@@ -54,11 +56,31 @@ def look(workspace: Workspace) -> Overview:
         return overview(cx)
 
 
+def logs(workspace: Workspace) -> Mapping[str, Sequence[str]]:
+    """By product, the repositories in which queries of its services are kept.
+
+    The log of a service that was another product's once is no product's: it tells what that one answered, too.
+    """
+    found: dict[str, list[str]] = {}
+    kept = {repository.name: repository.record.metadata for repository in workspace.lake.repositories()}
+    owners = products_of(workspace.database) if any(OWNER in said for said in kept.values()) else {}
+    for name, said in sorted(kept.items()):
+        service = said.get(OWNER, "")
+        made_by = owners.get(service, frozenset())
+        if service and name == repository_name(service) and len(made_by) == 1:
+            found.setdefault(next(iter(made_by)), []).append(name)
+    return found
+
+
 def changes(
-    there: Overview, product: DataProduct, others: Mapping[str, DataProduct]
+    there: Overview,
+    product: DataProduct,
+    others: Mapping[str, DataProduct],
+    logs: Mapping[str, Sequence[str]],
 ) -> tuple[GrantChange, ...]:
     """What has to be done for the roles of a product; nothing when all is as its document says."""
-    return tuple(c for role in roles_of(product, others, today()) for c in _changes(there, role))
+    roles = roles_of(product, others, today(), logs.get(product.name, ()))
+    return tuple(c for role in roles for c in _changes(there, role))
 
 
 def _changes(there: Overview, role: Role) -> Iterator[GrantChange]:
@@ -222,16 +244,44 @@ def end_what_ended(workspace: Workspace) -> int:
     """
     applied = [item.product for item in products.applied(workspace.database)]
     others = {product.name: product for product in applied}
-    there, count = look(workspace), 0
+    there, kept, count = look(workspace), logs(workspace), 0
     for product in applied:
         ever = {role.name: role for role in roles_of(product, others)}
-        found = changes(there, product, others)
+        found = changes(there, product, others, kept)
         over = [c for c in found if c.verb in {"leave", "strip"} and _was_meant(there, ever, c)]
         if over:
             with workspace.database.write() as cx:
                 carry_out(cx, product.name, over, actor="tulle")
             count += len(over)
     return count
+
+
+def follow_logs(workspace: Workspace) -> int:
+    """Let people of products read the logs that their services have by now, and none that is gone; how many roles.
+
+    This, too, nobody has to apply: who has a role is as it was.
+    """
+    applied = [item.product for item in products.applied(workspace.database)]
+    others = {product.name: product for product in applied}
+    there, kept, count = look(workspace), logs(workspace), 0
+    for product in applied:
+        without = {role.name: role for role in roles_of(product, others)}
+        found = [
+            change
+            for change in changes(there, product, others, kept)
+            if change.verb == "allow" and _differs_by_logs(there, without[change.role.name])
+        ]
+        if found:
+            with workspace.database.write() as cx:
+                carry_out(cx, product.name, found, actor="tulle")
+            count += len(found)
+    return count
+
+
+def _differs_by_logs(there: Overview, without: Role) -> bool:
+    """Whether a role is as documents say, but for which logs it reads."""
+    said = there.policies[without.name]
+    return [one for one in said if not reads_logs(one)] == [dict(one) for one in without.statements]
 
 
 def _was_meant(there: Overview, ever: Mapping[str, Role], change: GrantChange) -> bool:
@@ -245,6 +295,7 @@ def _was_meant(there: Overview, ever: Mapping[str, Role], change: GrantChange) -
 def as_plain(workspace: Workspace, product: DataProduct, applied: Iterable[DataProduct]) -> dict[str, Any]:
     """The roles of an applied product: what each may do, who has it, who waits, what is not as it should be."""
     there, others = look(workspace), {other.name: other for other in applied}
+    kept = logs(workspace)
     roles = [
         {
             "name": role.name,
@@ -253,11 +304,11 @@ def as_plain(workspace: Workspace, product: DataProduct, applied: Iterable[DataP
             "groups": sorted(h for _, h in there.holders.get(role.name, ()) if h != role.name),
             "statements": [dict(statement) for statement in role.statements],
         }
-        for role in roles_of(product, others, today())
+        for role in roles_of(product, others, today(), kept.get(product.name, ()))
     ]
     return {
         "product": product.name,
         "roles": roles,
         "waiting": list(waiting(there, product, others)),
-        "differs": [change.sentence for change in changes(there, product, others)],
+        "differs": [change.sentence for change in changes(there, product, others, kept)],
     }

@@ -178,8 +178,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         schedules.router(workspace),
         connections.router(workspace),
         alerts.router(workspace),
-        query_log_api.router(workspace),
-        service_drift.router(workspace),
+        asking.for_who_may_read_log(workspace, access, query_log_api.router(workspace)),
+        asking.for_who_may_read_log(workspace, access, service_drift.router(workspace)),
     ):
         app.include_router(routes)
     reader = Reader(
@@ -256,6 +256,7 @@ def _look_for_drift(workspace: Workspace) -> None:
     """In a thread of its own: a large mesh takes longer than the gateway may wait."""
     try:
         grants.end_what_ended(workspace)
+        grants.follow_logs(workspace)
         drift.look(workspace)
     except Exception as exc:  # noqa: BLE001  the next look may find what this one could not
         LOG.warning("drift could not be looked for: %s", exc)

@@ -2,7 +2,8 @@
 
 - The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
 - `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
-  which what concerns promotions and the keys of services may be asked: who approves is who holds the credential.
+  which what concerns promotions, and the keys and the logs of services, may be asked: who approves is who holds the
+  credential.
 - `/admin/api`, the admin API of API nodes, needs a key of its own; it is off until one is made.
 - The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
   change (trying a service) must come from a page of ours.
@@ -71,7 +72,8 @@ _ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
-        rf"|{_SERVICE}/(deployments|compare/recorded|file|keys)|/mesh/v1/deployment-requests"
+        rf"|{_SERVICE}/(deployments|compare/recorded|file|keys|queries|log|load|feedback|drift|drift/history)"
+        r"|/mesh/v1/deployment-requests"
     ),
     "POST": re.compile(
         r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
@@ -224,7 +226,8 @@ async def _as_user(request: Request, header: str, user_of: UserOf) -> Response |
     may = _USERS_MAY.get(request.method)
     if may is None or not may.fullmatch(request.scope["path"]):
         hint = (
-            "with an access key of their own, users promote releases, deploy services, decide, and make keys"
+            "with an access key of their own, users promote releases, deploy services, read their logs, decide, and "
+            "make keys"
         )
         return _answer(403, Denied(f"user '{user}' may not do this: it needs the mesh's token", hint=hint))
     request.state.user = user

@@ -167,6 +167,15 @@ def packages(database: Database, service: str) -> tuple[Package, ...]:
         return tuple(_value(row) for row in connection.execute(query))
 
 
+def products_of(database: Database) -> Mapping[str, frozenset[str]]:
+    """By service, the products whose version any of its versions is: more than one where it changed hands."""
+    found: dict[str, set[str]] = {}
+    with database.read() as connection:
+        for row in connection.execute(select(table.c.service, table.c.product).distinct()):
+            found.setdefault(row.service, set()).add(row.product)
+    return {service: frozenset(products) for service, products in found.items()}
+
+
 def get(database: Database, service: str, version: str) -> Package:
     """One version of a service; NotFound with the nearest name."""
     with database.read() as connection:

@@ -2,7 +2,8 @@
 
 Three roles a product, in lakeFS's form of policies: its owners rule its repository, its developers work on every
 branch but the published one (which only runs and releases move), its consumers read what its output ports offer, on
-the published branch. Owners and developers are the product's people, consumers whom an agreement in force names.
+the published branch. Owners and developers, the product's people, also read what was asked of
+its services. Consumers are whom an agreement in force names.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PUBLISHED = "main"
 GROUP, PRODUCT = "group:", "product:"  # before a name among an agreement's consumers; without, it is a user
 _OWN_WORDS = frozenset({"owner", "steward"})
 _DEVELOP_WORDS = frozenset({"developer", "engineer", "maintainer"})
-_MOST_RESOURCES = 900  # of one statement; a policy may have no more than 1,000
+_MOST_RESOURCES = 450  # of one statement, some of two names; a policy may have no more than 1,000
 
 _READ = ("fs:List*", "fs:Read*")
 _WRITE = (
@@ -60,29 +61,41 @@ def role_name(product: str, role: str) -> str:
 
 
 def roles_of(
-    product: DataProduct, others: Mapping[str, DataProduct], today: str | None = None
+    product: DataProduct,
+    others: Mapping[str, DataProduct],
+    today: str | None = None,
+    logs: Sequence[str] = (),
 ) -> tuple[Role, ...]:
     """The roles of a product; `others` are the products that agreements may name.
 
-    `today` (an ISO date) leaves out whoever is not in place on that day; None asks for all who ever are.
+    `today` (an ISO date) leaves out whoever is not in place on that day; None asks for all who ever are. `logs`: the
+    repositories in which queries of its services are kept.
     """
-    top = f"arn:lakefs:fs:::repository/{product.name}"
+    top, _ = _whole(product.name)
     main = f"{top}/branch/{PUBLISHED}"
     offered = sorted({name for port in product.output_ports for name in port.offers})
     people, groups = _consumers(product, others, today)
+    read_logs = tuple(
+        _statement("allow", _READ, [each for log in some for each in _whole(log)]) for some in _parts(logs)
+    )
+    says = f", and read {', '.join(logs)}" if logs else ""
     return (
         Role(
             role_name(product.name, OWNER),
-            f"everything in repository '{product.name}'",
-            (_statement("allow", ("fs:*", "pr:*", "ci:*", "retention:*", "branches:*"), (top, f"{top}/*")),),
+            f"everything in repository '{product.name}'{says}",
+            (
+                _statement("allow", ("fs:*", "pr:*", "ci:*", "retention:*", "branches:*"), (top, f"{top}/*")),
+                *read_logs,
+            ),
             tuple(_owners(product, today)),
         ),
         Role(
             role_name(product.name, DEVELOPER),
-            f"read, branch and write in repository '{product.name}', its branch '{PUBLISHED}' excepted",
+            f"read, branch and write in repository '{product.name}', its branch '{PUBLISHED}' excepted{says}",
             (
                 _statement("allow", (*_READ, *_WRITE), (top, f"{top}/*")),
                 _statement("deny", _MOVES, (main, f"{main}/*")),
+                *read_logs,
             ),
             tuple(_developers(product, today)),
         ),
@@ -100,6 +113,16 @@ def roles_of(
             groups,
         ),
     )
+
+
+def reads_logs(statement: Mapping[str, Any]) -> bool:
+    """Whether a statement of a role is the one by which services' logs are read."""
+    return statement["effect"] == "allow" and list(statement["action"]) == list(_READ)
+
+
+def _whole(repository: str) -> tuple[str, str]:
+    top = f"arn:lakefs:fs:::repository/{repository}"
+    return top, f"{top}/*"
 
 
 def _statement(effect: str, actions: Sequence[str], resources: Sequence[str]) -> dict[str, Any]:
