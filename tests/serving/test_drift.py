@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -83,3 +85,41 @@ def test_how_good_numbers_were() -> None:
     assert found["r2"] == pytest.approx(metrics.r2_score(true, said))
     assert "r2" not in performance([1, 1], [1, 2], [None, None])
     assert performance(["high"], [2.0], [None]) == {}
+
+
+def test_a_constant_that_moves_either_way() -> None:
+    for now in (3.0, 7.0):
+        found = drift_of("x", [5.0] * 200, [now] * 200)
+        assert found.verdict == "drifted"
+        assert [one.label for one in found.bins] == ["< 5", "5", "> 5"]
+    assert drift_of("x", [5.0] * 200, [5.0000001] * 100 + [4.9999999] * 100).bins[0].now == 0
+    heavy = [0.0] * 500 + [float(number) for number in range(500)]
+    assert drift_of("x", heavy, heavy).verdict == "stable"
+    assert drift_of("x", heavy, [-1.0, *heavy[1:]] * 1).verdict == "stable"
+    assert drift_of("x", heavy, [-1.0] * 500 + heavy[500:]).verdict == "drifted"
+
+
+def test_chance_is_no_drift() -> None:
+    """Few rows in many bins: a large PSI is usual though nothing moved, and is told where something did."""
+    random = np.random.default_rng(3)
+    names = [f"c{number}" for number in range(20)]
+    then = random.choice(names, 2000).tolist()
+    few = [drift_of("x", then, random.choice(names, LEAST_ROWS).tolist()) for _ in range(50)]
+    assert sum(one.psi > 0.25 for one in few) > 25
+    assert sum(one.verdict == "stable" for one in few) > 45
+    moved = drift_of("x", then, random.choice(names[:4], LEAST_ROWS).tolist())
+    assert (moved.verdict, moved.chance < 1e-6) == ("drifted", True)
+
+
+def test_whatever_is_told_the_rest_is_measured() -> None:
+    huge = 10**400
+    found = performance([1.0, 2.0, "n/a", huge, 1e300, None, [1]], [1.0, 3.0, *[1.0] * 5], [None] * 7)
+    assert found == pytest.approx({"rmse": 0.5**0.5, "mae": 0.5, "r2": -1.0})
+    assert performance([huge, "yes"], ["yes", "yes"], [None, None]) == {"accuracy": 0.5}
+    assert performance([10**9999, "yes"], ["yes", "yes"], [None, None]) == {"accuracy": 0.5}
+    assert drift_of("x", [1.0] * 60, [huge, *[1.0] * 59]).bins[-1].now == pytest.approx(1 / 60)
+
+
+def test_times_are_as_the_log_has_them() -> None:
+    then = [dt.datetime(2026, 1, 1, tzinfo=dt.UTC), dt.date(2026, 1, 1)] * 50
+    assert drift_of("x", then, ["2026-01-01T00:00:00Z", "2026-01-01"] * 50).verdict == "stable"

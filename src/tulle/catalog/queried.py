@@ -13,6 +13,7 @@ import msgspec
 from tulle.catalog.log_masks import shown_of
 from tulle.catalog.query_log import QueryLog, Wanted, find_repository, masked_again
 from tulle.catalog.service_drift import Measured, measure
+from tulle.catalog.service_feedback import FeedbackState, feedback_state
 from tulle.config import Settings
 from tulle.errors import NotFound
 from tulle.lake.repository import Lake
@@ -75,6 +76,7 @@ class QueriedPage:
     rows: tuple[QueryRow, ...]
     only_errors: bool
     measured: tuple[Measured, ...]
+    told: FeedbackState | None = None  # in the last week; None where nothing was
 
     @staticmethod
     def bars(drift: Drift) -> tuple[Bar, ...]:
@@ -94,7 +96,7 @@ class QueriedReader:
     ) -> None:
         self._database, self._lake, self._product_of = database, lake, product_of
         self._log = QueryLog(settings, lake)
-        self._last: dict[str, tuple[float, list[Measured]]] = {}
+        self._last: dict[str, tuple[float, list[Measured], FeedbackState | None]] = {}
 
     def page(self, service: str, *, errors: bool = False, now: float | None = None) -> QueriedPage:
         """The page of a service. NotFound before there is a package of it."""
@@ -104,12 +106,14 @@ class QueriedReader:
                 f"service '{service}' has no package yet", hint=f"`tulle service package {service}`"
             )
         repository = find_repository(self._lake, service)
-        rows, measured = [], []
+        rows: list[dict[str, Any]] = []
+        measured: list[Measured] = []
+        told: FeedbackState | None = None
         if repository is not None:
             found = self._log.newest(service, Wanted(errors=errors), limit=ROWS)
             rows = masked_again(found, shown_of(versions[-1].manifest, self._product_of))
             until = time.time() if now is None else now
-            measured = self._measured(service, versions, until)
+            measured, told = self._measured(service, versions, until)
         return QueriedPage(
             service,
             versions[-1].product,
@@ -117,15 +121,21 @@ class QueriedReader:
             tuple(_row(row) for row in rows),
             errors,
             tuple(measured),
+            told,
         )
 
-    def _measured(self, service: str, versions: Sequence[Package], until: float) -> list[Measured]:
+    def _measured(
+        self, service: str, versions: Sequence[Package], until: float
+    ) -> tuple[list[Measured], FeedbackState | None]:
         """Measured at most once a minute, since a day may be long."""
-        last, found = self._last.get(service, (-math.inf, []))
+        last, found, told = self._last.get(service, (-math.inf, [], None))
         if not last <= until < last + REMEMBERED_SECONDS:
             found = measure(self._log, self._lake, versions, since=until - DAY, until=until)
-            self._last[service] = until, found
-        return found
+            sample = versions[-1].manifest.query_log().most_sample
+            state = feedback_state(self._log, service, sample=sample, since=until - 7 * DAY)
+            told = state if state.told else None
+            self._last[service] = until, found, told
+        return found, told
 
 
 def bars_of(drift: Drift) -> tuple[Bar, ...]:

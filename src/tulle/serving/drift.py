@@ -4,7 +4,8 @@
     Kolmogorov-Smirnov compares all values of a number, chi-square the counts of categories.
 
 A PSI below 0.1 is taken for stable, above 0.25 for drifted, as is usual in credit scoring. The p of a test says
-how likely so much is by chance; with many rows the least movement is certain, so PSI decides.
+how likely so much is by chance; with many rows the least movement is certain, so PSI decides. With few rows a PSI is
+large by chance alone, the more so the more bins there are: what chance explains is stable.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Verdict = Literal["stable", "moving", "drifted", "unknown"]
 MOVING, DRIFTED = 0.1, 0.25
 LEAST_ROWS = 50  # with fewer, chance moves more than the world
+LEAST_CHANCE = 0.01  # a PSI that chance exceeds more often is no movement
 BINS = 10
 CATEGORIES = 20
 NULL, OTHERS = "null", "others"
+_ROUNDED = 1e-6  # by so much of itself a value may be off that is still the same
+_MOST_NUMBER = 1e100  # whose square is one, too
 _LEAST_SHARE = 1e-4  # of a bin: none at all would be infinitely far
 _Floats = NDArray[np.float64]
 
@@ -56,10 +61,19 @@ class Drift:
     bins: tuple[Bin, ...]
 
     @property
+    def chance(self) -> float:
+        """How likely a movement as large is where nothing moved: chi-square of what is in the bins."""
+        then, now = np.array([(one.then, one.now) for one in self.bins]).reshape(-1, 2).T
+        _, p = chi_square(then * self.rows_then, now * self.rows_now)
+        return 1.0 if p is None else p
+
+    @property
     def verdict(self) -> Verdict:
         """What the PSI says; unknown with too few rows."""
         if min(self.rows_then, self.rows_now) < LEAST_ROWS:
             return "unknown"
+        if self.psi > MOVING and self.chance > LEAST_CHANCE:
+            return "stable"
         return "drifted" if self.psi > DRIFTED else "moving" if self.psi > MOVING else "stable"
 
 
@@ -81,9 +95,16 @@ def performance(
         return {}
     if any(isinstance(one, Mapping) for one in probas) or not all(map(_is_number, predictions)):
         return _of_classes(outcomes, predictions, probas)
-    if not all(map(_is_number, outcomes)):
+    pairs = [
+        (_number(outcome), _number(prediction))
+        for outcome, prediction in zip(outcomes, predictions, strict=True)
+        if _is_number(outcome)
+    ]
+    # What is told may be anything: a number that none can be calculated with says nothing of the others.
+    usable = np.array([pair for pair in pairs if max(map(abs, pair)) < _MOST_NUMBER], dtype=np.float64)
+    if not len(usable):
         return {}
-    true, said = (np.array([float(v) for v in values]) for values in (outcomes, predictions))
+    true, said = usable.T
     error = said - true
     spread = float(((true - true.mean()) ** 2).sum())
     found = {
@@ -117,7 +138,7 @@ def class_name(value: Any) -> str:
         return str(int(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    text = str(value)
+    text = _text(value)
     return {"true": "1", "false": "0"}.get(text.lower(), text)
 
 
@@ -139,14 +160,25 @@ def _area(positive: Sequence[bool], score: Sequence[float]) -> float | None:
 
 def _of_numbers(name: str, then: Sequence[Any], now: Sequence[Any]) -> Drift:
     before, after = _floats(then), _floats(now)
-    edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1])) if len(before) else np.array([])
+    edges, has_lowest = _edges(before)
     counts = [
         np.append(np.bincount(np.searchsorted(edges, v, side="left"), minlength=len(edges) + 1), n - len(v))
         for v, n in ((before, len(then)), (after, len(now)))
     ]
-    labels = _labels(edges)
+    labels = _labels(edges, has_lowest=has_lowest)
     statistic, p = kolmogorov_smirnov(before, after)
     return _drift(name, "number", [*labels, NULL], counts, "ks", statistic, p)
+
+
+def _edges(values: _Floats) -> tuple[_Floats, bool]:
+    """Between deciles. Where the lowest is one value alone, what is below it is a bin of its own, empty so far."""
+    if not len(values):
+        return np.array([], dtype=np.float64), False
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
+    lowest = float(values.min())
+    if edges[0] > lowest:
+        return edges, False
+    return np.insert(edges, 0, lowest - (abs(lowest) * _ROUNDED or _ROUNDED)), True
 
 
 def kolmogorov_smirnov(one: _Floats, other: _Floats) -> tuple[float | None, float | None]:
@@ -168,10 +200,14 @@ def _kolmogorov(x: float) -> float:
     return min(1.0, max(0.0, 2 * math.fsum(terms)))
 
 
-def _labels(edges: _Floats) -> list[str]:
+def _labels(edges: _Floats, *, has_lowest: bool) -> list[str]:
     if not len(edges):
         return ["any"]
     told = [f"{edge:.4g}" for edge in edges]
+    if has_lowest:
+        lowest, *above = told[1:]
+        between = [f"{low} to {high}" for low, high in pairwise([lowest, *above])]
+        return [f"< {lowest}", lowest, *between, f"> {told[-1]}"]
     between = [f"{low} to {high}" for low, high in pairwise(told)]
     return [f"≤ {told[0]}", *between, f"> {told[-1]}"]
 
@@ -281,9 +317,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | decimal.Decimal) and not isinstance(value, bool)
 
 
+def _number(value: Any) -> float:
+    """As a float; infinite where it is larger than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _floats(values: Sequence[Any]) -> _Floats:
-    there = (float(value) for value in values if value is not None)
+    there = (_number(value) for value in values if value is not None)
     return np.array([value for value in there if math.isfinite(value)], dtype=np.float64)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a huge number"
 
 
 def _category(value: Any) -> str:
@@ -292,5 +343,5 @@ def _category(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dt.datetime | dt.date):
-        return value.isoformat()
-    return str(value)
+        return str(msgspec.to_builtins(value))  # as it is in the log
+    return _text(value)

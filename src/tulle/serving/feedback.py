@@ -96,11 +96,13 @@ class Feedback:
     async def _take(self, content: Any, _request_id: str, headers: Sequence[Header]) -> Answer:
         caller = next((value for name, value in headers if name == b"x-tulle-client"), None)
         now = time.time_ns()
-        told = [Told(now, *one, caller) for one in read_feedback(parse_json(content))]
+        taken = read_feedback(parse_json(content))
+        last = {one[:2]: one for one in taken}  # of what is told otherwise the last counts
+        told = [Told(now, *one, caller) for one in last.values()]
         if not await self._recorder.tell(told):
             message = "what was told cannot be kept just now"
             raise RequestError(503, "NotKept", message, "Send it again: telling twice does no harm")
-        return Answer(msgspec.json.encode({"taken": len(told)}))
+        return Answer(msgspec.json.encode({"taken": len(taken)}))
 
 
 def read_feedback(raw: Any) -> list[tuple[str, int, bytes]]:

@@ -72,6 +72,11 @@ class ServiceLog:
     keep_days: int = 30
     most_bytes: int = 10 << 30
 
+    @property
+    def most_sample(self) -> float:
+        """The largest share of requests that is kept of any endpoint."""
+        return max(one.sample for one in (self.usual, *(self.endpoints or {}).values()))
+
     def of(self, endpoint: str) -> EndpointLog:
         """What is kept of an endpoint."""
         return (self.endpoints or {}).get(endpoint, self.usual)
