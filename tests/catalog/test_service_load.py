@@ -10,7 +10,7 @@ import pytest
 from tests.catalog.conftest import Browser, World
 from tests.control.logged import LoggedMesh
 
-from tulle.catalog.query_log import repository_name
+from tulle.catalog.query_log import OWNER, repository_name
 from tulle.catalog.service_load import LoadReader, duration
 from tulle.control import query_log
 from tulle.errors import Invalid
@@ -37,7 +37,7 @@ def row(at: float, microseconds: int, **other: object) -> dict[str, object]:
 def keep(world: World, rows: list[dict[str, object]], at: float) -> None:
     """What the collector leaves of such rows."""
     name = repository_name(SERVICE)
-    repository = world.lake.create_repository(name)
+    repository = world.lake.create_repository(name, metadata={OWNER: SERVICE})
     day = time.strftime("%Y-%m-%d", time.gmtime(at))
     data = query_log._parquet(table_of(list(counts(rows)), SCHEMA))
     repository.put("main", f"traffic/day={day}/0-a.parquet", data)

@@ -9,12 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from tests.control.logged import LoggedMesh
+from tests.control.logged import SERVICE, LoggedMesh
 from tests.serving.conftest import parquet
 
+from tulle.catalog.queried import QueriedReader
 from tulle.cli.main import cli
 from tulle.control import query_log
 from tulle.serving.feedback import read_feedback
+from tulle.serving.recorder import is_sampled
 from tulle.serving.request import RequestError
 
 FEATURES = {"recency": 9, "frequency": 22, "spend": 5.25}
@@ -103,3 +105,75 @@ def test_what_is_not_understood_is_told(raw: object, said: str) -> None:
     with pytest.raises(RequestError) as caught:
         read_feedback(raw)
     assert said in caught.value.message
+
+
+def test_what_is_told_of_nothing_is_told_to_the_team(tmp_path: Path) -> None:
+    logged = LoggedMesh(tmp_path, SERVICE.replace("endpoints:", "log: {sample: 0.5}\nendpoints:"))
+    ids = [f"r{number}" for number in range(10)]
+    kept = [one for one in ids if is_sampled(one, 0.5)]
+    assert 0 < len(kept) < 10
+    wrong = next(f"wrong{number}" for number in range(100) if is_sampled(f"wrong{number}", 0.5))
+
+    def tell(caller: str, told: list[tuple[str, int]]) -> None:
+        items = [{"requestId": one, "outcome": outcome} for one, outcome in told]
+        logged.ask([("/feedback", {"items": items})], headers={"x-tulle-client": caller})
+
+    logged.ask([("/buys/predict", {"features": FEATURES})] * 10, ids=ids)
+    tell("till", [(one, 1) for one in ids])
+    tell("till", [(kept[0], 1), (kept[0], 0)])  # of what is said at once the last counts, too
+    tell("shop", [(wrong, 1), (kept[1], 1)])
+    tell("shop", [(wrong, 1)])
+    state = json.loads(logged.tulle("service", "feedback", "scores", "--json"))
+    assert {
+        name: state[name] for name in ("told", "known", "unknown", "not_kept", "repeated", "corrected")
+    } == {
+        "told": 11,
+        "known": len(kept),
+        "unknown": 1,
+        "not_kept": 10 - len(kept),
+        "repeated": 2,
+        "corrected": 1,
+    }
+    assert state["callers"] == [
+        {"caller": "shop", "told": 2, "known": 1, "unknown": 1, "not_kept": 0},
+        {
+            "caller": "till",
+            "told": 9,
+            "known": len(kept) - 1,
+            "unknown": 0,
+            "not_kept": 10 - len(kept),
+        },
+    ]
+    assert state["unknown_ids"] == [{"request_id": wrong, "item": 0, "caller": "shop"}]
+    shown = logged.tulle("service", "feedback", "scores")
+    assert f"1 of 2 by shop are of requests the log does not have: {wrong}" in shown
+    assert "2 were told again as before, 1 otherwise" in shown
+    rows = {row["request_id"]: row for row in json.loads(logged.tulle("service", "log", "scores", "--json"))}
+    assert rows[kept[0]]["outcome"] == 0
+    page = QueriedReader(
+        logged.workspace.settings, logged.workspace.database, logged.workspace.lake, lambda _: None
+    ).page("scores")
+    assert page.told is not None
+    assert (page.told.unknown, page.told.known) == (1, len(kept))
+    logged.workspace.database.close()
+
+
+def test_outcomes_name_nobody_either(logged: LoggedMesh, tmp_path: Path) -> None:
+    logged.ask(
+        [
+            ("/buys/predict", {"features": FEATURES}),
+            (
+                "/feedback",
+                {"items": [{"requestId": "r0", "outcome": {"customer_id": "00003", "said": "no"}}]},
+            ),
+        ]
+    )
+    file = tmp_path / "told.json"
+    file.write_text(json.dumps([{"requestId": "r0", "item": 1, "outcome": "ann smith"}]))
+    assert "1 of them new" in logged.tulle("service", "feedback", "scores", str(file))
+    assert "0 of them new" in logged.tulle("service", "feedback", "scores", str(file))
+    rows = logged.log.rows("scores", "SELECT item, outcome FROM feedback ORDER BY item")
+    assert [(row["item"], json.loads(row["outcome"])) for row in rows] == [
+        (0, {"customer_id": "•••", "said": "•••"}),
+        (1, "•••"),
+    ]

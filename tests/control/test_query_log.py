@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.control.logged import PRODUCT, SERVICE, LoggedMesh
@@ -17,12 +19,13 @@ from tests.serving.conftest import parquet
 from tulle.catalog.log_masks import shown_of
 from tulle.catalog.query_log import Wanted, find_repository, masked_again, repository_name
 from tulle.cli.connect import mesh_client
-from tulle.control import destroy, query_log
-from tulle.errors import Conflict, NotFound
+from tulle.control import destroy, query_log, query_log_rows
+from tulle.errors import Conflict, Invalid, NotFound
 from tulle.lake.history import History
 from tulle.sdk.service_log import ServiceLog
 from tulle.serving.log_rows import SCHEMA, table_of
-from tulle.serving.log_segment import complete
+from tulle.serving.log_segment import QUERIES as SEGMENT_QUERIES
+from tulle.serving.log_segment import Record, SegmentHeader, SegmentRoute, SegmentWriter, complete
 
 FEATURES = {"recency": 9, "frequency": 22, "spend": 5.25}
 
@@ -266,3 +269,159 @@ def test_commands_tell_of_the_log(logged: LoggedMesh) -> None:
         ("buys", 1, 0),
         ("person", 1, 1),
     ]
+
+
+def tensors(**values: list[Any]) -> dict[str, Any]:
+    kinds = {"who": "BYTES", "spend": "FP64"}
+    return {
+        "inputs": [
+            {"name": name, "shape": [len(some)], "datatype": kinds.get(name, "INT64"), "data": some}
+            for name, some in values.items()
+        ]
+    }
+
+
+def test_tensors_are_logged_with_what_the_model_was_given(logged: LoggedMesh) -> None:
+    asked = [
+        ("/v2/models/buys/infer", tensors(who=["00003", "00005"])),
+        ("/v2/models/buys/infer", tensors(recency=[9], frequency=[22], spend=[5.25])),
+        ("/v2/models/buys/infer", tensors(who=["nobody"])),
+        ("/buys/predict", {"features": {"who": "00003"}}),
+    ]
+    logged.ask(asked)
+    query_log.collect_all(logged.workspace, "scores")
+    first, second, plain, refused, usual = logged.rows()
+    assert [(row["request_id"], row["item"], row["action"]) for row in (first, second, plain)] == [
+        ("r0", 0, "infer"),
+        ("r0", 1, "infer"),
+        ("r1", 0, "infer"),
+    ]
+    assert read(first, "sent") == {"who": "•••"}
+    assert read(first, "features") == read(usual, "features") == FEATURES
+    assert read(plain, "sent") == read(plain, "features") == FEATURES
+    assert read(second, "features") != FEATURES
+    said = read(usual, "result")
+    assert read(first, "result") == {name: said[name] for name in ("prediction", "probas")}
+    assert (refused["status"], refused["error"], refused["sent"]) == (404, "NoMatch", None)
+    measured = json.loads(logged.tulle("service", "drift", "scores", "--json"))["measured"]
+    assert [(one["endpoint"], one["rows"]) for one in measured] == [("buys", 4)]
+
+
+def leave(logged: LoggedMesh, place: str, number: int) -> None:
+    """Leave a segment as a worker of an environment does."""
+    header = SegmentHeader("scores", "v1", "v1", [SegmentRoute("buys", "predict", "predict", [])])
+    folder = logged.workspace.settings.queries_folder / place
+    writer = SegmentWriter(folder, f"{number:04}", header)
+    record = Record(0, number, 1, f"{place}-{number}", 200, None, None, b"{}", b"{}", None)
+    writer.add(SEGMENT_QUERIES, [record])
+    writer.close()
+
+
+def test_files_are_merged_when_no_note_of_any_environment_looks_for_them(
+    logged: LoggedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged.package()
+    places = ["scores", "scores@test"]
+    for number in range(query_log.SMALL_FILES - 2):
+        leave(logged, places[number % 2], number)
+        query_log.collect_all(logged.workspace, "scores")
+    leave(logged, places[1], 97)
+    commit = History.commit_draft
+
+    def killed_after(*arguments: Any, **named: Any) -> Any:
+        commit(*arguments, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(History, "commit_draft", killed_after)
+        with pytest.raises(KeyboardInterrupt):
+            query_log.collect(logged.workspace, places[1])
+    leave(logged, places[0], 98)
+    assert query_log.collect(logged.workspace, places[0]) == 1  # which makes the day's files one
+    query_log.collect_all(logged.workspace, "scores")
+    found = logged.rows("SELECT request_id, count(*) AS rows FROM queries GROUP BY 1")
+    assert {row["rows"] for row in found} == {1}
+    assert len(found) == query_log.SMALL_FILES
+    repository = find_repository(logged.workspace.lake, "scores")
+    assert repository is not None
+    assert len(list(repository.entries("main", "queries/"))) == 1
+
+
+def test_large_files_do_not_keep_small_ones_apart(
+    logged: LoggedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = logged.workspace.lake.create_repository("some")
+    rows = parquet(pa.table({"x": [1]}))
+    large = parquet(pa.table({"x": list(range(100_000))}))
+    for number in range(query_log.SMALL_FILES):
+        repository.put("main", f"queries/day=2026-01-01/0-{number:02}.parquet", rows)
+    repository.put("main", "queries/day=2026-01-01/0-large.parquet", large)
+    repository.commit("main", "files")
+    monkeypatch.setattr(query_log, "MERGED_BYTES", len(large) - 1)
+    assert query_log.merge_small(repository, {"queries/day=2026-01-01"}) == query_log.SMALL_FILES
+    names = [
+        entry.path.rpartition("/")[2].partition("-")[0] for entry in repository.entries("main", "queries/")
+    ]
+    assert names == ["0", "1"]
+
+
+def test_a_segment_that_is_not_understood_holds_up_no_other(
+    logged: LoggedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged.package()
+    for number in range(3):
+        leave(logged, "scores", number)
+    folder = logged.workspace.settings.queries_folder / "scores"
+    understood = query_log_rows.read_segment
+
+    def strict(path: Path) -> Any:
+        if path.name.startswith("0001"):
+            raise LookupError(path.name)
+        return understood(path)
+
+    monkeypatch.setattr(query_log_rows, "read_segment", strict)
+    query_log.collect_all(logged.workspace, "scores")
+    assert [row["request_id"] for row in logged.rows()] == ["scores-0", "scores-2"]
+    assert [path.name for path in folder.iterdir()] == ["0001.damaged"]
+
+
+def test_what_is_collected_at_once_is_a_few_rows_at_a_time(
+    logged: LoggedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_log_rows, "AT_ONCE_ROWS", 2)
+    logged.package()
+    for number in range(5):
+        leave(logged, "scores", number)
+    assert query_log.collect(logged.workspace, "scores") == 5
+    assert len(logged.rows()) == 5
+    counted = logged.log.counted("scores", "SELECT sum(requests) AS n FROM traffic", since=0, until=10)
+    assert counted == [{"n": 5}]
+
+
+def test_another_s_repository_is_no_log(logged: LoggedMesh) -> None:
+    foreign = logged.workspace.lake.create_repository("scores-queries")
+    foreign.put("main", "queries/day=2026-01-01/0-x.parquet", parquet(SCHEMA.empty_table()))
+    foreign.commit("main", "theirs")
+    assert find_repository(logged.workspace.lake, "scores") is None
+    assert logged.rows() == []
+    query_log.delete(logged.workspace, "scores")
+    assert foreign.exists("main", "queries/day=2026-01-01/0-x.parquet")
+
+
+def test_what_comes_after_the_end_is_not_kept(logged: LoggedMesh) -> None:
+    logged.ask([("/buys/predict", {"features": FEATURES})])
+    query_log.collect_all(logged.workspace, "scores")
+    destroy.destroy(logged.workspace, "scores", data=True)
+    leave(logged, "scores", 1)  # a worker that ended late
+    query_log.collect_all(logged.workspace, "scores")
+    assert find_repository(logged.workspace.lake, "scores") is None
+    assert complete(logged.workspace.settings.queries_folder / "scores") == []
+
+
+def test_moments_that_are_none_are_refused(logged: LoggedMesh) -> None:
+    paths = ["queries?", "log?", "drift?", "compare/recorded?left=v1&right=v2&"]
+    with mesh_client(logged.mesh.folder) as client:
+        for path, bad in itertools.product(paths, ["inf", "nan", "-1", "1e300", "x"]):
+            with pytest.raises(Invalid) as caught:
+                client.call("GET", f"/services/scores/{path}since={bad}")
+            assert "since" in str(caught.value.problems)

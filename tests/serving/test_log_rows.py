@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from tulle.serving.log_rows import MASK, SCHEMA, Shown, query_rows, table_of
+from tulle.serving.log_rows import (
+    MASK,
+    SCHEMA,
+    Shown,
+    outcome_rule,
+    query_rows,
+    shown_outcome,
+    table_of,
+)
 from tulle.serving.log_segment import (
     QUERIES,
     Record,
@@ -69,7 +77,7 @@ def test_each_kind_is_taken_apart() -> None:
     (one,) = rows_of(3, {"x": 1}, {"columns": [], "rows": [[1]], "apiContext": {}})
     assert one["result"] == '{"columns":[],"rows":[[1]]}'
     (one,) = rows_of(4, {"inputs": []}, {"outputs": [{"name": "predict", "data": [1]}]})
-    assert one["result"] == '[{"name":"predict","data":[1]}]'
+    assert one["result"] == '{"prediction":1}'
     first, second = rows_of(
         1,
         {"items": [{"features": {"a": 1}}, {"date": "2020-01-01"}]},
@@ -122,3 +130,101 @@ def test_what_another_version_wrote_is_left_out(tmp_path: Any) -> None:
     writer.add(QUERIES, [msgspec.to_builtins(Record(0, 1, 1, "r", 200, None, None, None, None, None))])
     segment = read_segment(writer.close())
     assert [record.request_id for record in segment.records] == ["r"]
+
+
+def test_what_was_sent_does_not_say_how_many_rows_there_are() -> None:
+    rule = Shown(masked=frozenset({"name"}), known=frozenset({"name", "a", "b"}))
+    routes = [SegmentRoute("p", "predict", "predict-multi", ["a", "b", "name"])]
+    body = json.dumps({"items": [{"features": {"a": 1}}], "features": {"a": 2}}).encode()
+    answer = json.dumps({"results": [{"prediction": 1}]}).encode()
+    record = Record(0, 1, 1, "r", 200, None, None, body, answer, [[0], [[1, 2, "ann"]]])
+    (row,) = query_rows(SegmentHeader("s", "v1", "v1", routes), [record], {"p": rule})
+    assert json.loads(row["features"]) == {"a": 1, "b": 2, "name": MASK}
+    assert "ann" not in str(row)
+
+
+def test_a_request_for_many_that_is_refused_is_one_row() -> None:
+    body = {"items": [1] * 100_000}
+    (row,) = rows_of(1, body, {"errorType": "UnknownGeneration"}, status=404)
+    assert (row["error"], row["sent"]) == ("UnknownGeneration", None)
+    (row,) = rows_of(1, {"items": []}, {"results": []})
+    assert row["item"] == 0
+
+
+def test_what_users_code_says_is_no_way_around() -> None:
+    answer = {
+        "result": {"prediction": 1, "customKeys": {"who": "ann", "score": 2, "name": "ann", "near": ["ann"]}},
+        "timing": {"total": 3, "who": "ann"},
+    }
+    (row,) = rows_of(0, {"features": {}}, answer, shown=Shown(masked=frozenset({"name"})))
+    assert json.loads(row["result"])["customKeys"] == {
+        "who": MASK,
+        "score": 2,
+        "name": MASK,
+        "near": MASK,
+    }
+    assert row["steps"] == '{"total":3}'
+    (row,) = rows_of(0, {"features": {}}, answer)
+    assert json.loads(row["result"]) == answer["result"]
+    (row,) = rows_of(2, {}, {"errorType": "no customer ann"}, status=422)
+    assert row["error"] == "Error"
+
+
+def test_tensors_are_rows_as_other_predictions_are() -> None:
+    routes = [SegmentRoute("p", "predict", "infer", ["a", "b"], ["no", "yes"])]
+    header = SegmentHeader("s", "v1", "v1", routes)
+    rule = Shown(masked=frozenset({"who"}), known=frozenset({"a", "b", "who"}))
+    answer = {
+        "outputs": [
+            {"name": "predict", "data": ["yes", "no"]},
+            {"name": "predict_proba", "data": [0.1, 0.9, 0.8, 0.2]},
+        ]
+    }
+
+    def rows(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        content = json.dumps({"inputs": inputs}).encode()
+        given = json.dumps(answer).encode()
+        record = Record(0, 1, 1, "r", 200, None, None, content, given, [[0, 1], [[1, 2], [3, 4]]])
+        return list(query_rows(header, [record], {"p": rule}))
+
+    named = rows(
+        [
+            {"name": "who", "shape": [2], "datatype": "BYTES", "data": ["ann", "bob"]},
+            {"name": "a", "shape": [2, 1], "datatype": "INT64", "data": [[1], [3]]},
+        ]
+    )
+    assert [json.loads(row["sent"]) for row in named] == [{"who": MASK, "a": 1}, {"who": MASK, "a": 3}]
+    assert [json.loads(row["features"]) for row in named] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+    assert [json.loads(row["result"]) for row in named] == [
+        {"prediction": "yes", "probas": {"no": 0.1, "yes": 0.9}},
+        {"prediction": "no", "probas": {"no": 0.8, "yes": 0.2}},
+    ]
+    whole = rows([{"name": "x", "shape": [2, 2], "datatype": "FP64", "data": [1, 2, 3, 4]}])
+    assert [json.loads(row["sent"]) for row in whole] == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+
+
+def test_outcomes_name_nobody_where_people_are_named() -> None:
+    people = outcome_rule(
+        {
+            "p": Shown(
+                masked=frozenset({"name"}), left_out=frozenset({"note"}), declared=frozenset({"city"})
+            ),
+            "f": Shown(closed=True),
+        }
+    )
+
+    def kept(outcome: Any, rule: Shown = people) -> Any:
+        return json.loads(shown_outcome(json.dumps(outcome).encode(), rule, {"churned"}))
+
+    told = {"name": "ann", "note": "x", "city": "rome", "other": "ann", "sold": 3}
+    assert kept(told) == {"name": MASK, "city": "rome", "other": MASK, "sold": 3}
+    assert [kept(one) for one in (1, True, "churned", "ann", ["ann", 2])] == [
+        1,
+        True,
+        "churned",
+        MASK,
+        [MASK, 2],
+    ]
+    assert kept(1, outcome_rule({"p": Shown(closed=True)})) == MASK
+    assert kept(1, outcome_rule({})) == MASK
+    assert kept(told, outcome_rule({"p": Shown(known=frozenset())})) == told

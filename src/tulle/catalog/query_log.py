@@ -25,7 +25,8 @@ from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import ColumnType, Relation, literal
 from tulle.errors import NotFound
 from tulle.lake.repository import Entry, Lake, Repository
-from tulle.serving.log_rows import MASK, Shown
+from tulle.serving.log_rows import MASK, Shown, outcome_rule, shown_outcome, shown_result
+from tulle.serving.log_segment import INFER
 
 QUERIES, FEEDBACK, TRAFFIC = "queries", "feedback", "traffic"
 JSON_COLUMNS = ("steps", "sent", "features", "result", "lookups")
@@ -62,6 +63,7 @@ TRAFFIC_COLUMNS: Mapping[str, str] = {
     "microseconds": "integer",
     "requests": "integer",
 }
+OWNER = "tulle-queries-of"  # what says in a repository's metadata whose queries it holds
 _SUFFIX = "-queries"
 _MOST_NAME = 63
 _DAY = 86_400.0
@@ -96,11 +98,12 @@ def repository_name(service: str) -> str:
 
 
 def find_repository(lake: Lake, service: str) -> Repository | None:
-    """The repository of a service's queries; None before one was kept."""
+    """The repository of a service's queries; None before one was kept, and where its name is somebody else's."""
     try:
-        return lake.repository(repository_name(service))
+        found = lake.repository(repository_name(service))
     except NotFound:
         return None
+    return found if found.record.metadata.get(OWNER) == service else None
 
 
 def _days_of(repository: Repository) -> set[str]:
@@ -195,7 +198,7 @@ class QueryLog:
         sql = (
             f"WITH told AS ({LAST_TOLD}) SELECT request_id, item, asked_at, environment, endpoint, generation, "
             "shadow, features, result, told.outcome, told.told_at FROM queries JOIN told USING (request_id, item) "
-            f"WHERE asked_at >= {_moment(since)} AND asked_at < {_moment(until)} ORDER BY asked_at, request_id, item"
+            f"WHERE asked_at >= {moment(since)} AND asked_at < {moment(until)} ORDER BY asked_at, request_id, item"
         )
         return self.table(service, sql, since=since, until=until)
 
@@ -233,9 +236,9 @@ def where(wanted: Wanted) -> str:
     """The condition of a statement."""
     parts = [f"environment = {literal(wanted.environment)}"]
     if wanted.since is not None:
-        parts.append(f"asked_at >= {_moment(wanted.since)}")
+        parts.append(f"asked_at >= {moment(wanted.since)}")
     if wanted.until is not None:
-        parts.append(f"asked_at < {_moment(wanted.until)}")
+        parts.append(f"asked_at < {moment(wanted.until)}")
     named = {column: getattr(wanted, column) for column in ("endpoint", "generation", "request_id")}
     parts += [f"{column} = {literal(value)}" for column, value in named.items() if value]
     if wanted.errors:
@@ -248,21 +251,26 @@ def where(wanted: Wanted) -> str:
 def masked_again(rows: Sequence[dict[str, Any]], shown: Mapping[str, Shown]) -> list[dict[str, Any]]:
     """Rows as a page may show them, JSON read: what was let through once may be masked by now."""
     found = []
+    told = outcome_rule(shown)
     for row in rows:
         rule = shown.get(row["endpoint"], Shown(closed=True))
         values = {name: _read(row[name]) for name in JSON_COLUMNS}
         values["sent"] = rule.of(values["sent"])
         values["features"] = rule.of(values["features"])
-        if rule.closed:
-            values["result"] = None
-        elif isinstance(values["result"], dict) and "data" in values["result"]:
-            values["result"]["data"] = rule.of(values["result"]["data"])
-            if "rows" in values["result"]:
-                values["result"]["rows"] = rule.of(values["result"]["rows"])
+        is_prediction = row["action"].startswith("predict") or row["action"] == INFER
+        result = values["result"] = shown_result(values["result"], rule, is_prediction=is_prediction)
         found.append({**row, **values, "asked_at": row["asked_at"].timestamp()})
-        if row.get("outcome") is not None:
-            found[-1]["outcome"] = _read(row["outcome"])
+        if (outcome := row.get("outcome")) is not None:
+            found[-1]["outcome"] = _read(shown_outcome(outcome.encode(), told, _classes(result)).decode())
     return found
+
+
+def _classes(result: Any) -> set[str]:
+    """The texts that a model answers with, as far as one answer tells them."""
+    if not isinstance(result, dict):
+        return set()
+    probas = result.get("probas")
+    return {str(result.get("prediction")), *(probas if isinstance(probas, dict) else ())}
 
 
 def has_mask(value: str | None) -> bool:
@@ -300,5 +308,6 @@ def _day(moment: float | None) -> str:
     return "" if moment is None else dt.datetime.fromtimestamp(moment, dt.UTC).date().isoformat()
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """A time, in seconds since the epoch, as SQL."""
     return f"make_timestamptz({round(seconds * 1_000_000)})"

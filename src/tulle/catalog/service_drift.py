@@ -7,6 +7,7 @@ Read from the query log and the models' samples; one measurement is of one endpo
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from tulle.serving.drift import Drift, drift_of, performance
 from tulle.serving.log_rows import MASK
 from tulle.serving.package import Package
 
+LOG = logging.getLogger("tulle")
 MOST_ROWS = 50_000  # of one measurement: an even choice of them by their ids
 FIRST_ROWS = 1000  # of a generation's answers, what later ones are compared with
 PREDICTION = "prediction"
@@ -130,7 +132,7 @@ def _measured(
         else:
             features.append(drift_of(name, sample[name], now))
     prediction, compared = _prediction(log, package.service, signature, wanted, rows)
-    told = [row for row in rows if row["outcome"] is not None]
+    told = [row for row in rows if row["outcome"] not in (None, MASK)]
     qualities = performance(
         [row["outcome"] for row in told],
         [row["result"].get("prediction") for row in told],
@@ -167,13 +169,34 @@ def _rows(log: QueryLog, service: str, wanted: Wanted) -> list[dict[str, Any]]:
     return [row for row in read if isinstance(row["result"], dict) and "prediction" in row["result"]]
 
 
+def _signature(lake: Lake, package: Package, model: str) -> Signature:
+    repository = lake.repository(package.product)
+    commit = package.manifest.commits[package.product]
+    return read_signature(repository.get(commit, f"models/{model}/{SIGNATURE}"))
+
+
 def _model(lake: Lake, package: Package, model: str) -> tuple[Signature, Mapping[str, list[Any]]]:
     """What a packaged model takes, and its sample by column."""
     repository = lake.repository(package.product)
     commit = package.manifest.commits[package.product]
-    signature = read_signature(repository.get(commit, f"models/{model}/{SIGNATURE}"))
+    signature = _signature(lake, package, model)
     table = pq.read_table(io.BytesIO(repository.get(commit, f"models/{model}/{SAMPLE}")))
     return signature, {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def class_names(lake: Lake, package: Package) -> frozenset[str]:
+    """The texts that a package's models answer with; none of a model that cannot be read."""
+    found: set[str] = set()
+    for entry in package.manifest.endpoints:
+        if entry["type"] != "predict":
+            continue
+        try:
+            signature = _signature(lake, package, str(entry["model"]).removeprefix("models/"))
+        except (TulleError, OSError, ValueError, KeyError) as exc:
+            LOG.warning("the classes of a model of '%s' cannot be read: %s", package.service, exc)
+            continue
+        found.update(str(value) for value in (*signature.classes, *signature.clusters))
+    return frozenset(found)
 
 
 def _prediction(

@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 
 from tulle.catalog.query_log import LAST_TOLD, QueryLog
+from tulle.catalog.service_feedback import SHOWN_IDS
 from tulle.config import Warehouse
 from tulle.control.query_log import collect_all
+from tulle.control.query_log_rows import outcomes_of
 from tulle.control.workspace import Workspace
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import literal, quoted
@@ -25,7 +27,6 @@ from tulle.serving.feedback import MOST_ITEMS, read_feedback
 from tulle.serving.log_segment import FEEDBACK, SegmentHeader, SegmentWriter, Told
 from tulle.serving.request import RequestError
 
-SHOWN_IDS = 100
 MOST_ROWS = 1_000_000  # of a data set
 _Item = tuple[str, int, bytes]
 
@@ -57,12 +58,17 @@ def tell_from(
                 f"data set '{data_set}' of '{product}' has no column '{name}'",
                 hint=did_you_mean(name, columns) or "it needs request_id and outcome, and may have item",
             )
-    item = "item" if "item" in columns else "0"
+    item = "coalesce(item, 0)" if "item" in columns else "0"
     rows = engine.query(
         f"SELECT request_id, {item} AS item, outcome FROM {quoted(data_set)} "  # noqa: S608  names are quoted
-        f"WHERE request_id IS NOT NULL AND outcome IS NOT NULL LIMIT {MOST_ROWS}",
+        f"WHERE request_id IS NOT NULL AND outcome IS NOT NULL LIMIT {MOST_ROWS + 1}",
         [found.relation],
     ).to_pylist()
+    if len(rows) > MOST_ROWS:
+        raise Invalid(
+            f"data set '{data_set}' of '{product}' has more than {MOST_ROWS:,} outcomes",
+            hint="publish those that are new in a data set of their own",
+        )
     encoder = msgspec.json.Encoder(decimal_format="number")
     try:
         items = [
@@ -78,29 +84,13 @@ def tell_from(
     return _keep(workspace, log, service, [one for (one,) in items], by)
 
 
-def state_of(log: QueryLog, service: str) -> dict[str, Any]:
-    """How many outcomes were told, and which of them are of requests that the log does not have."""
-    sql = (
-        f"WITH told AS ({LAST_TOLD}), known AS (SELECT DISTINCT request_id, item FROM queries) "  # noqa: S608
-        "SELECT request_id, item, k.request_id IS NOT NULL AS is_known FROM told "
-        "LEFT JOIN known k USING (request_id, item) ORDER BY told_at DESC, request_id, item"
-    )
-    rows = log.rows(service, sql)
-    unknown = [row for row in rows if not row["is_known"]]
-    return {
-        "told": len(rows),
-        "known": len(rows) - len(unknown),
-        "unknown": len(unknown),
-        "unknown_ids": [{"request_id": r["request_id"], "item": r["item"]} for r in unknown[:SHOWN_IDS]],
-    }
-
-
 def _keep(
     workspace: Workspace, log: QueryLog, service: str, items: Sequence[_Item], by: str
 ) -> dict[str, Any]:
     collect_all(workspace, service)
     told = dict(_told_before(log, service, [one[0] for one in items]))
-    new = list({(i, n): (i, n, o) for i, n, o in items if told.get((i, n)) != o.decode()}.values())
+    shown = outcomes_of(workspace, service).shown  # what was told before is compared as it is kept
+    new = list({(i, n): (i, n, o) for i, n, o in items if told.get((i, n)) != shown(o).decode()}.values())
     if new:
         folder = workspace.settings.queries_folder / service
         name = f"{time.time_ns():020}-told-{secrets.token_hex(4)}"

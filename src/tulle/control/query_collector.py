@@ -50,14 +50,20 @@ class Collector:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for place in places(self._workspace):
-                if self._stop.is_set():
-                    return
-                self.look(place)
-            if time.monotonic() > self._tidied + TIDY_EVERY:
-                self._tidied = time.monotonic()
-                tidy(self._workspace)
+            try:
+                self._once()
+            except Exception:  # whatever it met, the next time may go well
+                LOG.exception("queries are collected, and old ones forgotten, later")
             self._stop.wait(PAUSE_SECONDS)
+
+    def _once(self) -> None:
+        for place in places(self._workspace):
+            if self._stop.is_set():
+                return
+            self.look(place)
+        if time.monotonic() > self._tidied + TIDY_EVERY:
+            self._tidied = time.monotonic()
+            tidy(self._workspace)
 
     def look(self, place: str) -> None:
         """Collect what is there, if it was left alone for long enough or is much."""

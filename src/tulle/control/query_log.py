@@ -16,25 +16,23 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tulle.catalog.log_masks import shown_of
-from tulle.catalog.query_log import FEEDBACK, QUERIES, TRAFFIC, day_of, find_repository, repository_name
+from tulle.catalog.query_log import OWNER, day_of, find_repository, repository_name
+from tulle.control import grants
+from tulle.control.query_log_rows import Made, understood
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, NotFound, TulleError
-from tulle.lake.repository import Repository
-from tulle.serving import log_traffic, package
+from tulle.lake.draft import Draft
+from tulle.lake.repository import Entry, Repository
+from tulle.serving import package
 from tulle.serving.log_declared import ServiceLog
-from tulle.serving.log_rows import FEEDBACK_SCHEMA, SCHEMA, Shown, feedback_rows, query_rows, table_of
-from tulle.serving.log_segment import Segment, complete, read_segment
-from tulle.spec.product import DataProduct
+from tulle.serving.log_segment import complete
 from tulle.state import products
 
 LOG = logging.getLogger("tulle")
@@ -42,9 +40,7 @@ BY = "query log"
 AT_ONCE_BYTES = 16 << 20  # of segments in one commit
 SMALL_FILES = 16  # of one size, in a day's folder, become one of the next
 MERGED_BYTES, MERGED_ROWS = 32 << 20, 1_000_000  # at most: they are in memory meanwhile
-_SCHEMAS = {QUERIES: SCHEMA, FEEDBACK: FEEDBACK_SCHEMA, TRAFFIC: log_traffic.SCHEMA}
-_JOURNAL, _LOCK = "collecting.json", "lock"
-_OWNER = "tulle-queries-of"
+_JOURNAL = "collecting.json"
 _DAY = 86_400.0
 
 
@@ -70,8 +66,9 @@ def collect(workspace: Workspace, place: str) -> int:
     folder = workspace.settings.queries_folder / place
     if not folder.is_dir():
         return 0
-    with _only_one(folder):
-        _finish(workspace, service, folder)
+    with _only_one(workspace, service):
+        for other in _places_of(workspace, service):  # what is merged hides what their notes look for
+            _finish(workspace, service, other)
         chosen: list[Path] = []
         size = 0
         for path in complete(folder):
@@ -81,12 +78,14 @@ def collect(workspace: Workspace, place: str) -> int:
             chosen.append(path)
         if not chosen:
             return 0
-        segments = [read_segment(path) for path in chosen]
-        made = _tables(workspace, segments, environment)
-        folders = _commit(workspace, service, folder, made, chosen) if made else set()
-        if dropped := sum(segment.dropped for segment in segments):
+        taken, made, dropped = understood(workspace, chosen, environment)
+        if made and _is_ended(workspace, service):
+            LOG.warning("the last queries of '%s' are not kept: its product is destroyed", service)
+            made = []
+        folders = _commit(workspace, service, folder, made, taken) if made else set()
+        if dropped:
             LOG.warning("%d queries of '%s' could not be logged", dropped, service)
-        for path in chosen:
+        for path in taken:
             path.unlink(missing_ok=True)
         (folder / _JOURNAL).unlink(missing_ok=True)
         if folders:  # not before: the note looks for the files as they were committed
@@ -123,7 +122,7 @@ def tidy(workspace: Workspace) -> int:
 
 def logged_services(workspace: Workspace, product: str = "") -> list[str]:
     """The services that have a log; those of a product, also of one that is destroyed."""
-    owners = (one.record.metadata.get(_OWNER) for one in workspace.lake.repositories())
+    owners = (one.record.metadata.get(OWNER) for one in workspace.lake.repositories())
     found = [owner for owner in owners if owner is not None]
     if not product:
         return found
@@ -133,18 +132,21 @@ def logged_services(workspace: Workspace, product: str = "") -> list[str]:
 
 def delete(workspace: Workspace, service: str) -> None:
     """Forget all that was kept of a service, and what its workers left."""
-    for place in places(workspace):
-        if place.partition("@")[0] == service:
-            folder = workspace.settings.queries_folder / place
-            with _only_one(folder):
-                shutil.rmtree(folder)
-    if find_repository(workspace.lake, service) is not None:
-        workspace.lake.delete_repository(_repository(workspace, service).name)
+    with _only_one(workspace, service):
+        for folder in _places_of(workspace, service):
+            shutil.rmtree(folder)
+        if (repository := find_repository(workspace.lake, service)) is not None:
+            workspace.lake.delete_repository(repository.name)
+    grants.follow_logs(workspace)  # whoever makes a repository of that name makes one of their own
 
 
 def forget(workspace: Workspace, service: str, repository: Repository) -> int:
     """Remove the days that are past what the service keeps, oldest first; how many folders."""
-    log = kept_of(workspace, service)
+    with _only_one(workspace, service):
+        return _forget(kept_of(workspace, service), repository)
+
+
+def _forget(log: ServiceLog, repository: Repository) -> int:
     draft = repository.draft(repository.default_branch)
     sizes: dict[str, int] = {}
     paths: dict[str, list[str]] = {}
@@ -171,55 +173,28 @@ def kept_of(workspace: Workspace, service: str) -> ServiceLog:
     return versions[-1].manifest.query_log() if versions else ServiceLog()
 
 
-def shown_now(workspace: Workspace, service: str, version: str | None = None) -> dict[str, Shown]:
-    """Which values of a version's queries (the newest's) may be kept and shown; nothing of what is not known."""
+def _places_of(workspace: Workspace, service: str) -> list[Path]:
+    folder = workspace.settings.queries_folder
+    return [folder / place for place in places(workspace) if place.partition("@")[0] == service]
+
+
+def _is_ended(workspace: Workspace, service: str) -> bool:
+    """Whether its product is destroyed and its log deleted: what workers leave after that is not kept."""
+    if find_repository(workspace.lake, service) is not None:
+        return False
     versions = package.packages(workspace.database, service)
-    chosen = [one for one in versions if version in (None, one.version)]
-    return shown_of(chosen[-1].manifest, lambda name: _product(workspace, name)) if chosen else {}
+    applied = {item.product.name for item in products.applied(workspace.database)}
+    return bool(versions) and versions[-1].product not in applied
 
 
 # ── one commit ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _tables(
-    workspace: Workspace, segments: Sequence[Segment], environment: str
-) -> list[tuple[str, str, pa.Table]]:
-    """Data set, day and rows of what segments hold."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    rules: dict[tuple[str, str], Mapping[str, Shown]] = {}
-    for segment in segments:
-        header = segment.header
-        if header is None:
-            continue
-        version = header.service, header.version
-        if version not in rules:
-            rules[version] = shown_now(workspace, *version)
-        shown = _with_features(rules[version], header.routes)
-        for row in query_rows(header, segment.records, shown, environment):
-            rows.setdefault((QUERIES, _day(row["asked_at"])), []).append(row)
-        for row in feedback_rows(segment.told):
-            rows.setdefault((FEEDBACK, _day(row["told_at"])), []).append(row)
-    for name, day in list(rows):
-        if name == QUERIES:
-            rows[TRAFFIC, day] = list(log_traffic.counts(rows[QUERIES, day]))
-    return [(name, day, table_of(found, _SCHEMAS[name])) for (name, day), found in sorted(rows.items())]
-
-
-def _with_features(rules: Mapping[str, Shown], routes: Sequence[Any]) -> dict[str, Shown]:
-    """The rules with the names of the model's features as known ones."""
-    found = dict(rules)
-    for route in routes:
-        rule = found.get(route.endpoint)
-        if rule is not None and rule.known is not None:
-            found[route.endpoint] = replace(rule, known=rule.known | set(route.features))
-    return found
 
 
 def _commit(
     workspace: Workspace,
     service: str,
     folder: Path,
-    made: Sequence[tuple[str, str, pa.Table]],
+    made: Sequence[Made],
     segments: Sequence[Path],
 ) -> set[str]:
     """Make the commit; the folders that have a new file."""
@@ -260,25 +235,41 @@ def merge_small(repository: Repository, folders: set[str]) -> int:
     draft = repository.draft(repository.default_branch)
     merged = 0
     for folder in sorted(folders):
-        levels: dict[int, list[Any]] = {}
+        levels: dict[int, list[Entry]] = {}
         for entry in draft.entries(f"{folder}/"):
             size = entry.path.rpartition("/")[2].partition("-")[0]
             if size.isdigit() and entry.path.endswith(".parquet"):
                 levels.setdefault(int(size), []).append(entry)
         for level, entries in sorted(levels.items()):
-            if len(entries) < SMALL_FILES or sum(entry.size for entry in entries) > MERGED_BYTES:
+            if len(entries) < SMALL_FILES:
                 continue
-            files = [pq.ParquetFile(io.BytesIO(draft.get(entry.path))) for entry in entries]
-            if sum(file.metadata.num_rows for file in files) > MERGED_ROWS:
+            chosen = _smallest(draft, entries)
+            if len(chosen) < SMALL_FILES:
                 continue
-            tables = [file.read() for file in files]
+            table = pa.concat_tables([file.read() for _, file in chosen], promote_options="default")
             path = f"{folder}/{level + 1}-{uuid.uuid4().hex[:16]}.parquet"
-            draft.put(path, _parquet(pa.concat_tables(tables)))
-            draft.delete_many([entry.path for entry in entries])
-            merged += len(entries)
+            draft.put(path, _parquet(table))
+            draft.delete_many([entry.path for entry, _ in chosen])
+            merged += len(chosen)
     if merged:
         repository.commit_draft(repository.default_branch, draft, f"{merged} files made into fewer")
     return merged
+
+
+def _smallest(draft: Draft, entries: Sequence[Entry]) -> list[tuple[Entry, pq.ParquetFile]]:
+    """As many files as may be in memory together, the smallest first: a large one keeps no small ones apart."""
+    chosen: list[tuple[Entry, pq.ParquetFile]] = []
+    size = rows = 0
+    for entry in sorted(entries, key=lambda one: one.size):
+        size += entry.size
+        if size > MERGED_BYTES:
+            break
+        file = pq.ParquetFile(io.BytesIO(draft.get(entry.path)))
+        rows += file.metadata.num_rows
+        if rows > MERGED_ROWS:
+            break
+        chosen.append((entry, file))
+    return chosen
 
 
 def _repository(workspace: Workspace, service: str) -> Repository:
@@ -286,11 +277,12 @@ def _repository(workspace: Workspace, service: str) -> Repository:
     try:
         found = workspace.lake.repository(name, actor=BY)
     except NotFound:
-        made = workspace.lake.create_repository(name, metadata={_OWNER: service}, actor=BY)
+        made = workspace.lake.create_repository(name, metadata={OWNER: service}, actor=BY)
         # What is forgotten is removed from the store too, a week after.
         made.set_retention({"default_retention_days": 7, "branches": []})
+        grants.follow_logs(workspace)
         return made
-    if found.record.metadata.get(_OWNER) != service:
+    if found.record.metadata.get(OWNER) != service:
         raise Conflict(
             f"the queries of service '{service}' cannot be kept: repository '{name}' is somebody else's",
             hint="rename one of the two",
@@ -298,21 +290,10 @@ def _repository(workspace: Workspace, service: str) -> Repository:
     return found
 
 
-def _product(workspace: Workspace, name: str) -> DataProduct | None:
-    try:
-        return products.applied_product(workspace.database, name).product
-    except NotFound:
-        return None
-
-
 def _parquet(table: pa.Table) -> bytes:
     out = io.BytesIO()
     pq.write_table(table, out, compression="zstd")
     return out.getvalue()
-
-
-def _day(micros: int) -> str:
-    return dt.datetime.fromtimestamp(micros / 1e6, dt.UTC).date().isoformat()
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -330,8 +311,10 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Nobody else collects from this folder meanwhile."""
-    with (folder / _LOCK).open("a") as lock:
+def _only_one(workspace: Workspace, service: str) -> Iterator[None]:
+    """Nobody else collects, merges or forgets queries of this service meanwhile, of whatever environment."""
+    folder = workspace.settings.queries_folder
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / f"{service}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -10,12 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import service_load
 from tulle.catalog.query_log import QueryLog, Wanted, find_repository, masked_again, repository_name, where
+from tulle.catalog.service_feedback import feedback_state
 from tulle.control import feedback, query_log, release
 from tulle.control.asking import AskedBy
+from tulle.control.query_log_rows import shown_now
 from tulle.control.workspace import Workspace
 from tulle.serving import package
 
 Text = Annotated[str, Query(max_length=200)]
+Moment = Annotated[
+    float | None, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)
+]  # seconds, to the year 9999
 
 
 class FeedbackBody(BaseModel):
@@ -44,8 +49,8 @@ def router(workspace: Workspace) -> APIRouter:
     @api.get("/services/{name}/queries")
     def queries(
         name: str,
-        since: float | None = None,
-        until: float | None = None,
+        since: Moment = None,
+        until: Moment = None,
         endpoint: Text = "",
         generation: Text = "",
         request: Text = "",
@@ -58,7 +63,7 @@ def router(workspace: Workspace) -> APIRouter:
         query_log.collect_all(workspace, name)
         wanted = Wanted(since, until, endpoint, generation, request, errors, shadow, environment)
         rows = log.newest(name, wanted, limit=limit)
-        return {"queries": masked_again(rows, query_log.shown_now(workspace, name))}
+        return {"queries": masked_again(rows, shown_now(workspace, name))}
 
     @api.get("/services/{name}/load")
     def fares(name: str, environment: Text = "", span: Text = "hour") -> dict[str, Any]:
@@ -68,7 +73,7 @@ def router(workspace: Workspace) -> APIRouter:
         return service_load.as_plain(load.read(name, environment, span))
 
     @api.get("/services/{name}/log")
-    def state(name: str, since: float | None = None) -> dict[str, Any]:
+    def state(name: str, since: Moment = None) -> dict[str, Any]:
         check_known(workspace, name)
         query_log.collect_all(workspace, name)
         return state_of(workspace, log, name, since)
@@ -89,7 +94,8 @@ def router(workspace: Workspace) -> APIRouter:
     def told(name: str) -> dict[str, Any]:
         check_known(workspace, name)
         query_log.collect_all(workspace, name)
-        return {"service": name, **feedback.state_of(log, name)}
+        sample = query_log.kept_of(workspace, name).most_sample
+        return {"service": name, **feedback_state(log, name, sample=sample).plain()}
 
     return api
 

@@ -22,7 +22,7 @@ from fastapi import APIRouter, Query
 from tulle.catalog.query_log import FEEDBACK, QUERIES, QueryLog, day_of, find_repository
 from tulle.catalog.service_drift import Measured, measure
 from tulle.control import query_log
-from tulle.control.query_log_api import check_known
+from tulle.control.query_log_api import Moment, check_known
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
 from tulle.events import SERVICE_DRIFT, Event
@@ -77,19 +77,22 @@ class DriftWatch:
         pause = FIRST_AFTER
         while not self._stop.wait(pause):
             pause = EVERY_SECONDS
-            measured = []
-            for service in query_log.logged_services(self._workspace):
-                if self._stop.is_set():
-                    return
-                try:
-                    if keep_days(self._workspace, service):
-                        measured.append(service)
-                except Exception:
-                    LOG.exception("the drift of '%s' is measured again later", service)
             try:
-                tell(self._workspace, measured)
+                self._once()
+            except Exception:  # whatever it met, the next time may go well
+                LOG.exception("drift is measured and told later")
+
+    def _once(self) -> None:
+        measured = []
+        for service in query_log.logged_services(self._workspace):
+            if self._stop.is_set():
+                return
+            try:
+                if keep_days(self._workspace, service):
+                    measured.append(service)
             except Exception:
-                LOG.exception("drift is told later")
+                LOG.exception("the drift of '%s' is measured again later", service)
+        tell(self._workspace, measured)
 
 
 def keep_days(workspace: Workspace, service: str, *, today: dt.date | None = None) -> list[str]:
@@ -237,8 +240,8 @@ def router(workspace: Workspace) -> APIRouter:
     @api.get("/services/{name}/drift")
     def drift(
         name: str,
-        since: float | None = None,
-        until: float | None = None,
+        since: Moment = None,
+        until: Moment = None,
         endpoint: Text = "",
         generation: Text = "",
         environment: Text = "",

@@ -7,17 +7,19 @@ nothing of files or of the lake.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from tulle.serving.log_segment import Record, SegmentHeader, SegmentRoute, Told
+from tulle.serving.log_segment import INFER, Record, SegmentHeader, SegmentRoute, Told
 
 LOG = logging.getLogger("tulle")
 MASK = "•••"
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,99}")
 SCHEMA = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
@@ -50,6 +52,7 @@ FEEDBACK_SCHEMA = pa.schema(
     ]
 )
 _BODY = {"predict": "features", "lookup": "data"}  # the member of a request's body that holds values
+_MANY = "-multi"  # the end of actions of requests for many
 _RESULT = {"predict": "result", "function": "response", "compose": "response", "forecast": "results"}
 
 
@@ -125,16 +128,47 @@ def query_rows(
             yield {"item": number, **whole, **one}
 
 
-def feedback_rows(told: Sequence[Told]) -> Iterator[dict[str, Any]]:
-    """What was told, a row each."""
+def feedback_rows(told: Sequence[Told], shown: Callable[[bytes], bytes]) -> Iterator[dict[str, Any]]:
+    """What was told, a row each; `shown` leaves of an outcome, as JSON, what may be kept."""
     for one in told:
         yield {
             "request_id": one.request_id,
             "item": one.item,
-            "outcome": one.outcome.decode(),
+            "outcome": shown(one.outcome).decode(),
             "told_at": one.told_ns // 1000,
             "caller": _text(one.caller),
         }
+
+
+def outcome_rule(shown: Mapping[str, Shown]) -> Shown:
+    """The rule of what turned out, which may be of any endpoint: what one does not let out is not kept."""
+    rules = [rule for rule in shown.values() if not rule.closed]
+    masked = frozenset[str]().union(*(rule.masked for rule in rules))
+    left_out = frozenset[str]().union(*(rule.left_out for rule in rules))
+    return Shown(
+        masked=masked,
+        left_out=left_out,
+        declared=frozenset[str]().union(*(rule.declared for rule in rules)) - masked - left_out,
+        texts_masked=len(rules) < len(shown) or any(rule.masked or rule.texts_masked for rule in rules),
+        closed=not rules,
+    )
+
+
+def shown_outcome(outcome: bytes, rule: Shown, classes: Collection[str] = ()) -> bytes:
+    """What may be kept and shown of what turned out; both are JSON."""
+    if not (rule.closed or rule.texts_masked or rule.left_out):
+        return outcome
+    return msgspec.json.encode(_outcome(msgspec.json.decode(outcome), rule, classes))
+
+
+def _outcome(value: Any, rule: Shown, classes: Collection[str]) -> Any:
+    if rule.closed:
+        return MASK
+    if isinstance(value, list):
+        return [_outcome(one, rule, classes) for one in value]
+    if isinstance(value, str) and rule.texts_masked and value not in classes:
+        return MASK
+    return rule.of(value)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -155,33 +189,27 @@ def _items(route: SegmentRoute, record: Record, rule: Shown) -> Iterator[dict[st
     """What differs between the items of a request; a single one for a request for one."""
     body, answer = _body(record.content), _json(record.answer)
     answer = answer if isinstance(answer, dict) else {}
-    steps, is_prediction = _written(answer.get("timing")), route.kind == "predict"
+    shared: dict[str, Any] = {"steps": _written(_steps(answer.get("timing")))}
+    is_prediction = route.kind == "predict"
     if record.status != 200:
-        error = answer.get("errorType")
-        sent = _sent(route, body)
-        shared = {"error": error if isinstance(error, str) else None, "steps": steps}
-        for one in sent if isinstance(sent, list) else [sent]:
-            yield {**shared, "sent": _written(rule.of(one, is_sent=True))}
+        # Refused as a whole: a small body may list very many, and each would be a row.
+        sent = None if _is_many(route) else _sent(route, body)
+        shared["error"] = _word(answer.get("errorType"))
+        yield {**shared, "sent": _written(rule.of(sent, is_sent=True))}
         return
-    sent = _sent(route, body)
-    if route.action == "infer":
-        closed = rule.closed or rule.masked or rule.left_out
-        yield {
-            "steps": steps,
-            "sent": None if closed else _written(sent),
-            "result": _written(rule.of(answer.get("outputs"))),
-        }
-        return
-    if not isinstance(sent, list):
+    if not _is_many(route):
         features = dict(zip(route.features, record.rows, strict=False)) if record.rows else None
         yield {
-            "steps": steps,
-            "sent": _written(rule.of(sent, is_sent=True)),
+            **shared,
+            "sent": _written(rule.of(_sent(route, body), is_sent=True)),
             "features": _written(rule.of(features)),
             **_answered(_result(route, answer), rule, is_prediction=is_prediction),
         }
         return
-    results = answer.get("results") or []
+    if route.action == INFER:
+        sent, results = _tensor_rows(route, body), _tensor_results(route, answer)
+    else:
+        sent, results = _sent_items(route, body), answer.get("results") or []
     enriched: dict[int, Any] = {}
     if record.rows:
         places, rows = record.rows
@@ -189,9 +217,9 @@ def _items(route: SegmentRoute, record: Record, rule: Shown) -> Iterator[dict[st
             place: dict(zip(route.features, row, strict=False))
             for place, row in zip(places, rows, strict=True)
         }
-    for number in range(max(len(sent), len(results))):
+    for number in range(max(len(sent), len(results), 1)):
         yield {
-            "steps": steps,
+            **shared,
             "sent": _written(rule.of(sent[number], is_sent=True)) if number < len(sent) else None,
             "features": _written(rule.of(enriched.get(number))),
             **_answered(
@@ -200,15 +228,58 @@ def _items(route: SegmentRoute, record: Record, rule: Shown) -> Iterator[dict[st
         }
 
 
+def _is_many(route: SegmentRoute) -> bool:
+    """Whether a request has items; what was sent cannot say so, since callers write what they like."""
+    return route.action.endswith(_MANY) or route.action == INFER
+
+
 def _sent(route: SegmentRoute, body: Any) -> Any:
-    """The values that were sent; a list for a request for many, None where it is not understood."""
+    """The values that were sent; None where they are not understood."""
+    if not isinstance(body, dict):
+        return None
     member = _BODY.get(route.kind)
-    if not isinstance(body, dict) or (member is None or route.action in {"predict-simple", "infer"}):
-        return body if isinstance(body, dict) else None
-    items = body.get("items")
-    if isinstance(items, list) and member not in body:
-        return [one.get(member, one) if isinstance(one, dict) else None for one in items] or None
-    return body.get(member)
+    return body if member is None or route.action == "predict-simple" else body.get(member)
+
+
+def _sent_items(route: SegmentRoute, body: Any) -> list[Any]:
+    """The values of each item that was sent."""
+    member = _BODY.get(route.kind, "")
+    items = body.get("items") if isinstance(body, dict) else None
+    if not isinstance(items, list):
+        return []
+    return [one.get(member, one) if isinstance(one, dict) else None for one in items]
+
+
+def _tensor_rows(route: SegmentRoute, body: Any) -> list[dict[str, Any]]:
+    """The values of each row of tensors, by name: one tensor a name, or one of all features in their order."""
+    inputs = body["inputs"] if isinstance(body, dict) else ()
+    columns: dict[str, list[Any]] = {}
+    for tensor in inputs:
+        values = tensor["data"]
+        if values and isinstance(values[0], list):
+            values = [value for row in values for value in (row if isinstance(row, list) else [row])]
+        shape, width = tensor["shape"], len(route.features)
+        if len(inputs) == 1 and len(shape) == 2 and shape[1] == width:
+            columns = {name: values[place::width] for place, name in enumerate(route.features)}
+        else:
+            columns[tensor["name"]] = values
+    if not columns:
+        return []
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _tensor_results(route: SegmentRoute, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The result of each row of tensors, as other predictions have it."""
+    outputs = {one["name"]: one["data"] for one in answer.get("outputs") or ()}
+    labels, shares = outputs.get("predict", ()), outputs.get("predict_proba", ())
+    width = len(route.classes)
+    results: list[dict[str, Any]] = [{"prediction": label} for label in labels]
+    for place in range(len(shares) // width if width else 0):
+        if place == len(results):
+            results.append({})
+        some = shares[place * width : (place + 1) * width]
+        results[place]["probas"] = dict(zip(route.classes, some, strict=True))
+    return results
 
 
 def _result(route: SegmentRoute, answer: Mapping[str, Any]) -> Any:
@@ -225,26 +296,45 @@ def _answered(result: Any, rule: Shown, *, is_prediction: bool) -> dict[str, Any
     found: dict[str, Any] = {}
     if isinstance(result, dict):
         if isinstance(error := result.get("error"), dict) and isinstance(error.get("errorType"), str):
-            found["error"] = error["errorType"]
+            found["error"] = _word(error["errorType"])
             result = {name: value for name, value in result.items() if name != "error"}
         lookups = result.get("lookups")
         if lookups is None and "status" in result and "data" in result:
             lookups = {name: result[name] for name in ("status", "eventTime") if name in result}
         found["lookups"] = _written(lookups)
-    found["result"] = _written(_shown(result, rule, is_prediction=is_prediction))
+    found["result"] = _written(shown_result(result, rule, is_prediction=is_prediction))
     return found
 
 
-def _shown(result: Any, rule: Shown, *, is_prediction: bool) -> Any:
-    """What may be kept of a result."""
+def shown_result(result: Any, rule: Shown, *, is_prediction: bool) -> Any:
+    """What may be kept and shown of a result."""
     if rule.closed:
         return None
-    if is_prediction:  # its names are ours, and it holds no value of a row
-        return result
+    if (
+        is_prediction
+    ):  # its names are ours, and it holds no value of a row, but for what a predictor of their own adds
+        if not isinstance(result, dict) or "customKeys" not in result:
+            return result
+        is_careful = rule.texts_masked or bool(rule.masked or rule.left_out)
+        return {**result, "customKeys": replace(rule, texts_masked=is_careful).of(result["customKeys"])}
     # A lookup has its row in `data`, and maybe further ones in `rows`.
     if isinstance(result, dict) and isinstance(result.get("data"), dict):
         return {**result, **{name: rule.of(result[name]) for name in ("data", "rows") if name in result}}
     return rule.of(result)
+
+
+def _word(error_type: Any) -> str | None:
+    """The word for an error; what users' code says instead of one may quote anything."""
+    if not isinstance(error_type, str):
+        return None
+    return error_type if _WORD.fullmatch(error_type) else "Error"
+
+
+def _steps(timing: Any) -> dict[str, Any] | None:
+    """Times alone: an answer that users' code writes whole may have anything there."""
+    if not isinstance(timing, dict):
+        return None
+    return {name: took for name, took in timing.items() if isinstance(took, int | float)}
 
 
 def _is_shadow(host: bytes | None) -> bool:

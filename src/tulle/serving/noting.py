@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from tulle.serving.loaded import Loaded
 from tulle.serving.log_declared import EndpointLog
-from tulle.serving.predict import Predict
+from tulle.serving.log_segment import INFER
+from tulle.serving.predict import Predict, class_text
 from tulle.serving.recorder import Recorder, is_sampled
 
 CALLER, HOST = b"x-tulle-client", b"host"  # headers that are kept
@@ -64,12 +65,13 @@ def note_routes(recorder: Recorder, service: Loaded, home: str, routes: Mapping[
         inner = getattr(endpoint, "inner", endpoint)
         model = inner if isinstance(inner, Predict) else None
         features = model.signature.feature_names if model is not None else ()
+        classes = [class_text(value) for value in model.signature.classes] if model is not None else ()
         addresses = {action: f"{home}/{name}/{action}" for action in (*endpoint.actions, *endpoint.queries)}
         noted = [(action, path) for action, path in addresses.items() if path in routes]
         infer = f"{home}/v2/models/{name}"
         noted += [
-            ("infer", path) for path in routes if path.startswith(infer + "/") and path.endswith("/infer")
+            (INFER, path) for path in routes if path.startswith(infer + "/") and path.endswith("/infer")
         ]
         for action, path in noted:
-            number = recorder.route(name, endpoint.kind, action, features)
-            routes[path].noted = Noted(recorder, number, plan, None if action == "infer" else model)
+            number = recorder.route(name, endpoint.kind, action, features, classes)
+            routes[path].noted = Noted(recorder, number, plan, model)

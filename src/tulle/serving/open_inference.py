@@ -163,7 +163,7 @@ class OpenModel:
             "id": request_id if asked.id is None else asked.id,
             "outputs": outputs,
         }
-        return Answer(msgspec.json.encode(answer))
+        return Answer(msgspec.json.encode(answer), rows=(list(range(len(rows))), rows))
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────
 
