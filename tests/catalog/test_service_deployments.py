@@ -14,6 +14,7 @@ from tests.catalog.conftest import Browser, World
 from tulle.catalog.search import ProcessView
 from tulle.catalog.service_deployments import command_of
 from tulle.errors import NotFound
+from tulle.gateway.faults import Fault, write_faults
 from tulle.serving import generation
 from tulle.serving.generation import Ending
 from tulle.serving.traffic import single, split
@@ -76,9 +77,15 @@ def test_what_is_disabled_or_ends_is_told(world: World, browser: Browser) -> Non
     generation.end(world.database, NAME, Ending(1.0, 32503680000.0, "/public/api/v1/newer/"))
     page = browser.get(HOME)
     assert "It is disabled" in page
+    assert "not as it is wanted" not in page
     assert "It ends at 3000-01-01 00:00:00 UTC" in page
     generation.end(world.database, NAME, Ending(1.0, 2.0))
     assert "It has ended" in browser.get(f"{HOME}/state")
+    write_faults(world.settings, [Fault(NAME, "", "no <such> address", 1.0, is_kept=True)])
+    told = "<strong>It is not as it is wanted:</strong> the gateway cannot take it as it is wanted"
+    for page in (browser.get(f"{HOME}/state"), browser.get(f"/services/{NAME}")):
+        assert told in page
+        assert "it answers as before: no &lt;such&gt; address" in page
 
 
 def test_what_waits_names_who_is_missing(world: World, browser: Browser) -> None:

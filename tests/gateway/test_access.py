@@ -324,13 +324,17 @@ def test_a_key_that_the_issuer_withdraws_opens_nothing_any_more(
     served: list[Issuer],
     keys_server: tuple[int, list[int], Callable[[int], None]],
 ) -> None:
-    fetched = Tokens(ISSUER, jwks_uri=f"http://localhost:{keys_server[0]}/keys", refresh=0.2, limit="1000/1s")
+    # they are fetched anew five seconds before they are too old
+    fetched = Tokens(ISSUER, jwks_uri=f"http://localhost:{keys_server[0]}/keys", refresh=5.3, limit="1000/1s")
     mesh.gateway.publish(opened(Access(contracts=False, jwt=fetched)))
     before, later = bearer(issuer.token()), Issuer()
     wait_until(lambda: ask(mesh, before).status == 200, "fetching")
     served[0] = later
     wait_until(lambda: ask(mesh, bearer(later.token())).status == 200, "fetching the new keys")
-    check_error(ask(mesh, before), 401, "InvalidToken")  # also when it was let in before
+    wait_until(lambda: ask(mesh, before).status == 401, "refusing what was let in before")
+    check_error(ask(mesh, before), 401, "InvalidToken")
+    keys_server[2](500)  # who gives the keys is away: those that are known go on
+    wait_until(lambda: 500 in keys_server[1], "asking in vain")
     assert ask(mesh, bearer(later.token())).status == 200
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from tulle.config import PRODUCTION, Environment, Settings
 from tulle.errors import Invalid, NotFound
+from tulle.gateway.faults import fault_of
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.package import Package
@@ -89,6 +90,7 @@ class StateView:
     url: str
     is_up: bool
     has_ended: bool
+    fault: str = ""  # why the gateway has it otherwise than it is wanted
 
     @property
     def mode(self) -> str:
@@ -107,7 +109,7 @@ class StateView:
         found = self.deployment
         if found is None:
             return "not deployed"
-        return f"{found.status}: {found.active or 'nothing'} answers. {found.message or ''}".strip()
+        return f"{found.status}: {found.active or 'nothing'} answers. {found.message or self.fault}".strip()
 
     @property
     def desired(self) -> Mapping[str, Any] | None:
@@ -230,6 +232,7 @@ class DeploymentsReader:
                 for version in found.mounted
             )
         path = f"/{key}" if key else ""
+        fault = fault_of(self._settings, service, key)
         return StateView(
             service,
             place,
@@ -238,6 +241,7 @@ class DeploymentsReader:
             f"http://{self._settings.host}:{self._settings.gateway_port}{path}/public/api/v1/{service}/",
             bool(processes),
             found is not None and found.has_ended(now()),
+            fault.sentence if fault is not None else "",
         )
 
     def _generation(self, found: Deployment, version: str, workers: Sequence[Running]) -> GenerationView:

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import threading
 import time
@@ -32,6 +33,7 @@ from tulle.gateway.policy import GatewayPolicy
 
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
 VALIDATE_SECONDS: Final = 30.0
+_COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
 
 # file → prefix of the statistics in which Envoy tells what became of it
 _STATISTICS: Final[Mapping[str, str]] = {
@@ -254,7 +256,7 @@ class Gateway:
             twin.unlink(missing_ok=True)
         if done.returncode:
             raise Broken(
-                f"Envoy refuses the gateway's configuration: {_end_of(done.stdout + done.stderr)}",
+                f"Envoy refuses the gateway's configuration: {_complaint(done.stdout + done.stderr)}",
                 hint="nothing was published; the last good configuration stays in force",
             )
 
@@ -461,6 +463,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _complaint(text: str) -> str:
+    """What Envoy says is wrong, without when and where it said so: the same fault is told in the same words."""
+    said = _COMPLAINT.search(text)
+    return " ".join(said["what"].split())[:300] if said is not None else _end_of(text)
 
 
 def _end_of(text: str) -> str:
