@@ -131,7 +131,9 @@ def test_days_are_kept_once_and_again_when_something_is_new(logged: LoggedMesh) 
     assert service_drift.keep_days(workspace, "scores", today=today + dt.timedelta(days=30)) == []
 
 
-def test_what_drifted_is_an_incident_of_the_product(logged: LoggedMesh) -> None:
+def test_what_drifted_is_an_incident_of_the_product(
+    logged: LoggedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = logged.workspace
     incidents.follow(workspace.settings, workspace.database)
     asked(logged, moved=400)
@@ -144,6 +146,16 @@ def test_what_drifted_is_an_incident_of_the_product(logged: LoggedMesh) -> None:
     assert one.message.startswith("service 'scores', buys v1: recency")
     service_drift.tell(workspace, ["another"])
     assert incidents.follow(workspace.settings, workspace.database) == 0
+    watch = service_drift.DriftWatch(workspace)
+    watch._once()
+    watch._once()  # what was told is told once
+    assert incidents.follow(workspace.settings, workspace.database) == 1
+    monkeypatch.setattr(service_drift, "DAYS_AGAIN", -1)  # nothing was asked for longer than is looked at
+    watch._once()
+    while incidents.follow(workspace.settings, workspace.database):
+        pass
+    (one,) = incidents.recent(workspace.database, product="scores")
+    assert one.closed_at is not None
 
 
 def test_what_is_masked_is_not_measured(logged: LoggedMesh) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tulle.catalog.masking import CLOSED, has_masked, is_closed, is_masked
+from tulle.serving.compose_declared import reaching_out
 from tulle.serving.log_rows import Shown
 from tulle.serving.manifest import Manifest, Origin
 from tulle.spec.product import Column, DataProduct, DataSet
@@ -36,12 +37,18 @@ def shown_of(manifest: Manifest, product_of: ProductOf) -> dict[str, Shown]:
             found[name] = Shown(left_out=left_out, closed=not is_open)
         else:
             found[name] = Shown(left_out=left_out, closed=_may_name(own, product_of))
-    # A composition gives on what the endpoints it calls answer.
-    if any(rule.closed or rule.masked or rule.texts_masked for rule in found.values()):
-        for raw in manifest.endpoints:
-            if raw["type"] == "compose":
-                found[str(raw["name"])] = Shown(closed=True)
+    # A composition gives on what the endpoints it calls answer, and what is elsewhere, of which nothing is known.
+    hides = any(_hides(rule, log.of(name).leave_out) for name, rule in found.items())
+    elsewhere = reaching_out(manifest.endpoints)
+    for raw in manifest.endpoints:
+        if raw["type"] == "compose" and (hides or raw["name"] in elsewhere):
+            found[str(raw["name"])] = Shown(closed=True)
     return found
+
+
+def _hides(rule: Shown, leave_out: Sequence[str]) -> bool:
+    """Whether a rule keeps something back that a contract says, not the service alone."""
+    return rule.closed or rule.texts_masked or bool(rule.masked or rule.left_out - set(leave_out))
 
 
 def _keyed(
@@ -76,13 +83,18 @@ def _keyed(
             (restricted if column.classification == CLOSED else masked).add(column.name)
         else:
             declared.add(column.name)
+    # Or of one in the data that those were made of; what the product says of its own column holds.
+    known = {column.name for column in _columns(own)}
+    for column in (column for other in _read_by(own, product_of) for column in _columns(other)):
+        if is_masked(column) and column.name not in known:
+            (restricted if column.classification == CLOSED else masked).add(column.name)
     hidden = masked | restricted
     return Shown(
         masked=frozenset(masked - restricted),
         left_out=left_out | restricted,
         known=frozenset(names),
         declared=frozenset(declared - hidden),
-        texts_masked=bool(raw.get("model")) and has_masked(own),
+        texts_masked=bool(raw.get("model")) and _may_name(own, product_of),
     )
 
 
@@ -109,6 +121,13 @@ def _may_name(product: DataProduct, product_of: ProductOf) -> bool:
         return True
     others = {port.product for port in product.input_ports if port.product}
     return any(_names_people(product_of(name)) for name in others)
+
+
+def _read_by(product: DataProduct, product_of: ProductOf) -> Iterator[DataProduct]:
+    """The products whose data a product is made of, as far as they are known."""
+    for name in sorted({port.product for port in product.input_ports if port.product}):
+        if (other := product_of(name)) is not None:
+            yield other
 
 
 def _names_people(product: DataProduct | None) -> bool:

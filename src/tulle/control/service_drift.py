@@ -12,7 +12,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -62,6 +62,7 @@ class DriftWatch:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._stop = threading.Event()
+        self._told: dict[str, str] = {}  # by product
         self._thread = threading.Thread(target=self._watch, name="service-drift", daemon=True)
 
     def start(self) -> None:
@@ -83,16 +84,18 @@ class DriftWatch:
                 LOG.exception("drift is measured and told later")
 
     def _once(self) -> None:
-        measured = []
         for service in query_log.logged_services(self._workspace):
             if self._stop.is_set():
                 return
             try:
-                if keep_days(self._workspace, service):
-                    measured.append(service)
+                keep_days(self._workspace, service)
             except Exception:
                 LOG.exception("the drift of '%s' is measured again later", service)
-        tell(self._workspace, measured)
+        # Also where nothing was measured: of a service that is not asked any more nothing drifts after a week.
+        for product, found in drifting(self._workspace).items():
+            if self._told.get(product) != found:
+                _note(self._workspace, product, found)
+                self._told[product] = found
 
 
 def keep_days(workspace: Workspace, service: str, *, today: dt.date | None = None) -> list[str]:
@@ -132,17 +135,28 @@ def keep_days(workspace: Workspace, service: str, *, today: dt.date | None = Non
 
 def tell(workspace: Workspace, services: Sequence[str]) -> None:
     """Note, for each product with a service that was measured anew, what has drifted, or that nothing has any more."""
-    known: dict[str, list[str]] = {}
+    versions = (package.packages(workspace.database, service) for service in services)
+    measured = {found[-1].product for found in versions if found}
+    for product, found in drifting(workspace, measured).items():
+        _note(workspace, product, found)
+
+
+def drifting(workspace: Workspace, products: Collection[str] | None = None) -> dict[str, str]:
+    """By product (each that has a log, or these), what of its services has drifted, in words; empty for nothing."""
+    owned: dict[str, list[str]] = {}
     for service in query_log.logged_services(workspace):
         versions = package.packages(workspace.database, service)
-        if versions:
-            known.setdefault(versions[-1].product, []).append(service)
-    for product, owned in known.items():
-        if not set(owned) & set(services):
-            continue
-        told = "; ".join(said for service in owned if (said := drifted(workspace, service)))
-        with workspace.database.write() as cx:
-            event_log.append(cx, Event(SERVICE_DRIFT, product, {"drifted": bool(told), "message": told}))
+        if versions and (products is None or versions[-1].product in products):
+            owned.setdefault(versions[-1].product, []).append(service)
+    return {
+        product: "; ".join(said for service in services if (said := drifted(workspace, service)))
+        for product, services in owned.items()
+    }
+
+
+def _note(workspace: Workspace, product: str, found: str) -> None:
+    with workspace.database.write() as cx:
+        event_log.append(cx, Event(SERVICE_DRIFT, product, {"drifted": bool(found), "message": found}))
 
 
 def drifted(workspace: Workspace, service: str) -> str:
