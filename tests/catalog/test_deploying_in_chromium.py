@@ -43,6 +43,7 @@ class Desk:
         context = self.browser.new_context(base_url=self.address, **how)  # type: ignore[arg-type]
         context.set_default_timeout(10_000)
         page = context.new_page()
+        page.on("dialog", lambda dialog: dialog.accept())
         page.goto(path)
         return page
 
@@ -114,6 +115,31 @@ def test_what_somebody_else_changed_is_not_written_over(desk: Desk) -> None:
     page.get_by_role("button", name="Put it in force").click()
     expect(page.locator("form.traffic [data-part=said]")).to_contain_text("by now, not by 'v1'")
     assert generation.deployment(database, NAME).desired == split({"v1": 0.5, "v2": 0.5})
+
+
+def test_a_way_back_that_is_not_the_one_shown_is_not_taken(desk: Desk) -> None:
+    database = desk.world.database
+    generation.request(database, NAME, "v2")
+    generation.activate(database, NAME, "v2")
+    page = desk.tab()
+    generation.request(database, NAME, split({"v1": 0.5, "v2": 0.5}))
+    desk.sign_in(page, "Switch", "ann")
+    page.get_by_role("button", name="Go back to v1").click()
+    expect(page.get_by_role("form", name="Switch").get_by_role("alert")).to_contain_text("look at it again")
+    assert generation.deployment(database, NAME).desired == split({"v1": 0.5, "v2": 0.5})
+    page.reload()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Go back to v2").click()
+    assert generation.deployment(database, NAME).desired == single("v2")  # what was asked for is taken back
+
+
+def test_a_page_that_is_not_followed_any_more_says_so(desk: Desk) -> None:
+    page = desk.tab()
+    expect(page.locator("#state")).to_contain_text("one answers")
+    page.route("**/deployments/state*", lambda route: route.abort())
+    expect(page.locator("#state")).to_contain_text("The mesh does not answer: what is shown here is of")
+    page.unroute("**/deployments/state*")
+    expect(page.locator("#state")).not_to_contain_text("The mesh does not answer")
 
 
 def test_who_may_not_is_refused_and_the_rest_is_done(desk: Desk) -> None:

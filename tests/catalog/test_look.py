@@ -52,6 +52,9 @@ def test_how_long_it_took(value: float | None, text: str) -> None:
         (60, "1 minute ago"),
         (7200, "2 hours ago"),
         (90_000, "1 day ago"),
+        (-42, "in 42 seconds"),
+        (-7200, "in 2 hours"),
+        (-90 * 86_400, "in 90 days"),
     ],
 )
 def test_how_long_ago(passed: float, text: str) -> None:

@@ -41,6 +41,10 @@ def test_keys_are_shown_without_their_secrets_and_may_be_made_and_revoked(browse
     assert "everybody, 9/1m together" in html
     assert "Tom &amp; Co" in html
     assert "the &lt;shop&gt;" in html
+    assert re.search(r"<time [^>]*>in (1 day|23 hours)</time>", html)
+    assert "Authorization: Bearer" not in html  # open to everybody, so snippets send nothing
+    service_keys.set_access(database, NAME, Access(contracts=False, api_keys=Keys("7/1s")))
+    assert "Authorization: Bearer" in browser.get(PAGE)
     assert made.secret not in html
     assert gone.key.id not in html
     assert "1 key" in html

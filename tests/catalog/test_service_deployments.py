@@ -57,6 +57,22 @@ def test_what_answers_and_what_runs_is_told(world: World, browser: Browser) -> N
     ]
 
 
+def test_every_version_that_answers_is_told_on_the_page_of_the_service(world: World) -> None:
+    again(world)
+    generation.request(world.database, NAME, split({"v1": 0.5, "v2": 0.5}))
+    generation.activate(world.database, NAME, split({"v1": 0.5, "v2": 0.5}))
+    found = world.reader().service(NAME)
+    assert [(one.version, one.role) for one in found.versions] == [("v2", "active"), ("v1", "active")]
+    generation.request(world.database, NAME, split({"v2": 1}, shadow=("v1", 1)))
+    generation.activate(world.database, NAME, split({"v2": 1}, shadow=("v1", 1)))
+    generation.request(world.database, NAME, split({"v2": 1}, preloaded=["v1"]))
+    generation.activate(world.database, NAME, split({"v2": 1}, preloaded=["v1"]))
+    found = world.reader().service(NAME)
+    assert [(one.version, one.role) for one in found.versions] == [("v2", "active"), ("v1", "beside")]
+    assert found.active is not None
+    assert found.active.version == "v2"
+
+
 def test_the_part_that_changes_is_fetched_apart_and_tells_what_is_wanted(
     world: World, browser: Browser
 ) -> None:
@@ -75,6 +91,8 @@ def test_the_part_that_changes_is_fetched_apart_and_tells_what_is_wanted(
 def test_what_is_disabled_or_ends_is_told(world: World, browser: Browser) -> None:
     generation.enable(world.database, NAME, False)
     generation.end(world.database, NAME, Ending(1.0, 32503680000.0, "/public/api/v1/newer/"))
+    assert "is disabled</strong> and answers 503" in browser.get(f"/services/{NAME}")
+    assert '<span class="state warn">disabled</span>' in browser.get("/services")
     page = browser.get(HOME)
     assert "It is disabled" in page
     assert "not as it is wanted" not in page
@@ -86,6 +104,10 @@ def test_what_is_disabled_or_ends_is_told(world: World, browser: Browser) -> Non
     for page in (browser.get(f"{HOME}/state"), browser.get(f"/services/{NAME}")):
         assert told in page
         assert "it answers as before: no &lt;such&gt; address" in page
+    assert '<span class="state bad">ended</span>' in browser.get(f"/services/{NAME}")
+    generation.end(world.database, NAME, Ending(1.0, 32503680000.0))
+    generation.enable(world.database, NAME, True)
+    assert "It ends at 3000-01-01 00:00:00 UTC" in browser.get(f"/services/{NAME}")
 
 
 def test_what_waits_names_who_is_missing(world: World, browser: Browser) -> None:
@@ -140,5 +162,6 @@ def test_a_command_names_all_that_is_asked_for() -> None:
 
 def test_what_is_not_there_is_not_found(world: World, browser: Browser) -> None:
     assert "there is no environment" in browser.get(f"{HOME}?environment=nowhere", 404)
+    assert "has no package yet" in browser.get("/services/no-such/load", 404)
     with pytest.raises(NotFound, match="has no package yet"):
         world.reader().deployments.state("no-such")

@@ -112,3 +112,97 @@ def test_a_service_is_changed_in_the_page_and_nobody_elses_change_is_lost(desk: 
     expect(page.locator("form [data-part=said]")).to_contain_text("was changed meanwhile")
     assert file.read_text() == saved + "# somebody else\n"
     text.fill(saved)  # so that the page may be left
+
+
+def test_a_look_up_is_a_form_and_the_form_is_text(browser: Browser) -> None:
+    text = WHOLE.replace("service: all-of-it", "service: all-of-it  # ours")
+    html = browser.client.post(f"{HOME}/look-up/form", json={"text": text, "endpoint": 0, "number": 0})
+    assert html.status_code == 200
+    assert "Look-up of chance" in html.text
+    assert 'value="customer_id"' in html.text
+    assert '<option value="default" selected>' in html.text
+    body = {
+        "text": text,
+        "endpoint": 0,
+        "number": -1,
+        "texts": {"data_set": "<b>"},
+        "pairs": {"key": [["id", ""]]},
+    }
+    refused = browser.client.post(f"{HOME}/look-up", json=body)
+    assert refused.status_code == 422
+    assert set(refused.json()["problems"]) == {"data_set"}
+    taken = browser.client.post(f"{HOME}/look-up", json={**body, "texts": {"data_set": "totals"}})
+    assert taken.status_code == 200
+    assert taken.json()["text"] == f"{text}  - data_set: totals\n    key: id\n"
+    gone = {"text": text, "endpoint": 7, "number": 0}
+    assert browser.client.post(f"{HOME}/look-up/form", json=gone).status_code == 404
+    assert browser.client.post("/services/no-such/design/look-up", json=body).status_code == 404
+    known = browser.json(f"{HOME}/suggested?data_set=totals")
+    assert known == {
+        "products": ["people", "sales"],
+        "data_sets": ["totals"],
+        "columns": ["customer", "total"],
+    }
+    assert browser.json(f"{HOME}/suggested?product=sales")["data_sets"] == ["sales"]  # type: ignore[index]
+
+
+def test_a_file_that_is_not_valid_is_shown_where_it_can_be_mended(world: World, browser: Browser) -> None:
+    file = world.settings.folder / FILE
+    file.write_text(file.read_text().replace("key: [customer]", "kee: [customer]"))
+    page = browser.get(HOME)
+    assert "kee: [customer]" in page
+    assert "unknown property &#39;kee&#39;" in page
+    assert "services/customer-totals.yaml:7:3" in page
+    assert "unknown property &#39;kee&#39;" in browser.get("/services")
+    file.write_bytes(file.read_bytes() + b"# \xff\n")
+    assert "is not UTF-8" in browser.get(HOME, 422)
+    file.unlink()
+    assert "declared no longer" in browser.get(HOME, 404)
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which(CHROMIUM) is None, reason="Chromium is not installed")
+def test_a_look_up_is_changed_field_by_field(desk: Desk) -> None:
+    file = desk.world.settings.folder / FILE
+    wrong: list[str] = []
+    page = desk.tab(HOME, viewport={"width": 390, "height": 800})
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.get_by_role("button", name="Change it (total").click()
+    form = page.get_by_role("form", name="Rows of total")
+    expect(form.get_by_role("heading")).to_be_focused()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(NAMELESS) == []
+    assert page.evaluate(CONTRAST) == []
+    form.get_by_label("Counts for").fill("soon")
+    form.get_by_role("button", name="Change the text").click()
+    field = form.get_by_label("Counts for")
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(form.locator("#look-up-max_age-wrong")).to_contain_text("without the event time")
+    field.fill("")
+    form.get_by_label("When several rows have it").select_option("all")
+    form.get_by_role("button", name="One more line of columns").click()
+    form.locator("[data-pairs=columns]").get_by_label("Column", exact=True).fill("total")
+    form.locator("[data-pairs=columns]").get_by_label("Called").fill("spent")
+    form.get_by_label("Source").select_option("connection")
+    expect(form.get_by_label("Table")).to_be_visible()
+    form.get_by_label("Source").select_option("latest")
+    expect(form.get_by_label("Table")).to_be_hidden()
+    form.get_by_role("button", name="Change the text").click()
+    expect(form).to_have_count(0)
+    text = page.locator("#text")
+    before = file.read_text()
+    after = before.replace("  data_set: totals\n", "  data_set: totals\n  source: latest\n").replace(
+        "  key: [customer]\n", "  key: [customer]\n  columns: {spent: total}\n  several: all\n"
+    )
+    expect(text).to_have_value(after)
+    expect(page.get_by_role("button", name="Change it (total")).to_be_focused()
+    expect(page.locator("#view")).to_contain_text("total → spent")
+    page.get_by_role("button", name="Change it (total").click()
+    text.fill(before)
+    form.get_by_role("button", name="Change the text").click()
+    expect(form.get_by_role("alert")).to_contain_text("changed in the text meanwhile")
+    form.get_by_role("button", name="Leave it").click()
+    expect(form).to_have_count(0)
+    assert file.read_text() == before
+    assert wrong == []

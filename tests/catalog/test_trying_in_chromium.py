@@ -62,6 +62,14 @@ def test_it_goes_to_the_generation_and_the_answers_parts_are_drawn(world: World,
                 page.locator("summary", has_text="As a test query").click()
                 query = yaml.safe_load(page.locator("[data-part=query]").inner_text())
                 assert query == [{"name": "a call that was tried", "data": {"customer": "ann"}}]
+                page.locator("#try-body").fill('{"data": {"customer": 12345678901234567890}}')
+                page.get_by_label("Action", exact=True).select_option("lookup-multi")
+                expect(page.locator("#try-body")).to_have_value(
+                    '{"data": {"customer": 12345678901234567890}}'
+                )
+                page.get_by_label("Action", exact=True).select_option("lookup")
+                page.locator("#try-body").press("Control+Enter")
+                expect(page.locator("[data-part=query]")).to_contain_text("12345678901234567890")
                 assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
                 assert page.evaluate(NAMELESS) == []
                 assert page.evaluate(CONTRAST) == []
@@ -69,4 +77,5 @@ def test_it_goes_to_the_generation_and_the_answers_parts_are_drawn(world: World,
     finally:
         server.should_exit = True
         thread.join(10)
-    assert world.hows == [How("", "v1", "user-7", steps=True)] * 2
+    assert world.hows == [How("", "v1", "user-7", steps=True)] * 4
+    assert world.called[-1][3] == b'{"data": {"customer": 12345678901234567890}}'

@@ -92,7 +92,12 @@ def test_a_model_is_trained_told_of_and_served(trained: Mesh) -> None:
     both = json.loads(tulle(trained, "model", "compare", told["id"], other, "--json").output)
     assert both["same_rows"]
     assert set(both["asked"]) == {"features", "seed"}
-    assert tulle(trained, "model", "compare", told["id"], other).exit_code == 0
+    assert both["curves"]["roc"][1]["x"][0] == 0
+    beside = tulle(trained, "model", "compare", told["id"][:-1], other)  # cut short, it is still the only one
+    assert beside.exit_code == 0, beside.exception
+    assert "◂" in beside.output
+    assert isinstance(tulle(trained, "model", "compare", other[:8], other).exception, Invalid)
+    assert isinstance(tulle(trained, "model", "compare", other).exception, Invalid)
 
     for name in ("../../../evil", "evil\nendpoints: []", "No"):
         refused = tulle(trained, "model", "serve", "sales", "will_return", "--service", name).exception

@@ -13,6 +13,7 @@ from tests.control.test_approvals import Office
 
 from tulle.cli.connect import InProcess
 from tulle.control import service_file
+from tulle.control.release import declared_service
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.events import SERVICE_WRITTEN
 from tulle.server.app import application
@@ -59,6 +60,30 @@ def test_what_is_newer_or_wrong_is_left_as_it_is(logged: LoggedMesh) -> None:
     assert (folder / "scores.yaml").read_text().endswith("# newer\n")
     with pytest.raises(NotFound):
         service_file.read(workspace, "score")
+
+
+def test_line_ends_stay_those_of_the_file_and_a_broken_one_can_be_mended(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    file = logged.mesh.folder / "products/shop/scores/services/scores.yaml"
+    text = service_file.read(workspace, "scores").text
+    file.write_bytes(text.replace("\n", "\r\n").encode())
+    known = service_file.read(workspace, "scores")
+    service_file.save(workspace, "scores", f"# more\n{text}", before=known.digest)
+    assert file.read_bytes() == f"# more\n{text}".replace("\n", "\r\n").encode()
+    file.write_text(text + "more: 1\n")
+    known = service_file.read(workspace, "scores")
+    assert known.text.endswith("more: 1\n")
+    service_file.save(workspace, "scores", text, before=known.digest)
+    assert file.read_text() == text
+    other = file.with_name("other.yaml")
+    other.write_text("service: others\nendpoints: 1\n")
+    with pytest.raises(Invalid):
+        declared_service(workspace, "scores")
+    with pytest.raises(Invalid):
+        declared_service(workspace, "others")
+    file.write_bytes(b"\xff")
+    with pytest.raises(Invalid, match="is not valid"):
+        service_file.read(workspace, "scores")
 
 
 def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:

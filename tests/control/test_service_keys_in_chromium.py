@@ -93,8 +93,13 @@ def test_a_key_is_made_shown_once_and_revoked(desk: Desk) -> None:
     expect(page.get_by_text(key.id, exact=True)).to_have_count(1)
     expect(shown).to_be_hidden()
     page.locator("details summary", has_text="Make or revoke a key").click()  # signed in still
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Revoke").click()
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
     with page.expect_navigation():
         page.get_by_role("button", name="Revoke").click()
+    assert f"({key.id}) is refused from now on, for good" in asked[0]
     page.wait_for_load_state()
     expect(page.get_by_text(key.id, exact=True)).to_have_count(0)
     assert [one.revoked_at is not None for one in service_access.keys(desk.workspace, "sold")] == [True]

@@ -155,3 +155,19 @@ def test_the_published_schema_judges_as_we_do() -> None:
     assert schema.is_valid({"service": "abc", "endpoints": [endpoint]})
     assert not schema.is_valid({"service": "abc", "endpoints": [endpoint | {"model": "m"}]})
     assert not schema.is_valid({"service": "abc", "endpoints": [{"name": "a", "type": "predict"}]})
+
+
+@pytest.mark.parametrize(
+    "endpoints", ["1", "a: b", "[1]", "[{name: a, type: [lookup]}]", "[{name: [a], type: lookup}]"]
+)
+def test_endpoints_that_are_none_are_told_whatever_lies_beside_them(tmp_path: Path, endpoints: str) -> None:
+    file = tmp_path / "some-service.yaml"
+    file.write_text(f"service: some-service\nendpoints: {endpoints}\n")
+    (tmp_path / "queries/some-service").mkdir(parents=True)
+    (tmp_path / "queries/some-service/a.yaml").write_text("[]\n")
+    (tmp_path / "some-service.openapi.yaml").write_text(
+        "overlay: 1.0.0\ninfo: {title: x, version: '1'}\nactions: [{target: $.info, update: {title: y}}]\n"
+    )
+    with pytest.raises(Invalid) as wrong:
+        load_service(file)
+    assert wrong.value.problems

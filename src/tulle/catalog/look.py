@@ -96,15 +96,18 @@ def took(seconds: float | None) -> str:
 
 
 def ago(at: float | None, now: float | None = None) -> str:
-    """How long ago a moment (seconds since the epoch) was."""
+    """How long ago a moment (seconds since the epoch) was, or in how long it comes."""
     if at is None:
         return "never"
     passed = (time.time() if now is None else now) - at
     for length, unit in _UNITS:
-        if passed >= length:
-            count = int(passed // length)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now" if passed < 10 else f"{int(passed)} seconds ago"
+        if abs(passed) >= length:
+            count = int(abs(passed) // length)
+            told = f"{count} {unit}{'s' if count > 1 else ''}"
+            return f"{told} ago" if passed > 0 else f"in {told}"
+    if abs(passed) < 10:
+        return "just now"
+    return f"{int(passed)} seconds ago" if passed > 0 else f"in {int(-passed)} seconds"
 
 
 def moment(at: float | None) -> str:

@@ -60,7 +60,7 @@ def charts_of(curves: Mapping[str, Any]) -> tuple[Chart, ...]:
         words = f"calibration: what came true is at most {apart:.2f} apart from what was said"
         found.append(_line("Calibration", "said", "came true", words, said, diagonal=True, dotted=True))
     if predicted := curves.get("predicted"):
-        found.append(_scatter(predicted))
+        found.append(scatter(predicted, span_of([*predicted["x"], *predicted["y"]])))
     if residuals := curves.get("residuals"):
         found.append(_histogram(residuals))
     return tuple(found)
@@ -77,24 +77,23 @@ def _line(
     dotted: bool = False,
 ) -> Chart:
     """A curve of shares: both axes go from 0 to 1."""
-    points = [_place(x, y, (0.0, 1.0), (0.0, 1.0)) for x, y in zip(curve["x"], curve["y"], strict=True)]
+    points = [place(x, y, (0.0, 1.0), (0.0, 1.0)) for x, y in zip(curve["x"], curve["y"], strict=True)]
     return Chart(
         title,
         across,
         up,
         words,
-        line=_joined(points),
+        line=joined(points),
         dots=tuple(points) if dotted else (),
-        reference=_joined([_place(0, 0, (0, 1), (0, 1)), _place(1, 1, (0, 1), (0, 1))]) if diagonal else "",
-        ticks_across=_ticks((0.0, 1.0), across=True),
-        ticks_up=_ticks((0.0, 1.0), across=False),
+        reference=joined([place(0, 0, (0, 1), (0, 1)), place(1, 1, (0, 1), (0, 1))]) if diagonal else "",
+        ticks_across=ticks((0.0, 1.0), across=True),
+        ticks_up=ticks((0.0, 1.0), across=False),
     )
 
 
-def _scatter(predicted: Mapping[str, Sequence[float]]) -> Chart:
-    both = [*predicted["x"], *predicted["y"]]
-    span = _span(both)
-    dots = tuple(_place(x, y, span, span) for x, y in zip(predicted["x"], predicted["y"], strict=True))
+def scatter(predicted: Mapping[str, Sequence[float]], span: tuple[float, float]) -> Chart:
+    """What was predicted against what was true, both axes of the same span."""
+    dots = tuple(place(x, y, span, span) for x, y in zip(predicted["x"], predicted["y"], strict=True))
     low, high = span
     return Chart(
         "Predicted and true",
@@ -102,19 +101,19 @@ def _scatter(predicted: Mapping[str, Sequence[float]]) -> Chart:
         "predicted",
         f"{len(dots)} rows, predicted against true",
         dots=dots,
-        reference=_joined([_place(low, low, span, span), _place(high, high, span, span)]),
-        ticks_across=_ticks(span, across=True),
-        ticks_up=_ticks(span, across=False),
+        reference=joined([place(low, low, span, span), place(high, high, span, span)]),
+        ticks_across=ticks(span, across=True),
+        ticks_up=ticks(span, across=False),
     )
 
 
 def _histogram(residuals: Mapping[str, Sequence[float]]) -> Chart:
     edges, counts = residuals["edges"], residuals["counts"]
-    span, most = _span(edges), (0.0, float(max(counts, default=1) or 1))
+    span, most = span_of(edges), (0.0, float(max(counts, default=1) or 1))
     bars = []
     for left, right, count in zip(edges, edges[1:], counts, strict=False):
-        x, y = _place(left, count, span, most)
-        end, floor = _place(right, 0, span, most)
+        x, y = place(left, count, span, most)
+        end, floor = place(right, 0, span, most)
         words = f"{count} rows from {left:.4g} to {right:.4g}"
         bars.append(Bar(x, y, max(1.0, end - x - 1), round(floor - y, 1), words))
     return Chart(
@@ -123,32 +122,36 @@ def _histogram(residuals: Mapping[str, Sequence[float]]) -> Chart:
         "rows",
         f"residuals from {edges[0]:.4g} to {edges[-1]:.4g}",
         bars=tuple(bars),
-        ticks_across=_ticks(span, across=True),
-        ticks_up=_ticks(most, across=False),
+        ticks_across=ticks(span, across=True),
+        ticks_up=ticks(most, across=False),
     )
 
 
-def _span(values: Sequence[float]) -> tuple[float, float]:
+def span_of(values: Sequence[float]) -> tuple[float, float]:
+    """From the least to the greatest value, never of no width."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _place(x: float, y: float, across: tuple[float, float], up: tuple[float, float]) -> tuple[float, float]:
+def place(x: float, y: float, across: tuple[float, float], up: tuple[float, float]) -> tuple[float, float]:
+    """Where a point lies in the drawing, whose axes reach over these spans."""
     right = (x - across[0]) / (across[1] - across[0]) * (WIDTH - LEFT - 8)
     above = (y - up[0]) / (up[1] - up[0]) * (HEIGHT - BELOW - 8)
     return round(LEFT + right, 1), round(HEIGHT - BELOW - above, 1)
 
 
-def _ticks(span: tuple[float, float], *, across: bool) -> tuple[Tick, ...]:
+def ticks(span: tuple[float, float], *, across: bool) -> tuple[Tick, ...]:
+    """The numbers beside an axis: its ends and its middle."""
     found = []
     for share in (0.0, 0.5, 1.0):
         value = span[0] + share * (span[1] - span[0])
-        x, y = _place(value, value, span, span)
+        x, y = place(value, value, span, span)
         found.append(Tick(x if across else y, f"{value:.3g}"))
     return tuple(found)
 
 
-def _joined(points: Sequence[tuple[float, float]]) -> str:
+def joined(points: Sequence[tuple[float, float]]) -> str:
+    """Points as a line of a drawing."""
     return " ".join(f"{x},{y}" for x, y in points)
 
 

@@ -42,6 +42,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     """The pages on one mesh; `caller` sends a request to a service through the gateway."""
     router = APIRouter()
     _mesh_routes(router, reader)
+    _model_routes(router, reader)
     _run_routes(router, reader)
     _data_set_routes(router, reader)
     _rejected_routes(router, reader)
@@ -75,14 +76,6 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def quality(request: Request, name: str, environment: Text = "main") -> Response:
         return _page(request, reader, "quality.html", reader.quality(name, environment))
 
-    @router.get("/products/{name}/models")
-    def models(request: Request, name: str) -> Response:
-        return _page(request, reader, "models.html", reader.models.models(name))
-
-    @router.get("/products/{name}/models/{model}")
-    def model(request: Request, name: str, model: str) -> Response:
-        return _page(request, reader, "model.html", reader.models.model(name, model))
-
     @router.get("/releases")
     def releases(request: Request, after: Text = "") -> Response:
         return _page(request, reader, "releases.html", reader.releases.page(after=after))
@@ -98,6 +91,22 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/capabilities")
     def capabilities(request: Request) -> Response:
         return _page(request, reader, "capabilities.html", reader.capabilities())
+
+
+def _model_routes(router: APIRouter, reader: Reader) -> None:
+    @router.get("/products/{name}/models")
+    def models(request: Request, name: str) -> Response:
+        return _page(request, reader, "models.html", reader.models.models(name))
+
+    @router.get("/products/{name}/models/{model}")
+    def model(request: Request, name: str, model: str) -> Response:
+        return _page(request, reader, "model.html", reader.models.model(name, model))
+
+    @router.get("/products/{name}/experiments")
+    def experiments(
+        request: Request, name: str, id_: Annotated[tuple[Text, ...], Query(alias="id", max_length=100)] = ()
+    ) -> Response:
+        return _page(request, reader, "experiments.html", reader.experiments.page(name, id_))
 
 
 def _run_routes(router: APIRouter, reader: Reader) -> None:

@@ -12,18 +12,21 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tulle.catalog import flow, history
 from tulle.catalog.calendar import CalendarPage, calendar_page
 from tulle.catalog.column_lineage import ColumnFlow, column_flow
 from tulle.catalog.data_sets import DataSetReader
+from tulle.catalog.experiments import ExperimentsReader
 from tulle.catalog.gantt import Gantt, gantt
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
+from tulle.catalog.log_masks import shown_of
 from tulle.catalog.models import ModelReader
 from tulle.catalog.openapi import Api, read_api
 from tulle.catalog.output import Output, output_of
@@ -31,6 +34,7 @@ from tulle.catalog.plan_history import PlansPage, PlanView, plans_page
 from tulle.catalog.product import PUBLISHED, DataSetView, ServiceLevel, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.queried import QueriedReader
+from tulle.catalog.query_masks import masked_document, rules_of
 from tulle.catalog.rejected import RejectedReader
 from tulle.catalog.releases import ReleaseReader, ReleasesPage
 from tulle.catalog.repository import (
@@ -44,10 +48,10 @@ from tulle.catalog.service import ServiceView, read_document, service_view, show
 from tulle.catalog.service_access import AccessView, access_view
 from tulle.catalog.service_compare import ComparePage, compare_page
 from tulle.catalog.service_deployments import DeploymentsReader
-from tulle.catalog.service_design import DesignPage, design_page
+from tulle.catalog.service_design import DesignPage, Suggested, design_page, suggested
 from tulle.catalog.service_load import LoadReader
 from tulle.config import Settings
-from tulle.errors import NotFound, Problem, TulleError, did_you_mean
+from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
@@ -61,7 +65,7 @@ from tulle.serving import generation, package
 from tulle.serving.access import Access
 from tulle.serving.look_ups import LookUp, look_ups
 from tulle.serving.openapi_access import with_access
-from tulle.serving.service import Service
+from tulle.serving.service import Service, file_of
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
@@ -220,6 +224,14 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
+class ServicesPage:
+    """Every service; `problems` are of files that are not valid, whose services are not among them."""
+
+    services: tuple[ServiceView, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePage:
     """What the page of a service shows; without an `api`, `api_problem` says why."""
 
@@ -311,6 +323,7 @@ class Reader:
         self.load = LoadReader(settings, lake, collect)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.models = ModelReader(database, lake, self.known)
+        self.experiments = ExperimentsReader(database)
         self.data_sets = DataSetReader(database, lake, self._shelf, self._findings_of, self._columns)
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
@@ -437,10 +450,21 @@ class Reader:
         """Every service, by name."""
         return self._services(self._mesh())
 
+    def services_page(self) -> ServicesPage:
+        """Every service, and what is wrong with files that declare some."""
+        mesh = self._mesh()
+        wrong = tuple(problem for found in mesh.problems.values() for problem in found)
+        return ServicesPage(self._services(mesh), wrong)
+
     def service(self, name: str) -> ServiceView:
         """One service. NotFound with the nearest name."""
         known = {service.name: service for service in self.services()}
         if name not in known:
+            if (broken := self._file_of(name)) is not None:
+                raise Invalid(
+                    f"{broken[1].name} of product '{broken[0].name}' is not valid",
+                    hint=f"/services/{name}/design shows the file and what is wrong with it",
+                )
             hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/services/"
             raise NotFound(f"there is no service '{name}'", hint=hint)
         return known[name]
@@ -489,12 +513,29 @@ class Reader:
 
     def design(self, name: str) -> DesignPage:
         """A service as its product declares it now. NotFound."""
-        found = self._mesh().declared.get(name)
+        found = self._file_of(name)
         if found is None:
             self.service(name)
             raise NotFound(f"service '{name}' is declared no longer", hint="its versions are on its page")
-        product = found.product
-        return design_page(name, product.name, product.folder, found.service.file)
+        product, file = found
+        return design_page(name, product.name, product.folder, file)
+
+    def _file_of(self, name: str) -> tuple[DataProduct, Path] | None:
+        """Whose service it is and the file that declares it, whatever is wrong with that."""
+        mesh = self._mesh()
+        if (declared := mesh.declared.get(name)) is not None:
+            return declared.product, declared.service.file
+        for product in map(mesh.by_name.__getitem__, mesh.problems):
+            if (file := file_of(product, name)) is not None:
+                return product, file
+        return None
+
+    def suggested(self, name: str, product: str, data_set: str) -> Suggested:
+        """What a look-up of a declared service may mean; without a product in its own one. NotFound."""
+        found = self._file_of(name)
+        own = found[0].name if found else self.service(name).product
+        everything = (one.product for one in self.known.all().values())
+        return suggested(everything, product or own, data_set)
 
     def _access(self, name: str) -> AccessView:
         declared = self._mesh().declared.get(name)
@@ -515,6 +556,8 @@ class Reader:
             (chosen.version, chosen.digest),
             partial(read_document, self.settings, chosen),
         )
+        kinds = {str(one["name"]): str(one["type"]) for one in chosen.manifest.endpoints}
+        document = masked_document(document, shown_of(chosen.manifest, self._declared), kinds)
         said = said_at_deployment(self._database).get((name, ""))
         return document if said is None else with_access(document, said)
 
@@ -571,19 +614,24 @@ class Reader:
 
     def _services(self, mesh: _Mesh) -> tuple[ServiceView, ...]:
         deployed = {d.service: d for d in generation.deployments(self._database)}
+        said = said_at_deployment(self._database)
         found = []
         for name in sorted({*mesh.declared, *deployed}):
             declared, deployment = mesh.declared.get(name), deployed.get(name)
             owner = declared.product.name if declared else deployment.product if deployment else ""
             product = mesh.find(owner)
+            versions = package.packages(self._database, name)
+            spec = declared.service if declared else None
             view = service_view(
                 self.settings,
                 name,
-                declared=declared.service if declared else None,
+                declared=spec,
                 product=owner,
                 domain=product.domain if product else "",
-                versions=package.packages(self._database, name),
+                versions=versions,
                 deployment=deployment,
+                said=said.get((name, "")),
+                rules=rules_of(shown(versions, deployment), spec, product, mesh.find),
             )
             found.append(view)
         return tuple(found)

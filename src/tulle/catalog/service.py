@@ -11,17 +11,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tulle.catalog.query_masks import masked_body
 from tulle.config import Settings
 from tulle.errors import Broken, NotFound
-from tulle.serving.access import Access
+from tulle.serving.access import Access, access_of
 from tulle.serving.compose import called
 from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
 from tulle.serving.kinds import KINDS
+from tulle.serving.log_rows import Shown
 from tulle.serving.manifest import OPENAPI
 from tulle.serving.package import Package
 from tulle.serving.service import Service
 from tulle.serving.snippets import Call, Snippet, snippets
+from tulle.state.db import now
 
 Json = Mapping[str, Any]
 _MOST_BYTES = 8_000_000  # of an OpenAPI document
@@ -75,7 +78,7 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class VersionView:
-    """One version of a service; `role` is active, wanted, previous or empty."""
+    """One version of a service; `role` is active, wanted, previous, beside (it runs all the same) or empty."""
 
     version: str
     digest: str
@@ -96,7 +99,7 @@ class VersionView:
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """A service; `state` is declared, packaged, starting, active or failed."""
+    """A service; `state` is declared, packaged, starting, active or failed; disabled or ended where it refuses all."""
 
     name: str
     product: str
@@ -111,8 +114,9 @@ class ServiceView:
 
     @property
     def active(self) -> VersionView | None:
-        """The version that answers."""
-        return next((version for version in self.versions if version.is_active), None)
+        """The version that answers most requests."""
+        name = self.deployment.active_version if self.deployment else None
+        return next((version for version in self.versions if version.version == name), None)
 
     def reads(self, product: str) -> bool:
         """Whether it answers from data sets of that product."""
@@ -128,12 +132,19 @@ def service_view(
     product: str,
     versions: Sequence[Package],
     deployment: Deployment | None,
+    said: Access | None = None,
+    rules: Mapping[str, Shown] | None = None,
 ) -> ServiceView:
-    """Bring together what is known of a service."""
+    """Bring together what is known of a service.
+
+    `said` is who may call it where its deployment says so; `rules` what of saved requests may be shown, by endpoint.
+    """
     chosen = shown(versions, deployment)
     base = f"http://{settings.host}:{settings.gateway_port}"
     owner = product or (chosen.product if chosen else "")
-    state = deployment.status if deployment else "packaged" if versions else "declared"
+    state = _state(deployment) if deployment else "packaged" if versions else "declared"
+    packaged = access_of(chosen.manifest.access) if chosen else None
+    access = said or packaged or (declared.access if declared else Access())
     return ServiceView(
         name=name,
         product=owner,
@@ -141,11 +152,17 @@ def service_view(
         description=declared.description if declared else chosen.manifest.description if chosen else "",
         state=state,
         url=f"{base}/public/api/v1/{name}",
-        endpoints=tuple(_endpoints(base, name, owner, declared, chosen)),
+        endpoints=tuple(_endpoints(base, name, owner, declared, chosen, access, rules or {})),
         versions=tuple(_version(p, deployment) for p in reversed(versions)),
         deployment=deployment,
         is_declared=declared is not None,
     )
+
+
+def _state(deployment: Deployment) -> str:
+    if deployment.has_ended(now()):
+        return "ended"
+    return deployment.status if deployment.enabled else "disabled"
 
 
 def shown(versions: Sequence[Package], deployment: Deployment | None) -> Package | None:
@@ -190,16 +207,22 @@ def pretty(value: Any) -> str:
 
 
 def _endpoints(
-    base: str, service: str, product: str, declared: Service | None, chosen: Package | None
+    base: str,
+    service: str,
+    product: str,
+    declared: Service | None,
+    chosen: Package | None,
+    access: Access,
+    rules: Mapping[str, Shown],
 ) -> Iterator[EndpointView]:
     """What the package that answers has; before there is one, what is declared."""
-    access = declared.access if declared else Access()
     raw: Sequence[Json] = chosen.manifest.endpoints if chosen else ()
     if chosen is None and declared is not None:
         raw = [_raw(spec) for spec in declared.endpoints]
     for one in raw:
         kind, name = str(one["type"]), str(one["name"])
-        queries = [q["body"] for q in one.get("test_queries") or ()]
+        saved = [(str(q["name"]), q["body"]) for q in one.get("test_queries") or ()]
+        queries = [(query, masked_body(kind, rules.get(name), query, body)) for query, body in saved]
         actions = KINDS[kind].actions
         address = f"{base}/public/api/v1/{service}/{name}/{actions[0]}"
         yield EndpointView(
@@ -208,10 +231,8 @@ def _endpoints(
             description=str(one.get("description") or ""),
             url=address,
             actions=actions,
-            queries=tuple(
-                SavedQuery(str(q["name"]), pretty(q["body"])) for q in one.get("test_queries") or ()
-            ),
-            snippets=snippets(Call(base, service, name, kind, queries[0], access)) if queries else (),
+            queries=tuple(SavedQuery(query, pretty(body)) for query, body in queries),
+            snippets=snippets(Call(base, service, name, kind, queries[0][1], access)) if queries else (),
             sources=tuple(_sources(one, product)),
             model=_model_name(one),
             data_sets=tuple(
@@ -284,11 +305,17 @@ def _names(columns: Any) -> str:
 
 def _version(package: Package, deployment: Deployment | None) -> VersionView:
     manifest = package.manifest
-    roles: dict[str | None, str] = {}
+    roles: dict[str, str] = {}
     if deployment is not None:
-        roles[deployment.previous_version] = "previous"
-        roles[deployment.desired_version] = "wanted"
-        roles[deployment.active_version] = "active"
+        for traffic, role in (
+            (deployment.previous, "previous"),
+            (deployment.desired, "wanted"),
+            (deployment.active, "active"),
+        ):
+            if traffic is not None:
+                roles |= dict.fromkeys((share.generation for share in traffic.shares), role)
+        for name in deployment.mounted:
+            roles.setdefault(name, "beside")
     return VersionView(
         version=package.version,
         digest=package.digest,

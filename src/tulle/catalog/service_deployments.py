@@ -204,6 +204,10 @@ class DeploymentsReader:
         self._versions(service)
         return self._state(service, self._place(environment))
 
+    def demand_known(self, service: str) -> None:
+        """NotFound before there is a package of it."""
+        self._versions(service)
+
     def _versions(self, service: str) -> Sequence[Package]:
         versions = package.packages(self._database, service)
         if not versions:

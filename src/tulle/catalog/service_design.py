@@ -6,19 +6,22 @@ Reads the text of a services file by the parser that packages are built with; wr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tulle.catalog.service import SavedQuery, pretty
-from tulle.errors import Invalid, Problem
+from tulle.errors import Invalid, NotFound, Problem
 from tulle.serving.declared import rows_of
 from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.overlay import SUFFIX
 from tulle.serving.service import Service, load_service
+from tulle.spec.load import decoded
+from tulle.spec.product import DataProduct
 
 MOST_CHARACTERS = 500_000
+MOST_SUGGESTED = 1000
 # The least that the parser takes of each kind, to begin with.
 SNIPPETS: Mapping[str, str] = {
     "predict": "  - name: a-prediction\n    type: predict\n    model: my_model\n    enrich:\n"
@@ -85,11 +88,36 @@ class DesignPage:
         return f"services/{self.service}{SUFFIX}"
 
 
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """What may be meant by a look-up: the products there are, the data sets of one, the columns of one of these."""
+
+    products: tuple[str, ...]
+    data_sets: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def suggested(products: Iterable[DataProduct], product: str, data_set: str) -> Suggested:
+    """What is declared; models may make more."""
+    known = {one.name: one for one in products}
+    data_sets = known[product].data_sets if product in known else ()
+    return Suggested(
+        tuple(sorted(known))[:MOST_SUGGESTED],
+        tuple(one.name for one in data_sets)[:MOST_SUGGESTED],
+        tuple(column.name for one in data_sets if one.name == data_set for column in one.columns)[
+            :MOST_SUGGESTED
+        ],
+    )
+
+
 def design_page(name: str, product: str, folder: Path, file: Path) -> DesignPage:
-    """The page of a declared service."""
-    data = file.read_bytes()
-    text = data.decode("utf-8", "replace")
+    """The page of a declared service. NotFound when its file is gone, Invalid when it is no text."""
     path = str(file.relative_to(folder))
+    try:
+        data = file.read_bytes()
+    except OSError as exc:
+        raise NotFound(f"{path} of product '{product}' cannot be read: {exc.strerror}") from exc
+    text = decoded(data, path)
     digest = hashlib.sha256(data).hexdigest()
     overlay = file.parent / f"{name}{SUFFIX}"
     annotations = overlay.read_text(encoding="utf-8", errors="replace") if overlay.is_file() else ""

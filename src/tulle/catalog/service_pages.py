@@ -15,9 +15,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.design_pages import design_routes
 from tulle.catalog.search import Reader
 from tulle.catalog.service import ServiceView, endpoint_of, pretty
-from tulle.catalog.service_design import MOST_CHARACTERS, read_design
 from tulle.catalog.trial import Caller, How
 from tulle.config import PRODUCTION, Settings
 from tulle.errors import Invalid, NotFound, did_you_mean
@@ -26,6 +26,7 @@ from tulle.spec import environment as declared
 _SHOWN_HEADERS = ("content-type", "retry-after", "dss-api-version", "server-timing")
 _SHOWN_PREFIXES = ("x-ratelimit-", "x-request-id", "x-tulle-")
 _PRETTY_BYTES = 2_000_000  # a larger answer is shown as it came
+_HEADER = r"^[^\x00-\x1f\x7f]*$"  # what goes into a header
 
 
 Text = Annotated[str, Query(max_length=200)]
@@ -40,11 +41,11 @@ class TryBody(BaseModel):
     endpoint: str = Field(max_length=63)
     action: str = Field(max_length=63)
     body: str = Field(max_length=2_000_000)  # as typed: what is not JSON may be tried too
-    client_id: str = Field("", max_length=200)
-    client_secret: str = Field("", max_length=200)
+    client_id: str = Field("", max_length=200, pattern=_HEADER)
+    client_secret: str = Field("", max_length=200, pattern=_HEADER)
     environment: str = Field("", max_length=63)
     generation: str = Field("", max_length=63)
-    key: str = Field("", max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")  # it goes into a header
+    key: str = Field("", max_length=1000, pattern=_HEADER)
     steps: bool = False
 
     def how(self, settings: Settings, service: ServiceView) -> How:
@@ -58,25 +59,18 @@ class TryBody(BaseModel):
         return How(name, self.generation, self.key, self.steps)
 
 
-class DesignBody(BaseModel):
-    """The text of a services file, as it is typed."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    text: str = Field(max_length=MOST_CHARACTERS)
-
-
 def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Render) -> None:
     """Put the pages below /services on `router`; `render` fills a template."""
     _read_routes(router, reader, render)
     _deployment_routes(router, reader, render)
     _try_routes(router, reader, caller)
+    design_routes(router, reader, render)
 
 
 def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
     @router.get("/services")
     def services(request: Request) -> Response:
-        return render(request, "services.html", reader.services())
+        return render(request, "services.html", reader.services_page())
 
     @router.get("/services/{name}")
     def service(request: Request, name: str) -> Response:
@@ -89,15 +83,6 @@ def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
     @router.get("/services/{name}/compare")
     def compare(request: Request, name: str, left: Text = "", right: Text = "") -> Response:
         return render(request, "service_compare.html", reader.compare(name, left, right))
-
-    @router.get("/services/{name}/design")
-    def design(request: Request, name: str) -> Response:
-        return render(request, "service_design.html", reader.design(name))
-
-    @router.post("/services/{name}/design/view")
-    def view(request: Request, name: str, typed: DesignBody) -> Response:
-        """What a text would declare; nothing is kept of it."""
-        return render(request, "service_design_view.html", read_design(typed.text, reader.design(name).path))
 
     @router.get("/services/{name}/openapi.json")
     def openapi(name: str) -> Response:
@@ -120,6 +105,7 @@ def _deployment_routes(router: APIRouter, reader: Reader, render: Render) -> Non
     @router.get("/services/{name}/load")
     def load(request: Request, name: str, environment: Text = "", span: Text = "hour") -> Response:
         """The part of the page that tells how it fares."""
+        reader.deployments.demand_known(name)
         return render(request, "service_load.html", reader.load.page(name, environment, span))
 
 

@@ -119,27 +119,40 @@ def show(mesh: Path | None, product: str, name: str, environment: str, as_json: 
         table(found["experiments"], ["id", "metric", "score", "estimator", "data_commit"], empty="")
 
 
-@model.command(epilog="Example: tulle model compare 0123abcd 4567cdef")
-@click.argument("left")
-@click.argument("right")
+@model.command(epilog="Example: tulle model compare 20261122-093012345-beef 20261122-101500678-cafe")
+@click.argument("experiments", nargs=-1, required=True, metavar="ID ID…")
 @OPTION_JSON
 @click.pass_obj
-def compare(mesh: Path | None, left: str, right: str, as_json: bool) -> None:
-    """Show two experiments beside one another: what was asked otherwise, and what came of it."""
+def compare(mesh: Path | None, experiments: tuple[str, ...], as_json: bool) -> None:
+    """Show two or more experiments beside one another: what was asked otherwise, and what came of it.
+
+    An ID may be cut short, as long as it is the only one that begins so; `tulle model show` lists them.
+    """
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:
-        found = client.compare_experiments(left, right)
+        found = client.compare_experiments(*experiments)
     if as_json:
         emit(found)
         return
-    rows: Sequence[Mapping[str, Any]] = [
-        {"": name, left[:12]: pair[0], right[:12]: pair[1]}
-        for part in ("metrics", "asked", "made")
-        for name, pair in found[part].items()
-    ]
-    table(rows, ["", left[:12], right[:12]], empty="nothing differs")
-    click.echo("  on the same rows" if found["same_rows"] else "  on different rows")
+    heads = [chr(ord("A") + place) for place in range(len(found["experiments"]))]
+    which = [{"": head, **one} for head, one in zip(heads, found["experiments"], strict=True)]
+    table(which, ["", "id", "model", "estimator", "data_commit"], empty="")
+    parts = {"metrics": "how good", "parameters": "settings", "asked": "asked", "made": "made"}
+    for part, title in parts.items():
+        best = found["best"] if part == "metrics" else {}
+        rows = [_beside(name, heads, values, best.get(name, ())) for name, values in found[part].items()]
+        if rows:
+            click.secho(f"\n  {title}", bold=True)
+            table(rows, ["", *heads], empty="")
+    click.echo("\n  on the same rows" if found["same_rows"] else "\n  on different rows")
+
+
+def _beside(name: str, heads: Sequence[str], values: Sequence[Any], best: Sequence[int]) -> Mapping[str, Any]:
+    """A line of a comparison, the best values marked."""
+    told = [value if not isinstance(value, float) else f"{value:.4g}" for value in values]
+    marked = [f"{value} ◂" if place in best else value for place, value in enumerate(told)]
+    return {"": name, **dict(zip(heads, marked, strict=True))}
 
 
 @model.command(epilog="Example: tulle model serve shop will_return")

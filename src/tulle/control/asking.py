@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request
 from tulle.catalog.query_log import QUERIES, find_repository
 from tulle.control import query_log
 from tulle.control.environments import by_whom
-from tulle.control.release import declared_service
+from tulle.control.release import declared_in
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound
 from tulle.lake.access import ADMINISTRATOR, Access
@@ -49,7 +49,7 @@ def for_who_may_change(workspace: Workspace, access: Access, routes: APIRouter) 
     def demand(request: Request) -> None:
         user = user_of(request)
         if user is not None:
-            product = declared_service(workspace, request.path_params["name"]).product.name
+            product = declared_in(workspace, request.path_params["name"])[0].name
             branch = production(workspace.settings).branch
             access.demand(user, "fs:CreateCommit", access.resource_branch(product, branch))
 

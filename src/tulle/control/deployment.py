@@ -122,19 +122,23 @@ def unload(
 
 
 def rollback(
-    workspace: Workspace, name: str, *, environment: str | None = None, actor: str = ""
+    workspace: Workspace,
+    name: str,
+    *,
+    environment: str | None = None,
+    actor: str = "",
+    before: Traffic | None = None,
 ) -> Deployment:
     """Ask for the traffic that was in force before. Conflict when there is none.
 
     What is not in force yet, or has failed, is taken back instead: nobody means to end what answers now. Asking twice
-    for the way back is asking once.
+    for the way back is asking once. With `before`, Conflict when that is not what is wanted until now.
     """
     current = _deployment(workspace, name, environment)
-    is_pending = current.status != "active" and current.desired != current.previous
-    wanted = current.active if is_pending and current.active is not None else current.previous
+    wanted = current.way_back
     if wanted is None:
         raise Conflict(f"service '{name}' has no earlier active version to go back to")
-    return share(workspace, name, wanted, environment=environment, actor=actor)
+    return share(workspace, name, wanted, environment=environment, actor=actor, before=before)
 
 
 def enable(

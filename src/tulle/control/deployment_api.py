@@ -36,6 +36,12 @@ class PlaceBody(_Body):
     environment: str | None = None
 
 
+class BackBody(PlaceBody):
+    """Going back; `before` is what was wanted when it was looked at."""
+
+    before: Mapping[str, Any] | None = None
+
+
 class DeployBody(PlaceBody):
     """Which version is to answer; without it the newest."""
 
@@ -159,11 +165,12 @@ def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bo
         return ask(request, by, name, body.traffic(), body)
 
     @api.post("/services/{name}/rollback")
-    def rollback(request: Request, by: AskedBy, name: str, body: PlaceBody | None = None) -> dict[str, Any]:
+    def rollback(request: Request, by: AskedBy, name: str, body: BackBody | None = None) -> dict[str, Any]:
         """Go back to what answered before."""
         where = body.environment if body else None
+        before = from_plain(body.before) if body and body.before else None
         demand(request, name, where)
-        made = deployment.rollback(workspace, name, environment=where, actor=by)
+        made = deployment.rollback(workspace, name, environment=where, actor=by, before=before)
         settle()
         return deployment_view(workspace, made)
 

@@ -22,7 +22,8 @@ from tulle.errors import AlreadyExists, Conflict, Invalid, Unavailable
 from tulle.lake.dag import run_branch
 from tulle.pipeline import experiment, queue, worker
 from tulle.pipeline import run as runs
-from tulle.pipeline.experiment import Experiment
+from tulle.pipeline.experiments_compared import as_plain as experiment_told
+from tulle.pipeline.experiments_compared import compared
 from tulle.pipeline.graph import load_code
 from tulle.pipeline.saved_models import HOME, SavedModel, model_of, models_of
 from tulle.pipeline.table import data_at
@@ -167,46 +168,6 @@ def model_told(model: SavedModel) -> dict[str, Any]:
     }
 
 
-def experiment_told(one: Experiment, *, whole: bool = False) -> dict[str, Any]:
-    """An experiment in short, or all of it."""
-    told = {
-        "id": one.id,
-        "product": one.product,
-        "environment": one.environment,
-        "model": one.model,
-        "commit": one.commit,
-        "metric": one.metric,
-        "score": one.score,
-        "created_at": one.created_at,
-        "data_set": one.document.get("data_set"),
-        "data_commit": one.document.get("data_commit"),
-        "estimator": one.document.get("estimator"),
-    }
-    return told | {"document": dict(one.document)} if whole else told
-
-
-def compared(left: Experiment, right: Experiment) -> dict[str, Any]:
-    """Two experiments beside one another: what was asked otherwise, and what came of it."""
-    one, other = left.document, right.document
-    names = sorted({*one["metrics"], *other["metrics"]})
-    asked = sorted({*one["asked"], *other["asked"]})
-    parts = ("data_commit", "code_version", "estimator", "task", "rows")
-    return {
-        "left": experiment_told(left),
-        "right": experiment_told(right),
-        "metrics": {name: [one["metrics"].get(name), other["metrics"].get(name)] for name in names},
-        "asked": {
-            name: [one["asked"].get(name), other["asked"].get(name)]
-            for name in asked
-            if one["asked"].get(name) != other["asked"].get(name)
-        },
-        "made": {
-            name: [one.get(name), other.get(name)] for name in parts if one.get(name) != other.get(name)
-        },
-        "same_rows": one.get("data_identity") == other.get("data_identity"),
-    }
-
-
 def _all(workspace: Workspace, product: str | None, environment: str) -> Iterator[SavedModel]:
     known = [item.product.name for item in products.applied(workspace.database)]
     for name in known if product is None else [workspace.spec().product(product).name]:
@@ -258,12 +219,13 @@ def router(workspace: Workspace) -> APIRouter:
     def declare(product: str, name: str, body: ServeBody) -> dict[str, Any]:
         return {"file": serve(workspace, product, name, body.service)}
 
+    @api.get("/experiments/compare")
+    def compare(id_: Annotated[list[Name], Query(alias="id", max_length=100)]) -> dict[str, Any]:
+        """Two or more experiments beside one another; `id` is given once for each."""
+        return compared([experiment.get(database, one) for one in id_])
+
     @api.get("/experiments/{experiment_id}")
     def show_experiment(experiment_id: str) -> dict[str, Any]:
         return experiment_told(experiment.get(database, experiment_id), whole=True)
-
-    @api.get("/experiments/{experiment_id}/compare/{other}")
-    def compare(experiment_id: str, other: str) -> dict[str, Any]:
-        return compared(experiment.get(database, experiment_id), experiment.get(database, other))
 
     return api

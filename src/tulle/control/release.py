@@ -23,7 +23,7 @@ from tulle.serving.loaded import Verdict
 from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.openapi_access import with_access
 from tulle.serving.package import Package
-from tulle.serving.service import Service, load_services
+from tulle.serving.service import Service, file_of, load_services
 from tulle.serving.snippets import Call, Snippet, example_of, snippets
 from tulle.spec import environment as environments
 from tulle.spec.environment import production
@@ -45,23 +45,64 @@ def declared_services(workspace: Workspace) -> Mapping[str, Declared]:
     for item in products.applied(workspace.database):
         for service in load_services(item.product):
             if service.name in found:
-                other = found[service.name].product.name
-                raise Invalid(
-                    f"products '{other}' and '{item.product.name}' both have a service '{service.name}'"
-                )
+                raise _twice(service.name, found[service.name].product.name, item.product.name)
             found[service.name] = Declared(item.product, service)
     return found
 
 
 def declared_service(workspace: Workspace, name: str) -> Declared:
-    """One declared service. NotFound with the nearest name."""
-    found = declared_services(workspace)
-    if name not in found:
-        raise NotFound(
-            f"no applied product has a service '{name}'",
-            hint=did_you_mean(name, found) or "declare it in products/<domain>/<product>/services/",
-        )
-    return found[name]
+    """One declared service. NotFound with the nearest name; Invalid when the files of its product cannot be read.
+
+    What is wrong with the files of other products keeps nobody from working on this one.
+    """
+    found: dict[str, Declared] = {}
+    broken: list[Invalid] = []
+    wrong: Invalid | None = None  # with the file that means this one
+    for item in products.applied(workspace.database):
+        try:
+            services = load_services(item.product)
+        except Invalid as exc:
+            broken.append(exc)
+            wrong = wrong or (exc if file_of(item.product, name) is not None else None)
+            continue
+        for service in services:
+            if service.name == name and name in found:
+                raise _twice(name, found[name].product.name, item.product.name)
+            found[service.name] = Declared(item.product, service)
+    if name in found:
+        return found[name]
+    if wrong is not None:
+        raise wrong
+    hint = did_you_mean(name, found) or "declare it in products/<domain>/<product>/services/"
+    problems = [problem for exc in broken for problem in exc.problems]
+    raise NotFound(f"no applied product has a service '{name}'", hint=hint, problems=problems)
+
+
+def declared_in(workspace: Workspace, name: str) -> tuple[DataProduct, Path]:
+    """Whose service it is and the file that declares it, also one that is not valid now: that is to be mended.
+
+    A valid one comes first, whoever else claims its name. NotFound with the nearest name.
+    """
+    try:
+        found = declared_service(workspace, name)
+    except Invalid:
+        for item in products.applied(workspace.database):
+            if (file := _broken_file(item.product, name)) is not None:
+                return item.product, file
+        raise
+    return found.product, found.service.file
+
+
+def _broken_file(product: DataProduct, name: str) -> Path | None:
+    try:
+        load_services(product)
+    except Invalid:
+        return file_of(product, name)
+    return None
+
+
+def _twice(name: str, one: str, other: str) -> Invalid:
+    return Invalid(f"products '{one}' and '{other}' both have a service '{name}'")
 
 
 def build_package(

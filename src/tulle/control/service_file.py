@@ -11,11 +11,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tulle.control.release import declared_service
+from tulle.control.release import declared_in
 from tulle.control.workspace import Workspace
-from tulle.errors import Conflict, Denied, Invalid, Place, Problem
+from tulle.errors import Conflict, Denied, Invalid, NotFound, Place, Problem
 from tulle.events import SERVICE_WRITTEN, Event
 from tulle.serving.service import load_service
+from tulle.spec.load import decoded
 from tulle.state import log
 
 MOST_CHARACTERS = 500_000
@@ -34,11 +35,17 @@ class ServiceFile:
 
 def read(workspace: Workspace, name: str) -> ServiceFile:
     """The file that declares a service. NotFound with the nearest name."""
-    found = declared_service(workspace, name)
-    file = found.service.file
-    data = file.read_bytes()
-    path = str(file.relative_to(found.product.folder))
-    return ServiceFile(name, found.product.name, path, data.decode(), _digest(data))
+    product, file = declared_in(workspace, name)
+    data = _bytes_of(file, name)
+    path = str(file.relative_to(product.folder))
+    return ServiceFile(name, product.name, path, decoded(data, path), _digest(data))
+
+
+def _bytes_of(file: Path, name: str) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise NotFound(f"the file of service '{name}' cannot be read: {exc.strerror}") from exc
 
 
 def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str = "") -> ServiceFile:
@@ -53,7 +60,10 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
             f"{known.path} was changed meanwhile, so it is not written over",
             hint="look at it again, and change that",
         )
-    file = declared_service(workspace, name).service.file
+    file = declared_in(workspace, name)[1]
+    was = _bytes_of(file, name)
+    if b"\r\n" in was and "\r" not in text:  # browsers send every line end as one character
+        text = text.replace("\n", "\r\n")
     data = text.encode()
     try:
         handle, scratch_name = tempfile.mkstemp(prefix=f".{name}-", suffix=".new", dir=file.parent)
@@ -77,7 +87,7 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
             )
             raise Invalid(f"{known.path} is not that of '{name}'", problems=[wrong])
         scratch.chmod(file.stat().st_mode & 0o777)
-        if _digest(file.read_bytes()) != before:
+        if _digest(_bytes_of(file, name)) != before:
             raise Conflict(
                 f"{known.path} was changed just now, so it is not written over", hint="look at it again"
             )

@@ -11,11 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
-from tulle.errors import NotFound
+from tulle.errors import Invalid, NotFound
 from tulle.state.db import Database, now
 from tulle.state.tables import experiments as table
 
 FILE = "experiment.json"  # beside the model
+SHORTEST = 6  # characters by which one may be named
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,19 @@ def known(database: Database, product: str | None = None, model: str | None = No
 
 
 def get(database: Database, experiment_id: str) -> Experiment:
-    """One experiment. NotFound."""
+    """One experiment by its id, or by a beginning that only it has. NotFound; Invalid where several begin so."""
+    exact, begins = table.c.id == experiment_id, table.c.id.startswith(experiment_id, autoescape=True)
     with database.read() as cx:
-        row = cx.execute(select(table).where(table.c.id == experiment_id)).first()
+        row = cx.execute(select(table).where(exact)).first()
+        if row is None and len(experiment_id) >= SHORTEST:
+            rows = cx.execute(select(table).where(begins).limit(2)).all()
+            if len(rows) > 1:
+                raise Invalid(f"several experiments begin with '{experiment_id}'", hint="write more of it")
+            row = rows[0] if rows else None
     if row is None:
         raise NotFound(
-            f"there is no experiment '{experiment_id}'", hint="`tulle model show PRODUCT MODEL` lists them"
+            f"there is no experiment '{experiment_id[:100]}'",
+            hint="`tulle model show PRODUCT MODEL` lists them",
         )
     return _value(row)
 

@@ -223,9 +223,9 @@ class Client:
         """An experiment with all that is told of it."""
         return self._get(f"/experiments/{_part(experiment_id)}")
 
-    def compare_experiments(self, left: str, right: str) -> dict[str, Any]:
-        """Two experiments beside one another."""
-        return self._get(f"/experiments/{_part(left)}/compare/{_part(right)}")
+    def compare_experiments(self, *experiments: str) -> dict[str, Any]:
+        """Two or more experiments beside one another: metrics, what differs, curves, whether the rows are the same."""
+        return self._get("/experiments/compare", id=list(experiments))
 
     def profile(self, product: str, data_set: str, *, environment: str = "main") -> dict[str, Any]:
         """What the columns of a data set hold as it is published now."""

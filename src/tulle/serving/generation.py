@@ -105,6 +105,12 @@ class Deployment:
         return self.previous.main if self.previous else None
 
     @property
+    def way_back(self) -> Traffic | None:
+        """What going back means: what is not in force yet, or has failed, is taken back; else what answered before."""
+        is_pending = self.status != "active" and self.desired != self.previous
+        return self.active if is_pending and self.active is not None else self.previous
+
+    @property
     def mounted(self) -> tuple[str, ...]:
         """Every generation that shall run: those that answer, and those that shall."""
         wanted = self.desired.mounted if self.status != "failed" else ()

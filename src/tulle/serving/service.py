@@ -176,6 +176,21 @@ def _lonely(folder: Path, label: str, services: Mapping[str, Service]) -> Iterat
             yield Problem(f"there is no service '{name}'", Place(f"{label}/{path.name}", 1, 1), hint)
 
 
+def file_of(product: HasFolder, name: str) -> Path | None:
+    """The file that says it declares a service, whatever else is wrong with it; else the one that is called so."""
+    called = None
+    for path in sorted(_files(product.folder / "services")):
+        try:
+            raw = load_document(path).value
+        except Invalid:
+            raw = None
+        if isinstance(raw, dict) and raw.get("service") == name:
+            return path
+        if path.stem == name and not isinstance(raw, dict):
+            called = path
+    return called
+
+
 def _files(folder: Path) -> list[Path]:
     return [p for p in (*folder.glob("*.yaml"), *folder.glob("*.yml")) if not p.name.endswith(SUFFIX)]
 
@@ -192,7 +207,7 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
     endpoints = raw.get("endpoints") if isinstance(raw.get("endpoints"), list) else []
     for i, endpoint in enumerate(endpoints or ()):
         kind = endpoint.get("type") if isinstance(endpoint, dict) else None
-        if kind in _ENDPOINTS:
+        if isinstance(kind, str) and kind in _ENDPOINTS:
             label = f"endpoint '{endpoint.get('name', i)}'"
             problems += validate(document, _ENDPOINTS[kind], ("endpoints", i), where=label)
     problems += _repeated(document, endpoints or ())
@@ -226,13 +241,23 @@ def _overlay(source: Path, document: Document, raw: Mapping[str, Any]) -> tuple[
         found = load_overlay(file, str(Path(document.name).parent / file.name))
     except Invalid as exc:
         return Overlay(), list(exc.problems) or [Problem(exc.message, Place(file.name), exc.hint)]
-    paths = [
-        f"/{one['name']}/{action}"
-        for one in raw.get("endpoints") or ()
-        if isinstance(one, dict) and one.get("type") in KINDS and "name" in one
-        for action in KINDS[one["type"]].actions
-    ]
+    paths = [f"/{name}/{action}" for name, kind in _kinds(raw).items() for action in KINDS[kind].actions]
     return found, list(misplaced(found, paths))
+
+
+def _kinds(raw: Mapping[str, Any]) -> Mapping[str, str]:
+    """The kinds of the endpoints by name, of those that have both, in a text that need not be valid."""
+    endpoints = raw.get("endpoints")
+    pairs = [
+        (one.get("name"), one.get("type"))
+        for one in (endpoints if isinstance(endpoints, list) else ())
+        if isinstance(one, dict)
+    ]
+    return {
+        name: kind
+        for name, kind in pairs
+        if isinstance(name, str) and isinstance(kind, str) and kind in KINDS
+    }
 
 
 def queries_file(services: Path, service: str, endpoint: str) -> Path:
@@ -246,11 +271,7 @@ def drawn_queries(
     """The test queries beside a services file, by endpoint, and what is wrong with them."""
     found: dict[str, Sequence[Mapping[str, Any]]] = {}
     problems: list[Problem] = []
-    kinds = {
-        one["name"]: one["type"]
-        for one in raw.get("endpoints") or ()
-        if isinstance(one, dict) and isinstance(one.get("name"), str) and one.get("type") in KINDS
-    }
+    kinds = _kinds(raw)
     home = queries_file(source.parent, str(raw.get("service", "")), "x").parent
     label = str(Path(document.name).parent / "queries" / home.name)
     for file in sorted(home.glob("*.yaml")) if SERVICE_FORM.fullmatch(home.name) else ():

@@ -91,6 +91,10 @@
       return;
     }
     form.dataset.before = JSON.stringify(value.desired);
+    for (const back of document.querySelectorAll("button[data-path='/rollback']")) { // from what was just asked for
+      back.dataset.body = JSON.stringify({ environment: form.dataset.environment, before: value.desired });
+      back.textContent = "Go back to what answered before";
+    }
     part("changed").hidden = true;
     part("done").textContent = value.mesh_is_up ? "It is asked for. What answers is told above." : "It is asked for, and waits for the mesh to be up.";
     part("done").hidden = false;

@@ -44,6 +44,10 @@
     text.value = before;
     read();
   });
+  form.addEventListener("retext", (event) => {
+    text.value = event.detail;
+    read();
+  });
   form.makeBody = () => ({ text: text.value, before: form.dataset.before });
   addEventListener("beforeunload", (event) => {
     if (text.value !== before && !form.dataset.saved) event.preventDefault();

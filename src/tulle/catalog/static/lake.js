@@ -47,7 +47,7 @@
     if (answer.ok) return value;
     if (answer.status === 401 && token) keep(null);
     const { message, hint, problems = [] } = value.error || value;
-    const reasons = problems.map((one) => one.message).join("; ");
+    const reasons = problems.map((one) => [one.place && one.place.line ? `${one.place.file}:${one.place.line}:` : "", one.message].filter(Boolean).join(" ")).join("\n");
     throw new Refused([message || `It was refused (${answer.status}).`, reasons, hint].filter(Boolean).join("\n"));
   };
 
@@ -83,7 +83,20 @@
     const shown = form.querySelector("[data-part=shown]");
     const code = document.createElement("code");
     code.textContent = secret;
-    shown.replaceChildren("Shown once: ", code);
+    const parts = ["Shown once: ", code];
+    if (navigator.clipboard) {
+      const copy = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy" });
+      copy.addEventListener("click", async () => {
+        try {
+          await navigator.clipboard.writeText(secret);
+          copy.textContent = "Copied";
+        } catch {
+          copy.textContent = "Select it instead";
+        }
+      });
+      parts.push(" ", copy);
+    }
+    shown.replaceChildren(...parts);
     shown.hidden = false;
   };
 
@@ -103,6 +116,7 @@
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       const button = event.submitter || form.querySelector("button[type=submit]");
+      if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
       const said = form.querySelector("[data-part=said]");
       const buttons = form.querySelectorAll("button");
       const body = bodyOf(form, button);

@@ -50,7 +50,10 @@ for (const box of document.querySelectorAll(".picture")) {
 for (const progress of document.querySelectorAll("[data-poll]")) {
   if (!progress.dataset.poll) continue;
   const usual = Number(progress.dataset.wait || 700);
-  let wait = usual, last = "";
+  let wait = usual, last = "", missed = 0, known = Date.now();
+  const stale = document.createElement("p");
+  stale.className = "note warn";
+  stale.setAttribute("role", "status");
   const look = async () => {
     try {
       const answer = await fetch(progress.dataset.poll, { headers: { accept: "text/html" } });
@@ -68,9 +71,17 @@ for (const progress of document.querySelectorAll("[data-poll]")) {
         last = text;
       }
       wait = usual;
+      missed = 0;
+      known = Date.now();
+      stale.remove();
       if (progress.querySelector("[data-ended]").dataset.ended === "yes") return;
     } catch {
       wait = Math.min(wait * 1.6, 10000);
+      missed += 1;
+      if (missed === 3) { // one that is only slow is not told of
+        stale.textContent = `The mesh does not answer: what is shown here is of ${new Date(known).toLocaleTimeString()}. It is asked again and again.`;
+        progress.before(stale);
+      }
     }
     setTimeout(look, document.hidden ? wait * 4 : wait);
   };

@@ -10,11 +10,18 @@ if (form) {
   const queries = [...saved.options];
   const button = form.querySelector("button[type=submit]");
 
+  // A number stays as it is written: a long key has more digits than a browser's number.
+  const read = (text) => JSON.parse(text, (key, value, context) =>
+    (typeof value === "number" && JSON.rawJSON && context?.source !== undefined && String(value) !== context.source
+      ? JSON.rawJSON(context.source) : value));
+
+  const BEGUN = { predict: { features: {} }, lookup: { data: {} }, forecast: { items: [] } };
+  let filled = "";
   const fill = () => {
     const query = saved.selectedOptions[0];
-    if (!query) return;
-    const one = JSON.parse(query.dataset.body);
+    const one = query ? read(query.dataset.body) : BEGUN[endpoint.selectedOptions[0].dataset.kind] || {};
     body.value = JSON.stringify(action.value.endsWith("-multi") ? { items: [one] } : one, null, 2);
+    filled = body.value;
   };
   const choose = () => {
     const mine = (option) => option.dataset.endpoint === endpoint.value;
@@ -26,7 +33,7 @@ if (form) {
     fill();
   };
   endpoint.addEventListener("change", choose);
-  action.addEventListener("change", fill);
+  action.addEventListener("change", () => { if (body.value === filled) fill(); }); // what was typed stays
   saved.addEventListener("change", fill);
   choose();
 
@@ -114,12 +121,15 @@ if (form) {
   };
 
   // JSON is YAML: what was sent as a line of the service's file.
-  const MEMBERS = { predict: "features", lookup: "data", query: "parameters" };
+  const GIVEN = {
+    predict: ["features", (body) => body.features], lookup: ["data", (body) => body.data], forecast: ["rows", (body) => body.items],
+    query: ["parameters", (body) => body], function: ["arguments", (body) => body], compose: ["input", (body) => body],
+  };
   const asQuery = (sent, status, text) => {
-    const member = MEMBERS[endpoint.selectedOptions[0].dataset.kind];
+    const [member, given_of] = GIVEN[endpoint.selectedOptions[0].dataset.kind] || [];
     let body, answer;
-    try { [body, answer] = [JSON.parse(sent), JSON.parse(text)]; } catch { body = null; }
-    const given = body && member ? body[member] : undefined;
+    try { [body, answer] = [read(sent || "{}"), JSON.parse(text)]; } catch { body = null; }
+    const given = body && member && !action.value.endsWith("-multi") ? given_of(body) : undefined;
     part("as-query").hidden = !given || typeof given !== "object";
     if (part("as-query").hidden) return;
     const query = { name: "a call that was tried", [member]: given };
@@ -129,7 +139,9 @@ if (form) {
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (button.disabled) return; // one at a time, by the keyboard too
     button.disabled = true;
+    part("time").textContent = "Waiting for the answer …";
     const { environment, generation, key, steps, explain } = form.elements;
     const sent = {
       endpoint: endpoint.value, action: action.value, body: body.value,
@@ -137,7 +149,7 @@ if (form) {
     };
     if (explain.checked && endpoint.selectedOptions[0].dataset.kind === "predict") {
       try {
-        sent.body = JSON.stringify({ ...JSON.parse(body.value), explanations: { enabled: true } });
+        sent.body = JSON.stringify({ ...read(body.value), explanations: { enabled: true } });
       } catch { /* what is no JSON is sent as it is */ }
     }
     if (form.elements.client_id.value || form.elements.client_secret.value) {
