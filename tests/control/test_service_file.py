@@ -124,6 +124,6 @@ def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:
     for method, path, body in changes:
         assert call("ann", method, path, body) not in {401, 403}, path
     assert generation.deployment(workspace.database, "scores").desired.main == "v1"
-    assert call("ann", "GET", "/queries") == 403  # what nobody named stays with the mesh's token
-    assert call("", "GET", "/queries") == 200
+    assert call("ann", "GET", "/look-ups") == 403  # what nobody named stays with the mesh's token
+    assert call("", "GET", "/look-ups") == 200
     app.state.close()
