@@ -14,10 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xgboost as xgb
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LinearRegression
+from sklearn.cluster import Birch, KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tests.serving.conftest import FEATURES, Mesh, customers, make_mesh
 
 from tulle.errors import Invalid
@@ -243,3 +246,47 @@ def test_the_effect_of_a_treatment_is_asked_for_as_api_nodes_are(tmp_path: Path)
         }
         refused = ask(loaded, {"features": row | {"treated": 1}}, "predict-effect")
         assert (refused.status, refused.error_type) == (400, "InvalidFeatures")
+
+
+def test_a_category_that_nobody_trained_with_fails_its_own_row_only(tmp_path: Path) -> None:
+    rows = matrix(customers())
+    encoder = make_column_transformer((OneHotEncoder(), [1]), remainder="passthrough")
+    estimator = make_pipeline(encoder, LogisticRegression(max_iter=200)).fit(rows, rows[:, 2] > 100)
+    for folder in served(tmp_path, estimator):
+        known = {"features": {"recency": 3, "frequency": 20, "spend": 100.0}}
+        unknown = {"features": {"recency": 3, "frequency": 99, "spend": 100.0}}
+        assert not isinstance(load(folder).endpoints["it"], PredictApart)
+        refused = ask(load(folder), unknown)
+        assert (refused.status, refused.error_type) == (422, "NoPrediction")
+        refused = ask(load(folder), unknown | {"explanations": {"enabled": True}})
+        assert (refused.status, refused.error_type) == (422, "NoPrediction")
+        answer = ask(load(folder), known)["result"]
+        both = ask(load(folder), {"items": [known, unknown, known]}, "predict-multi")["results"]
+        assert both[0] == both[2] == answer
+        assert both[1]["ignoreReason"] == "NoPrediction"
+
+
+@pytest.mark.parametrize("estimator", [Birch(n_clusters=3), GaussianMixture(3, random_state=0)])
+def test_a_clustering_without_distances_tells_the_cluster(estimator: Any, tmp_path: Path) -> None:
+    rows = matrix(customers())
+    for folder in served(tmp_path, estimator.fit(rows), classes=["a", "b", "c"]):
+        loaded = load(folder)
+        assert loaded.manifest.models["high_value"]["task"] == "clustering"
+        (expected,) = estimator.predict([[3, 20, 100.0]])
+        answer = ask(loaded, {"features": {"recency": 3, "frequency": 20, "spend": 100.0}})["result"]
+        assert answer == {"prediction": "abc"[expected], "ignored": False}
+
+
+class Orphans(KMeans):
+    """One that leaves a row out."""
+
+    def predict(self, rows: Any) -> Any:
+        return np.where(rows[:, 2] > 100, super().predict(rows), -1)
+
+
+def test_what_cannot_be_a_model_of_one_target_is_refused(tmp_path: Path) -> None:
+    rows = matrix(customers())
+    two = RandomForestRegressor(2).fit(rows, rows[:, :2])
+    for model, message in ((two, "gives 2 answers for each row"), (Orphans(2).fit(rows), "the cluster -1")):
+        with pytest.raises(Invalid, match=message):
+            save_model(tmp_path, "m", model, features=FEATURES, sample=customers(), metrics={})

@@ -111,6 +111,8 @@ def save_model(
     clusters = _clusters(name, estimator, labels, classes)
     known = () if clusters else _classes(name, estimator)
     probabilities = scorer.probabilities(rows) if scorer.has_numbers and (known or clusters) else None
+    if probabilities is not None and clusters and not _are_distances(scorer, probabilities, len(clusters)):
+        probabilities = None  # how far it is to something else, such as the parts of a cluster
     if known and probabilities is not None and is_given(model):
         check_shares(name, probabilities, known)
     argmax = probabilities is not None and _agree(
@@ -232,7 +234,8 @@ def _converted(
         reason = "the predicted class is not always the most probable one"
         return None, Conversion("native", reason=reason)
     if probabilities is None and has_classes:
-        return None, Conversion("native", reason="the classifier gives no probabilities")
+        what = "the clustering tells no distances" if nearest else "the classifier gives no probabilities"
+        return None, Conversion("native", reason=what)
     matrix = np.asarray(rows)
     return convert(
         estimator, matrix, labels=labels, probabilities=probabilities, tolerance=TOLERANCE, nearest=nearest
@@ -256,6 +259,9 @@ def _native(name: str, estimator: Any, table: pa.Table, sample: Any) -> tuple[Na
         except Exception as exc:  # noqa: BLE001  any estimator, any failure: reported below
             failure = failure or exc
             continue
+        if len(labels) != len(rows):
+            count = len(labels) / len(rows)
+            raise Invalid(f"model '{name}' gives {count:g} answers for each row; one target is supported")
         if not isinstance(estimator, OwnModel):
             _same_as_given(name, estimator, sample, table.column_names, labels)
         return scorer, rows
@@ -301,18 +307,28 @@ def _clusters(name: str, estimator: Any, labels: Matrix, names: Sequence[Class] 
     """The numbers of the clusters of a clustering; empty for all other models."""
     if not _is_clusterer(estimator):
         return ()
-    count = getattr(estimator, "n_clusters", None) or getattr(_last(estimator), "n_clusters", None)
-    count = max(int(count or 0), int(labels.max()) + 1)
+    if labels.min() < 0:
+        raise Invalid(
+            f"model '{name}' puts rows into the cluster {int(labels.min())}, which is none",
+            hint="put it into a class of your own that names what belongs to no cluster",
+        )
+    said = [getattr(_last(estimator), word, None) for word in ("n_clusters", "n_components")]
+    count = max(int(labels.max()) + 1, *(one for one in said if isinstance(one, int)), 0)
     if names is not None and len(names) != count:
         raise Invalid(f"model '{name}' has {count} clusters, `classes` names {len(names)}")
     return tuple(range(count))
+
+
+def _are_distances(scorer: NativeScorer, numbers: Matrix, clusters: int) -> bool:
+    return scorer.has_distances and numbers.ndim == 2 and numbers.shape[1] == clusters
 
 
 def _is_clusterer(estimator: Any) -> bool:
     kind = getattr(_last(estimator), "_estimator_type", None)
     if kind is None and hasattr(estimator, "__sklearn_tags__"):
         kind = getattr(_last(estimator).__sklearn_tags__(), "estimator_type", None)
-    return kind == "clusterer"
+    # A mixture says to which of its parts a row belongs, which is the same.
+    return kind == "clusterer" or (kind == "density_estimator" and hasattr(_last(estimator), "n_components"))
 
 
 def _last(estimator: Any) -> Any:

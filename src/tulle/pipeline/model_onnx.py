@@ -50,7 +50,7 @@ def convert(
             model = _to_onnx(
                 estimator, rows.shape[1], double=double, classifier=probabilities is not None and not nearest
             )
-            scorer = OnnxScorer(model, double=double)
+            scorer = OnnxScorer(model, double=double, example=rows[0])
             difference = _difference(scorer, rows, labels, probabilities, nearest)
             beyond = _difference(scorer, *between, nearest) if between is not None else 0.0
         except Exception as exc:  # noqa: BLE001  converters fail in many ways; each one means: serve natively

@@ -45,7 +45,8 @@ class Scorer(Protocol):
 class OnnxScorer:
     """A model in ONNX form: one float matrix in, labels and probabilities (or numbers) out; one thread."""
 
-    def __init__(self, model: bytes, *, double: bool) -> None:
+    def __init__(self, model: bytes, *, double: bool, example: Sequence[float] | None = None) -> None:
+        """`example`: a row that it answers, zeros where nothing is said: not every encoder knows a zero."""
         onnxruntime = optional("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -59,6 +60,8 @@ class OnnxScorer:
         width = self._session.get_inputs()[0].shape[1]
         # One row uses these two buffers over and over: half the cost of a call that makes new ones.
         self._row = np.zeros((1, width), dtype=self._dtype)
+        if example is not None:
+            self._row[0] = example
         last = self._probabilities or self._label
         self._answer = np.ascontiguousarray(self._session.run(last, {self._input: self._row})[0])
         self._binding = self._session.io_binding()
@@ -104,6 +107,11 @@ class NativeScorer:
     def has_numbers(self) -> bool:
         """Whether there are probabilities, or distances, beside the label."""
         return self._numbers is not None
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether what is beside the label are distances."""
+        return self._numbers == "transform"
 
     def probabilities(self, rows: Sequence[Sequence[Any]] | Matrix) -> Matrix:
         """Probabilities of a classifier, shape (rows, classes); distances of a clustering."""

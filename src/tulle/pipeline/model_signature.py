@@ -111,7 +111,12 @@ def load_scorer(folder: Path, signature: Signature) -> Scorer:
     """
     if signature.conversion.form == "onnx":
         try:
-            return OnnxScorer((folder / ONNX).read_bytes(), double=signature.conversion.input == "double")
+            least = [feature.minimum for feature in signature.features]
+            return OnnxScorer(
+                (folder / ONNX).read_bytes(),
+                double=signature.conversion.input == "double",
+                example=[one if isinstance(one, int | float) else 0.0 for one in least],
+            )
         except TulleError:
             raise
         except Exception as exc:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -47,6 +48,7 @@ from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, 
 EFFECT = "effect"  # the task of models that say what a treatment changes
 _AT_ONCE = 64  # rows that are scored without letting others in
 _PART = 1000  # rows that are scored in one go, so that others wait no longer than for that
+_log = logging.getLogger("tulle.serving")
 _MOST_EXPLAINED = 50_000  # rows times steps of one request
 
 
@@ -221,7 +223,7 @@ class Predict:
             row = self._completed(values, told)
         except Ignored as ignored:
             return _ignored(ignored.reason)
-        result = self._result(self._single(row), row)
+        result = self._result(self._said(row), row)
         return (f"{result[:-1]}{_told(told)}}}" if told else result).encode()
 
     def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes | Awaitable[Answer]:
@@ -280,13 +282,18 @@ class Predict:
     async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         """What the model says of rows. RequestError when it says nothing of one."""
         assert self._scorer is not None
-        if len(rows) <= _AT_ONCE:
-            return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
-        # Others are answered meanwhile: the runtime lets go of Python while it computes.
-        said: list[Scored] = []
-        for first in range(0, len(rows), _PART):
-            part = rows[first : first + _PART]
-            said += await asyncio.to_thread(scored, self._scorer, self.signature, part)
+        try:
+            if len(rows) <= _AT_ONCE:
+                return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
+            # Others are answered meanwhile: the runtime lets go of Python while it computes.
+            said: list[Scored] = []
+            for first in range(0, len(rows), _PART):
+                part = rows[first : first + _PART]
+                said += await asyncio.to_thread(scored, self._scorer, self.signature, part)
+        except RequestError:
+            raise
+        except Exception as exc:
+            raise _unanswered(exc) from exc
         return self._checked(said)
 
     def label_of(self, said: Scored, row: Sequence[Any]) -> Any:
@@ -427,6 +434,12 @@ class Predict:
                 "The model takes no nulls there: send a value",
             )
 
+    def _said(self, row: Sequence[Any]) -> Sequence[float]:
+        try:
+            return self._single(row)
+        except Exception as exc:
+            raise _unanswered(exc) from exc
+
     # ── the answer ───────────────────────────────────────────────────────────────────────────────────────
 
     def _answered(self, values: Sequence[Any], request_id: str, start: int) -> bytes:
@@ -438,7 +451,11 @@ class Predict:
             self.seen = None
             return self._without(ignored, request_id)
         enriched = perf_counter_ns()
-        result = self._result(self._single(row), row)
+        try:
+            answer = self._single(row)
+        except Exception as exc:
+            raise _unanswered(exc) from exc
+        result = self._result(answer, row)
         return self._with(result, told, request_id, (start, read, enriched), self._context)
 
     async def _explained_answer(
@@ -570,7 +587,18 @@ class Predict:
         if not rows:
             return []
         assert self._scorer is not None
-        return self._results(rows, scored(self._scorer, self.signature, rows))
+        try:
+            said = scored(self._scorer, self.signature, rows)
+        except Exception:  # noqa: BLE001  a row that the model cannot bear fails no other
+            return [self._one_of_many(row) for row in rows]
+        return self._results(rows, said)
+
+    def _one_of_many(self, row: Sequence[Any]) -> bytes:
+        assert self._scorer is not None
+        try:
+            return self._results([row], scored(self._scorer, self.signature, [row]))[0]
+        except Exception as exc:  # noqa: BLE001  as above
+            return error_item(_unanswered(exc))
 
     def _results(self, rows: Sequence[Sequence[Any]], answers: Sequence[Scored]) -> list[bytes]:
         results = []
@@ -581,6 +609,13 @@ class Predict:
             except RequestError as error:
                 results.append(error_item(error))
         return results
+
+
+def _unanswered(exc: Exception) -> RequestError:
+    """That a model cannot evaluate a row: its encoder refuses a category that it was not trained with, say."""
+    _log.info("the model has no answer: %s", exc)
+    advice = "Is one of them a category that it was not trained with? The service's log says more"
+    return RequestError(422, "NoPrediction", "the model has no answer for these values", advice)
 
 
 def with_effects(actions: Mapping[str, Action], signature: Signature) -> Mapping[str, Action]:
