@@ -8,15 +8,21 @@ import os
 import subprocess
 from typing import Any
 
+import duckdb
+import msgspec
 import pytest
+from tests.serving.asking import answer
 from tests.serving.conftest import Mesh
 
-from tulle.errors import Invalid
+from tulle.engine.duck import Asking, _translated
+from tulle.errors import Broken, Invalid
 from tulle.serving import loaded as loaded_service
+from tulle.serving.app import App
 from tulle.serving.endpoint import Headed
 from tulle.serving.fit import NoSuchProduct, misfits
+from tulle.serving.index import Damaged
 from tulle.serving.loaded import Loaded, load
-from tulle.serving.query import SqlQuery
+from tulle.serving.query import SqlQuery, query_apart
 from tulle.serving.request import RequestError
 from tulle.serving.service import load_service
 
@@ -299,3 +305,67 @@ endpoints:
     assert (error.status, error.error_type) == (422, "QueryFailed")
     assert error.detail == "the query does not run with these parameters. The service's log says why"
     assert "secret" in capfd.readouterr().err
+
+
+COUNTED = """
+service: counted
+endpoints:
+- name: best
+  type: query
+  sql: SELECT count(*) AS n FROM customer_features WHERE customer_id < CAST($x AS INTEGER)::VARCHAR
+  data_sets: {customer_features: {product: customer-features, data_set: customer_features}}
+  parameters: {x: {default: '1'}}
+  pool: {ceil: 1}
+"""
+
+
+def test_a_damaged_file_is_no_fault_of_the_callers(shared_mesh: Mesh) -> None:
+    """The worker has to hear of it: it ends, and starts anew from a package that is unpacked again."""
+    folder = shared_mesh.unpacked(shared_mesh.build(COUNTED))
+    loaded = load(folder)
+    action = loaded.endpoints["best"].actions["rows"]
+    assert isinstance(action, Headed)
+    file = next(folder.rglob("*.parquet"))
+    whole, name = file.read_bytes(), str(file.relative_to(folder))
+    damaged: list[int] = []
+
+    async def work() -> None:
+        app = App(loaded, max_request_bytes=1 << 20, damaged=lambda: damaged.append(1))
+        assert (await answer(app, "POST", f"{app.home}/best/rows", b"{}")).status_code == 200
+        file.chmod(0o600)
+        for content, told in (
+            (b"\0" * len(whole), "has other content"),
+            (whole[:1000], "has another size"),
+            (None, "No such file or directory"),
+        ):
+            file.unlink() if content is None else file.write_bytes(content)
+            with pytest.raises(Damaged, match=told) as caught:
+                await action.call(b"{}", "r", ())
+            assert name in str(caught.value)
+        given = await answer(app, "POST", f"{app.home}/best/rows", b"{}")
+        assert (given.status_code, given.json()["errorType"], damaged) == (503, "IndexDamaged", [1])
+        assert "best" in await loaded.probe()
+        file.write_bytes(whole)
+        with pytest.raises(RequestError, match="does not run with these parameters"):  # this is the caller's
+            await action.call(b'{"x": "many"}', "r", ())
+        loaded.close()
+
+    asyncio.run(work())
+
+
+def test_an_engine_that_failed_is_replaced(shared_mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an error of its own an engine answers nothing more; its process ends, and is asked no second time."""
+    folder = shared_mesh.unpacked(shared_mesh.build(COUNTED))
+    loaded = load(folder)
+    entry = loaded.endpoints["best"].entry  # type: ignore[attr-defined]
+    apart = query_apart(entry, folder)
+    failed = duckdb.FatalException("database has been invalidated")
+
+    def table(*_: Any, **__: Any) -> None:
+        with _translated("", "the query"):
+            raise failed
+
+    monkeypatch.setattr(Asking, "table", table)
+    with pytest.raises(Broken, match="the engine failed at the query: database has been invalidated"):
+        apart(msgspec.msgpack.encode([b"{}", "typed"]))
+    loaded.close()

@@ -28,7 +28,7 @@ import duckdb
 from tulle.config import Warehouse
 from tulle.engine.engine import ColumnType, Relation, Types, Written, all_of, literal, quoted
 from tulle.engine.statement import bare
-from tulle.errors import Invalid, LimitExceeded, Place, Problem, TulleError
+from tulle.errors import Broken, Invalid, LimitExceeded, Place, Problem, TulleError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -454,6 +454,8 @@ def _failure(exc: duckdb.Error, sql: str, file: str, offset: int) -> TulleError:
     hint = " ".join(rest.split()) or None
     if candidates := details.get("candidates"):
         hint = f"known: {candidates}" if "(" not in candidates else hint
+    if isinstance(exc, duckdb.FatalException | duckdb.InternalException):
+        return Broken(f"the engine failed at {name}: {message}", hint="this is no fault of what was asked")
     problem = Problem(message, _place(sql, file, offset, details.get("position")), hint)
     return Invalid(f"{name} does not run: {message}", hint=hint, problems=[problem])
 

@@ -265,10 +265,10 @@ class App:
         if isinstance(exc, RequestError):
             error = exc
         elif isinstance(exc, READ_ERRORS):
-            _log.error("request %s: the index of an endpoint is damaged: %s", request_id, exc)
+            _log.error("request %s: what an endpoint reads is damaged: %s", request_id, exc)
             self._damaged()
             advice = "Try again in a moment: the worker starts anew"
-            error = RequestError(503, "IndexDamaged", "what the endpoint looks up is damaged", advice)
+            error = RequestError(503, "IndexDamaged", "what the endpoint reads is damaged", advice)
         else:
             _log.error("request %s failed", request_id, exc_info=exc)
             error = RequestError(

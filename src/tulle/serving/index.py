@@ -24,13 +24,19 @@ import msgspec
 
 from tulle.errors import Broken
 
-READ_ERRORS = (lmdb.Error,)  # what reading raises from an index that is damaged
 LONGEST_KEY = 511  # bytes; of the file format
 KEY_TYPES = ("string", "integer", "boolean", "date", "timestamp", "decimal")
 SEVERAL = b"*"  # what a key with several rows begins with: no JSON does
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _EXACT = decimal.Context(prec=100)  # more digits than any decimal of a data set has
 Form = Literal["object", "array"]
+
+
+class Damaged(Exception):
+    """What an endpoint reads is not as it was packaged."""
+
+
+READ_ERRORS = (lmdb.Error, Damaged)  # what reading raises from an index, or from files, that are damaged
 
 
 @dataclass(frozen=True, slots=True)

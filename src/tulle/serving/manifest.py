@@ -6,7 +6,7 @@ commits it was built is recorded and not part of the digest, so building equal c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tulle.serving.log_declared import ServiceLog
 
 MANIFEST, OPENAPI = "manifest.json", "openapi.json"
 BILL, SIGNATURE = "sbom.cdx.json", "signature.json"
+_CHUNK = 1 << 20
 _NOT_CONTENT = (OPENAPI, BILL)  # they tell of the version, or of what it was built with
 _PROVENANCE = ("version", "digest", "created", "code_version", "commits", "ref", "origins", "software")
 
@@ -93,6 +94,34 @@ def read_manifest(path: Path) -> Manifest:
         return manifest_from(path.read_bytes())
     except OSError as exc:
         raise Broken(f"the package lacks {MANIFEST}: {exc.strerror}", hint="unpack it again") from exc
+
+
+def changed_file(folder: Path, names: Iterable[str], *, thoroughly: bool = False) -> str:
+    """The first of these files of an unpacked package that is not as it was packaged, and how; nothing when all are.
+
+    `thoroughly`: all its bytes are read; else the size alone is looked at.
+    """
+    try:
+        known = read_manifest(folder / MANIFEST).files
+        for name in names:
+            if (folder / name).stat().st_size != known[name].bytes:
+                return f"{name} has another size"
+            if thoroughly and digest_of(folder / name) != known[name].blake3:
+                return f"{name} has other content"
+    except Broken as exc:
+        return exc.message
+    except OSError as exc:
+        return f"{exc.filename}: {exc.strerror}"
+    return ""
+
+
+def digest_of(path: Path) -> str:
+    """The digest of a file, as a manifest has it."""
+    digest = blake3.blake3()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def manifest_from(data: bytes) -> Manifest:

@@ -49,6 +49,7 @@ from tulle.serving.manifest import (
     FileEntry,
     Manifest,
     Origin,
+    digest_of,
     manifest_from,
 )
 from tulle.serving.openapi import document
@@ -406,15 +407,7 @@ def _restore(package: Package, folder: Path, openapi: dict[str, Any], settings: 
 
 def _files(folder: Path) -> dict[str, FileEntry]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): FileEntry(_digest(path), path.stat().st_size) for path in paths}
-
-
-def _digest(path: Path) -> str:
-    digest = blake3.blake3()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return {str(path.relative_to(folder)): FileEntry(digest_of(path), path.stat().st_size) for path in paths}
 
 
 def _write_tar(path: Path, folder: Path) -> None:
@@ -554,6 +547,6 @@ def verified(folder: Path, digest: str) -> Manifest:
         path = folder / name
         if not path.is_file():
             raise Broken(f"the package lacks '{name}'", hint="build it again")
-        if path.stat().st_size != file.bytes or _digest(path) != file.blake3:
+        if path.stat().st_size != file.bytes or digest_of(path) != file.blake3:
             raise Broken(f"the package's file '{name}' is damaged", hint="build it again")
     return manifest

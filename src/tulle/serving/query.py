@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from tulle.errors import TulleError
+from tulle.errors import Broken, TulleError
 from tulle.serving.bounds import Bounds
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Headed, Header, Query, Trace
-from tulle.serving.index import Column
+from tulle.serving.index import Column, Damaged
+from tulle.serving.manifest import changed_file
 from tulle.serving.pool import pool_of
 from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import Field, Record, RequestError, parse_json
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXT, TYPED = "text", "typed"
+LOOK_SECONDS = 60.0  # between two times that the bytes of files are read, since queries failed
 _SPILL = ".spill-"  # of a process, whose number follows
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -70,6 +73,7 @@ class _Given(msgspec.Struct, array_like=True):
     is_cut: bool = False
     message: str = ""
     microseconds: int = 0
+    damaged: str = ""
 
 
 class SqlQuery:
@@ -126,6 +130,8 @@ class SqlQuery:
         asked = msgspec.msgpack.encode(_Asked(msgspec.json.encode(values), form))
         # A SELECT changes nothing, so it may be asked again.
         given = msgspec.msgpack.decode(await self.pool.ask(asked, again=True), type=_Given)
+        if given.damaged:
+            raise Damaged(given.damaged)
         if given.message:
             raise RequestError(422, "QueryFailed", given.message, "The service's log says why")
         wait = (perf_counter_ns() - start) // 1000 - given.microseconds
@@ -172,7 +178,8 @@ class _Apart:
             Relation(name, tuple(str((folder / file).resolve()) for file in files))
             for name, files in entry.files.items()
         ]
-        self._entry = entry
+        self._entry, self._folder = entry, folder
+        self._looked = -LOOK_SECONDS
         self._names = [parameter.name for parameter in entry.parameters]
         self._record = record_of(entry.parameters, exact=True)
         self._open = contextlib.ExitStack()
@@ -187,7 +194,12 @@ class _Apart:
             values = dict(zip(self._names, sent, strict=True))
             table = self._asking.table(self._entry.sql, values, most=most + 1)
             rows = [list(row.values()) for row in in_utc(table.slice(0, most)).to_pylist()]
+        except Broken:  # the engine itself: another process has a new one
+            raise
         except TulleError as exc:
+            if damaged := self._damaged():
+                sys.stderr.write(f"{exc}\n")
+                return msgspec.msgpack.encode(_Given(damaged=damaged))
             return _failed("the query does not run with these parameters", exc)
         except (ValueError, OverflowError) as exc:  # a time before the year 1, say
             return _failed("the rows cannot be written", exc)
@@ -196,6 +208,16 @@ class _Apart:
         body = _encoder.encode(rows)
         spent = (perf_counter_ns() - start) // 1000
         return msgspec.msgpack.encode(_Given(body, table.num_rows > most, microseconds=spent))
+
+    def _damaged(self) -> str:
+        """What is wrong with the files, now that a query has failed. Their bytes are read once in a while only, as
+        who asks may make any number of queries fail.
+        """
+        is_due = time.monotonic() - self._looked >= LOOK_SECONDS
+        if is_due:
+            self._looked = time.monotonic()
+        names = (name for files in self._entry.files.values() for name in files)
+        return changed_file(self._folder, names, thoroughly=is_due)
 
 
 def in_utc(table: pa.Table) -> pa.Table:
@@ -234,6 +256,4 @@ def _text(value: Any) -> str | None:
             return "true" if value else "false"
         case decimal.Decimal() | int() | float():
             return str(value)
-        case list() | dict() | tuple():
-            return _encoder.encode(value).decode()
     return str(msgspec.to_builtins(value))
