@@ -211,6 +211,13 @@ def test_numbers_and_bytes_are_rendered_as_json(
         assert read["b"] == (None if piece is None else base64.b64encode(piece).decode())
 
 
+def test_a_number_of_single_precision_is_the_double_that_training_reads(tmp_path: Path) -> None:
+    table = pa.table({"s": ["a"], "x": pa.array([0.1], pa.float32())})
+    built(tmp_path / "i.mdb", table, [Column("s", "string")], [Column("x", "double")], "array")
+    stored = open_index(tmp_path / "i.mdb").get(key_of(["a"]))
+    assert msgspec.json.decode(stored) == [table.column("x")[0].as_py()]
+
+
 def test_rows_of_a_key_may_come_in_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_build, "_BATCH", 2048)  # the engine's smallest
     count = 10_000

@@ -192,6 +192,47 @@ def test_a_worker_that_starts_takes_what_is_newer_than_its_package_and_nothing_o
     assert _left(later) == 3
 
 
+def test_what_is_published_while_a_package_is_built_is_newer_than_it(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(mesh, 1)
+    _, _, follows = following(mesh, LATEST)  # somebody follows it already
+    read = refresh.LakeSource.relation
+
+    def slowly(*args: Any) -> Any:
+        found = read(*args)
+        monkeypatch.undo()
+        time.sleep(1.0 - time.time() % 1 + 0.01)  # into the next second
+        publish(mesh, 2)
+        refreshed(mesh, follows)
+        time.sleep(1.0 - time.time() % 1 + 0.01)
+        return found
+
+    monkeypatch.setattr(refresh.LakeSource, "relation", slowly)
+    loaded = load(mesh.unpacked(mesh.build(LATEST.replace("service: newest", "service: slowly-built"))))
+    assert _left(loaded) == 1
+    Following(loaded, live_folder(mesh.settings)).begin()
+    assert _left(loaded) == 2
+
+
+def test_what_failed_and_could_not_be_written_down_is_not_tried_again_at_once(mesh: Mesh) -> None:
+    publish(mesh, 1)
+    following(mesh, LATEST)
+    tried = []
+
+    def full(home: Path) -> None:
+        tried.append(home)
+        raise OSError(28, "No space left on device")
+
+    refresher = Refresher(mesh.settings, mesh.lake, full)
+    for _ in range(3):
+        refresher.look()
+        while refresher._busy:
+            time.sleep(0.001)
+    refresher.stop()
+    assert len(tried) == 1
+
+
 def test_what_nobody_wants_any_more_is_removed_and_what_was_replaced_too(mesh: Mesh) -> None:
     publish(mesh, 1)
     _, app, follows = following(mesh, LATEST)

@@ -25,7 +25,7 @@ from tulle.serving.index import Column
 from tulle.serving.index_build import Wish, build_index
 from tulle.serving.predict import row_type
 from tulle.serving.request import RequestError
-from tulle.serving.training import ENTITIES, Asked, relation_of, training_sql
+from tulle.serving.training import ENTITIES, Asked, parts_of, relation_of, training_sql
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 HOUR = dt.timedelta(hours=1)
@@ -275,6 +275,27 @@ def test_features_are_asked_for_in_the_order_of_the_look_ups(tmp_path: Path) -> 
         (1, 2, 0.5, "sent"),
         (2, 1, None, "sent"),
     ]
+
+
+def test_parts_are_by_a_number_s_value_whatever_its_width(tmp_path: Path) -> None:
+    """What was written by others may hold a key in half the width; no row of it may be in another part for that."""
+    numbers = list(range(-50, 50))
+    pq.write_table(
+        pa.table({"k": pa.array(numbers, pa.int32()), "when": [NOW] * 100}), tmp_path / "entities.parquet"
+    )
+    pq.write_table(pa.table({"k": pa.array(numbers, pa.int64()), "x": numbers}), tmp_path / "rows.parquet")
+    wish = Wish((Column("k", "integer"),), (Column("x", "integer"),), "object")
+    entry = FinderEntry("i.mdb", "p", "rows", wish.key, wish.columns, wish=wish)
+    asked = Asked({"k": "integer", "when": "timestamp"}, "when", is_model=False)
+    relations = [
+        Relation(ENTITIES, (str(tmp_path / "entities.parquet"),)),
+        Relation(relation_of(0), (str(tmp_path / "rows.parquet"),)),
+    ]
+    engine = DuckEngine(Warehouse(threads=1, memory="256MB"), tmp_path / "spill")
+    sql, found = training_sql([entry], asked), []
+    for part in parts_of([entry], asked, relations, 4):
+        found += engine.query(sql, part).column("x").to_pylist()
+    assert sorted(found) == numbers
 
 
 def test_what_cannot_be_put_together_is_told(tmp_path: Path) -> None:

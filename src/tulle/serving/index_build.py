@@ -55,6 +55,14 @@ class Wish:
         """The columns of the data set that make the key."""
         return tuple(self.key_sources.get(column.name, column.name) for column in self.key)
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every column of the data set that is read, those of the key first, each once."""
+        ordered = (name.removeprefix("-") for name in self.order_by)
+        values = (self.source(column.name) for column in self.columns)
+        since = (self.event_time,) if self.event_time else ()
+        return tuple(dict.fromkeys((*self.key_columns, *values, *ordered, *since)))
+
     def source(self, name: str) -> str:
         """The column of the data set that the name of a value stands for."""
         return self.sources.get(name, name)
@@ -101,7 +109,7 @@ def _written(path: Path, room: int, engine: DuckEngine, relation: Relation, wish
 def _statement(relation: Relation, wish: Wish) -> str:
     """One row an entry, in the order of keys: the key (null when it is rendered here), the key's values, the row."""
     names = [quoted(name) for name in wish.key_columns]
-    parts = [_rendered(name, column.type) for name, column in zip(names, wish.key, strict=True)]
+    parts = [rendered_value(name, column.type) for name, column in zip(names, wish.key, strict=True)]
     key = "'[' || " + " || ',' || ".join(parts) + " || ']'"
     plain = [f"octet_length(encode({key})) <= {LONGEST_KEY}"]
     for name, column in zip(names, wish.key, strict=True):
@@ -122,7 +130,7 @@ def rendered_row(wish: Wish) -> str:
     """The expression of a row, with the time since when it holds before it where that is wanted."""
     rendered = []
     for column in wish.columns:
-        value = _rendered(quoted(wish.source(column.name)), column.type)
+        value = rendered_value(quoted(wish.source(column.name)), column.type)
         default = msgspec.json.encode(wish.defaults.get(column.name)).decode()
         name = msgspec.json.encode(column.name).decode() + ":" if wish.form == "object" else ""
         rendered.append(f"{literal(name)} || coalesce({value}, {literal(default)})")
@@ -134,14 +142,15 @@ def rendered_row(wish: Wish) -> str:
     return f"coalesce(CAST({micros} AS VARCHAR), '') || '|' || {row}"
 
 
-def _rendered(name: str, kind: str) -> str:
+def rendered_value(name: str, kind: str) -> str:
     """A column's value as JSON writes it; null where it is null, or a double that is no number."""
     match kind.partition("(")[0]:
         case "integer" | "decimal" | "boolean":
             text = f"CAST({name} AS VARCHAR)"  # of a fraction, without the digit before the point
             return rf"regexp_replace({text}, '^(-?)[.]', '\10.')" if _is_fraction(kind) else text
         case "double":
-            return f"CASE WHEN isfinite({name}) THEN CAST({name} AS VARCHAR) END"
+            # A column of single precision is the double that it is, as whoever reads the data set has it.
+            return f"CASE WHEN isfinite({name}) THEN CAST(CAST({name} AS DOUBLE) AS VARCHAR) END"
         case "date":
             return f"""'"' || CAST({name} AS VARCHAR) || '"'"""
         case "timestamp":

@@ -112,6 +112,7 @@ def build(
     if version is not None:
         check_version(version)
     home = settings.state_folder / "packages" / service.name
+    created = now()  # before anything is read: what is found to be published later is newer than the package
     with _workspace(home) as folder:
         engine = DuckEngine(settings.warehouse, folder / "spill")
         bundle = Bundle(
@@ -131,7 +132,6 @@ def build(
         if existing := _with_digest(database, service.name, manifest.digest):
             _restore(existing, folder, openapi, settings)
             return existing
-        created = now()
         while True:
             chosen = version or _next_version(database, service.name)
             made = _finished(bundle.folder, manifest, openapi, chosen, created)

@@ -8,7 +8,6 @@ is not built again; one that cannot be built leaves the index that is there, and
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import shutil
@@ -124,6 +123,7 @@ class Refresher:
         self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="refresh")
         self._busy: set[Path] = set()
+        self._failed: dict[Path, float] = {}  # when what could not even be written down had failed
         self._process: set[subprocess.Popen[bytes]] = set()
 
     def start(self) -> None:
@@ -146,7 +146,7 @@ class Refresher:
                 continue
             if time.time() - (home / WANTED).stat().st_mtime > KEEP_SECONDS:
                 shutil.rmtree(home, ignore_errors=True)
-            elif self._is_old(home):
+            elif time.monotonic() >= self._failed.get(home, 0.0) and self._is_old(home):
                 self._busy.add(home)
                 self._pool.submit(self._one, home)
 
@@ -166,6 +166,9 @@ class Refresher:
             self._build(home)
         except Exception:  # noqa: BLE001  one that fails does not end the others
             _log.exception("%s could not be refreshed", home.name)
+            self._failed[home] = time.monotonic() + AGAIN_SECONDS
+        else:
+            self._failed.pop(home, None)
         finally:
             self._busy.discard(home)
 
@@ -193,10 +196,9 @@ class Refresher:
             lines = said.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
             state = live.read_state(home) or State()
             message = f"the process that built it ended with {process.returncode}: {lines[0][:300]}"
-            with contextlib.suppress(TulleError, OSError):
-                wanted = live.read_wanted(home)
-                commit = self._lake.repository(wanted.product).resolve(wanted.ref)
-                live.write(home / STATE, replace(state, failed=Failed(commit, message, time.time())))
+            wanted = live.read_wanted(home)
+            commit = self._lake.repository(wanted.product).resolve(wanted.ref)
+            live.write(home / STATE, replace(state, failed=Failed(commit, message, time.time())))
 
 
 def _homes(folder: Path) -> Iterator[Path]:

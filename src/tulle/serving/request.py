@@ -35,6 +35,7 @@ _TYPES: dict[str, Any] = {
     "boolean": bool,
     "date": dt.date,
     "timestamp": dt.datetime,
+    "binary": str,  # base64
 }
 _EXPECTED = {
     "string": "text",
@@ -44,6 +45,7 @@ _EXPECTED = {
     "boolean": "true or false",
     "date": 'a date such as "1998-06-30"',
     "timestamp": 'a time such as "1998-06-30T12:00:00Z"',
+    "binary": "text in base64",
 }
 SHOWN = 60  # characters of a value that a message repeats
 MOST_TOLD = 20  # things that are wrong with one request; how many more there are is told

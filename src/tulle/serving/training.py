@@ -90,16 +90,26 @@ def parts_of(
     same = len(keys) == 1 and all(asked.known.get(c.name) == c.type for c in next(iter(keys)))
     if parts <= 1 or not same:
         return [relations]
+    types = [column.type for column in look_ups[0].key]
     sides = [[column.name for column in look_ups[0].key], *(_wish(entry).key_columns for entry in look_ups)]
+    digests = [_digest(names, types) for names in sides]
     return [
-        [_part(side, names, part, parts) for side, names in zip(relations, sides, strict=True)]
+        [_part(side, digest, part, parts) for side, digest in zip(relations, digests, strict=True)]
         for part in range(parts)
     ]
 
 
-def _part(relation: Relation, names: Sequence[str], part: int, parts: int) -> Relation:
+def _digest(names: Sequence[str], types: Sequence[str]) -> str:
+    """What tells the part of a key: of its values in one width, as files may hold the same number in several."""
+    cast = (
+        f"CAST({quoted(name)} AS {_SQL.get(kind, kind.upper())})"
+        for name, kind in zip(names, types, strict=True)
+    )
+    return f"hash({', '.join(cast)})"
+
+
+def _part(relation: Relation, digest: str, part: int, parts: int) -> Relation:
     whole = replace(relation, name=f"whole_{relation.name}")
-    digest = f"hash({', '.join(map(quoted, names))})"
     sql = f"SELECT * FROM {quoted(whole.name)} WHERE {digest} % {parts} = {part}"
     return Relation(relation.name, sql=sql, over=(whole,))
 
@@ -199,7 +209,7 @@ class _LookUp:
         """A column as it is looked up: a double that is no number is null."""
         name = quoted(self.wish.source(column.name))
         if column.type == "double":
-            return f"CASE WHEN isfinite({name}) THEN {name} END"
+            return f"CASE WHEN isfinite({name}) THEN CAST({name} AS DOUBLE) END"
         if column.type.startswith("decimal") and self.asked.is_model:
             return f"CAST(CAST({name} AS VARCHAR) AS DOUBLE)"  # rounded once, as reading its digits is
         return name
