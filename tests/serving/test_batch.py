@@ -173,6 +173,17 @@ def test_one_that_is_killed_or_fails_has_published_nothing_and_says_so(mesh: Mes
     assert mesh.lake.repository("high-value-customers").resolve("main") == before
 
 
+@pytest.mark.system
+def test_one_whose_process_cannot_even_begin_has_failed(mesh: Mesh) -> None:
+    levels(mesh)
+    mesh.build(LEVELS)
+    opened = workspace(mesh)
+    (mesh.settings.folder / "mesh.yaml").write_text("name: [what\n")
+    begun = batches.start(opened, asked(work.TRAINING, "levels", "level", "visits", "learned", time="at"))
+    ended = done(mesh, begun)
+    assert (ended.status, "before it began" in ended.message) == (work.FAILED, True)
+
+
 def test_what_can_be_told_at_once_is(mesh: Mesh) -> None:
     publish(mesh, 1)
     mesh.build(LOOKUPS)

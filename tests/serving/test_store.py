@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -115,6 +120,16 @@ def test_what_a_request_asks_for_is_what_the_table_holds_then(service: Loaded, p
     asyncio.run(all_of_it())
 
 
+def test_the_query_log_is_told_what_was_looked_up(service: Loaded) -> None:
+    async def rows(action: str, body: Any) -> Any:
+        found = await service.endpoints["model"].actions[action].call(json.dumps(body).encode(), "r", ())  # type: ignore[union-attr]
+        return found.rows
+
+    assert asyncio.run(rows("predict", {"features": {"who": "00004"}})) == [12, 29, 7.0]
+    many = {"items": [{"features": {"who": "nobody"}}, {"features": {"who": "00004"}}]}
+    assert asyncio.run(rows("predict-multi", many)) == ([1], [[12, 29, 7.0]])
+
+
 def test_many_are_asked_for_together_and_one_that_fails_fails_alone(service: Loaded) -> None:
     app = App(service, max_request_bytes=100_000)
 
@@ -206,6 +221,87 @@ def test_a_table_that_is_not_as_it_was_packaged_is_told_without_its_columns(serv
     assert "its table 'customers' is not as it was packaged" in error["detailedMessage"]
 
 
+def test_a_row_that_no_answer_can_have_is_faulty_and_not_taken_for_none(service: Loaded, pg: str) -> None:
+    with psycopg.connect(pg, autocommit=True) as connection:
+        connection.execute("DROP TABLE customers")
+        connection.execute(
+            "CREATE TABLE plain (customer_id text, spend numeric(10,2), note text, by_day int)"
+        )
+        connection.execute("INSERT INTO plain VALUES ('1', 1, 'a', 0), ('2', 2, 'b', 1)")
+        connection.execute(
+            "CREATE VIEW customers AS SELECT customer_id, (spend / by_day)::numeric(10,2) AS spend, note FROM plain"
+        )
+
+    async def both() -> Any:
+        action = service.endpoints["strict"].actions["lookup-multi"]
+        body = json.dumps({"items": [who("1"), who("2")]}).encode()
+        return json.loads((await action.call(body, "r", ())).body)["results"]  # type: ignore[union-attr]
+
+    faulty, good = asyncio.run(both())
+    assert (faulty["error"]["status"], faulty["ignoreReason"]) == (502, "FaultyRow")
+    assert good["data"] == {"spend": 2.0, "note": "b"}
+
+
+def test_a_server_that_says_nothing_any_more_is_given_up_in_time(mesh: Mesh, pg: str) -> None:
+    """Not even to be told to stop: a driver that waits for that must not keep the request waiting."""
+    with Silent(pg) as silent:
+        known = open_connections(mesh.settings, mesh.database)
+        known.save(made("shop-db", "prod", "sql", silent.url, {"user": "postgres"}, {}))
+        loaded = load(mesh.unpacked(mesh.build(TEXT)))
+        connect(loaded, lambda name: known.get(name, "prod"))
+
+        async def hanging() -> list[tuple[int, Any]]:
+            assert (await ask(loaded, "strict", who("00003")))[0] == 200
+            silent.is_silent = True
+            found = []
+            for _ in range(2):
+                async with asyncio.timeout(3):  # where each of them has half a second
+                    found.append(await ask(loaded, "strict", who("00003")))
+            return found
+
+        for status, error in asyncio.run(hanging()):
+            assert (status, error["errorType"]) == (503, "StoreUnavailable")
+            assert "did not answer within 0.5 s" in error["detailedMessage"]
+
+
+class Silent:
+    """Between us and PostgreSQL: passes on what is said, until it is silent."""
+
+    def __init__(self, url: str) -> None:
+        folder = parse_qs(urlsplit(url).query)["host"][0]
+        self._path = str(next(Path(folder).glob(".s.PGSQL.*[0-9]")))
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"postgresql://127.0.0.1:{self._listening.getsockname()[1]}{urlsplit(url).path}"
+        self.is_silent = False
+        self._ends: list[socket.socket] = []
+
+    def __enter__(self) -> Silent:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in (self._listening, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self._path)
+                self._ends += (near, far)
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while said := one.recv(65_536):
+                if not self.is_silent:
+                    other.sendall(said)
+
+
 def test_what_is_wrong_is_told_when_the_service_is_packaged(mesh: Mesh, pg: str) -> None:
     with pytest.raises(Invalid, match="there is no connection 'shop-db' in environment 'prod'"):
         mesh.build(TEXT)
@@ -213,6 +309,12 @@ def test_what_is_wrong_is_told_when_the_service_is_packaged(mesh: Mesh, pg: str)
     known.save(made("shop-db", "prod", "sql", pg, {}, {}))
     with pytest.raises(Invalid, match="table 'custmers': the database says: relation"):
         mesh.build(TEXT.replace("table: customers", "table: custmers"))
+    known.save(made("shop-db", "prod", "sql", "mysql://127.0.0.1:1/shop", {}, {}))
+    with pytest.raises(
+        Invalid, match="connection 'shop-db' leads to mysql, in whose tables no row is looked up"
+    ):
+        mesh.build(TEXT)
+    known.save(made("shop-db", "prod", "sql", pg, {}, {}))
     with pytest.raises(Invalid, match="no column 'spent'"):
         mesh.build(TEXT.replace("[spend, note]", "[spent, note]"))
     with pytest.raises(Invalid, match="cannot follow what is published, or be in a database"):

@@ -179,11 +179,48 @@ def test_what_is_not_as_it_was_declared_is_told_without_a_value(
         client.set("session:00003", held)
         client.set("hash:00003", held)
     status, error = asyncio.run(ask(service, "strict", "00003"))
-    assert (status, error["errorType"]) == (503, "StoreUnavailable")
+    assert (status, error["errorType"]) == (502, "FaultyRow")
     assert "what lies under 'session:{customer}' is not as it was packaged" in error["detailedMessage"]
     assert why in error["detailedMessage"]
     assert "geheimnis" not in json.dumps(error)
     assert asyncio.run(ask(service, "kind", "00003"))[1]["results"][0]["status"] == "UNAVAILABLE"
+
+
+def test_a_faulty_row_is_told_of_its_own_key_alone(service: Loaded, server: RedisServer) -> None:
+    with server.client() as client:
+        client.set("session:bad", '{"pages": "geheimnis"}')
+        client.rpush("session:list", "no text")
+        client.hset("hash:bad", "pages", "geheimnis")
+
+    async def many(endpoint: str) -> Any:
+        items = [{"data": {"who": who}} for who in ("00003", "bad", "list", "nobody")]
+        action = service.endpoints[endpoint].actions["lookup-multi"]
+        answer = await action.call(json.dumps({"items": items}).encode(), "r", ())  # type: ignore[union-attr]
+        return json.loads(answer.body)["results"]
+
+    good, bad, odd, nobody = asyncio.run(many("strict"))
+    assert good["data"]["pages"] == 3
+    assert [one["error"]["status"] for one in (bad, odd, nobody)] == [502, 502, 404]
+    assert [one["ignoreReason"] for one in (bad, odd, nobody)] == ["FaultyRow", "FaultyRow", "NoMatch"]
+    assert "geheimnis" not in json.dumps(bad)
+    good, bad, *_ = asyncio.run(many("kind"))
+    assert good == {"data": {"pages": 7}}
+    assert (bad["data"], bad["status"]) == ({"pages": 1}, "UNAVAILABLE")
+
+
+def test_a_connection_that_is_removed_is_told_or_defaults_are_taken(
+    shared_mesh: Mesh, server: RedisServer
+) -> None:
+    known = open_connections(shared_mesh.settings, shared_mesh.database)
+    known.save(connection(server))
+    loaded = load(shared_mesh.unpacked(shared_mesh.build(TEXT)))
+    connect(loaded, lambda name: known.get(name, "prod"))
+    known.remove("cache", "prod")
+    status, error = asyncio.run(ask(loaded, "strict", "00003"))
+    assert (status, error["errorType"]) == (503, "StoreUnavailable")
+    assert "there is no connection 'cache' in environment 'prod'" in error["detailedMessage"]
+    status, answer = asyncio.run(ask(loaded, "kind", "00003"))
+    assert (status, answer["results"][0]["status"]) == (200, "UNAVAILABLE")
 
 
 def test_a_connection_is_tried_and_leads_to_no_source(server: RedisServer) -> None:

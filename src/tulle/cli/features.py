@@ -1,7 +1,8 @@
-"""`tulle features status | training-set`, and `tulle service score`."""
+"""`tulle features status | publish | training-set`, and `tulle service score`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import click
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
 
+_VERSION = click.option("--version", help="Of the service. Default: the one that answers, else the newest.")
+
 
 @click.group()
 def features() -> None:
-    """What services look up: where from, how old."""
+    """What services look up: where from, how old; filling their stores, training sets."""
 
 
 @features.command()
@@ -42,7 +45,54 @@ def status(mesh: Path | None, service: str, version: str | None, as_json: bool) 
             click.echo(f"  {mark('failed')} {one['endpoint']}, '{one['data_set']}': {one['message']}")
 
 
-_VERSION = click.option("--version", help="Of the service. Default: the one that answers, else the newest.")
+@features.command()
+@click.argument("service", metavar="SERVICE[/ENDPOINT]")
+@click.option(
+    "--commit", help="What of: a commit, a tag or a branch of the product. Default: what is published."
+)
+@_VERSION
+@OPTION_JSON
+@click.pass_obj
+def publish(mesh: Path | None, service: str, commit: str | None, version: str | None, as_json: bool) -> None:
+    """Fill the stores in which SERVICE looks rows up from the lake, those whose source says `fill`.
+
+    Only rows that changed are written where that can be told. Whoever asks meanwhile gets the rows of one commit.
+    What was interrupted goes on from there when this is called again.
+    """
+    from tulle.cli.connect import mesh_client
+    from tulle.sdk.features import FeatureClient
+
+    name, _, endpoint = service.partition("/")
+    if not name or "/" in endpoint or (not endpoint and "/" in service):
+        raise Invalid(
+            f"'{service}' names no service and no endpoint", hint="write SERVICE, or SERVICE/ENDPOINT"
+        )
+    with mesh_client(mesh) as client:
+        asking = FeatureClient(client)
+        begun = asking.publish(name, endpoint=endpoint or None, version=version, commit=commit)
+        done = asking.wait(begun["id"], told=None if as_json else _Progress().told)
+    if as_json:
+        emit(done)
+        return
+    for one in done["result"]["stores"]:
+        how = "all" if one["whole"] else f"{one['written']:,} changed"
+        click.echo(
+            f"  {mark('succeeded')} {one['store']}: {one['rows']:,} rows of {one['product']}/{one['data_set']}, "
+            f"{one['commit'][:10]} ({how}, {one['seconds']:g} s)"
+        )
+
+
+class _Progress:
+    """Tells how far publishing is, where a person looks on, and each time but once."""
+
+    def __init__(self) -> None:
+        self._last = (0, 0)
+
+    def told(self, done: int, of: int) -> None:
+        """Tell it, unless it was told already."""
+        if (done, of) != self._last and sys.stderr.isatty():
+            click.echo(f"  {done:,} of {of:,} rows", err=True)
+        self._last = (done, of)
 
 
 @features.command("training-set")

@@ -1,7 +1,7 @@
-"""Training sets and batch forms on the write side and over HTTP: started in a process of their own, and asked about.
+"""Training sets, batch forms and the filling of stores over HTTP: started in a process of their own, and asked about.
 
 `POST /mesh/v1/services/{service}/endpoints/{endpoint}/training-set` and `…/score` answer at once with an id;
-`GET /mesh/v1/batches/{id}` tells how it goes.
+`POST …/{service}/publish` fills its stores from the lake. `GET /mesh/v1/batches/{id}` tells how it goes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.config import Settings
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
 from tulle.errors import Broken, Invalid, NotFound
@@ -55,6 +56,16 @@ class ScoreBody(_Body):
     keep: list[str] | None = None
 
 
+class PublishBody(BaseModel):
+    """Filling stores from the lake: of which endpoint (all without one), and of which commit (the published one)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: str | None = Field(default=None, max_length=200)
+    version: str | None = None
+    commit: str | None = Field(default=None, max_length=200)
+
+
 def start(workspace: Workspace, wanted: Batch) -> Batch:
     """Start a batch. NotFound, Invalid for what can be told at once."""
     chosen = version_of(workspace.database, wanted.service, wanted.version or None)
@@ -63,12 +74,15 @@ def start(workspace: Workspace, wanted: Batch) -> Batch:
         wanted,
         id=batches.new_id(),
         version=chosen.version,
-        source=_data_set(*wanted.source, chosen.product),
-        target=_data_set(*wanted.target, chosen.product),
+        source=_data_set(*wanted.source, chosen.product) if wanted.kind != batches.PUBLISH else ("", ""),
+        target=_data_set(*wanted.target, chosen.product) if wanted.kind != batches.PUBLISH else ("", ""),
         ref=ref,
         created_at=time.time(),
     )
-    batches.demand(made, workspace.lake, chosen)
+    if made.kind == batches.PUBLISH:
+        batches.demand_fills(made, chosen)
+    else:
+        batches.demand(made, workspace.lake, chosen)
     settings = workspace.settings
     file = batches.file_of(settings, made.id)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -90,8 +104,20 @@ def start(workspace: Workspace, wanted: Batch) -> Batch:
             start_new_session=True,
         )
     # Somebody has to take note of its end, or it stays a zombie as long as we live.
-    threading.Thread(target=process.wait, daemon=True).start()
+    threading.Thread(target=_ended, args=(settings, made, process), daemon=True).start()
     return made
+
+
+def _ended(settings: Settings, batch: Batch, process: subprocess.Popen[bytes]) -> None:
+    """Write down that a process ended that never came so far as to write anything down itself."""
+    status = process.wait()
+    with contextlib.suppress(NotFound, Broken, OSError):
+        found = batches.read(settings, batch.id)
+        if found.status == batches.RUNNING and found.pid is None:
+            message = f"its process ended with {status} before it began"
+            hint = f"its log: {batches.log_of(settings, batch.id)}"
+            failed = replace(found, status=batches.FAILED, message=message, hint=hint, ended_at=time.time())
+            write(batches.file_of(settings, batch.id), failed)
 
 
 def get(workspace: Workspace, batch: str) -> Batch:
@@ -124,6 +150,26 @@ def router(workspace: Workspace) -> APIRouter:
         wanted = _wanted(batches.SCORE, service, endpoint, body, body.rows, by)
         keep = None if body.keep is None else tuple(body.keep)
         return asdict(start(workspace, replace(wanted, renamed=dict(body.map), keep=keep)))
+
+    @api.post("/services/{service}/publish", status_code=202)
+    def publish(by: AskedBy, service: str, body: PublishBody) -> dict[str, Any]:
+        return asdict(
+            start(
+                workspace,
+                Batch(
+                    id="",
+                    kind=batches.PUBLISH,
+                    service=service,
+                    endpoint=body.endpoint or "",
+                    version=body.version or "",
+                    source=("", ""),
+                    target=("", ""),
+                    ref="",
+                    commit=body.commit or "",
+                    actor=by,
+                ),
+            )
+        )
 
     @api.get("/batches/{batch}")
     def one(batch: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The Python client of what services look up, of training sets made of it, and of whole data sets answered.
+"""The Python client of what services look up, of training sets made of it, of whole data sets answered,
+and of stores filled from the lake.
 
     features = FeatureClient(client)
     features.look_ups("customer-insights")
@@ -10,7 +11,7 @@ Answers are plain values as the API documents them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
@@ -63,15 +64,41 @@ class FeatureClient:
         asked["keep"] = None if keep is None else list(keep)
         return self._begin(service, endpoint, "score", asked)
 
+    def publish(
+        self,
+        service: str,
+        *,
+        endpoint: str | None = None,
+        version: str | None = None,
+        commit: str | None = None,
+    ) -> dict[str, Any]:
+        """Begin to fill the stores in which a service looks rows up, those that the lake fills.
+
+        All of them where no endpoint is named; from what is published where no commit is.
+        """
+        asked = {"endpoint": endpoint, "version": version, "commit": commit}
+        return self._client.call("POST", f"/services/{_part(service)}/publish", json=asked)
+
     def batch(self, batch: str) -> dict[str, Any]:
-        """How a training set, or the scoring of a data set, goes."""
+        """How a training set, the scoring of a data set, or publishing goes."""
         return self._client.call("GET", f"/batches/{_part(batch)}")
 
-    def wait(self, batch: str, *, seconds: float | None = None) -> dict[str, Any]:
-        """Wait until it has ended, so long at most, and tell what came of it. Invalid when it failed; Unavailable."""
+    def wait(
+        self,
+        batch: str,
+        *,
+        seconds: float | None = None,
+        told: Callable[[int, int], object] | None = None,
+    ) -> dict[str, Any]:
+        """Wait until it has ended, so long at most, and tell what came of it. Invalid when it failed; Unavailable.
+
+        `told` is told how many rows are published, of how many.
+        """
         deadline = None if seconds is None else monotonic() + seconds
         while True:
             found = self.batch(batch)
+            if told is not None and found["progress"]:
+                told(*found["progress"])
             if found["status"] == "failed":
                 raise Invalid(found["message"], hint=found["hint"])
             if found["status"] == "succeeded":

@@ -65,6 +65,7 @@ from tulle.pipeline.mesh_lake import open_mesh_lake
 from tulle.pipeline.scheduler import Scheduler
 from tulle.server import doors, lake_doors
 from tulle.serving import generation
+from tulle.serving.filler import Filler
 from tulle.serving.refresh import Refresher
 from tulle.spec.capability import load_registry
 from tulle.state.db import open_database
@@ -209,6 +210,7 @@ def _background(workspace: Workspace, work: Background) -> Sequence[Background]:
         DeploymentHooks(workspace),
         profiles.Profiles(workspace),
         Refresher(workspace.settings, workspace.lake),
+        Filler(workspace.settings, workspace.database, workspace.lake),
         query_collector.Collector(workspace),
         service_drift.DriftWatch(workspace),
         LastUsed(workspace.settings, workspace.database),

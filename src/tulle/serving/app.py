@@ -113,6 +113,7 @@ class App:
         for path in ("/isAlive", "/isAlive/"):
             self._route("GET", path, Headed(self._is_alive), self._plain)
         self._route("GET", "/metrics", self._metrics, self._plain)
+        service.followers.append(self.renew)
         if recorder is not None:
             self._route("POST", self.home + FEEDBACK_PATH, Feedback(recorder).headed, self._plain)
             note_routes(recorder, service, self.home, self.routes)

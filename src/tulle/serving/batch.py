@@ -1,4 +1,4 @@
-"""Work on whole data sets by the definitions of a service, in a process of its own: training sets, and batch forms.
+"""Work on whole data sets by the definitions of a service, in a process of its own: training sets, batch forms, stores.
 
     python -m tulle.serving.batch --mesh FOLDER --batch ID
 
@@ -32,6 +32,7 @@ from tulle.lake.repository import Lake
 from tulle.pipeline.data_files import data_files
 from tulle.pipeline.record import read_record
 from tulle.serving import package
+from tulle.serving.fill import Fill, Filling, all_told, fills_of
 from tulle.serving.keyed_rows import BUNDLED
 from tulle.serving.live import entries_of, write
 from tulle.serving.package import LakeSource, Package
@@ -40,8 +41,10 @@ from tulle.serving.training import ENTITIES, Asked, parts_of, relation_of, train
 from tulle.state.db import Database
 
 BATCHES = "batches"
-TRAINING, SCORE = "training-set", "score"
+TRAINING, SCORE, PUBLISH = "training-set", "score", "publish"
 RUNNING, SUCCEEDED, FAILED = "running", "succeeded", "failed"
+_START_SECONDS = 600.0  # that a process has until it says that it is there
+_TOLD_SECONDS = 0.5  # between two times that it is written down how far publishing is
 ROWS_AT_ONCE = 4_000_000  # of entities and look-ups together, that are joined at a time
 
 
@@ -58,17 +61,22 @@ class Batch:
     target: tuple[str, str]
     ref: str
     time: str = ""  # of a training set: the column of the entities that tells it
+    commit: str = ""  # of publishing: what of, where it is not what is published
     renamed: Mapping[str, str] = field(default_factory=dict)  # of scoring: {name sent: column}
     keep: tuple[str, ...] | None = None  # of scoring: the columns that stay
     actor: str = ""
     status: str = RUNNING
     message: str = ""
     hint: str | None = None
+    progress: tuple[int, int] | None = None  # of publishing: rows done, of how many
     result: Mapping[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
     ended_at: float | None = None
     pid: int | None = None
     pid_created: float | None = None
+
+
+_LEFT = {PUBLISH: "stores hold what they held, and publishing again goes on from there"}
 
 
 def new_id() -> str:
@@ -96,11 +104,12 @@ def read(settings: Settings, batch: str) -> Batch:
         ) from exc
     except msgspec.MsgspecError as exc:
         raise Broken(f"what is recorded of batch '{batch}' cannot be read: {exc}") from exc
-    if found.status == RUNNING and found.pid is not None and not _lives(found):
+    is_late = found.pid is None and time.time() - found.created_at > _START_SECONDS
+    if found.status == RUNNING and (is_late or (found.pid is not None and not _lives(found))):
         again = msgspec.json.decode(file_of(settings, batch).read_bytes(), type=Batch)
         if again.status != RUNNING:  # it ended while we looked
             return again
-        message = "its process ended before it was done; nothing was published"
+        message = "its process ended before it was done; " + _LEFT.get(found.kind, "nothing was published")
         return replace(found, status=FAILED, message=message, hint=f"its log: {log_of(settings, batch)}")
     return found
 
@@ -117,10 +126,7 @@ def demand(batch: Batch, lake: Lake, chosen: Package) -> Mapping[str, Any]:
     """What the package says of the endpoint. NotFound, or Invalid, for what can be told before any work."""
     names = [str(one["name"]) for one in chosen.manifest.endpoints]
     if batch.endpoint not in names:
-        raise NotFound(
-            f"service '{batch.service}' {batch.version} has no endpoint '{batch.endpoint}'",
-            hint=did_you_mean(batch.endpoint, names) or "it has: " + ", ".join(names),
-        )
+        raise _unknown_endpoint(batch, names)
     if batch.source == batch.target:
         raise Invalid(f"data set '{batch.target[1]}' cannot be read and written at once")
     source = LakeSource(lake, batch.ref)
@@ -141,6 +147,8 @@ def demand(batch: Batch, lake: Lake, chosen: Package) -> Mapping[str, Any]:
 def carry_out(batch: Batch, settings: Settings, database: Database, lake: Lake) -> Mapping[str, Any]:
     """Do it, and publish what comes of it by one commit; what is told of it."""
     chosen = package.get(database, batch.service, batch.version)
+    if batch.kind == PUBLISH:
+        return _published_to_stores(batch, chosen, settings, database, lake)
     endpoint = demand(batch, lake, chosen)
     scratch = settings.state_folder / BATCHES / f".{batch.id}"
     scratch.mkdir(parents=True, exist_ok=True)
@@ -149,6 +157,52 @@ def carry_out(batch: Batch, settings: Settings, database: Database, lake: Lake) 
         return work.training_set() if batch.kind == TRAINING else work.score()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def demand_fills(batch: Batch, chosen: Package) -> Sequence[Fill]:
+    """The stores that are to be filled. NotFound, or Invalid, for what can be told before any work."""
+    names = [str(one["name"]) for one in chosen.manifest.endpoints]
+    if batch.endpoint and batch.endpoint not in names:
+        raise _unknown_endpoint(batch, names)
+    found = fills_of(chosen, batch.endpoint)
+    if not found:
+        what = f"endpoint '{batch.endpoint}'" if batch.endpoint else f"service '{batch.service}'"
+        raise Invalid(
+            f"{what} {batch.version} looks nothing up in a store that the lake fills",
+            hint="say `fill: asked` or `fill: published` with the connection in its `source`",
+        )
+    return found
+
+
+def _published_to_stores(
+    batch: Batch, chosen: Package, settings: Settings, database: Database, lake: Lake
+) -> Mapping[str, Any]:
+    """Fill the stores that the package wants filled; those before one that fails stay filled."""
+    from tulle.state.connections import open_connections  # noqa: PLC0415  only this needs it
+
+    told_at = 0.0
+
+    def told(done: int, of: int) -> None:
+        nonlocal told_at
+        if done >= of or time.monotonic() - told_at > _TOLD_SECONDS:
+            told_at = time.monotonic()
+            write(file_of(settings, batch.id), replace(batch, progress=(done, of)))
+
+    filling = Filling(settings, lake, open_connections(settings, database).get, told)
+    found = [(fill, filling.fill(fill, batch.commit)) for fill in demand_fills(batch, chosen)]
+    stores = all_told(found)
+    return {
+        "stores": stores,
+        "rows": sum(one["rows"] for one in stores),
+        "written": sum(one["written"] for one in stores),
+    }
+
+
+def _unknown_endpoint(batch: Batch, names: Sequence[str]) -> NotFound:
+    return NotFound(
+        f"service '{batch.service}' {batch.version} has no endpoint '{batch.endpoint}'",
+        hint=did_you_mean(batch.endpoint, names) or "it has: " + ", ".join(names),
+    )
 
 
 @dataclass(frozen=True, slots=True)

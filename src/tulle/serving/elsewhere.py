@@ -15,15 +15,16 @@ import msgspec
 from msgspec import UNSET
 
 from tulle.serving.endpoint import Action, Answer, Endpoint, Headed, Header, Query
-from tulle.serving.finder import UNANSWERED, Finder, Held
+from tulle.serving.finder import UNANSWERED, Finder, Held, Stored
 from tulle.serving.keyed_rows import CONNECTION, DEFAULT
-from tulle.serving.live import finders_of
+from tulle.serving.live import bound_again, finders_of
 from tulle.serving.loaded import Loaded
 from tulle.serving.lookup import Lookup
 from tulle.serving.predict import Predict
 from tulle.serving.request import RequestError, parse_json
 from tulle.serving.store import PostgresStore, demand_driver
 from tulle.serving.store_redis import RedisStore
+from tulle.serving.store_rows import Looked
 
 if TYPE_CHECKING:
     from tulle.state.connections import Connection
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 Wanted = Mapping[
     int, Mapping[bytes, Sequence[Any]]
 ]  # by the number of a look-up: keys by their place in an index
+Fetched = tuple[Mapping[bytes, Stored], str]  # rows by their place in an index, and of which commit they are
 
 
 class Store(Protocol):
     """Where rows of one look-up are asked for."""
 
-    async def stored(self, keys: Sequence[Sequence[Any]]) -> list[bytes | None]:
+    async def stored(self, keys: Sequence[Sequence[Any]]) -> Looked:
         """What an index would hold for each key. RequestError 503 when it does not answer in time."""
 
     def abandon(self) -> None:
@@ -46,8 +48,10 @@ class Store(Protocol):
 class Elsewhere:
     """An endpoint with look-ups in databases; the rest of it is as it was."""
 
-    def __init__(self, inner: Lookup | Predict, stores: Mapping[int, Store]) -> None:
-        """`stores` are by the number of the look-up."""
+    def __init__(
+        self, inner: Lookup | Predict, stores: Mapping[int, Store], changed: Callable[[str], object]
+    ) -> None:
+        """`stores` are by the number of the look-up. `changed` is told the name when answers are of other commits."""
         self.inner = inner
         self.name, self.kind, self.main, self.record = inner.name, inner.kind, inner.main, inner.record
         self.entry = getattr(inner, "entry", None)
@@ -55,6 +59,8 @@ class Elsewhere:
         self.finders: Sequence[Finder] = inner.finders
         self.commits = inner.commits  # of what is not in a database
         self._stores = stores
+        self._changed = changed
+        self._is_filled = any(self.finders[n].entry.is_filled for n in stores)
 
     def renew(self, commits: Mapping[str, str]) -> None:
         """Answer from other commits, and say so."""
@@ -84,32 +90,55 @@ class Elsewhere:
     def _fetching(self, action: Action | Query, read: Callable[[Any], list[Any]]) -> Headed:
         async def call(content: Any, request_id: str, headers: Sequence[Header]) -> Answer:
             held = await self._fetched(self._wanted(read(content)))
-            for number, found in held.items():
+            self._tell(held)
+            for number, (found, _) in held.items():
                 self.finders[number].use(Held(found))
             try:
                 # From here to the end of the look-ups nothing is awaited.
                 if isinstance(action, Headed):
                     return await action.call(content, request_id, headers)
                 given = action(content, request_id)
-                return Answer(given) if isinstance(given, bytes) else await given
+                commits = self.commits if self._is_filled else None
+                if not isinstance(given, bytes):
+                    answer = await given
+                    return answer if commits is None else msgspec.structs.replace(answer, commits=commits)
+                return Answer(given, commits=commits, rows=getattr(self.inner, "seen", None))
             finally:  # what was found is this request's alone
                 for number in held:
                     self.finders[number].use(Held())
 
         return Headed(call)
 
-    async def _fetched(self, wanted: Wanted) -> dict[int, dict[bytes, bytes | None]]:
-        async def one(number: int, keys: Mapping[bytes, Sequence[Any]]) -> dict[bytes, bytes | None]:
-            store = self.finders[number].entry.store
-            try:
-                return dict(zip(keys, await self._stores[number].stored(list(keys.values())), strict=True))
-            except RequestError:
-                if store is None or store.unavailable != DEFAULT:
-                    raise
-                return dict.fromkeys(keys, UNANSWERED)
+    def _tell(self, held: Mapping[int, Fetched]) -> None:
+        """Say from now on of which commits that is which stores that the lake fills have given."""
+        read: dict[str, str] = {}
+        for number, (_, commit) in held.items():
+            origin = self.finders[number].entry.origin
+            if commit and commit not in read.get(origin, "").split("+"):
+                read[origin] = f"{read[origin]}+{commit}" if origin in read else commit
+        commits = {**self.commits, **read}
+        if commits != self.commits:
+            self.renew(commits)
+            self._changed(self.name)
 
-        found = await asyncio.gather(*(one(number, keys) for number, keys in wanted.items() if keys))
-        return dict(zip([number for number, keys in wanted.items() if keys], found, strict=True))
+    async def _fetched(self, wanted: Wanted) -> dict[int, Fetched]:
+        async def one(number: int, keys: Mapping[bytes, Sequence[Any]]) -> Fetched:
+            store = self.finders[number].entry.store
+            takes_default = store is not None and store.unavailable == DEFAULT
+            try:
+                looked = await self._stores[number].stored(list(keys.values()))
+            except RequestError:
+                if not takes_default:
+                    raise
+                return dict.fromkeys(keys, UNANSWERED), ""
+            rows = looked.rows
+            if takes_default:
+                rows = [UNANSWERED if isinstance(row, RequestError) else row for row in rows]
+            return dict(zip(keys, rows, strict=True)), looked.commit
+
+        asked = {number: keys for number, keys in wanted.items() if keys}
+        found = await asyncio.gather(*(one(number, keys) for number, keys in asked.items()))
+        return dict(zip(asked, found, strict=True))
 
     def _wanted(self, items: Sequence[Any]) -> Wanted:
         """The keys of all items; what is wrong with one is told by the endpoint itself."""
@@ -157,7 +186,9 @@ def connect(service: Loaded, details: Callable[[str], Connection]) -> bool:
         if not found or not isinstance(endpoint, Lookup | Predict):
             continue
         stores = {n: _opened(f, details) for n, f in found}
-        endpoints[name] = Elsewhere(endpoint, stores)
+        endpoints[name] = Elsewhere(
+            endpoint, stores, lambda changed: service.tell(bound_again(service, [changed]))
+        )
     if endpoints == service.endpoints:
         return False
     service.replace(endpoints)

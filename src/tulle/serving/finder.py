@@ -49,6 +49,8 @@ PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE = "PRESENT", "NOT_FOUND", "OUTSIDE_MAX_AGE"
 UNAVAILABLE = "UNAVAILABLE"
 STATUSES = (PRESENT, NOT_FOUND, OUTSIDE_MAX_AGE, UNAVAILABLE)
 UNANSWERED = b"?"  # what stands for the rows of a store that did not answer, where defaults are taken then
+# What an index would hold for a key, None for nothing; or what is wrong with what lies there.
+Stored = bytes | RequestError | None
 NO_MATCH, NO_KEY, SEVERAL = "NO_LOOKUP_MATCH", "MISSING_LOOKUP_KEY", "MULTIPLE_LOOKUP_MATCHES"
 
 
@@ -87,7 +89,13 @@ class FinderEntry:
         """By what name its commit is told: the product, or the data set where that has a commit of its own."""
         if self.version:
             return f"{self.product}/{self.data_set}:{self.version}"
-        return f"{self.product}/{self.data_set}" if self.source == LATEST else self.product
+        has_own = self.source == LATEST or self.is_filled
+        return f"{self.product}/{self.data_set}" if has_own else self.product
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it is asked for in a store that the lake fills."""
+        return self.store is not None and bool(self.store.fill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +120,18 @@ class Found:
 class Held:
     """What a store answered to the keys of one request, as an index would; for the next step of the loop only."""
 
-    def __init__(self, found: Mapping[bytes, bytes | None] | None = None) -> None:
+    def __init__(self, found: Mapping[bytes, Stored] | None = None) -> None:
         self._found = found
 
     def get(self, key: bytes) -> bytes | None:
-        """What is stored for a key. RequestError where nobody asked for it."""
+        """What is stored for a key. RequestError where nobody asked for it, or where what lies there is faulty."""
         if self._found is None or key not in self._found:
             message = "this endpoint looks rows up in a database, which is not connected here"
             raise RequestError(503, "StoreUnavailable", message)
-        return self._found[key]
+        found = self._found[key]
+        if isinstance(found, RequestError):
+            raise found
+        return found
 
 
 class Finder:

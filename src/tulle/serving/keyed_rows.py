@@ -42,11 +42,13 @@ _NAMES = {"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True}
 _RENAMED = {"type": "object", "additionalProperties": _NAME, "minProperties": 1}
 JSON: Final = "json"
 HASH: Final = "hash"
+ASKED: Final = "asked"
+PUBLISHED: Final = "published"
 _STORE = {
     "type": "object",
     "additionalProperties": False,
     "required": ["connection"],
-    "anyOf": [{"required": ["table"]}, {"required": ["keys", "types"]}],
+    "anyOf": [{"required": ["table"]}, {"required": ["keys", "types"]}, {"required": ["keys", "fill"]}],
     "dependentRequired": {"form": ["keys"], "types": ["keys"]},
     "properties": {
         "connection": {
@@ -91,6 +93,11 @@ _STORE = {
             "description": "that each worker opens at most (default 4)",
         },
         "unavailable": {"enum": [ERROR, DEFAULT], "description": "when it does not answer (default: error)"},
+        "fill": {
+            "enum": [ASKED, PUBLISHED],
+            "description": "the lake fills it from the data set: asked (`tulle features publish`), or also "
+            "whenever it is published; default: whoever owns it does",
+        },
     },
 }
 _VALUE = {"type": ["string", "number", "boolean", "null"]}
@@ -108,6 +115,7 @@ class Store:
     keys: str = ""  # the form of the keys, in place of a table
     types: Mapping[str, str] = field(default_factory=dict)  # the columns that lie there
     form: Literal["json", "hash"] = JSON
+    fill: Literal["", "asked", "published"] = ""  # when the lake fills it; empty: somebody else does
 
     @property
     def place(self) -> str:
@@ -255,6 +263,7 @@ def _store(raw: Mapping[str, Any]) -> Store:
         raw.get("keys", ""),
         dict(raw.get("types", {})),
         raw.get("form", usual.form),
+        raw.get("fill", usual.fill),
     )
 
 

@@ -13,15 +13,10 @@ from typing import Any
 import msgspec
 
 from tulle.errors import Broken, did_you_mean
-from tulle.serving.bundle import (
-    Bundle,
-    bundle_compose,
-    bundle_forecast,
-    bundle_function,
-    bundle_lookup,
-    bundle_predict,
-    bundle_query,
-)
+from tulle.serving.bundle import Bundle
+from tulle.serving.bundle_calls import bundle_compose, bundle_function, bundle_query
+from tulle.serving.bundle_look_ups import bundle_lookup
+from tulle.serving.bundle_models import bundle_forecast, bundle_predict
 from tulle.serving.compose import ComposeEntry, load_compose
 from tulle.serving.compose_declared import COMPOSE_SCHEMA, ComposeSpec, parse_compose
 from tulle.serving.declared import (

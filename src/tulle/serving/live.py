@@ -155,8 +155,11 @@ class _Followed:
             if state.file != self._file:
                 self.finder.use(open_index(self.home / state.file))
                 self._file = state.file
-        except Broken as exc:  # removed between two looks, say: the next one finds what is there then
-            _log.warning("%s: %s", self.wanted.data_set, exc.message)
+        except (
+            Broken,
+            OSError,
+        ) as exc:  # removed between two looks, say: the next one finds what is there then
+            _log.warning("%s: %s", self.wanted.data_set, exc)
             return False
         self._seen = (status.st_mtime_ns, status.st_ino)
         changed, self.commit = state.commit != self.commit, state.commit
@@ -218,13 +221,19 @@ class Following:
             newer = {one.finder.entry.origin: one.commit for one in changed if one.endpoint == name}
             endpoint: Any = endpoints[name]
             endpoint.renew({**endpoint.commits, **newer})
-        for name, endpoint in endpoints.items():
-            if isinstance(endpoint, Compose):
-                endpoint.bind(endpoints)
-                names.add(name)
         for one in changed:
             _log.info("%s answers from %s of %s", one.endpoint, one.commit[:12], one.finder.entry.origin)
-        return names
+        return bound_again(self._service, names)
+
+
+def bound_again(service: Loaded, names: Collection[str]) -> Collection[str]:
+    """Have compositions say what the endpoints that they call are from now; what says another commit by now."""
+    found = set(names)
+    for name, endpoint in service.endpoints.items():
+        if isinstance(endpoint, Compose):
+            endpoint.bind(service.endpoints)
+            found.add(name)
+    return found
 
 
 def finders_of(endpoint: object) -> Sequence[Finder]:

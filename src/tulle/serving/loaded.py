@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Loaded:
     openapi: bytes = field(repr=False)
     door: Door = field(default_factory=lambda: Door(None), repr=False)  # by which compositions call others
     _probes: list[asyncio.Task[Mapping[str, str]]] = field(default_factory=list, repr=False)  # the last two
+    # Who is told the names of endpoints whose answers are of other commits than before.
+    followers: list[Callable[[Collection[str]], object]] = field(default_factory=list, repr=False)
 
     async def ask(self, endpoint: str, body: Mapping[str, Any], request_id: str = "") -> tuple[int, bytes]:
         """Status and answer of the endpoint's main action on `body`."""
@@ -150,6 +152,11 @@ class Loaded:
         for endpoint in endpoints.values():
             if isinstance(endpoint, Compose):
                 endpoint.bind(self.endpoints, anew=True)
+
+    def tell(self, names: Collection[str]) -> None:
+        """Tell followers of endpoints whose answers are of other commits than before."""
+        for follower in self.followers:
+            follower(names)
 
     def close(self) -> None:
         """End what endpoints started beside this process."""

@@ -14,8 +14,9 @@ from tulle.config import Settings
 from tulle.errors import NotFound
 from tulle.lake.repository import Lake
 from tulle.serving import generation, live, package
+from tulle.serving.fill import fill_of, read_done
 from tulle.serving.finder import FinderEntry
-from tulle.serving.keyed_rows import LATEST
+from tulle.serving.keyed_rows import LATEST, Store
 from tulle.serving.package import Package
 from tulle.serving.refresh import live_folder
 from tulle.state.db import Database
@@ -63,6 +64,37 @@ def version_of(database: Database, name: str, version: str | None = None) -> Pac
     return known[-1]
 
 
+def _filled(
+    settings: Settings, lake: Lake, chosen: Package, endpoint: str, entry: FinderEntry, store: Store
+) -> LookUp:
+    """A look-up in a store that the lake fills, as it was filled last."""
+    fill = fill_of(chosen, endpoint, entry, store)
+    done = read_done(settings, fill)
+    committed, published = None, done.commit
+    try:
+        repository = lake.repository(entry.product)
+        published = repository.resolve(fill.ref)
+        committed = repository.commit_info(done.commit).date if done.commit else None
+    except NotFound:  # the product, or the commit by retention, is gone; the rows are not
+        pass
+    message = done.failed.message if done.failed is not None else ""
+    if not done.commit and not message:
+        message = f"it has not been filled yet: `tulle features publish {chosen.service}/{endpoint}`"
+    return LookUp(
+        endpoint=endpoint,
+        product=entry.product,
+        data_set=entry.data_set,
+        source=fill.where,
+        commit=done.commit,
+        committed_at=committed,
+        age_seconds=None if committed is None else round(max(0.0, time.time() - committed), 1),
+        rows=done.rows if done.commit else None,
+        refreshed_at=done.filled_at,
+        behind=published != done.commit,
+        message=message,
+    )
+
+
 def _look_up(
     settings: Settings,
     lake: Lake,
@@ -71,6 +103,8 @@ def _look_up(
     entry: FinderEntry,
     commits: Mapping[str, str],
 ) -> LookUp:
+    if entry.store is not None and entry.store.fill:
+        return _filled(settings, lake, chosen, endpoint, entry, entry.store)
     if entry.store is not None:
         source = f"{entry.store.connection}: {entry.store.place}"
         now = time.time()

@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from tulle.errors import TulleError
 from tulle.serving.finder import FinderEntry
 from tulle.serving.keyed_rows import Store
 from tulle.serving.request import RequestError
+from tulle.serving.store_rows import Looked
 
 _WAITING = 256  # requests of a worker that may wait for its connections
-Work = Callable[[Any], Awaitable[list[bytes | None]]]
+Work = Callable[[Any], Awaitable[Looked]]
 
 
 class Driver(Protocol):
@@ -40,15 +42,26 @@ class StoreConnections:
         self._turns = asyncio.Semaphore(said.connections)
         self._idle: list[tuple[asyncio.AbstractEventLoop, Any]] = []
         self._waiting = 0
+        self._working: set[asyncio.Task[Looked]] = set()
 
-    async def asked(self, work: Work) -> list[bytes | None]:
+    async def asked(self, work: Work) -> Looked:
         """What work finds on a connection. RequestError 503 when too many wait, or it takes too long."""
         if self._waiting >= _WAITING:
             raise self.unavailable(f"{self._waiting} requests wait for it already")
         self._waiting += 1
         try:
             async with asyncio.timeout(self._said.seconds):
-                return await self._with(work)
+                await self._turns.acquire()
+                # A task of its own: a driver that is told to stop may wait for the server to agree, which a hanging one
+                # never does. The request is over then, and its turn with the end of that.
+                task = asyncio.get_running_loop().create_task(self._with(work))
+                self._working.add(task)
+                task.add_done_callback(self._done)
+                try:
+                    return await asyncio.shield(task)
+                except asyncio.CancelledError:
+                    task.cancel()
+                    raise
         except TimeoutError:
             raise self.unavailable(f"it did not answer within {self._said.seconds:g} s") from None
         finally:
@@ -65,26 +78,34 @@ class StoreConnections:
         idle, self._idle = self._idle, []
         return [connection for _, connection in idle]
 
-    async def _with(self, work: Work) -> list[bytes | None]:
+    def _done(self, task: asyncio.Task[Looked]) -> None:
+        self._working.discard(task)
+        self._turns.release()
+        if not task.cancelled():
+            task.exception()  # whoever asked was told already, or is told now
+
+    async def _with(self, work: Work) -> Looked:
         """Do work on a connection; one that was lost while it was idle is replaced, once."""
         loop = asyncio.get_running_loop()
-        async with self._turns:
-            while True:
-                opened, connection = self._idle.pop() if self._idle else (None, None)
-                if opened is not None and opened is not loop:  # of a loop that has ended
-                    await self._driver.drop(connection)
-                    continue
-                if opened is None:
-                    connection = await self._driver.connect()
+        while True:
+            opened, connection = self._idle.pop() if self._idle else (None, None)
+            if opened is not None and opened is not loop:  # of a loop that has ended
+                await self._driver.drop(connection)
+                continue
+            if opened is None:
                 try:
-                    result = await work(connection)
-                except self._driver.lost:
-                    await self._driver.drop(connection)
-                    if opened is None:
-                        raise
-                except BaseException:  # also when nobody waits any more: nobody knows what it is at
-                    await self._driver.drop(connection)
+                    connection = await self._driver.connect()
+                except TulleError as exc:  # it was removed meanwhile, or leads elsewhere now
+                    raise self.unavailable(exc.message) from None
+            try:
+                result = await work(connection)
+            except self._driver.lost:
+                await self._driver.drop(connection)
+                if opened is None:
                     raise
-                else:
-                    self._idle.append((loop, connection))
-                    return result
+            except BaseException:  # also when nobody waits any more: nobody knows what it is at
+                await self._driver.drop(connection)
+                raise
+            else:
+                self._idle.append((loop, connection))
+                return result

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tulle.serving.finder import FinderEntry
+from tulle.serving.fill_marker import GONE, Marker, marker_key, of_value, side_key
+from tulle.serving.finder import FinderEntry, Stored
 from tulle.serving.index import normal_key
 from tulle.serving.index_build import Wish
 from tulle.serving.key_form import KeyForm, key_form
 from tulle.serving.keyed_rows import HASH, Store
 from tulle.serving.request import INT64
+from tulle.serving.store import NOT_FILLED
 from tulle.serving.store_connections import StoreConnections
-from tulle.serving.store_rows import MOST_FETCHED, stored_row, stored_rows
+from tulle.serving.store_rows import MOST_FETCHED, Looked, faulty, stored_row, stored_rows
 
 if TYPE_CHECKING:
     from tulle.state.connections import Connection
@@ -49,27 +51,24 @@ class RedisStore:
     def __init__(self, entry: FinderEntry, details: Callable[[], Connection]) -> None:
         assert entry.store is not None
         assert entry.wish is not None
-        self._said, self._details = entry.store, details
+        self._entry, self._said, self._details = entry, entry.store, details
         self._rows = _Rows(entry, entry.wish, entry.store)
         self._form = form_of(entry.store, entry.wish)
         self._connections = StoreConnections(entry, entry.store, self)
 
-    async def stored(self, keys: Sequence[Sequence[Any]]) -> list[bytes | None]:
+    async def stored(self, keys: Sequence[Sequence[Any]]) -> Looked:
         """What an index would hold for each key. RequestError 503 when Redis does not answer in time."""
         import redis  # noqa: PLC0415  an extra, which opening asked for
 
         texts = [self._form.text(key) for key in keys]
-        if not any(text is not None for text in texts):
-            return [None] * len(keys)
+        if not self._said.fill and not any(text is not None for text in texts):
+            return Looked([None] * len(keys))
         try:
             return await self._connections.asked(lambda connection: self._fetched(connection, keys, texts))
         except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
             raise self._connections.unavailable("it refuses us") from None
         except redis.RedisError:
             raise self._connections.unavailable("it cannot be reached") from None
-        except _Unlike as exc:
-            why = f"what lies under '{self._said.keys}' is not as it was packaged: {exc}"
-            raise self._connections.unavailable(why) from None
 
     def abandon(self) -> None:
         """Let go of the connections, at the end of the process."""
@@ -109,25 +108,66 @@ class RedisStore:
 
     async def _fetched(
         self, connection: Any, keys: Sequence[Sequence[Any]], texts: Sequence[str | None]
-    ) -> list[bytes | None]:
-        import redis  # noqa: PLC0415
-
-        word = "HGETALL" if self._said.form == HASH else "GET"
-        asked = [(word, text) for text in texts if text is not None]
-        await connection.send_packed_command(connection.pack_commands(asked))  # all at once
-        answers = []
-        for _ in asked:
-            try:
-                answers.append(await connection.read_response(disable_decoding=True))
-            except redis.ResponseError as exc:
-                if not str(exc).startswith("WRONGTYPE"):
-                    raise
-                answers.append(exc)
+    ) -> Looked:
+        asked = [text for text in texts if text is not None]
+        if self._said.fill:
+            marker, answers = await self._of_the_lake(connection, asked)
+        else:
+            word = "HGETALL" if self._said.form == HASH else "GET"
+            marker, answers = None, await _answers(connection, [(word, text) for text in asked])
         given = iter(answers)
-        return [
-            None if text is None else self._rows.stored(key, next(given))
+        rows = [
+            None if text is None else self._row(key, next(given))
             for key, text in zip(keys, texts, strict=True)
         ]
+        return Looked(rows, marker.commit if marker is not None else "")
+
+    async def _of_the_lake(self, connection: Any, texts: Sequence[str]) -> tuple[Marker, list[Any]]:
+        """What lies under keys that the lake fills, all of one commit, which the marker names."""
+        name = marker_key(self._said.keys)
+        sides = [side_key(self._said.keys, text) for text in texts]
+        if self._said.form == HASH:
+            reads = [("HGETALL", key) for pair in zip(texts, sides, strict=True) for key in pair]
+            *_, (value, *found) = await _answers(connection, [("MULTI",), ("GET", name), *reads, ("EXEC",)])
+        else:
+            places = [key for pair in zip(texts, sides, strict=True) for key in pair]
+            ((value, *found),) = await _answers(connection, [("MGET", name, *places)])
+        marker = of_value(value if isinstance(value, bytes) else None)
+        if marker is None:
+            raise self._connections.unavailable(NOT_FILLED)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return marker, [_that_counts(place, side, marker) for place, side in pairs]
+
+    def _row(self, key: Sequence[Any], answer: Any) -> Stored:
+        try:
+            return self._rows.stored(key, answer)
+        except _Unlike as exc:
+            why = f"what lies under '{self._said.keys}' is not as it was packaged: {exc}"
+            return faulty(self._entry, why)
+
+
+async def _answers(connection: Any, commands: Sequence[Sequence[str]]) -> list[Any]:
+    """What is answered to commands that are sent together; one that does not fit what lies there is an answer too."""
+    import redis  # noqa: PLC0415
+
+    await connection.send_packed_command(connection.pack_commands(commands))
+    answers: list[Any] = []
+    for _ in commands:
+        try:
+            answers.append(await connection.read_response(disable_decoding=True))
+        except redis.ResponseError as exc:
+            if not str(exc).startswith("WRONGTYPE"):
+                raise
+            answers.append(exc)
+    return answers
+
+
+def _that_counts(place: Any, side: Any, marker: Marker) -> Any:
+    """What of a key counts: the row that lies beside, where rows are about to take their places."""
+    if not marker.is_turning or side is None or side == []:
+        return place
+    is_gone = GONE in side[::2] if isinstance(side, list) else side == b""
+    return None if is_gone else side
 
 
 class _Rows:

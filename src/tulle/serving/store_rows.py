@@ -6,18 +6,36 @@ import base64
 import datetime as dt
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from tulle.serving.finder import FinderEntry
+from tulle.serving.finder import FinderEntry, Stored
 from tulle.serving.index import several_of
 from tulle.serving.index_build import Wish
 from tulle.serving.keyed_rows import ALL
+from tulle.serving.request import RequestError
 
 MOST_FETCHED = 1000  # rows of one key; there may be more, and how many is told
 _encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a store gave for the keys of one request, and of which commit that is where the lake fills it."""
+
+    rows: Sequence[Stored]
+    commit: str = ""
+
+
+def faulty(entry: FinderEntry, why: str) -> RequestError:
+    """What is told of a key under which lies what no answer can be made of; `why` has no value in it."""
+    store = entry.store
+    message = f"what is looked up in '{entry.data_set}' for this key is faulty"
+    detail = f"Connection '{store.connection if store else ''}': {why}. Other keys are not affected"
+    return RequestError(502, "FaultyRow", message, detail)
 
 
 def stored_rows(wish: Wish, rows: Sequence[bytes], number: int) -> bytes | None:

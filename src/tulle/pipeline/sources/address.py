@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from tulle.errors import Invalid, did_you_mean
+from tulle.errors import Denied, Invalid, did_you_mean
 from tulle.pipeline.sources.hidden import looks_secret, parameters
 from tulle.spec.source import CONNECTION_NAME, HTTP, REDIS, SQL, STORE
 from tulle.state.connections import Connection
 
 KINDS = (SQL, STORE, HTTP, REDIS)
 PROD = "prod"
+FILL = "fill"  # the option that opens a connection to what the lake fills
 _SCHEMES = {
     SQL: ("postgresql", "mysql", "mariadb", "sqlite", "jdbc"),
     STORE: ("s3", "gs", "az", "https"),
@@ -29,6 +30,7 @@ _EXAMPLES = {
     REDIS: "redis://host:6379/0, or rediss://host:6379/0 for TLS",
 }
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+PRODUCT_NAME = r"[a-z0-9][a-z0-9-]{2,62}"
 _MYSQL_PARAMETERS = ("unix_socket", "ssl_ca")
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     SQL: {
@@ -36,6 +38,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "jar": "jdbc: the absolute path of the driver's jar; several apart by ':'",
         "driver": "jdbc: the driver's class; default: as its jar says",
         "sslmode": "postgresql and mysql: disable, prefer, require, verify-ca or verify-full",
+        FILL: "postgresql: the products whose services may fill tables there, with commas; * for all",
     },
     STORE: {
         "access_key_id": "s3: the id of the access key",
@@ -51,6 +54,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     REDIS: {
         "user": "whom to sign in as; without it the server's default user",
         "ca_file": "rediss: the absolute path of the certificates to trust, in place of the machine's",
+        FILL: "the products whose services may fill keys there, with commas; * for all",
     },
 }
 SECRETS: Mapping[str, Mapping[str, str]] = {
@@ -106,6 +110,8 @@ def made(
     found = {**({"user": user} if user and "user" in OPTIONS[kind] else {}), **options}
     kept = {**({"password": password} if password and "password" in SECRETS[kind] else {}), **secrets}
     _check(scheme, plain, found)
+    if FILL in found:
+        _check_fill(scheme, found[FILL])
     if kind == REDIS and "user" in found and "password" not in kept:
         raise Invalid("a user is given, but no password", hint="add --secret password")
     if kind == HTTP:
@@ -151,6 +157,35 @@ def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
         raise Invalid("the address names no absolute file", hint=hint)
     elif scheme in _SCHEMES[REDIS]:
         _check_redis(address, options)
+
+
+def _check_fill(scheme: str, said: str) -> None:
+    if scheme not in {"postgresql", "redis", "rediss"}:
+        raise Invalid(f"the lake fills no {scheme} database", hint="leave the option 'fill' out")
+    if not all(name == "*" or re.fullmatch(PRODUCT_NAME, name) for name in names_in(said)) or not names_in(
+        said
+    ):
+        raise Invalid(
+            "the option 'fill' names no products", hint="--option fill=orders,customers, or fill='*'"
+        )
+
+
+def names_in(said: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in said.split(",") if name.strip())
+
+
+def demand_fillable(connection: Connection, product: str) -> None:
+    """Refuse to have services of a product fill what a connection leads to, unless it says that they may. Denied."""
+    said = names_in(connection.options.get(FILL, ""))
+    if "*" in said or product in said:
+        return
+    told = ",".join((*said, product))
+    raise Denied(
+        f"connection '{connection.name}' in environment '{connection.environment}' may not be filled by services of "
+        f"product '{product}'",
+        hint=f"who owns it lets them: `tulle connection set {connection.name} … --option fill={told}`",
+    )
 
 
 def _check_redis(address: str, options: Mapping[str, str]) -> None:
