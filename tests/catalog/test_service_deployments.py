@@ -100,7 +100,7 @@ def test_what_is_disabled_or_ends_is_told(world: World, browser: Browser) -> Non
     generation.end(world.database, NAME, Ending(1.0, 2.0))
     assert "It has ended" in browser.get(f"{HOME}/state")
     write_faults(world.settings, [Fault(NAME, "", "no <such> address", 1.0, is_kept=True)])
-    told = "<strong>It is not as it is wanted:</strong> the gateway cannot take it as it is wanted"
+    told = "<strong>It is not as it is wanted:</strong> the gateway does not take what is wanted of it"
     for page in (browser.get(f"{HOME}/state"), browser.get(f"/services/{NAME}")):
         assert told in page
         assert "it answers as before: no &lt;such&gt; address" in page

@@ -25,6 +25,7 @@ from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
 from tulle.gateway import contract, service_keys
+from tulle.gateway.envoy import Gateway
 from tulle.gateway.faults import Fault, write_faults
 from tulle.gateway.last_used import note
 from tulle.gateway.policy import RateLimit
@@ -222,6 +223,19 @@ def test_commands_sign_in_with_a_key_of_ones_own(
         assert "--key" in options, command
 
 
+def test_who_is_refused_while_the_mesh_is_down_is_refused_when_it_starts(
+    mesh: Mesh, applied: Workspace
+) -> None:
+    made = contract.register(applied.database, "till")
+    known = applied.settings.state_folder / "run/gateway/auth.json"
+    tulle(mesh, "app", "create", "before", "--service", "sold")
+    assert not known.exists()  # there was no gateway yet
+    Gateway(applied.settings).publish(contract.current_policy(applied.database, []))
+    assert made.client_id in known.read_text()
+    tulle(mesh, "app", "revoke", "till")
+    assert made.client_id not in known.read_text()
+
+
 SIGNED = {
     "deploy",
     "traffic",
@@ -252,7 +266,7 @@ def test_when_a_caller_was_last_there_is_told(mesh: Mesh, applied: Workspace) ->
 
 def test_what_the_gateway_does_not_take_is_told_where_one_looks(mesh: Mesh, applied: Workspace) -> None:
     write_faults(applied.settings, [Fault("sold", "", "no such address", now(), True)])
-    told = "the gateway cannot take it as it is wanted, it answers as before: no such address"
+    told = "the gateway does not take what is wanted of it, it answers as before: no such address"
     assert told in tulle(mesh, "service", "access", "sold")
     found = json.loads(tulle(mesh, "service", "access", "sold", "--json"))
     assert found["fault"] == told

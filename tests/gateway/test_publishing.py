@@ -168,10 +168,10 @@ def test_a_faulty_service_stays_as_it_was_and_others_are_published(
     assert found == {("aa", 1), ("bb", 2)}
     assert board.faults() == {"aa": True, "new": False}
     assert (
-        "service 'aa': the gateway cannot take it as it is wanted, it answers as before: no: ['aa'"
+        "service 'aa': the gateway does not take what is wanted of it, it answers as before: no: ['aa'"
         in caplog.text
     )
-    assert "service 'new': the gateway cannot take it as it is wanted, it answers nobody" in caplog.text
+    assert "service 'new': the gateway does not take what is wanted of it, it answers nobody" in caplog.text
     # whoever comes after knows what stood, and what was told is not told anew
     board.start()
     assert board.publish(service("aa", 3, **BAD), service("bb", 3)) == {("aa", 1), ("bb", 3)}

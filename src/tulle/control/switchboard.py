@@ -51,7 +51,8 @@ class Switchboard:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._publisher = Publisher(workspace.settings, Gateway(workspace.settings))
+        self._gateway = Gateway(workspace.settings)
+        self._publisher = Publisher(workspace.settings, self._gateway)
         self._identities = Identities(workspace)
         self._lock = threading.Lock()
         self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
@@ -81,6 +82,13 @@ class Switchboard:
             self._publish({})
             if hindered:
                 raise hindered[0]
+
+    def settle_for_later(self) -> None:
+        """While the mesh is down: let the gateway begin with what is recorded by now, and not with who was revoked."""
+        with self._lock:
+            is_down = local.supervisor_pid(self._workspace.settings) is None
+            if is_down and self._gateway.was_published():
+                self._publish({})
 
     def _try_to_activate(self, deployment: Deployment, running: Mapping[str, Process]) -> None:
         settings, database = self._workspace.settings, self._workspace.database

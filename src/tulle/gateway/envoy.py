@@ -138,6 +138,10 @@ class Gateway:
                 self._write(self._record, msgspec.json.encode(record))
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
 
+    def was_published(self) -> bool:
+        """Whether there is something that an Envoy which starts would begin with."""
+        return self._record.exists()
+
     def check(self, policy: GatewayPolicy) -> None:
         """Broken, with Envoy's own words, when it would refuse `policy`; Unavailable when it does not say so in time.
 

@@ -34,7 +34,7 @@ class Fault:
     def sentence(self) -> str:
         """What is wrong and what callers meet meanwhile."""
         meanwhile = "it answers as before" if self.is_kept else "it answers nobody"
-        return f"the gateway cannot take it as it is wanted, {meanwhile}: {self.message}"
+        return f"the gateway does not take what is wanted of it, {meanwhile}: {self.message}"
 
 
 def file_of(settings: Settings) -> Path:

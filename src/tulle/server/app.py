@@ -118,10 +118,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
     def settle_now() -> bool:
         """After a call recorded something: what is recorded stands, whether or not the gateway follows at once."""
-        if not resident:
-            return True
         try:
-            settle()
+            settle() if resident else switchboard.settle_for_later()
         except Exception:
             LOG.exception("what was recorded is not in force at the gateway yet; it is tried again")
             return False
