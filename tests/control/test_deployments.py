@@ -27,7 +27,7 @@ from tulle.control.switchboard import LEAVING_SECONDS, Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed, mounted
 from tulle.errors import Conflict, Denied, Invalid, NotFound
-from tulle.serving import generation
+from tulle.serving import generation, package_import
 from tulle.serving.generation import Bounds, Deployment
 from tulle.serving.needs import Needs
 from tulle.serving.seal import public_key
@@ -512,8 +512,15 @@ def test_a_package_goes_to_another_mesh_that_trusts_this_one(
     assert "calc v2 imported" in run(workspace, "import", "calc", str(file))
     assert deployment.newest(workspace, "calc") == "v2"
     file.write_bytes(file.read_bytes().replace(b"'version': 2", b"'version': 9"))
+    take_in, met = package_import.take_in, list[Path]()
+
+    def looked_at(archive: Path, **more: Any) -> Any:
+        met.extend((workspace.settings.state_folder / "imports").iterdir())
+        return take_in(archive, **more)
+
+    monkeypatch.setattr(package_import, "take_in", looked_at)
     assert "is damaged" in run(workspace, "import", "calc", str(file), code=1)
-    assert not list((workspace.settings.state_folder / "imports").iterdir())
+    assert met == []  # nor would anything be left if the process ended here
     assert "has no version 'v7'" in run(calc, "export", "calc", str(file), "--version", "v7", code=1)
     workspace.database.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,13 @@ def router(workspace: Workspace) -> APIRouter:
         package_import.demand_room(workspace.settings, length)
         home = package_import.folder_of(workspace.settings)
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, path = tempfile.mkstemp(prefix="upload-", suffix=".tar", dir=home)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                async for chunk in request.stream():
-                    await run_in_threadpool(file.write, chunk)
-            made, created = await run_in_threadpool(release.take_in, workspace, name, Path(path))
-        finally:
-            os.unlink(path)  # noqa: PTH108  it is ours, and there
+        # It has no name, so that nothing is left of it whatever ends this process.
+        with tempfile.TemporaryFile(dir=home) as file:
+            async for chunk in request.stream():
+                await run_in_threadpool(file.write, chunk)
+            file.seek(0)  # writes what is still held back, too
+            sent = Path(f"/dev/fd/{file.fileno()}")
+            made, created = await run_in_threadpool(release.take_in, workspace, name, sent)
         return {
             "service": name,
             "version": made.version,
