@@ -170,3 +170,27 @@ def test_what_was_changed_meanwhile_is_not_changed() -> None:
         take_out(TEXT, 1, 0, form_of(TEXT, 1, 0).digest)
     with pytest.raises(Invalid):
         form_of("a: [", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "{type: predict, enrich: 3}",
+        "{type: predict, enrich: [1]}",
+        "{type: predict, name: [1], enrich: [{source: {types: 4}, defaults: [1], order_by: 5, columns: 7, key: {a: {b: c}}}]}",
+        "{type: lookup, key: {a: {b: c}}, source: {connection: [1]}, defaults: 3, data_set: {x: y}, name: {a: 1}}",
+    ],
+)
+def test_a_text_that_is_not_valid_does_no_harm(endpoint: str) -> None:
+    text = f"service: abc\nendpoints: [{endpoint}]\n"
+    given = Filled(
+        {"data_set": "a\nb", "source": "connection", "timeout": "1e999", "evil": "x"}, {"evil": [("a", "b")]}
+    )
+    for number in (NEW, 0):
+        try:
+            form = form_of(text, 0, number)
+            assert form_of(text, 0, number).filled.pairs["order_by"] == []
+            assert change(text, 0, number, given, form.digest).problems
+            assert take_out(text, 0, number, form.digest) != text
+        except (Invalid, NotFound):
+            continue

@@ -49,6 +49,13 @@ def test_a_text_is_told_at_a_glance() -> None:
     assert (found.key, found.columns) == ((("customer", "customer_id"),), (("recency", "days_since_last"),))
     assert found.defaults == (("recency", "365"),)
     assert ("no row is found", "default") in found.policies
+    aged = "    source: latest\n    version: '1.2'\n    event_time: at\n    max_age: 36 hours\n    too_old: error\n"
+    (endpoint,) = read_design(WHOLE + aged, "services/x.yaml").endpoints
+    assert endpoint.look_ups[0].source == "latest, pinned to 1.2"
+    assert ("older than 36 hours by at", "error") in endpoint.look_ups[0].policies
+    stored = "    source: {connection: pg, table: shop.orders}\n"
+    (endpoint,) = read_design(WHOLE + stored, "services/x.yaml").endpoints
+    assert endpoint.look_ups[0].source == "pg: shop.orders"
 
 
 def test_what_is_wrong_is_told_with_its_place() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from tulle.state import products
 from tulle.state.db import Database
 
 SHOWN = 100  # of a product, the newest
+_DIGEST = re.compile("[0-9a-f]{64}")  # of a commit or of code: its beginning tells it apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +123,9 @@ def _told(value: Any) -> str:
         return ", ".join(f"{name} {_told(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_told(one) for one in value) or "–"
-    match value:
-        case None:
-            return "–"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.4g}"
-        case _:
-            return amount(value) if isinstance(value, int) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:.4g}" if isinstance(value, float) else amount(value)
+    text = "–" if value is None else str(value)
+    return text[:12] if _DIGEST.fullmatch(text) else text

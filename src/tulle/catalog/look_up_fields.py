@@ -55,16 +55,21 @@ def fields_of(raw: Mapping[str, Any]) -> Filled:
     texts = {name: _text(raw.get(name)) for name in (*TEXTS, *NUMBERS)}
     texts |= {name: _text(store.get(name)) for name in STORE_FIELDS}
     texts["source"] = CONNECTION if store else _text(source)
-    defaults, types = raw.get("defaults") or {}, store.get("types") or {}
-    order = [str(one) for one in raw.get("order_by") or ()]
+    defaults, types, ordered = raw.get("defaults"), store.get("types"), raw.get("order_by")
+    order = [str(one) for one in (ordered if isinstance(ordered, list) else ())]
     pairs: dict[str, Sequence[Pair]] = {
         name: [(column, sent if sent != column else "") for sent, column in _named(raw.get(name))]
         for name in ("key", "columns")
     }
-    pairs["defaults"] = [(name, inline(value)) for name, value in defaults.items()]
-    pairs["types"] = [(name, str(kind)) for name, kind in types.items()]
+    pairs["defaults"] = [(name, inline(value)) for name, value in _mapping(defaults).items()]
+    pairs["types"] = [(name, str(kind)) for name, kind in _mapping(types).items()]
     pairs["order_by"] = [(one.removeprefix("-"), DESCENDING if one.startswith("-") else "") for one in order]
     return Filled(texts, pairs)
+
+
+def _mapping(said: Any) -> Mapping[str, Any]:
+    """What is written where a mapping is expected: the text it is of need not be valid."""
+    return said if isinstance(said, Mapping) else {}
 
 
 def as_raw(filled: Filled, had: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

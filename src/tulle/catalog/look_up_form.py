@@ -111,7 +111,7 @@ def change(text: str, endpoint: int, number: int, filled: Filled, digest: str) -
     if number != NEW:
         return Changed(amend(text, (*path, "enrich", number), wanted, order=_ORDER))
     ordered = {name: wanted[name] for name in _ORDER if name in wanted}
-    return Changed(_enriched(text, path, whole, [*(whole.get("enrich") or ()), ordered]))
+    return Changed(_enriched(text, path, whole, [*_enrich(whole), ordered]))
 
 
 def _own(filled: Filled, raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -126,9 +126,11 @@ def take_out(text: str, endpoint: int, number: int, digest: str) -> str:
     """The text without a look-up of a prediction. Conflict, Invalid for that of a lookup endpoint."""
     whole, raw = _found(text, endpoint, number)
     _demand_same(raw, digest)
+    if not raw:
+        raise _gone()
     if whole["type"] == "lookup":
         raise Invalid("a lookup endpoint has one look-up", hint="take the endpoint out in the text")
-    rest = [one for place, one in enumerate(whole["enrich"]) if place != number]
+    rest = [one for place, one in enumerate(_enrich(whole)) if place != number]
     return _enriched(text, ("endpoints", endpoint), whole, rest)
 
 
@@ -152,7 +154,19 @@ def _found(text: str, endpoint: int, number: int) -> tuple[Mapping[str, Any], Ma
         raw = document.at(("endpoints", endpoint, "enrich", number)) if number >= 0 else None
         if isinstance(raw, Mapping):
             return whole, raw
-    raise NotFound("there is no such look-up in the text any more", hint="open it again")
+    raise _gone()
+
+
+def _gone() -> NotFound:
+    return NotFound("there is no such look-up in the text any more", hint="open it again")
+
+
+def _enrich(whole: Mapping[str, Any]) -> Sequence[Any]:
+    """The look-ups of a prediction. Invalid where what is written is no list."""
+    said = whole.get("enrich")
+    if said is not None and not isinstance(said, list):
+        raise Invalid("'enrich' is no list in the text", hint="mend it there")
+    return said or ()
 
 
 def _digest(raw: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tulle.catalog.look import plural
 from tulle.catalog.service import SavedQuery, pretty
 from tulle.errors import Invalid, NotFound, Problem
 from tulle.serving.declared import rows_of
@@ -147,7 +148,7 @@ def _endpoint(spec: Any) -> DesignedEndpoint:
 def _look_up(rows: KeyedRows) -> LookUpView:
     return LookUpView(
         f"{rows.product}/{rows.data_set}" if rows.product else rows.data_set,
-        rows.source,
+        _source(rows),
         tuple(rows.key),
         tuple(rows.columns),
         tuple(_policies(rows)),
@@ -155,9 +156,24 @@ def _look_up(rows: KeyedRows) -> LookUpView:
     )
 
 
+def _source(rows: KeyedRows) -> str:
+    """Where the rows come from, in words."""
+    if rows.store is not None:
+        return f"{rows.store.connection}: {rows.store.place}"
+    return f"{rows.source}, pinned to {rows.version}" if rows.version else rows.source
+
+
 def _policies(rows: KeyedRows) -> Iterator[tuple[str, str]]:
     yield "a key is missing", str(rows.missing_key)
     yield "no row is found", str(rows.no_match)
     yield "several are", str(rows.several)
     if rows.max_age_seconds:
-        yield f"older than {rows.max_age_seconds} s", str(rows.too_old)
+        yield f"older than {_span(rows.max_age_seconds)} by {rows.event_time}", str(rows.too_old)
+
+
+def _span(seconds: int) -> str:
+    """A span of time in the largest unit that says it exactly."""
+    for length, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds % length == 0:
+            return plural(seconds // length, unit)
+    return plural(seconds, "second")
