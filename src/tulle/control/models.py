@@ -9,6 +9,7 @@ import importlib.util
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from tulle.pipeline import run as runs
 from tulle.pipeline.experiments_compared import as_plain as experiment_told
 from tulle.pipeline.experiments_compared import compared
 from tulle.pipeline.graph import load_code
+from tulle.pipeline.record import read_record
 from tulle.pipeline.saved_models import HOME, SavedModel, model_of, models_of
 from tulle.pipeline.table import data_at
 from tulle.pipeline.training import TRAIN, Training, read_training
@@ -139,6 +141,14 @@ def delete_model(workspace: Workspace, product: str, name: str, environment: str
             hint=f"take endpoint '{named[0][1]}' out of it first",
         )
     repository = workspace.lake.repository(product).acting_as(by)
+    spec = workspace.spec()
+    for job in load_code(spec.product(product), spec=spec).jobs:
+        record = read_record(repository, environment, job.name)
+        if record is not None and name in record.models:
+            raise Conflict(
+                f"model '{name}' is saved by {Path(job.file).name} in the runs of the product",
+                hint="take `run.save_model` out of that file: the next run takes the model out of what is published",
+            )
     branches = run_branch(repository, environment, f"delete-{secrets.token_hex(4)}", committer=by)
     draft = repository.draft(branches.branch)
     draft.delete_prefix(f"{HOME}{name}/")

@@ -597,9 +597,12 @@ class Execution:
         ]
         if not orphans or not made:
             return []
+        records = {name: read_record(self.repository, self.branch, name) for name in (*made, *orphans)}
+        # A file that was renamed saves its models under the same names.
+        kept = {model for name in made if (found := records[name]) for model in found.models}
         for name in orphans:
-            record = read_record(self.repository, self.branch, name)
-            for model in record.models if record else ():
+            record = records[name]
+            for model in set(record.models) - kept if record else ():
                 self.repository.delete_prefix(self.branch, f"models/{model}/")
             self.repository.delete_prefix(self.branch, f"{name}/")
             self.repository.delete_prefix(self.branch, f"{STATE}{name}/")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tulle.engine.engine import ColumnType, Engine, Relation
 from tulle.engine.statement import column_sources
-from tulle.errors import Broken
+from tulle.errors import Broken, Conflict
 from tulle.lake.draft import Draft
 from tulle.lake.repository import Link
 from tulle.pipeline import by_service
@@ -36,11 +36,11 @@ from tulle.pipeline.ingest import (
     source_files,
     write_batches,
 )
-from tulle.pipeline.job import DBT, DBT_MODEL, INGEST, SCORE, SQL, Job
+from tulle.pipeline.job import DBT, DBT_MODEL, INGEST, PYTHON, SCORE, SQL, Job
 from tulle.pipeline.keep import Gathered, Keeping
 from tulle.pipeline.model import ModelRun, call_model
 from tulle.pipeline.model_kind import SNAPSHOT, THIS, VIEW
-from tulle.pipeline.record import Record, code_fingerprint
+from tulle.pipeline.record import Record, code_fingerprint, record_of
 from tulle.pipeline.run import Metric
 from tulle.pipeline.table import PARQUET, DataAt, columns_in, data_of
 from tulle.quality.verdict import CheckResult
@@ -289,7 +289,14 @@ def _python(draft: Draft, making: Making, before: Record | None) -> Made:
     wanted = {c.name: c.type for c in making.declared.columns} if making.declared else {}
     table = in_mesh_types(returned, job.file, wanted)
     written = _keep(draft, making, before, table)
-    for model in {*run.models, *(before.models if before else ())}:
+    others = _saved_by_others(draft, making)
+    for model in run.models:
+        if (other := others.get(model)) is not None and other.is_so:
+            raise Conflict(
+                f"model '{model}' is saved by {other.file} as well",
+                hint="save it in one of the two files, or under another name",
+            )
+    for model in {*run.models, *(before.models if before else ())} - (others.keys() - set(run.models)):
         draft.delete_prefix(f"models/{model}/")
     for model in run.models:
         files = sorted(file for file in (models / model).rglob("*") if file.is_file())
@@ -305,6 +312,26 @@ def _python(draft: Draft, making: Making, before: Record | None) -> Made:
         tuple(run.logged),
         written.remembered,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """Another job that has saved a model; `is_so`: by its code as it is now, too."""
+
+    file: str
+    is_so: bool
+
+
+def _saved_by_others(draft: Draft, making: Making) -> dict[str, _Other]:
+    """The models that other jobs of the product have saved, as far as it is known yet."""
+    found: dict[str, _Other] = {}
+    for job in making.code.jobs:
+        if job.kind == PYTHON and job.name != making.job.name:
+            record = record_of(draft, job.name)
+            for model in record.models if record else ():
+                is_so = record is not None and record.code == code_fingerprint(job, making.code)
+                found[model] = _Other(Path(job.file).name, is_so)
+    return found
 
 
 def _keep(draft: Draft, making: Making, before: Record | None, table: pa.Table) -> Made:
