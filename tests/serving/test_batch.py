@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound
 from tulle.serving import batch as work
 from tulle.serving.batch import Batch
+from tulle.serving.live import write
 from tulle.spec.capability import load_registry
 
 NOW = dt.datetime(2024, 5, 1, tzinfo=dt.UTC)
@@ -202,9 +204,20 @@ def test_what_can_be_told_at_once_is(mesh: Mesh) -> None:
             "is no name of a data set|no repository",
         ),
         (asked(work.SCORE, "customer-features", "profile", rows, "X y"), "is no name of a data set"),
+        (asked(work.SCORE, "customer-features", "profile", rows, "models"), "cannot be named 'models'"),
     ):
         with pytest.raises((Invalid, NotFound), match=message):
             batches.start(opened, wanted)
     for name in ("nothing", "../../etc/passwd", "1-00000000"):
         with pytest.raises(NotFound, match="there is no batch"):
             batches.get(opened, name)
+
+
+def test_a_process_that_never_began_is_told(mesh: Mesh) -> None:
+    batch = replace(asked(work.SCORE, "s", "e", "rows", "x"), id="1-00000000", created_at=time.time())
+    file = work.file_of(mesh.settings, batch.id)
+    file.parent.mkdir(parents=True)
+    write(file, batch)
+    assert work.read(mesh.settings, batch.id).status == work.RUNNING
+    write(file, replace(batch, created_at=time.time() - work._START_SECONDS - 1))
+    assert work.read(mesh.settings, batch.id).status == work.FAILED

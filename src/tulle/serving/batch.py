@@ -38,6 +38,7 @@ from tulle.serving.live import entries_of, write
 from tulle.serving.package import LakeSource, Package
 from tulle.serving.score_file import score_file
 from tulle.serving.training import ENTITIES, Asked, parts_of, relation_of, training_sql
+from tulle.spec.rules import RESERVED_DATA_SETS
 from tulle.state.db import Database
 
 BATCHES = "batches"
@@ -129,6 +130,11 @@ def demand(batch: Batch, lake: Lake, chosen: Package) -> Mapping[str, Any]:
         raise _unknown_endpoint(batch, names)
     if batch.source == batch.target:
         raise Invalid(f"data set '{batch.target[1]}' cannot be read and written at once")
+    if batch.target[1] in RESERVED_DATA_SETS:
+        raise Invalid(
+            f"a data set cannot be named '{batch.target[1]}': {RESERVED_DATA_SETS[batch.target[1]]}",
+            hint="choose another name",
+        )
     source = LakeSource(lake, batch.ref)
     product, data_set = batch.source
     known = source.names(product)
