@@ -17,6 +17,7 @@ from tests.serving.conftest import Mesh
 from tests.serving.test_function import Product
 
 from tulle.errors import Invalid
+from tulle.serving import asked
 from tulle.serving import outside as outside_module
 from tulle.serving.endpoint import Headed
 from tulle.serving.loaded import load
@@ -408,3 +409,21 @@ def test_what_is_around_a_headers_value_is_not_sent(
     (answer,) = ask(shared_mesh, built, outside, {"city": " x\t"})
     assert answer["response"]["place"] == {}
     assert server.asked[0][2]["x-tenant"] == "x"
+
+
+def test_answers_of_many_calls_have_an_end(
+    shared_mesh: Mesh, tmp_path: Path, server: Server, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "MOST_RECEIVED", 5000)
+    text = (
+        "  input: {many: {type: integer}}\n"
+        "  steps:\n"
+        "  - {name: list, value: '$([n for n in [1, 2, 3, 4, 5, 6, 7, 8, 9] if n <= input.many])'}\n"
+        "  - {name: each, map: $list, http: {connection: geo, path: [page, $item]}}\n"
+        "  output: $(len(each))\n"
+    )
+    built = build(shared_mesh, tmp_path, text, uses="[]")
+    server.answers |= {f"/v1/page/{number}": [(200, "x" * 998)] for number in range(1, 10)}
+    few, many = ask(shared_mesh, built, outside, {"many": 5}, {"many": 9})
+    assert few["response"] == 5
+    assert many[:2] == (502, "AnswerTooLarge")

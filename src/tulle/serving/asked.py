@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tulle.serving.endpoint import Header
+from tulle.serving.request import RequestError
 
+MOST_RECEIVED = 128 << 20  # bytes of answers, of all steps of one request
 TOTAL = b"total"  # the member of `timing` that is the whole composition's: no step's
 Told = tuple[bytes, int, dict[str, Any] | None]  # a step, nanoseconds, and what is not usual
 
@@ -14,13 +16,22 @@ Told = tuple[bytes, int, dict[str, Any] | None]  # a step, nanoseconds, and what
 class Asked:
     """What the steps of one request know of it, and what they tell of themselves."""
 
-    __slots__ = ("failed", "headers", "id", "told")
+    __slots__ = ("failed", "headers", "id", "received", "told")
 
     def __init__(self, request_id: str, headers: Sequence[Header]) -> None:
         self.id = request_id
         self.headers = headers
         self.told: list[Told] = []
         self.failed: list[dict[str, Any]] = []
+        self.received = 0
+
+    def receive(self, answer: bytes) -> bytes:
+        """Take an answer in. RequestError when those of one request are too large together, as of a `map` over many."""
+        self.received += len(answer)
+        if self.received > MOST_RECEIVED:
+            message = f"the answers of its steps have more than {MOST_RECEIVED >> 20} MB together"
+            raise RequestError(502, "AnswerTooLarge", message, "Ask for less at once")
+        return answer
 
     def timing(self, *, by_name: bool = False) -> bytes:
         """The members of `timing`: microseconds by step; `by_name`: where a name may be told of several times."""

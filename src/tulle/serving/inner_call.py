@@ -142,11 +142,11 @@ class InnerCall:
 
     def _headed(self, action: Headed) -> Ask:
         if not self._for_all:
-            return lambda content, asked: self._later(action.call(content, asked.id, asked.headers))
+            return lambda content, asked: self._later(action.call(content, asked.id, asked.headers), asked)
 
         def ask(content: bytes, asked: Asked) -> Any:
             headers = [header for header in asked.headers if header[0] in _FOR_ALL]
-            return self._later(action.call(content, asked.id, headers))
+            return self._later(action.call(content, asked.id, headers), asked)
 
         return ask
 
@@ -158,7 +158,7 @@ class InnerCall:
                 if direct is not None and (part := direct(content)) is not None:
                     return _decode(part)
                 given = action(content, asked.id)
-                return read(given) if type(given) is bytes else later(given)  # type: ignore[arg-type]
+                return read(given) if type(given) is bytes else later(given, asked)  # type: ignore[arg-type]
             except (RequestError, *READ_ERRORS):  # the worker itself knows what to do about a damaged index
                 raise
             except Exception as exc:
@@ -167,8 +167,8 @@ class InnerCall:
 
         return ask
 
-    async def _later(self, waited: Awaitable[Answer]) -> Any:
-        return main_part(self._kind, (await waited).body)
+    async def _later(self, waited: Awaitable[Answer], asked: Asked) -> Any:
+        return main_part(self._kind, asked.receive((await waited).body))
 
     def may_retry(self, error: RequestError) -> bool:
         """Not where the caller is to blame."""

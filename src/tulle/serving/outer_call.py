@@ -95,7 +95,8 @@ class ServiceCall:
             "requestId": got.headers.get("x-request-id", ""),
         }
         return Telling(
-            main_part(self._kind, got.body), {name: value for name, value in told.items() if value}
+            main_part(self._kind, asked.receive(got.body)),
+            {name: value for name, value in told.items() if value},
         )
 
     async def _got(self, content: bytes, headers: Sequence[tuple[str, str]]) -> Got:
@@ -174,11 +175,11 @@ class HttpCall:
         """Where nothing was sent, or a method does the same when it is done twice."""
         return error.error_type == UNREACHABLE or (self._method in IDEMPOTENT and error.status >= 500)
 
-    def ask(self, content: bytes, asked: Asked) -> Any:  # noqa: ARG002  nothing of the caller goes outside
-        """A coroutine that gives the value of the answer."""
-        return self._asked(msgspec.json.decode(content))
+    def ask(self, content: bytes, asked: Asked) -> Any:
+        """A coroutine that gives the value of the answer. Nothing of the caller goes outside."""
+        return self._asked(msgspec.json.decode(content), asked)
 
-    async def _asked(self, sent: Mapping[str, Any]) -> Telling:
+    async def _asked(self, sent: Mapping[str, Any], asked: Asked) -> Telling:
         by = self._door.by()
         way = by.connections.get(self._connection)
         if way is None:
@@ -196,6 +197,7 @@ class HttpCall:
             allowed=by.allowed,
             what=self.name,
         )
+        asked.receive(got.body)
         return Telling(self._value(got), {"connection": self._connection, "answered": got.status})
 
     def _value(self, got: Got) -> Any:
