@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import json
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -80,22 +82,54 @@ def trained() -> tuple[pa.Table, ModelFile]:
     return table, save_model(folder, "buys", estimator, features=FEATURES, sample=table, metrics=metrics)
 
 
+@cache
+def _pristine() -> Path:
+    """A folder with the usual mesh and its first package, made once."""
+    home = Path(tempfile.mkdtemp(prefix="tulle-logged-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    made = LoggedMesh.__new__(LoggedMesh)
+    made.make(home, SERVICE)
+    made.package()
+    made.workspace.database.close()
+    return home
+
+
 class LoggedMesh:
-    """The mesh; `ask` has a worker's application answer, and leaves a segment."""
+    """The mesh; `ask` has a worker's application answer, and leaves a segment. The usual one is a copy."""
 
     def __init__(self, folder: Path, service: str = SERVICE) -> None:
-        self.mesh = Mesh(folder / "mesh")
-        self.mesh.write("products/shop/scores/product.yaml", PRODUCT)
-        self.declare(service)
-        applied = CliRunner().invoke(cli, ["--mesh", str(self.mesh.folder), "apply"])
+        if service != SERVICE:
+            self.make(folder, service)
+            return
+        home = _pristine()
+        shutil.copytree(home / "mesh", folder / "mesh")
+        with contextlib.closing(sqlite3.connect(folder / "mesh/.tulle/state.db")) as cx, cx:
+            # The one place that says where the mesh is.
+            for column in ("folder", "document"):
+                cx.execute(
+                    f"UPDATE products SET {column} = replace({column}, ?, ?)", (str(home), str(folder))
+                )
+        self._open(folder)
+
+    def make(self, folder: Path, service: str) -> None:
+        """Make it anew."""
+        mesh = Mesh(folder / "mesh")
+        mesh.write("products/shop/scores/product.yaml", PRODUCT)
+        mesh.write("products/shop/scores/services/scores.yaml", service)
+        applied = CliRunner().invoke(cli, ["--mesh", str(mesh.folder), "apply"])
         assert applied.exit_code == 0, applied.output
-        self.workspace = opened(self.mesh)
+        self._open(folder)
         repository = self.workspace.lake.repository("scores")
-        self.sample, model = trained()
+        _, model = trained()
         repository.put("main", "people/part-0.parquet", parquet(self.sample))
         for name in model.files:
             repository.put("main", f"models/buys/{name}", model.folder / name)
         repository.commit("main", "data and model")
+
+    def _open(self, folder: Path) -> None:
+        self.mesh = Mesh(folder / "mesh")
+        self.workspace = opened(self.mesh)
+        self.sample, _ = trained()
         self.log = QueryLog(self.workspace.settings, self.workspace.lake)
 
     def declare(self, service: str) -> None:

@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from tests.control.logged import PRODUCT, LoggedMesh
 
 from tulle.catalog.query_log import find_repository, repository_name
-from tulle.cli.connect import http_of
+from tulle.cli.connect import http_of, mesh_client
 from tulle.cli.main import cli
 from tulle.control import destroy, drift, grants, query_log
 from tulle.errors import Denied, NotFound
 from tulle.lake.access import Access, open_access, people
+from tulle.sdk.service_log import ServiceLog
 
 FEATURES = {"recency": 9, "frequency": 22, "spend": 5.25}
 OBJECTS = "/api/v1/repositories/scores-queries/refs/main/objects"
@@ -83,16 +84,23 @@ def test_the_team_reads_its_log_with_a_key_of_its_own(
     # The first one who asks has it collected, and nobody has to apply anything.
     found = tulle("dev", "log", "scores", "--json")
     assert [row["request_id"] for row in json.loads(found.output)] == ["r2", "r1"]
-    assert "0 outcomes told" in tulle("dev", "feedback", "scores").output
-    assert "by model buys" in tulle("dev", "drift", "scores").output
+    with mesh_client(logged.mesh.folder, files["dev"]) as client:
+        kept = ServiceLog(client, "scores")
+        assert (kept.feedback()["told"], kept.drift()["measured"][0]["endpoint"]) == (0, "buys")
+        assert kept.state()["repository"] == "scores-queries"
+        for refused in (
+            lambda: kept.tell([{"requestId": "r1", "outcome": 1}]),
+            lambda: kept.tell_from("scores", "people"),
+            kept.measure_days,
+        ):
+            with pytest.raises(Denied, match="needs the mesh's token"):
+                refused()
     for user in ("cem", "eve"):  # a consumer of the product's data is none of its log
-        for words in (("log", "scores"), ("feedback", "scores"), ("drift", "scores")):
-            refused = tulle(user, *words)
-            assert isinstance(refused.exception, Denied), refused.output
-            assert "scores-queries" in str(refused.exception)
-    told = tmp_path / "told.csv"
-    told.write_text("request_id,outcome\nr1,1\n")
-    assert "needs the mesh's token" in str(tulle("dev", "feedback", "scores", str(told)).exception)
+        with mesh_client(logged.mesh.folder, files[user]) as client:
+            kept = ServiceLog(client, "scores")
+            for asks in (kept.queries, kept.feedback, kept.state, kept.drift, kept.drift_history):
+                with pytest.raises(Denied, match="scores-queries"):
+                    asks()
 
 
 def test_the_team_queries_its_log_as_other_data(logged: LoggedMesh, access: Access, tmp_path: Path) -> None:
