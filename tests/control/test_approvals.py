@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,15 @@ class Office:
             "", "access.user.created", f"user/{name}", lambda cx: people.add_member(cx, group, name)
         )
         return access.create_key("", name)
+
+    @classmethod
+    def key_file(cls, access: Access, name: str, group: str, folder: Path) -> str:
+        """A file with the key of a new user, as `--key` takes it."""
+        held = cls.user(access, name, group)
+        file = folder / f"{name}.yaml"
+        said = {"access_key_id": held.id, "secret_access_key": held.secret}
+        file.write_text(json.dumps({"credentials": said}))
+        return str(file)
 
     def call(self, method: str, path: str, body: object = None, *, credential: str) -> httpx.Response:
         settings = self.workspace.settings

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select
 from tests.control.conftest import fill, opened
+from tests.control.test_approvals import Office
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
@@ -27,6 +28,7 @@ from tulle.control.switchboard import LEAVING_SECONDS, Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed, mounted
 from tulle.errors import Conflict, Denied, Invalid, NotFound
+from tulle.server.lake_doors import lake_access
 from tulle.serving import generation, package_import
 from tulle.serving.generation import Bounds, Deployment
 from tulle.serving.needs import Needs
@@ -525,7 +527,7 @@ def test_a_package_goes_to_another_mesh_that_trusts_this_one(
     workspace.database.close()
 
 
-def test_the_command_line(gated: Workspace) -> None:
+def test_the_command_line(gated: Workspace, tmp_path: Path) -> None:
     assert "waits for approval" in run(gated, "deploy", "calc", "--note", "please")
     (waiting,) = json.loads(run(gated, "requests", "--json"))
     assert (waiting["note"], waiting["approvals_wanted"]) == ("please", 2)
@@ -533,6 +535,20 @@ def test_the_command_line(gated: Workspace) -> None:
     assert "may not approve" in run(gated, "approve", waiting["id"], code=1)
     assert "is withdrawn" in run(gated, "cancel", waiting["id"])
     assert "no deployment waits" in run(gated, "requests")
+    # who asks and who agrees is whose key it is
+    access = lake_access(gated.settings, gated.database)
+    people = ("ann", "bob", "eve", "zoe")
+    key = {name: ("--key", Office.key_file(access, name, "Developers", tmp_path)) for name in people}
+    assert "'zoe' may not deploy" in run(gated, "deploy", "calc", *key["zoe"], code=1)
+    assert "waits for approval" in run(gated, "deploy", "calc", "--version", "v1", *key["ann"])
+    (asked,) = json.loads(run(gated, "requests", "--json", *key["bob"]))
+    assert asked["requested_by"] == "ann"
+    assert "asked for it, so somebody else decides" in run(gated, "approve", asked["id"], *key["ann"], code=1)
+    assert "1 of 2 approvals" in run(gated, "approve", asked["id"], *key["bob"])
+    assert "is carried out" in run(gated, "approve", asked["id"], *key["eve"])
+    assert generation.deployment(gated.database, "calc").desired == single("v1")
+    with gated.database.write() as connection:
+        generation.withdraw(connection, "calc")
     told = run(
         gated, "traffic", "calc", "v1=75%", "v2=0.25", "--sticky", "--shadow", "v2=1", "-e", "test", code=1
     )

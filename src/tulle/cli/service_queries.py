@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tulle.cli.environment import OPTION_KEY
 from tulle.cli.service_log import seconds_of
 from tulle.cli.terminal import OPTION_JSON, emit, mark
 from tulle.errors import Invalid
@@ -27,6 +28,7 @@ from tulle.sdk.client import Client
 )
 @click.option("--since", default="", help="Recorded in this span of time, such as '2 hours'.")
 @click.option("--endpoint", default="", help="Recorded of this endpoint only.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
 def compare(
@@ -41,6 +43,7 @@ def compare(
     replay: int | None,
     since: str,
     endpoint: str,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Ask versions LEFT and RIGHT of service NAME the test queries of both, and show where answers differ.
@@ -62,7 +65,7 @@ def compare(
         "endpoint": endpoint,
         "since": max(0.0, time.time() - seconds_of(since)) if since else None,
     }
-    with mesh_client(mesh) as client:
+    with mesh_client(mesh, key) as client:
         if recorded:
             found = ServiceLog(client, name).compare_recorded(left, right, **how)
         elif replay is not None:
