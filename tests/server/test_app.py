@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,34 @@ def test_what_cannot_be_kept_holds_up_nothing_else(
         record.getMessage() for record in caplog.records if "not yet as it should be" in record.getMessage()
     ]
     assert "promotions: something is staged on 'main'; the gateway: Envoy is away" in said
+
+
+def test_what_is_tried_goes_by_no_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            seen.append(f"{self.path} {self.headers['client_secret']}")
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    gateway = HTTPServer(("127.0.0.1", 0), Gateway)
+    thread = threading.Thread(target=gateway.serve_forever)
+    thread.start()
+    settings = replace(load_settings(Mesh(tmp_path / "mesh").folder), gateway_port=gateway.server_port)
+    workspace = app.open_workspace(settings)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    try:
+        answer = app.Trials(workspace).call("orders", "by-id", "lookup", b"{}", ("shop", "secret"))
+    finally:
+        gateway.shutdown()
+        thread.join()
+        gateway.server_close()
+        workspace.database.close()
+    assert (answer.status, seen) == (200, ["/public/api/v1/orders/by-id/lookup secret"])

@@ -146,7 +146,11 @@ def _wait_for_first_answer(settings: Settings, script: Script) -> None:
 
     def answers() -> bool:
         try:
-            answer[:] = [httpx.post(_url(settings, first), json=first["body"], headers=headers, timeout=5)]
+            answer[:] = [
+                httpx.post(
+                    _url(settings, first), json=first["body"], headers=headers, timeout=5, trust_env=False
+                )
+            ]
         except httpx.TransportError:
             return False
         return answer[0].status_code == 200

@@ -53,6 +53,7 @@ for (const progress of document.querySelectorAll("[data-poll]")) {
   let wait = usual, last = "", missed = 0, known = Date.now();
   const stale = document.createElement("p");
   stale.className = "note warn";
+  stale.dataset.stale = "";
   stale.setAttribute("role", "status");
   const look = async () => {
     try {
