@@ -17,7 +17,7 @@ from tests.control.logged import PRODUCT, SERVICE, LoggedMesh
 from tests.serving.conftest import parquet
 
 from tulle.catalog.log_masks import shown_of
-from tulle.catalog.query_log import Wanted, find_repository, masked_again, repository_name
+from tulle.catalog.query_log import OWNER, Wanted, find_repository, masked_again, repository_name
 from tulle.cli.connect import mesh_client
 from tulle.control import destroy, query_log, query_log_rows
 from tulle.errors import Conflict, Invalid, NotFound
@@ -406,6 +406,10 @@ def test_another_s_repository_is_no_log(logged: LoggedMesh) -> None:
     assert logged.rows() == []
     query_log.delete(logged.workspace, "scores")
     assert foreign.exists("main", "queries/day=2026-01-01/0-x.parquet")
+    logged.workspace.lake.create_repository("says-so", metadata={OWNER: "others"})
+    assert query_log.logged_services(logged.workspace) == []
+    assert query_log.tidy(logged.workspace) == 0
+    assert find_repository(logged.workspace.lake, "others") is None
 
 
 def test_what_comes_after_the_end_is_not_kept(logged: LoggedMesh) -> None:

@@ -106,6 +106,12 @@ def find_repository(lake: Lake, service: str) -> Repository | None:
     return found if found.record.metadata.get(OWNER) == service else None
 
 
+def logs(lake: Lake) -> dict[str, str]:
+    """The repositories that logs are kept in, by service; none that only says so."""
+    said = {one.name: one.record.metadata.get(OWNER, "") for one in lake.repositories()}
+    return {service: name for name, service in said.items() if service and name == repository_name(service)}
+
+
 def _days_of(repository: Repository) -> set[str]:
     """The days of which there are queries."""
     prefixes: list[str] = []

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from tulle.catalog.query_log import OWNER, repository_name
+from tulle.catalog import query_log
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem
 from tulle.events import ACCESS_ROLES_CHANGED, Event
@@ -62,13 +62,11 @@ def logs(workspace: Workspace) -> Mapping[str, Sequence[str]]:
     The log of a service that was another product's once is no product's: it tells what that one answered, too.
     """
     found: dict[str, list[str]] = {}
-    kept = {repository.name: repository.record.metadata for repository in workspace.lake.repositories()}
-    owners = products_of(workspace.database) if any(OWNER in said for said in kept.values()) else {}
-    for name, said in sorted(kept.items()):
-        service = said.get(OWNER, "")
-        made_by = owners.get(service, frozenset())
-        if service and name == repository_name(service) and len(made_by) == 1:
-            found.setdefault(next(iter(made_by)), []).append(name)
+    kept = query_log.logs(workspace.lake)
+    made_by = products_of(workspace.database) if kept else {}
+    for service, repository in sorted(kept.items()):
+        if len(owners := made_by.get(service, frozenset())) == 1:
+            found.setdefault(next(iter(owners)), []).append(repository)
     return found
 
 

@@ -23,11 +23,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tulle.catalog.query_log import OWNER, day_of, find_repository, repository_name
+from tulle.catalog.query_log import OWNER, day_of, find_repository, logs, repository_name
 from tulle.control import grants
 from tulle.control.query_log_rows import Made, understood
 from tulle.control.workspace import Workspace
-from tulle.errors import Conflict, NotFound, TulleError
+from tulle.errors import Conflict, NotFound
 from tulle.lake.draft import Draft
 from tulle.lake.repository import Entry, Repository
 from tulle.serving import package
@@ -114,16 +114,16 @@ def tidy(workspace: Workspace) -> int:
     forgotten = 0
     for service in logged_services(workspace):
         try:
-            forgotten += forget(workspace, service, _repository(workspace, service))
-        except TulleError as exc:
-            LOG.warning("old queries of '%s' are forgotten later: %s", service, exc.message)
+            if (repository := find_repository(workspace.lake, service)) is not None:
+                forgotten += forget(workspace, service, repository)
+        except Exception:  # those of others are forgotten all the same
+            LOG.exception("old queries of '%s' are forgotten later", service)
     return forgotten
 
 
 def logged_services(workspace: Workspace, product: str = "") -> list[str]:
     """The services that have a log; those of a product, also of one that is destroyed."""
-    owners = (one.record.metadata.get(OWNER) for one in workspace.lake.repositories())
-    found = [owner for owner in owners if owner is not None]
+    found = list(logs(workspace.lake))
     if not product:
         return found
     made = {name: package.packages(workspace.database, name) for name in found}
