@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from tests.catalog.conftest import Browser, World
@@ -164,6 +165,14 @@ def test_a_program_takes_all_of_what_it_reads() -> None:
     flow = column_flow([product("one")], {"one": Findings((), steps)}, ())
     assert words(around(flow, box_of("one", "c"), "y").graph) == {"b → c: y", "a → b"}
     assert words(around(flow, box_of("one", "a"), "p").graph) == {"a: p → b: x", "b: x → c: y"}
+
+
+def test_answers_come_from_the_endpoint_too() -> None:
+    said = {"of-it/known": {"service": "of-it", "package": "v1 0123"}}
+    step = replace(made("b", "score", x=(("a", "x"),), y=(("a", "x"),)), inputs=said)
+    flow = column_flow([product("one")], {"one": Findings((), {"b": step})}, ())
+    assert words(around(flow, box_of("one", "b"), "x").graph) == {"a: x → b: x"}
+    assert words(around(flow, box_of("one", "b"), "y").graph) == {"a: x → b: y", "known → b: y"}
 
 
 def test_circles_end_and_a_picture_stays_small() -> None:

@@ -157,6 +157,17 @@ def _add_step(
                 flow.columns[source] = (*flow.columns[source], source_column)
             flow.join((source, source_column), (key, column))
             whole.setdefault(source)
+    for name, read in step.inputs.items():
+        if read.get("service"):  # whose endpoint has answered the rows
+            _, _, endpoint = name.partition("/")
+            box = f"endpoint:{read['service']}:{endpoint}"
+            shown = Box(
+                box, "service", endpoint, f"service {read['service']}", f"/services/{read['service']}"
+            )
+            flow.boxes.setdefault(box, shown)
+            for column, pairs in step.sources.items():
+                if [source for _, source in pairs] != [column]:  # which stays as it was
+                    flow.join((box, ""), (key, column))
     for model in step.models:
         box = f"model:{product.name}:{model}"
         flow.boxes[box] = Box(box, "service", model, "model", f"/products/{product.name}")
