@@ -467,3 +467,27 @@ def test_a_damaged_index_is_not_hidden_by_a_fallback(mesh: Mesh, product: Produc
         loaded.close()
 
     asyncio.run(work())
+
+
+def test_what_stands_in_for_a_failure_is_told_in_the_log(
+    mesh: Mesh, product: Product, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callers do not see it, and somebody has to."""
+    loaded = build(
+        mesh,
+        product,
+        """
+        input: {what: {}}
+        steps:
+        - {name: kept, call: work, with: {what: $input.what}, fallback: none}
+        - {name: lost, call: work, with: {what: $input.what}, on_failure: leave_out}
+        output: $kept
+        """,
+    )
+    answers = ask(loaded, {"what": "fail"}, {"what": "fail"}, {"what": "refuse"})
+    assert [answer["response"] for answer in answers] == ["none"] * 3
+    told = [record.message for record in caplog.records if "step '" in record.message]
+    assert told == [  # once for two failures; what the caller is to blame for is none
+        "step 'kept' fails with 503 Broken and has its fallback (failures since this was told last: 1)",
+        "step 'lost' fails with 503 Broken and is left out (failures since this was told last: 1)",
+    ]

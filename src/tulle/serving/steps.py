@@ -16,13 +16,13 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import UNSET
 
 from tulle.serving.asked import Asked
+from tulle.serving.failing import Failing
 from tulle.serving.kept import Kept
 from tulle.serving.path_values import condition_of, list_of, made_of
 from tulle.serving.request import RequestError
 
 USUAL_ITEMS = 100
 AT_ONCE = 8  # entries of a `map`
-LEAVE_OUT = "leave_out"
 _AGAIN_SECONDS = 0.05  # before the first retry; twice as long before each further one
 
 
@@ -102,7 +102,7 @@ def _step(said: Mapping[str, Any], target_of: TargetOf) -> Step:
 
 def _guarded(said: Mapping[str, Any], work: Step) -> Step:
     """A step that calls nothing itself, its errors named; what becomes of them as it declares."""
-    failing = _Failing(said)
+    failing = Failing(said)
 
     def carried_out(values: Values, asked: Asked) -> Awaitable[None] | None:
         try:
@@ -119,39 +119,6 @@ def _guarded(said: Mapping[str, Any], work: Step) -> Step:
             failing.put(error, values, asked)
 
     return carried_out
-
-
-class _Failing:
-    """What a step declares for when it fails: another value, to be left out, or that the whole fails."""
-
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        self._name = said["name"]
-        self._is_left_out = said.get("on_failure") == LEAVE_OUT
-        self.fallback = made_of(said["fallback"]) if "fallback" in said else None
-
-    def value(self, error: RequestError, values: Values, asked: Asked, item: int | None = None) -> Any:
-        """The value in place of one that failed, UNSET when it is left out. RequestError that names the step."""
-        error = self._named(error)
-        if self.fallback is not None:
-            return self.fallback(values)
-        if not self._is_left_out:
-            raise error
-        told: dict[str, Any] = {"step": self._name} if item is None else {"step": self._name, "item": item}
-        told |= {"status": error.status, "errorType": error.error_type, "message": error.message}
-        asked.failed.append(told)
-        return UNSET
-
-    def put(self, error: RequestError, values: Values, asked: Asked) -> None:
-        """Put that among the others, if there is one."""
-        value = self.value(error, values, asked)
-        if value is not UNSET:
-            values[self._name] = value
-
-    def _named(self, error: RequestError) -> RequestError:
-        if error.message.startswith("step '"):
-            return error
-        message = f"step '{self._name}': {error.message}"
-        return RequestError(error.status, error.error_type, message, error.advice)
 
 
 def _beside(name: str, said: Sequence[Mapping[str, Any]], target_of: TargetOf) -> Step:
@@ -272,7 +239,7 @@ class _Call:
         self._sent = made_of(http_parts(said) if "http" in said else said.get("with", {}))
         self._timeout: float | None = said.get("timeout")
         self._tries = 1 + int(said.get("retry", 0))
-        self._failing = _Failing(said)
+        self._failing = Failing(said)
         self._kept = Kept(said.get("cache", 0.0))
         self.waits = bool(getattr(target, "waits", True))
 
