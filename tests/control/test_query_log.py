@@ -188,6 +188,12 @@ def test_what_is_old_or_too_much_is_forgotten(tmp_path: Path) -> None:
     repository.commit("main", "more than is kept")
     assert query_log.tidy(logged.workspace) == 1
     assert list(repository.entries("main")) == []
+    for number in range(3):
+        repository.put("main", f"queries/{today}/3-{number}.bin", b"x" * 400_000)
+    repository.commit("main", "more than is kept of one day")
+    assert query_log.tidy(logged.workspace) == 1
+    assert [entry.path[-6:] for entry in repository.entries("main")] == ["-1.bin", "-2.bin"]
+    assert query_log.tidy(logged.workspace) == 0
     logged.workspace.database.close()
 
 

@@ -148,21 +148,24 @@ def forget(workspace: Workspace, service: str, repository: Repository) -> int:
 
 def _forget(log: ServiceLog, repository: Repository) -> int:
     draft = repository.draft(repository.default_branch)
-    sizes: dict[str, int] = {}
-    paths: dict[str, list[str]] = {}
+    days: dict[str, list[Entry]] = {}
     for entry in draft.entries():
         if day := day_of(entry.path):
-            sizes[day] = sizes.get(day, 0) + entry.size
-            paths.setdefault(day, []).append(entry.path)
+            days.setdefault(day, []).append(entry)
     oldest = dt.datetime.fromtimestamp(time.time() - log.keep_days * _DAY, dt.UTC).date().isoformat()
-    total, gone = sum(sizes.values()), []
-    for day in sorted(sizes):
-        if day >= oldest and total <= log.most_bytes:
+    total, gone = sum(entry.size for entries in days.values() for entry in entries), []
+    for day in sorted(days):
+        is_past = day < oldest
+        if not is_past and total <= log.most_bytes:
             break
         gone.append(day)
-        total -= sizes[day]
+        for entry in sorted(days[day], key=lambda one: one.modified):
+            # Of the last day only what is too much: else a day that is too large would be gone every hour.
+            if not is_past and day == max(days) and total <= log.most_bytes:
+                break
+            draft.delete(entry.path)
+            total -= entry.size
     if gone:
-        draft.delete_many(path for day in gone for path in paths[day])
         repository.commit_draft(repository.default_branch, draft, f"Forget {gone[0]} to {gone[-1]}")
     return len(gone)
 
