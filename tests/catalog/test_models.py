@@ -90,6 +90,22 @@ def test_a_trained_model_is_shown_with_all_that_is_known(browser: Browser) -> No
     assert '<a href="/products/people/models/spends">spends</a>' in browser.get("/products/people")
 
 
+def test_what_is_told_is_of_the_experiment_that_made_it(browser: Browser) -> None:
+    put_model(browser.world)
+    newer = {**DOCUMENT, "data_commit": "f" * 64, "run": "newer", "curves": {}, "tried": 99}
+    with browser.world.database.write() as cx:
+        experiment.record(cx, "newer", "people", "test", "e" * 64, newer)
+    page = browser.get("/products/people/models/spends")
+    assert page.count('<figure class="card plot">') == 3
+    assert "12 models tried" in page
+    assert '<span class="badge ok">published</span>' in page
+    assert re.search(r'>newer</a> <span class="soft small">test</span></th>', page)
+    repository = browser.world.lake.repository("people")
+    repository.put("main", "models/spends/experiment.json", b"[")
+    repository.commit("main", "by hand")
+    assert "Leaderboard" not in browser.get("/products/people/models/spends")
+
+
 def test_a_model_that_a_run_saved_and_the_service_that_answers_from_it(browser: Browser) -> None:
     put_model(browser.world, trained=False)
     browser.world.write(

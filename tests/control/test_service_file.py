@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_what_is_newer_or_wrong_is_left_as_it_is(logged: LoggedMesh) -> None:
     assert (folder / "scores.yaml").read_text().endswith("# newer\n")
     with pytest.raises(NotFound):
         service_file.read(workspace, "score")
+
+
+def test_of_two_who_save_at_once_one_is_told(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    for turn in range(5):
+        known = service_file.read(workspace, "scores")
+        both, ends = threading.Barrier(2), []
+
+        def save(who: str, known: service_file.ServiceFile = known, both: threading.Barrier = both) -> None:
+            both.wait(10)
+            text = f"# {who}\n{known.text}"
+            try:
+                service_file.save(workspace, "scores", text, before=known.digest)
+                ends.append(text)  # noqa: B023  joined within the turn
+            except Conflict:
+                ends.append("")  # noqa: B023
+
+        threads = [threading.Thread(target=save, args=(f"{who} {turn}",)) for who in ("ann", "bob")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(map(bool, ends)) == [False, True]
+        assert service_file.read(workspace, "scores").text == max(ends)
 
 
 def test_line_ends_stay_those_of_the_file_and_a_broken_one_can_be_mended(logged: LoggedMesh) -> None:

@@ -5,16 +5,18 @@ Shows no value of a row: features by name and type, metrics, curves, and what a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.model_charts import Chart, charts_of
+from tulle.errors import TulleError
 from tulle.lake.repository import Lake
 from tulle.pipeline import experiment
 from tulle.pipeline.experiment import Experiment
-from tulle.pipeline.saved_models import SavedModel, model_of, models_of
+from tulle.pipeline.saved_models import HOME, SavedModel, model_of, models_of
 from tulle.serving.declared import PredictSpec
 from tulle.serving.forecast_declared import ForecastSpec
 from tulle.spec.product import DataProduct
@@ -53,8 +55,9 @@ class ModelPage:
     metrics: tuple[MetricView, ...]
     features: tuple[FeatureView, ...]
     charts: tuple[Chart, ...]
-    document: Mapping[str, Any]  # of the newest experiment; empty where a run of the product saved it
-    experiments: tuple[Experiment, ...]
+    document: Mapping[str, Any]  # of the experiment that made it; empty where a run of the product saved it
+    made_by: Experiment | None  # that one
+    experiments: tuple[Experiment, ...]  # all that ever made one of its name, in any environment
     services: tuple[tuple[str, str], ...]  # with the endpoint
 
 
@@ -82,7 +85,8 @@ class ModelReader:
         owner = products.applied_product(self._database, product).product
         model = model_of(self._lake, product, name)
         experiments = experiment.known(self._database, product, name)
-        document = experiments[0].document if experiments and experiment.FILE in model.files else {}
+        made_by = self._made_by(model, experiments)
+        document = made_by.document if made_by is not None else {}
         baseline = document.get("baseline") or model.signature.baseline
         main = document.get("metric", "")
         return ModelPage(
@@ -95,6 +99,7 @@ class ModelReader:
             features=_features(model, document),
             charts=charts_of(document.get("curves") or {}),
             document=document,
+            made_by=made_by,
             experiments=experiments,
             services=tuple(
                 (service.name, endpoint.name)
@@ -103,6 +108,18 @@ class ModelReader:
                 if isinstance(endpoint, PredictSpec | ForecastSpec) and endpoint.model == name
             ),
         )
+
+    def _made_by(self, model: SavedModel, experiments: Sequence[Experiment]) -> Experiment | None:
+        """The experiment that published the model: a newer one may have been for another environment."""
+        if experiment.FILE not in model.files:
+            return None
+        path = f"{HOME}{model.name}/{experiment.FILE}"
+        try:
+            said = json.loads(self._lake.repository(model.product).get(model.environment, path))
+        except (TulleError, ValueError):  # taken away meanwhile, or put there by hand
+            return None
+        run = said.get("run") if isinstance(said, dict) else None
+        return next((one for one in experiments if one.id == run), None)
 
 
 def _features(model: SavedModel, document: Mapping[str, Any]) -> tuple[FeatureView, ...]:

@@ -18,6 +18,7 @@ from tulle.events import SERVICE_WRITTEN, Event
 from tulle.serving.service import load_service
 from tulle.spec.load import decoded
 from tulle.state import log
+from tulle.state.db import in_turn
 
 MOST_CHARACTERS = 500_000
 
@@ -86,17 +87,18 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
                 "a service keeps its name; write another file for another one",
             )
             raise Invalid(f"{known.path} is not that of '{name}'", problems=[wrong])
-        scratch.chmod(file.stat().st_mode & 0o777)
-        if _digest(_bytes_of(file, name)) != before:
-            raise Conflict(
-                f"{known.path} was changed just now, so it is not written over", hint="look at it again"
-            )
-        scratch.replace(file)
+        with workspace.database.write() as cx:
+            in_turn(cx, f"file of {name}")  # two who save at once: one of them is told
+            if _digest(_bytes_of(file, name)) != before:
+                raise Conflict(
+                    f"{known.path} was changed just now, so it is not written over", hint="look at it again"
+                )
+            scratch.chmod(file.stat().st_mode & 0o777)
+            told = {"product": known.product, "file": known.path, "digest": _digest(data)}
+            log.append(cx, Event(SERVICE_WRITTEN, name, told), actor=actor)
+            scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)
-    with workspace.database.write() as cx:
-        data_of_it = {"product": known.product, "file": known.path, "digest": _digest(data)}
-        log.append(cx, Event(SERVICE_WRITTEN, name, data_of_it), actor=actor)
     return ServiceFile(name, known.product, known.path, text, _digest(data))
 
 
