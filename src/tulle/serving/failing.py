@@ -63,10 +63,8 @@ class Failing:
         self._failures += 1
         if time.monotonic() < self._next_note:
             return
-        what, how_often = (
-            f"{error.status} {error.error_type}",
-            f"{self._failures} times since this was told last",
-        )
+        what = f"{error.status} {error.error_type}"
+        how_often = f"failures since this was told last: {self._failures:,}"
         instead = "is left out" if self.fallback is None else "has its fallback"
         _log.warning("step '%s' fails with %s and %s (%s)", self._name, what, instead, how_often)
         self._failures, self._next_note = 0, time.monotonic() + NOTE_SECONDS
