@@ -92,6 +92,12 @@ def test_what_is_asked_moves(logged: LoggedMesh) -> None:
     assert "of 200 outcomes, on the hold-out 0.95" in output
     html = page(logged, "/services/scores/queries").text
     assert "600 answers by buys" in html
+    assert "200 outcomes, 200 of them of answers in the log" in html
+    assert "unknown</span>" not in html
+    with mesh_client(logged.mesh.folder) as client:
+        ServiceLog(client, "scores").tell([{"requestId": "nobody-s", "outcome": 1}])
+    html = page(logged, "/services/scores/queries").text
+    assert "1 unknown</span> of no request in the log: 1 of 201 by" in html
     assert ">drifted<" in html
     assert "then, " in html
     assert "buys/predict-multi" in html
