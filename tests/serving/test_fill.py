@@ -14,18 +14,21 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner, Result
 from tests.lake.databases import Postgres
 from tests.serving.conftest import Mesh, parquet
 from tests.serving.redis_server import RedisServer
 from tests.serving.test_refresh import ask as over_http
 
+from tulle.cli.features import features
 from tulle.errors import Conflict, Denied, Invalid
 from tulle.pipeline.sources.address import made
-from tulle.serving import fill_postgres, fill_redis
+from tulle.serving import fill_postgres, fill_redis, generation, package
 from tulle.serving.app import App
 from tulle.serving.elsewhere import connect
 from tulle.serving.fill import Done, Fill, Filling, fills_of, read_done
 from tulle.serving.fill_rows import FillRows
+from tulle.serving.filler import Filler, fill_one
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.look_ups import look_ups
 from tulle.state.connections import open_connections
@@ -128,9 +131,9 @@ def publish(mesh: Mesh, levels: dict[str, int], *, file: str = "part-0000", more
     }
     if more:
         columns["more"] = ["there"] * len(people)
-    features = mesh.lake.repository("customer-features")
-    features.put("main", f"levels/{file}.parquet", parquet(pa.table(columns)))
-    return features.commit("main", "levels").id
+    repository = mesh.lake.repository("customer-features")
+    repository.put("main", f"levels/{file}.parquet", parquet(pa.table(columns)))
+    return repository.commit("main", "levels").id
 
 
 def ask(loaded: Loaded, who: str, endpoint: str = "it") -> tuple[int, dict[str, Any]]:
@@ -200,9 +203,9 @@ def test_only_what_has_changed_is_written_and_what_is_gone_is_removed(shelf: She
     assert [level(loaded, who) for who in "abcdxy"] == [1, 20, 404, 4, 7, 8]
     assert len(shelf.lying()) == 5
     # A commit that leaves the data set as it is only changes what is told.
-    features = shelf.mesh.lake.repository("customer-features")
-    features.put("main", "other/part-0000.parquet", parquet(pa.table({"x": [1]})))
-    other = features.commit("main", "something else").id
+    repository = shelf.mesh.lake.repository("customer-features")
+    repository.put("main", "other/part-0000.parquet", parquet(pa.table({"x": [1]})))
+    other = repository.commit("main", "something else").id
     done = shelf.fill()
     assert (done.written, done.commit) == (0, other)
     assert ask(loaded, "a")[1]["apiContext"]["dataCommits"] == {"customer-features/levels": other}
@@ -366,13 +369,95 @@ def test_rows_that_do_not_fit_leave_what_was_there_and_are_told(shelf: Shelf) ->
     publish(shelf.mesh, {"a": 2}, file="part-0001")
     with pytest.raises(Invalid, match=r"the key \(who\) is not unique: a \(2 rows\)"):
         shelf.fill()
-    features = shelf.mesh.lake.repository("customer-features")
-    features.delete_prefix("main", "levels/")
-    features.put("main", "levels/part-0000.parquet", parquet(pa.table({"who": ["a"], "level": ["high"]})))
-    features.commit("main", "words")
+    repository = shelf.mesh.lake.repository("customer-features")
+    repository.delete_prefix("main", "levels/")
+    repository.put("main", "levels/part-0000.parquet", parquet(pa.table({"who": ["a"], "level": ["high"]})))
+    repository.commit("main", "words")
     with pytest.raises(
         Invalid, match="column 'level' of 'levels' is string now, the service was packaged with integer"
     ):
         shelf.filling().fill(wanted)
     assert ask(loaded, "a")[1]["apiContext"]["dataCommits"] == {"customer-features/levels": commit}
     assert level(loaded, "a") == 1
+
+
+def looked(shelf: Shelf) -> None:
+    """What the control plane does every second, with the work in this process."""
+    mesh = shelf.mesh
+    filler = Filler(
+        mesh.settings,
+        mesh.database,
+        mesh.lake,
+        lambda name: fill_one(name, mesh.settings, mesh.database, mesh.lake),
+    )
+    filler.look()
+    filler.stop()
+
+
+@pytest.mark.parametrize("shelf", [JSON], indirect=True)
+def test_stores_of_deployed_services_follow_what_is_published_where_they_say_so(shelf: Shelf) -> None:
+    mesh = shelf.mesh
+    publish(mesh, {"a": 1})
+    text = shelf.text.replace("fill: asked", "fill: published")
+    mesh.build(text)
+    looked(shelf)  # nobody has deployed it
+    (wanted,) = fills_of(package.get(mesh.database, "filled", "v1"))
+    assert read_done(mesh.settings, wanted) == Done()
+    generation.request(mesh.database, "filled", "v1")
+    looked(shelf)
+    first = read_done(mesh.settings, wanted)
+    assert (first.rows, first.failed) == (1, None)
+    looked(shelf)
+    assert read_done(mesh.settings, wanted) == first  # nothing is published since
+    commit = publish(mesh, {"a": 2, "b": 3})
+    looked(shelf)
+    assert (read_done(mesh.settings, wanted).commit, read_done(mesh.settings, wanted).written) == (commit, 2)
+    # What cannot be taken is told, and what is there stays; and it is not tried again and again.
+    publish(mesh, {"a": 9}, file="part-0001")
+    looked(shelf)
+    failed = read_done(mesh.settings, wanted)
+    assert failed.failed is not None
+    assert (failed.commit, "is not unique" in failed.failed.message) == (commit, True)
+    looked(shelf)
+    assert read_done(mesh.settings, wanted) == failed
+    _, (found,) = look_ups(mesh.settings, mesh.database, mesh.lake, "filled")
+    assert (found.commit, found.rows, found.behind, found.source) == (commit, 2, True, "shelf: level:{who}")
+    assert "is not unique" in found.message
+    # Another version that runs beside wants more: its columns are filled as well.
+    mesh.lake.repository("customer-features").delete_prefix("main", "levels/")
+    publish(mesh, {"a": 5}, more=True)
+    mesh.build(text.replace("note, raw]", "note, more]"))
+    generation.activate(mesh.database, "filled", "v1")
+    generation.request(mesh.database, "filled", "v2")
+    looked(shelf)
+    assert {"raw", "more"} <= set(read_done(mesh.settings, wanted).columns)
+    assert level(shelf.opened(), "a") == 5
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("shelf", [TABLE], indirect=True)
+def test_the_command_fills_in_a_process_of_its_own_and_tells_what_it_did(shelf: Shelf) -> None:
+    mesh = shelf.mesh
+    (mesh.settings.folder / "mesh.yaml").write_text("name: test\n")
+    commit = publish(mesh, {"a": 1, "b": 2})
+    mesh.build(shelf.text)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(features, ["publish", *words], obj=mesh.settings.folder)
+
+    done = run("filled/it", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["status"], told["kind"]) == ("succeeded", "publish")
+    (store,) = told["result"]["stores"]
+    assert (store["commit"], store["rows"], store["written"], store["whole"]) == (commit, 2, 2, True)
+    assert store["store"] == "shelf: levels"
+    assert shelf.lying() == [("a", 1), ("b", 2)]
+    for words, said in (
+        (("filled/around",), "looks nothing up in a store that the lake fills"),
+        (("filled/ti",), "has no endpoint 'ti'"),
+        (("a/b/c",), "names no service"),
+    ):
+        refused = run(*words)
+        assert refused.exit_code
+        assert said in str(refused.exception)
