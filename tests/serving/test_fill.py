@@ -192,6 +192,64 @@ def test_what_is_published_is_looked_up_with_its_types_and_tells_its_commit(shel
     }
 
 
+def test_keys_of_every_type_are_found_where_they_were_laid(shelf: Shelf) -> None:
+    numbers = [decimal.Decimal(n) for n in ("0.00", "-1.50", "12345678901234567890.25")]
+    keys = {
+        "i": pa.array([2**63 - 1, -(2**53) - 1, 0], pa.int64()),
+        "n": pa.array(numbers, pa.decimal128(38, 2)),
+        "d": [dt.date(1998, 6, 30), dt.date(2000, 2, 29), dt.date(1, 1, 1)],
+        "t": pa.array([AT, AT.replace(microsecond=0), AT.replace(year=1901)], pa.timestamp("ms", "UTC")),
+        "b": [True, False, True],
+        "s": ["a'b\"c%s", "ü", ""],
+    }
+    repository = shelf.mesh.lake.repository("customer-features")
+    repository.put("main", "levels/part-0000.parquet", parquet(pa.table({**keys, "level": [1, 2, 3]})))
+    repository.commit("main", "keys")
+    place = (
+        "table: levels"
+        if shelf.form == TABLE
+        else "keys: 'level:{i}|{n}|{d}|{t}|{b}|{s}', form: " + shelf.form
+    )
+    text = TEXT.format(place=place).replace("{customer: who}", "[i, n, d, t, b, s]")
+    text = text.replace("[level, spent, since, day, vip, share, note, raw]", "[level]").partition(
+        "- name: around"
+    )[0]
+    built = shelf.mesh.build(text)
+    (wanted,) = fills_of(built)
+    shelf.filling().fill(wanted)
+    loaded = load(shelf.mesh.unpacked(built))
+    known = open_connections(shelf.mesh.settings, shelf.mesh.database)
+    connect(loaded, lambda name: known.get(name, "prod"))
+    rows = pa.table(keys).to_pylist()
+    for number, row in enumerate(rows, 1):
+        plain = {**row, "n": str(row["n"]), "d": str(row["d"]), "t": row["t"].isoformat()}
+        status, answer = asyncio.run(loaded.ask("it", {"data": plain}))
+        assert (status, json.loads(answer)["results"]) == (200, [{"data": {"level": number}}])
+    status, _ = asyncio.run(loaded.ask("it", {"data": {**plain, "n": "12345678901234567890.26"}}))
+    assert status == 404
+
+
+def test_look_ups_that_want_different_things_in_one_place_are_told(shelf: Shelf) -> None:
+    publish(shelf.mesh, {"a": 1})
+    one = shelf.text.partition("- name: around")[0]
+    other = (
+        one.partition("endpoints:\n")[2]
+        .replace("name: it", "name: by-level")
+        .replace("customer: who", "level: level")
+    )
+    other = other.replace("{who}", "{level}").replace("[level, spent", "[spent")
+    if shelf.form == TABLE:
+        with pytest.raises(
+            Invalid, match="'shelf: levels' is to hold rows by different keys: for 'it' and for 'by-level'"
+        ):
+            fills_of(shelf.mesh.build(one + other))
+        return
+    (first, second) = fills_of(shelf.mesh.build(one + other))
+    shelf.filling().fill(first)
+    with pytest.raises(Conflict, match="begin alike"):
+        shelf.filling().fill(second)
+
+
 def test_only_what_has_changed_is_written_and_what_is_gone_is_removed(shelf: Shelf) -> None:
     first = publish(shelf.mesh, {"a": 1, "b": 2, "c": 3})
     publish(shelf.mesh, {"x": 7, "y": 8}, file="part-0001")

@@ -7,6 +7,7 @@ import datetime as dt
 import decimal
 import json
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from tulle.config import Warehouse
 from tulle.engine.duck import DuckEngine
 from tulle.engine.engine import Relation
-from tulle.errors import Broken, Invalid
+from tulle.errors import Broken, Invalid, LimitExceeded
 from tulle.serving import index_build
 from tulle.serving.index import Column, key_of, normal_key, open_index, rows_of, timed
 from tulle.serving.index_build import Wish, build_index
@@ -264,6 +265,27 @@ def test_since_when_a_row_holds_is_kept_with_it(tmp_path: Path) -> None:
     assert micros == -999_995
     assert json.loads(row)["k"] == "a|b"
     assert timed(index.get(key_of(["b"])))[0] is None
+
+
+def test_an_index_for_which_there_is_no_room_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    table = pa.table({"s": [f"{i:06}" for i in range(5000)], "x": ["y" * 100] * 5000})
+    pq.write_table(table, tmp_path / "x.parquet")
+    engine = DuckEngine(Warehouse(threads=1, memory="256MB"), tmp_path / "spill")
+    wish = Wish((Column("s", "string"),), (Column("x", "string"),), "object")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # as a disk that is full
+    try:
+        with pytest.raises(LimitExceeded, match="the index of data set 'x' cannot be written"):
+            build_index(
+                tmp_path / "i.mdb",
+                engine,
+                Relation("x", (str(tmp_path / "x.parquet"),)),
+                wish,
+                what="data set 'x'",
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "i.mdb").exists()
 
 
 def test_an_index_that_needs_more_room_is_written_again(

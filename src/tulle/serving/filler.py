@@ -60,7 +60,8 @@ class Wanted:
         if (service, version) not in self._known:
             try:
                 wanted = fills_of(package.get(self._database, service, version))
-            except (NotFound, Invalid):
+            except (NotFound, Invalid) as exc:
+                _log.warning("version %s of service '%s': %s", version, service, exc.message)
                 wanted = []
             self._known[service, version] = [fill for fill in wanted if fill.store.fill == PUBLISHED]
         return self._known[service, version]

@@ -19,7 +19,7 @@ import lmdb
 import msgspec
 
 from tulle.engine.engine import Relation, literal, quoted
-from tulle.errors import Invalid, Problem
+from tulle.errors import Invalid, LimitExceeded, Problem
 from tulle.serving.index import LONGEST_KEY, Column, Form, key_of, normal_key, several_of
 from tulle.serving.keyed_rows import ALL, FORBIDDEN
 
@@ -72,7 +72,7 @@ def build_index(path: Path, engine: DuckEngine, relation: Relation, wish: Wish, 
     """Write the index of a relation to `path` and return its number of rows.
 
     `what` names the data set in errors. Raises Invalid, naming keys and counts, when a key is null, or not unique
-    where that is forbidden.
+    where that is forbidden; LimitExceeded when there is no room for it.
     """
     _check_keys(engine, relation, wish, what)
     for room in (_ROOM, _MORE_ROOM):
@@ -80,6 +80,10 @@ def build_index(path: Path, engine: DuckEngine, relation: Relation, wish: Wish, 
             return _written(path, room, engine, relation, wish, what)
         except lmdb.MapFullError:
             path.unlink(missing_ok=True)
+        except lmdb.Error as exc:
+            raise LimitExceeded(
+                f"the index of {what} cannot be written: {exc}", hint="is there room left on the disk?"
+            ) from exc
     raise Invalid(f"{what} is too large for an index")
 
 
