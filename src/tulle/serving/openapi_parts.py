@@ -5,11 +5,13 @@ Knows nothing of the kinds of endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tulle.serving.declared import TestQuery
+from tulle.serving.finder import FinderEntry
 from tulle.serving.index import Column
+from tulle.serving.keyed_rows import CONNECTION
 from tulle.serving.query_declared import QueryParameter
 
 Json = dict[str, Any]
@@ -51,6 +53,11 @@ IGNORED: Json = {
     },
     "required": ["ignored", "ignoreReason"],
 }
+
+
+def of_stores(look_ups: Iterable[FinderEntry]) -> tuple[str, ...]:
+    """The statuses of what is looked up in a store: a row that lies there may be faulty."""
+    return ("502",) if any(one.source == CONNECTION for one in look_ups) else ()
 
 
 def properties_of(columns: Sequence[Column], *, nullable: bool = False) -> Json:

@@ -21,6 +21,7 @@ from tulle.serving.openapi_parts import (
     examples_of,
     many_of,
     object_of,
+    of_stores,
     post_of,
     type_of,
 )
@@ -86,7 +87,12 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     examples = examples_of(entry.test_queries)
     paths = {
         f"/{entry.name}/predict": post_of(
-            f"{entry.name}-predict", summary, one, answer, examples, more=("404", "422")
+            f"{entry.name}-predict",
+            summary,
+            one,
+            answer,
+            examples,
+            more=("404", "422", *of_stores(entry.enrich)),
         ),
         f"/{entry.name}/predict-multi": post_of(
             f"{entry.name}-predict-multi",

@@ -16,6 +16,7 @@ from tulle.serving.openapi_parts import (
     examples_of,
     many_of,
     object_of,
+    of_stores,
     parameters_of,
     post_of,
     properties_of,
@@ -44,7 +45,7 @@ def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # n
     examples = examples_of(entry.test_queries)
     return {
         f"/{entry.name}/lookup": post_of(
-            f"{entry.name}-lookup", summary, one, answer, examples, more=("404", "422")
+            f"{entry.name}-lookup", summary, one, answer, examples, more=("404", "422", *of_stores([rows]))
         ),
         f"/{entry.name}/lookup-multi": post_of(
             f"{entry.name}-lookup-multi",
