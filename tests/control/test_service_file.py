@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.catalog.conftest import built_mesh, open_world
 from tests.control.logged import LoggedMesh
 from tests.control.test_approvals import Office
 
 from tulle.cli.connect import InProcess
-from tulle.control import service_file
+from tulle.control import release, service_file
 from tulle.control.release import declared_service
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.events import SERVICE_WRITTEN
-from tulle.server.app import application
+from tulle.server.app import application, open_workspace
 from tulle.server.lake_doors import lake_access
 from tulle.server.token import read_token
 from tulle.serving import generation
 from tulle.state import log
+
+__all__ = ["built_mesh"]  # a fixture
 
 
 @pytest.fixture
@@ -109,6 +113,27 @@ def test_line_ends_stay_those_of_the_file_and_a_broken_one_can_be_mended(logged:
     file.write_bytes(b"\xff")
     with pytest.raises(Invalid, match="is not valid"):
         service_file.read(workspace, "scores")
+
+
+def test_a_file_that_is_not_valid_holds_up_its_own_product_alone(built_mesh: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    shutil.copytree(built_mesh, folder)
+    world = open_world(folder)
+    world.apply()
+    world.write("products/shop/sales/services/prices.yaml", "service: prices\nendpoints: 1\n")
+    workspace = open_workspace(world.settings)
+    try:
+        assert release.build_package(workspace, "customer-totals")[0].version == "v1"
+        assert service_file.read(workspace, "customer-totals").product == "people"
+        assert service_file.read(workspace, "prices").product == "sales"
+        with pytest.raises(Invalid):
+            release.declared_service(workspace, "prices")
+        with pytest.raises(NotFound) as gone:  # it may well be in the file that cannot be read
+            release.declared_service(workspace, "price")
+        assert "prices.yaml" in str(gone.value.problems[0])
+    finally:
+        workspace.database.close()
+        world.database.close()
 
 
 def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:

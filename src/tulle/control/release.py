@@ -5,8 +5,9 @@ Deploying a package is `control.deployment`.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,13 @@ def _broken_file(product: DataProduct, name: str) -> Path | None:
     return None
 
 
+def _readable_services(workspace: Workspace) -> Iterator[Service]:
+    """Every service that can be read: a file that is not valid holds up its own product alone."""
+    for item in products.applied(workspace.database):
+        with contextlib.suppress(Invalid):
+            yield from load_services(item.product)
+
+
 def _twice(name: str, one: str, other: str) -> Invalid:
     return Invalid(f"products '{one}' and '{other}' both have a service '{name}'")
 
@@ -117,8 +125,8 @@ def build_package(
     place = environments.environment(settings, environment) if environment else production(settings)
     declared = declared_service(workspace, name)
     others = {
-        one: {e.name: e.type for e in it.service.endpoints}
-        for one, it in declared_services(workspace).items()
+        one.name: {endpoint.name: endpoint.type for endpoint in one.endpoints}
+        for one in _readable_services(workspace)
     }
     known = {p.version for p in package.packages(workspace.database, name)}
     built = package.build(
