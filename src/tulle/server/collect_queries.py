@@ -1,4 +1,4 @@
-"""Collects what workers left of a service's queries, as a process that everything else goes before.
+"""Collects what workers left of a service's queries, as a process that gives way to others.
 
 python -m tulle.server.collect_queries --mesh DIR --place SERVICE
 """
@@ -16,7 +16,9 @@ from tulle.errors import TulleError
 from tulle.server.app import open_workspace
 from tulle.spec.mesh import load_settings
 
-_LEAST = 19
+_NICENESS = (
+    10  # nine parts of ten for whatever else wants a processor; readers of the log may be waiting, too
+)
 _AUTOGROUP = Path("/proc/self/autogroup")
 
 
@@ -26,9 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mesh", type=Path, required=True, help="the mesh folder")
     parser.add_argument("--place", required=True, help="a service, or service@environment")
     options = parser.parse_args(arguments)
-    os.nice(_LEAST)
+    os.nice(_NICENESS)
     with contextlib.suppress(OSError):  # a kernel without groups of sessions
-        _AUTOGROUP.write_text(str(_LEAST))
+        _AUTOGROUP.write_text(str(_NICENESS))
     workspace = open_workspace(load_settings(options.mesh))
     try:
         collect_place(workspace, options.place)
