@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,7 +22,9 @@ from tests.serving.redis_server import RedisServer
 from tests.serving.test_refresh import ask as over_http
 
 from tulle.cli.features import features
+from tulle.config import Settings
 from tulle.errors import Conflict, Denied, Invalid
+from tulle.lake.repository import open_lake
 from tulle.pipeline.sources.address import made
 from tulle.serving import fill_postgres, fill_redis, generation, package
 from tulle.serving.app import App
@@ -32,6 +35,7 @@ from tulle.serving.filler import Filler, fill_one
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.look_ups import look_ups
 from tulle.state.connections import open_connections
+from tulle.state.db import open_database
 
 TABLE, JSON, HASH = "table", "json", "hash"
 PLACES = {TABLE: "table: levels", JSON: "keys: 'level:{who}'", HASH: "keys: 'level:{who}', form: hash"}
@@ -99,8 +103,21 @@ class Shelf:
             return sorted(key for key in client.scan_iter() if not key.startswith(b"tulle:"))
 
 
+@pytest.fixture
+def lean_mesh(tmp_path: Path) -> Iterator[Mesh]:
+    """A mesh with two repositories and nothing in them."""
+    settings = Settings(folder=tmp_path)
+    database = open_database(settings.database_url)
+    lake = open_lake(database, settings.storage_namespace)
+    for name in ("customer-features", "high-value-customers"):
+        lake.create_repository(name)
+    yield Mesh(settings, database, lake)
+    database.close()
+
+
 @pytest.fixture(params=[TABLE, JSON, HASH])
-def shelf(mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Shelf]:
+def shelf(lean_mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Shelf]:
+    mesh = lean_mesh
     known = open_connections(mesh.settings, mesh.database)
     if request.param == TABLE:
         postgres: Postgres = request.getfixturevalue("postgres")
@@ -231,6 +248,7 @@ def test_keys_of_every_type_are_found_where_they_were_laid(shelf: Shelf) -> None
     assert status == 404
 
 
+@pytest.mark.parametrize("shelf", [TABLE, JSON], indirect=True)
 def test_look_ups_that_want_different_things_in_one_place_are_told(shelf: Shelf) -> None:
     publish(shelf.mesh, {"a": 1})
     one = shelf.text.partition("- name: around")[0]
@@ -289,6 +307,7 @@ def test_what_cannot_be_compared_is_written_as_a_whole_and_nothing_old_stays(
     assert len(shelf.lying()) == 2
 
 
+@pytest.mark.parametrize("shelf", [TABLE, HASH], indirect=True)
 def test_columns_that_another_version_wants_are_added_and_stay(shelf: Shelf) -> None:
     publish(shelf.mesh, {"a": 1})
     shelf.fill()
@@ -356,6 +375,7 @@ class _Killed(BaseException):
     """As if the process ended."""
 
 
+@pytest.mark.parametrize("shelf", [TABLE, HASH], indirect=True)
 def test_what_was_interrupted_leaves_what_was_there_and_goes_on_from_there(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +413,7 @@ def test_what_was_interrupted_leaves_what_was_there_and_goes_on_from_there(
     assert len(shelf.lying()) == 1
 
 
+@pytest.mark.parametrize("shelf", [TABLE, JSON], indirect=True)
 def test_what_may_not_be_filled_is_told_and_stays_as_it_is(shelf: Shelf) -> None:
     publish(shelf.mesh, {"a": 1})
     wanted = shelf.wanted()
@@ -422,6 +443,7 @@ def test_what_may_not_be_filled_is_told_and_stays_as_it_is(shelf: Shelf) -> None
     assert (found.behind, found.rows, "not filled from the lake" in found.message) == (True, None, True)
 
 
+@pytest.mark.parametrize("shelf", [TABLE, JSON], indirect=True)
 def test_rows_that_do_not_fit_leave_what_was_there_and_are_told(shelf: Shelf) -> None:
     commit = publish(shelf.mesh, {"a": 1})
     shelf.fill()
