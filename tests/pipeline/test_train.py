@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tulle.errors import Invalid
-from tulle.pipeline.train import _Made
+from tulle.pipeline.train import _Made, _task
 from tulle.pipeline.training import read_training
 
 COUNT = 300
@@ -92,7 +92,7 @@ def test_what_is_too_good_is_warned_of() -> None:
         ({"target": "vip", "features": ["nothing"]}, "no column 'nothing'"),
         ({"target": "vip", "split_by": "score"}, "have no 'score'"),
         ({"target": "late", "split_by": "id", "hold_out": 0.25}, "every class"),
-        ({"target": "late", "split_by": "id"}, "split by chance|search failed"),
+        ({"target": "late", "split_by": "id"}, "split by chance|search failed|could be fitted"),
     ],
 )
 def test_what_cannot_be_learnt_is_told(asked: dict[str, Any], message: str) -> None:
@@ -137,3 +137,21 @@ def test_a_target_that_never_changes_is_none(task: Any) -> None:
     said = {"model": "m", "data_set": "people", "seconds": 1, "target": "flat", "task": task}
     with pytest.raises(Invalid, match="'flat' has one value only"):
         _Made(read_training(said), table, set(), threads=1)
+
+
+def test_a_few_rows_are_judged_by_others_and_not_by_copies_of_themselves() -> None:
+    some = np.random.default_rng(1).normal(size=30)
+    table = pa.table({"a": some, "t": np.random.default_rng(2).random(30) > 0.5})
+    said = {"model": "m", "data_set": "people", "seconds": 1, "features": ["a"]}
+    found = _Made(read_training({**said, "target": "t"}), table, set(), threads=1)
+    assert found.found.leaderboard[0].score < 0.95  # there is nothing to be learnt
+    same = table.append_column("same", pa.array([1.0] * 30))
+    told = _Made(read_training({**said, "target": "t", "features": ["same"]}), same, set(), threads=1)
+    assert told.warnings == ("roc_auc is what one gets without a model: it has learnt nothing",)
+
+
+def test_whole_numbers_that_do_not_repeat_are_no_classes() -> None:
+    assert _task(np.arange(16)) == "regression"
+    assert _task(np.arange(100) % 25) == "regression"
+    assert _task(np.arange(40) % 20) == "multiclass"
+    assert _task(np.arange(40) % 2) == "binary"

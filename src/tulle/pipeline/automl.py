@@ -23,6 +23,7 @@ from tulle.errors import Invalid
 from tulle.pipeline.model_score import Matrix, optional
 from tulle.pipeline.training import Task
 
+PARTS = 5  # of the rows, each judged by a model of the others
 # Our metric: what it is called there, and how its loss becomes the metric again.
 _METRICS: Mapping[str, tuple[str, float, float]] = {
     "roc_auc": ("roc_auc", 1.0, -1.0),
@@ -72,6 +73,8 @@ def search(
     """
     flaml = optional("flaml")
     numbers = np.unique(target, return_inverse=True)[1] if task != "regression" else target
+    # As many parts as the rarest class has rows, so that each has some of it.
+    rarest = int(np.bincount(numbers).min()) if task != "regression" and not in_order else PARTS
     name, offset, sign = _METRICS[metric]
     if metric == "roc_auc" and task == "multiclass":
         name = "roc_auc_ovr"
@@ -95,7 +98,9 @@ def search(
                 time_budget=seconds,
                 estimator_list=kinds,
                 eval_method="cv",
+                n_splits=max(2, min(PARTS, rarest)),
                 split_type="time" if in_order else "auto",
+                auto_augment=False,  # rows of rare classes would be on both sides of a split, and only there
                 seed=seed,
                 n_jobs=threads,
                 verbose=0,

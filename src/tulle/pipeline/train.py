@@ -192,7 +192,11 @@ class _Made:
             if self.types[name] == "integer" and len(pc.unique(column)) == len(column):
                 yield f"'{name}' is another number in every row: if it is a key, declare it as one or name the features"
         value, nothing = self.metrics[self.metric], self.baseline[self.metric]
+        if math.isclose(value, nothing):
+            yield f"{self.metric} is what one gets without a model: it has learnt nothing"
         is_lower = is_lower_better(self.metric)
+        if self.rows["hold_out"] < LEAST_ROWS:  # too few to be surprised
+            return
         if (value <= PERFECT * nothing) if is_lower else (value >= 1 - PERFECT):
             first = self.importance[0]["feature"]
             yield f"{self.metric} is all but perfect: is '{first}' known before '{asked.target}' is?"
@@ -348,7 +352,8 @@ def _target(column: pa.ChunkedArray) -> Matrix:
 def _task(target: Matrix) -> Task:
     """What kind of prediction a target asks for: classes where it is text, a boolean, or a few whole numbers."""
     count = len(np.unique(target))
-    if target.dtype.kind == "f" or (target.dtype.kind in "iu" and count > FEW_VALUES):
+    most = min(FEW_VALUES, len(target) // 2)
+    if target.dtype.kind == "f" or (target.dtype.kind in "iu" and count > most):
         return "regression"
     return "binary" if count == 2 else "multiclass"
 
