@@ -8,7 +8,7 @@ import decimal
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,19 @@ def test_look_ups_that_want_different_things_in_one_place_are_told(shelf: Shelf)
     shelf.filling().fill(first)
     with pytest.raises(Conflict, match="begin alike"):
         shelf.filling().fill(second)
+
+
+@pytest.mark.parametrize("shelf", [TABLE, JSON], indirect=True)
+def test_an_environment_does_not_fill_what_another_one_reads(shelf: Shelf) -> None:
+    commit = publish(shelf.mesh, {"a": 1})
+    shelf.fill()
+    repository = shelf.mesh.lake.repository("customer-features")
+    repository.create_branch("dev", "main")
+    known = open_connections(shelf.mesh.settings, shelf.mesh.database)
+    known.save(replace(known.get("shelf", "prod"), environment="dev"))
+    with pytest.raises(Conflict, match="holds what is published at 'main', and this is of 'dev'"):
+        shelf.filling().fill(replace(shelf.wanted(), ref="dev"))
+    assert read_done(shelf.mesh.settings, shelf.wanted()).commit == commit
 
 
 def test_only_what_has_changed_is_written_and_what_is_gone_is_removed(shelf: Shelf) -> None:

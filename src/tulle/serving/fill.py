@@ -245,10 +245,16 @@ def _wanted(fill: Fill, commit: str, identity: str, there: Marker | None, known:
                 f"'{fill.where}' holds data set '{there.data_set}' of '{there.product}' ({there.form})",
                 hint="name another table, or other keys",
             )
+        if there.ref != fill.ref:
+            raise Conflict(
+                f"'{fill.where}' holds what is published at '{there.ref}', and this is of '{fill.ref}'",
+                hint="let the connections of two environments lead to databases of their own",
+            )
         columns |= {name: known[name] for name in there.types if name in known and name not in columns}
     return Marker(
         product=fill.product,
         data_set=fill.data_set,
+        ref=fill.ref,
         commit=commit,
         identity=identity,
         key=tuple(column.name for column in fill.key),

@@ -24,6 +24,7 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True):
 
     product: str
     data_set: str
+    ref: str  # whose commits it follows
     commit: str
     identity: str  # of the data set's content
     key: tuple[str, ...]
