@@ -79,6 +79,12 @@ def test_what_a_model_is_sent_may_be_of_the_data_behind_its_own(products: Mappin
     assert rules({}, [PREDICT])["p"].closed
 
 
+def test_of_a_database_nothing_is_known(products: Mapping[str, DataProduct]) -> None:
+    alone = {"made": _without_ports(products["made"])}
+    manifest_rules = rules(alone, [{"name": "q", "type": "query", "connection": "till"}])
+    assert manifest_rules["q"].closed
+
+
 def _with_column(product: DataProduct, name: str) -> DataProduct:
     """The product as it would be with a column of that name that names nobody."""
 

@@ -19,9 +19,10 @@ def load():
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
+        wanted = np.float64 if session.get_inputs()[0].type == "tensor(double)" else np.float32
 
         def probabilities(values):
-            return session.run(["probabilities"], {"features": np.array([values], dtype=np.float32)})[0][0]
+            return session.run(["probabilities"], {"features": np.array([values], dtype=wanted)})[0][0]
     else:
         import joblib
 

@@ -33,7 +33,8 @@ def shown_of(manifest: Manifest, product_of: ProductOf) -> dict[str, Shown]:
         elif kind in _KEYED:
             found[name] = _keyed(raw, origins or (), own, product_of, left_out)
         elif kind == "query":
-            is_open = origins is not None and all(_is_open(one, product_of) for one in origins)
+            is_known = origins is not None and not raw.get("connection")  # of a database nothing is known
+            is_open = is_known and all(_is_open(one, product_of) for one in origins or ())
             found[name] = Shown(left_out=left_out, closed=not is_open)
         else:
             found[name] = Shown(left_out=left_out, closed=_may_name(own, product_of))

@@ -50,6 +50,7 @@ def _endpoint(endpoint: Any) -> dict[str, Any]:
     if isinstance(endpoint, QuerySpec):
         said["sql"] = endpoint.sql
         said["parameters"] = {p.name: [p.type, p.required] for p in endpoint.parameters}
+        said["connection"] = endpoint.connection
         said["sources"] = [
             {"product": product, "data_set": data_set, "key": [], "answers": None, "columns": None}
             for product, data_set in dict.fromkeys(endpoint.reads(""))

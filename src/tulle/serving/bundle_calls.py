@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tulle.errors import Invalid, Problem, did_you_mean
+from tulle.errors import Invalid, Problem, TulleError, did_you_mean
 from tulle.serving.bundle import Bundle, answered, check_queries, invalid
 from tulle.serving.compose import ComposeEntry
 from tulle.serving.compose_declared import ComposeSpec, reaches_out
@@ -20,7 +20,7 @@ from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import Column
 from tulle.serving.query import QueryEntry, record_of
-from tulle.serving.query_declared import QueryParameter, QuerySpec
+from tulle.serving.query_declared import QueryParameter, QuerySpec, only_of_files
 from tulle.serving.request import RequestError
 
 # Values like those that callers send, to see which columns a query gives.
@@ -98,18 +98,16 @@ def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
     """Copy the data a query reads; Invalid, with places, when it is no SELECT, or does not fit the data."""
     from tulle.engine.statement import read_statement  # noqa: PLC0415  a worker imports this module and reads no SQL
 
+    if spec.connection:
+        return _bundle_database_query(spec, bundle)
     places = spec.places
     statement = read_statement(spec.sql, f"the SQL of endpoint '{spec.name}'")
     if statement.problems:
         problem = statement.problems[0]
         raise invalid(f"endpoint '{spec.name}': {problem.message}", places.get("sql"), problem.hint)
-    declared = {parameter.name: parameter for parameter in spec.parameters}
     if "?" in statement.parameters:
         raise invalid(f"endpoint '{spec.name}': '?' stands for nothing", places.get("sql"), "name it: $name")
-    if unused := [name for name in declared if name not in statement.parameters]:
-        hint = did_you_mean(unused[0], statement.parameters) or f"write ${unused[0]} where its value is meant"
-        raise invalid(f"the SQL has no parameter '{unused[0]}'", places.get("parameters"), hint)
-    parameters = tuple(declared.get(name, QueryParameter(name)) for name in statement.parameters)
+    parameters = _parameters(spec, statement.parameters)
     relations, files, commits = [], {}, {}
     for name in statement.reads:
         said, data_set = spec.data_sets.get(name, ("", name))
@@ -119,12 +117,7 @@ def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
         commits[product] = bundle.commits[product]
     examples = {parameter.name: _EXAMPLES[parameter.type] for parameter in parameters}
     try:
-        record_of(parameters, exact=True).convert(
-            {p.name: p.default for p in parameters if not p.required and p.default is not None}
-        )
         columns = bundle.engine.describe(spec.sql, relations, parameters=examples)
-    except RequestError as error:
-        raise invalid(f"a default does not fit: {error.message}", places.get("parameters"), None) from None
     except Invalid as exc:
         raise invalid(f"endpoint '{spec.name}': {exc.message}", places.get("sql"), exc.hint) from exc
     check_queries(spec.test_queries, "", record_of(parameters, exact=True), places)
@@ -141,4 +134,65 @@ def bundle_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
         description=spec.description,
         test_queries=spec.test_queries,
         probe=answered(spec.test_queries) or (None if needed else {}),
+    )
+
+
+def _parameters(spec: QuerySpec, named: Sequence[str]) -> tuple[QueryParameter, ...]:
+    """What callers send, in the order in which the SQL names it. Invalid for what it does not name, and defaults."""
+    declared = {parameter.name: parameter for parameter in spec.parameters}
+    place = spec.places.get("parameters")
+    if unused := [name for name in declared if name not in named]:
+        hint = did_you_mean(unused[0], named) or f"write ${unused[0]} where its value is meant"
+        raise invalid(f"the SQL has no parameter '{unused[0]}'", place, hint)
+    parameters = tuple(declared.get(name, QueryParameter(name)) for name in named)
+    try:
+        record_of(parameters, exact=True).convert(
+            {p.name: p.default for p in parameters if not p.required and p.default is not None}
+        )
+    except RequestError as error:
+        raise invalid(f"a default does not fit: {error.message}", place, None) from None
+    return parameters
+
+
+def _bundle_database_query(spec: QuerySpec, bundle: Bundle) -> QueryEntry:
+    """Have the database say what a query gives; Invalid, with places, when it is no SELECT, or cannot be asked."""
+    from tulle.serving.database_sql import described, read_sql  # noqa: PLC0415  a worker imports this and reads no SQL
+    from tulle.serving.store import demand_postgres  # noqa: PLC0415
+
+    places = spec.places
+    if other := only_of_files(places):
+        message = f"'{other}' has no meaning where connection '{spec.connection}' answers"
+        raise invalid(f"endpoint '{spec.name}': {message}", places[other], f"leave `{other}` out")
+    try:
+        asked = read_sql(spec.sql)
+    except Invalid as exc:
+        raise invalid(f"endpoint '{spec.name}': {exc.message}", places.get("sql"), exc.hint) from exc
+    parameters = _parameters(spec, asked.parameters)
+    # Text fits what it is compared with: nobody knows what would be an example of that.
+    examples = {p.name: None if p.type == "string" else _EXAMPLES[p.type] for p in parameters}
+    try:
+        opened = bundle.connection(spec.connection)
+        demand_postgres(opened)
+    except TulleError as exc:
+        raise invalid(exc.message, places.get("connection"), exc.hint) from exc
+    try:
+        statement, columns = described(opened, asked, examples, spec.most_rows)
+    except TulleError as exc:
+        raise invalid(f"endpoint '{spec.name}': {exc.message}", places.get("sql"), exc.hint) from exc
+    check_queries(spec.test_queries, "", record_of(parameters, exact=True), places)
+    return QueryEntry(
+        name=spec.name,
+        sql=spec.sql,
+        parameters=parameters,
+        files={},
+        columns=columns,
+        most_rows=spec.most_rows,
+        commits={},
+        bounds=spec.bounds,
+        description=spec.description,
+        connection=spec.connection,
+        connections=spec.connections,
+        statement=statement,
+        test_queries=spec.test_queries,
+        probe=None,  # whether it is well must not depend on what is elsewhere
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import UNSET
 
+from tulle.serving.database_query import DatabaseQuery
 from tulle.serving.endpoint import Action, Answer, Endpoint, Headed, Header, Query
 from tulle.serving.finder import UNANSWERED, Finder, Held, Stored
 from tulle.serving.keyed_rows import CONNECTION, DEFAULT
@@ -179,7 +181,12 @@ def _of_body(body: Any) -> list[Any]:
 
 
 def connect(service: Loaded, details: Callable[[str], Connection]) -> bool:
-    """Have the look-ups of a service that are in databases ask there; whether there are any. Invalid, NotFound."""
+    """Have the look-ups and queries of a service that are in databases ask there; whether there are any. Invalid,
+    NotFound.
+    """
+    for query in _queries_in_databases(service):
+        demand_driver()
+        query.use(partial(details, query.entry.connection))
     endpoints: dict[str, Endpoint] = dict(service.endpoints)
     for name, endpoint in service.endpoints.items():
         found = [(n, f) for n, f in enumerate(finders_of(endpoint)) if f.entry.source == CONNECTION]
@@ -190,15 +197,19 @@ def connect(service: Loaded, details: Callable[[str], Connection]) -> bool:
             endpoint, stores, lambda changed: service.tell(bound_again(service, [changed]))
         )
     if endpoints == service.endpoints:
-        return False
+        return bool(_queries_in_databases(service))
     service.replace(endpoints)
     return True
 
 
+def _queries_in_databases(service: Loaded) -> list[DatabaseQuery]:
+    return [endpoint for endpoint in service.endpoints.values() if isinstance(endpoint, DatabaseQuery)]
+
+
 def needs_connections(service: Loaded) -> bool:
-    """Whether some look-up of a service is in a database."""
+    """Whether some look-up or query of a service is in a database."""
     finders = (finder for endpoint in service.endpoints.values() for finder in finders_of(endpoint))
-    return any(finder.entry.source == CONNECTION for finder in finders)
+    return bool(_queries_in_databases(service)) or any(f.entry.source == CONNECTION for f in finders)
 
 
 def _opened(finder: Finder, details: Callable[[str], Connection]) -> Store:

@@ -12,12 +12,13 @@ from typing import Any
 from tulle.engine.statement import read_statement
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.serving.compose_declared import ComposeSpec
+from tulle.serving.database_sql import read_sql
 from tulle.serving.declared import FunctionSpec, LookupSpec, rows_of
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES
 from tulle.serving.key_form import check_keys
 from tulle.serving.keyed_rows import KeyedRows
-from tulle.serving.query_declared import QuerySpec
+from tulle.serving.query_declared import QuerySpec, only_of_files
 from tulle.serving.service import Service
 from tulle.spec.document import Document, Path
 from tulle.spec.load import load_document
@@ -89,6 +90,15 @@ def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> It
 
 def _query(told: _Telling, said: QuerySpec, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
     """What is wrong with the SQL as such, and data sets that are not there."""
+    if said.connection:
+        if other := only_of_files(said.places):
+            message = f"'{other}' has no meaning where connection '{said.connection}' answers"
+            yield told.problem(message, (*at, other), f"leave `{other}` out")
+        try:
+            read_sql(said.sql)
+        except Invalid as exc:
+            yield told.problem(exc.message, (*at, "sql"), exc.hint)
+        return
     for problem in read_statement(said.sql).problems:
         yield told.problem(problem.message, (*at, "sql"), problem.hint)
     for product, data_set in said.reads(""):

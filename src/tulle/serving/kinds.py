@@ -19,6 +19,7 @@ from tulle.serving.bundle_look_ups import bundle_lookup
 from tulle.serving.bundle_models import bundle_forecast, bundle_predict
 from tulle.serving.compose import ComposeEntry, load_compose
 from tulle.serving.compose_declared import COMPOSE_SCHEMA, ComposeSpec, parse_compose
+from tulle.serving.database_query import load_query
 from tulle.serving.declared import (
     FUNCTION_SCHEMA,
     LOOKUP_SCHEMA,
@@ -42,7 +43,7 @@ from tulle.serving.openapi_predict import describe_forecast, describe_predict
 from tulle.serving.openapi_rows import describe_lookup, describe_query
 from tulle.serving.predict import PredictEntry
 from tulle.serving.predict_apart import load_predict, predict_apart
-from tulle.serving.query import QueryEntry, load_query, query_apart
+from tulle.serving.query import QueryEntry, query_apart
 from tulle.serving.query_declared import QUERY_SCHEMA, QuerySpec, parse_query
 
 Spec = PredictSpec | LookupSpec | FunctionSpec | QuerySpec | ComposeSpec | ForecastSpec

@@ -24,7 +24,7 @@ from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
 from tulle.serving.outside import Door
 from tulle.serving.pool import Pool
-from tulle.serving.request import RequestError
+from tulle.serving.request import NO_PREDICTION, RequestError
 
 HEALTH_SECONDS = 0.5  # the gateway waits for a second
 
@@ -116,8 +116,12 @@ class Loaded:
             except Exception as exc:  # noqa: BLE001  whatever it is, the endpoint is not well
                 failed[name] = f"{type(exc).__name__}: {exc}"
                 continue
-            if status >= 500:
-                failed[name] = msgspec.json.decode(answer)["message"]
+            if status == 200:
+                continue
+            told = msgspec.json.decode(answer)
+            # A key may be gone from newer data; a model that cannot evaluate values it was given once is not well.
+            if status >= 500 or told["errorType"] == NO_PREDICTION:
+                failed[name] = told["message"]
         return failed
 
     async def test(self) -> tuple[Verdict, ...]:

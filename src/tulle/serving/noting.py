@@ -11,6 +11,7 @@ from tulle.serving.log_segment import INFER
 from tulle.serving.predict import Predict, class_text
 from tulle.serving.recorder import Recorder, is_sampled
 
+_CONTEXT = b',"apiContext":'
 CALLER, HOST = b"x-tulle-client", b"host"  # headers that are kept
 
 
@@ -51,7 +52,11 @@ class Noted:
         if not plan.features:
             content = rows = None
         # Of a refusal the kind is told in any case: nothing else of its body is kept.
-        kept = answer if plan.answers or status != 200 else None
+        kept: bytes | None = None
+        if plan.answers or status != 200:
+            # What tells where an answer is from is the same in all of them, and most of a short one.
+            end = answer.rfind(_CONTEXT) if answer.endswith(b"}}") else -1
+            kept = answer[:end] + b"}" if end > 0 else answer
         self._note(self._number, start, spent, request_id, status, caller, host, content, kept, rows)
 
 

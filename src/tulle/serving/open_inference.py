@@ -21,7 +21,7 @@ from tulle.serving.endpoint import Answer, Headed, Header, error_body
 from tulle.serving.finder import Ignored
 from tulle.serving.loaded import Loaded
 from tulle.serving.predict import Predict
-from tulle.serving.request import RequestError, parse_json, shown
+from tulle.serving.request import NO_PREDICTION, RequestError, parse_json, shown
 
 _DATATYPES = {"string": "BYTES", "integer": "INT64", "boolean": "BOOL", "date": "BYTES", "timestamp": "BYTES"}
 _INTEGERS = {f"INT{bits}": range(-(2 ** (bits - 1)), 2 ** (bits - 1)) for bits in (8, 16, 32, 64)}
@@ -221,7 +221,7 @@ class OpenModel:
                 raise RequestError(error.status, error.error_type, where + error.detail) from None
             except Ignored as ignored:
                 message = f"row {number} has no prediction: {ignored.reason}"
-                raise RequestError(422, "NoPrediction", message) from None
+                raise RequestError(422, NO_PREDICTION, message) from None
 
 
 def _values(tensor: Tensor) -> tuple[int, list[Any]]:

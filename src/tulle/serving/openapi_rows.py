@@ -79,7 +79,7 @@ def describe_query(entry: QueryEntry, folder: Path) -> Mapping[str, Any]:  # noq
             parameters,
             answer,
             examples_of(entry.test_queries),
-            more=("422", "504"),
+            more=("422", "503", "504") if entry.connection else ("422", "504"),
         )
     return paths
 

@@ -42,13 +42,23 @@ from tulle.serving.explain import BACKGROUND, Asked, Explainer
 from tulle.serving.explaining import Explaining
 from tulle.serving.finder import NO_KEY, PRESENT, Finder, FinderEntry, Found, Ignored
 from tulle.serving.keyed_rows import DEFAULT, FORBIDDEN, IGNORE
-from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
+from tulle.serving.request import (
+    DECODE_ERRORS,
+    NO_PREDICTION,
+    Field,
+    Record,
+    RequestError,
+    parse_json,
+    require,
+    shown,
+)
 from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, scored
 
 EFFECT = "effect"  # the task of models that say what a treatment changes
 _AT_ONCE = 64  # rows that are scored without letting others in
 _PART = 1000  # rows that are scored in one go, so that others wait no longer than for that
 _log = logging.getLogger("tulle.serving")
+_OF_A_NODE = "status code returned while running"  # how ONNX Runtime begins to tell which node failed
 _MOST_EXPLAINED = 50_000  # rows times steps of one request
 
 
@@ -293,7 +303,9 @@ class Predict:
         except RequestError:
             raise
         except Exception as exc:
-            raise _unanswered(exc) from exc
+            if _is_of_values(exc):
+                raise _unanswered(exc) from exc
+            raise
         return self._checked(said)
 
     def label_of(self, said: Scored, row: Sequence[Any]) -> Any:
@@ -315,7 +327,7 @@ class Predict:
         for number, (numbers, _) in enumerate(said):
             if not math.isfinite(sum(numbers)):
                 message = f"the model has no answer for the values of row {number}"
-                raise RequestError(422, "NoPrediction", message, "Are some of them extreme?")
+                raise RequestError(422, NO_PREDICTION, message, "Are some of them extreme?")
         return said
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────
@@ -438,7 +450,9 @@ class Predict:
         try:
             return self._single(row)
         except Exception as exc:
-            raise _unanswered(exc) from exc
+            if _is_of_values(exc):
+                raise _unanswered(exc) from exc
+            raise
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -454,7 +468,9 @@ class Predict:
         try:
             answer = self._single(row)
         except Exception as exc:
-            raise _unanswered(exc) from exc
+            if _is_of_values(exc):
+                raise _unanswered(exc) from exc
+            raise
         result = self._result(answer, row)
         return self._with(result, told, request_id, (start, read, enriched), self._context)
 
@@ -528,7 +544,7 @@ class Predict:
         total = sum(answer)
         if total - total != 0:  # infinite or no number, which JSON cannot carry
             raise RequestError(
-                422, "NoPrediction", "the model has no answer for these values", "Are some of them extreme?"
+                422, NO_PREDICTION, "the model has no answer for these values", "Are some of them extreme?"
             )
         classes = self._classes
         if not classes:
@@ -611,11 +627,16 @@ class Predict:
         return results
 
 
+def _is_of_values(exc: Exception) -> bool:
+    """Whether it is the values that a model cannot evaluate; whatever else it raises is a fault of its own."""
+    return isinstance(exc, ValueError) or _OF_A_NODE in str(exc)
+
+
 def _unanswered(exc: Exception) -> RequestError:
     """That a model cannot evaluate a row: its encoder refuses a category that it was not trained with, say."""
     _log.info("the model has no answer: %s", exc)
     advice = "Is one of them a category that it was not trained with? The service's log says more"
-    return RequestError(422, "NoPrediction", "the model has no answer for these values", advice)
+    return RequestError(422, NO_PREDICTION, "the model has no answer for these values", advice)
 
 
 def with_effects(actions: Mapping[str, Action], signature: Signature) -> Mapping[str, Action]:

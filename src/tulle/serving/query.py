@@ -29,7 +29,7 @@ from tulle.serving.endpoint import Answer, Headed, Header, Query, Trace
 from tulle.serving.index import Column, Damaged
 from tulle.serving.manifest import changed_file
 from tulle.serving.pool import pool_of
-from tulle.serving.query_declared import QueryParameter
+from tulle.serving.query_declared import USUAL_CONNECTIONS, QueryParameter
 from tulle.serving.request import Field, Record, RequestError, parse_json
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class QueryEntry:
     commits: Mapping[str, str]
     bounds: Bounds = Bounds()
     description: str = ""
+    connection: str = ""  # whose database answers
+    connections: int = USUAL_CONNECTIONS
+    statement: str = ""  # what is sent there, in the driver's form
     type: Literal["query"] = "query"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] | None = field(default_factory=dict)
@@ -116,17 +119,7 @@ class SqlQuery:
 
     async def _answered(self, body: bytes, request_id: str, form: str) -> Answer:
         start = perf_counter_ns()
-        sent = self.record.convert(parse_json(body))
-        values: dict[str, Any] = {}
-        for parameter, value in zip(self.entry.parameters, sent, strict=True):
-            if value is UNSET and parameter.required:
-                missing = [
-                    p.name
-                    for p, v in zip(self.entry.parameters, sent, strict=True)
-                    if p.required and v is UNSET
-                ]
-                raise RequestError(400, "MissingParameters", f"parameters are missing: {', '.join(missing)}")
-            values[parameter.name] = parameter.default if value is UNSET else value
+        values = values_of(self.entry.parameters, self.record.convert(parse_json(body)))
         asked = msgspec.msgpack.encode(_Asked(msgspec.json.encode(values), form))
         # A SELECT changes nothing, so it may be asked again.
         given = msgspec.msgpack.decode(await self.pool.ask(asked, again=True), type=_Given)
@@ -140,9 +133,12 @@ class SqlQuery:
         return Answer(b'{"columns":' + self._columns + b',"rows":' + given.rows + cut + timing.encode())
 
 
-def load_query(entry: QueryEntry, folder: Path, trace: Trace) -> SqlQuery:
-    """The endpoint with its processes, none of which is started yet."""
-    return SqlQuery(entry, folder, trace)
+def values_of(parameters: Sequence[QueryParameter], sent: Sequence[Any]) -> dict[str, Any]:
+    """The values by name, defaults where none is sent. RequestError that names those that are missing."""
+    missing = [p.name for p, value in zip(parameters, sent, strict=True) if p.required and value is UNSET]
+    if missing:
+        raise RequestError(400, "MissingParameters", f"parameters are missing: {', '.join(missing)}")
+    return {p.name: p.default if v is UNSET else v for p, v in zip(parameters, sent, strict=True)}
 
 
 def record_of(parameters: Sequence[QueryParameter], *, exact: bool = False) -> Record:
@@ -204,7 +200,7 @@ class _Apart:
         except (ValueError, OverflowError) as exc:  # a time before the year 1, say
             return _failed("the rows cannot be written", exc)
         if asked.form == TEXT:
-            rows = [[_text(value) for value in row] for row in rows]
+            rows = [[as_text(value) for value in row] for row in rows]
         body = _encoder.encode(rows)
         spent = (perf_counter_ns() - start) // 1000
         return msgspec.msgpack.encode(_Given(body, table.num_rows > most, microseconds=spent))
@@ -245,7 +241,7 @@ def _failed(message: str, exc: Exception) -> bytes:
     return msgspec.msgpack.encode(_Given(message=message))
 
 
-def _text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A value as text: what JSON would say, without the quotes."""
     match value:
         case None | str():

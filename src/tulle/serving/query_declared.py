@@ -10,10 +10,12 @@ from tulle.errors import Place
 from tulle.serving.bounds import Bounds
 from tulle.serving.declared import BOUNDS_SCHEMA, TestQuery, parse_bounds, queries_schema
 from tulle.serving.keyed_rows import PlaceOf, places_of
+from tulle.spec.source import CONNECTION_NAME
 
 PARAMETER_TYPES = ("string", "integer", "double", "decimal", "boolean", "date", "timestamp")
 MOST_ROWS = 100_000
 _USUAL_ROWS = 1000
+USUAL_CONNECTIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,16 @@ class QueryParameter:
 
 @dataclass(frozen=True, slots=True)
 class QuerySpec:
-    """A query endpoint: one SELECT over data sets of this product, or of others under names of their own."""
+    """A query endpoint: one SELECT over data sets of this product, or of others under names of their own; or over the
+    tables of a database.
+    """
 
     name: str
     sql: str
     parameters: tuple[QueryParameter, ...] = ()
     data_sets: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name → product, data set
+    connection: str = ""  # of the mesh: its database answers; empty: the package's own data
+    connections: int = USUAL_CONNECTIONS  # that each worker opens
     most_rows: int = _USUAL_ROWS
     bounds: Bounds = Bounds()
     description: str = ""
@@ -46,6 +52,8 @@ class QuerySpec:
         """Product and data set of all that the SQL names; `product` is the service's own."""
         from tulle.engine.statement import read_statement  # noqa: PLC0415  a worker imports this and reads no SQL
 
+        if self.connection:
+            return ()
         names = read_statement(self.sql).reads
         found = (self.data_sets.get(name, ("", name)) for name in names)
         return tuple((said or product, data_set) for said, data_set in found)
@@ -95,6 +103,17 @@ QUERY_SCHEMA: Mapping[str, Any] = {
                 },
             },
         },
+        "connection": {
+            "type": "string",
+            "pattern": CONNECTION_NAME,
+            "description": "a connection of the mesh to a PostgreSQL that answers; default: the data in the package",
+        },
+        "connections": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 64,
+            "description": f"to the database that each worker opens at most (default {USUAL_CONNECTIONS})",
+        },
         "most_rows": {
             "type": "integer",
             "minimum": 1,
@@ -104,7 +123,15 @@ QUERY_SCHEMA: Mapping[str, Any] = {
         **BOUNDS_SCHEMA,
         "test_queries": queries_schema("parameters"),
     },
+    "dependentRequired": {"connections": ["connection"]},
 }
+# What is the engine's matter, and has no meaning where a database answers.
+_OF_FILES = ("data_sets", "pool", "memory")
+
+
+def only_of_files(places: Mapping[str, Place]) -> str:
+    """A property that a query over a connection cannot have, empty when it has none."""
+    return next((name for name in _OF_FILES if name in places), "")
 
 
 def parse_parameters(raw: Mapping[str, Any]) -> tuple[QueryParameter, ...]:
@@ -131,6 +158,8 @@ def parse_query(raw: Mapping[str, Any], place: PlaceOf) -> QuerySpec:
             name: (said.get("product", ""), said["data_set"])
             for name, said in raw.get("data_sets", {}).items()
         },
+        connection=raw.get("connection", ""),
+        connections=raw.get("connections", USUAL_CONNECTIONS),
         most_rows=raw.get("most_rows", _USUAL_ROWS),
         bounds=parse_bounds(raw),
         description=raw.get("description", ""),

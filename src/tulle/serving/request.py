@@ -51,6 +51,8 @@ SHOWN = 60  # characters of a value that a message repeats
 MOST_TOLD = 20  # things that are wrong with one request; how many more there are is told
 _MOST_SEEN = 100  # members of a body among which one that is missing is looked for
 
+NO_PREDICTION = "NoPrediction"  # the kind of error of values that a model cannot evaluate
+
 
 class RequestError(Exception):
     """A request that cannot be answered: status, a word for programs, a sentence, and what to do about it."""

@@ -39,7 +39,13 @@ class PostgresStore:
         self._entry, self._said, self._wish = entry, entry.store, entry.wish
         self._details = details
         self._statement = _statement(entry, entry.wish)
-        self._connections = StoreConnections(entry, entry.store, self)
+        self._connections = StoreConnections(
+            f"what is looked up in '{entry.data_set}'",
+            entry.store.connection,
+            self,
+            connections=entry.store.connections,
+            seconds=entry.store.seconds,
+        )
         self._marker: tuple[str | None, str | None] = (None, None)  # the last one, and the commit it names
 
     async def stored(self, keys: Sequence[Sequence[Any]]) -> Looked:
@@ -73,16 +79,7 @@ class PostgresStore:
 
     async def connect(self) -> Any:
         """A new connection, which only reads. Invalid when it leads to another kind of database by now."""
-        import psycopg  # noqa: PLC0415
-
-        from tulle.pipeline.sources.postgres import parameters_of  # noqa: PLC0415
-
-        found = self._details()
-        demand_postgres(found)
-        details = {**parameters_of(found), "connect_timeout": max(2, math.ceil(self._said.seconds))}
-        millis = int(self._said.seconds * 1000)
-        options = f"-c statement_timeout={millis} -c default_transaction_read_only=on -c TimeZone=UTC"
-        return await psycopg.AsyncConnection.connect(**details, autocommit=True, options=options)
+        return await connected(self._details(), self._said.seconds)
 
     async def drop(self, connection: Any) -> None:
         """Let go of a connection."""
@@ -161,6 +158,21 @@ def _statement(entry: FinderEntry, wish: Wish) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""').replace("%", "%%") + '"'
+
+
+async def connected(found: Connection, seconds: float) -> Any:
+    """An open connection of the driver, which only reads, each statement for so long at most. Invalid where it leads
+    to another kind of database; psycopg.Error.
+    """
+    import psycopg  # noqa: PLC0415
+
+    from tulle.pipeline.sources.postgres import parameters_of  # noqa: PLC0415
+
+    demand_postgres(found)
+    details = {**parameters_of(found), "connect_timeout": max(2, math.ceil(seconds))}
+    millis = int(seconds * 1000)
+    options = f"-c statement_timeout={millis} -c default_transaction_read_only=on -c TimeZone=UTC"
+    return await psycopg.AsyncConnection.connect(**details, autocommit=True, options=options)
 
 
 def demand_postgres(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""A worker's few connections to what one look-up asks: opened when needed, bounded, replaced when they were lost.
+"""A worker's few connections for one look-up or query: opened when needed, bounded, replaced when they were lost.
 
 Whoever waits longer than is declared is told so, and only so many may wait. All of it waits in the loop, so no other
 request stands in line behind a database. Knows nothing of what is asked, and of no driver.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tulle.errors import TulleError
-from tulle.serving.finder import FinderEntry
-from tulle.serving.keyed_rows import Store
 from tulle.serving.request import RequestError
-from tulle.serving.store_rows import Looked
 
 _WAITING = 256  # requests of a worker that may wait for its connections
-Work = Callable[[Any], Awaitable[Looked]]
+R = TypeVar("R")
+Work = Callable[[Any], Awaitable[R]]
 
 
 class Driver(Protocol):
@@ -35,22 +33,25 @@ class Driver(Protocol):
 
 
 class StoreConnections:
-    """The connections of one look-up. For one thread."""
+    """The connections of one look-up or query. For one thread."""
 
-    def __init__(self, entry: FinderEntry, said: Store, driver: Driver) -> None:
-        self._entry, self._said, self._driver = entry, said, driver
-        self._turns = asyncio.Semaphore(said.connections)
+    def __init__(
+        self, what: str, connection: str, driver: Driver, *, connections: int, seconds: float
+    ) -> None:
+        """`what` is asked for, as requests are told; `connection` of the mesh, so many at most, so long at most."""
+        self._what, self._name, self._driver, self._seconds = what, connection, driver, seconds
+        self._turns = asyncio.Semaphore(connections)
         self._idle: list[tuple[asyncio.AbstractEventLoop, Any]] = []
         self._waiting = 0
-        self._working: set[asyncio.Task[Looked]] = set()
+        self._working: set[asyncio.Task[Any]] = set()
 
-    async def asked(self, work: Work) -> Looked:
+    async def asked(self, work: Work[R]) -> R:
         """What work finds on a connection. RequestError 503 when too many wait, or it takes too long."""
         if self._waiting >= _WAITING:
             raise self.unavailable(f"{self._waiting} requests wait for it already")
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._said.seconds):
+            async with asyncio.timeout(self._seconds):
                 await self._turns.acquire()
                 # A task of its own: a driver that is told to stop may wait for the server to agree, which a hanging one
                 # never does. The request is over then, and its turn with the end of that.
@@ -63,14 +64,14 @@ class StoreConnections:
                     task.cancel()
                     raise
         except TimeoutError:
-            raise self.unavailable(f"it did not answer within {self._said.seconds:g} s") from None
+            raise self.unavailable(f"it did not answer within {self._seconds:g} s") from None
         finally:
             self._waiting -= 1
 
     def unavailable(self, why: str) -> RequestError:
         """What a request is told."""
-        message = f"what is looked up in '{self._entry.data_set}' cannot be asked for now"
-        detail = f"Connection '{self._said.connection}': {why}. It is tried again with every request"
+        message = f"{self._what} cannot be asked for now"
+        detail = f"Connection '{self._name}': {why}. It is tried again with every request"
         return RequestError(503, "StoreUnavailable", message, detail)
 
     def taken(self) -> list[Any]:
@@ -78,13 +79,13 @@ class StoreConnections:
         idle, self._idle = self._idle, []
         return [connection for _, connection in idle]
 
-    def _done(self, task: asyncio.Task[Looked]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)
         self._turns.release()
         if not task.cancelled():
             task.exception()  # whoever asked was told already, or is told now
 
-    async def _with(self, work: Work) -> Looked:
+    async def _with(self, work: Work[R]) -> R:
         """Do work on a connection; one that was lost while it was idle is replaced, once."""
         loop = asyncio.get_running_loop()
         while True:

@@ -54,7 +54,13 @@ class RedisStore:
         self._entry, self._said, self._details = entry, entry.store, details
         self._rows = _Rows(entry, entry.wish, entry.store)
         self._form = form_of(entry.store, entry.wish)
-        self._connections = StoreConnections(entry, entry.store, self)
+        self._connections = StoreConnections(
+            f"what is looked up in '{entry.data_set}'",
+            entry.store.connection,
+            self,
+            connections=entry.store.connections,
+            seconds=entry.store.seconds,
+        )
 
     async def stored(self, keys: Sequence[Sequence[Any]]) -> Looked:
         """What an index would hold for each key. RequestError 503 when Redis does not answer in time."""

@@ -50,7 +50,7 @@ def stored_row(entry: FinderEntry, wish: Wish, since: dt.date | None, values: Se
     """One row of the entry's columns; `since` is when it began to hold."""
     plain = {}
     for column, value in zip(entry.columns, values, strict=True):
-        known = _plain(value)
+        known = plain_value(value)
         plain[column.name] = entry.defaults.get(column.name) if known is None else known
     row = _encoder.encode(plain if wish.form == "object" else list(plain.values()))
     if not wish.event_time:
@@ -58,7 +58,7 @@ def stored_row(entry: FinderEntry, wish: Wish, since: dt.date | None, values: Se
     return (b"" if since is None else b"%d" % _micros(since)) + b"|" + row
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value as an index would have rendered it."""
     match value:
         case float() | Decimal() if not math.isfinite(value):
@@ -74,6 +74,6 @@ def _micros(since: dt.date) -> int:
     """Microseconds since 1970."""
     if not isinstance(since, dt.datetime):
         since = dt.datetime(since.year, since.month, since.day, tzinfo=dt.UTC)
-    at = _plain(since)
+    at = plain_value(since)
     passed: dt.timedelta = at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     return passed // dt.timedelta(microseconds=1)

@@ -74,6 +74,19 @@ def session(connection: Connection) -> Iterator[Session]:
         raise _told(exc, connection) from None
 
 
+@contextmanager
+def reading(connection: Connection) -> Iterator[Any]:
+    """The driver's own connection, in a session as `session` has it; its errors in our own kinds."""
+    with session(connection) as opened:
+        assert isinstance(opened, _Session)
+        yield opened.driver
+
+
+def quoted_column(name: str) -> str:
+    """A name in a statement that the driver gives values to."""
+    return quoted(name).replace("%", "%%")
+
+
 def parameters_of(connection: Connection) -> dict[str, Any]:
     """What the driver is told: address, name, password."""
     parts = urlsplit(connection.address)
@@ -112,19 +125,19 @@ def _told(exc: Any, connection: Connection) -> TulleError:
 
 class _Session:
     def __init__(self, opened: Any) -> None:
-        self._opened = opened
+        self.driver = self._opened = opened
 
     def ping(self) -> str:
         row = self._opened.execute("SELECT version(), current_database()").fetchone()
         return f"{str(row[0]).split(' on ')[0]}, database {row[1]}"
 
     def columns(self, statement: str) -> tuple[SourceColumn, ...]:
-        return tuple(SourceColumn(column.name, _type(column)) for column in self._described(statement))
+        return tuple(SourceColumn(column.name, type_of(column)) for column in self._described(statement))
 
     def batches(self, statement: str, fitting: Fitting) -> Iterator[pa.RecordBatch]:
         described = self._described(statement)
         kinds = tuple(
-            sent(column, there.type_code, _type(there))
+            sent(column, there.type_code, type_of(there))
             for column, there in zip(fitting.columns, described, strict=True)
         )
         asked = ", ".join(
@@ -173,7 +186,8 @@ class _Session:
         return f"{column} >= {cursor.text if is_number else literal(cursor.text)}"
 
 
-def _type(column: Any) -> str:
+def type_of(column: Any) -> str:
+    """Our type of a described column: empty for a decimal without bounds, text for what we have no counterpart of."""
     if column.type_code == _NUMERIC:
         if column.precision is None or column.precision > 38 or not 0 <= column.scale <= column.precision:
             return ""
