@@ -246,7 +246,7 @@ def test_a_body_as_large_as_may_be_is_read() -> None:
 
 def test_who_asks_before_sending_a_body_is_told_to_go_on() -> None:
     async def work(service: Service, caller: Caller) -> None:
-        whole = post("/a", b"abc", "Expect: 100-continue")
+        whole = post("/a", b"abc", "Expect: 100-Continue")
         await caller.send(whole[:-3])
         assert (await caller.one())[0] == 100
         await caller.send(whole[-3:])

@@ -354,7 +354,7 @@ def _to_workers(service: ManagedService) -> Json:
         # Most requests have no side effects: what a worker's end interrupts is asked of another one.
         "retry_policy": {
             "retry_on": f"{again},reset" if service.may_repeat else again,
-            "num_retries": 2,
+            "num_retries": 4,
             "retry_host_predicate": [
                 {
                     "name": "previous",
@@ -363,7 +363,8 @@ def _to_workers(service: ManagedService) -> Json:
                     ),
                 }
             ],
-            "host_selection_retry_max_attempts": 3,
+            # The one that has just died has the fewest requests, and is chosen first until it is set aside.
+            "host_selection_retry_max_attempts": 10,
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
         },
     }

@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_is_answering",
         "_is_ending",
+        "_is_expecting",
         "_is_held",
         "_is_reading",
         "_is_too_large",
@@ -167,6 +168,7 @@ class Connection(asyncio.Protocol):
         self._size = 0
         self._head_bytes = 0
         self._is_too_large = False
+        self._is_expecting = False
 
     # ── what the event loop tells ────────────────────────────────────────────────────────────────────────
 
@@ -226,11 +228,13 @@ class Connection(asyncio.Protocol):
         self._headers.append((name, value))
         if name == b"content-length":
             self._is_too_large = int(value) > self._all.max_request_bytes
+        elif name == b"expect":
+            self._is_expecting = value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         if self._is_too_large:
             self._whole(None)
-        elif (b"expect", b"100-continue") in self._headers and self._transport is not None:
+        elif self._is_expecting and self._transport is not None:
             self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
