@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import expect
 from tests import sharing
 from tests.lake.databases import Postgres
 
@@ -17,6 +18,7 @@ from tulle.state.db import Database, open_database
 # How long an example takes says more of what else the machine does than of what is tested.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+expect.set_options(timeout=30_000)  # the same: a page that is right is there sooner
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
