@@ -144,7 +144,7 @@ def test_an_application_gets_credentials_once_and_contracts_change(applied: Clie
     assert set(made) == {"name", "client_id", "client_secret", "api_key"}
     (listed,) = applied.applications()
     assert "client_secret" not in listed
-    assert listed["contracts"] == [{"service": "order-book", "limit": "50/1s"}]
+    assert listed["contracts"] == [{"service": "order-book", "limit": "50/1s", "last_used_at": None}]
     applied.change_contract("shop-window", "order-book", "5/1m")
     assert applied.applications()[0]["contracts"][0]["limit"] == "5/1m"
     applied.change_contract("shop-window", "order-book", None)

@@ -20,7 +20,11 @@
       });
       const html = await answer.text();
       if (mine !== asked || !answer.ok) return;
+      // Whoever is at one of its buttons stays there, as soon as they are offered.
+      const { endpoint, number } = view.contains(document.activeElement) ? document.activeElement.dataset : {};
       view.innerHTML = html;
+      const same = `button[data-endpoint="${endpoint}"][data-number="${number}"]`;
+      if (number) queueMicrotask(() => view.querySelector(same)?.focus());
       const wrong = view.querySelectorAll("[role=alert] li").length;
       state.textContent = wrong ? `${wrong} problems` : "It is valid.";
     } catch { /* it is read again with the next change */ }
