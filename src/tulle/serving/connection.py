@@ -133,7 +133,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_all",
-        "_content",
         "_head_bytes",
         "_headers",
         "_is_answering",

@@ -8,7 +8,7 @@ made: the package has it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tulle.serving.bounds import MOST_REPLY
-from tulle.serving.endpoint import Answer, Headed, Header, Query, Trace
-from tulle.serving.query import TEXT, TYPED, QueryEntry, SqlQuery, as_text, record_of, values_of
+from tulle.serving.endpoint import Answer, Trace
+from tulle.serving.query import TEXT, QueryEndpoint, QueryEntry, SqlQuery, as_text, values_of
 from tulle.serving.request import RequestError, parse_json
 from tulle.serving.store import connected
 from tulle.serving.store_connections import StoreConnections
@@ -32,16 +32,11 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 _log = logging.getLogger("tulle.serving")
 
 
-class DatabaseQuery:
-    """A query endpoint over a connection. For one loop."""
-
-    kind = main = "query"
+class DatabaseQuery(QueryEndpoint):
+    """A query over a connection, whose answers are of no commit. For one loop."""
 
     def __init__(self, entry: QueryEntry, trace: Trace) -> None:
-        self.name = entry.name
-        self.entry = entry
-        self.commits: Mapping[str, str] = {}  # what it answers is of no commit
-        self.record = record_of(entry.parameters, exact=True)
+        super().__init__(entry, trace)
         self._details: Callable[[], Connection] | None = None
         self._connections = StoreConnections(
             f"what query '{entry.name}' reads",
@@ -50,22 +45,10 @@ class DatabaseQuery:
             connections=entry.connections,
             seconds=entry.bounds.seconds + _LONGER,
         )
-        self._columns = msgspec.json.encode([{"name": c.name, "type": c.type} for c in entry.columns])
-        self._context = trace.context(entry.name, {})
 
     def use(self, details: Callable[[], Connection]) -> None:
         """Ask there: `details` is asked for address and secrets at each connecting."""
         self._details = details
-
-    @property
-    def actions(self) -> Mapping[str, Headed]:
-        """query: every value as text, as API nodes answer; rows: values with their types"""
-        return {"query": Headed(self._query), "rows": Headed(self._rows)}
-
-    @property
-    def queries(self) -> Mapping[str, Query]:
-        """By POST only: parameters may be personal data, which has no place in an address."""
-        return {}
 
     async def ready(self) -> None:
         """It is: the database is asked when a request comes."""
@@ -74,12 +57,6 @@ class DatabaseQuery:
         """Let go of the connections."""
         for connection in self._connections.taken():
             connection.pgconn.finish()
-
-    async def _query(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
-        return await self._answered(body, request_id, TEXT)
-
-    async def _rows(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
-        return await self._answered(body, request_id, TYPED)
 
     async def _answered(self, body: bytes, request_id: str, form: str) -> Answer:
         start = perf_counter_ns()

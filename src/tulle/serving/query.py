@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,16 +80,15 @@ class _Given(msgspec.Struct, array_like=True):
     damaged: str = ""
 
 
-class SqlQuery:
-    """A query endpoint."""
+class QueryEndpoint(ABC):
+    """What every query endpoint has, wherever its data is."""
 
     kind = main = "query"
 
-    def __init__(self, entry: QueryEntry, folder: Path, trace: Trace) -> None:
+    def __init__(self, entry: QueryEntry, trace: Trace) -> None:
         self.name = entry.name
         self.commits = entry.commits
         self.entry = entry
-        self.pool = pool_of(folder, entry.name, entry.bounds)
         self.record = record_of(entry.parameters, exact=True)
         self._columns = msgspec.json.encode([{"name": c.name, "type": c.type} for c in entry.columns])
         self._context = trace.context(entry.name, entry.commits)
@@ -103,6 +103,24 @@ class SqlQuery:
         """By POST only: parameters may be personal data, which has no place in an address."""
         return {}
 
+    async def _query(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
+        return await self._answered(body, request_id, TEXT)
+
+    async def _rows(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
+        return await self._answered(body, request_id, TYPED)
+
+    @abstractmethod
+    async def _answered(self, body: bytes, request_id: str, form: str) -> Answer:
+        """The answer to one request, its values as `form` says."""
+
+
+class SqlQuery(QueryEndpoint):
+    """A query over the data in the package."""
+
+    def __init__(self, entry: QueryEntry, folder: Path, trace: Trace) -> None:
+        super().__init__(entry, trace)
+        self.pool = pool_of(folder, entry.name, entry.bounds)
+
     async def ready(self) -> None:
         """Start its processes. RequestError when they cannot be."""
         await self.pool.ready()
@@ -110,12 +128,6 @@ class SqlQuery:
     def close(self) -> None:
         """End its processes."""
         self.pool.close()
-
-    async def _query(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
-        return await self._answered(body, request_id, TEXT)
-
-    async def _rows(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
-        return await self._answered(body, request_id, TYPED)
 
     async def _answered(self, body: bytes, request_id: str, form: str) -> Answer:
         start = perf_counter_ns()
