@@ -6,7 +6,6 @@ process of its own, which gives way to the services and keeps the control plane 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import subprocess
 import sys
@@ -44,8 +43,8 @@ class Collector:
     def stop(self) -> None:
         """End; what is not collected the next one collects."""
         self._stop.set()
-        with contextlib.suppress(AttributeError, OSError):  # there is none, or it has just ended
-            self._process.terminate()  # type: ignore[union-attr]
+        if self._process is not None:
+            self._process.terminate()
         self._thread.join(5)
 
     def _run(self) -> None:
