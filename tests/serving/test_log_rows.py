@@ -97,6 +97,48 @@ def test_each_kind_is_taken_apart() -> None:
     )
 
 
+TIMING = {"preProcessing": 1, "enrich": 0, "predictionPredict": 5}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"features": {"a": 1, "b": 'x\u00e9\n"', "c": None, "d": [1, {"a": 2}]}},
+        {"features": {"a": 1.5, "unknown": 3}, "explanations": None},
+        b'{ "features" : { "a" : 1, "a": 2, "\\u0062": true } }',
+        {"features": {}},
+        {"features": 7},
+        b'{"features": {"a": "\xff"}}',
+        [("a", "1")],
+        b"",
+    ],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"result": {"prediction": "no", "probas": {"no": 0.5, "error": 0.5}}, "timing": TIMING},
+        {"result": {"prediction": 1, "ignored": False}, "timing": TIMING, "apiContext": {"x": 1}},
+        {"result": {"prediction": 1, "lookups": {"status": "x"}}, "timing": TIMING},
+        {"result": {"prediction": 1, "customKeys": {"a": 7}}, "timing": {}},
+        {"result": {"prediction": 1}, "timing": {"call": 1.5, "said": "ann"}},
+        {"result": [1], "timing": None},
+        {"response": 1},
+        b"<html>",
+    ],
+)
+@pytest.mark.parametrize("known", [None, frozenset({"a", "b"})])
+def test_the_quick_way_keeps_what_the_other_one_keeps(
+    body: Any, answer: Any, known: frozenset[str] | None
+) -> None:
+    quick = rows_of(0, body, answer, rows=[3], shown=Shown(known=known))
+    nothing_here = frozenset({"a name that is nowhere"})
+    other = rows_of(0, body, answer, rows=[3], shown=Shown(known=known, left_out=nothing_here))
+    for columns in (*quick, *other):
+        for name in ("steps", "sent", "features", "result", "lookups"):
+            columns[name] = None if columns[name] is None else json.loads(columns[name])
+    assert quick == other
+
+
 def test_values_are_masked_at_any_depth() -> None:
     rule = Shown(
         masked=frozenset({"name"}),

@@ -107,6 +107,7 @@ def test_a_folder_that_goes_is_made_anew(tmp_path: Path) -> None:
 def test_memory_and_disk_have_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "WAITING_BYTES", 1000)
     monkeypatch.setattr(recorder, "CONTENT_BYTES", 300)
+    monkeypatch.setattr(recorder, "BATCH", 1)
     log = Recorder(tmp_path, "s", "v1", "v1")
     for number in range(10):
         note(log, number, b"x" * 301 if number == 0 else b"y" * 150)
@@ -124,6 +125,31 @@ def test_memory_and_disk_have_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     full.close()
     assert (full.written, full.dropped) == (0, 1)
     assert complete(tmp_path) == [path]
+
+
+def test_requests_are_encoded_together_and_a_large_one_at_once(tmp_path: Path) -> None:
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    for number in range(recorder.BATCH + 5):
+        note(log, number)
+    assert len(log.pending) == 5
+    note(log, recorder.BATCH + 5, b"x" * (recorder.BATCH_BYTES + 1))
+    assert not log.pending
+    log.start()
+    log.close()
+    (path,) = complete(tmp_path)
+    found = [record.request_id for record in read_segment(path).records]
+    assert found == [f"r{number}" for number in range(recorder.BATCH + 6)]
+
+
+def test_of_requests_put_by_only_the_one_that_cannot_be_written_is_dropped(tmp_path: Path) -> None:
+    log = Recorder(tmp_path, "s", "v1", "v1")
+    for number, rows in enumerate([[1], [object()], ["x"]]):
+        log.note(0, 1, 2, f"r{number}", 200, None, None, b"{}", b"{}", rows)
+    log.start()
+    log.close()
+    (path,) = complete(tmp_path)
+    segment = read_segment(path)
+    assert ([record.rows for record in segment.records], segment.dropped) == ([[1], ["x"]], 1)
 
 
 def test_a_share_is_the_same_for_every_generation() -> None:

@@ -36,6 +36,7 @@ LOG = logging.getLogger("tulle")
 AT_ONCE_ROWS = 20_000  # that are not a table yet
 _SCHEMAS = {QUERIES: SCHEMA, FEEDBACK: FEEDBACK_SCHEMA, TRAFFIC: log_traffic.SCHEMA}
 _ASIDE = ".damaged"
+_DAY_MICROS = 86_400_000_000
 # What taking apart a segment of another version raises; what is wrong with the lake or the database is tried again.
 _NOT_UNDERSTOOD = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 Made = tuple[str, str, pa.Table]  # data set, day, rows
@@ -117,10 +118,13 @@ class _Kept:
 
     def take(self, name: str, at: str, rows: Iterable[dict[str, Any]]) -> None:
         """Keep rows of a data set, each on the day of its time `at`."""
+        day, key = -1, (name, "")
         for row in rows:
-            key = name, _day(row[at])
-            self._waiting[key].append(row)
-            if len(self._waiting[key]) >= AT_ONCE_ROWS:
+            if row[at] // _DAY_MICROS != day:
+                day, key = row[at] // _DAY_MICROS, (name, _day(row[at]))
+            waiting = self._waiting[key]
+            waiting.append(row)
+            if len(waiting) >= AT_ONCE_ROWS:
                 self._settle(*key)
 
     def tables(self) -> list[Made]:

@@ -154,7 +154,7 @@ class App:
         request_id = said.get(b"x-request-id", b"").decode("latin-1")
         if not request_id or not is_safe_id(request_id):
             request_id = f"{self._id_prefix}-{next(self._ids):x}"
-        who = said.get(CALLER), said.get(HOST)
+        caller, host = said.get(CALLER), said.get(HOST)
         path, content = request.path, request.content
         route = self.routes.get(path)
         start = 0
@@ -169,18 +169,16 @@ class App:
             else:
                 made = route.action(asked, request_id)
             if not isinstance(made, bytes):
-                return self._later(route, made, start, request_id, who, asked, path)
+                return self._later(route, made, start, request_id, (caller, host), asked, path)
             spent = time.perf_counter_ns() - start
             route.nanoseconds += spent
             route.requests += 1
             noted = route.noted
             if noted is not None:
-                # of this request: nobody else was let in since
-                rows = noted.model.seen if noted.model is not None else None
-                noted.note(start, spent, request_id, 200, *who, asked, made, rows)
+                noted.note_answered(start, spent, request_id, caller, host, asked, made)
             return Reply(route.head, made, request_id)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
-            return self._refused(exc, route, start, request_id, who, content, path)
+            return self._refused(exc, route, start, request_id, (caller, host), content, path)
 
     async def _later(
         self,

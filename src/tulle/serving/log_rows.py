@@ -10,6 +10,8 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -54,6 +56,10 @@ FEEDBACK_SCHEMA = pa.schema(
 _BODY = {"predict": "features", "lookup": "data"}  # the member of a request's body that holds values
 _MANY = "-multi"  # the end of actions of requests for many
 _RESULT = {"predict": "result", "function": "response", "compose": "response", "forecast": "results"}
+_NOTHING = dict.fromkeys(SCHEMA.names)
+# What of an answer to one prediction is not kept as it is, and how times are written where nobody else wrote them.
+_TAKEN_APART = re.compile(rb'"(?:error|lookups|status|customKeys)"')
+_TIMES = re.compile(rb'\{(?:"[A-Za-z]+":[0-9]+,?)*\}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,11 @@ class Shown:
     declared: frozenset[str] = frozenset()
     texts_masked: bool = False
     closed: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every value is kept that has a name which is kept."""
+        return not (self.closed or self.masked or self.left_out or self.texts_masked)
 
     def of(self, values: Any, *, is_sent: bool = False) -> Any:
         """The same values without what may not be kept."""
@@ -102,12 +113,17 @@ class Shown:
 def query_rows(
     header: SegmentHeader, records: Sequence[Record], shown: Mapping[str, Shown], environment: str = ""
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a segment; an endpoint that `shown` does not tell of is closed."""
+    """The rows of a segment, with every column; an endpoint that `shown` does not tell of is closed."""
+    closed = Shown(closed=True)
+    routes = [
+        (route, rule := shown.get(route.endpoint, closed), _is_simple(route, rule)) for route in header.routes
+    ]
     for record in records:
-        route = header.routes[record.route]
-        rule = shown.get(route.endpoint, Shown(closed=True))
+        route, rule, is_simple = routes[record.route]
         whole = {
+            **_NOTHING,
             "request_id": record.request_id,
+            "item": 0,
             "asked_at": record.asked_ns // 1000,
             "service": header.service,
             "environment": environment,
@@ -119,13 +135,63 @@ def query_rows(
             "status": record.status,
             "microseconds": record.spent_ns // 1000,
         }
+        if is_simple and record.status == 200 and (simple := _simple(route, record, rule)) is not None:
+            whole.update(simple)
+            yield whole
+            continue
         try:
             items = list(_items(route, record, rule))
         except Exception:  # a request may be anything; what is not understood is kept without its content
             LOG.exception("the content of request %s is not logged", record.request_id)
             items = [{}]
         for number, one in enumerate(items):
-            yield {"item": number, **whole, **one}
+            yield {**whole, "item": number, **one}
+
+
+class _SimpleBody(msgspec.Struct):
+    features: dict[str, msgspec.Raw]
+
+
+class _SimpleAnswer(msgspec.Struct):
+    result: msgspec.Raw
+    timing: msgspec.Raw
+
+
+_read_body = msgspec.json.Decoder(_SimpleBody).decode
+_read_answer = msgspec.json.Decoder(_SimpleAnswer).decode
+_write = msgspec.json.Encoder().encode
+
+
+def _is_simple(route: SegmentRoute, rule: Shown) -> bool:
+    return route.kind == "predict" and route.action == "predict" and rule.is_open
+
+
+def _simple(route: SegmentRoute, record: Record, rule: Shown) -> dict[str, str | None] | None:
+    """Of a prediction all of which is kept: its parts as they were written, several times quicker than read.
+
+    None where it is anything else than nearly all of them are.
+    """
+    content, answer = record.content, record.answer
+    if not isinstance(content, bytes) or answer is None:
+        return None
+    try:
+        sent, said = _read_body(content).features, _read_answer(answer)
+        if rule.known is not None and not sent.keys() <= rule.known:
+            sent = {name: value for name, value in sent.items() if name in rule.known}
+        result, timing = bytes(said.result), bytes(said.timing)
+        if result[:1] != b"{" or _TAKEN_APART.search(result) or not _TIMES.fullmatch(timing):
+            return None
+        features = (
+            _write(dict(zip(route.features, record.rows, strict=False))).decode() if record.rows else None
+        )
+        return {
+            "steps": timing.decode(),
+            "sent": _write(sent).decode(),
+            "features": features,
+            "result": result.decode(),
+        }
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def feedback_rows(told: Sequence[Told], shown: Callable[[bytes], bytes]) -> Iterator[dict[str, Any]]:
@@ -173,10 +239,7 @@ def _outcome(value: Any, rule: Shown, classes: Collection[str]) -> Any:
 
 def table_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows as a table; times are microseconds since the epoch."""
-    names = schema.names
-    values = zip(
-        *([row.get(name) for name in names] for row in rows), strict=True
-    )  # a row at a time is in the cache
+    values = zip(*map(itemgetter(*schema.names), rows), strict=True)  # a row at a time is in the cache
     columns = []
     for field, column in zip(schema, values, strict=True):
         is_time = pa.types.is_timestamp(field.type)  # numbers become times much faster than values do
@@ -337,6 +400,7 @@ def _steps(timing: Any) -> dict[str, Any] | None:
     return {name: took for name, took in timing.items() if isinstance(took, int | float)}
 
 
+@lru_cache(1024)
 def _is_shadow(host: bytes | None) -> bool:
     """Whether a request was copied to a generation whose answer nobody gets: the gateway marks its host."""
     return host is not None and (host.partition(b":")[0].endswith(b"-shadow") or host.endswith(b"-shadow"))

@@ -52,7 +52,7 @@ class SegmentRoute(msgspec.Struct, frozen=True, array_like=True):
     classes: list[str] = []  # a struct of msgspec gives each its own; older segments have none
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True):
+class Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request and its answer, as the worker had them."""
 
     route: int

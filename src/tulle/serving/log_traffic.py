@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import pyarrow as pa
@@ -30,6 +31,7 @@ SCHEMA = pa.schema(
 _NAMES = SCHEMA.names[:-1]
 
 
+@lru_cache(4096)
 def bucket(microseconds: int) -> int:
     """The middle of the bucket that a latency is in, at least 1."""
     return round(math.exp(round(math.log(max(microseconds, 1)) / _APART) * _APART))

@@ -9,9 +9,8 @@ from tulle.serving.loaded import Loaded
 from tulle.serving.log_declared import EndpointLog
 from tulle.serving.log_segment import INFER
 from tulle.serving.predict import Predict, class_text
-from tulle.serving.recorder import Recorder, is_sampled
+from tulle.serving.recorder import BATCH, BATCH_BYTES, Recorder, is_sampled
 
-_CONTEXT = b',"apiContext":'
 CALLER, HOST = b"x-tulle-client", b"host"  # headers that are kept
 
 
@@ -24,14 +23,39 @@ class HasNoted(Protocol):
 class Noted:
     """One route's part of the query log."""
 
-    __slots__ = ("_note", "_number", "_plan", "_sample", "model")
+    __slots__ = ("_is_whole", "_model", "_number", "_pending", "_plan", "_recorder", "_sample")
 
     def __init__(self, recorder: Recorder, number: int, plan: EndpointLog, model: Predict | None) -> None:
-        self._note = recorder.note
+        self._recorder = recorder
+        self._pending = recorder.pending
         self._number = number
         self._plan = plan
         self._sample = plan.sample
-        self.model = model if plan.features else None  # whose features are kept
+        self._is_whole = plan.features and plan.answers and plan.sample >= 1.0
+        self._model = model if plan.features else None  # whose features are kept
+
+    def note_answered(
+        self,
+        start: int,
+        spent: int,
+        request_id: str,
+        caller: bytes | None,
+        host: bytes | None,
+        content: Any,
+        answer: bytes,
+    ) -> None:
+        """Hand over one request that was answered in the same call, nobody else's since; as `note`.
+
+        Each of these lines is a part of what a prediction costs.
+        """
+        rows = self._model.seen if self._model is not None else None
+        if not self._is_whole or len(answer) + len(content) > BATCH_BYTES:
+            self.note(start, spent, request_id, 200, caller, host, content, answer, rows)
+            return
+        pending, began = self._pending, start + self._recorder.offset
+        pending.append((self._number, began, spent, request_id, 200, caller, host, content, answer, rows))
+        if len(pending) >= BATCH:
+            self._recorder.settle()
 
     def note(
         self,
@@ -52,12 +76,8 @@ class Noted:
         if not plan.features:
             content = rows = None
         # Of a refusal the kind is told in any case: nothing else of its body is kept.
-        kept: bytes | None = None
-        if plan.answers or status != 200:
-            # What tells where an answer is from is the same in all of them, and most of a short one.
-            end = answer.rfind(_CONTEXT) if answer.endswith(b"}}") else -1
-            kept = answer[:end] + b"}" if end > 0 else answer
-        self._note(self._number, start, spent, request_id, status, caller, host, content, kept, rows)
+        kept = answer if plan.answers or status != 200 else None
+        self._recorder.note(self._number, start, spent, request_id, status, caller, host, content, kept, rows)
 
 
 def note_routes(recorder: Recorder, service: Loaded, home: str, routes: Mapping[str, HasNoted]) -> None:
