@@ -3,7 +3,8 @@
     python tiny_worker.py NAME SOCKET…
 
 It answers what it was asked as JSON. Paths that end in `/slow` wait a second, `/hang-up` closes without a word,
-`/missing` is its own 404.
+`/missing` is its own 404. With the header `x-fail-once: FILE` the first request, which makes the file, is answered 503;
+with `x-fail: NAME` those are that the worker of this name gets.
 """
 
 from __future__ import annotations
@@ -53,11 +54,20 @@ class Worker(asyncio.Protocol):
         if path.endswith("/predict"):
             said["result"] = {"prediction": "1", "got": json.loads(body)}
         status = "404 Not Found" if path.endswith("/missing") else "200 OK"
+        if headers.get("x-fail") == self._name or _fails_once(headers.get("x-fail-once", "")):
+            status = "503 Service Unavailable"
         text = json.dumps(said).encode()
         answer = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
         answer += f"x-request-id: {headers.get('x-request-id')}\r\nx-tulle-generation: v1\r\n\r\n"
         delay = 1.0 if path.endswith("/slow") else 0.0
         asyncio.get_running_loop().call_later(delay, self._transport.write, answer.encode() + text)
+
+
+def _fails_once(file: str) -> bool:
+    if not file or os.path.exists(file):  # noqa: PTH110
+        return False
+    with open(file, "x"):  # noqa: PTH123
+        return True
 
 
 async def serve(name: str, sockets: list[str]) -> None:

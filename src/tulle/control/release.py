@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tulle.control.service_policies import demand_sound
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.service_keys import said_at_deployment
@@ -124,6 +125,7 @@ def build_package(
     settings = workspace.settings
     place = environments.environment(settings, environment) if environment else production(settings)
     declared = declared_service(workspace, name)
+    demand_sound(settings, declared.service)
     others = {
         one.name: {endpoint.name: endpoint.type for endpoint in one.endpoints}
         for one in _readable_services(workspace)

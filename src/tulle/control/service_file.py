@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tulle.control.release import declared_in
+from tulle.control.service_policies import problems_in
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Place, Problem
 from tulle.events import SERVICE_WRITTEN, Event
 from tulle.serving.service import load_service
+from tulle.spec.document import refuse
 from tulle.spec.load import decoded
 from tulle.state import log
 from tulle.state.db import in_turn
@@ -80,6 +82,7 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
             opened.flush()
             os.fsync(opened.fileno())
         service = load_service(scratch, name=known.path)  # beside its other files, which are read with it
+        refuse(known.path, problems_in(workspace.settings, scratch, known.path))
         if service.name != name:
             wrong = Problem(
                 f"the service is called '{service.name}' here, and '{name}' so far",

@@ -191,7 +191,8 @@ class Switchboard:
         """What fits all generations that answer; who may call them is as the one says that most requests meet."""
         needs = [self._needs_of_one(service, version) for version in traffic.mounted]
         main = self._needs_of_one(service, traffic.main)
-        return Needs(max(n.seconds for n in needs), all(n.may_repeat for n in needs), main.access)
+        seconds, may_repeat = max(n.seconds for n in needs), all(n.may_repeat for n in needs)
+        return Needs(seconds, may_repeat, main.access, main.policies)
 
     def _needs_of_one(self, service: str, version: str) -> Needs:
         if (service, version) not in self._needs:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from tulle.config import Settings
 from tulle.deploy.local import Mounted
+from tulle.gateway.policies.listed import policies_in, written_of
 from tulle.gateway.policy import MOST_AT_ONCE, Backend, ManagedService, Notice, Stopped
 from tulle.serving.generation import Deployment, folder_of
 from tulle.serving.needs import Needs
 from tulle.serving.traffic import Traffic
+from tulle.spec.environment import production
 
 
 def mounted(settings: Settings, deployments: Iterable[Deployment], at: float) -> list[Mounted]:
@@ -49,6 +51,7 @@ def managed(
     """A service as the gateway knows it while `traffic` is in force; `needs` are those of all its generations."""
     known = mounted_of(settings, deployment)
     ending = deployment.ending
+    environment = deployment.environment or production(settings).name
     return ManagedService(
         deployment.service,
         (),
@@ -56,6 +59,7 @@ def managed(
         timeout_seconds=needs.seconds,
         may_repeat=needs.may_repeat,
         access=needs.access,
+        policies=policies_in(written_of(needs.policies), environment),
         environment=deployment.environment,
         traffic=traffic,
         backends=tuple(

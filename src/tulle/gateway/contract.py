@@ -22,6 +22,7 @@ from tulle import events
 from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
 from tulle.gateway import service_keys
+from tulle.gateway.policies.opening import accesses
 from tulle.gateway.policy import (
     SERVICE_NAME,
     USUAL_LIMIT,
@@ -260,7 +261,8 @@ def as_deployed(
 
 def _limit_of_keys(service: ManagedService) -> RateLimit | None:
     """That of a key made without one; None where keys do not open it. Invalid."""
-    keys = service.access.api_keys
+    found = (access.api_keys for access in accesses(service.policies, service.access))
+    keys = next((keys for keys in found if keys is not None), None)
     return None if keys is None else RateLimit.parse(keys.limit or service.usual_limit)
 
 

@@ -8,12 +8,13 @@ Pure. Knows nothing of workers; where a way leads is the caller's matter.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from tulle.gateway.envoy_listener import only_clients
+from tulle.gateway.envoy_policies import ServicePart, parts_of
 from tulle.gateway.envoy_values import (
     AUTH,
     CLIENT_HEADER,
@@ -26,13 +27,14 @@ from tulle.gateway.envoy_values import (
     typed,
 )
 from tulle.gateway.policy import Contract, ManagedService
-from tulle.serving.access import ALGORITHMS, Public, Tokens
+from tulle.serving.access import ALGORITHMS, Access, Public, Tokens
 from tulle.spec.rate_limit import RateLimit
 
 # what tells the ways apart, in a route's metadata and in the access log
 BY_CONTRACT: Final = "contract"
 BY_TOKEN: Final = "token"  # noqa: S105  no secret
 BY_NOTHING: Final = "public"
+KNOWN_WAYS: Final = (BY_CONTRACT, BY_TOKEN)  # whose callers have shown who they are
 
 # under which key a route's metadata says whose limit is counted
 _CONTRACTS_OF: Final = "contracts_of"
@@ -46,9 +48,13 @@ _CACHED_TOKENS: Final = 1000
 _CLIENT: Final = "[!-~]+"  # what a token may call its client
 _VERIFIED: Final = "envoy.filters.http.jwt_authn"  # where the filter tells what a token says
 _PAYLOAD, _HEAD = "payload", "header"
-_SHOWS_NOTHING: Final = [
-    {"name": name, "present_match": True, "invert_match": True} for name in ("authorization", "client_id")
-]
+
+
+def _without(header: str) -> Json:
+    return {"name": header, "present_match": True, "invert_match": True}
+
+
+_SHOWS_NOTHING: Final = [_without("authorization"), _without("client_id")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,9 @@ class Way:
     counted_as: Mapping[str, str]
 
 
-def ways(service: ManagedService, contracts: Sequence[Contract]) -> Iterator[Way]:
-    """The ways into `service` in the order they are tried; `contracts` are those for it."""
-    access = service.access
+def ways(service: ManagedService, part: ServicePart, contracts: Sequence[Contract]) -> Iterator[Way]:
+    """The ways into a part of `service` in the order they are tried; `contracts` are those for it."""
+    access = part.access
     open_by = {"always", *access.ways()}
     clients = [c.client_id for c in contracts if c.way in open_by and c.holds_in(service.environment)]
     signs_in = access.contracts or access.api_keys is not None
@@ -73,14 +79,15 @@ def ways(service: ManagedService, contracts: Sequence[Contract]) -> Iterator[Way
         yield replace(keyed, headers=[{"name": "client_id", "string_match": {"exact": client}}])
     if access.jwt is not None and (signs_in or access.public is not None):
         sent = {"name": "authorization", "string_match": {"safe_regex": {"regex": _TOKEN}}}
-        yield _by_token(service.path, access.jwt, [sent])
+        yield _by_token(part.access_name, access.jwt, [sent])
     if access.public is not None:
         apart = signs_in or access.jwt is not None
-        yield _by_nothing(service.path, access.public, _SHOWS_NOTHING if apart else ())
+        shows = [*_SHOWS_NOTHING, *(_without(name) for name in part.shown_in)]
+        yield _by_nothing(part.access_name, access.public, shows if apart else ())
     if signs_in:
         yield keyed
     elif access.jwt is not None:  # whatever else is shown is no token
-        yield _by_token(service.path, access.jwt, ())
+        yield _by_token(part.access_name, access.jwt, ())
 
 
 def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
@@ -91,6 +98,10 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
     demanded += [
         _demand(_PAYLOAD, tokens.scope_claim, {"list_match": {"one_of": _exactly(scope)}})
         for scope in tokens.scopes
+    ]
+    demanded += [
+        _demand(_PAYLOAD, claim, {"or_match": {"value_matchers": [*_any_of(values)]}})
+        for claim, values in tokens.claims
     ]
     rule = {"permissions": [{"and_rules": {"rules": demanded}}], "principals": [{"any": True}]}
     filters = {
@@ -114,9 +125,10 @@ def _by_nothing(service: str, public: Public, headers: Sequence[Json]) -> Way:
 
 def counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
     """By what requests are counted; the route says which of them holds. Only what some service needs is asked."""
-    publics = {s.access.public.by for s in services if s.access.public is not None}
+    opened = [access for _, access in _opened(services)]
+    publics = {access.public.by for access in opened if access.public is not None}
     found = [[_of_route(_CONTRACTS_OF), _of_header("client")]]
-    if any(s.access.jwt for s in services):
+    if any(access.jwt for access in opened):
         found.append([_of_route(_TOKENS_OF), _of_header("client")])
     if "all" in publics:
         found.append([_of_route(_EVERYBODY_OF)])
@@ -140,16 +152,23 @@ def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -
         if contract.holds_in(service.environment)
     ]
     for service in services:
-        if (tokens := service.access.jwt) is not None:
-            limit = RateLimit.parse(tokens.limit or service.usual_limit)
-            found.append(_bucket(limit, {_TOKENS_OF: service.path, "client": ""}))
-        if (public := service.access.public) is not None:
-            limit = RateLimit.parse(public.limit)
-            whose = {_EVERYBODY_OF: service.path}
-            if public.by == "address":
-                whose = {_ADDRESSES_OF: service.path, "remote_address": ""}
-            found.append(_bucket(limit, whose))
+        for name, access in _opened([service]):
+            if (tokens := access.jwt) is not None:
+                limit = RateLimit.parse(tokens.limit or service.usual_limit)
+                found.append(_bucket(limit, {_TOKENS_OF: name, "client": ""}))
+            if (public := access.public) is not None:
+                limit = RateLimit.parse(public.limit)
+                whose = {_EVERYBODY_OF: name}
+                if public.by == "address":
+                    whose = {_ADDRESSES_OF: name, "remote_address": ""}
+                found.append(_bucket(limit, whose))
     return found
+
+
+def _opened(services: Iterable[ManagedService]) -> Iterator[tuple[str, Access]]:
+    """The ways into all parts of services, each once by its name."""
+    for service in services:
+        yield from {part.access_name: part.access for part in parts_of(service)}.items()
 
 
 def _bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
@@ -178,7 +197,7 @@ def _of_header(key: str) -> Json:
 
 def token_checks(services: Sequence[ManagedService]) -> Json:
     """The filter that checks tokens: for each service that takes them, the issuer and where its keys are."""
-    taking = [(s.path, s.access.jwt) for s in services if s.access.jwt is not None]
+    taking = [(name, access.jwt) for name, access in _opened(services) if access.jwt is not None]
     return typed(
         "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
         providers={name: _provider(name, tokens) for name, tokens in taking},
@@ -223,9 +242,9 @@ def _provider(service: str, tokens: Tokens) -> Json:
 def keys_clusters(services: Sequence[ManagedService]) -> list[Json]:
     """Where public keys are fetched from: one cluster a service that has them at an address."""
     return [
-        _keys_cluster(s.path, s.access.jwt)
-        for s in services
-        if s.access.jwt is not None and s.access.jwt.jwks_uri
+        _keys_cluster(name, access.jwt)
+        for name, access in _opened(services)
+        if access.jwt is not None and access.jwt.jwks_uri
     ]
 
 
@@ -284,6 +303,13 @@ def _demand(part: str, claim: str, value: Json) -> Json:
     path = [{"key": step} for step in (part, *claim.split("."))]
     matcher = {"filter": _VERIFIED, "path": path, "value": value}
     return {"sourced_metadata": {"metadata_matcher": matcher, "metadata_source": "DYNAMIC"}}
+
+
+def _any_of(values: Iterable[str]) -> Iterator[Json]:
+    """A claim that is one of these texts, or a list with one of them."""
+    for value in values:
+        yield _exactly(value)
+        yield {"list_match": {"one_of": _exactly(value)}}
 
 
 def _exactly(text: str) -> Json:

@@ -5,10 +5,11 @@ Pure. Nothing of the inside is told, and nothing of a filter's own words: what c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tulle.gateway.envoy_values import API_PREFIX, Json, typed
+from tulle.gateway.policies.kind import Refusal
 
 # status → (errorType, message); the same words whoever found the error
 _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
@@ -84,15 +85,16 @@ _REASON_ADVICE: Final[Mapping[str, str]] = {
 }
 
 
-def local_replies() -> Json:
-    """Every error that Envoy itself makes, in the shape the workers' errors have."""
+def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
+    """Every error that Envoy itself makes, in the shape the workers' errors have; `refusals` are those of policies."""
     reasons = [_reason_mapper(reason, *words) for reason, words in _REASONS.items()]
     alive = _mapper(200, "", "")
     alive["body_format_override"] = {"json_format": {"status": "alive"}, "content_type": "application/json"}
     tunnel = _mapper(405, *_ERRORS[405])  # it has no path, so no route and no contract: 403 would mislead
     tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
     tunnel["status_code"] = 405
-    mappers = [alive, tunnel, *reasons, *(_token_mapper(*of) for of in _OF_TOKENS.items())]
+    of_policies = [_refusal_mapper(one) for one in refusals]
+    mappers = [alive, tunnel, *reasons, *of_policies, *(_token_mapper(*of) for of in _OF_TOKENS.items())]
     mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
     return {
         "mappers": mappers,
@@ -126,6 +128,21 @@ def _token_mapper(condition: str, words: tuple[int, str, str, str, str]) -> Json
     mapper["body_format_override"] = _error_body(error_type, message, advice)
     if challenge:
         mapper["headers_to_add"] = [_challenge(challenge)]
+    return mapper
+
+
+def _refusal_mapper(refusal: Refusal) -> Json:
+    """What a policy's kind says of what it refuses."""
+    mapper = _mapper(refusal.status, refusal.error_type, refusal.message)
+    mapper["filter"] = _expression(refusal.when)
+    if refusal.status:
+        mapper["status_code"] = refusal.status
+    mapper["body_format_override"] = _error_body(refusal.error_type, refusal.message, refusal.advice)
+    if refusal.headers:
+        mapper["headers_to_add"] = [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in refusal.headers.items()
+        ]
     return mapper
 
 

@@ -16,6 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from tulle.gateway.envoy_access import (
+    BY_NOTHING,
+    KNOWN_WAYS,
     MOST_CALLERS,
     Way,
     buckets,
@@ -26,6 +28,15 @@ from tulle.gateway.envoy_access import (
     ways,
 )
 from tulle.gateway.envoy_listener import listener
+from tulle.gateway.envoy_policies import (
+    ServicePart,
+    counted_as,
+    in_cluster,
+    merged,
+    parts_of,
+    policy_buckets,
+    policy_counted_by,
+)
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     API_PREFIX,
@@ -86,6 +97,10 @@ def bootstrap(door: Door) -> Json:
     return {
         "node": {"id": "gateway", "cluster": "gateway"},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
+        # an operation's path as an expression is longer than Envoy allows without a word; it stays linear in time
+        "layered_runtime": {
+            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 4000}}]
+        },
         "dynamic_resources": {"lds_config": watched("listeners"), "cds_config": watched("clusters")},
         "overload_manager": {
             "resource_monitors": [
@@ -147,9 +162,15 @@ def limits(policy: GatewayPolicy) -> Json:
         filter_enabled=_always("limits.enabled"),
         filter_enforced=_always("limits.enforced"),
         enable_x_ratelimit_headers="DRAFT_VERSION_03",
-        rate_limits=[{"actions": actions} for actions in counted_by(policy.services)],
+        rate_limits=[
+            {"actions": actions}
+            for actions in (*counted_by(policy.services), *policy_counted_by(policy.services))
+        ],
         max_dynamic_descriptors=MOST_CALLERS,
-        descriptors=buckets(policy.services, policy.contracts),
+        descriptors=[
+            *buckets(policy.services, policy.contracts),
+            *policy_buckets(policy.services, KNOWN_WAYS),
+        ],
     )
 
 
@@ -161,8 +182,12 @@ def _clusters(policy: GatewayPolicy) -> list[Json]:
 def clusters(service: ManagedService) -> list[Json]:
     """The workers of a service, those of each generation apart."""
     if service.traffic is None:
-        return [_cluster(service, service.path, service.upstreams)]
-    return [_cluster(service, _cluster_name(service, b.generation), b.upstreams) for b in service.backends]
+        made = [_cluster(service, service.path, service.upstreams)]
+    else:
+        made = [
+            _cluster(service, _cluster_name(service, b.generation), b.upstreams) for b in service.backends
+        ]
+    return [in_cluster(service, cluster) for cluster in made] if service.policies else made
 
 
 def _cluster_name(service: ManagedService, generation: str) -> str:
@@ -246,8 +271,9 @@ def routes(policy: GatewayPolicy) -> Json:
                     *(
                         route
                         for service in policy.services
-                        for way in ways(service, held[service.name])
-                        for route in _routes(service, way)
+                        for part in parts_of(service)
+                        for way in ways(service, part, held[service.name])
+                        for route in _routes(service, part, way)
                     ),
                     _alive(policy.is_alive),
                     nowhere,
@@ -273,25 +299,34 @@ def _alive(is_alive: bool) -> Json:
     }
 
 
-def _routes(service: ManagedService, way: Way) -> Iterator[Json]:
-    """Those of one way into a service, the first that fits a request is taken."""
+def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Json]:
+    """Those of one way into a part of a service, the first that fits a request is taken."""
     by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
+    counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
+    asked = part.match(service.address)
+    of_part = "" if part.operation.is_any else f" {part.operation}"
 
     def route(name: str, *headers: Json, reason: str = "", status: int = 0, **action: Any) -> Json:
         about = {"service": service.name, "environment": service.environment, "reason": reason}
-        about |= {"access": way.name, **way.counted_as}
-        headers = (*way.headers, *headers)
+        about |= {"access": way.name, **way.counted_as, **counted}
+        headers = (*asked, *way.headers, *headers)
         made: Json = {
-            "name": name,
+            "name": name + of_part,
             "match": {"path_separated_prefix": service.address, **({"headers": headers} if headers else {})},
             "metadata": {"filter_metadata": {"tulle": {k: v for k, v in about.items() if v}}},
-            "typed_per_filter_config": {**way.filters, BODY: _body(service), **by_body},
+            "typed_per_filter_config": {
+                **way.filters,
+                BODY: _body(part.max_request_bytes),
+                **by_body,
+                **part.settings,
+            },
         }
         if service.notice is not None:
             made["response_headers_to_add"] = _notice_headers(service.notice)
+        made = merged(made, part.route)
         if status:
             return {**made, "direct_response": {"status": status}}
-        return {**made, "route": {**_to_workers(service), **action}}
+        return {**made, "route": merged({**_to_workers(service), **action}, part.action)}
 
     if service.stopped is not None:
         yield route(service.path, reason=service.stopped, status=410 if service.stopped == "retired" else 503)
@@ -370,10 +405,9 @@ def _to_workers(service: ManagedService) -> Json:
     }
 
 
-def _body(service: ManagedService) -> Json:
+def _body(max_bytes: int) -> Json:
     return typed(
-        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-        buffer={"max_request_bytes": service.max_request_bytes},
+        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": max_bytes}
     )
 
 

@@ -1,9 +1,9 @@
 """The gateway's one door in Envoy's words: what a request passes, and how the access log reads.
 
-One request passes: strip forgeable headers → (Lua, only for callers that do not send plain Basic)
-→ credentials, or a token → contract → rate limit → body size → router. Pure; depends on the Door alone, so that no
-change of policy touches the listener or a connection. Knows nothing of services and clients: those come in watched
-parts.
+One request passes: strip forgeable headers → policies of its route → (Lua, only for callers that do not send plain
+Basic) → credentials, or a token → contract → policies → rate limits → policies → body size → router. Pure; depends on
+the Door alone, so that no change of policy touches the listener or a connection. Knows nothing of services and clients:
+those come in watched parts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from tulle.gateway.envoy_values import (
     CONTRACT,
     DISPATCH,
     DISPATCH_BODY,
+    ELSEWHERE,
+    HEADER_LIMIT,
     JWT,
     LIMITS,
     LISTENER,
     NORMALISE,
+    POLICIES,
     ROUTES,
     TYPE,
     Door,
@@ -32,6 +35,7 @@ from tulle.gateway.envoy_values import (
     typed,
     watched,
 )
+from tulle.gateway.policies.kind import known_kinds
 
 _FORGEABLE_PREFIXES: Final = ("x-tulle-", "x_tulle_", "x-envoy-", "x-dg-", "x-forwarded-")
 _FORGEABLE: Final = ("x-request-id", "forwarded", "x-real-ip")
@@ -60,7 +64,7 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
         codec_type="HTTP1",
         server_name="tulle",
         http_filters=_filters(parts),
-        local_reply_config=local_replies(),
+        local_reply_config=local_replies(known_kinds().refusals()),
         access_log=[_access_log(door)],
         # what callers can never say themselves, removed before anything reads a header
         early_header_mutation_extensions=[_strip_forgeable_headers()],
@@ -107,18 +111,30 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     deny = typed("envoy.extensions.filters.http.rbac.v3.RBAC", matcher=only_clients([]))
     body = typed("envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=1)
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    before, known, after = (_policies_of_route(name) for name in POLICIES)
     return [
-        {"name": NORMALISE, "typed_config": _unless_plain_basic(_normalise_credentials())},
+        {"name": HEADER_LIMIT, "typed_config": _named_lua("header_limit.lua"), "disabled": True},
+        before,
+        {"name": ELSEWHERE, "typed_config": _named_lua("credentials_elsewhere.lua"), "disabled": True},
+        {"name": NORMALISE, "typed_config": _unless_plain_basic(_lua("credentials.lua"))},
         auth,
         token,
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
+        known,
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
         limit,
+        after,
         {"name": BODY, "typed_config": body},
         {"name": DISPATCH_BODY, "typed_config": _read_dispatch(), "disabled": True},
-        {"name": DISPATCH, "typed_config": _dispatch(), "disabled": True},
+        {"name": DISPATCH, "typed_config": _lua("dispatch.lua"), "disabled": True},
         {"name": "router", "typed_config": router},
     ]
+
+
+def _policies_of_route(name: str) -> Json:
+    """A place for filters that routes bring along; nothing where they do not."""
+    chain = typed("envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig")
+    return {"name": name, "typed_config": chain}
 
 
 def only_clients(clients: Sequence[str]) -> Json:
@@ -135,8 +151,19 @@ def only_clients(clients: Sequence[str]) -> Json:
     return {"matcher_tree": {"input": header_input(CLIENT_HEADER), "exact_match_map": by_client}, **denied}
 
 
-def _normalise_credentials() -> Json:
-    script = resources.files("tulle.gateway").joinpath("credentials.lua").read_text()
+def _named_lua(name: str) -> Json:
+    """A script of ours that a route turns on by its name, and tells what it is to do."""
+    script = resources.files("tulle.gateway").joinpath(name).read_text()
+    return typed(
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        source_codes={name.removesuffix(".lua"): {"inline_string": script}},
+        clear_route_cache=False,
+    )
+
+
+def _lua(name: str) -> Json:
+    """A script of ours. It chooses no route anew unless it says so itself."""
+    script = resources.files("tulle.gateway").joinpath(name).read_text()
     return typed(
         "envoy.extensions.filters.http.lua.v3.Lua",
         default_source_code={"inline_string": script},
@@ -185,15 +212,6 @@ def _read_dispatch() -> Json:
             "allow_empty_content_type": True,
             "allow_content_types_regex": {"regex": ".*"},
         },
-    )
-
-
-def _dispatch() -> Json:
-    script = resources.files("tulle.gateway").joinpath("dispatch.lua").read_text()
-    return typed(
-        "envoy.extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": script},
-        clear_route_cache=False,  # it does so itself, where it has changed something
     )
 
 

@@ -31,6 +31,10 @@ JWT: Final = "jwt"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"
 BODY: Final = "body"
+HEADER_LIMIT: Final = "header_limit"
+ELSEWHERE: Final = "credentials_elsewhere"
+# three places for the policies of a route: before credentials, between these and limits, after limits
+POLICIES: Final = ("policies_before", "policies_known", "policies_after")
 _USUAL_TRUST: Final = "/etc/ssl/certs/ca-certificates.crt"
 DISPATCH: Final = "dispatch"
 DISPATCH_BODY: Final = "dispatch_body"

@@ -17,11 +17,21 @@ from typing import Final, Literal
 import msgspec
 
 from tulle.errors import Invalid
+from tulle.gateway.policies.entry import Policy
 from tulle.serving.access import Access
 from tulle.serving.traffic import Traffic
 from tulle.spec.rate_limit import MOST_REQUESTS, RateLimit
 
-__all__ = ["Backend", "Client", "Contract", "GatewayPolicy", "ManagedService", "Notice", "RateLimit"]
+__all__ = [
+    "Backend",
+    "Client",
+    "Contract",
+    "GatewayPolicy",
+    "ManagedService",
+    "Notice",
+    "Policy",
+    "RateLimit",
+]
 
 SERVICE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,62}")
 # Whatever `mesh.yaml` accepts: one that is refused here would keep all services' changes from the gateway.
@@ -60,7 +70,7 @@ class ManagedService:
     A service of several generations has `traffic` and, instead of `upstreams`, the workers of each in `backends`.
     `environment` is where it is deployed, the first part of its address; that of consumers is the empty one. A
     service that is `stopped`, with the reason, answers nothing but that: 503 when it is disabled, 410 when retired.
-    `access` says by which ways it may be called.
+    `access` says by which ways it may be called, `policies` what becomes of its requests beside that, in order.
     """
 
     name: str
@@ -77,6 +87,7 @@ class ManagedService:
     most_requests: int = MOST_AT_ONCE
     access: Access = Access()
     usual_limit: str = USUAL_LIMIT  # of a token's client, where `access` says none
+    policies: tuple[Policy, ...] = ()
 
     @property
     def path(self) -> str:

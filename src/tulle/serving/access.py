@@ -52,7 +52,7 @@ class Tokens:
 
     A token must be of `issuer`, for one of `audiences` when there are any, hold every one of `scopes` in the claim
     `scope_claim`, and name its client in `client_claim`; a dot leads to a claim inside another. `limit` is for each
-    such client.
+    such client. `claims`: each of these must be there with one of its values, as text or in a list.
     """
 
     issuer: str
@@ -65,6 +65,7 @@ class Tokens:
     timeout: float = 5.0  # seconds a fetch of the keys may take
     refresh: float = 300.0  # seconds after which they are fetched again
     limit: str = ""
+    claims: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,14 @@ ACCESS_SCHEMA: Final[Mapping[str, Any]] = _object(
                 "scopes": {**_TEXTS, "description": "what a token must have all of"},
                 "scope_claim": _CLAIM,
                 "client_claim": _CLAIM,
+                "claims": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": 20,
+                    "propertyNames": {"pattern": _CLAIM["pattern"]},
+                    "additionalProperties": {**_TEXTS, "type": ["string", "array"]},
+                    "description": "claims that a token must have, each with one of these values",
+                },
                 "jwks": {"type": "object", "description": "the issuer's public keys: {keys: [...]}"},
                 "jwks_file": {"type": "string", "description": "a file beside this one that holds them"},
                 "jwks_uri": {"type": "string", "description": "where the gateway fetches them"},
@@ -229,6 +238,10 @@ def read_access(
     tokens = Tokens(
         audiences=(audience,) if isinstance(audience, str) else tuple(audience),
         scopes=tuple(said.get("scopes", ())),
+        claims=tuple(
+            (name, (values,) if isinstance(values, str) else tuple(values))
+            for name, values in sorted(said.get("claims", {}).items())
+        ),
         jwks=jwks,
         **more,
     )

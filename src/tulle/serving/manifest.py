@@ -62,6 +62,7 @@ class Manifest:
     # Where what is sent and answered comes from, by endpoint: product, data set, its columns by their names there.
     origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
     access: Mapping[str, Any] = field(default_factory=dict)  # empty: by contract
+    policies: tuple[Mapping[str, Any], ...] = ()  # what the gateway does with requests, as written
     software: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name → version, licence
     format: int = 1
 
@@ -72,6 +73,8 @@ class Manifest:
             del content["log"]
         if not self.access:  # as packages were before there was another way
             del content["access"]
+        if not self.policies:  # as packages were before there were any
+            del content["policies"]
         content["endpoints"] = [
             {name: value for name, value in endpoint.items() if name != "commits"}
             for endpoint in self.endpoints

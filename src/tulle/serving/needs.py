@@ -30,6 +30,7 @@ class Needs:
     seconds: float = USUAL_SECONDS
     may_repeat: bool = True
     access: Access = Access()
+    policies: tuple[Mapping[str, Any], ...] = ()  # as written
 
 
 def needs_of(folder: Path) -> Needs:
@@ -41,6 +42,7 @@ def needs_of(folder: Path) -> Needs:
         min(_MOST_SECONDS, max(seconds, default=USUAL_SECONDS)),
         all(_may_repeat(entry, entries) for entry in entries.values()),
         access_of(manifest.access),
+        manifest.policies,
     )
 
 

@@ -337,6 +337,7 @@ def _manifest(
         log=None if service.log == ServiceLog() else service.log,
         origins=origins_of(service, product),
         access={} if service.access == Access() else service.access.as_plain(),
+        policies=service.policies,
         models={
             name: {
                 "task": signature.task,

@@ -1,7 +1,7 @@
 """The services a product declares: `services/<service>.yaml` read into values, every problem told with its place.
 
-Knows the form of the file and of every kind of endpoint; whether models and data sets exist is found when the
-service is packaged.
+Knows the form of the file and of every kind of endpoint, not the kinds of policies; whether models and data sets exist
+is found when the service is packaged.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Service:
     endpoints: tuple[Spec, ...]
     description: str = ""
     access: Access = Access()
+    policies: tuple[Mapping[str, Any], ...] = ()  # as written; whoever has the gateway knows their kinds
     log: ServiceLog = ServiceLog()
     overlay: Overlay = Overlay()  # of its OpenAPI document
     uses: tuple[str, ...] = ()  # other services that its compositions call
@@ -70,6 +71,18 @@ def service_schema() -> Mapping[str, Any]:
     }
 
 
+_POLICIES_SCHEMA: Mapping[str, Any] = {
+    "type": "array",
+    "maxItems": 50,
+    "description": "what the gateway does with requests beside letting callers in, in this order",
+    "items": {
+        "type": "object",
+        "required": ["policy"],
+        "properties": {"policy": {"type": "string", "description": "the kind of policy"}},
+    },
+}
+
+
 def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
     """The file but for what depends on the kind of an endpoint."""
     return {
@@ -91,6 +104,7 @@ def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
                 "description": "other services that its compositions call, under an identity of this service",
             },
             "access": ACCESS_SCHEMA,
+            "policies": _POLICIES_SCHEMA,
             "log": LOG_SCHEMA,
             "endpoints": {
                 "type": "array",
@@ -226,6 +240,7 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
         overlay=overlay,
         uses=tuple(raw.get("uses", ())),
         access=access,
+        policies=tuple(raw.get("policies", ())),
         log=parse_log(raw),
         file=source if isinstance(source, Path) else Path(document.name),
         place=document.place(("service",)),

@@ -1,0 +1,58 @@
+"""The policies that a service's file lists, held against the kinds that the gateway knows.
+
+A file is read below the gateway, so its policies are checked here: where it is validated, saved and packaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tulle.config import Settings
+from tulle.errors import Invalid, Problem, did_you_mean
+from tulle.gateway.policies.listed import Written, read_policies
+from tulle.serving.service import Service
+from tulle.spec.document import Document, refuse
+from tulle.spec.document import Path as Steps
+from tulle.spec.load import load_document
+
+
+def policy_problems(settings: Settings, service: Service) -> list[Problem]:
+    """What is wrong with the policies in the file of a service that was read, each with its place."""
+    if not service.policies:
+        return []
+    return problems_in(settings, service.file, service.place.file if service.place else "")
+
+
+def problems_in(settings: Settings, file: Path, name: str) -> list[Problem]:
+    """What is wrong with the policies of a services file, which errors call `name`."""
+    document = load_document(file, name=name)
+    if document.at(("policies",)) is None:
+        return []
+    found, problems = read_policies(document, ("policies",))
+    return problems or unknown_environments(settings, document, ("policies",), found)
+
+
+def unknown_environments(
+    settings: Settings, document: Document, path: Steps, found: tuple[Written, ...]
+) -> list[Problem]:
+    """The environments that a list names and the mesh does not have."""
+    known = settings.environments
+    return [
+        document.problem(
+            f"there is no environment '{name}'",
+            (*path, number, "environments", position),
+            hint=did_you_mean(name, known) or f"this mesh has {', '.join(known)}",
+        )
+        for number, written in enumerate(found)
+        for position, name in enumerate(written.environments)
+        if name not in known
+    ]
+
+
+def demand_sound(settings: Settings, service: Service) -> None:
+    """Invalid, with every problem, for a service whose policies the gateway would refuse."""
+    try:
+        problems = policy_problems(settings, service)
+    except Invalid as exc:  # the file is another one by now
+        problems = list(exc.problems)
+    refuse(service.file.name, problems)

@@ -1,0 +1,282 @@
+"""The policies of a service in Envoy's words: for each part of its requests what its routes have to say.
+
+Each route carries its own chain of filters, in the order of the list, in three places among the filters that every
+request passes (`policies/order.py`), so a change of policies is a change of routes alone. Windows of rate limits are
+buckets in the limits file, as a change of routes keeps those. Pure. Knows nothing of workers and of ways in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tulle.errors import Invalid
+from tulle.gateway.envoy_values import CLIENT_HEADER, ELSEWHERE, POLICIES, Json, typed
+from tulle.gateway.policies.entry import Operation, split
+from tulle.gateway.policies.kind import Count, Parts, Registry, Spot, known_kinds
+from tulle.gateway.policies.listed import conflict
+from tulle.gateway.policies.opening import access_where, accesses
+from tulle.gateway.policies.order import stretches
+from tulle.gateway.policy import ManagedService
+from tulle.serving.access import Access
+
+BY_CLIENT, BY_ADDRESS = "client", "address"
+_CHAIN: Final = "envoy.extensions.filters.http.filter_chain.v3"
+_VERIFIED: Final = "envoy.filters.http.jwt_authn"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePart:
+    """Some of a service's requests and what holds for all of them.
+
+    `settings` are a route's for filters by their names; `counts` are numbers of the service's windows.
+    """
+
+    operation: Operation
+    access: Access
+    access_name: str  # no other service, and no part with other ways in, has it
+    shown_in: Sequence[str]  # further headers that may hold credentials
+    settings: Mapping[str, Json]
+    action: Mapping[str, Any]
+    route: Mapping[str, Any]
+    max_request_bytes: int
+    counts: Sequence[tuple[int, Count]]
+    steps: Sequence[Json]  # for the processor, in order
+
+    def match(self, address: str) -> list[Json]:
+        """What a route asks of a request's headers beside the service's address, which it has at its beginning."""
+        found: list[Json] = []
+        if self.operation.path:
+            regex = f"{_escaped(address)}{self.operation.regex()}(\\?.*)?"
+            found.append({"name": ":path", "string_match": {"safe_regex": {"regex": regex}}})
+        if self.operation.method == "GET":
+            found.append({"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}})
+        elif self.operation.method:
+            found.append({"name": ":method", "string_match": {"exact": self.operation.method}})
+        return found
+
+
+def parts_of(service: ManagedService, registry: Registry | None = None) -> list[ServicePart]:
+    """The parts of a service's requests, the first that fits a request holds for it; the last fits all.
+
+    Invalid for policies that cannot hold together, or that no kind knows.
+    """
+    known = registry or known_kinds()
+    if (wrong := conflict(service.policies, known)) is not None:
+        _, message, hint = wrong
+        raise Invalid(f"service '{service.path}': {message}", hint=hint)
+    rendered = _rendered(service, known)
+    windows = dict(_windows(rendered))
+    return [
+        _part(service, operation, held, rendered, windows, known)
+        for operation, held in split(service.policies)
+    ]
+
+
+def _rendered(service: ManagedService, known: Registry) -> list[Parts]:
+    found = []
+    for position, policy in enumerate(service.policies):
+        kind = known.get(policy.kind)
+        value = kind.read(policy.settings)
+        found.append(kind.render(value, Spot(service.path, position)) if kind.render else Parts())
+    return found
+
+
+def _windows(rendered: Sequence[Parts]) -> Iterator[tuple[int, list[tuple[int, Count]]]]:
+    """By position of a policy its windows, each with its number among all of the service."""
+    number = 0
+    for position, parts in enumerate(rendered):
+        counts = list(parts.counts)
+        yield position, list(enumerate(counts, number))
+        number += len(counts)
+
+
+def _part(
+    service: ManagedService,
+    operation: Operation,
+    held: Sequence[int],
+    rendered: Sequence[Parts],
+    windows: Mapping[int, list[tuple[int, Count]]],
+    known: Registry,
+) -> ServicePart:
+    kinds = [known.get(service.policies[position].kind) for position in held]
+    chains: dict[int, list[Json]] = {}
+    settings: Json = {}
+    action: Json = {}
+    route: Json = {}
+    largest = service.max_request_bytes
+    steps = []
+    # what is first whatever the list says is also first among the filters of its place
+    places = zip(held, kinds, stretches(kinds), strict=True)
+    for position, kind, stretch in sorted(places, key=lambda one: one[1].phase != "first"):
+        parts = rendered[position]
+        if kind.step is not None:
+            steps.append(kind.step(kind.read(service.policies[position].settings)))
+        if parts.filters:
+            chains.setdefault(0 if stretch is None else stretch, []).extend(parts.filters)
+        settings = merged(settings, parts.settings)
+        action = merged(action, parts.action)
+        route = merged(route, parts.route)
+        if parts.max_request_bytes is not None:
+            largest = min(largest, parts.max_request_bytes)
+    for stretch, filters in chains.items():
+        chain = typed(f"{_CHAIN}.FilterChainConfigPerRoute", filter_chain={"filters": filters})
+        settings[POLICIES[stretch]] = chain
+    counts = [window for position in held for window in windows[position]]
+    access, name = access_named(service, held, known)
+    shown_in = [settings[ELSEWHERE]["filter_context"].get("key_header")] if ELSEWHERE in settings else []
+    return ServicePart(
+        operation,
+        access,
+        name,
+        [header for header in shown_in if header],
+        settings,
+        action,
+        route,
+        largest,
+        counts,
+        steps,
+    )
+
+
+def access_named(service: ManagedService, held: Sequence[int], known: Registry) -> tuple[Access, str]:
+    """The ways into the part of a service where these policies hold, and a name for them."""
+    access = access_where(service.policies, held, service.access, known)
+    asking = [n for n in held if known.get(service.policies[n].kind).opens is not None]
+    return access, f"{service.path}#{','.join(map(str, asking))}" if asking else service.path
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
+    """Both, what is a mapping in both merged likewise, lists one after the other; else the second holds."""
+    found = dict(one)
+    for key, value in other.items():
+        before = found.get(key)
+        if isinstance(before, dict) and isinstance(value, Mapping):
+            found[key] = merged(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            found[key] = [*before, *value]
+        else:
+            found[key] = value
+    return found
+
+
+def in_cluster(service: ManagedService, cluster: Json, registry: Registry | None = None) -> Json:
+    """Where the service's requests are sent to, as its policies would have it."""
+    (threshold,) = cluster["circuit_breakers"]["thresholds"]
+    for parts in _rendered(service, registry or known_kinds()):
+        cluster = merged(cluster, parts.cluster)
+        threshold = {**threshold, **{key: min(threshold[key], most) for key, most in parts.bounds.items()}}
+    return {**cluster, "circuit_breakers": {"thresholds": [threshold]}}
+
+
+# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def counted_as(service: ManagedService, part: ServicePart, way: str, *, is_known: bool) -> dict[str, str]:
+    """What a route's metadata says of whom it counts; `is_known`: callers of this way have shown who they are."""
+    found = {}
+    for number, count in part.counts:
+        by = BY_ADDRESS if count.by == BY_CLIENT and not is_known else count.by
+        found[_key(number, by)] = _window(service, number, way if by == BY_CLIENT else "")
+    return found
+
+
+def policy_counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
+    """By what the requests of services with limits of their own are counted; the route says which of them hold."""
+    keys: dict[tuple[int, str], None] = {}
+    for service in services:
+        for number, count in _all_windows(service):
+            keys[number, count.by] = None
+            if count.by == BY_CLIENT and _is_open(service):
+                keys[number, BY_ADDRESS] = None
+    return [actions for number, by in sorted(keys) for actions in _actions(number, by)]
+
+
+def policy_buckets(services: Sequence[ManagedService], ways: Sequence[str]) -> list[Json]:
+    """The buckets of services with limits of their own; `ways` are those by which callers show who they are."""
+    return [
+        bucket
+        for service in services
+        for number, count in _all_windows(service)
+        for bucket in _buckets(service, number, count, ways)
+    ]
+
+
+def _is_open(service: ManagedService) -> bool:
+    """Whether some of it is open to callers who show nothing."""
+    return any(access.public is not None for access in accesses(service.policies, service.access))
+
+
+def _all_windows(service: ManagedService) -> list[tuple[int, Count]]:
+    if not service.policies:
+        return []
+    return [w for _, windows in _windows(_rendered(service, known_kinds())) for w in windows]
+
+
+def _buckets(service: ManagedService, number: int, count: Count, ways: Sequence[str]) -> Iterator[Json]:
+    def of(by: str, way: str, *more: Json) -> Json:
+        entries = [{"key": _key(number, by), "value": _window(service, number, way)}, *more]
+        return {
+            "entries": entries,
+            "token_bucket": {
+                "max_tokens": count.limit.requests,
+                "tokens_per_fill": count.limit.requests,
+                "fill_interval": f"{count.limit.period_ms / 1000:.3f}s",
+            },
+        }
+
+    if count.by == "all":
+        yield of("all", "")
+    elif count.by == BY_CLIENT:
+        for way in ways:
+            yield of(BY_CLIENT, way, {"key": "client"})
+    if count.by == BY_ADDRESS or (count.by == BY_CLIENT and _is_open(service)):
+        yield of(BY_ADDRESS, "", {"key": "remote_address"})
+    if count.by.startswith(("header:", "claim:")):
+        yield of(count.by, "", {"key": "said"})
+    if count.by.startswith("header:"):
+        yield of(count.by, "", {"key": "unsaid", "value": "1"})
+
+
+def _actions(number: int, by: str) -> Iterator[list[Json]]:
+    """The descriptors of a window: each is the window and whose requests they are."""
+    window = {
+        "metadata": {
+            "descriptor_key": _key(number, by),
+            "metadata_key": {"key": "tulle", "path": [{"key": _key(number, by)}]},
+            "source": "ROUTE_ENTRY",
+        }
+    }
+    if by == "all":
+        yield [window]
+    elif by == BY_CLIENT:
+        yield [window, {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": "client"}}]
+    elif by == BY_ADDRESS:
+        yield [window, {"remote_address": {}}]
+    elif by.startswith("header:"):
+        name = by.removeprefix("header:")
+        yield [window, {"request_headers": {"header_name": name, "descriptor_key": "said"}}]
+        # Who leaves it out is counted, too: with all others who do.
+        without = [{"name": name, "present_match": True, "invert_match": True}]
+        match = {"descriptor_key": "unsaid", "descriptor_value": "1", "headers": without}
+        yield [window, {"header_value_match": match}]
+    else:
+        steps = by.removeprefix("claim:").split(".")
+        about = {"key": _VERIFIED, "path": [{"key": step} for step in ("payload", *steps)]}
+        claim = {"descriptor_key": "said", "metadata_key": about, "default_value": "-", "source": "DYNAMIC"}
+        yield [window, {"metadata": claim}]
+
+
+def _key(number: int, by: str) -> str:
+    return f"limit_{number}_{by}"
+
+
+def _window(service: ManagedService, number: int, way: str) -> str:
+    """What tells a service's window from all others; of each way in its own, as names of clients may be the same."""
+    return f"{service.path}#{number}{'@' + way if way else ''}"
+
+
+def _escaped(text: str) -> str:
+    """A service's address as an expression: of what may be in one, a dot alone would mean anything else."""
+    return text.replace(".", r"\.")

@@ -1,0 +1,1 @@
+"""Policies: what the gateway does with the requests of a service beside letting its callers in, one module a kind."""

@@ -1,0 +1,167 @@
+"""`client-id`, `api-key`, `jwt` and `public`: by which ways a service, or some of its operations, may be called.
+
+Where a list has any of them they hold instead of what `access` says; of several, one is enough, as there. Credentials
+may also be taken from where API managers have them: the query, or a header of another name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tulle.errors import Invalid
+from tulle.gateway.envoy_values import ELSEWHERE, Json, typed
+from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
+from tulle.serving.access import ACCESS_SCHEMA, Access, Keys, Public, parse_access
+from tulle.spec.rate_limit import RateLimit
+
+_HEADER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_TAKEN: Final = frozenset({"authorization", "host", "connection", "content-length", "content-type", "te"})
+_PARAMETER: Final = r"^[A-Za-z0-9_.-]{1,64}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Ways in, and where else credentials are taken from: names for the script that looks there."""
+
+    access: Access
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read_client_id(settings: Settings) -> Opening:
+    return Opening(Access(), {"client_query": "true"} if settings.get("query") else {})
+
+
+def _read_api_key(settings: Settings) -> Opening:
+    _check_limit(settings)
+    elsewhere = {}
+    if (header := settings.get("header")) is not None:
+        if _HEADER.fullmatch(header) is None or header in _TAKEN or header.startswith("x-tulle-"):
+            raise Unfit(
+                f"'{header}' is no header for a key", "header", hint="in lower case, such as x-api-key"
+            )
+        elsewhere["key_header"] = header
+    if (parameter := settings.get("query")) is not None:
+        elsewhere["key_query"] = parameter
+    return Opening(Access(contracts=False, api_keys=Keys(settings.get("limit", ""))), elsewhere)
+
+
+def _read_jwt(settings: Settings) -> Opening:
+    try:
+        return Opening(parse_access(json.dumps({"jwt": dict(settings)})))
+    except Invalid as exc:
+        first = exc.problems[0] if exc.problems else exc
+        raise Unfit(first.message, hint=first.hint) from None
+
+
+def _read_public(settings: Settings) -> Opening:
+    _check_limit(settings)
+    return Opening(Access(contracts=False, public=Public(**settings)))
+
+
+def _check_limit(settings: Settings) -> None:
+    if (limit := settings.get("limit")) is not None:
+        try:
+            RateLimit.parse(limit)
+        except Invalid as exc:
+            raise Unfit(exc.message, "limit", hint=exc.hint) from None
+
+
+def _render(opening: Opening, _: Spot) -> Parts:
+    if not opening.elsewhere:
+        return Parts()
+    said = dict(opening.elsewhere)
+    lua = typed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", name=ELSEWHERE, filter_context=said)
+    return Parts(settings={ELSEWHERE: lua})
+
+
+def _opens(opening: Opening) -> Access:
+    return opening.access
+
+
+_LIMIT: Final[Json] = {"type": "string", "description": "requests/period of each, such as 50/1s"}
+_CLIENT_ID: Final[Json] = {
+    "query": {
+        "type": "boolean",
+        "description": "take them from the query, too: client_id=…&client_secret=… (false)",
+    }
+}
+_API_KEY: Final[Json] = {
+    "limit": {**_LIMIT, "description": "of a key made without one: requests/period, such as 20/1s"},
+    "header": {"type": "string", "description": "take the key from this header, too, such as x-api-key"},
+    "query": {
+        "type": "string",
+        "pattern": _PARAMETER,
+        "x-expected": "the name of a parameter",
+        "description": "take the key from this parameter of the query, too",
+    },
+}
+
+
+def _tokens() -> Json:
+    """The settings of `access: {jwt: …}` but for a file beside a services file; each with a description."""
+    said = ACCESS_SCHEMA["properties"]["jwt"]["properties"]
+    more = {
+        "scope_claim": "the claim that has the scopes (scope)",
+        "client_claim": "the claim that names the caller (client_id)",
+        "limit": "of each client that tokens name: requests/period",
+    }
+    return {
+        name: {**schema, "description": schema.get("description") or more[name]}
+        for name, schema in said.items()
+        if name != "jwks_file"
+    }
+
+
+def register(registry: Registry) -> None:
+    """Make the kinds known."""
+    more: dict[str, Any] = {"phase": "credentials", "opens": _opens, "render": _render, "once": True}
+    registry.add(
+        Kind(
+            "client-id",
+            "Applications with a contract may call, with their id and secret.",
+            _CLIENT_ID,
+            read=_read_client_id,
+            example="policy: client-id\nquery: true",
+            **more,
+        )
+    )
+    registry.add(
+        Kind(
+            "api-key",
+            "Who has a key of the service may call.",
+            _API_KEY,
+            read=_read_api_key,
+            example="policy: api-key\nlimit: 20/1s\nheader: x-api-key",
+            **more,
+        )
+    )
+    registry.add(
+        Kind(
+            "jwt",
+            "Who has a signed token of the issuer may call.",
+            _tokens(),
+            read=_read_jwt,
+            required=("issuer",),
+            example="policy: jwt\nissuer: https://login.example.com/\naudience: orders\nscopes: [orders.read]\n"
+            "claims: {tenant: [north, south]}\njwks_uri: https://login.example.com/.well-known/jwks.json",
+            **more,
+        )
+    )
+    registry.add(
+        Kind(
+            "public",
+            "Everybody may call, without credentials.",
+            {
+                "limit": {**_LIMIT, "description": "requests/period, of all together or of each address"},
+                "by": {"enum": ["all", "address"], "description": "whom the limit is for (all)"},
+            },
+            read=_read_public,
+            required=("limit",),
+            example="policy: public\nlimit: 100/1s\nby: address\noperations: [{method: GET, path: /openapi.json}]",
+            **more,
+        )
+    )

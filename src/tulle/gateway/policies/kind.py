@@ -1,0 +1,269 @@
+"""The kinds of policy: what each is called, what it may say, where it is carried out, and its place in the order.
+
+One registry, which our own kinds use like anybody's would: a package adds kinds by an entry point of the group
+`tulle.policies` that names a function taking the Registry. A kind reads settings into a frozen value and says what
+that is: parts of Envoy's configuration, or a step of the processor for what Envoy lacks. All of it is pure. Knows no
+service, and not what its own kinds are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Literal
+
+from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
+from tulle.gateway.envoy_values import Json
+from tulle.serving.access import Access
+from tulle.spec.load import Schema
+from tulle.spec.rate_limit import RateLimit
+
+GROUP: Final = "tulle.policies"
+NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+RESERVED: Final = ("policy", "operations", "environments")  # of every entry, whatever its kind
+
+BUILT_IN: Final = (
+    "addresses",
+    "cors",
+    "compression",
+    "credentials",
+    "fault",
+    "headers",
+    "rate_limit",
+    "sizes",
+    "upstream",
+)
+
+Settings = Mapping[str, Any]
+
+# Where in the order a kind may stand. `first` is before all others whatever the list says; `route` and `processor`
+# are carried out after what Envoy's filters check, where no list says otherwise. The others are told in `order`.
+Phase = Literal["first", "before", "credentials", "known", "limits", "after", "route", "processor"]
+
+
+class Unfit(Invalid):
+    """A setting that its schema allows and that is wrong all the same; `path` leads to it within the entry."""
+
+    def __init__(self, message: str, *path: str | int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a policy is in force: a service by its path, and the policy's position in its list, from 0."""
+
+    service: str
+    position: int
+
+    def name_of(self, kind: str) -> str:
+        """What a filter of it is called; by this name a route has settings for it."""
+        return f"{self.position} {kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """That requests are counted: so many may pass of each `by`.
+
+    `by` is `client` (an address, where callers show nothing), `address`, `all`, `header:<name>` or `claim:<name>`.
+    """
+
+    limit: RateLimit
+    by: str = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a policy is in Envoy's words, on the routes where it holds.
+
+    `filters` are run in the order of the list. `settings` are a route's for the filters that every request passes, by
+    their names. `action` and `route` are fields of a route's action and of the route; `cluster` of where it leads to.
+    """
+
+    filters: Sequence[Json] = ()
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    action: Json = field(default_factory=dict)
+    route: Json = field(default_factory=dict)
+    cluster: Json = field(default_factory=dict)
+    counts: Sequence[Count] = ()
+    bounds: Mapping[str, int] = field(default_factory=dict)  # of what is under way there; the narrowest holds
+    max_request_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a caller is told where this kind refuses: `when` is a CEL condition of the reply; status 0: as it is."""
+
+    when: str
+    status: int
+    error_type: str
+    message: str
+    advice: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of policy. All functions are pure.
+
+    `read` makes a frozen value of settings that fit the schema; it raises Unfit for what the schema cannot say. One of
+    `render`, for Envoy, and `step`, for the processor, tells what the value is. `opens`: the ways by which callers come
+    in where it holds, instead of what the service itself says; its phase is `credentials`. `whole`: it is for all
+    requests of a service, never for some operations. `once`: one in force for a request is all that makes sense.
+    """
+
+    name: str  # kebab-case
+    summary: str  # one sentence
+    properties: Mapping[str, Any]  # JSON Schema of its own settings
+    phase: Phase
+    read: Callable[[Settings], Any]
+    render: Callable[[Any, Spot], Parts] | None = None
+    step: Callable[[Any], Json] | None = None
+    opens: Callable[[Any], Access] | None = None
+    required: tuple[str, ...] = ()
+    rules: Mapping[str, Any] = field(default_factory=dict)  # more of its schema: minProperties, anyOf, …
+    example: str = ""  # YAML of a whole entry
+    whole: bool = False
+    once: bool = False
+    refusals: tuple[Refusal, ...] = ()
+    origin: str = "built-in"
+
+    @property
+    def where(self) -> Literal["envoy", "processor"]:
+        """Where it is carried out."""
+        return "envoy" if self.render is not None else "processor"
+
+
+_OPERATIONS: Final[Json] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 50,
+    "description": "the requests it is for; without it, all of the service",
+    "items": {
+        "type": "object",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "properties": {
+            "method": {
+                "type": "string",
+                "description": "GET (HEAD too), POST, PUT, PATCH, DELETE or OPTIONS",
+            },
+            "path": {
+                "type": "string",
+                "description": "a path template below the service's address, such as /fraud/predict or /items/{id}",
+            },
+        },
+    },
+}
+_ENVIRONMENTS: Final[Json] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 50,
+    "items": {"type": "string", "minLength": 1, "maxLength": 63},
+    "description": "the environments it is for; without it, all",
+}
+
+
+class Registry:
+    """Kinds by name."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, Kind] = {}
+        self._schemas: dict[str, Schema] = {}
+
+    def add(self, kind: Kind) -> None:
+        """Register one. Raises AlreadyExists for a taken name, Invalid for a definition that cannot be used."""
+        if known := self._kinds.get(kind.name):
+            raise AlreadyExists(
+                f"the policy '{kind.name}' of {kind.origin} is already registered by {known.origin}",
+                hint="give it a name of its own",
+            )
+        if NAME.fullmatch(kind.name) is None:
+            raise Invalid(f"'{kind.name}' is no name for a policy", hint="use kebab-case: ip-allow")
+        if (kind.render is None) == (kind.step is None) or (kind.step is None) == (kind.phase == "processor"):
+            raise Invalid(
+                f"policy '{kind.name}' is not carried out in one place",
+                hint="give it `render`, or `step` and the phase `processor`",
+            )
+        if taken := [name for name in RESERVED if name in kind.properties]:
+            raise Invalid(f"policy '{kind.name}' has a setting '{taken[0]}', which every policy has")
+        try:
+            self._schemas[kind.name] = Schema(entry_schema(kind))
+        except ValueError as error:
+            raise Invalid(f"the schema of policy '{kind.name}' is not usable: {str(error)[:300]}") from error
+        self._kinds[kind.name] = kind
+
+    def get(self, name: str) -> Kind:
+        """The kind of that name. Raises NotFound with the nearest name."""
+        if name not in self._kinds:
+            raise NotFound(f"there is no policy '{name}'", hint=did_you_mean(name, self._kinds))
+        return self._kinds[name]
+
+    def schema(self, name: str) -> Schema:
+        """The compiled schema of a whole entry of that kind. Raises NotFound."""
+        self.get(name)
+        return self._schemas[name]
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What callers are told where policies refuse, each condition once."""
+        found: dict[str, Refusal] = {}
+        for kind in self:
+            for refusal in kind.refusals:
+                found.setdefault(refusal.when, refusal)
+        return tuple(found.values())
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._kinds.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._kinds
+
+
+def entry_schema(kind: Kind) -> Json:
+    """The JSON Schema of one entry of a list."""
+    properties: Json = {
+        "policy": {"const": kind.name, "description": kind.summary},
+        **kind.properties,
+        "environments": _ENVIRONMENTS,
+    }
+    if not kind.whole:
+        properties["operations"] = _OPERATIONS
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["policy", *kind.required],
+        "properties": properties,
+        "description": kind.summary,
+        **kind.rules,
+    }
+
+
+def built_in_kinds() -> Registry:
+    """A registry with our own kinds, and nothing else."""
+    registry = Registry()
+    for module in BUILT_IN:
+        _register(registry, EntryPoint("built-in", f"tulle.gateway.policies.{module}:register", GROUP))
+    return registry
+
+
+@cache
+def known_kinds() -> Registry:
+    """Our own kinds and those of installed packages, read once a process. Invalid names the package at fault."""
+    registry = built_in_kinds()
+    for entry in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        _register(registry, entry)
+    return registry
+
+
+def _register(registry: Registry, entry: EntryPoint) -> None:
+    try:
+        entry.load()(registry)
+    except (AlreadyExists, Invalid):
+        raise
+    except Exception as error:  # a third party's code may fail in any way; whose it is has to be named
+        raise Invalid(
+            f"the policies of package entry '{entry.name}' ({entry.value}) cannot be loaded: {error!r}"
+        ) from error

@@ -1,0 +1,135 @@
+"""Lists of policies as people write them: values, and every problem with its place."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from tulle.errors import Broken, Invalid
+from tulle.gateway.policies.entry import Operation, Policy
+from tulle.gateway.policies.kind import known_kinds
+from tulle.gateway.policies.listed import (
+    MOST_POLICIES,
+    list_schema,
+    parse_policies,
+    policies_in,
+    written_of,
+)
+
+BETWEEN = """\
+- {policy: rate-limit, limits: 1/1s}
+- {policy: ip-deny, addresses: [10.0.0.1]}
+- {policy: rate-limit, limits: 5/1m}
+"""
+LIST = """\
+- policy: cors
+  origins: ['https://app.example.com']
+- policy: ip-allow
+  addresses: [10.0.0.0/8]
+  environments: [prod]
+- policy: rate-limit
+  limits: 5/1s
+  operations: [{method: POST, path: '/fraud/predict'}]
+"""
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(Invalid) as told:
+        parse_policies(text, name="list.yaml")
+    return [str(one) for one in told.value.problems]
+
+
+def test_a_list_is_read_and_kept_as_written() -> None:
+    found = parse_policies(LIST)
+    assert [one.policy.kind for one in found] == ["cors", "ip-allow", "rate-limit"]
+    assert found[2].policy == Policy("rate-limit", {"limits": "5/1s"}, (Operation("POST", "/fraud/predict"),))
+    assert written_of(json.loads(json.dumps([one.as_plain() for one in found]))) == found
+    assert parse_policies(json.dumps([one.as_plain() for one in found])) == found
+
+
+def test_a_policy_holds_in_the_environments_it_names() -> None:
+    found = parse_policies(LIST)
+    assert [one.kind for one in policies_in(found, "prod")] == ["cors", "ip-allow", "rate-limit"]
+    assert [one.kind for one in policies_in(found, "dev")] == ["cors", "rate-limit"]
+
+
+def test_every_problem_is_told_with_its_place() -> None:
+    text = """\
+- policy: rate-limt
+- policy: ip-allow
+- policy: ip-deny
+  addresses: [10.0.0.1/8, nonsense]
+- policy: cors
+  origins: ['https://app.example.com/path']
+  maxage: 3
+- policy: cors
+  origins: ['*']
+  credentials: true
+- policy: rate-limit
+  limits: 5 per second
+  operations: [{method: HEAD}, {path: fraud}]
+- policy: compression
+  forms: [lzma]
+"""
+    told = problems(text)
+    assert told[0].startswith("list.yaml:1:11: there is no policy 'rate-limt' (did you mean 'rate-limit'")
+    assert any(one.startswith("list.yaml:2") and "addresses" in one for one in told)
+    assert "list.yaml:4:15: '10.0.0.1/8' is no address or network (the network of it is 10.0.0.0/8)" in told
+    assert any(one.startswith("list.yaml:7") and "maxage" in one and "max_age" in one for one in told)
+    assert any(one.startswith("list.yaml:9") and "any page could act" in one for one in told)
+    assert any(one.startswith("list.yaml:12") and "5 per second" in one for one in told)
+    assert any("'HEAD' is no method" in one for one in told)
+    assert any("does not begin with a slash" in one for one in told)
+    assert any("lzma" in one for one in told)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "a list of up to"),
+        ("- cors", "a mapping"),
+        ("- {origins: ['*']}", "policy"),
+        ("- {policy: cors, origins: ['*'], operations: [{path: /a}]}", "operations"),
+        ("[" + ", ".join(["{policy: compression}"] * (MOST_POLICIES + 1)) + "]", "a list of up to"),
+        ("- {policy: compression}\n- {policy: compression}", "holds twice"),
+        (BETWEEN, "'ip-deny' stands between"),
+    ],
+)
+def test_what_is_no_list_of_policies_is_refused(text: str, said: str) -> None:
+    assert any(said in one for one in problems(text))
+
+
+def test_what_is_apart_may_be_said_twice() -> None:
+    apart = "- {policy: compression, environments: [dev]}\n- {policy: compression, environments: [prod]}"
+    assert len(parse_policies(apart)) == 2
+    assert problems(apart + "\n- {policy: compression}")
+    parts = (
+        "- {policy: header-limit, max_count: 10, operations: [{method: GET}]}\n"
+        "- {policy: header-limit, max_count: 20, operations: [{method: POST}]}"
+    )
+    assert len(parse_policies(parts)) == 2
+
+
+@pytest.mark.parametrize("kind", list(known_kinds()), ids=lambda kind: kind.name)
+def test_every_kind_has_an_example_that_its_schema_and_the_lists_take(kind) -> None:  # type: ignore[no-untyped-def]
+    raw = yaml.safe_load(kind.example)
+    assert raw["policy"] == kind.name
+    (found,) = parse_policies(json.dumps([raw]))
+    assert found.as_plain() == raw
+    assert jsonschema_rs.Draft202012Validator(list_schema()).is_valid([raw])
+    assert not jsonschema_rs.Draft202012Validator(list_schema()).is_valid([raw | {"nonsense": 1}])
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for kind in known_kinds():
+        assert kind.summary.endswith(".")
+        assert all("description" in one for one in kind.properties.values()), kind.name
+
+
+def test_what_was_kept_and_is_damaged_is_told() -> None:
+    for damaged in ([{"origins": ["*"]}], [{"policy": "cors", "operations": [{"path": "x"}]}], ["cors"]):
+        with pytest.raises(Broken, match="cannot be read"):
+            written_of(damaged)  # type: ignore[arg-type]
