@@ -8,12 +8,13 @@ not quiet, the processor time of the server for a request is the fairer figure. 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -168,6 +169,25 @@ def awake() -> Iterator[None]:
         for one in spinning:
             one.kill()
             one.wait()
+
+
+@contextmanager
+def on_one_processor(sides: Sequence[Side]) -> Iterator[None]:
+    """The load and those it is put on share a processor meanwhile. Of requests one after the other only one of the two
+    ever works, so nobody loses anything, but for what it takes to wake the other's processor up: it is left out."""
+    before = os.sched_getaffinity(0)
+    threads = {0: before}
+    for process in (one for side in sides for one in side.processes):
+        for each in (process, *process.children(recursive=True)):
+            threads |= {thread.id: os.sched_getaffinity(thread.id) for thread in each.threads()}
+    try:
+        for thread in threads:
+            os.sched_setaffinity(thread, {max(before)})
+        yield
+    finally:
+        for thread, known in threads.items():
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setaffinity(thread, known)
 
 
 TITLE = "rate  p50 ms  p99 ms  cpu us"
