@@ -40,7 +40,8 @@ def feast(
             yield None
             return
         environment = {"HOME": str(scratch), "FEAST_USAGE": "False", "DO_NOT_TRACK": "1"}
-        folder = peers / f"feast-sqlite-{len(table)}" if store == "sqlite" else scratch / "feast-redis"
+        kept = f"feast-sqlite-{len(table)}-{table['key'][-1].as_py():x}"  # which rows, and not only how many
+        folder = peers / kept if store == "sqlite" else scratch / "feast-redis"
         fill(python, folder, table, where, environment)
         port = free_port()
         url = f"http://127.0.0.1:{port}/get-online-features"
