@@ -143,3 +143,23 @@ def test_who_may_call_is_told_and_a_way_that_closes_breaks_callers() -> None:
     assert other.breaking
     (back,) = service_changes(keyed, usual)
     assert back.breaking
+
+
+def test_other_policies_of_the_gateway_are_told() -> None:
+    def said(policies: str) -> dict[str, object]:
+        text = f"service: sold\n{policies}endpoints:\n- {{name: a, type: lookup, data_set: x, key: y}}\n"
+        return declared_as_plain([load_service(text)])
+
+    none = said("")
+    limited = said("policies: [{policy: rate-limit, limits: 5/1s}]\n")
+    faster = said("policies: [{policy: rate-limit, limits: 9/1s}]\n")
+    assert [c.sentence for c in service_changes(none, limited)] == [
+        "service sold: its policies are rate-limit (were none)"
+    ]
+    assert [c.sentence for c in service_changes(limited, faster)] == [
+        "service sold: its policies have other settings: rate-limit"
+    ]
+    assert [c.sentence for c in service_changes(limited, none)] == [
+        "service sold: its policies are none (were rate-limit)"
+    ]
+    assert list(service_changes(limited, limited)) == []

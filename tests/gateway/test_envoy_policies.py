@@ -7,13 +7,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.gateway.conftest import Mesh, wait_until
 from tests.gateway.policies.conftest import policy_of
+from tests.gateway.test_envoy import Load
 
 from tulle.errors import Invalid
 from tulle.gateway import envoy_files
 from tulle.gateway.envoy_policies import merged, parts_of
 from tulle.gateway.envoy_values import POLICIES, Door
 from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.kind import Kind, built_in_kinds
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 
 DOOR = Door(port=8123)
@@ -87,3 +90,32 @@ def test_a_policy_outlives_the_file_that_remembers_it() -> None:
     read = msgspec.json.decode(msgspec.json.encode(services), type=list[ManagedService])
     assert tuple(read) == services
     assert json.dumps(envoy_files.routes(GatewayPolicy.of(services=read)))
+
+
+@pytest.mark.system
+def test_policies_change_under_load_and_no_request_is_lost(mesh: Mesh) -> None:
+    lists = (
+        "[]",
+        "- {policy: header-injection, response: {x-turn: a}}\n- {policy: compression}",
+        "- {policy: rate-limit, limits: 100000/1s}\n- {policy: ip-deny, addresses: [192.0.2.1]}",
+        "- {policy: body-limit, max_bytes: 500, operations: [{path: /x/predict}]}\n- {policy: timeout, seconds: 5}",
+    )
+    with Load(mesh) as load:
+        for text in (*lists, *reversed(lists)):
+            seen = len(load.answers)
+            assert mesh.gateway.publish(policy_of(text)).confirmed
+            wait_until(lambda seen=seen: len(load.answers) > seen + 10, "answers")  # type: ignore[misc]
+    assert not load.lost
+    assert len(load.answers) > 80
+
+
+def test_nothing_passes_without_the_processor_that_a_policy_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = built_in_kinds()
+    registry.add(Kind("redact", "", {}, "processor", dict, step=lambda _: {"a": 1}))
+    monkeypatch.setattr("tulle.gateway.envoy_policies.known_kinds", lambda: registry)
+    monkeypatch.setattr("tulle.gateway.policies.opening.known_kinds", lambda: registry)
+    service = ManagedService("first", ("run/w/a.sock",), 100, policies=(Policy("redact"),))
+    (part,) = parts_of(service)
+    assert list(part.steps) == [{"a": 1}]
+    with pytest.raises(Invalid, match="no processor carries out its policies on 'all requests'"):
+        envoy_files.routes(GatewayPolicy.of(services=[service]))

@@ -25,6 +25,7 @@ from tulle.errors import Broken
 from tulle.gateway import publishing
 from tulle.gateway.envoy import Gateway, PublishResult
 from tulle.gateway.faults import fault_of, file_of, read_faults
+from tulle.gateway.policies.entry import Operation, Policy
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice
 from tulle.gateway.publishing import IN_FORCE, Publisher, Unmade, fitting
 from tulle.gateway.secret import hash_secret
@@ -272,6 +273,10 @@ def test_every_part_of_a_service_is_remembered(board: Board) -> None:
         notice=Notice(1.0, 2.0, "/x"),
         stopped="disabled",
         access=Access(True, Keys("1/1s"), Public("2/1s", "address"), tokens),
+        policies=(
+            Policy("cors", {"origins": ["*"]}),
+            Policy("body-limit", {"max_bytes": 1}, (Operation("GET", "/a"),)),
+        ),
     )
     shared = replace(
         service("bb"), traffic=split({"v1": 0.5, "v2": 0.5}), upstreams=(), backends=backends("v1", "v2")
@@ -342,6 +347,29 @@ def test_a_service_that_envoy_refuses_keeps_nobody_elses_changes(mesh: Mesh, pub
     check_error(mesh.ask(API + "first/x"), 401, "InvalidClient")
     assert mesh.ask(API + "third/x").status == 200
     assert read_faults(mesh.settings) == ()
+
+
+@pytest.mark.system
+def test_a_bad_policy_is_refused_with_the_reason_and_keeps_nobody_elses_changes(
+    mesh: Mesh, publisher: Publisher
+) -> None:
+    services, of = usual()
+    publisher.publish(list(services.values()), of)
+    bad = {
+        "first": Policy("no-such-policy", {}),
+        "second": Policy("rate-limit", {"limits": "often"}),
+        "down": Policy("header-injection", {"response": {"x-a": "\x00"}}),
+        "empty": Policy("ip-deny", {"addresses": ["127.0.0.0/8"]}),  # this one is fine
+    }
+    wanted = {name: replace(one, policies=(bad[name],)) for name, one in services.items()}
+    publisher.publish(list(wanted.values()), of)
+    told = {one.service: one.message for one in read_faults(mesh.settings)}
+    assert set(told) == {"first", "second", "down"}
+    assert "nothing here carries out the policy 'no-such-policy'" in told["first"]
+    assert "rate limit 'often' is not understood" in told["second"]
+    assert "x-a" in told["down"]
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+    check_error(mesh.ask(API + "empty/x", as_client("app-a")), 403, "AddressNotAllowed")
 
 
 @pytest.mark.system

@@ -22,7 +22,9 @@ _DETAILS = ("defaults", "order_by", "most_rows", "event_time", "max_age_seconds"
 def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
     """By service and endpoint: its type, its model and the data sets it answers from, with the columns it needs."""
     return {
-        service.name: {e.name: _endpoint(e) | _access(service.access) for e in service.endpoints}
+        service.name: {
+            e.name: _endpoint(e) | _access(service.access) | _policies(service) for e in service.endpoints
+        }
         for service in services
     }
 
@@ -40,6 +42,11 @@ def _access(access: Access) -> dict[str, Any]:
         asked = ", ".join([access.jwt.issuer, *access.jwt.audiences, *access.jwt.scopes])
         words["jwt"] += f" ({asked})"
     return {"access": list(words.values())}
+
+
+def _policies(service: Service) -> dict[str, Any]:
+    """What the gateway does with requests, as written; nothing where nothing is. Said of every endpoint, too."""
+    return {"gateway_policies": [dict(one) for one in service.policies]} if service.policies else {}
 
 
 def _endpoint(endpoint: Any) -> dict[str, Any]:
@@ -88,6 +95,7 @@ def service_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
             yield Change("removed", subject, f"service '{name}' is removed", breaking=True)
             continue
         yield from _access_changes(name, endpoints, new[name])
+        yield from _list_changes(name, endpoints, new[name])
         for endpoint, said in endpoints.items():
             at = f"{subject}: endpoint {endpoint}"
             now = new[name].get(endpoint)
@@ -110,6 +118,24 @@ def _access_changes(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
     if was != now:
         told = f"service {name}: it may be called by {', '.join(now)} (was {', '.join(was)})"
         yield Change("changed", f"service {name}", told, breaking=bool(set(was) - set(now)))
+
+
+def _list_changes(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Other policies of the gateway. Whom they refuse is not known here, so none is told as breaking."""
+    was, now = (_listed(one) for one in (old, new))
+    if was == now:
+        return
+    before, after = (", ".join(one["policy"] for one in said) or "none" for said in (was, now))
+    told = f"service {name}: its policies are {after} (were {before})"
+    if before == after:
+        changed = [one["policy"] for one, other in zip(now, was, strict=True) if one != other]
+        told = f"service {name}: its policies have other settings: {', '.join(changed)}"
+    yield Change("changed", f"service {name}", told)
+
+
+def _listed(endpoints: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = next((e.get("gateway_policies", []) for e in endpoints.values()), [])
+    return found
 
 
 def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:

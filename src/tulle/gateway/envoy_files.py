@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tulle.errors import Invalid
 from tulle.gateway.envoy_access import (
     BY_NOTHING,
     KNOWN_WAYS,
@@ -328,6 +329,10 @@ def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Js
             return {**made, "direct_response": {"status": status}}
         return {**made, "route": merged({**_to_workers(service), **action}, part.action)}
 
+    if part.steps:  # nothing passes without what has to be done with it
+        raise Invalid(
+            f"service '{service.path}': no processor carries out its policies on '{part.operation}'"
+        )
     if service.stopped is not None:
         yield route(service.path, reason=service.stopped, status=410 if service.stopped == "retired" else 503)
         return

@@ -75,12 +75,10 @@ def parts_of(service: ManagedService, registry: Registry | None = None) -> list[
 
 
 def _rendered(service: ManagedService, known: Registry) -> list[Parts]:
-    found = []
-    for position, policy in enumerate(service.policies):
-        kind = known.get(policy.kind)
-        value = kind.read(policy.settings)
-        found.append(kind.render(value, Spot(service.path, position)) if kind.render else Parts())
-    return found
+    return [
+        known.parts(policy.kind, policy.settings, Spot(service.path, position))
+        for position, policy in enumerate(service.policies)
+    ]
 
 
 def _windows(rendered: Sequence[Parts]) -> Iterator[tuple[int, list[tuple[int, Count]]]]:
@@ -100,19 +98,19 @@ def _part(
     windows: Mapping[int, list[tuple[int, Count]]],
     known: Registry,
 ) -> ServicePart:
-    kinds = [known.get(service.policies[position].kind) for position in held]
+    kinds = [known.carried_out(service.policies[position].kind) for position in held]
     chains: dict[int, list[Json]] = {}
     settings: Json = {}
     action: Json = {}
     route: Json = {}
     largest = service.max_request_bytes
-    steps = []
+    steps: list[Json] = []
     # what is first whatever the list says is also first among the filters of its place
     places = zip(held, kinds, stretches(kinds), strict=True)
     for position, kind, stretch in sorted(places, key=lambda one: one[1].phase != "first"):
         parts = rendered[position]
-        if kind.step is not None:
-            steps.append(kind.step(kind.read(service.policies[position].settings)))
+        step = known.step(kind.name, service.policies[position].settings)
+        steps += [] if step is None else [step]
         if parts.filters:
             chains.setdefault(0 if stretch is None else stretch, []).extend(parts.filters)
         settings = merged(settings, parts.settings)
@@ -143,7 +141,7 @@ def _part(
 def access_named(service: ManagedService, held: Sequence[int], known: Registry) -> tuple[Access, str]:
     """The ways into the part of a service where these policies hold, and a name for them."""
     access = access_where(service.policies, held, service.access, known)
-    asking = [n for n in held if known.get(service.policies[n].kind).opens is not None]
+    asking = [n for n in held if known.carried_out(service.policies[n].kind).opens is not None]
     return access, f"{service.path}#{','.join(map(str, asking))}" if asking else service.path
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tulle.errors import AlreadyExists, Invalid, NotFound
 from tulle.gateway.policies import kind as kinds
-from tulle.gateway.policies.kind import Kind, Parts, Registry, built_in_kinds, known_kinds
+from tulle.gateway.policies.kind import Kind, Parts, Registry, Spot, built_in_kinds, known_kinds
 from tulle.gateway.policies.listed import parse_policies
 
 
@@ -66,3 +66,17 @@ def test_what_cannot_be_a_kind_is_refused() -> None:
 def test_a_step_is_for_the_processor() -> None:
     assert a_kind(render=None, step=lambda _: {}, phase="processor").where == "processor"
     assert a_kind().where == "envoy"
+
+
+def test_what_goes_wrong_in_a_kind_is_a_refusal_of_that_policy() -> None:
+    registry = built_in_kinds()
+    registry.add(a_kind(origin="stamps", read=lambda settings: settings["nothing"]))
+    spot = Spot("first", 0)
+    with pytest.raises(Invalid, match="the policy 'stamp' of stamps takes no such settings: KeyError"):
+        registry.parts("stamp", {}, spot)
+    with pytest.raises(Invalid, match="nothing here carries out the policy 'stmp'"):
+        registry.value("stmp", {})
+    with pytest.raises(Invalid, match="is no address"):
+        registry.value("ip-deny", {"addresses": ["x"]})
+    assert registry.step("ip-deny", {"addresses": ["::1"]}) is None
+    assert registry.opening("ip-deny", {"addresses": ["::1"]}) is None

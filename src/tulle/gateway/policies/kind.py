@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
 from tulle.gateway.envoy_values import Json
@@ -38,6 +38,7 @@ BUILT_IN: Final = (
 )
 
 Settings = Mapping[str, Any]
+T = TypeVar("T")
 
 # Where in the order a kind may stand. `first` is before all others whatever the list says; `route` and `processor`
 # are carried out after what Envoy's filters check, where no list says otherwise. The others are told in `order`.
@@ -202,6 +203,38 @@ class Registry:
             raise NotFound(f"there is no policy '{name}'", hint=did_you_mean(name, self._kinds))
         return self._kinds[name]
 
+    def carried_out(self, name: str) -> Kind:
+        """The kind of a policy that is to be in force. Invalid where there is none: its package may be gone."""
+        if name not in self._kinds:
+            message = f"nothing here carries out the policy '{name}'"
+            raise Invalid(
+                message, hint=did_you_mean(name, self._kinds) or "install the package that brings it"
+            )
+        return self._kinds[name]
+
+    def value(self, name: str, settings: Settings) -> Any:
+        """What a kind makes of settings. Invalid when it does not take them, or there is no such kind."""
+        kind = self.carried_out(name)
+        return _held(kind, lambda: kind.read(settings))
+
+    def parts(self, name: str, settings: Settings, spot: Spot) -> Parts:
+        """A policy in Envoy's words; nothing of one that the processor carries out. Invalid as `value` says."""
+        kind, value = self.carried_out(name), self.value(name, settings)
+        render = kind.render
+        return Parts() if render is None else _held(kind, lambda: render(value, spot))
+
+    def step(self, name: str, settings: Settings) -> Json | None:
+        """A policy as a step of the processor; None of one that Envoy carries out. Invalid as `value` says."""
+        kind, value = self.carried_out(name), self.value(name, settings)
+        step = kind.step
+        return None if step is None else _held(kind, lambda: step(value))
+
+    def opening(self, name: str, settings: Settings) -> Access | None:
+        """The ways in that a policy says; None where it says none. Invalid as `value` says."""
+        kind, value = self.carried_out(name), self.value(name, settings)
+        opens = kind.opens
+        return None if opens is None else _held(kind, lambda: opens(value))
+
     def schema(self, name: str) -> Schema:
         """The compiled schema of a whole entry of that kind. Raises NotFound."""
         self.get(name)
@@ -220,6 +253,18 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         return name in self._kinds
+
+
+def _held(kind: Kind, act: Callable[[], T]) -> T:
+    """What a kind's function gives. Whatever goes wrong in somebody else's code is a refusal of this policy."""
+    try:
+        return act()
+    except Invalid:
+        raise
+    except Exception as error:
+        raise Invalid(
+            f"the policy '{kind.name}' of {kind.origin} takes no such settings: {error!r}"
+        ) from error
 
 
 def entry_schema(kind: Kind) -> Json:

@@ -110,7 +110,7 @@ def _read(
     problems: list[Problem] = []
     settings = {key: value for key, value in raw.items() if key not in RESERVED}
     try:
-        known.get(raw["policy"]).read(settings)
+        known.value(raw["policy"], settings)
     except Unfit as exc:
         problems.append(document.problem(exc.message, (*at, *exc.path), hint=exc.hint))
     except Invalid as exc:
@@ -157,7 +157,7 @@ def conflict(policies: Sequence[Policy], registry: Registry | None = None) -> tu
     """
     known = registry or known_kinds()
     for _, held in split(policies):
-        kinds = [known.get(policies[n].kind) for n in held]
+        kinds = [known.carried_out(policies[n].kind) for n in held]
         wrong = disorder(kinds)
         if wrong is not None:
             return held[wrong.position], wrong.message, wrong.hint

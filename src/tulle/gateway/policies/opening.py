@@ -16,9 +16,8 @@ def access_where(
     known = registry or known_kinds()
     said: list[Access] = []
     for position in held:
-        kind = known.get(policies[position].kind)
-        if kind.opens is not None:
-            said.append(kind.opens(kind.read(policies[position].settings)))
+        found = known.opening(policies[position].kind, policies[position].settings)
+        said += [] if found is None else [found]
     if not said:
         return usual
     return Access(
