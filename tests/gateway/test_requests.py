@@ -9,6 +9,7 @@ import pytest
 from tests.gateway.conftest import (
     API,
     CONTRACTS,
+    PLENTY,
     SECRETS,
     WORKERS,
     Mesh,
@@ -18,6 +19,8 @@ from tests.gateway.conftest import (
     policy,
     wait_until,
 )
+
+from tulle.gateway.policy import Contract, GatewayPolicy, RateLimit
 
 pytestmark = pytest.mark.system
 
@@ -310,3 +313,16 @@ def test_envoy_counts_what_happened_and_knows_the_workers(mesh: Mesh) -> None:
     assert mesh.health("first") == dict.fromkeys(WORKERS["first"], True)
     assert mesh.health("down") == dict.fromkeys(WORKERS["down"], False)
     assert mesh.health("empty") == {}
+
+
+def test_the_windows_of_a_contract_hold_together_and_others_have_their_own(mesh: Mesh) -> None:
+    usual = policy(WORKERS, CONTRACTS)
+    layered = Contract("app-a", "first", RateLimit.parse("100/1s"), more=(RateLimit.parse("4/1h"), PLENTY))
+    others = [c for c in usual.contracts if (c.client_id, c.service) != ("app-a", "first")]
+    mesh.gateway.publish(
+        GatewayPolicy.of(services=usual.services, clients=usual.clients, contracts=[*others, layered])
+    )
+    found = [mesh.ask(API + "first/x", as_client("app-a")) for _ in range(5)]
+    assert [reply.status for reply in found] == [200, 200, 200, 200, 429]
+    assert found[0].headers["x-ratelimit-limit"].split(",")[0] == "4"  # the tightest
+    assert [mesh.ask(API + "first/x", as_client("app-b")).status for _ in range(4)] == [200, 200, 200, 429]

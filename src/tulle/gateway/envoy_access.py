@@ -123,11 +123,12 @@ def _by_nothing(service: str, public: Public, headers: Sequence[Json]) -> Way:
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
+def counted_by(services: Sequence[ManagedService], contracts: Sequence[Contract] = ()) -> list[list[Json]]:
     """By what requests are counted; the route says which of them holds. Only what some service needs is asked."""
+    most = max((len(contract.windows) for contract in contracts), default=1)
     opened = [access for _, access in _opened(services)]
     publics = {access.public.by for access in opened if access.public is not None}
-    found = [[_of_route(_CONTRACTS_OF), _of_header("client")]]
+    found = [[_of_route(_CONTRACTS_OF, number), _of_header("client")] for number in range(most)]
     if any(access.jwt for access in opened):
         found.append([_of_route(_TOKENS_OF), _of_header("client")])
     if "all" in publics:
@@ -146,8 +147,9 @@ def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -
     for service in services:
         places[service.name].append(service)
     found = [
-        _bucket(contract.limit, {_CONTRACTS_OF: service.path, "client": contract.client_id})
+        _bucket(window, {_nth(_CONTRACTS_OF, number): service.path, "client": contract.client_id})
         for contract in contracts
+        for number, window in enumerate(contract.windows)
         for service in places[contract.service]
         if contract.holds_in(service.environment)
     ]
@@ -183,9 +185,14 @@ def _bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
     }
 
 
-def _of_route(key: str) -> Json:
+def _of_route(key: str, number: int = 0) -> Json:
+    """What the route says under `key`, for the window of this number."""
     about = {"key": "tulle", "path": [{"key": key}]}
-    return {"metadata": {"descriptor_key": key, "metadata_key": about, "source": "ROUTE_ENTRY"}}
+    return {"metadata": {"descriptor_key": _nth(key, number), "metadata_key": about, "source": "ROUTE_ENTRY"}}
+
+
+def _nth(key: str, number: int) -> str:
+    return f"{key}_{number + 1}" if number else key
 
 
 def _of_header(key: str) -> Json:

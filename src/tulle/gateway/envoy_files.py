@@ -165,7 +165,10 @@ def limits(policy: GatewayPolicy) -> Json:
         enable_x_ratelimit_headers="DRAFT_VERSION_03",
         rate_limits=[
             {"actions": actions}
-            for actions in (*counted_by(policy.services), *policy_counted_by(policy.services))
+            for actions in (
+                *counted_by(policy.services, policy.contracts),
+                *policy_counted_by(policy.services),
+            )
         ],
         max_dynamic_descriptors=MOST_CALLERS,
         descriptors=[

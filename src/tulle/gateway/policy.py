@@ -155,6 +155,12 @@ class Contract:
     limit: RateLimit
     way: Literal["contracts", "api_keys", "always"] = "contracts"
     environment: str | None = None
+    more: tuple[RateLimit, ...] = ()  # further windows, of a tier: each has to have room
+
+    @property
+    def windows(self) -> tuple[RateLimit, ...]:
+        """All that hold together."""
+        return (self.limit, *self.more)
 
     def holds_in(self, environment: str) -> bool:
         """Whether it is for the service as it is deployed there."""
