@@ -1,0 +1,59 @@
+"""Why a request got no answer of its service, by what the gateway noted of it.
+
+The names are those that callers read as `errorType`. A refusal is the gateway's own 4xx: something the caller did
+against a policy. A failure is its own 5xx: something behind it did not answer. What the service itself answered is
+neither. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_TOKEN: Final = "jwt_authn_access_denied{"  # noqa: S105  what a filter says
+_BY_STATUS: Final = {
+    0: "CallerLeft",
+    400: "InvalidRequest",
+    401: "InvalidClient",
+    403: "NoContract",
+    404: "UnknownService",
+    405: "MethodNotAllowed",
+    408: "RequestTimeout",
+    410: "ServiceRetired",
+    413: "RequestTooLarge",
+    426: "UpgradeRequired",
+    429: "TooManyRequests",
+    431: "HeadersTooLarge",
+    503: "ServiceUnavailable",
+    504: "ServiceTimeout",
+}
+_BY_REASON: Final = {
+    "generation": "UnknownGeneration",
+    "dispatch_key": "MissingDispatchKey",
+    "disabled": "ServiceDisabled",
+    "resting": "NotAlive",
+    "retired": "ServiceRetired",
+}
+
+
+def kind_of(status: int, details: str | None, reason: str | None = None, access: str | None = None) -> str:
+    """The kind of a refusal or failure of the gateway's own; empty for what the service answered, or was well.
+
+    `details` are Envoy's response code details, `reason` why a route answers by itself, `access` by which way the
+    caller came.
+    """
+    if details == "via_upstream" or 100 <= status < 400:
+        return ""
+    if reason and (found := _BY_REASON.get(reason)) is not None and details == "direct_response":
+        return found
+    if details and details.startswith(_TOKEN):
+        if "Jwks_remote_fetch_is_failed" in details:
+            return "KeysUnavailable"
+        return "MissingToken" if "Jwt_is_missing" in details else "InvalidToken"
+    if status == 403 and access == "token":
+        return "InsufficientScope"
+    return _BY_STATUS.get(status, "GatewayError")
+
+
+def is_refusal(status: int, kind: str) -> bool:
+    """Whether the caller did something against a policy."""
+    return bool(kind) and 400 <= status < 500

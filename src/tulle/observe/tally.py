@@ -1,0 +1,223 @@
+"""The gateway's access log, counted: a line a request in, counts by minute and what a request was out.
+
+A request counts for the minute in which it was answered. Counts are kept apart by service, environment, operation,
+generation and client; operations are templates that somebody else finds, never paths as callers write them. Costs some
+microseconds a line, all of it after the request. Knows no file and no store.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tulle.observe.durations import bucket
+from tulle.observe.refusals import is_refusal, kind_of
+
+OTHER: Final = "(other)"  # an operation that no document tells of
+SLOWEST: Final = 5  # requests kept of a service and hour
+_KNOWN_PATHS: Final = 20_000  # remembered; a longer path than the next is not
+_LONGEST_PATH: Final = 200
+_LONGEST_NAME: Final = 200
+# Places in a cell.
+REQUESTS, C2, C3, C4, C5, REFUSED, BYTES_IN, BYTES_OUT, MICROSECONDS, SUMS = range(10)
+
+Operations = Callable[[str, str, str], str]  # service, method, path → operation
+
+
+class Key(NamedTuple):
+    """Of what a count is; an empty service is none, an empty client nobody who is known."""
+
+    service: str
+    environment: str
+    operation: str
+    generation: str
+    client: str
+
+
+class Slow(NamedTuple):
+    """A request that took long; `at` is when it was answered, in seconds since the epoch."""
+
+    microseconds: int
+    request_id: str
+    at: float
+    operation: str
+    status: int
+    client: str
+    generation: str
+
+
+@dataclass(slots=True)
+class Cell:
+    """What was counted: `sums` in the order of the places above, `durations` by bucket."""
+
+    sums: list[int] = field(default_factory=lambda: [0] * SUMS)
+    durations: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was counted of some lines. Times are the beginnings of minutes and hours."""
+
+    cells: dict[tuple[int, Key], Cell] = field(default_factory=dict)
+    kinds: dict[tuple[int, str, str, str, bool], int] = field(default_factory=dict)  # …, kind, is a refusal
+    slow: dict[tuple[int, str, str], list[Slow]] = field(default_factory=dict)  # hour, service, environment
+    lines: int = 0
+    unread: int = 0
+    latest: float = 0.0  # when the last request was answered
+
+
+class _Line(msgspec.Struct, gc=False):
+    time: str
+    code: int | None = None
+    method: str | None = None
+    path: str | None = None
+    access: str | None = None
+    client: str | None = None
+    service: str | None = None
+    environment: str | None = None
+    generation: str | None = None
+    duration_us: int | None = None
+    duration_ms: int | None = None
+    bytes_in: int | None = None
+    bytes_out: int | None = None
+    request_id: str | None = None
+    details: str | None = None
+    reason: str | None = None
+
+
+class Tally:
+    """Counts lines. Not for several threads at once."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._decode = msgspec.json.Decoder(_Line).decode
+        self._minutes: dict[str, int] = {}
+        self._known: dict[tuple[str, str, str], str] = {}
+        self._batch = Batch()
+
+    @property
+    def waiting(self) -> int:
+        """How many lines were counted and not taken."""
+        return self._batch.lines
+
+    def taken(self) -> Batch:
+        """What was counted since the last time."""
+        taken, self._batch = self._batch, Batch()
+        return taken
+
+    def forget_operations(self) -> None:
+        """Ask anew which operation a path is."""
+        self._known.clear()
+
+    def count(self, lines: Iterable[bytes]) -> None:
+        """Count lines; what is no whole line is counted as unread."""
+        batch = self._batch
+        for raw in lines:
+            batch.lines += 1
+            try:
+                line = self._decode(raw)
+                self._add(batch, line)
+            except ValueError:
+                # A gateway that was killed leaves half a line, and the next one writes on behind it.
+                begin = raw.rfind(b'{"', 1)
+                try:
+                    self._add(batch, self._decode(raw[begin:] if begin > 0 else b""))
+                except ValueError:
+                    batch.unread += 1
+
+    def _add(self, batch: Batch, line: _Line) -> None:
+        micros = line.duration_us
+        if micros is None:
+            micros = (line.duration_ms or 0) * 1000
+        time = line.time
+        begun = self._minutes.get(time[:16])
+        if begun is None:
+            begun = self._minute(time)
+        # when it was answered
+        into = int(time[17:19]) * 1_000_000 + int(time[20:23]) * 1000 + micros
+        minute = begun + into // 60_000_000 * 60
+        service, environment = line.service or "", line.environment or ""
+        key = Key(
+            service,
+            environment,
+            self._operation(service, line.method or "", line.path or "") if service else "",
+            line.generation or "",
+            _client(line),
+        )
+        cell = batch.cells.get((minute, key))
+        if cell is None:
+            cell = batch.cells[minute, key] = Cell()
+        sums, status = cell.sums, line.code or 0
+        sums[REQUESTS] += 1
+        if 200 <= status < 600:
+            sums[status // 100 - 1] += 1
+        sums[BYTES_IN] += line.bytes_in or 0
+        sums[BYTES_OUT] += line.bytes_out or 0
+        sums[MICROSECONDS] += micros
+        number = bucket(micros)
+        cell.durations[number] = cell.durations.get(number, 0) + 1
+        if not 200 <= status < 400:
+            self._kind(batch, minute, key, status, line)
+        at = begun + into / 1e6
+        batch.latest = max(batch.latest, at)
+        if service:
+            _keep_slow(batch, minute, key, micros, at, status, line.request_id or "")
+
+    def _kind(self, batch: Batch, minute: int, key: Key, status: int, line: _Line) -> None:
+        kind = kind_of(status, line.details, line.reason, line.access)
+        if not kind:
+            return
+        refused = is_refusal(status, kind)
+        if refused:
+            batch.cells[minute, key].sums[REFUSED] += 1
+        what = (minute, key.service, key.environment, kind, refused)
+        batch.kinds[what] = batch.kinds.get(what, 0) + 1
+
+    def _minute(self, time: str) -> int:
+        """The beginning of a minute written as `2026-03-01T10:00:…Z`; ValueError for what is none."""
+        found = int(dt.datetime.fromisoformat(time[:16] + ":00+00:00").timestamp())
+        if len(self._minutes) > 1000:
+            self._minutes.clear()
+        self._minutes[time[:16]] = found
+        return found
+
+    def _operation(self, service: str, method: str, path: str) -> str:
+        asked = (service, method, path)
+        found = self._known.get(asked)
+        if found is None:
+            found = self._operations(service, method, path) or OTHER
+            if len(path) <= _LONGEST_PATH:
+                if len(self._known) >= _KNOWN_PATHS:
+                    self._known.clear()
+                self._known[asked] = found
+        return found
+
+
+def _client(line: _Line) -> str:
+    """Who called; a token's client is not an application of that name."""
+    client = line.client
+    if not client:
+        return ""
+    client = client[:_LONGEST_NAME]
+    return f"token:{client}" if line.access == "token" else client
+
+
+def _keep_slow(
+    batch: Batch, minute: int, key: Key, micros: int, at: float, status: int, request_id: str
+) -> None:
+    place = (minute // 3600 * 3600, key.service, key.environment)
+    kept = batch.slow.get(place)
+    if kept is None:
+        kept = batch.slow[place] = []
+    elif len(kept) >= SLOWEST and micros <= kept[0].microseconds:
+        return
+    one = Slow(micros, request_id[:100], at, key.operation, status, key.client, key.generation)
+    if len(kept) < SLOWEST:
+        heapq.heappush(kept, one)
+    else:
+        heapq.heapreplace(kept, one)

@@ -1,0 +1,106 @@
+"""Counting lines of the access log: what is told apart, what of a damaged one, and what is remembered of slow ones."""
+
+from __future__ import annotations
+
+from tests.observe.lines import NOON, line
+
+from tulle.observe.operations import Operations, operations_of
+from tulle.observe.tally import BYTES_OUT, C2, C4, C5, MICROSECONDS, REFUSED, REQUESTS, SLOWEST, Key, Tally
+
+OFFERS = {"offers": ["POST /next/predict", "GET /orders/{id}", "GET /orders/{id}/lines"]}
+KEY = Key("offers", "", "POST /next/predict", "v1", "app-1")
+
+
+def tally() -> Tally:
+    return Tally(Operations(OFFERS, "/public/api/v1/"))
+
+
+def test_a_request_counts_for_the_minute_in_which_it_was_answered() -> None:
+    counting = tally()
+    counting.count([line(NOON + 59.5, us=100_000), line(NOON + 59.5, us=600_000), line(NOON + 3, us=1000)])
+    batch = counting.taken()
+    first, second = batch.cells[NOON, KEY], batch.cells[NOON + 60, KEY]
+    assert (first.sums[REQUESTS], first.sums[C2], first.sums[BYTES_OUT]) == (2, 2, 200)
+    assert first.sums[MICROSECONDS] == 101_000
+    assert second.sums[REQUESTS] == 1
+    assert batch.latest == NOON + 60.1
+    assert counting.taken().cells == {}
+
+
+def test_operations_are_templates_and_what_fits_none_is_other() -> None:
+    counting = tally()
+    paths = {
+        "/public/api/v1/offers/next/predict": "POST /next/predict",
+        "/test/public/api/v1/offers/next/predict/": "POST /next/predict",
+        "/public/api/v1/offers/orders/17": "(other)",  # by POST
+        "/public/api/v1/offers/" + "x" * 5000: "(other)",
+        "/a/b" * 100: "(other)",
+        "/shop/v2/next/predict": "POST /next/predict",  # at an address of its own
+    }
+    counting.count(line(path=path) for path in paths)
+    counting.count([line(method="GET", path="/public/api/v1/offers/orders/17/lines")])
+    counting.count([line(service="unknown", path="/public/api/v1/unknown/x"), line(service=None, code=404)])
+    found = {key.operation for _, key in counting.taken().cells}
+    assert found == {"POST /next/predict", "(other)", "GET /orders/{id}/lines", ""}
+
+
+def test_operations_come_from_a_document_and_from_nothing_else() -> None:
+    document = {"paths": {"/a": {"get": {}, "post": {}, "summary": "x"}, "/b": 3, 4: {}}}
+    assert operations_of(document) == ["GET /a", "POST /a"]
+    assert operations_of([1]) == operations_of({"paths": []}) == []
+
+
+def test_refusals_of_the_gateway_are_told_from_answers_of_the_service() -> None:
+    counting = tally()
+    counting.count(
+        [
+            line(code=429, details="request_rate_limited"),
+            line(code=401, details="no_credential_for_basic_auth", client=None),
+            line(code=404),  # the service's own
+            line(code=503, details="no_healthy_upstream"),
+            line(code=401, access="token", client=None, details="jwt_authn_access_denied{Jwt_is_expired}"),
+            line(code=404, details="direct_response", reason="generation"),
+            line(code=0, details="downstream_remote_disconnect"),
+        ]
+    )
+    batch = counting.taken()
+    assert {kind: (number, refused) for (_, _, _, kind, refused), number in batch.kinds.items()} == {
+        "TooManyRequests": (1, True),
+        "InvalidClient": (1, True),
+        "InvalidToken": (1, True),
+        "UnknownGeneration": (1, True),
+        "ServiceUnavailable": (1, False),
+        "CallerLeft": (1, False),
+    }
+    cell = batch.cells[NOON, KEY]
+    assert (cell.sums[C4], cell.sums[C5], cell.sums[REFUSED]) == (3, 1, 2)
+
+
+def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() -> None:
+    counting = tally()
+    whole = line()
+    counting.count([whole[:50] + whole, whole[:50], b"", b"\xff\xfe", b"[]", whole])
+    batch = counting.taken()
+    assert batch.cells[NOON, KEY].sums[REQUESTS] == 2
+    assert (batch.lines, batch.unread) == (6, 4)
+
+
+def test_a_client_of_a_token_is_not_an_application_of_that_name() -> None:
+    counting = tally()
+    counting.count([line(access="token"), line(client=None, access="public"), line(client="x" * 900)])
+    assert {key.client for _, key in counting.taken().cells} == {"token:app-1", "", "x" * 200}
+
+
+def test_the_slowest_of_a_service_and_hour_are_remembered() -> None:
+    counting = tally()
+    counting.count(line(NOON + n, us=1000 * n) for n in range(1, 30))
+    (kept,) = counting.taken().slow.values()
+    assert sorted(one.microseconds for one in kept) == [1000 * n for n in range(30 - SLOWEST, 30)]
+    assert all(one.request_id.startswith("r-") for one in kept)
+
+
+def test_coarse_times_of_earlier_lines_are_taken_too() -> None:
+    counting = tally()
+    old = line(us=5000).replace(b'"duration_us":5000,', b"")
+    counting.count([old])
+    assert counting.taken().cells[NOON, KEY].sums[MICROSECONDS] == 5000
