@@ -39,6 +39,7 @@ PREVIEW_CREATED = "preview.created"
 PREVIEW_REMOVED = "preview.removed"
 DATA_LATE = "data.late"
 SERVICE_DRIFT = "service.drift"  # of a product's services: `drifted`, and what (`message`)
+CALLS_WATCHED = "calls.watched"  # of a product's service: `watch`, `broken`, and what (`message`, `severity`)
 SCHEDULE_PAUSED = "schedule.paused"
 SCHEDULE_RESUMED = "schedule.resumed"
 BACKFILL_STARTED = "backfill.started"

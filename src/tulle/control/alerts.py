@@ -95,6 +95,7 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         "checks": f"{where}: checks failed, nothing was published",
         "late": f"{where}: the data is late",
         "drift": f"{where}: what its services are asked has moved",
+        "calls": f"{where}: {incident.severity}: {incident.about.replace('/', ' of ')}",
         "recovered": f"{where}: good again",
     }
     checks: tuple[CheckView, ...] = ()
@@ -122,6 +123,7 @@ def compose(workspace: Workspace, incident: Incident, event: str) -> Message:
         "run": run_id,
         "link": link,
         "checks": [_plain(check) for check in checks],
+        **({"watch": incident.about, "severity": incident.severity} if incident.about else {}),
     }
     return Message(titles[event], "\n".join([*lines, link]), data, f"{incident.id}/{event}")
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, insert, select, update
 
 from tulle.config import AlertChannel, Settings
-from tulle.events import DATA_LATE, RUN_FINISHED, SERVICE_DRIFT
+from tulle.events import CALLS_WATCHED, DATA_LATE, RUN_FINISHED, SERVICE_DRIFT
 from tulle.pipeline import run as runs
 from tulle.pipeline.scheduler import will_be_tried_again
 from tulle.spec.schedule import words
@@ -27,13 +27,19 @@ from tulle.state.tables import runs as run_table
 
 NAME = "alerts"
 TASK = "alert"
-RUN, CHECKS, LATE, DRIFT = "run", "checks", "late", "drift"
-_EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late", DRIFT: "drift"}
+RUN, CHECKS, LATE, DRIFT, CALLS = "run", "checks", "late", "drift", "calls"
+_EVENTS = {RUN: "failed", CHECKS: "checks", LATE: "late", DRIFT: "drift", CALLS: "calls"}
+_BY_THEMSELVES = (DRIFT, CALLS)  # which no run ends
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One incident; `cause` is run, checks, late or drift. Seconds since the epoch; `closed_at` is None while open."""
+    """One incident; `cause` is run, checks, late, drift or calls.
+
+    Times are in seconds since the epoch; `closed_at` is None while it is open.
+
+    `about` tells incidents of one cause apart: the watch and the service; `severity` is that of the watch.
+    """
 
     id: str
     product: str
@@ -46,6 +52,8 @@ class Incident:
     last_at: float
     closed_at: float | None
     closed_by: str | None
+    about: str = ""
+    severity: str = ""
 
 
 def follow(settings: Settings, database: Database) -> int:
@@ -67,6 +75,8 @@ def follow(settings: Settings, database: Database) -> int:
                 _open(cx, settings, entry.subject, str(entry.data["environment"]), LATE, message, None)
             elif entry.kind == SERVICE_DRIFT:
                 _drifted(cx, settings, entry)
+            elif entry.kind == CALLS_WATCHED:
+                _watched(cx, settings, entry)
     return len(found)
 
 
@@ -77,6 +87,20 @@ def _drifted(cx: Connection, settings: Settings, entry: LogEntry) -> None:
         _open(cx, settings, product, environment, DRIFT, str(entry.data["message"]), None)
         return
     same = _still_open(product, environment) & (table.c.cause == DRIFT)
+    for row in cx.execute(select(table).where(same)).all():
+        cx.execute(update(table).where(table.c.id == row.id).values(closed_at=now()))
+        _tell(cx, settings, product, environment, "recovered", row.id)
+
+
+def _watched(cx: Connection, settings: Settings, entry: LogEntry) -> None:
+    """A watch on what a service is asked does not hold, or holds again."""
+    product, said = entry.subject, entry.data
+    environment, about = str(said["environment"]), f"{said['watch']}/{said['service']}"
+    if said["broken"]:
+        message, severity = str(said["message"]), str(said["severity"])
+        _open(cx, settings, product, environment, CALLS, message, None, about=about, severity=severity)
+        return
+    same = _still_open(product, environment) & (table.c.cause == CALLS) & (table.c.about == about)
     for row in cx.execute(select(table).where(same)).all():
         cx.execute(update(table).where(table.c.id == row.id).values(closed_at=now()))
         _tell(cx, settings, product, environment, "recovered", row.id)
@@ -118,8 +142,11 @@ def _open(
     cause: str,
     message: str,
     run_id: str | None,
+    *,
+    about: str = "",
+    severity: str = "",
 ) -> None:
-    same = _still_open(product, environment) & (table.c.cause == cause)
+    same = _still_open(product, environment) & (table.c.cause == cause) & (table.c.about == about)
     again = update(table).where(same).values(times=table.c.times + 1, last_at=now())
     if cx.execute(again).rowcount:
         return  # it has been told
@@ -134,13 +161,15 @@ def _open(
             run_id=run_id,
             opened_at=at,
             last_at=at,
+            about=about,
+            severity=severity,
         )
     )
     _tell(cx, settings, product, environment, _EVENTS[cause], id_)
 
 
 def _close(cx: Connection, settings: Settings, run: Row[Any]) -> None:
-    open_ones = _still_open(run.product, run.environment) & (table.c.cause != DRIFT)  # which no run ends
+    open_ones = _still_open(run.product, run.environment) & table.c.cause.not_in(_BY_THEMSELVES)
     for row in cx.execute(select(table).where(open_ones)).all():
         if not _is_answered(cx, row.run_id, run):
             continue
@@ -219,4 +248,6 @@ def _value(row: Row[Any]) -> Incident:
         row.last_at,
         row.closed_at,
         row.closed_by,
+        row.about,
+        row.severity,
     )

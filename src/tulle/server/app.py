@@ -33,6 +33,7 @@ from tulle.control import (
     deployment_request,
     drift,
     grants,
+    insight_api,
     look_ups,
     models,
     node_admin_api,
@@ -49,8 +50,10 @@ from tulle.control import (
     service_access_api,
     service_drift,
     service_file_api,
+    watches,
 )
 from tulle.control.autoscale import Autoscaler
+from tulle.control.call_collector import CallCollector
 from tulle.control.checks import router as check_routes
 from tulle.control.deployment_hooks import DeploymentHooks
 from tulle.control.switchboard import Switchboard
@@ -60,6 +63,8 @@ from tulle.errors import Invalid, TulleError, Unavailable
 from tulle.gateway.contract import Credentials
 from tulle.gateway.last_used import LastUsed
 from tulle.gateway.policy import RateLimit
+from tulle.observe import exposition
+from tulle.observe.calls import Calls
 from tulle.pipeline import run as runs
 from tulle.pipeline.mesh_lake import open_mesh_lake
 from tulle.pipeline.scheduler import Scheduler
@@ -108,7 +113,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     work = lake_doors.LakeWork(workspace.lake, settings)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
-    background = _background(workspace, work)
+    calls = Calls(settings.state_folder)
+    background = _background(workspace, work, calls)
     autoscaler = Autoscaler(workspace)
 
     def settle() -> None:
@@ -158,6 +164,13 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     def alive() -> Response:
         return JSONResponse({"alive": True})
 
+    @app.get("/metrics", include_in_schema=False)
+    def metrics(request: Request) -> Response:
+        """What services were asked, for Prometheus; read without a token, as the portal's pages are."""
+        kind = exposition.content_type(request.headers.get("accept", ""))
+        text = exposition.exposed(calls, is_open=kind == exposition.OPEN)
+        return Response(text, media_type=kind)
+
     for routes in (
         api.router(workspace, settle_now),
         service_access_api.router(workspace, settle_now, access),
@@ -177,6 +190,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         schedules.router(workspace),
         connections.router(workspace),
         alerts.router(workspace),
+        insight_api.router(workspace, calls),
+        insight_api.watch_router(workspace),
         asking.for_who_may_read_log(workspace, access, query_log_api.router(workspace)),
         asking.for_who_may_read_log(workspace, access, service_drift.router(workspace)),
     ):
@@ -199,7 +214,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     )
 
 
-def _background(workspace: Workspace, work: Background) -> Sequence[Background]:
+def _background(workspace: Workspace, work: Background, calls: Calls) -> Sequence[Background]:
     """What runs beside the answering of calls, in the order in which it is started."""
     return (
         work,
@@ -212,6 +227,7 @@ def _background(workspace: Workspace, work: Background) -> Sequence[Background]:
         query_collector.Collector(workspace),
         service_drift.DriftWatch(workspace),
         LastUsed(workspace.settings, workspace.database),
+        CallCollector(workspace, calls, lambda until: watches.judge(workspace, calls, until)),
     )
 
 

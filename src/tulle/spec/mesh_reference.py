@@ -14,10 +14,13 @@ from tulle.config import (
     ALERT_EVENTS,
     ALERT_TYPES,
     BOUNDS,
+    WATCH_MEASURES,
+    WATCH_SEVERITIES,
     AlertChannel,
     Environment,
     Settings,
     Warehouse,
+    Watch,
 )
 
 _HEAD = """\
@@ -89,6 +92,9 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "warehouses": ("names to bounds, below", "{sales: {threads: 4}}"),
     "environments": ("names to bindings, below", "{dev: {fallback: prod}}"),
     "notice_days": ("", "90"),
+    "watches": ("names to watches, below", "{slow: {measure: p99, above: 200}}"),
+    "insight_days": ("", "60"),
+    "insight_megabytes": ("", "4096"),
     "trusted_keys": (
         "a list of public keys, 64 hexadecimal digits each",
         "[3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29]",
@@ -131,6 +137,22 @@ _INNER: tuple[tuple[str, type, Mapping[str, str]], ...] = (
             "domains": "a list of domains",
             "products": "a list of products",
             "environments": "a list of branches",
+        },
+    ),
+    (
+        "watches: what is told of what services are asked",
+        Watch,
+        {
+            "measure": ", ".join(WATCH_MEASURES),
+            "above": "a number, 0 or more; of it and `below` one",
+            "below": "a number, 0 or more",
+            "service": "a service",
+            "operation": "a method and a path of its document",
+            "environment": "an environment",
+            "minutes": "a whole number, 1 to 1,440",
+            "periods": "a whole number, 1 to 100",
+            "least": "a whole number, 1 to 1,000,000",
+            "severity": ", ".join(WATCH_SEVERITIES),
         },
     ),
 )

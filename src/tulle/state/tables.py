@@ -769,7 +769,38 @@ incidents = Table(
     Column("last_at", Float, nullable=False),
     Column("closed_at", Float),
     Column("closed_by", String(32)),  # the run that was good again
+    Column(
+        "about", String(255), nullable=False, server_default=""
+    ),  # the watch and the service, where there is one
+    Column("severity", String(16), nullable=False, server_default=""),
     Index("incidents_by_time", "opened_at"),
+)
+
+# What is told of calls: watches that were made by command (those of mesh.yaml have no `what`), and how each is.
+watches = Table(
+    "watches",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("what", JSON(none_as_null=True)),
+    Column("made_by", String(255), nullable=False, server_default=""),
+    Column("made_at", Float),
+    Column("muted_until", Float),
+)
+
+watch_states = Table(
+    "watch_states",
+    metadata,
+    Column("watch", String(63), nullable=False),
+    Column("service", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("digest", String(32), nullable=False),  # of the watch: another one begins anew
+    Column("until", Float, nullable=False),  # judged up to here
+    Column("streak", Integer, nullable=False),  # periods in a row in which it did not hold
+    Column("broken_at", Float),
+    Column("told_at", Float),
+    Column("value", Float),  # of the last period of which something is known
+    Column("unknown", Integer, nullable=False),  # periods since then
+    PrimaryKeyConstraint("watch", "service", "environment"),
 )
 Index(
     "incidents_open",

@@ -1,0 +1,161 @@
+"""Has the gateway's access log counted, a few seconds after requests were answered, and keeps what is counted bounded.
+
+One thread of the control plane. It takes a part of one processor at most, and less of it while the machine is busy:
+what it does not get to is in the log, and counted later. Knows how paths of services are templates (their packages'
+OpenAPI documents); what a count is stands in `observe`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import psutil
+
+from tulle.control.workspace import Workspace
+from tulle.errors import LimitExceeded, Unavailable
+from tulle.gateway.admin import Admin
+from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
+from tulle.gateway.log_place import LogReader
+from tulle.observe.calls import Calls, Place
+from tulle.observe.operations import Operations, operations_of
+from tulle.observe.tally import Tally
+from tulle.serving import generation
+
+LOG = logging.getLogger("tulle")
+EVERY_SECONDS: Final = 3.0
+KEEP_EVERY: Final = 3600.0
+DOCUMENTS_EVERY: Final = 30.0
+LINES_AT_ONCE: Final = 100_000  # then they are written
+RESTS, RESTS_BUSY = 3.0, 9.0  # for each second of work
+_BUSY_PERCENT: Final = 85.0
+_LARGEST_DOCUMENT: Final = 16 << 20
+
+
+class CallCollector:
+    """One a control plane."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        calls: Calls | None = None,
+        counted: Callable[[float], object] = lambda _: None,
+    ) -> None:
+        """`counted` is called after each look with the time up to which the log is counted."""
+        settings = workspace.settings
+        self._workspace = workspace
+        self.calls = calls or Calls(settings.state_folder)
+        self._counted = counted
+        self._reader = LogReader(settings.state_folder / ACCESS_LOG)
+        self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
+        self._operations = Operations({}, API_PREFIX)
+        self._documents: dict[tuple[str, str], list[str]] = {}  # of a version, which never changes
+        self._tally = Tally(self._operation)
+        self._stop = threading.Event()
+        self._read_at = self._kept_at = self._alive = float("-inf")
+        self._thread = threading.Thread(target=self._follow, name="calls", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; the next one counts what this one has not."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self.calls.close()
+
+    def _follow(self) -> None:
+        psutil.cpu_percent(None)
+        said = ""
+        while not self._stop.is_set():
+            try:
+                began = time.time()
+                self.look()
+                self._note_alive(began)
+                self._counted(began)
+                said = ""
+            except LimitExceeded as exc:
+                if exc.message != said:  # once, not at each try
+                    LOG.warning("%s; what was asked is counted when there is room", exc.message)
+                said = exc.message
+                self._stop.wait(30)
+            except Exception:
+                LOG.exception("what services were asked is counted later")
+                self._stop.wait(30)
+            self._stop.wait(EVERY_SECONDS)
+
+    def look(self, now: float | None = None) -> None:
+        """Count what is new in the log, and write it down with the place."""
+        at = time.time() if now is None else now
+        if time.monotonic() >= self._read_at + DOCUMENTS_EVERY:
+            self._read_at = time.monotonic()
+            self._learn()
+        self._tally.taken()  # of a look that failed: it is counted again
+        state = self.calls.state()
+        place = state.place if state is not None else Place("", 0)
+        lost = False
+        for piece in self._reader.pieces(place.file, place.position):
+            began = time.perf_counter()
+            self._tally.count(piece.lines)
+            place, lost = Place(piece.file, piece.position), lost or piece.lost
+            if self._tally.waiting >= LINES_AT_ONCE:
+                self.calls.add(self._tally.taken(), place, lost=lost)
+                lost = False
+            if self._stop.is_set():
+                break
+            self._rest(time.perf_counter() - began)
+        if self._tally.waiting:
+            self.calls.add(self._tally.taken(), place, lost=lost)
+        if time.monotonic() >= self._kept_at + KEEP_EVERY:
+            self._kept_at = time.monotonic()
+            settings = self._workspace.settings
+            bytes_ = settings.insight_megabytes << 20
+            self.calls.keep(days=settings.insight_days, most_bytes=bytes_, now=at)
+
+    def _note_alive(self, at: float) -> None:
+        """Once a minute, while the gateway answers."""
+        if at // 60 == self._alive // 60:
+            return
+        try:
+            self._admin.get("/ready")
+        except Unavailable:
+            return
+        self.calls.note_alive(at)
+        self._alive = at
+
+    def _rest(self, worked: float) -> None:
+        """Leave the processors to those who answer."""
+        if self._thread.is_alive() and threading.current_thread() is self._thread:
+            busy = psutil.cpu_percent(None) > _BUSY_PERCENT
+            self._stop.wait(worked * (RESTS_BUSY if busy else RESTS))
+
+    def _operation(self, service: str, method: str, path: str) -> str:
+        return self._operations(service, method, path)
+
+    def _learn(self) -> None:
+        """Find the operations of all that is deployed."""
+        found: dict[str, list[str]] = {}
+        for one in generation.everywhere(self._workspace.database):
+            for version in one.mounted:
+                found.setdefault(one.service, []).extend(self._described(one.service, version))
+        self._operations = Operations(found, API_PREFIX)
+        self._tally.forget_operations()
+
+    def _described(self, service: str, version: str) -> list[str]:
+        known = self._documents.get((service, version))
+        if known is None:
+            file = generation.folder_of(self._workspace.settings, service, version) / "openapi.json"
+            try:
+                if file.stat().st_size > _LARGEST_DOCUMENT:
+                    return []
+                known = operations_of(msgspec.json.decode(file.read_bytes()))
+            except (OSError, ValueError):
+                return []  # it is not unpacked yet
+            self._documents[service, version] = known
+        return known

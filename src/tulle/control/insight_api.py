@@ -1,0 +1,132 @@
+"""Insight over HTTP: what services were asked, how they fared, what is slow, refused, unused, and what may come."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.control import insight as asked
+from tulle.control import watches
+from tulle.control.asking import AskedBy
+from tulle.control.workspace import Workspace
+from tulle.observe.calls import Calls
+from tulle.observe.insight import Insight, Told, Which, span_of
+
+Text = Annotated[str, Query(max_length=200)]
+Few = Annotated[int, Query(ge=1, le=200)]
+
+
+class MuteBody(BaseModel):
+    """Until when a watch tells nothing, in seconds since the epoch; null: it tells again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    until: float | None = Field(None, ge=0, le=253_402_300_799, allow_inf_nan=False)
+
+
+def watch_router(workspace: Workspace) -> APIRouter:
+    """The routes of watches on one mesh."""
+    api = APIRouter(prefix="/mesh/v1/insight/watches")
+
+    @api.get("")
+    def all_watches() -> dict[str, Any]:
+        """Every watch, and how it stands on each service."""
+        return {"watches": [watches.as_plain(workspace, one) for one in watches.known(workspace)]}
+
+    @api.post("/{name}")
+    def add(by: AskedBy, name: str, what: dict[str, Any]) -> dict[str, Any]:
+        """Make a watch: `measure`, `above` or `below`, and the rest as in mesh.yaml."""
+        return watches.as_plain(workspace, watches.add(workspace, name, what, by=by))
+
+    @api.delete("/{name}")
+    def remove(by: AskedBy, name: str) -> dict[str, Any]:
+        watches.remove(workspace, name, by=by)
+        return {"name": name, "removed": True}
+
+    @api.put("/{name}/mute")
+    def mute(name: str, body: MuteBody) -> dict[str, Any]:
+        return watches.as_plain(workspace, watches.mute(workspace, name, body.until))
+
+    @api.post("/{name}/resolve")
+    def resolve(by: AskedBy, name: str) -> dict[str, Any]:
+        """Close what it told, by hand."""
+        return {"name": name, "resolved": watches.resolve(workspace, name, by=by)}
+
+    return api
+
+
+def router(workspace: Workspace, calls: Calls) -> APIRouter:
+    """The routes on one mesh."""
+    api = APIRouter(prefix="/mesh/v1/insight")
+    insight = Insight(calls)
+
+    def which(
+        service: str, environment: str, operation: str = "", generation: str = "", client: str = ""
+    ) -> Which:
+        place = asked.environment_key(workspace, environment) if environment or service else None
+        return Which(service or None, place, operation or None, generation or None, client or None)
+
+    @api.get("")
+    def told(
+        by: Text = "api",
+        span: Text = "hour",
+        service: Text = "",
+        environment: Text = "",
+        operation: Text = "",
+        generation: Text = "",
+        client: Text = "",
+        limit: Few = 50,
+        points: bool = True,
+    ) -> dict[str, Any]:
+        """Requests, errors, latencies and sizes over the last `hour`, `day`, `week` or `month`, told apart `by` api,
+        operation, generation, client, or not at all (`mesh`). Latencies are in microseconds.
+        """
+        wanted = which(service, environment, operation, generation, client)
+        return plain(insight.told(by, span_of(span), wanted, limit=limit, points=points))
+
+    @api.get("/slow")
+    def slow(
+        span: Text = "day", service: Text = "", environment: Text = "", limit: Few = 20
+    ) -> dict[str, Any]:
+        """The slowest requests that are kept, five of a service and hour."""
+        return {"slow": insight.slowest(span_of(span), which(service, environment), limit=limit)}
+
+    @api.get("/violations")
+    def violations(span: Text = "day", service: Text = "", environment: Text = "") -> dict[str, Any]:
+        """What the gateway refused by a policy (`refusal`), and what it could not get an answer to, by kind."""
+        return {"violations": insight.kinds(span_of(span), which(service, environment))}
+
+    @api.get("/unused")
+    def unused(days: Annotated[int, Query(ge=1, le=400)] = 30) -> dict[str, Any]:
+        """Deployed services that nobody asked for so many days, which may be ended."""
+        found = asked.unused(workspace, calls, days=days, now=time.time())
+        return {"days": days, "unused": [asdict(one) for one in found]}
+
+    @api.get("/forecast")
+    def forecast(
+        service: Text,
+        environment: Text = "",
+        rate_per_worker: Annotated[float | None, Query(gt=0, lt=1e6)] = None,
+    ) -> dict[str, Any]:
+        """Daily and weekly patterns of a service, what may be asked in the next week, and the workers for it."""
+        found = asked.outlook(
+            workspace, calls, service, environment, rate_per_worker=rate_per_worker, now=time.time()
+        )
+        return asked.plain(found)
+
+    @api.get("/state")
+    def state() -> dict[str, Any]:
+        """How far the access log is counted."""
+        found = calls.state()
+        return {"counted": None if found is None else asdict(found)}
+
+    return api
+
+
+def plain(found: Told) -> dict[str, Any]:
+    """As the API tells it."""
+    return asdict(found)

@@ -1,0 +1,406 @@
+"""What services were asked, counted by minute, hour and day: one SQLite file, written by one, read by many.
+
+Counts and the place in the access log up to which they hold are written in one transaction, so nothing is counted twice
+or left out, whatever ends when. What is kept is bounded: minutes for two days, hours for as many days as the mesh
+says, and of clients those that asked most; the file has a size that it does not go beyond for long. Knows nothing of
+how lines are read and of what is asked of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tulle.errors import Broken, LimitExceeded, Unavailable
+from tulle.observe.durations import added, packed
+from tulle.observe.tally import SLOWEST, SUMS, Batch, Cell, Key
+
+FILE: Final = "calls.db"  # relative to .tulle/
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+WIDTHS: Final = (MINUTE, HOUR, DAY)
+MINUTES_KEPT: Final = 2 * DAY  # seconds
+OTHERS: Final = "(others)"  # clients that are not told apart
+CLIENTS_A_MINUTE: Final = 100  # of a service, told apart; more in an hour
+CLIENTS_KEPT: Final = 500  # of a service in an hour or day that is over: those that asked most
+COLUMNS: Final = (
+    "requests", "c2", "c3", "c4", "c5", "refused", "bytes_in", "bytes_out", "microseconds",
+)  # fmt: skip
+WHOLE, BY_CLIENT = 0, 1  # families of keys: all clients in one, and each apart
+
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS keys (
+    id INTEGER PRIMARY KEY, family INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL,
+    operation TEXT NOT NULL, generation TEXT NOT NULL, client TEXT NOT NULL,
+    UNIQUE (family, service, environment, operation, generation, client));
+CREATE TABLE IF NOT EXISTS cells (
+    width INTEGER NOT NULL, key INTEGER NOT NULL, at INTEGER NOT NULL,
+    {", ".join(f"{name} INTEGER NOT NULL" for name in COLUMNS)}, durations BLOB NOT NULL,
+    PRIMARY KEY (width, key, at)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS cells_by_time ON cells (width, at);
+CREATE TABLE IF NOT EXISTS kinds (
+    width INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, at INTEGER NOT NULL,
+    kind TEXT NOT NULL, refusal INTEGER NOT NULL, requests INTEGER NOT NULL,
+    PRIMARY KEY (width, service, environment, at, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slow (
+    hour INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, microseconds INTEGER NOT NULL,
+    request_id TEXT NOT NULL, at REAL NOT NULL, operation TEXT NOT NULL, status INTEGER NOT NULL,
+    client TEXT NOT NULL, generation TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS slow_by_hour ON slow (service, environment, hour);
+CREATE TABLE IF NOT EXISTS totals (
+    service TEXT NOT NULL, environment TEXT NOT NULL, generation TEXT NOT NULL, at INTEGER NOT NULL,
+    {", ".join(f"{name} INTEGER NOT NULL" for name in COLUMNS)}, durations BLOB NOT NULL,
+    PRIMARY KEY (service, environment, generation)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kind_totals (
+    service TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL,
+    refusal INTEGER NOT NULL, requests INTEGER NOT NULL,
+    PRIMARY KEY (service, environment, kind)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS alive (at INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS place (
+    one INTEGER PRIMARY KEY CHECK (one = 1), file TEXT NOT NULL, position INTEGER NOT NULL, latest REAL NOT NULL,
+    lines INTEGER NOT NULL, unread INTEGER NOT NULL, lost INTEGER NOT NULL, begun REAL NOT NULL);
+"""
+_SUMS_ADDED: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
+_ADD_CELL: Final = (
+    f"INSERT INTO cells VALUES ({', '.join('?' * (4 + len(COLUMNS)))}) "  # noqa: S608  names are ours
+    f"ON CONFLICT DO UPDATE SET {_SUMS_ADDED}, durations = added(durations, excluded.durations)"
+)
+_ADD_TOTAL: Final = (
+    f"INSERT INTO totals VALUES ({', '.join('?' * (5 + len(COLUMNS)))}) "  # noqa: S608  names are ours
+    f"ON CONFLICT DO UPDATE SET at = max(at, excluded.at), {_SUMS_ADDED}, "
+    "durations = added(durations, excluded.durations)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far the access log is counted: a file by the digest of its first line, and the bytes of it."""
+
+    file: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of the counting itself. Seconds since the epoch."""
+
+    place: Place
+    latest: float  # when the last request that is counted was answered
+    lines: int
+    unread: int  # lines that were none
+    lost: int  # times that the log was gone before it was read
+    begun: float
+
+
+class Calls:
+    """The counts of one mesh. Writing is for one thread; reading for any."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / FILE
+        self._lock = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._keys: dict[tuple[int, Key], int] = {}
+        self._seen: dict[tuple[int, str, str], set[str]] = {}  # clients told apart, by minute and service
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, batch: Batch, place: Place | None, *, lost: bool = False) -> None:
+        """Add what was counted, and remember up to where. LimitExceeded when the disk is full, Unavailable."""
+        with self._lock, self._transaction() as cx:
+            try:
+                self._add(cx, batch)
+                self._remember(cx, batch, place, lost=lost)
+            except BaseException:
+                self._keys.clear()  # those that were new are not there
+                raise
+
+    def note_alive(self, at: float) -> None:
+        """Remember that the gateway runs in this minute: if nothing was asked then, nothing was asked."""
+        with self._lock, self._transaction() as cx:
+            cx.execute("INSERT OR IGNORE INTO alive VALUES (?)", (int(at) // MINUTE * MINUTE,))
+
+    def _add(self, cx: sqlite3.Connection, batch: Batch) -> None:
+        cells: dict[tuple[int, int, int], Cell] = {}
+        totals: dict[tuple[str, str, str], tuple[int, Cell]] = {}
+        for (minute, key), cell in batch.cells.items():
+            whole = self._key(cx, WHOLE, key._replace(client=""))
+            client = key.client or "(unknown)"
+            apart = self._key(cx, BY_CLIENT, key._replace(client=client))
+            of_minute = apart
+            if not self._is_told_apart(minute, key.service, key.environment, client):
+                of_minute = self._key(cx, BY_CLIENT, key._replace(client=OTHERS))
+            for width in WIDTHS:
+                at = minute // width * width
+                for id_ in (whole, of_minute if width == MINUTE else apart):
+                    _merge(cells.setdefault((width, id_, at), Cell()), cell)
+            name = (key.service, key.environment, key.generation)
+            _, total = totals.setdefault(name, (minute, Cell()))
+            _merge(total, cell)
+            totals[name] = (max(minute, totals[name][0]), total)
+        cx.executemany(
+            _ADD_CELL,
+            [(*where, *cell.sums[:SUMS], packed(cell.durations)) for where, cell in cells.items()],
+        )
+        cx.executemany(
+            _ADD_TOTAL,
+            [(*name, at, *cell.sums[:SUMS], packed(cell.durations)) for name, (at, cell) in totals.items()],
+        )
+        self._add_kinds(cx, batch)
+        self._add_slow(cx, batch)
+
+    def _add_kinds(self, cx: sqlite3.Connection, batch: Batch) -> None:
+        found: Counter[tuple[int, str, str, int, str, bool]] = Counter()
+        for (minute, service, environment, kind, refused), number in batch.kinds.items():
+            for width in WIDTHS:
+                found[width, service, environment, minute // width * width, kind, refused] += number
+        cx.executemany(
+            "INSERT INTO kinds VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+            [(*what, number) for what, number in found.items()],
+        )
+        cx.executemany(
+            "INSERT INTO kind_totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "at = max(at, excluded.at), requests = requests + excluded.requests",
+            [(what[1], what[2], what[4], what[3], what[5], n) for what, n in found.items() if what[0] == DAY],
+        )
+
+    def _add_slow(self, cx: sqlite3.Connection, batch: Batch) -> None:
+        for (hour, service, environment), kept in batch.slow.items():
+            cx.executemany(
+                "INSERT INTO slow VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(hour, service, environment, *one) for one in kept],
+            )
+            cx.execute(
+                "DELETE FROM slow WHERE service = ?1 AND environment = ?2 AND hour = ?3 AND rowid NOT IN "
+                "(SELECT rowid FROM slow WHERE service = ?1 AND environment = ?2 AND hour = ?3 "
+                "ORDER BY microseconds DESC LIMIT ?4)",
+                (service, environment, hour, SLOWEST),
+            )
+
+    def _remember(self, cx: sqlite3.Connection, batch: Batch, place: Place | None, *, lost: bool) -> None:
+        if place is None:
+            return
+        cx.execute(
+            "INSERT INTO place VALUES (1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET file = excluded.file, "
+            "position = excluded.position, latest = max(latest, excluded.latest), lines = lines + excluded.lines, "
+            "unread = unread + excluded.unread, lost = lost + excluded.lost",
+            (place.file, place.position, batch.latest, batch.lines, batch.unread, int(lost), time.time()),
+        )
+
+    def _is_told_apart(self, minute: int, service: str, environment: str, client: str) -> bool:
+        seen = self._seen.get((minute, service, environment))
+        if seen is None:
+            if len(self._seen) > 5000:  # minutes long gone
+                self._seen.clear()
+            seen = self._seen[minute, service, environment] = set()
+        if client not in seen and len(seen) >= CLIENTS_A_MINUTE:
+            return False
+        seen.add(client)
+        return True
+
+    def _key(self, cx: sqlite3.Connection, family: int, key: Key) -> int:
+        found = self._keys.get((family, key))
+        if found is None:
+            if len(self._keys) > 200_000:
+                self._keys.clear()
+            row = cx.execute(
+                "SELECT id FROM keys WHERE family = ? AND service = ? AND environment = ? AND operation = ? "
+                "AND generation = ? AND client = ?",
+                (family, *key),
+            ).fetchone()
+            if row is None:
+                columns = "family, service, environment, operation, generation, client"
+                row = cx.execute(
+                    f"INSERT INTO keys ({columns}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608  ours
+                    (family, *key),
+                ).fetchone()
+            found = self._keys[family, key] = int(row[0])
+        return found
+
+    # ── keeping it bounded ───────────────────────────────────────────────────────────────────────────────
+
+    def keep(self, *, days: int, most_bytes: int, now: float) -> None:
+        """Forget what is older than is kept, and clients that asked little; then what makes it too large."""
+        with self._lock:
+            with self._transaction() as cx:
+                for width, kept in ((MINUTE, MINUTES_KEPT), (HOUR, days * DAY), (DAY, days * DAY)):
+                    before = int(now) - kept
+                    cx.execute("DELETE FROM cells WHERE width = ? AND at < ?", (width, before - width))
+                    cx.execute("DELETE FROM kinds WHERE width = ? AND at < ?", (width, before - width))
+                cx.execute("DELETE FROM alive WHERE at < ?", (int(now) - MINUTES_KEPT - MINUTE,))
+                cx.execute("DELETE FROM slow WHERE hour < ?", (int(now) - days * DAY,))
+                for name in ("totals", "kind_totals"):  # a day more: theirs is the day's beginning
+                    cx.execute(f"DELETE FROM {name} WHERE at < ?", (int(now) - (days + 1) * DAY,))  # noqa: S608  ours
+                for width in (HOUR, DAY):
+                    for back in (1, 2, 3):  # times that are over; again, for what came late
+                        self._fold(cx, width, int(now) // width * width - back * width)
+            self._shrink(most_bytes)
+            with self._transaction() as cx:
+                cx.execute("DELETE FROM keys WHERE id NOT IN (SELECT DISTINCT key FROM cells)")
+                self._keys.clear()
+
+    def _fold(self, cx: sqlite3.Connection, width: int, at: int) -> None:
+        """Of a time that is over, keep the clients that asked most, and the others in one."""
+        rows = cx.execute(
+            "SELECT k.service, k.environment, k.client, sum(c.requests) FROM cells c JOIN keys k ON k.id = c.key "
+            "WHERE c.width = ? AND c.at = ? AND k.family = ? GROUP BY 1, 2, 3",
+            (width, at, BY_CLIENT),
+        )
+        by_service: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        for service, environment, client, requests in rows:
+            by_service.setdefault((service, environment), []).append((requests, client))
+        for (service, environment), clients in by_service.items():
+            if len(clients) <= CLIENTS_KEPT + 1:
+                continue
+            clients.sort(reverse=True)
+            few = {client for _, client in clients[CLIENTS_KEPT:]} - {OTHERS}
+            self._fold_clients(cx, width, at, service, environment, few)
+
+    def _fold_clients(
+        self, cx: sqlite3.Connection, width: int, at: int, service: str, environment: str, few: set[str]
+    ) -> None:
+        columns = ", ".join(f"c.{name}" for name in COLUMNS)
+        rows = cx.execute(
+            f"SELECT k.id, k.operation, k.generation, k.client, {columns}, c.durations "  # noqa: S608  ours
+            "FROM keys k JOIN cells c ON c.key = k.id AND c.width = ? AND c.at = ? "
+            "WHERE k.family = ? AND k.service = ? AND k.environment = ?",
+            (width, at, BY_CLIENT, service, environment),
+        ).fetchall()
+        for id_, operation, generation, client, *counted in rows:
+            if client in few:
+                others = self._key(cx, BY_CLIENT, Key(service, environment, operation, generation, OTHERS))
+                cx.execute(_ADD_CELL, (width, others, at, *counted))
+                cx.execute("DELETE FROM cells WHERE width = ? AND key = ? AND at = ?", (width, id_, at))
+
+    def _shrink(self, most_bytes: int) -> None:
+        """Forget the oldest, clients' counts first, until it is small enough."""
+        for family in (BY_CLIENT, WHOLE):
+            while self._bytes() > most_bytes:
+                with self._transaction() as cx:
+                    row = cx.execute(
+                        "SELECT c.width, min(c.at) FROM cells c JOIN keys k ON k.id = c.key WHERE k.family = ? "
+                        "AND c.width < ? GROUP BY c.width ORDER BY count(*) DESC LIMIT 1",
+                        (family, DAY),
+                    ).fetchone()
+                    if row is None:
+                        break
+                    width, oldest = row
+                    until = oldest + (DAY if width == HOUR else HOUR)
+                    cx.execute(
+                        "DELETE FROM cells WHERE width = ? AND at < ? AND key IN "
+                        "(SELECT id FROM keys WHERE family = ?)",
+                        (width, until, family),
+                    )
+                self._connection().execute("PRAGMA incremental_vacuum")
+
+    def _bytes(self) -> int:
+        cx = self._connection()
+        pages, free, size = (
+            cx.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def state(self) -> State | None:
+        """How far it is; None before anything was counted."""
+        if not self.file.exists():
+            return None
+        with self.read() as cx:
+            row = cx.execute(
+                "SELECT file, position, latest, lines, unread, lost, begun FROM place"
+            ).fetchone()
+        return None if row is None else State(Place(row[0], row[1]), *row[2:])
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One view for reading. Unavailable while the file cannot be read, Broken when it is damaged."""
+        with _explaining(self.file):
+            cx = _connect(self.file, "ro") if self.file.exists() else _empty()
+            try:
+                cx.execute("BEGIN")
+                yield cx
+            finally:
+                cx.close()
+
+    def close(self) -> None:
+        """Release the file; whatever is added opens it again."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _explaining(self.file):
+            cx = self._connection()
+            cx.execute("BEGIN IMMEDIATE")
+            try:
+                yield cx
+                cx.commit()
+            except BaseException:
+                cx.rollback()
+                raise
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with _explaining(self.file):
+                cx = _connect(self.file, "rwc")
+                cx.execute("PRAGMA auto_vacuum = INCREMENTAL")
+                cx.execute("PRAGMA journal_mode = WAL")
+                # The place in the log is in the same transaction: what a power cut takes back is counted again.
+                cx.execute("PRAGMA synchronous = NORMAL")
+                cx.create_function("added", 2, added, deterministic=True)
+                cx.executescript(_SCHEMA)
+            self.file.chmod(0o600)
+            self._writer = cx
+        return self._writer
+
+
+def _connect(file: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{file.resolve().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=10,
+    )
+
+
+def _empty() -> sqlite3.Connection:
+    """Counts of which there are none yet."""
+    cx = sqlite3.connect(":memory:", isolation_level=None)
+    cx.executescript(_SCHEMA)
+    return cx
+
+
+@contextlib.contextmanager
+def _explaining(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        if "full" in str(exc):
+            raise LimitExceeded(
+                f"the disk is full: counts of calls cannot be written to {file}", hint="make room on it"
+            ) from exc
+        raise Unavailable(f"counts of calls in {file} cannot be reached: {exc}", hint="try again") from exc
+    except sqlite3.DatabaseError as exc:
+        raise Broken(
+            f"{file} is damaged: {exc}",
+            hint="move it away; counting begins anew with what is in the access log",
+        ) from exc
+
+
+def _merge(into: Cell, cell: Cell) -> None:
+    into.sums = [one + other for one, other in zip(into.sums, cell.sums, strict=True)]
+    durations: Mapping[int, int] = cell.durations
+    for number, count in durations.items():
+        into.durations[number] = into.durations.get(number, 0) + count

@@ -1,0 +1,216 @@
+"""Calls counted from the log that the gateway leaves, and asked for by command: what is used, slow, refused, to come."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.control.test_deployments import active, with_versions
+from tests.observe.lines import line
+from tests.pipeline.conftest import Mesh
+
+from tulle.cli import connect
+from tulle.cli.main import cli
+from tulle.control import call_collector, insight
+from tulle.control.call_collector import CallCollector
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Invalid, NotFound
+from tulle.gateway import log_place
+from tulle.gateway.envoy_values import ACCESS_LOG
+from tulle.observe.calls import DAY, HOUR, Place
+from tulle.observe.insight import Insight, span_of
+from tulle.observe.tally import Batch, Cell, Key
+from tulle.serving import generation, package
+from tulle.serving.traffic import single
+
+PREDICT = "/public/api/v1/calc/who/run"
+
+
+class Counted:
+    """A mesh with the service `calc`, and a log in place of a gateway's."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.log = workspace.settings.state_folder / ACCESS_LOG
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.collector = CallCollector(workspace)
+
+    def asked(self, *lines: bytes) -> None:
+        with self.log.open("ab") as log:
+            log.write(b"".join(one + b"\n" for one in lines))
+
+    def again(self) -> None:
+        """A control plane that starts anew."""
+        self.collector.stop()
+        self.collector = CallCollector(self.workspace)
+
+    def total(self, span: str = "hour") -> int:
+        found = Insight(self.collector.calls).told("mesh", span_of(span), points=False)
+        return sum(one.whole.requests for one in found.series)
+
+    def run(self, *argv: str, code: int = 0) -> str:
+        done = CliRunner().invoke(cli, ["--mesh", str(self.workspace.settings.folder), "insight", *argv])
+        assert done.exit_code == code, done.output or done.exception
+        return done.output or str(getattr(done.exception, "as_dict", dict)())
+
+    def json(self, *argv: str) -> Any:
+        return json.loads(self.run(*argv, "--json"))
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Iterator[Counted]:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    generation.unpack(package.get(workspace.database, "calc", "v1"), workspace.settings)
+    made = Counted(workspace)
+    yield made
+    made.collector.stop()
+    workspace.database.close()
+
+
+def calc(at: float | None = None, **more: Any) -> bytes:
+    return line(time.time() - 60 if at is None else at, service="calc", path=PREDICT, **more)
+
+
+def test_each_request_is_counted_once_over_restarts_and_logs_that_are_put_aside(counted: Counted) -> None:
+    counted.collector.look()
+    assert counted.total() == 0
+    counted.asked(calc(), calc())
+    counted.collector.look()
+    counted.collector.look()
+    assert counted.total() == 2
+    counted.asked(calc())
+    counted.log.rename(counted.log.with_name("gateway-access.1.jsonl"))
+    counted.asked(calc(us=77), calc(us=78))
+    counted.again()
+    counted.collector.look()
+    assert counted.total() == 5
+    counted.again()
+    counted.collector.look()
+    assert counted.total() == 5
+    state = counted.collector.calls.state()
+    assert state is not None
+    assert (state.lines, state.unread, state.lost) == (5, 0, 0)
+
+
+def test_what_could_not_be_written_is_counted_later(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted.asked(*[calc()] * 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(counted.collector.calls), "_add_slow", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            counted.collector.look()
+    assert counted.total() == 0
+    counted.collector.look()
+    assert counted.total() == 10
+
+
+def test_much_is_written_in_parts_each_with_its_place(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_collector, "LINES_AT_ONCE", 10)
+    monkeypatch.setattr(log_place, "CHUNK", 4096)
+    counted.asked(*(calc(us=n) for n in range(100)))
+    written: list[int] = []
+    add = type(counted.collector.calls).add
+
+    def watched(self: Any, batch: Batch, place: Place, *, lost: bool = False) -> None:
+        written.append(batch.lines)
+        add(self, batch, place, lost=lost)
+
+    monkeypatch.setattr(type(counted.collector.calls), "add", watched)
+    counted.collector.look()
+    assert sum(written) == counted.total() == 100
+    assert len(written) > 3
+
+
+def test_operations_are_those_of_the_deployed_package(counted: Counted) -> None:
+    counted.asked(calc(), line(time.time() - 60, service="calc", path="/public/api/v1/calc/../../etc"))
+    counted.collector.look()
+    found = counted.json("show", "calc")
+    assert [(one["name"]["operation"], one["whole"]["requests"]) for one in found["series"]] == [
+        ("(other)", 1),
+        ("POST /who/run", 1),
+    ]
+    assert found["series"][0]["points"]
+
+
+def test_commands_tell_of_it(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect.mesh_client(counted.workspace.settings.folder) as client:
+        monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))
+        _tell(counted)
+
+
+def _tell(counted: Counted) -> None:
+    assert "nothing was asked in the last day" in counted.run("show")
+    assert "nothing was counted yet" in counted.run("show")
+    counted.asked(*[calc(us=2000)] * 98, calc(code=500), calc(code=429, details="request_rate_limited"))
+    counted.asked(calc(us=8_000_000, client="other"))
+    counted.collector.look()
+    shown = counted.run("show")
+    assert "calc" in shown
+    assert "101" in shown
+    assert "1 (1.0%)" in shown
+    assert "2 ms" in shown or "2.01 ms" in shown or "1.99 ms" in shown
+    assert "app-1" in counted.run("clients", "calc")
+    assert "8 s" in counted.run("slow", "calc")
+    assert "TooManyRequests" in counted.run("violations")
+    by = counted.json("show", "--by", "generation", "--span", "week")
+    assert by["series"][0]["name"] == {"service": "calc", "environment": "", "generation": "v1"}
+    assert "no forecast" in counted.run("forecast", "calc")
+    assert "did you mean 'calc'?" in counted.run("forecast", "cal", code=1)
+    assert "there is no environment 'nowhere'" in counted.run("show", "--environment", "nowhere", code=1)
+
+
+def test_services_that_nobody_asks_are_proposed_for_their_end(counted: Counted) -> None:
+    calls, workspace = counted.collector.calls, counted.workspace
+    with pytest.raises(Conflict, match="calls are counted for 0 days"):
+        insight.unused(workspace, calls, days=30, now=time.time())
+    counted.asked(calc(), calc(time.time() - 1, client="tulle-portal-01234567"))
+    counted.collector.look()
+    assert "which says nothing of 30" in counted.run("unused", code=1)
+    later = time.time() + 40 * DAY
+    (found,) = insight.unused(workspace, calls, days=30, now=later)
+    assert (found.service, found.proposal) == ("calc", "tulle service deprecate calc")
+    assert 38 <= found.days <= 40
+    with pytest.raises(Conflict):
+        insight.unused(workspace, calls, days=60, now=later)
+    counted.asked(calc(later - 86_400 * 3))
+    counted.collector.look()
+    assert insight.unused(workspace, calls, days=30, now=later) == []
+
+
+def test_the_next_week_and_its_workers(counted: Counted) -> None:
+    now = time.time() // HOUR * HOUR
+    cells: dict[tuple[int, Key], Cell] = {}
+    for hour in range(1, 22 * 24):
+        at = int(now - hour * HOUR)
+        number = 36_000 if at // HOUR % 24 == 9 else 360
+        key = Key("calc", "", "POST /who/run", "v1", "app-1")
+        cells[at, key] = Cell([number, number, 0, 0, 0, 0, 0, 0, number * 10_000], {235: number})
+    counted.collector.calls.add(Batch(cells=cells), Place("f", 1))
+    found = insight.outlook(counted.workspace, counted.collector.calls, "calc", now=now)
+    assert found.patterns.busiest_hour == 9
+    assert found.patterns.forecast is not None
+    assert found.patterns.forecast.error < 0.05
+    assert found.capacity is not None
+    # ten milliseconds each leave a worker idle two fifths of the time at 60 a second; all came in one minute
+    assert found.capacity.rate_per_worker == pytest.approx(60)
+    assert found.capacity.workers == 10
+    told = insight.outlook(counted.workspace, counted.collector.calls, "calc", rate_per_worker=5000, now=now)
+    assert told.capacity is not None
+    assert told.capacity.workers == 1
+    shown = counted.run("forecast", "calc")
+    assert "10 workers instead of 1" in shown
+    assert "wrong by" in shown
+    with pytest.raises(Invalid):
+        insight.outlook(counted.workspace, counted.collector.calls, "calc", rate_per_worker=-1, now=now)
+    with pytest.raises(NotFound):
+        insight.outlook(counted.workspace, counted.collector.calls, "calc", "nowhere", now=now)
