@@ -1,4 +1,4 @@
-"""What the real gateway writes into its access log, counted: the kinds of refusals are the words that callers read."""
+"""What the real gateway writes into its access log, counted: the kinds of violations are the words that callers read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST = {"first": ["POST /x/predict", "GET /x/{id}"], "down": ["GET /x"]}
 
 
 @pytest.mark.usefixtures("full_buckets")
-def test_each_refusal_is_counted_by_the_word_that_the_caller_read(mesh: Mesh) -> None:
+def test_each_violation_is_counted_by_the_word_that_the_caller_read(mesh: Mesh) -> None:
     before = len(mesh.log_lines())
     replies = [
         mesh.ask(API + "first/x/predict", as_client("app-a"), method="POST", body=b"{}"),

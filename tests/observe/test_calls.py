@@ -164,7 +164,9 @@ def test_violations_and_the_slowest_are_told(calls: Calls) -> None:
     add(calls, *[line(NOON, code=429, details="request_rate_limited")] * 3, line(NOON, us=9_000_000))
     add(calls, line(NOON, code=503, details="no_healthy_upstream", service="other"))
     insight, day = Insight(calls), span_of("day", NOW)
-    assert [(one["service"], one["kind"], one["refusal"], one["requests"]) for one in insight.kinds(day)] == [
+    assert [
+        (one["service"], one["kind"], one["violation"], one["requests"]) for one in insight.kinds(day)
+    ] == [
         ("offers", "TooManyRequests", True, 3),
         ("other", "ServiceUnavailable", False, 1),
     ]

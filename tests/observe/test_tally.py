@@ -50,7 +50,7 @@ def test_operations_come_from_a_document_and_from_nothing_else() -> None:
     assert operations_of([1]) == operations_of({"paths": []}) == []
 
 
-def test_refusals_of_the_gateway_are_told_from_answers_of_the_service() -> None:
+def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> None:
     counting = tally()
     counting.count(
         [

@@ -123,7 +123,7 @@ def violations(mesh: Path | None, /, service: str, *, as_json: bool, **which: An
     if as_json:
         emit(found)
         return
-    rows = [{**one, "what": "refused" if one["refusal"] else "no answer"} for one in found]
+    rows = [{**one, "what": "refused" if one["violation"] else "no answer"} for one in found]
     table(rows, ["service", "environment", "kind", "what", "requests"], empty="nothing was refused")
 
 

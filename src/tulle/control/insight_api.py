@@ -97,7 +97,7 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
 
     @api.get("/violations")
     def violations(span: Text = "day", service: Text = "", environment: Text = "") -> dict[str, Any]:
-        """What the gateway refused by a policy (`refusal`), and what it could not get an answer to, by kind."""
+        """What the gateway refused by a policy (`violation`), and what it could not get an answer to, by kind."""
         return {"violations": insight.kinds(span_of(span), which(service, environment))}
 
     @api.get("/unused")

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS cells (
 CREATE INDEX IF NOT EXISTS cells_by_time ON cells (width, at);
 CREATE TABLE IF NOT EXISTS kinds (
     width INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, at INTEGER NOT NULL,
-    kind TEXT NOT NULL, refusal INTEGER NOT NULL, requests INTEGER NOT NULL,
+    kind TEXT NOT NULL, violation INTEGER NOT NULL, requests INTEGER NOT NULL,
     PRIMARY KEY (width, service, environment, at, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS slow (
     hour INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, microseconds INTEGER NOT NULL,
@@ -59,7 +59,7 @@ CREATE TABLE IF NOT EXISTS totals (
     PRIMARY KEY (service, environment, generation)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kind_totals (
     service TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL,
-    refusal INTEGER NOT NULL, requests INTEGER NOT NULL,
+    violation INTEGER NOT NULL, requests INTEGER NOT NULL,
     PRIMARY KEY (service, environment, kind)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alive (at INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS place (

@@ -44,14 +44,14 @@ def _lines(calls: Calls, *, is_open: bool) -> Iterator[str]:
             (MOST_SERIES,),
         ).fetchall()
         kinds = cx.execute(
-            "SELECT service, environment, kind, refusal, requests FROM kind_totals ORDER BY 1, 2, 3 LIMIT ?",
+            "SELECT service, environment, kind, violation, requests FROM kind_totals ORDER BY 1, 2, 3 LIMIT ?",
             (MOST_SERIES,),
         ).fetchall()
     totals = [(_labels(*row[:3]), dict(zip(COLUMNS, row[3:-1], strict=True)), row[-1]) for row in rows]
     yield from _counter("tulle_requests", "Requests by the class of their status.", _classes(totals), is_open)
     named = [
-        (labels | {"kind": kind, "refusal": "true" if refusal else "false"}, number)
-        for service, environment, kind, refusal, number in kinds
+        (labels | {"kind": kind, "violation": "true" if violation else "false"}, number)
+        for service, environment, kind, violation, number in kinds
         for labels in [_labels(service, environment)]
     ]
     yield from _counter(

@@ -191,20 +191,20 @@ class Insight:
             return cx.execute(sql, (span.width, span.since, span.until, *values)).fetchall()
 
     def kinds(self, span: Span, which: Which = Which(), *, limit: int = 1000) -> list[dict[str, Any]]:
-        """Refusals and failures of the gateway's own by service, environment and kind, the most frequent first."""
+        """Violations and failures of the gateway's own by service, environment and kind, the most frequent first."""
         parts, values = ["width = ?", "at >= ?", "at < ?"], [span.width, span.since, span.until]
         for name in ("service", "environment"):
             if (value := getattr(which, name)) is not None:
                 parts.append(f"{name} = ?")
                 values.append(value)
         sql = (
-            "SELECT service, environment, kind, refusal, sum(requests) FROM kinds "
+            "SELECT service, environment, kind, violation, sum(requests) FROM kinds "
             f"WHERE {' AND '.join(parts)} GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3 LIMIT ?"
         )
         with self._calls.read() as cx:
             rows = cx.execute(sql, (*values, limit)).fetchall()
-        names = ("service", "environment", "kind", "refusal", "requests")
-        return [{**dict(zip(names, row, strict=True)), "refusal": bool(row[3])} for row in rows]
+        names = ("service", "environment", "kind", "violation", "requests")
+        return [{**dict(zip(names, row, strict=True)), "violation": bool(row[3])} for row in rows]
 
     def slowest(self, span: Span, which: Which = Which(), *, limit: int = 20) -> list[dict[str, Any]]:
         """The slowest requests that are kept: a few of each service and hour."""

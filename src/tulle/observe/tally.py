@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tulle.observe.durations import bucket
-from tulle.observe.refusals import is_refusal, kind_of
+from tulle.observe.violations import is_violation, kind_of
 
 OTHER: Final = "(other)"  # an operation that no document tells of
 SLOWEST: Final = 5  # requests kept of a service and hour
@@ -64,7 +64,7 @@ class Batch:
     """What was counted of some lines. Times are the beginnings of minutes and hours."""
 
     cells: dict[tuple[int, Key], Cell] = field(default_factory=dict)
-    kinds: dict[tuple[int, str, str, str, bool], int] = field(default_factory=dict)  # …, kind, is a refusal
+    kinds: dict[tuple[int, str, str, str, bool], int] = field(default_factory=dict)  # …, kind, is a violation
     slow: dict[tuple[int, str, str], list[Slow]] = field(default_factory=dict)  # hour, service, environment
     lines: int = 0
     unread: int = 0
@@ -172,7 +172,7 @@ class Tally:
         kind = kind_of(status, line.details, line.reason, line.access)
         if not kind:
             return
-        refused = is_refusal(status, kind)
+        refused = is_violation(status, kind)
         if refused:
             batch.cells[minute, key].sums[REFUSED] += 1
         what = (minute, key.service, key.environment, kind, refused)

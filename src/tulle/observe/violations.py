@@ -1,6 +1,6 @@
 """Why a request got no answer of its service, by what the gateway noted of it.
 
-The names are those that callers read as `errorType`. A refusal is the gateway's own 4xx: something the caller did
+The names are those that callers read as `errorType`. A violation is the gateway's own 4xx: something the caller did
 against a policy. A failure is its own 5xx: something behind it did not answer. What the service itself answered is
 neither. Pure.
 """
@@ -36,7 +36,7 @@ _BY_REASON: Final = {
 
 
 def kind_of(status: int, details: str | None, reason: str | None = None, access: str | None = None) -> str:
-    """The kind of a refusal or failure of the gateway's own; empty for what the service answered, or was well.
+    """The kind of a violation or failure of the gateway's own; empty for what the service answered, or was well.
 
     `details` are Envoy's response code details, `reason` why a route answers by itself, `access` by which way the
     caller came.
@@ -54,6 +54,6 @@ def kind_of(status: int, details: str | None, reason: str | None = None, access:
     return _BY_STATUS.get(status, "GatewayError")
 
 
-def is_refusal(status: int, kind: str) -> bool:
+def is_violation(status: int, kind: str) -> bool:
     """Whether the caller did something against a policy."""
     return bool(kind) and 400 <= status < 500
