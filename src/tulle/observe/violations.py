@@ -20,11 +20,16 @@ _BY_STATUS: Final = {
     408: "RequestTimeout",
     410: "ServiceRetired",
     413: "RequestTooLarge",
+    414: "AddressTooLong",
     426: "UpgradeRequired",
     429: "TooManyRequests",
     431: "HeadersTooLarge",
     503: "ServiceUnavailable",
     504: "ServiceTimeout",
+}
+_BY_DETAILS: Final = {
+    "fault_filter_abort": "InjectedFault",
+    "rbac_access_denied_matched_policy[address]": "AddressNotAllowed",
 }
 _BY_REASON: Final = {
     "generation": "UnknownGeneration",
@@ -43,15 +48,20 @@ def kind_of(status: int, details: str | None, reason: str | None = None, access:
     """
     if details == "via_upstream" or 100 <= status < 400:
         return ""
-    if reason and (found := _BY_REASON.get(reason)) is not None and details == "direct_response":
-        return found
+    if details == "direct_response" and reason in _BY_REASON:
+        return _BY_REASON[reason]
     if details and details.startswith(_TOKEN):
-        if "Jwks_remote_fetch_is_failed" in details:
-            return "KeysUnavailable"
-        return "MissingToken" if "Jwt_is_missing" in details else "InvalidToken"
-    if status == 403 and access == "token":
-        return "InsufficientScope"
-    return _BY_STATUS.get(status, "GatewayError")
+        return _of_token(details)
+    usual = (
+        "InsufficientScope" if status == 403 and access == "token" else _BY_STATUS.get(status, "GatewayError")
+    )
+    return _BY_DETAILS.get(details or "", usual)
+
+
+def _of_token(details: str) -> str:
+    if "Jwks_remote_fetch_is_failed" in details:
+        return "KeysUnavailable"
+    return "MissingToken" if "Jwt_is_missing" in details else "InvalidToken"
 
 
 def is_violation(status: int, kind: str) -> bool:
