@@ -183,6 +183,10 @@ class Settings:
     scheduled_runs: int = setting(
         8, "runs started by schedules and backfills that may be under way at the same time"
     )
+    mutual_tls: bool = setting(
+        False,
+        "whether every hop inside the mesh is by mutual TLS: the gateway to services, and services to one another",
+    )
     service_workers: int = setting(1, "worker processes of each deployed service")
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
     default_rate_limit: str = setting(
@@ -285,8 +289,9 @@ def settings_from(
             continue
         kind = type(getattr(settings, name))
         try:
-            settings = replace(settings, **{name: kind(raw)})
-        except ValueError:
+            read: Any = _TRUTH[raw.strip().lower()] if kind is bool else kind(raw)
+            settings = replace(settings, **{name: read})
+        except (ValueError, KeyError):
             raise Invalid(f"TULLE_{name.upper()} is '{raw}', expected {_word(kind)}") from None
     return _checked(settings)
 
@@ -589,9 +594,10 @@ def _expect(name: str, value: Any, kind: type) -> None:
 
 
 def _word(kind: type) -> str:
-    return {"int": "a whole number", "str": "text"}.get(kind.__name__, kind.__name__)
+    return {"int": "a whole number", "str": "text", "bool": "true or false"}.get(kind.__name__, kind.__name__)
 
 
+_TRUTH: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 # Settings that are no plain values, and cannot be given by the environment.
 _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "alerts": _alerts,

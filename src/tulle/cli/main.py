@@ -62,6 +62,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "features": ("features", "What services look up: where from, how old."),
     "app": ("app", "Register the applications that may call services."),
     "insight": ("insight", "What services are asked, and how they fare."),
+    "trust": ("trust", "Certificates of the mesh's parts, and which service may call which."),
     "connection": ("connection", "The databases, stores and HTTP APIs that sources read."),
     "capability": ("capability", "The component types a product may use."),
     "repo": ("repo", "Repositories of the lake: objects, commits, imports, hooks, retention."),

@@ -64,7 +64,7 @@ def start_detached(settings: Settings, *, timeout: float = 60.0) -> None:
             last = log.read_text(errors="replace").strip().splitlines()[-3:]
             raise Unavailable("the mesh did not start: " + " ".join(last), hint=f"see {relative(log)}")
         running = local.processes(settings)
-        needed = ("control_plane", "s3_door", "gateway")
+        needed = local.needed(settings)
         return all(name in running and running[name].state == "running" for name in needed)
 
     local.wait_until(
@@ -108,6 +108,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
             "up": bool(running),
             "drift": _drifted(settings),
             "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
+            "certificates": _failing_certificates(settings) if running else [],
             "processes": {
                 p.name: {
                     "kind": p.kind,
@@ -145,12 +146,33 @@ def show_status(settings: Settings) -> None:
     for fault in read_faults(settings):
         place = f" in {fault.environment}" if fault.environment else ""
         click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")
+    for told in _failing_certificates(settings):
+        click.echo(f"  {mark('warn')} {told} (`tulle trust show`)")
     drifted = _drifted(settings)
     if drifted:
         names = ", ".join(name or "the mesh" for name in drifted)
         count = sum(drifted.values())
         told = f"{count} difference{'s' if count > 1 else ''} from what was applied: {names}"
         click.echo(f"  {mark('warn')} {told} (`tulle drift`)")
+
+
+def _failing_certificates(settings: Settings) -> list[str]:
+    """What is to be said of certificates that should have been made anew; read from files, as no database is opened."""
+    if not settings.mutual_tls:
+        return []
+    from tulle.gateway.trust.held import certificates_of
+
+    at = time.time()
+    told = []
+    for one in certificates_of(settings.state_folder):
+        if (state := one.state(at)) == "ended":
+            told.append(f"the certificate of {one.facts.uri} has ended, so nobody talks to it")
+        elif state == "late":
+            hours = (one.facts.ends_at - at) / 3600
+            told.append(
+                f"the certificate of {one.facts.uri} could not be made anew; it ends in {hours:.1f} h"
+            )
+    return told
 
 
 def _drifted(settings: Settings) -> dict[str, int]:

@@ -23,13 +23,18 @@ from tulle.deploy.local import Mounted
 from tulle.errors import Conflict, NotFound, Problem, TulleError
 from tulle.gateway import contract
 from tulle.gateway.policy import RateLimit
+from tulle.gateway.trust.identity import Identity
+from tulle.gateway.trust.services_door import SOCKET
+from tulle.gateway.trust.transport import BUNDLE, FOLDER
 from tulle.pipeline.sources.address import PROD
 from tulle.pipeline.sources.http import signing_headers
 from tulle.serving import generation
 from tulle.serving.compose_declared import connections_of
 from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.outside import Outside, Way, outside_file, read_outside, write_outside
+from tulle.serving.own_certificate import Mutual
 from tulle.serving.service import Service
+from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
 from tulle.state.connections import open_connections
 from tulle.state.db import now
@@ -155,6 +160,7 @@ class Identities:
             client_id, secret, made_at = before.client_id, before.client_secret, before.made_at
         wanted = Outside(
             gateway=gateway_of(settings, one.environment),
+            mutual=self._mutual(one),
             client_id=client_id,
             client_secret=secret,
             connections=self._ways(reach.connections, one.environment or PROD),
@@ -163,6 +169,15 @@ class Identities:
         )
         if wanted != before:
             write_outside(file, wanted)
+
+    def _mutual(self, one: Mounted) -> Mutual | None:
+        """By which certificate a service calls others, where hops inside the mesh are by mutual TLS."""
+        settings = self._workspace.settings
+        if not settings.mutual_tls:
+            return None
+        place = one.environment or production(settings).name
+        file = Identity("", one.service, place).file_name
+        return Mutual(SOCKET, f"{FOLDER}/{file}.json", f"{FOLDER}/{BUNDLE}.json", Identity("").host)
 
     def _ways(self, names: frozenset[str], environment: str) -> dict[str, Way]:
         """The connections that there are; a step that needs one that is not there says so when it runs."""
@@ -200,6 +215,8 @@ def end_others(workspace: Workspace, known: Collection[str], *, actor: str = "")
 def gateway_of(settings: Settings, environment: str) -> str:
     """Where the services of an environment are called."""
     before = f"/{environment}" if environment else ""
+    if settings.mutual_tls:
+        return f"https://{Identity('').host}{before}"
     return f"http://{settings.host}:{settings.gateway_port}{before}"
 
 

@@ -12,17 +12,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
-from tulle.control.identities import Identities
+from tulle.control.identities import PREFIX, Identities, application_of
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.deploy.generations import managed, mounted, mounted_of, stopped_of
 from tulle.deploy.local import Mounted, Process
 from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
+from tulle.gateway import contract
 from tulle.gateway.contract import as_deployed, policy_of
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
 from tulle.gateway.publishing import Publisher, Unmade
+from tulle.gateway.trust.keeper import Keeper
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
@@ -53,6 +55,7 @@ class Switchboard:
         self._workspace = workspace
         self._gateway = Gateway(workspace.settings)
         self._publisher = Publisher(workspace.settings, self._gateway)
+        self._trust = Keeper(workspace.settings, workspace.database)
         self._identities = Identities(workspace)
         self._lock = threading.Lock()
         self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
@@ -67,13 +70,18 @@ class Switchboard:
         """
         with self._lock:
             settings, database = self._workspace.settings, self._workspace.database
-            self._identities.keep(mounted(settings, generation.everywhere(database), now()))
+            hindered: list[Exception] = []
+            generations = mounted(settings, generation.everywhere(database), now())
+            try:
+                self._keep_trust(generations)
+            except TulleError as exc:  # what certificates there are hold on, and everything else with them
+                hindered.append(exc)
+            self._identities.keep(generations)
             running = local.processes(settings)
             starting = [d for d in generation.everywhere(database) if d.status == "starting"]
             # What is wanted no more is forgotten: when it is wanted again it has its whole time again.
             wanted = {((d.service, d.environment), d.desired) for d in starting}
             self._waiting = {key: kept for key, kept in self._waiting.items() if key in wanted}
-            hindered: list[Exception] = []
             for deployment in starting:
                 try:
                     self._try_to_activate(deployment, running)
@@ -88,7 +96,15 @@ class Switchboard:
         with self._lock:
             is_down = local.supervisor_pid(self._workspace.settings) is None
             if is_down and self._gateway.was_published():
+                settings, database = self._workspace.settings, self._workspace.database
+                self._keep_trust(mounted(settings, generation.everywhere(database), now()))
                 self._publish({})
+
+    def _keep_trust(self, generations: Collection[Mounted]) -> None:
+        """Certificates for all that runs, and none for what does so no more."""
+        places = {(one.service, one.environment) for one in generations}
+        self._trust.keep(places)
+        self._trust.forget(places)
 
     def _try_to_activate(self, deployment: Deployment, running: Mapping[str, Process]) -> None:
         settings, database = self._workspace.settings, self._workspace.database
@@ -152,11 +168,16 @@ class Switchboard:
             ) as exc:  # of what is recorded of it nothing can be made
                 unmade[place] = Unmade(str(exc), stopped_of(deployment, at))
                 continue
+            if not self._trust.has_certificate(place):
+                unmade[place] = Unmade("it has no certificate yet", stopped_of(deployment, at))
+                continue
             found.append(self._with_leaving(service, time.monotonic()))
         usual = self._workspace.settings.default_rate_limit
         deployed, damaged = as_deployed(self._workspace.database, found, usual_limit=usual)
         stopped = {(one.name, one.environment): one.stopped for one in found}
         unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
+        # The gateway may go on with what it has, so the sidecars of that stay beside those of what is wanted.
+        self._trust.put_before(self._publisher.in_force(), deployed)
         result = self._publisher.publish(deployed, self._policy, unmade)
         if result.changed:
             with self._workspace.database.write() as connection:
@@ -184,8 +205,22 @@ class Switchboard:
         return replace(service, backends=(*service.backends, *left))
 
     def _policy(self, services: Collection[ManagedService]) -> GatewayPolicy:
-        policy = policy_of(self._workspace.database, services)
-        return replace(policy, is_alive=not (self._workspace.settings.state_folder / NOT_ALIVE).exists())
+        policy = policy_of(self._workspace.database, self._trust.entrusted(services))
+        resting = (self._workspace.settings.state_folder / NOT_ALIVE).exists()
+        return replace(policy, is_alive=not resting, holders=self._holders())
+
+    def _holders(self) -> tuple[tuple[str, str], ...]:
+        """The client ids by which services call others, each with the identity that has to come with it.
+
+        One of a service that is nowhere has nobody's.
+        """
+        if not self._trust.is_on:
+            return ()
+        database = self._workspace.database
+        places = {(one.service, one.environment) for one in generation.everywhere(database)}
+        uris = {application_of(*place): self._trust.identity(place).uri for place in places}
+        own = contract.client_ids(database, PREFIX)
+        return tuple((id_, uris.get(name, "nobody")) for name, id_ in sorted(own.items()))
 
     def _needs_of(self, service: str, traffic: Traffic) -> Needs:
         """What fits all generations that answer; who may call them is as the one says that most requests meet."""

@@ -265,6 +265,25 @@ def gateway(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wa
     )
 
 
+def sidecars(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wanted:
+    """The process of all sidecars of this machine, started as `start` says."""
+    return Wanted(
+        name="sidecars",
+        kind="sidecars",
+        argv=start.argv,
+        cwd=start.cwd,
+        env=start.env,
+        log=settings.log_folder / "sidecars.log",
+        ready=ready,
+    )
+
+
+def needed(settings: Settings) -> tuple[str, ...]:
+    """The processes without which a mesh is not up, by name."""
+    always = ("control_plane", "s3_door", "gateway")
+    return (*always, "sidecars") if settings.mutual_tls else always
+
+
 @contextlib.contextmanager
 def only_supervisor(settings: Settings) -> Iterator[None]:
     """Hold the mesh folder's lock; AlreadyExists when another supervisor has it."""

@@ -136,6 +136,17 @@ def applications(database: Database, *, include_revoked: bool = False) -> tuple[
     )
 
 
+def client_ids(database: Database, prefix: str) -> Mapping[str, str]:
+    """The client ids of live applications whose names begin so, by name."""
+    live = application_rows.c.revoked_at.is_(None)
+    query = select(application_rows.c.name, application_rows.c.client_id)
+    with database.read() as connection:
+        found = connection.execute(
+            query.where(live, application_rows.c.name.startswith(prefix, autoescape=True))
+        )
+        return {row.name: row.client_id for row in found}
+
+
 def get(database: Database, name: str) -> Application:
     """The application of this name or client id; NotFound when there is none, or it is revoked."""
     known = applications(database)

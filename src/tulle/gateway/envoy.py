@@ -79,7 +79,9 @@ class Gateway:
         self._settings = settings
         self._root = settings.state_folder
         self._folder = self._root / FOLDER
-        self._door = Door(host=_address(settings.host), port=settings.gateway_port)
+        self._door = Door(
+            host=_address(settings.host), port=settings.gateway_port, mutual_tls=settings.mutual_tls
+        )
         self._admin = Admin(self._root, ADMIN_SOCKET)
         # What else decides the files beside the policy: this code and the settings.
         empty = GatewayPolicy()
@@ -298,13 +300,14 @@ class Gateway:
         return True
 
     def ready(self) -> bool:
-        """Whether Envoy runs and has opened its port."""
+        """Whether Envoy runs and has opened its doors."""
         try:
             stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_active)$")
         except Unavailable:
             return False
-        return (
-            stats.get("server.state") == "0" and stats.get("listener_manager.total_listeners_active") == "1"
+        doors = "2" if self._door.mutual_tls else "1"
+        return stats.get("server.state") == "0" and (
+            stats.get("listener_manager.total_listeners_active") == doors
         )
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from typing import Final
 
 from tulle.gateway.envoy_values import API_PREFIX, Json, typed
 from tulle.gateway.policies.kind import Refusal
+from tulle.gateway.trust.services_door import WRONG
 
 # status → (errorType, message); the same words whoever found the error
 _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
@@ -94,12 +95,29 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
     tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
     tunnel["status_code"] = 405
     of_policies = [_refusal_mapper(one) for one in refusals]
-    mappers = [alive, tunnel, *reasons, *of_policies, *(_token_mapper(*of) for of in _OF_TOKENS.items())]
+    mappers = [
+        alive,
+        tunnel,
+        _wrong_identity(),
+        *reasons,
+        *of_policies,
+        *(_token_mapper(*of) for of in _OF_TOKENS.items()),
+    ]
     mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
     return {
         "mappers": mappers,
         "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
     }
+
+
+def _wrong_identity() -> Json:
+    """A service's own credentials without its certificate: stolen, or used where they are not meant to be."""
+    message = "These credentials are a service's own, and the caller is not that service"
+    mapper = _mapper(403, "WrongIdentity", message)
+    mapper["filter"] = _expression(f"{_DETAILS} == 'rbac_access_denied_matched_policy[{WRONG}]'")
+    advice = "Applications have credentials of their own"
+    mapper["body_format_override"] = _error_body("WrongIdentity", message, advice)
+    return mapper
 
 
 def _mapper(status: int, error_type: str, message: str) -> Json:

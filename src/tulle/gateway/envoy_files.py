@@ -28,7 +28,7 @@ from tulle.gateway.envoy_access import (
     token_checks,
     ways,
 )
-from tulle.gateway.envoy_listener import listener
+from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_policies import (
     ServicePart,
     counted_as,
@@ -66,6 +66,9 @@ from tulle.gateway.policy import (
     host_and_port,
     is_socket_path,
 )
+from tulle.gateway.trust.services_door import holders
+from tulle.gateway.trust.sidecar import Sidecar, sidecar_of
+from tulle.gateway.trust.transport import GATEWAY_FILE, calling
 from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
@@ -73,6 +76,10 @@ from tulle.serving.traffic import Traffic
 FILES: Final = ("limits", "auth", "clusters", "jwt", "routes", "listeners")
 
 UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
+# A connection to a sidecar costs a handshake; after an hour it is made anew, with the certificates of then.
+SIDECAR_CONNECTION: Final[Json] = {"idle_timeout": "60s", "max_connection_duration": "3600s"}
+WORKER_RETRIES: Final = 4
+SIDECAR_RETRIES: Final = 24  # about 2.5 s, in which sidecars that were killed are back
 
 _MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one request at a time
 
@@ -88,7 +95,7 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
         "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy)],
         "jwt": [_extension(JWT, token_checks(policy.services))],
         "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy))],
-        "listeners": [typed("envoy.config.listener.v3.Listener", **listener(door))],
+        "listeners": [typed("envoy.config.listener.v3.Listener", **one) for one in listeners(door)],
     }
     return {name: versioned(content) for name, content in resources_of.items()}
 
@@ -122,17 +129,15 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
     twin = bootstrap(door)
     del twin["dynamic_resources"]
     twin["static_resources"] = {
-        "listeners": [
-            listener(
-                door,
-                {
-                    AUTH: credentials(policy),
-                    JWT: token_checks(policy.services),
-                    LIMITS: limits(policy),
-                    ROUTES: routes(policy),
-                },
-            )
-        ],
+        "listeners": listeners(
+            door,
+            {
+                AUTH: credentials(policy),
+                JWT: token_checks(policy.services),
+                LIMITS: limits(policy),
+                ROUTES: routes(policy),
+            },
+        ),
         "clusters": _clusters(policy),
     }
     return twin
@@ -186,26 +191,36 @@ def _clusters(policy: GatewayPolicy) -> list[Json]:
 def clusters(service: ManagedService) -> list[Json]:
     """The workers of a service, those of each generation apart."""
     if service.traffic is None:
-        made = [_cluster(service, service.path, service.upstreams)]
-    else:
-        made = [
-            _cluster(service, _cluster_name(service, b.generation), b.upstreams) for b in service.backends
-        ]
-    return [in_cluster(service, cluster) for cluster in made] if service.policies else made
+        return [worker_cluster(service, service.path, service.upstreams)]
+    return [_generation(service, b.generation, b.upstreams) for b in service.backends]
+
+
+def _generation(service: ManagedService, generation: str, upstreams: Sequence[str]) -> Json:
+    """The workers of a generation: behind their sidecar, where the service has an identity."""
+    name = _cluster_name(service, generation)
+    sidecar = sidecar_of(service, generation)
+    return worker_cluster(service, name, upstreams) if sidecar is None else _sidecar_cluster(service, sidecar)
 
 
 def _cluster_name(service: ManagedService, generation: str) -> str:
     return f"{service.path}/{generation}"
 
 
-def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Json:
+def _sidecar_cluster(service: ManagedService, sidecar: Sidecar) -> Json:
+    """The sidecar of a generation, by mutual TLS. Which workers live is its own matter; it is there, or comes back."""
+    # What waits for sidecars that come back are all requests that there are.
+    cluster = _cluster(
+        service, sidecar.name, [sidecar.socket], SIDECAR_CONNECTION, retries=service.most_requests
+    )
+    bounded = in_cluster(service, cluster) if service.policies else cluster
+    bounded.pop("outlier_detection", None)  # there is one sidecar; which worker fails it sees itself
+    return {**bounded, "transport_socket": calling(GATEWAY_FILE, sidecar.identity)}
+
+
+def worker_cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Json:
     """Workers: asked every second whether they live, set aside when they fail, bounded."""
-    endpoints = [{"endpoint": {"address": _address(upstream)}} for upstream in upstreams]
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    made: Json = {
+        **_cluster(service, name, upstreams, {"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"}),
         "lb_policy": "LEAST_REQUEST",
         # When no worker is known to live all are tried: a restarted one answers before the next health check.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
@@ -234,6 +249,20 @@ def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Js
             "max_ejection_time": "5s",
             "max_ejection_percent": 100,
         },
+    }
+    return in_cluster(service, made) if service.policies else made
+
+
+def _cluster(
+    service: ManagedService, name: str, upstreams: Sequence[str], connection: Json, *, retries: int = 256
+) -> Json:
+    """Where requests are sent, bounded; `connection` says how long one is kept."""
+    endpoints = [{"endpoint": {"address": _address(upstream)}} for upstream in upstreams]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         "circuit_breakers": {
             "thresholds": [
                 {
@@ -241,7 +270,7 @@ def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Js
                     # Those without a connection wait; at a burst's begin that is all of it.
                     "max_pending_requests": max(1024, service.most_requests - _MOST_CONNECTIONS),
                     "max_requests": service.most_requests,
-                    "max_retries": 256,
+                    "max_retries": retries,
                 }
             ]
         },
@@ -249,7 +278,7 @@ def _cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Js
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 explicit_http_config={"http_protocol_options": {}},
-                common_http_protocol_options={"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"},
+                common_http_protocol_options=connection,
             )
         },
     }
@@ -271,6 +300,7 @@ def routes(policy: GatewayPolicy) -> Json:
             {
                 "name": "all",
                 "domains": ["*"],
+                **({"typed_per_filter_config": bound} if (bound := holders(policy.holders)) else {}),
                 "routes": [
                     *(
                         route
@@ -388,16 +418,25 @@ def _dispatch_by_body(traffic: Traffic) -> Json:
 
 
 def _to_workers(service: ManagedService) -> Json:
+    rewritten = {"prefix_rewrite": f"{API_PREFIX}{service.name}"} if service.environment else {}
     seconds = f"{service.timeout_seconds:.3f}s"
-    again = "connect-failure,refused-stream,reset-before-request"
+    by_sidecar = service.identity and service.traffic is not None
     return {
-        **({"prefix_rewrite": f"{API_PREFIX}{service.name}"} if service.environment else {}),
+        **rewritten,
         "timeout": seconds,
         "idle_timeout": seconds,  # while a worker is at a request, nothing is sent
+        **again(service, SIDECAR_RETRIES if by_sidecar else WORKER_RETRIES),
+    }
+
+
+def again(service: ManagedService, times: int = WORKER_RETRIES) -> Json:
+    """Of a route to a service's workers: what is asked again, of another one if there is."""
+    unsent = "connect-failure,refused-stream,reset-before-request"
+    return {
         # Most requests have no side effects: what a worker's end interrupts is asked of another one.
         "retry_policy": {
-            "retry_on": f"{again},reset" if service.may_repeat else again,
-            "num_retries": 4,
+            "retry_on": f"{unsent},reset" if service.may_repeat else unsent,
+            "num_retries": times,
             "retry_host_predicate": [
                 {
                     "name": "previous",

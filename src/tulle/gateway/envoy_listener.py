@@ -36,6 +36,7 @@ from tulle.gateway.envoy_values import (
     watched,
 )
 from tulle.gateway.policies.kind import known_kinds
+from tulle.gateway.trust.services_door import identity_filter, services_listener
 
 _FORGEABLE_PREFIXES: Final = ("x-tulle-", "x_tulle_", "x-envoy-", "x-dg-", "x-forwarded-")
 _FORGEABLE: Final = ("x-request-id", "forwarded", "x-real-ip")
@@ -51,6 +52,12 @@ def listener(door: Door, parts: Mapping[str, Json] | None = None) -> Json:
         "per_connection_buffer_limit_bytes": 65_536,
         "filter_chains": [{"filters": [_connection_manager(door, parts)]}],
     }
+
+
+def listeners(door: Door, parts: Mapping[str, Json] | None = None) -> list[Json]:
+    """The gateway's doors: the one for callers, and by mutual TLS the one for services that call each other."""
+    public = listener(door, parts)
+    return [public, services_listener(public)] if door.mutual_tls else [public]
 
 
 def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
@@ -119,6 +126,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": NORMALISE, "typed_config": _unless_plain_basic(_lua("credentials.lua"))},
         auth,
         token,
+        identity_filter(),
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
         known,
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
@@ -273,6 +281,7 @@ def _access_log(door: Door) -> Json:
         "path": "%PATH(NQ)%",
         "code": "%RESPONSE_CODE%",
         "client": f"%REQ({CLIENT_HEADER})%",
+        "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
         "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",

@@ -52,6 +52,7 @@ class Door:
     port: int = 8000
     access_log: str = ACCESS_LOG
     most_connections: int = 10_000
+    mutual_tls: bool = False  # whether there is a door for the mesh's own services beside it
 
 
 def typed(kind: str, **content: Any) -> Json:

@@ -88,6 +88,7 @@ class ManagedService:
     access: Access = Access()
     usual_limit: str = USUAL_LIMIT  # of a token's client, where `access` says none
     policies: tuple[Policy, ...] = ()
+    identity: str = ""  # by which its workers are met, a SPIFFE URI; empty: as they are, without TLS
 
     @property
     def path(self) -> str:
@@ -174,6 +175,7 @@ class GatewayPolicy:
     services: tuple[ManagedService, ...] = ()
     clients: tuple[Client, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    holders: tuple[tuple[str, str], ...] = ()  # client ids of services, each with the identity it comes with
     is_alive: bool = True  # what whoever balances over several gateways is told; all is answered in any case
 
     @classmethod

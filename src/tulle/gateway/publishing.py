@@ -104,6 +104,10 @@ class Publisher:
         self._tell({places[path]: (said, path in chosen) for path, said in told.items()})
         return result
 
+    def in_force(self) -> Collection[ManagedService]:
+        """The services as they were published last, which stay where something newer is refused."""
+        return self._in_force().values()
+
     def fault_of(self, place: Place) -> Fault | None:
         """What is wrong with a service as it was wanted last, if anything is."""
         return self._faults.get(place)

@@ -30,6 +30,7 @@ _BY_STATUS: Final = {
 _BY_DETAILS: Final = {
     "fault_filter_abort": "InjectedFault",
     "rbac_access_denied_matched_policy[address]": "AddressNotAllowed",
+    "rbac_access_denied_matched_policy[wrong_identity]": "WrongIdentity",
 }
 _BY_REASON: Final = {
     "generation": "UnknownGeneration",

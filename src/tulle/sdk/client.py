@@ -467,6 +467,14 @@ class Client:
         """Let an application call a service at a rate, or (None) not at all."""
         return self._post(f"/applications/{_part(name)}/contracts", {"service": service, "limit": limit})
 
+    def trust(self) -> dict[str, Any]:
+        """The mesh's authorities, the certificates of its parts, and which service may call which."""
+        return self._get("/trust")
+
+    def rotate_authority(self, *, at_once: bool = False) -> dict[str, Any]:
+        """Replace the mesh's authority; `at_once`: what it signed until now holds no more."""
+        return self._post("/trust/rotate", {"at_once": at_once})
+
     # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────
 
     def compare(

@@ -50,6 +50,7 @@ from tulle.control import (
     service_access_api,
     service_drift,
     service_file_api,
+    trust_api,
     watches,
 )
 from tulle.control.autoscale import Autoscaler
@@ -175,6 +176,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         api.router(workspace, settle_now),
         service_access_api.router(workspace, settle_now, access),
         node_admin_api.router(workspace, settle_now),
+        trust_api.router(workspace, settle_now),
         deployment_api.router(workspace, settle_now, access),
         package_api.router(workspace),
         compare.router(workspace),

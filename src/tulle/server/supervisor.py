@@ -18,6 +18,7 @@ from tulle.deploy.generations import mounted
 from tulle.deploy.supervise import Supervisor, Wanted
 from tulle.errors import TulleError
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.trust.keeper import Keeper
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
 from tulle.serving import generation, package
@@ -35,10 +36,15 @@ def supervise(settings: Settings, *, announce: Callable[[], None] | None = None)
         local.end_leftovers(settings)
         local.check_ports(settings)
         runs.recover(database)
+        trust = Keeper(settings, database)
+        known = mounted(settings, generation.everywhere(database), now())
+        trust.prepare({(one.service, one.environment) for one in known})
         gateway = Gateway(settings)
         gateway.prepare()
         supervisor = Supervisor(
-            local.table(settings), lambda: _wanted(settings, database, gateway), about=local.about(settings)
+            local.table(settings),
+            lambda: _wanted(settings, database, gateway, trust),
+            about=local.about(settings),
         )
         if announce is not None:
             threading.Thread(target=_announce, args=(settings, announce), daemon=True).start()
@@ -76,11 +82,13 @@ def _repair(settings: Settings, database: Database, service: str, version: str) 
         sys.stderr.flush()
 
 
-def _wanted(settings: Settings, database: Database, gateway: Gateway) -> Sequence[Wanted]:
+def _wanted(settings: Settings, database: Database, gateway: Gateway, trust: Keeper) -> Sequence[Wanted]:
     generations = mounted(settings, generation.everywhere(database), now())
+    before = [local.sidecars(settings, trust.sidecars.command(), trust.sidecars.ready)] if trust.is_on else []
     return [
         local.control_plane(settings),
         local.s3_door(settings),
+        *before,
         local.gateway(settings, gateway.command(), gateway.ready),
         *local.wanted_workers(settings, generations, lambda *which: _repair(settings, database, *which)),
     ]
@@ -90,7 +98,7 @@ def _announce(settings: Settings, announce: Callable[[], None]) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         running = local.processes(settings).values()
-        if len(running) >= 3 and all(p.state == "running" for p in running):
+        if len(running) >= len(local.needed(settings)) and all(p.state == "running" for p in running):
             break
         time.sleep(0.1)
     announce()

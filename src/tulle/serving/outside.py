@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tulle.errors import TulleError
+from tulle.serving.own_certificate import Mutual, Stamp, context_of, reachable, stamp_of
 from tulle.serving.request import RequestError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Outside(msgspec.Struct, frozen=True):
     connections: Mapping[str, Way] = {}
     allowed: tuple[str, ...] = ()
     made_at: float = 0.0  # when the secret was
+    mutual: Mutual | None = None  # how the gateway is reached, where it is not as everybody does
 
     def __repr__(self) -> str:
         """Without the secret."""
@@ -75,6 +77,9 @@ class Door:
         self._file = file
         self._read: tuple[tuple[int, int], Outside] | None = None
         self._pools: dict[tuple[str, tuple[str, ...] | None], httpcore.AsyncConnectionPool] = {}
+        self._own: tuple[Mutual, Stamp] | None = None  # what the connections to other services were made with
+        self._leaving: list[httpcore.AsyncConnectionPool] = []  # made with what was before
+        self._sockets: dict[Path, tuple[str, int | None]] = {}
 
     def by(self) -> Outside:
         """What the file says now. RequestError where there is none, as when a package is tried without a mesh."""
@@ -110,6 +115,7 @@ class Door:
         import httpcore  # noqa: PLC0415  only compositions that call out need it
 
         pool = self._pool(allowed, url)
+        await self._close_leaving()
         patience = {
             "connect": min(CONNECT_SECONDS, seconds),
             "read": seconds,
@@ -144,17 +150,25 @@ class Door:
 
     async def close(self) -> None:
         """Close its connections."""
-        for pool in self._pools.values():
+        for pool in (*self._pools.values(), *self._leaving):
             await pool.aclose()
         self._pools.clear()
+        self._leaving.clear()
+        for _, handle in self._sockets.values():
+            if handle is not None:
+                os.close(handle)
+        self._sockets.clear()
 
     def _pool(self, allowed: tuple[str, ...] | None, url: str) -> httpcore.AsyncConnectionPool:
         """The connections to one place: who waits for a slow one takes none from the others."""
+        import httpcore  # noqa: PLC0415
+
         parts = urlsplit(url)
         place = (f"{parts.scheme}://{parts.netloc}", allowed)
+        own = self.by().mutual if allowed is None else None
+        if own is not None:
+            return self._by_mutual_tls(place, own)
         if place not in self._pools:
-            import httpcore  # noqa: PLC0415
-
             self._pools[place] = httpcore.AsyncConnectionPool(
                 max_connections=_KEPT,
                 max_keepalive_connections=_KEPT,
@@ -162,6 +176,43 @@ class Door:
                 network_backend=None if allowed is None else _guarded(allowed),
             )
         return self._pools[place]
+
+    def _by_mutual_tls(
+        self, place: tuple[str, tuple[str, ...] | None], own: Mutual
+    ) -> httpcore.AsyncConnectionPool:
+        """The connections to the gateway's door for services, made anew when this service's certificate is."""
+        import httpcore  # noqa: PLC0415
+
+        assert self._file is not None  # where else would `own` be from
+        state = self._file.parents[2]
+        try:
+            made_with = (own, stamp_of(state, own))
+            if place not in self._pools or self._own != made_with:
+                context = context_of(state, own)
+                socket = state / own.socket
+                if socket not in self._sockets:
+                    self._sockets[socket] = reachable(socket)
+                if place in self._pools:
+                    self._leaving.append(self._pools[place])
+                self._pools[place] = httpcore.AsyncConnectionPool(
+                    ssl_context=context,
+                    uds=self._sockets[socket][0],
+                    max_connections=_KEPT,
+                    max_keepalive_connections=_KEPT,
+                    keepalive_expiry=_KEPT_SECONDS,
+                )
+                self._own = made_with
+        except (OSError, ValueError) as exc:
+            _log.warning("this service's certificate cannot be used: %s", exc)
+            raise RequestError(503, UNREACHABLE, "this service's certificate cannot be read") from None
+        return self._pools[place]
+
+    async def _close_leaving(self) -> None:
+        """Close connections made with an old certificate, those that are not in use."""
+        for pool in list(self._leaving):
+            if all(one.is_idle() or one.is_closed() for one in pool.connections):
+                self._leaving.remove(pool)
+                await pool.aclose()
 
 
 def _guarded(allowed: Sequence[str]) -> Any:

@@ -84,6 +84,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "alerts": ("names to channels, below", "{team: {type: slack, url_variable: TEAM_SLACK_URL}}"),
     "alert_addresses": (_ADDRESSES, "['mail.internal:25']"),
     "scheduled_runs": ("", "16"),
+    "mutual_tls": ("true or false", "true"),
     "service_workers": ("", "2"),
     "max_request_bytes": ("", "4194304"),
     "default_rate_limit": ("requests, a slash, a period of time", "200/1s"),

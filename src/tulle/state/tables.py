@@ -464,6 +464,20 @@ service_access = Table(
     PrimaryKeyConstraint("service", "environment"),
 )
 
+# What signs the certificates by which parts of the mesh know one another; the keys are in `sealed`.
+authorities = Table(
+    "authorities",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("domain", String(63), nullable=False),
+    Column("root", Text, nullable=False),
+    Column("intermediate", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("issues_from", Float, nullable=False),
+    Column("overlap_seconds", Float, nullable=False),  # for which the one before it is trusted beside it
+)
+
 # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
 # Owned by tulle.lake. Only what changes lives here: names, positions, staged entries. What a commit holds is in
 # the object store; `manifest` says under which name.
