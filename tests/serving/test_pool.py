@@ -26,10 +26,11 @@ from tulle.serving.request import RequestError
 CHILD = """
 import os, socket, subprocess, sys, time
 import msgspec
-from tulle.serving.child import _received, _send
+from tulle.serving.child import _received, _send, end_with_parent
 from tulle.serving.pool import Told
 
 line = socket.socket(fileno=int(sys.argv[sys.argv.index("--socket") + 1]))
+end_with_parent(line, int(sys.argv[sys.argv.index("--life") + 1]))
 if os.path.exists(sys.argv[1]):
     _send(line, Told(b"", problem="it will not"))
     sys.exit(3)
@@ -269,6 +270,30 @@ def test_what_it_has_started_ends_with_it(world: World, tmp_path: Path) -> None:
     world.run(work())
 
 
+def test_what_it_has_started_ends_also_when_the_worker_is_killed(world: World, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    worker = f"""
+import asyncio
+from tulle.serving.bounds import Bounds
+from tulle.serving.pool import Pool
+
+async def work():
+    pool = Pool(({str(world.file)!r}, {str(world.refuses)!r}), Bounds(floor=1, ceil=1), "a test")
+    await pool.ask(b"start {told}", again=False)
+
+asyncio.run(work())
+"""
+    process = subprocess.Popen([sys.executable, "-c", worker])
+    try:
+        while not (told.exists() and told.read_text()):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert asyncio.run(has_ended(told.read_text().encode()))
+
+
 def test_who_is_at_a_request_when_all_end_ends_after_it(world: World) -> None:
     async def work() -> None:
         async with world.pool(floor=1, ceil=1) as pool:
@@ -331,11 +356,14 @@ def test_one_that_nobody_will_ask_any_more_does_not_begin(tmp_path: Path) -> Non
         "--memory",
         "1",
     ]
+    life, other_end = os.pipe()
     with theirs:
         found = subprocess.run(
-            [sys.executable, *argv, "--socket", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, *argv, "--socket", str(theirs.fileno()), "--life", str(life)],
+            pass_fds=[theirs.fileno(), life],
             capture_output=True,
             check=True,
         )
+    os.close(life)
+    os.close(other_end)
     assert found.stderr == b""

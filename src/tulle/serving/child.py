@@ -1,6 +1,6 @@
 """The process behind a pool: loads the part of a package that runs users' code, and answers one request at a time.
 
-    python -m tulle.serving.child --package-folder DIR --endpoint NAME --socket N --memory BYTES
+    python -m tulle.serving.child --package-folder DIR --endpoint NAME --socket N --life N --memory BYTES
 
 It is told requests on an open socket and ends with it. What it may take of memory is bounded by the kernel.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import fcntl
 import gc
 import os
 import resource
@@ -30,6 +31,7 @@ from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.pool import Told
 
 _LENGTH = struct.Struct("!I")
+_F_SETSIG = 10  # of Linux; Python has no name for it
 _RESERVED = 4 << 30  # bytes that libraries may reserve while they are loaded, whether or not they use them
 Handler = Callable[[bytes], bytes]
 
@@ -38,7 +40,7 @@ def main() -> int:
     """Answer until the socket closes."""
     options = _options()
     connection = socket.socket(fileno=options.socket)
-    _end_with_parent(connection)
+    end_with_parent(connection, options.life)
     _bound_loading(options.memory)
     try:
         handle = _handler(options.package_folder, options.endpoint)
@@ -75,6 +77,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--package-folder", type=Path, required=True)
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--life", type=int, required=True)
     parser.add_argument("--memory", type=int, required=True)
     return parser.parse_args()
 
@@ -108,10 +111,17 @@ def _peak(usual: int) -> int:
     return peak
 
 
-def _end_with_parent(connection: socket.socket) -> None:
-    """A worker that is killed leaves nobody behind; where the kernel cannot say so, its closed socket does."""
+def end_with_parent(connection: socket.socket, life: int) -> None:
+    """A worker that is killed leaves nobody behind; where the kernel cannot say so, its closed socket does.
+
+    `life` is a pipe whose other end closes with the worker. The kernel then kills this process and all that users'
+    code has started in its group, whatever any of them is at.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the worker ends us
     if sys.platform == "linux":
+        fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgid(0))
+        fcntl.fcntl(life, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
     with contextlib.suppress(BlockingIOError):
         if not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):

@@ -275,10 +275,12 @@ class _Process:
 
     def __init__(self, argv: Sequence[str], memory: int) -> None:
         ours, theirs = socket.socketpair()
+        life, self._life = os.pipe()  # nothing is ever written to it; our end closes with us, however we end
+        argv = (*argv, "--socket", str(theirs.fileno()), "--life", str(life), "--memory", str(memory))
         try:
             self._process = subprocess.Popen(  # noqa: S603  our own module
-                [sys.executable, *argv, "--socket", str(theirs.fileno()), "--memory", str(memory)],
-                pass_fds=(theirs.fileno(),),
+                [sys.executable, *argv],
+                pass_fds=(theirs.fileno(), life),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what users print goes to the log, as what they log does
                 env=_environment(),
@@ -286,9 +288,11 @@ class _Process:
             )
         except BaseException:
             ours.close()
+            os.close(self._life)
             raise
         finally:
             theirs.close()
+            os.close(life)
         ours.setblocking(False)
         self._socket = ours
         self.since = time.monotonic()
@@ -342,6 +346,10 @@ class _Process:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             threading.Thread(target=self._process.wait, daemon=True).start()
+        finally:
+            if self._life >= 0:
+                os.close(self._life)
+                self._life = -1
 
 
 def _environment() -> Mapping[str, str]:
