@@ -82,6 +82,18 @@ class Environment:
 PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True)
 
 
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Policies of the gateway for many services; what is not named is not asked."""
+
+    policies: tuple[Mapping[str, Any], ...] = setting((), "what the gateway does, as in a services file")
+    domains: tuple[str, ...] = setting((), "for services of products of these domains; default: of all")
+    tags: tuple[str, ...] = setting((), "for services of products with one of these tags; default: of all")
+    services: tuple[str, ...] = setting((), "for these services; default: for all")
+    environments: tuple[str, ...] = setting((), "in these environments; default: in all")
+    mandatory: bool = setting(False, "whether no service may do without them")
+
+
 ALERT_TYPES = ("webhook", "slack", "apprise")
 ALERT_EVENTS = ("failed", "checks", "late", "drift", "calls", "recovered")
 WATCH_MEASURES = ("rate", "errors", "wrong", "violations", "p50", "p95", "p99")
@@ -214,6 +226,12 @@ class Settings:
         default_factory=dict,
         metadata={
             "help": "what is told of what services are asked, by name: rate, errors, latency, violations"
+        },
+    )
+    policies: Mapping[str, PolicySet] = field(
+        default_factory=dict,
+        metadata={
+            "help": "what the gateway does with requests of many services, by name of a set of policies"
         },
     )
     insight_days: int = setting(30, "days for which is kept what services were asked, counted by the hour")
@@ -511,6 +529,41 @@ def _alert_channel(path: str, name: Any, value: Any) -> AlertChannel:
     return channel
 
 
+def _policy_sets(name: str, value: Any) -> dict[str, PolicySet]:
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{name}' must map names to sets of policies")
+    return {str(key): _policy_set(f"{name}.{key}", key, item) for key, item in value.items()}
+
+
+def _policy_set(path: str, name: Any, value: Any) -> PolicySet:
+    """What kinds of policy there are is the gateway's matter; here a list is one of mappings."""
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        raise Invalid(
+            f"mesh.yaml: '{path[:200]}' is no name of a set", hint="lower-case letters, digits, hyphens"
+        )
+    if not isinstance(value, Mapping):
+        raise Invalid(f"mesh.yaml: '{path}' must be a mapping with policies")
+    known = {f.name: f for f in fields(PolicySet)}
+    given: dict[str, Any] = {}
+    for key, item in value.items():
+        if key not in known:
+            raise Invalid(
+                f"mesh.yaml: unknown setting '{key}' in '{path}'", hint=did_you_mean(str(key), known)
+            )
+        if key == "mandatory":
+            _expect(f"{path}.{key}", item, bool)
+            given[key] = item
+        elif key == "policies":
+            if not isinstance(item, list) or not all(isinstance(one, Mapping) for one in item) or not item:
+                raise Invalid(f"mesh.yaml: '{path}.policies' must be a list of policies")
+            given[key] = tuple(item)
+        else:
+            given[key] = _texts(f"{path}.{key}", item)
+    if "policies" not in given:
+        raise Invalid(f"mesh.yaml: '{path}' has no policies", hint="name them under 'policies'")
+    return PolicySet(**given)
+
+
 def _watches(name: str, value: Any) -> dict[str, Watch]:
     if not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{name}' must map names to watches")
@@ -602,6 +655,7 @@ _TRUTH: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": Fals
 _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "alerts": _alerts,
     "watches": _watches,
+    "policies": _policy_sets,
     "alert_addresses": _texts,
     "data_folders": _folders,
     "object_stores": _stores,

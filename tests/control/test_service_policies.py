@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from tests.control.logged import LoggedMesh
 from tulle.control import release, service_file
 from tulle.control.check_mesh import check_mesh
 from tulle.control.service_policies import policy_problems
+from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed
 from tulle.errors import Invalid
 from tulle.gateway.policies.entry import Operation, Policy
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs
 from tulle.serving.traffic import single
+from tulle.spec.mesh import load_settings
 
 BAD = """
 policies:
@@ -91,3 +94,48 @@ def test_a_package_brings_its_policies_along(logged: LoggedMesh) -> None:
     for environment, expected in (("", (allow, limit)), ("dev", (limit,))):
         one = Deployment("scores", environment, "scores", single("v1"), None, None, "starting", "", 0.0)
         assert managed(workspace.settings, one, single("v1"), needs, 0.0).policies == expected
+
+
+def with_mesh_policies(logged: LoggedMesh, text: str) -> Workspace:
+    file = logged.mesh.folder / "mesh.yaml"
+    file.write_text(file.read_text() + text)
+    return replace(logged.workspace, settings=load_settings(logged.mesh.folder, {}))
+
+
+def test_policies_of_the_mesh_are_validated_with_it(logged: LoggedMesh) -> None:
+    workspace = with_mesh_policies(
+        logged,
+        """
+policies:
+  walls:
+    mandatory: true
+    environments: [prd]
+    policies:
+      - {policy: ip-deny, addresses: [192.0.2.7]}
+      - {policy: rate-limit, limits: often}
+""",
+    )
+    add(logged, "policies: [{policy: without, sets: [walls, wals]}]\n")
+    told = [str(one) for one in check_mesh(workspace).problems]
+    assert any("scores.yaml" in one and "'walls' of the mesh are mandatory" in one for one in told)
+    assert any("no set of policies 'wals' (did you mean 'walls'" in one for one in told)
+    assert any(one.startswith("mesh.yaml:") and "'often' is not understood" in one for one in told)
+    assert any("there is no environment 'prd' (did you mean 'prod'" in one for one in told)
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("policies: []\n", "must map names"),
+        ("policies: {A: {policies: [{policy: cors}]}}\n", "no name of a set"),
+        ("policies: {a: {polices: []}}\n", "unknown setting 'polices'"),
+        ("policies: {a: {policies: {}}}\n", "must be a list of policies"),
+        ("policies: {a: {mandatory: true}}\n", "has no policies"),
+        ("policies: {a: {mandatory: 3, policies: [{policy: cors}]}}\n", "mandatory"),
+    ],
+)
+def test_what_is_no_set_is_told_with_the_settings(logged: LoggedMesh, text: str, said: str) -> None:
+    with pytest.raises(Invalid) as told:
+        with_mesh_policies(logged, text)
+    assert said in str(told.value.problems[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,15 +11,18 @@ import pytest
 from tests.control.test_deployments import active, with_versions
 from tests.pipeline.conftest import Mesh
 
+from tulle.config import PolicySet
 from tulle.control import deployment, switchboard
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
-from tulle.errors import Broken, Conflict
+from tulle.errors import Broken, Conflict, Invalid
 from tulle.gateway.faults import read_faults
+from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.serving import generation
 from tulle.serving.traffic import Traffic, single
+from tulle.state import products
 
 
 class Board:
@@ -148,3 +152,25 @@ def test_what_hinders_one_service_hinders_no_other(board: Board, monkeypatch: py
 
 def broken(*_: object) -> ManagedService:
     raise Broken("its manifest is damaged")
+
+
+def test_what_the_mesh_has_for_many_services_is_published_with_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    (domain,) = {one.product.domain for one in products.applied(workspace.database)}
+    deny = {"policy": "ip-deny", "addresses": ["192.0.2.1"]}
+    sets = {
+        "a": PolicySet((deny,), domains=(domain,), environments=("prod",)),
+        "b": PolicySet(({"policy": "compression"},), domains=("another",)),
+    }
+    board = Board(replace(workspace, settings=replace(workspace.settings, policies=sets)), monkeypatch)
+    board.it.settle()
+    (service,) = board.published[-1].services
+    assert service.policies == (Policy("ip-deny", {"addresses": ["192.0.2.1"]}),)
+    bad = {"a": PolicySet(({"policy": "ip-deny", "addresses": ["here"]},))}
+    board = Board(replace(workspace, settings=replace(workspace.settings, policies=bad)), monkeypatch)
+    with pytest.raises(Invalid, match="policies.a"):
+        board.it.settle()
+    workspace.database.close()

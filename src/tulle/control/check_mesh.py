@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
-from tulle.control.service_policies import policy_problems
+from tulle.control.service_policies import mesh_policy_problems, policy_problems
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.pipeline.check_fit import unfit_checks
@@ -63,6 +63,7 @@ def check_mesh(
             problems += misfits(services[product.name], _Known(spec, code).columns_of)
             for service in services[product.name]:
                 problems += policy_problems(workspace.settings, service)
+    problems += mesh_policy_problems(workspace.settings)
     problems += _used(spec, services)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from tulle.config import Settings
 from tulle.errors import Invalid, Problem, did_you_mean
+from tulle.gateway.policies.automated import wrongly_left_out
 from tulle.gateway.policies.listed import Written, read_policies
 from tulle.serving.service import Service
 from tulle.spec.document import Document, refuse
 from tulle.spec.document import Path as Steps
 from tulle.spec.load import load_document
+from tulle.spec.mesh import MESH_FILE
 
 
 def policy_problems(settings: Settings, service: Service) -> list[Problem]:
@@ -29,7 +31,11 @@ def problems_in(settings: Settings, file: Path, name: str) -> list[Problem]:
     if document.at(("policies",)) is None:
         return []
     found, problems = read_policies(document, ("policies",))
-    return problems or unknown_environments(settings, document, ("policies",), found)
+    problems = problems or unknown_environments(settings, document, ("policies",), found)
+    for number, written in enumerate(found):
+        for message, hint in wrongly_left_out(settings.policies, [written.policy]):
+            problems.append(document.problem(message, ("policies", number, "sets"), hint=hint))
+    return problems
 
 
 def unknown_environments(
@@ -47,6 +53,25 @@ def unknown_environments(
         for position, name in enumerate(written.environments)
         if name not in known
     ]
+
+
+def mesh_policy_problems(settings: Settings) -> list[Problem]:
+    """What is wrong with the sets of policies in mesh.yaml, each with its place."""
+    if not settings.policies:
+        return []
+    document = load_document(settings.folder / MESH_FILE, name=MESH_FILE)
+    problems: list[Problem] = []
+    for name, one in settings.policies.items():
+        path = ("policies", name, "policies")
+        found, wrong = read_policies(document, path)
+        problems += wrong or unknown_environments(settings, document, path, found)
+        for position, environment in enumerate(one.environments):
+            if environment not in settings.environments:
+                message = f"there is no environment '{environment}'"
+                hint = did_you_mean(environment, settings.environments)
+                place = ("policies", name, "environments", position)
+                problems.append(document.problem(message, place, hint=hint))
+    return problems
 
 
 def demand_sound(settings: Settings, service: Service) -> None:

@@ -22,6 +22,7 @@ from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway import contract
 from tulle.gateway.contract import as_deployed, policy_of
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
 from tulle.gateway.publishing import Publisher, Unmade
 from tulle.gateway.trust.keeper import Keeper
@@ -29,7 +30,9 @@ from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
 from tulle.serving.traffic import Traffic
-from tulle.state import log
+from tulle.spec.environment import production
+from tulle.spec.product import DataProduct
+from tulle.state import log, products
 from tulle.state.db import now
 
 NOT_ALIVE = "apinode-not-alive.txt"  # of .tulle/: while it is there, balancers are told to send elsewhere
@@ -58,6 +61,9 @@ class Switchboard:
         self._trust = Keeper(workspace.settings, workspace.database)
         self._identities = Identities(workspace)
         self._lock = threading.Lock()
+        self._mesh_policies: MeshPolicies | None = None
+        self._owners: Mapping[str, DataProduct] = {}
+        self._versions: Mapping[str, tuple[str, str, float]] = {}
         self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
         self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
         self._known: dict[_Place, tuple[Backend, ...]] = {}  # what was published last
@@ -151,6 +157,9 @@ class Switchboard:
         found: list[ManagedService] = []
         unmade: dict[_Place, Unmade] = {}
         at = now()
+        if self._mesh_policies is None:  # not before: who asks what is wrong with them must be told
+            self._mesh_policies = MeshPolicies(self._workspace.settings.policies)
+        self._owners = self._owners_now()
         for deployment in generation.everywhere(self._workspace.database):
             place = (deployment.service, deployment.environment)
             traffic = override.get(place)
@@ -161,6 +170,7 @@ class Switchboard:
             try:
                 needs = self._needs_of(deployment.service, traffic)
                 service = managed(self._workspace.settings, deployment, traffic, needs, at)
+                service = self._with_policies(service, deployment)
             except (
                 TulleError,
                 LookupError,
@@ -185,6 +195,30 @@ class Switchboard:
                     GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
                 )
                 log.append(connection, event)
+
+    def _with_policies(self, service: ManagedService, deployment: Deployment) -> ManagedService:
+        """A service with what the mesh has for many. Invalid when the two cannot be joined."""
+        if not self._mesh_policies:
+            return service
+        settings = self._workspace.settings
+        owner = self._owners.get(deployment.product)
+        target = Target(
+            service.name,
+            service.environment or production(settings).name,
+            owner.domain if owner else "",
+            owner.tags if owner else (),
+        )
+        return replace(service, policies=self._mesh_policies.joined(target, service.policies))
+
+    def _owners_now(self) -> Mapping[str, DataProduct]:
+        """The products that services belong to; read anew when one of them is applied."""
+        if (
+            self._mesh_policies
+            and (versions := products.versions(self._workspace.database)) != self._versions
+        ):
+            self._owners = products.named(self._workspace.database, list(versions))
+            self._versions = versions
+        return self._owners
 
     def _with_leaving(self, service: ManagedService, at: float) -> ManagedService:
         """A service with the generations that have just left it.

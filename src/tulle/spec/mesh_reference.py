@@ -18,6 +18,7 @@ from tulle.config import (
     WATCH_SEVERITIES,
     AlertChannel,
     Environment,
+    PolicySet,
     Settings,
     Warehouse,
     Watch,
@@ -94,6 +95,10 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "environments": ("names to bindings, below", "{dev: {fallback: prod}}"),
     "notice_days": ("", "90"),
     "watches": ("names to watches, below", "{slow: {measure: p99, above: 200}}"),
+    "policies": (
+        "names to sets of policies, below",
+        "{limits: {policies: [{policy: rate-limit, limits: 500/1s, by: address}], environments: [prod]}}",
+    ),
     "insight_days": ("", "60"),
     "insight_megabytes": ("", "4096"),
     "trusted_keys": (
@@ -154,6 +159,18 @@ _INNER: tuple[tuple[str, type, Mapping[str, str]], ...] = (
             "periods": "a whole number, 1 to 100",
             "least": "a whole number, 1 to 1,000,000",
             "severity": ", ".join(WATCH_SEVERITIES),
+        },
+    ),
+    (
+        "policies: a set of them, see [policies](policies.md)",
+        PolicySet,
+        {
+            "policies": "a list of policies",
+            "domains": "a list of domains",
+            "tags": "a list of tags",
+            "services": "a list of services",
+            "environments": "a list of environments",
+            "mandatory": "true or false",
         },
     ),
 )

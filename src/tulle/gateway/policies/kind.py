@@ -27,6 +27,7 @@ RESERVED: Final = ("policy", "operations", "environments")  # of every entry, wh
 
 BUILT_IN: Final = (
     "addresses",
+    "automated",
     "cors",
     "compression",
     "credentials",

@@ -1,0 +1,135 @@
+"""Policies of the mesh for many services at once: which of them hold for one, and how they join its own.
+
+They are named sets, which the settings of the mesh hold (`config.PolicySet`). They come before a service's own where
+both are of one place in the order; what can hold once only, and who may call, is then as the mesh says. A service may
+do without a set (policy `without`) unless the set is mandatory. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tulle.config import PolicySet
+from tulle.errors import did_you_mean
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.kind import Kind, Parts, Registry, known_kinds
+from tulle.gateway.policies.listed import Written, parse_policies, policies_in
+from tulle.gateway.policies.order import AFTER, BEFORE, KNOWN, stretches
+
+WITHOUT: Final = "without"
+_PLACES: Final = {"first": 0, "credentials": 2, "limits": 4, "route": 6, "processor": 7}
+_FREE: Final = {BEFORE: 1, KNOWN: 3, AFTER: 5}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A service in an environment, by its name, and the product it belongs to."""
+
+    service: str
+    environment: str
+    domain: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class MeshPolicies:
+    """The sets of one mesh, read once. Invalid, with every problem, when one of them is no list of policies."""
+
+    def __init__(self, sets: Mapping[str, PolicySet], registry: Registry | None = None) -> None:
+        self._sets = sets
+        self._registry = registry or known_kinds()
+        self._lists: Mapping[str, tuple[Written, ...]] = {
+            name: parse_policies(
+                json.dumps(one.policies), name=f"mesh.yaml, policies.{name}", registry=self._registry
+            )
+            for name, one in sets.items()
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._sets)
+
+    def sets_for(self, target: Target, left_out: Collection[str] = ()) -> tuple[str, ...]:
+        """The names of the sets that hold for a service, in their order."""
+        return tuple(
+            name
+            for name, one in self._sets.items()
+            if is_for(one, target) and (one.mandatory or name not in left_out)
+        )
+
+    def joined(self, target: Target, own: Sequence[Policy]) -> tuple[Policy, ...]:
+        """What holds for a service: the mesh's policies and its own, in an order that can be carried out."""
+        of_mesh = [
+            policies_in(self._lists[name], target.environment)
+            for name in self.sets_for(target, left_out_by(own))
+        ]
+        kinds = {kind.name: kind for policies in of_mesh for kind in self._kinds(policies)}
+        asks = any(kind.phase == "credentials" for kind in kinds.values())
+        kept = [
+            policy
+            for policy, kind in zip(own, self._kinds(own), strict=True)
+            if not (kind.once and kind.name in kinds) and not (asks and kind.phase == "credentials")
+        ]
+        placed = [pair for policies in (*of_mesh, kept) for pair in self._placed(policies)]
+        return tuple(policy for _, policy in sorted(placed, key=lambda pair: pair[0]))
+
+    def _kinds(self, policies: Sequence[Policy]) -> list[Kind]:
+        return [self._registry.carried_out(policy.kind) for policy in policies]
+
+    def _placed(self, policies: Sequence[Policy]) -> Iterator[tuple[int, Policy]]:
+        kinds = self._kinds(policies)
+        for policy, kind, stretch in zip(policies, kinds, stretches(kinds), strict=True):
+            is_free = kind.phase not in _PLACES and stretch is not None
+            yield (_FREE[stretch] if is_free and stretch is not None else _PLACES[kind.phase]), policy
+
+
+def is_for(one: PolicySet, target: Target) -> bool:
+    """Whether a set is for a service; what it does not name it does not ask."""
+    return (
+        (not one.services or target.service in one.services)
+        and (not one.environments or target.environment in one.environments)
+        and (not one.domains or target.domain in one.domains)
+        and (not one.tags or bool(set(one.tags) & set(target.tags)))
+    )
+
+
+def left_out_by(policies: Sequence[Policy]) -> frozenset[str]:
+    """The sets of the mesh that a service's own list does without."""
+    return frozenset(name for one in policies if one.kind == WITHOUT for name in one.settings["sets"])
+
+
+def wrongly_left_out(sets: Mapping[str, PolicySet], policies: Sequence[Policy]) -> Iterator[tuple[str, str]]:
+    """What a list does without and cannot: why, and what to do."""
+    for name in sorted(left_out_by(policies)):
+        if name not in sets:
+            hint = did_you_mean(name, sets) or "mesh.yaml has none of that name"
+            yield f"there is no set of policies '{name}'", hint
+        elif sets[name].mandatory:
+            yield f"the policies '{name}' of the mesh are mandatory", "ask who keeps mesh.yaml"
+
+
+def register(registry: Registry) -> None:
+    """Make the kind known by which a service does without a set."""
+    registry.add(
+        Kind(
+            WITHOUT,
+            "The service does without policies that the mesh has for many.",
+            {
+                "sets": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 50,
+                    "uniqueItems": True,
+                    "items": {"type": "string"},
+                    "description": "names of sets of policies in mesh.yaml that are not mandatory",
+                }
+            },
+            "route",
+            lambda settings: frozenset(settings["sets"]),
+            render=lambda _names, _spot: Parts(),
+            required=("sets",),
+            example="policy: without\nsets: [branding]",
+            whole=True,
+        )
+    )
