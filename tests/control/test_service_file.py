@@ -131,6 +131,42 @@ def test_a_file_that_is_not_valid_holds_up_its_own_product_alone(built_mesh: Pat
         with pytest.raises(NotFound) as gone:  # it may well be in the file that cannot be read
             release.declared_service(workspace, "price")
         assert "prices.yaml" in str(gone.value.problems[0])
+        # Others are listed, and may be called by whoever is let.
+        settings = workspace.settings
+        with httpx.Client(
+            transport=InProcess(application(settings)),
+            base_url=f"http://127.0.0.1:{settings.control_plane_port}",
+            headers={"authorization": f"Bearer {read_token(settings)}"},
+        ) as client:
+            listed = client.get("/mesh/v1/services").json()
+            assert [one["name"] for one in listed["services"]] == ["customer-totals"]
+            assert "prices.yaml" in listed["problems"][0]
+            made = {"name": "till", "services": {"customer-totals": None}}
+            assert client.post("/mesh/v1/applications", json=made).status_code == 201
+            made = {"name": "desk", "services": {"prices": None}}
+            assert "prices.yaml" in client.post("/mesh/v1/applications", json=made).text
+    finally:
+        workspace.database.close()
+        world.database.close()
+
+
+def test_a_name_that_two_products_claim_is_told_and_holds_up_no_other(
+    built_mesh: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "two"
+    shutil.copytree(built_mesh, folder)
+    world = open_world(folder)
+    world.apply()
+    theirs = next(folder.glob("products/*/people/services/customer-totals.yaml")).read_text()
+    world.write("products/shop/sales/services/customer-totals.yaml", theirs)
+    world.write("products/shop/sales/services/more.yaml", theirs.replace("customer-totals", "more"))
+    workspace = open_workspace(world.settings)
+    try:
+        found, wrong = release.readable_services(workspace)
+        assert list(found) == ["more"]
+        assert [exc.message for exc in wrong] == [
+            "products 'people' and 'sales' both have a service 'customer-totals'"
+        ]
     finally:
         workspace.database.close()
         world.database.close()

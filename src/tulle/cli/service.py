@@ -40,6 +40,7 @@ def list_services(mesh: Path | None, as_json: bool) -> None:
 
     with mesh_client(mesh) as client:
         found = client.services()
+        problems = [] if as_json else client.service_problems()
     if as_json:
         emit(found)
     else:
@@ -52,6 +53,8 @@ def list_services(mesh: Path | None, as_json: bool) -> None:
         for one in found:
             if one["deployment"] and one["deployment"]["fault"]:
                 click.echo(f"  {mark('warn')} {one['name']}: {one['deployment']['fault']}")
+        for problem in problems:
+            click.echo(f"  {mark('warn')} {problem}")
 
 
 def _traffic(service: dict[str, Any]) -> str:

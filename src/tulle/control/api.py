@@ -274,8 +274,11 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
 def _service_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/services")
     def list_services() -> dict[str, Any]:
-        declared = release.declared_services(workspace)
-        return {"services": [_service(workspace, item) for _, item in sorted(declared.items())]}
+        declared, wrong = release.readable_services(workspace)
+        return {
+            "services": [_service(workspace, item) for _, item in sorted(declared.items())],
+            "problems": [str(problem) for exc in wrong for problem in exc.problems or (exc.message,)],
+        }
 
     @api.get("/services/{name}")
     def one(name: str) -> dict[str, Any]:

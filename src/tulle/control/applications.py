@@ -43,6 +43,7 @@ def create(
     limits = {}
     for service, limit in services.items():
         if service not in known:
+            release.declared_service(workspace, service)  # which tells when it is its file that is wrong
             raise NotFound(
                 f"no applied product has a service '{service}'",
                 hint=did_you_mean(service, known) or "`tulle service list` shows what there is",

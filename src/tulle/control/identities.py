@@ -85,7 +85,7 @@ def demand_contracts(workspace: Workspace, service: str, reach: Reach, environme
         return
     declared = release.declared_services(workspace)
     name = application_of(service, environment)
-    owner = declared[service].product.name
+    owner = release.declared_service(workspace, service).product.name
     _registered(workspace, name, owner)
     held = {one.service for one in contract.get(workspace.database, name).contracts}
     missing = []

@@ -42,14 +42,32 @@ class Declared:
 
 
 def declared_services(workspace: Workspace) -> Mapping[str, Declared]:
-    """Every service of every applied product, by name. Invalid when two have the same name."""
+    """Every service of every applied product, by name, as far as their files can be read; see `readable_services`."""
+    return readable_services(workspace)[0]
+
+
+def readable_services(workspace: Workspace) -> tuple[Mapping[str, Declared], Sequence[Invalid]]:
+    """The services that are declared, by name, and what is wrong with the files of others.
+
+    One whose name two products claim is told as wrong, and is neither's.
+    """
     found: dict[str, Declared] = {}
+    wrong: list[Invalid] = []
+    claimed: set[str] = set()
     for item in products.applied(workspace.database):
-        for service in load_services(item.product):
-            if service.name in found:
-                raise _twice(service.name, found[service.name].product.name, item.product.name)
+        try:
+            services = load_services(item.product)
+        except Invalid as exc:
+            wrong.append(exc)
+            continue
+        for service in services:
+            if service.name in claimed:
+                if (other := found.pop(service.name, None)) is not None:
+                    wrong.append(_twice(service.name, other.product.name, item.product.name))
+                continue
+            claimed.add(service.name)
             found[service.name] = Declared(item.product, service)
-    return found
+    return found, wrong
 
 
 def declared_service(workspace: Workspace, name: str) -> Declared:

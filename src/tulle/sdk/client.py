@@ -350,6 +350,10 @@ class Client:
         """Every declared or packaged service with its versions and what is deployed."""
         return list(self._get("/services")["services"])
 
+    def service_problems(self) -> list[str]:
+        """What is wrong with files of services, which are left out of `services`; a line each."""
+        return list(self._get("/services")["problems"])
+
     def service(self, name: str) -> dict[str, Any]:
         """One service with its endpoints, versions and deployment."""
         return self._get(f"/services/{_part(name)}")
