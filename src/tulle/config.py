@@ -95,7 +95,7 @@ class PolicySet:
 
 
 ALERT_TYPES = ("webhook", "slack", "apprise")
-ALERT_EVENTS = ("failed", "checks", "late", "drift", "calls", "recovered")
+ALERT_EVENTS = ("failed", "checks", "late", "drift", "calls", "recovered", "access")
 WATCH_MEASURES = ("rate", "errors", "wrong", "violations", "p50", "p95", "p99")
 WATCH_SEVERITIES = ("info", "warning", "critical")
 
@@ -107,7 +107,9 @@ class AlertChannel:
     type: str = setting("webhook", "webhook (JSON), slack, or apprise (mail, Teams and others by their URLs)")
     url: str = setting("", "where to, for a webhook whose address is no secret")
     url_variable: str = setting("", "the environment variable that holds the URL")
-    on: tuple[str, ...] = setting(ALERT_EVENTS, "of what: failed, checks, late, drift, recovered")
+    on: tuple[str, ...] = setting(
+        ALERT_EVENTS, "of what: failed, checks, late, drift, calls, recovered, access"
+    )
     domains: tuple[str, ...] | None = setting(None, "of the products of these domains; default: of all")
     products: tuple[str, ...] | None = setting(None, "of these products; default: of all")
     environments: tuple[str, ...] = setting(("main",), "of these environments, by their branches")
@@ -203,6 +205,9 @@ class Settings:
     max_request_bytes: int = setting(1_048_576, "a larger request body is answered 413 by the gateway")
     default_rate_limit: str = setting(
         "50/1s", "requests per period of an application on a service it may call"
+    )
+    tiers: tuple[Mapping[str, Any], ...] = setting(
+        (), "what applications may ask for at APIs that declare no tiers of their own: name, limits, approval"
     )
     data_folders: tuple[str, ...] = setting(
         (), "absolute folders outside the mesh that file sources may read"
@@ -611,6 +616,16 @@ def secret_in_environment(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def _tiers(name: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    """Only that they are a list of mappings; what a tier says is `spec.tier`'s matter."""
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise Invalid(
+            f"mesh.yaml: '{name}' must be a list of tiers",
+            hint="- {name: free, limits: [5/1s, 1000/1d], approval: automatic}",
+        )
+    return tuple(dict(one) for one in value)
+
+
 def _environments(name: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise Invalid(f"mesh.yaml: '{name}' must map names to absolute folders")
@@ -662,6 +677,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "hook_addresses": _texts,
     "source_addresses": _texts,
     "hook_environments": _environments,
+    "tiers": _tiers,
     "trusted_keys": _keys,
     "warehouse": _warehouse,
     "warehouses": _warehouses,

@@ -24,7 +24,7 @@ from tulle.control.apply import apply_plan, retire
 from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
-from tulle.gateway import contract, service_keys
+from tulle.gateway import admitted, contract, service_keys
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.faults import Fault, write_faults
 from tulle.gateway.last_used import note
@@ -225,7 +225,7 @@ def test_who_is_refused_while_the_mesh_is_down_is_refused_when_it_starts(
     known = applied.settings.state_folder / "run/gateway/auth.json"
     tulle(mesh, "app", "create", "before", "--service", "sold")
     assert not known.exists()  # there was no gateway yet
-    Gateway(applied.settings).publish(contract.current_policy(applied.database, []))
+    Gateway(applied.settings).publish(admitted.current_policy(applied.database, []))
     assert made.client_id in known.read_text()
     tulle(mesh, "app", "revoke", "till")
     assert made.client_id not in known.read_text()
@@ -255,7 +255,9 @@ def test_when_a_caller_was_last_there_is_told(mesh: Mesh, applied: Workspace) ->
     assert {one["label"]: one["last_used_at"] for one in listed} == {"shop": at, "never used": None}
     (application,) = json.loads(tulle(mesh, "app", "list", "--json"))
     assert application["last_used_at"] == at - 5
-    assert application["contracts"] == [{"service": "sold", "limit": "1/1s", "last_used_at": at - 5}]
+    assert application["contracts"] == [
+        {"service": "sold", "environment": None, "limit": "1/1s", "last_used_at": at - 5}
+    ]
 
 
 def test_what_the_gateway_does_not_take_is_told_where_one_looks(mesh: Mesh, applied: Workspace) -> None:

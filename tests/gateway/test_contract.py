@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from tulle.errors import AlreadyExists, Invalid, NotFound
-from tulle.gateway import contract
+from tulle.gateway import admitted, contract, contract_step
+from tulle.gateway.contract_record import Place
 from tulle.gateway.policy import Client, ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.state import log
@@ -99,12 +100,12 @@ def test_a_revoked_application_is_gone_and_its_name_free(database: Database) -> 
 
 def test_rotation_changes_the_secret_and_nothing_else(database: Database) -> None:
     first = contract.register(database, "app-a", services={"predict": FAST})
-    before = contract.current_policy(database, SERVICES)
+    before = admitted.current_policy(database, SERVICES)
     second = contract.rotate(database, "app-a")
-    after = contract.current_policy(database, SERVICES)
+    after = admitted.current_policy(database, SERVICES)
     assert second.client_id == first.client_id
     assert second.client_secret != first.client_secret
-    assert after.clients == (Client(first.client_id, hash_secret(second.client_secret)),)
+    assert after.clients == (Client(first.client_id, "", hash_secret(second.client_secret)),)
     assert after.contracts == before.contracts
     assert kinds(database)[-1] == "application.rotated"
 
@@ -144,7 +145,7 @@ def test_what_is_not_there_cannot_be_changed(database: Database) -> None:
     assert missing.value.hint == "did you mean 'predict'?"
     with pytest.raises(Invalid, match="service name"):
         contract.grant(database, "mobile-app", "Not A Service", FAST)
-    assert kinds(database) == ["application.registered"]
+    assert kinds(database) == ["application.registered", "contract.changed"]
 
 
 def test_the_change_and_its_event_are_one(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,10 +162,10 @@ def test_the_change_and_its_event_are_one(database: Database, monkeypatch: pytes
         lambda: contract.grant(database, "app-a", "predict", SLOW),
         lambda: contract.withdraw(database, "app-a", "predict"),
     ):
-        before = contract.current_policy(database, SERVICES)
+        before = admitted.current_policy(database, SERVICES)
         with pytest.raises(OSError, match="disk full"):
             change()
-        assert contract.current_policy(database, SERVICES) == before
+        assert admitted.current_policy(database, SERVICES) == before
 
 
 def test_the_policy_has_the_living_applications_and_the_deployed_services(database: Database) -> None:
@@ -172,7 +173,7 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
     two = contract.register(database, "two", services={"predict": SLOW, "lookup": FAST})
     gone = contract.register(database, "gone", services={"predict": FAST})
     contract.revoke(database, "gone")
-    policy = contract.current_policy(database, SERVICES)
+    policy = admitted.current_policy(database, SERVICES)
     assert {c.client_id for c in policy.clients} == {one.client_id, two.client_id}
     assert [(c.client_id, c.service, str(c.limit)) for c in policy.contracts] == [
         (two.client_id, "lookup", "50/1s"),
@@ -181,19 +182,12 @@ def test_the_policy_has_the_living_applications_and_the_deployed_services(databa
     ]
     assert gone.client_id not in str(policy)
     assert policy.services == tuple(sorted(SERVICES, key=lambda s: s.name))
-    assert contract.current_policy(database, SERVICES).digest() == policy.digest()
+    assert admitted.current_policy(database, SERVICES).digest() == policy.digest()
 
 
 def test_a_contract_of_nobody_is_no_way_in(database: Database) -> None:
     made = contract.register(database, "app-a")
     contract.revoke(database, "app-a")
     with database.write() as connection:  # as a faulty program might leave it
-        row = {
-            "client_id": made.client_id,
-            "service": "predict",
-            "requests": 1,
-            "period_ms": 1000,
-            "created_at": 0.0,
-        }
-        connection.execute(insert(contract.contract_rows).values(**row))
-    assert contract.current_policy(database, SERVICES).contracts == ()
+        contract_step.agree_in(connection, made.client_id, Place("api", "predict"), [FAST])
+    assert admitted.current_policy(database, SERVICES).contracts == ()

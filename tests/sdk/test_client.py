@@ -141,10 +141,12 @@ def test_a_service_is_packaged_once_tested_and_deployed(applied: Client) -> None
 
 def test_an_application_gets_credentials_once_and_contracts_change(applied: Client) -> None:
     made = applied.create_application("shop-window", services={"order-book": None}, owner="web")
-    assert set(made) == {"name", "client_id", "client_secret", "api_key"}
+    assert set(made) == {"name", "client_id", "client_secret", "api_key", "expires_at", "former_until"}
     (listed,) = applied.applications()
     assert "client_secret" not in listed
-    assert listed["contracts"] == [{"service": "order-book", "limit": "50/1s", "last_used_at": None}]
+    assert listed["contracts"] == [
+        {"service": "order-book", "environment": None, "limit": "50/1s", "last_used_at": None}
+    ]
     applied.change_contract("shop-window", "order-book", "5/1m")
     assert applied.applications()[0]["contracts"][0]["limit"] == "5/1m"
     applied.change_contract("shop-window", "order-book", None)

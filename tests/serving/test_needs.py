@@ -10,7 +10,7 @@ from tests.serving.conftest import Mesh
 from tulle.deploy.generations import managed
 from tulle.errors import Broken
 from tulle.gateway import service_keys
-from tulle.gateway.contract import current_policy
+from tulle.gateway.admitted import current_policy
 from tulle.serving import generation
 from tulle.serving.access import Access, Keys
 from tulle.serving.needs import Needs, needs_of

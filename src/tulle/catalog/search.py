@@ -70,6 +70,7 @@ from tulle.spec.capability import Capability, Registry
 from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
 from tulle.spec.source import QUARANTINE
+from tulle.spec.tier import limits_in_words
 from tulle.state import drift, products
 from tulle.state.db import Database
 from tulle.state.drift import Drift
@@ -480,7 +481,7 @@ class Reader:
         except TulleError as exc:
             problem = str(exc)
         consumers = [
-            Consumer(application.name, application.client_id, str(held.limit))
+            Consumer(application.name, application.client_id, limits_in_words(held.windows))
             for application in self.applications()
             for held in application.contracts
             if held.service == name and application.revoked_at is None

@@ -1,4 +1,5 @@
-"""`tulle app create | list | revoke | rotate | grant | withdraw`: the applications that may call services."""
+"""`tulle app create | list | show | change | rotate | revoke | grant | withdraw`, and what `app_contracts` adds: the
+applications that may call services, and what they may call."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from typing import Any
 
 import click
 
-from tulle.cli import credentials
+from tulle.cli import app_contracts, credentials
+from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, table
 from tulle.config import Settings
 from tulle.errors import Invalid
@@ -15,7 +17,11 @@ from tulle.errors import Invalid
 
 @click.group()
 def app() -> None:
-    """Register the applications that may call services."""
+    """Register applications, ask what they may call, and decide about it."""
+
+
+for one in app_contracts.COMMANDS:
+    app.add_command(one)
 
 
 @app.command()
@@ -24,15 +30,30 @@ def app() -> None:
     "--service",
     "services",
     multiple=True,
-    required=True,
-    help="A service it may call, with a limit if wanted: NAME or NAME=100/1s. Repeatable.",
+    help="A service it may call at once, with limits if wanted: NAME or NAME=100/1s. Repeatable.",
 )
-@click.option("--owner", default="", help="Who answers for the application.")
+@click.option("--owner", "owners", multiple=True, help="Who answers for the application. Repeatable.")
+@click.option("--description", default="", help="What it is.")
+@click.option("--purpose", default="", help="What it is for.")
+@click.option("--contact", default="", help="Where its people are reached.")
+@click.option("--expires", help="When its secret ends: how long from now (90d), or a date. Default: never.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def create(mesh: Path | None, name: str, services: tuple[str, ...], owner: str, as_json: bool) -> None:
+def create(
+    mesh: Path | None,
+    name: str,
+    services: tuple[str, ...],
+    owners: tuple[str, ...],
+    description: str,
+    purpose: str,
+    contact: str,
+    expires: str | None,
+    key: Path | None,
+    as_json: bool,
+) -> None:
     """Register application NAME; its id and secret are shown once."""
-    from tulle.cli.connect import client_of, settings_of
+    from tulle.cli.connect import mesh_client, settings_of
 
     wanted: dict[str, str | None] = {}
     for item in services:
@@ -40,10 +61,21 @@ def create(mesh: Path | None, name: str, services: tuple[str, ...], owner: str, 
         if not service:
             raise Invalid(f"--service '{item}' names no service", hint="write NAME or NAME=100/1s")
         wanted[service] = limit or None
-    settings = settings_of(mesh)
-    with client_of(settings) as client:
-        result = client.create_application(name, services=wanted, owner=owner)
-    _show_credentials(settings, result, as_json=as_json)
+    with mesh_client(mesh, key) as client:
+        result = client.create_application(
+            name,
+            services=wanted,
+            owners=owners,
+            description=description,
+            purpose=purpose,
+            contact=contact,
+            expires=expires,
+        )
+    _show_credentials(settings_of(mesh), result, as_json=as_json)
+    if not services and not as_json:
+        click.echo(
+            f"      it may call nothing yet: `tulle app request {name} SERVICE --purpose …` asks for access"
+        )
 
 
 def _show_credentials(settings: Settings, result: dict[str, Any], *, as_json: bool) -> None:
@@ -54,18 +86,27 @@ def _show_credentials(settings: Settings, result: dict[str, Any], *, as_json: bo
     click.echo(f"  {mark('succeeded')} application {result['name']}")
     for key in ("client_id", "client_secret", "api_key"):
         click.echo(f"      {key:<14} {result[key]}")
+    if result["expires_at"]:
+        click.echo(f"      {'ends':<14} {app_contracts.day(result['expires_at'])}")
+    if result["former_until"]:
+        click.echo(
+            f"      the secret before it goes on until {app_contracts.day(result['former_until'])}; "
+            f"`tulle app rotate {result['name']} --end-old` ends it now"
+        )
     click.echo(f"      shown once; kept for `tulle service call` in {relative(path)} (mode 0600)")
 
 
 @app.command("list")
+@click.option("--containing", default="", help="Only those whose name contains this.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def list_applications(mesh: Path | None, as_json: bool) -> None:
+def list_applications(mesh: Path | None, containing: str, key: Path | None, as_json: bool) -> None:
     """List the applications and what they may call."""
     from tulle.cli.connect import mesh_client
 
-    with mesh_client(mesh) as client:
-        found = client.applications()
+    with mesh_client(mesh, key) as client:
+        found = client.applications(containing=containing)
     if as_json:
         emit(found)
         return
@@ -84,40 +125,141 @@ def list_applications(mesh: Path | None, as_json: bool) -> None:
 
 @app.command()
 @click.argument("name")
+@OPTION_KEY
+@OPTION_JSON
 @click.pass_obj
-def revoke(mesh: Path | None, name: str) -> None:
-    """Refuse application NAME from now on."""
-    from tulle.cli.connect import client_of, settings_of
+def show(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> None:
+    """Show application NAME: its people, its secrets' ends, and everything it asked for."""
+    from tulle.cli.connect import mesh_client
 
-    settings = settings_of(mesh)
-    with client_of(settings) as client:
-        result = client.revoke_application(name)
-    credentials.forget(settings, name)
-    when = "from now on" if result["in_force"] else "as soon as the gateway follows (`tulle status`)"
-    click.echo(f"  {mark('succeeded')} {name} is refused {when}")
+    with mesh_client(mesh, key) as client:
+        found = client.application(name)
+    if as_json:
+        emit(found)
+        return
+    click.secho(found["name"], bold=True)
+    for word in ("client_id", "owner", "description", "purpose", "contact"):
+        if found[word]:
+            click.echo(f"  {word.replace('_', ' '):<12} {found[word]}")
+    for number, secret in enumerate(found["secrets"]):
+        which = "secret" if number == 0 else "old secret"
+        ends = f"ends {app_contracts.day(secret['expires_at'])}" if secret["expires_at"] else "without an end"
+        click.echo(f"  {which:<12} {ends}")
+    if not found["secrets"]:
+        click.echo(f"  no secret is in force: `tulle app rotate {name}` makes one")
+    app_contracts.show_contracts(
+        found["requests"], empty=f"`tulle app request {name} SERVICE` asks for access"
+    )
 
 
 @app.command()
 @click.argument("name")
+@click.option("--owner", "owners", multiple=True, help="Who answers for it from now on. Repeatable.")
+@click.option("--description", help="What it is.")
+@click.option("--purpose", help="What it is for.")
+@click.option("--contact", help="Where its people are reached.")
+@OPTION_KEY
+@click.pass_obj
+def change(
+    mesh: Path | None,
+    name: str,
+    owners: tuple[str, ...],
+    description: str | None,
+    purpose: str | None,
+    contact: str | None,
+    key: Path | None,
+) -> None:
+    """Say something else of application NAME."""
+    from tulle.cli.connect import mesh_client
+
+    given = {
+        "owners": list(owners) or None,
+        "description": description,
+        "purpose": purpose,
+        "contact": contact,
+    }
+    said = {word: value for word, value in given.items() if value is not None}
+    if not said:
+        raise Invalid(
+            "what is to be another is not said", hint="--owner, --description, --purpose, --contact"
+        )
+    with mesh_client(mesh, key) as client:
+        client.change_application(name, **said)
+    click.echo(f"  {mark('succeeded')} {name}: {', '.join(said)} changed")
+
+
+@app.command()
+@click.argument("name")
+@click.option(
+    "--overlap", help="How long the old secret goes on: 24h (the default), 7d, or 0 for not at all."
+)
+@click.option(
+    "--expires", help="When the new secret ends: how long from now (90d), or a date. Default: never."
+)
+@click.option("--end-old", is_flag=True, help="Make no new secret; end the old one that goes on beside it.")
+@OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def rotate(mesh: Path | None, name: str, as_json: bool) -> None:
-    """Give application NAME new credentials; the old ones end at once."""
-    from tulle.cli.connect import client_of, settings_of
+def rotate(
+    mesh: Path | None,
+    name: str,
+    overlap: str | None,
+    expires: str | None,
+    end_old: bool,
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Give application NAME a new secret; the old one goes on for a while."""
+    from tulle.cli.connect import mesh_client, settings_of
 
-    settings = settings_of(mesh)
-    with client_of(settings) as client:
-        result = client.rotate_application(name)
-    _show_credentials(settings, result, as_json=as_json)
+    if end_old and (overlap or expires):
+        raise Invalid("--end-old goes with neither --overlap nor --expires")
+    with mesh_client(mesh, key) as client:
+        if end_old:
+            result = client.end_former_secret(name)
+        else:
+            result = client.rotate_application(name, overlap=overlap, expires=expires)
+    if not end_old:
+        _show_credentials(settings_of(mesh), result, as_json=as_json)
+    elif as_json:
+        emit(result)
+    elif result["ended"]:
+        click.echo(f"  {mark('succeeded')} the old secret of {name} is refused {app_contracts.when(result)}")
+    else:
+        click.echo(f"  {mark('unchanged')} {name} has the one secret")
+
+
+@app.command()
+@click.argument("what")
+@click.option("--reason", default="", help="Why, for whoever had it (of a contract).")
+@OPTION_KEY
+@OPTION_JSON
+@click.pass_obj
+def revoke(mesh: Path | None, what: str, reason: str, key: Path | None, as_json: bool) -> None:
+    """Refuse WHAT from now on: an application for good, or the one contract of an id."""
+    from tulle.cli.connect import mesh_client, settings_of
+
+    if app_contracts.is_contract(what):
+        app_contracts.step(mesh, what, "revoke", key, as_json=as_json, reason=reason)
+        return
+    if reason:
+        raise Invalid("--reason is for a contract", hint="its id begins with c-: `tulle app requests --all`")
+    with mesh_client(mesh, key) as client:
+        result = client.revoke_application(what)
+    credentials.forget(settings_of(mesh), what)
+    if as_json:
+        emit(result)
+        return
+    click.echo(f"  {mark('succeeded')} {what} is refused {app_contracts.when(result)}")
 
 
 @app.command()
 @click.argument("name")
 @click.argument("service")
-@click.option("--limit", help="Requests per period, such as 100/1s. Default: the mesh's default_rate_limit.")
+@click.option("--limit", help="Limits, such as 100/1s + 10000/1d. Default: the mesh's default_rate_limit.")
 @click.pass_obj
 def grant(mesh: Path | None, name: str, service: str, limit: str | None) -> None:
-    """Let application NAME call SERVICE, or change its limit."""
+    """Let application NAME call SERVICE without being asked, or change its limits."""
     from tulle.cli.connect import client_of, settings_of
 
     settings = settings_of(mesh)

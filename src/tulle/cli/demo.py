@@ -126,7 +126,7 @@ def _register(client: Client, settings: Settings, application: Mapping[str, Any]
         try:
             credentials.saved_credentials(settings, name)
         except NotFound:
-            credentials.save(settings, client.rotate_application(name))
+            credentials.save(settings, client.rotate_application(name, overlap="0"))
         click.echo(f"  {mark('unchanged')} {name} is registered")
         return
     made = client.create_application(

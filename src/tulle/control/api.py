@@ -6,15 +6,14 @@ Knows HTTP and the names of the functions; decides nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import applications, check_mesh, environments, release
-from tulle.control.asking import AskedBy
+from tulle.control import check_mesh, environments, release
 from tulle.control.compare import engine_of
 from tulle.control.deployment_api import deployment_view
 from tulle.control.order import in_order
@@ -22,8 +21,6 @@ from tulle.control.plan_api import plan_routes
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid
-from tulle.gateway.last_used import last_used
-from tulle.gateway.policy import RateLimit
 from tulle.pipeline import promotion, queue, worker
 from tulle.pipeline import run as runs
 from tulle.pipeline.carry import asked_window
@@ -87,21 +84,6 @@ class VersionBody(Body):
     version: str | None = None
 
 
-class ApplicationBody(Body):
-    """An application to register."""
-
-    name: str
-    owner: str = ""
-    services: Mapping[str, str | None] = {}
-
-
-class ContractBody(Body):
-    """What an application may call, how often; no limit: not at all."""
-
-    service: str
-    limit: str | None = None
-
-
 def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     """The API on one mesh; `settle` makes the gateway follow what a call recorded, and tells whether it did."""
     api = APIRouter(prefix="/mesh/v1")
@@ -109,7 +91,6 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     plan_routes(api, workspace, settle)
     _run_routes(api, workspace)
     _service_routes(api, workspace)
-    _application_routes(api, workspace, settle)
     return api
 
 
@@ -307,37 +288,6 @@ def _service_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/services/{name}/openapi.json")
     def openapi(name: str) -> dict[str, Any]:
         return dict(release.openapi(workspace, name))
-
-
-def _application_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
-    @api.get("/applications")
-    def list_applications() -> dict[str, Any]:
-        used = last_used(workspace.database)
-        return {"applications": [applications.as_plain(a, used) for a in applications.visible(workspace)]}
-
-    @api.post("/applications", status_code=201)
-    def create(by: AskedBy, body: ApplicationBody) -> dict[str, Any]:
-        made = applications.create(workspace, body.name, owner=body.owner, services=body.services, actor=by)
-        settle()
-        return applications.as_shown_once(made)
-
-    @api.delete("/applications/{name}")
-    def revoke(by: AskedBy, name: str) -> dict[str, Any]:
-        applications.revoke(workspace, name, actor=by)
-        return {"name": name, "revoked": True, "in_force": settle()}
-
-    @api.post("/applications/{name}/rotate")
-    def rotate(by: AskedBy, name: str) -> dict[str, Any]:
-        made = applications.rotate(workspace, name, actor=by)
-        settle()
-        return applications.as_shown_once(made)
-
-    @api.post("/applications/{name}/contracts")
-    def contract(by: AskedBy, name: str, body: ContractBody) -> dict[str, Any]:
-        limit = RateLimit.parse(body.limit) if body.limit is not None else None
-        applications.change_contract(workspace, name, body.service, limit, actor=by)
-        limit_text = str(limit) if limit else None
-        return {"name": name, "service": body.service, "limit": limit_text, "in_force": settle()}
 
 
 def _run(run: runs.Run, *, with_steps: bool) -> dict[str, Any]:

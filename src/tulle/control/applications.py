@@ -1,45 +1,100 @@
 """Client applications on the write side: registered only for services that exist, and the portal's own one.
 
-The portal tries services as an application of its own. Its secret is made anew at every start of the control
-plane and lives in memory only.
+Who asks with a key of their own manages the applications that they own. The portal tries services as an application of
+its own, whose secret is made anew at every start of the control plane and lives in memory only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from tulle.control import release
 from tulle.control.identities import PREFIX
+from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
-from tulle.errors import Denied, NotFound, did_you_mean
+from tulle.errors import Denied, Invalid, NotFound, did_you_mean
 from tulle.gateway import contract
-from tulle.gateway.contract import Application, Credentials
+from tulle.gateway.contract import About, Application, Credentials
 from tulle.gateway.policy import RateLimit
+from tulle.spec.schedule import duration
+from tulle.spec.tier import limits_in_words, parse_limits
 
 PORTAL = contract.PORTAL
 PORTAL_LIMIT = RateLimit(10, 1000)
+USUAL_OVERLAP = "24h"  # for which an old secret goes on beside the new one
+MOST_SHOWN = 1000
 _PORTAL_ID = re.compile(rf"{PORTAL}-[0-9a-f]{{8}}")  # as `contract.register` makes them
+_CONTRACT_ID = re.compile(r"c-[0-9a-f]{16}")
 
 
-def visible(workspace: Workspace) -> tuple[Application, ...]:
-    """Every application that somebody registered."""
-    return tuple(
-        a for a in contract.applications(workspace.database, include_revoked=True) if a.name != PORTAL
-    )
+def visible(
+    workspace: Workspace,
+    *,
+    containing: str = "",
+    after: str = "",
+    limit: int | None = None,
+    user: str | None = None,
+) -> tuple[Application, ...]:
+    """The applications that somebody registered, by name; those of a user where one is named."""
+    found: list[Application] = []
+    while True:
+        some = contract.applications(
+            workspace.database, include_revoked=True, containing=containing, after=after, limit=limit
+        )
+        found += [a for a in some if a.name != PORTAL and (user is None or user in a.about.owners)]
+        if limit is None or len(some) < limit or len(found) >= limit:
+            return tuple(found if limit is None else found[:limit])
+        after = place_of(some[-1])
+
+
+def place_of(application: Application) -> str:
+    """Where a page ends that ends with this one."""
+    return f"{application.name}/{application.client_id}"
+
+
+def one(workspace: Workspace, name: str, *, user: str | None = None) -> Application:
+    """One of them. NotFound, also for a user who does not own it."""
+    found = contract.get(workspace.database, name)
+    if user is not None and user not in found.about.owners:
+        raise NotFound(
+            f"there is no application '{name}' of '{user}'", hint="its owners see it: `tulle app list`"
+        )
+    return found
 
 
 def create(
-    workspace: Workspace, name: str, *, owner: str, services: Mapping[str, str | None], actor: str = ""
+    workspace: Workspace,
+    name: str,
+    *,
+    owner: str = "",
+    about: About | None = None,
+    services: Mapping[str, str | None],
+    expires: str | None = None,
+    actor: str = "",
+    user: str | None = None,
 ) -> Credentials:
-    """Register an application for declared services; a limit of None is the mesh's default.
+    """Register an application for declared services; limits of None are the mesh's default.
 
-    Raises NotFound for a service that no product declares, Invalid for a limit that is not understood and
-    AlreadyExists for a name in use.
+    A user who registers one owns it, and asks for access instead of naming services. Raises NotFound for a service that
+    no product declares, Invalid for a limit that is not understood and AlreadyExists for a name in use.
     """
     _check_name(name)
-    known = release.declared_services(workspace)
+    if _CONTRACT_ID.fullmatch(name):
+        raise Invalid(
+            f"application name '{name}' looks like the id of a contract", hint="choose another name"
+        )
+    said = about if about is not None else About((owner,) if owner else ())
+    if user is not None:
+        if services:
+            raise Denied(
+                f"'{user}' may not give access to {', '.join(sorted(services))}",
+                hint="register the application, then ask: `tulle app request`",
+            )
+        said = replace(said, owners=tuple(dict.fromkeys((user, *said.owners))))
+    known = release.declared_services(workspace) if services else {}
     limits = {}
     for service, limit in services.items():
         if service not in known:
@@ -48,77 +103,132 @@ def create(
                 f"no applied product has a service '{service}'",
                 hint=did_you_mean(service, known) or "`tulle service list` shows what there is",
             )
-        limits[service] = RateLimit.parse(limit or workspace.settings.default_rate_limit)
-    return contract.register(workspace.database, name, owner=owner, services=limits, actor=actor)
+        limits[service] = parse_limits(limit or workspace.settings.default_rate_limit)
+    return contract.register(
+        workspace.database,
+        name,
+        about=said,
+        services=limits,
+        expires_at=moment_of(expires) if expires else None,
+        actor=actor,
+    )
 
 
-def revoke(workspace: Workspace, name: str, *, actor: str = "") -> None:
+def change(
+    workspace: Workspace, name: str, said: Mapping[str, Any], *, actor: str = "", user: str | None = None
+) -> Application:
+    """Say something else of an application: any of owners, description, purpose and contact."""
+    _check_name(name)
+    before = one(workspace, name, user=user)
+    about = replace(
+        before.about, **{**said, **({"owners": tuple(said["owners"])} if "owners" in said else {})}
+    )
+    if not about.owners and before.about.owners:
+        raise Invalid(f"application '{name}' would have no owner", hint="name at least one")
+    contract.change(workspace.database, before.client_id, about, actor=actor)
+    return contract.get(workspace.database, before.client_id)
+
+
+def revoke(workspace: Workspace, name: str, *, actor: str = "", user: str | None = None) -> None:
     """Refuse an application from now on."""
     _check_name(name)
+    one(workspace, name, user=user)
     contract.revoke(workspace.database, name, actor=actor)
 
 
-def rotate(workspace: Workspace, name: str, *, actor: str = "") -> Credentials:
-    """New credentials for an application; the old ones end."""
+def rotate(
+    workspace: Workspace,
+    name: str,
+    *,
+    overlap: str = USUAL_OVERLAP,
+    expires: str | None = None,
+    actor: str = "",
+    user: str | None = None,
+) -> Credentials:
+    """New credentials for an application; the secret before them goes on for `overlap`, such as 24h; 0 ends it now."""
     _check_name(name)
-    return contract.rotate(workspace.database, name, actor=actor)
+    one(workspace, name, user=user)
+    seconds = 0.0 if overlap in {"0", "now"} else float(duration(overlap))
+    expires_at = moment_of(expires) if expires else None
+    return contract.rotate(workspace.database, name, overlap=seconds, expires_at=expires_at, actor=actor)
+
+
+def end_former(workspace: Workspace, name: str, *, actor: str = "", user: str | None = None) -> bool:
+    """End the secret that goes on beside the newest, now; False where there is none."""
+    _check_name(name)
+    one(workspace, name, user=user)
+    return contract.end_former(workspace.database, name, actor=actor)
 
 
 def change_contract(
-    workspace: Workspace, name: str, service: str, limit: RateLimit | None, *, actor: str = ""
+    workspace: Workspace, name: str, service: str, limits: Sequence[RateLimit] | None, *, actor: str = ""
 ) -> None:
     """Let an application call a service at a rate, or not at all."""
     _check_name(name, of_services=True)
-    if limit is None:
+    if limits is None:
         contract.withdraw(workspace.database, name, service, actor=actor)
         return
     release.declared_service(workspace, service)
-    if any(c.service == service for c in contract.get(workspace.database, name).contracts):
-        contract.change_limit(workspace.database, name, service, limit, actor=actor)
-    else:
-        contract.grant(workspace.database, name, service, limit, actor=actor)
+    contract.grant(workspace.database, name, service, limits, actor=actor)
 
 
 def sign_in_portal(workspace: Workspace) -> Credentials:
     """New credentials for the portal's own application, which may call whatever is deployed."""
-    names = {a.name for a in contract.applications(workspace.database)}
-    if PORTAL in names:
+    if contract.is_known(workspace.database, PORTAL):
         return contract.rotate(workspace.database, PORTAL)
     return contract.register(workspace.database, PORTAL, owner="tulle", services={})
 
 
-def grant_portal(workspace: Workspace, services: Mapping[str, Any]) -> None:
+def grant_portal(workspace: Workspace, services: Iterable[str]) -> None:
     """Let the portal's application call these services."""
-    for application in contract.applications(workspace.database):
-        if application.name == PORTAL:
-            known = {c.service for c in application.contracts}
-            for service in services:
-                if service not in known:
-                    contract.grant(workspace.database, PORTAL, service, PORTAL_LIMIT)
+    if not contract.is_known(workspace.database, PORTAL):
+        return
+    known = {c.service for c in contract.get(workspace.database, PORTAL).contracts}
+    for service in services:
+        if service not in known:
+            contract.grant(workspace.database, PORTAL, service, PORTAL_LIMIT)
 
 
-def as_shown_once(credentials: Credentials) -> dict[str, str]:
+def as_shown_once(credentials: Credentials) -> dict[str, Any]:
     """Credentials as plain values, for the one time they are shown."""
     return {
         "name": credentials.name,
         "client_id": credentials.client_id,
         "client_secret": credentials.client_secret,
         "api_key": credentials.api_key,
+        "expires_at": credentials.until,
+        "former_until": credentials.former_until,
     }
 
 
-def as_plain(application: Application, used: Mapping[tuple[str, str], float]) -> dict[str, Any]:
-    """An application as plain values, without its secret; `used` is when callers last called which service."""
-    id_ = application.client_id
+def by_client(used: Mapping[tuple[str, str], float]) -> Mapping[str, Mapping[str, float]]:
+    """When each client last called which service, by its id."""
+    found: dict[str, dict[str, float]] = {}
+    for (client_id, service), at in used.items():
+        found.setdefault(client_id, {})[service] = at
+    return found
+
+
+def as_plain(application: Application, used: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """An application as plain values, without its secret; `used` is when each client last called which service."""
+    mine = used.get(application.client_id, {})
     return {
         "name": application.name,
         "client_id": application.client_id,
         "owner": application.owner,
+        **asdict(application.about),
+        "owners": list(application.about.owners),
         "created_at": application.created_at,
         "revoked_at": application.revoked_at,
-        "last_used_at": max((at for (client, _), at in used.items() if client == id_), default=None),
+        "secrets": [{"made_at": s.made_at, "expires_at": s.until} for s in application.secrets],
+        "last_used_at": max(mine.values(), default=None),
         "contracts": [
-            {"service": c.service, "limit": str(c.limit), "last_used_at": used.get((id_, c.service))}
+            {
+                "service": c.service,
+                "environment": c.environment,
+                "limit": limits_in_words(c.windows),
+                "last_used_at": mine.get(c.service),
+            }
             for c in application.contracts
         ],
     }

@@ -23,11 +23,12 @@ from tulle.control.check_mesh import check_mesh
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
 from tulle.control.notice import ends_too_soon
+from tulle.control.offers import tiers_taken_out
 from tulle.control.plan import Plan, Step, basis_of, is_named, make_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
-from tulle.gateway import contract, service_keys
+from tulle.gateway import contract_step, offer, service_keys
 from tulle.pipeline import backfill, promotion, worker
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
@@ -67,7 +68,11 @@ def plan_of(gathered: Gathered) -> Plan:
         provision=provisioning(gathered.workspace.registry),
         grants=gathered.granting,
         ending=gathered.ending,
-        refusals=(*gathered.collisions(), *ends_too_soon(gathered.workspace, gathered.spec.products)),
+        refusals=(
+            *gathered.collisions(),
+            *ends_too_soon(gathered.workspace, gathered.spec.products),
+            *tiers_taken_out(gathered.workspace, gathered.desired),
+        ),
         today=str(dt.datetime.now(dt.UTC).date()),
     )
 
@@ -289,12 +294,16 @@ def _step(gathered: Gathered, step: Step, record: str, position: int, actor: str
 def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str) -> None:
     """Record a product as applied; its services that are no longer declared stop answering."""
     workspace, product = gathered.workspace, gathered.spec.product(step.subject)
-    code, services = load_code(product).digest, declared_as_plain(load_services(product))
+    declared = load_services(product)
+    code, services = load_code(product).digest, declared_as_plain(declared)
     gone = [one for one in generation.of_product(workspace.database, product.name) if one not in services]
     with workspace.database.write() as connection:
         products.save(connection, product, code_digest=code, files=gathered.files(product), services=services)
         for service in gone:
             generation.withdraw(connection, service, actor=actor)
+        for one in declared:
+            contract_step.record_offer(connection, one.name, one.offer, product=product.name, actor=actor)
+        offer.keep_only(connection, product.name, [one.name for one in declared])
         data = {"version": product.version, "sentence": step.sentence, "plan": record}
         log.append(connection, Event(PRODUCT_APPLIED, product.name, data), actor=actor)
         plans.step_done(connection, record, position, f"services stopped: {', '.join(gone)}" if gone else "")
@@ -330,10 +339,7 @@ def _called(action: Callable[..., Any], what: str, *arguments: object) -> None:
 
 def end_contracts(workspace: Workspace, services: Sequence[str], actor: str = "") -> None:
     """End every application's contract on services that stopped."""
-    for application in contract.applications(workspace.database) if services else ():
-        for agreed in application.contracts:
-            if agreed.service in services:
-                contract.withdraw(workspace.database, application.name, agreed.service, actor=actor)
+    contract_step.end_for(workspace.database, "api", services, reason="the service is gone", by=actor)
 
 
 def end_keys(workspace: Workspace, actor: str = "") -> None:
@@ -357,6 +363,7 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None],
     # Contracts and what capabilities provided go first: a crash after the product is gone would leave them for good.
     services = generation.of_product(workspace.database, name)
     end_contracts(workspace, services, actor)
+    contract_step.end_for(workspace.database, "product", [name], reason="the product is gone", by=actor)
     applied = products.applied_product(workspace.database, name).product
     provision(workspace, None, applied)
     taken = grants.taken_with(workspace, name)
@@ -369,6 +376,7 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None],
         for other, found in taken.items():
             grants.carry_out(connection, other, found, actor=actor)
         products.remove(connection, name)
+        offer.keep_only(connection, name, ())
         log.append(connection, Event(PRODUCT_DESTROYED, name, {"services": services}), actor=actor)
         note(connection)
     end_keys(workspace, actor)

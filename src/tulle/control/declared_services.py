@@ -12,6 +12,7 @@ from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, IGNORE, KeyedRows
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
 from tulle.spec.compare import Change
+from tulle.spec.tier import Offer
 
 _USUAL = ["contracts"]
 _POLICIES = ("missing_key", "no_match", "several", "too_old")
@@ -23,10 +24,23 @@ def declared_as_plain(services: Sequence[Service]) -> dict[str, Any]:
     """By service and endpoint: its type, its model and the data sets it answers from, with the columns it needs."""
     return {
         service.name: {
-            e.name: _endpoint(e) | _access(service.access) | _policies(service) for e in service.endpoints
+            e.name: _endpoint(e) | _access(service.access) | _policies(service) | _offer(service.offer)
+            for e in service.endpoints
         }
         for service in services
     }
+
+
+def _offer(offer: Offer) -> dict[str, Any]:
+    """Tiers and the version of the terms in words; nothing where none are declared. Said of every endpoint."""
+    said: dict[str, Any] = {}
+    if offer.tiers:
+        said["tiers"] = {
+            tier.name: tier.words + (", deprecated" if tier.deprecated else "") for tier in offer.tiers
+        }
+    if offer.terms is not None:
+        said["terms"] = offer.terms.version
+    return said
 
 
 def _access(access: Access) -> dict[str, Any]:
@@ -96,6 +110,7 @@ def service_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[
             continue
         yield from _access_changes(name, endpoints, new[name])
         yield from _list_changes(name, endpoints, new[name])
+        yield from _offer_changes(name, endpoints, new[name])
         for endpoint, said in endpoints.items():
             at = f"{subject}: endpoint {endpoint}"
             now = new[name].get(endpoint)
@@ -136,6 +151,25 @@ def _list_changes(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
 def _listed(endpoints: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     found: Sequence[Mapping[str, Any]] = next((e.get("gateway_policies", []) for e in endpoints.values()), [])
     return found
+
+
+def _offer_changes(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    """Tiers that are others hit whoever has a contract under them at once."""
+    subject = f"service {name}"
+    was: Mapping[str, str] = next((e.get("tiers", {}) for e in old.values()), {})
+    now: Mapping[str, str] = next((e.get("tiers", {}) for e in new.values()), {})
+    for tier in sorted(was.keys() | now.keys()):
+        if tier not in now:
+            yield Change("removed", subject, f"{subject}: tier '{tier}' is taken out", breaking=True)
+        elif tier not in was:
+            yield Change("added", subject, f"{subject}: tier '{tier}' is offered: {now[tier]}")
+        elif was[tier] != now[tier]:
+            told = f"{subject}: tier '{tier}' is {now[tier]} (was {was[tier]})"
+            yield Change("changed", subject, told)
+    before, after = (next((e.get("terms", "") for e in one.values()), "") for one in (old, new))
+    if before != after:
+        told = f"the terms are version {after}" if after else "there are no terms any more"
+        yield Change("changed", subject, f"{subject}: {told}" + (f" (was {before})" if before else ""))
 
 
 def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:

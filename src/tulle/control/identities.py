@@ -42,6 +42,7 @@ from tulle.state.db import now
 _log = logging.getLogger("tulle")
 PREFIX = "of-service-"
 ROTATED_SECONDS = 86_400.0
+OVERLAP_SECONDS = 60.0
 _LONGEST = 63
 
 
@@ -154,7 +155,8 @@ class Identities:
         )
         if before is None or not opens or now() - before.made_at > ROTATED_SECONDS:
             _registered(workspace, name, "")
-            made = contract.rotate(workspace.database, name)
+            # What a worker has sent already, or reads the file for a moment too late to send, is let in.
+            made = contract.rotate(workspace.database, name, overlap=OVERLAP_SECONDS)
             client_id, secret, made_at = made.client_id, made.client_secret, now()
         else:
             client_id, secret, made_at = before.client_id, before.client_secret, before.made_at
@@ -221,7 +223,7 @@ def gateway_of(settings: Settings, environment: str) -> str:
 
 
 def _registered(workspace: Workspace, name: str, owner: str) -> None:
-    if name not in {a.name for a in contract.applications(workspace.database)}:
+    if not contract.is_known(workspace.database, name):
         contract.register(workspace.database, name, owner=owner, services={})
 
 

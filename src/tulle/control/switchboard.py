@@ -20,7 +20,7 @@ from tulle.deploy.local import Mounted, Process
 from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway import contract
-from tulle.gateway.contract import as_deployed, policy_of
+from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService

@@ -1,9 +1,9 @@
-"""Client applications and their contracts: who may call which service, how often.
+"""Client applications, their secrets, and what owners let them call.
 
-Secrets are made here, shown once and kept as the hash the gateway checks (docs/decisions/gateway-credentials.md).
-Default deny: an application may call the services it has a contract for and no other. Every change and the event
-that tells of it are one transaction; the gateway follows when `current_policy` is published. Knows nothing of
-Envoy and not which services exist.
+Secrets are made here, shown once and kept as the hash the gateway checks (docs/decisions/gateway-credentials.md); there
+may be two for a while, while one takes the other's place. Default deny: an application may call what it has a contract
+for (`contract_record`) and nothing else. Every change and the event that tells of it are one transaction; the gateway
+follows when who is `admitted` is published. Knows nothing of Envoy and not which services exist.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ import hmac
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle import events
-from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
-from tulle.gateway import service_keys
-from tulle.gateway.policies.opening import accesses
-from tulle.gateway.policy import (
-    SERVICE_NAME,
-    USUAL_LIMIT,
-    Client,
-    Contract,
-    GatewayPolicy,
-    ManagedService,
-    RateLimit,
-)
-from tulle.gateway.secret import hash_secret, new_secret
+from tulle.gateway import contract_record, contract_step
+from tulle.gateway.contract_record import ContractRecord, Place
+from tulle.gateway.policy import SERVICE_NAME, Contract, RateLimit
+from tulle.gateway.secret import check_end, hash_secret, is_second, new_secret
 from tulle.state import log
 from tulle.state.db import Database, now
 from tulle.state.tables import applications as application_rows
-from tulle.state.tables import contracts as contract_rows
 
 PORTAL: Final = "tulle-portal"  # the portal's own application, which may try every service
 LONGEST_OWNER: Final = 255
+MOST_OWNERS: Final = 20
+LONGEST_TEXT: Final = 2000
+LONGEST_OVERLAP: Final = 90 * 86_400.0  # seconds for which an old secret may go on
+TOLD_SECONDS: Final = 7 * 86_400.0  # before a secret ends its owners are told
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What an application signs in with; shown once, never stored. The key is the two others in one string."""
+    """What an application signs in with; shown once, never stored. The key is the two others in one string.
+
+    `until` is when it ends, `former_until` until when the secret before it goes on.
+    """
 
     name: str
     client_id: str
     client_secret: str
+    until: float | None = None
+    former_until: float | None = None
 
     @property
     def api_key(self) -> str:
@@ -61,15 +61,42 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What people say of an application."""
+
+    owners: tuple[str, ...] = ()
+    description: str = ""
+    purpose: str = ""
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """That there is a secret, since when and until when, in seconds since the epoch; never the secret."""
+
+    made_at: float | None
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
-    """A client application and what it may call; `revoked_at` is None while it may sign in."""
+    """A client application and what it may call; `revoked_at` is None while it may sign in.
+
+    `contracts` are those for APIs, `secrets` those in force, the newest first.
+    """
 
     client_id: str
     name: str
-    owner: str
+    about: About
     created_at: float
     revoked_at: float | None
     contracts: tuple[Contract, ...]
+    secrets: tuple[Secret, ...] = ()
+
+    @property
+    def owner(self) -> str:
+        """Its owners, as one text."""
+        return ", ".join(self.about.owners)
 
 
 def register(
@@ -77,7 +104,9 @@ def register(
     name: str,
     *,
     owner: str = "",
-    services: Mapping[str, RateLimit] | None = None,
+    about: About | None = None,
+    services: Mapping[str, RateLimit | Sequence[RateLimit]] | None = None,
+    expires_at: float | None = None,
     actor: str = "",
 ) -> Credentials:
     """Make an application that may call `services`, each so often, and its credentials.
@@ -86,15 +115,17 @@ def register(
     revoked.
     """
     _check_name(name)
-    if len(owner) > LONGEST_OWNER:
-        raise Invalid(f"owner of application '{name}' is longer than {LONGEST_OWNER} characters")
+    said = about if about is not None else About((owner,) if owner else ())
+    _check_about(name, said)
     limits = dict(services or {})
     for service in limits:
         _check_service(service)
+    at = now()
+    if expires_at is not None:
+        check_end(expires_at, at, past="the secret would have ended before it is made", what="the secret")
     # A readable id: logs and statistics then tell at a glance who called.
     client_id = f"{name[:40].rstrip('-')}-{secrets.token_hex(4)}"
-    made = Credentials(name, client_id, new_secret())
-    at = now()
+    made = Credentials(name, client_id, new_secret(), expires_at)
     try:
         with database.write() as connection:
             _refuse_taken(connection, name)
@@ -102,38 +133,60 @@ def register(
                 insert(application_rows).values(
                     client_id=client_id,
                     name=name,
-                    owner=owner,
+                    **_said(said),
                     secret_hash=hash_secret(made.client_secret),
+                    secret_made_at=at,
+                    secret_until=expires_at,
                     created_at=at,
                 )
             )
-            for service, limit in limits.items():
-                connection.execute(
-                    insert(contract_rows).values(**_row(client_id, service, limit), created_at=at)
-                )
             data = {
                 "client_id": client_id,
-                "owner": owner,
+                "owner": ", ".join(said.owners),
                 "services": {s: str(v) for s, v in limits.items()},
             }
             log.append(connection, Event(events.APPLICATION_REGISTERED, _subject(name), data), actor=actor)
+            for service, limit in limits.items():
+                several = (limit,) if isinstance(limit, RateLimit) else tuple(limit)
+                contract_step.agree_in(connection, client_id, Place("api", service), several, by=actor)
     except IntegrityError as exc:  # somebody registered the same name at the same moment
         raise _taken(name) from exc
     return made
 
 
-def applications(database: Database, *, include_revoked: bool = False) -> tuple[Application, ...]:
-    """All applications with their contracts, by name."""
-    query = select(application_rows).order_by(application_rows.c.name, application_rows.c.created_at)
+def applications(
+    database: Database,
+    *,
+    include_revoked: bool = False,
+    containing: str = "",
+    after: str = "",
+    limit: int | None = None,
+) -> tuple[Application, ...]:
+    """Applications with their contracts, by name: of those whose name contains a text, so many.
+
+    `after` is where the page before ended: `name/client id`.
+    """
+    columns = application_rows.c
+    order = (columns.name, columns.created_at) if limit is None else (columns.name, columns.client_id)
+    query = select(application_rows).order_by(*order)
     if not include_revoked:
-        query = query.where(application_rows.c.revoked_at.is_(None))
+        query = query.where(columns.revoked_at.is_(None))
+    if containing:
+        query = query.where(columns.name.contains(containing, autoescape=True))
+    if after:
+        name, _, last = after.partition("/")
+        query = query.where((columns.name > name) | ((columns.name == name) & (columns.client_id > last)))
+    if limit is not None:
+        query = query.limit(limit)
+    at = now()
     with database.read() as connection:
         found = connection.execute(query).all()
-        contracts = _contracts(connection)
-    return tuple(
-        Application(a.client_id, a.name, a.owner, a.created_at, a.revoked_at, contracts.get(a.client_id, ()))
-        for a in found
-    )
+        if limit is None:
+            held = contract_record.held(connection, at)
+        else:
+            held = [c for a in found for c in contract_record.held(connection, at, client_id=a.client_id)]
+    by_client = _by_client(held)
+    return tuple(_value(row, by_client.get(row.client_id, ()), at) for row in found)
 
 
 def client_ids(database: Database, prefix: str) -> Mapping[str, str]:
@@ -149,29 +202,57 @@ def client_ids(database: Database, prefix: str) -> Mapping[str, str]:
 
 def get(database: Database, name: str) -> Application:
     """The application of this name or client id; NotFound when there is none, or it is revoked."""
-    known = applications(database)
-    for application in known:
-        if name in {application.name, application.client_id}:
-            return application
-    raise _unknown(name, [a.name for a in known])
+    at = now()
+    with database.read() as connection:
+        client_id, _ = _find(connection, name)
+        row = connection.execute(
+            select(application_rows).where(application_rows.c.client_id == client_id)
+        ).one()
+        held = contract_record.held(connection, at, client_id=client_id)
+    return _value(row, _by_client(held).get(client_id, ()), at)
+
+
+def is_known(database: Database, name: str) -> bool:
+    """Whether an application of this name may sign in."""
+    query = select(application_rows.c.client_id).where(
+        application_rows.c.name == name, application_rows.c.revoked_at.is_(None)
+    )
+    with database.read() as connection:
+        return connection.execute(query).first() is not None
 
 
 def opens(database: Database, name: str, client_id: str, secret: str) -> bool:
-    """Whether these are the present credentials of the application of this name."""
+    """Whether these are credentials in force of the application of this name."""
     columns = application_rows.c
-    query = select(columns.secret_hash).where(
-        columns.name == name, columns.client_id == client_id, columns.revoked_at.is_(None)
+    form = columns.second_hash if is_second(secret) else columns.secret_hash
+    until = columns.second_until if is_second(secret) else columns.secret_until
+    query = select(form).where(
+        columns.name == name,
+        columns.client_id == client_id,
+        columns.revoked_at.is_(None),
+        or_(until.is_(None), until > now()),
     )
     with database.read() as connection:
         known = connection.execute(query).scalar()
-    return known is not None and hmac.compare_digest(known, hash_secret(secret))
+    return bool(known) and hmac.compare_digest(str(known), hash_secret(secret))
+
+
+def change(database: Database, name: str, about: About, *, actor: str = "") -> None:
+    """Say something else of an application."""
+    _check_about(name, about)
+    with database.write() as connection:
+        client_id, full_name = _find(connection, name)
+        where = application_rows.c.client_id == client_id
+        connection.execute(update(application_rows).where(where).values(**_said(about)))
+        data = {"client_id": client_id, "owners": list(about.owners)}
+        log.append(connection, Event(events.APPLICATION_CHANGED, _subject(full_name), data), actor=actor)
 
 
 def revoke(database: Database, name: str, *, actor: str = "") -> None:
     """Refuse the application from now on, for good; its contracts end. The name is free again."""
     with database.write() as connection:
         client_id, full_name = _find(connection, name)
-        connection.execute(delete(contract_rows).where(contract_rows.c.client_id == client_id))
+        contract_step.end_all(connection, client_id, reason="the application is revoked", by=actor)
         connection.execute(
             update(application_rows).where(application_rows.c.client_id == client_id).values(revoked_at=now())
         )
@@ -179,51 +260,122 @@ def revoke(database: Database, name: str, *, actor: str = "") -> None:
         log.append(connection, event, actor=actor)
 
 
-def rotate(database: Database, name: str, *, actor: str = "") -> Credentials:
-    """A new secret for the application; the old one ends. The client id and the contracts stay."""
-    secret = new_secret()
-    with database.write() as connection:
-        client_id, full_name = _find(connection, name)
-        connection.execute(
-            update(application_rows)
-            .where(application_rows.c.client_id == client_id)
-            .values(secret_hash=hash_secret(secret))
+def rotate(
+    database: Database,
+    name: str,
+    *,
+    overlap: float = 0.0,
+    expires_at: float | None = None,
+    actor: str = "",
+) -> Credentials:
+    """A new secret for the application; the one before goes on for `overlap` seconds, any older one ends now.
+
+    The client id and the contracts stay. The new one ends at `expires_at`, in seconds since the epoch. Invalid.
+    """
+    at = now()
+    if not 0 <= overlap <= LONGEST_OVERLAP:
+        raise Invalid(
+            f"an overlap of {overlap:,.0f} seconds: expected 0 to {LONGEST_OVERLAP / 86_400:.0f} days",
+            hint="0 ends the old secret at once",
         )
-        event = Event(events.APPLICATION_ROTATED, _subject(full_name), {"client_id": client_id})
-        log.append(connection, event, actor=actor)
-    return Credentials(full_name, client_id, secret)
-
-
-def grant(database: Database, name: str, service: str, limit: RateLimit, *, actor: str = "") -> None:
-    """Let the application call `service` so often; changes the limit when it may already."""
-    _check_service(service)
+    if expires_at is not None:
+        check_end(expires_at, at, past="the secret would have ended before it is made", what="the secret")
     with database.write() as connection:
         client_id, full_name = _find(connection, name)
-        before = _limit(connection, client_id, service)
-        if before == limit:
-            return
-        row = _row(client_id, service, limit)
-        if before is None:
-            connection.execute(insert(contract_rows).values(**row, created_at=now()))
-        else:
-            where = (contract_rows.c.client_id == client_id) & (contract_rows.c.service == service)
-            connection.execute(update(contract_rows).where(where).values(**row))
-        _log_contract(connection, full_name, client_id, service, (before, limit), actor)
+        where = application_rows.c.client_id == client_id
+        row = connection.execute(select(application_rows).where(where)).one()
+        was_second = bool(row.second_hash) and (row.second_made_at or 0.0) >= (row.secret_made_at or 0.0)
+        secret = new_secret(second=not was_second)
+        ends = row.second_until if was_second else row.secret_until
+        former = min(at + overlap, ends) if ends is not None else at + overlap
+        new, old = ("secret", "second") if was_second else ("second", "secret")
+        values: dict[str, Any] = {
+            f"{new}_hash": hash_secret(secret),
+            f"{new}_made_at": at,
+            f"{new}_until": expires_at,
+            f"{old}_until": former,
+        }
+        if former <= at:
+            values[f"{old}_hash"] = ""
+        connection.execute(update(application_rows).where(where).values(**values))
+        data = {"client_id": client_id, "until": expires_at, "former_until": former if former > at else None}
+        log.append(connection, Event(events.APPLICATION_ROTATED, _subject(full_name), data), actor=actor)
+    return Credentials(full_name, client_id, secret, expires_at, former if former > at else None)
+
+
+def end_former(database: Database, name: str, *, actor: str = "") -> bool:
+    """End the secret that goes on beside the newest, now; False where there is none."""
+    at = now()
+    with database.write() as connection:
+        client_id, full_name = _find(connection, name)
+        where = application_rows.c.client_id == client_id
+        row = connection.execute(select(application_rows).where(where)).one()
+        forms = forms_of(row, at)
+        if len(forms) < 2:
+            return False
+        form, _ = forms[-1]
+        values = {f"{form}_hash": "", f"{form}_until": at}
+        connection.execute(update(application_rows).where(where).values(**values))
+        data = {"client_id": client_id, "former_until": None}
+        log.append(connection, Event(events.APPLICATION_ROTATED, _subject(full_name), data), actor=actor)
+    return True
+
+
+def tell_ends(database: Database) -> None:
+    """Tell once of each secret that ends soon and that no newer one takes the place of."""
+    at, columns = now(), application_rows.c
+    soon = or_(columns.secret_until < at + TOLD_SECONDS, columns.second_until < at + TOLD_SECONDS)
+    with database.read() as connection:
+        found = connection.execute(select(application_rows).where(columns.revoked_at.is_(None), soon)).all()
+    for row in found:
+        forms = forms_of(row, at)
+        if not forms or forms[0][1].until is None or forms[0][1].until >= at + TOLD_SECONDS:
+            continue
+        until = forms[0][1].until
+        unknown = or_(columns.told_until.is_(None), columns.told_until != until)
+        with database.write() as connection:
+            mine = update(application_rows).where(columns.client_id == row.client_id, unknown)
+            if connection.execute(mine.values(told_until=until)).rowcount:
+                data = {"client_id": row.client_id, "application": row.name, "until": until}
+                log.append(connection, Event(events.APPLICATION_SECRET_ENDS, _subject(row.name), data))
+
+
+def grant(
+    database: Database,
+    name: str,
+    service: str,
+    limit: RateLimit | Sequence[RateLimit],
+    *,
+    actor: str = "",
+) -> None:
+    """Let the application call `service` so often; changes the limits when it may already."""
+    _check_service(service)
+    limits = (limit,) if isinstance(limit, RateLimit) else tuple(limit)
+    with database.write() as connection:
+        client_id, _ = _find(connection, name)
+        contract_step.agree_in(connection, client_id, Place("api", service), limits, by=actor)
 
 
 def withdraw(database: Database, name: str, service: str, *, actor: str = "") -> None:
-    """End the application's contract for `service`; NotFound when it has none."""
-    with database.write() as connection:
+    """End the application's contracts for `service`, in whichever environment; NotFound when it has none."""
+    with database.read() as connection:
         client_id, full_name = _find(connection, name)
-        before = _limit(connection, client_id, service)
-        if before is None:
-            raise NotFound(f"application '{full_name}' has no contract for the service '{service}'")
-        where = (contract_rows.c.client_id == client_id) & (contract_rows.c.service == service)
-        connection.execute(delete(contract_rows).where(where))
-        _log_contract(connection, full_name, client_id, service, (before, None), actor)
+        mine = contract_record.held(connection, now(), client_id=client_id)
+    ended = [one for one in mine if one.place.kind == "api" and one.place.subject == service]
+    if not ended:
+        raise NotFound(f"application '{full_name}' has no contract for the service '{service}'")
+    for one in ended:
+        contract_step.take(database, one.id, "revoke", by=actor)
 
 
-def change_limit(database: Database, name: str, service: str, limit: RateLimit, *, actor: str = "") -> None:
+def change_limit(
+    database: Database,
+    name: str,
+    service: str,
+    limit: RateLimit | Sequence[RateLimit],
+    *,
+    actor: str = "",
+) -> None:
     """Change how often the application may call `service`; NotFound when it may not at all."""
     held = {c.service for c in get(database, name).contracts}
     if service not in held:
@@ -232,84 +384,6 @@ def change_limit(database: Database, name: str, service: str, limit: RateLimit, 
             hint=did_you_mean(service, held),
         )
     grant(database, name, service, limit, actor=actor)
-
-
-def current_policy(
-    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
-) -> GatewayPolicy:
-    """The policy that the applications, contracts and keys of the database make for the services that are deployed.
-
-    `usual_limit` is that of callers of whom nothing else is said.
-    """
-    deployed, wrong = as_deployed(database, services, usual_limit=usual_limit)
-    for message in wrong.values():
-        raise Broken(message)
-    return policy_of(database, deployed)
-
-
-def as_deployed(
-    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
-) -> tuple[list[ManagedService], Mapping[tuple[str, str], str]]:
-    """The services with what their deployments say of who may call them; and where that cannot be read, why."""
-    with database.read() as connection:
-        said, damaged = service_keys.readable_accesses(connection)
-    deployed: list[ManagedService] = []
-    wrong: dict[tuple[str, str], str] = {}
-    for service in services:
-        place = (service.name, service.environment)
-        if place in damaged:
-            wrong[place] = damaged[place]
-            continue
-        found = replace(service, access=said.get(place, service.access), usual_limit=usual_limit)
-        try:
-            _limit_of_keys(found)
-        except Invalid as exc:
-            wrong[place] = exc.message
-            continue
-        deployed.append(found)
-    return deployed, wrong
-
-
-def _limit_of_keys(service: ManagedService) -> RateLimit | None:
-    """That of a key made without one; None where keys do not open it. Invalid."""
-    found = (access.api_keys for access in accesses(service.policies, service.access))
-    keys = next((keys for keys in found if keys is not None), None)
-    return None if keys is None else RateLimit.parse(keys.limit or service.usual_limit)
-
-
-def policy_of(database: Database, deployed: Iterable[ManagedService]) -> GatewayPolicy:
-    """The policy by which exactly these services are called, as the database knows applications, contracts and keys."""
-    live = application_rows.c.revoked_at.is_(None)
-    columns = (application_rows.c.client_id, application_rows.c.secret_hash, application_rows.c.name)
-    with database.read() as connection:
-        clients = connection.execute(select(*columns).where(live)).all()
-        contracts = _contracts(connection)
-        keys = service_keys.in_force(connection, now())
-    deployed = tuple(deployed)
-    known = {c.client_id for c in clients}
-    portal = {c.client_id for c in clients if c.name == PORTAL}
-    held = [c for of_client in contracts.values() for c in of_client if c.client_id in known]
-    # a deployment may say another limit than another one: each holds in its own environment
-    usual: dict[str, dict[str, RateLimit]] = defaultdict(dict)
-    for service in deployed:
-        if (limit := _limit_of_keys(service)) is not None:
-            usual[service.name][service.environment] = limit
-    opening = [(key, hashed) for key, hashed in keys if key.service in usual]
-    return GatewayPolicy.of(
-        services=deployed,
-        clients=(
-            *(Client(c.client_id, c.secret_hash) for c in clients),
-            *(Client(key.id, hashed) for key, hashed in opening),
-        ),
-        contracts=(
-            *(replace(c, way="always") if c.client_id in portal else c for c in held),
-            *(
-                Contract(key.id, key.service, key.limit or limit, "api_keys", environment)
-                for key, _ in opening
-                for environment, limit in usual[key.service].items()
-            ),
-        ),
-    )
 
 
 def _check_name(name: str) -> None:
@@ -359,41 +433,67 @@ def _find(connection: Connection, name: str) -> tuple[str, str]:
     return found[0].client_id, found[0].name
 
 
-def _contracts(connection: Connection) -> Mapping[str, tuple[Contract, ...]]:
+def _by_client(held: Iterable[ContractRecord]) -> Mapping[str, tuple[Contract, ...]]:
     by_client: dict[str, list[Contract]] = defaultdict(list)
-    query = select(contract_rows).order_by(contract_rows.c.client_id, contract_rows.c.service)
-    for row in connection.execute(query):
-        limit = RateLimit(row.requests, row.period_ms)
-        by_client[row.client_id].append(Contract(row.client_id, row.service, limit))
-    return {client_id: tuple(held) for client_id, held in by_client.items()}
+    for one in held:
+        if one.place.kind == "api":
+            made = one.contract(one.place.subject, one.place.environment)
+            by_client[one.client_id].append(made)
+    return {client_id: tuple(some) for client_id, some in by_client.items()}
 
 
-def _limit(connection: Connection, client_id: str, service: str) -> RateLimit | None:
-    where = (contract_rows.c.client_id == client_id) & (contract_rows.c.service == service)
-    row = connection.execute(select(contract_rows).where(where)).first()
-    return None if row is None else RateLimit(row.requests, row.period_ms)
+def _value(row: Row[Any], contracts: tuple[Contract, ...], at: float) -> Application:
+    owners = tuple(row.owners) if row.owners is not None else ((row.owner,) if row.owner else ())
+    return Application(
+        row.client_id,
+        row.name,
+        About(owners, row.description, row.purpose, row.contact),
+        row.created_at,
+        row.revoked_at,
+        contracts,
+        () if row.revoked_at is not None else tuple(secret for _, secret in forms_of(row, at)),
+    )
 
 
-def _row(client_id: str, service: str, limit: RateLimit) -> dict[str, str | int]:
+def forms_of(row: Row[Any], at: float) -> list[tuple[str, Secret]]:
+    """The forms of secret that are in force, the newest first."""
+    found = [
+        ("secret", row.secret_hash, row.secret_made_at, row.secret_until),
+        ("second", row.second_hash, row.second_made_at, row.second_until),
+    ]
+    forms = [
+        (form, Secret(made_at, until))
+        for form, hashed, made_at, until in found
+        if hashed and (until is None or until > at)
+    ]
+    return sorted(forms, key=lambda one: -(one[1].made_at or 0.0))
+
+
+def _said(about: About) -> dict[str, Any]:
     return {
-        "client_id": client_id,
-        "service": service,
-        "requests": limit.requests,
-        "period_ms": limit.period_ms,
+        "owner": ", ".join(about.owners)[:LONGEST_OWNER],
+        "owners": list(about.owners),
+        "description": about.description,
+        "purpose": about.purpose,
+        "contact": about.contact,
     }
 
 
-def _log_contract(
-    connection: Connection,
-    name: str,
-    client_id: str,
-    service: str,
-    change: tuple[RateLimit | None, RateLimit | None],
-    actor: str,
-) -> None:
-    before, after = (None if limit is None else str(limit) for limit in change)
-    data = {"client_id": client_id, "service": service, "before": before, "after": after}
-    log.append(connection, Event(events.CONTRACT_CHANGED, _subject(name), data), actor=actor)
+def _check_about(name: str, about: About) -> None:
+    if len(about.owners) > MOST_OWNERS:
+        raise Invalid(f"application '{name}' has {len(about.owners)} owners, at most {MOST_OWNERS} are kept")
+    for owner in about.owners:
+        if len(owner) > LONGEST_OWNER:
+            raise Invalid(f"owner of application '{name}' is longer than {LONGEST_OWNER} characters")
+        if not owner.strip() or not owner.isprintable():
+            raise Invalid(f"owner of application '{name}' is no name")
+    for what in ("description", "purpose"):
+        if len(getattr(about, what)) > LONGEST_TEXT:
+            raise Invalid(f"the {what} of application '{name}' is longer than {LONGEST_TEXT} characters")
+    if len(about.contact) > LONGEST_OWNER or not (about.contact.isprintable() or not about.contact):
+        raise Invalid(
+            f"the contact of application '{name}' is no address of up to {LONGEST_OWNER} characters"
+        )
 
 
 def _subject(name: str) -> str:

@@ -2,6 +2,7 @@
 --   client_id and client_secret headers
 --   Bearer <client_id>.<client_secret>
 --   Basic base64(<client_id>.<client_secret>:)   the API key as user name, an empty password
+-- A secret that ends in a tilde is the second one of its client, which the next filter knows by the id with `~2`.
 -- It admits nobody: the next filter checks the secret against its hash. What fails here is removed, so that an
 -- error in this script ends as 401, never as a way in.
 
@@ -30,12 +31,18 @@ local function decode(text)
   return table.concat(bytes)
 end
 
+-- `<client_id>:<client_secret>`, with the name by which the next filter knows this secret
+local function named(id, secret)
+  if secret:sub(-1) == "~" then id = id .. "~2" end
+  return id .. ":" .. secret
+end
+
 -- `<client_id>.<client_secret>` as `<client_id>:<client_secret>`; an id has no dot
 local function pair(key)
   if #key > LONGEST or key:find(":", 1, true) then return nil end
   local id, secret = key:match("^([^.]+)%.(.+)$")
   if id == nil then return nil end
-  return id .. ":" .. secret
+  return named(id, secret)
 end
 
 local function normalised(handle, headers)
@@ -43,7 +50,7 @@ local function normalised(handle, headers)
   if id ~= nil then
     local secret = headers:get("client_secret")
     if secret == nil or #id + #secret > LONGEST or id:find(":", 1, true) then return nil end
-    return "Basic " .. handle:base64Escape(id .. ":" .. secret)
+    return "Basic " .. handle:base64Escape(named(id, secret))
   end
   local value = headers:get("authorization")
   if value == nil or #value > LONGEST then return nil end
@@ -59,6 +66,10 @@ local function normalised(handle, headers)
   if text ~= nil and text:sub(-1) == ":" then
     local both = pair(text:sub(1, -2))
     return both and "Basic " .. handle:base64Escape(both)
+  end
+  if text ~= nil and text:sub(-1) == "~" then
+    local known, secret = text:match("^([^:]+):(.+)$")
+    return known and "Basic " .. handle:base64Escape(named(known, secret))
   end
   return "Basic " .. rest
 end

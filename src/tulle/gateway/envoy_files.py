@@ -53,6 +53,7 @@ from tulle.gateway.envoy_values import (
     LIMITS,
     NORMALISE,
     ROUTES,
+    SECOND_NAME,
     Door,
     Json,
     typed,
@@ -147,9 +148,14 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
 
 
 def credentials(policy: GatewayPolicy) -> Json:
-    """Who may sign in: an htpasswd with a line `client_id:{SHA}hash` a client; secrets are never in it."""
+    """Who may sign in: an htpasswd with a line `client_id:{SHA}hash` a secret; secrets are never in it."""
     # Envoy refuses an empty list. This line admits nobody: its hash is no SHA-1, and a space cannot be in an id.
-    lines = [f"{c.client_id}:{{SHA}}{c.secret_hash}" for c in policy.clients] or [" nobody:{SHA}" + "=" * 28]
+    lines = [
+        f"{name}:{{SHA}}{hashed}"
+        for c in policy.clients
+        for name, hashed in ((c.client_id, c.secret_hash), (c.client_id + SECOND_NAME, c.second_hash))
+        if hashed
+    ] or [" nobody:{SHA}" + "=" * 28]
     return typed(
         "envoy.extensions.filters.http.basic_auth.v3.BasicAuth",
         users={"inline_string": "\n".join(lines) + "\n"},

@@ -28,6 +28,7 @@ from tulle.gateway.envoy_values import (
     NORMALISE,
     POLICIES,
     ROUTES,
+    SECOND_NAME,
     TYPE,
     Door,
     Json,
@@ -125,6 +126,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": ELSEWHERE, "typed_config": _named_lua("credentials_elsewhere.lua"), "disabled": True},
         {"name": NORMALISE, "typed_config": _unless_plain_basic(_lua("credentials.lua"))},
         auth,
+        {"name": "one_name", "typed_config": _only_second_names(_one_name())},
         token,
         identity_filter(),
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
@@ -183,7 +185,8 @@ def _unless_plain_basic(filter_config: Json) -> Json:
     """Skip the script for `Basic base64(id:secret)`, which the credentials filter reads itself.
 
     An API key as user name has an empty password: its last byte is the colon, which ends base64 text in `6`,
-    `o=` or `Og==`. A secret is hexadecimal, which never ends so.
+    `o=` or `Og==`. A secret of the second form ends in a tilde: `+`, `4=` or `fg==`. Other secrets are hexadecimal,
+    which never ends so.
     """
 
     def either(*predicates: Json) -> Json:
@@ -192,17 +195,40 @@ def _unless_plain_basic(filter_config: Json) -> Json:
     def value(header: str, match: Json) -> Json:
         return {"single_predicate": {"input": header_input(header), "value_match": match}}
 
-    colon_last = either(*(value("authorization", {"suffix": end}) for end in ("6", "o=", "Og==")))
+    ends = ("6", "o=", "Og==", "+", "4=", "fg==")
+    to_read = either(*(value("authorization", {"suffix": end}) for end in ends))
     plain = {
         "and_matcher": {
             "predicate": [
                 value("authorization", {"prefix": "Basic "}),
-                {"not_matcher": colon_last},
+                {"not_matcher": to_read},
                 {"not_matcher": value("client_id", {"safe_regex": {"google_re2": {}, "regex": ".*"}})},
             ]
         }
     }
     return _skip_when(filter_config, plain)
+
+
+def _one_name() -> Json:
+    """Whichever of its secrets a client signed in by, from here on it has the one name."""
+    script = (
+        "function envoy_on_request(handle)\n"
+        f'  local name = handle:headers():get("{CLIENT_HEADER}")\n'
+        f'  handle:headers():replace("{CLIENT_HEADER}", name:sub(1, -{len(SECOND_NAME) + 1}))\n'
+        "end\n"
+    )
+    return typed(
+        "envoy.extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": script},
+        clear_route_cache=False,
+    )
+
+
+def _only_second_names(filter_config: Json) -> Json:
+    second = {
+        "single_predicate": {"input": header_input(CLIENT_HEADER), "value_match": {"suffix": SECOND_NAME}}
+    }
+    return _skip_when(filter_config, {"not_matcher": second})
 
 
 def _read_dispatch() -> Json:

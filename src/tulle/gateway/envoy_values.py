@@ -27,6 +27,9 @@ LISTENER: Final = "gateway"
 ROUTES: Final = "routes"
 NORMALISE: Final = "normalise"
 AUTH: Final = "auth"
+SECOND_NAME: Final = (
+    "~2"  # behind a client's id: who signs in by its secret of the second form, as credentials.lua says
+)
 JWT: Final = "jwt"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"

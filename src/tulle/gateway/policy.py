@@ -131,16 +131,25 @@ class ManagedService:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An application that may sign in: `secret_hash` is base64 of the SHA-1 of its secret (htpasswd's {SHA})."""
+    """An application that may sign in: `secret_hash` is base64 of the SHA-1 of its secret (htpasswd's {SHA}).
+
+    `second_hash` is that of its secret of the second form; one of the two may be empty.
+    """
 
     client_id: str
     secret_hash: str
+    second_hash: str = ""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Those that are not empty."""
+        return tuple(one for one in (self.secret_hash, self.second_hash) if one)
 
     def __post_init__(self) -> None:
         """Refuse what would break a line of the credentials file."""
         if CLIENT_ID.fullmatch(self.client_id) is None:
             raise Invalid(f"client id '{self.client_id}': expected lower-case letters, digits and hyphens")
-        if re.fullmatch(r"[A-Za-z0-9+/]{27}=", self.secret_hash) is None:
+        if not self.hashes or not all(re.fullmatch(r"[A-Za-z0-9+/]{27}=", one) for one in self.hashes):
             raise Invalid(f"client '{self.client_id}': its secret hash is not base64 of a SHA-1")
 
 
@@ -148,7 +157,8 @@ class Client:
 class Contract:
     """A client may call a service, so often, where the service is open by `way`.
 
-    In one `environment`, the empty one is that of consumers; None: in each.
+    In one `environment`, the empty one is that of consumers; None: in each. `more` are further limits over other
+    periods: a request needs a token of every one of them.
     """
 
     client_id: str

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from tulle import events
 from tulle.errors import AlreadyExists, Broken, Conflict, Invalid, NotFound, did_you_mean
@@ -255,6 +255,14 @@ def in_force(connection: Connection, at: float) -> list[tuple[ServiceKey, str]]:
         service_keys.c.expires_at.is_(None) | (service_keys.c.expires_at > at),
     )
     return [(_value(row), row.secret_hash) for row in connection.execute(query)]
+
+
+def next_end(connection: Connection, at: float) -> float | None:
+    """When the next of those in force ends, in seconds since the epoch."""
+    columns = service_keys.c
+    query = select(func.min(columns.expires_at)).where(columns.revoked_at.is_(None), columns.expires_at > at)
+    found = connection.execute(query).scalar()
+    return None if found is None else float(found)
 
 
 def _of(connection: Connection, service: str) -> tuple[ServiceKey, ...]:

@@ -446,29 +446,65 @@ class Client:
 
     # ── applications ─────────────────────────────────────────────────────────────────────────────────────
 
-    def applications(self) -> list[dict[str, Any]]:
-        """Every client application with its contracts; never a secret."""
-        return list(self._get("/applications")["applications"])
+    def applications(self, *, containing: str = "", limit: int | None = None) -> list[dict[str, Any]]:
+        """Client applications with their contracts, by name, the first `limit` or all of them; never a secret."""
+        return list(self._get("/applications", q=containing, limit=limit)["applications"])
+
+    def application(self, name: str) -> dict[str, Any]:
+        """One application with everything it asked for."""
+        return self._get(f"/applications/{_part(name)}")
 
     def create_application(
-        self, name: str, *, services: Mapping[str, str | None], owner: str = ""
+        self,
+        name: str,
+        *,
+        services: Mapping[str, str | None] | None = None,
+        owner: str = "",
+        owners: Sequence[str] = (),
+        description: str = "",
+        purpose: str = "",
+        contact: str = "",
+        expires: str | None = None,
     ) -> dict[str, Any]:
-        """Register an application for services (with a rate limit each, or None for the default).
+        """Register an application, for services (with rate limits each, or None for the default) or for none yet.
 
         The answer holds `client_id`, `client_secret` and `api_key`; they are never shown again.
         """
-        return self._post("/applications", {"name": name, "owner": owner, "services": dict(services)})
+        asked = {
+            "name": name,
+            "owner": owner,
+            "owners": list(owners),
+            "description": description,
+            "purpose": purpose,
+            "contact": contact,
+            "expires": expires,
+            "services": dict(services or {}),
+        }
+        return self._post("/applications", asked)
+
+    def change_application(self, name: str, **said: Any) -> dict[str, Any]:
+        """Say something else of an application: `owners`, `description`, `purpose`, `contact`."""
+        return self._patch(f"/applications/{_part(name)}", said)
 
     def revoke_application(self, name: str) -> dict[str, Any]:
         """Refuse an application from now on."""
         return self._delete(f"/applications/{_part(name)}")
 
-    def rotate_application(self, name: str) -> dict[str, Any]:
-        """Give an application new credentials; the old ones end at once."""
-        return self._post(f"/applications/{_part(name)}/rotate", {})
+    def rotate_application(
+        self, name: str, *, overlap: str | None = None, expires: str | None = None
+    ) -> dict[str, Any]:
+        """Give an application a new secret; the old one goes on for `overlap`, by default 24h, with 0 not at all."""
+        said = {"overlap": overlap, "expires": expires}
+        return self._post(
+            f"/applications/{_part(name)}/rotate", {key: value for key, value in said.items() if value}
+        )
+
+    def end_former_secret(self, name: str) -> dict[str, Any]:
+        """End the secret that goes on beside an application's newest one."""
+        return self._delete(f"/applications/{_part(name)}/former-secret")
 
     def change_contract(self, name: str, service: str, limit: str | None) -> dict[str, Any]:
-        """Let an application call a service at a rate, or (None) not at all."""
+        """Let an application call a service at a rate (several: `100/1s + 10000/1d`), or (None) not at all."""
         return self._post(f"/applications/{_part(name)}/contracts", {"service": service, "limit": limit})
 
     def trust(self) -> dict[str, Any]:
@@ -478,6 +514,54 @@ class Client:
     def rotate_authority(self, *, at_once: bool = False) -> dict[str, Any]:
         """Replace the mesh's authority; `at_once`: what it signed until now holds no more."""
         return self._post("/trust/rotate", {"at_once": at_once})
+
+    # ── contracts ────────────────────────────────────────────────────────────────────────────────────────
+
+    def offer(self, name: str, *, product: bool = False) -> dict[str, Any]:
+        """The `tiers` one may ask for at an API (or a product), and its `terms`."""
+        return self._get(f"/{'products' if product else 'services'}/{_part(name)}/offer")
+
+    def request_access(self, application: str, **asked: Any) -> dict[str, Any]:
+        """Ask for access to an `api` or a `product`: `tier`, `purpose`, the version of the `terms` that is accepted."""
+        said = {name: value for name, value in asked.items() if value is not None}
+        return self._post("/contracts", {"application": application, **said})
+
+    def contracts(
+        self,
+        *,
+        states: Sequence[str] = (),
+        application: str | None = None,
+        service: str | None = None,
+        product: str | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """Requests and contracts, the newest first."""
+        asked = {"application": application, "service": service, "product": product, "limit": limit}
+        return list(self._get("/contracts", state=list(states) or None, **asked)["contracts"])
+
+    def contract(self, id_: str) -> dict[str, Any]:
+        """One request and what became of it."""
+        return self._get(f"/contracts/{_part(id_)}")
+
+    def decide_contract(self, id_: str, step: str, **said: str) -> dict[str, Any]:
+        """Approve, reject, revoke, restore or change a contract, with another `tier`, `limits`, a `reason`, an end."""
+        return self._post(
+            f"/contracts/{_part(id_)}/{_part(step)}", {key: value for key, value in said.items() if value}
+        )
+
+    def accept_terms(self, id_: str, version: str) -> dict[str, Any]:
+        """Accept the terms of a contract's API as they are now."""
+        return self._put(f"/contracts/{_part(id_)}/terms", {"version": version})
+
+    def delete_contract(self, id_: str) -> dict[str, Any]:
+        """Give up a contract, or take back a request."""
+        return self._delete(f"/contracts/{_part(id_)}")
+
+    def access(
+        self, *, product: str | None = None, service: str | None = None, application: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Who may use what, and why."""
+        return list(self._get("/access", product=product, service=service, application=application)["access"])
 
     # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -530,6 +614,9 @@ class Client:
 
     def _put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.call("PUT", path, json=dict(body))
+
+    def _patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self.call("PATCH", path, json=dict(body))
 
     def _delete(self, path: str, **params: Any) -> dict[str, Any]:
         return self.call("DELETE", path, params={k: v for k, v in params.items() if v is not None})

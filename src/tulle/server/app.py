@@ -24,11 +24,13 @@ from tulle.control import (
     admin_keys,
     alerts,
     api,
+    application_api,
     applications,
     asking,
     batches,
     compare,
     connections,
+    contract_notices,
     deployment_api,
     deployment_request,
     drift,
@@ -37,6 +39,7 @@ from tulle.control import (
     look_ups,
     models,
     node_admin_api,
+    offers,
     package_api,
     profiles,
     promotion,
@@ -74,6 +77,7 @@ from tulle.serving import generation
 from tulle.serving.filler import Filler
 from tulle.serving.refresh import Refresher
 from tulle.spec.capability import load_registry
+from tulle.spec.tier import mesh_tiers
 from tulle.state.db import open_database
 
 LOG = logging.getLogger("tulle")
@@ -99,6 +103,7 @@ def open_workspace(settings: Settings) -> Workspace:
         RateLimit.parse(settings.default_rate_limit)
     except Invalid as exc:
         raise Invalid(f"setting 'default_rate_limit': {exc.message}", hint=exc.hint) from None
+    mesh_tiers(settings)
     settings.state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings.database_url)
     return Workspace(settings, database, open_mesh_lake(settings, database), load_registry(settings))
@@ -112,6 +117,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     """
     workspace = open_workspace(settings)
     work = lake_doors.LakeWork(workspace.lake, settings)
+    offers.record_mesh_tiers(workspace)
     switchboard = Switchboard(workspace)
     trials = Trials(workspace)
     calls = Calls(settings.state_folder)
@@ -174,6 +180,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
     for routes in (
         api.router(workspace, settle_now),
+        application_api.router(workspace, settle_now, access),
         service_access_api.router(workspace, settle_now, access),
         node_admin_api.router(workspace, settle_now),
         trust_api.router(workspace, settle_now),
@@ -223,6 +230,7 @@ def _background(workspace: Workspace, work: Background, calls: Calls) -> Sequenc
         Scheduler(workspace.settings, workspace.database),
         alerts.Alerts(workspace),
         DeploymentHooks(workspace),
+        contract_notices.ContractNotices(workspace),
         profiles.Profiles(workspace),
         Refresher(workspace.settings, workspace.lake),
         Filler(workspace.settings, workspace.database, workspace.lake),
@@ -249,6 +257,7 @@ def _keep(workspace: Workspace, settle: Callable[[], None], stop: threading.Even
         "runs": lambda: runs.recover(workspace.database),
         "promotions": lambda: promotion.keep(workspace),
         "deployments": lambda: deployment_request.keep(workspace),
+        "contracts": lambda: contract_notices.keep(workspace),
         "the gateway": settle,
     }
     while not stop.wait(pause):

@@ -2,8 +2,8 @@
 
 - The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
 - `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
-  which what concerns promotions, and the keys and the logs of services, may be asked: who approves is who holds the
-  credential.
+  which what concerns promotions, applications and contracts, and the keys and the logs of services, may be asked: who
+  approves is who holds the credential.
 - `/admin/api`, the admin API of API nodes, needs a key of its own; it is off until one is made.
 - The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
   change (trying a service) must come from a page of ours.
@@ -74,15 +74,20 @@ _USERS_MAY = {
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|keys|queries|log|load|feedback|drift|drift/history)"
         r"|/mesh/v1/deployment-requests"
+        rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
     "POST": re.compile(
         r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
-        r"|deployment-requests/[^/]+/(decision|cancel))"
+        r"|deployment-requests/[^/]+/(decision|cancel)"
+        r"|applications|applications/[^/]+/rotate|contracts|contracts/[^/]+/(approve|reject|revoke|restore|change))"
         rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|compare|compare/replay)"
     ),
-    "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending|file)"),
-    "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+"),
-    "DELETE": re.compile(rf"{_SERVICE}/(keys/[^/]+|ending|deployment)"),
+    "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/contracts/[^/]+/terms"),
+    "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+|/mesh/v1/applications/[^/]+"),
+    "DELETE": re.compile(
+        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)"
+        r"|/mesh/v1/(applications/[^/]+|applications/[^/]+/former-secret|contracts/[^/]+)"
+    ),
 }
 
 

@@ -19,6 +19,7 @@ from tulle.serving.log_declared import ENDPOINT_LOG_SCHEMA, LOG_SCHEMA, ServiceL
 from tulle.serving.overlay import SUFFIX, Overlay, load_overlay, misplaced
 from tulle.spec.document import Document
 from tulle.spec.load import Schema, load_document, validate
+from tulle.spec.tier import TERMS_SCHEMA, TIERS_SCHEMA, Offer, read_offer
 
 SERVICE_NAME = "^[a-z0-9][a-z0-9-]{2,62}$"
 SERVICE_FORM = re.compile(SERVICE_NAME)
@@ -37,6 +38,7 @@ class Service:
     log: ServiceLog = ServiceLog()
     overlay: Overlay = Overlay()  # of its OpenAPI document
     uses: tuple[str, ...] = ()  # other services that its compositions call
+    offer: Offer = Offer()  # to those who would call it
     file: Path = field(default=Path(), compare=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
@@ -105,6 +107,8 @@ def _whole(items: Mapping[str, Any]) -> Mapping[str, Any]:
             },
             "access": ACCESS_SCHEMA,
             "policies": _POLICIES_SCHEMA,
+            "tiers": TIERS_SCHEMA,
+            "terms": TERMS_SCHEMA,
             "log": LOG_SCHEMA,
             "endpoints": {
                 "type": "array",
@@ -213,7 +217,9 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
     """One services file (a Path, or its text); Invalid with every problem and its place."""
     document = load_document(source, name=name)
     problems = validate(document, _WHOLE)
-    access = Access()
+    access, offer = Access(), Offer()
+    if not problems:
+        offer, problems = read_offer(document)
     if not problems and "access" in document.value:
         folder = source.parent if isinstance(source, Path) else None
         access, problems = read_access(document, ("access",), folder)
@@ -241,6 +247,7 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
         uses=tuple(raw.get("uses", ())),
         access=access,
         policies=tuple(raw.get("policies", ())),
+        offer=offer,
         log=parse_log(raw),
         file=source if isinstance(source, Path) else Path(document.name),
         place=document.place(("service",)),

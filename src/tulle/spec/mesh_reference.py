@@ -89,6 +89,10 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "service_workers": ("", "2"),
     "max_request_bytes": ("", "4194304"),
     "default_rate_limit": ("requests, a slash, a period of time", "200/1s"),
+    "tiers": (
+        "a list of tiers: contracts.md",
+        "[{name: free, limits: [5/1s, 1000/1d], approval: automatic}]",
+    ),
     "data_folders": ("a list of absolute folders", "[/srv/exports]"),
     "warehouse": ("bounds, below", "{threads: 4, memory: 8GB}"),
     "warehouses": ("names to bounds, below", "{sales: {threads: 4}}"),

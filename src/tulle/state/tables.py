@@ -386,7 +386,18 @@ applications = Table(
     Column("client_id", String(63), primary_key=True),
     Column("name", String(63), nullable=False),
     Column("owner", String(255), nullable=False, server_default=""),
+    Column("owners", JSON),  # names; none: made before there could be several, then `owner` is the one
+    Column("description", Text, nullable=False, server_default=""),
+    Column("purpose", Text, nullable=False, server_default=""),
+    Column("contact", String(255), nullable=False, server_default=""),
+    # Two secrets at most: one of each form (gateway/secret.py). An empty hash: none of that form.
     Column("secret_hash", String(64), nullable=False),
+    Column("secret_made_at", Float),
+    Column("secret_until", Float),  # null: without an end
+    Column("second_hash", String(64), nullable=False, server_default=""),
+    Column("second_made_at", Float),
+    Column("second_until", Float),
+    Column("told_until", Float),  # of which end of its secret its owners were told
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
 )
@@ -399,16 +410,59 @@ Index(
     postgresql_where=applications.c.revoked_at.is_(None),
 )
 
+# Every request for access and what became of it; one that is approved is a contract. None is ever removed.
 contracts = Table(
-    "contracts",
+    "access_contracts",
     metadata,
+    Column("id", String(32), primary_key=True),
     Column("client_id", String(63), nullable=False),
-    Column("service", String(63), nullable=False),
-    Column("requests", Integer, nullable=False),
-    Column("period_ms", Integer, nullable=False),
-    Column("created_at", Float, nullable=False),
-    PrimaryKeyConstraint("client_id", "service"),
+    Column("kind", String(16), nullable=False),  # api product
+    Column("subject", String(127), nullable=False),  # the name of the API or product
+    Column("version", String(32), nullable=False, server_default=""),  # empty: whichever
+    Column("environment", String(63)),  # empty: that of consumers; null: each
+    Column("tier", String(63), nullable=False, server_default=""),  # empty: limits of its own
+    Column("limits", JSON, nullable=False),  # its own, else those of its tier when it was given
+    Column("purpose", Text, nullable=False, server_default=""),
+    Column("state", String(16), nullable=False),  # pending approved rejected revoked expired deleted
+    Column("requested_by", String(255), nullable=False, server_default=""),
+    Column("requested_at", Float, nullable=False),
+    Column("terms_version", String(32), nullable=False, server_default=""),
+    Column("terms_digest", String(64), nullable=False, server_default=""),
+    Column("terms_by", String(255), nullable=False, server_default=""),
+    Column("terms_at", Float),
+    Column("decided_by", String(255), nullable=False, server_default=""),
+    Column("decided_at", Float),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("since", Float),
+    Column("until", Float),  # null: without an end
+    Column("told_until", Float),  # of which end people were told
+    Column("changed_at", Float, nullable=False),
     ForeignKeyConstraint(["client_id"], ["applications.client_id"], ondelete="CASCADE"),
+    Index("access_contracts_by_client", "client_id"),
+    Index("access_contracts_by_subject", "subject", "state"),
+    Index("access_contracts_by_end", "state", "until"),
+    Index("access_contracts_by_time", "requested_at"),
+)
+
+# What APIs offer to those who would call them; that of the empty name is the mesh's, for all that say nothing.
+offers = Table(
+    "offers",
+    metadata,
+    Column("api", String(127), nullable=False),
+    Column("version", String(32), nullable=False, server_default=""),
+    Column("product", String(63), nullable=False, server_default=""),
+    Column("offer", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    PrimaryKeyConstraint("api", "version"),
+)
+
+# The texts that somebody accepted, by their digest.
+accepted_terms = Table(
+    "accepted_terms",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("version", String(32), nullable=False),
+    Column("text", Text, nullable=False),
 )
 
 # A key of one service; its hash is what the gateway checks. What is over stays: logs name its id.

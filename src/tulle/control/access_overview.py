@@ -1,0 +1,61 @@
+"""One place that lists who may use what and why, for whoever asks. What there is to list is `catalog.uses`' matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tulle.catalog.uses import Use, owners, uses
+from tulle.control import access_requests, applications, release
+from tulle.control.workspace import Workspace
+from tulle.gateway.contract_record import Place
+from tulle.lake.access import Access
+from tulle.state import products
+
+
+def overview(
+    workspace: Workspace,
+    access: Access,
+    *,
+    product: str | None = None,
+    api: str | None = None,
+    application: str | None = None,
+    user: str | None = None,
+) -> tuple[Use, ...]:
+    """Who may use what, of a product, an API or by an application; for a user what concerns them.
+
+    That is: their own applications, and everything of products that they may change. NotFound for a name that is not
+    there.
+    """
+    if product is not None:
+        products.applied_product(workspace.database, product)
+    if api is not None:
+        release.declared_service(workspace, api)
+    if application is not None and user is None:
+        application = applications.one(workspace, application).name
+    owner = owners(workspace.database).get(api or "", "")
+    decides: dict[str, bool] = {}
+    mine = set() if user is None else {a.name for a in applications.visible(workspace, user=user)}
+
+    def concerns(use: Use) -> bool:
+        if user is None or (use.by == "application" and use.who in mine):
+            return True
+        if use.product not in decides:
+            place = Place("product", use.product)
+            decides[use.product] = bool(use.product) and access_requests.may_decide(
+                workspace, access, place, user
+            )
+        return decides[use.product]
+
+    return tuple(
+        use
+        for use in uses(workspace.settings, workspace.database)
+        if (product is None or use.product == product)
+        and (api is None or use.covers(api, owner))
+        and (application is None or (use.by == "application" and use.who == application))
+        and concerns(use)
+    )
+
+
+def as_plain(use: Use) -> dict[str, Any]:
+    """One use as plain values."""
+    return {name: getattr(use, name) for name in use.__slots__}

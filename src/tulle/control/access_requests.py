@@ -1,0 +1,353 @@
+"""Asking for access to an API or a product, and deciding about it: who may, under which tier, on which terms.
+
+Who owns the application asks; who may change what the product publishes decides. With the mesh's token (no user) one
+may do both. Knows nothing of HTTP; what becomes of a contract is in `gateway.contract_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tulle.control import applications, deployment, release
+from tulle.control.offers import offered
+from tulle.control.service_access import moment_of
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Denied, Invalid, NotFound, PreconditionFailed, did_you_mean
+from tulle.gateway import contract_record, contract_step
+from tulle.gateway.contract_record import STATES, ContractRecord, Kind, Place, State
+from tulle.gateway.contract_step import Decision, Step
+from tulle.gateway.offer import MESH
+from tulle.lake.access import Access
+from tulle.spec.environment import production
+from tulle.spec.tier import Offer, Tier, parse_limits
+from tulle.state import products
+from tulle.state.db import now
+
+MOST_SHOWN: Final = 1000
+_BY_OWNERS: Final = ("approve", "reject", "revoke", "restore", "change")
+_NEVER: Final = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for; `terms` is the version that who asks accepts, empty for none."""
+
+    application: str
+    subject: str
+    kind: Kind = "api"
+    tier: str = ""
+    purpose: str = ""
+    terms: str = ""
+    environment: str | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What comes with a decision: another tier, limits of its own, a reason, an end (a time, 90d, or never)."""
+
+    tier: str = ""
+    limits: str = ""
+    reason: str = ""
+    expires: str = ""
+
+
+def offer_for(workspace: Workspace, kind: Kind, subject: str) -> Offer:
+    """The tiers and terms of an API or a product that is there. NotFound."""
+    if kind == "product":
+        products.applied_product(workspace.database, subject)
+        return offered(workspace, MESH)
+    release.declared_service(workspace, subject)
+    return offered(workspace, subject)
+
+
+def ask(workspace: Workspace, asked: Asked, *, by: str = "", user: str | None = None) -> ContractRecord:
+    """Ask for access under a tier.
+
+    NotFound for an application, API or tier that is not there, Invalid without a purpose, PreconditionFailed with the
+    terms where they are not accepted.
+    """
+    application = applications.one(workspace, asked.application, user=user)
+    offer = offer_for(workspace, asked.kind, asked.subject)
+    tier = _asked_tier(offer, asked)
+    if not asked.purpose.strip():
+        raise Invalid("what the access is for is not said", hint="--purpose, in a sentence")
+    if offer.terms is not None and asked.terms != offer.terms.version:
+        said = f"version {asked.terms} is not the one" if asked.terms else "they were not accepted"
+        raise PreconditionFailed(
+            f"'{asked.subject}' has terms, version {offer.terms.version}: {said}",
+            hint=f"read them (`tulle app tiers {asked.subject}`) and accept: --accept-terms {offer.terms.version}",
+        )
+    if asked.version:
+        raise Invalid(
+            f"{asked.kind} '{asked.subject}' has no versions side by side", hint="leave the version out"
+        )
+    place = Place(asked.kind, asked.subject, asked.version, _place(workspace, asked.environment))
+    return contract_step.ask(
+        workspace.database,
+        application.client_id,
+        place,
+        tier,
+        purpose=asked.purpose.strip(),
+        terms=offer.terms,
+        by=by,
+    )
+
+
+def _asked_tier(offer: Offer, asked: Asked) -> Tier:
+    open_ones = [tier for tier in offer.tiers if tier.visibility == "public" and not tier.deprecated]
+    if not asked.tier:
+        if len(open_ones) == 1:
+            return open_ones[0]
+        names = ", ".join(f"{tier.name} ({tier.words})" for tier in open_ones)
+        raise Invalid(
+            f"which tier of '{asked.subject}' is not said", hint=f"one of {names}" if names else "it has none"
+        )
+    tier = next((one for one in offer.tiers if one.name == asked.tier), None)
+    # Of a private tier nobody is told but by its owners.
+    if tier is None or tier.visibility == "private":
+        raise NotFound(
+            f"'{asked.subject}' offers no tier '{asked.tier}'",
+            hint=did_you_mean(asked.tier, [one.name for one in open_ones]),
+        )
+    if tier.deprecated:
+        raise Conflict(
+            f"tier '{tier.name}' of '{asked.subject}' is deprecated, and given to nobody new",
+            hint="known: " + ", ".join(one.name for one in open_ones),
+        )
+    return tier
+
+
+def _place(workspace: Workspace, environment: str | None) -> str | None:
+    return None if environment is None else deployment.place_of(workspace.settings, environment)
+
+
+# ── deciding ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decide(
+    workspace: Workspace,
+    access: Access,
+    id_: str,
+    step: Step,
+    said: Said = Said(),
+    *,
+    by: str = "",
+    user: str | None = None,
+) -> ContractRecord:
+    """Take a step with a contract: approve, reject, revoke, restore, change or delete.
+
+    Denied for who may not; Conflict where the step does not follow from its state, or the terms are others by now.
+    """
+    record = contract_record.get(workspace.database, id_)
+    _demand_may(workspace, access, record, step, user)
+    if step == "reject" and not said.reason.strip():
+        raise Invalid("why the request is rejected is not said", hint="--reason, which the applicant reads")
+    tier: Tier | None = None
+    if step in {"approve", "restore", "change"} and not said.limits:
+        tier = _tier_given(workspace, record, said.tier, step)
+    if step in {"approve", "restore"}:
+        _demand_terms(workspace, record)
+    until = moment_of(said.expires) if said.expires and said.expires != _NEVER else None
+    if step == "change" and not (said.tier or said.limits or said.expires):
+        raise Invalid("what is to be another is not said", hint="--tier, --limits or --expires")
+    decision = Decision(
+        tier=tier,
+        limits=parse_limits(said.limits) if said.limits else None,
+        reason=said.reason.strip(),
+        until=until,
+        no_end=said.expires == _NEVER,
+    )
+    return contract_step.take(workspace.database, id_, step, decision=decision, by=by)
+
+
+def accept_terms(
+    workspace: Workspace, id_: str, version: str, *, by: str = "", user: str | None = None
+) -> ContractRecord:
+    """Accept the terms of a contract's API as they are now. Conflict for another version than that."""
+    record = contract_record.get(workspace.database, id_)
+    applications.one(workspace, record.client_id, user=user)
+    terms = offer_for(workspace, record.place.kind, record.place.subject).terms
+    if terms is None:
+        raise Conflict(f"{record.place} has no terms", hint="there is nothing to accept")
+    if terms.version != version:
+        raise Conflict(
+            f"the terms of {record.place} are version {terms.version}, not {version}",
+            hint=f"read them: `tulle app tiers {record.place.subject}`",
+        )
+    return contract_step.accept(workspace.database, id_, terms, by=by)
+
+
+def may_decide(workspace: Workspace, access: Access, place: Place, user: str | None) -> bool:
+    """Whether who asks may decide about a contract: who may change what its product publishes."""
+    if user is None:
+        return True
+    product = _product_of(workspace, place)
+    if product is None:
+        return False
+    resource = access.resource_branch(product, production(workspace.settings).branch)
+    return access.decide(user, "fs:CreateCommit", resource).allowed
+
+
+def _demand_may(
+    workspace: Workspace, access: Access, record: ContractRecord, step: Step, user: str | None
+) -> None:
+    if user is None:
+        return
+    owns = user in _owners(workspace, record)
+    decides = may_decide(workspace, access, record.place, user)
+    if not owns and not decides:  # of what is not one's own matter one is told nothing
+        raise NotFound(f"there is no contract '{record.id}'", hint="`tulle app requests` shows yours")
+    if step in _BY_OWNERS and not decides:
+        raise Denied(
+            f"user '{user}' may not {step} a contract for {record.place}",
+            hint="who may change what its product publishes decides",
+        )
+
+
+def _owners(workspace: Workspace, record: ContractRecord) -> tuple[str, ...]:
+    try:
+        return applications.one(workspace, record.client_id).about.owners
+    except NotFound:
+        return ()
+
+
+def _product_of(workspace: Workspace, place: Place) -> str | None:
+    if place.kind == "product":
+        return place.subject
+    try:
+        return release.declared_service(workspace, place.subject).product.name
+    except NotFound:
+        return None
+
+
+def _tier_given(workspace: Workspace, record: ContractRecord, name: str, step: Step) -> Tier | None:
+    """The tier that holds from now on; None where it stays as it is, or has limits of its own."""
+    wanted = name or ("" if step == "change" else record.tier)
+    if not wanted:
+        return None
+    tiers = offer_for(workspace, record.place.kind, record.place.subject).tiers
+    found = next((tier for tier in tiers if tier.name == wanted), None)
+    if found is None:
+        raise Conflict(
+            f"{record.place} has no tier '{wanted}'",
+            hint=did_you_mean(wanted, [tier.name for tier in tiers]) or "give another one: --tier",
+        )
+    if found.deprecated and wanted != record.tier:
+        raise Conflict(f"tier '{wanted}' is deprecated, and given to nobody new", hint="give another one")
+    return found
+
+
+def _demand_terms(workspace: Workspace, record: ContractRecord) -> None:
+    terms = offer_for(workspace, record.place.kind, record.place.subject).terms
+    if terms is not None and record.terms_digest != terms.digest and record.tier:
+        raise PreconditionFailed(
+            f"the terms of {record.place} are version {terms.version} by now, and '{record.application}' has "
+            f"accepted {f'version {record.terms_version}' if record.terms_version else 'none'}",
+            hint=f"its owners accept them: `tulle app accept {record.id} {terms.version}`",
+        )
+
+
+def seen(workspace: Workspace, access: Access, id_: str, *, user: str | None = None) -> ContractRecord:
+    """One contract, for whoever owns its application or decides about it. NotFound, also for anybody else."""
+    record = contract_record.get(workspace.database, id_)
+    _demand_may(workspace, access, record, "delete", user)
+    return record
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def listed(
+    workspace: Workspace,
+    access: Access,
+    *,
+    states: tuple[str, ...] = (),
+    application: str | None = None,
+    api: str | None = None,
+    product: str | None = None,
+    before: float | None = None,
+    limit: int = 100,
+    user: str | None = None,
+) -> tuple[ContractRecord, ...]:
+    """Requests and contracts, the newest first; for a user those of their applications, and those they decide about.
+
+    `product` counts the contracts for all its APIs as well.
+    """
+    for state in states:
+        if state not in STATES:
+            raise Invalid(f"there is no state '{state}' of a contract", hint=did_you_mean(state, STATES))
+    subjects: list[tuple[Kind, str]] | None = None
+    if api is not None:
+        subjects = [("api", api)]
+    elif product is not None:
+        declared = release.declared_services(workspace)
+        apis = [name for name, one in declared.items() if one.product.name == product]
+        subjects = [("product", product), *(("api", name) for name in apis)]
+    chosen: tuple[State, ...] | None = tuple(s for s in STATES if s in states) if states else None
+    found = contract_record.records(
+        workspace.database,
+        states=chosen,
+        application=application,
+        subjects=subjects,
+        before=before,
+        limit=min(limit, MOST_SHOWN),
+    )
+    found = tuple(one for one in found if one.application != applications.PORTAL)
+    if user is None:
+        return found
+    decided: dict[Place, bool] = {}
+    kept = []
+    for one in found:
+        if one.place not in decided:
+            decided[one.place] = may_decide(workspace, access, one.place, user)
+        if decided[one.place] or user in _owners(workspace, one):
+            kept.append(one)
+    return tuple(kept)
+
+
+def as_plain(
+    workspace: Workspace, record: ContractRecord, used: Mapping[tuple[str, str], float] | None = None
+) -> dict[str, Any]:
+    """A contract as plain values; `terms_outdated` says that the terms are others than those accepted."""
+    place = record.place
+    terms = offered(workspace, place.subject if place.kind == "api" else MESH).terms
+    environment = (
+        None if place.environment is None else deployment.name_of(workspace.settings, place.environment)
+    )
+    return {
+        "id": record.id,
+        "application": record.application,
+        "client_id": record.client_id,
+        "kind": place.kind,
+        place.kind: place.subject,
+        "version": place.version or None,
+        "environment": environment,
+        "tier": record.tier or None,
+        "limits": [str(limit) for limit in record.limits],
+        "purpose": record.purpose,
+        "state": record.state,
+        "in_force": record.in_force(now()),
+        "requested_by": record.requested_by,
+        "requested_at": record.requested_at,
+        "decided_by": record.decided_by,
+        "decided_at": record.decided_at,
+        "reason": record.reason,
+        "since": record.since,
+        "until": record.until,
+        "terms": record.terms_version or None,
+        "terms_accepted_by": record.terms_by or None,
+        "terms_accepted_at": record.terms_at,
+        "terms_outdated": bool(record.tier and terms is not None and record.terms_digest != terms.digest),
+        "last_used_at": (used or {}).get((record.client_id, place.subject)),
+    }
+
+
+def offer_as_plain(offer: Offer, *, for_owners: bool) -> dict[str, Any]:
+    """What one may ask for, and on which terms; private tiers for owners alone."""
+    plain = offer.as_plain()
+    if not for_owners:
+        plain["tiers"] = [tier for tier in plain["tiers"] if tier["visibility"] == "public"]
+    return plain

@@ -1,0 +1,207 @@
+"""Telling people of each step of a contract, and of secrets that end, on the channels that take `access`.
+
+Follows the log of events; a message is a task of the durable queue, asked for in the transaction in which the event was
+seen, and tried again for some hours. Also says of contracts that ended that they have. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from tulle import events
+from tulle.control import release
+from tulle.control.alerts import TRIES
+from tulle.control.workspace import Workspace
+from tulle.errors import NotFound, TulleError, Unavailable
+from tulle.gateway import contract, contract_step
+from tulle.observe.channels import Channels, Message
+from tulle.observe.incidents import takes
+from tulle.spec import environment as declared
+from tulle.state import followers, products, tasks
+from tulle.state.log import LogEntry
+from tulle.state.tasks import Again, Running, Worker
+
+LOG = logging.getLogger("tulle")
+NAME: Final = "contract notices"
+TASK: Final = "contract-notice"
+EVENT: Final = "access"  # as channels name it
+PAUSE_SECONDS: Final = 0.5
+_STEPS: Final[Mapping[str, str]] = {
+    events.CONTRACT_REQUESTED: "asks for access to",
+    events.CONTRACT_APPROVED: "may call",
+    events.CONTRACT_REJECTED: "was refused access to",
+    events.CONTRACT_CHANGED: "has other limits at",
+    events.CONTRACT_REVOKED: "may no longer call",
+    events.CONTRACT_RESTORED: "may again call",
+    events.CONTRACT_EXPIRING: "will soon no longer be let in at",
+    events.CONTRACT_EXPIRED: "is no longer let in at",
+    events.CONTRACT_DELETED: "has given up its access to",
+}
+_SECRETS: Final[Mapping[str, str]] = {
+    events.APPLICATION_ROTATED: "has a new secret",
+    events.APPLICATION_SECRET_ENDS: "has a secret that ends soon: rotate it",
+    events.APPLICATION_REVOKED: "is revoked",
+}
+
+
+def keep(workspace: Workspace) -> None:
+    """Say of contracts that have ended that they have, and tell of those and of secrets that end soon."""
+    contract_step.keep(workspace.database)
+    contract.tell_ends(workspace.database)
+
+
+class ContractNotices:
+    """Follows what happens to the contracts of one mesh and tells it; one a control plane."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._channels = Channels(workspace.settings, workspace.database)
+        self._worker = Worker(workspace.database, {TASK: self.send}, pause=PAUSE_SECONDS)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="contract-notices", daemon=True)
+
+    def start(self) -> None:
+        """Begin, where there is a channel to tell anything on."""
+        if any(EVENT in channel.on for channel in self._workspace.settings.alerts.values()):
+            self._thread.start()
+            self._worker.start()
+
+    def stop(self) -> None:
+        """End; what is not sent is sent by the next one."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._worker.stop(timeout=2)
+            self._thread.join(2)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if follow(self._workspace):
+                    continue
+            except Exception:
+                LOG.exception("what happened to contracts is looked for again")
+                self._stop.wait(5)
+            self._stop.wait(PAUSE_SECONDS)
+
+    def send(self, running: Running) -> Mapping[str, Any]:
+        """The task: compose and send one message. Raises Again while that may help."""
+        request = running.task.request
+        message = compose(self._workspace, request)
+        try:
+            self._channels.send(str(request["channel"]), message)
+        except TulleError as exc:
+            LOG.warning("a message about a contract was not taken: %s", exc.message)
+            if isinstance(exc, Unavailable) and running.task.attempts <= len(TRIES):
+                raise Again(TRIES[running.task.attempts - 1], exc) from None
+            raise
+        return {"sent": True}
+
+
+def follow(workspace: Workspace) -> int:
+    """Ask for the messages about what happened since; how many events there were."""
+    database = workspace.database
+    if followers.begin(database, NAME):
+        return 0
+    position, found = followers.unseen(database, NAME)
+    if not found:
+        return 0
+    wanted = [(entry, _product_of(workspace, entry)) for entry in found if _is_told(entry)]
+    with database.write() as cx:
+        if not followers.move(cx, NAME, position, found[-1].id):
+            return 0
+        for entry, product in wanted:
+            _ask(cx, workspace, entry, product)
+    return len(found)
+
+
+def _is_told(entry: LogEntry) -> bool:
+    """What people did; the portal's own comings and goings, and those of services, concern nobody."""
+    if entry.kind not in _STEPS and entry.kind not in _SECRETS:
+        return False
+    return not entry.subject.startswith((f"application:{contract.PORTAL}", "application:of-service-"))
+
+
+def _product_of(workspace: Workspace, entry: LogEntry) -> str:
+    if (name := entry.data.get("product")) is not None:
+        return str(name)
+    try:
+        return release.declared_service(workspace, str(entry.data.get("service"))).product.name
+    except TulleError:  # the service is gone, or the event is of an application alone
+        return ""
+
+
+def _ask(cx: Connection, workspace: Workspace, entry: LogEntry, product: str) -> None:
+    settings = workspace.settings
+    domain, named = "", set[str]()
+    if product:
+        try:
+            document = products.applied_product(workspace.database, product).product
+            domain, named = document.domain, set(document.alerts)
+        except NotFound:
+            pass
+    place = str(entry.data.get("environment") or "")
+    branch = settings.environments[place].branch if place in settings.environments else ""
+    branch = branch or declared.production(settings).branch
+    for name, channel in settings.alerts.items():
+        if takes(channel, EVENT, product, domain, branch, is_named=name in named):
+            request = {
+                "channel": name,
+                "event": entry.id,
+                "kind": entry.kind,
+                "subject": entry.subject,
+                "actor": entry.actor,
+                "at": entry.at,
+                "product": product,
+                "data": dict(entry.data),
+            }
+            tasks.ask(cx, TASK, product or entry.subject, request)
+
+
+def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
+    """What is told of one event; never a secret, of which events hold none."""
+    settings, data, kind = workspace.settings, request["data"], str(request["kind"])
+    portal = f"http://{settings.host}:{settings.control_plane_port}"
+    name = str(request["subject"]).removeprefix("application:")
+    if kind in _SECRETS:
+        title = f"application '{name}' {_SECRETS[kind]}"
+    else:
+        word = "service" if data.get("kind") == "api" else "product"
+        title = f"application '{name}' {_STEPS[kind]} {word} '{data.get(word)}'"
+    lines = [
+        f"{what}: {value}"
+        for what, value in (
+            ("by", request["actor"]),
+            ("tier", data.get("tier")),
+            ("limits", data.get("after")),
+            ("purpose", data.get("purpose")),
+            ("reason", data.get("reason")),
+            ("until", _day(data.get("until"))),
+            ("the old secret goes on until", _day(data.get("former_until"))),
+        )
+        if value
+    ]
+    if kind == events.CONTRACT_REQUESTED and data.get("state") == "pending":
+        lines.append(f"decide: tulle app approve {data['contract']}, or reject it with a reason")
+    link = f"{portal}/applications" + ("/requests" if kind == events.CONTRACT_REQUESTED else "")
+    told = {
+        "event": EVENT,
+        "step": kind,
+        "title": title,
+        "application": name,
+        "product": request["product"],
+        "by": request["actor"],
+        "at": request["at"],
+        "link": link,
+        **{key: value for key, value in data.items() if key != "product"},
+    }
+    return Message(title, "\n".join([*lines, link]), told, f"contract/{request['event']}")
+
+
+def _day(at: Any) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%Y-%m-%d %H:%M UTC") if at else ""

@@ -1,0 +1,62 @@
+"""What APIs offer, on the write side: the mesh's own tiers, and tiers that documents take out too soon.
+
+A tier is deprecated before it is taken out, so that whoever has a contract under it hears of it. Knows nothing of who
+asks for what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from tulle.control.plan import Standing
+from tulle.control.workspace import Workspace
+from tulle.errors import Problem
+from tulle.gateway import contract_step, offer
+from tulle.gateway.contract_record import records
+from tulle.spec.tier import Offer, mesh_tiers
+
+
+def record_mesh_tiers(workspace: Workspace) -> None:
+    """Note the tiers that mesh.yaml gives to all APIs that declare none. Invalid for tiers that do not hold."""
+    wanted = Offer(mesh_tiers(workspace.settings) if workspace.settings.tiers else ())
+    with workspace.database.read() as cx:
+        if offer.offers(cx).get(offer.MESH, Offer()) == wanted:
+            return
+    with workspace.database.write() as cx:
+        contract_step.record_offer(cx, offer.MESH, wanted)
+
+
+def offered(workspace: Workspace, api: str) -> Offer:
+    """What an API offers: its own tiers, else those of mesh.yaml, else the usual one; the empty name is the mesh."""
+    with workspace.database.read() as cx:
+        own = offer.offers(cx).get(api, Offer())
+    return own if own.tiers else replace(own, tiers=mesh_tiers(workspace.settings))
+
+
+def tiers_taken_out(workspace: Workspace, wanted: Iterable[Standing]) -> tuple[Problem, ...]:
+    """A problem for every tier that is no longer declared, was not deprecated, and has contracts under it."""
+    with workspace.database.read() as cx:
+        known = offer.offers(cx)
+    return tuple(problem for one in wanted for problem in _of_product(workspace, one, known))
+
+
+def _of_product(workspace: Workspace, wanted: Standing, known: Mapping[str, Offer]) -> Iterator[Problem]:
+    for service, endpoints in (wanted.services or {}).items():
+        now: Mapping[str, str] = next((said.get("tiers", {}) for said in endpoints.values()), {})
+        before = known.get(service)
+        for tier in before.tiers if before is not None else ():
+            if tier.name in now or tier.deprecated:
+                continue
+            held = records(workspace.database, states=["approved"], subjects=[("api", service)], limit=1000)
+            under = [one.application for one in held if one.tier == tier.name]
+            if under:
+                yield Problem(
+                    f"tier '{tier.name}' of service '{service}' is taken out, and {_count(len(under))} under it",
+                    wanted.product.place,
+                    "write `deprecated: true` to it first, apply, and take it out when nobody has it any more",
+                )
+
+
+def _count(number: int) -> str:
+    return "1 contract is" if number == 1 else f"{number} contracts are"

@@ -1,0 +1,203 @@
+"""Who is admitted: who may sign in and what is in force, and the policy that it makes with what is deployed.
+
+Knows nothing of Envoy, and not what becomes of the policy.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import func, select
+
+from tulle.errors import Broken, Invalid
+from tulle.gateway import contract_record, service_keys
+from tulle.gateway.contract import PORTAL, forms_of
+from tulle.gateway.contract_record import ContractRecord
+from tulle.gateway.policies.opening import accesses
+from tulle.gateway.policy import USUAL_LIMIT, Client, Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.serving.package import products_of
+from tulle.state.db import Database, now
+from tulle.state.tables import applications as application_rows
+from tulle.state.tables import events as event_rows
+
+
+def current_policy(
+    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
+) -> GatewayPolicy:
+    """The policy that the applications, contracts and keys of the database make for the services that are deployed.
+
+    `usual_limit` is that of callers of whom nothing else is said.
+    """
+    deployed, wrong = as_deployed(database, services, usual_limit=usual_limit)
+    for message in wrong.values():
+        raise Broken(message)
+    return policy_of(database, deployed)
+
+
+def as_deployed(
+    database: Database, services: Iterable[ManagedService], *, usual_limit: str = USUAL_LIMIT
+) -> tuple[list[ManagedService], Mapping[tuple[str, str], str]]:
+    """The services with what their deployments say of who may call them; and where that cannot be read, why."""
+    with database.read() as connection:
+        said, damaged = service_keys.readable_accesses(connection)
+    deployed: list[ManagedService] = []
+    wrong: dict[tuple[str, str], str] = {}
+    for service in services:
+        place = (service.name, service.environment)
+        if place in damaged:
+            wrong[place] = damaged[place]
+            continue
+        found = replace(service, access=said.get(place, service.access), usual_limit=usual_limit)
+        try:
+            _limit_of_keys(found)
+        except Invalid as exc:
+            wrong[place] = exc.message
+            continue
+        deployed.append(found)
+    return deployed, wrong
+
+
+def _limit_of_keys(service: ManagedService) -> RateLimit | None:
+    """That of a key made without one; None where keys do not open it. Invalid."""
+    found = (access.api_keys for access in accesses(service.policies, service.access))
+    keys = next((keys for keys in found if keys is not None), None)
+    return None if keys is None else RateLimit.parse(keys.limit or service.usual_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who may sign in and what is in force, as the database has it, until `ends` or the next event."""
+
+    stamp: int
+    ends: float | None
+    clients: tuple[Client, ...]
+    portal: frozenset[str]
+    held: tuple[ContractRecord, ...]
+    keys: tuple[tuple[service_keys.ServiceKey, str], ...]
+    products: Mapping[str, frozenset[str]]
+
+
+# The newest that was read. Reading it for ten thousand applications takes a tenth of a second, and it is wanted often.
+_known: WeakKeyDictionary[Database, Admitted] = WeakKeyDictionary()
+
+
+def admitted(database: Database) -> Admitted:
+    """What the database has; read anew only when an event was recorded, or something has ended, since.
+
+    Everything that changes it appends an event in its own transaction.
+    """
+    at = now()
+    with database.read() as connection:
+        stamp = int(connection.execute(select(func.max(event_rows.c.id))).scalar() or 0)
+        known = _known.get(database)
+        if known is not None and known.stamp == stamp and (known.ends is None or at < known.ends):
+            return known
+        rows = connection.execute(select(*_SIGNING).where(application_rows.c.revoked_at.is_(None))).all()
+        held = contract_record.held(connection, at)
+        ends = [contract_record.next_end(connection, at), service_keys.next_end(connection, at)]
+        keys = service_keys.in_force(connection, at)
+    products = products_of(database)
+    clients = []
+    for row in rows:
+        forms = dict(forms_of(row, at))
+        ends += [secret.until for secret in forms.values()]
+        if forms:
+            hashes = [getattr(row, f"{form}_hash") if form in forms else "" for form in ("secret", "second")]
+            clients.append(Client(row.client_id, *hashes))
+    made = Admitted(
+        stamp,
+        min((one for one in ends if one is not None), default=None),
+        tuple(clients),
+        frozenset(row.client_id for row in rows if row.name == PORTAL),
+        tuple(held),
+        tuple(keys),
+        products,
+    )
+    _known[database] = made
+    return made
+
+
+def forget(database: Database) -> None:
+    """Read everything anew the next time: somebody changed rows without an event."""
+    _known.pop(database, None)
+
+
+_SIGNING: Final = tuple(
+    application_rows.c[name]
+    for name in (
+        "client_id",
+        "name",
+        "secret_hash",
+        "secret_made_at",
+        "secret_until",
+        "second_hash",
+        "second_made_at",
+        "second_until",
+    )
+)
+
+
+def policy_of(database: Database, deployed: Iterable[ManagedService]) -> GatewayPolicy:
+    """The policy by which exactly these services are called, as the database knows applications, contracts and keys."""
+    now_ = admitted(database)
+    deployed = tuple(deployed)
+    known = {c.client_id for c in now_.clients}
+    # a deployment may say another limit than another one: each holds in its own environment
+    usual: dict[str, dict[str, RateLimit]] = defaultdict(dict)
+    places: dict[str, list[str]] = defaultdict(list)
+    for service in deployed:
+        places[service.name].append(service.environment)
+        if (limit := _limit_of_keys(service)) is not None:
+            usual[service.name][service.environment] = limit
+    opening = [(key, hashed) for key, hashed in now_.keys if key.service in usual]
+    held = _in_places([one for one in now_.held if one.client_id in known], places, now_.products)
+    return GatewayPolicy.of(
+        services=deployed,
+        clients=(*now_.clients, *(Client(key.id, hashed) for key, hashed in opening)),
+        contracts=(
+            *(replace(c, way="always") if c.client_id in now_.portal else c for c in held),
+            *(
+                Contract(key.id, key.service, key.limit or limit, "api_keys", environment)
+                for key, _ in opening
+                for environment, limit in usual[key.service].items()
+            ),
+        ),
+    )
+
+
+def _in_places(
+    held: Iterable[ContractRecord],
+    places: Mapping[str, Sequence[str]],
+    products: Mapping[str, frozenset[str]],
+) -> list[Contract]:
+    """The contracts as the gateway needs them: of each application one for a service in an environment.
+
+    Where several are in force, the one that says most exactly what it is for: of the environment before those of each,
+    of the API before those of its product.
+    """
+    of_product: dict[str, list[str]] = defaultdict(list)
+    for service, owners in products.items():
+        if len(owners) == 1:
+            of_product[next(iter(owners))].append(service)
+    chosen: dict[tuple[str, str], list[ContractRecord]] = defaultdict(list)
+    for one in held:
+        is_api = one.place.kind == "api"
+        for service in (one.place.subject,) if is_api else of_product.get(one.place.subject, ()):
+            if service in places:
+                chosen[one.client_id, service].append(one)
+    found: list[Contract] = []
+    for (_, service), several in chosen.items():
+        first, *others = several
+        if not others:
+            found.append(first.contract(service, first.place.environment))
+            continue
+        for environment in places[service]:
+            fitting = [one for one in several if one.place.environment in {None, environment}]
+            if fitting:
+                best = min(fitting, key=lambda one: (one.place.environment is None, one.place.kind != "api"))
+                found.append(best.contract(service, environment))
+    return found

@@ -1,0 +1,212 @@
+"""Contracts as they are recorded: who asked for what, who decided, and which of them are in force.
+
+One row a request; no row is removed, so that the record tells why somebody may, or once might, call. What can be done
+with one is in `contract_step`. Knows nothing of Envoy, of people's rights, and not which APIs and products there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection, Row, func, or_, select
+
+from tulle.errors import NotFound
+from tulle.gateway.offer import MESH, offers
+from tulle.gateway.policy import Contract
+from tulle.spec.rate_limit import RateLimit
+from tulle.spec.tier import Offer, Terms, Tier, limits_in_words, limits_of
+from tulle.state.db import Database
+from tulle.state.tables import accepted_terms, applications
+from tulle.state.tables import contracts as table
+
+Kind = Literal["api", "product"]
+State = Literal["pending", "approved", "rejected", "revoked", "expired", "deleted"]
+STATES: Final[tuple[State, ...]] = ("pending", "approved", "rejected", "revoked", "expired", "deleted")
+_USUAL_PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a contract is for: an API or a product by name; an environment of None is each, an empty version any."""
+
+    kind: Kind
+    subject: str
+    version: str = ""
+    environment: str | None = None
+
+    def __str__(self) -> str:
+        """As sentences name it."""
+        word = "product" if self.kind == "product" else "service"
+        version = f" version {self.version}" if self.version else ""
+        where = f" in '{self.environment}'" if self.environment else ""
+        return f"{word} '{self.subject}'{version}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContractRecord:
+    """One request and what became of it. Times are seconds since the epoch; `limits` are those that hold now.
+
+    `terms_digest` is that of the text its applicant accepted last; `is_own` says that the limits are not a tier's.
+    """
+
+    id: str
+    client_id: str
+    application: str
+    place: Place
+    tier: str
+    limits: tuple[RateLimit, ...]
+    is_own: bool
+    purpose: str
+    state: State
+    requested_by: str
+    requested_at: float
+    terms_version: str
+    terms_digest: str
+    terms_by: str
+    terms_at: float | None
+    decided_by: str
+    decided_at: float | None
+    reason: str
+    since: float | None
+    until: float | None
+    changed_at: float
+
+    @property
+    def words(self) -> str:
+        """The limits as people write them."""
+        return limits_in_words(self.limits)
+
+    def contract(self, service: str, environment: str | None) -> Contract:
+        """What the gateway needs of it, for one service."""
+        first, *more = self.limits
+        return Contract(self.client_id, service, first, environment=environment, more=tuple(more))
+
+    def in_force(self, at: float) -> bool:
+        """Whether it lets its application in."""
+        return self.state == "approved" and (self.until is None or self.until > at)
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def get(database: Database, id_: str) -> ContractRecord:
+    """One of them. NotFound."""
+    with database.read() as cx:
+        return get_in(cx, id_)
+
+
+def records(
+    database: Database,
+    *,
+    states: Sequence[State] | None = None,
+    application: str | None = None,
+    subjects: Sequence[tuple[Kind, str]] | None = None,
+    before: float | None = None,
+    limit: int = _USUAL_PAGE,
+) -> tuple[ContractRecord, ...]:
+    """The newest first, at most `limit`, asked for before a time.
+
+    `application` is a name or a client id, `subjects` the APIs and products that count; without them, all.
+    """
+    query = _joined().order_by(table.c.requested_at.desc(), table.c.id.desc()).limit(limit)
+    if states is not None:
+        query = query.where(table.c.state.in_(states))
+    if application is not None:
+        query = query.where((applications.c.name == application) | (applications.c.client_id == application))
+    if subjects is not None:
+        apis = [name for kind, name in subjects if kind == "api"]
+        products = [name for kind, name in subjects if kind == "product"]
+        query = query.where(
+            ((table.c.kind == "api") & table.c.subject.in_(apis))
+            | ((table.c.kind == "product") & table.c.subject.in_(products))
+        )
+    if before is not None:
+        query = query.where(table.c.requested_at < before)
+    with database.read() as cx:
+        known = offers(cx)
+        return tuple(_value(row, known) for row in cx.execute(query))
+
+
+def waiting(database: Database) -> int:
+    """How many requests wait for somebody to decide."""
+    with database.read() as cx:
+        return int(cx.execute(select(func.count()).where(table.c.state == "pending")).scalar() or 0)
+
+
+def held(cx: Connection, at: float, *, client_id: str | None = None) -> list[ContractRecord]:
+    """What is in force at a time, with the limits that hold now; of one application or of all."""
+    query = _joined().where(table.c.state == "approved", or_(table.c.until.is_(None), table.c.until > at))
+    if client_id is not None:
+        query = query.where(table.c.client_id == client_id)
+    known = offers(cx)
+    return [_value(row, known) for row in cx.execute(query.order_by(table.c.client_id, table.c.subject))]
+
+
+def next_end(cx: Connection, at: float) -> float | None:
+    """When the next of those in force ends, in seconds since the epoch."""
+    query = select(func.min(table.c.until)).where(table.c.state == "approved", table.c.until > at)
+    found = cx.execute(query).scalar()
+    return None if found is None else float(found)
+
+
+def terms_of(database: Database, digest: str) -> Terms | None:
+    """The text that somebody accepted."""
+    with database.read() as cx:
+        row = cx.execute(select(accepted_terms).where(accepted_terms.c.digest == digest)).first()
+    return None if row is None else Terms(row.version, row.text)
+
+
+def of_client(cx: Connection, client_id: str) -> list[ContractRecord]:
+    known = offers(cx)
+    return [_value(row, known) for row in cx.execute(_joined().where(table.c.client_id == client_id))]
+
+
+def get_in(cx: Connection, id_: str) -> ContractRecord:
+    row = cx.execute(_joined().where(table.c.id == id_)).first()
+    if row is None:
+        raise NotFound(
+            f"there is no contract '{id_[:40]}'", hint="`tulle app requests --all` shows them with their ids"
+        )
+    return _value(row, offers(cx))
+
+
+def _joined() -> Any:
+    return select(table, applications.c.name).join(
+        applications, applications.c.client_id == table.c.client_id
+    )
+
+
+def _value(row: Row[Any], known: Mapping[str, Offer]) -> ContractRecord:
+    tiers = _tiers(row.subject if row.kind == "api" else MESH, known) if row.tier else ()
+    # As its tier is now, for whoever has a contract under it; one that is gone leaves what it was.
+    limits = next((tier.limits for tier in tiers if tier.name == row.tier), None) or limits_of(row.limits)
+    return ContractRecord(
+        row.id,
+        row.client_id,
+        row.name,
+        Place(row.kind, row.subject, row.version, row.environment),
+        row.tier,
+        limits,
+        not row.tier,
+        row.purpose,
+        row.state,
+        row.requested_by,
+        row.requested_at,
+        row.terms_version,
+        row.terms_digest,
+        row.terms_by,
+        row.terms_at,
+        row.decided_by,
+        row.decided_at,
+        row.reason,
+        row.since,
+        row.until,
+        row.changed_at,
+    )
+
+
+def _tiers(api: str, known: Mapping[str, Offer]) -> Sequence[Tier]:
+    own = known.get(api, Offer()).tiers
+    return own or known.get(MESH, Offer()).tiers
