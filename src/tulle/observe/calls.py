@@ -13,14 +13,15 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tulle.errors import Broken, LimitExceeded, Unavailable
 from tulle.observe.durations import added, packed
-from tulle.observe.tally import SLOWEST, SUMS, Batch, Cell, Key
+from tulle.observe.tally import SLOWEST, Batch, Cell, Key
 
 FILE: Final = "calls.db"  # relative to .tulle/
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -126,33 +127,42 @@ class Calls:
             cx.execute("INSERT OR IGNORE INTO alive VALUES (?)", (int(at) // MINUTE * MINUTE,))
 
     def _add(self, cx: sqlite3.Connection, batch: Batch) -> None:
-        cells: dict[tuple[int, int, int], Cell] = {}
-        totals: dict[tuple[str, str, str], tuple[int, Cell]] = {}
+        # Each width is made of the one before it, and all clients together of each: a request's part is added twice.
+        minutes, hours, whole = _Sums(), _Sums(), _Sums()
         for (minute, key), cell in batch.cells.items():
-            whole = self._key(cx, WHOLE, key._replace(client=""))
             client = key.client or "(unknown)"
             apart = self._key(cx, BY_CLIENT, key._replace(client=client))
-            of_minute = apart
+            hours.add((apart, minute // HOUR * HOUR), cell)
             if not self._is_told_apart(minute, key.service, key.environment, client):
-                of_minute = self._key(cx, BY_CLIENT, key._replace(client=OTHERS))
-            for width in WIDTHS:
-                at = minute // width * width
-                for id_ in (whole, of_minute if width == MINUTE else apart):
-                    _merge(cells.setdefault((width, id_, at), Cell()), cell)
-            name = (key.service, key.environment, key.generation)
-            _, total = totals.setdefault(name, (minute, Cell()))
-            _merge(total, cell)
-            totals[name] = (max(minute, totals[name][0]), total)
-        cx.executemany(
-            _ADD_CELL,
-            [(*where, *cell.sums[:SUMS], packed(cell.durations)) for where, cell in cells.items()],
-        )
-        cx.executemany(
-            _ADD_TOTAL,
-            [(*name, at, *cell.sums[:SUMS], packed(cell.durations)) for name, (at, cell) in totals.items()],
-        )
+                apart = self._key(cx, BY_CLIENT, key._replace(client=OTHERS))
+            minutes.add((apart, minute), cell)
+            whole.add((self._key(cx, WHOLE, key._replace(client="")), minute), cell)
+        whole_hours = whole.wider(HOUR)
+        written = (
+            (MINUTE, minutes), (HOUR, hours), (DAY, hours.wider(DAY)),
+            (MINUTE, whole), (HOUR, whole_hours), (DAY, whole_hours.wider(DAY)),
+        )  # fmt: skip
+        for width, sums in written:
+            cx.executemany(
+                _ADD_CELL,
+                [
+                    (width, *where, *cell.sums, packed(cell.durations))
+                    for where, cell in sorted(sums.cells.items(), key=lambda one: one[0])
+                ],
+            )
+        self._add_totals(cx, batch)
         self._add_kinds(cx, batch)
         self._add_slow(cx, batch)
+
+    def _add_totals(self, cx: sqlite3.Connection, batch: Batch) -> None:
+        totals, latest = _Sums(), 0
+        for (minute, key), cell in batch.cells.items():
+            totals.add((key.service, key.environment, key.generation), cell)
+            latest = max(latest, minute)
+        cx.executemany(
+            _ADD_TOTAL,
+            [(*name, latest, *cell.sums, packed(cell.durations)) for name, cell in totals.cells.items()],
+        )
 
     def _add_kinds(self, cx: sqlite3.Connection, batch: Batch) -> None:
         found: Counter[tuple[int, str, str, int, str, bool]] = Counter()
@@ -358,6 +368,9 @@ class Calls:
                 cx.execute("PRAGMA journal_mode = WAL")
                 # The place in the log is in the same transaction: what a power cut takes back is counted again.
                 cx.execute("PRAGMA synchronous = NORMAL")
+                cx.execute(
+                    "PRAGMA cache_size = -32000"
+                )  # kB: with less, a batch of many clients reads pages again
                 cx.create_function("added", 2, added, deterministic=True)
                 cx.executescript(_SCHEMA)
             self.file.chmod(0o600)
@@ -399,8 +412,30 @@ def _explaining(file: Path) -> Iterator[None]:
         ) from exc
 
 
-def _merge(into: Cell, cell: Cell) -> None:
-    into.sums = [one + other for one, other in zip(into.sums, cell.sums, strict=True)]
-    durations: Mapping[int, int] = cell.durations
-    for number, count in durations.items():
-        into.durations[number] = into.durations.get(number, 0) + count
+class _Sums:
+    """Cells added up by name. One that is alone is taken as it is, and copied when another comes."""
+
+    def __init__(self) -> None:
+        self.cells: dict[Any, Cell] = {}
+        self._own: set[Any] = set()
+
+    def add(self, name: Any, cell: Cell) -> None:
+        """Add a cell."""
+        found = self.cells.get(name)
+        if found is None:
+            self.cells[name] = cell
+            return
+        if name not in self._own:
+            found = self.cells[name] = Cell(list(found.sums), dict(found.durations))
+            self._own.add(name)
+        found.sums = list(map(add, found.sums, cell.sums))
+        durations = found.durations
+        for number, count in cell.durations.items():
+            durations[number] = durations.get(number, 0) + count
+
+    def wider(self, width: int) -> _Sums:
+        """The same by key and a longer time."""
+        made = _Sums()
+        for (key, at), cell in self.cells.items():
+            made.add((key, at // width * width), cell)
+        return made
