@@ -2,8 +2,8 @@
 
     python benchmarks/insight.py [--lines 300000]
 
-Lines as the gateway writes them, of 20 services with 3 operations each and 200 clients or 10, over ten minutes; then thirty
-days of 100 APIs. Prints JSON.
+Lines as the gateway writes them, of 20 services with 3 operations each and 200 clients or 10, over ten minutes; then
+thirty days of 100 APIs. Prints JSON.
 """
 
 from __future__ import annotations

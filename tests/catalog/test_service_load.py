@@ -10,8 +10,9 @@ import pytest
 from tests.catalog.conftest import Browser, World
 from tests.control.logged import LoggedMesh
 
+from tulle.catalog.look import latency
 from tulle.catalog.query_log import OWNER, repository_name
-from tulle.catalog.service_load import LoadReader, duration
+from tulle.catalog.service_load import LoadReader
 from tulle.control import query_log
 from tulle.errors import Invalid
 from tulle.serving.log_rows import table_of
@@ -131,4 +132,4 @@ def test_what_workers_noted_is_counted_with_its_queries(tmp_path: Path) -> None:
     [(None, "–"), (12, "12 µs"), (1234, "1.23 ms"), (2_500_000, "2.5 s")],
 )
 def test_latencies_in_words(microseconds: float | None, words: str) -> None:
-    assert duration(microseconds) == words
+    assert latency(microseconds) == words

@@ -15,9 +15,10 @@ from tests.control.test_deployments import active, with_versions
 from tests.observe.lines import line
 from tests.pipeline.conftest import Mesh
 
+from tulle.catalog import outlook as insight
 from tulle.cli import connect
 from tulle.cli.main import cli
-from tulle.control import call_collector, insight
+from tulle.control import autoscale, call_collector
 from tulle.control.call_collector import CallCollector
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound
@@ -172,19 +173,19 @@ def _tell(counted: Counted) -> None:
 def test_services_that_nobody_asks_are_proposed_for_their_end(counted: Counted) -> None:
     calls, workspace = counted.collector.calls, counted.workspace
     with pytest.raises(Conflict, match="calls are counted for 0 days"):
-        insight.unused(workspace, calls, days=30, now=time.time())
+        insight.unused(workspace.database, calls, days=30, now=time.time())
     counted.asked(calc(), calc(time.time() - 1, client="tulle-portal-01234567"))
     counted.collector.look()
     assert "which says nothing of 30" in counted.run("unused", code=1)
     later = time.time() + 40 * DAY
-    (found,) = insight.unused(workspace, calls, days=30, now=later)
+    (found,) = insight.unused(workspace.database, calls, days=30, now=later)
     assert (found.service, found.proposal) == ("calc", "tulle service deprecate calc")
     assert 38 <= found.days <= 40
     with pytest.raises(Conflict):
-        insight.unused(workspace, calls, days=60, now=later)
+        insight.unused(workspace.database, calls, days=60, now=later)
     counted.asked(calc(later - 86_400 * 3))
     counted.collector.look()
-    assert insight.unused(workspace, calls, days=30, now=later) == []
+    assert insight.unused(workspace.database, calls, days=30, now=later) == []
 
 
 def test_the_next_week_and_its_workers(counted: Counted) -> None:
@@ -196,21 +197,45 @@ def test_the_next_week_and_its_workers(counted: Counted) -> None:
         key = Key("calc", "", "POST /who/run", "v1", "app-1")
         cells[at, key] = Cell([number, number, 0, 0, 0, 0, 0, 0, number * 10_000], {235: number})
     counted.collector.calls.add(Batch(cells=cells), Place("f", 1))
-    found = insight.outlook(counted.workspace, counted.collector.calls, "calc", now=now)
+    found = insight.outlook(
+        counted.workspace.settings, counted.workspace.database, counted.collector.calls, "calc", now=now
+    )
     assert found.patterns.busiest_hour == 9
     assert found.patterns.forecast is not None
     assert found.patterns.forecast.error < 0.05
     assert found.capacity is not None
     # ten milliseconds each leave a worker idle two fifths of the time at 60 a second; all came in one minute
     assert found.capacity.rate_per_worker == pytest.approx(60)
+    assert insight.AIM == autoscale.AIM
     assert found.capacity.workers == 10
-    told = insight.outlook(counted.workspace, counted.collector.calls, "calc", rate_per_worker=5000, now=now)
+    told = insight.outlook(
+        counted.workspace.settings,
+        counted.workspace.database,
+        counted.collector.calls,
+        "calc",
+        rate_per_worker=5000,
+        now=now,
+    )
     assert told.capacity is not None
     assert told.capacity.workers == 1
     shown = counted.run("forecast", "calc")
     assert "10 workers instead of 1" in shown
     assert "wrong by" in shown
     with pytest.raises(Invalid):
-        insight.outlook(counted.workspace, counted.collector.calls, "calc", rate_per_worker=-1, now=now)
+        insight.outlook(
+            counted.workspace.settings,
+            counted.workspace.database,
+            counted.collector.calls,
+            "calc",
+            rate_per_worker=-1,
+            now=now,
+        )
     with pytest.raises(NotFound):
-        insight.outlook(counted.workspace, counted.collector.calls, "calc", "nowhere", now=now)
+        insight.outlook(
+            counted.workspace.settings,
+            counted.workspace.database,
+            counted.collector.calls,
+            "calc",
+            "nowhere",
+            now=now,
+        )

@@ -37,6 +37,8 @@ def environment() -> Environment:
         "amount": amount,
         "breakable": breakable,
         "cell": cell,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "latency": latency,
         "moment": moment,
         "part": part,
         "plural": plural,
@@ -82,6 +84,15 @@ def size(value: int) -> str:
             return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
         number /= 1000
     raise AssertionError(value)
+
+
+def latency(microseconds: float | None) -> str:
+    """How long a request took, of microseconds."""
+    if microseconds is None:
+        return "–"
+    if microseconds < 1000:
+        return f"{microseconds:.0f} µs"
+    return f"{microseconds / 1000:.3g} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.3g} s"
 
 
 def took(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 
 from tulle.catalog import look
+from tulle.catalog.insight_pages import insight_routes
 from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.search import Reader
 from tulle.catalog.service_pages import service_routes
@@ -49,6 +50,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     _plan_routes(router, reader)
     _schedule_routes(router, reader)
     service_routes(router, reader, caller, lambda request, name, page: _page(request, reader, name, page))
+    insight_routes(router, reader.insight, lambda request, name, page: _page(request, reader, name, page))
     _lake_routes(router, reader)
     lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
     return router

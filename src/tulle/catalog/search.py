@@ -23,6 +23,7 @@ from tulle.catalog.experiments import ExperimentsReader
 from tulle.catalog.gantt import Gantt, gantt
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
+from tulle.catalog.insight import InsightReader
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.lake.opened import LakeBrowser
 from tulle.catalog.lineage import Graph, Picture, draw
@@ -58,6 +59,7 @@ from tulle.gateway.faults import fault_of
 from tulle.gateway.last_used import last_used
 from tulle.gateway.service_keys import said_at_deployment
 from tulle.lake.repository import Branch, Commit, Lake, Repository
+from tulle.observe.calls import Calls
 from tulle.pipeline import schedule
 from tulle.pipeline.saved_models import names_of
 from tulle.pipeline.schedule import Scheduled
@@ -308,6 +310,7 @@ class Reader:
         registry: Registry,
         processes: Callable[[], Sequence[ProcessView]],
         collect: Callable[[str], object] | None = None,
+        calls: Calls | None = None,
     ) -> None:
         """`processes` are those of the running mesh; `collect` brings a service's query log up to date."""
         self.settings = settings
@@ -321,6 +324,7 @@ class Reader:
         self.releases = ReleaseReader(settings, database, lake, self.known)
         self.queried = QueriedReader(settings, database, lake, self._declared)
         self.deployments = DeploymentsReader(settings, database, processes)
+        self.insight = InsightReader(settings, database, calls or Calls(settings.state_folder))
         self.load = LoadReader(settings, lake, collect)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.models = ModelReader(database, lake, self.known)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tulle.catalog.look import latency
 from tulle.catalog.query_log import QueryLog
 from tulle.config import PRODUCTION, Settings
 from tulle.engine.engine import literal
@@ -204,36 +205,27 @@ def charts_of(load: Load, one: Series) -> tuple[Chart, ...]:
     most_share = max((share for share in shares if share is not None), default=0.0)
     slowest = max((v for values in latencies.values() for v in values if v is not None), default=0)
     whole = one.whole
-    told = ", ".join(f"{name} {duration(getattr(whole, name))}" for name in QUANTILES)
+    told = ", ".join(f"{name} {latency(getattr(whole, name))}" for name in QUANTILES)
     return (
         Chart(
             "Requests a second",
             f"{whole.requests:,} requests, at most {most_rate:,.3g} a second",
             f"{most_rate:,.3g}",
-            (_line("requests a second", "", rates, most_rate),),
+            (line_of("requests a second", "", rates, most_rate),),
         ),
         Chart(
             "Failed",
             f"{whole.failed:,} of {whole.requests:,} requests failed, at most {most_share:.1%} at a time",
             f"{most_share:.3g}" if not most_share else f"{most_share:.1%}",
-            (_line("share that failed", "bad", shares, most_share),),
+            (line_of("share that failed", "bad", shares, most_share),),
         ),
         Chart(
             "Latency",
             told,
-            duration(slowest),
-            tuple(_line(name, name, values, slowest) for name, values in latencies.items()),
+            latency(slowest),
+            tuple(line_of(name, name, values, slowest) for name, values in latencies.items()),
         ),
     )
-
-
-def duration(microseconds: float | None) -> str:
-    """A latency for readers."""
-    if microseconds is None:
-        return "–"
-    if microseconds < 1000:
-        return f"{microseconds:.0f} µs"
-    return f"{microseconds / 1000:.3g} ms" if microseconds < 1e6 else f"{microseconds / 1e6:.3g} s"
 
 
 def _point(at: float, rows: Sequence[Mapping[str, Any]]) -> Point:
@@ -246,8 +238,8 @@ def _point(at: float, rows: Sequence[Mapping[str, Any]]) -> Point:
     return Point(at, asked, failed, *(quantile(ordered, share) for share in QUANTILES.values()))
 
 
-def _line(name: str, style: str, values: Sequence[float | None], most: float) -> Line:
-    """The values as a curve from left to right, broken where there is none."""
+def line_of(name: str, style: str, values: Sequence[float | None], most: float) -> Line:
+    """Values as a curve from left to right, broken where there is none; `most` is at the upper end."""
     across = (WIDTH - LEFT - 6) / max(len(values) - 1, 1)
     stretches: list[list[tuple[float, float]]] = [[]]
     for number, value in enumerate(values):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import insight as asked
+from tulle.catalog import outlook as asked
 from tulle.control import watches
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
@@ -67,7 +67,7 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
     def which(
         service: str, environment: str, operation: str = "", generation: str = "", client: str = ""
     ) -> Which:
-        place = asked.environment_key(workspace, environment) if environment or service else None
+        place = asked.environment_key(workspace.settings, environment) if environment or service else None
         return Which(service or None, place, operation or None, generation or None, client or None)
 
     @api.get("")
@@ -103,7 +103,7 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
     @api.get("/unused")
     def unused(days: Annotated[int, Query(ge=1, le=400)] = 30) -> dict[str, Any]:
         """Deployed services that nobody asked for so many days, which may be ended."""
-        found = asked.unused(workspace, calls, days=days, now=time.time())
+        found = asked.unused(workspace.database, calls, days=days, now=time.time())
         return {"days": days, "unused": [asdict(one) for one in found]}
 
     @api.get("/forecast")
@@ -114,7 +114,13 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
     ) -> dict[str, Any]:
         """Daily and weekly patterns of a service, what may be asked in the next week, and the workers for it."""
         found = asked.outlook(
-            workspace, calls, service, environment, rate_per_worker=rate_per_worker, now=time.time()
+            workspace.settings,
+            workspace.database,
+            calls,
+            service,
+            environment,
+            rate_per_worker=rate_per_worker,
+            now=time.time(),
         )
         return asked.plain(found)
 

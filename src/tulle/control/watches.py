@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from tulle.catalog.outlook import environment_key
 from tulle.config import PRODUCTION, Watch, watch_from
-from tulle.control.insight import environment_key
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import CALLS_WATCHED, Event
@@ -84,7 +84,7 @@ def add(workspace: Workspace, name: str, what: Mapping[str, Any], *, by: str = "
     watch = watch_from(f"watch '{name[:80]}", name, dict(what))
     if name in workspace.settings.watches:
         raise AlreadyExists(f"mesh.yaml has a watch '{name}'", hint="change it there, or choose another name")
-    environment_key(workspace, watch.environment)
+    environment_key(workspace.settings, watch.environment)
     deployed = {one.service for one in generation.everywhere(workspace.database)}
     if watch.service and watch.service not in deployed:
         hint = did_you_mean(watch.service, deployed) or "`tulle service list` shows what there is"
@@ -267,7 +267,7 @@ def _places(workspace: Workspace) -> list[_Place]:
 
 def _watched(workspace: Workspace, one: Known, places: list[_Place]) -> Iterator[_Place]:
     try:
-        key = environment_key(workspace, one.watch.environment)
+        key = environment_key(workspace.settings, one.watch.environment)
     except TulleError:  # of mesh.yaml, and its environment is no more
         return
     for place in places:

@@ -212,6 +212,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         workspace.registry,
         lambda: _processes(settings),
         lambda service: query_log.collect_all(workspace, service),
+        calls,
     )
     app.include_router(pages.portal(reader, trials.call), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")

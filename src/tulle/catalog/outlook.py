@@ -1,4 +1,4 @@
-"""What the control plane adds to the counts of calls: which services nobody uses, and how many workers some will need.
+"""What counts of calls and deployments tell together: services that nobody uses, and workers that some will need.
 
 Reads counts and deployments; changes neither. Knows no door.
 """
@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tulle.control.autoscale import AIM
-from tulle.control.workspace import Workspace
+from tulle.config import Settings
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.contract import PORTAL
 from tulle.observe.calls import DAY, MINUTES_KEPT, Calls
@@ -20,7 +19,9 @@ from tulle.observe.patterns import HOUR, Capacity, Patterns, capacity, patterns
 from tulle.serving import generation
 from tulle.spec import environment as declared
 from tulle.spec.environment import production
+from tulle.state.db import Database
 
+AIM: Final = 0.6  # load of a worker, as autoscaling has it
 PATTERN_DAYS: Final = 28
 _LEAST_MICROSECONDS: Final = 50.0  # what a request costs a worker at least
 
@@ -47,15 +48,15 @@ class Outlook:
     capacity: Capacity | None
 
 
-def environment_key(workspace: Workspace, name: str) -> str:
+def environment_key(settings: Settings, name: str) -> str:
     """An environment as counts name it: empty for that of consumers. NotFound with the nearest name."""
     if not name:
         return ""
-    found = declared.environment(workspace.settings, name)
-    return "" if found.branch == production(workspace.settings).branch else found.name
+    found = declared.environment(settings, name)
+    return "" if found.branch == production(settings).branch else found.name
 
 
-def unused(workspace: Workspace, calls: Calls, *, days: int, now: float) -> list[Unused]:
+def unused(database: Database, calls: Calls, *, days: int, now: float) -> list[Unused]:
     """Deployed services that nobody but the portal asked for so many days, the longest unused first. Conflict.
 
     Conflict while the counts do not reach back so far.
@@ -69,7 +70,7 @@ def unused(workspace: Workspace, calls: Calls, *, days: int, now: float) -> list
         )
     asked = Insight(calls).last_asked(but=f"{PORTAL}-")
     found = []
-    for one in generation.everywhere(workspace.database):
+    for one in generation.everywhere(database):
         last = asked.get((one.service, one.environment))
         since = max(one.changed_at, state.begun) if last is None else float(last + DAY)
         idle = int((now - since) // DAY)
@@ -91,7 +92,8 @@ def unused(workspace: Workspace, calls: Calls, *, days: int, now: float) -> list
 
 
 def outlook(
-    workspace: Workspace,
+    settings: Settings,
+    database: Database,
     calls: Calls,
     service: str,
     environment: str = "",
@@ -108,8 +110,8 @@ def outlook(
         raise Invalid(
             f"{rate_per_worker} requests a second of a worker, expected more than 0 and less than 1,000,000"
         )
-    key = environment_key(workspace, environment)
-    known = {(one.service, one.environment): one for one in generation.everywhere(workspace.database)}
+    key = environment_key(settings, environment)
+    known = {(one.service, one.environment): one for one in generation.everywhere(database)}
     deployed = known.get((service, key))
     if deployed is None:
         names = sorted({name for name, place in known if place == key})
@@ -125,7 +127,6 @@ def outlook(
     if found.forecast is None:
         return Outlook(service, key, found, None)
     rate = rate_per_worker or _rate_of(counts)
-    settings = workspace.settings
     workers = deployed.workers_of(
         deployed.active_version or deployed.desired_version, settings.service_workers
     )
