@@ -18,7 +18,7 @@ from tulle.catalog.service_load import Chart, line_of
 from tulle.config import Settings
 from tulle.errors import NotFound, did_you_mean
 from tulle.gateway import contract
-from tulle.observe.calls import Calls
+from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import SPANS, Insight, Point, Series, Span, Told, Which, span_of
 from tulle.serving import generation
 from tulle.spec import environment as declared
@@ -215,7 +215,9 @@ class InsightReader:
 
 def charts_of(span: Span, points: Sequence[Point], whole: Point) -> tuple[Chart, ...]:
     """Requests a second, what went wrong, and latency, each over the span."""
-    rates: list[float | None] = [one.requests / span.step for one in points]
+    now = time.time()
+    # The last point is under way: its rate is of the part that is over, a minute of it at least.
+    rates: list[float | None] = [one.requests / max(MINUTE, min(span.step, now - one.at)) for one in points]
     failed, wrong = ([_share(getattr(one, name), one) for one in points] for name in ("failed", "wrong"))
     latencies: dict[str, list[float | None]] = {
         name: [getattr(one, name) for one in points] for name in ("p50", "p95", "p99")
