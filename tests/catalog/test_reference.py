@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.catalog.conftest import Browser
 from tests.catalog.test_models import put_model
 
+from tulle.gateway import contract
+
 PAGE = (Path(__file__).parents[2] / "docs/reference/portal.md").read_text()
 NAMES = {
     "/domains/{name}": "shop",
@@ -16,6 +18,7 @@ NAMES = {
     "/services/{name}/deployments": "customer-totals",
     "/services/{name}/compare": "customer-totals",
     "/services/{name}/design": "customer-totals",
+    "/insight/apis/{name}": "customer-totals",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [
@@ -29,8 +32,10 @@ def test_every_page_of_the_table_is_there(browser: Browser) -> None:
     assert len(SAID) > 15
     put_model(browser.world)
     run = re.findall(r'href="/runs/([^"/]+)"', browser.get("/runs"))[0]
+    shop = {one.name: one.client_id for one in contract.applications(browser.world.database)}["web-shop"]
+    names = {**NAMES, "/insight/clients/{name}": shop}
     for address in SAID:
-        name = NAMES.get(address, "sales")
+        name = names.get(address, "sales")
         browser.get(address.format(name=name, data_set="sales", run_id=run, model="spends"))
 
 
@@ -38,6 +43,6 @@ def test_every_page_of_ours_is_in_the_table(browser: Browser) -> None:
     ours = {
         path
         for path in browser.addresses()
-        if path.startswith(("/products/", "/runs", "/schedules", "/rejected", "/domains"))
+        if path.startswith(("/products/", "/runs", "/schedules", "/rejected", "/domains", "/insight"))
     }
     assert {path for path in ours if not path.endswith("/progress")} <= set(SAID)
