@@ -10,6 +10,7 @@ import datetime as dt
 import decimal
 import json
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,16 @@ VISITS = pa.table(
         ),
     }
 )
+COMING = pa.table(  # of whom some is known that does not hold yet
+    {
+        "customer": ["00009"] * 4 + ["00008"],
+        "spent": [2.0, 1.0, 30.0, -1.0, 1.0],
+        "at": pa.array(
+            [NOW + 2 * DAY, NOW + DAY, NOW + 30 * DAY, NOW - DAY, NOW + DAY], pa.timestamp("us", "UTC")
+        ),
+    }
+)
+TABLES = {"visits": VISITS, "coming": COMING, "customer_features": customers()}
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Visits(Mesh):
 def visits(mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Visits]:
     features = mesh.lake.repository("customer-features")
     features.put("main", "visits/part-0000.parquet", parquet(VISITS))
+    features.put("main", "coming/part-0000.parquet", parquet(COMING))
     features.commit("main", "visits")
     features.create_tag("spring", "main")
     if request.param == "pinned":  # what comes later must not matter
@@ -76,8 +88,8 @@ def visits(mesh: Mesh, request: pytest.FixtureRequest) -> Iterator[Visits]:
         features.commit("main", "nothing is left")
     if request.param == POSTGRES:
         url = request.getfixturevalue("pg")
-        copied(url, "visits", VISITS)
-        copied(url, "customer_features", customers())
+        for name, table in TABLES.items():
+            copied(url, name, table)
         known = open_connections(mesh.settings, mesh.database)
         known.save(made("shop-db", "prod", "sql", url, {}, {}))
     server = None
@@ -114,7 +126,7 @@ def copied(url: str, name: str, table: pa.Table) -> None:
 
 def filled(server: RedisServer, name: str, properties: str, form: str) -> str:
     """The same rows under the keys of a look-up, as whoever fills a Redis would lay them; the source that reads them."""
-    table = {"visits": VISITS, "customer_features": customers()}[name]
+    table = TABLES[name]
     key = yaml.safe_load(f"{{{properties}}}")["key"]
     columns = [key] if isinstance(key, str) else list(key.values() if isinstance(key, dict) else key)
     types = {one.name: TYPES[str(one.type)] for one in table.schema}
@@ -341,6 +353,26 @@ def test_of_several_rows_the_old_ones_are_left_out(visits: Visits) -> None:
     assert (found["found"], found["rows"]) == (2, [{"shop": "b"}, {"shop": "c"}])
     assert found["data"] == {"shop": "b"}
     assert look(timed, customer="00001")[1]["ignoreReason"] == "OUTSIDE_MAX_AGE"
+
+
+@pytest.mark.parametrize("several", ["first", "all", "error"])
+def test_a_row_holds_from_its_time_on(visits: Visits, several: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = ", most_rows: 2" if several == "all" else ""
+    timed = service(
+        visits,
+        f"data_set: coming, key: customer, several: {several}{most}, order_by: [-at], event_time: at",
+    )
+    assert look(timed, customer="00009")[1]["data"]["spent"] == -1.0
+    assert look(timed, customer="00008")[0] == 404  # nothing is known of it yet
+    later = time.time() + 3 * 86_400
+    monkeypatch.setattr("tulle.serving.finder.time.time", lambda: later)
+    status, found = look(timed, customer="00009")
+    if several == "error":
+        assert (status, found["message"][:6]) == (422, "3 rows")
+        return
+    assert found["data"]["spent"] == 2.0
+    if several == "all":
+        assert (found["found"], [row["spent"] for row in found["rows"]]) == (3, [2.0, 1.0])
 
 
 PROFILE = "data_set: customer_features, key: customer_id"

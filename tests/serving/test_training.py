@@ -68,7 +68,8 @@ _values = st.fixed_dictionaries(
     }
 )
 _rows = st.lists(
-    st.tuples(st.integers(0, 2), st.none() | st.sampled_from([1, 2, 2, 5, 30, 60]), _values), max_size=12
+    st.tuples(st.integers(0, 2), st.none() | st.sampled_from([1, 2, 2, 5, 30, 60, -1, -1, -9]), _values),
+    max_size=12,
 )
 _policies = st.fixed_dictionaries(
     {

@@ -143,6 +143,8 @@ class Finder:
         self._types = [column.type for column in entry.key]
         self._normalise = needs_normalising(self._types)
         self._default = _rendered(entry, form)
+        wish = entry.wish  # None: of a package that stored no more rows than are answered
+        self._most = None if wish is None else wish.most_rows if wish.several == ALL else 1
         # A row is stored as it is answered, so that it need not be looked at.
         self.is_plain = entry.several == FORBIDDEN and not entry.timed and entry.source != CONNECTION
 
@@ -169,13 +171,19 @@ class Finder:
         if stored is None:
             return self._without(self.entry.no_match, NOT_FOUND, NO_MATCH, key)
         number, rows = rows_of(stored)
+        told: list[tuple[int | None, bytes]] = []
+        if self.entry.timed:
+            told = self._begun(rows)
+            number -= len(rows) - len(told)
+            if not told:
+                return self._without(self.entry.no_match, NOT_FOUND, NO_MATCH, key)
         if number > 1 and self.entry.several in {ERROR, IGNORE, FORBIDDEN}:
             if self.entry.several == IGNORE:
                 raise Ignored(SEVERAL)
             message = f"{number:,} rows of '{self.entry.data_set}' have {self.named(key)}"
             raise RequestError(422, "SeveralMatches", message, "Only one may")
         if self.entry.timed:
-            return self._timed(rows, number, key)
+            return self._timed(told[: self._most], number, key)
         return Found(PRESENT, rows, number)
 
     def default(self, status: str = NOT_FOUND) -> Found:
@@ -188,8 +196,16 @@ class Finder:
             f"{column.name} {shown(value)}" for column, value in zip(self.entry.key, key, strict=True)
         )
 
-    def _timed(self, stored: Sequence[bytes], number: int, key: Sequence[Any]) -> Found:
+    def _begun(self, stored: Sequence[bytes]) -> list[tuple[int | None, bytes]]:
+        """The rows that hold by now, with since when; others are found from their time on, as training finds them.
+
+        All that are still to come are stored (`index.kept_of`), so what is left out here is known to be all of them.
+        """
+        at = time.time() * 1_000_000
         rows = [timed(row) for row in stored]
+        return [one for one in rows if one[0] is None or one[0] <= at]
+
+    def _timed(self, rows: Sequence[tuple[int | None, bytes]], number: int, key: Sequence[Any]) -> Found:
         most = self.entry.max_age_seconds
         if not most:
             return Found(PRESENT, [row for _, row in rows], number, rows[0][0])

@@ -82,6 +82,24 @@ def timed(row: bytes) -> tuple[int | None, bytes]:
     return int(micros) if micros else None, rest
 
 
+def kept_of(rows: Sequence[bytes], most: int, at: int | None) -> list[bytes]:
+    """Of a key's rows, in their order, those that are to be stored: so many of those that hold by now.
+
+    Where rows tell since when they hold, also all that are still to come `at` that time, in microseconds since 1970:
+    they will be asked for when theirs has come.
+    """
+    if at is None:
+        return list(rows[:most])
+    kept = []
+    for row in rows:
+        if (micros := timed(row)[0]) is None or micros <= at:
+            if most == 0:
+                continue
+            most -= 1
+        kept.append(row)
+    return kept
+
+
 class Index:
     """An opened index; `open_index` opens one."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 
 from tulle.engine.engine import Relation, literal, quoted
 from tulle.errors import Invalid, LimitExceeded, Problem
-from tulle.serving.index import LONGEST_KEY, Column, Form, key_of, normal_key, several_of
+from tulle.serving.index import LONGEST_KEY, Column, Form, kept_of, key_of, normal_key, several_of
 from tulle.serving.keyed_rows import ALL, FORBIDDEN
 
 if TYPE_CHECKING:
@@ -202,15 +203,19 @@ Item = tuple[bytes, bytes]
 
 @dataclass(slots=True)
 class _Group:
-    """The rows of one key: how many there are, and those that are kept."""
+    """The rows of one key: how many there are, and those that are kept; `at` as `kept_of` has it."""
 
     key: bytes
     most: int
+    at: int | None
     rows: list[bytes] = field(default_factory=list)
     number: int = 0
 
     def add(self, rows: Sequence[bytes]) -> None:
-        self.rows += rows[: self.most - len(self.rows)]
+        room = self.most - len(self.rows)
+        self.rows = (
+            kept_of([*self.rows, *rows], self.most, self.at) if self.at else [*self.rows, *rows[:room]]
+        )
         self.number += len(rows)
 
     def entry(self) -> Item:
@@ -225,6 +230,7 @@ class _Writing:
         self.rows = 0
         self._types = [column.type for column in wish.key]
         self._most = wish.most_rows if wish.several == ALL else 1
+        self._at = time.time_ns() // 1000 if wish.event_time else None
         self._open: _Group | None = None
         self._apart: dict[bytes, _Group] = {}
         self._repeated: list[tuple[bytes, int]] = []  # the first few
@@ -243,20 +249,23 @@ class _Writing:
             first = next(pairs)
             if self._open is None or self._open.key != first[0]:
                 yield from self.last()
-                self._open = _Group(first[0], self._most)
+                self._open = self._group(first[0])
             self._open.add([first[1]])
             if whole > 1:
                 yield self._entry(self._open)
                 yield from itertools.islice(pairs, whole - 2)
-                self._open = _Group(keys[whole - 1], self._most)
+                self._open = self._group(keys[whole - 1])
                 self._open.add([rows[whole - 1]])
             return
         for key, group in itertools.groupby(pairs, _first):
             if self._open is None or self._open.key != key:
                 if self._open is not None:
                     yield self._entry(self._open)
-                self._open = _Group(key, self._most)
+                self._open = self._group(key)
             self._open.add([row for _, row in group])
+
+    def _group(self, key: bytes) -> _Group:
+        return _Group(key, self._most, self._at)
 
     def last(self) -> list[Item]:
         """The entry of the last key."""
@@ -285,7 +294,7 @@ class _Writing:
         columns = [batch.column(f"k{i}").to_pylist() for i in range(len(self._types))]
         for values, row in zip(zip(*columns, strict=True), rows, strict=True):
             key = key_of(normal_key(values, self._types))
-            self._apart.setdefault(key, _Group(key, self._most)).add([row])
+            self._apart.setdefault(key, self._group(key)).add([row])
 
     def _entry(self, group: _Group) -> Item:
         if group.number > 1:

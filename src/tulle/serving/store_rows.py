@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from tulle.serving.finder import FinderEntry, Stored
-from tulle.serving.index import several_of
+from tulle.serving.index import kept_of, several_of
 from tulle.serving.index_build import Wish
 from tulle.serving.keyed_rows import ALL
 from tulle.serving.request import RequestError
@@ -43,7 +44,8 @@ def stored_rows(wish: Wish, rows: Sequence[bytes], number: int) -> bytes | None:
     if not rows:
         return None
     most = wish.most_rows if wish.several == ALL else 1
-    return rows[0] if number == 1 else several_of(rows[:most], number)
+    at = time.time_ns() // 1000 if wish.event_time else None
+    return rows[0] if number == 1 else several_of(kept_of(rows, most, at), number)
 
 
 def stored_row(entry: FinderEntry, wish: Wish, since: dt.date | None, values: Sequence[Any]) -> bytes:
