@@ -161,8 +161,8 @@ class Settings:
     )
     source_addresses: tuple[str, ...] = setting(
         (),
-        "private addresses that http sources may read beside public ones: networks or names, each with or "
-        "without a port, for example 127.0.0.1:9000 or erp.internal",
+        "private addresses that http sources may read, and APIs lead to, beside public ones: networks or names, "
+        "each with or without a port, for example 127.0.0.1:9000 or erp.internal",
     )
     hook_environments: Mapping[str, str] = field(
         default_factory=dict,

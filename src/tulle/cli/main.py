@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("service", "Package, deploy, test and call services."),
     "model": ("model", "Train models, show and compare them, put one behind a service."),
     "features": ("features", "What services look up: where from, how old."),
+    "api": ("api", "Managed APIs: versions side by side, their lives, what answers them."),
     "app": ("app", "Register applications, ask what they may call, and decide about it."),
     "insight": ("insight", "What services are asked, and how they fare."),
     "trust": ("trust", "Certificates of the mesh's parts, and which service may call which."),

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from tulle.control import release
+from tulle.control import apis
 from tulle.control.identities import PREFIX
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
-from tulle.errors import Denied, Invalid, NotFound, did_you_mean
+from tulle.errors import Denied, Invalid, NotFound
 from tulle.gateway import contract
 from tulle.gateway.contract import About, Application, Credentials
 from tulle.gateway.policy import RateLimit
@@ -76,7 +76,7 @@ def create(
     actor: str = "",
     user: str | None = None,
 ) -> Credentials:
-    """Register an application for declared services; limits of None are the mesh's default.
+    """Register an application for declared services and APIs; limits of None are the mesh's default.
 
     A user who registers one owns it, and asks for access instead of naming services. Raises NotFound for a service that
     no product declares, Invalid for a limit that is not understood and AlreadyExists for a name in use.
@@ -94,15 +94,9 @@ def create(
                 hint="register the application, then ask: `tulle app request`",
             )
         said = replace(said, owners=tuple(dict.fromkeys((user, *said.owners))))
-    known = release.declared_services(workspace) if services else {}
     limits = {}
     for service, limit in services.items():
-        if service not in known:
-            release.declared_service(workspace, service)  # which tells when it is its file that is wrong
-            raise NotFound(
-                f"no applied product has a service '{service}'",
-                hint=did_you_mean(service, known) or "`tulle service list` shows what there is",
-            )
+        apis.demand_open(workspace, service)
         limits[service] = parse_limits(limit or workspace.settings.default_rate_limit)
     return contract.register(
         workspace.database,
@@ -168,7 +162,8 @@ def change_contract(
     if limits is None:
         contract.withdraw(workspace.database, name, service, actor=actor)
         return
-    release.declared_service(workspace, service)
+    if all(c.service != service for c in contract.get(workspace.database, name).contracts):
+        apis.demand_open(workspace, service)
     contract.grant(workspace.database, name, service, limits, actor=actor)
 
 
@@ -180,7 +175,7 @@ def sign_in_portal(workspace: Workspace) -> Credentials:
 
 
 def grant_portal(workspace: Workspace, services: Iterable[str]) -> None:
-    """Let the portal's application call these services."""
+    """Let the portal's application call these services and APIs."""
     if not contract.is_known(workspace.database, PORTAL):
         return
     known = {c.service for c in contract.get(workspace.database, PORTAL).contracts}

@@ -29,6 +29,8 @@ from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
 from tulle.gateway import contract_step, offer, service_keys
+from tulle.gateway.apis import records
+from tulle.gateway.apis.load import load_apis
 from tulle.pipeline import backfill, promotion, worker
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation
@@ -68,6 +70,7 @@ def plan_of(gathered: Gathered) -> Plan:
         provision=provisioning(gathered.workspace.registry),
         grants=gathered.granting,
         ending=gathered.ending,
+        apis=gathered.apis,
         refusals=(
             *gathered.collisions(),
             *ends_too_soon(gathered.workspace, gathered.spec.products),
@@ -297,8 +300,12 @@ def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str
     declared = load_services(product)
     code, services = load_code(product).digest, declared_as_plain(declared)
     gone = [one for one in generation.of_product(workspace.database, product.name) if one not in services]
+    offered = load_apis(product)
+    had = set(records.of_product(workspace.database, product.name)) - {one.api.name for one in offered}
+    end_contracts(workspace, sorted(had - services.keys()), actor)
     with workspace.database.write() as connection:
         products.save(connection, product, code_digest=code, files=gathered.files(product), services=services)
+        records.save(connection, product.name, offered, actor=actor)
         for service in gone:
             generation.withdraw(connection, service, actor=actor)
         for one in declared:
@@ -362,7 +369,7 @@ def retire(workspace: Workspace, name: str, *, actor: str = "") -> str:
 def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None], actor: str) -> str:
     # Contracts and what capabilities provided go first: a crash after the product is gone would leave them for good.
     services = generation.of_product(workspace.database, name)
-    end_contracts(workspace, services, actor)
+    end_contracts(workspace, [*services, *records.of_product(workspace.database, name)], actor)
     contract_step.end_for(workspace.database, "product", [name], reason="the product is gone", by=actor)
     applied = products.applied_product(workspace.database, name).product
     provision(workspace, None, applied)
@@ -370,6 +377,7 @@ def _retire(workspace: Workspace, name: str, note: Callable[[Connection], None],
     with workspace.database.write() as connection:
         for service in services:
             generation.withdraw(connection, service, actor=actor)
+        records.remove_of(connection, name, actor=actor)
         running = backfill.end_of_product(connection, name, actor=actor)
         promotion.end_open(connection, name, [promotion.WAITING], "the product left the mesh")
         grants.remove_roles(connection, applied, actor=actor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tulle.control.declared_apis import api_problems
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
@@ -65,6 +66,7 @@ def check_mesh(
                 problems += policy_problems(workspace.settings, service)
     problems += mesh_policy_problems(workspace.settings)
     problems += _used(spec, services)
+    problems += api_problems(workspace.settings, spec, {product.name for product in looked_at}, services)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))

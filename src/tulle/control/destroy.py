@@ -23,6 +23,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import Event
 from tulle.gateway import contract, service_keys
+from tulle.gateway.apis import records
 from tulle.lake import leftovers
 from tulle.lake.repository import Repository
 from tulle.pipeline import promotion
@@ -73,7 +74,8 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     applied = products.applied_product(workspace.database, name)
     product = applied.product
     services = [d for d in generation.everywhere(workspace.database) if d.product == name]
-    steps = [*_contracts_end(workspace, {d.service for d in services})]
+    called = {d.service for d in services} | set(records.of_product(workspace.database, name))
+    steps = [*_contracts_end(workspace, called)]
     steps += [
         Doom("stop-service", d.service, f"service '{d.service}' (version {d.desired}) stops{_in(d)}")
         for d in services
@@ -96,7 +98,7 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
             Doom("delete-queries", service, told.format(repository_name(service)))
             for service in query_log.logged_services(workspace, name)
         ]
-    hits, affected = _hits(workspace, product, {d.service for d in services})
+    hits, affected = _hits(workspace, product, called)
     for service in sorted({d.service for d in services} | set(applied.services or ())):
         keys = [k for k in service_keys.keys(workspace.database, service) if k.state(now()) == "in force"]
         hits += [f"service '{service}' has an API key '{key.label}' in force" for key in keys]

@@ -1,7 +1,7 @@
 """What ends with a product beside what is its own: told before it is retired or destroyed, in sentences.
 
-Its backfills, promotions that wait, and what agreements of other products give its people as such. Apply carries that
-out in the transaction in which the product leaves (`apply.retire`).
+Its backfills, promotions that wait, its APIs, and what agreements of other products give its people as such. Apply
+carries that out in the transaction in which the product leaves (`apply.retire`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tulle.control import grants
+from tulle.control.impact import listed
 from tulle.control.workspace import Workspace
+from tulle.gateway import contract
+from tulle.gateway.apis import records
 from tulle.pipeline import backfill, promotion
 
 Ending = tuple[str, str, str]  # operation, subject, sentence
@@ -23,8 +26,19 @@ def endings(workspace: Workspace, name: str) -> Iterator[Ending]:
     for asked in promotion.recent(workspace.database, product=name, status=promotion.WAITING, limit=None):
         told = f"promotion {asked.id} to {asked.version} in '{asked.environment}' ends: nobody approves it any more"
         yield "end-promotion", asked.id, told
+    for api in records.of_product(workspace.database, name):
+        yield "end-api", api, f"API '{api}' ends{_who_calls(workspace, api)}"
     for other, lost in grants.taken_with(workspace, name).items():
         yield "take-grants", other, _lost(name, other, [change.whom for change in lost])
+
+
+def _who_calls(workspace: Workspace, api: str) -> str:
+    held = [
+        application.name
+        for application in contract.applications(workspace.database)
+        if application.name != contract.PORTAL and any(c.service == api for c in application.contracts)
+    ]
+    return f", and the contracts of applications {listed(held)}" if held else ""
 
 
 def _lost(name: str, other: str, users: list[str]) -> str:

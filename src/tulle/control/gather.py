@@ -13,6 +13,7 @@ from typing import Any
 
 from tulle.control import grants
 from tulle.control.applications import PORTAL
+from tulle.control.declared_apis import api_details
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.endings import endings
 from tulle.control.impact import Impact, ServiceUse, Use, service_uses, uses_in
@@ -21,6 +22,9 @@ from tulle.control.product_files import FileDigests
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
 from tulle.gateway import contract, service_keys
+from tulle.gateway.apis import records
+from tulle.gateway.apis.declared import ApiDeclared
+from tulle.gateway.apis.load import FOLDER, load_apis
 from tulle.lake.access.overview import Overview
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.serving.service import Service, load_services
@@ -77,7 +81,11 @@ class Gathered:
         files, item = self.files(product), self.applied.get(product.name)
         if item is not None and item.files is None:  # applied before files were kept
             return Standing(product, self.code(product).digest, None, self._services(product))
-        if item is not None and item.services is not None and _services_of(files) == _services_of(item.files):
+        if (
+            item is not None
+            and item.services is not None
+            and _of_folder(files, "services") == _of_folder(item.files, "services")
+        ):
             return Standing(product, "", files, item.services)
         return Standing(product, "", files, self._services(product))
 
@@ -86,6 +94,22 @@ class Gathered:
             return declared_as_plain(load_services(product))
         except TulleError:
             return None  # `validate` and `apply` say what is wrong with them
+
+    @cached_property
+    def _recorded_apis(self) -> Mapping[str, Mapping[str, ApiDeclared]]:
+        return records.by_product(self.workspace.database)
+
+    def apis(self, product: DataProduct) -> tuple[Detail, ...]:
+        """What a plan shows of the APIs that a product declares; nothing where they cannot be read."""
+        had = self._recorded_apis.get(product.name, {})
+        files, item = self.files(product), self.applied.get(product.name)
+        if item is not None and _of_folder(files, FOLDER) == _of_folder(item.files, FOLDER):
+            return ()
+        try:
+            wanted = {one.api.name: one.api for one in load_apis(product)}
+        except TulleError:
+            return ()  # `validate` and `apply` say what is wrong with them
+        return api_details(had, wanted, self.callers)
 
     def code(self, product: DataProduct) -> ProductCode:
         """A product's code, read once."""
@@ -119,8 +143,8 @@ class Gathered:
         return self._uses[key]
 
     @cached_property
-    def service_uses(self) -> tuple[ServiceUse, ...]:
-        """What the services of the mesh answer from, and who may call them."""
+    def callers(self) -> Mapping[str, Sequence[str]]:
+        """Who may call each service and API: applications, and holders of keys."""
         callers: dict[str, list[str]] = {}
         for application in contract.applications(self.workspace.database):
             if application.name != PORTAL:
@@ -128,11 +152,16 @@ class Gathered:
                     callers.setdefault(agreed.service, []).append(application.name)
         for key in service_keys.held(self.workspace.database):
             callers.setdefault(key.service, []).append(f"{key.label} (API key)")
+        return callers
+
+    @cached_property
+    def service_uses(self) -> tuple[ServiceUse, ...]:
+        """What the services of the mesh answer from, and who may call them."""
         standing = {s.product.name: s for s in self.desired}
         found: list[ServiceUse] = []
         for name in self.actual.keys() | standing.keys():
             said = (standing[name] if name in standing else self.actual[name]).services
-            found += service_uses(name, said or {}, callers)
+            found += service_uses(name, said or {}, self.callers)
         return tuple(sorted(found, key=lambda use: (use.service, use.endpoint, use.data_set)))
 
     @cached_property
@@ -200,8 +229,8 @@ def gather(workspace: Workspace) -> Gathered:
     return Gathered(workspace, workspace.spec())
 
 
-def _services_of(files: Mapping[str, str] | None) -> dict[str, str]:
-    return {path: digest for path, digest in (files or {}).items() if path.startswith("services/")}
+def _of_folder(files: Mapping[str, str] | None, folder: str) -> dict[str, str]:
+    return {path: digest for path, digest in (files or {}).items() if path.startswith(f"{folder}/")}
 
 
 # ── what capabilities have to do ─────────────────────────────────────────────────────────────────────────

@@ -95,6 +95,7 @@ Hits = Callable[[Change, DataProduct, DataProduct | None], tuple[str, ...]]
 Provision = Callable[[DataProduct, DataProduct | None], tuple[Detail, ...]]
 Grants = Callable[[DataProduct], tuple[Detail, ...]]
 Ending = Callable[[DataProduct], tuple[Detail, ...]]
+Apis = Callable[[DataProduct], tuple[Detail, ...]]
 
 
 def _nobody(_change: Change, _old: DataProduct, _new: DataProduct | None) -> tuple[str, ...]:
@@ -118,6 +119,7 @@ def make_plan(
     provision: Provision = _nothing,
     grants: Grants = _none,
     ending: Ending = _none,
+    apis: Apis = _none,
     refusals: Sequence[Problem] = (),
     today: str = "",
 ) -> Plan:
@@ -125,7 +127,8 @@ def make_plan(
 
     `repositories` are the names that exist in the lake, `hits` tells whom a change hurts, `provision` what the
     capabilities of a product's components have to do, `grants` what its roles need, `ending` what else ends
-    with one that is retired. Agreements that ended before the day `today` bind nobody.
+    with one that is retired, `apis` what differs in those it declares. Agreements that
+    ended before the day `today` bind nobody.
     """
     steps: list[Step] = []
     refused = list(refusals)
@@ -136,7 +139,10 @@ def make_plan(
             steps.append(Step("create-repository", "create", product.name, sentence))
         now = actual.get(product.name)
         changes = _changes(now.product, product, today) if now else ()
-        own = [_registered(product)] if now is None else _updated(wanted, now, changes, hits)
+        offered = apis(product)
+        own = (
+            [_registered(product, offered)] if now is None else _updated(wanted, now, changes, hits, offered)
+        )
         if own and (details := provision(product, now.product if now else None)):
             count = _count(len(details), "thing")
             sentence = f"provision {count} for product '{product.name}'"
@@ -179,14 +185,14 @@ def _code(standing: Standing) -> str:
     return standing.code_digest if standing.files is None else digest_of(dict(standing.files))
 
 
-def _registered(product: DataProduct) -> Step:
+def _registered(product: DataProduct, offered: tuple[Detail, ...]) -> Step:
     has = [
         _count(len(product.input_ports), "input port"),
         _count(len(product.data_sets), "data set"),
         _count(len(product.output_ports), "output port"),
     ]
     sentence = f"register product '{product.name}' of domain '{product.domain}' with {', '.join(has)}"
-    return Step("register", "create", product.name, sentence)
+    return Step("register", "create", product.name, sentence, offered)
 
 
 def _retired(product: DataProduct, hits: Hits, ending: Ending) -> Step:
@@ -203,12 +209,15 @@ def _changes(applied: DataProduct, product: DataProduct, today: str) -> Sequence
     return () if same else compare(applied, product, today=today)
 
 
-def _updated(wanted: Standing, now: Standing, found: Sequence[Change], hits: Hits) -> list[Step]:
+def _updated(
+    wanted: Standing, now: Standing, found: Sequence[Change], hits: Hits, offered: Sequence[Detail]
+) -> list[Step]:
     product, applied = wanted.product, now.product
     changes = list(found)
     if now.services is not None and wanted.services is not None:
         changes += service_changes(now.services, wanted.services)
     details = [_detail(change, applied, product, hits) for change in changes]
+    details += offered
     details += _code_details(wanted, now)
     if not details and applied.digest != product.digest:
         details.append(Detail("its document changed in wording"))

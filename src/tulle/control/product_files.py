@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-CODE_SUFFIXES = frozenset({".sql", ".py", ".yaml", ".yml", ".json", ".toml", ".md", ".jinja"})
+CODE_SUFFIXES = frozenset({".sql", ".py", ".yaml", ".yml", ".json", ".toml", ".md", ".jinja", ".pem"})
 SEEDS = "seeds"  # their files are code whatever their suffix
 _NOT_CODE = frozenset({"data", "__pycache__", "target", "logs", "node_modules"})
 _MAX_FILES = 5000

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
+from tulle.control.declared_apis import places
 from tulle.control.identities import PREFIX, Identities, application_of
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -21,6 +22,8 @@ from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway import contract
 from tulle.gateway.admitted import as_deployed, policy_of
+from tulle.gateway.apis.instance import instances, managed_instances
+from tulle.gateway.apis.records import Followed
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
@@ -60,6 +63,7 @@ class Switchboard:
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
         self._identities = Identities(workspace)
+        self._apis = Followed(workspace.database)
         self._lock = threading.Lock()
         self._mesh_policies: MeshPolicies | None = None
         self._owners: Mapping[str, DataProduct] = {}
@@ -170,7 +174,7 @@ class Switchboard:
             try:
                 needs = self._needs_of(deployment.service, traffic)
                 service = managed(self._workspace.settings, deployment, traffic, needs, at)
-                service = self._with_policies(service, deployment)
+                service = self._with_policies(service, deployment.product)
             except (
                 TulleError,
                 LookupError,
@@ -187,7 +191,9 @@ class Switchboard:
         stopped = {(one.name, one.environment): one.stopped for one in found}
         unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
         # The gateway may go on with what it has, so the sidecars of that stay beside those of what is wanted.
-        self._trust.put_before(self._publisher.in_force(), deployed)
+        standing = [one for one in self._publisher.in_force() if one.front is None]
+        self._trust.put_before(standing, deployed)
+        deployed += self._instances(deployed, unmade)
         result = self._publisher.publish(deployed, self._policy, unmade)
         if result.changed:
             with self._workspace.database.write() as connection:
@@ -196,17 +202,19 @@ class Switchboard:
                 )
                 log.append(connection, event)
 
-    def _with_policies(self, service: ManagedService, deployment: Deployment) -> ManagedService:
-        """A service with what the mesh has for many. Invalid when the two cannot be joined."""
+    def _with_policies(
+        self, service: ManagedService, product: str, tags: Sequence[str] = ()
+    ) -> ManagedService:
+        """A service of a product with what the mesh has for many. Invalid when the two cannot be joined."""
         if not self._mesh_policies:
             return service
         settings = self._workspace.settings
-        owner = self._owners.get(deployment.product)
+        owner = self._owners.get(product)
         target = Target(
             service.name,
             service.environment or production(settings).name,
             owner.domain if owner else "",
-            owner.tags if owner else (),
+            (*(owner.tags if owner else ()), *tags),
         )
         return replace(service, policies=self._mesh_policies.joined(target, service.policies))
 
@@ -219,6 +227,26 @@ class Switchboard:
             self._owners = products.named(self._workspace.database, list(versions))
             self._versions = versions
         return self._owners
+
+    def _instances(
+        self, deployed: Collection[ManagedService], unmade: dict[_Place, Unmade]
+    ) -> list[ManagedService]:
+        """The instances of APIs, with what answers each now; of which none can be made is added to `unmade`."""
+        settings, apis = self._workspace.settings, self._apis.look()
+        declared = {api.name: api.declared for api in apis}
+        found: list[ManagedService] = []
+        for one in managed_instances(
+            list(instances(apis, places(settings))),
+            {service.path: service for service in deployed},
+            largest_request=settings.max_request_bytes,
+            usual_limit=settings.default_rate_limit,
+        ):
+            said = declared[one.name]
+            try:
+                found.append(self._with_policies(one, said.product, said.tags))
+            except TulleError as exc:
+                unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
+        return found
 
     def _with_leaving(self, service: ManagedService, at: float) -> ManagedService:
         """A service with the generations that have just left it.

@@ -195,7 +195,7 @@ def _in_places(
         if not others:
             found.append(first.contract(service, first.place.environment))
             continue
-        for environment in places[service]:
+        for environment in dict.fromkeys(places[service]):  # an API may have several versions in one
             fitting = [one for one in several if one.place.environment in {None, environment}]
             if fitting:
                 best = min(fitting, key=lambda one: (one.place.environment is None, one.place.kind != "api"))

@@ -24,6 +24,7 @@ _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     426: ("UpgradeRequired", "HTTP/1.0 is not spoken here; use HTTP/1.1"),
     429: ("TooManyRequests", "The caller's rate limit on the service is used up"),
     431: ("HeadersTooLarge", "The request headers are larger than the gateway accepts"),
+    502: ("BadAnswer", "What the service answered is not well-formed HTTP"),
     503: ("ServiceUnavailable", "The service does not answer now"),
     504: ("ServiceTimeout", "The service did not answer in time"),
 }
@@ -32,6 +33,7 @@ _ADVICE: Final[Mapping[int, str]] = {
     403: "Ask the owner of the service for a contract",
     404: f"Services are at {API_PREFIX}<service>/",
     429: "Try again after the seconds in retry-after",
+    502: "Its owner can see in the gateway's log what was wrong with it",
     503: "Try again; its workers may be restarting",  # and not what went wrong inside: that is in the access log
     504: "Try again, or ask for less at once",
 }
@@ -43,6 +45,10 @@ _REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
     "disabled": (503, "ServiceDisabled", "The service is disabled"),
     "resting": (503, "NotAlive", "This gateway is to be asked no more for now"),
     "retired": (410, "ServiceRetired", "The service has ended"),
+    "api_retired": (410, "ApiRetired", "This version of the API has ended"),
+    "unbound": (503, "ApiNotBound", "Nothing is bound to this API now that could answer"),
+    "operation": (404, "UnknownOperation", "The API has no operation at this path"),
+    "method": (405, "MethodNotAllowed", "The API has other operations at this path"),
 }
 # of tokens: what holds of the refusal → (status, errorType, message, advice, challenge)
 _DETAILS: Final = "response.code_details"
@@ -83,6 +89,10 @@ _REASON_ADVICE: Final[Mapping[str, str]] = {
     "disabled": "Its owner can enable it",
     "resting": "It still answers; `apinode-not-alive.txt` says so until it is removed",
     "retired": "Its page in the portal tells what comes after it",
+    "api_retired": "Its page in the portal tells what comes after it",
+    "unbound": "Its owner can bind it to a service",
+    "operation": "Its OpenAPI document has the operations there are",
+    "method": "The header allow names their methods",
 }
 
 

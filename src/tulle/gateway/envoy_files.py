@@ -28,6 +28,7 @@ from tulle.gateway.envoy_access import (
     token_checks,
     ways,
 )
+from tulle.gateway.envoy_apis import external_cluster, external_routes, match_of, ordered, rewritten
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_policies import (
     ServicePart,
@@ -40,7 +41,6 @@ from tulle.gateway.envoy_policies import (
 )
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
-    API_PREFIX,
     AUTH,
     BODY,
     CLIENT_HEADER,
@@ -106,11 +106,11 @@ def bootstrap(door: Door) -> Json:
     return {
         "node": {"id": "gateway", "cluster": "gateway"},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
-        # an operation's path as an expression is longer than Envoy allows without a word; it stays linear in time
-        "layered_runtime": {
-            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 4000}}]
-        },
         "dynamic_resources": {"lds_config": watched("listeners"), "cds_config": watched("clusters")},
+        # paths of operations as an expression are longer than Envoy allows without a word; they stay linear in time
+        "layered_runtime": {
+            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 65_536}}]
+        },
         "overload_manager": {
             "resource_monitors": [
                 {
@@ -195,7 +195,10 @@ def _clusters(policy: GatewayPolicy) -> list[Json]:
 
 
 def clusters(service: ManagedService) -> list[Json]:
-    """The workers of a service, those of each generation apart."""
+    """The workers of a service, those of each generation apart; of an API what is external behind it."""
+    if service.front is not None:
+        made = [external_cluster(service)] if service.front.external is not None else []
+        return [in_cluster(service, cluster) for cluster in made] if service.policies else made
     if service.traffic is None:
         return [worker_cluster(service, service.path, service.upstreams)]
     return [_generation(service, b.generation, b.upstreams) for b in service.backends]
@@ -209,7 +212,7 @@ def _generation(service: ManagedService, generation: str, upstreams: Sequence[st
 
 
 def _cluster_name(service: ManagedService, generation: str) -> str:
-    return f"{service.path}/{generation}"
+    return f"{service.answered_by}/{generation}"
 
 
 def _sidecar_cluster(service: ManagedService, sidecar: Sidecar) -> Json:
@@ -310,7 +313,7 @@ def routes(policy: GatewayPolicy) -> Json:
                 "routes": [
                     *(
                         route
-                        for service in policy.services
+                        for service in ordered(policy.services)
                         for part in parts_of(service)
                         for way in ways(service, part, held[service.name])
                         for route in _routes(service, part, way)
@@ -343,7 +346,7 @@ def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Js
     """Those of one way into a part of a service, the first that fits a request is taken."""
     by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
     counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
-    asked = part.match(service.address)
+    asked = part.match(service.address.rstrip("/"))
     of_part = "" if part.operation.is_any else f" {part.operation}"
 
     def route(name: str, *headers: Json, reason: str = "", status: int = 0, **action: Any) -> Json:
@@ -352,7 +355,7 @@ def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Js
         headers = (*asked, *way.headers, *headers)
         made: Json = {
             "name": name + of_part,
-            "match": {"path_separated_prefix": service.address, **({"headers": headers} if headers else {})},
+            "match": match_of(service, headers),
             "metadata": {"filter_metadata": {"tulle": {k: v for k, v in about.items() if v}}},
             "typed_per_filter_config": {
                 **way.filters,
@@ -373,10 +376,17 @@ def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Js
             f"service '{service.path}': no processor carries out its policies on '{part.operation}'"
         )
     if service.stopped is not None:
-        yield route(service.path, reason=service.stopped, status=410 if service.stopped == "retired" else 503)
+        reason = service.stopped if service.front is None else f"api_{service.stopped}"
+        yield route(service.path, reason=reason, status=410 if service.stopped == "retired" else 503)
+        return
+    if service.front is not None and service.front.is_unbound:
+        yield route(service.path, reason="unbound", status=503)
+        return
+    if service.front is not None and service.front.external is not None:
+        yield from external_routes(service, route(service.path), part.action)
         return
     if service.traffic is None:
-        yield route(service.path, cluster=service.path)
+        yield route(service.path, cluster=service.answered_by)
         return
     for name in sorted(service.traffic.mounted):  # others that are known still are on their way out
         forced = {"name": FORCED_HEADER, "string_match": {"exact": name}}
@@ -424,11 +434,10 @@ def _dispatch_by_body(traffic: Traffic) -> Json:
 
 
 def _to_workers(service: ManagedService) -> Json:
-    rewritten = {"prefix_rewrite": f"{API_PREFIX}{service.name}"} if service.environment else {}
     seconds = f"{service.timeout_seconds:.3f}s"
     by_sidecar = service.identity and service.traffic is not None
     return {
-        **rewritten,
+        **rewritten(service),
         "timeout": seconds,
         "idle_timeout": seconds,  # while a worker is at a request, nothing is sent
         **again(service, SIDECAR_RETRIES if by_sidecar else WORKER_RETRIES),

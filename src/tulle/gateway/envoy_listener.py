@@ -129,6 +129,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": "one_name", "typed_config": _only_second_names(_one_name())},
         token,
         identity_filter(),
+        {"name": "client", "typed_config": _remember_client()},
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
         known,
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
@@ -139,6 +140,15 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": DISPATCH, "typed_config": _lua("dispatch.lua"), "disabled": True},
         {"name": "router", "typed_config": router},
     ]
+
+
+def _remember_client() -> Json:
+    """Who called, for the access log: an external service is not told, so the header is gone when it is written."""
+    known = {"metadata_namespace": "tulle", "key": "client", "type": "STRING"}
+    return typed(
+        "envoy.extensions.filters.http.header_to_metadata.v3.Config",
+        request_rules=[{"header": CLIENT_HEADER, "on_header_present": known}],
+    )
 
 
 def _policies_of_route(name: str) -> Json:
@@ -306,8 +316,8 @@ def _access_log(door: Door) -> Json:
         "method": "%REQ(:METHOD)%",
         "path": "%PATH(NQ)%",
         "code": "%RESPONSE_CODE%",
-        "client": f"%REQ({CLIENT_HEADER})%",
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
+        "client": "%DYNAMIC_METADATA(tulle:client)%",
         "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",

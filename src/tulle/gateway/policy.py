@@ -17,6 +17,7 @@ from typing import Final, Literal
 import msgspec
 
 from tulle.errors import Invalid
+from tulle.gateway.front import Front
 from tulle.gateway.policies.entry import Policy
 from tulle.serving.access import Access
 from tulle.serving.traffic import Traffic
@@ -71,6 +72,8 @@ class ManagedService:
     `environment` is where it is deployed, the first part of its address; that of consumers is the empty one. A
     service that is `stopped`, with the reason, answers nothing but that: 503 when it is disabled, 410 when retired.
     `access` says by which ways it may be called, `policies` what becomes of its requests beside that, in order.
+    With a `front` it is a version of the API `name` instead, at an address of its own: what answers is another
+    service, whose workers it has, or an external one.
     """
 
     name: str
@@ -89,15 +92,38 @@ class ManagedService:
     usual_limit: str = USUAL_LIMIT  # of a token's client, where `access` says none
     policies: tuple[Policy, ...] = ()
     identity: str = ""  # by which its workers are met, a SPIFFE URI; empty: as they are, without TLS
+    front: Front | None = None
+
+    @property
+    def known_as(self) -> str:
+        """Its name; of an API with the version, as in orders@v1."""
+        return self.name if self.front is None else f"{self.name}@{self.front.version}"
 
     @property
     def path(self) -> str:
         """Its name with its environment before it, by which it is told from others."""
-        return path_of(self.name, self.environment)
+        return path_of(self.known_as, self.environment)
+
+    @property
+    def answered_by(self) -> str:
+        """The path of the service whose workers answer."""
+        return self.front.serves if self.front is not None and self.front.serves else self.path
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether a service of the mesh answers: not where an external one does, or nothing."""
+        return self.front is None or bool(self.front.serves)
+
+    @property
+    def workers_of(self) -> tuple[str, str]:
+        """The service whose workers answer, and its environment."""
+        return self.answered_by.rpartition("/")[2], self.environment
 
     @property
     def address(self) -> str:
         """The path that callers use."""
+        if self.front is not None:
+            return self.front.path
         before = f"/{self.environment}" if self.environment else ""
         return f"{before}/public/api/v1/{self.name}"
 

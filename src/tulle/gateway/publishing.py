@@ -28,7 +28,7 @@ AGAIN_SECONDS: Final = 60.0  # each try costs Envoy a few validations
 AGAIN_SECONDS_MOST: Final = 600.0
 IN_FORCE: Final = "run/gateway/in-force.json"  # of .tulle/
 
-Place = tuple[str, str]  # service, environment
+Place = tuple[str, str]  # service, or API with its version (`orders@v1`), and environment
 Forms = Mapping[str, ManagedService]  # by path
 Whole = Callable[[Collection[ManagedService]], GatewayPolicy]
 Accept = Callable[[Forms], str]  # what is wrong with these services together; "" for nothing
@@ -83,7 +83,7 @@ class Publisher:
             if path in stopped
         }
         places = {
-            **{s.path: (s.name, s.environment) for s in wanted},
+            **{s.path: (s.known_as, s.environment) for s in wanted},
             **{path_of(*p): p for p in unmade or {}},
         }
         held = self._held(forms)

@@ -24,6 +24,7 @@ from tulle.control import (
     admin_keys,
     alerts,
     api,
+    apis_api,
     application_api,
     applications,
     asking,
@@ -64,6 +65,7 @@ from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid, TulleError, Unavailable
+from tulle.gateway.apis.records import Followed
 from tulle.gateway.contract import Credentials
 from tulle.gateway.last_used import LastUsed
 from tulle.gateway.policy import RateLimit
@@ -185,6 +187,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         node_admin_api.router(workspace, settle_now),
         trust_api.router(workspace, settle_now),
         deployment_api.router(workspace, settle_now, access),
+        apis_api.router(workspace, settle_now, access),
         package_api.router(workspace),
         compare.router(workspace),
         check_routes(workspace),
@@ -302,6 +305,7 @@ class Trials:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._apis = Followed(workspace.database)
         self._credentials: Credentials | None = None
 
     def sign_in(self) -> None:
@@ -309,8 +313,9 @@ class Trials:
         self._credentials = applications.sign_in_portal(self._workspace)
 
     def follow_deployments(self) -> None:
-        """Let the portal call whatever is deployed."""
-        names = {d.service: d for d in generation.everywhere(self._workspace.database)}
+        """Let the portal call whatever is deployed, and every API."""
+        names = {d.service for d in generation.everywhere(self._workspace.database)}
+        names |= {api.name for api in self._apis.look()}
         applications.grant_portal(self._workspace, names)
 
     def call(

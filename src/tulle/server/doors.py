@@ -2,8 +2,8 @@
 
 - The `Host` header must name this machine: a page of another site cannot reach us by pointing its name here.
 - `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
-  which what concerns promotions, applications and contracts, and the keys and the logs of services, may be asked: who
-  approves is who holds the credential.
+  which what concerns promotions, APIs, applications and contracts, and the keys and the logs of services, may be asked:
+  who approves is who holds the credential.
 - `/admin/api`, the admin API of API nodes, needs a key of its own; it is off until one is made.
 - The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
   change (trying a service) must come from a page of ours.
@@ -68,12 +68,13 @@ ADMIN_API = "/admin/api/"
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _SERVICE = r"/mesh/v1/services/[^/]+"
+_API = r"/mesh/v1/apis/[^/]+"
 _ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|keys|queries|log|load|feedback|drift|drift/history)"
-        r"|/mesh/v1/deployment-requests"
+        rf"|/mesh/v1/(deployment-requests|apis|apis-schema)|{_API}(/diff|/versions/[^/]+/(operations|openapi\.json))?"
         rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
     "POST": re.compile(
@@ -81,11 +82,14 @@ _USERS_MAY = {
         r"|deployment-requests/[^/]+/(decision|cancel)"
         r"|applications|applications/[^/]+/rotate|contracts|contracts/[^/]+/(approve|reject|revoke|restore|change))"
         rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|compare|compare/replay)"
+        rf"|{_API}/versions/[^/]+/(publish|deprecate|retire|unbind)"
     ),
-    "PUT": re.compile(rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/contracts/[^/]+/terms"),
+    "PUT": re.compile(
+        rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/contracts/[^/]+/terms|{_API}/versions/[^/]+/binding"
+    ),
     "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+|/mesh/v1/applications/[^/]+"),
     "DELETE": re.compile(
-        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)"
+        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)|{_API}/versions/[^/]+/binding"
         r"|/mesh/v1/(applications/[^/]+|applications/[^/]+/former-secret|contracts/[^/]+)"
     ),
 }
@@ -231,8 +235,8 @@ async def _as_user(request: Request, header: str, user_of: UserOf) -> Response |
     may = _USERS_MAY.get(request.method)
     if may is None or not may.fullmatch(request.scope["path"]):
         hint = (
-            "with an access key of their own, users promote releases, deploy services, read their logs, decide, and "
-            "make keys"
+            "with an access key of their own, users promote releases, deploy services, bind APIs, read logs, decide, "
+            "and make keys"
         )
         return _answer(403, Denied(f"user '{user}' may not do this: it needs the mesh's token", hint=hint))
     request.state.user = user

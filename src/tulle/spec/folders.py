@@ -16,13 +16,14 @@ _READ = {
     "transform": frozenset({".sql", ".py"}),
     "checks": frozenset({".yaml", ".yml", ".sql", ".py"}),
     "services": frozenset({".yaml", ".yml"}),
+    "apis": frozenset({".yaml", ".yml"}),
     "functions": frozenset({".py"}),
     "tests": frozenset({".yaml", ".yml"}),
     "macros": frozenset({".sql"}),
     "seeds": frozenset(f".{ending}" for ending in ENDINGS),
 }
 # What people call them who come from other tools.
-_MEANT = {"models": "transform", "sql": "transform", "quality": "checks", "api": "services"}
+_MEANT = {"models": "transform", "sql": "transform", "quality": "checks", "api": "apis"}
 
 
 def misspelt_folders(product: DataProduct) -> Iterator[Problem]:

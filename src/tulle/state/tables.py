@@ -532,6 +532,50 @@ authorities = Table(
     Column("overlap_seconds", Float, nullable=False),  # for which the one before it is trusted beside it
 )
 
+# APIs as they were applied, whole. The revision is by chance: a sum of them tells whether anything changed.
+apis = Table(
+    "apis",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("product", String(63), nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("applied_at", Float, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Index("apis_by_product", "product"),
+)
+
+# The life of each version of an API, and the OpenAPI document of the external service behind it.
+api_versions = Table(
+    "api_versions",
+    metadata,
+    Column("api", String(63), nullable=False),
+    Column("version", String(63), nullable=False),
+    Column("status", String(16), nullable=False),  # draft published deprecated retired
+    Column("deprecated_at", Float),
+    Column("sunset_at", Float),
+    Column("successor", String(63), nullable=False, server_default=""),
+    Column("openapi", Text),
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", String(255), nullable=False, server_default=""),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("api", "version"),
+)
+
+# What answers an instance of an API instead of what is declared.
+api_bindings = Table(
+    "api_bindings",
+    metadata,
+    Column("api", String(63), nullable=False),
+    Column("version", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("target", JSON, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", String(255), nullable=False, server_default=""),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("api", "version", "environment"),
+)
+
 # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
 # Owned by tulle.lake. Only what changes lives here: names, positions, staged entries. What a commit holds is in
 # the object store; `manifest` says under which name.

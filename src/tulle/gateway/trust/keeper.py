@@ -74,7 +74,7 @@ class Keeper:
     def entrusted(self, services: Iterable[ManagedService]) -> list[ManagedService]:
         """The services as they are met: under their identities, where mutual TLS is on."""
         return [
-            replace(one, identity=self.identity((one.name, one.environment)).uri if self.is_on else "")
+            replace(one, identity=self.identity(one.workers_of).uri if self.is_on and one.has_workers else "")
             for one in services
         ]
 

@@ -117,6 +117,19 @@ class Outbound:
                 )
         return found
 
+    def lists(self, host: str, port: int) -> bool:
+        """Whether a host is named, itself or by its network, as what may be reached though it is not public."""
+        if {(host.lower().rstrip("."), None), (host.lower().rstrip("."), port)} & self._names:
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return any(
+            only in {None, port} and address.version == network.version and address in network
+            for network, only in self._networks
+        )
+
     def _connected(self, host: str, port: int, deadline: float) -> socket.socket:
         found = self.judged(host, port, deadline)
         error: OSError | None = None

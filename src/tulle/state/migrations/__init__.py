@@ -37,7 +37,7 @@ def upgrade(engine: Engine) -> None:
         connection.commit()
 
 
-HEAD = "0005"
+HEAD = "0009"
 
 
 def _at_head(engine: Engine) -> bool:

@@ -1,0 +1,230 @@
+"""APIs over HTTP, below `/mesh/v1/apis`: parses, calls one function, renders.
+
+Who asks with a key of their own sees the APIs that are visible to them, and changes those whose product they may change
+where the instance is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from tulle.control import apis
+from tulle.control.asking import AskedBy, user_of
+from tulle.control.workspace import Workspace
+from tulle.errors import Denied, NotFound
+from tulle.gateway.apis.schema import API_SCHEMA
+from tulle.lake.access import Access, people
+from tulle.spec import environment as declared
+from tulle.spec.environment import production
+from tulle.state import products
+
+Environment = Annotated[str | None, Query(max_length=63)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EndingBody(_Body):
+    """When a version ends: a date, from whose beginning (UTC) on nobody new may use it."""
+
+    sunset: dt.date | None = None
+    successor: str = Field("", max_length=63)
+
+
+class RetireBody(_Body):
+    """Ending a version; before its sunset only by force."""
+
+    force: bool = False
+
+
+class BindingBody(_Body):
+    """What is to answer: `service:<name>`, with `@<generation>`, or a URL."""
+
+    to: str = Field(max_length=600)
+    environment: str | None = Field(None, max_length=63)
+
+
+class UnbindBody(_Body):
+    """That nothing is to answer, and why."""
+
+    environment: str | None = Field(None, max_length=63)
+    reason: str = Field("", max_length=2000)
+
+
+class _Guard:
+    """Who may see and change which API."""
+
+    def __init__(self, workspace: Workspace, access: Access) -> None:
+        self._workspace = workspace
+        self._access = access
+
+    def sees(self, request: Request, api: Mapping[str, Any]) -> bool:
+        """Whether who asks finds an API."""
+        user = user_of(request)
+        if user is None or api["visibility"] == "public" or self._belongs(user, api["product"]):
+            return True
+        return any(self._matches(user, one) for one in api["visible_to"])
+
+    def shown(self, request: Request, name: str) -> dict[str, Any]:
+        """An API that who asks may see. NotFound as where there is none."""
+        found = apis.shown(self._workspace, name)
+        if not self.sees(request, found):
+            raise NotFound(f"there is no API '{name}'")
+        return found
+
+    def demand(self, request: Request, name: str, environment: str | None = None) -> None:
+        """Refuse who may not change what the API's product publishes there."""
+        product = self.shown(request, name)["product"]
+        user, settings = user_of(request), self._workspace.settings
+        if user is not None:
+            place = declared.environment(settings, environment) if environment else production(settings)
+            self._access.demand(user, "fs:CreateCommit", self._access.resource_branch(product, place.branch))
+
+    def _belongs(self, user: str, product: str) -> bool:
+        resource = self._access.resource_repository(product)
+        return self._access.decide(user, "fs:ReadRepository", resource).allowed
+
+    def _matches(self, user: str, whom: str) -> bool:
+        kind, _, name = whom.partition(":")
+        if kind == "domain":
+            known = products.applied(self._workspace.database)
+            return any(
+                item.product.domain == name and self._belongs(user, item.product.name) for item in known
+            )
+        try:
+            groups = self._access.read(lambda cx: people.groups_of(cx, user))
+        except NotFound:
+            return False
+        return any(group.id == name for group in groups)
+
+
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+    """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may."""
+    api = APIRouter(prefix="/mesh/v1", tags=["apis"])
+    guard = _Guard(workspace, access)
+    _look_routes(api, workspace, guard)
+    _life_routes(api, workspace, settle, guard)
+    _binding_routes(api, workspace, settle, guard)
+    return api
+
+
+def _look_routes(api: APIRouter, workspace: Workspace, guard: _Guard) -> None:
+    @api.get("/apis")
+    def list_apis(request: Request, tag: str = "", product: str = "") -> dict[str, Any]:
+        """Every API that is visible to who asks, deployed services among them."""
+        found = [one for one in apis.listed(workspace) if guard.sees(request, one)]
+        found = [one for one in found if tag in ("", *one["tags"]) and product in ("", one["product"])]
+        return {"apis": found}
+
+    @api.get("/apis-schema")
+    def schema() -> dict[str, Any]:
+        """The JSON Schema of a file in `apis/`, for editors."""
+        return dict(API_SCHEMA)
+
+    @api.get("/apis/{name}")
+    def one(request: Request, name: str) -> dict[str, Any]:
+        """An API with its versions, instances and pages."""
+        return guard.shown(request, name)
+
+    @api.get("/apis/{name}/versions/{version}/operations")
+    def operations(request: Request, name: str, version: str) -> dict[str, Any]:
+        """The operations of a version."""
+        guard.shown(request, name)
+        return {"operations": apis.operations(workspace, name, version)}
+
+    @api.get("/apis/{name}/versions/{version}/openapi.json")
+    def document(
+        request: Request, name: str, version: str, environment: Environment = None
+    ) -> dict[str, Any]:
+        """The OpenAPI document of a version at the gateway's address."""
+        guard.shown(request, name)
+        return apis.openapi(workspace, name, version, environment)
+
+    @api.get("/apis/{name}/diff")
+    def diff(
+        request: Request,
+        name: str,
+        before: Annotated[str, Query(max_length=63)],
+        after: Annotated[str, Query(max_length=63)],
+    ) -> dict[str, Any]:
+        """What differs between two versions."""
+        guard.shown(request, name)
+        found: Sequence[Any] = apis.diff(workspace, name, before, after)
+        return {
+            "before": before,
+            "after": after,
+            "breaking": any(one.breaking for one in found),
+            "changes": [asdict(one) for one in found],
+        }
+
+
+def _life_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: _Guard) -> None:
+    @api.post("/apis/{name}/versions/{version}/publish")
+    def publish(request: Request, by: AskedBy, name: str, version: str) -> dict[str, Any]:
+        """Let consumers call it; also one that was deprecated or retired."""
+        guard.demand(request, name)
+        found = apis.publish(workspace, name, version, actor=by)
+        return {**found, "in_force": settle()}
+
+    @api.post("/apis/{name}/versions/{version}/deprecate")
+    def deprecate(request: Request, by: AskedBy, name: str, version: str, body: EndingBody) -> dict[str, Any]:
+        """Tell its callers that it ends."""
+        guard.demand(request, name)
+        found = apis.deprecate(
+            workspace, name, version, sunset=body.sunset, successor=body.successor, actor=by
+        )
+        return {**found, "in_force": settle()}
+
+    @api.post("/apis/{name}/versions/{version}/retire")
+    def retire(request: Request, by: AskedBy, name: str, version: str, body: RetireBody) -> dict[str, Any]:
+        """End it: 410."""
+        guard.demand(request, name)
+        found = apis.retire(workspace, name, version, force=body.force, actor=by)
+        return {**found, "in_force": settle()}
+
+
+def _binding_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: _Guard) -> None:
+    @api.put("/apis/{name}/versions/{version}/binding")
+    def bind(request: Request, by: AskedBy, name: str, version: str, body: BindingBody) -> dict[str, Any]:
+        """Let something else answer an instance than what is declared."""
+        guard.demand(request, name, body.environment)
+        if body.to.startswith("service:"):
+            service = body.to.removeprefix("service:").partition("@")[0]
+            _demand_service(guard, request, service, body.environment)
+        found = apis.bind(workspace, name, version, body.to, environment=body.environment, actor=by)
+        return {**found, "in_force": settle()}
+
+    @api.delete("/apis/{name}/versions/{version}/binding")
+    def reset(
+        request: Request, by: AskedBy, name: str, version: str, environment: Environment = None
+    ) -> dict[str, Any]:
+        """Let what is declared answer again."""
+        guard.demand(request, name, environment)
+        found = apis.bind(workspace, name, version, None, environment=environment, actor=by)
+        return {**found, "in_force": settle()}
+
+    @api.post("/apis/{name}/versions/{version}/unbind")
+    def unbind(request: Request, by: AskedBy, name: str, version: str, body: UnbindBody) -> dict[str, Any]:
+        """Let nothing answer an instance: 503."""
+        guard.demand(request, name, body.environment)
+        found = apis.unbind(
+            workspace, name, version, environment=body.environment, reason=body.reason, actor=by
+        )
+        return {**found, "in_force": settle()}
+
+
+def _demand_service(guard: _Guard, request: Request, service: str, environment: str | None) -> None:
+    """Who offers a service to the callers of an API must be allowed to change both."""
+    try:
+        guard.demand(request, service, environment)
+    except NotFound:
+        return  # the binding itself tells what is wrong with it
+    except Denied as exc:
+        raise Denied(f"service '{service}' cannot be bound: {exc.message}", hint=exc.hint) from None

@@ -1,0 +1,118 @@
+"""The APIs that the products of a mesh declare: what is wrong with them together, and what a plan tells of them.
+
+Reads files; what is in force is read from the records. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from tulle.config import PRODUCTION, Settings
+from tulle.control.impact import listed
+from tulle.control.plan import Detail
+from tulle.errors import Invalid, Problem, TulleError
+from tulle.gateway.apis.changes import api_changes
+from tulle.gateway.apis.conflicts import Known, conflicts
+from tulle.gateway.apis.declared import ApiDeclared, Target
+from tulle.gateway.apis.load import Loaded, load_apis
+from tulle.gateway.front import Upstream, is_address
+from tulle.lake.hooks.outbound import Outbound
+from tulle.serving.service import Service, load_services
+from tulle.spec.environment import production
+from tulle.spec.mesh import MeshSpec
+
+_JUDGE_SECONDS = 2.0
+
+
+def api_problems(
+    settings: Settings,
+    spec: MeshSpec,
+    looked_at: Collection[str],
+    services: Mapping[str, Sequence[Service]],
+) -> Iterator[Problem]:
+    """Everything wrong with the APIs of the products that are looked at; `services` are those read already."""
+    found: list[Loaded] = []
+    for product in spec.products:
+        try:
+            found += load_apis(product)
+        except Invalid as exc:
+            if product.name in looked_at:
+                yield from exc.problems or (Problem(exc.message, hint=exc.hint),)
+    if not found:
+        return
+    owners: dict[str, str] = {}
+    for product in spec.products:
+        try:
+            declared = services[product.name] if product.name in services else load_services(product)
+        except TulleError:  # told where that product is looked at
+            continue
+        owners |= {service.name: product.name for service in declared}
+    files = {one.source.name for one in found if one.api.product in looked_at}
+    known = Known(owners, tuple(settings.environments), production(settings).name)
+    told = [*conflicts(found, known), *(problem for one in found for problem in _unreachable(settings, one))]
+    yield from (one for one in told if one.place is None or one.place.file in files)
+
+
+def _unreachable(settings: Settings, loaded: Loaded) -> Iterator[Problem]:
+    """External services that the gateway of this mesh may not lead to."""
+    for number, version in enumerate(loaded.api.versions):
+        targets: list[tuple[Target, tuple[str | int, ...]]] = [
+            (version.target, ("versions", number, "upstream"))
+        ]
+        targets += [
+            (said.target, ("versions", number, "environments", name, "upstream"))
+            for name, said in version.environments.items()
+            if said.target is not None
+        ]
+        for target, steps in targets:
+            for upstream in target.external.upstreams if target.external else ():
+                try:
+                    demand_reachable(settings, upstream)
+                except TulleError as exc:
+                    yield loaded.problem(exc.message, *steps, hint=exc.hint)
+
+
+def demand_reachable(settings: Settings, upstream: Upstream) -> None:
+    """Refuse an external service that APIs may not lead to. Invalid, or Denied for an address that is not public.
+
+    A name is not resolved: that it leads to a private address is the matter of who owns it, and without TLS and a
+    certificate for that name nothing is sent.
+    """
+    judge = Outbound(settings.source_addresses, who="APIs", setting="source_addresses")
+    place = f"{upstream.host}:{upstream.port}"
+    if judge.lists(upstream.host, upstream.port):
+        return
+    if not upstream.is_secure:
+        raise Invalid(
+            f"'{upstream.url}' is spoken to without TLS, where anybody on the way reads along",
+            hint=f"give its https:// address, or write '{place}' under `source_addresses:` in mesh.yaml",
+        )
+    name = upstream.host.rstrip(".")
+    if is_address(upstream.host) or name == "localhost" or name.endswith(".localhost"):
+        judge.addresses(upstream.host, upstream.port, time.monotonic() + _JUDGE_SECONDS)
+
+
+def places(settings: Settings) -> dict[str, str]:
+    """The environments by name, each as deployments name it: that of consumers is empty."""
+    return {
+        one.name: "" if one.branch == PRODUCTION.branch else one.name
+        for one in settings.environments.values()
+    }
+
+
+def api_details(
+    old: Mapping[str, ApiDeclared],
+    new: Mapping[str, ApiDeclared],
+    callers: Mapping[str, Sequence[str]],
+) -> tuple[Detail, ...]:
+    """What a plan tells of a product's APIs; `callers` are the applications that may call each."""
+
+    def hits(api: str) -> tuple[str, ...]:
+        names = callers.get(api, ())
+        return (f"applications with a contract on '{api}': {listed(names)}",) if names else ()
+
+    return tuple(
+        Detail(one.sentence, one.breaking, hits(one.api) if one.breaking else ())
+        for one in api_changes(old, new)
+    )

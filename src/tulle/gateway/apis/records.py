@@ -1,0 +1,301 @@
+"""What is recorded of APIs: the declarations in force, the life of each version, what instances were bound to by hand.
+
+Every change and the event that tells of it are one transaction. Each row has a revision by chance, so that who follows
+sees by two numbers whether anything changed. Knows nothing of Envoy, and not which services run.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from tulle import events
+from tulle.errors import Broken, Conflict, NotFound, did_you_mean
+from tulle.events import Event
+from tulle.gateway.apis.declared import ApiDeclared, Target, api_of, as_plain
+from tulle.gateway.apis.load import Loaded
+from tulle.state import log
+from tulle.state.db import Database, in_turn, now
+from tulle.state.tables import api_bindings, api_versions, apis
+
+LOG = logging.getLogger("tulle")
+Status = Literal["draft", "published", "deprecated", "retired"]
+_REVISIONS: Final = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Where a version is in its life; times in seconds since the epoch, `successor` the version that comes after it."""
+
+    status: Status = "draft"
+    deprecated_at: float | None = None
+    sunset_at: float | None = None
+    successor: str = ""
+    changed_at: float = 0.0
+    changed_by: str = ""
+
+    def takes_contracts(self, at: float) -> bool:
+        """Whether anybody may still begin to use it."""
+        over = self.sunset_at is not None and self.sunset_at <= at
+        return self.status in {"published", "deprecated"} and not over
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What answers an instance instead of what is declared; `reason` is why nothing does."""
+
+    target: Target
+    reason: str = ""
+    changed_at: float = 0.0
+    changed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedApi:
+    """An API as it is in force: `bindings` by version and environment, that of consumers by the empty name."""
+
+    declared: ApiDeclared
+    lives: Mapping[str, Life]
+    bindings: Mapping[tuple[str, str], Binding] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.declared.name
+
+    def takes_contracts(self, at: float) -> bool:
+        """Whether any version may still begin to be used."""
+        return any(life.takes_contracts(at) for life in self.lives.values())
+
+
+def recorded(database: Database) -> tuple[RecordedApi, ...]:
+    """Every API in force, by name."""
+    with database.read() as connection:
+        return _read(connection)
+
+
+def find(database: Database, name: str) -> RecordedApi:
+    """One API. NotFound with the nearest name."""
+    found = {api.name: api for api in recorded(database)}
+    if name not in found:
+        hint = (
+            did_you_mean(name, found) or "declare it in products/<domain>/<product>/apis/ and `tulle apply`"
+        )
+        raise NotFound(f"there is no API '{name}'", hint=hint)
+    return found[name]
+
+
+def of_product(database: Database, product: str) -> Mapping[str, ApiDeclared]:
+    """The APIs of a product as they were applied, by name."""
+    with database.read() as connection:
+        query = select(apis).where(apis.c.product == product).order_by(apis.c.name)
+        return {row.name: api_of(row.document) for row in connection.execute(query)}
+
+
+def by_product(database: Database) -> Mapping[str, Mapping[str, ApiDeclared]]:
+    """The same of every product that has any."""
+    found: dict[str, dict[str, ApiDeclared]] = {}
+    with database.read() as connection:
+        for row in connection.execute(select(apis).order_by(apis.c.name)):
+            found.setdefault(row.product, {})[row.name] = api_of(row.document)
+    return found
+
+
+def openapi_text(database: Database, api: str, version: str) -> str | None:
+    """The OpenAPI document of an external service as it was applied, JSON; None where it has none."""
+    with database.read() as connection:
+        where = (api_versions.c.api == api) & (api_versions.c.version == version)
+        found: str | None = connection.execute(select(api_versions.c.openapi).where(where)).scalar()
+    return found
+
+
+class Followed:
+    """The APIs in force, read again only when anything about them changed. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._mark: object = None
+        self._known: tuple[RecordedApi, ...] = ()
+
+    def look(self) -> tuple[RecordedApi, ...]:
+        """Every API in force, by name."""
+        with self._lock, self._database.read() as connection:
+            tables = (apis, api_versions, api_bindings)
+            marks = [
+                tuple(connection.execute(select(func.count(), func.sum(table.c.revision))).one())
+                for table in tables
+            ]
+            if marks != self._mark:
+                self._known = _read(connection)
+                self._mark = marks
+            return self._known
+
+
+def _read(connection: Connection) -> tuple[RecordedApi, ...]:
+    """All that can be read: a damaged row keeps its own API out and no other."""
+    columns = [column for column in api_versions.c if column.name != "openapi"]
+    lives: dict[str, dict[str, Any]] = {}
+    for row in connection.execute(select(*columns)):
+        lives.setdefault(row.api, {})[row.version] = {name: getattr(row, name) for name in _LIFE}
+    bindings: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(select(api_bindings)):
+        bindings.setdefault(row.api, []).append(row)
+    found: list[RecordedApi] = []
+    for row in connection.execute(select(apis).order_by(apis.c.name)):
+        try:
+            known = msgspec.convert(lives.get(row.name, {}), dict[str, Life])
+            bound = {(b.version, b.environment): _binding(b) for b in bindings.get(row.name, ())}
+            found.append(RecordedApi(api_of(row.document), known, bound))
+        except (Broken, msgspec.ValidationError) as exc:
+            LOG.warning("API '%s' is left out, as what is recorded of it cannot be read: %s", row.name, exc)
+    return tuple(found)
+
+
+_LIFE: Final = ("status", "deprecated_at", "sunset_at", "successor", "changed_at", "changed_by")
+
+
+def _binding(row: Row[Any]) -> Binding:
+    return Binding(msgspec.convert(row.target, Target), row.reason, row.changed_at, row.changed_by)
+
+
+# ── what is applied ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def save(connection: Connection, product: str, loaded: Sequence[Loaded], *, actor: str = "") -> list[str]:
+    """Put the APIs that a product declares in force; the names of those that it has no longer."""
+    in_turn(connection, "apis")
+    had = set(connection.execute(select(apis.c.name).where(apis.c.product == product)).scalars())
+    for one in loaded:
+        _save_one(connection, product, one, actor)
+    gone = sorted(had - {one.api.name for one in loaded})
+    for name in gone:
+        _remove(connection, name, actor)
+    return gone
+
+
+def remove_of(connection: Connection, product: str, *, actor: str = "") -> list[str]:
+    """Forget all of a product's APIs; their names."""
+    return save(connection, product, (), actor=actor)
+
+
+def _save_one(connection: Connection, product: str, one: Loaded, actor: str) -> None:
+    api = one.api
+    values = {
+        "product": product,
+        "document": as_plain(api),
+        "applied_at": now(),
+        "revision": _revision(),
+    }
+    known = connection.execute(select(apis.c.document).where(apis.c.name == api.name)).scalar()
+    if known is None:
+        connection.execute(insert(apis).values(name=api.name, **values))
+    else:
+        connection.execute(update(apis).where(apis.c.name == api.name).values(**values))
+    where = api_versions.c.api == api.name
+    there = set(connection.execute(select(api_versions.c.version).where(where)).scalars())
+    for version in api.versions:
+        text = one.documents.get(version.version)
+        if version.version in there:
+            chosen = where & (api_versions.c.version == version.version)
+            connection.execute(update(api_versions).where(chosen).values(openapi=text, revision=_revision()))
+            continue
+        status = "published" if version.is_published else "draft"
+        life = {"status": status, "openapi": text, "successor": "", "changed_at": now(), "changed_by": actor}
+        key = {"api": api.name, "version": version.version}
+        connection.execute(insert(api_versions).values(**key, **life, revision=_revision()))
+        _tell(connection, events.API_CHANGED, api.name, {"version": version.version, "status": status}, actor)
+    for version_name in sorted(there - {version.version for version in api.versions}):
+        for table in (api_bindings, api_versions):
+            chosen = (table.c.api == api.name) & (table.c.version == version_name)
+            connection.execute(delete(table).where(chosen))
+        _tell(connection, events.API_CHANGED, api.name, {"version": version_name, "status": "removed"}, actor)
+
+
+def _remove(connection: Connection, name: str, actor: str) -> None:
+    connection.execute(delete(api_bindings).where(api_bindings.c.api == name))
+    connection.execute(delete(api_versions).where(api_versions.c.api == name))
+    connection.execute(delete(apis).where(apis.c.name == name))
+    _tell(connection, events.API_CHANGED, name, {"status": "removed"}, actor)
+
+
+# ── the life of a version ────────────────────────────────────────────────────────────────────────────────
+
+
+def set_life(
+    database: Database, api: str, version: str, life: Life, *, before: Life, actor: str = ""
+) -> None:
+    """Bring a version into another part of its life. Conflict when it is no longer in the one that was looked at."""
+    columns = api_versions.c
+    where = (columns.api == api) & (columns.version == version)
+    values = {
+        "status": life.status,
+        "deprecated_at": life.deprecated_at,
+        "sunset_at": life.sunset_at,
+        "successor": life.successor,
+    }
+    with database.write() as connection:
+        unchanged = where & (columns.status == before.status) & (columns.changed_at == before.changed_at)
+        stamp = {"changed_at": now(), "changed_by": actor, "revision": _revision()}
+        done = connection.execute(update(api_versions).where(unchanged).values(**values, **stamp))
+        if done.rowcount != 1:
+            raise Conflict(
+                f"API '{api}' {version} was changed meanwhile", hint="look at it again: `tulle api show`"
+            )
+        _tell(connection, events.API_CHANGED, api, {"version": version, **values}, actor)
+
+
+# ── bindings ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def bind(
+    database: Database,
+    api: str,
+    version: str,
+    environment: str,
+    binding: Binding | None,
+    *,
+    actor: str = "",
+) -> None:
+    """Let something else answer an instance than what is declared; None: what is declared."""
+    columns = api_bindings.c
+    where = (columns.api == api) & (columns.version == version) & (columns.environment == environment)
+    with database.write() as connection:
+        in_turn(connection, f"api {api}")
+        chosen = (api_versions.c.api == api) & (api_versions.c.version == version)
+        if connection.execute(select(api_versions.c.api).where(chosen)).first() is None:
+            raise NotFound(
+                f"API '{api}' has no version '{version}' any more", hint="`tulle api show` tells which"
+            )
+        connection.execute(delete(api_bindings).where(where))
+        told: dict[str, Any] = {"version": version, "environment": environment, "target": None}
+        if binding is not None:
+            told |= {"target": str(binding.target), "reason": binding.reason}
+            connection.execute(
+                insert(api_bindings).values(
+                    api=api,
+                    version=version,
+                    environment=environment,
+                    target=msgspec.to_builtins(binding.target),
+                    reason=binding.reason,
+                    changed_at=now(),
+                    changed_by=actor,
+                    revision=_revision(),
+                )
+            )
+        _tell(connection, events.API_BOUND, api, told, actor)
+
+
+def _revision() -> int:
+    return secrets.randbelow(_REVISIONS)
+
+
+def _tell(connection: Connection, kind: str, api: str, data: Mapping[str, Any], actor: str) -> None:
+    log.append(connection, Event(kind, f"api:{api}", data), actor=actor)

@@ -1,0 +1,322 @@
+"""APIs in Envoy's words: which requests are for one, where they lead, and an external service as what answers.
+
+An external service is met by its own name, over TLS that is checked, and is told nothing of ours: neither who called
+nor with what. Pure. Who may call is `envoy_access`'s matter, as for services.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from tulle.gateway.envoy_access import off
+from tulle.gateway.envoy_policies import merged
+from tulle.gateway.envoy_values import (
+    API_PREFIX,
+    BODY,
+    CLIENT_HEADER,
+    CONTRACT,
+    LIMITS,
+    Json,
+    trusted,
+    typed,
+)
+from tulle.gateway.front import External, Front, Upstream, is_address
+from tulle.gateway.policy import ManagedService
+
+# What the gateway adds for workers, or a caller's own word to it.
+_OURS: Final = (
+    CLIENT_HEADER,
+    "x-tulle-environment",
+    "x-forwarded-proto",
+    "x-forwarded-for",
+    "x-envoy-internal",
+    "x-envoy-external-address",
+    "proxy-connection",
+    "dispatch-key",
+    "forced-generation",
+)
+_MOST_CONNECTIONS: Final = 512
+_LARGEST_EXPRESSION: Final = 4000  # characters; more paths go into a route of their own
+_PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
+
+
+def ordered(services: Sequence[ManagedService]) -> Sequence[ManagedService]:
+    """Services in the order in which their routes are tried: APIs after them, the more exact address first."""
+    apis = [one for one in services if one.front is not None]
+    apis.sort(key=lambda one: (-len(one.address), not (one.front and one.front.hosts), one.path))
+    return [*(one for one in services if one.front is None), *apis]
+
+
+def match_of(service: ManagedService, headers: Sequence[Json]) -> Json:
+    """Which requests are for a service, by its address, and an API's hosts."""
+    wanted = [*headers, *_hosts(service.front)]
+    where = {"prefix": "/"} if service.address == "/" else {"path_separated_prefix": service.address}
+    return {**where, **({"headers": wanted} if wanted else {})}
+
+
+def rewritten(service: ManagedService) -> Json:
+    """How workers see the path: always as that of their own service."""
+    front = service.front
+    if front is None:
+        return {"prefix_rewrite": f"{API_PREFIX}{service.name}"} if service.environment else {}
+    name = front.serves.rpartition("/")[2]
+    return {"prefix_rewrite": f"{API_PREFIX}{name}{'/' if front.path == '/' else ''}"}
+
+
+def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any]) -> Iterator[Json]:
+    """The routes of an API with an external service behind it, made of the `usual` one of its way in.
+
+    `said` is what policies have to say of where they lead.
+    What is declared passes, each path with its methods; what is not is refused as 405 with those there are, or 404.
+    """
+    front = service.front
+    assert front is not None
+    assert front.external is not None
+    ours = {"request_headers_to_remove": list(_OURS), "response_headers_to_remove": ["x-tulle-generation"]}
+    leading = {**merged(usual, ours), "route": merged(_action(service, front, front.external), said)}
+    if not front.only_declared:
+        yield leading
+        return
+    headers = usual["match"].get("headers", [])
+    for methods, expression in _groups(front):
+        some = {"name": ":method", "string_match": {"safe_regex": {"regex": "|".join(methods)}}}
+        where = {"safe_regex": {"regex": expression}}
+        yield {**leading, "match": {**where, "headers": [*headers, some]}}
+        allow = {"header": {"key": "allow", "value": ", ".join(methods)}}
+        refused = _refused(usual, "method", 405)
+        told = [*refused.get("response_headers_to_add", []), allow]
+        match = {**where, **({"headers": headers} if headers else {})}
+        yield {**refused, "match": match, "response_headers_to_add": told}
+    yield _refused(usual, "operation", 404)
+
+
+def external_cluster(service: ManagedService) -> Json:
+    """An external service: its addresses by their weights, spoken to as declared, set aside while they fail."""
+    front = service.front
+    assert front is not None
+    assert front.external is not None
+    external = front.external
+    named = not is_address(external.upstreams[0].host)
+    cluster: Json = {
+        "name": service.path,
+        "type": "STRICT_DNS" if named else "STATIC",
+        "connect_timeout": _seconds(external.connect_seconds),
+        "load_assignment": {
+            "cluster_name": service.path,
+            "endpoints": [{"lb_endpoints": [_endpoint(n, one) for n, one in enumerate(external.upstreams)]}],
+        },
+        "lb_policy": "ROUND_ROBIN",
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": _MOST_CONNECTIONS,
+                    "max_pending_requests": 1024,
+                    "max_requests": service.most_requests,
+                    "max_retries": 64,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {}},
+                common_http_protocol_options={"idle_timeout": _seconds(external.idle_seconds)},
+            )
+        },
+        # A name that nobody knows, or one that does not answer, must not keep other changes waiting.
+        "wait_for_warm_on_init": False,
+    }
+    if named:
+        cluster["dns_lookup_family"] = "ALL"
+    if len(external.upstreams) > 1:
+        cluster["outlier_detection"] = _OUTLIERS
+    if external.health_path:
+        cluster["health_checks"] = [_health(external)]
+        cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 1}}
+    if external.upstreams[0].is_secure:
+        cluster |= _transport(external)
+    return cluster
+
+
+# ── routes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _hosts(front: Front | None) -> list[Json]:
+    if front is None or not front.hosts:
+        return []
+    names = "|".join(re.escape(host) for host in front.hosts)
+    expression = f"(?i)({names})(:[0-9]{{1,5}})?"
+    return [{"name": ":authority", "string_match": {"safe_regex": {"regex": expression}}}]
+
+
+def _action(service: ManagedService, front: Front, external: External) -> Json:
+    base = external.upstreams[0].base
+    if front.path == "/":
+        pattern, instead = "^/", f"{base}/"
+    elif base:
+        pattern, instead = f"^{re.escape(front.path)}", base
+    else:  # the whole of what is left begins with a slash, and may be nothing
+        pattern, instead = f"^{re.escape(front.path)}/?", "/"
+    seconds = _seconds(external.timeout_seconds)
+    return {
+        "cluster": service.path,
+        "timeout": seconds,
+        "idle_timeout": seconds,
+        "regex_rewrite": {"pattern": {"regex": pattern}, "substitution": instead},
+        "auto_host_rewrite": True,
+        # Only what never reached it is sent again: what it does is not ours to judge.
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset-before-request",
+            "num_retries": 2,
+            "retry_host_predicate": [
+                {
+                    "name": "previous",
+                    "typed_config": typed(
+                        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                    ),
+                }
+            ],
+            "host_selection_retry_max_attempts": 5,
+            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+        },
+    }
+
+
+def _refused(usual: Json, reason: str, status: int) -> Json:
+    """What the gateway answers itself, to whoever has shown who it is."""
+    about = usual["metadata"]["filter_metadata"]["tulle"]
+    route = {key: value for key, value in usual.items() if key != "route"}
+    return {
+        **route,
+        "metadata": {"filter_metadata": {"tulle": {**about, "reason": reason}}},
+        "direct_response": {"status": status},
+        "typed_per_filter_config": {
+            **usual["typed_per_filter_config"],
+            **{name: off() for name in (CONTRACT, LIMITS, BODY)},
+        },
+    }
+
+
+def _groups(front: Front) -> Iterator[tuple[Sequence[str], str]]:
+    """The declared paths as expressions, with the methods of each; a path written out comes before a parameter's.
+
+    Paths that have the same methods share an expression as far as none of them could be meant by another one.
+    """
+    methods: dict[str, list[str]] = {}
+    for method, path in front.operations:
+        methods.setdefault(path, []).append(method)
+    shapes: dict[tuple[str, ...], list[str]] = {}
+    for path, known in methods.items():
+        shapes.setdefault((_shape(path), *sorted(known)), []).append(path)
+    for (_, *known), paths in sorted(shapes.items()):
+        parts = [_expression(path) for path in sorted(paths)]
+        while parts:
+            taken, size = [parts.pop(0)], 0
+            while parts and size + len(parts[0]) < _LARGEST_EXPRESSION:
+                size += len(parts[0])
+                taken.append(parts.pop(0))
+            prefix = "" if front.path == "/" else re.escape(front.path)
+            yield known, f"{prefix}(?:{'|'.join(taken)})"
+
+
+def _shape(path: str) -> str:
+    """Which steps of a path are parameters, or have some: what is written out sorts before them."""
+    steps = path.split("/")
+    return "".join("p" if _PARAMETER.fullmatch(one) else "o" if "{" in one else "a" for one in steps)
+
+
+def _expression(path: str) -> str:
+    """A path with its parameters, as an expression; nothing of a parameter leads into another step."""
+    if path == "/":
+        return "/?"
+    parts: list[str] = []
+    at = 0
+    for found in _PARAMETER.finditer(path):
+        parts += [_literal(path[at : found.start()]), "[^/]+"]
+        at = found.end()
+    return "".join([*parts, _literal(path[at:])])
+
+
+def _literal(text: str) -> str:
+    """As callers send it."""
+    return re.escape(quote(text, safe="/%:@!$&'()*+,;=~-._"))
+
+
+# ── the external service ─────────────────────────────────────────────────────────────────────────────────
+
+_OUTLIERS: Final[Mapping[str, Any]] = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 2,
+    "enforcing_consecutive_local_origin_failure": 100,
+    "enforcing_local_origin_success_rate": 0,
+    "enforcing_consecutive_5xx": 0,  # its own 500 says nothing about where it came from
+    "enforcing_consecutive_gateway_failure": 0,
+    "enforcing_success_rate": 0,
+    "interval": "0.5s",
+    "base_ejection_time": "1s",
+    "max_ejection_time": "30s",
+    "max_ejection_percent": 100,
+}
+
+
+def _endpoint(number: int, upstream: Upstream) -> Json:
+    usual = upstream.port == (443 if upstream.is_secure else 80)
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    name = host if usual else f"{host}:{upstream.port}"  # as its own callers write it in `host`
+    endpoint: Json = {
+        "address": {"socket_address": {"address": upstream.host, "port_value": upstream.port}},
+        "hostname": name,
+        "health_check_config": {"hostname": name},
+    }
+    return {
+        "endpoint": endpoint,
+        "load_balancing_weight": upstream.weight,
+        "metadata": {"filter_metadata": {"envoy.transport_socket_match": {"to": str(number)}}},
+    }
+
+
+def _health(external: External) -> Json:
+    return {
+        "timeout": _seconds(min(external.health_seconds, 5.0)),
+        "interval": _seconds(external.health_seconds),
+        "no_traffic_interval": _seconds(external.health_seconds),
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "http_health_check": {"path": f"{external.upstreams[0].base}{external.health_path}"},
+    }
+
+
+def _transport(external: External) -> Json:
+    """TLS to each address under its own name; a certificate of one is not taken from another."""
+    sockets = [_tls(one.host, external.ca) for one in external.upstreams]
+    if len({one.host for one in external.upstreams}) == 1:
+        return {"transport_socket": sockets[0]}
+    return {
+        "transport_socket_matches": [
+            {"name": str(number), "match": {"to": str(number)}, "transport_socket": socket}
+            for number, socket in enumerate(sockets)
+        ]
+    }
+
+
+def _tls(host: str, ca: str) -> Json:
+    kind = "IP_ADDRESS" if is_address(host) else "DNS"
+    check = {
+        "trusted_ca": {"inline_string": ca} if ca else {"filename": trusted()},
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": host}}],
+    }
+    return {
+        "name": "tls",
+        "typed_config": typed(
+            "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            common_tls_context={"validation_context": check},
+            **({} if is_address(host) else {"sni": host}),
+        ),
+    }
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}s"

@@ -1,0 +1,83 @@
+"""The Python client of managed APIs: what there is, their versions' lives, what answers each instance.
+
+    apis = ApiClient(client)
+    apis.publish("orders", "v1")
+    apis.bind("orders", "v1", to="service:orders-next", environment="test")
+
+Without an environment all of it is of that of consumers. Answers are plain values as the API documents them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from tulle.sdk.client import Client
+
+
+class ApiClient:
+    """Calls one mesh, through a client of it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def apis(self, *, tag: str = "", product: str = "") -> list[dict[str, Any]]:
+        """Every API by name, deployed services among them."""
+        params = {"tag": tag, "product": product}
+        return list(self._client.call("GET", "/apis", params=params)["apis"])
+
+    def api(self, name: str) -> dict[str, Any]:
+        """One API with its versions, instances and pages."""
+        return self._client.call("GET", _of(name))
+
+    def operations(self, name: str, version: str) -> list[dict[str, Any]]:
+        """The operations of a version."""
+        return list(self._client.call("GET", f"{_of(name, version)}/operations")["operations"])
+
+    def openapi(self, name: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
+        """The OpenAPI document of a version at the gateway's address."""
+        return self._client.call("GET", f"{_of(name, version)}/openapi.json", params=_in(environment))
+
+    def diff(self, name: str, before: str, after: str) -> dict[str, Any]:
+        """What differs between two versions, and what of it breaks callers."""
+        return self._client.call("GET", f"{_of(name)}/diff", params={"before": before, "after": after})
+
+    def publish(self, name: str, version: str) -> dict[str, Any]:
+        """Let consumers call a version."""
+        return self._client.call("POST", f"{_of(name, version)}/publish")
+
+    def deprecate(
+        self, name: str, version: str, *, sunset: str | None = None, successor: str = ""
+    ) -> dict[str, Any]:
+        """Tell its callers that it ends; `sunset` is a date, such as 2027-03-31."""
+        body = {"sunset": sunset, "successor": successor}
+        return self._client.call("POST", f"{_of(name, version)}/deprecate", json=body)
+
+    def retire(self, name: str, version: str, *, force: bool = False) -> dict[str, Any]:
+        """End it: from now on it answers 410."""
+        return self._client.call("POST", f"{_of(name, version)}/retire", json={"force": force})
+
+    def bind(self, name: str, version: str, to: str, *, environment: str | None = None) -> dict[str, Any]:
+        """Let something else answer an instance: `service:<name>`, maybe `@<generation>`, or a URL."""
+        body = {"to": to, "environment": environment}
+        return self._client.call("PUT", f"{_of(name, version)}/binding", json=body)
+
+    def reset(self, name: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
+        """Let what is declared answer again."""
+        return self._client.call("DELETE", f"{_of(name, version)}/binding", params=_in(environment))
+
+    def unbind(
+        self, name: str, version: str, *, environment: str | None = None, reason: str = ""
+    ) -> dict[str, Any]:
+        """Let nothing answer an instance."""
+        body = {"environment": environment, "reason": reason}
+        return self._client.call("POST", f"{_of(name, version)}/unbind", json=body)
+
+
+def _of(name: str, version: str | None = None) -> str:
+    base = f"/apis/{quote(name, safe='')}"
+    return base if version is None else f"{base}/versions/{quote(version, safe='')}"
+
+
+def _in(environment: str | None) -> dict[str, str]:
+    return {} if environment is None else {"environment": environment}

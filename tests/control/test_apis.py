@@ -1,0 +1,477 @@
+"""Managed APIs through the doors: declared and applied, published, bound, ended; who sees them and who may change them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Connection, update
+from tests.control.conftest import fill, opened
+from tests.control.test_approvals import Office
+from tests.control.test_deployments import active, with_versions
+from tests.control.test_switchboard import Board
+from tests.gateway.apis.conftest import OPENAPI
+from tests.pipeline.conftest import Mesh
+
+from tulle.cli.main import cli
+from tulle.control import apis, applications, destroy
+from tulle.control.apply import apply_plan, current_plan, retire
+from tulle.control.check_mesh import check_mesh
+from tulle.control.workspace import Workspace
+from tulle.errors import Conflict, Denied, Invalid, NotFound
+from tulle.gateway import contract
+from tulle.gateway.apis import records
+from tulle.gateway.policy import RateLimit
+from tulle.lake.access import people
+from tulle.serving.traffic import single, split
+from tulle.state import log
+from tulle.state.db import now
+from tulle.state.tables import api_versions
+
+ORDERS = """
+    api: orders
+    title: Orders
+    summary: What was ordered.
+    docs: [guide.md]
+    tags: [shop]
+    versions:
+    - {version: v1, service: calc, publish: true, environments: {test: }}
+    - version: v2
+      upstream: https://orders.example.com/base
+      openapi: orders.openapi.yaml
+"""
+NEWER = OPENAPI.replace("/items/{id}", "/things/{id}")
+MESH = (
+    "name: test\nwarehouse: {threads: 1, memory: 256MB}\nenvironments: {test: {fallback: prod}, prod: {}}\n"
+)
+LIMIT = RateLimit(1, 1000)
+
+
+def declare(mesh: Mesh, text: str = ORDERS) -> None:
+    mesh.sales("apis/orders.yaml", text)
+    mesh.sales("apis/guide.md", "# How\n")
+    mesh.sales("apis/orders.openapi.yaml", OPENAPI)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Mesh:
+    made = Mesh(tmp_path / "mesh")
+    made.write("mesh.yaml", MESH)
+    declare(made)
+    return made
+
+
+@pytest.fixture
+def calc(mesh: Mesh) -> Iterator[Workspace]:
+    """The mesh with two versions of a service, whose first answers consumers, and an API over it."""
+    made = with_versions(mesh, 2)
+    active(made, single("v1"))
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def plain(mesh: Mesh) -> Iterator[Workspace]:
+    """The mesh without a service that answers."""
+    fill(mesh)
+    mesh.sales(
+        "services/calc.yaml", "service: calc\nendpoints:\n- {name: who, type: function, file: who.py}\n"
+    )
+    mesh.sales("functions/who.py", "def who() -> dict:\n    return {}\n")
+    made = opened(mesh)
+    apply_plan(made)
+    yield made
+    made.database.close()
+
+
+def tulle(mesh: Mesh, *args: str, fails: bool = False) -> str:
+    done = CliRunner().invoke(cli, ["--mesh", str(mesh.folder), "api", *args])
+    assert (done.exit_code != 0) == fails, (done.output, done.exception)
+    return done.output if done.exception is None else str(done.exception)
+
+
+def details(workspace: Workspace) -> dict[str, tuple[bool, tuple[str, ...]]]:
+    plan, _ = current_plan(workspace)
+    return {d.sentence: (d.breaking, d.hits) for step in plan.steps for d in step.details}
+
+
+# ── declared, planned, applied ───────────────────────────────────────────────────────────────────────────
+
+
+def test_a_plan_tells_what_becomes_of_apis_and_whom_it_hits(mesh: Mesh, plain: Workspace) -> None:
+    assert current_plan(plain)[0].steps == ()
+    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    mesh.sales("apis/orders.openapi.yaml", NEWER)
+    found = details(plain)
+    assert found["API orders v2: GET /items/{id} is removed"] == (
+        True,
+        ("applications with a contract on 'orders': shop-app",),
+    )
+    assert found["API orders v2: GET /things/{id} is added"] == (False, ())
+    apply_plan(plain)
+    assert json.loads(records.openapi_text(plain.database, "orders", "v2") or "")["paths"].keys() == {
+        "/items",
+        "/things/{id}",
+    }
+    (mesh.folder / "products/shop/sales/apis/orders.yaml").unlink()
+    assert details(plain)["API 'orders' is removed: its contracts end"][1] == (
+        "applications with a contract on 'orders': shop-app",
+    )
+    apply_plan(plain)
+    assert records.recorded(plain.database) == ()
+    (application,) = contract.applications(plain.database)
+    assert application.contracts == ()
+
+
+def test_a_product_that_is_new_tells_of_its_apis(mesh: Mesh) -> None:
+    workspace = opened(fill(mesh))
+    assert "API 'orders' is added, with v1, v2" in details(workspace)
+    workspace.database.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (ORDERS.replace("service: calc", "service: clac"), "there is no service 'clac'"),
+        (ORDERS.replace("test: }", "tset: }"), "there is no environment 'tset'"),
+        (ORDERS.replace("https://orders", "http://orders"), "is spoken to without TLS"),
+        (ORDERS.replace("orders.example.com", "10.0.0.7"), "APIs may not reach 10.0.0.7:443"),
+        (ORDERS.replace("orders.example.com", "localhost"), "APIs may not reach localhost:443"),
+        (
+            ORDERS.replace("version: v2", "version: v2\n      path: /orders/v1"),
+            "would both be at '/orders/v1'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_applied(
+    mesh: Mesh, plain: Workspace, text: str, told: str
+) -> None:
+    declare(mesh, text)
+    found = [str(problem) for problem in check_mesh(plain).problems]
+    assert len(found) == 1
+    assert told in found[0]
+    assert found[0].startswith("products/shop/sales/apis/orders.yaml:")
+    with pytest.raises(Invalid):
+        apply_plan(plain)
+    assert records.find(plain.database, "orders").lives["v1"].status == "published"
+
+
+def test_private_addresses_are_led_to_where_the_mesh_names_them(mesh: Mesh) -> None:
+    mesh.write("mesh.yaml", MESH + "source_addresses: ['10.0.0.0/8', 'erp.internal:8080']\n")
+    declare(mesh, ORDERS.replace("https://orders.example.com/base", "http://10.0.0.7"))
+    mesh.sales(
+        "apis/erp.yaml",
+        "api: erp\nversions: [{version: v1, upstream: 'http://erp.internal:8080', undeclared: allow}]\n",
+    )
+    workspace = opened(fill(mesh))
+    told = [str(problem) for problem in check_mesh(workspace).problems]
+    assert len(told) == 1  # the service that ORDERS names is not declared here
+    assert "there is no service 'calc'" in told[0]
+    workspace.database.close()
+
+
+def test_two_products_cannot_have_one_api(mesh: Mesh, plain: Workspace) -> None:
+    mesh.features("apis/orders.yaml", "api: orders\nversions: [{version: v9, path: /elsewhere}]\n")
+    told = [str(problem) for problem in check_mesh(plain).problems]
+    assert len(told) == 1
+    assert "is also declared by product" in told[0]
+
+
+def test_what_a_retired_or_destroyed_product_offered_ends(mesh: Mesh, plain: Workspace) -> None:
+    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    found = destroy.preview(plain, "sales")
+    assert "API 'orders' ends, and the contracts of applications shop-app" in [
+        s.sentence for s in found.steps
+    ]
+    assert "application shop-app" in found.affected
+    retire(plain, "sales")
+    assert records.recorded(plain.database) == ()
+    assert contract.applications(plain.database)[0].contracts == ()
+
+
+# ── contracts ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_contracts_are_made_for_apis_that_take_them(plain: Workspace) -> None:
+    applications.create(plain, "shop-app", owner="ann", services={"orders": "5/1s"})
+    with pytest.raises(NotFound, match="'ordres'"):
+        applications.create(plain, "other-app", owner="ann", services={"ordres": None})
+    records.set_life(
+        plain.database,
+        "orders",
+        "v1",
+        records.Life("deprecated", 1.0, 2.0),
+        before=records.find(plain.database, "orders").lives["v1"],
+    )
+    with pytest.raises(Conflict, match="takes no new contracts"):
+        applications.create(plain, "other-app", owner="ann", services={"orders": None})
+    applications.change_contract(plain, "shop-app", "orders", LIMIT)  # one that there is may change
+    applications.create(plain, "calc-app", owner="ann", services={"calc": None})
+
+
+# ── the life of a version ────────────────────────────────────────────────────────────────────────────────
+
+
+def status(workspace: Workspace, version: str) -> str:
+    return records.find(workspace.database, "orders").lives[version].status
+
+
+def test_a_version_lives_and_ends(plain: Workspace) -> None:
+    assert status(plain, "v2") == "draft"
+    with pytest.raises(Conflict, match="is a draft, so there is nobody to tell"):
+        apis.deprecate(plain, "orders", "v2")
+    found = apis.publish(plain, "orders", "v2", actor="ann")
+    assert found["versions"][1]["status"] == "published"
+    tomorrow = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=2)
+    with pytest.raises(Invalid, match="is not in the future"):
+        apis.deprecate(plain, "orders", "v1", sunset=dt.date(2020, 1, 1))
+    with pytest.raises(Invalid, match="cannot come after itself"):
+        apis.deprecate(plain, "orders", "v1", successor="v1")
+    with pytest.raises(NotFound, match="no version 'v3'"):
+        apis.deprecate(plain, "orders", "v1", successor="v3")
+    apis.deprecate(plain, "orders", "v1", sunset=tomorrow, successor="v2")
+    since = records.find(plain.database, "orders").lives["v1"].deprecated_at
+    apis.deprecate(plain, "orders", "v1", sunset=tomorrow + dt.timedelta(days=1))
+    life = records.find(plain.database, "orders").lives["v1"]
+    assert (life.deprecated_at, life.successor) == (since, "")
+    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    with pytest.raises(Denied, match="is not retired before its sunset") as caught:
+        apis.retire(plain, "orders", "v1")
+    assert [p.message for p in caught.value.problems] == ["application 'shop-app' has a contract on it"]
+    with plain.database.write() as connection:
+        passed = update(api_versions).where(api_versions.c.version == "v1").values(sunset_at=now() - 1)
+        connection.execute(passed)
+    assert not records.find(plain.database, "orders").lives["v1"].takes_contracts(now())
+    apis.retire(plain, "orders", "v1")
+    apis.retire(plain, "orders", "v1")  # a second time changes nothing
+    assert status(plain, "v1") == "retired"
+    apis.publish(plain, "orders", "v1")
+    assert records.find(plain.database, "orders").lives["v1"].sunset_at is None
+    apis.retire(plain, "orders", "v1", force=True)
+    kinds = [e.data["status"] for e in log.read(plain.database, subject="api:orders")]
+    assert kinds == [
+        "published",
+        "draft",
+        "published",
+        "deprecated",
+        "deprecated",
+        "retired",
+        "published",
+        "retired",
+    ]
+
+
+# ── what answers ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_instance_is_bound_to_a_running_service_and_back(
+    calc: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(calc, monkeypatch)
+    board.refused = single("v9")  # nothing of what is here
+    board.it.settle()
+
+    def served() -> dict[str, tuple[str, str]]:
+        fronts = {s.path: (s.front, s.traffic) for s in board.published[-1].services}
+        return {
+            path: (front.serves, str(traffic))
+            for path, (front, traffic) in fronts.items()
+            if front is not None
+        }
+
+    assert served() == {"orders@v1": ("calc", "v1"), "test/orders@v1": ("", "None")}
+    with pytest.raises(Conflict, match="generation 'v2' of 'calc' does not run"):
+        apis.bind(calc, "orders", "v1", "service:calc@v2")
+    active(calc, split({"v1": 0.9, "v2": 0.1}))
+    apis.bind(calc, "orders", "v1", "service:calc@v2", actor="ann")
+    board.it.settle()
+    assert served()["orders@v1"] == ("calc", "v2")
+    shown = apis.shown(calc, "orders")["versions"][0]["instances"][0]
+    assert (shown["target"], shown["declared_target"], shown["bound_by"]) == (
+        "service:calc@v2",
+        "service:calc",
+        "ann",
+    )
+    apis.unbind(calc, "orders", "v1", reason="mended")
+    board.it.settle()
+    assert served()["orders@v1"] == ("", "None")
+    apis.bind(calc, "orders", "v1", "https://calc.example.com")
+    board.it.settle()
+    (one,) = [s for s in board.published[-1].services if s.path == "orders@v1"]
+    assert one.front is not None
+    assert one.front.external is not None
+    assert [u.url for u in one.front.external.upstreams] == ["https://calc.example.com"]
+    apis.bind(calc, "orders", "v1", None)
+    board.it.settle()
+    assert served()["orders@v1"] == ("calc", "v1 90%, v2 10%")
+    with pytest.raises(Conflict, match="does not answer in 'test'"):
+        apis.bind(calc, "orders", "v1", "service:calc", environment="test")
+    with pytest.raises(NotFound, match="is not in the environment 'test'"):
+        apis.unbind(calc, "orders", "v2", environment="test")
+    with pytest.raises(Denied, match=r"may not reach 127\.0\.0\.1"):
+        apis.bind(calc, "orders", "v1", "https://127.0.0.1:8080")
+    with pytest.raises(Invalid, match="no address of an HTTP service"):
+        apis.bind(calc, "orders", "v1", "calc")
+    calc.database.close()
+
+
+def test_operations_and_documents_are_those_of_who_answers(mesh: Mesh, calc: Workspace) -> None:
+    assert [(one["method"], one["path"]) for one in apis.operations(calc, "orders", "v2")] == [
+        ("GET", "/items"),
+        ("POST", "/items"),
+        ("GET", "/items/{id}"),
+    ]
+    document = apis.openapi(calc, "orders", "v2")
+    assert document["servers"] == [{"url": "http://127.0.0.1:8000/orders/v2"}]
+    assert list(document["components"]["securitySchemes"]) == ["clientId", "clientSecret", "apiKey", "basic"]
+    assert ("POST", "/who/run") in [
+        (one["method"], one["path"]) for one in apis.operations(calc, "orders", "v1")
+    ]
+    assert apis.openapi(calc, "orders", "v1", "test")["servers"][0]["url"].endswith("/test/orders/v1")
+    found = [change.sentence for change in apis.diff(calc, "orders", "v2", "v1")]
+    assert found[0] == "GET /items is removed"
+    assert "POST /who/run is added" in found
+
+
+# ── the doors ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_commands_show_and_change(mesh: Mesh, calc: Workspace) -> None:
+    listed = tulle(mesh, "list")
+    assert "orders  sales" in listed
+    assert "v1 published, v2 draft" in listed
+    assert [one["name"] for one in json.loads(tulle(mesh, "list", "--json"))] == ["calc", "orders"]
+    assert json.loads(tulle(mesh, "list", "--tag", "shop", "--json"))[0]["name"] == "orders"
+    shown = tulle(mesh, "show", "orders")
+    assert "prod: /orders/v1 → service:calc" in shown
+    assert "test: /test/orders/v1 → service:calc" in shown
+    assert "calc" in tulle(mesh, "show", "calc")
+    assert "v2       draft" in tulle(mesh, "versions", "orders")
+    assert "GET     /items/{id}" in tulle(mesh, "operations", "orders", "v2")
+    assert json.loads(tulle(mesh, "openapi", "orders", "v2"))["openapi"] == "3.1.0"
+    assert "breaking: GET /items is removed" in tulle(mesh, "diff", "orders", "v2", "v1")
+    assert "the same to their callers" in tulle(mesh, "diff", "orders", "v2", "v2")
+    done = CliRunner().invoke(
+        cli, ["--mesh", str(mesh.folder), "api", "diff", "orders", "v2", "v1", "--exit-code"]
+    )
+    assert done.exit_code == 2
+    assert "orders v2 is published" in tulle(mesh, "publish", "orders", "v2")
+    assert "ends on 2999-01-31" in tulle(
+        mesh, "deprecate", "orders", "v1", "--sunset", "2999-01-31", "--successor", "v2"
+    )
+    assert "deprecated, ends on 2999-01-31, v2 comes after it" in tulle(mesh, "show", "orders")
+    assert "is no date" in tulle(mesh, "deprecate", "orders", "v1", "--sunset", "soon", fails=True)
+    assert "not retired before its sunset" in tulle(mesh, "retire", "orders", "v1", fails=True)
+    assert "is retired" in tulle(mesh, "retire", "orders", "v1", "--force")
+    assert "is bound to nothing" in tulle(mesh, "unbind", "orders", "v2", "--reason", "mended")
+    assert "bound by hand" in tulle(mesh, "show", "orders")
+    assert "is bound to https://b.example" in tulle(mesh, "bind", "orders", "v2", "--to", "https://b.example")
+    bound = json.loads(tulle(mesh, "bind", "orders", "v2", "--json"))
+    assert bound["versions"][1]["instances"][0]["bound_by_hand"] is False
+    assert "there is no API 'order'" in tulle(mesh, "show", "order", fails=True)
+    assert "no version 'v7'" in tulle(mesh, "operations", "orders", "v7", fails=True)
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    made = Office(tmp_path / "office")
+    yield made
+    made.close()
+
+
+def test_who_may_see_and_who_may_change(office: Office) -> None:
+    file = office.team.mesh.folder / "products/shop/sales/apis/orders.yaml"
+    file.parent.mkdir()
+
+    def offer(visibility: str) -> None:
+        file.write_text(
+            f"api: orders\nvisibility: {visibility}\n"
+            "versions: [{version: v1, upstream: 'https://a.example', undeclared: allow}]\n"
+        )
+        apply_plan(office.workspace)
+
+    def sees(name: str) -> bool:
+        found = office.call("GET", "/apis", credential=office.basic(name)).json()["apis"]
+        answer = office.call("GET", "/apis/orders", credential=office.basic(name))
+        assert (answer.status_code == 200) == (found != [])
+        return bool(found)
+
+    offer("public")
+    assert sees("vic")
+    body = {"to": "https://b.example"}
+    path = "/apis/orders/versions/v1"
+    assert office.call("PUT", f"{path}/binding", body, credential=office.basic("vic")).status_code == 403
+    assert office.call("POST", f"{path}/publish", credential=office.basic("vic")).status_code == 403
+    assert office.call("PUT", f"{path}/binding", body, credential=office.basic("ann")).status_code == 200
+    assert (
+        office.call("PUT", f"{path}/binding", {"to": "x", "odd": 1}, credential=office.mesh()).status_code
+        == 422
+    )
+    assert office.call("GET", "/apis-schema", credential=office.mesh()).json()["required"] == [
+        "api",
+        "versions",
+    ]
+    answer = office.call("POST", f"{path}/unbind", {"reason": "x" * 501}, credential=office.mesh())
+    assert answer.status_code == 422
+    assert "the reason has 501 characters" in answer.text
+
+
+def test_who_has_no_part_in_a_product_sees_what_is_offered_to_them(office: Office) -> None:
+    def stranger(cx: Connection) -> None:
+        people.add_user(cx, "kim")
+        people.add_group(cx, "Analysts")
+        people.add_member(cx, "Analysts", "kim")
+
+    office.access.change("", "access.user.created", "user/kim", stranger)
+    office.keys["kim"] = office.access.create_key("", "kim")
+    file = office.team.mesh.folder / "products/shop/sales/apis/orders.yaml"
+    file.parent.mkdir()
+    for visibility, expected in [
+        ("public", True),
+        ("private", False),
+        ("{domains: [shop]}", False),
+        ("{roles: [Analysts]}", True),
+        ("{roles: [Others]}", False),
+    ]:
+        file.write_text(
+            f"api: orders\nvisibility: {visibility}\n"
+            "versions: [{version: v1, upstream: 'https://a.example', undeclared: allow}]\n"
+        )
+        apply_plan(office.workspace)
+        answers = [
+            office.call("GET", f"/apis/orders{path}", credential=office.basic("kim"))
+            for path in ("", "/versions/v1/operations", "/diff?before=v1&after=v1")
+        ]
+        # what is hidden is as what is not there; it has no OpenAPI document, of which those who see it are told
+        told = [answer.text for answer in answers]
+        assert ("there is no API 'orders'" in told[0]) is not expected, visibility
+        assert ["has no OpenAPI document" in one for one in told[1:]] == [expected] * 2, visibility
+        found = office.call("GET", "/apis", credential=office.basic("kim")).json()["apis"]
+        assert bool(found) == expected, visibility
+
+
+def test_an_api_is_what_it_is_told_to_be(plain: Workspace) -> None:
+    found = apis.listed(plain)
+    (one,) = found
+    assert (one["title"], one["summary"], one["declared"]) == ("Orders", "What was ordered.", True)
+    assert apis.shown(plain, "orders")["pages"] == [{"file": "guide.md", "text": "# How\n"}]
+
+
+def test_policies_of_the_mesh_hold_for_apis_by_their_tags(
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "policies:\n  small: {tags: [shop], policies: [{policy: body-limit, max_bytes: 100}]}\n"
+    mesh.write("mesh.yaml", MESH + told)
+    workspace = with_versions(mesh, 1)
+    active(workspace, single("v1"))
+    board = Board(workspace, monkeypatch)
+    board.refused = single("v9")
+    board.it.settle()
+    found = {s.path: [p.kind for p in s.policies] for s in board.published[-1].services}
+    assert found["orders@v1"] == ["body-limit"]
+    assert found["calc"] == []
+    workspace.database.close()

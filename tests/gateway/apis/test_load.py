@@ -1,0 +1,171 @@
+"""Files of APIs: what is read of them, and that everything wrong is told with its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tests.gateway.apis.conftest import OPENAPI, ORDERS, Folder, read
+from tests.gateway.external import Authority
+
+from tulle.errors import Invalid
+from tulle.gateway.apis.declared import Override, Page, Target, api_of, as_plain
+from tulle.gateway.front import External, Upstream
+from tulle.serving.access import Public
+
+
+def problems(text: str, folder: Folder | None = None) -> list[str]:
+    with pytest.raises(Invalid) as caught:
+        if folder is None:
+            read(text)
+        else:
+            folder.write("orders.yaml", text)
+            folder.load()
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_an_api_is_read_whole_and_kept_whole(folder: Folder) -> None:
+    folder.write("orders.yaml", ORDERS)
+    (loaded,) = folder.load()
+    api = loaded.api
+    assert (api.name, api.product, api.title, api.tags) == ("orders", "sales", "Orders", ("orders", "shop"))
+    assert (api.pages, api.terms) == ((Page("guide.md", "# How"),), Page("terms.md", "Be kind."))
+    assert (api.visibility, api.visible_to) == ("restricted", ("domain:shop", "role:Analysts"))
+    v1, v2 = api.versions
+    assert (v1.path, v1.is_published, v1.allows_undeclared) == ("/orders/v1", True, False)
+    assert [(one.method, one.path) for one in v1.operations] == [
+        ("GET", "/items"),
+        ("POST", "/items"),
+        ("GET", "/items/{id}"),
+    ]
+    assert v1.target.external == External((Upstream("https://orders.example.com/base"),))
+    assert json.loads(loaded.documents["v1"])["info"]["title"] == "Orders"
+    assert (v2.target, v2.path, v2.hosts) == (Target("orders"), "/orders-next", ("api.example.com",))
+    assert v2.access.public == Public("5/1s")
+    assert v2.environments == {"test": Override(Target("orders-test"), "/o"), "dev": Override()}
+    assert api_of(json.loads(json.dumps(as_plain(api)))) == api
+
+
+def test_an_external_service_in_all_its_words(folder: Folder, tmp_path: Path) -> None:
+    ca = Authority(tmp_path).ca
+    folder.write("keys/ca.pem", ca)
+    folder.write(
+        "orders.yaml",
+        """
+api: orders
+versions:
+- version: v1
+  undeclared: allow
+  upstream:
+    urls: [https://a.example/base, {url: 'https://b.example/base', weight: 3}]
+    ca_file: keys/ca.pem
+    connect_timeout: 1
+    timeout: 5
+    idle_timeout: 7
+    health: {path: /alive, interval: 2}
+""",
+    )
+    ((version,),) = [one.api.versions for one in folder.load()]
+    both = (Upstream("https://a.example/base"), Upstream("https://b.example/base", 3))
+    assert version.target.external == External(both, ca, 1.0, 5.0, 7.0, "/alive", 2.0)
+    assert version.allows_undeclared
+
+
+def test_an_openapi_document_may_be_written_out() -> None:
+    inner = "".join(f"    {line}\n" for line in OPENAPI.splitlines())
+    text = f"api: orders\nversions:\n- version: v1\n  upstream: https://a.example\n  openapi:\n{inner}"
+    (version,) = read(text).api.versions
+    assert len(version.operations) == 3
+    assert not version.allows_undeclared
+
+
+START = "api: orders\nversions:\n- version: v1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("api: Orders\nversions: [{version: v1}]\n", "2 to 63 small letters"),
+        ("api: orders\n", "'versions' is missing"),
+        (START + "  servce: orders\n", "did you mean 'service'?"),
+        (START + "  path: orders\n", "a path such as /orders/v1"),
+        (START + "  path: /\n", "the path '/' needs `hosts` of its own"),
+        (START + "  hosts: ['api.example.com:80']\n", "without a port"),
+        (START + "  service: orders\n  upstream: https://a.example\n", "both a service and an external one"),
+        (START + "  generation: v3\n", "a generation is named without its service"),
+        (START + "  upstream: https://a.example\n", "it is not said which operations"),
+        (START + "  undeclared: refuse\n", "no operations are declared"),
+        (START + "  undeclared: allow\n  upstream: a.example\n", "no address of an HTTP service"),
+        (START + "  undeclared: allow\n  upstream: {timeout: 3}\n", "no address is given"),
+        (
+            START + "  undeclared: allow\n  upstream: {urls: [https://a.example/x, https://b.example/y]}\n",
+            "differ in their path",
+        ),
+        (
+            START + "  undeclared: allow\n  upstream: {urls: [https://a.example, http://b.example]}\n",
+            "differ in their scheme",
+        ),
+        (
+            START + "  undeclared: allow\n  upstream: {urls: [https://a.example, https://127.0.0.1]}\n",
+            "differ in their kind of host",
+        ),
+        (
+            START + "  undeclared: allow\n  upstream: {urls: [https://a.example, https://a.example]}\n",
+            "is given twice",
+        ),
+        (START + "  service: orders\n  access: {api_keys: true}\n", "an API has no keys of its own"),
+        (START + "  service: orders\n  access: {public: {limit: often}}\n", "rate limit 'often'"),
+        (START + "- version: v1\n", "version 'v1' is declared twice"),
+        (START + "  service: orders\n  policies: [{policy: compresion}]\n", "did you mean 'compression'?"),
+        ("api: orders\nvisibility: nobody\nversions: [{version: v1}]\n", "nobody"),
+        (START + "  openapi: {openapi: 3.0.0}\n", "'info' is missing"),
+        (START + "  openapi: orders.openapi.yaml\n", "a file cannot be named here"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
+    found = problems(text)
+    assert any(told in one for one in found), found
+    assert all(re.match(r"sales\.yaml:\d+:\d+: ", one) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ("guide.md", "missing.md", "'missing.md' cannot be read: No such file or directory"),
+        ("guide.md", "../../../etc/passwd", "the name of a file below `apis/`"),
+        ("guide.md", "a/../../product.yaml", "'a/../../product.yaml' is not below `apis/`"),
+        ("orders.openapi.yaml", "other.yaml", "there is no file 'other.yaml' below `apis/`"),
+        (
+            "https://orders.example.com/base",
+            "{urls: [https://a.example], ca_file: guide.md}",
+            "no certificates",
+        ),
+        (
+            "https://orders.example.com/base",
+            "{urls: [http://a.example], ca_file: ca.pem}",
+            "of no use without https",
+        ),
+    ],
+)
+def test_what_is_wrong_with_other_files_is_told_where_they_are_named(
+    folder: Folder, tmp_path: Path, was: str, becomes: str, told: str
+) -> None:
+    folder.write("ca.pem", Authority(tmp_path).ca)
+    found = problems(ORDERS.replace(was, becomes, 1), folder)
+    assert any(told in one and one.startswith("products/sales/apis/orders.yaml:") for one in found), found
+
+
+def test_what_is_wrong_with_an_openapi_document_is_told_in_it(folder: Folder) -> None:
+    folder.write("orders.openapi.yaml", OPENAPI.replace("/items:", "items:"))
+    (told,) = problems(ORDERS, folder)
+    assert told.startswith("products/sales/apis/orders.openapi.yaml:5:")
+
+
+def test_the_problems_of_all_files_are_told_at_once(folder: Folder) -> None:
+    folder.write("a.yaml", "api: a-a\nversions: []\n")
+    folder.write("b.yml", "api: orders\nversions: [{version: v1}]\n")
+    found = problems(ORDERS, folder)
+    assert {one.split(":")[0].rpartition("/")[2] for one in found} == {"a.yaml", "orders.yaml"}
+    assert any("the API 'orders' is also declared in products/sales/apis/b.yml" in one for one in found)
