@@ -64,6 +64,7 @@ SERVICE_KEY_REVOKED = "service_key.revoked"
 ADMIN_KEY_CREATED = "admin_key.created"
 ADMIN_KEY_DELETED = "admin_key.deleted"
 SERVICE_ACCESS_CHANGED = "service.access_changed"
+SERVICE_POLICIES_CHANGED = "service.policies_changed"
 APPLICATION_CHANGED = "application.changed"
 APPLICATION_SECRET_ENDS = "application.secret_ends"  # noqa: S105  an event: soon, `until`
 CONTRACT_REQUESTED = "contract.requested"

@@ -1,141 +1,88 @@
-"""Policies of services files: told with their place where files are validated, saved and packaged; and how they travel."""
+"""A service's policies through the doors: by its file, its package and its deployment, with those of the mesh."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.control.logged import LoggedMesh
+from tests.control.test_apply import PRICES
+from tests.control.test_service_access import tulle
+from tests.pipeline.conftest import Mesh
 
-from tulle.control import release, service_file
-from tulle.control.check_mesh import check_mesh
-from tulle.control.service_policies import policy_problems
+from tulle.cli.connect import mesh_client
+from tulle.config import PolicySet
+from tulle.control import service_policies
+from tulle.control.apply import apply_plan, retire
 from tulle.control.workspace import Workspace
-from tulle.deploy.generations import managed
 from tulle.errors import Invalid
-from tulle.gateway.policies.entry import Operation, Policy
-from tulle.serving.generation import Deployment
-from tulle.serving.needs import Needs
-from tulle.serving.traffic import single
-from tulle.spec.mesh import load_settings
+from tulle.gateway.policies.kind import known_kinds
+from tulle.gateway.service_policies import said_at_deployment
 
-BAD = """
-policies:
-  - policy: ip-allow
-    addresses: [nonsense]
-  - policy: rate-limit
-    limits: 5/1s
-    environments: [nowhere]
-"""
-GOOD = """
-policies:
-  - policy: ip-allow
-    addresses: [10.0.0.0/8]
-    environments: [prod]
-  - {policy: rate-limit, limits: 5/1s, operations: [{method: POST, path: /score/predict}]}
-"""
+LIST = "policies:\n- {policy: cors, origins: ['*']}\n- {policy: rate-limit, limits: 5/1s, environments: [prod]}\n"
 
 
 @pytest.fixture
-def logged(tmp_path: Path) -> Iterator[LoggedMesh]:
-    made = LoggedMesh(tmp_path)
-    yield made
-    made.workspace.database.close()
+def applied(mesh: Mesh, workspace: Workspace) -> Workspace:
+    """The mesh with a service that lists policies."""
+    mesh.sales("services/sold.yaml", PRICES + LIST)
+    apply_plan(workspace)
+    return workspace
 
 
-def add(logged: LoggedMesh, text: str) -> Path:
-    file = logged.mesh.folder / "products/shop/scores/services/scores.yaml"
-    file.write_text(file.read_text() + text)
-    return file
+def test_they_are_as_the_file_or_the_deployment_says(mesh: Mesh, applied: Workspace) -> None:
+    told = tulle(mesh, "service", "policies", "sold")
+    assert "as its file says" in told
+    assert "cors (origins: ['*'])" in told
+    assert "rate-limit (limits: 5/1s, environments: ['prod'])" in told
+    wanted = json.dumps([{"policy": "compression"}])
+    told = tulle(mesh, "service", "policies", "sold", "--set", "-", typed=wanted)
+    assert "said at its deployment" in told
+    assert "compression" in told
+    found = json.loads(tulle(mesh, "service", "policies", "sold", "--json"))
+    assert (found["said_by"], found["policies"]) == ("deployment", [{"policy": "compression"}])
+    assert (found["joined"], found["sets"], found["fault"]) == ([{"policy": "compression"}], [], None)
+    assert "as its file says" in tulle(mesh, "service", "policies", "sold", "--as-packaged")
+    tulle(mesh, "service", "policies", "sold", "--set", "-", typed="policies: []")
+    assert "none" in tulle(mesh, "service", "policies", "sold")
+    retire(applied, "sales")
+    assert said_at_deployment(applied.database) == {}
 
 
-def test_every_problem_is_told_where_the_mesh_is_validated(logged: LoggedMesh) -> None:
-    assert check_mesh(logged.workspace).problems == ()
-    lines = add(logged, BAD).read_text().splitlines()
-    (problem,) = check_mesh(logged.workspace).problems
-    assert "'nonsense' is no address" in problem.message
-    assert problem.place is not None
-    assert problem.place.file == "products/shop/scores/services/scores.yaml"
-    assert "nonsense" in lines[problem.place.line - 1]
+def test_what_is_wrong_is_told_with_its_place(mesh: Mesh, applied: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "list.yaml"
+    file.write_text("policies:\n- policy: cors\n- policy: ip-deny\n  addresses: [here]\n")
+    told = tulle(mesh, "service", "policies", "sold", "--set", str(file), fails=True)
+    assert "'here' is no address or network" in told
+    assert said_at_deployment(applied.database) == {}
+    for text, said in (
+        ("[{policy: crs}]", "there is no policy 'crs'"),
+        ("[{policy: compression, environments: [prd]}]", "there is no environment 'prd'"),
+        ("[{policy: without, sets: [walls]}]", "there is no set of policies 'walls'"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            service_policies.set_policies(applied, "sold", text)
+        assert said in caught.value.problems[0].message
+    told = tulle(mesh, "service", "policies", "sole", fails=True)
+    assert "no applied product has a service 'sole'" in told
 
 
-def test_environments_that_are_not_there_are_told(logged: LoggedMesh) -> None:
-    add(logged, BAD.replace("nonsense", "10.0.0.1"))
-    (problem,) = check_mesh(logged.workspace).problems
-    assert "there is no environment 'nowhere'" in problem.message
+def test_those_of_the_mesh_are_shown_with_it(applied: Workspace) -> None:
+    walls = PolicySet(({"policy": "ip-deny", "addresses": ["192.0.2.1"]},), mandatory=True)
+    workspace = replace(applied, settings=replace(applied.settings, policies={"walls": walls}))
+    found = service_policies.policies(workspace, "sold")
+    assert found.sets == ("walls",)
+    assert [one.kind for one in found.joined] == ["cors", "ip-deny", "rate-limit"]
 
 
-def test_a_file_with_bad_policies_is_neither_saved_nor_packaged(logged: LoggedMesh) -> None:
-    known = service_file.read(logged.workspace, "scores")
-    with pytest.raises(Invalid) as told:
-        service_file.save(logged.workspace, "scores", known.text + BAD, before=known.digest)
-    assert "nonsense" in str(told.value.problems[0])
-    add(logged, BAD)
-    with pytest.raises(Invalid) as told:
-        release.build_package(logged.workspace, "scores")
-    assert "nonsense" in str(told.value.problems[0])
-    assert policy_problems(
-        logged.workspace.settings, release.declared_service(logged.workspace, "scores").service
-    )
-
-
-def test_a_package_brings_its_policies_along(logged: LoggedMesh) -> None:
-    workspace = logged.workspace
-    before = release.build_package(workspace, "scores")[0]
-    add(logged, GOOD)
-    package, is_new = release.build_package(workspace, "scores")
-    assert is_new
-    assert package.version != before.version
-    limit = Policy("rate-limit", {"limits": "5/1s"}, (Operation("POST", "/score/predict"),))
-    allow = Policy("ip-allow", {"addresses": ["10.0.0.0/8"]})
-    needs = Needs(policies=package.manifest.policies)
-    for environment, expected in (("", (allow, limit)), ("dev", (limit,))):
-        one = Deployment("scores", environment, "scores", single("v1"), None, None, "starting", "", 0.0)
-        assert managed(workspace.settings, one, single("v1"), needs, 0.0).policies == expected
-
-
-def with_mesh_policies(logged: LoggedMesh, text: str) -> Workspace:
-    file = logged.mesh.folder / "mesh.yaml"
-    file.write_text(file.read_text() + text)
-    return replace(logged.workspace, settings=load_settings(logged.mesh.folder, {}))
-
-
-def test_policies_of_the_mesh_are_validated_with_it(logged: LoggedMesh) -> None:
-    workspace = with_mesh_policies(
-        logged,
-        """
-policies:
-  walls:
-    mandatory: true
-    environments: [prd]
-    policies:
-      - {policy: ip-deny, addresses: [192.0.2.7]}
-      - {policy: rate-limit, limits: often}
-""",
-    )
-    add(logged, "policies: [{policy: without, sets: [walls, wals]}]\n")
-    told = [str(one) for one in check_mesh(workspace).problems]
-    assert any("scores.yaml" in one and "'walls' of the mesh are mandatory" in one for one in told)
-    assert any("no set of policies 'wals' (did you mean 'walls'" in one for one in told)
-    assert any(one.startswith("mesh.yaml:") and "'often' is not understood" in one for one in told)
-    assert any("there is no environment 'prd' (did you mean 'prod'" in one for one in told)
-    assert len(told) == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("policies: []\n", "must map names"),
-        ("policies: {A: {policies: [{policy: cors}]}}\n", "no name of a set"),
-        ("policies: {a: {polices: []}}\n", "unknown setting 'polices'"),
-        ("policies: {a: {policies: {}}}\n", "must be a list of policies"),
-        ("policies: {a: {mandatory: true}}\n", "has no policies"),
-        ("policies: {a: {mandatory: 3, policies: [{policy: cors}]}}\n", "mandatory"),
-    ],
-)
-def test_what_is_no_set_is_told_with_the_settings(logged: LoggedMesh, text: str, said: str) -> None:
-    with pytest.raises(Invalid) as told:
-        with_mesh_policies(logged, text)
-    assert said in str(told.value.problems[0])
+def test_the_kinds_are_told(mesh: Mesh) -> None:
+    names = sorted(kind.name for kind in known_kinds())
+    assert [one["name"] for one in json.loads(tulle(mesh, "policy", "list", "--json"))] == names
+    shown = tulle(mesh, "policy", "show", "rate-limit")
+    assert "limits" in shown
+    assert "- policy: rate-limit" in shown
+    assert json.loads(tulle(mesh, "policy", "schema"))["type"] == "array"
+    assert "there is no policy" in tulle(mesh, "policy", "show", "rate-limt", fails=True)
+    with mesh_client(mesh.folder) as client:
+        assert [one["name"] for one in client.call("GET", "/policy-kinds")["kinds"]] == names

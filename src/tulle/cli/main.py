@@ -64,6 +64,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "app": ("app", "Register applications, ask what they may call, and decide about it."),
     "insight": ("insight", "What services are asked, and how they fare."),
     "trust": ("trust", "Certificates of the mesh's parts, and which service may call which."),
+    "policy": ("policy", "What the gateway can do with requests: the kinds of policies."),
     "connection": ("connection", "The databases, stores and HTTP APIs that sources read."),
     "capability": ("capability", "The component types a product may use."),
     "repo": ("repo", "Repositories of the lake: objects, commits, imports, hooks, retention."),

@@ -10,6 +10,7 @@ import click
 
 from tulle.cli.deployment import COMMANDS
 from tulle.cli.features import score
+from tulle.cli.policy import policies
 from tulle.cli.service_drift import drift
 from tulle.cli.service_keys import access, admin_key, service_key
 from tulle.cli.service_log import feedback, log
@@ -27,6 +28,7 @@ service.add_command(log)
 service.add_command(feedback)
 service.add_command(service_key)
 service.add_command(access)
+service.add_command(policies)
 service.add_command(drift)
 service.add_command(admin_key)
 

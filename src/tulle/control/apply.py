@@ -28,7 +28,7 @@ from tulle.control.plan import Plan, Step, basis_of, is_named, make_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Broken, Conflict, Denied, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import PRODUCT_APPLIED, PRODUCT_DESTROYED, Event
-from tulle.gateway import contract_step, offer, service_keys
+from tulle.gateway import contract_step, offer, service_keys, service_policies
 from tulle.gateway.apis import records
 from tulle.gateway.apis.load import load_apis
 from tulle.pipeline import backfill, promotion, worker
@@ -356,6 +356,7 @@ def end_keys(workspace: Workspace, actor: str = "") -> None:
         known = {name for services in declared if services is not None for name in services}
         service_keys.end_others(workspace.database, known, actor=actor)
         identities.end_others(workspace, known, actor=actor)
+        service_policies.end_others(workspace.database, sorted(known))
 
 
 def retire(workspace: Workspace, name: str, *, actor: str = "") -> str:

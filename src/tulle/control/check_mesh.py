@@ -9,7 +9,7 @@ from tulle.control.declared_apis import api_problems
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
-from tulle.control.service_policies import mesh_policy_problems, policy_problems
+from tulle.control.policy_problems import mesh_policy_problems, policy_problems
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.pipeline.check_fit import unfit_checks

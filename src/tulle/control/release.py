@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tulle.control.service_policies import demand_sound
+from tulle.control.policy_problems import demand_sound
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.service_keys import said_at_deployment

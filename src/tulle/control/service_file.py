@@ -11,8 +11,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tulle.control.policy_problems import problems_in
 from tulle.control.release import declared_in
-from tulle.control.service_policies import problems_in
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Place, Problem
 from tulle.events import SERVICE_WRITTEN, Event

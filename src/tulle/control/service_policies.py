@@ -1,83 +1,117 @@
-"""The policies that a service's file lists, held against the kinds that the gateway knows.
+"""The policies of services in force: a deployment may say other ones than its package, and the mesh adds its own.
 
-A file is read below the gateway, so its policies are checked here: where it is validated, saved and packaged.
+For services that exist; the gateway follows with the next settling, which is at once where the mesh is up.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tulle.config import Settings
-from tulle.errors import Invalid, Problem, did_you_mean
-from tulle.gateway.policies.automated import wrongly_left_out
-from tulle.gateway.policies.listed import Written, read_policies
-from tulle.serving.service import Service
-from tulle.spec.document import Document, refuse
-from tulle.spec.document import Path as Steps
+from tulle.control import deployment
+from tulle.control.policy_problems import list_problems
+from tulle.control.release import Declared, chosen_version, declared_service
+from tulle.control.workspace import Workspace
+from tulle.errors import NotFound
+from tulle.gateway import service_policies
+from tulle.gateway.faults import fault_of
+from tulle.gateway.policies.automated import MeshPolicies, Target, left_out_by
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.kind import Kind, entry_schema, known_kinds
+from tulle.gateway.policies.listed import Written, policies_in, read_policies, written_of
+from tulle.serving import generation
+from tulle.spec.document import refuse
 from tulle.spec.load import load_document
-from tulle.spec.mesh import MESH_FILE
 
 
-def policy_problems(settings: Settings, service: Service) -> list[Problem]:
-    """What is wrong with the policies in the file of a service that was read, each with its place."""
-    if not service.policies:
-        return []
-    return problems_in(settings, service.file, service.place.file if service.place else "")
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """The policies of a service in an environment, who says so, and what they are with those of the mesh."""
+
+    service: str
+    environment: str
+    written: tuple[Written, ...]
+    said_by: str  # deployment, the version of a package, or its file
+    sets: tuple[str, ...]
+    joined: tuple[Policy, ...]
+    is_consumers: bool = True  # whether the environment is theirs
 
 
-def problems_in(settings: Settings, file: Path, name: str) -> list[Problem]:
-    """What is wrong with the policies of a services file, which errors call `name`."""
-    document = load_document(file, name=name)
-    if document.at(("policies",)) is None:
-        return []
-    found, problems = read_policies(document, ("policies",))
-    problems = problems or unknown_environments(settings, document, ("policies",), found)
-    for number, written in enumerate(found):
-        for message, hint in wrongly_left_out(settings.policies, [written.policy]):
-            problems.append(document.problem(message, ("policies", number, "sets"), hint=hint))
-    return problems
+def policies(workspace: Workspace, name: str, environment: str | None = None) -> InForce:
+    """A service's policies: as its deployment says, else the active (else newest) package, else its file."""
+    found = declared_service(workspace, name)
+    place = deployment.place_of(workspace.settings, environment)
+    shown = deployment.name_of(workspace.settings, place)
+    plain, said_by = _said(workspace, found, place)
+    written = written_of(plain)
+    target = Target(name, shown, found.product.domain, found.product.tags)
+    own = policies_in(written, shown)
+    of_mesh = MeshPolicies(workspace.settings.policies)
+    sets = of_mesh.sets_for(target, left_out_by(own))
+    return InForce(name, shown, written, said_by, sets, of_mesh.joined(target, own), not place)
 
 
-def unknown_environments(
-    settings: Settings, document: Document, path: Steps, found: tuple[Written, ...]
-) -> list[Problem]:
-    """The environments that a list names and the mesh does not have."""
-    known = settings.environments
-    return [
-        document.problem(
-            f"there is no environment '{name}'",
-            (*path, number, "environments", position),
-            hint=did_you_mean(name, known) or f"this mesh has {', '.join(known)}",
-        )
-        for number, written in enumerate(found)
-        for position, name in enumerate(written.environments)
-        if name not in known
-    ]
-
-
-def mesh_policy_problems(settings: Settings) -> list[Problem]:
-    """What is wrong with the sets of policies in mesh.yaml, each with its place."""
-    if not settings.policies:
-        return []
-    document = load_document(settings.folder / MESH_FILE, name=MESH_FILE)
-    problems: list[Problem] = []
-    for name, one in settings.policies.items():
-        path = ("policies", name, "policies")
-        found, wrong = read_policies(document, path)
-        problems += wrong or unknown_environments(settings, document, path, found)
-        for position, environment in enumerate(one.environments):
-            if environment not in settings.environments:
-                message = f"there is no environment '{environment}'"
-                hint = did_you_mean(environment, settings.environments)
-                place = ("policies", name, "environments", position)
-                problems.append(document.problem(message, place, hint=hint))
-    return problems
-
-
-def demand_sound(settings: Settings, service: Service) -> None:
-    """Invalid, with every problem, for a service whose policies the gateway would refuse."""
+def _said(workspace: Workspace, found: Declared, place: str) -> tuple[Sequence[Mapping[str, Any]], str]:
+    name = found.service.name
+    said = service_policies.said_at_deployment(workspace.database).get((name, place))
+    if said is not None:
+        return said, "deployment"
+    current = generation.find(workspace.database, name, place)
     try:
-        problems = policy_problems(settings, service)
-    except Invalid as exc:  # the file is another one by now
-        problems = list(exc.problems)
-    refuse(service.file.name, problems)
+        chosen = chosen_version(workspace, name, current.active_version if current else None)
+    except NotFound:
+        return found.service.policies, "file"
+    return chosen.manifest.policies, chosen.version
+
+
+def set_policies(
+    workspace: Workspace, name: str, text: str | None, *, environment: str | None = None, actor: str = ""
+) -> InForce:
+    """Say a service's policies from now on, whatever its packages say; None: as they say.
+
+    `text` is what `policies:` would hold in its file, as YAML or JSON. Invalid with every problem in it.
+    """
+    declared_service(workspace, name)
+    place = deployment.place_of(workspace.settings, environment)
+    wanted = None
+    if text is not None:
+        document = load_document(text, name="policies")
+        found, problems = read_policies(document, ())
+        refuse("policies", problems or list_problems(workspace.settings, document, (), found))
+        wanted = [written.as_plain() for written in found]
+    service_policies.set_policies(workspace.database, name, wanted, environment=place, actor=actor)
+    return policies(workspace, name, environment)
+
+
+def in_force_as_plain(settings: Settings, found: InForce) -> dict[str, Any]:
+    """The policies of a service as plain values; `fault` is why the gateway has it otherwise."""
+    fault = fault_of(settings, found.service, "" if found.is_consumers else found.environment)
+    return {
+        "service": found.service,
+        "environment": found.environment,
+        "said_by": found.said_by,
+        "policies": [written.as_plain() for written in found.written],
+        "sets": list(found.sets),
+        "joined": [one.as_plain() for one in found.joined],
+        "fault": fault.sentence if fault is not None else None,
+    }
+
+
+def kinds_as_plain() -> list[dict[str, Any]]:
+    """Every kind of policy, by name."""
+    return [kind_as_plain(kind) for kind in sorted(known_kinds(), key=lambda one: one.name)]
+
+
+def kind_as_plain(kind: Kind) -> dict[str, Any]:
+    """What a kind is: its settings as a JSON Schema, an example, where it is carried out and stands."""
+    return {
+        "name": kind.name,
+        "summary": kind.summary,
+        "where": kind.where,
+        "phase": kind.phase,
+        "origin": kind.origin,
+        "schema": entry_schema(kind),
+        "example": kind.example,
+    }

@@ -20,7 +20,7 @@ from tulle.deploy.generations import managed, mounted, mounted_of, stopped_of
 from tulle.deploy.local import Mounted, Process
 from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
-from tulle.gateway import contract
+from tulle.gateway import contract, service_policies
 from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.apis.records import Followed
@@ -164,6 +164,7 @@ class Switchboard:
         if self._mesh_policies is None:  # not before: who asks what is wrong with them must be told
             self._mesh_policies = MeshPolicies(self._workspace.settings.policies)
         self._owners = self._owners_now()
+        said = service_policies.said_at_deployment(self._workspace.database)
         for deployment in generation.everywhere(self._workspace.database):
             place = (deployment.service, deployment.environment)
             traffic = override.get(place)
@@ -173,6 +174,7 @@ class Switchboard:
                 continue
             try:
                 needs = self._needs_of(deployment.service, traffic)
+                needs = replace(needs, policies=said.get(place, needs.policies))
                 service = managed(self._workspace.settings, deployment, traffic, needs, at)
                 service = self._with_policies(service, deployment.product)
             except (

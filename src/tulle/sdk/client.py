@@ -440,6 +440,20 @@ class Client:
         where = {} if environment is None else {"environment": environment}
         return self.call("PUT", path, json={"access": dict(access)}, params=where)
 
+    def service_policies(self, service: str, *, environment: str | None = None) -> dict[str, Any]:
+        """What the gateway does with the requests of a service, who says so, and what the mesh adds."""
+        return self._get(f"/services/{_part(service)}/policies", environment=environment)
+
+    def set_service_policies(
+        self, service: str, policies: Sequence[Mapping[str, Any]] | None, *, environment: str | None = None
+    ) -> dict[str, Any]:
+        """Say at its deployment what the gateway does with a service's requests; None: as its package says."""
+        path = f"/services/{_part(service)}/policies"
+        if policies is None:
+            return self._delete(path, environment=environment)
+        where = {} if environment is None else {"environment": environment}
+        return self.call("PUT", path, json={"policies": [dict(one) for one in policies]}, params=where)
+
     def openapi(self, service: str) -> dict[str, Any]:
         """The OpenAPI 3.1 document of a service's deployed (else newest) version."""
         return self._get(f"/services/{_part(service)}/openapi.json")

@@ -54,6 +54,7 @@ from tulle.control import (
     service_access_api,
     service_drift,
     service_file_api,
+    service_policies_api,
     trust_api,
     watches,
 )
@@ -184,6 +185,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         api.router(workspace, settle_now),
         application_api.router(workspace, settle_now, access),
         service_access_api.router(workspace, settle_now, access),
+        service_policies_api.router(workspace, settle_now, access),
         node_admin_api.router(workspace, settle_now),
         trust_api.router(workspace, settle_now),
         deployment_api.router(workspace, settle_now, access),

@@ -576,6 +576,17 @@ api_bindings = Table(
     PrimaryKeyConstraint("api", "version", "environment"),
 )
 
+# What the gateway does with the requests of a service where that was said at its deployment; else its package says it.
+service_policies = Table(
+    "service_policies",
+    metadata,
+    Column("service", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("policies", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    PrimaryKeyConstraint("service", "environment"),
+)
+
 # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
 # Owned by tulle.lake. Only what changes lives here: names, positions, staged entries. What a commit holds is in
 # the object store; `manifest` says under which name.

@@ -1,0 +1,140 @@
+"""`tulle policy list | show | schema`, and `tulle service policies`: what the gateway does with requests."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid
+
+
+@click.group()
+def policy() -> None:
+    """The kinds of policies that the gateway can carry out."""
+
+
+@policy.command("list")
+@OPTION_JSON
+def list_kinds(as_json: bool) -> None:
+    """List the kinds of policies."""
+    from tulle.control.service_policies import kinds_as_plain
+
+    found = kinds_as_plain()
+    if as_json:
+        emit([{key: one[key] for key in ("name", "summary", "where", "origin")} for one in found])
+    else:
+        table(found, ["name", "summary"], empty="no kinds")
+
+
+@policy.command()
+@click.argument("kind")
+@OPTION_JSON
+def show(kind: str, as_json: bool) -> None:
+    """Show the policy KIND: its settings and an example."""
+    from tulle.control.service_policies import kind_as_plain
+    from tulle.gateway.policies.kind import known_kinds
+
+    found = kind_as_plain(known_kinds().get(kind))
+    if as_json:
+        emit(found)
+        return
+    click.secho(found["name"], bold=True)
+    click.echo(f"  {found['summary']}\n")
+    needed = set(found["schema"]["required"])
+    rows = [
+        {"setting": name, "needed": name in needed, "meaning": said.get("description", "")}
+        for name, said in found["schema"]["properties"].items()
+        if name != "policy"
+    ]
+    table(rows, ["setting", "needed", "meaning"], empty="no settings")
+    click.echo("\nexample:\n")
+    first, *rest = found["example"].splitlines()
+    click.echo("\n".join([f"  - {first}", *(f"    {line}" for line in rest)]))
+
+
+@policy.command()
+def schema() -> None:
+    """Print the JSON Schema of a list of policies, for editors."""
+    from tulle.gateway.policies.listed import list_schema
+
+    emit(list_schema())
+
+
+@click.command()
+@click.argument("service")
+@click.option(
+    "--set",
+    "file",
+    metavar="FILE",
+    help="Take the policies of this file, as `policies:` has them; - reads stdin.",
+)
+@click.option("--as-packaged", is_flag=True, help="Take those of the service's package again.")
+@click.option("--environment", help="Where. Default: that of consumers.")
+@OPTION_JSON
+@click.pass_obj
+def policies(
+    mesh: Path | None,
+    service: str,
+    file: str | None,
+    as_packaged: bool,
+    environment: str | None,
+    as_json: bool,
+) -> None:
+    """Show what the gateway does with the requests of SERVICE, or change it at its deployment."""
+    from tulle.cli.connect import mesh_client
+
+    if file is not None and as_packaged:
+        raise Invalid("--set and --as-packaged exclude one another")
+    with mesh_client(mesh) as client:
+        if file is not None:
+            found = client.set_service_policies(service, _read(file), environment=environment)
+        elif as_packaged:
+            found = client.set_service_policies(service, None, environment=environment)
+        else:
+            found = client.service_policies(service, environment=environment)
+    if as_json:
+        emit(found)
+        return
+    who = {"deployment": "said at its deployment", "file": "as its file says"}
+    said = who.get(found["said_by"], f"as its package {found['said_by']} says")
+    click.echo(f"  {service} in {found['environment']}, {said}:")
+    for one in found["policies"]:
+        click.echo(f"      {_sentence(one)}")
+    if not found["policies"]:
+        click.echo("      none")
+    if found["sets"]:
+        click.echo(f"  with those of the mesh ({', '.join(found['sets'])}), in this order:")
+        for one in found["joined"]:
+            click.echo(f"      {_sentence(one)}")
+    if found["fault"]:
+        click.echo(f"  {mark('warn')} {found['fault']}")
+
+
+def _sentence(policy: dict[str, Any]) -> str:
+    settings = [f"{name}: {_short(value)}" for name, value in policy.items() if name != "policy"]
+    return f"{policy['policy']} ({', '.join(settings)})" if settings else str(policy["policy"])
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:80] + "…"
+
+
+def _read(file: str) -> list[dict[str, Any]]:
+    from tulle.gateway.policies.listed import read_policies
+    from tulle.spec.document import refuse
+    from tulle.spec.load import load_document
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Invalid(f"{file} cannot be read: {exc}") from None
+    document = load_document(text, name=file)
+    path = ("policies",) if isinstance(document.value, dict) and set(document.value) == {"policies"} else ()
+    found, problems = read_policies(document, path)  # here a line of the file can be named
+    refuse(file, problems)
+    return [written.as_plain() for written in found]
