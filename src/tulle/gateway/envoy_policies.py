@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import CLIENT_HEADER, ELSEWHERE, POLICIES, Json, typed
 from tulle.gateway.policies.entry import Operation, split
 from tulle.gateway.policies.kind import Count, Parts, Registry, Spot, known_kinds
 from tulle.gateway.policies.listed import conflict
-from tulle.gateway.policies.opening import access_where, accesses
+from tulle.gateway.policies.opening import access_where
 from tulle.gateway.policies.order import stretches
 from tulle.gateway.policy import ManagedService
 from tulle.serving.access import Access
@@ -57,21 +59,57 @@ class ServicePart:
         return found
 
 
-def parts_of(service: ManagedService, registry: Registry | None = None) -> list[ServicePart]:
+@dataclass(frozen=True, slots=True)
+class _Worked:
+    """What was made of a service's policies; shared, so nobody changes it."""
+
+    parts: Sequence[ServicePart]
+    rendered: Sequence[Parts]
+    windows: Sequence[tuple[int, Count]]  # all of the service
+    is_open: bool  # some of it to callers who show nothing
+
+
+_MOST_WORKED: Final = 10_000
+_WORKED: Final[dict[tuple[Registry, bytes], _Worked]] = {}
+
+
+def parts_of(service: ManagedService) -> Sequence[ServicePart]:
     """The parts of a service's requests, the first that fits a request holds for it; the last fits all.
 
     Invalid for policies that cannot hold together, or that no kind knows.
     """
-    known = registry or known_kinds()
+    return _worked(service).parts
+
+
+def _worked(service: ManagedService) -> _Worked:
+    """Worked out once as long as it stays the same: a change of one service of a thousand is one service's work."""
+    known = known_kinds()
+    about = [service.path, service.max_request_bytes, service.access, service.policies]
+    key = (known, msgspec.json.encode(about))
+    if (found := _WORKED.get(key)) is None:
+        found = _work_out(service, known)
+        if len(_WORKED) >= _MOST_WORKED:
+            _WORKED.clear()
+        _WORKED[key] = found
+    return found
+
+
+def _work_out(service: ManagedService, known: Registry) -> _Worked:
     if (wrong := conflict(service.policies, known)) is not None:
         _, message, hint = wrong
         raise Invalid(f"service '{service.path}': {message}", hint=hint)
     rendered = _rendered(service, known)
     windows = dict(_windows(rendered))
-    return [
+    parts = [
         _part(service, operation, held, rendered, windows, known)
         for operation, held in split(service.policies)
     ]
+    return _Worked(
+        parts,
+        rendered,
+        [window for found in windows.values() for window in found],
+        any(part.access.public is not None for part in parts),
+    )
 
 
 def _rendered(service: ManagedService, known: Registry) -> list[Parts]:
@@ -159,10 +197,10 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
     return found
 
 
-def in_cluster(service: ManagedService, cluster: Json, registry: Registry | None = None) -> Json:
+def in_cluster(service: ManagedService, cluster: Json) -> Json:
     """Where the service's requests are sent to, as its policies would have it."""
     (threshold,) = cluster["circuit_breakers"]["thresholds"]
-    for parts in _rendered(service, registry or known_kinds()):
+    for parts in _worked(service).rendered:
         cluster = merged(cluster, parts.cluster)
         threshold = {**threshold, **{key: min(threshold[key], most) for key, most in parts.bounds.items()}}
     return {**cluster, "circuit_breakers": {"thresholds": [threshold]}}
@@ -184,9 +222,9 @@ def policy_counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
     """By what the requests of services with limits of their own are counted; the route says which of them hold."""
     keys: dict[tuple[int, str], None] = {}
     for service in services:
-        for number, count in _all_windows(service):
+        for number, count in _worked(service).windows:
             keys[number, count.by] = None
-            if count.by == BY_CLIENT and _is_open(service):
+            if count.by == BY_CLIENT and _worked(service).is_open:
                 keys[number, BY_ADDRESS] = None
     return [actions for number, by in sorted(keys) for actions in _actions(number, by)]
 
@@ -196,20 +234,9 @@ def policy_buckets(services: Sequence[ManagedService], ways: Sequence[str]) -> l
     return [
         bucket
         for service in services
-        for number, count in _all_windows(service)
+        for number, count in _worked(service).windows
         for bucket in _buckets(service, number, count, ways)
     ]
-
-
-def _is_open(service: ManagedService) -> bool:
-    """Whether some of it is open to callers who show nothing."""
-    return any(access.public is not None for access in accesses(service.policies, service.access))
-
-
-def _all_windows(service: ManagedService) -> list[tuple[int, Count]]:
-    if not service.policies:
-        return []
-    return [w for _, windows in _windows(_rendered(service, known_kinds())) for w in windows]
 
 
 def _buckets(service: ManagedService, number: int, count: Count, ways: Sequence[str]) -> Iterator[Json]:
@@ -229,7 +256,7 @@ def _buckets(service: ManagedService, number: int, count: Count, ways: Sequence[
     elif count.by == BY_CLIENT:
         for way in ways:
             yield of(BY_CLIENT, way, {"key": "client"})
-    if count.by == BY_ADDRESS or (count.by == BY_CLIENT and _is_open(service)):
+    if count.by == BY_ADDRESS or (count.by == BY_CLIENT and _worked(service).is_open):
         yield of(BY_ADDRESS, "", {"key": "remote_address"})
     if count.by.startswith(("header:", "claim:")):
         yield of(count.by, "", {"key": "said"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from tulle.errors import Invalid
@@ -134,8 +135,13 @@ def split(policies: Sequence[Policy]) -> list[tuple[Operation, tuple[int, ...]]]
     Whatever the request, the first part that it is one of has exactly the policies that are for it. The last part is
     everything. Invalid when the operations overlap in too many ways.
     """
+    return list(_split(tuple(policy.operations for policy in policies)))
+
+
+@lru_cache(maxsize=4096)  # thousands of services have a few forms of lists
+def _split(of_each: tuple[tuple[Operation, ...], ...]) -> tuple[tuple[Operation, tuple[int, ...]], ...]:
     everything = Operation()
-    named = {one.plain for policy in policies for one in policy.operations}
+    named = {one.plain for operations in of_each for one in operations}
     parts = {everything, *named}
     fresh = parts
     while fresh:  # until what two of them have in common is one of them, too
@@ -148,12 +154,12 @@ def split(policies: Sequence[Policy]) -> list[tuple[Operation, tuple[int, ...]]]
                 hint="name fewer operations, or make one policy for all of them",
             )
     ordered = sorted(parts, key=lambda one: (-one.narrowness, one.path, one.method))
-    return [(part, _held(policies, part)) for part in ordered]
+    return tuple((part, _held(of_each, part)) for part in ordered)
 
 
-def _held(policies: Sequence[Policy], part: Operation) -> tuple[int, ...]:
+def _held(of_each: Sequence[Sequence[Operation]], part: Operation) -> tuple[int, ...]:
     return tuple(
         number
-        for number, policy in enumerate(policies)
-        if not policy.operations or any(one.covers(part) for one in policy.operations)
+        for number, operations in enumerate(of_each)
+        if not operations or any(one.covers(part) for one in operations)
     )
