@@ -33,6 +33,7 @@ from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_policies import (
     ServicePart,
     counted_as,
+    further_clusters,
     in_cluster,
     merged,
     parts_of,
@@ -191,7 +192,8 @@ def limits(policy: GatewayPolicy) -> Json:
 
 def _clusters(policy: GatewayPolicy) -> list[Json]:
     made = [cluster for service in policy.services for cluster in clusters(service)]
-    return [*made, *keys_clusters(policy.services)]
+    further = [cluster for service in policy.services for cluster in further_clusters(service)]
+    return [*made, *further, *keys_clusters(policy.services)]
 
 
 def clusters(service: ManagedService) -> list[Json]:

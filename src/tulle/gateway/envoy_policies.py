@@ -7,6 +7,7 @@ buckets in the limits file, as a change of routes keeps those. Pure. Knows nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,7 +51,8 @@ class ServicePart:
         """What a route asks of a request's headers beside the service's address, which it has at its beginning."""
         found: list[Json] = []
         if self.operation.path:
-            regex = f"{_escaped(address)}{self.operation.regex()}(\\?.*)?"
+            before = re.escape(address.removesuffix("/"))
+            regex = f"{before}{self.operation.regex()}(\\?.*)?"
             found.append({"name": ":path", "string_match": {"safe_regex": {"regex": regex}}})
         if self.operation.method == "GET":
             found.append({"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}})
@@ -197,6 +199,11 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
     return found
 
 
+def further_clusters(service: ManagedService) -> list[Json]:
+    """Other places that policies send something to."""
+    return [cluster for parts in _worked(service).rendered for cluster in parts.clusters]
+
+
 def in_cluster(service: ManagedService, cluster: Json) -> Json:
     """Where the service's requests are sent to, as its policies would have it."""
     (threshold,) = cluster["circuit_breakers"]["thresholds"]
@@ -300,8 +307,3 @@ def _key(number: int, by: str) -> str:
 def _window(service: ManagedService, number: int, way: str) -> str:
     """What tells a service's window from all others; of each way in its own, as names of clients may be the same."""
     return f"{service.path}#{number}{'@' + way if way else ''}"
-
-
-def _escaped(text: str) -> str:
-    """A service's address as an expression: of what may be in one, a dot alone would mean anything else."""
-    return text.replace(".", r"\.")

@@ -33,6 +33,7 @@ BUILT_IN: Final = (
     "credentials",
     "fault",
     "headers",
+    "mirror",
     "rate_limit",
     "sizes",
     "upstream",
@@ -82,7 +83,8 @@ class Parts:
     """What a policy is in Envoy's words, on the routes where it holds.
 
     `filters` are run in the order of the list. `settings` are a route's for the filters that every request passes, by
-    their names. `action` and `route` are fields of a route's action and of the route; `cluster` of where it leads to.
+    their names. `action` and `route` are fields of a route's action and of the route; `cluster` of where it leads to;
+    `clusters` are further places.
     """
 
     filters: Sequence[Json] = ()
@@ -90,6 +92,7 @@ class Parts:
     action: Json = field(default_factory=dict)
     route: Json = field(default_factory=dict)
     cluster: Json = field(default_factory=dict)
+    clusters: Sequence[Json] = ()
     counts: Sequence[Count] = ()
     bounds: Mapping[str, int] = field(default_factory=dict)  # of what is under way there; the narrowest holds
     max_request_bytes: int | None = None
