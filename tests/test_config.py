@@ -23,6 +23,13 @@ def test_values_and_environment_override_defaults_in_that_order(tmp_path: Path) 
     assert settings.state_folder == tmp_path / ".tulle"
 
 
+def test_what_is_true_or_false_is_read_so_from_the_environment(tmp_path: Path) -> None:
+    for said, meant in (("true", True), ("1", True), ("False", False), ("0", False)):
+        assert (
+            settings_from(tmp_path, {"mutual_tls": not meant}, {"TULLE_MUTUAL_TLS": said}).mutual_tls is meant
+        )
+
+
 def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
     settings = settings_from(
         tmp_path, {"warehouses": {"sales": {"threads": 1}}, "warehouse": {"memory": "3GB"}}, {}
@@ -58,6 +65,8 @@ def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
         ({"hook_environments": {"x": "/"}}, {}, "'hook_environments' has 'x': '/'"),
         ({"hook_environments": {"x": "/opt/../etc"}}, {}, "expected a name and an absolute folder"),
         ({}, {"TULLE_GATEWAY_PORT": "many"}, "TULLE_GATEWAY_PORT is 'many'"),
+        ({"mutual_tls": "yes"}, {}, "'mutual_tls' is 'yes', expected true or false"),
+        ({}, {"TULLE_MUTUAL_TLS": "maybe"}, "TULLE_MUTUAL_TLS is 'maybe', expected true or false"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

@@ -16,7 +16,7 @@ from tulle.control import deployment, switchboard
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
-from tulle.errors import Broken, Conflict, Invalid
+from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
 from tulle.gateway.faults import read_faults
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import GatewayPolicy, ManagedService
@@ -175,3 +175,18 @@ def test_what_the_mesh_has_for_many_services_is_published_with_each(
     with pytest.raises(Invalid, match="policies"):
         board.it.settle()
     workspace.database.close()
+
+
+def test_certificates_that_cannot_be_written_hold_up_nothing_else(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise LimitExceeded("disk full")
+
+    board.worker("v1", "running")
+    assert board.status() == "active"
+    monkeypatch.setattr(board.it._trust, "keep", full)
+    before = len(board.published)
+    with pytest.raises(LimitExceeded):
+        board.it.settle()
+    assert len(board.published) == before + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -11,7 +12,9 @@ import pytest
 
 from tulle.cli.mesh import show_status
 from tulle.deploy import local
+from tulle.gateway.trust.keeper import Keeper
 from tulle.spec.mesh import load_settings
+from tulle.state.db import open_database
 
 
 def test_settings_that_changed_since_the_start_are_told(tmp_path: Path) -> None:
@@ -72,3 +75,29 @@ def test_the_status_says_why_a_process_does_not_run(
     said = capsys.readouterr().out
     assert "offers/v1/0  restarting" in said
     assert said.count("the index is cut short (`tulle logs offers`)") == 1
+
+
+def test_the_status_says_which_certificates_are_about_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mesh.yaml").write_text("name: small\nmutual_tls: true\n")
+    settings = load_settings(tmp_path)
+    monkeypatch.setattr(
+        local, "processes", lambda _: {"gateway": local.Process("g", "g", "running", 1, None, 0, "")}
+    )
+    keeper = Keeper(settings, open_database(settings.database_url))
+    at = time.time()
+    keeper.keep({("fresh", "")}, at)
+    show_status(settings)
+    assert "certificate" not in capsys.readouterr().out
+    for name, hours in (("late", 15), ("ended", 30)):
+        own = keeper.identity((name, ""))
+        pair = keeper.authorities.issue(own, at - hours * 3600)
+        whole = json.loads((settings.state_folder / "run/trust/gateway.json").read_text())
+        whole["resources"][0]["tls_certificate"]["certificate_chain"]["inline_string"] = pair.certificate
+        (settings.state_folder / f"run/trust/{own.file_name}.json").write_text(json.dumps(whole))
+    show_status(settings)
+    said = capsys.readouterr().out
+    assert "service/late could not be made anew; it ends in 9.0 h" in said
+    assert "service/ended has ended" in said
+    assert "gateway has" not in said

@@ -120,6 +120,14 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
     }
 
 
+def plain_replies() -> Json:
+    """The errors that any Envoy of the mesh makes, whatever it knows of services and policies."""
+    return {
+        "mappers": [_mapper(status, *words) for status, words in _ERRORS.items()],
+        "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
+    }
+
+
 def _wrong_identity() -> Json:
     """A service's own credentials without its certificate: stolen, or used where they are not meant to be."""
     message = "These credentials are a service's own, and the caller is not that service"

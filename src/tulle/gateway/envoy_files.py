@@ -112,17 +112,22 @@ def bootstrap(door: Door) -> Json:
         "layered_runtime": {
             "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 65_536}}]
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": typed(
-                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        max_active_downstream_connections=door.most_connections,
-                    ),
-                }
-            ]
-        },
+        "overload_manager": most_connections(door.most_connections),
+    }
+
+
+def most_connections(most: int) -> Json:
+    """What refuses further callers when so many are connected."""
+    return {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": typed(
+                    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    max_active_downstream_connections=most,
+                ),
+            }
+        ]
     }
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.gateway.conftest import as_client, check_error, wait_until
@@ -20,7 +21,9 @@ from tests.gateway.trust.conftest import PATH, Trusted, context
 from tulle.errors import Broken
 from tulle.gateway.policy import Backend
 from tulle.gateway.trust.authority import Authorities
+from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.identity import Identity
+from tulle.gateway.trust.keeper import Keeper
 from tulle.gateway.trust.sidecar import sidecars_of
 from tulle.serving.traffic import Share, Traffic, single, split
 from tulle.state.db import open_database
@@ -184,21 +187,24 @@ def test_a_switch_of_generations_loses_nothing(trusted: Trusted) -> None:
 
 
 def test_certificates_are_changed_under_load_and_nothing_is_lost(trusted: Trusted) -> None:
-    before = trusted.directly(V1, trusted.pair())
-    assert before.status == 200
+    service = trusted.service(single("v1"))
     at = time.time()
     life = trusted.keeper.authorities.lives
     with Load(trusted) as load:
         for step in range(3):  # as if a third of a life had passed, each time
             assert set(trusted.keeper.keep({("offers", "")}, at + step)) <= {"gateway", "service-offers@prod"}
             (trusted.settings.state_folder / "run/trust/gateway.json").unlink()
+            (trusted.settings.state_folder / "run/trust/service-offers@prod.json").unlink()
             trusted.keeper._files._looked = None
-            assert trusted.keeper.keep({("offers", "")}, at + step) == ("gateway",)
-            time.sleep(0.1)
+            assert trusted.keeper.keep({("offers", "")}, at + step) == ("gateway", "service-offers@prod")
+            before = _shown(trusted)
+            trusted.keeper.put_before((), [service])
+            assert _shown(trusted)["serialNumber"] != before["serialNumber"]
         trusted.keeper.authorities.rotate(at=at)
         assert trusted.keeper.keep({("offers", "")}, at) == ("bundle",)
         time.sleep(0.1)
         assert "gateway" in trusted.keeper.keep({("offers", "")}, at + life.spread)
+        trusted.keeper.put_before((), [service])
         wait_until(
             lambda: _issuer_shown(trusted) == trusted.keeper.authorities.known()[0].id, "the new authority"
         )
@@ -207,12 +213,17 @@ def test_certificates_are_changed_under_load_and_nothing_is_lost(trusted: Truste
     assert load.answers[200] > 20
 
 
-def _issuer_shown(mesh: Trusted) -> str:
-    """The authority that the sidecar's certificate is by."""
-    own = mesh.pair()
-    with mesh.wire(V1) as wire, context(own, mesh.roots).wrap_socket(wire) as tls:
+def _shown(mesh: Trusted) -> dict[str, Any]:
+    """The sidecar's certificate."""
+    with mesh.wire(V1) as wire, context(mesh.pair(), mesh.roots).wrap_socket(wire) as tls:
         about = tls.getpeercert()
     assert about is not None
+    return dict(about)
+
+
+def _issuer_shown(mesh: Trusted) -> str:
+    """The authority that the sidecar's certificate is by."""
+    about = _shown(mesh)
     return str(dict(pair for (pair,) in about["issuer"])["commonName"]).split()[-1]  # type: ignore[misc,arg-type]
 
 
@@ -221,6 +232,7 @@ def test_at_once_the_old_authority_opens_nothing(trusted: Trusted) -> None:
     assert trusted.directly(V1, old).status == 200
     trusted.keeper.authorities.rotate(at_once=True)
     assert "bundle" in trusted.keeper.keep({("offers", "")})
+    trusted.keeper.put_before((), [trusted.service(single("v1"))])
 
     def refused() -> bool:
         try:
@@ -267,9 +279,65 @@ def test_sidecars_stay_as_they_were_when_new_ones_are_refused(trusted: Trusted) 
     folder = trusted.settings.state_folder / "run/sidecars"
     files = {name: (folder / f"{name}.json").read_bytes() for name in ("clusters", "listeners")}
     (one,) = sidecars_of(trusted.keeper.entrusted([trusted.service(single("v1"))])).values()
-    strange = replace(one, identity=Identity(trusted.domain, "no-such", "prod"))  # it has no certificate
+    callers = [Identity(trusted.domain)]
+    strange = replace(one, identity=Identity(trusted.domain, "no-such", "prod"))
+    with pytest.raises(Broken, match="has no certificate"):  # never without, whatever happens
+        trusted.keeper.sidecars.publish([strange], callers, {})
+    damaged = {strange.identity.file_name: Pair("no certificate", "no key")}
     with pytest.raises(Broken, match="refused its new listeners"):
-        trusted.keeper.sidecars.publish([strange], [Identity(trusted.domain)])
+        trusted.keeper.sidecars.publish([strange], callers, damaged)
     for name, content in files.items():
         assert (folder / f"{name}.json").read_bytes() == content
+    assert worker(trusted).startswith("first")
+
+
+def test_more_workers_take_part_and_fewer_lose_nothing(trusted: Trusted) -> None:
+    one = trusted.service(single("v1"), backends=(Backend("v1", ("run/w/first-1.sock",)),))
+    with Load(trusted) as load:
+        for service in (one, trusted.service(single("v1"))) * 2:
+            trusted.publish(service)
+            time.sleep(0.1)
+        met = {worker(trusted) for _ in range(30)}
+    assert met == {"first-1", "first-2"}
+    assert set(load.answers) == {200}
+
+
+def test_a_certificate_that_ended_closes_the_way_until_there_is_another(trusted: Trusted) -> None:
+    """As when nobody could make it anew for a day: nothing goes through without."""
+    service = trusted.service(single("v1"))
+    (one,) = sidecars_of(trusted.keeper.entrusted([service])).values()
+    ended = trusted.pair("offers", at=time.time() - 2 * trusted.keeper.authorities.lives.leaf)
+    callers = [Identity(trusted.domain)]
+    trusted.stop_sidecars()
+    trusted.keeper.sidecars.publish([one], callers, {one.identity.file_name: ended})
+    trusted.start_sidecars()
+    check_error(trusted.ask(PATH, ME, method="POST", body="{}"), 503, "ServiceUnavailable")
+    trusted.keeper.sidecars.publish([one], callers, {one.identity.file_name: trusted.pair("offers")})
+    assert worker(trusted).startswith("first")
+
+
+def test_what_ended_while_the_mesh_was_down_is_made_good_before_it_starts(trusted: Trusted) -> None:
+    (one,) = sidecars_of(trusted.keeper.entrusted([trusted.service(single("v1"))])).values()
+    ended = trusted.pair("offers", at=time.time() - 2 * trusted.keeper.authorities.lives.leaf)
+    trusted.stop_sidecars()
+    trusted.keeper.sidecars.publish([one], [Identity(trusted.domain)], {one.identity.file_name: ended})
+    Keeper(trusted.settings, open_database(trusted.settings.database_url)).prepare({("offers", "")})
+    trusted.start_sidecars()
+    assert worker(trusted).startswith("first")
+    damaged = trusted.settings.state_folder / "run/sidecars/listeners.json"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    trusted.stop_sidecars()
+    trusted.keeper.prepare({("offers", "")})
+    trusted.start_sidecars()  # with none, until they are published
+    trusted.publish(trusted.service(single("v1")))
+    assert worker(trusted).startswith("first")
+
+
+def test_there_may_be_more_services_than_a_user_may_have_watchers(trusted: Trusted) -> None:
+    many = [replace(trusted.service(single("v1")), name=f"offers-{number}") for number in range(150)]
+    trusted.keeper.keep({(one.name, "") for one in many})
+    trusted.keeper.put_before((), many)
+    stats = trusted.sidecar_admin.stats(r"^listener_manager\.total_listeners_active$")
+    assert stats == {"listener_manager.total_listeners_active": "150"}
+    trusted.publish(trusted.service(single("v1")))
     assert worker(trusted).startswith("first")

@@ -39,6 +39,7 @@ class CertificateFiles:
         self._folder = state_folder / FOLDER
         self._authorities = authorities
         self._seen: dict[str, tuple[_Stamp, Held]] = {}
+        self.changes = 0  # how many files were written
         self._looked: tuple[object, float] | None = None  # what was wanted then, and when again
 
     def keep(self, mesh: str, wanted: Collection[Identity], at: float) -> tuple[str, ...]:
@@ -67,12 +68,17 @@ class CertificateFiles:
                     content = _secret(identity.file_name, tls_certificate=_texts(pair))
                     replace_private(self._path(identity.file_name), content)
                     written.append(identity.file_name)
+        self.changes += len(written)
         self._looked = asked, at + (_SPREAD_SECONDS if BUNDLE in written else LOOK_SECONDS)
         return tuple(written)
 
     def has(self, identity: Identity) -> bool:
         """Whether there is a file for a part."""
         return self._path(identity.file_name).exists()
+
+    def held(self, identity: Identity) -> Held | None:
+        """The certificate of a part with its key; None when there is none."""
+        return self._held(identity.file_name)
 
     def forget(self, but: Collection[Identity]) -> None:
         """Remove the certificates of all parts that are not among `but`."""

@@ -5,7 +5,7 @@ What `tulle status` needs, so it imports no database.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,7 @@ class Held:
     name: str
     certificate: str
     facts: Facts
+    key: str = field(repr=False)
 
     def state(self, at: float) -> str:
         """`valid`; `late` where less than half of its life is left, so that making it anew has failed; `ended`."""
@@ -41,7 +42,8 @@ def read_held(path: Path) -> Held | None:
     """The certificate in a part's file; None when there is none, or it is damaged."""
     try:
         (secret,) = msgspec.json.decode(path.read_bytes())["resources"]
-        chain = str(secret["tls_certificate"]["certificate_chain"]["inline_string"])
-        return Held(path.stem, chain, facts(chain))
+        pair = secret["tls_certificate"]
+        chain = str(pair["certificate_chain"]["inline_string"])
+        return Held(path.stem, chain, facts(chain), str(pair["private_key"]["inline_string"]))
     except (OSError, ValueError, LookupError, TypeError, Broken):
         return None

@@ -14,9 +14,10 @@ from tulle.config import Settings
 from tulle.errors import Unavailable
 from tulle.gateway.policy import ManagedService
 from tulle.gateway.trust.authority import Authorities, Lives
+from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.certificate_files import CertificateFiles
 from tulle.gateway.trust.identity import Identity
-from tulle.gateway.trust.sidecar import sidecars_of
+from tulle.gateway.trust.sidecar import Sidecar, sidecars_of
 from tulle.gateway.trust.sidecars import Sidecars
 from tulle.spec.environment import production
 from tulle.state.connections import KEY_FILE
@@ -35,6 +36,9 @@ class Keeper:
         self.sidecars = Sidecars(settings)
         self._files = CertificateFiles(settings.state_folder, self.authorities)
         self._domain = ""
+        self._asked: tuple[list[ManagedService], list[ManagedService], int] | None = None
+        self._held: list[Sidecar] = []
+        self._own: dict[str, Pair] = {}
         self._answering: frozenset[Identity] = frozenset()
         self._kept: set[Identity] = set()
 
@@ -56,7 +60,7 @@ class Keeper:
         """Before anything runs: certificates that hold, and files that the sidecars' Envoy can start with."""
         if self.is_on:
             self.keep(places)
-            self.sidecars.prepare()
+            self.sidecars.prepare(self._certificates(self.identity(place) for place in places))
 
     def identity(self, place: Place) -> Identity:
         """Who the service at a place is. Unavailable before `keep` knew an authority."""
@@ -78,16 +82,26 @@ class Keeper:
             for one in services
         ]
 
-    def put_before(self, standing: Iterable[ManagedService], wanted: Iterable[ManagedService]) -> None:
+    def put_before(self, standing: Collection[ManagedService], wanted: Collection[ManagedService]) -> None:
         """Have sidecars before the workers of what the gateway has and of what it is wanted to have, and no others.
 
         Raises what `Sidecars.publish` raises.
         """
-        if self.is_on:
+        if not self.is_on:
+            return
+        asked = [*standing], [*wanted], self._files.changes
+        if asked != self._asked:
             made = {**sidecars_of(self.entrusted(standing)), **sidecars_of(self.entrusted(wanted))}
-            held = [one for _, one in sorted(made.items()) if self._files.has(one.identity)]
-            self.sidecars.publish(held, [self._gateway])
-            self._answering = frozenset(one.identity for one in held)
+            self._own = self._certificates(one.identity for one in made.values())
+            self._held = [one for _, one in sorted(made.items()) if one.identity.file_name in self._own]
+            # Looked at once more as long as one has no certificate.
+            self._asked = asked if len(self._held) == len(made) else None
+        self.sidecars.publish(self._held, [self._gateway], self._own)
+        self._answering = frozenset(one.identity for one in self._held)
+
+    def _certificates(self, of: Iterable[Identity]) -> dict[str, Pair]:
+        found = {one.file_name: self._files.held(one) for one in of}
+        return {name: Pair(one.certificate, one.key) for name, one in found.items() if one is not None}
 
     def forget(self, places: Collection[Place]) -> None:
         """Remove the certificates of services that are at none of these places, and have no sidecar any more."""

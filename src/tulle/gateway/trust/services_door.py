@@ -13,7 +13,7 @@ from typing import Final
 
 from tulle.gateway.envoy_values import CLIENT_HEADER, Json, header_input, typed
 from tulle.gateway.trust.identity import Identity
-from tulle.gateway.trust.transport import GATEWAY_FILE, accepting
+from tulle.gateway.trust.transport import GATEWAY_FILE, accepting, watched_certificate
 
 NAME: Final = "services"
 SOCKET: Final = "run/gateway/services.sock"  # relative to .tulle/
@@ -29,7 +29,7 @@ def services_listener(public: Json) -> Json:
     inspector = typed("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector")
     made["listener_filters"] = [{"name": "name", "typed_config": inspector}]  # which name was asked for
     for chain in made["filter_chains"]:
-        chain["transport_socket"] = accepting(GATEWAY_FILE)
+        chain["transport_socket"] = accepting(**watched_certificate(GATEWAY_FILE))
         chain["transport_socket_connect_timeout"] = "5s"
     return made
 

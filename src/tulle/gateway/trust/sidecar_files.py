@@ -10,29 +10,48 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from tulle.gateway.envoy_errors import local_replies
-from tulle.gateway.envoy_files import again, versioned, worker_cluster
+from tulle.errors import Broken
+from tulle.gateway.envoy_errors import plain_replies
+from tulle.gateway.envoy_files import again, most_connections, versioned, worker_cluster
 from tulle.gateway.envoy_values import Json, typed
+from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.identity import Identity
 from tulle.gateway.trust.sidecar import Sidecar
-from tulle.gateway.trust.transport import accepting
+from tulle.gateway.trust.transport import accepting, written_certificate
 
 FOLDER: Final = "run/sidecars"  # relative to .tulle/
 ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
 ACCESS_LOG: Final = "log/sidecars-access.jsonl"
 FILES: Final = ("clusters", "listeners")
+MOST_CONNECTIONS: Final = 20_000  # of the gateway to all sidecars
 _LEAST_BUFFER: Final = 1 << 20
 
 
-def render(sidecars: Collection[Sidecar], callers: Sequence[Identity]) -> Mapping[str, Json]:
-    """The watched files by name (see FILES); `callers` are who is let through."""
+def render(
+    sidecars: Collection[Sidecar], callers: Sequence[Identity], certificates: Mapping[str, Pair]
+) -> Mapping[str, Json]:
+    """The watched files by name (see FILES); `callers` are who is let through, `certificates` are by `file_name`.
+
+    A watched file for each certificate would be better, and Envoy opens a watcher for each: a user has 128 of them on
+    many machines. So they stand in the file of the sidecars, which is readable by its owner alone as theirs are.
+    """
     clusters = [worker_cluster(one.service, one.name, one.workers) for one in sidecars]
+    made = [typed("envoy.config.listener.v3.Listener", **_listener(one, callers)) for one in sidecars]
     return {
         "clusters": versioned([typed("envoy.config.cluster.v3.Cluster", **one) for one in clusters]),
-        "listeners": versioned(
-            [typed("envoy.config.listener.v3.Listener", **_listener(one, callers)) for one in sidecars]
-        ),
+        "listeners": with_certificates(made, certificates),
     }
+
+
+def with_certificates(listeners: Sequence[Json], certificates: Mapping[str, Pair]) -> Json:
+    """The file of the listeners, each with the certificate of its service, or the one it has. Broken: it has none."""
+    for one in listeners:
+        for chain in one["filter_chains"]:
+            if (own := certificates.get(chain["name"])) is not None:
+                chain["transport_socket"] = accepting(**written_certificate(own.certificate, own.key))
+            elif "transport_socket" not in chain:
+                raise Broken(f"the sidecar of {one['name']} has no certificate", hint="`tulle trust show`")
+    return versioned(listeners)
 
 
 def bootstrap() -> Json:
@@ -46,6 +65,7 @@ def bootstrap() -> Json:
         "node": {"id": "sidecars", "cluster": "sidecars"},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
         "dynamic_resources": {"lds_config": watched("listeners"), "cds_config": watched("clusters")},
+        "overload_manager": most_connections(MOST_CONNECTIONS),
     }
 
 
@@ -57,7 +77,7 @@ def _listener(one: Sidecar, callers: Sequence[Identity]) -> Json:
         "per_connection_buffer_limit_bytes": max(_LEAST_BUFFER, one.service.max_request_bytes),
         "filter_chains": [
             {
-                "transport_socket": accepting(one.identity.file_name),
+                "name": one.identity.file_name,
                 "transport_socket_connect_timeout": "5s",  # who connects and says nothing
                 "filters": [{"name": "http", "typed_config": _connection_manager(one, callers)}],
             }
@@ -120,7 +140,7 @@ def _only(callers: Sequence[Identity]) -> Json:
 
 def _replies() -> Json:
     """What a sidecar answers itself, in the shape that all errors have."""
-    replies = local_replies()
+    replies = plain_replies()
     message = "This caller may not call the service's workers"
     refused = {
         "filter": {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from tulle.gateway.envoy import Command, binary
 from tulle.gateway.envoy_files import versioned
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.trust import sidecar_files
+from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.certificate_files import plain_errors
 from tulle.gateway.trust.identity import Identity
 from tulle.gateway.trust.private_file import replace_private
@@ -29,6 +30,8 @@ from tulle.gateway.trust.sidecar import SOCKETS, Sidecar
 from tulle.gateway.trust.sidecar_files import ADMIN_SOCKET, FILES, FOLDER
 
 CONFIRM_SECONDS: Final = 8.0  # a generation's workers are asked for their health before Envoy takes them
+# Longer than the gateway keeps a connection that it does not use: it closes those, so no request meets one that ends.
+DRAIN_SECONDS: Final = 90
 _STATISTICS: Final = {"clusters": "cluster_manager.cds", "listeners": "listener_manager.lds"}
 
 
@@ -42,8 +45,11 @@ class Sidecars:
         self._admin = Admin(self._root, ADMIN_SOCKET)
         self._last: tuple[object, object] | None = None  # what was published, and the files as they were then
 
-    def prepare(self) -> None:
-        """Make sure Envoy can start: with the sidecars that were published last, with none where those are damaged."""
+    def prepare(self, certificates: Mapping[str, Pair]) -> None:
+        """Make sure Envoy can start: with the sidecars that were published last, with none where those are damaged.
+
+        `certificates` by the names of their files: of before the mesh was down, they may have ended.
+        """
         with plain_errors(self._folder):
             self._make_folders()
             if self._read("bootstrap") != (start := msgspec.json.encode(sidecar_files.bootstrap())):
@@ -51,61 +57,68 @@ class Sidecars:
             if not all(_is_whole(self._read(name)) for name in FILES):
                 for name in FILES:
                     replace_private(self._path(name), msgspec.json.encode(versioned([])))
+            known = msgspec.json.decode(self._read("listeners") or b"")["resources"]
+            fresh = msgspec.json.encode(sidecar_files.with_certificates(known, certificates))
+            if fresh != self._read("listeners"):
+                replace_private(self._path("listeners"), fresh)
 
-    def publish(self, sidecars: Collection[Sidecar], callers: Sequence[Identity]) -> bool:
-        """Have these sidecars and no others; whether a running Envoy confirmed it, None runs otherwise.
+    def publish(
+        self, sidecars: Collection[Sidecar], callers: Sequence[Identity], certificates: Mapping[str, Pair]
+    ) -> None:
+        """Have these sidecars and no others, with the certificates of their services by the names of their files.
 
-        Does nothing when they are there. Broken when Envoy refuses them, Unavailable when it does not take them in
-        time, LimitExceeded when the disk is full; those that were there stay then.
+        An Envoy that runs has confirmed it then. Does nothing when they are there. Broken when one is refused or
+        has no certificate, Unavailable when they are not taken in time, LimitExceeded when the disk is full; those that
+        were there stay then.
         """
-        asked = list(sidecars), list(callers)
-        if self._last == (asked, self._stamps()):
-            return self.is_running()
-        confirmed = self._publish(sidecars, callers)
-        self._last = asked, self._stamps()
-        return confirmed
+        asked = list(sidecars), list(callers), dict(certificates)
+        if self._last != (asked, self._stamps()):
+            self._publish(sidecars, callers, certificates)
+            self._last = asked, self._stamps()
 
-    def _publish(self, sidecars: Collection[Sidecar], callers: Sequence[Identity]) -> bool:
+    def _publish(
+        self, sidecars: Collection[Sidecar], callers: Sequence[Identity], certificates: Mapping[str, Pair]
+    ) -> None:
         with plain_errors(self._folder):
             self._make_folders()
-            rendered = sidecar_files.render(sidecars, callers)
+            rendered = sidecar_files.render(sidecars, callers, certificates)
             wanted = {name: msgspec.json.encode(content) for name, content in rendered.items()}
             before = {name: self._read(name) for name in FILES}
             if wanted == before:
-                return self.is_running()
+                return
             try:
                 # Workers before who leads to them; those that leave only when nobody does.
                 both = _with_others(rendered["clusters"], before["clusters"])
-                confirmed = self._put("clusters", both)
-                confirmed = self._put("listeners", wanted["listeners"]) and confirmed
-                return self._put("clusters", wanted["clusters"]) and confirmed
+                self._put("clusters", both)
+                self._put("listeners", wanted["listeners"])
+                self._put("clusters", wanted["clusters"])
             except BaseException:
                 for name, content in before.items():
                     with contextlib.suppress(OSError):  # the first error counts, and the other file too
                         replace_private(self._path(name), content or msgspec.json.encode(versioned([])))
                 raise
 
-    def _put(self, name: str, content: bytes) -> bool:
-        """Write one file; True when a running Envoy took it, False when none runs."""
+    def _put(self, name: str, content: bytes) -> None:
+        """Write one file, and wait until an Envoy that runs has taken it."""
         if self._read(name) == content:
-            return True
+            return
         known = self._taken(name)
         replace_private(self._path(name), content)
         if known is None:
-            return False
+            return
         version = msgspec.json.decode(content)["version_info"]
         deadline = time.monotonic() + CONFIRM_SECONDS
         while time.monotonic() < deadline:
             now = self._taken(name)
             if now is None:
-                return False  # it ended meanwhile; the next one starts with what is on disk
+                return  # it ended meanwhile; the next one starts with what is on disk
             if now.refused > known.refused:
                 raise Broken(
                     f"the sidecars' Envoy refused its new {name}",
                     hint="those it had stay in force; `tulle logs sidecars` shows why",
                 )
             if now.version == version and not self._warming():
-                return True
+                return
             time.sleep(0.005)
         raise Unavailable(
             f"the sidecars' Envoy has not taken its new {name} after {CONFIRM_SECONDS:.0f} s",
@@ -132,19 +145,11 @@ class Sidecars:
                 *("--concurrency", str(self._settings.gateway_concurrency)),
                 "--disable-hot-restart",
                 "--reject-unknown-dynamic-fields",
-                *("--drain-time-s", "30", "--file-flush-interval-msec", "500", "-l", "warning"),
+                *("--drain-time-s", str(DRAIN_SECONDS), "--file-flush-interval-msec", "500", "-l", "warning"),
                 *("--log-format", "%Y-%m-%dT%H:%M:%S.%e %l %n: %v"),
             ),
             cwd=self._root,
         )
-
-    def is_running(self) -> bool:
-        """Whether an Envoy answers on the admin socket."""
-        try:
-            self._admin.get("/ready")
-        except Unavailable:
-            return False
-        return True
 
     def ready(self) -> bool:
         """Whether it runs and listens for whom it shall."""

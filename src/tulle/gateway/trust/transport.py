@@ -1,12 +1,12 @@
 """Mutual TLS in Envoy's words: what either side of a hop shows, and whom it believes.
 
 Pure. TLS 1.3 only. No session is resumed: a resumed one would let in who was let in before, whatever has been changed
-since. Certificates are watched files, so that a new one needs no new configuration.
+since. The roots, and the gateway's certificate, are watched files, so that new ones need no new configuration.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tulle.gateway.envoy_values import Json, typed
 from tulle.gateway.trust.identity import Identity
@@ -21,22 +21,35 @@ _PARAMETERS: Final[Json] = {
 }
 
 
-def certificate_in(name: str) -> Json:
-    """Where Envoy finds the certificate of a part, or the roots: the file `name`, which it watches."""
+def watched_certificate(name: str) -> Json:
+    """A certificate in the file `name`, which Envoy watches. Each costs it one of the few watchers a user may have."""
+    return {"tls_certificate_sds_secret_configs": [_file(name)]}
+
+
+def written_certificate(certificate: str, key: str) -> Json:
+    """A certificate in place, PEM: another one is another configuration."""
+    chain, private = {"inline_string": certificate}, {"inline_string": key}
+    return {"tls_certificates": [{"certificate_chain": chain, "private_key": private}]}
+
+
+def _file(name: str) -> Json:
     source = {"path_config_source": {"path": f"{FOLDER}/{name}.json"}, "resource_api_version": "V3"}
     return {"name": name, "sds_config": source}
 
 
-def accepting(own: str) -> Json:
-    """The side that is called: shows the certificate in the file `own`, lets nobody in without one of the mesh's."""
+def accepting(**own: Any) -> Json:
+    """The side that is called: shows its certificate, lets nobody in without one of the mesh's.
+
+    `own` is its certificate, as `watched_certificate` or `written_certificate` say it.
+    """
     return {
         "name": "tls",
         "typed_config": typed(
             f"{_TLS}.DownstreamTlsContext",
             common_tls_context={
                 "tls_params": _PARAMETERS,
-                "tls_certificate_sds_secret_configs": [certificate_in(own)],
-                "validation_context_sds_secret_config": certificate_in(BUNDLE),
+                **own,
+                "validation_context_sds_secret_config": _file(BUNDLE),
             },
             require_client_certificate=True,
             disable_stateless_session_resumption=True,
@@ -54,10 +67,10 @@ def calling(own: str, other: Identity) -> Json:
             f"{_TLS}.UpstreamTlsContext",
             common_tls_context={
                 "tls_params": _PARAMETERS,
-                "tls_certificate_sds_secret_configs": [certificate_in(own)],
+                **watched_certificate(own),
                 "combined_validation_context": {
                     "default_validation_context": {"match_typed_subject_alt_names": [san]},
-                    "validation_context_sds_secret_config": certificate_in(BUNDLE),
+                    "validation_context_sds_secret_config": _file(BUNDLE),
                 },
             },
             sni=other.host,
