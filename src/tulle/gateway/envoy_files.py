@@ -53,6 +53,7 @@ from tulle.gateway.envoy_values import (
     KEY_HEADER,
     LIMITS,
     NORMALISE,
+    ONE_NAME,
     ROUTES,
     SECOND_NAME,
     Door,
@@ -305,6 +306,9 @@ def routes(policy: GatewayPolicy) -> Json:
     held: dict[str, list[Contract]] = defaultdict(list)
     for contract in policy.contracts:
         held[contract.service].append(contract)
+    everywhere = holders(policy.holders)
+    if any(client.second_hash for client in policy.clients):  # while a secret takes another one's place
+        everywhere = {**everywhere, ONE_NAME: _enabled()}
     nowhere = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 404},
@@ -316,7 +320,7 @@ def routes(policy: GatewayPolicy) -> Json:
             {
                 "name": "all",
                 "domains": ["*"],
-                **({"typed_per_filter_config": bound} if (bound := holders(policy.holders)) else {}),
+                **({"typed_per_filter_config": everywhere} if everywhere else {}),
                 "routes": [
                     *(
                         route

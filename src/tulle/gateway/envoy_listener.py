@@ -26,6 +26,7 @@ from tulle.gateway.envoy_values import (
     LIMITS,
     LISTENER,
     NORMALISE,
+    ONE_NAME,
     POLICIES,
     ROUTES,
     SECOND_NAME,
@@ -126,7 +127,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": ELSEWHERE, "typed_config": _named_lua("credentials_elsewhere.lua"), "disabled": True},
         {"name": NORMALISE, "typed_config": _unless_plain_basic(_lua("credentials.lua"))},
         auth,
-        {"name": "one_name", "typed_config": _only_second_names(_one_name())},
+        {"name": ONE_NAME, "typed_config": _only_second_names(_one_name()), "disabled": True},
         token,
         identity_filter(),
         {"name": "client", "typed_config": _remember_client()},
@@ -152,9 +153,9 @@ def _remember_client() -> Json:
 
 
 def _policies_of_route(name: str) -> Json:
-    """A place for filters that routes bring along; nothing where they do not."""
+    """A place for filters that routes bring along; where they do not it is passed over."""
     chain = typed("envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig")
-    return {"name": name, "typed_config": chain}
+    return {"name": name, "typed_config": chain, "disabled": True}
 
 
 def only_clients(clients: Sequence[str]) -> Json:
