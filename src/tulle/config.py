@@ -26,6 +26,7 @@ _MOST = 1_000_000  # of any bound
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "service_workers": (1, 64),
     "gateway_concurrency": (1, 64),
+    "gateway_processors": (1, 16),
     "max_request_bytes": (1024, 1 << 30),
     "hook_run_days": (1, 36_500),
     "scheduled_runs": (1, 1000),
@@ -147,6 +148,9 @@ class Settings:
     gateway_port: int = setting(8000, "port of the gateway, where services answer")
     s3_port: int = setting(8333, "port of the lake's S3 door")
     gateway_concurrency: int = setting(2, "worker threads of the gateway's Envoy")
+    gateway_processors: int = setting(
+        1, "processes for policies that Envoy cannot carry out; they run where a service has such policies"
+    )
     database: str = setting("", "database URL of the control plane; empty means SQLite in .tulle/")
     storage: str = setting("", "where data is kept; empty means .tulle/objects on this disk")
     object_stores: tuple[str, ...] = setting(

@@ -34,7 +34,7 @@ def test_each_change_touches_only_the_files_it_must() -> None:
     assert changed(USUAL, policy(WORKERS | {"first": ("run/w/new.sock",)}, CONTRACTS)) == {"clusters"}
     fewer = GatewayPolicy.of(services=USUAL.services, clients=USUAL.clients[:-1], contracts=USUAL.contracts)
     assert changed(USUAL, fewer) == {"auth"}
-    assert changed(USUAL, policy(WORKERS, CONTRACTS, timeout_seconds=1)) == {"routes"}
+    assert changed(USUAL, policy(WORKERS, CONTRACTS, timeout_seconds=1)) == {"inner", "routes"}
 
 
 def test_a_request_is_made_again_only_where_it_may_be() -> None:

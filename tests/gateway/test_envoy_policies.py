@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,13 +12,15 @@ from tests.gateway.conftest import Mesh, wait_until
 from tests.gateway.policies.conftest import policy_of
 from tests.gateway.test_envoy import Load
 
-from tulle.errors import Invalid
+from tulle.errors import Broken, Invalid
 from tulle.gateway import envoy_files
+from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_policies import merged, parts_of
-from tulle.gateway.envoy_values import POLICIES, Door
+from tulle.gateway.envoy_values import POLICIES, Door, Json
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, built_in_kinds
 from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.processing.plan import StepPlan
 
 DOOR = Door(port=8123)
 LIST = """
@@ -109,13 +112,19 @@ def test_policies_change_under_load_and_no_request_is_lost(mesh: Mesh) -> None:
     assert len(load.answers) > 80
 
 
-def test_nothing_passes_without_the_processor_that_a_policy_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_passes_without_a_step_that_a_policy_needs(
+    monkeypatch: pytest.MonkeyPatch, gateway: Gateway
+) -> None:
+    said: Json = {"kind": "redact", "settings": {"a": 1}}
     registry = built_in_kinds()
-    registry.add(Kind("redact", "", {}, "processor", dict, step=lambda _: {"a": 1}))
+    registry.add(Kind("redact", "", {}, "processor", dict, step=lambda _: said))
     monkeypatch.setattr("tulle.gateway.envoy_policies.known_kinds", lambda: registry)
     monkeypatch.setattr("tulle.gateway.policies.opening.known_kinds", lambda: registry)
-    service = ManagedService("first", ("run/w/a.sock",), 100, policies=(Policy("redact"),))
+    service = ManagedService("first", ("run/w/a.sock",), 100, policies=(Policy("redact"), Policy("redact")))
     (part,) = parts_of(service)
-    assert list(part.steps) == [{"a": 1}]
-    with pytest.raises(Invalid, match="no processor carries out its policies on 'all requests'"):
-        envoy_files.routes(GatewayPolicy.of(services=[service]))
+    assert list(part.steps) == [StepPlan(name, "redact", {"a": 1}) for name in ("redact", "redact 2")]
+    with pytest.raises(Broken, match="first: the processor knows no step 'redact'"):
+        gateway.check(GatewayPolicy.of(services=[service]))
+    registry.add(Kind("odd", "", {}, "processor", dict, step=lambda _: {"a": 1}))
+    with pytest.raises(Invalid, match="'odd' is no step of the processor"):
+        parts_of(replace(service, policies=(Policy("odd"),)))

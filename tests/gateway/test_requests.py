@@ -196,7 +196,7 @@ def test_buckets_stay_as_they_are_when_something_else_changes(mesh: Mesh) -> Non
         pass
     workers = WORKERS | {"first": ("run/w/first-1.sock",), "third": ("run/w/second-1.sock",)}
     result = mesh.gateway.publish(policy(workers, CONTRACTS))
-    assert result.changed == ("clusters", "routes")
+    assert result.changed == ("clusters", "inner", "routes")
     assert mesh.ask(API + "first/x", as_client("app-b")).status == 429
 
 

@@ -1,8 +1,8 @@
 """A whole mesh as processes of this machine: which there are, when they are ready, how they start and stop.
 
-The processes are the control plane, the lake's S3 door, the gateway's Envoy, and the workers of every deployed
-generation. One supervisor a mesh folder holds a lock; `tulle down` ends it by its id. Knows nothing of what the
-processes do.
+The processes are the control plane, the lake's S3 door, the gateway's Envoy and its processors, and the workers of
+every deployed generation. One supervisor a mesh folder holds a lock; `tulle down` ends it by its id. Knows nothing
+of what the processes do.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from tulle.deploy.supervise import Wanted
 from tulle.errors import AlreadyExists, TulleError, Unavailable
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
+PROCESSOR_SECONDS = (
+    60.0  # a processor that no service needs any more runs on: requests may be on their way to it
+)
 LONGEST_SOCKET_NAME = 80  # characters, of the 107 bytes that a socket address holds
 CLOCKS_APART = 1.0  # seconds: when a process began is known from the second in which the machine did
 
@@ -282,6 +285,22 @@ def needed(settings: Settings) -> tuple[str, ...]:
     """The processes without which a mesh is not up, by name."""
     always = ("control_plane", "s3_door", "gateway")
     return (*always, "sidecars") if settings.mutual_tls else always
+
+
+def processors(settings: Settings, sockets: Sequence[str]) -> list[Wanted]:
+    """The processes that carry out what Envoy cannot, one a socket; each takes a little to start, and stays a while."""
+    return [
+        Wanted(
+            name="processor" if number == 0 else f"processor-{number}",
+            kind="processor",
+            argv=[sys.executable, "-m", "tulle.gateway.processing.process", "--number", str(number)],
+            cwd=settings.state_folder,
+            log=settings.log_folder / "processor.log",
+            ready=partial(_answers, settings.state_folder, path),
+            grace_before_stop=PROCESSOR_SECONDS,
+        )
+        for number, path in enumerate(sockets)
+    ]
 
 
 @contextlib.contextmanager

@@ -28,19 +28,38 @@ from tulle.config import Settings
 from tulle.errors import Broken, Invalid, LimitExceeded, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.admin import Admin, Taken
-from tulle.gateway.envoy_values import ADMIN_SOCKET, AUTH, FOLDER, JWT, LIMITS, ROUTES, Door, Json
+from tulle.gateway.envoy_inner import chains_of
+from tulle.gateway.envoy_values import (
+    ADMIN_SOCKET,
+    AUTH,
+    FOLDER,
+    INNER_ROUTES,
+    JWT,
+    LIMITS,
+    ROUTES,
+    Door,
+    Json,
+    processor_socket,
+)
 from tulle.gateway.policy import GatewayPolicy
+from tulle.gateway.processing.plan import FILE as PLAN
+from tulle.gateway.processors import Processors
 
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
 VALIDATE_SECONDS: Final = 30.0
+PROCESSOR_SECONDS: Final = (
+    4.0  # that the first steps wait for the processor to be started; later it just runs
+)
 _COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
 
+_NO_STEPS: Final = b'"resources":[]'
 # file → prefix of the statistics in which Envoy tells what became of it
 _STATISTICS: Final[Mapping[str, str]] = {
     "limits": f"extension_config_discovery.http_filter.{LIMITS}",
     "auth": f"extension_config_discovery.http_filter.{AUTH}",
     "clusters": "cluster_manager.cds",
     "jwt": f"extension_config_discovery.http_filter.{JWT}",
+    "inner": f"http.inner.rds.{INNER_ROUTES}",
     "routes": f"http.gateway.rds.{ROUTES}",
     "listeners": "listener_manager.lds",
 }
@@ -80,9 +99,13 @@ class Gateway:
         self._root = settings.state_folder
         self._folder = self._root / FOLDER
         self._door = Door(
-            host=_address(settings.host), port=settings.gateway_port, mutual_tls=settings.mutual_tls
+            host=_address(settings.host),
+            port=settings.gateway_port,
+            mutual_tls=settings.mutual_tls,
+            processors=settings.gateway_processors,
         )
         self._admin = Admin(self._root, ADMIN_SOCKET)
+        self._processors = Processors(self._root, settings.gateway_processors)
         # What else decides the files beside the policy: this code and the settings.
         empty = GatewayPolicy()
         template = [envoy_files.static_twin(empty, self._door), envoy_files.bootstrap(self._door)]
@@ -197,6 +220,11 @@ class Gateway:
 
     def _put(self, name: str, content: bytes) -> bool:
         """Write one file; True when a running Envoy took it, False when none runs."""
+        if name == PLAN:
+            self._write(self._path(name), content)
+            is_running = self.is_running()
+            self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
+            return is_running
         refused = self._taken(name)
         self._write(self._path(name), content)
         if refused is None:
@@ -234,7 +262,13 @@ class Gateway:
         return any(int(value) for value in stats.values())
 
     def _validate(self, policy: GatewayPolicy) -> None:
-        """Let Envoy itself read the whole configuration, in one static file, before anything is replaced."""
+        """Let Envoy itself read the whole configuration, in one static file, before anything is replaced.
+
+        And what the processor is to do, as the processor would.
+        """
+        with _renderable():
+            chains = chains_of(policy.services)
+        self._processors.check(chains)
         twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
         _write_private(twin, _encoded(envoy_files.static_twin(policy, self._door)))
         try:
@@ -291,6 +325,15 @@ class Gateway:
             cwd=self._root,
         )
 
+    def processor_sockets(self) -> tuple[str, ...]:
+        """Where the processors have to answer, relative to .tulle/; none where no service has steps."""
+        try:
+            with self._path(PLAN).open("rb") as file:
+                is_needed = _NO_STEPS not in file.read(200)
+        except OSError:
+            return ()
+        return tuple(map(processor_socket, range(self._door.processors))) if is_needed else ()
+
     def is_running(self) -> bool:
         """Whether an Envoy answers on the admin socket."""
         try:
@@ -305,7 +348,7 @@ class Gateway:
             stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_active)$")
         except Unavailable:
             return False
-        doors = "2" if self._door.mutual_tls else "1"
+        doors = "3" if self._door.mutual_tls else "2"  # one of them for the processor
         return stats.get("server.state") == "0" and (
             stats.get("listener_manager.total_listeners_active") == doors
         )

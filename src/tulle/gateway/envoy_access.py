@@ -17,6 +17,7 @@ from tulle.gateway.envoy_listener import only_clients
 from tulle.gateway.envoy_policies import ServicePart, parts_of
 from tulle.gateway.envoy_values import (
     AUTH,
+    CLAIMS_HEADER,
     CLIENT_HEADER,
     CONTRACT,
     JWT,
@@ -205,9 +206,14 @@ def _of_header(key: str) -> Json:
 def token_checks(services: Sequence[ManagedService]) -> Json:
     """The filter that checks tokens: for each service that takes them, the issuer and where its keys are."""
     taking = [(name, access.jwt) for name, access in _opened(services) if access.jwt is not None]
+    asked = {part.access_name for service in services for part in parts_of(service) if part.steps}
+    # Steps may ask what a token says; workers are not told.
+    claims = {"forward_payload_header": CLAIMS_HEADER}
     return typed(
         "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-        providers={name: _provider(name, tokens) for name, tokens in taking},
+        providers={
+            name: _provider(name, tokens) | (claims if name in asked else {}) for name, tokens in taking
+        },
         requirement_map={name: {"provider_name": name} for name, _ in taking},
     )
 

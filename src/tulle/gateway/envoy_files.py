@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import msgspec
 
-from tulle.errors import Invalid
 from tulle.gateway.envoy_access import (
     BY_NOTHING,
     KNOWN_WAYS,
@@ -29,6 +28,16 @@ from tulle.gateway.envoy_access import (
     ways,
 )
 from tulle.gateway.envoy_apis import external_cluster, external_routes, match_of, ordered, rewritten
+from tulle.gateway.envoy_inner import (
+    BEHIND,
+    chain_of,
+    chains_of,
+    inner_listener,
+    inner_routes,
+    leading_apart,
+    processor_clusters,
+    to_processor,
+)
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_policies import (
     ServicePart,
@@ -69,14 +78,16 @@ from tulle.gateway.policy import (
     host_and_port,
     is_socket_path,
 )
+from tulle.gateway.processing.plan import FILE as PLAN
+from tulle.gateway.processing.plan import resources
 from tulle.gateway.trust.services_door import holders
 from tulle.gateway.trust.sidecar import Sidecar, sidecar_of
 from tulle.gateway.trust.transport import GATEWAY_FILE, calling
 from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
-# its workers before it gets a route. A change that takes something away never opens a hole in this order either.
-FILES: Final = ("limits", "auth", "clusters", "jwt", "routes", "listeners")
+# its workers and its steps before it gets a route. What takes something away opens no hole in this order either.
+FILES: Final = ("limits", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
 
 UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
 # A connection to a sidecar costs a handshake; after an hour it is made anew, with the certificates of then.
@@ -95,10 +106,14 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
     resources_of: Mapping[str, Sequence[Json]] = {
         "limits": [_extension(LIMITS, limits(policy))],
         "auth": [_extension(AUTH, credentials(policy))],
-        "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy)],
+        "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy, door)],
         "jwt": [_extension(JWT, token_checks(policy.services))],
-        "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy))],
-        "listeners": [typed("envoy.config.listener.v3.Listener", **one) for one in listeners(door)],
+        PLAN: resources(chains_of(policy.services)),
+        "inner": [typed("envoy.config.route.v3.RouteConfiguration", **behind(policy))],
+        "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy, door.processors))],
+        "listeners": [
+            typed("envoy.config.listener.v3.Listener", **one) for one in (*listeners(door), inner_listener())
+        ],
     }
     return {name: versioned(content) for name, content in resources_of.items()}
 
@@ -137,16 +152,19 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
     twin = bootstrap(door)
     del twin["dynamic_resources"]
     twin["static_resources"] = {
-        "listeners": listeners(
-            door,
-            {
-                AUTH: credentials(policy),
-                JWT: token_checks(policy.services),
-                LIMITS: limits(policy),
-                ROUTES: routes(policy),
-            },
-        ),
-        "clusters": _clusters(policy),
+        "listeners": [
+            *listeners(
+                door,
+                {
+                    AUTH: credentials(policy),
+                    JWT: token_checks(policy.services),
+                    LIMITS: limits(policy),
+                    ROUTES: routes(policy, door.processors),
+                },
+            ),
+            inner_listener(behind(policy)),
+        ],
+        "clusters": _clusters(policy, door),
     }
     return twin
 
@@ -196,10 +214,11 @@ def limits(policy: GatewayPolicy) -> Json:
     )
 
 
-def _clusters(policy: GatewayPolicy) -> list[Json]:
+def _clusters(policy: GatewayPolicy, door: Door) -> list[Json]:
     made = [cluster for service in policy.services for cluster in clusters(service)]
     further = [cluster for service in policy.services for cluster in further_clusters(service)]
-    return [*made, *further, *keys_clusters(policy.services)]
+    known = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
+    return [*made, *further, *known]
 
 
 def clusters(service: ManagedService) -> list[Json]:
@@ -301,7 +320,7 @@ def _cluster(
     }
 
 
-def routes(policy: GatewayPolicy) -> Json:
+def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
     """The routes of every service, and one for all else: 404, after the caller has shown who it is."""
     held: dict[str, list[Contract]] = defaultdict(list)
     for contract in policy.contracts:
@@ -327,7 +346,7 @@ def routes(policy: GatewayPolicy) -> Json:
                         for service in ordered(policy.services)
                         for part in parts_of(service)
                         for way in ways(service, part, held[service.name])
-                        for route in _routes(service, part, way)
+                        for route in _routes(service, part, way, processors)
                     ),
                     _alive(policy.is_alive),
                     nowhere,
@@ -353,10 +372,26 @@ def _alive(is_alive: bool) -> Json:
     }
 
 
-def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Json]:
+def behind(policy: GatewayPolicy) -> Json:
+    """The routes of the inner listener: to what answers for every service, whether it has steps now or not.
+
+    So a service that gets steps, or has none any more, changes the front's routes alone, and no request is lost.
+    """
+    found = [
+        route
+        for service in ordered(policy.services)
+        for part in leading_apart(parts_of(service))
+        for route in _routes(service, part, BEHIND)
+    ]
+    return inner_routes(found, _SECRET_HEADERS)
+
+
+def _routes(service: ManagedService, part: ServicePart, way: Way, processors: int = 1) -> Iterator[Json]:
     """Those of one way into a part of a service, the first that fits a request is taken."""
     by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
-    counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
+    counted: Mapping[str, str] = {}
+    if way is not BEHIND:
+        counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
     asked = part.match(service.address.rstrip("/"))
     of_part = "" if part.operation.is_any else f" {part.operation}"
 
@@ -382,10 +417,9 @@ def _routes(service: ManagedService, part: ServicePart, way: Way) -> Iterator[Js
             return {**made, "direct_response": {"status": status}}
         return {**made, "route": merged({**_to_workers(service), **action}, part.action)}
 
-    if part.steps:  # nothing passes without what has to be done with it
-        raise Invalid(
-            f"service '{service.path}': no processor carries out its policies on '{part.operation}'"
-        )
+    if way is not BEHIND and (chain := chain_of(service, part)) is not None:
+        yield to_processor(route(service.path), service, part, chain, processors)
+        return
     if service.stopped is not None:
         reason = service.stopped if service.front is None else f"api_{service.stopped}"
         yield route(service.path, reason=reason, status=410 if service.stopped == "retired" else 503)

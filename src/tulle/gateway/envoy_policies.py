@@ -22,6 +22,7 @@ from tulle.gateway.policies.listed import conflict
 from tulle.gateway.policies.opening import access_where
 from tulle.gateway.policies.order import stretches
 from tulle.gateway.policy import ManagedService
+from tulle.gateway.processing.plan import StepPlan, step_plan
 from tulle.serving.access import Access
 
 BY_CLIENT, BY_ADDRESS = "client", "address"
@@ -45,7 +46,7 @@ class ServicePart:
     route: Mapping[str, Any]
     max_request_bytes: int
     counts: Sequence[tuple[int, Count]]
-    steps: Sequence[Json]  # for the processor, in order
+    steps: Sequence[StepPlan]  # for the processor, in order
 
     def match(self, address: str) -> list[Json]:
         """What a route asks of a request's headers beside the service's address, which it has at its beginning."""
@@ -144,13 +145,14 @@ def _part(
     action: Json = {}
     route: Json = {}
     largest = service.max_request_bytes
-    steps: list[Json] = []
+    steps: list[StepPlan] = []
     # what is first whatever the list says is also first among the filters of its place
     places = zip(held, kinds, stretches(kinds), strict=True)
     for position, kind, stretch in sorted(places, key=lambda one: one[1].phase != "first"):
         parts = rendered[position]
         step = known.step(kind.name, service.policies[position].settings)
-        steps += [] if step is None else [step]
+        if step is not None:
+            steps.append(step_plan(_name_of_step(service, position), step))
         if parts.filters:
             chains.setdefault(0 if stretch is None else stretch, []).extend(parts.filters)
         settings = merged(settings, parts.settings)
@@ -159,8 +161,7 @@ def _part(
         if parts.max_request_bytes is not None:
             largest = min(largest, parts.max_request_bytes)
     for stretch, filters in chains.items():
-        chain = typed(f"{_CHAIN}.FilterChainConfigPerRoute", filter_chain={"filters": filters})
-        settings[POLICIES[stretch]] = chain
+        settings[POLICIES[stretch]] = chain_of_filters(filters)
     counts = [window for position in held for window in windows[position]]
     access, name = access_named(service, held, known)
     shown_in = [settings[ELSEWHERE]["filter_context"].get("key_header")] if ELSEWHERE in settings else []
@@ -176,6 +177,18 @@ def _part(
         counts,
         steps,
     )
+
+
+def chain_of_filters(filters: Sequence[Json]) -> Json:
+    """What a route has for one of the places for filters of its own."""
+    return typed(f"{_CHAIN}.FilterChainConfigPerRoute", filter_chain={"filters": list(filters)})
+
+
+def _name_of_step(service: ManagedService, position: int) -> str:
+    """By which what it counts and keeps is found again: its kind, and which one of the kind in the list it is."""
+    kind = service.policies[position].kind
+    earlier = sum(one.kind == kind for one in service.policies[:position])
+    return f"{kind} {earlier + 1}" if earlier else kind
 
 
 def access_named(service: ManagedService, held: Sequence[int], known: Registry) -> tuple[Access, str]:

@@ -18,13 +18,21 @@ TYPE: Final = "type.googleapis.com/"
 
 API_PREFIX: Final = "/public/api/v1/"
 CLIENT_HEADER: Final = "x-tulle-client"
+# For the processor alone, which hands them on to nobody; see `gateway.processing.exchange`.
+CLAIMS_HEADER: Final = "x-tulle-claims"
+QUOTA_PREFIX: Final = "x-tulle-quota-"  # of headers by which the processor tells of a quota
+PROCESS_HEADER: Final = "x-tulle-process"
+ADDRESS_HEADER: Final = "x-tulle-address"
 FOLDER: Final = "run/gateway"  # relative to .tulle/, where Envoy runs
 ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
+INNER_SOCKET: Final = f"{FOLDER}/inner.sock"  # where the processor sends to
 ACCESS_LOG: Final = "log/gateway-access.jsonl"  # relative to .tulle/
 
 # names of the listener and its parts; files, routes and statistics refer to them
 LISTENER: Final = "gateway"
 ROUTES: Final = "routes"
+INNER_LISTENER: Final = "inner"
+INNER_ROUTES: Final = "inner_routes"
 NORMALISE: Final = "normalise"
 AUTH: Final = "auth"
 SECOND_NAME: Final = (
@@ -57,6 +65,12 @@ class Door:
     access_log: str = ACCESS_LOG
     most_connections: int = 10_000
     mutual_tls: bool = False  # whether there is a door for the mesh's own services beside it
+    processors: int = 1
+
+
+def processor_socket(number: int) -> str:
+    """Where a processor answers, relative to .tulle/."""
+    return f"{FOLDER}/processor-{number}.sock"
 
 
 def typed(kind: str, **content: Any) -> Json:

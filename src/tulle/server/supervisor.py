@@ -90,6 +90,7 @@ def _wanted(settings: Settings, database: Database, gateway: Gateway, trust: Kee
         local.s3_door(settings),
         *before,
         local.gateway(settings, gateway.command(), gateway.ready),
+        *local.processors(settings, gateway.processor_sockets()),
         *local.wanted_workers(settings, generations, lambda *which: _repair(settings, database, *which)),
     ]
 

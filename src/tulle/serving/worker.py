@@ -16,18 +16,18 @@ import logging
 import os
 import signal
 import socket
-import stat
 import sys
 import time
 from pathlib import Path
 
 import msgspec
 
-from tulle.errors import AlreadyExists, Broken, Invalid, TulleError
+from tulle.errors import AlreadyExists, Broken, TulleError
 from tulle.serving.answers import Question
 from tulle.serving.app import App
 from tulle.serving.connection import Callers
 from tulle.serving.elsewhere import connect_in
+from tulle.serving.listening import BACKLOG, open_socket
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, check_files, load
 from tulle.serving.recorder import Recorder
@@ -35,7 +35,6 @@ from tulle.serving.recorder import Recorder
 WARM_UP = 50
 ASKED_AGAIN = 3  # of a question, for its time: the first call of a model costs more
 WARM_UP_SECONDS = 5.0  # after which it is warm enough: some questions take long
-BACKLOG = 2048  # callers that are not let in yet
 DRAIN_SECONDS = 10
 EXIT_DAMAGED = 3  # the package is not whole: who started the worker may unpack it again
 _log = logging.getLogger("tulle.serving")
@@ -53,46 +52,6 @@ async def warm_up(service: Loaded, times: int = WARM_UP) -> None:
     if failed:
         told = "; ".join(f"endpoint '{name}': {why}" for name, why in failed.items())
         raise Broken(f"service '{service.manifest.service}' does not answer: {told}")
-
-
-def open_socket(path: Path) -> socket.socket:
-    """Listen on a unix socket only this user may use; a stale one is replaced.
-
-    Relative paths stay relative, as a socket's address holds no more than 107 bytes. AlreadyExists when
-    another process answers there.
-    """
-    if len(os.fsencode(path)) > 107:
-        raise Invalid(
-            f"the socket path '{path}' is longer than 107 bytes", hint="give it relative to the folder"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listening.bind(str(path))
-    finally:
-        os.umask(mask)
-    listening.listen(BACKLOG)
-    listening.setblocking(False)
-    return listening
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AlreadyExists(f"'{path}' exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-        trial.settimeout(1)
-        try:
-            trial.connect(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)
-            return
-    raise AlreadyExists(f"another process answers on '{path}'", hint="stop it first")
 
 
 async def serve(app: App, listening: socket.socket, drain_seconds: float = DRAIN_SECONDS) -> None:

@@ -73,7 +73,7 @@ def test_a_request_comes_through_by_mutual_tls(trusted: Trusted) -> None:
     # the gateway has no other way to the workers
     clusters = json.loads(trusted.admin.get("/clusters?format=json"))["cluster_statuses"]
     hosts = [h["address"]["pipe"]["path"] for c in clusters for h in c.get("host_statuses", [])]
-    assert hosts == [V1]
+    assert [host for host in hosts if "processor" not in host] == [V1]
     stats = trusted.admin.stats(r"^cluster\.offers/v1\.ssl\.handshake$")
     assert int(stats["cluster.offers/v1.ssl.handshake"]) > 0
 

@@ -37,6 +37,11 @@ BUILT_IN: Final = (
     "rate_limit",
     "sizes",
     "upstream",
+    "json_limits",
+    "schema_validation",
+    "quota",
+    "redaction",
+    "caching",
 )
 
 Settings = Mapping[str, Any]
@@ -118,6 +123,7 @@ class Kind:
     `render`, for Envoy, and `step`, for the processor, tells what the value is. `opens`: the ways by which callers come
     in where it holds, instead of what the service itself says; its phase is `credentials`. `whole`: it is for all
     requests of a service, never for some operations. `once`: one in force for a request is all that makes sense.
+    `not_after`: kinds that it may not come after.
     """
 
     name: str  # kebab-case
@@ -133,6 +139,7 @@ class Kind:
     example: str = ""  # YAML of a whole entry
     whole: bool = False
     once: bool = False
+    not_after: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     origin: str = "built-in"
 

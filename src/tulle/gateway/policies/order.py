@@ -61,6 +61,12 @@ def disorder(kinds: Sequence[Kind]) -> Disorder | None:
     """The first thing in a list that cannot be carried out in its order, if there is one."""
     seen: dict[str, int] = {}
     for number, kind in enumerate(kinds):
+        if (before := next((k.name for k in kinds[:number] if k.name in kind.not_after), None)) is not None:
+            return Disorder(
+                number,
+                f"'{kind.name}' stands after '{before}', which would be given what it is to take away",
+                f"put '{kind.name}' before '{before}'",
+            )
         if kind.phase == "credentials" and "limits" in seen:
             other = kinds[seen["limits"]].name
             return Disorder(

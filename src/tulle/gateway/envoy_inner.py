@@ -1,0 +1,205 @@
+"""The way through the processor in Envoy's words: to it from the front listener, and on from it to the inner one.
+
+Only routes whose API has steps go this way. What the front has checked stays checked: the inner listener is a unix
+socket of mode 0600, and has routes to workers and nothing else. When the processor is down requests end with 503.
+Pure. Knows nothing of steps.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tulle.gateway.envoy_access import Way
+from tulle.gateway.envoy_errors import local_replies
+from tulle.gateway.envoy_policies import ServicePart, chain_of_filters, merged, parts_of
+from tulle.gateway.envoy_values import (
+    ADDRESS_HEADER,
+    INNER_LISTENER,
+    INNER_ROUTES,
+    INNER_SOCKET,
+    POLICIES,
+    PROCESS_HEADER,
+    QUOTA_PREFIX,
+    Json,
+    processor_socket,
+    typed,
+    watched,
+)
+from tulle.gateway.policies.kind import known_kinds
+from tulle.gateway.policy import ManagedService
+from tulle.gateway.processing.plan import ChainPlan
+
+_MORE_SECONDS: Final = 5  # than the service has: what is slow is told by who knows that it is the service
+_MOST_REQUESTS: Final = 2048
+
+
+def chain_of(service: ManagedService, part: ServicePart) -> ChainPlan | None:
+    """What the processor does in a part of a service; None where it is not asked, as of one that answers nobody."""
+    answers_nobody = service.stopped is not None or (service.front is not None and service.front.is_unbound)
+    if not part.steps or answers_nobody:
+        return None
+    return ChainPlan(service.path, tuple(part.steps), (service.address,))
+
+
+def chains_of(services: Sequence[ManagedService]) -> list[ChainPlan]:
+    """All chains of these services."""
+    chains = (chain_of(service, part) for service in services for part in parts_of(service))
+    return list({chain.key: chain for chain in chains if chain is not None}.values())
+
+
+def to_processor(
+    route: Json, service: ManagedService, part: ServicePart, chain: ChainPlan, processors: int
+) -> Json:
+    """A front route that leads to the processor instead: with the key of its chain, and where the caller is."""
+    again = "connect-failure,refused-stream,reset-before-request"
+    if any(step.kind == "quota" for step in chain.steps):
+        told = {POLICIES[1]: chain_of_filters([_tell_quota()])}
+        route = merged(route, {"typed_per_filter_config": told})
+    external = service.front.external if service.front is not None else None
+    usual = service.timeout_seconds if external is None else external.timeout_seconds
+    said = part.action.get("timeout")
+    seconds = f"{(usual if said is None else float(said.removesuffix('s'))) + _MORE_SECONDS:.3f}s"
+    return {
+        **route,
+        "route": {
+            "cluster": processor_of(service.path, processors),
+            "timeout": seconds,
+            "idle_timeout": seconds,
+            # While it is started again what it never got waits here, for up to some three seconds.
+            "retry_policy": {
+                "retry_on": f"{again},reset" if service.may_repeat else again,
+                "num_retries": 30,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+            },
+        },
+        "request_headers_to_add": [
+            *route.get("request_headers_to_add", ()),
+            _header(PROCESS_HEADER, chain.key),
+            _header(ADDRESS_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        ],
+    }
+
+
+def _tell_quota() -> Json:
+    """Answers tell of the quota instead of the contract's limit, which Envoy tells of by itself, where there is one."""
+    names = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after")
+    changes: list[Json] = []
+    for name in names:
+        value = f"%RESP({QUOTA_PREFIX}{name}?{name})%"
+        changes.append(
+            {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS"}}
+        )
+    changes += [{"remove": QUOTA_PREFIX + name} for name in names]
+    kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    return {"name": "tell_quota", "typed_config": typed(kind, mutations={"response_mutations": changes})}
+
+
+def processor_of(path: str, processors: int) -> str:
+    """The cluster of the processor of a service: always the same one, which counts and keeps for it alone."""
+    return _cluster_name(zlib.crc32(path.encode()) % processors)
+
+
+def processor_clusters(processors: int) -> list[Json]:
+    """Where the processors are."""
+    return [_cluster(number) for number in range(processors)]
+
+
+def _cluster_name(number: int) -> str:
+    return f"processor.{number}"  # no service can have this name
+
+
+def _cluster(number: int) -> Json:
+    name = _cluster_name(number)
+    endpoint = {"endpoint": {"address": {"pipe": {"path": processor_socket(number)}}}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": _MOST_REQUESTS,
+                    "max_pending_requests": _MOST_REQUESTS,
+                    "max_requests": _MOST_REQUESTS,
+                    "max_retries": _MOST_REQUESTS,  # all that wait while it is started again
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                explicit_http_config={"http_protocol_options": {}},
+                common_http_protocol_options={"idle_timeout": "60s"},
+            )
+        },
+    }
+
+
+def inner_listener(routes: Json | None = None) -> Json:
+    """The listener that the processor sends to; its routes are watched, or in place where they are given."""
+    if routes is None:
+        where: Json = {"rds": {"route_config_name": INNER_ROUTES, "config_source": watched("inner")}}
+    else:
+        where = {"route_config": routes}
+    router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
+    config = typed(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="inner",
+        codec_type="HTTP1",
+        server_name="tulle",
+        http_filters=[{"name": "router", "typed_config": router}],
+        local_reply_config=local_replies(known_kinds().refusals()),
+        # what the front listener has said of a request stands
+        use_remote_address=False,
+        skip_xff_append=True,
+        generate_request_id=False,
+        preserve_external_request_id=True,
+        common_http_protocol_options={
+            "idle_timeout": "300s",
+            "max_headers_count": 120,
+            "headers_with_underscores_action": "ALLOW",
+        },
+        http_protocol_options={"ignore_http_11_upgrade": [{"safe_regex": {"regex": ".*"}}]},
+        max_request_headers_kb=64,
+        stream_idle_timeout="0s",  # each route has its own
+        **where,
+    )
+    return {
+        "name": INNER_LISTENER,
+        "address": {"pipe": {"path": INNER_SOCKET, "mode": 0o600}},
+        "per_connection_buffer_limit_bytes": 65_536,
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": config}]}],
+    }
+
+
+# No way in of anybody: what is behind the processor is asked nothing again.
+BEHIND: Final = Way("", (), {}, {})
+
+
+def leading_apart(parts: Sequence[ServicePart]) -> Sequence[ServicePart]:
+    """Those parts of a service that lead elsewhere behind the processor: by timeouts and retries of their own."""
+    return parts if any(part.action != parts[-1].action for part in parts) else parts[-1:]
+
+
+def inner_routes(routes: Sequence[Json], removed: Sequence[str]) -> Json:
+    """Routes to what answers, without filters, which are the front's; `removed` are headers that nobody there sees."""
+    plain = [{key: value for key, value in one.items() if key != "typed_per_filter_config"} for one in routes]
+    return {
+        "name": INNER_ROUTES,
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": [*plain, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}],
+            }
+        ],
+        "request_headers_to_remove": list(removed),
+        "validate_clusters": False,
+    }
+
+
+def _header(key: str, value: str) -> Any:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,0 +1,55 @@
+"""`quota`: requests in windows that survive a restart. Carried out by `gateway.processing.quota`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tulle.gateway.envoy_values import Json
+from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.steps import step_kind
+
+_LIMITS: Final[Json] = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 10,
+    "items": {"type": "string", "x-expected": "requests/period, such as 1000/1d"},
+}
+_PROPERTIES: Final[Json] = {
+    "limits": {**_LIMITS, "description": "requests/period, such as 10000/1d; each has to have room"},
+    "tiers": {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 100,
+        "additionalProperties": _LIMITS,
+        "description": "limits of those whose contract has a tier; others have `limits`, or 403 without any",
+    },
+    "window": {
+        "enum": ["fixed", "sliding"],
+        "description": "whether a window begins with its first request or moves with time (fixed)",
+    },
+    "key": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 10,
+        "items": {"type": "string", "minLength": 1, "maxLength": 600},
+        "description": "of whom: client, tier, address, path, method, `header:<name>`, `query:<name>`, "
+        "`claim:<name>`, `body:<JSON path>`, several together ([client])",
+    },
+    "expose_headers": {
+        "type": "boolean",
+        "description": "tell x-ratelimit-limit, -remaining and -reset (seconds) of the tightest window (true)",
+    },
+}
+
+
+def register(registry: Registry) -> None:
+    """Make the kind known."""
+    registry.add(
+        step_kind(
+            "quota",
+            "So many requests in fixed or sliding windows, counted through restarts; others are answered 429.",
+            _PROPERTIES,
+            rules={"anyOf": [{"required": ["limits"]}, {"required": ["tiers"]}]},
+            example="policy: quota\nlimits: [100/1s, 10000/1d]\ntiers: {gold: [100000/1d]}\nkey: [client]",
+        )
+    )

@@ -1,0 +1,47 @@
+"""`schema-validation`: requests, and answers, as the OpenAPI document says.
+
+Carried out by `gateway.processing.schema_check`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tulle.gateway.envoy_values import Json
+from tulle.gateway.policies.kind import Registry
+from tulle.gateway.policies.steps import step_kind
+
+_PROPERTIES: Final[Json] = {
+    "document": {
+        "type": "object",
+        "description": "an OpenAPI document of version 3.x, in one piece",
+    },
+    "on_violation": {
+        "enum": ["block", "report"],
+        "description": "refuse what does not fit, or let it pass and say so in the processor's log (block)",
+    },
+    "strict_parameters": {
+        "type": "boolean",
+        "description": "refuse parameters of the query that the document does not have (false)",
+    },
+    "answers": {
+        "type": "boolean",
+        "description": "check answers too; one that does not fit is a 502 (false)",
+    },
+}
+
+
+def register(registry: Registry) -> None:
+    """Make the kind known."""
+    registry.add(
+        step_kind(
+            "schema-validation",
+            "Requests that are not what the OpenAPI document asks for are answered 400, 404, 405 or 415.",
+            _PROPERTIES,
+            required=("document",),
+            once=True,
+            example="policy: schema-validation\non_violation: block\ndocument:\n  openapi: 3.1.0\n  paths:\n"
+            "    /score/predict:\n      post:\n        requestBody:\n          required: true\n"
+            "          content: {application/json: {schema: {type: object, required: [features]}}}",
+        )
+    )

@@ -1,0 +1,251 @@
+"""Keeps answers and gives them again: by method, path and chosen parts of a request, also of a POST.
+
+Never across callers, unless the policy says so. Equal requests that come while the first is under way wait for its
+answer. Kept in memory, within entries and bytes, those asked for longest ago go first. Knows nothing of what is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from tulle.errors import Invalid
+from tulle.gateway.processing.exchange import Answer, Call, Header
+from tulle.gateway.processing.json_paths import Path, json_path
+from tulle.gateway.processing.step import Outcome, Step
+
+CACHE_HEADER: Final = b"x-tulle-cache"  # hit or miss
+OF_ENTRY: Final = 256  # bytes that an entry needs beside its headers and body
+_ALWAYS: Final = (
+    b"accept",
+    b"content-type",
+    b"forced-generation",
+    b"dispatch-key",
+)  # answers differ by these
+_NOT_KEPT: Final = frozenset({b"date", b"age", b"x-request-id", b"retry-after", CACHE_HEADER})
+_MAX_AGE: Final = re.compile(r"(?:^|,)\s*(s-maxage|max-age)\s*=\s*\"?(\d{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    status: int
+    headers: Sequence[Header]
+    body: bytes
+    since: float
+    until: float
+    size: int
+
+
+class Kept:
+    """The answers of one policy, and who waits for one that is under way. For one thread."""
+
+    def __init__(self, most_entries: int, most_bytes: int) -> None:
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._most_entries = most_entries
+        self._most_bytes = most_bytes
+        self.bytes = 0
+        self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
+
+    def get(self, key: bytes, at: float) -> _Entry | None:
+        """An answer that is kept and not too old."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if at >= entry.until:
+            self.forget(key)
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: bytes, entry: _Entry) -> None:
+        """Keep an answer; others go for it."""
+        self.forget(key)
+        if entry.size > self._most_bytes:
+            return
+        self._entries[key] = entry
+        self.bytes += entry.size
+        while self.bytes > self._most_bytes or len(self._entries) > self._most_entries:
+            self.forget(next(iter(self._entries)))
+
+    def forget(self, key: bytes) -> None:
+        """Keep it no more."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size
+
+    def forget_all(self) -> None:
+        """Keep none of them."""
+        self._entries.clear()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is kept, for how long (seconds), and by which parts of a request; None for a whole query or body."""
+
+    seconds: float
+    methods: frozenset[str]
+    statuses: frozenset[int]
+    headers: tuple[bytes, ...]
+    query: frozenset[str] | None
+    body: tuple[Path, ...] | None
+    is_shared: bool
+    invalidation: bytes | None
+    may_invalidate: frozenset[str]
+    heeds_cache_control: bool
+
+
+class AnswerCache(Step):
+    """The cache of one policy."""
+
+    sees_answers = True
+    is_told_of_ends = True
+
+    def __init__(self, rules: Rules, kept: Kept, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rules = rules
+        self._kept = kept
+        self._clock = clock
+
+    def request(self, call: Call) -> Outcome | Any:
+        rules = self._rules
+        if call.method not in rules.methods:
+            return None
+        said = _words(call.header(b"cache-control")) if rules.heeds_cache_control else ""
+        key = self._key(call)
+        if rules.invalidation is not None and (wish := call.header(rules.invalidation)) is not None:
+            self._invalidate(call, wish, key)
+        if "no-store" in said:
+            return None
+        if "no-cache" not in said:
+            if (entry := self._kept.get(key, self._clock())) is not None:
+                return self._answer(entry)
+            if (waiting := self._kept.waiting.get(key)) is not None:
+                return self._wait(call, key, waiting)
+        if key not in self._kept.waiting:
+            self._kept.waiting[key] = []
+            call.notes[self.number] = (key, True)
+        else:
+            call.notes[self.number] = (key, False)
+        return None
+
+    async def _wait(self, call: Call, key: bytes, waiting: list[asyncio.Future[None]]) -> Answer | None:
+        """For the answer that another request of this key is getting; without one it goes on by itself."""
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        await turn
+        if (entry := self._kept.get(key, self._clock())) is not None:
+            return self._answer(entry)
+        call.notes[self.number] = (key, False)
+        return None
+
+    def head(self, call: Call, answer: Answer) -> bool:
+        note = call.notes.get(self.number)
+        if note is None or answer.is_ours:
+            return False
+        answer.set_header(CACHE_HEADER, b"miss")
+        return (
+            answer.status in self._rules.statuses and self._seconds(answer) > 0 and self._is_general(answer)
+        )
+
+    def body(self, call: Call, answer: Answer) -> None:
+        seconds = self._seconds(answer)
+        if (
+            answer.status not in self._rules.statuses or seconds <= 0
+        ):  # another step made something else of it
+            return
+        key, _ = call.notes[self.number]
+        headers = [one for one in answer.headers if one[0] not in _NOT_KEPT]
+        size = OF_ENTRY + len(answer.body) + sum(len(name) + len(value) for name, value in headers)
+        at = self._clock()
+        self._kept.put(key, _Entry(answer.status, headers, answer.body, at, at + seconds, size))
+
+    def ended(self, call: Call) -> None:
+        note = call.notes.get(self.number)
+        if note is not None and note[1]:
+            for turn in self._kept.waiting.pop(note[0], ()):
+                if not turn.done():
+                    turn.set_result(None)
+
+    def _answer(self, entry: _Entry) -> Answer:
+        age = b"%d" % int(self._clock() - entry.since)
+        return Answer(entry.status, [*entry.headers, (b"age", age), (CACHE_HEADER, b"hit")], entry.body)
+
+    def _invalidate(self, call: Call, wish: bytes, key: bytes) -> None:
+        if call.client not in self._rules.may_invalidate:
+            return
+        if wish.strip().lower() == b"all":
+            self._kept.forget_all()
+        else:
+            self._kept.forget(key)
+
+    def _key(self, call: Call) -> bytes:
+        rules = self._rules
+        query = call.query if rules.query is None else [one for one in call.query if one[0] in rules.query]
+        if rules.body is None:
+            body: Any = call.body
+        else:
+            body = [path.found(call.json()) for path in rules.body] if call.body else []
+        parts = [
+            call.method,
+            call.path,
+            sorted(query),
+            [call.all_of(name) for name in (*_ALWAYS, *rules.headers)],
+            body,
+            () if rules.is_shared else (call.client, call.claims, call.all_of(b"cookie")),
+        ]
+        return hashlib.blake2b(msgspec.msgpack.encode(parts, order="sorted"), digest_size=24).digest()
+
+    def _seconds(self, answer: Answer) -> float:
+        """For how long an answer may be kept; zero for not at all."""
+        if not self._rules.heeds_cache_control:
+            return self._rules.seconds
+        said = _words(answer.header(b"cache-control"))
+        if "no-store" in said or "no-cache" in said or (self._rules.is_shared and "private" in said):
+            return 0
+        ages = {name: float(seconds) for name, seconds in _MAX_AGE.findall(said)}
+        return min(ages.get("s-maxage", ages.get("max-age", self._rules.seconds)), self._rules.seconds)
+
+    def _is_general(self, answer: Answer) -> bool:
+        """Whether an answer is for every request of its key: what it varies by is in there."""
+        by = _words(answer.header(b"vary"))
+        names = {name.strip().encode() for name in by.split(",")} - {b"", b"accept-encoding", b"origin"}
+        return answer.header(b"set-cookie") is None and names <= {*_ALWAYS, *self._rules.headers}
+
+
+def caching_rules(settings: Mapping[str, Any]) -> Rules:
+    """What a policy's settings say. Invalid when they cannot be meant."""
+    key = settings.get("key", {})
+    methods = frozenset(settings.get("methods", ["GET"]))
+    if strange := methods - {"GET", "POST"}:
+        raise Invalid(f"caching: answers to {min(strange)} are not kept", hint="methods: GET, POST or both")
+    query, body = key.get("query"), key.get("body")
+    invalidation = settings.get("invalidate") or {}
+    name = str(invalidation.get("header", "")).strip().lower()
+    return Rules(
+        seconds=float(settings.get("ttl", 600)),
+        methods=methods,
+        statuses=frozenset(settings.get("statuses", [200])),
+        headers=tuple(sorted(str(one).strip().lower().encode() for one in key.get("headers", []))),
+        query=None if query is None else frozenset(query),
+        body=None if body is None else tuple(json_path(one) for one in body),
+        is_shared=bool(settings.get("shared", False)),
+        invalidation=name.encode() or None,
+        may_invalidate=frozenset(invalidation.get("clients", ())),
+        heeds_cache_control=bool(settings.get("use_cache_control", True)),
+    )
+
+
+def _words(header: bytes | None) -> str:
+    return (header or b"").decode("latin-1").lower()

@@ -1,0 +1,125 @@
+"""The kinds of steps: how each is made of its settings. One table; the policies that need a step name it here.
+
+Knows nothing of files and connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from tulle.errors import Invalid, TulleError, did_you_mean
+from tulle.gateway.processing.answer_cache import AnswerCache, Kept, caching_rules
+from tulle.gateway.processing.json_limits import json_limits
+from tulle.gateway.processing.plan import ChainPlan, StepPlan
+from tulle.gateway.processing.quota import quota
+from tulle.gateway.processing.redaction import redaction
+from tulle.gateway.processing.schema_check import schema_check
+from tulle.gateway.processing.step import MOST_ANSWER_BYTES, Chain, Step
+from tulle.gateway.processing.windows import Windows
+
+MOST_STEPS: Final = 50
+
+
+@dataclass(slots=True)
+class Stores:
+    """What outlives a change of plan: counts and kept answers, by what they are of. `key` gives secret keys."""
+
+    windows: Callable[[str], Windows]
+    key: Callable[[str], bytes]
+    kept: WeakValueDictionary[str, Kept] = field(default_factory=WeakValueDictionary)  # while a step uses it
+
+    @classmethod
+    def passing(cls) -> Stores:
+        """For steps that are made only to see whether they can be."""
+        return cls(lambda _: Windows(), lambda _: b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step is to be: in the chain of which service, with which stores."""
+
+    chain: ChainPlan
+    stores: Stores
+    plan: StepPlan
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the policy says."""
+        return self.plan.settings
+
+    @property
+    def name(self) -> str:
+        """By which counts are kept: the same when the settings change, and in all parts of a service."""
+        return f"{self.chain.service} {self.plan.name}"
+
+    @property
+    def own_name(self) -> str:
+        """By which answers are kept: another one for other settings."""
+        content = msgspec.json.encode(self.settings, order="sorted")
+        return f"{self.name} {hashlib.sha256(content).hexdigest()}"
+
+
+def _caching(place: Place) -> Step:
+    rules = caching_rules(place.settings)
+    kept = place.stores.kept.get(place.own_name)
+    if kept is None:
+        entries, size = place.settings.get("max_entries", 10_000), place.settings.get("max_bytes", 64 << 20)
+        kept = place.stores.kept[place.own_name] = Kept(int(entries), int(size))
+    return AnswerCache(rules, kept)
+
+
+KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
+    "redaction": lambda place: redaction(place.settings, place.stores.key, MOST_ANSWER_BYTES),
+    "json-limits": lambda place: json_limits(place.settings),
+    "schema-validation": lambda place: schema_check(
+        place.settings, place.chain.bases, place.chain.service, MOST_ANSWER_BYTES
+    ),
+    "caching": _caching,
+    "quota": lambda place: quota(place.settings, place.stores.windows(place.name)),
+}
+
+
+def step_of(plan: StepPlan, chain: ChainPlan, stores: Stores) -> Step:
+    """The step of a plan, ready. Invalid, naming the route, when it cannot be made."""
+    make = KINDS.get(plan.kind)
+    if make is None:
+        raise Invalid(
+            f"{chain.service}: the processor knows no step '{plan.kind}'", hint=did_you_mean(plan.kind, KINDS)
+        )
+    try:
+        return make(Place(chain, stores, plan))
+    except TulleError as exc:
+        raise Invalid(f"{chain.service}: {exc.message}", hint=exc.hint) from exc
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as exc:
+        raise Invalid(f"{chain.service}: the settings of '{plan.kind}' cannot be read: {exc}") from exc
+
+
+def chain_of(plan: ChainPlan, stores: Stores) -> Chain:
+    """A chain, ready. Invalid when one of its steps cannot be made, or their order lets something through."""
+    check_order(plan)
+    return Chain.of([step_of(one, plan, stores) for one in plan.steps], plan.tiers)
+
+
+def check_order(plan: ChainPlan) -> None:
+    """Invalid where an answer that was redacted for one caller would be kept and given to another one."""
+    if len(plan.steps) > MOST_STEPS:
+        raise Invalid(f"{plan.service}: {len(plan.steps)} steps, at most {MOST_STEPS} are carried out")
+    kinds = [step.kind for step in plan.steps]
+    if "caching" in kinds and "redaction" in kinds[kinds.index("caching") :]:
+        raise Invalid(
+            f"{plan.service}: redaction comes after caching, so what is redacted for one caller would be kept",
+            hint="put redaction before caching",
+        )
+
+
+def check(chains: Mapping[str, ChainPlan] | list[ChainPlan]) -> None:
+    """Invalid, naming the route, when a chain cannot be made. Nothing is kept, counted or started."""
+    for plan in chains.values() if isinstance(chains, Mapping) else chains:
+        for step in chain_of(plan, Stores.passing()).steps:
+            step.close()

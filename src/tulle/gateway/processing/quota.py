@@ -1,0 +1,154 @@
+"""Quotas: how many requests a caller has in windows of time, fixed or sliding, that survive a restart.
+
+The limits are those of the caller's tier, or the policy's own. Whose requests are counted together is said by a key:
+the client, tier or address, a header, a claim, a part of the body. Refusals are 429 with when to come again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tulle.errors import Invalid, did_you_mean
+from tulle.gateway.envoy_values import QUOTA_PREFIX
+from tulle.gateway.processing.exchange import Answer, Call, Refusal
+from tulle.gateway.processing.json_paths import json_path
+from tulle.gateway.processing.redaction import said
+from tulle.gateway.processing.step import Step
+from tulle.gateway.processing.windows import Verdict, Window, Windows, whole_seconds
+from tulle.spec.rate_limit import RateLimit
+
+LONGEST_KEY: Final = 200  # characters of a key; longer ones are told apart by their digest
+MOST_WINDOWS: Final = 10
+_PREFIX: Final = QUOTA_PREFIX.encode()
+KeyPart = Callable[[Call], str]
+_PLAIN: Final[Mapping[str, KeyPart]] = {
+    "client": lambda call: call.client,
+    "tier": lambda call: call.tier,
+    "address": lambda call: call.address,
+    "path": lambda call: call.path.decode("latin-1"),
+    "method": lambda call: call.method,
+}
+
+
+class Quota(Step):
+    """The windows of one policy."""
+
+    sees_answers = True
+
+    def __init__(
+        self,
+        windows: Windows,
+        usual: Sequence[Window],
+        of_tiers: Mapping[str, Sequence[Window]],
+        key: Sequence[KeyPart],
+        *,
+        tells: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._windows = windows
+        self._usual = usual
+        self._of_tiers = of_tiers
+        self._key = key
+        self._tells = tells
+        self._clock = clock
+
+    def request(self, call: Call) -> None:
+        limits = self._of_tiers.get(call.tier, self._usual) if self._of_tiers else self._usual
+        if not limits:  # a tier that is not named, and no limits for all others: default deny
+            raise Refusal(
+                403, "NoQuota", "The caller's tier has no quota on this API", "Ask its owner for another tier"
+            )
+        form = " ".join(f"{window.kind[0]}{window.period:g}" for window in limits)
+        key = f"{form}|" + "\x1f".join([part(call) for part in self._key])
+        if len(key) > LONGEST_KEY:
+            key = f"{form}|#{_digest(key)}"
+        verdict = self._windows.take(key, limits, self._clock())
+        if not verdict.is_let_on:
+            seconds = whole_seconds(verdict.seconds)
+            later = b"%d" % max(seconds, 1)
+            headers = [(b"retry-after", later), (_PREFIX + b"retry-after", later)]
+            headers += _told(verdict) if self._tells else ()
+            raise Refusal(
+                429,
+                "QuotaExceeded",
+                "The caller's quota on this API is used up",
+                "Try again after the seconds in retry-after",
+                headers,
+            )
+        call.notes[self.number] = verdict
+
+    def head(self, call: Call, answer: Answer) -> bool:
+        verdict = call.notes.get(self.number)
+        if self._tells and verdict is not None:
+            for name, value in _told(verdict):
+                answer.set_header(name, value)
+        return False
+
+
+def quota(settings: Mapping[str, Any], windows: Windows) -> Quota:
+    """The step of a policy's settings, counting in `windows`. Invalid when they cannot be meant."""
+    usual = _limits(settings.get("limits", []), settings.get("window", "fixed"))
+    of_tiers = {
+        tier: _limits(limits, settings.get("window", "fixed"))
+        for tier, limits in settings.get("tiers", {}).items()
+    }
+    if not usual and not of_tiers:
+        raise Invalid("quota: neither 'limits' nor 'tiers' is given", hint='for example limits: ["1000/1d"]')
+    parts = [key_part(text) for text in settings.get("key", ["client"])]
+    return Quota(windows, usual, of_tiers, parts, tells=bool(settings.get("expose_headers", True)))
+
+
+def key_part(text: str) -> KeyPart:
+    """What one part of a key is of a request; empty where a request has nothing of it. Invalid when it is unknown."""
+    if text in _PLAIN:
+        return _PLAIN[text]
+    kind, _, name = text.partition(":")
+    if not name:
+        raise Invalid(
+            f"key part '{text}' is not known",
+            hint=did_you_mean(
+                text, [*_PLAIN, "header:<name>", "query:<name>", "claim:<name>", "body:<JSON path>"]
+            ),
+        )
+    match kind:
+        case "header":
+            header = name.strip().lower().encode()
+            return lambda call: (call.header(header) or b"").decode("latin-1")
+        case "query":
+            return lambda call: "\x1e".join(value for known, value in call.query if known == name)
+        case "claim":
+            return lambda call: "\x1e".join(sorted(said(call.claims, name)))
+        case "body":
+            path = json_path(name)
+            return lambda call: (
+                msgspec.json.encode(path.found(call.json()), order="sorted").decode() if call.body else ""
+            )
+    raise Invalid(f"key part '{text}' is not known", hint="header:, query:, claim: or body:")
+
+
+def _limits(given: Sequence[str], kind: str) -> tuple[Window, ...]:
+    if kind not in {"fixed", "sliding"}:
+        raise Invalid(f"quota: 'window' is {kind!r}, expected fixed or sliding")
+    if len(given) > MOST_WINDOWS:
+        raise Invalid(f"quota: {len(given)} limits at once, at most {MOST_WINDOWS} are counted")
+    return tuple(Window(RateLimit.parse(one), "sliding" if kind == "sliding" else "fixed") for one in given)
+
+
+def _told(verdict: Verdict) -> list[tuple[bytes, bytes]]:
+    """As callers read it, and once more for the gateway, which writes its own limit over these names."""
+    told = [
+        (b"x-ratelimit-limit", b"%d" % verdict.limit),
+        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
+        (b"x-ratelimit-reset", b"%d" % whole_seconds(verdict.seconds)),
+    ]
+    return [*told, *((_PREFIX + name, value) for name, value in told)]
+
+
+def _digest(key: str) -> str:
+    import hashlib  # noqa: PLC0415  long keys are few
+
+    return hashlib.sha256(key.encode()).hexdigest()

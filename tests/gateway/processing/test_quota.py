@@ -1,0 +1,188 @@
+"""Quotas through the real Envoy: who has how many, through restarts of what counts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+
+import pytest
+from tests.gateway.conftest import check_error, wait_until
+from tests.gateway.processing.conftest import Processed
+
+from tulle.errors import Broken
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.processing.exchange import Call, Refusal
+from tulle.gateway.processing.quota import key_part, quota
+from tulle.gateway.processing.windows import Windows
+
+pytestmark = pytest.mark.system
+
+
+def fresh(**settings: object) -> Policy:
+    """A quota that has counted nothing: its windows are of another length each time."""
+    return Policy("quota", {"limits": [f"3/{fresh_seconds()}s", "100000/1d"], **settings})
+
+
+_SECONDS = [1000]
+
+
+def fresh_seconds() -> int:
+    _SECONDS[0] += 1
+    return _SECONDS[0]
+
+
+def test_so_many_pass_of_each_client(processed: Processed) -> None:
+    processed.put(fresh())
+    replies = [processed.ask("/x/echo", b"{}") for _ in range(5)]
+    assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
+    assert [reply.headers["x-ratelimit-remaining"] for reply in replies] == ["2", "1", "0", "0", "0"]
+    assert {reply.headers["x-ratelimit-limit"] for reply in replies} == {"3"}
+    check_error(replies[3], 429, "QuotaExceeded")
+    assert 900 < int(replies[3].headers["retry-after"]) <= _SECONDS[0]
+    assert processed.ask("/x/echo", b"{}", client="app-b").status == 200
+
+
+def test_what_is_refused_costs_nothing_and_reaches_no_target(processed: Processed) -> None:
+    processed.put(Policy("quota", {"limits": ["2/1s", f"4/{fresh_seconds()}s"]}))
+    before = processed.ask("/x/said", b"{}", api="plain").json()["count"]
+
+    def burst() -> int:
+        return sum(processed.ask("/x/said", b"{}").status == 200 for _ in range(6))
+
+    passed = burst()
+    time.sleep(1.1)
+    passed += burst()
+    assert passed == 4
+    assert processed.ask("/x/said", b"{}", api="plain").json()["count"] == before + 5
+
+
+def test_counts_survive_a_restart_and_a_kill(processed: Processed) -> None:
+    policy = fresh()
+    processed.put(policy)
+    assert processed.ask("/x/echo", b"{}").status == 200
+    processed.stop()
+    processed.start()
+    assert processed.ask("/x/echo", b"{}").headers["x-ratelimit-remaining"] == "1"
+    time.sleep(1.2)  # twice what may be lost
+    processed.stop(hard=True)
+    processed.start()
+    assert processed.ask("/x/echo", b"{}").headers["x-ratelimit-remaining"] == "0"
+    assert processed.ask("/x/echo", b"{}").status == 429
+
+
+def test_counts_stay_when_other_policies_change(processed: Processed) -> None:
+    policy = fresh()
+    processed.put(policy)
+    for _ in range(3):
+        processed.ask("/x/echo", b"{}")
+    processed.put(policy, Policy("redaction", {"fields": [{"path": "$.a"}]}))
+    wait_until(lambda: processed.ask("/x/echo", b'{"a": 1}').status == 429, "still used up")
+
+
+def test_a_sliding_window(processed: Processed) -> None:
+    processed.put(fresh(window="sliding"))
+    assert [processed.ask("/x/echo", b"{}").status for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_the_headers_may_be_kept_back(processed: Processed) -> None:
+    processed.put(fresh(expose_headers=False))
+    replies = [processed.ask("/x/echo", b"{}") for _ in range(4)]
+    assert replies[3].status == 429
+    assert "retry-after" in replies[3].headers
+    # those of the contract's own limit are the gateway's
+    assert replies[0].headers.get("x-ratelimit-limit") != "3"
+
+
+def test_it_is_counted_by_parts_of_a_request(processed: Processed) -> None:
+    processed.put(fresh(key=["header:x-team", "body:$.customer"]))
+    one = [processed.ask("/x/echo", b'{"customer": 1}', x_team="a").status for _ in range(4)]
+    assert one == [200, 200, 200, 429]
+    assert processed.ask("/x/echo", b'{"customer": 1}', x_team="b").status == 200
+    assert processed.ask("/x/echo", b'{"customer": 2}', x_team="a").status == 200
+    assert processed.ask("/x/echo", b'{ "customer":1 }', x_team="a", client="app-b").status == 429
+    check_error(processed.ask("/x/echo", b"{", x_team="a"), 400, "InvalidRequest")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "neither 'limits' nor 'tiers'"),
+        ({"limits": ["many"]}, "rate limit 'many'"),
+        ({"limits": ["1/1d"], "key": ["cleint"]}, "key part 'cleint'"),
+        ({"limits": ["1/1d"], "key": ["body:a"]}, "no JSON path"),
+        ({"limits": ["1/1d"], "key": ["cookie:a"]}, "key part 'cookie:a'"),
+        ({"limits": ["1/1d"], "window": "round"}, "'window' is 'round'"),
+    ],
+)
+def test_what_nobody_can_mean_is_refused(
+    processed: Processed, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(Broken, match=told):
+        processed.put(Policy("quota", settings))
+
+
+# ── without Envoy ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def call(tiers: dict[str, str] | None = None, target: bytes = b"/a?x=1&x=2", **headers: str) -> Call:
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Call("GET", target, named, b"", tiers or {})
+
+
+def test_each_tier_has_its_limits() -> None:
+    step = quota({"tiers": {"gold": ["2/1d"], "free": ["1/1d"]}}, Windows())
+    step.number = 0
+    tiers = {"a": "gold", "b": "free"}
+    for client, most in (("a", 2), ("b", 1)):
+        for _ in range(most):
+            step.request(call(tiers, x_tulle_client=client))
+        with pytest.raises(Refusal) as raised:
+            step.request(call(tiers, x_tulle_client=client))
+        assert raised.value.status == 429
+    with pytest.raises(Refusal) as raised:
+        step.request(call(tiers, x_tulle_client="c"))
+    assert (raised.value.status, raised.value.error_type) == (403, "NoQuota")
+
+
+def test_parts_of_a_key_tell_requests_apart() -> None:
+    claims = base64.urlsafe_b64encode(json.dumps({"org": {"id": 7}, "roles": ["b", "a"]}).encode()).decode()
+    asked = call(
+        {"a": "gold"}, x_tulle_client="a", x_tulle_address="10.0.0.1", x_tulle_claims=claims, x_team="t"
+    )
+    found = {
+        text: key_part(text)(asked)
+        for text in (
+            "client",
+            "tier",
+            "address",
+            "path",
+            "method",
+            "header:X-Team",
+            "query:x",
+            "claim:org.id",
+        )
+    }
+    assert found == {
+        "client": "a",
+        "tier": "gold",
+        "address": "10.0.0.1",
+        "path": "/a",
+        "method": "GET",
+        "header:X-Team": "t",
+        "query:x": "1\x1e2",
+        "claim:org.id": "7",
+    }
+    assert key_part("claim:roles")(asked) == "a\x1eb"
+    assert key_part("claim:nothing")(asked) == ""
+    assert key_part("body:$.a")(asked) == ""
+
+
+def test_a_long_key_is_told_by_its_digest() -> None:
+    windows = Windows()
+    step = quota({"limits": ["1/1d"], "key": ["header:k"]}, windows)
+    for value in ("x" * 5000, "x" * 5001):
+        step.request(call(k=value))
+        with pytest.raises(Refusal):
+            step.request(call(k=value))
+    assert all(len(key) < 100 for key in windows.changed)
