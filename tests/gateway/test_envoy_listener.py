@@ -58,7 +58,7 @@ def test_the_order_of_the_filters_is_the_order_of_the_decisions() -> None:
     assert list(filters()) == [
         *("header_limit", "policies_before", "credentials_elsewhere"),
         *("normalise", "auth", "one_name", "jwt", "identity", "client", "contract", "policies_known"),
-        *("retry_after", "limits", "policies_after", "body"),
+        *("retry_after", "limits", "spikes", "policies_after", "body"),
         *("dispatch_body", "dispatch", "router"),
     ]
 

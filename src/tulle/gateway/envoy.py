@@ -37,6 +37,7 @@ from tulle.gateway.envoy_values import (
     JWT,
     LIMITS,
     ROUTES,
+    SPIKES,
     Door,
     Json,
     processor_socket,
@@ -56,6 +57,7 @@ _NO_STEPS: Final = b'"resources":[]'
 # file → prefix of the statistics in which Envoy tells what became of it
 _STATISTICS: Final[Mapping[str, str]] = {
     "limits": f"extension_config_discovery.http_filter.{LIMITS}",
+    "spikes": f"extension_config_discovery.http_filter.{SPIKES}",
     "auth": f"extension_config_discovery.http_filter.{AUTH}",
     "clusters": "cluster_manager.cds",
     "jwt": f"extension_config_discovery.http_filter.{JWT}",

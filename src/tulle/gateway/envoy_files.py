@@ -49,6 +49,7 @@ from tulle.gateway.envoy_policies import (
     policy_buckets,
     policy_counted_by,
 )
+from tulle.gateway.envoy_spikes import spikes
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AUTH,
@@ -65,6 +66,7 @@ from tulle.gateway.envoy_values import (
     ONE_NAME,
     ROUTES,
     SECOND_NAME,
+    SPIKES,
     Door,
     Json,
     typed,
@@ -87,7 +89,7 @@ from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
 # its workers and its steps before it gets a route. What takes something away opens no hole in this order either.
-FILES: Final = ("limits", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
+FILES: Final = ("limits", "spikes", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
 
 UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
 # A connection to a sidecar costs a handshake; after an hour it is made anew, with the certificates of then.
@@ -105,6 +107,7 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
     """The watched files by name (see FILES); each carries the digest of its own content as version."""
     resources_of: Mapping[str, Sequence[Json]] = {
         "limits": [_extension(LIMITS, limits(policy))],
+        "spikes": [_extension(SPIKES, spikes(policy.services))],
         "auth": [_extension(AUTH, credentials(policy))],
         "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy, door)],
         "jwt": [_extension(JWT, token_checks(policy.services))],
@@ -159,6 +162,7 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
                     AUTH: credentials(policy),
                     JWT: token_checks(policy.services),
                     LIMITS: limits(policy),
+                    SPIKES: spikes(policy.services),
                     ROUTES: routes(policy, door.processors),
                 },
             ),

@@ -30,6 +30,7 @@ from tulle.gateway.envoy_values import (
     POLICIES,
     ROUTES,
     SECOND_NAME,
+    SPIKES,
     TYPE,
     Door,
     Json,
@@ -116,6 +117,8 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     auth = part(AUTH, "envoy.extensions.filters.http.basic_auth.v3.BasicAuth")
     # off, but for the routes of services that take tokens
     token = part(JWT, "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication", disabled=True)
+    chain = "envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig"
+    spike = part(SPIKES, chain, disabled=True)  # on where a route has a policy of it
     limit = part(LIMITS, "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit")
     deny = typed("envoy.extensions.filters.http.rbac.v3.RBAC", matcher=only_clients([]))
     body = typed("envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=1)
@@ -135,6 +138,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         known,
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
         limit,
+        spike,
         after,
         {"name": BODY, "typed_config": body},
         {"name": DISPATCH_BODY, "typed_config": _read_dispatch(), "disabled": True},
@@ -262,7 +266,7 @@ def _read_dispatch() -> Json:
 
 def _retry_after() -> Json:
     append = {
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        "append_action": "ADD_IF_ABSENT",
         "header": {"key": "retry-after", "value": "%RESP(x-ratelimit-reset)%"},
     }
     return typed(

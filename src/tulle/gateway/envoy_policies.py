@@ -17,7 +17,7 @@ import msgspec
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import CLIENT_HEADER, ELSEWHERE, POLICIES, Json, typed
 from tulle.gateway.policies.entry import Operation, split
-from tulle.gateway.policies.kind import Count, Parts, Registry, Spot, known_kinds
+from tulle.gateway.policies.kind import Count, Parts, Registry, Spike, Spot, known_kinds
 from tulle.gateway.policies.listed import conflict
 from tulle.gateway.policies.opening import access_where
 from tulle.gateway.policies.order import stretches
@@ -215,6 +215,11 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
 def further_clusters(service: ManagedService) -> list[Json]:
     """Other places that policies send something to."""
     return [cluster for parts in _worked(service).rendered for cluster in parts.clusters]
+
+
+def spikes_of(service: ManagedService) -> list[Spike]:
+    """What the service takes at once, where policies bound it."""
+    return [spike for parts in _worked(service).rendered for spike in parts.spikes]
 
 
 def in_cluster(service: ManagedService, cluster: Json) -> Json:

@@ -36,6 +36,7 @@ BUILT_IN: Final = (
     "mirror",
     "rate_limit",
     "sizes",
+    "spike",
     "upstream",
     "json_limits",
     "schema_validation",
@@ -84,6 +85,16 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Spike:
+    """What a service takes at once: of what is above the limit so many may wait so long; `name` is nobody else's."""
+
+    name: str
+    limit: RateLimit
+    queue: int
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What a policy is in Envoy's words, on the routes where it holds.
 
@@ -99,6 +110,7 @@ class Parts:
     cluster: Json = field(default_factory=dict)
     clusters: Sequence[Json] = ()
     counts: Sequence[Count] = ()
+    spikes: Sequence[Spike] = ()
     bounds: Mapping[str, int] = field(default_factory=dict)  # of what is under way there; the narrowest holds
     max_request_bytes: int | None = None
 
