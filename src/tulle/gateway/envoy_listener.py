@@ -25,6 +25,7 @@ from tulle.gateway.envoy_values import (
     JWT,
     LIMITS,
     LISTENER,
+    MESSAGES,
     NORMALISE,
     ONE_NAME,
     POLICIES,
@@ -125,6 +126,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
     before, known, after = (_policies_of_route(name) for name in POLICIES)
     return [
+        {"name": MESSAGES, "typed_config": _named_lua("message_log.lua"), "disabled": True},
         {"name": HEADER_LIMIT, "typed_config": _named_lua("header_limit.lua"), "disabled": True},
         before,
         {"name": ELSEWHERE, "typed_config": _named_lua("credentials_elsewhere.lua"), "disabled": True},
@@ -336,6 +338,7 @@ def _access_log(door: Door) -> Json:
         "request_id": "%REQ(x-request-id)%",
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
+        "message": "%DYNAMIC_METADATA(tulle.message)%",  # what a policy wants to have told
     }
     return {
         "name": "file",

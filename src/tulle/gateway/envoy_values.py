@@ -45,6 +45,7 @@ LIMITS: Final = "limits"
 SPIKES: Final = "spikes"
 BODY: Final = "body"
 HEADER_LIMIT: Final = "header_limit"
+MESSAGES: Final = "message_log"
 ELSEWHERE: Final = "credentials_elsewhere"
 # three places for the policies of a route: before credentials, between these and limits, after limits
 POLICIES: Final = ("policies_before", "policies_known", "policies_after")

@@ -33,6 +33,7 @@ BUILT_IN: Final = (
     "credentials",
     "fault",
     "headers",
+    "message_log",
     "mirror",
     "rate_limit",
     "sizes",
