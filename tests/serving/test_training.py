@@ -23,7 +23,7 @@ from tulle.errors import Invalid
 from tulle.serving.finder import Finder, FinderEntry, Ignored
 from tulle.serving.index import Column
 from tulle.serving.index_build import Wish, build_index
-from tulle.serving.predict import row_type
+from tulle.serving.predict_features import row_type
 from tulle.serving.request import RequestError
 from tulle.serving.training import ENTITIES, Asked, parts_of, relation_of, training_sql
 

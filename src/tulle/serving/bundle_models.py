@@ -16,7 +16,8 @@ from tulle.serving.declared import PredictSpec
 from tulle.serving.finder import FinderEntry
 from tulle.serving.forecast import ForecastEntry, record_of_series
 from tulle.serving.forecast_declared import ForecastSpec
-from tulle.serving.predict import PredictEntry, record_of
+from tulle.serving.predict import PredictEntry
+from tulle.serving.predict_features import record_of
 from tulle.serving.request import RequestError
 
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from tulle.serving.loaded import Loaded
 from tulle.serving.log_declared import EndpointLog
 from tulle.serving.log_segment import INFER
-from tulle.serving.predict import Predict, class_text
+from tulle.serving.predict import Predict
+from tulle.serving.predict_result import class_text
 from tulle.serving.recorder import BATCH, BATCH_BYTES, Recorder, is_sampled
 
 CALLER, HOST = b"x-tulle-client", b"host"  # headers that are kept

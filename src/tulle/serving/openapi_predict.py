@@ -25,7 +25,8 @@ from tulle.serving.openapi_parts import (
     post_of,
     type_of,
 )
-from tulle.serving.predict import PredictEntry, class_text
+from tulle.serving.predict import PredictEntry
+from tulle.serving.predict_result import class_text
 
 _EXPLANATIONS: Json = {
     "type": ["object", "null"],

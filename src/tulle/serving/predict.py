@@ -1,16 +1,12 @@
-"""Predictions: features in (sent, or looked up by a key), class and probabilities or a number out.
-
-The caller may send any of the features; what is missing is looked up in the package's own index by the key
-that was sent. What the caller sends wins, also null. The answer is the same either way.
+"""Predictions: a request in, the answer out, for one or for many. The features are completed by `predict_features`,
+what a result says is written by `predict_result`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import logging
 import math
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +20,7 @@ from tulle.errors import Broken
 from tulle.pipeline.model_score import Scorer
 from tulle.pipeline.model_signature import Signature
 from tulle.serving.bounds import Bounds
-from tulle.serving.decide import Override, Rules
+from tulle.serving.decide import Override
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
     Action,
@@ -40,21 +36,19 @@ from tulle.serving.endpoint import (
 )
 from tulle.serving.explain import BACKGROUND, Asked, Explainer
 from tulle.serving.explaining import Explaining
-from tulle.serving.finder import NO_KEY, PRESENT, Finder, FinderEntry, Found, Ignored
-from tulle.serving.keyed_rows import DEFAULT, FORBIDDEN, IGNORE
+from tulle.serving.finder import FinderEntry, Ignored
+from tulle.serving.predict_features import Features, Told, row_type, told_text
+from tulle.serving.predict_result import EFFECT, Results, with_keys
 from tulle.serving.request import (
     DECODE_ERRORS,
     NO_PREDICTION,
-    Field,
-    Record,
     RequestError,
     parse_json,
     require,
     shown,
 )
-from tulle.serving.score import Scored, WithKeys, nearest_cluster, plain_label, scored
+from tulle.serving.score import Scored, scored
 
-EFFECT = "effect"  # the task of models that say what a treatment changes
 _AT_ONCE = 64  # rows that are scored without letting others in
 _PART = 1000  # rows that are scored in one go, so that others wait no longer than for that
 _log = logging.getLogger("tulle.serving")
@@ -80,40 +74,6 @@ class PredictEntry:
     probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
 
 
-class _Enrichment:
-    """One opened index, and which of its columns fill which features."""
-
-    def __init__(
-        self, entry: FinderEntry, folder: Path, fields: Sequence[str], features: Sequence[str]
-    ) -> None:
-        self.entry = entry
-        self.finder = Finder(entry, folder, "array")
-        self.key = tuple(fields.index(column.name) for column in entry.key)
-        names = [column.name for column in entry.columns]
-        # (position among the features, position in the looked-up row)
-        self.fills = tuple((i, names.index(name)) for i, name in enumerate(features) if name in names)
-        self.is_whole = names == list(features)  # its row is the model's row
-        self.decode = msgspec.json.Decoder(tuple[tuple(row_type(c.type) for c in entry.columns)]).decode  # type: ignore[misc]
-
-    def row(self, key: Sequence[Any], told: list[Told] | None) -> Sequence[Any]:
-        """The looked-up row of a key; `told` is told of it. RequestError, or Ignored."""
-        if self.finder.is_plain and (stored := self.finder.get(key)) is not None:
-            row: Sequence[Any] = self.decode(stored)
-            return row
-        return self._row(self.finder.find(key), told)
-
-    def default(self, told: list[Told] | None) -> Sequence[Any]:
-        """The row of defaults, where no key was sent."""
-        return self._row(self.finder.default(), told)
-
-    def _row(self, found: Found, told: list[Told] | None) -> Sequence[Any]:
-        is_usual = found.status == PRESENT and self.entry.several == FORBIDDEN and not self.entry.timed
-        if told is not None and not is_usual:
-            told.append(Told(self.entry.data_set, found.status, found.event_time))
-        row: Sequence[Any] = self.decode(found.rows[0])
-        return row
-
-
 @dataclass(slots=True)
 class Many:
     """A request for many on its way: results by place, and the rows that are to be scored with theirs."""
@@ -128,15 +88,6 @@ class Many:
     context: str = ""  # of which commits they are; the next request may be of others
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What an answer says of one lookup."""
-
-    data_set: str
-    status: str
-    event_time: str | None
-
-
 class Predict:
     """A prediction endpoint."""
 
@@ -146,8 +97,6 @@ class Predict:
         self, entry: PredictEntry, signature: Signature, scorer: Scorer | None, folder: Path, trace: Trace
     ) -> None:
         """`scorer` is None where another process has the model: see `predict_apart`."""
-        self._threshold = entry.threshold
-        self._rules = Rules(entry.overrides, signature.feature_names) if entry.overrides else None
         self._explaining = entry.explaining
         self._explainer = _explainer(entry, signature, folder)
         self.name = entry.name
@@ -156,22 +105,12 @@ class Predict:
         self._scorer = scorer
         self._single = _single_of(scorer, signature)
         self._generation = trace.generation
-        self._features = [feature.name for feature in signature.features]
-        self._count = len(self._features)
-        self._strict = [i for i, feature in enumerate(signature.features) if not feature.nullable]
-        self.record = record_of(signature, entry.enrich)
-        names = [one.name for one in self.record.fields]
-        self._enrichments = [_Enrichment(one, folder, names, self._features) for one in entry.enrich]
-        self.finders = tuple(one.finder for one in self._enrichments)
-        self._tells = any(
-            one.timed or DEFAULT in {one.no_match, one.store.unavailable if one.store else ""}
-            for one in entry.enrich
-        )
-        self._classes = [msgspec.json.encode(value).decode() for value in signature.classes]
-        self._shares = [
-            ("," if i else "") + msgspec.json.encode(class_text(value)).decode() + ":"
-            for i, value in enumerate(signature.classes)
-        ]
+        self._inputs = Features(signature, entry.enrich, folder)
+        self._completed, self._tells = self._inputs.completed, self._inputs.tells
+        self.keys_of, self.finders = self._inputs.keys_of, self._inputs.finders
+        self.record = self._inputs.record
+        results = Results(signature, scorer, entry.threshold, entry.overrides)
+        self._result, self.label_of = results.of, results.label_of
         self._trace = trace
         self.renew(entry.commits)
         body = msgspec.defstruct(
@@ -234,7 +173,7 @@ class Predict:
         except Ignored as ignored:
             return _ignored(ignored.reason)
         result = self._result(self._said(row), row)
-        return (f"{result[:-1]}{_told(told)}}}" if told else result).encode()
+        return (f"{result[:-1]}{told_text(told)}}}" if told else result).encode()
 
     def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes | Awaitable[Answer]:
         """One prediction, ?feature=value&…"""
@@ -266,7 +205,7 @@ class Predict:
                 told: list[Told] | None = [] if self._tells else None
                 many.rows.append(self._completed(self._item(item), told))
                 many.places.append(i)
-                many.tails.append(_told(told))
+                many.tails.append(told_text(told))
             except RequestError as error:
                 many.results[i] = error_item(error)
             except Ignored as ignored:
@@ -308,21 +247,6 @@ class Predict:
             raise
         return self._checked(said)
 
-    def label_of(self, said: Scored, row: Sequence[Any]) -> Any:
-        """The class, or the number, that a row is predicted to have."""
-        numbers, label = said
-        if self._rules is not None and (rule := self._rules.applied(row)) is not None:
-            return rule.prediction
-        if self._threshold is not None:
-            return self.signature.classes[numbers[1] >= self._threshold]
-        if label is not UNSET:
-            return label
-        if self.signature.clusters:
-            return nearest_cluster(self.signature, numbers)
-        if not self.signature.classes:
-            return numbers[0]
-        return self.signature.classes[max(range(len(numbers)), key=numbers.__getitem__)]
-
     def _checked(self, said: list[Scored]) -> list[Scored]:
         for number, (numbers, _) in enumerate(said):
             if not math.isfinite(sum(numbers)):
@@ -358,16 +282,12 @@ class Predict:
         if not isinstance(raw, dict):
             raise RequestError(400, "InvalidRequest", f"the body is {shown(raw)}, expected an object")
         request = envelope(raw, ("explanations", "dispatch"), self._envelope)
-        return request, self.record.convert(require(raw, "features", self._example()))
+        return request, self.record.convert(require(raw, "features", self._inputs.example()))
 
     def _item(self, item: Any) -> tuple[Any, ...]:
         if not isinstance(item, dict):
             raise RequestError(400, "InvalidRequest", f"the item is {shown(item)}, expected an object")
-        return self.record.convert(require(item, "features", self._example()))
-
-    def _example(self) -> str:
-        key = next((e.entry.key[0].name for e in self._enrichments), self._features[0])
-        return f'{{"features": {{"{key}": …}}}}'
+        return self.record.convert(require(item, "features", self._inputs.example()))
 
     def _check(self, request: Any) -> None:
         wanted = request.explanations is not None and request.explanations.enabled
@@ -379,72 +299,6 @@ class Predict:
                 "Leave 'explanations' out, or declare `explanations:` for the endpoint",
             )
         check_generation(request.dispatch, self._generation)
-
-    # ── the features ─────────────────────────────────────────────────────────────────────────────────────
-
-    def _completed(self, values: Sequence[Any], told: list[Told] | None) -> list[Any]:
-        """The features in order, looked up where they were not sent; `told` is told of the lookups."""
-        row = list(values[: self._count])
-        if UNSET in row:
-            for enrichment in self._enrichments:
-                self._fill(row, values, enrichment, told)
-            if UNSET in row:
-                self._refuse_missing(row)
-            if None in row:
-                self._refuse_null(row, values)
-        return row
-
-    def keys_of(self, values: Sequence[Any]) -> list[tuple[int, list[Any]]]:
-        """The keys by which features would be looked up, with the numbers of the look-ups, whether or not needed."""
-        keys = []
-        for number, enrichment in enumerate(self._enrichments):
-            key = [values[position] for position in enrichment.key]
-            if UNSET not in key and None not in key and any(values[i] is UNSET for i, _ in enrichment.fills):
-                keys.append((number, key))
-        return keys
-
-    def _fill(
-        self, row: list[Any], values: Sequence[Any], enrichment: _Enrichment, told: list[Told] | None
-    ) -> None:
-        whole = enrichment.is_whole and row.count(UNSET) == self._count
-        wanted = enrichment.fills if whole else [pair for pair in enrichment.fills if row[pair[0]] is UNSET]
-        if not wanted:
-            return
-        key = [values[position] for position in enrichment.key]
-        if UNSET not in key:
-            found = enrichment.row(key, told)
-        elif enrichment.entry.missing_key == DEFAULT:
-            found = enrichment.default(told)
-        else:
-            return
-        if whole:  # by far the most frequent request: a key alone
-            row[:] = found
-            return
-        for i, source in wanted:
-            row[i] = found[source]
-
-    def _refuse_missing(self, row: Sequence[Any]) -> None:
-        """Say which features are missing, and which key would have had them looked up."""
-        keys = []
-        for enrichment in self._enrichments:
-            if any(row[i] is UNSET for i, _ in enrichment.fills):
-                if enrichment.entry.missing_key == IGNORE:
-                    raise Ignored(NO_KEY)
-                names = [self.record.fields[position].name for position in enrichment.key]
-                keys.append(" and ".join(f"'{name}'" for name in names))
-        missing = ", ".join(name for name, value in zip(self._features, row, strict=True) if value is UNSET)
-        advice = f"Send them, or {' or '.join(keys)} to have them looked up" if keys else "Send them"
-        raise RequestError(400, "MissingFeatures", f"features are missing: {missing}", advice)
-
-    def _refuse_null(self, row: Sequence[Any], values: Sequence[Any]) -> None:
-        names = [self._features[i] for i in self._strict if row[i] is None and values[i] is UNSET]
-        if names:
-            raise RequestError(
-                422,
-                "FeatureIsNull",
-                f"looked-up features have no value: {', '.join(names)}",
-                "The model takes no nulls there: send a value",
-            )
 
     def _said(self, row: Sequence[Any]) -> Sequence[float]:
         try:
@@ -526,7 +380,7 @@ class Predict:
     ) -> bytes:
         """The answer with a result; `times`: when it was begun, read and enriched; `context` as it was then."""
         if told:
-            result = f"{result[:-1]}{_told(told)}}}"
+            result = f"{result[:-1]}{told_text(told)}}}"
         start, read, enriched = times
         end = perf_counter_ns()
         return (
@@ -534,69 +388,6 @@ class Predict:
             f'"enrich":{(enriched - read) // 1000},"predictionPredict":{(end - enriched) // 1000}}},'
             f'{context}{request_id}"}}}}'
         ).encode()
-
-    def _result(self, answer: Sequence[float], row: Sequence[Any], label: Any = UNSET) -> str:
-        """The result of one row from its probabilities (or its number), and its class where that is known."""
-        result = self._of_the_model(answer, row, label)
-        return result if self._rules is None else self._rules.overridden(result, row)
-
-    def _of_the_model(self, answer: Sequence[float], row: Sequence[Any], label: Any) -> str:
-        total = sum(answer)
-        if total - total != 0:  # infinite or no number, which JSON cannot carry
-            raise RequestError(
-                422, NO_PREDICTION, "the model has no answer for these values", "Are some of them extreme?"
-            )
-        classes = self._classes
-        if not classes:
-            if self.signature.clusters:
-                return self._result_of_clusters(answer, row, label)
-            if self.signature.task == EFFECT:
-                effect, place = answer[0], bisect_right(self.signature.percentiles, answer[0]) + 1
-                return f'{{"prediction":{effect!r},"effect":{effect!r},"effectPercentile":{place},"ignored":false}}'
-            return f'{{"prediction":{answer[0]!r},"ignored":false}}'
-        if len(classes) == 2 and self.signature.argmax:
-            low, high = answer
-            second = high > low if self._threshold is None else high >= self._threshold
-            return (
-                f'{{"prediction":{classes[second]},'
-                f'"probaPercentile":{bisect_right(self.signature.percentiles, high) + 1},'
-                f'"probas":{{{self._shares[0]}{low!r}{self._shares[1]}{high!r}}},"ignored":false}}'
-            )
-        return self._result_of_classes(answer, row, label)
-
-    def _result_of_clusters(self, distances: Sequence[float], row: Sequence[Any], label: Any) -> str:
-        """The nearest cluster, and how far each is where the model tells it."""
-        signature = self.signature
-        if label is UNSET:
-            if signature.has_distances and signature.argmax:
-                label = nearest_cluster(signature, distances)
-            else:
-                assert self._scorer is not None
-                label = signature.clusters[int(self._scorer.labels([row])[0])]
-        told = ""
-        if signature.has_distances:
-            named = zip(map(class_text, signature.clusters), distances, strict=True)
-            told = f'"distances":{msgspec.json.encode(dict(named)).decode()},'
-        return f'{{"prediction":{msgspec.json.encode(label).decode()},{told}"ignored":false}}'
-
-    def _result_of_classes(self, answer: Sequence[float], row: Sequence[Any], label: Any) -> str:
-        signature = self.signature
-        if self._threshold is not None:
-            label = self._classes[answer[1] >= self._threshold]
-        elif signature.argmax:
-            label = self._classes[max(range(len(answer)), key=answer.__getitem__)]
-        else:
-            if label is UNSET:
-                assert self._scorer is not None
-                label = plain_label(self._scorer.labels([row])[0])
-            label = msgspec.json.encode(label).decode()
-        if not signature.has_probabilities:
-            return f'{{"prediction":{label},"ignored":false}}'
-        percentile = ""
-        if signature.percentiles:
-            percentile = f'"probaPercentile":{bisect_right(signature.percentiles, answer[1]) + 1},'
-        probas = "".join(f"{share}{p!r}" for share, p in zip(self._shares, answer, strict=True))
-        return f'{{"prediction":{label},{percentile}"probas":{{{probas}}},"ignored":false}}'
 
     def _many(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
         """The results of several rows, scored together."""
@@ -649,13 +440,6 @@ def with_effects(actions: Mapping[str, Action], signature: Signature) -> Mapping
     }
 
 
-def with_keys(result: str, said: Scored) -> str:
-    """A result with the keys that a predictor of a product's own adds to it."""
-    if not isinstance(said, WithKeys):
-        return result
-    return f'{result[:-1]},"customKeys":{msgspec.json.encode(said.keys).decode()}}}'
-
-
 def _explainer(entry: PredictEntry, signature: Signature, folder: Path) -> Explainer | None:
     """What explains, from the usual values in the package; None where the endpoint does not."""
     if entry.explaining is None:
@@ -668,36 +452,6 @@ def _explainer(entry: PredictEntry, signature: Signature, folder: Path) -> Expla
     return Explainer(signature, [msgspec.convert(c, list[row_type(f.type)]) for c, f in features])  # type: ignore[misc]
 
 
-def record_of(signature: Signature, enrich: Sequence[FinderEntry]) -> Record:
-    """What a caller may send: the features, and the keys they can be looked up by."""
-    single = signature.conversion.input == "float"
-    fields = [Field(f.name, f.type, f.nullable, single) for f in signature.features]
-    names = {field.name for field in fields}
-    for column in (column for entry in enrich for column in entry.key):
-        if column.name not in names:
-            fields.append(Field(column.name, column.type, exact=True))
-            names.add(column.name)
-    return Record("feature", fields)
-
-
-def class_text(value: object) -> str:
-    """A class as the name of a member: what a caller reads in `probas`."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
-
-
-def row_type(mesh_type: str) -> Any:
-    kinds: dict[str, Any] = {
-        "string": str,
-        "integer": int,
-        "boolean": bool,
-        "date": dt.date,
-        "timestamp": dt.datetime,
-    }
-    return kinds.get(mesh_type.partition("(")[0], float) | None
-
-
 def _single_of(scorer: Scorer | None, signature: Signature) -> Callable[[Sequence[Any]], Sequence[float]]:
     """What gives the probabilities of one row; nothing is known before its class where a model has none."""
     has_numbers = signature.has_probabilities or signature.has_distances
@@ -708,15 +462,3 @@ def _single_of(scorer: Scorer | None, signature: Signature) -> Callable[[Sequenc
 
 def _ignored(reason: str) -> bytes:
     return msgspec.json.encode({"ignored": True, "ignoreReason": reason})
-
-
-def _told(told: Sequence[Told] | None) -> str:
-    """What a result says of the lookups behind it, as a further member of its object."""
-    if not told:
-        return ""
-    lookups = [
-        {"dataSet": one.data_set, "status": one.status}
-        | ({"eventTime": one.event_time} if one.event_time else {})
-        for one in told
-    ]
-    return f',"lookups":{msgspec.json.encode(lookups).decode()}'

@@ -23,7 +23,9 @@ from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace,
 from tulle.serving.finder import Ignored
 from tulle.serving.function_code import as_plain
 from tulle.serving.pool import pool_of
-from tulle.serving.predict import Predict, PredictEntry, Told, row_type, with_effects, with_keys
+from tulle.serving.predict import Predict, PredictEntry, with_effects
+from tulle.serving.predict_features import Told, row_type
+from tulle.serving.predict_result import with_keys
 from tulle.serving.request import RequestError
 from tulle.serving.score import Scored, WithKeys, scored
 

@@ -26,7 +26,9 @@ from tulle.serving.index import Column
 from tulle.serving.keyed_rows import ALL
 from tulle.serving.loaded import Loaded
 from tulle.serving.lookup import Lookup
-from tulle.serving.predict import Predict, class_text, row_type
+from tulle.serving.predict import Predict
+from tulle.serving.predict_features import row_type
+from tulle.serving.predict_result import class_text
 from tulle.serving.query import SqlQuery, in_utc
 from tulle.serving.request import RequestError
 
