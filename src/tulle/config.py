@@ -21,6 +21,7 @@ _ENVIRONMENT = re.compile(r"(?!(?:run|ingest|preview)-)[a-z0-9]+(?:[-_][a-z0-9]+
 _LONGEST_ENVIRONMENT = 63  # characters: it is a part of addresses and of file names
 _WAREHOUSE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,15}")
 _SIZE = re.compile(r"[1-9][0-9]{0,8}(?:\.[0-9]{1,3})?\s?(?:[KMGT]i?B|[kKmMgGtT]B)")
+_COLLECTOR = re.compile(r"http://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/?")
 _MOST = 1_000_000  # of any bound
 # Of settings that are numbers: the least and the most each may be.
 BOUNDS: Mapping[str, tuple[int, int]] = {
@@ -34,6 +35,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "run_record_days": (1, 36_500),
     "stale_branch_days": (0, 36_500),
     "notice_days": (0, 36_500),
+    "trace_one_in": (1, 1_000_000),
     "insight_days": (1, 400),
     "insight_megabytes": (16, 1_000_000),
 }
@@ -243,6 +245,10 @@ class Settings:
             "help": "what the gateway does with requests of many services, by name of a set of policies"
         },
     )
+    trace_collector: str = setting(
+        "", "the OpenTelemetry collector that traces are sent to, by OTLP over HTTP; empty: there are none"
+    )
+    trace_one_in: int = setting(100, "of so many requests one is traced")
     insight_days: int = setting(30, "days for which is kept what services were asked, counted by the hour")
     insight_megabytes: int = setting(
         1024, "the most that these counts may take on the disk; the oldest are forgotten first"
@@ -276,6 +282,11 @@ class Settings:
     def products_folder(self) -> Path:
         """Where product folders are looked for: products/<domain>/<product>/product.yaml."""
         return self.folder / "products"
+
+    @property
+    def traces_url(self) -> str:
+        """Where spans are sent to."""
+        return f"{self.trace_collector.rstrip('/')}/v1/traces"
 
     @property
     def database_url(self) -> str:
@@ -344,6 +355,11 @@ def _checked(settings: Settings) -> Settings:
         raise Invalid(
             f"setting 'database' is '{settings.database}', expected sqlite:///… or postgresql://…",
             hint="leave it out for SQLite in .tulle/",
+        )
+    if settings.trace_collector and not _COLLECTOR.fullmatch(settings.trace_collector):
+        raise Invalid(
+            f"setting 'trace_collector' is '{settings.trace_collector[:200]}', expected http://host:port",
+            hint="a collector on this machine or in its network sends on to others, by TLS",
         )
     if settings.host not in {"127.0.0.1", "localhost"}:
         raise Invalid(

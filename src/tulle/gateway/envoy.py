@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -40,6 +41,7 @@ from tulle.gateway.envoy_values import (
     SPIKES,
     Door,
     Json,
+    Traces,
     processor_socket,
 )
 from tulle.gateway.policy import GatewayPolicy
@@ -103,6 +105,7 @@ class Gateway:
         self._door = Door(
             host=_address(settings.host),
             port=settings.gateway_port,
+            traces=_traces(settings),
             mutual_tls=settings.mutual_tls,
             processors=settings.gateway_processors,
         )
@@ -469,6 +472,14 @@ def _renderable() -> Iterator[None]:
             f"the gateway's configuration cannot be rendered: {exc}",
             hint="nothing was published; the last good configuration stays in force",
         ) from exc
+
+
+def _traces(settings: Settings) -> Traces | None:
+    if not settings.trace_collector:
+        return None
+    parts = urlsplit(settings.traces_url)
+    host = _address(parts.hostname or "")
+    return Traces(settings.traces_url, host, parts.port or 80, settings.trace_one_in)
 
 
 def _address(host: str) -> str:

@@ -50,6 +50,7 @@ from tulle.gateway.envoy_policies import (
     policy_counted_by,
 )
 from tulle.gateway.envoy_spikes import spikes
+from tulle.gateway.envoy_tracing import collector
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AUTH,
@@ -123,7 +124,7 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
 
 def bootstrap(door: Door) -> Json:
     """The file Envoy starts with: its admin socket, and where the watched files are."""
-    return {
+    made: Json = {
         "node": {"id": "gateway", "cluster": "gateway"},
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
         "dynamic_resources": {"lds_config": watched("listeners"), "cds_config": watched("clusters")},
@@ -148,6 +149,9 @@ def most_connections(most: int) -> Json:
             }
         ]
     }
+    if clusters := collector(door.traces):
+        made["static_resources"] = {"clusters": clusters}
+    return made
 
 
 def static_twin(policy: GatewayPolicy, door: Door) -> Json:
@@ -168,7 +172,7 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
             ),
             inner_listener(behind(policy)),
         ],
-        "clusters": _clusters(policy, door),
+        "clusters": [*_clusters(policy, door), *collector(door.traces)],
     }
     return twin
 

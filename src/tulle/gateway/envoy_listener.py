@@ -13,6 +13,8 @@ from importlib import resources
 from typing import Any, Final
 
 from tulle.gateway.envoy_errors import local_replies
+from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
+from tulle.gateway.envoy_tracing import tracing
 from tulle.gateway.envoy_values import (
     AUTH,
     BODY,
@@ -78,7 +80,7 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
         local_reply_config=local_replies(known_kinds().refusals()),
         access_log=[_access_log(door)],
         # what callers can never say themselves, removed before anything reads a header
-        early_header_mutation_extensions=[_strip_forgeable_headers()],
+        early_header_mutation_extensions=[_strip_forgeable_headers(door)],
         use_remote_address=True,
         skip_xff_append=True,  # for a loopback caller Envoy would append this machine's outer address
         request_id_extension={
@@ -103,6 +105,7 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
         request_headers_timeout="10s",
         request_timeout="60s",
         stream_idle_timeout="120s",
+        **tracing(door.traces),
         **where,
     )
     return {"name": "http", "typed_config": config}
@@ -305,13 +308,15 @@ def _skip_when(filter_config: Json, predicate: Json) -> Json:
     )
 
 
-def _strip_forgeable_headers() -> Json:
+def _strip_forgeable_headers(door: Door) -> Json:
+    # Without a collector no trace begins here, and none of a caller's goes on.
+    names = _FORGEABLE if door.traces is not None else (*_FORGEABLE, *TRACE_HEADERS)
     prefixes = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in _FORGEABLE_PREFIXES]
     return {
         "name": "strip",
         "typed_config": typed(
             "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            mutations=[*prefixes, *({"remove": name} for name in _FORGEABLE)],
+            mutations=[*prefixes, *({"remove": name} for name in names)],
         ),
     }
 
@@ -336,6 +341,7 @@ def _access_log(door: Door) -> Json:
         "bytes_in": "%BYTES_RECEIVED%",
         "bytes_out": "%BYTES_SENT%",
         "request_id": "%REQ(x-request-id)%",
+        "trace": "%TRACE_ID%",
         "flags": "%RESPONSE_FLAGS%",
         "details": "%RESPONSE_CODE_DETAILS%",
         "message": "%DYNAMIC_METADATA(tulle.message)%",  # what a policy wants to have told

@@ -59,6 +59,16 @@ KEY_HEADER: Final = "dispatch-key"
 
 
 @dataclass(frozen=True, slots=True)
+class Traces:
+    """Where spans go, and that one request of so many has some."""
+
+    url: str
+    host: str
+    port: int
+    one_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class Door:
     """Where the gateway listens and what it bounds; changes need a restart or re-open the listener."""
 
@@ -66,6 +76,7 @@ class Door:
     port: int = 8000
     access_log: str = ACCESS_LOG
     most_connections: int = 10_000
+    traces: Traces | None = None
     mutual_tls: bool = False  # whether there is a door for the mesh's own services beside it
     processors: int = 1
 

@@ -18,6 +18,7 @@ from tulle.serving.inner_call import DEPTH, main_part, request_of
 from tulle.serving.outside import UNREACHABLE, Door, Got, Way
 from tulle.serving.request import UNWRITABLE, RequestError, shown
 from tulle.serving.steps import Telling
+from tulle.serving.tracing import passed_on
 
 DEEPEST = 8
 USUAL_SECONDS = 30.0
@@ -83,7 +84,11 @@ class ServiceCall:
             ("content-type", "application/json"),
             ("x-request-id", asked.id),
             (DEPTH, str(depth)),
-            *((name, value) for name, value in traced if _VALUE.fullmatch(value)),
+            *(
+                (name, passed_on(value) if name == "traceparent" else value)
+                for name, value in traced
+                if _VALUE.fullmatch(value)
+            ),
         ]
         got = await self._got(content, headers)
         if got.status != 200:

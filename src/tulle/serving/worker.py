@@ -31,6 +31,7 @@ from tulle.serving.listening import BACKLOG, open_socket
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, check_files, load
 from tulle.serving.recorder import Recorder
+from tulle.serving.tracing import Tracer
 
 WARM_UP = 50
 ASKED_AGAIN = 3  # of a question, for its time: the first call of a model costs more
@@ -54,13 +55,19 @@ async def warm_up(service: Loaded, times: int = WARM_UP) -> None:
         raise Broken(f"service '{service.manifest.service}' does not answer: {told}")
 
 
-async def serve(app: App, listening: socket.socket, drain_seconds: float = DRAIN_SECONDS) -> None:
+async def serve(
+    app: App,
+    listening: socket.socket,
+    drain_seconds: float = DRAIN_SECONDS,
+    tracer: Tracer | None = None,
+) -> None:
     """Answer until SIGTERM or SIGINT, then finish what is in flight, for so long at most."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    callers = Callers(app.ask, max_request_bytes=app.max_request_bytes)
+    answer = app.ask if tracer is None else tracer.around(app.ask)
+    callers = Callers(answer, max_request_bytes=app.max_request_bytes)
     if listening.family == socket.AF_UNIX:
         server = await loop.create_unix_server(callers.connection, sock=listening, backlog=BACKLOG)
     else:
@@ -138,13 +145,18 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
         keeper = asyncio.get_running_loop().create_task(following.keep(app.renew))
     if recorder is not None:
         recorder.start()
-    await serve(app, listening, options.drain_seconds)
+    tracer = Tracer(options.traces, trace) if options.traces else None
+    if tracer is not None:
+        tracer.start()
+    await serve(app, listening, options.drain_seconds, tracer)
     await service.door.close()
     if keeper is not None:
         keeper.cancel()
     service.close()
     if recorder is not None:
         recorder.close()
+    if tracer is not None:
+        tracer.close()
     if options.socket and options.socket.exists() and options.socket.stat().st_ino == inode:
         options.socket.unlink()
     _log.info("service '%s' %s has stopped", trace.service, trace.generation)
@@ -200,6 +212,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--max-request-bytes", type=int, default=1_048_576, help="a larger body is answered 413"
     )
+    parser.add_argument("--traces", default="", help="where spans are sent to; default: there are none")
     parser.add_argument(
         "--log-folder", type=Path, help="where queries are left to be collected; default: none is kept"
     )

@@ -103,6 +103,8 @@ _SAID: Mapping[str, tuple[str, str]] = {
         "names to sets of policies, below",
         "{limits: {policies: [{policy: rate-limit, limits: 500/1s, by: address}], environments: [prod]}}",
     ),
+    "trace_collector": ("http://, a host and maybe a port", "'http://127.0.0.1:4318'"),
+    "trace_one_in": ("", "1000"),
     "insight_days": ("", "60"),
     "insight_megabytes": ("", "4096"),
     "trusted_keys": (
