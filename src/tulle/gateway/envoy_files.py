@@ -134,6 +134,9 @@ def bootstrap(door: Door) -> Json:
         },
         "overload_manager": most_connections(door.most_connections),
     }
+    if clusters := collector(door.traces):
+        made["static_resources"] = {"clusters": clusters}
+    return made
 
 
 def most_connections(most: int) -> Json:
@@ -149,9 +152,6 @@ def most_connections(most: int) -> Json:
             }
         ]
     }
-    if clusters := collector(door.traces):
-        made["static_resources"] = {"clusters": clusters}
-    return made
 
 
 def static_twin(policy: GatewayPolicy, door: Door) -> Json:
