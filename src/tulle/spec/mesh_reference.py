@@ -72,6 +72,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "gateway_port": ("a port, 1 to 65535, of its own", "9000"),
     "s3_port": ("a port, 1 to 65535, of its own", "9333"),
     "gateway_concurrency": ("", "4"),
+    "gateway_processors": ("", "2"),
     "database": ("sqlite:///… or postgresql://…", "'postgresql://localhost/tulle'"),
     "storage": ("local:/// and an absolute folder", "'local:///srv/tulle/objects'"),
     "object_stores": ("a list of places", "['s3://acme-data/mesh/', 'local:///srv/share/']"),
