@@ -26,8 +26,9 @@ from tulle.config import Settings
 from tulle.gateway.envoy_apis import ordered
 from tulle.gateway.front import External, Front, Upstream
 from tulle.gateway.policies.listed import parse_policies
-from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, Notice
+from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.publishing import Publisher
+from tulle.serving.access import Access, Public
 
 pytestmark = pytest.mark.system
 
@@ -393,3 +394,58 @@ def test_policies_of_an_api_hold_for_external_services_and_their_operations(
     assert ask(mesh, "/orders/v1/items").status == 200
     check_error(ask(mesh, "/orders/v1/items", "PUT"), 405, "MethodNotAllowed")
     check_error(ask(mesh, "/orders/v1/thing"), 404, "UnknownOperation")
+
+
+def test_a_contract_holds_for_all_versions_and_each_is_counted_by_itself(
+    mesh: Mesh, outside: Service
+) -> None:
+    one = external(outside.url())
+    apis = [api("v1", "/orders/v1", external=one), api("v2", "/orders/v2", external=one)]
+    usual = whole(*apis)
+    few = Contract("app-b", "orders", RateLimit.parse("2/1m"))
+    mesh.gateway.publish(
+        GatewayPolicy.of(services=usual.services, clients=usual.clients, contracts=[*usual.contracts, few])
+    )
+    caller = as_client("app-b")
+    for path in ("/orders/v1/x", "/orders/v2/x"):
+        assert [mesh.ask(path, caller).status for _ in range(3)] == [200, 200, 429], path
+    assert ask(mesh, "/orders/v1/x").status == 200
+
+
+def test_a_public_api_is_called_without_credentials(mesh: Mesh, outside: Service) -> None:
+    public = Access(contracts=False, public=Public("100/1s"))
+    one = api(external=external(outside.url()), only_declared=True, operations=OPERATIONS, access=public)
+    mesh.gateway.publish(whole(one))
+    assert mesh.ask("/orders/v1/items").json()["target"] == "/items"
+    check_error(mesh.ask("/orders/v1/nothing"), 404, "UnknownOperation")
+    check_error(mesh.ask("/public/api/v1/first/x"), 401, "InvalidClient")
+
+
+def test_among_many_apis_each_is_found(mesh: Mesh, outside: Service) -> None:
+    one = external(outside.url("/base"))
+    many = [api(f"n{n}", f"/many/{n}", external=external(outside.url(f"/{n}"))) for n in range(60)]
+    mesh.gateway.publish(
+        whole(
+            *many,
+            api("v1", "/orders", only_declared=True, operations=OPERATIONS, external=one),
+            api("v2", "/orders/v2", external=external(outside.url("/two"))),
+            api("v3", "/orders", hosts=("h.example",), external=external(outside.url("/host"))),
+            api("v4", "/", hosts=("root.example",), external=external(outside.url("/root"))),
+        )
+    )
+    for path, seen in [
+        ("/many/7/x", "/7/x"),
+        ("/many/59", "/59"),
+        ("/orders/items?a=/many/7", "/base/items?a=/many/7"),
+        ("/orders/v2/items", "/two/items"),
+    ]:
+        assert ask(mesh, path).json()["target"] == seen, path
+    assert ask(mesh, "/orders/x", host="h.example").json()["target"] == "/host/x"
+    assert ask(mesh, "/many", host="root.example").json()["target"] == "/root/many"
+    assert ask(mesh, "/many/7777", host="root.example").json()["target"] == "/root/many/7777"
+    assert "worker" in ask(mesh, "/public/api/v1/first/x").json()
+    check_error(ask(mesh, "/orders/nothing"), 404, "UnknownOperation")
+    check_error(ask(mesh, "/orders/items", "PUT"), 405, "MethodNotAllowed")
+    for path in ("/many/7777", "/many", "/ordersx", "/nowhere", "/public/api/v1/nobody/x"):
+        check_error(ask(mesh, path), 404, "UnknownService")
+    assert mesh.ask("/isAlive/").status == 200

@@ -6,19 +6,24 @@ nor with what. Pure. Who may call is `envoy_access`'s matter, as for services.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
 from tulle.gateway.envoy_access import off
 from tulle.gateway.envoy_policies import merged
 from tulle.gateway.envoy_values import (
+    ADDRESS_HEADER,
     API_PREFIX,
     BODY,
+    CLAIMS_HEADER,
     CLIENT_HEADER,
     CONTRACT,
     LIMITS,
+    PROCESS_HEADER,
     Json,
     trusted,
     typed,
@@ -29,6 +34,10 @@ from tulle.gateway.policy import ManagedService
 # What the gateway adds for workers, or a caller's own word to it.
 _OURS: Final = (
     CLIENT_HEADER,
+    ADDRESS_HEADER,
+    CLAIMS_HEADER,
+    PROCESS_HEADER,
+    "x-tulle-token",
     "x-tulle-environment",
     "x-forwarded-proto",
     "x-forwarded-for",
@@ -205,12 +214,21 @@ def _groups(front: Front) -> Iterator[tuple[Sequence[str], str]]:
 
     Paths that have the same methods share an expression as far as none of them could be meant by another one.
     """
+    prefix = "" if front.path == "/" else re.escape(front.path)
+    for methods, expression in _expressions(front.operations):
+        yield methods, f"{prefix}(?:{expression})"
+
+
+@lru_cache(maxsize=4096)
+def _expressions(operations: tuple[tuple[str, str], ...]) -> Sequence[tuple[Sequence[str], str]]:
     methods: dict[str, list[str]] = {}
-    for method, path in front.operations:
+    for method, path in operations:
         methods.setdefault(path, []).append(method)
+    doubtful = _doubtful(methods)
     shapes: dict[tuple[str, ...], list[str]] = {}
     for path, known in methods.items():
-        shapes.setdefault((_shape(path), *sorted(known)), []).append(path)
+        shapes.setdefault((_shape(path) if path in doubtful else "", *sorted(known)), []).append(path)
+    found: list[tuple[Sequence[str], str]] = []
     for (_, *known), paths in sorted(shapes.items()):
         parts = [_expression(path) for path in sorted(paths)]
         while parts:
@@ -218,8 +236,22 @@ def _groups(front: Front) -> Iterator[tuple[Sequence[str], str]]:
             while parts and size + len(parts[0]) < _LARGEST_EXPRESSION:
                 size += len(parts[0])
                 taken.append(parts.pop(0))
-            prefix = "" if front.path == "/" else re.escape(front.path)
-            yield known, f"{prefix}(?:{'|'.join(taken)})"
+            found.append((known, "|".join(taken)))
+    return found
+
+
+def _doubtful(paths: Collection[str]) -> set[str]:
+    """Those that a request may be meant for which could also be meant for another one."""
+    by_length: dict[int, list[tuple[str, Sequence[str]]]] = {}
+    for path in paths:
+        steps = path.split("/")
+        by_length.setdefault(len(steps), []).append((path, steps))
+    found: set[str] = set()
+    for several in by_length.values():
+        for (one, mine), (other, theirs) in itertools.combinations(several, 2):
+            if all(a == b or "{" in a or "{" in b for a, b in zip(mine, theirs, strict=True)):
+                found |= {one, other}
+    return found
 
 
 def _shape(path: str) -> str:

@@ -28,6 +28,7 @@ from tulle.gateway.envoy_access import (
     ways,
 )
 from tulle.gateway.envoy_apis import external_cluster, external_routes, match_of, ordered, rewritten
+from tulle.gateway.envoy_index import indexed
 from tulle.gateway.envoy_inner import (
     BEHIND,
     chain_of,
@@ -341,6 +342,12 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
         "direct_response": {"status": 404},
         "typed_per_filter_config": {name: off() for name in (CONTRACT, LIMITS, BODY)},
     }
+    found: dict[str, list[Json]] = {}
+    for service in ordered(policy.services):
+        of_address = found.setdefault(service.address, [])
+        for part in parts_of(service):
+            for way in ways(service, part, held[service.name]):
+                of_address += _routes(service, part, way, processors)
     return {
         "name": ROUTES,
         "virtual_hosts": [
@@ -348,17 +355,7 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
                 "name": "all",
                 "domains": ["*"],
                 **({"typed_per_filter_config": everywhere} if everywhere else {}),
-                "routes": [
-                    *(
-                        route
-                        for service in ordered(policy.services)
-                        for part in parts_of(service)
-                        for way in ways(service, part, held[service.name])
-                        for route in _routes(service, part, way, processors)
-                    ),
-                    _alive(policy.is_alive),
-                    nowhere,
-                ],
+                **indexed(found, [_alive(policy.is_alive), nowhere]),
             }
         ],
         "request_headers_to_remove": list(_SECRET_HEADERS),
@@ -385,12 +382,11 @@ def behind(policy: GatewayPolicy) -> Json:
 
     So a service that gets steps, or has none any more, changes the front's routes alone, and no request is lost.
     """
-    found = [
-        route
-        for service in ordered(policy.services)
-        for part in leading_apart(parts_of(service))
-        for route in _routes(service, part, BEHIND)
-    ]
+    found: dict[str, list[Json]] = {}
+    for service in ordered(policy.services):
+        of_address = found.setdefault(service.address, [])
+        for part in leading_apart(parts_of(service)):
+            of_address += _routes(service, part, BEHIND)
     return inner_routes(found, _SECRET_HEADERS)
 
 

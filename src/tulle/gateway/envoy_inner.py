@@ -8,11 +8,12 @@ Pure. Knows nothing of steps.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tulle.gateway.envoy_access import Way
 from tulle.gateway.envoy_errors import local_replies
+from tulle.gateway.envoy_index import indexed
 from tulle.gateway.envoy_policies import ServicePart, chain_of_filters, merged, parts_of
 from tulle.gateway.envoy_values import (
     ADDRESS_HEADER,
@@ -184,16 +185,22 @@ def leading_apart(parts: Sequence[ServicePart]) -> Sequence[ServicePart]:
     return parts if any(part.action != parts[-1].action for part in parts) else parts[-1:]
 
 
-def inner_routes(routes: Sequence[Json], removed: Sequence[str]) -> Json:
-    """Routes to what answers, without filters, which are the front's; `removed` are headers that nobody there sees."""
-    plain = [{key: value for key, value in one.items() if key != "typed_per_filter_config"} for one in routes]
+def inner_routes(found: Mapping[str, Sequence[Json]], removed: Sequence[str]) -> Json:
+    """Routes to what answers, by address, without filters, which are the front's.
+
+    `removed` are headers that nobody there sees.
+    """
+    plain = {
+        address: [{key: value for key, value in one.items() if key != "typed_per_filter_config"} for one in routes]
+        for address, routes in found.items()
+    }
     return {
         "name": INNER_ROUTES,
         "virtual_hosts": [
             {
                 "name": "all",
                 "domains": ["*"],
-                "routes": [*plain, {"match": {"prefix": "/"}, "direct_response": {"status": 404}}],
+                **indexed(plain, [{"match": {"prefix": "/"}, "direct_response": {"status": 404}}]),
             }
         ],
         "request_headers_to_remove": list(removed),
