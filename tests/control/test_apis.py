@@ -18,13 +18,15 @@ from tests.gateway.apis.conftest import OPENAPI
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
-from tulle.control import apis, applications, destroy
+from tulle.control import access_requests, apis, applications, destroy
 from tulle.control.apply import apply_plan, current_plan, retire
 from tulle.control.check_mesh import check_mesh
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound
 from tulle.gateway import contract
+from tulle.gateway.admitted import policy_of
 from tulle.gateway.apis import records
+from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.policy import RateLimit
 from tulle.lake.access import people
 from tulle.serving.traffic import single, split
@@ -475,3 +477,33 @@ def test_policies_of_the_mesh_hold_for_apis_by_their_tags(
     assert found["orders@v1"] == ["body-limit"]
     assert found["calc"] == []
     workspace.database.close()
+
+
+def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
+    mesh: Mesh, plain: Workspace
+) -> None:
+    tiers = "tiers: [{name: free, limits: [5/1s, 100/1d], approval: automatic}]\n    terms: {version: '1', text: Be kind.}"
+    declare(mesh, ORDERS.replace("tags: [shop]", f"tags: [shop]\n    {tiers}"))
+    found = details(plain)
+    assert found["API orders: tier 'free' is offered: 5/1s + 100/1d"] == (False, ())
+    apply_plan(plain)
+    contract.register(plain.database, "shop-app")
+    asked = access_requests.Asked("shop-app", "orders", tier="free", purpose="to sell", terms="1")
+    made = access_requests.ask(plain, asked, by="ann")
+    assert (made.state, made.tier) == ("approved", "free")
+    deployed = managed_instances(
+        list(instances(records.recorded(plain.database), {"prod": ""})),
+        {},
+        largest_request=1,
+        usual_limit="1/1s",
+    )
+    (held,) = policy_of(plain.database, deployed).contracts
+    assert (held.service, [str(limit) for limit in held.windows]) == ("orders", ["5/1s", "100/1d"])
+    declare(mesh)
+    plan, _ = current_plan(plain)
+    assert "tier 'free' of API 'orders' is taken out, and 1 contract is under it" in plan.refusals[0].message
+    apis.retire(plain, "orders", "v1", force=True)
+    contract.register(plain.database, "late-app")
+    late = access_requests.Asked("late-app", "orders", tier="free", purpose="to sell", terms="1")
+    with pytest.raises(Conflict, match="takes no new contracts"):
+        access_requests.ask(plain, late)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tulle.config import Settings
 from tulle.gateway import contract_record, service_keys
+from tulle.gateway.apis import records
 from tulle.gateway.contract import PORTAL
 from tulle.gateway.last_used import last_used
 from tulle.spec.environment import production
@@ -65,10 +66,11 @@ def uses(settings: Settings, database: Database) -> tuple[Use, ...]:
 
 
 def owners(database: Database) -> Mapping[str, str]:
-    """By service, the product that declared it when it was applied."""
-    return {
+    """By service and API, the product that declared it when it was applied."""
+    services = {
         service: item.product.name for item in products.applied(database) for service in item.services or ()
     }
+    return {**services, **records.owners(database)}
 
 
 def _by_contract(settings: Settings, database: Database, owner_of: Mapping[str, str]) -> Iterator[Use]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tulle.catalog.uses import Use, owners, uses
-from tulle.control import access_requests, applications, release
+from tulle.control import access_requests, apis, applications
 from tulle.control.workspace import Workspace
 from tulle.gateway.contract_record import Place
 from tulle.lake.access import Access
@@ -29,7 +29,7 @@ def overview(
     if product is not None:
         products.applied_product(workspace.database, product)
     if api is not None:
-        release.declared_service(workspace, api)
+        apis.product_of(workspace, api)
     if application is not None and user is None:
         application = applications.one(workspace, application).name
     owner = owners(workspace.database).get(api or "", "")

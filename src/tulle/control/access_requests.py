@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tulle.control import applications, deployment, release
+from tulle.control import apis, applications, deployment, release
 from tulle.control.offers import offered
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, PreconditionFailed, did_you_mean
 from tulle.gateway import contract_record, contract_step
+from tulle.gateway.apis import records
 from tulle.gateway.contract_record import STATES, ContractRecord, Kind, Place, State
 from tulle.gateway.contract_step import Decision, Step
 from tulle.gateway.offer import MESH
@@ -59,7 +60,7 @@ def offer_for(workspace: Workspace, kind: Kind, subject: str) -> Offer:
     if kind == "product":
         products.applied_product(workspace.database, subject)
         return offered(workspace, MESH)
-    release.declared_service(workspace, subject)
+    apis.product_of(workspace, subject)
     return offered(workspace, subject)
 
 
@@ -71,6 +72,8 @@ def ask(workspace: Workspace, asked: Asked, *, by: str = "", user: str | None = 
     """
     application = applications.one(workspace, asked.application, user=user)
     offer = offer_for(workspace, asked.kind, asked.subject)
+    if asked.kind == "api":
+        apis.demand_open(workspace, asked.subject)
     tier = _asked_tier(offer, asked)
     if not asked.purpose.strip():
         raise Invalid("what the access is for is not said", hint="--purpose, in a sentence")
@@ -82,7 +85,7 @@ def ask(workspace: Workspace, asked: Asked, *, by: str = "", user: str | None = 
         )
     if asked.version:
         raise Invalid(
-            f"{asked.kind} '{asked.subject}' has no versions side by side", hint="leave the version out"
+            f"a contract is for all of {asked.kind} '{asked.subject}'", hint="leave the version out"
         )
     place = Place(asked.kind, asked.subject, asked.version, _place(workspace, asked.environment))
     return contract_step.ask(
@@ -218,7 +221,7 @@ def _product_of(workspace: Workspace, place: Place) -> str | None:
     if place.kind == "product":
         return place.subject
     try:
-        return release.declared_service(workspace, place.subject).product.name
+        return apis.product_of(workspace, place.subject)
     except NotFound:
         return None
 
@@ -284,8 +287,9 @@ def listed(
         subjects = [("api", api)]
     elif product is not None:
         declared = release.declared_services(workspace)
-        apis = [name for name, one in declared.items() if one.product.name == product]
-        subjects = [("product", product), *(("api", name) for name in apis)]
+        offers = {name for name, one in declared.items() if one.product.name == product}
+        offers |= records.of_product(workspace.database, product).keys()
+        subjects = [("product", product), *(("api", name) for name in sorted(offers))]
     chosen: tuple[State, ...] | None = tuple(s for s in STATES if s in states) if states else None
     found = contract_record.records(
         workspace.database,

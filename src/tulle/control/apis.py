@@ -59,7 +59,8 @@ def shown(workspace: Workspace, name: str) -> dict[str, Any]:
     return {
         **_summary(workspace, api),
         "pages": [asdict(page) for page in declared.pages],
-        "terms": asdict(declared.terms) if declared.terms else None,
+        "tiers": declared.offer.as_plain()["tiers"],
+        "terms": declared.offer.as_plain()["terms"],
         "contact": dict(declared.contact),
         "applications": callers(workspace, name),
     }
@@ -332,6 +333,12 @@ def _in_words(life: Life) -> str:
 
 def _day(at: float) -> str:
     return dt.datetime.fromtimestamp(at, dt.UTC).date().isoformat()
+
+
+def product_of(workspace: Workspace, name: str) -> str:
+    """The product whose API or service it is. NotFound with the nearest name of a service."""
+    owner = records.owners(workspace.database).get(name)
+    return owner if owner is not None else release.declared_service(workspace, name).product.name
 
 
 def demand_open(workspace: Workspace, name: str) -> None:

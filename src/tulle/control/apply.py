@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from tulle.control import environments, grants, identities, plan_file
 from tulle.control.check_mesh import check_mesh
+from tulle.control.declared_apis import api_tiers_taken_out, offers_of
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.gather import Gathered, action_of, component_changes, gather, provisioning
 from tulle.control.notice import ends_too_soon
@@ -75,6 +76,7 @@ def plan_of(gathered: Gathered) -> Plan:
             *gathered.collisions(),
             *ends_too_soon(gathered.workspace, gathered.spec.products),
             *tiers_taken_out(gathered.workspace, gathered.desired),
+            *api_tiers_taken_out(gathered.workspace, gathered.offered_apis),
         ),
         today=str(dt.datetime.now(dt.UTC).date()),
     )
@@ -308,9 +310,10 @@ def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str
         records.save(connection, product.name, offered, actor=actor)
         for service in gone:
             generation.withdraw(connection, service, actor=actor)
-        for one in declared:
-            contract_step.record_offer(connection, one.name, one.offer, product=product.name, actor=actor)
-        offer.keep_only(connection, product.name, [one.name for one in declared])
+        offers = offers_of(declared, offered)
+        for name, one in offers.items():
+            contract_step.record_offer(connection, name, one, product=product.name, actor=actor)
+        offer.keep_only(connection, product.name, list(offers))
         data = {"version": product.version, "sentence": step.sentence, "plan": record}
         log.append(connection, Event(PRODUCT_APPLIED, product.name, data), actor=actor)
         plans.step_done(connection, record, position, f"services stopped: {', '.join(gone)}" if gone else "")

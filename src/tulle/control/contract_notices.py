@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from tulle import events
-from tulle.control import release
+from tulle.control import apis
 from tulle.control.alerts import TRIES
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
@@ -131,7 +131,7 @@ def _product_of(workspace: Workspace, entry: LogEntry) -> str:
     if (name := entry.data.get("product")) is not None:
         return str(name)
     try:
-        return release.declared_service(workspace, str(entry.data.get("service"))).product.name
+        return apis.product_of(workspace, str(entry.data.get("service")))
     except TulleError:  # the service is gone, or the event is of an application alone
         return ""
 

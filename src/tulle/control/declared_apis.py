@@ -10,17 +10,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from tulle.config import PRODUCTION, Settings
 from tulle.control.impact import listed
+from tulle.control.offers import taken_out
 from tulle.control.plan import Detail
+from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError
 from tulle.gateway.apis.changes import api_changes
 from tulle.gateway.apis.conflicts import Known, conflicts
 from tulle.gateway.apis.declared import ApiDeclared, Target
 from tulle.gateway.apis.load import Loaded, load_apis
 from tulle.gateway.front import Upstream, is_address
+from tulle.gateway.offer import offers
 from tulle.lake.hooks.outbound import Outbound
 from tulle.serving.service import Service, load_services
 from tulle.spec.environment import production
 from tulle.spec.mesh import MeshSpec
+from tulle.spec.tier import Offer
 
 _JUDGE_SECONDS = 2.0
 
@@ -99,6 +103,33 @@ def places(settings: Settings) -> dict[str, str]:
         one.name: "" if one.branch == PRODUCTION.branch else one.name
         for one in settings.environments.values()
     }
+
+
+def offers_of(services: Sequence[Service], apis: Sequence[Loaded]) -> dict[str, Offer]:
+    """What each service and API of a product offers; an API that is called as a service says it for both."""
+    found = {one.name: one.offer for one in services}
+    for loaded in apis:
+        if loaded.api.name not in found or loaded.api.offer != Offer():
+            found[loaded.api.name] = loaded.api.offer
+    return found
+
+
+def api_tiers_taken_out(workspace: Workspace, apis: Sequence[Loaded]) -> tuple[Problem, ...]:
+    """A problem for every tier of an API that is no longer declared, was not deprecated, and has contracts under it."""
+    with workspace.database.read() as cx:
+        known = offers(cx)
+    return tuple(
+        problem
+        for one in apis
+        for problem in taken_out(
+            workspace,
+            one.api.name,
+            known.get(one.api.name, Offer()),
+            {tier.name for tier in one.api.offer.tiers},
+            f"API '{one.api.name}'",
+            one.source.place(("tiers",)),
+        )
+    )
 
 
 def api_details(

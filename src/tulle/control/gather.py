@@ -24,7 +24,7 @@ from tulle.errors import NotFound, Problem, TulleError
 from tulle.gateway import contract, service_keys
 from tulle.gateway.apis import records
 from tulle.gateway.apis.declared import ApiDeclared
-from tulle.gateway.apis.load import FOLDER, load_apis
+from tulle.gateway.apis.load import FOLDER, Loaded, load_apis
 from tulle.lake.access.overview import Overview
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.serving.service import Service, load_services
@@ -46,6 +46,7 @@ class Gathered:
     spec: MeshSpec
     _codes: dict[str, ProductCode] = field(default_factory=dict)
     _uses: dict[tuple[str, str], list[Use]] = field(default_factory=dict)
+    _apis: dict[str, tuple[Loaded, ...] | None] = field(default_factory=dict)
     _files: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     @cached_property
@@ -102,14 +103,32 @@ class Gathered:
     def apis(self, product: DataProduct) -> tuple[Detail, ...]:
         """What a plan shows of the APIs that a product declares; nothing where they cannot be read."""
         had = self._recorded_apis.get(product.name, {})
-        files, item = self.files(product), self.applied.get(product.name)
-        if item is not None and _of_folder(files, FOLDER) == _of_folder(item.files, FOLDER):
+        if self._has_same_apis(product):
             return ()
-        try:
-            wanted = {one.api.name: one.api for one in load_apis(product)}
-        except TulleError:
+        loaded = self._loaded_apis(product)
+        if loaded is None:
             return ()  # `validate` and `apply` say what is wrong with them
-        return api_details(had, wanted, self.callers)
+        return api_details(had, {one.api.name: one.api for one in loaded}, self.callers)
+
+    def _loaded_apis(self, product: DataProduct) -> tuple[Loaded, ...] | None:
+        """The APIs that a product declares, read once; None where they cannot be read."""
+        if product.name not in self._apis:
+            try:
+                self._apis[product.name] = load_apis(product)
+            except TulleError:
+                self._apis[product.name] = None
+        return self._apis[product.name]
+
+    @property
+    def offered_apis(self) -> tuple[Loaded, ...]:
+        """The APIs of products that declare other ones than were applied."""
+        changed = [p for p in self.spec.products if not self._has_same_apis(p)]
+        return tuple(one for product in changed for one in self._loaded_apis(product) or ())
+
+    def _has_same_apis(self, product: DataProduct) -> bool:
+        item = self.applied.get(product.name)
+        files = self.files(product)
+        return item is not None and _of_folder(files, FOLDER) == _of_folder(item.files, FOLDER)
 
     def code(self, product: DataProduct) -> ProductCode:
         """A product's code, read once."""

@@ -6,12 +6,12 @@ asks for what.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from tulle.control.plan import Standing
 from tulle.control.workspace import Workspace
-from tulle.errors import Problem
+from tulle.errors import Place, Problem
 from tulle.gateway import contract_step, offer
 from tulle.gateway.contract_record import records
 from tulle.spec.tier import Offer, mesh_tiers
@@ -44,18 +44,26 @@ def tiers_taken_out(workspace: Workspace, wanted: Iterable[Standing]) -> tuple[P
 def _of_product(workspace: Workspace, wanted: Standing, known: Mapping[str, Offer]) -> Iterator[Problem]:
     for service, endpoints in (wanted.services or {}).items():
         now: Mapping[str, str] = next((said.get("tiers", {}) for said in endpoints.values()), {})
-        before = known.get(service)
-        for tier in before.tiers if before is not None else ():
-            if tier.name in now or tier.deprecated:
-                continue
-            held = records(workspace.database, states=["approved"], subjects=[("api", service)], limit=1000)
-            under = [one.application for one in held if one.tier == tier.name]
-            if under:
-                yield Problem(
-                    f"tier '{tier.name}' of service '{service}' is taken out, and {_count(len(under))} under it",
-                    wanted.product.place,
-                    "write `deprecated: true` to it first, apply, and take it out when nobody has it any more",
-                )
+        before = known.get(service, Offer())
+        told = f"service '{service}'"
+        yield from taken_out(workspace, service, before, now, told, wanted.product.place)
+
+
+def taken_out(
+    workspace: Workspace, api: str, before: Offer, now: Collection[str], told: str, place: Place | None
+) -> Iterator[Problem]:
+    """The tiers of one API that are not among those of `now`, were not deprecated, and have contracts under them."""
+    for tier in before.tiers:
+        if tier.name in now or tier.deprecated:
+            continue
+        held = records(workspace.database, states=["approved"], subjects=[("api", api)], limit=1000)
+        under = [one.application for one in held if one.tier == tier.name]
+        if under:
+            yield Problem(
+                f"tier '{tier.name}' of {told} is taken out, and {_count(len(under))} under it",
+                place,
+                "write `deprecated: true` to it first, apply, and take it out when nobody has it any more",
+            )
 
 
 def _count(number: int) -> str:

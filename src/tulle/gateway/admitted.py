@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from tulle.errors import Broken, Invalid
 from tulle.gateway import contract_record, service_keys
+from tulle.gateway.apis import records as api_records
 from tulle.gateway.contract import PORTAL, forms_of
 from tulle.gateway.contract_record import ContractRecord
 from tulle.gateway.policies.opening import accesses
@@ -100,7 +101,10 @@ def admitted(database: Database) -> Admitted:
         held = contract_record.held(connection, at)
         ends = [contract_record.next_end(connection, at), service_keys.next_end(connection, at)]
         keys = service_keys.in_force(connection, at)
-    products = products_of(database)
+    products = {
+        **products_of(database),
+        **{api: frozenset({one}) for api, one in api_records.owners(database).items()},
+    }
     clients = []
     for row in rows:
         forms = dict(forms_of(row, at))

@@ -191,7 +191,9 @@ def inner_routes(found: Mapping[str, Sequence[Json]], removed: Sequence[str]) ->
     `removed` are headers that nobody there sees.
     """
     plain = {
-        address: [{key: value for key, value in one.items() if key != "typed_per_filter_config"} for one in routes]
+        address: [
+            {key: value for key, value in one.items() if key != "typed_per_filter_config"} for one in routes
+        ]
         for address, routes in found.items()
     }
     return {

@@ -22,7 +22,8 @@ api: orders
 title: Orders
 summary: What was ordered.
 docs: [guide.md]
-terms: terms.md
+terms: {version: '1', file: terms.md}
+tiers: [{name: free, limits: [1/1s, 100/1d], approval: automatic}]
 contact: {email: shop@example.com}
 visibility: {domains: [shop], roles: [Analysts]}
 tags: [orders, shop]

@@ -14,6 +14,7 @@ from tulle.errors import Invalid
 from tulle.gateway.apis.declared import Override, Page, Target, api_of, as_plain
 from tulle.gateway.front import External, Upstream
 from tulle.serving.access import Public
+from tulle.spec.tier import Terms
 
 
 def problems(text: str, folder: Folder | None = None) -> list[str]:
@@ -31,7 +32,11 @@ def test_an_api_is_read_whole_and_kept_whole(folder: Folder) -> None:
     (loaded,) = folder.load()
     api = loaded.api
     assert (api.name, api.product, api.title, api.tags) == ("orders", "sales", "Orders", ("orders", "shop"))
-    assert (api.pages, api.terms) == ((Page("guide.md", "# How"),), Page("terms.md", "Be kind."))
+    assert api.pages == (Page("guide.md", "# How"),)
+    assert api.offer.terms == Terms("1", "Be kind.")
+    assert [(tier.name, tier.words, tier.approval) for tier in api.offer.tiers] == [
+        ("free", "1/1s + 100/1d", "automatic")
+    ]
     assert (api.visibility, api.visible_to) == ("restricted", ("domain:shop", "role:Analysts"))
     v1, v2 = api.versions
     assert (v1.path, v1.is_published, v1.allows_undeclared) == ("/orders/v1", True, False)
@@ -133,6 +138,9 @@ def test_what_is_wrong_is_told_with_its_place(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("was", "becomes", "told"),
     [
+        ("file: terms.md", "file: missing.md", "'missing.md' cannot be read: No such file or directory"),
+        ("terms.md}", "terms.md, text: a}", "a version, with a text or the name of a file"),
+        ("limits: [1/1s, 100/1d]", "limits: [often]", "rate limit 'often'"),
         ("guide.md", "missing.md", "'missing.md' cannot be read: No such file or directory"),
         ("guide.md", "../../../etc/passwd", "the name of a file below `apis/`"),
         ("guide.md", "a/../../product.yaml", "'a/../../product.yaml' is not below `apis/`"),

@@ -41,8 +41,7 @@ def _changed(old: ApiDeclared, new: ApiDeclared) -> Iterator[ApiDifference]:
             yield ApiDifference(new.name, f"{told}: its {what} changed")
     if old.pages != new.pages:
         yield ApiDifference(new.name, f"{told}: its pages changed")
-    if old.terms != new.terms:
-        yield ApiDifference(new.name, f"{told}: its terms changed")
+    yield from _offer(told, old, new)
     if (old.visibility, old.visible_to) != (new.visibility, new.visible_to):
         whom = ", ".join(new.visible_to) or new.visibility
         before = ", ".join(old.visible_to) or old.visibility
@@ -58,6 +57,23 @@ def _changed(old: ApiDeclared, new: ApiDeclared) -> Iterator[ApiDifference]:
     for version in new.versions:
         if old.version(version.version) is None:
             yield ApiDifference(new.name, f"{told}: version {version.version} is added")
+
+
+def _offer(told: str, old: ApiDeclared, new: ApiDeclared) -> Iterator[ApiDifference]:
+    """A tier that goes, or lets through less, is felt by who has a contract under it."""
+    before, after = ({tier.name: tier for tier in one.offer.tiers} for one in (old, new))
+    for name in sorted(before.keys() | after.keys()):
+        if name not in after:
+            yield ApiDifference(new.name, f"{told}: tier '{name}' is no longer offered")
+        elif name not in before:
+            yield ApiDifference(new.name, f"{told}: tier '{name}' is offered: {after[name].words}")
+        elif before[name] != after[name]:
+            said = f"{told}: tier '{name}' is {after[name].words} (was {before[name].words})"
+            yield ApiDifference(new.name, said, breaking=before[name].limits != after[name].limits)
+    if old.offer.terms != new.offer.terms:
+        terms = new.offer.terms
+        now = f"version {terms.version}" if terms else "none"
+        yield ApiDifference(new.name, f"{told}: its terms changed (now {now})")
 
 
 def _version(told: str, name: str, old: ApiVersion, new: ApiVersion) -> Iterator[ApiDifference]:

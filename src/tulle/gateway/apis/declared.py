@@ -15,6 +15,7 @@ from tulle.errors import Broken
 from tulle.gateway.front import External
 from tulle.serving.access import Access
 from tulle.spec.openapi_document import Operation
+from tulle.spec.tier import Offer
 
 Visibility = Literal["public", "private", "restricted"]
 
@@ -86,7 +87,7 @@ class ApiDeclared:
     contact: Mapping[str, str] = field(default_factory=dict)
     visibility: Visibility = "public"
     visible_to: tuple[str, ...] = ()
-    terms: Page | None = None
+    offer: Offer = Offer()  # to those who would call it
     tags: tuple[str, ...] = ()
     versions: tuple[ApiVersion, ...] = ()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,7 @@ from tulle.spec.document import Document
 from tulle.spec.document import Path as Steps
 from tulle.spec.load import Schema, load_document, validate
 from tulle.spec.openapi_document import Operation, read_openapi
+from tulle.spec.tier import LONGEST_TERMS, Offer, read_offer
 
 FOLDER: Final = "apis"
 LARGEST_PAGE: Final = 500_000  # bytes of a text for readers
@@ -144,12 +145,23 @@ class _Reader:
             contact=dict(raw.get("contact", {})),
             visibility="restricted" if to else visible,
             visible_to=to,
-            terms=Page(raw["terms"], self._text(raw["terms"], LARGEST_PAGE, "terms"))
-            if "terms" in raw
-            else None,
+            offer=self._offer(raw),
             tags=tuple(raw.get("tags", ())),
             versions=tuple(self._version(raw["api"], n, one) for n, one in enumerate(raw["versions"])),
         )
+
+    def _offer(self, raw: Mapping[str, Any]) -> Offer:
+        """Its tiers and terms; the terms may be in a file."""
+        terms = raw.get("terms")
+        if terms is not None and "file" in terms:
+            terms = {
+                "version": terms["version"],
+                "text": self._text(terms["file"], LONGEST_TERMS, "terms", "file"),
+            }
+        told = {**raw, "terms": terms} if terms is not None else raw
+        found, wrong = read_offer(replace(self.document, value=told))
+        self.problems += wrong
+        return found
 
     def _version(self, api: str, number: int, raw: Mapping[str, Any]) -> ApiVersion:
         at: Steps = ("versions", number)

@@ -108,6 +108,12 @@ def by_product(database: Database) -> Mapping[str, Mapping[str, ApiDeclared]]:
     return found
 
 
+def owners(database: Database) -> Mapping[str, str]:
+    """The product of each API."""
+    with database.read() as connection:
+        return {row.name: row.product for row in connection.execute(select(apis.c.name, apis.c.product))}
+
+
 def openapi_text(database: Database, api: str, version: str) -> str | None:
     """The OpenAPI document of an external service as it was applied, JSON; None where it has none."""
     with database.read() as connection:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tulle.gateway.policy import ENVIRONMENT_NAME, SERVICE_NAME
 from tulle.serving.access import ACCESS_SCHEMA
+from tulle.spec.tier import TERMS_SCHEMA, TIERS_SCHEMA
 
 VERSION_NAME: Final = "^[a-z0-9][a-z0-9.-]{0,30}$"
 MOST_VERSIONS: Final = 50
@@ -168,6 +169,16 @@ _VISIBILITY = {
     "if": {"type": "string"},
     "then": {"enum": ["public", "private"]},
 }
+_TERMS = {
+    **TERMS_SCHEMA,
+    "required": ["version"],
+    "oneOf": [{"required": ["text"]}, {"required": ["file"]}],
+    "x-expected": "a version, with a text or the name of a file",
+    "properties": {
+        **TERMS_SCHEMA["properties"],
+        "file": {**_FILE, "description": "a Markdown file with the text"},
+    },
+}
 API_SCHEMA: Final[Mapping[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     **_object(
@@ -191,7 +202,8 @@ API_SCHEMA: Final[Mapping[str, Any]] = {
                 minProperties=1,
             ),
             "visibility": _VISIBILITY,
-            "terms": {**_FILE, "description": "what who uses it agrees to, a Markdown file"},
+            "tiers": TIERS_SCHEMA,
+            "terms": _TERMS,
             "tags": {
                 "type": "array",
                 "uniqueItems": True,
