@@ -17,6 +17,7 @@ from tulle.gateway import envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_policies import merged, parts_of
 from tulle.gateway.envoy_values import POLICIES, Door, Json
+from tulle.gateway.front import Front
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, built_in_kinds
 from tulle.gateway.policy import GatewayPolicy, ManagedService
@@ -128,3 +129,11 @@ def test_nothing_passes_without_a_step_that_a_policy_needs(
     registry.add(Kind("odd", "", {}, "processor", dict, step=lambda _: {"a": 1}))
     with pytest.raises(Invalid, match="'odd' is no step of the processor"):
         parts_of(replace(service, policies=(Policy("odd"),)))
+
+
+def test_an_api_over_a_service_does_not_bound_its_workers() -> None:
+    front = Front("v1", "/orders/v1", serves="first")
+    bounds = (Policy("concurrency-limit", {"requests": 5}),)
+    with pytest.raises(Invalid, match="'concurrency-limit' is of the workers of 'first'"):
+        parts_of(ManagedService("orders", (), 100, front=front, policies=bounds))
+    assert parts_of(ManagedService("orders", (), 100, policies=bounds))

@@ -217,6 +217,7 @@ class Switchboard:
             service.environment or production(settings).name,
             owner.domain if owner else "",
             (*(owner.tags if owner else ()), *tags),
+            is_over_service=service.front is not None and service.has_workers,
         )
         return replace(service, policies=self._mesh_policies.joined(target, service.policies))
 

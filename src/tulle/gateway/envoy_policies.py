@@ -87,7 +87,8 @@ def parts_of(service: ManagedService) -> Sequence[ServicePart]:
 def _worked(service: ManagedService) -> _Worked:
     """Worked out once as long as it stays the same: a change of one service of a thousand is one service's work."""
     known = known_kinds()
-    about = [service.path, service.max_request_bytes, service.access, service.policies]
+    over = service.front is not None and service.has_workers
+    about = [service.path, over, service.max_request_bytes, service.access, service.policies]
     key = (known, msgspec.json.encode(about))
     if (found := _WORKED.get(key)) is None:
         found = _work_out(service, known)
@@ -101,6 +102,12 @@ def _work_out(service: ManagedService, known: Registry) -> _Worked:
     if (wrong := conflict(service.policies, known)) is not None:
         _, message, hint = wrong
         raise Invalid(f"service '{service.path}': {message}", hint=hint)
+    for policy in service.policies if service.front is not None and service.has_workers else ():
+        if known.carried_out(policy.kind).of_workers:
+            raise Invalid(
+                f"'{policy.kind}' is of the workers of '{service.answered_by}', not of an API over them",
+                hint="list it in the file of that service",
+            )
     rendered = _rendered(service, known)
     windows = dict(_windows(rendered))
     parts = [

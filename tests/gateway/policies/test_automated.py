@@ -85,6 +85,13 @@ def test_what_can_hold_once_only_is_as_the_mesh_says() -> None:
     ]
 
 
+def test_an_api_over_a_service_leaves_its_workers_to_it() -> None:
+    mesh = of_mesh(a={"policies": ({"policy": "outlier-ejection"}, DENY)})
+    over = Target("orders", "prod", is_over_service=True)
+    assert [one.kind for one in mesh.joined(over, ())] == ["ip-deny"]
+    assert [one.kind for one in mesh.joined(TARGET, ())] == ["ip-deny", "outlier-ejection"]
+
+
 def test_a_set_that_is_no_list_of_policies_is_told() -> None:
     with pytest.raises(Invalid) as told:
         of_mesh(limits={"policies": ({"policy": "rate-limit", "limits": "often"},)})

@@ -26,12 +26,16 @@ _FREE: Final = {BEFORE: 1, KNOWN: 3, AFTER: 5}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service in an environment, by its name, and the product it belongs to."""
+    """A service in an environment, by its name, and the product it belongs to.
+
+    `is_over_service`: it is an API that a service answers for, which has the policies of its workers by itself.
+    """
 
     service: str
     environment: str
     domain: str = ""
     tags: tuple[str, ...] = ()
+    is_over_service: bool = False
 
 
 class MeshPolicies:
@@ -61,7 +65,7 @@ class MeshPolicies:
     def joined(self, target: Target, own: Sequence[Policy]) -> tuple[Policy, ...]:
         """What holds for a service: the mesh's policies and its own, in an order that can be carried out."""
         of_mesh = [
-            policies_in(self._lists[name], target.environment)
+            [one for one in policies_in(self._lists[name], target.environment) if self._is_for(one, target)]
             for name in self.sets_for(target, left_out_by(own))
         ]
         kinds = {kind.name: kind for policies in of_mesh for kind in self._kinds(policies)}
@@ -73,6 +77,9 @@ class MeshPolicies:
         ]
         placed = [pair for policies in (*of_mesh, kept) for pair in self._placed(policies)]
         return tuple(policy for _, policy in sorted(placed, key=lambda pair: pair[0]))
+
+    def _is_for(self, policy: Policy, target: Target) -> bool:
+        return not (target.is_over_service and self._registry.carried_out(policy.kind).of_workers)
 
     def _kinds(self, policies: Sequence[Policy]) -> list[Kind]:
         return [self._registry.carried_out(policy.kind) for policy in policies]

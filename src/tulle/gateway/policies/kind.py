@@ -136,7 +136,8 @@ class Kind:
     `render`, for Envoy, and `step`, for the processor, tells what the value is. `opens`: the ways by which callers come
     in where it holds, instead of what the service itself says; its phase is `credentials`. `whole`: it is for all
     requests of a service, never for some operations. `once`: one in force for a request is all that makes sense.
-    `not_after`: kinds that it may not come after.
+    `not_after`: kinds that it may not come after. `of_workers`: it bounds the way to a service's workers, so it is the
+    service's own, never that of an API over it.
     """
 
     name: str  # kebab-case
@@ -153,6 +154,7 @@ class Kind:
     whole: bool = False
     once: bool = False
     not_after: tuple[str, ...] = ()
+    of_workers: bool = False
     refusals: tuple[Refusal, ...] = ()
     origin: str = "built-in"
 

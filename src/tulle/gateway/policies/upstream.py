@@ -167,7 +167,7 @@ def _read_bounds(settings: Settings) -> Bounds:
 
 def register(registry: Registry) -> None:
     """Make the kinds known."""
-    whole: dict[str, Any] = {"phase": "route", "whole": True, "once": True}
+    whole: dict[str, Any] = {"phase": "route", "whole": True, "once": True, "of_workers": True}
     registry.add(
         Kind(
             "timeout",
