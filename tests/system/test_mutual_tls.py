@@ -46,7 +46,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         )  # its identity is there now, and no contract yet
         made.tulle("app", "grant", "of-service-offers", "order-book", "--limit", "1000/1s")
         made.tulle("service", "deploy", "offers")
-        made.tulle("app", "create", "shop", "--service", "offers=10000/1s")
+        made.tulle(
+            "app", "create", "shop", "--service", "offers=10000/1s", "--service", "order-book=10000/1s"
+        )
         yield made
     finally:
         made.tulle("down", check=False)
@@ -64,11 +66,11 @@ def process(mesh: Mesh, name: str) -> dict[str, Any]:
 
 
 class Load:
-    """Calls of the service that calls the other one, one after another, and how they were answered."""
+    """Calls one after another, and how they were answered: of the service that calls the other one, or of the other."""
 
-    def __init__(self, mesh: Mesh) -> None:
+    def __init__(self, mesh: Mesh, path: str = "offers/offer/run", body: object = ORDER) -> None:
         self.answers: Counter[int] = Counter()
-        self._mesh, self._own = mesh, mesh.credentials("shop")
+        self._mesh, self._own, self._asked = mesh, mesh.credentials("shop"), (path, body)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ask)
 
@@ -82,7 +84,7 @@ class Load:
 
     def _ask(self) -> None:
         while not self._stop.is_set():
-            self.answers[self._mesh.call("offers/offer/run", ORDER, self._own).status_code] += 1
+            self.answers[self._mesh.call(*self._asked, self._own).status_code] += 1
 
 
 def test_a_service_calls_another_and_nothing_is_without_tls(mesh: Mesh) -> None:
@@ -153,8 +155,9 @@ def test_at_once_the_old_authority_is_forgotten(mesh: Mesh) -> None:
 
 
 def test_sidecars_that_are_killed_come_back_and_no_request_is_lost(mesh: Mesh) -> None:
+    """Of a look-up, that is, which may be made again; what calls others may have done so already when it breaks off."""
     before = process(mesh, "sidecars")
-    with Load(mesh) as load:
+    with Load(mesh, "order-book/order/lookup", {"data": {"order_id": "O-1002"}}) as load:
         wait_until(lambda: load.answers[200] > 5, "the load")
         psutil.Process(before["pid"]).kill()
         wait_until(lambda: process(mesh, "sidecars")["restarts"] > before["restarts"], "starting again")

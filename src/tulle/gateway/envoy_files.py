@@ -97,7 +97,7 @@ UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn cl
 # A connection to a sidecar costs a handshake; after an hour it is made anew, with the certificates of then.
 SIDECAR_CONNECTION: Final[Json] = {"idle_timeout": "60s", "max_connection_duration": "3600s"}
 WORKER_RETRIES: Final = 4
-SIDECAR_RETRIES: Final = 24  # about 2.5 s, in which sidecars that were killed are back
+SIDECAR_RETRIES: Final = 40  # over about 4.5 s, in which sidecars that were killed are back
 
 _MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one request at a time
 

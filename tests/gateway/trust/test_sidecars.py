@@ -19,6 +19,7 @@ from tests.gateway.conftest import as_client, check_error, wait_until
 from tests.gateway.trust.conftest import PATH, Trusted, context
 
 from tulle.errors import Broken
+from tulle.gateway import access_log
 from tulle.gateway.policy import Backend
 from tulle.gateway.trust.authority import Authorities
 from tulle.gateway.trust.certificate import Pair
@@ -341,3 +342,14 @@ def test_there_may_be_more_services_than_a_user_may_have_watchers(trusted: Trust
     assert stats == {"listener_manager.total_listeners_active": "150"}
     trusted.publish(trusted.service(single("v1")))
     assert worker(trusted).startswith("first")
+
+
+def test_the_log_of_refusals_is_bounded(trusted: Trusted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "LARGEST", 100)
+    log = trusted.settings.log_folder / "sidecars-access.jsonl"
+    assert trusted.directly(V1, trusted.pair("thief")).status == 403
+    wait_until(lambda: log.stat().st_size > 100, "writing the log")
+    trusted.publish(trusted.service(single("v1")))
+    assert log.with_name("sidecars-access.1.jsonl").exists()
+    assert trusted.directly(V1, trusted.pair("thief")).status == 403
+    wait_until(lambda: log.exists() and log.stat().st_size > 0, "beginning a new one")

@@ -97,6 +97,7 @@ class Keeper:
             # Looked at once more as long as one has no certificate.
             self._asked = asked if len(self._held) == len(made) else None
         self.sidecars.publish(self._held, [self._gateway], self._own)
+        self.sidecars.bound_log()
         self._answering = frozenset(one.identity for one in self._held)
 
     def _certificates(self, of: Iterable[Identity]) -> dict[str, Pair]:

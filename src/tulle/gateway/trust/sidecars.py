@@ -17,6 +17,7 @@ import msgspec
 
 from tulle.config import Settings
 from tulle.errors import Broken, Unavailable
+from tulle.gateway.access_log import AccessLog
 from tulle.gateway.admin import Admin, Taken
 from tulle.gateway.envoy import Command, binary
 from tulle.gateway.envoy_files import versioned
@@ -43,6 +44,7 @@ class Sidecars:
         self._root = settings.state_folder
         self._folder = self._root / FOLDER
         self._admin = Admin(self._root, ADMIN_SOCKET)
+        self._log = AccessLog(self._root / sidecar_files.ACCESS_LOG)
         self._last: tuple[object, object] | None = None  # what was published, and the files as they were then
 
     def prepare(self, certificates: Mapping[str, Pair]) -> None:
@@ -134,6 +136,11 @@ class Sidecars:
     def _warming(self) -> bool:
         pattern = r"^(cluster_manager\.warming_clusters|listener_manager\.total_listeners_warming)$"
         return any(int(value) for value in self._admin.stats(pattern).values())
+
+    def bound_log(self) -> None:
+        """Begin a new log of refusals when the one there is has become large."""
+        with plain_errors(self._settings.log_folder):
+            self._log.put_aside_when_large(self._admin)
 
     # ── the process ──────────────────────────────────────────────────────────────────────────────────────
 
