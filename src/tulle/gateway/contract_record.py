@@ -81,7 +81,9 @@ class ContractRecord:
     def contract(self, service: str, environment: str | None) -> Contract:
         """What the gateway needs of it, for one service."""
         first, *more = self.limits
-        return Contract(self.client_id, service, first, environment=environment, more=tuple(more))
+        return Contract(
+            self.client_id, service, first, environment=environment, more=tuple(more), tier=self.tier
+        )
 
     def in_force(self, at: float) -> bool:
         """Whether it lets its application in."""

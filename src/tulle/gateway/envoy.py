@@ -272,7 +272,7 @@ class Gateway:
         And what the processor is to do, as the processor would.
         """
         with _renderable():
-            chains = chains_of(policy.services)
+            chains = chains_of(policy)
         self._processors.check(chains)
         twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
         _write_private(twin, _encoded(envoy_files.static_twin(policy, self._door)))

@@ -113,7 +113,7 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
         "auth": [_extension(AUTH, credentials(policy))],
         "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy, door)],
         "jwt": [_extension(JWT, token_checks(policy.services))],
-        PLAN: resources(chains_of(policy.services)),
+        PLAN: resources(chains_of(policy)),
         "inner": [typed("envoy.config.route.v3.RouteConfiguration", **behind(policy))],
         "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy, door.processors))],
         "listeners": [

@@ -11,6 +11,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+from msgspec import structs
+
 from tulle.gateway.envoy_access import Way
 from tulle.gateway.envoy_errors import local_replies
 from tulle.gateway.envoy_index import indexed
@@ -29,7 +32,7 @@ from tulle.gateway.envoy_values import (
     watched,
 )
 from tulle.gateway.policies.kind import known_kinds
-from tulle.gateway.policy import ManagedService
+from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.gateway.processing.plan import ChainPlan
 
 _MORE_SECONDS: Final = 5  # than the service has: what is slow is told by who knows that it is the service
@@ -44,10 +47,25 @@ def chain_of(service: ManagedService, part: ServicePart) -> ChainPlan | None:
     return ChainPlan(service.path, tuple(part.steps), (service.address,))
 
 
-def chains_of(services: Sequence[ManagedService]) -> list[ChainPlan]:
-    """All chains of these services."""
-    chains = (chain_of(service, part) for service in services for part in parts_of(service))
-    return list({chain.key: chain for chain in chains if chain is not None}.values())
+def chains_of(policy: GatewayPolicy) -> list[ChainPlan]:
+    """All chains of the services, those that ask for tiers with the tier of each client."""
+    found: dict[str, ChainPlan] = {}
+    for service in policy.services:
+        for part in parts_of(service):
+            chain = chain_of(service, part)
+            if chain is not None:
+                found[chain.key] = structs.replace(chain, tiers=_tiers(policy, service, chain))
+    return list(found.values())
+
+
+def _tiers(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -> dict[str, str]:
+    if b"tier" not in msgspec.json.encode(chain.steps):
+        return {}
+    return {
+        contract.client_id: contract.tier
+        for contract in policy.contracts
+        if contract.service == service.name and contract.tier and contract.holds_in(service.environment)
+    }
 
 
 def to_processor(

@@ -184,7 +184,8 @@ class Contract:
     """A client may call a service, so often, where the service is open by `way`.
 
     In one `environment`, the empty one is that of consumers; None: in each. `more` are further limits over other
-    periods: a request needs a token of every one of them.
+    periods: a request needs a token of every one of them. `tier` is the name of the tier it is under, if it is under
+    one; policies may ask for it.
     """
 
     client_id: str
@@ -193,6 +194,7 @@ class Contract:
     way: Literal["contracts", "api_keys", "always"] = "contracts"
     environment: str | None = None
     more: tuple[RateLimit, ...] = ()  # further windows, of a tier: each has to have room
+    tier: str = ""
 
     @property
     def windows(self) -> tuple[RateLimit, ...]:

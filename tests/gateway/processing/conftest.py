@@ -46,7 +46,11 @@ class Processed:
                     ManagedService("plain", **common),
                 ),
                 clients=(Client(name, hash_secret(secret)) for name, secret in SECRETS.items()),
-                contracts=(Contract(name, api, PLENTY) for name in SECRETS for api in ("api", "plain")),
+                contracts=(
+                    Contract(name, api, PLENTY, tier="gold" if name == "app-b" else "")
+                    for name in SECRETS
+                    for api in ("api", "plain")
+                ),
             )
         )
 

@@ -80,6 +80,13 @@ def test_counts_stay_when_other_policies_change(processed: Processed) -> None:
     wait_until(lambda: processed.ask("/x/echo", b'{"a": 1}').status == 429, "still used up")
 
 
+def test_a_tier_of_a_contract_has_limits_of_its_own(processed: Processed) -> None:
+    processed.put(fresh(tiers={"gold": [f"5/{fresh_seconds()}s"]}))
+    for client, most in (("app-a", 3), ("app-b", 5)):
+        passed = sum(processed.ask("/x/echo", b"{}", client=client).status == 200 for _ in range(7))
+        assert passed == most
+
+
 def test_a_sliding_window(processed: Processed) -> None:
     processed.put(fresh(window="sliding"))
     assert [processed.ask("/x/echo", b"{}").status for _ in range(4)] == [200, 200, 200, 429]

@@ -87,6 +87,12 @@ def test_who_may_see_a_field_is_said_by_client(processed: Processed) -> None:
     assert "name" not in seen
 
 
+def test_who_may_see_a_field_is_said_by_tier(processed: Processed) -> None:
+    processed.put(rules({"path": "$.ssn", "except": {"tiers": ["gold"]}}))
+    assert "ssn" not in processed.ask("/x/echo", RECORD).json()
+    assert "ssn" in processed.ask("/x/echo", RECORD, client="app-b").json()
+
+
 def test_no_caller_can_make_itself_somebody_else_by_our_own_headers(processed: Processed) -> None:
     processed.put(rules({"path": "$.ssn", "except": {"clients": ["app-b"], "claims": {"role": ["auditor"]}}}))
     forged = {

@@ -124,22 +124,44 @@ def _below(value: Any, segment: _Segment) -> list[Any]:
 def _change(value: Any, segments: Sequence[_Segment], at: int, by: Callable[[Any], Any]) -> int:
     """Apply a change below `value`, from segment number `at` on; how often."""
     segment = segments[at]
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return 0
     count = 0
-    places = _places(value, segment)
-    if segment.is_deep and type(value) in {dict, list}:  # what lies deeper first: a place may be gone then
-        for one in value.values() if type(value) is dict else value:
-            if type(one) is dict or type(one) is list:
+    if segment.is_deep:  # what lies deeper first: a place may be gone then
+        for one in value.values() if kind is dict else value:
+            inner = type(one)
+            if inner is dict or inner is list:
                 count += _change(one, segments, at, by)
-    if at + 1 < len(segments):
-        for place in places:
-            one = value[place]
-            if type(one) is dict or type(one) is list:
-                count += _change(one, segments, at + 1, by)
-        return count
+    if at + 1 == len(segments):
+        return count + _apply(value, segment, by)
+    if kind is list and segment.is_wild:
+        for one in value:
+            count += _change(one, segments, at + 1, by)
+    elif kind is dict and not segment.is_wild:  # the usual: a few names
+        for name in segment.names:
+            if name in value:
+                count += _change(value[name], segments, at + 1, by)
+    else:
+        for place in _places(value, segment):
+            count += _change(value[place], segments, at + 1, by)
+    return count
+
+
+def _apply(value: Any, segment: _Segment, by: Callable[[Any], Any]) -> int:
+    """Apply a change to what is in `value` where a path ends; how often."""
+    if type(value) is dict and not segment.is_wild:
+        places: Sequence[Any] = segment.names
+    else:
+        places = _places(value, segment)
+    count = 0
     for place in reversed(places):  # so that those to come keep their numbers
+        if type(place) is str and place not in value:
+            continue
+        count += 1
         found = by(value[place])
         if found is REMOVE:
             del value[place]
         else:
             value[place] = found
-    return count + len(places)
+    return count

@@ -8,7 +8,6 @@ numbers stay as they are written, and all members in their order.
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -175,7 +174,8 @@ def hashed(value: Any, key: bytes) -> Any:
     data = (
         b"s" + value.encode() if isinstance(value, str) else b"v" + msgspec.json.encode(value, order="sorted")
     )
-    return hmac.digest(key, data, hashlib.sha256).hex()[:_HASH_LETTERS]
+    # BLAKE2 is made to be keyed, and takes a third of what HMAC does
+    return hashlib.blake2b(data, digest_size=_HASH_LETTERS // 2, key=key).hexdigest()
 
 
 def said(claims: Mapping[str, Any], name: str) -> frozenset[str]:
