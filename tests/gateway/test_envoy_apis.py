@@ -96,7 +96,7 @@ def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outsi
     assert not told | ({"authorization", "client_id", "client_secret"} & seen["headers"].keys())
     assert "x-tulle-generation" not in reply.headers  # which only workers have
     line = mesh_line(mesh, "/base/items/7")
-    assert (line["service"], line["client"]) == ("orders", "app-a")
+    assert (line["service"], line["client_of_external"]) == ("orders", "app-a")
 
 
 def mesh_line(mesh: Mesh, path: str) -> dict[str, Any]:

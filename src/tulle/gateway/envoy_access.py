@@ -302,6 +302,11 @@ def _keys_cluster(service: str, tokens: Tokens) -> Json:
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+def enabled() -> Json:
+    """A filter that is disabled where nothing is said."""
+    return typed("envoy.config.route.v3.FilterConfig", config={})
+
+
 def off() -> Json:
     """A filter that a route does without."""
     return typed("envoy.config.route.v3.FilterConfig", disabled=True)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 
-from tulle.gateway.envoy_access import off
+from tulle.gateway.envoy_access import enabled, off
 from tulle.gateway.envoy_policies import merged
 from tulle.gateway.envoy_values import (
     ADDRESS_HEADER,
@@ -24,6 +24,7 @@ from tulle.gateway.envoy_values import (
     CONTRACT,
     LIMITS,
     PROCESS_HEADER,
+    REMEMBER,
     Json,
     trusted,
     typed,
@@ -84,7 +85,11 @@ def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any
     front = service.front
     assert front is not None
     assert front.external is not None
-    ours = {"request_headers_to_remove": list(_OURS), "response_headers_to_remove": ["x-tulle-generation"]}
+    ours = {
+        "request_headers_to_remove": list(_OURS),
+        "response_headers_to_remove": ["x-tulle-generation"],
+        "typed_per_filter_config": {REMEMBER: enabled()},
+    }
     leading = {**merged(usual, ours), "route": merged(_action(service, front, front.external), said)}
     if not front.only_declared:
         yield leading

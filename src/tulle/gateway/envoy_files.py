@@ -22,6 +22,7 @@ from tulle.gateway.envoy_access import (
     Way,
     buckets,
     counted_by,
+    enabled,
     keys_clusters,
     off,
     token_checks,
@@ -336,7 +337,7 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
         held[contract.service].append(contract)
     everywhere = holders(policy.holders)
     if any(client.second_hash for client in policy.clients):  # while a secret takes another one's place
-        everywhere = {**everywhere, ONE_NAME: _enabled()}
+        everywhere = {**everywhere, ONE_NAME: enabled()}
     nowhere = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 404},
@@ -479,7 +480,7 @@ def _dispatch_by_body(traffic: Traffic) -> Json:
     """Bodies are looked into only where it matters: where there is more than one generation."""
     if len(traffic.mounted) == 1:
         return {}
-    return {name: _enabled() for name in (DISPATCH_BODY, DISPATCH)}
+    return {name: enabled() for name in (DISPATCH_BODY, DISPATCH)}
 
 
 def _to_workers(service: ManagedService) -> Json:
@@ -536,11 +537,6 @@ def _notice_headers(notice: Notice) -> list[Json]:
 
 
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _enabled() -> Json:
-    """For a filter that is disabled where nothing is said."""
-    return typed("envoy.config.route.v3.FilterConfig", config={})
 
 
 def _extension(name: str, content: Json) -> Json:

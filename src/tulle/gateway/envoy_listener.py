@@ -31,6 +31,7 @@ from tulle.gateway.envoy_values import (
     NORMALISE,
     ONE_NAME,
     POLICIES,
+    REMEMBER,
     ROUTES,
     SECOND_NAME,
     SPIKES,
@@ -138,7 +139,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         {"name": ONE_NAME, "typed_config": _only_second_names(_one_name()), "disabled": True},
         token,
         identity_filter(),
-        {"name": "client", "typed_config": _remember_client()},
+        {"name": REMEMBER, "typed_config": _remember_client(), "disabled": True},
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
         known,
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
@@ -153,7 +154,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
 
 
 def _remember_client() -> Json:
-    """Who called, for the access log: an external service is not told, so the header is gone when it is written."""
+    """Who called an external service, for the access log: the service is not told, so the header is gone by then."""
     known = {"metadata_namespace": "tulle", "key": "client", "type": "STRING"}
     return typed(
         "envoy.extensions.filters.http.header_to_metadata.v3.Config",
@@ -329,7 +330,8 @@ def _access_log(door: Door) -> Json:
         "path": "%PATH(NQ)%",
         "code": "%RESPONSE_CODE%",
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
-        "client": "%DYNAMIC_METADATA(tulle:client)%",
+        "client": f"%REQ({CLIENT_HEADER})%",
+        "client_of_external": "%DYNAMIC_METADATA(tulle:client)%",
         "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",

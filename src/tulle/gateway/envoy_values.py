@@ -39,6 +39,7 @@ SECOND_NAME: Final = (
     "~2"  # behind a client's id: who signs in by its secret of the second form, as credentials.lua says
 )
 ONE_NAME: Final = "one_name"
+REMEMBER: Final = "client"
 JWT: Final = "jwt"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"

@@ -38,6 +38,7 @@ class _Line(msgspec.Struct):
     code: int | None = None
     access: str | None = None
     client: str | None = None
+    client_of_external: str | None = None
     service: str | None = None
     environment: str | None = None
 
@@ -82,8 +83,9 @@ class LastUsed:
                 one = self._decoder.decode(line)
             except ValueError:  # half a line: the gateway was killed, or the disk was full
                 continue
-            if one.access == BY_CONTRACT and one.client and one.service and one.code not in _REFUSED:
-                caller = (one.client, one.service, one.environment or "")
+            client = one.client or one.client_of_external
+            if one.access == BY_CONTRACT and client and one.service and one.code not in _REFUSED:
+                caller = (client, one.service, one.environment or "")
                 seen[caller] = max(seen.get(caller, ""), one.time)
         found = {caller: dt.datetime.fromisoformat(time).timestamp() for caller, time in seen.items()}
         news = {

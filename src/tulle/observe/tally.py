@@ -78,6 +78,7 @@ class _Line(msgspec.Struct, gc=False):
     path: str | None = None
     access: str | None = None
     client: str | None = None
+    client_of_external: str | None = None  # who is not told by whom it is called
     service: str | None = None
     environment: str | None = None
     generation: str | None = None
@@ -200,7 +201,7 @@ class Tally:
 
 def _client(line: _Line) -> str:
     """Who called; a token's client is not an application of that name."""
-    client = line.client
+    client = line.client or line.client_of_external
     if not client:
         return ""
     client = client[:_LONGEST_NAME]
