@@ -51,6 +51,7 @@ GENERATION_ACTIVATED = "generation.activated"
 GENERATION_FAILED = "generation.failed"
 GENERATION_WITHDRAWN = "generation.withdrawn"
 SERVICE_CHANGED = "service.changed"
+SERVICE_REPLAYED = "service.replayed"  # recorded requests were asked again of a `version`
 SERVICE_WRITTEN = "service.written"
 DEPLOYMENT_REQUESTED = "deployment.requested"
 DEPLOYMENT_DECIDED = "deployment.decided"

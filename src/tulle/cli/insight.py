@@ -1,8 +1,9 @@
-"""`tulle insight show | clients | slow | violations | unused | forecast | watch`: what services are asked."""
+"""`tulle insight show | clients | slow | violations | unused | forecast | watch | replay`: services asked."""
 
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,48 @@ def forecast(
         emit(found)
         return
     _show_forecast(found)
+
+
+@insight.command(epilog="For example: tulle insight replay --service next-offer --errors --generation v7")
+@click.argument("requests", nargs=-1)
+@click.option("--service", default="", help="Of this service. Default: whose log has the first request.")
+@click.option("--generation", default="", help="Ask this version. Default: the one that answers.")
+@click.option("--endpoint", default="", help="Of this endpoint only.")
+@click.option("--since", default="", help="How far back, such as '2 hours'.")
+@click.option("--errors", is_flag=True, help="Only what failed then.")
+@click.option(
+    "--most", type=click.IntRange(1, 1000), default=100, show_default=True, help="The newest so many."
+)
+@click.option(
+    "--force", is_flag=True, help="Also what may not be repeated, such as functions that do something."
+)
+@_ENVIRONMENT
+@OPTION_JSON
+@click.pass_obj
+def replay(mesh: Path | None, /, requests: tuple[str, ...], *, since: str, as_json: bool, **how: Any) -> None:
+    """Ask recorded REQUESTS (ids) again, and compare with what was answered then."""
+    from tulle.cli.connect import mesh_client
+    from tulle.cli.service_log import seconds_of
+    from tulle.cli.service_recorded import show_recorded
+    from tulle.sdk.insight import InsightClient
+
+    if not requests and not how["service"]:
+        raise click.UsageError("name requests by their ids, or --service")
+    begin = max(0.0, time.time() - seconds_of(since)) if since else None
+    with mesh_client(mesh) as client:
+        found = InsightClient(client).replay(requests=list(requests), since=begin, **how)
+    if as_json:
+        emit(found)
+        return
+    click.echo(f"  {found['service']} {found['version']}, asked again what was answered then:")
+    show_recorded(found)
+    if found["not_kept"]:
+        click.echo(f"  {found['not_kept']} cannot be asked again: what was sent is masked, or not kept")
+    if found["not_repeated"]:
+        names = ", ".join(found["endpoints_not_repeated"])
+        click.echo(
+            f"  {found['not_repeated']} were left out: {names} may not be repeated; --force asks all the same"
+        )
 
 
 def _show_forecast(found: Mapping[str, Any]) -> None:

@@ -57,6 +57,11 @@ class InsightClient:
         """Close what a watch told; how many."""
         return int(self._client.call("POST", f"/insight/watches/{quote(name, safe='')}/resolve")["resolved"])
 
+    def replay(self, **how: Any) -> dict[str, Any]:
+        """Ask recorded `requests` (ids) again, or those of a `service` that the rest holds for; how answers differ."""
+        given = {name: value for name, value in how.items() if value not in (None, "", [])}
+        return self._client.call("POST", "/insight/replay", json=given)
+
     def state(self) -> dict[str, Any]:
         """How far the access log is counted."""
         return self._get("/state")

@@ -50,6 +50,7 @@ from tulle.control import (
     query_log_api,
     recorded,
     release_api,
+    replay,
     schedules,
     service_access_api,
     service_drift,
@@ -206,6 +207,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         alerts.router(workspace),
         insight_api.router(workspace, calls),
         insight_api.watch_router(workspace),
+        replay.router(workspace),
         asking.for_who_may_read_log(workspace, access, query_log_api.router(workspace)),
         asking.for_who_may_read_log(workspace, access, service_drift.router(workspace)),
     ):

@@ -369,6 +369,17 @@ def _answered(result: Any, rule: Shown, *, is_prediction: bool) -> dict[str, Any
     return found
 
 
+def kept_answer(kind: str, answer: Any, rule: Shown) -> tuple[Any, str | None]:
+    """Result and error of an answer to one item, as a row of the log would have them; `answer` is JSON read."""
+    said = answer if isinstance(answer, dict) else {}
+    if "errorType" in said:
+        return None, _word(said["errorType"])
+    result = _result(SegmentRoute("", kind, "", []), said)
+    found = _answered(result, rule, is_prediction=kind == "predict")
+    kept = found["result"]
+    return None if kept is None else msgspec.json.decode(kept), found.get("error")
+
+
 def shown_result(result: Any, rule: Shown, *, is_prediction: bool) -> Any:
     """What may be kept and shown of a result."""
     if rule.closed:

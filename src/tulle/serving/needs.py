@@ -14,7 +14,7 @@ from tulle.serving.compose import ComposeEntry, called
 from tulle.serving.compose_declared import reaches_out
 from tulle.serving.function import FunctionEntry
 from tulle.serving.kinds import Entry, kind_of
-from tulle.serving.manifest import MANIFEST, read_manifest
+from tulle.serving.manifest import MANIFEST, Manifest, read_manifest
 from tulle.serving.outer_call import USUAL_SECONDS as OUTSIDE_SECONDS
 from tulle.serving.steps import AT_ONCE, USUAL_ITEMS
 
@@ -44,6 +44,12 @@ def needs_of(folder: Path) -> Needs:
         access_of(manifest.access),
         manifest.policies,
     )
+
+
+def repeatable(manifest: Manifest) -> frozenset[str]:
+    """The endpoints of a package that may be asked the same again without harm."""
+    entries = {e.name: e for e in (kind_of(raw).read(raw) for raw in manifest.endpoints)}
+    return frozenset(name for name, entry in entries.items() if _may_repeat(entry, entries))
 
 
 def _seconds(entry: Entry, entries: Mapping[str, Entry]) -> float:
