@@ -26,7 +26,7 @@ from tulle.serving.request import RequestError
 CHILD = """
 import os, socket, subprocess, sys, time
 import msgspec
-from tulle.serving.child import _received, _send, end_with_parent
+from tulle.serving.beside import _received, _send, end_with_parent
 from tulle.serving.pool import Told
 
 line = socket.socket(fileno=int(sys.argv[sys.argv.index("--socket") + 1]))
@@ -334,7 +334,7 @@ def test_when_the_system_gives_no_process_who_waits_is_told(
     world.run(work())
 
 
-PEAK = "import sys; from tulle.serving.child import _peak; print(_peak(0))"
+PEAK = "import sys; from tulle.serving.beside import _peak; print(_peak(0))"
 
 
 def test_memory_of_who_starts_a_process_is_not_the_process_s() -> None:

@@ -59,7 +59,8 @@ def chains_of(policy: GatewayPolicy) -> list[ChainPlan]:
 
 
 def _tiers(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -> dict[str, str]:
-    if b"tier" not in msgspec.json.encode(chain.steps):
+    is_custom = any(step.kind == "custom" for step in chain.steps)
+    if not is_custom and b"tier" not in msgspec.json.encode(chain.steps):  # nobody asks
         return {}
     return {
         contract.client_id: contract.tier

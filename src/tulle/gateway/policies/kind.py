@@ -44,6 +44,7 @@ BUILT_IN: Final = (
     "quota",
     "redaction",
     "caching",
+    "custom",
 )
 
 Settings = Mapping[str, Any]

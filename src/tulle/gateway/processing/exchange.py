@@ -108,6 +108,11 @@ class Call:
         self.headers = [one for one in self.headers if one[0] not in names]
         self._by_name = None
 
+    def set_body(self, body: bytes) -> None:
+        """Send these bytes on."""
+        self.body = body
+        self._value = _UNREAD
+
     @property
     def path(self) -> bytes:
         """The path as it was sent."""

@@ -17,6 +17,7 @@ from tulle.errors import Invalid, TulleError, did_you_mean
 from tulle.gateway.processing.answer_cache import AnswerCache, Kept, caching_rules
 from tulle.gateway.processing.json_limits import json_limits
 from tulle.gateway.processing.plan import ChainPlan, StepPlan
+from tulle.gateway.processing.plugin import plugin
 from tulle.gateway.processing.quota import quota
 from tulle.gateway.processing.redaction import redaction
 from tulle.gateway.processing.schema_check import schema_check
@@ -81,6 +82,7 @@ KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
         place.settings, place.chain.bases, place.chain.service, MOST_ANSWER_BYTES
     ),
     "caching": _caching,
+    "custom": lambda place: plugin(place.settings),
     "quota": lambda place: quota(place.settings, place.stores.windows(place.name)),
 }
 

@@ -1,0 +1,63 @@
+"""Policies of somebody's own, as a package would bring them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from tulle.sdk.policy import Call, Change, Policy, Refuse, Reply
+
+
+class Acme(Policy):
+    """Does what the body of a request says, and shouts if it is to."""
+
+    sees_answers = True
+
+    def request(self, call: Call) -> Change | Reply | None:
+        """By the member `do`."""
+        said: Any = call.json()
+        match said.get("do"):
+            case "refuse":
+                raise Refuse(418, "Teapot", "This is no coffee", "Ask for tea")
+            case "reply":
+                return Reply(203, {"x-from": "acme"}, b'{"from": "acme"}')
+            case "tell":
+                told = {
+                    "method": call.method,
+                    "path": call.path,
+                    "query": list(call.query),
+                    "client": call.client,
+                }
+                told |= {"tier": call.tier, "headers": dict(call.headers), "settings": dict(self.settings)}
+                return Reply(
+                    200, {"content-type": "application/json"}, __import__("json").dumps(told).encode()
+                )
+            case "change":
+                return Change({"x-added": "1", "x-mine": None}, b'{"changed": true}')
+            case "raise":
+                raise KeyError("secret words")
+            case "sleep":
+                time.sleep(30)
+            case "die":
+                os._exit(7)
+            case "header":
+                return Change({said["name"]: said["value"]})
+            case "nonsense":
+                return said  # type: ignore[no-any-return]
+        return None
+
+    def answer(self, call: Call, reply: Reply) -> Change | None:
+        """Where the settings say so."""
+        if not self.settings.get("shout"):
+            return None
+        if reply.json().get("a") == 2:
+            raise Refuse(502, "TooQuiet", "Nobody hears this")
+        return Change({"x-shout": call.client}, reply.body.upper())
+
+
+class Unmade(Policy):
+    """Cannot be made."""
+
+    def __init__(self, settings: Any) -> None:
+        raise ValueError("never")
