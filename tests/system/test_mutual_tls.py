@@ -18,13 +18,15 @@ from tests.system.test_services_call import BOOK, OFFERS
 from tulle.spec.skeleton import mesh_files, product_files
 
 ORDER = {"order": "O-1002"}
+# What Envoy lacks is done by the processor, behind which the sidecar is as it is without.
+LIMITED = BOOK + "policies:\n  - {policy: json-limits, max_string_length: 40}\n"
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     folder = tmp_path_factory.mktemp("trust")
     files = {folder / path: text for path, text in mesh_files("shop").items()}
-    for name, domain, service in (("orders", "sales", BOOK), ("campaigns", "marketing", OFFERS)):
+    for name, domain, service in (("orders", "sales", LIMITED), ("campaigns", "marketing", OFFERS)):
         home = folder / f"products/{domain}/{name}"
         made = product_files(name, domain=domain, kind="source-aligned")
         files |= {home / path: text for path, text in made.items()}
@@ -93,11 +95,23 @@ def test_a_service_calls_another_and_nothing_is_without_tls(mesh: Mesh) -> None:
     assert answer.json()["response"] == {"customer": "C-02", "price": 108.0}
     assert process(mesh, "sidecars")["state"] == "running"
     clusters = json.loads((mesh.folder / ".tulle/run/gateway/clusters.json").read_text())["resources"]
-    assert len(clusters) == 2
-    assert all(one["transport_socket"]["name"] == "tls" for one in clusters)
+    names = {one["name"]: one for one in clusters}
+    assert all(names[one]["transport_socket"]["name"] == "tls" for one in ("offers/v1", "order-book/v1"))
+    plain = [name for name, one in names.items() if "transport_socket" not in one]
+    assert all(name.startswith("processor.") for name in plain)
     logged = (mesh.folder / ".tulle/log/gateway-access.jsonl").read_text
     caller = "spiffe://shop/env/prod/service/offers"
     wait_until(lambda: f'"caller":"{caller}"' in logged(), "writing the log")
+
+
+def test_a_policy_of_the_processor_holds_between_services_too(mesh: Mesh) -> None:
+    own, long = mesh.credentials("shop"), "O" * 41
+    answer = mesh.call("order-book/order/lookup", {"data": {"order_id": long}}, own)
+    assert answer.status_code == 400, answer.text
+    assert mesh.call("order-book/order/lookup", {"data": {"order_id": "O-1002"}}, own).status_code == 200
+    refused = mesh.call("offers/offer/run", {"order": long}, own)
+    assert refused.status_code == 400, refused.text
+    assert "step 'order': service 'order-book'" in refused.json()["message"]
 
 
 def test_who_they_are_is_shown_and_who_may_call_whom(mesh: Mesh) -> None:

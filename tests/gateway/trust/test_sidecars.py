@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.conftest import as_client, check_error, wait_until
+from tests.gateway.conftest import PLENTY, SECRETS, as_client, check_error, wait_until
 from tests.gateway.trust.conftest import PATH, Trusted, context
 
+from tulle.config import Settings
 from tulle.errors import Broken
 from tulle.gateway import access_log
-from tulle.gateway.policy import Backend
+from tulle.gateway.front import Front
+from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy
+from tulle.gateway.secret import hash_secret
 from tulle.gateway.trust.authority import Authorities
 from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.identity import Identity
@@ -353,3 +356,33 @@ def test_the_log_of_refusals_is_bounded(trusted: Trusted, monkeypatch: pytest.Mo
     assert log.with_name("sidecars-access.1.jsonl").exists()
     assert trusted.directly(V1, trusted.pair("thief")).status == 403
     wait_until(lambda: log.exists() and log.stat().st_size > 0, "beginning a new one")
+
+
+def test_an_api_leads_to_the_sidecar_of_the_service_that_answers(trusted: Trusted) -> None:
+    service = trusted.service(single("v1"))
+    front = Front(version="v1", path="/sales/v1", serves="offers")
+    api = replace(service, name="sales", front=front)
+    trusted.keeper.keep({("offers", "")})
+    trusted.keeper.put_before((), [service, api])
+    trusted.gateway.publish(
+        GatewayPolicy.of(
+            services=trusted.keeper.entrusted([service, api]),
+            clients=[Client("app-a", hash_secret(SECRETS["app-a"]))],
+            contracts=[Contract("app-a", name, PLENTY) for name in ("offers", "sales", "sales@v1")],
+        )
+    )
+    reply = trusted.ask("/sales/v1/x/predict", ME, method="POST", body="{}")
+    assert reply.status == 200, reply
+    assert worker(trusted).startswith("first")
+    stats = trusted.sidecar_admin.stats(r"^listener_manager\.total_listeners_active$")
+    assert stats == {"listener_manager.total_listeners_active": "1"}
+
+
+def test_no_key_stays_where_mutual_tls_is_off(tmp_path: Path) -> None:
+    settings = replace(Settings(folder=tmp_path), mutual_tls=True)
+    database = open_database(settings.database_url)
+    Keeper(settings, database).prepare({("offers", "")})
+    folders = [settings.state_folder / "run" / name for name in ("trust", "sidecars")]
+    assert all(folder.is_dir() for folder in folders)
+    Keeper(replace(settings, mutual_tls=False), database).prepare({("offers", "")})
+    assert not any(folder.exists() for folder in folders)

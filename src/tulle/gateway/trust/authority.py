@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ from tulle.state.secrets import Secrets, open_secrets
 from tulle.state.tables import authorities as table
 
 DAY: Final = 86_400.0
+_known_facts = lru_cache(maxsize=64)(facts)  # they are asked for many times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +256,8 @@ def _value(row: Row[Any]) -> Authority:
         row.created_at,
         row.issues_from,
         None,
-        facts(row.root),
-        facts(row.intermediate),
+        _known_facts(row.root),
+        _known_facts(row.intermediate),
     )
 
 

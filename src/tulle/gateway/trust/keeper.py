@@ -7,6 +7,7 @@ there are.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
@@ -18,7 +19,9 @@ from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.certificate_files import CertificateFiles
 from tulle.gateway.trust.identity import Identity
 from tulle.gateway.trust.sidecar import Sidecar, sidecars_of
+from tulle.gateway.trust.sidecar_files import FOLDER as SIDECARS
 from tulle.gateway.trust.sidecars import Sidecars
+from tulle.gateway.trust.transport import FOLDER
 from tulle.spec.environment import production
 from tulle.state.connections import KEY_FILE
 from tulle.state.db import Database, now
@@ -57,10 +60,16 @@ class Keeper:
         return self._files.keep(self._settings.name, wanted, at)
 
     def prepare(self, places: Collection[Place]) -> None:
-        """Before anything runs: certificates that hold, and files that the sidecars' Envoy can start with."""
-        if self.is_on:
-            self.keep(places)
-            self.sidecars.prepare(self._certificates(self.identity(place) for place in places))
+        """Before anything runs: certificates that hold, and files that the sidecars' Envoy can start with.
+
+        Where mutual TLS is off, no key of an earlier time stays.
+        """
+        if not self.is_on:
+            for folder in (FOLDER, SIDECARS):
+                shutil.rmtree(self._settings.state_folder / folder, ignore_errors=True)
+            return
+        self.keep(places)
+        self.sidecars.prepare(self._certificates(self.identity(place) for place in places))
 
     def identity(self, place: Place) -> Identity:
         """Who the service at a place is. Unavailable before `keep` knew an authority."""

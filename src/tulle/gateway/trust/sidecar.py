@@ -47,6 +47,7 @@ def sidecar_of(service: ManagedService, generation: str) -> Sidecar | None:
 
 
 def sidecars_of(services: Collection[ManagedService]) -> Mapping[str, Sidecar]:
-    """The sidecars of all generations of services, by name."""
-    found = (sidecar_of(service, b.generation) for service in services for b in service.backends)
+    """The sidecars of all generations of services, by name; an API has none beside those of what answers for it."""
+    own = [service for service in services if service.front is None]
+    found = (sidecar_of(service, b.generation) for service in own for b in service.backends)
     return {one.name: one for one in sorted(filter(None, found), key=lambda one: one.name)}
