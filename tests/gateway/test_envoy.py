@@ -34,7 +34,9 @@ from tests.gateway.conftest import (
 from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.envoy import Gateway
-from tulle.gateway.policy import GatewayPolicy, RateLimit
+from tulle.gateway.envoy_values import Door, Json
+from tulle.gateway.policy import Client, GatewayPolicy, RateLimit
+from tulle.gateway.secret import hash_secret
 
 pytestmark = pytest.mark.system
 
@@ -371,3 +373,74 @@ def test_without_a_policy_nobody_is_admitted(mesh: Mesh) -> None:
     for headers in (as_client("app-a"), basic(" nobody", ""), {}):
         check_error(mesh.ask(API + "first/x", headers), 401, "InvalidClient")
     assert mesh.ask("/isAlive/").status == 200
+
+
+# ── what has not changed, and what ends ──────────────────────────────────────────────────────────────────
+
+
+def test_only_clients_that_are_new_are_read_again(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[GatewayPolicy] = []
+    twin = envoy_files.static_twin
+
+    def noted(policy: GatewayPolicy, door: Door) -> Json:
+        read.append(policy)
+        return twin(policy, door)
+
+    first = policy(WORKERS, {("app-a", "first"): PLENTY})
+    gateway.publish(first)
+    monkeypatch.setattr(envoy_files, "static_twin", noted)
+    gateway.publish(policy(WORKERS, {("app-a", "first"): PLENTY, ("app-b", "second"): PLENTY}))
+    ((contract,),) = [one.contracts for one in read]
+    assert (contract.client_id, contract.service) == ("app-b", "second")
+    assert [one.client_id for one in read[0].clients] == ["app-b"]
+    assert read[0].services == first.services
+
+
+def test_a_new_client_that_envoy_refuses_is_found_all_the_same(gateway: Gateway) -> None:
+    """The credentials of whoever is new are read by Envoy before they are published."""
+    first = policy(WORKERS, {("app-a", "first"): PLENTY})
+    gateway.publish(first)
+    bad = Client("app-z", hash_secret("x"))
+    object.__setattr__(bad, "secret_hash", "no hash")
+    with pytest.raises(Broken, match="Envoy refuses"):
+        gateway.publish(replace(first, clients=(*first.clients, bad)))
+    assert gateway.publish(first).changed == ()
+
+
+def test_what_is_in_place_is_seen_by_its_files_alone(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = policy(WORKERS, {("app-a", "first"): PLENTY})
+    gateway.publish(first)
+    with monkeypatch.context() as patch:
+        patch.setattr(envoy_files, "render", None)  # what is not asked need not work
+        patch.setattr(GatewayPolicy, "digest", None)
+        assert gateway.publish(policy(WORKERS, {("app-a", "first"): PLENTY})).changed == ()
+    file = gateway.command().cwd / "run/gateway/auth.json"
+    file.write_bytes(file.read_bytes().replace(b"app-a", b"app-x"))
+    assert gateway.publish(first).changed == ("auth",)  # whoever touches one is found out
+
+
+@pytest.mark.system
+def test_who_is_refused_is_refused_first(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    put = mesh.gateway._put
+
+    def noted(name: str, content: bytes) -> bool:
+        written.append(name)
+        return put(name, content)
+
+    monkeypatch.setattr(mesh.gateway, "_put", noted)
+    whole = policy(WORKERS, CONTRACTS)
+    without = replace(
+        whole,
+        clients=tuple(c for c in whole.clients if c.client_id != "app-b"),
+        contracts=tuple(c for c in whole.contracts if c.client_id != "app-b"),
+    )
+    mesh.gateway.publish(without)
+    assert written == ["auth", "routes", "limits"]
+    assert mesh.ask(API + "first/x", as_client("app-b")).status == 401
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+    written.clear()
+    mesh.gateway.publish(whole)
+    assert written == ["limits", "auth", "routes"]

@@ -17,7 +17,7 @@ from tulle.errors import Broken, Invalid
 from tulle.gateway import contract_record, service_keys
 from tulle.gateway.apis import records as api_records
 from tulle.gateway.contract import PORTAL, forms_of
-from tulle.gateway.contract_record import ContractRecord
+from tulle.gateway.contract_record import Held
 from tulle.gateway.policies.opening import accesses
 from tulle.gateway.policy import USUAL_LIMIT, Client, Contract, GatewayPolicy, ManagedService, RateLimit
 from tulle.serving.package import products_of
@@ -77,7 +77,7 @@ class Admitted:
     ends: float | None
     clients: tuple[Client, ...]
     portal: frozenset[str]
-    held: tuple[ContractRecord, ...]
+    held: tuple[Held, ...]
     keys: tuple[tuple[service_keys.ServiceKey, str], ...]
     products: Mapping[str, frozenset[str]]
 
@@ -98,26 +98,29 @@ def admitted(database: Database) -> Admitted:
         if known is not None and known.stamp == stamp and (known.ends is None or at < known.ends):
             return known
         rows = connection.execute(select(*_SIGNING).where(application_rows.c.revoked_at.is_(None))).all()
-        held = contract_record.held(connection, at)
+        held = contract_record.all_held(connection, at)
         ends = [contract_record.next_end(connection, at), service_keys.next_end(connection, at)]
         keys = service_keys.in_force(connection, at)
     products = {
         **products_of(database),
         **{api: frozenset({one}) for api, one in api_records.owners(database).items()},
     }
-    clients = []
+    clients: list[Client] = []
+    clients_before = {} if known is None else {one.client_id: one for one in known.clients}
     for row in rows:
         forms = dict(forms_of(row, at))
         ends += [secret.until for secret in forms.values()]
         if forms:
             hashes = [getattr(row, f"{form}_hash") if form in forms else "" for form in ("secret", "second")]
-            clients.append(Client(row.client_id, *hashes))
+            before = clients_before.get(row.client_id)
+            is_same = before is not None and (before.secret_hash, before.second_hash) == (*hashes,)
+            clients.append(before if before is not None and is_same else Client(row.client_id, *hashes))
     made = Admitted(
         stamp,
         min((one for one in ends if one is not None), default=None),
         tuple(clients),
         frozenset(row.client_id for row in rows if row.name == PORTAL),
-        tuple(held),
+        held,
         tuple(keys),
         products,
     )
@@ -147,8 +150,22 @@ _SIGNING: Final = tuple(
 
 def policy_of(database: Database, deployed: Iterable[ManagedService]) -> GatewayPolicy:
     """The policy by which exactly these services are called, as the database knows applications, contracts and keys."""
-    now_ = admitted(database)
-    deployed = tuple(deployed)
+    now_, deployed = admitted(database), tuple(deployed)
+    before = _made.get(database)
+    if before is not None and before[0] is now_ and before[1] == deployed:
+        return before[2]
+    made = _policy_of(now_, deployed)
+    _made[database] = (now_, deployed, made)
+    return made
+
+
+# The policy that was made last, of whom and what. It is wanted five times a second, and mostly nothing has changed.
+_made: WeakKeyDictionary[Database, tuple[Admitted, tuple[ManagedService, ...], GatewayPolicy]] = (
+    WeakKeyDictionary()
+)
+
+
+def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayPolicy:
     known = {c.client_id for c in now_.clients}
     # a deployment may say another limit than another one: each holds in its own environment
     usual: dict[str, dict[str, RateLimit]] = defaultdict(dict)
@@ -174,7 +191,7 @@ def policy_of(database: Database, deployed: Iterable[ManagedService]) -> Gateway
 
 
 def _in_places(
-    held: Iterable[ContractRecord],
+    held: Iterable[Held],
     places: Mapping[str, Sequence[str]],
     products: Mapping[str, frozenset[str]],
 ) -> list[Contract]:
@@ -187,21 +204,21 @@ def _in_places(
     for service, owners in products.items():
         if len(owners) == 1:
             of_product[next(iter(owners))].append(service)
-    chosen: dict[tuple[str, str], list[ContractRecord]] = defaultdict(list)
+    chosen: dict[tuple[str, str], list[Held]] = defaultdict(list)
     for one in held:
-        is_api = one.place.kind == "api"
-        for service in (one.place.subject,) if is_api else of_product.get(one.place.subject, ()):
+        is_api = one.kind == "api"
+        for service in (one.subject,) if is_api else of_product.get(one.subject, ()):
             if service in places:
                 chosen[one.client_id, service].append(one)
     found: list[Contract] = []
     for (_, service), several in chosen.items():
         first, *others = several
         if not others:
-            found.append(first.contract(service, first.place.environment))
+            found.append(first.contract(service, first.environment))
             continue
         for environment in dict.fromkeys(places[service]):  # an API may have several versions in one
-            fitting = [one for one in several if one.place.environment in {None, environment}]
+            fitting = [one for one in several if one.environment in {None, environment}]
             if fitting:
-                best = min(fitting, key=lambda one: (one.place.environment is None, one.place.kind != "api"))
+                best = min(fitting, key=lambda one: (one.environment is None, one.kind != "api"))
                 found.append(best.contract(service, environment))
     return found

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, or_, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle import events
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
 from tulle.events import Event
 from tulle.gateway import contract_record, contract_step
-from tulle.gateway.contract_record import ContractRecord, Place
+from tulle.gateway.contract_record import ContractRecord, Held, Place
 from tulle.gateway.policy import SERVICE_NAME, Contract, RateLimit
 from tulle.gateway.secret import check_end, hash_secret, is_second, new_secret
 from tulle.state import log
@@ -184,7 +184,7 @@ def applications(
         if limit is None:
             held = contract_record.held(connection, at)
         else:
-            held = [c for a in found for c in contract_record.held(connection, at, client_id=a.client_id)]
+            held = contract_record.held(connection, at, client_ids=[a.client_id for a in found])
     by_client = _by_client(held)
     return tuple(_value(row, by_client.get(row.client_id, ()), at) for row in found)
 
@@ -208,8 +208,16 @@ def get(database: Database, name: str) -> Application:
         row = connection.execute(
             select(application_rows).where(application_rows.c.client_id == client_id)
         ).one()
-        held = contract_record.held(connection, at, client_id=client_id)
+        held = contract_record.held(connection, at, client_ids=[client_id])
     return _value(row, _by_client(held).get(client_id, ()), at)
+
+
+def count(database: Database) -> int:
+    """How many applications may sign in, the portal's own left out."""
+    columns = application_rows.c
+    query = select(func.count()).where(columns.revoked_at.is_(None), columns.name != PORTAL)
+    with database.read() as connection:
+        return int(connection.execute(query).scalar() or 0)
 
 
 def is_known(database: Database, name: str) -> bool:
@@ -360,7 +368,7 @@ def withdraw(database: Database, name: str, service: str, *, actor: str = "") ->
     """End the application's contracts for `service`, in whichever environment; NotFound when it has none."""
     with database.read() as connection:
         client_id, full_name = _find(connection, name)
-        mine = contract_record.held(connection, now(), client_id=client_id)
+        mine = contract_record.held(connection, now(), client_ids=[client_id])
     ended = [one for one in mine if one.place.kind == "api" and one.place.subject == service]
     if not ended:
         raise NotFound(f"application '{full_name}' has no contract for the service '{service}'")
@@ -437,8 +445,9 @@ def _by_client(held: Iterable[ContractRecord]) -> Mapping[str, tuple[Contract, .
     by_client: dict[str, list[Contract]] = defaultdict(list)
     for one in held:
         if one.place.kind == "api":
-            made = one.contract(one.place.subject, one.place.environment)
-            by_client[one.client_id].append(made)
+            place = one.place
+            made = Held(one.client_id, place.kind, place.subject, place.environment, one.tier, one.limits)
+            by_client[one.client_id].append(made.contract(place.subject, place.environment))
     return {client_id: tuple(some) for client_id, some in by_client.items()}
 
 

@@ -6,11 +6,13 @@ with one is in `contract_step`. Knows nothing of Envoy, of people's rights, and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Text, func, or_, select, type_coerce
 
 from tulle.errors import NotFound
 from tulle.gateway.offer import MESH, offers
@@ -78,13 +80,6 @@ class ContractRecord:
         """The limits as people write them."""
         return limits_in_words(self.limits)
 
-    def contract(self, service: str, environment: str | None) -> Contract:
-        """What the gateway needs of it, for one service."""
-        first, *more = self.limits
-        return Contract(
-            self.client_id, service, first, environment=environment, more=tuple(more), tier=self.tier
-        )
-
     def in_force(self, at: float) -> bool:
         """Whether it lets its application in."""
         return self.state == "approved" and (self.until is None or self.until > at)
@@ -137,11 +132,52 @@ def waiting(database: Database) -> int:
         return int(cx.execute(select(func.count()).where(table.c.state == "pending")).scalar() or 0)
 
 
-def held(cx: Connection, at: float, *, client_id: str | None = None) -> list[ContractRecord]:
-    """What is in force at a time, with the limits that hold now; of one application or of all."""
-    query = _joined().where(table.c.state == "approved", or_(table.c.until.is_(None), table.c.until > at))
-    if client_id is not None:
-        query = query.where(table.c.client_id == client_id)
+@dataclass(frozen=True, slots=True)
+class Held:
+    """As much of a contract in force as the gateway needs."""
+
+    client_id: str
+    kind: Kind
+    subject: str
+    environment: str | None
+    tier: str
+    limits: tuple[RateLimit, ...]
+
+    def contract(self, service: str, environment: str | None) -> Contract:
+        """The contract, for one service."""
+        first, *more = self.limits
+        return Contract(
+            self.client_id, service, first, environment=environment, more=tuple(more), tier=self.tier
+        )
+
+
+def all_held(cx: Connection, at: float) -> tuple[Held, ...]:
+    """What is in force at a time, of all applications; quick, as there may be ten thousand."""
+    columns = table.c
+    query = select(
+        columns.client_id,
+        columns.kind,
+        columns.subject,
+        columns.environment,
+        columns.tier,
+        type_coerce(columns.limits, Text).label("limits"),  # most are the same text, which is read once
+    ).where(_in_force(at))
+    known = offers(cx)
+    return tuple(
+        Held(client_id, kind, subject, environment, tier, _limits(known, kind, subject, tier, limits))
+        for client_id, kind, subject, environment, tier, limits in cx.execute(query)
+    )
+
+
+def _in_force(at: float) -> ColumnElement[bool]:
+    return (table.c.state == "approved") & or_(table.c.until.is_(None), table.c.until > at)
+
+
+def held(cx: Connection, at: float, *, client_ids: Sequence[str] | None = None) -> list[ContractRecord]:
+    """What is in force at a time, with the limits that hold now; of some applications or of all."""
+    query = _joined().where(_in_force(at))
+    if client_ids is not None:
+        query = query.where(table.c.client_id.in_(client_ids))
     known = offers(cx)
     return [_value(row, known) for row in cx.execute(query.order_by(table.c.client_id, table.c.subject))]
 
@@ -181,9 +217,7 @@ def _joined() -> Any:
 
 
 def _value(row: Row[Any], known: Mapping[str, Offer]) -> ContractRecord:
-    tiers = _tiers(row.subject if row.kind == "api" else MESH, known) if row.tier else ()
-    # As its tier is now, for whoever has a contract under it; one that is gone leaves what it was.
-    limits = next((tier.limits for tier in tiers if tier.name == row.tier), None) or limits_of(row.limits)
+    limits = _limits(known, row.kind, row.subject, row.tier, row.limits)
     return ContractRecord(
         row.id,
         row.client_id,
@@ -207,6 +241,23 @@ def _value(row: Row[Any], known: Mapping[str, Offer]) -> ContractRecord:
         row.until,
         row.changed_at,
     )
+
+
+def _limits(
+    known: Mapping[str, Offer], kind: str, subject: str, tier: str, said: str | list[str]
+) -> tuple[RateLimit, ...]:
+    """As its tier is now, for whoever has a contract under it; one that is gone leaves what it was."""
+    for one in _tiers(subject if kind == "api" else MESH, known) if tier else ():
+        if one.name == tier:
+            return one.limits
+    return _read_limits(
+        said if isinstance(said, str) else json.dumps(said)
+    )  # as PostgreSQL's driver reads it
+
+
+@lru_cache(maxsize=4096)
+def _read_limits(said: str) -> tuple[RateLimit, ...]:
+    return limits_of(json.loads(said))
 
 
 def _tiers(api: str, known: Mapping[str, Offer]) -> Sequence[Tier]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from tulle.config import Settings
@@ -97,6 +98,11 @@ def offer_of(plain: Mapping[str, Any]) -> Offer:
 
 def limits_of(texts: Iterable[str]) -> tuple[RateLimit, ...]:
     """Several limits as people write them. Invalid for one that is not understood, and for two of one period."""
+    return _limits_of(tuple(texts))
+
+
+@lru_cache(maxsize=4096)  # ten thousand contracts have few different ones
+def _limits_of(texts: tuple[str, ...]) -> tuple[RateLimit, ...]:
     limits = tuple(RateLimit.parse(text) for text in texts)
     periods = [limit.period_ms for limit in limits]
     if not 1 <= len(limits) <= MOST_LIMITS:
