@@ -82,6 +82,7 @@ OFFER_CHANGED = "offer.changed"
 API_CHANGED = "api.changed"  # of a version: where it is in its life, or that it is gone
 API_BOUND = "api.bound"  # what answers an instance; nothing said: what is declared
 GATEWAY_PUBLISHED = "gateway.published"
+GATEWAY_GUESSED = "gateway.guessed"  # secrets were tried, from `address`
 AUTHORITY_MADE = "authority.made"
 AUTHORITY_ENDED = "authority.ended"
 ACCESS_USER_CREATED = "access.user_created"

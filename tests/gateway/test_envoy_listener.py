@@ -57,7 +57,8 @@ def test_plain_basic_passes_by_the_script_and_nothing_else_does(client_id: str, 
 def test_the_order_of_the_filters_is_the_order_of_the_decisions() -> None:
     assert list(filters()) == [
         *("message_log", "header_limit", "policies_before", "credentials_elsewhere"),
-        *("normalise", "auth", "one_name", "jwt", "identity", "client", "contract", "policies_known"),
+        *("normalise", "guard", "auth", "one_name", "jwt", "identity", "client", "contract"),
+        "policies_known",
         *("retry_after", "limits", "spikes", "policies_after", "body"),
         *("dispatch_body", "dispatch", "router"),
     ]

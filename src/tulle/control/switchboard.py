@@ -25,6 +25,7 @@ from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.apis.records import Followed
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
 from tulle.gateway.publishing import Publisher, Unmade
@@ -272,7 +273,8 @@ class Switchboard:
     def _policy(self, services: Collection[ManagedService]) -> GatewayPolicy:
         policy = policy_of(self._workspace.database, self._trust.entrusted(services))
         resting = (self._workspace.settings.state_folder / NOT_ALIVE).exists()
-        return replace(policy, is_alive=not resting, holders=self._holders())
+        guarded = is_guarded(self._workspace.settings)
+        return replace(policy, is_alive=not resting, is_guarded=guarded, holders=self._holders())
 
     def _holders(self) -> tuple[tuple[str, str], ...]:
         """The client ids by which services call others, each with the identity that has to come with it.

@@ -112,6 +112,7 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
         *reasons,
         *of_policies,
         *(_token_mapper(*of) for of in _OF_TOKENS.items()),
+        _guessing(),
     ]
     mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
     return {
@@ -135,6 +136,17 @@ def _wrong_identity() -> Json:
     mapper["filter"] = _expression(f"{_DETAILS} == 'rbac_access_denied_matched_policy[{WRONG}]'")
     advice = "Applications have credentials of their own"
     mapper["body_format_override"] = _error_body("WrongIdentity", message, advice)
+    return mapper
+
+
+def _guessing() -> Json:
+    """Somebody tries secrets, and how often wrong ones are looked at is limited."""
+    message = "Too many wrong credentials were sent from this address for this client"
+    mapper = _mapper(429, "TooManyGuesses", message)
+    mapper["filter"] = _expression(f"{_DETAILS} == 'lua_response' && response.code == 429")
+    mapper["body_format_override"] = _error_body("TooManyGuesses", message, "Try again in a minute")
+    later = {"key": "retry-after", "value": "60"}
+    mapper["headers_to_add"] = [{"header": later, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
     return mapper
 
 

@@ -62,11 +62,13 @@ from tulle.gateway.envoy_values import (
     DISPATCH,
     DISPATCH_BODY,
     FORCED_HEADER,
+    GUARD,
     JWT,
     KEY_HEADER,
     LIMITS,
     NORMALISE,
     ONE_NAME,
+    REMEMBER,
     ROUTES,
     SECOND_NAME,
     SPIKES,
@@ -336,6 +338,8 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
     for contract in policy.contracts:
         held[contract.service].append(contract)
     everywhere = holders(policy.holders)
+    if policy.is_guarded:  # which wants to know, of each request, whether its secret was right
+        everywhere = {**everywhere, GUARD: enabled(), REMEMBER: enabled()}
     if any(client.second_hash for client in policy.clients):  # while a secret takes another one's place
         everywhere = {**everywhere, ONE_NAME: enabled()}
     nowhere = {

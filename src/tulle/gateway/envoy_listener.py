@@ -23,6 +23,7 @@ from tulle.gateway.envoy_values import (
     DISPATCH,
     DISPATCH_BODY,
     ELSEWHERE,
+    GUARD,
     HEADER_LIMIT,
     JWT,
     LIMITS,
@@ -135,6 +136,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         before,
         {"name": ELSEWHERE, "typed_config": _named_lua("credentials_elsewhere.lua"), "disabled": True},
         {"name": NORMALISE, "typed_config": _unless_plain_basic(_lua("credentials.lua"))},
+        {"name": GUARD, "typed_config": _lua("guard.lua"), "disabled": True},
         auth,
         {"name": ONE_NAME, "typed_config": _only_second_names(_one_name()), "disabled": True},
         token,
@@ -332,6 +334,7 @@ def _access_log(door: Door) -> Json:
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
         "client": f"%REQ({CLIENT_HEADER})%",
         "client_of_external": "%DYNAMIC_METADATA(tulle:client)%",
+        "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",

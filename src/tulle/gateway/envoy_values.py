@@ -35,6 +35,7 @@ INNER_LISTENER: Final = "inner"
 INNER_ROUTES: Final = "inner_routes"
 NORMALISE: Final = "normalise"
 AUTH: Final = "auth"
+GUARD: Final = "guard"
 SECOND_NAME: Final = (
     "~2"  # behind a client's id: who signs in by its secret of the second form, as credentials.lua says
 )

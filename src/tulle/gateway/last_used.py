@@ -20,12 +20,14 @@ from tulle.gateway.access_log import AccessLog
 from tulle.gateway.admin import Admin
 from tulle.gateway.envoy_access import BY_CONTRACT
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET
+from tulle.gateway.guesses import Guesses
 from tulle.state.db import Database, in_turn
 from tulle.state.tables import last_used as table
 
 LOG = logging.getLogger("tulle")
 EVERY_SECONDS: Final = 5.0
 EXACT_SECONDS: Final = 30.0  # who calls all the time is not written down all the time
+WRONG_SECRET: Final = "invalid_credential_for_basic_auth"  # noqa: S105  why, in Envoy's words
 _REFUSED: Final = frozenset({401, 403})
 
 Caller = tuple[str, str, str]  # client id, service, environment
@@ -39,6 +41,8 @@ class _Line(msgspec.Struct):
     access: str | None = None
     client: str | None = None
     client_of_external: str | None = None
+    address: str | None = None
+    details: str | None = None
     service: str | None = None
     environment: str | None = None
 
@@ -52,6 +56,7 @@ class LastUsed:
         self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
         self._decoder = msgspec.json.Decoder(_Line)
         self._written: dict[Caller, float] = {}
+        self._guesses = Guesses(settings, database)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="last-used", daemon=True)
 
@@ -83,6 +88,8 @@ class LastUsed:
                 one = self._decoder.decode(line)
             except ValueError:  # half a line: the gateway was killed, or the disk was full
                 continue
+            if one.code == 401 and one.address and one.details == WRONG_SECRET:
+                self._guesses.note(one.address, dt.datetime.fromisoformat(one.time).timestamp())
             client = one.client or one.client_of_external
             if one.access == BY_CONTRACT and client and one.service and one.code not in _REFUSED:
                 caller = (client, one.service, one.environment or "")

@@ -214,6 +214,7 @@ class GatewayPolicy:
     clients: tuple[Client, ...] = ()
     contracts: tuple[Contract, ...] = ()
     holders: tuple[tuple[str, str], ...] = ()  # client ids of services, each with the identity it comes with
+    is_guarded: bool = False  # somebody tries secrets: how often wrong ones are looked at is limited
     is_alive: bool = True  # what whoever balances over several gateways is told; all is answered in any case
 
     @classmethod
