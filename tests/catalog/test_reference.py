@@ -19,6 +19,7 @@ NAMES = {
     "/services/{name}/compare": "customer-totals",
     "/services/{name}/design": "customer-totals",
     "/insight/apis/{name}": "customer-totals",
+    "/applications/{name}": "web-shop",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [
@@ -43,6 +44,17 @@ def test_every_page_of_ours_is_in_the_table(browser: Browser) -> None:
     ours = {
         path
         for path in browser.addresses()
-        if path.startswith(("/products/", "/runs", "/schedules", "/rejected", "/domains", "/insight"))
+        if path.startswith(
+            (
+                "/products/",
+                "/runs",
+                "/schedules",
+                "/rejected",
+                "/domains",
+                "/insight",
+                "/applications",
+                "/access",
+            )
+        )
     }
     assert {path for path in ours if not path.endswith("/progress")} <= set(SAID)

@@ -183,7 +183,7 @@ def test_a_damaged_data_set_is_told_and_takes_nothing_down(world: World) -> None
 
 
 def test_applications_never_hold_a_secret_nor_the_portals_own(world: World) -> None:
-    page = world.reader().applications_page()
+    page = world.reader().callers.page(("customer-totals",), query="", owner="", after="")
     assert [a.name for a in page.applications] == ["web-shop"]
     assert page.services == ("customer-totals",)
     with world.database.read() as connection:

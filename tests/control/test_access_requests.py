@@ -299,3 +299,36 @@ def test_the_tiers_of_a_mesh_are_noted_when_it_is_opened(mesh: Mesh, applied: Wo
     (mesh.folder / "mesh.yaml").write_text(text + "\ntiers:\n- {name: Usual, limits: [7/1s]}\n")
     with pytest.raises(Invalid, match="setting 'tiers'"):
         opened(mesh)
+
+
+API = """
+api: prices
+terms: {version: "3", file: terms.md}
+tiers:
+- {name: basic, limits: [4/1s], approval: automatic}
+versions:
+- {version: v1, service: sold, publish: true}
+"""
+
+
+def test_an_api_of_a_product_s_folder_is_asked_for_by_its_own_tiers(
+    mesh: Mesh, applied: Workspace, office: Tulle
+) -> None:
+    mesh.sales("apis/prices.yaml", API)
+    mesh.sales("apis/terms.md", "Be kind.")
+    apply_plan(applied)
+    office("tom", "create", "till")
+    offer = office("tom", "tiers", "prices")
+    assert [one["name"] for one in offer["tiers"]] == ["basic"]
+    assert offer["terms"] == {"version": "3", "text": "Be kind."}
+    words = ("request", "till", "prices", "--purpose", "x")
+    assert "has terms, version 3" in office("tom", *words, fails=True)
+    made = office("tom", *words, "--accept-terms", "3")
+    assert (made["state"], made["tier"], made["api"]) == ("approved", "basic", "prices")
+    held = contract.get(applied.database, "till").contracts
+    assert [(one.service, str(one.limit)) for one in held] == [("prices", "4/1s")]
+    assert [one["name"] for one in office("olga", "access", "--service", "prices")] == ["prices"]
+    mesh.sales("apis/prices.yaml", API.replace("basic", "other"))
+    with pytest.raises(Denied) as refused:
+        apply_plan(applied)
+    assert "tier 'basic' of API 'prices' is taken out" in str(refused.value.problems[0])

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 
 from tulle.catalog import look
+from tulle.catalog.application_pages import application_routes
 from tulle.catalog.insight_pages import insight_routes
 from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.search import Reader
@@ -49,6 +50,7 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     _rejected_routes(router, reader)
     _plan_routes(router, reader)
     _schedule_routes(router, reader)
+    application_routes(router, reader, lambda request, name, page: _page(request, reader, name, page))
     service_routes(router, reader, caller, lambda request, name, page: _page(request, reader, name, page))
     insight_routes(router, reader.insight, lambda request, name, page: _page(request, reader, name, page))
     _lake_routes(router, reader)
@@ -85,10 +87,6 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/products/{name}/releases")
     def product_releases(request: Request, name: str) -> Response:
         return _page(request, reader, "releases.html", reader.releases.page(name))
-
-    @router.get("/applications")
-    def applications(request: Request) -> Response:
-        return _page(request, reader, "applications.html", reader.applications_page())
 
     @router.get("/capabilities")
     def capabilities(request: Request) -> Response:

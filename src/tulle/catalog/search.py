@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tulle.catalog import flow, history
+from tulle.catalog.applications import Applications
 from tulle.catalog.calendar import CalendarPage, calendar_page
 from tulle.catalog.column_lineage import ColumnFlow, column_flow
 from tulle.catalog.data_sets import DataSetReader
@@ -56,7 +57,6 @@ from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
-from tulle.gateway.last_used import last_used
 from tulle.gateway.service_keys import said_at_deployment
 from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.observe.calls import Calls
@@ -250,16 +250,6 @@ class ServicePage:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplicationsPage:
-    """What the page of applications shows."""
-
-    applications: tuple[Application, ...]
-    services: tuple[str, ...]
-    default_limit: str
-    last_used: Mapping[tuple[str, str], float]  # by client id and service
-
-
-@dataclass(frozen=True, slots=True)
 class RepositoriesPage:
     """A page of the lake's repositories; `next` continues it."""
 
@@ -325,6 +315,7 @@ class Reader:
         self.queried = QueriedReader(settings, database, lake, self._declared)
         self.deployments = DeploymentsReader(settings, database, processes)
         self.insight = InsightReader(settings, database, calls or Calls(settings.state_folder))
+        self.callers = Applications(settings, database)
         self.load = LoadReader(settings, lake, collect)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.models = ModelReader(database, lake, self.known)
@@ -350,7 +341,7 @@ class Reader:
             runs=runs,
             failing=tuple((card.product.name, check) for card in cards for check in card.failing),
             services=services,
-            applications=sum(1 for a in self.applications() if a.revoked_at is None),
+            applications=contract.count(self._database),
             picture=draw(
                 self._graph(mesh, services)
                 if len(mesh.applied) <= PICTURED
@@ -571,12 +562,6 @@ class Reader:
         found = contract.applications(self._database, include_revoked=True)
         visible = [a for a in found if a.name != PORTAL]
         return tuple(sorted(visible, key=lambda a: (a.revoked_at is not None, a.name)))
-
-    def applications_page(self) -> ApplicationsPage:
-        """Every application, and the services that could be asked for."""
-        names = tuple(service.name for service in self.services())
-        limit, used = self.settings.default_rate_limit, last_used(self._database)
-        return ApplicationsPage(self.applications(), names, limit, used)
 
     def capabilities(self) -> tuple[Capability, ...]:
         """Every component type."""

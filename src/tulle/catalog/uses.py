@@ -15,6 +15,7 @@ from tulle.gateway import contract_record, service_keys
 from tulle.gateway.apis import records
 from tulle.gateway.contract import PORTAL
 from tulle.gateway.last_used import last_used
+from tulle.serving.package import products_of
 from tulle.spec.environment import production
 from tulle.spec.product import DataProduct
 from tulle.spec.roles import CONSUMER, roles_of
@@ -66,11 +67,11 @@ def uses(settings: Settings, database: Database) -> tuple[Use, ...]:
 
 
 def owners(database: Database) -> Mapping[str, str]:
-    """By service and API, the product that declared it when it was applied."""
-    services = {
-        service: item.product.name for item in products.applied(database) for service in item.services or ()
-    }
-    return {**services, **records.owners(database)}
+    """By service and API, the product that declared it when it was applied, else the one that made its packages."""
+    made = {service: next(iter(of)) for service, of in products_of(database).items() if len(of) == 1}
+    applied = products.applied(database)
+    made |= {service: item.product.name for item in applied for service in item.services or ()}
+    return {**made, **records.owners(database)}
 
 
 def _by_contract(settings: Settings, database: Database, owner_of: Mapping[str, str]) -> Iterator[Use]:

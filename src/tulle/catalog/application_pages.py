@@ -1,0 +1,39 @@
+"""The routes of applications' pages: parse the request, ask the read model, fill a template.
+
+What is asked for or decided goes to the mesh's API with the reader's own key, from the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from tulle.catalog.search import Reader
+
+Text = Annotated[str, Query(max_length=255)]
+Render = Callable[[Request, str, Any], Response]
+
+
+def application_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+    """Applications, one of them, what waits for a decision, and who may use what."""
+
+    @router.get("/applications")
+    def applications(request: Request, q: Text = "", owner: Text = "", after: Text = "") -> Response:
+        names = tuple(service.name for service in reader.services())
+        page = reader.callers.page(names, query=q.strip(), owner=owner.strip(), after=after)
+        return render(request, "applications.html", page)
+
+    @router.get("/applications/{name}")
+    def application(request: Request, name: str) -> Response:
+        return render(request, "application.html", reader.callers.one(name))
+
+    @router.get("/access/requests")
+    def requests(request: Request) -> Response:
+        return render(request, "access_requests.html", reader.callers.requests())
+
+    @router.get("/access")
+    def access(request: Request, product: Text = "", service: Text = "") -> Response:
+        return render(request, "access.html", reader.callers.uses(product.strip(), service.strip()))
