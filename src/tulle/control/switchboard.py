@@ -12,8 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
-from tulle.control.declared_apis import places
 from tulle.control.identities import PREFIX, Identities, application_of
+from tulle.control.served_apis import ServedApis
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.deploy.generations import managed, mounted, mounted_of, stopped_of
@@ -22,8 +22,6 @@ from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway import contract, service_policies
 from tulle.gateway.admitted import as_deployed, policy_of
-from tulle.gateway.apis.instance import instances, managed_instances
-from tulle.gateway.apis.records import Followed
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
@@ -64,7 +62,7 @@ class Switchboard:
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
         self._identities = Identities(workspace)
-        self._apis = Followed(workspace.database)
+        self._apis = ServedApis(workspace)
         self._lock = threading.Lock()
         self._mesh_policies: MeshPolicies | None = None
         self._owners: Mapping[str, DataProduct] = {}
@@ -196,7 +194,9 @@ class Switchboard:
         # The gateway may go on with what it has, so the sidecars of that stay beside those of what is wanted.
         standing = [one for one in self._publisher.in_force() if one.front is None]
         self._trust.put_before(standing, deployed)
-        deployed += self._instances(deployed, unmade)
+        served, unserved = self._apis.look(deployed, self._with_policies, self._owners)
+        deployed += served
+        unmade |= unserved
         result = self._publisher.publish(deployed, self._policy, unmade)
         if result.changed:
             with self._workspace.database.write() as connection:
@@ -231,26 +231,6 @@ class Switchboard:
             self._owners = products.named(self._workspace.database, list(versions))
             self._versions = versions
         return self._owners
-
-    def _instances(
-        self, deployed: Collection[ManagedService], unmade: dict[_Place, Unmade]
-    ) -> list[ManagedService]:
-        """The instances of APIs, with what answers each now; of which none can be made is added to `unmade`."""
-        settings, apis = self._workspace.settings, self._apis.look()
-        declared = {api.name: api.declared for api in apis}
-        found: list[ManagedService] = []
-        for one in managed_instances(
-            list(instances(apis, places(settings))),
-            {service.path: service for service in deployed},
-            largest_request=settings.max_request_bytes,
-            usual_limit=settings.default_rate_limit,
-        ):
-            said = declared[one.name]
-            try:
-                found.append(self._with_policies(one, said.product, said.tags))
-            except TulleError as exc:
-                unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
-        return found
 
     def _with_leaving(self, service: ManagedService, at: float) -> ManagedService:
         """A service with the generations that have just left it.

@@ -48,6 +48,7 @@ from tulle.gateway.policy import GatewayPolicy
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
 
+_SETTLED_NS: Final = 2_000_000_000
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
 VALIDATE_SECONDS: Final = 30.0
 PROCESSOR_SECONDS: Final = (
@@ -113,6 +114,7 @@ class Gateway:
             mutual_tls=settings.mutual_tls,
             processors=settings.gateway_processors,
         )
+        self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._admin = Admin(self._root, ADMIN_SOCKET)
         self._processors = Processors(self._root, settings.gateway_processors)
         self._last = GatewayPolicy()  # that this process has published
@@ -429,6 +431,24 @@ class Gateway:
         except (FileNotFoundError, ValueError):  # a damaged record is none
             return None
 
+    def _digest_of(self, name: str) -> str:
+        """The SHA-256 of a file as it is, read again only when it was written since: it is asked for all the time."""
+        path = self._path(name)
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return _hash(b"")
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        known = self._digests.get(name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        digest = _hash(self._read(name) or b"")
+        if (
+            time.time_ns() - found.st_mtime_ns > _SETTLED_NS
+        ):  # it may be written again within a tick of the clock
+            self._digests[name] = stamp, digest
+        return digest
+
     def _is_sound(self, name: str) -> bool:
         """Whether a watched file is whole and, as far as is known, the one that was published."""
         content, record = self._read_whole(name), self._published()
@@ -441,8 +461,7 @@ class Gateway:
             record is not None
             and record.digest == digest
             and all(
-                record.files.get(name) == _hash(self._read(name) or b"")
-                for name in (*envoy_files.FILES, "bootstrap")
+                record.files.get(name) == self._digest_of(name) for name in (*envoy_files.FILES, "bootstrap")
             )
         )
 

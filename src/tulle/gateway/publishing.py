@@ -78,7 +78,7 @@ class Publisher:
         forms = {service.path: service for service in wanted}
         stopped = {path: one.stopped for path, one in (lacking | forms).items()}
         good = {
-            path: replace(form, stopped=stopped[path])
+            path: form if form.stopped == stopped[path] else replace(form, stopped=stopped[path])
             for path, form in self._in_force().items()
             if path in stopped
         }

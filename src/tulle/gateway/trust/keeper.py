@@ -86,10 +86,11 @@ class Keeper:
 
     def entrusted(self, services: Iterable[ManagedService]) -> list[ManagedService]:
         """The services as they are met: under their identities, where mutual TLS is on."""
-        return [
-            replace(one, identity=self.identity(one.workers_of).uri if self.is_on and one.has_workers else "")
-            for one in services
-        ]
+        return [self._entrusted(one) for one in services]
+
+    def _entrusted(self, one: ManagedService) -> ManagedService:
+        identity = self.identity(one.workers_of).uri if self.is_on and one.has_workers else ""
+        return one if one.identity == identity else replace(one, identity=identity)
 
     def put_before(self, standing: Collection[ManagedService], wanted: Collection[ManagedService]) -> None:
         """Have sidecars before the workers of what the gateway has and of what it is wanted to have, and no others.

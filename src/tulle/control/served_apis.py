@@ -1,0 +1,59 @@
+"""The instances of APIs as the gateway is to have them now, made anew only when anything they depend on is another.
+
+It is asked several times a second, and making a thousand of them takes a good part of that. Knows nothing of who
+publishes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from tulle.control.declared_apis import places
+from tulle.control.workspace import Workspace
+from tulle.errors import TulleError
+from tulle.gateway.apis.instance import instances, managed_instances
+from tulle.gateway.apis.records import Followed, RecordedApi
+from tulle.gateway.policy import ManagedService
+from tulle.gateway.publishing import Unmade
+
+Place = tuple[str, str]  # an API with its version, and an environment
+Joined = Callable[[ManagedService, str, Sequence[str]], ManagedService]  # with its product and tags
+
+
+class ServedApis:
+    """One a switchboard; not for several threads at once."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._settings = workspace.settings
+        self._apis = Followed(workspace.database)
+        self._of: tuple[Sequence[RecordedApi], Sequence[ManagedService], object] | None = None
+        self._made: list[ManagedService] = []
+        self._unmade: dict[Place, Unmade] = {}
+
+    def look(
+        self, deployed: Sequence[ManagedService], joined: Joined, stamp: object
+    ) -> tuple[Sequence[ManagedService], Mapping[Place, Unmade]]:
+        """The instances with what answers each of `deployed`, and those of which none can be made.
+
+        `joined` adds what the mesh has for many; `stamp` is another object when that is.
+        """
+        apis = self._apis.look()
+        if self._of is None or self._of[0] is not apis or self._of[2] is not stamp or self._of[1] != deployed:
+            self._make(apis, deployed, joined)
+            self._of = apis, list(deployed), stamp
+        return self._made, self._unmade
+
+    def _make(self, apis: Sequence[RecordedApi], deployed: Sequence[ManagedService], joined: Joined) -> None:
+        declared = {api.name: api.declared for api in apis}
+        self._made, self._unmade = [], {}
+        for one in managed_instances(
+            list(instances(apis, places(self._settings))),
+            {service.path: service for service in deployed},
+            largest_request=self._settings.max_request_bytes,
+            usual_limit=self._settings.default_rate_limit,
+        ):
+            said = declared[one.name]
+            try:
+                self._made.append(joined(one, said.product, said.tags))
+            except TulleError as exc:
+                self._unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
