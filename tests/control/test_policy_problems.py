@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.control.logged import LoggedMesh
 
 from tulle.control import release, service_file
 from tulle.control.check_mesh import check_mesh
-from tulle.control.policy_problems import policy_problems
+from tulle.control.policy_problems import demand_reached, policy_problems
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import managed
-from tulle.errors import Invalid
+from tulle.errors import Invalid, TulleError
 from tulle.gateway.policies.entry import Operation, Policy
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs
@@ -139,3 +140,24 @@ def test_what_is_no_set_is_told_with_the_settings(logged: LoggedMesh, text: str,
     with pytest.raises(Invalid) as told:
         with_mesh_policies(logged, text)
     assert said in str(told.value.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("http://169.254.169.254", "without TLS"),
+        ("https://169.254.169.254", "not a public address"),
+        ("https://localhost:8080", "not a public address"),
+        ("http://shadow.example.com", "without TLS"),
+    ],
+)
+def test_nothing_is_sent_where_the_gateway_may_not_reach(logged: LoggedMesh, place: str, said: str) -> None:
+    add(logged, f"policies: [{{policy: mirror, to: '{place}'}}]\n")
+    (problem,) = check_mesh(logged.workspace).problems
+    assert said in problem.message
+    assert "source_addresses" in (problem.hint or "")
+    listed = urlsplit(place).netloc
+    settings = replace(logged.workspace.settings, source_addresses=(listed,))
+    assert check_mesh(replace(logged.workspace, settings=settings)).problems == ()
+    with pytest.raises(TulleError, match=said):  # nor of a package that came from elsewhere
+        demand_reached(logged.workspace.settings, [Policy("mirror", {"to": place})])

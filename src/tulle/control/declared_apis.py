@@ -20,6 +20,8 @@ from tulle.gateway.apis.declared import ApiDeclared, Target
 from tulle.gateway.apis.load import Loaded, load_apis
 from tulle.gateway.front import Upstream, is_address
 from tulle.gateway.offer import offers
+from tulle.gateway.policies.kind import known_kinds
+from tulle.gateway.policies.listed import written_of
 from tulle.lake.hooks.outbound import Outbound
 from tulle.serving.service import Service, load_services
 from tulle.spec.environment import production
@@ -69,6 +71,13 @@ def _unreachable(settings: Settings, loaded: Loaded) -> Iterator[Problem]:
             for name, said in version.environments.items()
             if said.target is not None
         ]
+        known = known_kinds()
+        for position, policy in enumerate(written_of(version.policies)):
+            for url in known.reached(policy.policy.kind, policy.policy.settings):
+                try:
+                    demand_reachable(settings, Upstream(url))
+                except TulleError as exc:
+                    yield loaded.problem(exc.message, "versions", number, "policies", position, hint=exc.hint)
         for target, steps in targets:
             for upstream in target.external.upstreams if target.external else ():
                 try:

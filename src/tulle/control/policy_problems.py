@@ -6,11 +6,16 @@ nothing of what is in force.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tulle.config import Settings
-from tulle.errors import Invalid, Problem, did_you_mean
+from tulle.control.declared_apis import demand_reachable
+from tulle.errors import Invalid, Problem, TulleError, did_you_mean
+from tulle.gateway.front import Upstream
 from tulle.gateway.policies.automated import wrongly_left_out
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import Written, read_policies
 from tulle.serving.service import Service
 from tulle.spec.document import Document, refuse
@@ -43,7 +48,26 @@ def list_problems(
     for number, written in enumerate(found):
         for message, hint in wrongly_left_out(settings.policies, [written.policy]):
             problems.append(document.problem(message, (*path, number, "sets"), hint=hint))
-    return problems
+    return [*problems, *unreachable(settings, document, path, found)]
+
+
+def unreachable(
+    settings: Settings, document: Document, path: Steps, found: Sequence[Written]
+) -> Iterator[Problem]:
+    """The places outside that policies of a list send something to and that the gateway may not reach."""
+    for number, written in enumerate(found):
+        try:
+            demand_reached(settings, [written.policy])
+        except TulleError as exc:
+            yield document.problem(exc.message, (*path, number), hint=exc.hint)
+
+
+def demand_reached(settings: Settings, policies: Iterable[Policy]) -> None:
+    """Refuse policies that send something where it may not go: Invalid, or Denied for what is not public."""
+    known = known_kinds()
+    for policy in policies:
+        for url in known.reached(policy.kind, policy.settings):
+            demand_reachable(settings, Upstream(url))
 
 
 def unknown_environments(
@@ -73,6 +97,7 @@ def mesh_policy_problems(settings: Settings) -> list[Problem]:
         path = ("policies", name, "policies")
         found, wrong = read_policies(document, path)
         problems += wrong or unknown_environments(settings, document, path, found)
+        problems += unreachable(settings, document, path, found)
         for position, environment in enumerate(one.environments):
             if environment not in settings.environments:
                 message = f"there is no environment '{environment}'"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
 from tulle.control.identities import PREFIX, Identities, application_of
+from tulle.control.policy_problems import demand_reached
 from tulle.control.served_apis import ServedApis
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -208,8 +209,12 @@ class Switchboard:
     def _with_policies(
         self, service: ManagedService, product: str, tags: Sequence[str] = ()
     ) -> ManagedService:
-        """A service of a product with what the mesh has for many. Invalid when the two cannot be joined."""
+        """A service of a product with what the mesh has for many.
+
+        Invalid when the two cannot be joined, Denied when something would be sent where nothing may go.
+        """
         if not self._mesh_policies:
+            demand_reached(self._workspace.settings, service.policies)
             return service
         settings = self._workspace.settings
         owner = self._owners.get(product)
@@ -220,7 +225,9 @@ class Switchboard:
             (*(owner.tags if owner else ()), *tags),
             is_over_service=service.front is not None and service.has_workers,
         )
-        return replace(service, policies=self._mesh_policies.joined(target, service.policies))
+        joined = self._mesh_policies.joined(target, service.policies)
+        demand_reached(settings, joined)
+        return replace(service, policies=joined)
 
     def _owners_now(self) -> Mapping[str, DataProduct]:
         """The products that services belong to; read anew when one of them is applied."""

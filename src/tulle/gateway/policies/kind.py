@@ -135,10 +135,11 @@ class Kind:
 
     `read` makes a frozen value of settings that fit the schema; it raises Unfit for what the schema cannot say. One of
     `render`, for Envoy, and `step`, for the processor, tells what the value is. `opens`: the ways by which callers come
-    in where it holds, instead of what the service itself says; its phase is `credentials`. `whole`: it is for all
-    requests of a service, never for some operations. `once`: one in force for a request is all that makes sense.
-    `not_after`: kinds that it may not come after. `of_workers`: it bounds the way to a service's workers, so it is the
-    service's own, never that of an API over it.
+    in where it holds, instead of what the service itself says; its phase is `credentials`. `reaches`: the places
+    outside, as http:// or https://, that it sends something to. `whole`: it is for all requests of a service, never for
+    some operations. `once`: one in force for a request is all that makes sense. `not_after`: kinds that it may not come
+    after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
+    it.
     """
 
     name: str  # kebab-case
@@ -149,6 +150,7 @@ class Kind:
     render: Callable[[Any, Spot], Parts] | None = None
     step: Callable[[Any], Json] | None = None
     opens: Callable[[Any], Access] | None = None
+    reaches: Callable[[Any], Sequence[str]] | None = None
     required: tuple[str, ...] = ()
     rules: Mapping[str, Any] = field(default_factory=dict)  # more of its schema: minProperties, anyOf, …
     example: str = ""  # YAML of a whole entry
@@ -261,6 +263,12 @@ class Registry:
         kind, value = self.carried_out(name), self.value(name, settings)
         opens = kind.opens
         return None if opens is None else _held(kind, lambda: opens(value))
+
+    def reached(self, name: str, settings: Settings) -> Sequence[str]:
+        """The places outside that a policy sends something to. Invalid as `value` says."""
+        kind = self.carried_out(name)
+        reaches = kind.reaches
+        return () if reaches is None else _held(kind, lambda: reaches(self.value(name, settings)))
 
     def schema(self, name: str) -> Schema:
         """The compiled schema of a whole entry of that kind. Raises NotFound."""

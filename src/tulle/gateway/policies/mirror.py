@@ -76,6 +76,11 @@ def _render(mirror: Mirror, spot: Spot) -> Parts:
     return Parts(action={"request_mirror_policies": [policy]}, clusters=[_cluster(name, mirror)])
 
 
+def _reaches(mirror: Mirror) -> tuple[str, ...]:
+    shown = f"[{mirror.host}]" if ":" in mirror.host else mirror.host
+    return (f"{'https' if mirror.is_secure else 'http'}://{shown}:{mirror.port}",)
+
+
 def _cluster(name: str, mirror: Mirror) -> Json:
     address = {"socket_address": {"address": mirror.host, "port_value": mirror.port}}
     cluster: Json = {
@@ -125,6 +130,7 @@ def register(registry: Registry) -> None:
             "route",
             _read,
             render=_render,
+            reaches=_reaches,
             required=("to",),
             example="policy: mirror\nto: https://shadow.example.com\npercent: 10",
         )
