@@ -14,7 +14,7 @@ from tests.control.test_approvals import Office
 from tests.control.test_service_access import tulle
 from tests.pipeline.conftest import Mesh
 
-from tulle.control import applications, offers
+from tulle.control import access_requests, applications, offers
 from tulle.control.apply import apply_plan, current_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid
@@ -249,6 +249,18 @@ def test_who_may_use_what_and_why(mesh: Mesh, applied: Workspace, office: Tulle)
     )
     assert len(office("olga", "access", "--application", "till")) == 2
     assert len(office("olga", "access", "--service", "sold")) == 3
+
+
+def test_one_sees_what_is_one_s_own_among_many(applied: Workspace, office: Tulle) -> None:
+    office("tom", "create", "till")
+    mine = ask(office)
+    for number in range(3):
+        client_id = contract.register(applied.database, f"other-{number}", owner="eve").client_id
+        contract_step.agree(applied.database, client_id, Place("api", "sold"), parse_limits("1/1s"))
+    access = lake_access(applied.settings, applied.database)
+    found = access_requests.listed(applied, access, limit=1, user="tom")
+    assert [one.id for one in found] == [mine["id"]]
+    assert len(access_requests.listed(applied, access, limit=2, user="olga")) == 2
 
 
 def test_rotation_by_the_commands(mesh: Mesh, applied: Workspace) -> None:

@@ -245,6 +245,31 @@ def test_a_revoked_application_is_refused_at_once(mesh: Mesh) -> None:
     assert mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, headers).status_code == 401
 
 
+def test_what_was_acknowledged_holds_for_the_next_call(mesh: Mesh) -> None:
+    """Asked for, approved, revoked, restored, rotated: each answer of the mesh is what the gateway goes by."""
+    made = mesh.json("app", "create", "asking", "--owner", "tom")
+    headers = {"client_id": made["client_id"], "client_secret": made["client_secret"]}
+
+    def status(credentials: dict[str, str]) -> int:
+        return mesh.call(PROFILE, {"data": {"customer_id": CUSTOMER}}, credentials).status_code
+
+    assert status(headers) == 403
+    asked = mesh.json("app", "request", "asking", "customer-features", "--purpose", "a story")
+    assert (asked["state"], status(headers)) == ("pending", 403)
+    for step, expected in (("approve", 200), ("revoke", 403), ("restore", 200)):
+        answer = mesh.json("app", step, asked["id"])
+        assert (answer["gateway_follows"], status(headers)) == (True, expected), step
+    fresh = mesh.json("app", "rotate", "asking")
+    renewed = {"client_id": fresh["client_id"], "client_secret": fresh["client_secret"]}
+    assert (status(headers), status(renewed)) == (200, 200)
+    mesh.tulle("app", "rotate", "asking", "--end-old")
+    assert (status(headers), status(renewed)) == (401, 200)
+    (use,) = [one for one in mesh.json("app", "access", "--application", "asking") if one["who"] == "asking"]
+    assert (use["purpose"], use["contract"]) == ("a story", asked["id"])
+    mesh.tulle("app", "revoke", "asking")
+    assert status(renewed) == 401
+
+
 def test_an_api_key_opens_one_service_until_it_expires_or_is_revoked(mesh: Mesh, tmp_path: Path) -> None:
     from dataikuapi import APINodeClient
     from dataikuapi.utils import DataikuException

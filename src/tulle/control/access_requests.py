@@ -297,7 +297,7 @@ def listed(
         application=application,
         subjects=subjects,
         before=before,
-        limit=min(limit, MOST_SHOWN),
+        limit=min(limit, MOST_SHOWN) if user is None else MOST_SHOWN,
     )
     found = tuple(one for one in found if one.application != applications.PORTAL)
     if user is None:
@@ -309,7 +309,7 @@ def listed(
             decided[one.place] = may_decide(workspace, access, one.place, user)
         if decided[one.place] or user in _owners(workspace, one):
             kept.append(one)
-    return tuple(kept)
+    return tuple(kept[:limit])
 
 
 def as_plain(
