@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.control.test_apis import ORDERS, declare
 from tests.control.test_deployments import active, with_versions
 from tests.observe.lines import line
 from tests.pipeline.conftest import Mesh
@@ -19,6 +20,7 @@ from tulle.catalog import outlook as insight
 from tulle.cli import connect
 from tulle.cli.main import cli
 from tulle.control import autoscale, call_collector
+from tulle.control.apply import apply_plan
 from tulle.control.call_collector import CallCollector
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound
@@ -143,6 +145,24 @@ def test_operations_are_those_of_the_deployed_package(counted: Counted) -> None:
     assert found["series"][0]["points"]
 
 
+def test_operations_of_an_api_are_those_of_its_document(counted: Counted) -> None:
+    declare(Mesh(counted.workspace.settings.folder), ORDERS.replace(", environments: {test: }", ""))
+    apply_plan(counted.workspace)
+    at = time.time() - 60
+    counted.asked(
+        line(at, service="orders", method="GET", path="/orders/v2/items/17"),
+        line(at, service="orders", path="/orders/v1/who/run"),
+        line(at, service="orders", path="/orders/v2/nothing"),
+    )
+    counted.collector.look()
+    found = counted.json("show", "orders")
+    assert {one["name"]["operation"] for one in found["series"]} == {
+        "GET /items/{id}",
+        "POST /who/run",
+        "(other)",
+    }
+
+
 def test_commands_tell_of_it(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect.mesh_client(counted.workspace.settings.folder) as client:
         monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))
@@ -239,3 +259,38 @@ def test_the_next_week_and_its_workers(counted: Counted) -> None:
             "nowhere",
             now=now,
         )
+
+
+def test_the_thread_counts_judges_and_ends(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_collector, "EVERY_SECONDS", 0.02)
+    judged: list[float] = []
+    began = time.time()
+    counted.collector = CallCollector(counted.workspace, counted=judged.append)
+    counted.collector.start()
+    counted.asked(*[calc()] * 7)
+    until = time.monotonic() + 30
+    while counted.total() < 7 or not judged:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    counted.collector.stop()
+    assert counted.total() == 7
+    assert all(began <= at <= time.time() for at in judged)
+    assert not counted.collector._thread.is_alive()
+
+
+def test_a_failing_look_ends_nothing(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(call_collector, "EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(call_collector, "AGAIN_SECONDS", 0.02)
+    failed: list[float] = []
+
+    def judge(at: float) -> None:
+        failed.append(at)
+        raise ValueError("not yet")
+
+    counted.collector = CallCollector(counted.workspace, counted=judge)
+    counted.collector.start()
+    until = time.monotonic() + 30
+    while len(failed) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    counted.collector.stop()

@@ -8,8 +8,13 @@ from collections import Counter
 import pytest
 from tests.gateway.conftest import API, Mesh, as_client, basic, wait_until
 
+from tulle.gateway import envoy_errors
+from tulle.gateway.policies.listed import known_kinds
+from tulle.gateway.processing.exchange import Refusal
+from tulle.observe import violations
 from tulle.observe.operations import Operations
 from tulle.observe.tally import MICROSECONDS, REFUSED, REQUESTS, Tally
+from tulle.observe.violations import kind_of
 
 FIRST = {"first": ["POST /x/predict", "GET /x/{id}"], "down": ["GET /x"]}
 
@@ -60,3 +65,28 @@ def test_each_violation_is_counted_by_the_word_that_the_caller_read(mesh: Mesh) 
     assert read[MICROSECONDS] % 1000
     assert sum(cell.sums[REQUESTS] for cell in batch.cells.values()) == len(replies)
     assert batch.unread == 0
+
+
+def test_the_words_are_those_of_the_errors() -> None:
+    for reason, (status, word, _) in envoy_errors._REASONS.items():
+        assert kind_of(status, "direct_response", reason) == word
+    for status, (word, _) in envoy_errors._ERRORS.items():
+        assert kind_of(status, "any") == word
+    refusals = known_kinds().refusals()
+    assert {one.error_type for one in refusals} <= {
+        *violations._BY_DETAILS.values(),
+        *violations._BY_STATUS.values(),
+    }
+
+
+def test_what_the_processor_refuses_is_told_from_what_a_service_answers() -> None:
+    assert Refusal(429, "QuotaExceeded", "x").answer("r").headers[1] == (b"x-tulle-error", b"QuotaExceeded")
+    assert kind_of(400, "via_upstream", told="JsonThreat") == "JsonThreat"
+    for status, told in ((200, "JsonThreat"), (400, None), (400, "no word"), (400, "X" * 99)):
+        assert kind_of(status, "via_upstream", told=told) == ""
+    counting = Tally(Operations(FIRST, API))
+    line = {"time": "2026-03-01T10:00:00.000Z", "code": 400, "service": "first", "details": "via_upstream"}
+    for number in range(300):
+        word = "X" + "".join(chr(97 + int(digit)) for digit in f"{number:03}")
+        counting.count([json.dumps({**line, "error": word}).encode()])
+    assert len(counting.taken().kinds) == 101  # whoever makes words up does not fill a disk

@@ -19,6 +19,7 @@ import psutil
 from tulle.control.workspace import Workspace
 from tulle.errors import LimitExceeded, Unavailable
 from tulle.gateway.admin import Admin
+from tulle.gateway.apis import records
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
 from tulle.gateway.log_place import LogReader
 from tulle.observe.calls import Calls, Place
@@ -28,6 +29,7 @@ from tulle.serving import generation
 
 LOG = logging.getLogger("tulle")
 EVERY_SECONDS: Final = 3.0
+AGAIN_SECONDS: Final = 30.0  # after a look that failed
 KEEP_EVERY: Final = 3600.0
 DOCUMENTS_EVERY: Final = 30.0
 LINES_AT_ONCE: Final = 100_000  # then they are written
@@ -84,10 +86,10 @@ class CallCollector:
                 if exc.message != said:  # once, not at each try
                     LOG.warning("%s; what was asked is counted when there is room", exc.message)
                 said = exc.message
-                self._stop.wait(30)
+                self._stop.wait(AGAIN_SECONDS)
             except Exception:
                 LOG.exception("what services were asked is counted later")
-                self._stop.wait(30)
+                self._stop.wait(AGAIN_SECONDS)
             self._stop.wait(EVERY_SECONDS)
 
     def look(self, now: float | None = None) -> None:
@@ -139,11 +141,19 @@ class CallCollector:
         return self._operations(service, method, path)
 
     def _learn(self) -> None:
-        """Find the operations of all that is deployed."""
+        """Find the operations of all that is deployed, and of APIs that are declared."""
         found: dict[str, list[str]] = {}
         for one in generation.everywhere(self._workspace.database):
             for version in one.mounted:
                 found.setdefault(one.service, []).extend(self._described(one.service, version))
+        for api in records.recorded(self._workspace.database):
+            for declared in api.declared.versions:
+                said = [f"{one.method} {one.path}" for one in declared.operations]
+                if (
+                    declared.target.service
+                ):  # of one without a document they are those of the service behind it
+                    said = said or found.get(declared.target.service, [])
+                found[api.name] = [*found.get(api.name, ()), *said]
         self._operations = Operations(found, API_PREFIX)
         self._tally.forget_operations()
 

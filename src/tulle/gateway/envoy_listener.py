@@ -340,6 +340,7 @@ def _access_log(door: Door) -> Json:
         "environment": "%METADATA(ROUTE:tulle:environment)%",
         "generation": "%RESP(x-tulle-generation)%",
         "reason": "%METADATA(ROUTE:tulle:reason)%",
+        "error": "%RESP(x-tulle-error)%",
         "duration_ms": "%DURATION%",
         "duration_us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
         "upstream_ms": "%RESPONSE_DURATION%",

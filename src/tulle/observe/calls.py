@@ -9,6 +9,7 @@ how lines are read and of what is asked of it.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -363,9 +364,9 @@ class Calls:
         if self._writer is None:
             self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with _explaining(self.file):
-                cx = _connect(self.file, "rwc")
-                cx.execute("PRAGMA auto_vacuum = INCREMENTAL")
-                cx.execute("PRAGMA journal_mode = WAL")
+                if not self.file.exists():
+                    _make(self.file)
+                cx = _connect(self.file, "rw")
                 # The place in the log is in the same transaction: what a power cut takes back is counted again.
                 cx.execute("PRAGMA synchronous = NORMAL")
                 cx.execute(
@@ -373,7 +374,6 @@ class Calls:
                 )  # kB: with less, a batch of many clients reads pages again
                 cx.create_function("added", 2, added, deterministic=True)
                 cx.executescript(_SCHEMA)
-            self.file.chmod(0o600)
             self._writer = cx
         return self._writer
 
@@ -386,6 +386,18 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=10,
     )
+
+
+def _make(file: Path) -> None:
+    """An empty file with its tables; who reads meets all of it, or none."""
+    beside = file.with_name(f"{file.name}.{os.getpid()}.new")
+    beside.unlink(missing_ok=True)
+    with contextlib.closing(_connect(beside, "rwc")) as cx:
+        cx.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        cx.execute("PRAGMA journal_mode = WAL")
+        cx.executescript(_SCHEMA)
+    beside.chmod(0o600)
+    beside.replace(file)
 
 
 def _empty() -> sqlite3.Connection:

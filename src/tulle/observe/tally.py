@@ -22,6 +22,7 @@ OTHER: Final = "(other)"  # an operation that no document tells of
 SLOWEST: Final = 5  # requests kept of a service and hour
 _KNOWN_PATHS: Final = 20_000  # remembered; a longer path than the next is not
 _LONGEST_PATH: Final = 200
+_MOST_KINDS: Final = 100  # words for errors; there are some thirty
 _LONGEST_NAME: Final = 200
 # Places in a cell.
 REQUESTS, C2, C3, C4, C5, REFUSED, BYTES_IN, BYTES_OUT, MICROSECONDS, SUMS = range(10)
@@ -89,6 +90,7 @@ class _Line(msgspec.Struct, gc=False):
     request_id: str | None = None
     details: str | None = None
     reason: str | None = None
+    error: str | None = None
 
 
 class Tally:
@@ -99,6 +101,7 @@ class Tally:
         self._decode = msgspec.json.Decoder(_Line).decode
         self._minutes: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], str] = {}
+        self._kinds: set[str] = set()
         self._batch = Batch()
 
     @property
@@ -170,9 +173,13 @@ class Tally:
             _keep_slow(batch, minute, key, micros, at, status, line.request_id or "")
 
     def _kind(self, batch: Batch, minute: int, key: Key, status: int, line: _Line) -> None:
-        kind = kind_of(status, line.details, line.reason, line.access)
+        kind = kind_of(status, line.details, line.reason, line.access, line.error)
         if not kind:
             return
+        if kind not in self._kinds:
+            if len(self._kinds) >= _MOST_KINDS:
+                kind = "GatewayError"
+            self._kinds.add(kind)
         refused = is_violation(status, kind)
         if refused:
             batch.cells[minute, key].sums[REFUSED] += 1

@@ -7,6 +7,7 @@ neither. Pure.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _TOKEN: Final = "jwt_authn_access_denied{"  # noqa: S105  what a filter says
@@ -24,6 +25,7 @@ _BY_STATUS: Final = {
     426: "UpgradeRequired",
     429: "TooManyRequests",
     431: "HeadersTooLarge",
+    502: "BadAnswer",
     503: "ServiceUnavailable",
     504: "ServiceTimeout",
 }
@@ -32,23 +34,35 @@ _BY_DETAILS: Final = {
     "rbac_access_denied_matched_policy[address]": "AddressNotAllowed",
     "rbac_access_denied_matched_policy[wrong_identity]": "WrongIdentity",
 }
+_WORD: Final = re.compile(r"[A-Z][A-Za-z]{2,39}")
 _BY_REASON: Final = {
     "generation": "UnknownGeneration",
     "dispatch_key": "MissingDispatchKey",
     "disabled": "ServiceDisabled",
     "resting": "NotAlive",
     "retired": "ServiceRetired",
+    "api_retired": "ApiRetired",
+    "unbound": "ApiNotBound",
+    "operation": "UnknownOperation",
+    "method": "MethodNotAllowed",
 }
 
 
-def kind_of(status: int, details: str | None, reason: str | None = None, access: str | None = None) -> str:
+def kind_of(
+    status: int,
+    details: str | None,
+    reason: str | None = None,
+    access: str | None = None,
+    told: str | None = None,
+) -> str:
     """The kind of a violation or failure of the gateway's own; empty for what the service answered, or was well.
 
     `details` are Envoy's response code details, `reason` why a route answers by itself, `access` by which way the
-    caller came.
+    caller came, `told` the word that came with the answer.
     """
     if details == "via_upstream" or 100 <= status < 400:
-        return ""
+        # The gateway's processor says so, by a header; nobody else has a reason to.
+        return told if told and status >= 400 and _WORD.fullmatch(told) else ""
     if details == "direct_response" and reason in _BY_REASON:
         return _BY_REASON[reason]
     if details and details.startswith(_TOKEN):

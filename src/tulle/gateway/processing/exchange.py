@@ -15,6 +15,7 @@ import msgspec
 Header = tuple[bytes, bytes]
 
 # Set by the gateway alone: it takes what begins with x-tulle- from callers before it reads anything.
+ERROR_HEADER: Final = b"x-tulle-error"
 KEY_HEADER: Final = b"x-tulle-process"  # by which chain of steps a request is processed
 CLIENT_HEADER: Final = b"x-tulle-client"
 ADDRESS_HEADER: Final = b"x-tulle-address"  # of the caller
@@ -60,7 +61,11 @@ class Refusal(Exception):
                 "requestId": request_id,
             }
         )
-        headers = [(b"content-type", b"application/json"), *self.headers]
+        told = (
+            ERROR_HEADER,
+            self.error_type.encode(),
+        )  # by which the access log tells it from an API's own errors
+        headers = [(b"content-type", b"application/json"), told, *self.headers]
         return Answer(self.status, headers, body, is_ours=True)
 
 
