@@ -17,6 +17,7 @@ REDACTED = """
 policies:
 - policy: redaction
   fields: [{path: '$..customer_id', action: mask, keep_last: 2}]
+- {policy: schema-validation, strict_parameters: true}
 - {policy: caching, methods: [POST], ttl: 60}
 """
 PATH = "order-book/order/lookup"
@@ -57,6 +58,10 @@ def test_it_is_there_while_a_service_needs_it_and_comes_back_when_it_is_killed(m
     wait_until(lambda: bool(customer(mesh)), "an answer")
     assert customer(mesh).startswith("*")
     assert mesh.call(PATH, ORDER, mesh.credentials("shop")).headers["x-tulle-cache"] == "hit"
+    unknown = mesh.call("order-book/order/lookups", ORDER, mesh.credentials("shop"))
+    assert (unknown.status_code, unknown.json()["errorType"]) == (404, "UnknownOperation")
+    strange = mesh.call(PATH + "?more=1", ORDER, mesh.credentials("shop"))
+    assert (strange.status_code, strange.json()["errorType"]) == (400, "SchemaViolation")
     process = mesh.json("status")["processes"]["processor"]
     os.kill(process["pid"], signal.SIGKILL)
     assert customer(mesh).startswith("*")  # it waited until there was one again

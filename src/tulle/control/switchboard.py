@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tulle.control import deployment_hooks
+from tulle.control.checked_documents import with_documents
 from tulle.control.identities import PREFIX, Identities, application_of
 from tulle.control.policy_problems import demand_reached
 from tulle.control.served_apis import ServedApis
@@ -209,25 +210,23 @@ class Switchboard:
     def _with_policies(
         self, service: ManagedService, product: str, tags: Sequence[str] = ()
     ) -> ManagedService:
-        """A service of a product with what the mesh has for many.
+        """A service of a product with what the mesh has for many, and the documents its policies check by.
 
         Invalid when the two cannot be joined, Denied when something would be sent where nothing may go.
         """
-        if not self._mesh_policies:
-            demand_reached(self._workspace.settings, service.policies)
-            return service
         settings = self._workspace.settings
-        owner = self._owners.get(product)
-        target = Target(
-            service.name,
-            service.environment or production(settings).name,
-            owner.domain if owner else "",
-            (*(owner.tags if owner else ()), *tags),
-            is_over_service=service.front is not None and service.has_workers,
-        )
-        joined = self._mesh_policies.joined(target, service.policies)
-        demand_reached(settings, joined)
-        return replace(service, policies=joined)
+        if self._mesh_policies:
+            owner = self._owners.get(product)
+            target = Target(
+                service.name,
+                service.environment or production(settings).name,
+                owner.domain if owner else "",
+                (*(owner.tags if owner else ()), *tags),
+                is_over_service=service.front is not None and service.has_workers,
+            )
+            service = replace(service, policies=self._mesh_policies.joined(target, service.policies))
+        demand_reached(settings, service.policies)
+        return with_documents(settings, self._workspace.database, service)
 
     def _owners_now(self) -> Mapping[str, DataProduct]:
         """The products that services belong to; read anew when one of them is applied."""

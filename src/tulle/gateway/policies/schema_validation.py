@@ -14,7 +14,7 @@ from tulle.gateway.policies.steps import step_kind
 _PROPERTIES: Final[Json] = {
     "document": {
         "type": "object",
-        "description": "an OpenAPI document of version 3.x, in one piece",
+        "description": "an OpenAPI document of version 3.x, in one piece (that of the service, or of the API)",
     },
     "on_violation": {
         "enum": ["block", "report"],
@@ -38,10 +38,8 @@ def register(registry: Registry) -> None:
             "schema-validation",
             "Requests that are not what the OpenAPI document asks for are answered 400, 404, 405 or 415.",
             _PROPERTIES,
-            required=("document",),
             once=True,
-            example="policy: schema-validation\non_violation: block\ndocument:\n  openapi: 3.1.0\n  paths:\n"
-            "    /score/predict:\n      post:\n        requestBody:\n          required: true\n"
-            "          content: {application/json: {schema: {type: object, required: [features]}}}",
+            read_as={"document": {"openapi": "3.1.0", "paths": {}}},
+            example="policy: schema-validation\non_violation: block\nstrict_parameters: true",
         )
     )

@@ -18,12 +18,18 @@ from tulle.gateway.processing.plan import ChainPlan, StepPlan
 _READ_BEFORE: Final = 5000  # settings that are known to be fine; a list is read each time that it is rendered
 
 
-def step_kind(name: str, summary: str, properties: Json, *, example: str, **more: Any) -> Kind:
-    """A kind that is a step of the processor of the same name."""
+def step_kind(
+    name: str, summary: str, properties: Json, *, example: str, read_as: Settings | None = None, **more: Any
+) -> Kind:
+    """A kind that is a step of the processor of the same name.
+
+    `read_as` are settings that are there by the time it is carried out, and stand for those until then.
+    """
 
     def read(settings: Settings) -> StepPlan:
         plan = StepPlan(name, name, msgspec.to_builtins(settings))
-        if (wrong := _wrong(msgspec.json.encode(plan))) is not None:
+        tried = StepPlan(name, name, {**(read_as or {}), **plan.settings})
+        if (wrong := _wrong(msgspec.json.encode(tried))) is not None:
             message, hint = wrong
             raise Unfit(message, hint=hint)
         return plan
