@@ -394,6 +394,10 @@ def test_only_clients_that_are_new_are_read_again(gateway: Gateway, monkeypatch:
     assert (contract.client_id, contract.service) == ("app-b", "second")
     assert [one.client_id for one in read[0].clients] == ["app-b"]
     assert read[0].services == first.services
+    fewer = {name: sockets for name, sockets in WORKERS.items() if name != "down"}
+    gateway.publish(policy(fewer, {("app-a", "first"): PLENTY}))
+    assert len(read[1].contracts) == 1  # with other services all are read again
+    assert len(read[1].clients) == len(first.clients)
 
 
 def test_a_new_client_that_envoy_refuses_is_found_all_the_same(gateway: Gateway) -> None:

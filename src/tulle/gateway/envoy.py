@@ -498,7 +498,9 @@ class Gateway:
 
 
 def _unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
-    """The policy with those of its clients and contracts alone that the last one had not."""
+    """The policy with those of its clients and contracts alone that the last one had not; all, where else differs."""
+    if replace(policy, clients=last.clients, contracts=last.contracts) != last:
+        return policy
     known = {*last.clients, *last.contracts}
     contracts = tuple(one for one in policy.contracts if one not in known)
     needed = {one.client_id for one in contracts}
