@@ -129,6 +129,24 @@ def test_a_plan_tells_what_becomes_of_apis_and_whom_it_hits(mesh: Mesh, plain: W
     assert application.contracts == ()
 
 
+def test_a_plan_tells_what_differs_within_operations(mesh: Mesh, plain: Workspace) -> None:
+    contract.register(plain.database, "shop-app", services={"orders": LIMIT})
+    needed = "{get: {parameters: [{name: shop, in: query, required: true}], responses: {}}}"
+    mesh.sales(
+        "apis/orders.openapi.yaml",
+        OPENAPI.replace("/items/{id}: {get: {responses: {}}}", f"/items/{{id}}: {needed}"),
+    )
+    told = "API orders v2: GET /items/{id}: query parameter 'shop' is taken, and needed"
+    assert details(plain)[told] == (True, ("applications with a contract on 'orders': shop-app",))
+    many = ", ".join(f"{{name: p{n}, in: query}}" for n in range(40))
+    more = f"{{get: {{parameters: [{many}], responses: {{}}}}}}"
+    mesh.sales(
+        "apis/orders.openapi.yaml",
+        OPENAPI.replace("/items/{id}: {get: {responses: {}}}", f"/items/{{id}}: {more}"),
+    )
+    assert details(plain)["API orders v2: 10 further differences of its operations"] == (False, ())
+
+
 def test_a_product_that_is_new_tells_of_its_apis(mesh: Mesh) -> None:
     workspace = opened(fill(mesh))
     assert "API 'orders' is added, with v1, v2" in details(workspace)

@@ -5,6 +5,7 @@ Reads files; what is in force is read from the records. Decides nothing.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -14,10 +15,11 @@ from tulle.control.offers import taken_out
 from tulle.control.plan import Detail
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, Problem, TulleError
-from tulle.gateway.apis.changes import api_changes
+from tulle.gateway.apis.changes import ApiDifference, api_changes
 from tulle.gateway.apis.conflicts import Known, conflicts
 from tulle.gateway.apis.declared import ApiDeclared, Target
 from tulle.gateway.apis.load import Loaded, load_apis
+from tulle.gateway.apis.records import openapi_text
 from tulle.gateway.front import Upstream, is_address
 from tulle.gateway.offer import offers
 from tulle.gateway.policies.kind import known_kinds
@@ -26,9 +28,11 @@ from tulle.lake.hooks.outbound import Outbound
 from tulle.serving.service import Service, load_services
 from tulle.spec.environment import production
 from tulle.spec.mesh import MeshSpec
+from tulle.spec.openapi_compare import compare_openapi
 from tulle.spec.tier import Offer
 
 _JUDGE_SECONDS = 2.0
+_MOST_TOLD = 30  # differences within the operations of a version
 
 
 def api_problems(
@@ -142,17 +146,45 @@ def api_tiers_taken_out(workspace: Workspace, apis: Sequence[Loaded]) -> tuple[P
 
 
 def api_details(
+    workspace: Workspace,
     old: Mapping[str, ApiDeclared],
-    new: Mapping[str, ApiDeclared],
+    loaded: Sequence[Loaded],
     callers: Mapping[str, Sequence[str]],
 ) -> tuple[Detail, ...]:
     """What a plan tells of a product's APIs; `callers` are the applications that may call each."""
+    new = {one.api.name: one.api for one in loaded}
 
     def hits(api: str) -> tuple[str, ...]:
         names = callers.get(api, ())
         return (f"applications with a contract on '{api}': {listed(names)}",) if names else ()
 
-    return tuple(
-        Detail(one.sentence, one.breaking, hits(one.api) if one.breaking else ())
-        for one in api_changes(old, new)
-    )
+    found = [
+        *api_changes(old, new),
+        *(change for one in loaded for change in _documents(workspace, old, one)),
+    ]
+    return tuple(Detail(one.sentence, one.breaking, hits(one.api) if one.breaking else ()) for one in found)
+
+
+def _documents(
+    workspace: Workspace, old: Mapping[str, ApiDeclared], loaded: Loaded
+) -> Iterator[ApiDifference]:
+    """What differs within operations that a version had before, by its OpenAPI documents."""
+    name = loaded.api.name
+    if (before := old.get(name)) is None:
+        return
+    for version in loaded.api.versions:
+        was = before.version(version.version)
+        if was is None or was.openapi_digest == version.openapi_digest:
+            continue
+        text, now = (
+            openapi_text(workspace.database, name, version.version),
+            loaded.documents.get(version.version),
+        )
+        if text is None or now is None:
+            continue
+        changes = [one for one in compare_openapi(json.loads(text), json.loads(now)) if one.kind == "changed"]
+        for one in changes[:_MOST_TOLD]:
+            yield ApiDifference(name, f"API {name} {version.version}: {one.sentence}", one.breaking)
+        if rest := changes[_MOST_TOLD:]:
+            told = f"API {name} {version.version}: {len(rest)} further differences of its operations"
+            yield ApiDifference(name, told, any(one.breaking for one in rest))

@@ -108,7 +108,7 @@ class Gathered:
         loaded = self._loaded_apis(product)
         if loaded is None:
             return ()  # `validate` and `apply` say what is wrong with them
-        return api_details(had, {one.api.name: one.api for one in loaded}, self.callers)
+        return api_details(self.workspace, had, loaded, self.callers)
 
     def _loaded_apis(self, product: DataProduct) -> tuple[Loaded, ...] | None:
         """The APIs that a product declares, read once; None where they cannot be read."""
