@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -190,3 +190,30 @@ def test_certificates_that_cannot_be_written_hold_up_nothing_else(
     with pytest.raises(LimitExceeded):
         board.it.settle()
     assert len(board.published) == before + 1
+
+
+def test_a_service_without_a_sidecar_holds_up_nobody_else(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the Envoy of the sidecars takes nothing more: whoever is revoked is revoked at the gateway all the same."""
+
+    def refused(*_: object) -> None:
+        raise Broken("the sidecars' Envoy refused its new listeners")
+
+    def wants_v2(services: Collection[ManagedService]) -> list[ManagedService]:
+        return [one for one in services if one.traffic == single("v2")]
+
+    board.worker("v1", "running")
+    board.worker("v2", "running")
+    assert board.status() == "active"
+    monkeypatch.setattr(board.it._trust, "put_before", refused)
+    monkeypatch.setattr(board.it._trust, "without_sidecar", wants_v2)
+    before = len(board.published)
+    deployment.share(board.workspace, "calc", single("v2"))
+    assert board.status() == "failed"
+    assert len(board.published) > before
+    (service,) = board.published[-1].services
+    assert service.traffic == single("v1")
+    found = generation.deployment(board.workspace.database, "calc")
+    assert "it has no sidecar: the sidecars' Envoy refused" in found.message
+    assert found.active == single("v1")

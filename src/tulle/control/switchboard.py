@@ -6,6 +6,7 @@ good by doing it again. Knows nothing of who asked for what.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +28,7 @@ from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
-from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
+from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService, path_of
 from tulle.gateway.publishing import Publisher, Unmade
 from tulle.gateway.trust.keeper import Keeper
 from tulle.serving import generation
@@ -39,6 +40,7 @@ from tulle.spec.product import DataProduct
 from tulle.state import log, products
 from tulle.state.db import now
 
+_log = logging.getLogger("tulle")
 NOT_ALIVE = "apinode-not-alive.txt"  # of .tulle/: while it is there, balancers are told to send elsewhere
 LEAVING_SECONDS = (
     10.0  # the gateway knows a generation that answers no more: requests may be on their way to it
@@ -63,6 +65,7 @@ class Switchboard:
         self._gateway = Gateway(workspace.settings)
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
+        self._trouble = ""  # with sidecars, told once
         self._identities = Identities(workspace)
         self._apis = ServedApis(workspace)
         self._lock = threading.Lock()
@@ -193,10 +196,9 @@ class Switchboard:
         deployed, damaged = as_deployed(self._workspace.database, found, usual_limit=usual)
         stopped = {(one.name, one.environment): one.stopped for one in found}
         unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
-        # The gateway may go on with what it has, so the sidecars of that stay beside those of what is wanted.
-        standing = [one for one in self._publisher.in_force() if one.front is None]
-        self._trust.put_before(standing, deployed)
-        served, unserved = self._apis.look(deployed, self._with_policies, self._owners)
+        deployed = self._behind_sidecars(deployed, unmade)
+        answering = [*deployed, *self._instead_of(unmade)]
+        served, unserved = self._apis.look(answering, self._with_policies, self._owners)
         deployed += served
         unmade |= unserved
         result = self._publisher.publish(deployed, self._policy, unmade)
@@ -206,6 +208,37 @@ class Switchboard:
                     GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
                 )
                 log.append(connection, event)
+
+    def _instead_of(self, unmade: Mapping[_Place, Unmade]) -> list[ManagedService]:
+        """What the gateway goes on with where nothing new can be had: APIs lead there on as well."""
+        before = {one.path: one for one in self._publisher.in_force() if one.front is None}
+        return [
+            replace(before[path_of(*place)], stopped=one.stopped)
+            for place, one in unmade.items()
+            if path_of(*place) in before
+        ]
+
+    def _behind_sidecars(
+        self, deployed: Collection[ManagedService], unmade: dict[_Place, Unmade]
+    ) -> list[ManagedService]:
+        """The services that have their sidecars now; those that could not get them are added to `unmade`.
+
+        Who may call whom is published all the same: a sidecar that cannot be had keeps nobody from being revoked.
+        """
+        # The gateway may go on with what it has, so the sidecars of that stay beside those of what is wanted.
+        standing = [one for one in self._publisher.in_force() if one.front is None]
+        try:
+            self._trust.put_before(standing, deployed)
+        except TulleError as exc:
+            lacking = self._trust.without_sidecar(deployed)
+            told = f"it has no sidecar: {exc.message}"
+            unmade |= {(one.name, one.environment): Unmade(told, one.stopped) for one in lacking}
+            if exc.message != self._trouble:
+                _log.warning("sidecars stay as they were: %s", exc.message)
+            self._trouble = exc.message
+            return [one for one in deployed if one not in lacking]
+        self._trouble = ""
+        return list(deployed)
 
     def _with_policies(
         self, service: ManagedService, product: str, tags: Sequence[str] = ()

@@ -293,6 +293,8 @@ def test_sidecars_stay_as_they_were_when_new_ones_are_refused(trusted: Trusted) 
     for name, content in files.items():
         assert (folder / f"{name}.json").read_bytes() == content
     assert worker(trusted).startswith("first")
+    both = trusted.service(single("v1"), "v2")
+    assert trusted.keeper.without_sidecar([trusted.service(single("v1")), both]) == [both]
 
 
 def test_more_workers_take_part_and_fewer_lose_nothing(trusted: Trusted) -> None:

@@ -42,6 +42,7 @@ class Keeper:
         self._asked: tuple[list[ManagedService], list[ManagedService], int] | None = None
         self._held: list[Sidecar] = []
         self._own: dict[str, Pair] = {}
+        self._there: frozenset[str] = frozenset()  # sidecars that were published last
         self._answering: frozenset[Identity] = frozenset()
         self._kept: set[Identity] = set()
 
@@ -107,8 +108,15 @@ class Keeper:
             # Looked at once more as long as one has no certificate.
             self._asked = asked if len(self._held) == len(made) else None
         self.sidecars.publish(self._held, [self._gateway], self._own)
-        self.sidecars.bound_log()
+        self._there = frozenset(one.name for one in self._held)
         self._answering = frozenset(one.identity for one in self._held)
+        self.sidecars.bound_log()
+
+    def without_sidecar(self, services: Iterable[ManagedService]) -> list[ManagedService]:
+        """Those of which a generation has no sidecar, so that the gateway would meet nobody."""
+        if not self.is_on:
+            return []
+        return [one for one in services if sidecars_of(self.entrusted([one])).keys() - self._there]
 
     def _certificates(self, of: Iterable[Identity]) -> dict[str, Pair]:
         found = {one.file_name: self._files.held(one) for one in of}
