@@ -28,7 +28,7 @@ from tests.gateway.conftest import (
 )
 from tests.gateway.tokens import ISSUER, Issuer, bearer, encoded
 
-from tulle.gateway import envoy_files
+from tulle.gateway import envoy_files, envoy_routes
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService
 from tulle.serving.access import Access, Keys, Public, Tokens, parse_access
 from tulle.serving.traffic import split
@@ -353,7 +353,7 @@ def test_keys_that_nobody_serves_hold_up_no_other_service(mesh: Mesh) -> None:
 
 def test_a_service_without_tokens_has_the_routes_and_limits_it_always_had() -> None:
     rendered = policy(WORKERS, CONTRACTS)
-    routes = envoy_files.routes(rendered)["virtual_hosts"][0]["routes"]
+    routes = envoy_routes.routes(rendered)["virtual_hosts"][0]["routes"]
     assert len(routes) == len(WORKERS) + 2  # what is alive, and what is nowhere
     assert not any(
         ("headers" in r["match"] and "path" not in r["match"]) or "jwt" in r["typed_per_filter_config"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.gateway.conftest import CONTRACTS, PLENTY, SECRETS, WORKERS, policy
 
-from tulle.gateway import envoy_files
+from tulle.gateway import envoy_clusters, envoy_files, envoy_routes
 from tulle.gateway.envoy_values import Door
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.gateway.secret import hash_secret
@@ -22,7 +22,7 @@ def changed(before: GatewayPolicy, after: GatewayPolicy) -> set[str]:
 
 
 def route(name: str, of: GatewayPolicy = USUAL) -> dict[str, Any]:
-    (host,) = envoy_files.routes(of)["virtual_hosts"]
+    (host,) = envoy_routes.routes(of)["virtual_hosts"]
     return next(r for r in host["routes"] if r.get("name") == name)
 
 
@@ -102,7 +102,7 @@ def test_the_listener_does_not_depend_on_the_policy() -> None:
 
 def test_workers_are_reached_by_socket_or_by_address() -> None:
     service = ManagedService("one", ("run/w/x.sock", "127.0.0.1:81", "[::1]:82"), 1)
-    (place,) = envoy_files.clusters(service)[0]["load_assignment"]["endpoints"]
+    (place,) = envoy_clusters.clusters(service)[0]["load_assignment"]["endpoints"]
     assert [e["endpoint"]["address"] for e in place["lb_endpoints"]] == [
         {"pipe": {"path": "run/w/x.sock"}},
         {"socket_address": {"address": "127.0.0.1", "port_value": 81}},

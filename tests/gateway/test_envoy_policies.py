@@ -13,7 +13,7 @@ from tests.gateway.policies.conftest import policy_of
 from tests.gateway.test_envoy import Load
 
 from tulle.errors import Broken, Invalid
-from tulle.gateway import envoy_files
+from tulle.gateway import envoy_files, envoy_routes
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_policies import merged, parts_of
 from tulle.gateway.envoy_values import POLICIES, Door, Json
@@ -39,7 +39,7 @@ def changed(before: GatewayPolicy, after: GatewayPolicy) -> set[str]:
 
 
 def first_routes(policy: GatewayPolicy) -> list[dict[str, Any]]:
-    (host,) = envoy_files.routes(policy)["virtual_hosts"]
+    (host,) = envoy_routes.routes(policy)["virtual_hosts"]
     about = "/public/api/v1/first"
     return [r for r in host["routes"] if r["match"].get("path_separated_prefix") == about]
 
@@ -93,7 +93,7 @@ def test_a_policy_outlives_the_file_that_remembers_it() -> None:
     services = policy_of(LIST).services
     read = msgspec.json.decode(msgspec.json.encode(services), type=list[ManagedService])
     assert tuple(read) == services
-    assert json.dumps(envoy_files.routes(GatewayPolicy.of(services=read)))
+    assert json.dumps(envoy_routes.routes(GatewayPolicy.of(services=read)))
 
 
 @pytest.mark.system

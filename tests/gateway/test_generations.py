@@ -16,7 +16,7 @@ import pytest
 from tests.gateway.conftest import PLENTY, SECRETS, Mesh, Reply, as_client, check_error, wait_until
 
 from tulle.errors import Invalid
-from tulle.gateway import envoy_files
+from tulle.gateway import envoy_clusters
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.serving.traffic import Traffic, generation_of, single, split
@@ -196,7 +196,7 @@ def test_a_generation_holds_so_many_requests_and_refuses_the_rest_at_once(mesh: 
     assert [reply.status for reply in replies] == [200, 200, 503, 503, 503, 503]
     check_error(replies[-1], 503, "ServiceUnavailable")
     assert replies[-1].headers["retry-after"] == "1"
-    (cluster,) = envoy_files.clusters(replace(service, most_requests=5000))
+    (cluster,) = envoy_clusters.clusters(replace(service, most_requests=5000))
     (bounds,) = cluster["circuit_breakers"]["thresholds"]
     held = bounds["max_connections"] + bounds["max_pending_requests"]
     assert (held, bounds["max_requests"]) == (5000, 5000)  # at one request a connection the others wait

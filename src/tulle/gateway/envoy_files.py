@@ -8,67 +8,37 @@ file system, of processes and of the database.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from email.utils import formatdate
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from tulle.gateway.envoy_access import (
-    BY_NOTHING,
     KNOWN_WAYS,
     MOST_CALLERS,
-    Way,
     buckets,
     counted_by,
-    enabled,
-    keys_clusters,
-    off,
     token_checks,
-    ways,
 )
-from tulle.gateway.envoy_apis import external_cluster, external_routes, match_of, ordered, rewritten
-from tulle.gateway.envoy_index import indexed
+from tulle.gateway.envoy_clusters import all_clusters
 from tulle.gateway.envoy_inner import (
-    BEHIND,
-    chain_of,
     chains_of,
     inner_listener,
-    inner_routes,
-    leading_apart,
-    processor_clusters,
-    to_processor,
 )
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_policies import (
-    ServicePart,
-    counted_as,
-    further_clusters,
-    in_cluster,
-    merged,
-    parts_of,
     policy_buckets,
     policy_counted_by,
 )
+from tulle.gateway.envoy_routes import behind, routes
 from tulle.gateway.envoy_spikes import spikes
 from tulle.gateway.envoy_tracing import collector
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AUTH,
-    BODY,
     CLIENT_HEADER,
-    CONTRACT,
-    DISPATCH,
-    DISPATCH_BODY,
-    FORCED_HEADER,
-    GUARD,
     JWT,
-    KEY_HEADER,
     LIMITS,
-    NORMALISE,
-    ONE_NAME,
-    REMEMBER,
     ROUTES,
     SECOND_NAME,
     SPIKES,
@@ -78,34 +48,14 @@ from tulle.gateway.envoy_values import (
     watched,
 )
 from tulle.gateway.policy import (
-    Contract,
     GatewayPolicy,
-    ManagedService,
-    Notice,
-    host_and_port,
-    is_socket_path,
 )
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processing.plan import resources
-from tulle.gateway.trust.services_door import holders
-from tulle.gateway.trust.sidecar import Sidecar, sidecar_of
-from tulle.gateway.trust.transport import GATEWAY_FILE, calling
-from tulle.serving.traffic import Traffic
 
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
 # its workers and its steps before it gets a route. What takes something away opens no hole in this order either.
 FILES: Final = ("limits", "spikes", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
-
-UPSTREAM_IDLE_SECONDS: Final = 4  # below the 5 s after which a plain uvicorn closes an idle connection
-# A connection to a sidecar costs a handshake; after an hour it is made anew, with the certificates of then.
-SIDECAR_CONNECTION: Final[Json] = {"idle_timeout": "60s", "max_connection_duration": "3600s"}
-WORKER_RETRIES: Final = 4
-SIDECAR_RETRIES: Final = 40  # over about 4.5 s, in which sidecars that were killed are back
-
-_MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one request at a time
-
-# what tells who the caller is ends here; workers read x-tulle-client
-_SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "client_secret")
 
 
 def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
@@ -114,7 +64,7 @@ def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
         "limits": [_extension(LIMITS, limits(policy))],
         "spikes": [_extension(SPIKES, spikes(policy.services))],
         "auth": [_extension(AUTH, credentials(policy))],
-        "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in _clusters(policy, door)],
+        "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in all_clusters(policy, door)],
         "jwt": [_extension(JWT, token_checks(policy.services))],
         PLAN: resources(chains_of(policy)),
         "inner": [typed("envoy.config.route.v3.RouteConfiguration", **behind(policy))],
@@ -176,7 +126,7 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
             ),
             inner_listener(behind(policy)),
         ],
-        "clusters": [*_clusters(policy, door), *collector(door.traces)],
+        "clusters": [*all_clusters(policy, door), *collector(door.traces)],
     }
     return twin
 
@@ -226,320 +176,6 @@ def limits(policy: GatewayPolicy) -> Json:
     )
 
 
-def _clusters(policy: GatewayPolicy, door: Door) -> list[Json]:
-    made = [cluster for service in policy.services for cluster in clusters(service)]
-    further = [cluster for service in policy.services for cluster in further_clusters(service)]
-    known = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
-    return [*made, *further, *known]
-
-
-def clusters(service: ManagedService) -> list[Json]:
-    """The workers of a service, those of each generation apart; of an API what is external behind it."""
-    if service.front is not None:
-        made = [external_cluster(service)] if service.front.external is not None else []
-        return [in_cluster(service, cluster) for cluster in made] if service.policies else made
-    if service.traffic is None:
-        return [worker_cluster(service, service.path, service.upstreams)]
-    return [_generation(service, b.generation, b.upstreams) for b in service.backends]
-
-
-def _generation(service: ManagedService, generation: str, upstreams: Sequence[str]) -> Json:
-    """The workers of a generation: behind their sidecar, where the service has an identity."""
-    name = _cluster_name(service, generation)
-    sidecar = sidecar_of(service, generation)
-    return worker_cluster(service, name, upstreams) if sidecar is None else _sidecar_cluster(service, sidecar)
-
-
-def _cluster_name(service: ManagedService, generation: str) -> str:
-    return f"{service.answered_by}/{generation}"
-
-
-def _sidecar_cluster(service: ManagedService, sidecar: Sidecar) -> Json:
-    """The sidecar of a generation, by mutual TLS. Which workers live is its own matter; it is there, or comes back."""
-    # What waits for sidecars that come back are all requests that there are.
-    cluster = _cluster(
-        service, sidecar.name, [sidecar.socket], SIDECAR_CONNECTION, retries=service.most_requests
-    )
-    bounded = in_cluster(service, cluster) if service.policies else cluster
-    bounded.pop("outlier_detection", None)  # there is one sidecar; which worker fails it sees itself
-    return {**bounded, "transport_socket": calling(GATEWAY_FILE, sidecar.identity)}
-
-
-def worker_cluster(service: ManagedService, name: str, upstreams: Sequence[str]) -> Json:
-    """Workers: asked every second whether they live, set aside when they fail, bounded."""
-    made: Json = {
-        **_cluster(service, name, upstreams, {"idle_timeout": f"{UPSTREAM_IDLE_SECONDS}s"}),
-        "lb_policy": "LEAST_REQUEST",
-        # When no worker is known to live all are tried: a restarted one answers before the next health check.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
-        "health_checks": [
-            {
-                "timeout": "1s",
-                "interval": "1s",
-                "no_traffic_interval": "1s",
-                "unhealthy_interval": "0.25s",
-                "no_traffic_healthy_interval": "2s",
-                "unhealthy_threshold": 2,
-                "healthy_threshold": 1,
-                "http_health_check": {"path": service.health_path, "host": "gateway"},
-            }
-        ],
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 2,
-            "enforcing_consecutive_local_origin_failure": 100,
-            "enforcing_local_origin_success_rate": 0,
-            "enforcing_consecutive_5xx": 0,  # a worker's own 500 says nothing about the worker
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "interval": "0.5s",
-            "base_ejection_time": "1s",
-            "max_ejection_time": "5s",
-            "max_ejection_percent": 100,
-        },
-    }
-    return in_cluster(service, made) if service.policies else made
-
-
-def _cluster(
-    service: ManagedService, name: str, upstreams: Sequence[str], connection: Json, *, retries: int = 256
-) -> Json:
-    """Where requests are sent, bounded; `connection` says how long one is kept."""
-    endpoints = [{"endpoint": {"address": _address(upstream)}} for upstream in upstreams]
-    return {
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": _MOST_CONNECTIONS,
-                    # Those without a connection wait; at a burst's begin that is all of it.
-                    "max_pending_requests": max(1024, service.most_requests - _MOST_CONNECTIONS),
-                    "max_requests": service.most_requests,
-                    "max_retries": retries,
-                }
-            ]
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                explicit_http_config={"http_protocol_options": {}},
-                common_http_protocol_options=connection,
-            )
-        },
-    }
-
-
-def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
-    """The routes of every service, and one for all else: 404, after the caller has shown who it is."""
-    held: dict[str, list[Contract]] = defaultdict(list)
-    for contract in policy.contracts:
-        held[contract.service].append(contract)
-    everywhere = holders(policy.holders)
-    if policy.is_guarded:  # which wants to know, of each request, whether its secret was right
-        everywhere = {**everywhere, GUARD: enabled(), REMEMBER: enabled()}
-    if any(client.second_hash for client in policy.clients):  # while a secret takes another one's place
-        everywhere = {**everywhere, ONE_NAME: enabled()}
-    nowhere = {
-        "match": {"prefix": "/"},
-        "direct_response": {"status": 404},
-        "typed_per_filter_config": {name: off() for name in (CONTRACT, LIMITS, BODY)},
-    }
-    found: dict[str, list[Json]] = {}
-    for service in ordered(policy.services):
-        of_address = found.setdefault(service.address, [])
-        for part in parts_of(service):
-            for way in ways(service, part, held[service.name]):
-                of_address += _routes(service, part, way, processors)
-    return {
-        "name": ROUTES,
-        "virtual_hosts": [
-            {
-                "name": "all",
-                "domains": ["*"],
-                **({"typed_per_filter_config": everywhere} if everywhere else {}),
-                **indexed(found, [_alive(policy.is_alive), nowhere]),
-            }
-        ],
-        "request_headers_to_remove": list(_SECRET_HEADERS),
-        "validate_clusters": False,
-    }
-
-
-def _alive(is_alive: bool) -> Json:
-    """What anybody may ask, and is answered here."""
-    reason = {} if is_alive else {"metadata": {"filter_metadata": {"tulle": {"reason": "resting"}}}}
-    return {
-        "match": {
-            "path": "/isAlive/",
-            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-        },
-        "direct_response": {"status": 200 if is_alive else 503},
-        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS, BODY)},
-        **reason,
-    }
-
-
-def behind(policy: GatewayPolicy) -> Json:
-    """The routes of the inner listener: to what answers for every service, whether it has steps now or not.
-
-    So a service that gets steps, or has none any more, changes the front's routes alone, and no request is lost.
-    """
-    found: dict[str, list[Json]] = {}
-    for service in ordered(policy.services):
-        of_address = found.setdefault(service.address, [])
-        for part in leading_apart(parts_of(service)):
-            of_address += _routes(service, part, BEHIND)
-    return inner_routes(found, _SECRET_HEADERS)
-
-
-def _routes(service: ManagedService, part: ServicePart, way: Way, processors: int = 1) -> Iterator[Json]:
-    """Those of one way into a part of a service, the first that fits a request is taken."""
-    by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
-    counted: Mapping[str, str] = {}
-    if way is not BEHIND:
-        counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
-    asked = part.match(service.address.rstrip("/"))
-    of_part = "" if part.operation.is_any else f" {part.operation}"
-
-    def route(name: str, *headers: Json, reason: str = "", status: int = 0, **action: Any) -> Json:
-        about = {"service": service.name, "environment": service.environment, "reason": reason}
-        about |= {"access": way.name, **way.counted_as, **counted}
-        headers = (*asked, *way.headers, *headers)
-        made: Json = {
-            "name": name + of_part,
-            "match": match_of(service, headers),
-            "metadata": {"filter_metadata": {"tulle": {k: v for k, v in about.items() if v}}},
-            "typed_per_filter_config": {
-                **way.filters,
-                BODY: _body(part.max_request_bytes),
-                **by_body,
-                **part.settings,
-            },
-        }
-        if service.notice is not None:
-            made["response_headers_to_add"] = _notice_headers(service.notice)
-        made = merged(made, part.route)
-        if status:
-            return {**made, "direct_response": {"status": status}}
-        return {**made, "route": merged({**_to_workers(service), **action}, part.action)}
-
-    if way is not BEHIND and (chain := chain_of(service, part)) is not None:
-        yield to_processor(route(service.path), service, part, chain, processors)
-        return
-    if service.stopped is not None:
-        reason = service.stopped if service.front is None else f"api_{service.stopped}"
-        yield route(service.path, reason=reason, status=410 if service.stopped == "retired" else 503)
-        return
-    if service.front is not None and service.front.is_unbound:
-        yield route(service.path, reason="unbound", status=503)
-        return
-    if service.front is not None and service.front.external is not None:
-        yield from external_routes(service, route(service.path), part.action)
-        return
-    if service.traffic is None:
-        yield route(service.path, cluster=service.answered_by)
-        return
-    for name in sorted(service.traffic.mounted):  # others that are known still are on their way out
-        forced = {"name": FORCED_HEADER, "string_match": {"exact": name}}
-        yield route(f"{service.path} forced {name}", forced, cluster=_cluster_name(service, name))
-    some = {"name": FORCED_HEADER, "present_match": True}
-    yield route(f"{service.path} forced", some, reason="generation", status=404)
-    keyed = {"name": KEY_HEADER, "present_match": True}
-    if service.traffic.mode == "sticky":
-        yield route(service.path, keyed, **_split(service, service.traffic))
-        yield route(f"{service.path} without key", reason="dispatch_key", status=400)
-    else:
-        yield route(service.path, **_split(service, service.traffic))
-
-
-def _split(service: ManagedService, traffic: Traffic) -> Json:
-    """Where a request goes that names no generation."""
-    action: Json = {}
-    if traffic.mode == "single":
-        action["cluster"] = _cluster_name(service, traffic.main)
-    else:
-        weights = [
-            {"name": _cluster_name(service, share.generation), "weight": share.parts}
-            for share in traffic.shares
-        ]
-        action["weighted_clusters"] = {"clusters": weights}
-    if traffic.mode == "sticky":
-        action["weighted_clusters"]["use_hash_policy"] = True
-        action["hash_policy"] = [{"header": {"header_name": KEY_HEADER}}]
-    if traffic.shadow is not None:
-        part = {"numerator": traffic.shadow.parts, "denominator": "TEN_THOUSAND"}
-        action["request_mirror_policies"] = [
-            {
-                "cluster": _cluster_name(service, traffic.shadow.generation),
-                "runtime_fraction": {"default_value": part},
-            }
-        ]
-    return action
-
-
-def _dispatch_by_body(traffic: Traffic) -> Json:
-    """Bodies are looked into only where it matters: where there is more than one generation."""
-    if len(traffic.mounted) == 1:
-        return {}
-    return {name: enabled() for name in (DISPATCH_BODY, DISPATCH)}
-
-
-def _to_workers(service: ManagedService) -> Json:
-    seconds = f"{service.timeout_seconds:.3f}s"
-    by_sidecar = service.identity and service.traffic is not None
-    return {
-        **rewritten(service),
-        "timeout": seconds,
-        "idle_timeout": seconds,  # while a worker is at a request, nothing is sent
-        **again(service, SIDECAR_RETRIES if by_sidecar else WORKER_RETRIES),
-    }
-
-
-def again(service: ManagedService, times: int = WORKER_RETRIES) -> Json:
-    """Of a route to a service's workers: what is asked again, of another one if there is."""
-    unsent = "connect-failure,refused-stream,reset-before-request"
-    return {
-        # Most requests have no side effects: what a worker's end interrupts is asked of another one.
-        "retry_policy": {
-            "retry_on": f"{unsent},reset" if service.may_repeat else unsent,
-            "num_retries": times,
-            "retry_host_predicate": [
-                {
-                    "name": "previous",
-                    "typed_config": typed(
-                        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-                    ),
-                }
-            ],
-            # The one that has just died has the fewest requests, and is chosen first until it is set aside.
-            "host_selection_retry_max_attempts": 10,
-            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-        },
-    }
-
-
-def _body(max_bytes: int) -> Json:
-    return typed(
-        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute", buffer={"max_request_bytes": max_bytes}
-    )
-
-
-def _notice_headers(notice: Notice) -> list[Json]:
-    """That a service ends, as callers' programs read it: RFC 9745, RFC 8594 and RFC 5829."""
-    said = {"deprecation": f"@{int(notice.deprecated_at)}"}
-    if notice.sunset_at is not None:
-        said["sunset"] = formatdate(notice.sunset_at, usegmt=True)
-    if notice.successor:
-        said["link"] = f'<{notice.successor}>; rel="successor-version"'
-    return [
-        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        for key, value in said.items()
-    ]
-
-
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -549,13 +185,6 @@ def _extension(name: str, content: Json) -> Json:
 
 def _always(runtime_key: str) -> Json:
     return {"default_value": {"numerator": 100, "denominator": "HUNDRED"}, "runtime_key": runtime_key}
-
-
-def _address(upstream: str) -> Json:
-    if is_socket_path(upstream):
-        return {"pipe": {"path": upstream}}
-    host, port = host_and_port(upstream)
-    return {"socket_address": {"address": host, "port_value": port}}
 
 
 def versioned(content: Sequence[Json]) -> Json:

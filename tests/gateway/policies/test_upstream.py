@@ -11,7 +11,7 @@ from tests.gateway.conftest import API, Mesh, as_client, check_error
 from tests.gateway.policies.conftest import Put, policy_of
 
 from tulle.errors import Invalid
-from tulle.gateway import envoy_files
+from tulle.gateway import envoy_clusters
 from tulle.gateway.policies.listed import parse_policies
 
 A = as_client("app-a")
@@ -70,7 +70,7 @@ def test_a_worker_that_keeps_failing_gets_nothing(put: Put) -> None:
 def test_bounds_are_never_wider_than_without() -> None:
     def threshold(text: str) -> dict[str, Any]:
         service = next(s for s in policy_of(text).services if s.name == "first")
-        (cluster,) = envoy_files.clusters(service)
+        (cluster,) = envoy_clusters.clusters(service)
         (found,) = cluster["circuit_breakers"]["thresholds"]
         return dict(found)
 

@@ -11,8 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from tulle.errors import Broken
+from tulle.gateway.envoy_clusters import worker_cluster
 from tulle.gateway.envoy_errors import plain_replies
-from tulle.gateway.envoy_files import again, most_connections, versioned, worker_cluster
+from tulle.gateway.envoy_files import most_connections, versioned
+from tulle.gateway.envoy_routes import again
 from tulle.gateway.envoy_values import Json, typed
 from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.identity import Identity
