@@ -417,8 +417,8 @@ def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     mesh.tulle("down")
     until(lambda: mesh.processes() == [])
     assert mesh.json("status") == {
-        "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "faults": [], "certificates": [],
-        "processes": {},
+        "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "faults": [],
+        "certificates": [], "processes": {},
     }  # fmt: skip
     mesh.tulle("up", "--detach")
     until(lambda: mesh.call(PREDICT, {"features": {"customer_id": CUSTOMER}}).status_code == 200)
