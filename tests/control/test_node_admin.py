@@ -113,6 +113,8 @@ def test_nobody_comes_in_with_anything_but_a_key(node: Node) -> None:
         answer = httpx.get(node.url + "admin/api/services", headers={"authorization": header})
         assert answer.status_code == 401
         assert answer.json()["errorType"] == "Denied"
+        assert answer.json()["requestId"] == answer.headers["x-request-id"]
+        assert answer.headers["dss-api-version"] == "1"
         assert answer.headers["www-authenticate"].startswith("Basic")
     fine = {"authorization": _basic(f"{opens}:")}
     assert httpx.get(node.url + "admin/api/services", headers=fine).status_code == 200

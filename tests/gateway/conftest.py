@@ -65,6 +65,8 @@ def check_error(reply: Reply, status: int, error_type: str) -> dict[str, Any]:
     assert body["message"]
     assert body["detailedMessage"]
     assert body["requestId"] == reply.headers.get("x-request-id")
+    assert reply.headers["dss-api-version"] == "1"
+    assert reply.headers["dss-version"].startswith("tulle-")
     assert ".sock" not in reply.body.decode()  # nothing of the inside
     return dict(body)
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from tulle.control import admin_keys, deployment, node_admin
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
+from tulle.serving.endpoint import NODE_HEADERS, error_body
+from tulle.serving.request import RequestError
 from tulle.serving.traffic import single
 
 PREFIX = "/admin/api"
@@ -158,6 +161,15 @@ def _key_routes(api: APIRouter, workspace: Workspace) -> None:
         return DONE
 
 
+def node_error(status: int, error_type: str, message: str, detail: str) -> Response:
+    """A failure as clients of API nodes read it, with an id by which it can be spoken of."""
+    request_id = f"admin-{secrets.token_hex(8)}"
+    body = error_body(RequestError(status, error_type, message, detail), request_id)
+    headers = {name.decode(): value.decode() for name, value in NODE_HEADERS}
+    headers["x-request-id"] = request_id
+    return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
 def _node_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.get("/metrics")
     def metrics() -> dict[str, Any]:
@@ -173,8 +185,7 @@ def _node_routes(api: APIRouter, workspace: Workspace) -> None:
     @api.post("/model-cache")
     def cache() -> Response:
         words = "a package holds all it needs: there is no cache of code environments or models"
-        error = {"errorType": "NotSupported", "message": words, "detailedMessage": words}
-        return JSONResponse(error, status_code=501)
+        return node_error(501, "NotSupported", words, words)
 
     @api.delete("/cached-code-envs")
     def clean_code_envs() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Final
 from tulle.gateway.envoy_values import API_PREFIX, Json, typed
 from tulle.gateway.policies.kind import Refusal
 from tulle.gateway.trust.services_door import WRONG
+from tulle.serving.endpoint import NODE_HEADERS
 
 # status → (errorType, message); the same words whoever found the error
 _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
@@ -94,6 +95,10 @@ _REASON_ADVICE: Final[Mapping[str, str]] = {
     "operation": "Its OpenAPI document has the operations there are",
     "method": "The header allow names their methods",
 }
+_AS_NODE: Final = [
+    {"header": {"key": name.decode(), "value": value.decode()}, "append_action": "ADD_IF_ABSENT"}
+    for name, value in NODE_HEADERS
+]
 
 
 def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
@@ -115,6 +120,8 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
         _guessing(),
     ]
     mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
+    for mapper in mappers:
+        mapper["headers_to_add"] = [*mapper.get("headers_to_add", ()), *_AS_NODE]
     return {
         "mappers": mappers,
         "body_format": _error_body("GatewayError", "The gateway could not answer", ""),

@@ -23,6 +23,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from tulle.config import Settings
+from tulle.control.node_admin_api import node_error
 from tulle.errors import (
     AlreadyExists,
     Broken,
@@ -221,8 +222,7 @@ async def _as_admin(request: Request, hosts: set[str], admin_of: AdminOf) -> Res
 def node_failure(status: int, exc: TulleError) -> Response:
     """A failure as clients of API nodes read it."""
     detail = f"{exc.message} ({exc.hint})" if exc.hint else exc.message
-    body = {"errorType": type(exc).__name__, "message": exc.message, "detailedMessage": detail}
-    return JSONResponse(body, status_code=400 if status == 422 else status)
+    return node_error(400 if status == 422 else status, type(exc).__name__, exc.message, detail)
 
 
 async def _as_user(request: Request, header: str, user_of: UserOf) -> Response | None:

@@ -12,7 +12,6 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from importlib.metadata import version
 from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +21,16 @@ import msgspec
 from tulle.errors import nearest
 from tulle.serving import open_inference
 from tulle.serving.connection import Head, Reply, Request
-from tulle.serving.endpoint import Answer, Endpoint, Given, Headed, Header, error_body, is_safe_id
+from tulle.serving.endpoint import (
+    NODE_HEADERS,
+    Answer,
+    Endpoint,
+    Given,
+    Headed,
+    Header,
+    error_body,
+    is_safe_id,
+)
 from tulle.serving.feedback import FEEDBACK_PATH, Feedback
 from tulle.serving.index import READ_ERRORS
 from tulle.serving.loaded import Loaded
@@ -32,8 +40,6 @@ from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
 
 PREFIX = "/public/api/v1/"
-API_VERSION = b"1"  # of the user API that the paths and bodies follow
-SOFTWARE = b"tulle-" + version("tulle").encode()
 # Of headers that a function sets: what a name is, what no value holds, and what is ours to say.
 _NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _BREAKS = re.compile(rb"[\r\n\0]")
@@ -139,8 +145,7 @@ class App:
     def _head(self, commits: Mapping[str, str]) -> Head:
         headers = [
             (b"content-type", b"application/json"),
-            (b"dss-api-version", API_VERSION),
-            (b"dss-version", SOFTWARE),
+            *NODE_HEADERS,
             (b"x-tulle-generation", self.service.trace.generation.encode()),
         ]
         if commits:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import msgspec
 
 from tulle.serving.request import RequestError, meant
+
+# Every answer of an API node says which user API its paths and bodies follow, and what software answers.
+NODE_HEADERS = ((b"dss-api-version", b"1"), (b"dss-version", b"tulle-" + version("tulle").encode()))
 
 Header = tuple[bytes, bytes]
 

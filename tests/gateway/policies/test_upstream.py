@@ -54,7 +54,9 @@ def test_so_many_at_once(put: Put) -> None:
 def test_what_is_more_than_may_wait_is_refused(put: Put) -> None:
     mesh = put("- {policy: circuit-breaker, requests: 1}")
     found = at_once(mesh, "first/slow", 6)
-    assert 1 <= found.count(200) <= 2  # Envoy looks and counts in two steps: each of its threads may let one in
+    assert (
+        1 <= found.count(200) <= 2
+    )  # Envoy looks and counts in two steps: each of its threads may let one in
     assert found.count(503) == 6 - found.count(200)
 
 
