@@ -229,6 +229,27 @@ def test_code_that_misbehaves_harms_nobody_else(
     assert "secret-value-4711" in told  # in the log, where whoever runs the service can read it
 
 
+def test_who_finds_the_queue_full_or_waits_too_long_is_told_when_to_come_again(
+    mesh: Mesh, product: Product
+) -> None:
+    code = "import time\n\ndef nap(seconds: float):\n    time.sleep(seconds)\n    return seconds\n"
+    (product.folder / "functions/naps.py").write_text(code)
+    text = (
+        "service: sums\nendpoints:\n- name: nap\n  type: function\n  file: naps.py\n"
+        "  pool: {floor: 1, ceil: 1, queue: 1, wait: 0.3}\n"
+    )
+
+    async def work() -> None:
+        async with answering(build(mesh, product, text)) as ask:
+            assert (await ask("nap", {"seconds": 0}))[0] == 200
+            found = await asyncio.gather(*(ask("nap", {"seconds": 1.5}) for _ in range(3)))
+            told = sorted((status, said.get("errorType", "")) for status, said, _ in found)
+            assert told == [(200, ""), (503, "NoProcessFree"), (503, "QueueFull")]
+            assert [h.get("retry-after") for status, _, h in found if status == 503] == ["1", "1"]
+
+    asyncio.run(work())
+
+
 def test_saved_queries_are_carried_out(mesh: Mesh, product: Product) -> None:
     async def work() -> None:
         loaded = build(mesh, product)
