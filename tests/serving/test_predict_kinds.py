@@ -114,6 +114,37 @@ def ask(loaded: Loaded, body: Any, action: str = "predict") -> Any:
     return asyncio.run(work())
 
 
+def same_in_a_batch(folder: Path) -> None:
+    """Each row of a data set is answered as a request with it is."""
+    rows = in_mesh_types(customers().select(FEATURES).slice(0, 20), "rows")
+    scoring = Scoring(load(folder), "it", columns_of(rows.schema))
+    batches = list(scoring.scored(rows.to_batches()))
+    items = [{"features": json.loads(json.dumps(row, default=float))} for row in rows.to_pylist()]
+    results = ask(load(folder), {"items": items}, "predict-multi")["results"]
+    told = pa.Table.from_batches(batches, scoring.schema).to_pylist()
+    assert len(told) == len(results) == 20
+    for row, result in zip(told, results, strict=True):
+        said = {"prediction": row["prediction"], "ignored": False} | json.loads(row["details"] or "{}")
+        if "effect" in result:
+            said["effect"] = row["prediction"]
+        if probas := {name[6:]: value for name, value in row.items() if name.startswith("proba_")}:
+            said["probas"] = probas
+        assert said == result
+        assert row["error"] is None
+
+
+def test_numbers_and_several_classes_are_the_same_in_a_batch(tmp_path: Path) -> None:
+    rows = matrix(customers())
+    several = np.array(["low", "middle", "high"])[np.arange(len(rows)) % 3]
+    for name, model in {
+        "number": LinearRegression().fit(rows, rows[:, 2]),
+        "classes": make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, several),
+        "two": make_pipeline(StandardScaler(), LogisticRegression()).fit(rows, several == "low"),
+    }.items():
+        for folder in served(tmp_path / name, model):
+            same_in_a_batch(folder)
+
+
 def test_a_booster_answers_in_the_worker_itself(tmp_path: Path) -> None:
     rows = matrix(customers())
     target = (rows[:, 1] * rows[:, 2] > 1500).astype(int)
@@ -160,6 +191,7 @@ def test_a_clustering_tells_the_nearest_cluster_and_how_far_each_is(names: Any, 
         assert [one["prediction"] for one in many["results"]] == [known[i] for i in expected]
         over = ask(loaded, {"features": row | {"spend": 2e6}})["result"]
         assert over["override"]["appliedRule"] == "r"
+        same_in_a_batch(folder)
         properties = json.dumps(json.loads(loaded.openapi)["paths"]["/it/predict"])
         assert '"distances"' in properties
 
@@ -192,6 +224,7 @@ def test_an_own_class_says_probabilities_and_keys_of_its_own(own: Any, tmp_path:
         assert high["customKeys"] == {"limit": 20}
         assert (low["prediction"], "customKeys" in low) == ("low", False)
         assert ask(loaded, items[0])["result"]["customKeys"] == {"limit": 20}
+        same_in_a_batch(folder)
 
 
 def test_a_class_is_made_in_every_process_with_its_files(own: Any, tmp_path: Path) -> None:
@@ -210,6 +243,7 @@ def test_an_own_number_and_what_it_raises(own: Any, tmp_path: Path) -> None:
         error = ask(loaded, {"features": {"recency": 7, "frequency": 404, "spend": 1}})
         assert (error.status, error.error_type) == (500, "EvaluationFailed")
         assert "secret" not in error.detail
+        same_in_a_batch(folder)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, shared_mesh: Mesh) -> None:
@@ -235,6 +269,7 @@ def test_the_effect_of_a_treatment_is_asked_for_as_api_nodes_are(tmp_path: Path)
         items = [{"features": row | {"recency": n}} for n in (0, 200)]
         many = ask(loaded, {"items": items}, "predict-effect-multi")["results"]
         assert [one["effect"] for one in many] == pytest.approx([1, 21])
+        same_in_a_batch(folder)
         paths = json.loads(loaded.openapi)["paths"]
         assert {"/it/predict-effect", "/it/predict-effect-multi"} < set(paths)
         renamed = replace(loaded.entries["it"], name="predict-it")  # what is in a name is no action

@@ -80,6 +80,7 @@ def test_predictions_are_those_of_requests(shared_mesh: Mesh) -> None:
             result["prediction"],
             *result["probas"].values(),
         )
+        assert json.loads(row["details"]) == {"probaPercentile": result["probaPercentile"]}
     assert (scoring.told.rows, scoring.told.failed) == (len(ids), 2)
     assert set(scoring.told.errors) == {"NoMatch", "InvalidFeatures"}
     # What a row has is sent, and wins; a null is a value.
@@ -91,7 +92,7 @@ def test_predictions_are_those_of_requests(shared_mesh: Mesh) -> None:
         assert (row["prediction"] is None) == (status != 200)
         if status == 200:
             assert row["proba_1"] == answer["result"]["probas"]["1"]
-    assert set(rows[0]) == {"customer_id", "prediction", "proba_0", "proba_1", "error"}
+    assert set(rows[0]) == {"customer_id", "prediction", "proba_0", "proba_1", "details", "error"}
 
 
 def test_looked_up_rows_keep_their_types(shared_mesh: Mesh) -> None:

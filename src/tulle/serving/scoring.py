@@ -35,6 +35,10 @@ from tulle.serving.request import RequestError
 CHUNK = 5_000
 AT_ONCE = 8  # calls of an endpoint that answers one row at a time
 ERROR = "error"
+DETAILS = (
+    "details"  # what else an answer says of a prediction: percentile, distances, keys of one's own, override
+)
+_IN_COLUMNS = frozenset({"prediction", "effect", "probas", "ignored", "ignoreReason", "error"})
 # What is no fault of a row: nobody wants a data set of it.
 PASSING = frozenset({"QueueFull", "NoProcessFree", "NotStarted", "StoreUnavailable", "Unreachable"})
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -236,6 +240,7 @@ def _predictions(inner: Predict, endpoint: Endpoint) -> Way:
     columns = [Column("prediction", _class_type(signature.classes or signature.clusters))]
     if signature.has_probabilities:
         columns += [Column(name, "double") for name in shares.values()]
+    columns.append(Column(DETAILS, "string"))
 
     async def answers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         items = [{"features": row} for row in rows]
@@ -245,6 +250,8 @@ def _predictions(inner: Predict, endpoint: Endpoint) -> Way:
         for result in read["results"]:
             row = {"prediction": result.get("prediction"), ERROR: _error_of(result)}
             row |= {shares[name]: value for name, value in result.get("probas", {}).items()}
+            if more := {name: value for name, value in result.items() if name not in _IN_COLUMNS}:
+                row[DETAILS] = _encoder.encode(more).decode()
             found.append(row)
         return found
 
