@@ -86,6 +86,10 @@ def test_the_way_from_the_request_to_the_end(applied: Workspace, office: Tulle) 
     assert limits(applied) == {}
     again = ask(office, tier="free")
     assert again["state"] == "pending"  # automatic, but it was revoked before
+    assert "may not delete" in office(
+        "tom", "delete", asked["id"], fails=True
+    )  # which would be forgotten then
+    assert [one["state"] for one in office("tom", "show", "till")["requests"]].count("revoked") == 1
     office("tom", "delete", again["id"])
     restored = office("olga", "restore", asked["id"])
     assert restored["state"] == "approved"
@@ -101,6 +105,14 @@ def test_the_way_from_the_request_to_the_end(applied: Workspace, office: Tulle) 
         *("contract.requested", "contract.approved", "contract.revoked"),
         *("contract.requested", "contract.deleted", "contract.restored", "contract.changed"),
     ]
+
+
+def test_nobody_is_called_as_an_application_s_id(applied: Workspace, office: Tulle) -> None:
+    made = office("tom", "create", "till")
+    assert "looks like the id" in office("tom", "create", made["client_id"], fails=True)
+    # As one may have been registered before there was that rule.
+    contract.register(applied.database, made["client_id"], owner="eve")
+    assert contract.get(applied.database, made["client_id"]).name == "till"
 
 
 def test_an_automatic_tier_is_given_at_once(applied: Workspace, office: Tulle) -> None:

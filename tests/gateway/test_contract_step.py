@@ -104,6 +104,18 @@ def test_what_is_revoked_is_not_had_again_by_asking(database: Database, client: 
     assert contract_step.take(database, first.id, "restore").state == "approved"
 
 
+def test_what_is_revoked_in_one_environment_is_not_had_by_asking_in_another(
+    database: Database, client: str
+) -> None:
+    first = contract_step.ask(database, client, PREDICT, FREE)
+    contract_step.take(database, first.id, "revoke", decision=Decision(reason="too much"), by="olga")
+    for environment in ("dev", "prod"):
+        elsewhere = contract_step.ask(
+            database, client, Place("api", "predict", environment=environment), FREE
+        )
+        assert elsewhere.state == "pending"
+
+
 def test_the_same_is_asked_for_once(database: Database, client: str) -> None:
     contract_step.ask(database, client, PREDICT, GOLD)
     with pytest.raises(AlreadyExists, match="waits for its approval"):

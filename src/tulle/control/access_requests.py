@@ -195,15 +195,18 @@ def may_decide(workspace: Workspace, access: Access, place: Place, user: str | N
 
 
 def _demand_may(
-    workspace: Workspace, access: Access, record: ContractRecord, step: Step, user: str | None
+    workspace: Workspace, access: Access, record: ContractRecord, step: Step | None, user: str | None
 ) -> None:
+    """Refuse who may not take a step; None: only see it."""
     if user is None:
         return
     owns = user in _owners(workspace, record)
     decides = may_decide(workspace, access, record.place, user)
     if not owns and not decides:  # of what is not one's own matter one is told nothing
         raise NotFound(f"there is no contract '{record.id}'", hint="`tulle app requests` shows yours")
-    if step in _BY_OWNERS and not decides:
+    # Without what was revoked, asking again would be a request like any other.
+    is_kept = step == "delete" and record.state == "revoked"
+    if (step in _BY_OWNERS or is_kept) and not decides:
         raise Denied(
             f"user '{user}' may not {step} a contract for {record.place}",
             hint="who may change what its product publishes decides",
@@ -256,7 +259,7 @@ def _demand_terms(workspace: Workspace, record: ContractRecord) -> None:
 def seen(workspace: Workspace, access: Access, id_: str, *, user: str | None = None) -> ContractRecord:
     """One contract, for whoever owns its application or decides about it. NotFound, also for anybody else."""
     record = contract_record.get(workspace.database, id_)
-    _demand_may(workspace, access, record, "delete", user)
+    _demand_may(workspace, access, record, None, user)
     return record
 
 

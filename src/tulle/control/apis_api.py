@@ -81,7 +81,14 @@ class _Guard:
 
     def demand(self, request: Request, name: str, environment: str | None = None) -> None:
         """Refuse who may not change what the API's product publishes there."""
-        product = self.shown(request, name)["product"]
+        self.demand_product(request, self.shown(request, name)["product"], environment)
+
+    def owner_of(self, name: str) -> str:
+        """The product of an API or a service, whoever may see it. NotFound."""
+        return apis.product_of(self._workspace, name)
+
+    def demand_product(self, request: Request, product: str, environment: str | None = None) -> None:
+        """Refuse who may not change what a product publishes there."""
         user, settings = user_of(request), self._workspace.settings
         if user is not None:
             place = declared.environment(settings, environment) if environment else production(settings)
@@ -223,8 +230,8 @@ def _binding_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
 def _demand_service(guard: _Guard, request: Request, service: str, environment: str | None) -> None:
     """Who offers a service to the callers of an API must be allowed to change both."""
     try:
-        guard.demand(request, service, environment)
+        guard.demand_product(request, guard.owner_of(service), environment)
     except NotFound:
-        return  # the binding itself tells what is wrong with it
+        return  # there is no such service; the binding itself tells so
     except Denied as exc:
         raise Denied(f"service '{service}' cannot be bound: {exc.message}", hint=exc.hint) from None

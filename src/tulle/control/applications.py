@@ -27,6 +27,7 @@ PORTAL_LIMIT = RateLimit(10, 1000)
 USUAL_OVERLAP = "24h"  # for which an old secret goes on beside the new one
 MOST_SHOWN = 1000
 _PORTAL_ID = re.compile(rf"{PORTAL}-[0-9a-f]{{8}}")  # as `contract.register` makes them
+_CLIENT_ID = re.compile(r".+-[0-9a-f]{8}")  # as `contract.register` makes them
 _CONTRACT_ID = re.compile(r"c-[0-9a-f]{16}")
 
 
@@ -82,10 +83,11 @@ def create(
     no product declares, Invalid for a limit that is not understood and AlreadyExists for a name in use.
     """
     _check_name(name)
-    if _CONTRACT_ID.fullmatch(name):
-        raise Invalid(
-            f"application name '{name}' looks like the id of a contract", hint="choose another name"
-        )
+    for form, what in ((_CONTRACT_ID, "a contract"), (_CLIENT_ID, "an application")):
+        if form.fullmatch(name):
+            raise Invalid(
+                f"application name '{name}' looks like the id of {what}", hint="choose another name"
+            )
     said = about if about is not None else About((owner,) if owner else ())
     if user is not None:
         if services:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle import events
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, did_you_mean
+from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
 from tulle.events import Event
 from tulle.gateway import contract_record, contract_step
 from tulle.gateway.contract_record import ContractRecord, Held, Place
@@ -433,11 +433,11 @@ def _find(connection: Connection, name: str) -> tuple[str, str]:
     found = connection.execute(
         query.where((application_rows.c.name == name) | (application_rows.c.client_id == name))
     ).all()
+    if len(found) > 1:  # an id is of one application for ever; a name may be chosen to be like it
+        found = [row for row in found if row.client_id == name]
     if not found:
         names = [row.name for row in connection.execute(query.order_by(application_rows.c.name))]
         raise _unknown(name, names)
-    if len(found) > 1:
-        raise Conflict(f"'{name}' is the name of one application and the client id of another")
     return found[0].client_id, found[0].name
 
 

@@ -20,6 +20,7 @@ from tulle.gateway.envoy_values import (
     CLAIMS_HEADER,
     CLIENT_HEADER,
     CONTRACT,
+    GUARD,
     JWT,
     NORMALISE,
     Json,
@@ -106,6 +107,7 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
     ]
     rule = {"permissions": [{"and_rules": {"rules": demanded}}], "principals": [{"any": True}]}
     filters = {
+        GUARD: off(),  # what a token begins with is no name
         NORMALISE: off(),
         AUTH: off(),
         JWT: per_route,
@@ -115,7 +117,7 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
 
 
 def _by_nothing(service: str, public: Public, headers: Sequence[Json]) -> Way:
-    filters = {NORMALISE: off(), AUTH: off(), CONTRACT: off()}
+    filters = {GUARD: off(), NORMALISE: off(), AUTH: off(), CONTRACT: off()}
     return Way(
         BY_NOTHING, headers, filters, {_EVERYBODY_OF if public.by == "all" else _ADDRESSES_OF: service}
     )

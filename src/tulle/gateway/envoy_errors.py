@@ -119,19 +119,19 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
         *(_token_mapper(*of) for of in _OF_TOKENS.items()),
         _guessing(),
     ]
-    mappers += [_mapper(status, *words) for status, words in _ERRORS.items()]
-    for mapper in mappers:
-        mapper["headers_to_add"] = [*mapper.get("headers_to_add", ()), *_AS_NODE]
-    return {
-        "mappers": mappers,
-        "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
-    }
+    return _replies([*mappers, *(_mapper(status, *words) for status, words in _ERRORS.items())])
 
 
 def plain_replies() -> Json:
     """The errors that any Envoy of the mesh makes, whatever it knows of services and policies."""
+    return _replies([_mapper(status, *words) for status, words in _ERRORS.items()])
+
+
+def _replies(mappers: Sequence[Json]) -> Json:
+    for mapper in mappers:
+        mapper["headers_to_add"] = [*mapper.get("headers_to_add", ()), *_AS_NODE]
     return {
-        "mappers": [_mapper(status, *words) for status, words in _ERRORS.items()],
+        "mappers": list(mappers),
         "body_format": _error_body("GatewayError", "The gateway could not answer", ""),
     }
 

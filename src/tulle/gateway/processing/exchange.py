@@ -12,6 +12,8 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from tulle.serving.endpoint import NODE_HEADERS
+
 Header = tuple[bytes, bytes]
 
 # Set by the gateway alone: it takes what begins with x-tulle- from callers before it reads anything.
@@ -65,7 +67,7 @@ class Refusal(Exception):
             ERROR_HEADER,
             self.error_type.encode(),
         )  # by which the access log tells it from an API's own errors
-        headers = [(b"content-type", b"application/json"), told, *self.headers]
+        headers = [(b"content-type", b"application/json"), *NODE_HEADERS, told, *self.headers]
         return Answer(self.status, headers, body, is_ours=True)
 
 

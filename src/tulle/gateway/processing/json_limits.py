@@ -103,10 +103,11 @@ def check_names(body: bytes) -> None:
     """Refusal where an object has a name twice: readers differ in which of the two values they take."""
 
     def pairs(found: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in found]
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise _too(f"an object has the name '{twice[:60]}' twice")
+        seen: set[str] = set()
+        for name, _ in found:
+            if name in seen:
+                raise _too(f"an object has the name '{name[:60]}' twice")
+            seen.add(name)
 
     try:
         json.loads(body, object_pairs_hook=pairs, parse_int=str)
