@@ -32,7 +32,7 @@ from tests.gateway.conftest import (
 )
 
 from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
-from tulle.gateway import envoy_files
+from tulle.gateway import envoy_clusters, envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import Door, Json
 from tulle.gateway.policy import Client, GatewayPolicy, RateLimit
@@ -178,7 +178,7 @@ def test_what_envoy_refuses_changes_nothing(mesh: Mesh, monkeypatch: pytest.Monk
     more = CONTRACTS | {("app-c", "first"): PLENTY}
     other = WORKERS | {"second": ("127.0.0.1:9",)}
     monkeypatch.setattr(
-        envoy_files, "host_and_port", lambda upstream: ("not-an-address", 9)
+        envoy_clusters, "host_and_port", lambda upstream: ("not-an-address", 9)
     )  # a mistake of the renderer
     with Load(mesh) as load:
         with pytest.raises(Broken, match="malformed IP address: not-an-address"):
