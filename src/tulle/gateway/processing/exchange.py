@@ -67,7 +67,7 @@ class Refusal(Exception):
             ERROR_HEADER,
             self.error_type.encode(),
         )  # by which the access log tells it from an API's own errors
-        headers = [(b"content-type", b"application/json"), *NODE_HEADERS, told, *self.headers]
+        headers = [(b"content-type", b"application/json"), told, *NODE_HEADERS, *self.headers]
         return Answer(self.status, headers, body, is_ours=True)
 
 
