@@ -9,15 +9,19 @@ import http.client
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from tulle.errors import Unavailable
 
 _LINE: Final = re.compile(r'^(?P<name>[^ ]+): "?(?P<value>[^"]*)"?$')
+_WARMING: Final = r"^(cluster_manager\.warming_clusters|listener_manager\.total_listeners_warming)$"
+# What becomes of a file that Envoy watches: in use; not accepted; Envoy is gone; none of that in time.
+Outcome = Literal["taken", "refused", "ended", "late"]
 SHORT_ENOUGH: Final = 100  # bytes of a socket path that every system can hold
 
 
@@ -86,6 +90,30 @@ class Admin:
             )
             for name, prefix in prefixes.items()
         }
+
+    def in_force(self, prefix: str) -> Taken | None:
+        """What is in force of one watched file, by the prefix of its statistics; None where no Envoy answers."""
+        try:
+            return self.taken({prefix: prefix})[prefix]
+        except Unavailable:
+            return None
+
+    def outcome(self, prefix: str, before: Taken, version: str, seconds: float) -> Outcome:
+        """What becomes of a watched file that was just written with a version, waited for so long at most.
+
+        It is taken when it is in use: clusters and listeners that are accepted warm up first.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            now = self.in_force(prefix)
+            if now is None:
+                return "ended"
+            if now.refused > before.refused:
+                return "refused"
+            if now.version == version and not any(map(int, self.stats(_WARMING).values())):
+                return "taken"
+            time.sleep(0.005)
+        return "late"
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -28,7 +28,7 @@ import msgspec
 from tulle.config import Settings
 from tulle.errors import Broken, Invalid, LimitExceeded, Unavailable
 from tulle.gateway import envoy_files
-from tulle.gateway.admin import Admin, Taken
+from tulle.gateway.admin import Admin
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
@@ -258,41 +258,26 @@ class Gateway:
             is_running = self.is_running()
             self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
             return is_running
-        refused = self._taken(name)
+        prefix = _STATISTICS[name]
+        before = self._admin.in_force(prefix)
         self._write(self._path(name), content)
-        if refused is None:
+        if before is None:
             return False
         version = msgspec.json.decode(content)["version_info"]
-        deadline = time.monotonic() + CONFIRM_SECONDS
-        while time.monotonic() < deadline:
-            now = self._taken(name)
-            if now is None:
-                return False  # it ended meanwhile; the next one starts with what is on disk
-            if now.refused > refused.refused:
+        match self._admin.outcome(prefix, before, version, CONFIRM_SECONDS):
+            case "taken":
+                return True
+            case "ended":
+                return False  # the next one starts with what is on disk
+            case "refused":
                 raise Broken(
                     f"the gateway refused its new {name}: {self._last_words()}",
                     hint="the last good configuration stays in force; `tulle logs gateway` shows more",
                 )
-            if now.version == version and not self._warming():
-                return True
-            time.sleep(0.005)
         raise Unavailable(
             f"the gateway has not taken its new {name} after {CONFIRM_SECONDS:.0f} s",
             hint="the last good configuration stays in force; `tulle logs gateway` shows more",
         )
-
-    def _taken(self, name: str) -> Taken | None:
-        try:
-            return self._admin.taken({name: _STATISTICS[name]})[name]
-        except Unavailable:
-            return None
-
-    def _warming(self) -> bool:
-        """Whether clusters or listeners are accepted but not in use yet."""
-        stats = self._admin.stats(
-            r"^(cluster_manager\.warming_clusters|listener_manager\.total_listeners_warming)$"
-        )
-        return any(int(value) for value in stats.values())
 
     def _validate(self, policy: GatewayPolicy) -> None:
         """Let Envoy itself read the whole configuration, in one static file, before anything is replaced.

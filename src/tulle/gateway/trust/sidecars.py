@@ -8,7 +8,6 @@ the database; who starts the process is the supervisor's matter.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,7 @@ import msgspec
 from tulle.config import Settings
 from tulle.errors import Broken, Unavailable
 from tulle.gateway.access_log import AccessLog
-from tulle.gateway.admin import Admin, Taken
+from tulle.gateway.admin import Admin
 from tulle.gateway.envoy import Command, binary
 from tulle.gateway.envoy_files import versioned
 from tulle.gateway.envoy_values import Json
@@ -104,38 +103,24 @@ class Sidecars:
         """Write one file, and wait until an Envoy that runs has taken it."""
         if self._read(name) == content:
             return
-        known = self._taken(name)
+        prefix = _STATISTICS[name]
+        before = self._admin.in_force(prefix)
         replace_private(self._path(name), content)
-        if known is None:
+        if before is None:
             return
         version = msgspec.json.decode(content)["version_info"]
-        deadline = time.monotonic() + CONFIRM_SECONDS
-        while time.monotonic() < deadline:
-            now = self._taken(name)
-            if now is None:
-                return  # it ended meanwhile; the next one starts with what is on disk
-            if now.refused > known.refused:
+        match self._admin.outcome(prefix, before, version, CONFIRM_SECONDS):
+            case "taken" | "ended":  # in the latter case the next one starts with what is on disk
+                return
+            case "refused":
                 raise Broken(
                     f"the sidecars' Envoy refused its new {name}",
                     hint="those it had stay in force; `tulle logs sidecars` shows why",
                 )
-            if now.version == version and not self._warming():
-                return
-            time.sleep(0.005)
         raise Unavailable(
             f"the sidecars' Envoy has not taken its new {name} after {CONFIRM_SECONDS:.0f} s",
             hint="those it had stay in force; `tulle logs sidecars` shows more",
         )
-
-    def _taken(self, name: str) -> Taken | None:
-        try:
-            return self._admin.taken({name: _STATISTICS[name]})[name]
-        except Unavailable:
-            return None
-
-    def _warming(self) -> bool:
-        pattern = r"^(cluster_manager\.warming_clusters|listener_manager\.total_listeners_warming)$"
-        return any(int(value) for value in self._admin.stats(pattern).values())
 
     def bound_log(self) -> None:
         """Begin a new log of refusals when the one there is has become large."""
