@@ -58,7 +58,7 @@ class Recorder:
         self._buffer = bytearray()
         self._count = 0
         self._encode = msgspec.msgpack.Encoder().encode
-        # Each is written by one thread only: requests refused by who notes, the others by who writes.
+        # Refused is counted under the lock, by whoever settles; the others by the one thread that writes.
         self._refused = 0
         self._told_refused = 0
         self.written = 0
