@@ -512,6 +512,7 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     deployed = managed_instances(
         list(instances(records.recorded(plain.database), {"prod": ""})),
         {},
+        {},
         largest_request=1,
         usual_limit="1/1s",
     )

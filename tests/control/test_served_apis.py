@@ -16,6 +16,7 @@ from tulle.gateway.apis.records import Binding
 from tulle.gateway.policy import ManagedService
 
 API = "api: orders\ntags: [shop]\nversions: [{version: v1, service: orders, publish: true}]\n"
+OWNERS = {"orders": "sales"}
 ORDERS = ManagedService("orders", ("run/w/orders.sock",), 100)
 
 
@@ -27,20 +28,22 @@ def test_instances_follow_what_they_depend_on(workspace: Workspace) -> None:
         return one
 
     stamp = object()
-    assert served.look([ORDERS], joined, stamp) == ([], {})
+    assert served.look([ORDERS], OWNERS, joined, stamp) == ([], {})
     with workspace.database.write() as connection:
         records.save(connection, "sales", [read(API)])
-    (made,), unmade = served.look([ORDERS], joined, stamp)
+    (made,), unmade = served.look([ORDERS], OWNERS, joined, stamp)
     assert (made.path, made.answered_by, unmade) == ("orders@v1", "orders", {})
     assert asked == [("orders@v1", "sales", ("shop",))]
-    assert served.look([ORDERS], joined, stamp)[0] == [made]
+    assert served.look([ORDERS], OWNERS, joined, stamp)[0] == [made]
     assert len(asked) == 1
-    served.look([replace(ORDERS, max_request_bytes=7)], joined, stamp)
-    served.look([ORDERS], joined, stamp)
-    served.look([ORDERS], joined, object())
+    served.look([replace(ORDERS, max_request_bytes=7)], OWNERS, joined, stamp)
+    served.look([ORDERS], OWNERS, joined, stamp)
+    served.look([ORDERS], OWNERS, joined, object())
     assert len(asked) == 4
+    (alone,), _ = served.look([ORDERS], {"orders": "another"}, joined, stamp)
+    assert not alone.has_workers  # it is no longer the API's product's
     records.bind(workspace.database, "orders", "v1", "", Binding(Target()))
-    (bound,), _ = served.look([ORDERS], joined, stamp)
+    (bound,), _ = served.look([ORDERS], OWNERS, joined, stamp)
     assert not bound.has_workers
 
 
@@ -54,7 +57,7 @@ def test_one_that_cannot_be_made_hinders_no_other_one(workspace: Workspace) -> N
             raise Invalid("the two cannot be joined")
         return one
 
-    made, unmade = ServedApis(workspace).look([], joined, None)
+    made, unmade = ServedApis(workspace).look([], {}, joined, None)
     assert [one.path for one in made] == ["others@v1"]
     assert {place: one.message for place, one in unmade.items()} == {
         ("orders@v1", ""): "the two cannot be joined"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.control.test_deployments import active, with_versions
+from tests.gateway.apis.conftest import read
 from tests.pipeline.conftest import Mesh
 
 from tulle.config import PolicySet
@@ -17,6 +18,7 @@ from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
+from tulle.gateway.apis import records
 from tulle.gateway.faults import read_faults
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import GatewayPolicy, ManagedService
@@ -174,6 +176,27 @@ def test_what_the_mesh_has_for_many_services_is_published_with_each(
     board = Board(replace(workspace, settings=replace(workspace.settings, policies=bad)), monkeypatch)
     with pytest.raises(Invalid, match="policies"):
         board.it.settle()
+    workspace.database.close()
+
+
+def test_what_the_mesh_demands_of_a_service_holds_for_apis_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    owner = generation.deployment(workspace.database, "calc").product
+    text = "api: shop\nversions: [{version: v1, service: calc, access: {public: {limit: 1/1s}}, publish: true}]\n"
+    with workspace.database.write() as connection:
+        records.save(connection, owner, [read(text, owner)])
+    deny = {"policy": "ip-deny", "addresses": ["192.0.2.1"]}
+    sets = {
+        "walls": PolicySet(({"policy": "client-id"}, deny), services=("calc",), mandatory=True),
+        "usual": PolicySet(({"policy": "compression"},), services=("calc",)),
+    }
+    board = Board(replace(workspace, settings=replace(workspace.settings, policies=sets)), monkeypatch)
+    board.it.settle()
+    kinds = {one.path: {policy.kind for policy in one.policies} for one in board.published[-1].services}
+    assert kinds == {"calc": {"ip-deny", "client-id", "compression"}, "shop@v1": {"ip-deny", "client-id"}}
     workspace.database.close()
 
 

@@ -26,29 +26,45 @@ class ServedApis:
     def __init__(self, workspace: Workspace) -> None:
         self._settings = workspace.settings
         self._apis = Followed(workspace.database)
-        self._of: tuple[Sequence[RecordedApi], Sequence[ManagedService], object] | None = None
+        self._of: tuple[Sequence[RecordedApi], Sequence[ManagedService], Mapping[str, str], object] | None = (
+            None
+        )
         self._made: list[ManagedService] = []
         self._unmade: dict[Place, Unmade] = {}
 
     def look(
-        self, deployed: Sequence[ManagedService], joined: Joined, stamp: object
+        self,
+        deployed: Sequence[ManagedService],
+        owners: Mapping[str, str],
+        joined: Joined,
+        stamp: object,
     ) -> tuple[Sequence[ManagedService], Mapping[Place, Unmade]]:
         """The instances with what answers each of `deployed`, and those of which none can be made.
 
-        `joined` adds what the mesh has for many; `stamp` is another object when that is.
+        `owners` are the products of the services, by name. `joined` adds what the mesh has for many; `stamp` is another
+        object when that is.
         """
         apis = self._apis.look()
-        if self._of is None or self._of[0] is not apis or self._of[2] is not stamp or self._of[1] != deployed:
-            self._make(apis, deployed, joined)
-            self._of = apis, list(deployed), stamp
+        before = self._of
+        is_same = before is not None and before[0] is apis and before[3] is stamp
+        if not is_same or before is None or before[1] != deployed or before[2] != owners:
+            self._make(apis, deployed, owners, joined)
+            self._of = apis, list(deployed), owners, stamp
         return self._made, self._unmade
 
-    def _make(self, apis: Sequence[RecordedApi], deployed: Sequence[ManagedService], joined: Joined) -> None:
+    def _make(
+        self,
+        apis: Sequence[RecordedApi],
+        deployed: Sequence[ManagedService],
+        owners: Mapping[str, str],
+        joined: Joined,
+    ) -> None:
         declared = {api.name: api.declared for api in apis}
         self._made, self._unmade = [], {}
         for one in managed_instances(
             list(instances(apis, places(self._settings))),
             {service.path: service for service in deployed},
+            owners,
             largest_request=self._settings.max_request_bytes,
             usual_limit=self._settings.default_rate_limit,
         ):

@@ -71,6 +71,7 @@ class Switchboard:
         self._lock = threading.Lock()
         self._mesh_policies: MeshPolicies | None = None
         self._owners: Mapping[str, DataProduct] = {}
+        self._products: Mapping[str, str] = {}  # of the services that are deployed
         self._versions: Mapping[str, tuple[str, str, float]] = {}
         self._waiting: dict[tuple[_Place, Traffic], _Waiting] = {}
         self._needs: dict[tuple[str, str], Needs] = {}  # a version's never change
@@ -169,7 +170,9 @@ class Switchboard:
             self._mesh_policies = MeshPolicies(self._workspace.settings.policies)
         self._owners = self._owners_now()
         said = service_policies.said_at_deployment(self._workspace.database)
-        for deployment in generation.everywhere(self._workspace.database):
+        deployments = generation.everywhere(self._workspace.database)
+        self._products = {one.service: one.product for one in deployments}
+        for deployment in deployments:
             place = (deployment.service, deployment.environment)
             traffic = override.get(place)
             if traffic is None or traffic != deployment.desired:  # another one is wanted by now
@@ -198,7 +201,7 @@ class Switchboard:
         unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
         deployed = self._behind_sidecars(deployed, unmade)
         answering = [*deployed, *self._instead_of(unmade)]
-        served, unserved = self._apis.look(answering, self._with_policies, self._owners)
+        served, unserved = self._apis.look(answering, self._products, self._with_policies, self._owners)
         deployed += served
         unmade |= unserved
         result = self._publisher.publish(deployed, self._policy, unmade)
@@ -249,17 +252,21 @@ class Switchboard:
         """
         settings = self._workspace.settings
         if self._mesh_policies:
-            owner = self._owners.get(product)
-            target = Target(
-                service.name,
-                service.environment or production(settings).name,
-                owner.domain if owner else "",
-                (*(owner.tags if owner else ()), *tags),
-                is_over_service=service.front is not None and service.has_workers,
-            )
+            target = self._target(service.name, service.environment, product, tags)
+            if service.front is not None and service.has_workers:
+                name, place = service.workers_of
+                behind = self._target(name, place, self._products.get(name, ""))
+                target = replace(target, behind=behind)
             service = replace(service, policies=self._mesh_policies.joined(target, service.policies))
         demand_reached(settings, service.policies)
         return with_documents(settings, self._workspace.database, service)
+
+    def _target(self, name: str, environment: str, product: str, tags: Sequence[str] = ()) -> Target:
+        """A service or an API as sets of policies name it."""
+        owner = self._owners.get(product)
+        place = environment or production(self._workspace.settings).name
+        domain, known = (owner.domain, owner.tags) if owner else ("", ())
+        return Target(name, place, domain, (*known, *tags))
 
     def _owners_now(self) -> Mapping[str, DataProduct]:
         """The products that services belong to; read anew when one of them is applied."""

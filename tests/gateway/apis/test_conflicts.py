@@ -12,7 +12,8 @@ KNOWN = Known({"orders": "sales", "prices": "pricing"}, ("dev", "test", "prod"),
 
 
 def api(name: str, product: str, *versions: str) -> Loaded:
-    lines = "".join(f"- {{version: v{n}, service: orders, {said}}}\n" for n, said in enumerate(versions, 1))
+    own = "service: orders, " if product == "sales" else ""
+    lines = "".join(f"- {{version: v{n}, {own}{said}}}\n" for n, said in enumerate(versions, 1))
     return read(f"api: {name}\nversions:\n{lines}", product)
 
 
@@ -80,6 +81,14 @@ def test_an_api_alone_has_no_conflict() -> None:
         (
             [api("one", "sales", "environments: {test: {service: order}}")],
             "there is no service 'order' (did you mean 'orders'?)",
+        ),
+        (
+            [api("shop", "people", "service: prices")],
+            "service 'prices' is product 'pricing's (leave it out; who may change both products binds it: `tulle api bind",
+        ),
+        (
+            [api("one", "sales", "environments: {test: {service: prices}}")],
+            "service 'prices' is product 'pricing's",
         ),
     ],
 )

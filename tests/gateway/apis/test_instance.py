@@ -33,11 +33,13 @@ def managed(
     lives: dict[str, Life],
     bindings: dict[tuple[str, str], Binding] | None = None,
     services: tuple[ManagedService, ...] = (),
+    owner: str = "sales",
 ) -> dict[str, ManagedService]:
     api = RecordedApi(read(API).api, lives, bindings or {})
     found = managed_instances(
         list(instances([api], PLACES)),
         {one.path: one for one in services},
+        {one.name: owner for one in services},
         largest_request=1000,
         usual_limit="9/1s",
     )
@@ -81,6 +83,13 @@ def test_a_service_that_is_stopped_answers_no_api() -> None:
     front = managed(LIVE, services=(service(stopped="disabled"),))["orders@v1"].front
     assert front is not None
     assert front.is_unbound
+
+
+def test_a_service_of_another_product_answers_only_where_it_was_bound() -> None:
+    bindings = {("v1", "test"): Binding(Target("orders"), changed_by="ann")}
+    found = managed(LIVE, bindings, (service(), service("dev"), service("test")), "pricing")
+    fronts = {path: one.front.serves for path, one in found.items() if one.front}
+    assert fronts == {"orders@v1": "", "test/orders@v1": "test/orders", "orders@v2": "", "dev/orders@v2": ""}
 
 
 def test_a_draft_is_tried_where_consumers_are_not() -> None:

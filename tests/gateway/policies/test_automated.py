@@ -87,9 +87,22 @@ def test_what_can_hold_once_only_is_as_the_mesh_says() -> None:
 
 def test_an_api_over_a_service_leaves_its_workers_to_it() -> None:
     mesh = of_mesh(a={"policies": ({"policy": "outlier-ejection"}, DENY)})
-    over = Target("orders", "prod", is_over_service=True)
+    over = Target("orders", "prod", behind=TARGET)
     assert [one.kind for one in mesh.joined(over, ())] == ["ip-deny"]
     assert [one.kind for one in mesh.joined(TARGET, ())] == ["ip-deny", "outlier-ejection"]
+
+
+def test_what_the_mesh_demands_of_a_service_it_demands_of_an_api_over_it() -> None:
+    mesh = of_mesh(
+        walls={"mandatory": True, "services": ("orders",)},
+        usual={"services": ("orders",), "policies": (STAMP,)},
+        others={"mandatory": True, "services": ("prices",), "policies": (STAMP,)},
+    )
+    over = Target("shop", "prod", "another", behind=TARGET)
+    without = own("- {policy: without, sets: [walls]}")
+    assert mesh.sets_for(over, ("walls",)) == ("walls",)
+    assert [one.kind for one in mesh.joined(over, without)] == ["ip-deny", "without"]
+    assert mesh.sets_for(Target("shop", "prod", "another")) == ()
 
 
 def test_a_set_that_is_no_list_of_policies_is_told() -> None:

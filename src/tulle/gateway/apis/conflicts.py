@@ -92,6 +92,11 @@ def _targets(loaded: Loaded, number: int, version: ApiVersion, known: Known) -> 
         if target.service and target.service not in known.services:
             hint = did_you_mean(target.service, known.services) or "declare it in services/"
             yield loaded.problem(f"there is no service '{target.service}'", *steps, hint=hint)
+        elif target.service and known.services[target.service] != loaded.api.product:
+            told = f"service '{target.service}' is product '{known.services[target.service]}'s"
+            named = f"{loaded.api.name} {version.version} --to service:{target.service}"
+            hint = f"leave it out; who may change both products binds it: `tulle api bind {named}`"
+            yield loaded.problem(told, *steps, hint=hint)
 
 
 def _no_environment(loaded: Loaded, name: str, known: Known, *steps: str | int) -> Problem:

@@ -68,20 +68,30 @@ def _instance(api: RecordedApi, version: ApiVersion, life: Life, name: str, plac
 def managed_instances(
     found: Sequence[Instance],
     services: Mapping[str, ManagedService],
+    owners: Mapping[str, str],
     *,
     largest_request: int,
     usual_limit: str,
 ) -> Iterator[ManagedService]:
-    """What the gateway is told of each that it knows; `services` are those that are deployed, by their paths."""
+    """What the gateway is told of each that it knows; `services` are those that are deployed, by their paths.
+
+    `owners` are their products, by name: one of another product than the API's answers only where it was bound, which
+    takes who may change both.
+    """
     paths = {(one.api.name, one.environment, one.version.version): one.path for one in found if one.answers}
     for one in found:
         if one.answers:
             successor = paths.get((one.api.name, one.environment, one.life.successor), "")
-            yield _managed(one, services, successor, largest_request, usual_limit)
+            yield _managed(one, services, owners, successor, largest_request, usual_limit)
 
 
 def _managed(
-    one: Instance, services: Mapping[str, ManagedService], successor: str, largest: int, usual_limit: str
+    one: Instance,
+    services: Mapping[str, ManagedService],
+    owners: Mapping[str, str],
+    successor: str,
+    largest: int,
+    usual_limit: str,
 ) -> ManagedService:
     version, target = one.version, one.target
     front = Front(
@@ -109,6 +119,8 @@ def _managed(
         return replace(made, timeout_seconds=target.external.timeout_seconds)
     behind = services.get(path_of(target.service, one.environment)) if target.service else None
     if behind is None or behind.stopped is not None:
+        return made
+    if one.binding is None and owners.get(target.service) != one.api.declared.product:
         return made
     traffic = behind.traffic
     if target.generation:

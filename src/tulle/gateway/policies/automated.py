@@ -28,14 +28,15 @@ _FREE: Final = {BEFORE: 1, KNOWN: 3, AFTER: 5}
 class Target:
     """A service in an environment, by its name, and the product it belongs to.
 
-    `is_over_service`: it is an API that a service answers for, which has the policies of its workers by itself.
+    `behind`: it is an API that this service answers for. What the mesh demands of the service it then demands of the
+    API too, which is another way to it; the policies of its workers the service has by itself.
     """
 
     service: str
     environment: str
     domain: str = ""
     tags: tuple[str, ...] = ()
-    is_over_service: bool = False
+    behind: Target | None = None
 
 
 class MeshPolicies:
@@ -59,7 +60,8 @@ class MeshPolicies:
         return tuple(
             name
             for name, one in self._sets.items()
-            if is_for(one, target) and (one.mandatory or name not in left_out)
+            if (is_for(one, target) and (one.mandatory or name not in left_out))
+            or (one.mandatory and target.behind is not None and is_for(one, target.behind))
         )
 
     def joined(self, target: Target, own: Sequence[Policy]) -> tuple[Policy, ...]:
@@ -79,7 +81,7 @@ class MeshPolicies:
         return tuple(policy for _, policy in sorted(placed, key=lambda pair: pair[0]))
 
     def _is_for(self, policy: Policy, target: Target) -> bool:
-        return not (target.is_over_service and self._registry.carried_out(policy.kind).of_workers)
+        return not (target.behind is not None and self._registry.carried_out(policy.kind).of_workers)
 
     def _kinds(self, policies: Sequence[Policy]) -> list[Kind]:
         return [self._registry.carried_out(policy.kind) for policy in policies]
