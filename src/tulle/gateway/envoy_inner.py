@@ -7,6 +7,7 @@ Pure. Knows nothing of steps.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -26,6 +27,7 @@ from tulle.gateway.envoy_values import (
     POLICIES,
     PROCESS_HEADER,
     QUOTA_PREFIX,
+    WAY_HEADER,
     Json,
     processor_socket,
     typed,
@@ -33,7 +35,7 @@ from tulle.gateway.envoy_values import (
 )
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import GatewayPolicy, ManagedService
-from tulle.gateway.processing.plan import ChainPlan
+from tulle.gateway.processing.plan import DIGEST_LETTERS, ChainPlan
 
 _MORE_SECONDS: Final = 5  # than the service has: what is slow is told by who knows that it is the service
 _MOST_REQUESTS: Final = 2048
@@ -44,7 +46,17 @@ def chain_of(service: ManagedService, part: ServicePart) -> ChainPlan | None:
     answers_nobody = service.stopped is not None or (service.front is not None and service.front.is_unbound)
     if not part.steps or answers_nobody:
         return None
-    return ChainPlan(service.path, tuple(part.steps), (service.address,))
+    return ChainPlan(
+        service.path, tuple(part.steps), (service.address,), answered_by=_answered_by(service, part)
+    )
+
+
+def _answered_by(service: ManagedService, part: ServicePart) -> str:
+    """What tells by whom a service is answered now; only where answers are kept, which are those of a generation."""
+    if all(step.kind != "caching" for step in part.steps):
+        return ""
+    about = [service.answered_by, service.traffic, service.front]
+    return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:DIGEST_LETTERS]
 
 
 def chains_of(policy: GatewayPolicy) -> list[ChainPlan]:
@@ -72,7 +84,7 @@ def _tiers(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -> 
 def to_processor(
     route: Json, service: ManagedService, part: ServicePart, chain: ChainPlan, processors: int
 ) -> Json:
-    """A front route that leads to the processor instead: with the key of its chain, and where the caller is."""
+    """A front route that leads to the processor instead: with its chain's key, and where and how the caller came in."""
     again = "connect-failure,refused-stream,reset-before-request"
     if any(step.kind == "quota" for step in chain.steps):
         told = {POLICIES[1]: chain_of_filters([_tell_quota()])}
@@ -98,6 +110,7 @@ def to_processor(
             *route.get("request_headers_to_add", ()),
             _header(PROCESS_HEADER, chain.key),
             _header(ADDRESS_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+            _header(WAY_HEADER, route["metadata"]["filter_metadata"]["tulle"]["access"]),
         ],
     }
 

@@ -23,6 +23,9 @@ CLAIMS_HEADER: Final = "x-tulle-claims"
 QUOTA_PREFIX: Final = "x-tulle-quota-"  # of headers by which the processor tells of a quota
 PROCESS_HEADER: Final = "x-tulle-process"
 ADDRESS_HEADER: Final = "x-tulle-address"
+WAY_HEADER: Final = (
+    "x-tulle-way"  # by which way the caller came in: a name means something only together with it
+)
 FOLDER: Final = "run/gateway"  # relative to .tulle/, where Envoy runs
 ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
 INNER_SOCKET: Final = f"{FOLDER}/inner.sock"  # where the processor sends to

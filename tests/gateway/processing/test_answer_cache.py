@@ -7,14 +7,17 @@ import threading
 from typing import Any
 
 import pytest
-from tests.gateway.conftest import Reply, check_error
-from tests.gateway.processing.conftest import Processed
+from tests.gateway.conftest import API, Reply, check_error
+from tests.gateway.processing.conftest import SOCKET, Processed
 
 from tulle.errors import Broken
 from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policy import Backend
 from tulle.gateway.processing.answer_cache import AnswerCache, Kept, caching_rules
 from tulle.gateway.processing.exchange import Answer, Call
 from tulle.gateway.processing.step import Step
+from tulle.serving.access import Access, Public
+from tulle.serving.traffic import Share, Traffic
 
 pytestmark = pytest.mark.system
 _TTL = [1000]
@@ -55,6 +58,67 @@ def test_nobody_is_given_what_is_anothers_unless_it_is_said(processed: Processed
     processed.put(keeping(shared=True))
     mine = count(processed.ask("/x/said", b"{}"))
     assert count(processed.ask("/x/said", b"{}", client="app-b")) == mine
+
+
+def test_callers_whom_the_gateway_does_not_know_are_not_one(processed: Processed) -> None:
+    processed.put(keeping(), access=Access(contracts=False, public=Public("100000/1s")))
+
+    def ask(path: str = "/x/said", **headers: str) -> int:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return count(processed.mesh.ask(f"{API}api{path}", sent))
+
+    mine = ask()
+    assert ask() == mine
+    assert ask(traceparent="00-1-2-3") == mine
+    others = [{"cookie": "a=1"}, {"x_user": "ann"}, {"x_api_key": "1"}, {"x_api_key": "2"}, {"x_odd": "1"}]
+    found = {ask(**headers) for headers in others}
+    assert len(found) == 5
+    assert mine not in found
+    assert [ask(**headers) for headers in others] == [ask(**headers) for headers in others]
+
+
+def test_credentials_that_a_service_reads_itself_tell_callers_apart(processed: Processed) -> None:
+    processed.put(keeping(key={"query": ["q"]}))
+    mine = count(processed.ask("/x/said?q=1", b"{}", x_other="1"))
+    assert count(processed.ask("/x/said?q=1", b"{}", x_other="2")) == mine
+    assert count(processed.ask("/x/said?q=1", b"{}", x_on_behalf_of="ann")) != mine
+    assert count(processed.ask("/x/said?q=1", b"{}", x_session="1")) != mine
+    assert count(processed.ask("/x/said?q=1&access_token=1", b"{}")) != mine
+    processed.put(keeping(key={"query": ["q"]}, shared=True))
+    mine = count(processed.ask("/x/said?q=1", b"{}"))
+    assert count(processed.ask("/x/said?q=1&token=1", b"{}", x_session="1")) == mine
+
+
+def test_queries_are_the_same_only_where_nobody_could_tell_them_apart(processed: Processed) -> None:
+    processed.put(keeping())
+
+    def ask(query: str) -> int:
+        return count(processed.ask(f"/x/said?{query}", b"{}"))
+
+    assert ask("a=1&b=2&a=3") == ask("b=2&a=1&a=3")
+    different = ["a=1&a=2", "a=2&a=1", "a=%ff", "a=%fe", "a=%EF%BF%BD", "a", "a=", "a=+", "a=%20", "a=%2B"]
+    assert len({ask(one) for one in different}) == len(different)
+
+
+def test_a_host_that_a_caller_makes_up_is_in_no_answer_to_others(processed: Processed) -> None:
+    processed.put(keeping(shared=True))
+    mine = count(processed.ask("/x/said", b"{}"))
+    assert count(processed.ask("/x/said", b"{}", host="evil.example")) != mine
+
+
+def test_a_new_generation_is_asked_and_not_what_the_one_before_it_said(processed: Processed) -> None:
+    def put(name: str) -> None:
+        traffic = Traffic("single", (Share(name, 10_000),))
+        backends = tuple(Backend(one, (SOCKET,)) for one in ("v1", "v2"))
+        processed.put(
+            Policy("caching", {"methods": ["POST"]}), upstreams=(), traffic=traffic, backends=backends
+        )
+
+    put("v1")
+    mine = count(processed.ask("/x/said", b"{}"))
+    assert count(processed.ask("/x/said", b"{}")) == mine
+    put("v2")
+    assert count(processed.ask("/x/said", b"{}")) != mine
 
 
 def test_a_kept_answer_is_given_to_those_alone_who_may_call(processed: Processed) -> None:

@@ -143,19 +143,24 @@ def test_each_tier_has_its_limits() -> None:
     tiers = {"a": "gold", "b": "free"}
     for client, most in (("a", 2), ("b", 1)):
         for _ in range(most):
-            step.request(call(tiers, x_tulle_client=client))
+            step.request(call(tiers, x_tulle_client=client, x_tulle_way="contract"))
         with pytest.raises(Refusal) as raised:
-            step.request(call(tiers, x_tulle_client=client))
+            step.request(call(tiers, x_tulle_client=client, x_tulle_way="contract"))
         assert raised.value.status == 429
     with pytest.raises(Refusal) as raised:
-        step.request(call(tiers, x_tulle_client="c"))
+        step.request(call(tiers, x_tulle_client="c", x_tulle_way="contract"))
     assert (raised.value.status, raised.value.error_type) == (403, "NoQuota")
 
 
 def test_parts_of_a_key_tell_requests_apart() -> None:
     claims = base64.urlsafe_b64encode(json.dumps({"org": {"id": 7}, "roles": ["b", "a"]}).encode()).decode()
     asked = call(
-        {"a": "gold"}, x_tulle_client="a", x_tulle_address="10.0.0.1", x_tulle_claims=claims, x_team="t"
+        {"a": "gold"},
+        x_tulle_client="a",
+        x_tulle_way="contract",
+        x_tulle_address="10.0.0.1",
+        x_tulle_claims=claims,
+        x_team="t",
     )
     found = {
         text: key_part(text)(asked)

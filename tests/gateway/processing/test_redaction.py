@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from tests.gateway.conftest import check_error
+from tests.gateway.conftest import API, check_error
 from tests.gateway.processing.conftest import Processed
+from tests.gateway.tokens import ISSUER, Issuer, bearer
 
 from tulle.errors import Broken
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.processing.redaction import hashed, masked
+from tulle.serving.access import Access, Tokens
 
 pytestmark = pytest.mark.system
 
@@ -44,6 +46,23 @@ def test_fields_are_removed_masked_hashed_and_replaced(processed: Processed) -> 
     again = processed.ask("/x/echo", b'{"far": {"iban": "DE123456"}}').json()["far"]["iban"]
     assert again == said["far"]["iban"]
     assert processed.ask("/x/echo", b'{"far": {"iban": "DE123457"}}').json()["far"]["iban"] != again
+
+
+def test_an_issuer_makes_nobody_an_application_of_the_mesh(processed: Processed) -> None:
+    issuer = Issuer()
+    jwks = json.dumps(issuer.public_keys())
+    access = Access(jwt=Tokens(ISSUER, jwks=jwks, limit="1000/1s"))
+    ssn = {"path": "$.ssn", "except": {"clients": ["app-b"], "tiers": ["gold"]}}
+    name = {"path": "$.name", "except": {"clients": ["token:app-b"]}}
+    quota = Policy("quota", {"tiers": {"gold": ["1000/1d"]}, "limits": ["2/1d"]})
+    processed.put(rules(ssn, name), quota, access=access)
+    body = b'{"ssn":1,"name":2}'
+    assert processed.ask("/x/echo", body, client="app-b").json() == {"ssn": 1}
+    named = bearer(issuer.token(client_id="app-b"))["authorization"]
+    target = f"{API}api/x/echo"
+    found = processed.mesh.ask(target, {"authorization": named}, method="POST", body=body)
+    assert found.json() == {"name": 2}
+    assert found.headers["x-ratelimit-limit"] == "2"  # not those of the application's tier
 
 
 def test_numbers_and_order_of_the_rest_stay_as_they_are_written(processed: Processed) -> None:

@@ -13,6 +13,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -25,12 +27,34 @@ from tulle.gateway.processing.step import Outcome, Step
 CACHE_HEADER: Final = b"x-tulle-cache"  # hit or miss
 OF_ENTRY: Final = 256  # bytes that an entry needs beside its headers and body
 _ALWAYS: Final = (
+    b"host",
     b"accept",
     b"content-type",
     b"forced-generation",
     b"dispatch-key",
 )  # answers differ by these
 _NOT_KEPT: Final = frozenset({b"date", b"age", b"x-request-id", b"retry-after", CACHE_HEADER})
+# Headers and parameters that may say who calls, to a service that reads them itself.
+_TELLS_WHO: Final = re.compile(
+    r"auth|cookie|secret|passw|token|key|credential|session|sign|jwt|assertion|bearer|ticket|code|sid$"
+    r"|user|account|tenant|subject|principal|identity|behalf|client|customer|member|org|role|group|cert|forwarded"
+)
+# Headers that say nothing of whoever sends them, or are not sent on.
+_OF_NOBODY: Final = frozenset(
+    {
+        *(b"accept-encoding", b"cache-control", b"connection", b"content-length", b"date", b"dnt", b"expect"),
+        *(b"host", b"keep-alive", b"pragma", b"priority", b"te", b"transfer-encoding", b"upgrade"),
+        *(
+            b"upgrade-insecure-requests",
+            b"via",
+            b"x-request-id",
+            b"x-forwarded-proto",
+            b"traceparent",
+            b"tracestate",
+        ),
+        *(b"if-none-match", b"if-modified-since"),
+    }
+)
 _MAX_AGE: Final = re.compile(r"(?:^|,)\s*(s-maxage|max-age)\s*=\s*\"?(\d{1,9})")
 
 
@@ -192,7 +216,7 @@ class AnswerCache(Step):
 
     def _key(self, call: Call) -> bytes:
         rules = self._rules
-        query = call.query if rules.query is None else [one for one in call.query if one[0] in rules.query]
+        query = [one for one in call.query_as_sent if rules.query is None or one[0] in rules.query]
         if rules.body is None:
             body: Any = call.body
         else:
@@ -200,10 +224,10 @@ class AnswerCache(Step):
         parts = [
             call.method,
             call.path,
-            sorted(query),
+            sorted(query, key=itemgetter(0)),  # those of one name in their order
             [call.all_of(name) for name in (*_ALWAYS, *rules.headers)],
             body,
-            () if rules.is_shared else (call.client, call.claims, call.all_of(b"cookie")),
+            () if rules.is_shared else _caller(call),
         ]
         return hashlib.blake2b(msgspec.msgpack.encode(parts, order="sorted"), digest_size=24).digest()
 
@@ -222,6 +246,29 @@ class AnswerCache(Step):
         by = _words(answer.header(b"vary"))
         names = {name.strip().encode() for name in by.split(",")} - {b"", b"accept-encoding", b"origin"}
         return answer.header(b"set-cookie") is None and names <= {*_ALWAYS, *self._rules.headers}
+
+
+def _caller(call: Call) -> Sequence[Any]:
+    """What tells one caller from another, as far as the gateway and the service may know him.
+
+    A service may read credentials of its own, so headers and parameters that may hold any count. Callers whom the
+    gateway does not know are told apart by their address and by all headers, but for those that say nothing of them.
+    """
+    shown = [pair for pair in call.query_as_sent if _may_tell_who(pair[0].lower())]
+    if call.client:
+        headers = [one for one in call.headers if _may_tell_who(one[0].decode("latin-1"))]
+        return (call.client, call.claims, headers, shown)
+    return (call.address, [one for one in call.headers if _is_his(one[0])], shown)
+
+
+@lru_cache(maxsize=4096)
+def _may_tell_who(name: str) -> bool:
+    return name != "user-agent" and _TELLS_WHO.search(name) is not None and not name.startswith("x-tulle-")
+
+
+@lru_cache(maxsize=4096)
+def _is_his(name: bytes) -> bool:
+    return name not in _OF_NOBODY and not name.startswith((b"x-tulle-", b"x-envoy-", b"sec-"))
 
 
 def caching_rules(settings: Mapping[str, Any]) -> Rules:

@@ -23,6 +23,8 @@ CLIENT_HEADER: Final = b"x-tulle-client"
 ADDRESS_HEADER: Final = b"x-tulle-address"  # of the caller
 CLAIMS_HEADER: Final = b"x-tulle-claims"  # what a token that was checked says, base64url of JSON
 TOKEN_HEADER: Final = b"x-tulle-token"  # the credentials as they were sent, for steps that check them
+WAY_HEADER: Final = b"x-tulle-way"  # by which way the caller showed who he is
+BY_CONTRACT: Final = "contract"  # the one whose names are those of applications and keys
 REQUEST_ID: Final = b"x-request-id"
 
 _JSON: Final = msgspec.json.Decoder()
@@ -133,9 +135,21 @@ class Call:
         return [(unquote_plus(name), unquote_plus(value)) for name, _, value in pairs]
 
     @property
+    def query_as_sent(self) -> list[tuple[str, bytes]]:
+        """The names in the query, each with the whole of its part as it was sent: what differs stays different."""
+        parts = [part for part in self.target.partition(b"?")[2].split(b"&") if part]
+        return [(unquote_plus(part.partition(b"=")[0].decode("latin-1")), part) for part in parts]
+
+    @property
     def client(self) -> str:
-        """The client that the gateway recognised; empty where an API is open to everybody."""
-        return (self.header(CLIENT_HEADER) or b"").decode("latin-1")
+        """The client that the gateway recognised; empty where an API is open to everybody.
+
+        An application or key by its id; whoever came in another way with that way before his name, as in `token:till`,
+        so that an issuer who calls somebody as an application of the mesh does not make him that.
+        """
+        name = (self.header(CLIENT_HEADER) or b"").decode("latin-1")
+        way = (self.header(WAY_HEADER) or b"").decode("latin-1")
+        return name if way == BY_CONTRACT or not name else f"{way}:{name}"
 
     @property
     def tier(self) -> str:

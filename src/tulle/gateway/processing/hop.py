@@ -22,6 +22,7 @@ from tulle.gateway.processing.exchange import (
     CLAIMS_HEADER,
     KEY_HEADER,
     TOKEN_HEADER,
+    WAY_HEADER,
     Answer,
     Call,
     Header,
@@ -51,7 +52,7 @@ _OF_CONNECTION: Final = frozenset(
         *(b"content-length", b"expect"),
     }
 )
-_KEPT_HERE: Final = _OF_CONNECTION | {KEY_HEADER, ADDRESS_HEADER, CLAIMS_HEADER, TOKEN_HEADER}
+_KEPT_HERE: Final = _OF_CONNECTION | {KEY_HEADER, ADDRESS_HEADER, CLAIMS_HEADER, TOKEN_HEADER, WAY_HEADER}
 # A step that sees answers gets them whole and unpacked: a part of one, or one in unknown bytes, would get past it.
 _WHOLE_ONLY: Final = _KEPT_HERE | {b"accept-encoding", b"range", b"if-range"}
 _WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})

@@ -61,8 +61,8 @@ class Place:
 
     @property
     def own_name(self) -> str:
-        """By which answers are kept: another one for other settings."""
-        content = msgspec.json.encode(self.settings, order="sorted")
+        """By which answers are kept: another one for other settings, and for what another generation answers."""
+        content = msgspec.json.encode([self.settings, self.chain.answered_by], order="sorted")
         return f"{self.name} {hashlib.sha256(content).hexdigest()}"
 
 

@@ -41,18 +41,20 @@ class ChainPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The steps of one route in their order.
 
     `service` is the path of whose requests they are; `bases` are the paths below which its API is. `tiers` is the tier
-    of each client whose contract has one.
+    of each client whose contract has one. `answered_by` is another one when another generation answers.
     """
 
     service: str
     steps: tuple[StepPlan, ...]
     bases: tuple[str, ...] = ()
     tiers: dict[str, str] = {}
+    answered_by: str = ""
 
     @property
     def key(self) -> str:
         """What its route sends along. Tiers are not in it: who has which may change while routes stay."""
-        content = msgspec.json.encode([self.bases, self.steps], order="sorted")
+        answered = [self.answered_by] if self.answered_by else []
+        content = msgspec.json.encode([self.bases, self.steps, *answered], order="sorted")
         return f"{self.service}@{hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]}"
 
 
