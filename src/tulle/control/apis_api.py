@@ -19,10 +19,10 @@ from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
 from tulle.gateway.apis.schema import API_SCHEMA
-from tulle.lake.access import Access, people
+from tulle.gateway.apis.sight import Sight
+from tulle.lake.access import Access
 from tulle.spec import environment as declared
 from tulle.spec.environment import production
-from tulle.state import products
 
 Environment = Annotated[str | None, Query(max_length=63)]
 
@@ -64,13 +64,11 @@ class _Guard:
     def __init__(self, workspace: Workspace, access: Access) -> None:
         self._workspace = workspace
         self._access = access
+        self._sight = Sight(workspace.database, access)
 
     def sees(self, request: Request, api: Mapping[str, Any]) -> bool:
         """Whether who asks finds an API."""
-        user = user_of(request)
-        if user is None or api["visibility"] == "public" or self._belongs(user, api["product"]):
-            return True
-        return any(self._matches(user, one) for one in api["visible_to"])
+        return self._sight.sees(user_of(request), api["product"], api["visibility"], api["visible_to"])
 
     def shown(self, request: Request, name: str) -> dict[str, Any]:
         """An API that who asks may see. NotFound as where there is none."""
@@ -93,23 +91,6 @@ class _Guard:
         if user is not None:
             place = declared.environment(settings, environment) if environment else production(settings)
             self._access.demand(user, "fs:CreateCommit", self._access.resource_branch(product, place.branch))
-
-    def _belongs(self, user: str, product: str) -> bool:
-        resource = self._access.resource_repository(product)
-        return self._access.decide(user, "fs:ReadRepository", resource).allowed
-
-    def _matches(self, user: str, whom: str) -> bool:
-        kind, _, name = whom.partition(":")
-        if kind == "domain":
-            known = products.applied(self._workspace.database)
-            return any(
-                item.product.domain == name and self._belongs(user, item.product.name) for item in known
-            )
-        try:
-            groups = self._access.read(lambda cx: people.groups_of(cx, user))
-        except NotFound:
-            return False
-        return any(group.id == name for group in groups)
 
 
 def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:

@@ -1,0 +1,64 @@
+"""Who finds which API: the one answer for every door, page and search.
+
+Whoever may not see an API meets it as what is not there. Knows people and products, and nothing of how anybody came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tulle.errors import NotFound
+from tulle.lake.access import Access, people
+from tulle.state import products
+from tulle.state.db import Database
+
+NOBODY: Final = ""  # who reads without having signed in
+
+
+class Sight:
+    """Who sees what in one mesh. Safe to share between threads."""
+
+    def __init__(self, database: Database, access: Access) -> None:
+        self._database = database
+        self._access = access
+
+    def sees(self, user: str | None, product: str, visibility: str, visible_to: Sequence[str] = ()) -> bool:
+        """Whether `user` finds an API of `product`; None is the mesh's token, which finds all, `NOBODY` a stranger.
+
+        `visible_to` are domains (`domain:…`) and roles (`role:…`), as `ApiDeclared` has them.
+        """
+        if user is None or visibility == "public":
+            return True
+        if user == NOBODY:
+            return False
+        return self.belongs(user, product) or any(self._matches(user, one) for one in visible_to)
+
+    def belongs(self, user: str, product: str) -> bool:
+        """Whether somebody is of a product's people: whoever may read what it is made of."""
+        if user == NOBODY:
+            return False
+        resource = self._access.resource_repository(product)
+        return self._access.decide(user, "fs:ReadRepository", resource).allowed
+
+    def may_change(self, user: str | None, product: str, branch: str) -> bool:
+        """Whether somebody may change what a product publishes on a branch: its owners."""
+        if user is None:
+            return True
+        if user == NOBODY:
+            return False
+        resource = self._access.resource_branch(product, branch)
+        return self._access.decide(user, "fs:CreateCommit", resource).allowed
+
+    def _matches(self, user: str, whom: str) -> bool:
+        kind, _, name = whom.partition(":")
+        if kind == "domain":
+            known = products.applied(self._database)
+            return any(
+                item.product.domain == name and self.belongs(user, item.product.name) for item in known
+            )
+        try:
+            groups = self._access.read(lambda cx: people.groups_of(cx, user))
+        except NotFound:
+            return False
+        return any(group.id == name for group in groups)
