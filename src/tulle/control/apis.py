@@ -126,6 +126,7 @@ def _instance(workspace: Workspace, one: Instance) -> dict[str, Any]:
         "url": f"http://{host}:{settings.gateway_port}{one.path}",
         "target": str(one.target),
         "declared_target": str(one.declared),
+        "mock": one.target.mock,
         "bound_by_hand": one.binding is not None,
         "bound_by": one.binding.changed_by if one.binding else None,
         "bound_at": one.binding.changed_at if one.binding else None,

@@ -102,11 +102,11 @@ def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any
         where = {"safe_regex": {"regex": expression}}
         yield {**leading, "match": {**where, "headers": [*headers, some]}}
         allow = {"header": {"key": "allow", "value": ", ".join(methods)}}
-        refused = _refused(usual, "method", 405)
-        told = [*refused.get("response_headers_to_add", []), allow]
+        no_method = refused(usual, "method", 405)
+        told = [*no_method.get("response_headers_to_add", []), allow]
         match = {**where, **({"headers": headers} if headers else {})}
-        yield {**refused, "match": match, "response_headers_to_add": told}
-    yield _refused(usual, "operation", 404)
+        yield {**no_method, "match": match, "response_headers_to_add": told}
+    yield refused(usual, "operation", 404)
 
 
 def external_cluster(service: ManagedService) -> Json:
@@ -201,7 +201,7 @@ def _action(service: ManagedService, front: Front, external: External) -> Json:
     }
 
 
-def _refused(usual: Json, reason: str, status: int) -> Json:
+def refused(usual: Json, reason: str, status: int) -> Json:
     """What the gateway answers itself, to whoever has shown who it is."""
     about = usual["metadata"]["filter_metadata"]["tulle"]
     route = {key: value for key, value in usual.items() if key != "route"}
@@ -234,10 +234,10 @@ def _expressions(operations: tuple[tuple[str, str], ...]) -> Sequence[tuple[Sequ
     doubtful = _doubtful(methods)
     shapes: dict[tuple[str, ...], list[str]] = {}
     for path, known in methods.items():
-        shapes.setdefault((_shape(path) if path in doubtful else "", *sorted(known)), []).append(path)
+        shapes.setdefault((shape_of(path) if path in doubtful else "", *sorted(known)), []).append(path)
     found: list[tuple[Sequence[str], str]] = []
     for (_, *known), paths in sorted(shapes.items()):
-        parts = [_expression(path) for path in sorted(paths)]
+        parts = [expression_of(path) for path in sorted(paths)]
         while parts:
             taken, size = [parts.pop(0)], 0
             while parts and size + len(parts[0]) < _LARGEST_EXPRESSION:
@@ -261,13 +261,13 @@ def _doubtful(paths: Collection[str]) -> set[str]:
     return found
 
 
-def _shape(path: str) -> str:
+def shape_of(path: str) -> str:
     """Which steps of a path are parameters, or have some: what is written out sorts before them."""
     steps = path.split("/")
     return "".join("p" if _PARAMETER.fullmatch(one) else "o" if "{" in one else "a" for one in steps)
 
 
-def _expression(path: str) -> str:
+def expression_of(path: str) -> str:
     """A path with its parameters, as an expression; nothing of a parameter leads into another step."""
     if path == "/":
         return "/?"

@@ -51,6 +51,11 @@ _REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
     "operation": (404, "UnknownOperation", "The API has no operation at this path"),
     "method": (405, "MethodNotAllowed", "The API has other operations at this path"),
 }
+# an answer by an example is the API's own, whatever its status
+_MOCKED: Final = (
+    "response.code_details == 'direct_response' && "
+    "xds.route_metadata.filter_metadata['tulle']['reason'] == 'mock'"
+)
 # of tokens: what holds of the refusal → (status, errorType, message, advice, challenge)
 _DETAILS: Final = "response.code_details"
 _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
@@ -109,8 +114,11 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
     tunnel = _mapper(405, *_ERRORS[405])  # it has no path, so no route and no contract: 403 would mislead
     tunnel["filter"] = {"and_filter": {"filters": [_status_is(403), _method_is("CONNECT")]}}
     tunnel["status_code"] = 405
+    mock: Json = {"filter": _expression(_MOCKED)}
+    mock["body_format_override"] = {"text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"}}
     of_policies = [_refusal_mapper(one) for one in refusals]
     mappers = [
+        mock,
         alive,
         tunnel,
         _wrong_identity(),

@@ -6,7 +6,7 @@ Pure. Where a route leads is described by `envoy_clusters`; which ways there are
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from tulle.gateway.envoy_inner import (
     leading_apart,
     to_processor,
 )
+from tulle.gateway.envoy_mocks import largest_answer, mock_routes
 from tulle.gateway.envoy_policies import (
     ServicePart,
     counted_as,
@@ -50,6 +51,7 @@ from tulle.gateway.envoy_values import (
     Json,
     typed,
 )
+from tulle.gateway.front import Front
 from tulle.gateway.policy import (
     Contract,
     GatewayPolicy,
@@ -99,6 +101,7 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
         ],
         "request_headers_to_remove": list(_SECRET_HEADERS),
         "validate_clusters": False,
+        **largest_answer(policy.services),
     }
 
 
@@ -126,7 +129,7 @@ def behind(policy: GatewayPolicy) -> Json:
         of_address = found.setdefault(service.address, [])
         for part in leading_apart(parts_of(service)):
             of_address += _routes(service, part, BEHIND)
-    return inner_routes(found, _SECRET_HEADERS)
+    return {**inner_routes(found, _SECRET_HEADERS), **largest_answer(policy.services)}
 
 
 def _routes(service: ManagedService, part: ServicePart, way: Way, processors: int = 1) -> Iterator[Json]:
@@ -167,11 +170,8 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
         reason = service.stopped if service.front is None else f"api_{service.stopped}"
         yield route(service.path, reason=reason, status=410 if service.stopped == "retired" else 503)
         return
-    if service.front is not None and service.front.is_unbound:
-        yield route(service.path, reason="unbound", status=503)
-        return
-    if service.front is not None and service.front.external is not None:
-        yield from external_routes(service, route(service.path), part.action)
+    if service.front is not None and not service.front.serves:
+        yield from _of_none(service, service.front, route, part)
         return
     if service.traffic is None:
         yield route(service.path, cluster=service.answered_by)
@@ -187,6 +187,18 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
         yield route(f"{service.path} without key", reason="dispatch_key", status=400)
     else:
         yield route(service.path, **_split(service, service.traffic))
+
+
+def _of_none(
+    service: ManagedService, front: Front, route: Callable[..., Json], part: ServicePart
+) -> Iterator[Json]:
+    """Those of an API behind which no service of the mesh is."""
+    if front.is_unbound:
+        yield route(service.path, reason="unbound", status=503)
+    elif front.mocks:
+        yield from mock_routes(service, route(service.path))
+    else:
+        yield from external_routes(service, route(service.path), part.action)
 
 
 def _split(service: ManagedService, traffic: Traffic) -> Json:

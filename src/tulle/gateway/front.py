@@ -67,12 +67,28 @@ class External:
 
 
 @dataclass(frozen=True, slots=True)
+class MockAnswer:
+    """What the gateway itself answers to one operation, of an API that nothing else answers.
+
+    `name` is that of the example it is taken from; `media`, its content type, is empty where it has no body.
+    """
+
+    method: str
+    path: str
+    status: int
+    name: str = ""
+    media: str = ""
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """A version of an API as callers meet it.
 
     `path` is its address, with the environment in it; `hosts`, when there are any, are those that it is called by.
     A service answers, `serves` is its path at the gateway (`policy.path_of`), or an `external` one does, or nothing:
-    then it is unbound, 503. With `only_declared` nothing passes but `operations`: methods with paths as OpenAPI
+    then it is unbound, 503. Where there are `mocks`, the gateway answers by these itself, the first of an operation
+    unless another one is asked for. With `only_declared` nothing passes but `operations`: methods with paths as OpenAPI
     writes them.
     """
 
@@ -83,6 +99,7 @@ class Front:
     external: External | None = None
     only_declared: bool = False
     operations: tuple[tuple[str, str], ...] = ()
+    mocks: tuple[MockAnswer, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be an address."""
@@ -97,7 +114,7 @@ class Front:
     @property
     def is_unbound(self) -> bool:
         """Whether nothing answers."""
-        return not self.serves and self.external is None
+        return not self.serves and self.external is None and not self.mocks
 
 
 def check_url(url: str) -> Upstream:

@@ -124,3 +124,32 @@ def test_what_is_bound_by_hand_answers_instead() -> None:
     assert fronts["test/orders@v1"].is_unbound  # type: ignore[union-attr]
     assert found["orders@v2"].traffic == single("v2")
     assert fronts["dev/orders@v2"].is_unbound  # type: ignore[union-attr]  such a generation does not run
+
+
+MOCKED = """
+api: orders
+versions:
+- version: v1
+  mock: true
+  openapi:
+    openapi: 3.1.0
+    info: {title: Orders, version: "1"}
+    paths: {/items: {get: {responses: {"200": {content: {application/json: {example: [1]}}}}}}}
+  environments: {dev: {service: orders}}
+"""
+
+
+def test_examples_answer_where_it_is_said_and_nowhere_else() -> None:
+    api = RecordedApi(read(MOCKED).api, {"v1": Life("published")}, {})
+    found = managed_instances(
+        list(instances([api], PLACES)),
+        {one.path: one for one in [service("dev")]},
+        largest_request=1000,
+        usual_limit="9/1s",
+    )
+    fronts = {one.environment: one.front for one in found}
+    assert fronts[""] is not None
+    assert [(one.path, one.body) for one in fronts[""].mocks] == [("/items", "[1]")]
+    assert not fronts[""].is_unbound
+    assert fronts["dev"] is not None
+    assert (fronts["dev"].mocks, fronts["dev"].serves) == ((), "dev/orders")

@@ -177,3 +177,47 @@ def test_the_problems_of_all_files_are_told_at_once(folder: Folder) -> None:
     found = problems(ORDERS, folder)
     assert {one.split(":")[0].rpartition("/")[2] for one in found} == {"a.yaml", "orders.yaml"}
     assert any("the API 'orders' is also declared in products/sales/apis/b.yml" in one for one in found)
+
+
+MOCKED = """
+api: orders
+versions:
+- version: v1
+  openapi: orders.openapi.yaml
+  mock: true
+  environments:
+    dev: {service: orders}
+    test: {mock: true}
+- {version: v2, openapi: orders.openapi.yaml, upstream: 'https://a.example'}
+"""
+
+
+def test_a_version_may_be_answered_by_the_examples_of_its_document(folder: Folder) -> None:
+    folder.write("orders.yaml", MOCKED)
+    (loaded,) = folder.load()
+    v1, v2 = loaded.api.versions
+    assert (v1.target, str(v1.target)) == (Target(mock=True), "examples")
+    assert v1.environments["dev"].target == Target("orders")
+    assert [(one.method, one.path, one.status) for one in v1.mocks] == [
+        ("GET", "/items", 200),
+        ("POST", "/items", 200),
+        ("GET", "/items/{id}", 200),
+    ]
+    assert v2.mocks == ()
+    assert api_of(json.loads(json.dumps(as_plain(loaded.api)))) == loaded.api
+
+
+def test_what_cannot_be_answered_by_examples_is_told(folder: Folder) -> None:
+    (told,) = problems("api: orders\nversions: [{version: v1, mock: true}]")
+    assert "there is no OpenAPI document with examples to answer by" in told
+    told = problems(MOCKED.replace("mock: true\n  env", "mock: true\n  service: orders\n  env"), folder)[0]
+    assert "both examples and a service are to answer" in told
+    large = '"responses": {"200": {"content": {"text/plain": {"example": "' + "x" * 70_000 + '"}}}}'
+    paths = ", ".join(f'"/p{number}": {{"get": {{{large}}}}}' for number in range(15))
+    folder.write(
+        "orders.openapi.yaml",
+        f'{{"openapi": "3.1.0", "info": {{"title": "t", "version": "1"}}, "paths": {{{paths}}}}}',
+    )
+    found = problems(MOCKED, folder)
+    assert "the example of GET /p0 has 70000 bytes, at most 65536 are answered" in found[0]
+    assert "its examples have 1050000 characters together" in found[-1]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from tulle.errors import Broken
-from tulle.gateway.front import External
+from tulle.gateway.front import External, MockAnswer
 from tulle.serving.access import Access
 from tulle.spec.openapi_document import Operation
 from tulle.spec.tier import Offer
@@ -22,11 +22,15 @@ Visibility = Literal["public", "private", "restricted"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What answers: a service, maybe one generation of it, or an external service; neither: nothing does."""
+    """What answers: a service, maybe one generation of it, an external service, or the gateway by examples (`mock`).
+
+    None of them: nothing does.
+    """
 
     service: str = ""
     generation: str = ""
     external: External | None = None
+    mock: bool = False
 
     def __str__(self) -> str:
         """In words."""
@@ -34,7 +38,7 @@ class Target:
             return f"service:{self.service}" + (f"@{self.generation}" if self.generation else "")
         if self.external is not None:
             return ", ".join(one.url for one in self.external.upstreams)
-        return "nothing"
+        return "examples" if self.mock else "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,13 @@ class ApiVersion:
     operations: tuple[Operation, ...] = ()
     openapi_digest: str = ""  # SHA-256 of the document, empty where there is none
     environments: Mapping[str, Override] = field(default_factory=dict)
+    mocks: tuple[MockAnswer, ...] = ()  # by the examples of its document, where an instance answers by them
+
+    @property
+    def is_mocked(self) -> bool:
+        """Whether an instance is declared to answer by examples."""
+        said = [one.target for one in self.environments.values() if one.target is not None]
+        return any(one.mock for one in [self.target, *said])
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _managed(
         external=target.external,
         only_declared=not version.allows_undeclared,
         operations=() if version.allows_undeclared else tuple((o.method, o.path) for o in version.operations),
+        mocks=version.mocks if target.mock else (),
     )
     made = ManagedService(
         one.api.name,

@@ -18,17 +18,20 @@ from cryptography import x509
 from tulle.errors import Invalid, NotFound, Place, Problem
 from tulle.gateway.apis.declared import ApiDeclared, ApiVersion, Override, Page, Target
 from tulle.gateway.apis.schema import API_SCHEMA
-from tulle.gateway.front import LARGEST_CA, External, Upstream, check_url, is_address
+from tulle.gateway.front import LARGEST_CA, External, MockAnswer, Upstream, check_url, is_address
 from tulle.gateway.policies.listed import read_policies
 from tulle.serving.access import Access, read_access
 from tulle.spec.document import Document
 from tulle.spec.document import Path as Steps
 from tulle.spec.load import Schema, load_document, validate
 from tulle.spec.openapi_document import Operation, read_openapi
+from tulle.spec.openapi_examples import example_answers
 from tulle.spec.tier import LONGEST_TERMS, Offer, read_offer
 
 FOLDER: Final = "apis"
 LARGEST_PAGE: Final = 500_000  # bytes of a text for readers
+LARGEST_MOCK: Final = 65_536  # bytes of one answer by an example; Envoy keeps them with its routes
+MOST_MOCKED: Final = 1_000_000  # characters of all of a version
 _SCHEMA: Final = Schema(API_SCHEMA)
 
 
@@ -194,7 +197,7 @@ class _Reader:
         overrides = {}
         for name, said in (raw.get("environments") or {}).items():
             overrides[name] = self._override(said or {}, (*at, "environments", name))
-        return ApiVersion(
+        made = ApiVersion(
             version=raw["version"],
             target=target,
             path=path,
@@ -207,6 +210,27 @@ class _Reader:
             openapi_digest=digest,
             environments=overrides,
         )
+        return replace(made, mocks=self._mocks(raw["version"], at)) if made.is_mocked else made
+
+    def _mocks(self, version: str, at: Steps) -> tuple[MockAnswer, ...]:
+        """What the gateway answers by the examples of the document."""
+        text = self.documents.get(version)
+        if text is None:
+            hint = "give it as `openapi`, with examples of answers"
+            self.wrong("there is no OpenAPI document with examples to answer by", *at, hint=hint)
+            return ()
+        found = tuple(
+            MockAnswer(one.method, one.path, one.status, one.name, one.media, one.body)
+            for one in example_answers(json.loads(text))
+        )
+        for one in found:
+            if (size := len(one.body.encode("utf-8", "replace"))) > LARGEST_MOCK:
+                told = f"the example of {one.method} {one.path} has {size} bytes, at most {LARGEST_MOCK} are answered"
+                self.wrong(told, *at, "openapi", hint="give a smaller one")
+        if (size := sum(len(one.body) for one in found)) > MOST_MOCKED:
+            told = f"its examples have {size} characters together, at most {MOST_MOCKED} are answered by"
+            self.wrong(told, *at, "openapi", hint="give smaller ones")
+        return found
 
     def _policies(self, raw: Mapping[str, Any], at: Steps) -> tuple[dict[str, Any], ...]:
         if "policies" not in raw:
@@ -216,7 +240,7 @@ class _Reader:
         return tuple(one.as_plain() for one in found)
 
     def _override(self, raw: Mapping[str, Any], at: Steps) -> Override:
-        says = {"service", "generation", "upstream"} & raw.keys()
+        says = {"service", "generation", "upstream", "mock"} & raw.keys()
         return Override(
             target=self._target(raw, at) if says else None,
             path=raw.get("path"),
@@ -228,6 +252,11 @@ class _Reader:
             self.wrong("both a service and an external one are to answer", *at, "upstream", hint="keep one")
         if "generation" in raw and "service" not in raw:
             self.wrong("a generation is named without its service", *at, "generation")
+        if raw.get("mock"):
+            if known := {"service", "upstream"} & raw.keys():
+                told = f"both examples and {'a service' if 'service' in known else 'an external one'} are to answer"
+                self.wrong(told, *at, "mock", hint="keep one")
+            return Target(mock=True)
         if "upstream" in raw:
             return Target(external=self._external(raw["upstream"], (*at, "upstream")))
         return Target(raw.get("service", ""), raw.get("generation", ""))

@@ -107,6 +107,10 @@ _UPSTREAM = {
         ),
     },
 }
+_MOCK = {
+    "type": "boolean",
+    "description": "the gateway answers by the examples of the OpenAPI document (false)",
+}
 _ENVIRONMENTS = {
     "type": "object",
     "maxProperties": 50,
@@ -117,6 +121,7 @@ _ENVIRONMENTS = {
             "service": _SERVICE,
             "generation": _GENERATION,
             "upstream": _UPSTREAM,
+            "mock": _MOCK,
             "path": _PATH_OF,
             "hosts": _HOSTS,
         },
@@ -139,6 +144,7 @@ VERSION_SCHEMA: Final = _object(
             "description": "the OpenAPI document of an external service: a file below `apis/`, or itself",
         },
         "upstream": _UPSTREAM,
+        "mock": _MOCK,
         "undeclared": {
             "enum": ["refuse", "allow"],
             "description": "what becomes of operations that the OpenAPI document does not have (refuse)",

@@ -1,0 +1,96 @@
+"""APIs that the gateway answers itself, by the examples of their OpenAPI documents; in Envoy's words.
+
+Whoever calls shows itself and is limited as with any API. Each answer says that it is a mock one. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from tulle.gateway.envoy_apis import expression_of, refused, shape_of
+from tulle.gateway.envoy_values import Json
+from tulle.gateway.front import MockAnswer
+from tulle.gateway.policy import ManagedService
+
+MOCK_HEADER: Final = "x-tulle-mock"
+_LARGEST: Final = 300_000  # bytes of a body: a character has four at most
+
+
+def largest_answer(services: Sequence[ManagedService]) -> Json:
+    """What routes have to say of how large the bodies in them may be, where there are any."""
+    if any(one.front is not None and one.front.mocks for one in services):
+        return {"max_direct_response_body_size_bytes": _LARGEST}
+    return {}
+
+
+def mock_routes(service: ManagedService, usual: Json) -> Iterator[Json]:
+    """The routes of an API that examples answer, made of the `usual` one of its way in.
+
+    Which of several is said by `Prefer: example=NAME` and `Prefer: code=STATUS`; else, and where there is none such,
+    it is the first.
+    """
+    front = service.front
+    assert front is not None
+    prefix = "" if front.path == "/" else re.escape(front.path)
+    headers = usual["match"].get("headers", [])
+    by_path: dict[str, dict[str, list[MockAnswer]]] = {}
+    for one in front.mocks:
+        by_path.setdefault(one.path, {}).setdefault(one.method, []).append(one)
+    for path in sorted(by_path, key=lambda one: (shape_of(one), one)):
+        where = {"safe_regex": {"regex": f"{prefix}(?:{expression_of(path)})"}}
+        for method, answers in by_path[path].items():
+            asked = {"name": ":method", "string_match": {"exact": method}}
+            for wishes, answer in _chosen(answers):
+                yield _answering(usual, {**where, "headers": [*headers, asked, *wishes]}, answer)
+        allow = {"header": {"key": "allow", "value": ", ".join(sorted(by_path[path]))}}
+        no_method = refused(usual, "method", 405)
+        told = [*no_method.get("response_headers_to_add", []), allow]
+        match = {**where, **({"headers": headers} if headers else {})}
+        yield {**no_method, "match": match, "response_headers_to_add": told}
+    yield refused(usual, "operation", 404)
+
+
+def _chosen(answers: Sequence[MockAnswer]) -> Iterator[tuple[Sequence[Json], MockAnswer]]:
+    """The answers of an operation with what has to be asked for to get each, the last without anything."""
+    if len(answers) > 1:
+        named = [one for one in answers if one.name]
+        for one in named:
+            yield [_wish("example", one.name), _wish("code", str(one.status))], one
+        for one in _first(named, "name").values():
+            yield [_wish("example", one.name)], one
+        for one in _first(answers, "status").values():
+            yield [_wish("code", str(one.status))], one
+    yield (), answers[0]
+
+
+def _first(answers: Sequence[MockAnswer], by: str) -> Mapping[object, MockAnswer]:
+    found: dict[object, MockAnswer] = {}
+    for one in answers:
+        found.setdefault(getattr(one, by), one)
+    return found
+
+
+def _wish(word: str, value: str) -> Json:
+    expression = f'(?i)(.*[,; ])?{word} ?= ?"?{re.escape(value)}"?([,; ].*)?'
+    return {"name": "prefer", "string_match": {"safe_regex": {"regex": expression}}}
+
+
+def _answering(usual: Json, match: Json, answer: MockAnswer) -> Json:
+    about = usual["metadata"]["filter_metadata"]["tulle"]
+    said = {MOCK_HEADER: "true"}
+    if answer.media:
+        said["content-type"] = answer.media
+    told = [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in said.items()
+    ]
+    body = {"body": {"inline_string": answer.body}} if answer.body else {}
+    return {
+        **{key: value for key, value in usual.items() if key != "route"},
+        "match": match,
+        "metadata": {"filter_metadata": {"tulle": {**about, "reason": "mock"}}},
+        "direct_response": {"status": answer.status, **body},
+        "response_headers_to_add": [*usual.get("response_headers_to_add", []), *told],
+    }

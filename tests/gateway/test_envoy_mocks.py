@@ -1,0 +1,111 @@
+"""APIs that examples answer, through the real Envoy."""
+
+from __future__ import annotations
+
+import pytest
+from tests.gateway.conftest import (
+    CONTRACTS,
+    PLENTY,
+    WORKERS,
+    Mesh,
+    Reply,
+    as_client,
+    check_error,
+    policy,
+    wait_until,
+)
+
+from tulle.gateway.front import Front, MockAnswer
+from tulle.gateway.policies.listed import parse_policies, policies_in
+from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, RateLimit
+
+pytestmark = pytest.mark.system
+
+LARGE = '"' + "é" * 60_000 + '"'
+MOCKS = (
+    MockAnswer("GET", "/items", 200, "full", "application/json", '[{"id":"50 %"}]'),
+    MockAnswer("GET", "/items", 200, "none", "application/json", "[]"),
+    MockAnswer("GET", "/items", 404, "none", "application/problem+json", '{"error":"%REQ(host)%"}'),
+    MockAnswer("DELETE", "/items/{id}", 204),
+    MockAnswer("GET", "/items/{id}", 200, "", "text/plain", "any"),
+    MockAnswer("GET", "/items/mine", 200, "", "text/plain", "mine"),
+    MockAnswer("GET", "/large", 200, "", "application/json", LARGE),
+    MockAnswer("GET", "/broken", 503, "", "text/plain", "a mock of a failure"),
+)
+
+
+def whole(limit: RateLimit = PLENTY, **more: object) -> GatewayPolicy:
+    front = Front("v1", "/orders/v1", only_declared=True, mocks=MOCKS)
+    one = ManagedService("orders", (), 10_000, front=front, **more)  # type: ignore[arg-type]
+    usual = policy(WORKERS, CONTRACTS)
+    may = [Contract("app-a", "orders", limit)]
+    return GatewayPolicy.of(
+        services=[*usual.services, one], clients=usual.clients, contracts=[*usual.contracts, *may]
+    )
+
+
+def ask(mesh: Mesh, path: str, method: str = "GET", **headers: str) -> Reply:
+    return mesh.ask(f"/orders/v1{path}", {**as_client("app-a"), **headers}, method=method)
+
+
+def test_examples_answer_and_say_so(mesh: Mesh) -> None:
+    mesh.gateway.publish(whole())
+    reply = ask(mesh, "/items?page=2")
+    assert (reply.status, reply.json()) == (200, [{"id": "50 %"}])
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-tulle-mock"] == "true"
+    assert ask(mesh, "/items/7").body == b"any"
+    mine = ask(mesh, "/items/mine")
+    assert (mine.body, mine.headers["content-type"]) == (b"mine", "text/plain")
+    gone = ask(mesh, "/items/7", "DELETE")
+    assert (gone.status, gone.body) == (204, b"")
+    assert ask(mesh, "/large").body.decode() == LARGE
+    broken = ask(mesh, "/broken")
+    assert (broken.status, broken.body, broken.headers["x-tulle-mock"]) == (
+        503,
+        b"a mock of a failure",
+        "true",
+    )
+
+
+def test_a_caller_chooses_among_them(mesh: Mesh) -> None:
+    mesh.gateway.publish(whole())
+    for said, status, body in [
+        ("example=none", 200, b"[]"),
+        ("example=none, code=404", 404, b'{"error":"%REQ(host)%"}'),
+        ('return=minimal; example="none"', 200, b"[]"),
+        ("code=404", 404, b'{"error":"%REQ(host)%"}'),
+        ("example=nonesuch", 200, b'[{"id":"50 %"}]'),
+        ("code=418", 200, b'[{"id":"50 %"}]'),
+    ]:
+        reply = ask(mesh, "/items", prefer=said)
+        assert (reply.status, reply.body) == (status, body), said
+
+
+def test_what_is_not_declared_is_refused_as_with_any_api(mesh: Mesh) -> None:
+    mesh.gateway.publish(whole())
+    reply = ask(mesh, "/items/7", "PUT")
+    check_error(reply, 405, "MethodNotAllowed")
+    assert reply.headers["allow"] == "DELETE, GET"
+    assert "x-tulle-mock" not in reply.headers
+    check_error(ask(mesh, "/nothing"), 404, "UnknownOperation")
+    check_error(mesh.ask("/orders/v1/items"), 401, "InvalidClient")
+    check_error(mesh.ask("/orders/v1/items", as_client("app-b")), 403, "NoContract")
+
+
+def test_limits_policies_and_the_access_log_are_those_of_any_api(mesh: Mesh) -> None:
+    added = parse_policies("- {policy: header-injection, response: {x-of: policy}}")
+    mesh.gateway.publish(whole(RateLimit.parse("2/1m"), policies=policies_in(added, "prod")))
+    assert ask(mesh, "/items").headers["x-of"] == "policy"
+    assert ask(mesh, "/items").status == 200
+    check_error(ask(mesh, "/items"), 429, "TooManyRequests")
+
+    def told() -> bool:
+        lines = [
+            line
+            for line in mesh.log_lines()
+            if line["service"] == "orders" and line["path"].endswith("/items")
+        ]
+        return any((line["code"], line["client"]) == (200, "app-a") for line in lines)
+
+    wait_until(told, "the access log")
