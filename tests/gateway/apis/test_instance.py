@@ -144,6 +144,7 @@ def test_examples_answer_where_it_is_said_and_nowhere_else() -> None:
     found = managed_instances(
         list(instances([api], PLACES)),
         {one.path: one for one in [service("dev")]},
+        {"orders": "sales"},
         largest_request=1000,
         usual_limit="9/1s",
     )
