@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -34,12 +35,18 @@ def distributions(extras: Sequence[str] = ()) -> dict[str, dict[str, str]]:
             continue
         seen.add((name, wanted))
         try:
-            one = metadata.distribution(name)
+            normal, about, requires = _installed(name)
         except metadata.PackageNotFoundError:
             continue
-        found[_normal(one.name)] = {"version": one.version, **_licence(one)}
-        waiting += [(need, ()) for need in _needs(one.requires or (), wanted)]
+        found[normal] = dict(about)
+        waiting += [(need, ()) for need in _needs(requires, wanted)]
     return dict(sorted(found.items()))
+
+
+@cache  # reading the files of a hundred distributions takes longer than all else in a small package
+def _installed(name: str) -> tuple[str, Mapping[str, str], Sequence[str]]:
+    one = metadata.distribution(name)
+    return _normal(one.name), {"version": one.version, **_licence(one)}, tuple(one.requires or ())
 
 
 def environment(extras: Sequence[str] = ()) -> dict[str, dict[str, str]]:
