@@ -54,8 +54,9 @@ def test_a_change_of_policies_touches_routes_alone() -> None:
 
 
 def test_each_stands_where_the_list_says() -> None:
-    narrow, wide = first_routes(policy_of(LIST))
+    narrow, alike, wide = first_routes(policy_of(LIST))
     assert narrow["name"] == "first POST /a"
+    assert (alike["name"], alike["direct_response"]) == ("first like POST /a", {"status": 400})
     assert wide["name"] == "first"
     said = wide["typed_per_filter_config"]
     names = {

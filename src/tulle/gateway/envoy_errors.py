@@ -48,6 +48,7 @@ _REASONS: Final[Mapping[str, tuple[int, str, str]]] = {
     "retired": (410, "ServiceRetired", "The service has ended"),
     "api_retired": (410, "ApiRetired", "This version of the API has ended"),
     "unbound": (503, "ApiNotBound", "Nothing is bound to this API now that could answer"),
+    "path": (400, "AmbiguousPath", "The path is another form of one that the API treats apart"),
     "operation": (404, "UnknownOperation", "The API has no operation at this path"),
     "method": (405, "MethodNotAllowed", "The API has other operations at this path"),
 }
@@ -97,6 +98,7 @@ _REASON_ADVICE: Final[Mapping[str, str]] = {
     "retired": "Its page in the portal tells what comes after it",
     "api_retired": "Its page in the portal tells what comes after it",
     "unbound": "Its owner can bind it to a service",
+    "path": "Write it as the API's document does: in its case, without ;parameters, with nothing encoded needlessly",
     "operation": "Its OpenAPI document has the operations there are",
     "method": "The header allow names their methods",
 }

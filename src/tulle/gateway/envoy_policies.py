@@ -48,12 +48,16 @@ class ServicePart:
     counts: Sequence[tuple[int, Count]]
     steps: Sequence[StepPlan]  # for the processor, in order
 
-    def match(self, address: str) -> list[Json]:
-        """What a route asks of a request's headers beside the service's address, which it has at its beginning."""
+    def match(self, address: str, *, alike: bool = False) -> list[Json]:
+        """What a route asks of a request's headers beside the service's address, which it has at its beginning.
+
+        With `alike` also of one whose path some servers take for the operation's.
+        """
         found: list[Json] = []
         if self.operation.path:
             before = re.escape(address.removesuffix("/"))
-            regex = f"{before}{self.operation.regex()}(\\?.*)?"
+            path = self.operation.likeness() if alike else self.operation.regex()
+            regex = f"{before}{path}(\\?.*)?"
             found.append({"name": ":path", "string_match": {"safe_regex": {"regex": regex}}})
         if self.operation.method == "GET":
             found.append({"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}})

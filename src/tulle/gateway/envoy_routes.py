@@ -28,6 +28,7 @@ from tulle.gateway.envoy_inner import (
     to_processor,
 )
 from tulle.gateway.envoy_mocks import largest_answer, mock_routes
+from tulle.gateway.envoy_paths import ways_up, with_likenesses
 from tulle.gateway.envoy_policies import (
     ServicePart,
     counted_as,
@@ -86,9 +87,12 @@ def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
     found: dict[str, list[Json]] = {}
     for service in ordered(policy.services):
         of_address = found.setdefault(service.address, [])
-        for part in parts_of(service):
-            for way in ways(service, part, held[service.name]):
-                of_address += _routes(service, part, way, processors)
+        of_address += ways_up(service)
+        for parts, alike in with_likenesses(service, parts_of(service)):
+            for part in parts:
+                for way in ways(service, part, held[service.name]):
+                    of_address += _routes(service, part, way, processors)
+            of_address += alike
     return {
         "name": ROUTES,
         "virtual_hosts": [

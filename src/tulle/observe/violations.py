@@ -43,6 +43,7 @@ _BY_REASON: Final = {
     "retired": "ServiceRetired",
     "api_retired": "ApiRetired",
     "unbound": "ApiNotBound",
+    "path": "AmbiguousPath",
     "operation": "UnknownOperation",
     "method": "MethodNotAllowed",
 }

@@ -75,6 +75,31 @@ def test_a_slash_at_the_end_leads_around_no_policy() -> None:
     assert not re.fullmatch(Operation(path="/a.b").regex(), "/axb")
 
 
+def test_what_comes_after_a_question_mark_is_no_part_of_a_path() -> None:
+    for path in ("/{a}/b", "/a/{b}"):
+        assert not re.fullmatch(Operation(path=path).regex(), "/a?x=/b")
+        assert not re.fullmatch(Operation(path=path).likeness(), "/a?x=/b")
+
+
+@pytest.mark.parametrize(
+    ("path", "alike", "other"),
+    [
+        (
+            "/a:b/c",
+            ["/a%3Ab/c", "/a%3ab/C", "/a:b;x/c;y=1", "/a:b/;/c", "/.;/a:b/c/", "/a:b%3B/c"],
+            ["/a:bc"],
+        ),
+        ("/a.b/{x}", ["/a%2eb/1", "/A.b/1", "/a.b;x/1"], ["/axb/1", "/a.b", "/a.b/1/2", "/a.b%2f1"]),
+        ("/$(x)+[]"[:5] + "~", ["/%24(X)~", "/$%28x%29%7e"], ["/x~"]),
+    ],
+)
+def test_what_some_take_for_the_same_path_is_known(path: str, alike: list[str], other: list[str]) -> None:
+    operation = Operation(path=path)
+    assert all(re.fullmatch(operation.likeness(), one) for one in alike)
+    assert not any(re.fullmatch(operation.regex(), one) for one in alike if "{" not in path)
+    assert not any(re.fullmatch(operation.likeness(), one) for one in other)
+
+
 def test_operations_that_overlap_in_too_many_ways_are_refused() -> None:
     many = [
         Policy(

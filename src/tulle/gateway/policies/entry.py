@@ -22,6 +22,9 @@ MOST_PARTS: Final = 100  # of one service; each is a few routes
 
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
 _BLANK: Final = re.compile(r"\{[A-Za-z0-9_.-]{1,60}\}")
+_ANY: Final = "[^/?]+"  # one part of a path; what comes after a question mark is none
+_PARAMETERS: Final = "(?:(?:;|%3b)[^/?]*)?"
+_NO_PART: Final = r"(?:/\.{0,2}(?:;|%3b)[^/?]*)*"  # parts that have parameters and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,13 @@ class Operation:
 
     def regex(self) -> str:
         """An RE2 expression of the whole path below a service's address, with or without a slash at its end."""
-        parts = ("[^/]+" if _BLANK.fullmatch(part) else re.escape(part) for part in self.segments)
+        parts = (_ANY if _BLANK.fullmatch(part) else re.escape(part) for part in self.segments)
         return "".join(f"/{part}" for part in parts) + "/?"
+
+    def likeness(self) -> str:
+        """An RE2 expression of what some servers take for the same path: by case, encoded letters, `;parameters`."""
+        parts = (_ANY if _BLANK.fullmatch(part) else _alike(part) + _PARAMETERS for part in self.segments)
+        return "(?i:" + "".join(f"{_NO_PART}/{part}" for part in parts) + _NO_PART + "/?)"
 
     def __str__(self) -> str:
         """As people say it."""
@@ -127,6 +135,11 @@ class Policy:
                 for one in self.operations
             ]
         return said
+
+
+def _alike(part: str) -> str:
+    """A part as it is written, or with any of its characters encoded."""
+    return "".join(one if one.isalnum() else f"(?:{re.escape(one)}|%{ord(one):02x})" for one in part)
 
 
 def split(policies: Sequence[Policy]) -> list[tuple[Operation, tuple[int, ...]]]:

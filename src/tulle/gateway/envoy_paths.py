@@ -1,0 +1,58 @@
+"""Paths that somebody may read as another one, in Envoy's words: they are refused before anything is done with them.
+
+An operation is told by its path as it is written. Servers differ in what they take for the same path: some decode
+`%3A`, some leave out `;parameters`, some do not look at case. Such a form of a path that has policies of its own would
+pass with the policies of all others, so it is answered 400. So is `/..;/`, which some take for a way up, to whom we do
+not know. Pure. Knows no policy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tulle.gateway.envoy_access import off
+from tulle.gateway.envoy_apis import match_of
+from tulle.gateway.envoy_policies import ServicePart
+from tulle.gateway.envoy_values import AUTH, BODY, CONTRACT, LIMITS, NORMALISE, Json
+from tulle.gateway.policy import ManagedService
+
+_WAY_UP: Final = r"(?i)[^?]*/\.{1,2}(;|%3b)[^?]*(\?.*)?"
+
+
+def ways_up(service: ManagedService) -> list[Json]:
+    """Where a service that is not ours answers: what it may take for a way out of its part of the paths."""
+    if service.front is None or service.front.external is None:
+        return []
+    path = {"name": ":path", "string_match": {"safe_regex": {"regex": _WAY_UP}}}
+    return [_refused(service, "way up", [path])]
+
+
+def with_likenesses(
+    service: ManagedService, parts: Sequence[ServicePart]
+) -> Iterator[tuple[Sequence[ServicePart], Sequence[Json]]]:
+    """The parts of a service in their order, some at a time, each time with what is to be refused behind them.
+
+    A path that is written as one of an equally narrow part is that part's, so those come first.
+    """
+    address = service.address.rstrip("/")
+    for _, level in itertools.groupby(parts, lambda part: part.operation.narrowness):
+        some = list(level)
+        alike = [
+            _refused(service, f"like {part.operation}", part.match(address, alike=True))
+            for part in some
+            if part.operation.path
+        ]
+        yield some, alike
+
+
+def _refused(service: ManagedService, what: str, headers: Sequence[Json]) -> Json:
+    about = {"service": service.name, "environment": service.environment, "reason": "path"}
+    return {
+        "name": f"{service.path} {what}",
+        "match": match_of(service, headers),
+        "metadata": {"filter_metadata": {"tulle": {key: value for key, value in about.items() if value}}},
+        "direct_response": {"status": 400},
+        "typed_per_filter_config": {name: off() for name in (NORMALISE, AUTH, CONTRACT, LIMITS, BODY)},
+    }
