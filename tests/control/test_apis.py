@@ -28,7 +28,8 @@ from tulle.gateway.admitted import policy_of
 from tulle.gateway.apis import records
 from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.policy import RateLimit
-from tulle.lake.access import people
+from tulle.lake.access import Access, people
+from tulle.server.lake_doors import lake_access
 from tulle.serving.traffic import single, split
 from tulle.state import log
 from tulle.state.db import now
@@ -94,6 +95,10 @@ def tulle(mesh: Mesh, *args: str, fails: bool = False) -> str:
     done = CliRunner().invoke(cli, ["--mesh", str(mesh.folder), "api", *args])
     assert (done.exit_code != 0) == fails, (done.output, done.exception)
     return done.output if done.exception is None else str(done.exception)
+
+
+def seeing(workspace: Workspace) -> Access:
+    return lake_access(workspace.settings, workspace.database)
 
 
 def details(workspace: Workspace) -> dict[str, tuple[bool, tuple[str, ...]]]:
@@ -474,6 +479,52 @@ def test_who_has_no_part_in_a_product_sees_what_is_offered_to_them(office: Offic
         assert bool(found) == expected, visibility
 
 
+def test_a_hidden_api_is_asked_for_as_one_that_is_not_there(office: Office) -> None:
+    office.access.change("", "access.user.created", "user/kim", lambda cx: people.add_user(cx, "kim"))
+    office.keys["kim"] = office.access.create_key("", "kim")
+    file = office.team.mesh.folder / "products/shop/sales/apis/secretly.yaml"
+    file.parent.mkdir()
+    tiers = "tiers: [{name: free, limits: [5/1s], approval: automatic}]"
+    version = "{version: v1, upstream: 'https://a.example', undeclared: allow, publish: true}"
+    file.write_text(f"api: secretly\nvisibility: private\n{tiers}\nversions: [{version}]\n")
+    apply_plan(office.workspace)
+    for who in ("kim", "ann"):
+        made = office.call("POST", "/applications", {"name": f"{who}-app"}, credential=office.basic(who))
+        assert made.status_code == 201
+
+    def told(name: str, who: str) -> list[tuple[int, str]]:
+        asked = {"application": f"{who}-app", "api": name, "purpose": "to see"}
+        answers = (
+            office.call("POST", "/contracts", asked, credential=office.basic(who)),
+            office.call("GET", f"/services/{name}/offer", credential=office.basic(who)),
+            office.call("GET", f"/access?service={name}", credential=office.basic(who)),
+            office.call("GET", f"/apis/{name}", credential=office.basic(who)),
+        )
+        return [(one.status_code, one.text.replace(name, "…").partition("requestId")[0]) for one in answers]
+
+    assert told("secretly", "kim") == told("somewhat", "kim")
+    assert [status for status, _ in told("secretly", "kim")] == [404] * 4
+    assert "secretly" not in office.call("GET", "/apis/secretl", credential=office.basic("kim")).text
+    assert [status for status, _ in told("secretly", "ann")] == [201, 200, 200, 200]
+
+
+def test_a_contract_for_a_product_opens_no_hidden_api(mesh: Mesh, plain: Workspace) -> None:
+    contract.register(plain.database, "shop-app")
+    of_product = access_requests.Asked("shop-app", "sales", "product", purpose="all of it")
+    made = access_requests.ask(plain, seeing(plain), of_product, by="ann")
+    access_requests.decide(plain, seeing(plain), made.id, "approve")
+
+    def opened() -> list[str]:
+        found = list(instances(records.recorded(plain.database), {"prod": ""}))
+        deployed = managed_instances(found, {}, {}, largest_request=1, usual_limit="1/1s")
+        return [one.service for one in policy_of(plain.database, deployed).contracts]
+
+    assert opened() == ["orders"]
+    declare(mesh, ORDERS.replace("tags: [shop]", "visibility: private"))
+    apply_plan(plain)
+    assert opened() == []
+
+
 def test_an_api_is_what_it_is_told_to_be(plain: Workspace) -> None:
     found = apis.listed(plain)
     (one,) = found
@@ -507,7 +558,7 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     apply_plan(plain)
     contract.register(plain.database, "shop-app")
     asked = access_requests.Asked("shop-app", "orders", tier="free", purpose="to sell", terms="1")
-    made = access_requests.ask(plain, asked, by="ann")
+    made = access_requests.ask(plain, seeing(plain), asked, by="ann")
     assert (made.state, made.tier) == ("approved", "free")
     deployed = managed_instances(
         list(instances(records.recorded(plain.database), {"prod": ""})),
@@ -525,4 +576,4 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     contract.register(plain.database, "late-app")
     late = access_requests.Asked("late-app", "orders", tier="free", purpose="to sell", terms="1")
     with pytest.raises(Conflict, match="takes no new contracts"):
-        access_requests.ask(plain, late)
+        access_requests.ask(plain, seeing(plain), late)

@@ -7,6 +7,7 @@ from typing import Any
 from tulle.catalog.uses import Use, owners, uses
 from tulle.control import access_requests, apis, applications
 from tulle.control.workspace import Workspace
+from tulle.gateway.apis import records
 from tulle.gateway.contract_record import Place
 from tulle.lake.access import Access
 from tulle.state import products
@@ -29,10 +30,12 @@ def overview(
     if product is not None:
         products.applied_product(workspace.database, product)
     if api is not None:
+        access_requests.demand_seen(workspace, access, Place("api", api), user)
         apis.product_of(workspace, api)
     if application is not None and user is None:
         application = applications.one(workspace, application).name
-    owner = owners(workspace.database).get(api or "", "")
+    is_hidden = api in records.hidden(workspace.database)  # a contract for its product does not open it
+    owner = "" if is_hidden else owners(workspace.database).get(api or "", "")
     decides: dict[str, bool] = {}
     mine = set() if user is None else {a.name for a in applications.visible(workspace, user=user)}
 

@@ -17,6 +17,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, PreconditionFailed, did_you_mean
 from tulle.gateway import contract_record, contract_step
 from tulle.gateway.apis import records
+from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract_record import STATES, ContractRecord, Kind, Place, State
 from tulle.gateway.contract_step import Decision, Step
 from tulle.gateway.offer import MESH
@@ -64,13 +65,22 @@ def offer_for(workspace: Workspace, kind: Kind, subject: str) -> Offer:
     return offered(workspace, subject)
 
 
-def ask(workspace: Workspace, asked: Asked, *, by: str = "", user: str | None = None) -> ContractRecord:
+def demand_seen(workspace: Workspace, access: Access, place: Place, user: str | None) -> None:
+    """Refuse an API that is hidden from who asks. NotFound, the same where there is none."""
+    if place.kind == "api":
+        Sight(workspace.database, access).demand(user, place.subject)
+
+
+def ask(
+    workspace: Workspace, access: Access, asked: Asked, *, by: str = "", user: str | None = None
+) -> ContractRecord:
     """Ask for access under a tier.
 
-    NotFound for an application, API or tier that is not there, Invalid without a purpose, PreconditionFailed with the
-    terms where they are not accepted.
+    NotFound for an application, API or tier that is not there, or an API that is hidden from a user; Invalid without a
+    purpose, PreconditionFailed with the terms where they are not accepted.
     """
     application = applications.one(workspace, asked.application, user=user)
+    demand_seen(workspace, access, Place(asked.kind, asked.subject), user)
     offer = offer_for(workspace, asked.kind, asked.subject)
     if asked.kind == "api":
         apis.demand_open(workspace, asked.subject)

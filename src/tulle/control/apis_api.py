@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import apis
+from tulle.control import apis, release
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
@@ -72,18 +72,16 @@ class _Guard:
 
     def shown(self, request: Request, name: str) -> dict[str, Any]:
         """An API that who asks may see. NotFound as where there is none."""
-        found = apis.shown(self._workspace, name)
-        if not self.sees(request, found):
-            raise NotFound(f"there is no API '{name}'")
-        return found
+        self._sight.demand(user_of(request), name)
+        return apis.shown(self._workspace, name)
 
     def demand(self, request: Request, name: str, environment: str | None = None) -> None:
         """Refuse who may not change what the API's product publishes there."""
         self.demand_product(request, self.shown(request, name)["product"], environment)
 
-    def owner_of(self, name: str) -> str:
-        """The product of an API or a service, whoever may see it. NotFound."""
-        return apis.product_of(self._workspace, name)
+    def owner_of(self, service: str) -> str:
+        """The product of a service. NotFound."""
+        return release.declared_service(self._workspace, service).product.name
 
     def demand_product(self, request: Request, product: str, environment: str | None = None) -> None:
         """Refuse who may not change what a product publishes there."""

@@ -188,6 +188,7 @@ def _secret_routes(api: APIRouter, workspace: Workspace, settle: Settle) -> None
 
 def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, access: Access) -> None:
     def offer(request: Request, place: Place) -> dict[str, Any]:
+        access_requests.demand_seen(workspace, access, place, user_of(request))
         found = access_requests.offer_for(workspace, place.kind, place.subject)
         for_owners = access_requests.may_decide(workspace, access, place, user_of(request))
         plain = access_requests.offer_as_plain(found, for_owners=for_owners)
@@ -242,7 +243,7 @@ def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
             environment=body.environment,
             version=body.version,
         )
-        made = access_requests.ask(workspace, asked, by=by, user=user_of(request))
+        made = access_requests.ask(workspace, access, asked, by=by, user=user_of(request))
         return _shown(workspace, made, settle)
 
     @api.get("/access")

@@ -101,10 +101,12 @@ def admitted(database: Database) -> Admitted:
         held = contract_record.all_held(connection, at)
         ends = [contract_record.next_end(connection, at), service_keys.next_end(connection, at)]
         keys = service_keys.in_force(connection, at)
-    products = {
+    hidden = api_records.hidden(database)
+    opened = {
         **products_of(database),
         **{api: frozenset({one}) for api, one in api_records.owners(database).items()},
     }
+    products = {name: of for name, of in opened.items() if name not in hidden}
     clients: list[Client] = []
     clients_before = {} if known is None else {one.client_id: one for one in known.clients}
     for row in rows:

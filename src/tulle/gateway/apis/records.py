@@ -114,6 +114,13 @@ def owners(database: Database) -> Mapping[str, str]:
         return {row.name: row.product for row in connection.execute(select(apis.c.name, apis.c.product))}
 
 
+def hidden(database: Database) -> frozenset[str]:
+    """The APIs that not everybody finds: a contract for all of a product's opens them to nobody."""
+    with database.read() as connection:
+        is_hidden = apis.c.document["visibility"].as_string() != "public"
+        return frozenset(connection.execute(select(apis.c.name).where(is_hidden)).scalars())
+
+
 def openapi_text(database: Database, api: str, version: str) -> str | None:
     """The OpenAPI document of an external service as it was applied, JSON; None where it has none."""
     with database.read() as connection:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tulle.errors import NotFound
+from tulle.errors import NotFound, did_you_mean
+from tulle.gateway.apis import records
 from tulle.lake.access import Access, people
+from tulle.serving import generation
 from tulle.state import products
 from tulle.state.db import Database
 
@@ -33,6 +35,25 @@ class Sight:
         if user == NOBODY:
             return False
         return self.belongs(user, product) or any(self._matches(user, one) for one in visible_to)
+
+    def demand(self, user: str | None, name: str) -> None:
+        """Refuse the name of an API or a service that somebody does not find. NotFound, as where there is none."""
+        if user is not None and name not in (known := self.names(user)):
+            raise NotFound(
+                f"there is no API '{name}'", hint=did_you_mean(name, known) or "`tulle api list` shows them"
+            )
+
+    def names(self, user: str) -> frozenset[str]:
+        """What somebody may ask for: APIs that they find, and services, but where an API of the name says otherwise."""
+        declared = {one.name: one.declared for one in records.recorded(self._database)}
+        services = {name for item in products.applied(self._database) for name in item.services or ()}
+        services |= {one.service for one in generation.everywhere(self._database)}
+        found = {
+            name
+            for name, one in declared.items()
+            if self.sees(user, one.product, one.visibility, one.visible_to)
+        }
+        return frozenset((services - declared.keys()) | found)
 
     def belongs(self, user: str, product: str) -> bool:
         """Whether somebody is of a product's people: whoever may read what it is made of."""
