@@ -7,6 +7,7 @@ environment. Knows nothing of YAML: `spec.mesh` reads the file (with positions) 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ _LONGEST_ENVIRONMENT = 63  # characters: it is a part of addresses and of file n
 _WAREHOUSE = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,15}")
 _SIZE = re.compile(r"[1-9][0-9]{0,8}(?:\.[0-9]{1,3})?\s?(?:[KMGT]i?B|[kKmMgGtT]B)")
 _COLLECTOR = re.compile(r"http://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/?")
+_NAME = re.compile(
+    r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?){0,30}"
+)
 _MOST = 1_000_000  # of any bound
 # Of settings that are numbers: the least and the most each may be.
 BOUNDS: Mapping[str, tuple[int, int]] = {
@@ -138,6 +142,30 @@ class Watch:
     severity: str = setting("warning", "info, warning or critical")
 
 
+PLAIN_DOORS = ("redirect", "serve")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """How callers meet the gateway by TLS: with a certificate of one's own, or one that the mesh makes."""
+
+    self_signed: bool = setting(
+        False, "whether the mesh makes the certificate itself, for this machine and `names`"
+    )
+    certificate: str = setting("", "the file of the certificate, followed by those that signed it, PEM")
+    key: str = setting("", "the file of its private key, PEM, without a passphrase")
+    names: tuple[str, ...] = setting((), "further names and addresses in a certificate that the mesh makes")
+    host: str = setting("", "the name of the gateway in addresses that are shown; default: that of `host`")
+    hsts_seconds: int = setting(
+        0, "for how long browsers come back by TLS alone (HSTS); 0: they are not told"
+    )
+    plain_port: int = setting(0, "a port beside it that is without TLS; 0: none")
+    plain: str = setting(
+        "redirect",
+        "what that port does: redirect (to TLS what can have no secret, and refuse the rest), or serve",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of one mesh."""
@@ -149,6 +177,7 @@ class Settings:
     control_plane_port: int = setting(8080, "port of the portal and of Tulle's API")
     gateway_port: int = setting(8000, "port of the gateway, where services answer")
     s3_port: int = setting(8333, "port of the lake's S3 door")
+    gateway_tls: GatewayTls | None = setting(None, "TLS for the gateway's callers; left out: there is none")
     gateway_concurrency: int = setting(2, "worker threads of the gateway's Envoy")
     gateway_processors: int = setting(
         1, "processes for policies that Envoy cannot carry out; they run where a service has such policies"
@@ -298,6 +327,34 @@ class Settings:
         """The storage namespace in force, as a `local://` or store URL."""
         return self.storage or f"local://{self.state_folder / 'objects'}"
 
+    @property
+    def gateway_url(self) -> str:
+        """The gateway's address as callers are shown it, without a slash at its end."""
+        return self.gateway_url_at("")
+
+    def gateway_url_at(self, host: str) -> str:
+        """The gateway's address by one of its names; by its usual one where `host` is empty."""
+        if self.gateway_tls is None:
+            return f"http://{host or self.host}:{self.gateway_port}"
+        named = host or self.gateway_tls.host or self.host
+        named = f"[{named}]" if ":" in named else named
+        return f"https://{named}" + (f":{self.gateway_port}" if self.gateway_port != 443 else "")
+
+    @property
+    def trusted_file(self) -> Path | None:
+        """What the gateway's callers need to trust its certificate, where the mesh makes that; None where they do."""
+        if self.gateway_tls is None or not self.gateway_tls.self_signed:
+            return None
+        return self.state_folder / "tls" / "authority.pem"
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """Every port that a mesh of these settings listens at, by the setting."""
+        found = {name: getattr(self, name) for name in ("control_plane_port", "gateway_port", "s3_port")}
+        if self.gateway_tls is not None and self.gateway_tls.plain_port:
+            found["gateway_tls.plain_port"] = self.gateway_tls.plain_port
+        return found
+
     def warehouse_of(self, name: str) -> Warehouse:
         """The bounds of the warehouse of that name; a domain has the mesh's where none has its name."""
         return self.warehouses.get(name, self.warehouse)
@@ -336,8 +393,7 @@ def settings_from(
 
 def _checked(settings: Settings) -> Settings:
     ports: dict[int, str] = {}
-    for name in ("control_plane_port", "gateway_port", "s3_port"):
-        port = getattr(settings, name)
+    for name, port in settings.ports.items():
         if not 1 <= port <= 65535:
             raise Invalid(f"setting '{name}' is {port}, expected a port between 1 and 65535")
         if port in ports:
@@ -367,6 +423,68 @@ def _checked(settings: Settings) -> Settings:
             hint="the portal has no sign-in yet, so it must not be reachable from other machines",
         )
     return settings
+
+
+def _gateway_tls(name: str, value: Any) -> GatewayTls | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise Invalid(
+            f"mesh.yaml: '{name}' must be a mapping", hint="{self_signed: true}, or certificate and key"
+        )
+    known = {f.name: f for f in fields(GatewayTls)}
+    given: dict[str, Any] = {}
+    for key, item in value.items():
+        if key not in known:
+            raise Invalid(
+                f"mesh.yaml: unknown setting '{key}' in '{name}'", hint=did_you_mean(str(key), known)
+            )
+        if key == "names":
+            given[key] = tuple(_host(f"{name}.{key}", one) for one in _texts(f"{name}.{key}", item))
+            continue
+        _expect(f"{name}.{key}", item, type(known[key].default))
+        given[key] = _host(f"{name}.{key}", item) if key == "host" and item else item
+    return _checked_tls(name, GatewayTls(**given))
+
+
+def _checked_tls(name: str, tls: GatewayTls) -> GatewayTls:
+    is_given = bool(tls.certificate) and bool(tls.key)
+    if bool(tls.certificate) != bool(tls.key) or is_given == tls.self_signed:
+        raise Invalid(
+            f"mesh.yaml: '{name}' needs either both certificate and key, or self_signed: true",
+            hint="{self_signed: true} is right for one machine",
+        )
+    if tls.names and not tls.self_signed:
+        raise Invalid(
+            f"mesh.yaml: '{name}.names' are of a certificate that the mesh makes; yours has its own"
+        )
+    if tls.plain not in PLAIN_DOORS:
+        raise Invalid(
+            f"mesh.yaml: '{name}.plain' is '{tls.plain[:80]}', expected {' or '.join(PLAIN_DOORS)}",
+            hint=did_you_mean(tls.plain, PLAIN_DOORS),
+        )
+    if not 0 <= tls.plain_port <= 65535:
+        raise Invalid(f"mesh.yaml: '{name}.plain_port' is {tls.plain_port}, expected a port, or 0 for none")
+    if not 0 <= tls.hsts_seconds <= 63_072_000:
+        raise Invalid(f"mesh.yaml: '{name}.hsts_seconds' is {tls.hsts_seconds}, expected 0 to 63,072,000")
+    if tls.hsts_seconds and (tls.self_signed or tls.plain == "serve"):
+        raise Invalid(
+            f"mesh.yaml: '{name}.hsts_seconds' makes browsers refuse this host without TLS, at every port",
+            hint="only with a certificate that browsers know, and without `plain: serve`",
+        )
+    return tls
+
+
+def _host(name: str, value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        if len(value) <= 253 and _NAME.fullmatch(value):
+            return value
+    raise Invalid(
+        f"mesh.yaml: '{name}' has '{value[:100]}', which is no host",
+        hint="a lower-case name such as mesh.example.com, or an address; without a port",
+    )
 
 
 def _warehouse(name: str, value: Any) -> Warehouse:
@@ -688,6 +806,7 @@ def _word(kind: type) -> str:
 _TRUTH: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
 # Settings that are no plain values, and cannot be given by the environment.
 _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "gateway_tls": _gateway_tls,
     "alerts": _alerts,
     "watches": _watches,
     "policies": _policy_sets,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -69,9 +70,16 @@ class Mesh:
         return {"client_id": kept["client_id"], "client_secret": kept["client_secret"]}
 
     def call(self, path: str, body: object, headers: Mapping[str, str] | None = None) -> httpx.Response:
-        url = f"http://127.0.0.1:{self.gateway}/public/api/v1/{path}"
+        trusted = self.folder / ".tulle" / "tls" / "authority.pem"  # where callers come by TLS
+        scheme, verify = (
+            ("https", ssl.create_default_context(cafile=str(trusted))) if trusted.exists() else ("http", True)
+        )
         return httpx.post(
-            url, json=body, headers=headers if headers is not None else self.credentials(), timeout=20
+            f"{scheme}://127.0.0.1:{self.gateway}/public/api/v1/{path}",
+            json=body,
+            headers=headers if headers is not None else self.credentials(),
+            timeout=20,
+            verify=verify,
         )
 
     def processes(self) -> list[psutil.Process]:

@@ -1,4 +1,7 @@
-"""A service that calls another through the real gateway, under its own identity, as its owners agree; a way there and back."""
+"""A service that calls another through the real gateway, under its own identity, as its owners agree; a way there and back.
+
+Callers of this mesh, itself among them, meet the gateway by TLS, with a certificate that the mesh made.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ endpoints:
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     folder = tmp_path_factory.mktemp("calls")
     files = {folder / path: text for path, text in mesh_files("shop").items()}
+    files[folder / "mesh.yaml"] += "gateway_tls: {self_signed: true}\n"
     for name, domain, service in (("orders", "sales", BOOK), ("campaigns", "marketing", OFFERS)):
         home = folder / f"products/{domain}/{name}"
         made = product_files(name, domain=domain, kind="source-aligned")
@@ -74,6 +78,9 @@ def test_a_service_calls_another_once_its_owner_agrees(mesh: Mesh) -> None:
     answer = mesh.call("offers/offer/run", {"order": "O-1002"}, {**own, "tulle-steps": "1"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["response"] == {"customer": "C-02", "price": 108.0}
+    assert mesh.json("status")["processes"]["gateway"]["url"] == f"https://127.0.0.1:{mesh.gateway}/"
+    called = mesh.tulle("service", "call", "offers", "offer", "--data", '{"order": "O-1002"}')
+    assert json.loads(called.stdout)["response"]["price"] == 108.0
     (step,) = answer.json()["steps"]
     assert (step["service"], step["generation"]) == ("order-book", "v1")
     assert step["commits"].startswith("orders@")

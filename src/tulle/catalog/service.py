@@ -140,7 +140,7 @@ def service_view(
     `said` is who may call it where its deployment says so; `rules` what of saved requests may be shown, by endpoint.
     """
     chosen = shown(versions, deployment)
-    base = f"http://{settings.host}:{settings.gateway_port}"
+    base = settings.gateway_url
     owner = product or (chosen.product if chosen else "")
     state = _state(deployment) if deployment else "packaged" if versions else "declared"
     packaged = access_of(chosen.manifest.access) if chosen else None

@@ -242,7 +242,7 @@ class DeploymentsReader:
             place,
             found,
             generations,
-            f"http://{self._settings.host}:{self._settings.gateway_port}{path}/public/api/v1/{service}/",
+            f"{self._settings.gateway_url}{path}/public/api/v1/{service}/",
             bool(processes),
             found is not None and found.has_ended(now()),
             fault.sentence if fault is not None else "",

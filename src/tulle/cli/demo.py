@@ -139,6 +139,8 @@ def _register(client: Client, settings: Settings, application: Mapping[str, Any]
 def _wait_for_first_answer(settings: Settings, script: Script) -> None:
     import httpx
 
+    from tulle.gateway.own_call import calling
+
     first = script["requests"][0]
     kept = credentials.saved_credentials(settings, script["applications"][0]["name"])
     headers = {"client_id": kept["client_id"], "client_secret": kept["client_secret"]}
@@ -146,11 +148,8 @@ def _wait_for_first_answer(settings: Settings, script: Script) -> None:
 
     def answers() -> bool:
         try:
-            answer[:] = [
-                httpx.post(
-                    _url(settings, first), json=first["body"], headers=headers, timeout=5, trust_env=False
-                )
-            ]
+            with calling(settings, timeout=5) as gateway:
+                answer[:] = [gateway.post(_path(first), json=first["body"], headers=headers)]
         except httpx.TransportError:
             return False
         return answer[0].status_code == 200
@@ -166,15 +165,18 @@ def _wait_for_first_answer(settings: Settings, script: Script) -> None:
 
 
 def _url(settings: Settings, request: Mapping[str, Any]) -> str:
-    base = f"http://{settings.host}:{settings.gateway_port}/public/api/v1"
-    return f"{base}/{request['service']}/{request['endpoint']}/{request['action']}"
+    return settings.gateway_url + _path(request)
+
+
+def _path(request: Mapping[str, Any]) -> str:
+    return f"/public/api/v1/{request['service']}/{request['endpoint']}/{request['action']}"
 
 
 def _summary(settings: Settings, client: Client, script: Script, seconds: float) -> None:
     products = client.products()
     runs = {r["product"]: r for r in reversed(client.runs(limit=100))}
     portal = f"http://{settings.host}:{settings.control_plane_port}/"
-    gateway = f"http://{settings.host}:{settings.gateway_port}/"
+    gateway = f"{settings.gateway_url}/"
     _heading(f"the mesh answers, after {seconds:.1f} s")
     for product in products:
         run = runs.get(product["name"], {})
@@ -202,13 +204,16 @@ def _summary(settings: Settings, client: Client, script: Script, seconds: float)
         click.echo(f"# {request['title']}")
         click.echo(_curl(settings, request, kept))
     click.echo("# what a caller without credentials is told")
-    click.echo("curl -s " + shlex.quote(_url(settings, script["requests"][0])) + " -d '{}'")
+    trusted = settings.trusted_file
+    trust = "" if trusted is None else f"--cacert {shlex.quote(relative(trusted))} "
+    click.echo(f"curl -s {trust}" + shlex.quote(_url(settings, script["requests"][0])) + " -d '{}'")
     click.echo(f"\nstop it with: tulle --mesh {relative(settings.folder)} down")
 
 
 def _curl(settings: Settings, request: Mapping[str, Any], kept: Mapping[str, Any]) -> str:
     url = _url(settings, request) + request.get("suffix", "")
-    parts = ["curl", "-s", *map(str, request.get("options", ())), url]
+    trust = [] if settings.trusted_file is None else ["--cacert", relative(settings.trusted_file)]
+    parts = ["curl", "-s", *trust, *map(str, request.get("options", ())), url]
     parts += ["-H", f"client_id: {kept['client_id']}", "-H", f"client_secret: {kept['client_secret']}"]
     parts += ["-d", json.dumps(request["body"])]
     return shlex.join(parts)

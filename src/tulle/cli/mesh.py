@@ -108,7 +108,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
             "up": bool(running),
             "drift": _drifted(settings),
             "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
-            "certificates": _failing_certificates(settings) if running else [],
+            "certificates": [*_failing_certificates(settings), *_failing_door(settings)] if running else [],
             "processes": {
                 p.name: {
                     "kind": p.kind,
@@ -148,6 +148,8 @@ def show_status(settings: Settings) -> None:
         click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")
     for told in _failing_certificates(settings):
         click.echo(f"  {mark('warn')} {told} (`tulle trust show`)")
+    for told in _failing_door(settings):
+        click.echo(f"  {mark('warn')} {told}")
     drifted = _drifted(settings)
     if drifted:
         names = ", ".join(name or "the mesh" for name in drifted)
@@ -172,6 +174,26 @@ def _failing_certificates(settings: Settings) -> list[str]:
             told.append(
                 f"the certificate of {one.facts.uri} could not be made anew; it ends in {hours:.1f} h"
             )
+    return told
+
+
+def _failing_door(settings: Settings) -> list[str]:
+    """What is to be said of the certificate that callers are shown; read from files."""
+    if settings.gateway_tls is None:
+        return []
+    from tulle.gateway.door_certificate import shown
+
+    found, at = shown(settings), time.time()
+    if found is None:
+        return ["the gateway has no certificate to show to its callers (`tulle logs control_plane`)"]
+    told = [f"{found.trouble}; the gateway shows the one before"] if found.trouble else []
+    if (state := found.state(at)) == "ended":
+        told.append("the certificate that the gateway shows has ended, so no caller believes it")
+    elif state == "late":
+        days = (found.ends_at - at) / 86_400
+        told.append(
+            f"the certificate that the gateway shows ends in {days:.1f} days, and there is no newer one"
+        )
     return told
 
 

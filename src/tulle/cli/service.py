@@ -153,10 +153,9 @@ def call(
 
     DATA may be the features (predict), keys (lookup) or arguments (function) alone, or the full body.
     """
-    import httpx
-
     from tulle.cli.connect import client_of, needs_up, settings_of
     from tulle.cli.credentials import headers_of
+    from tulle.gateway.own_call import calling
 
     settings = settings_of(mesh)
     needs_up(settings)
@@ -177,13 +176,8 @@ def call(
     wrapper = {"predict": "features", "lookup": "data"}.get(action)
     if wrapper and isinstance(body, dict) and not isinstance(body.get(wrapper), dict):
         body = {wrapper: body}
-    answer = httpx.post(
-        f"http://{settings.host}:{settings.gateway_port}/public/api/v1/{name}/{endpoint}/{action}",
-        json=body,
-        headers=headers,
-        timeout=60,
-        trust_env=False,  # it is this machine: no secret goes by a proxy
-    )
+    with calling(settings, timeout=60) as gateway:
+        answer = gateway.post(f"/public/api/v1/{name}/{endpoint}/{action}", json=body, headers=headers)
     try:
         emit(answer.json())
     except ValueError:

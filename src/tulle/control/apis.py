@@ -117,13 +117,13 @@ def _instance(workspace: Workspace, one: Instance) -> dict[str, Any]:
     fault = next(
         (f for f in read_faults(settings) if (f.service, f.environment) == (known_as, one.environment)), None
     )
-    host = one.hosts[0] if one.hosts else settings.host
+    host = one.hosts[0] if one.hosts else ""
     return {
         "environment": deployment.name_of(settings, one.environment),
         "is_consumers": not one.environment,
         "path": one.path,
         "hosts": list(one.hosts),
-        "url": f"http://{host}:{settings.gateway_port}{one.path}",
+        "url": f"{settings.gateway_url_at(host)}{one.path}",
         "target": str(one.target),
         "declared_target": str(one.declared),
         "mock": one.target.mock,
@@ -200,7 +200,7 @@ def openapi(workspace: Workspace, name: str, version: str, environment: str | No
     place = deployment.place_of(workspace.settings, environment)
     found = _instance_of(workspace, api, version, place)
     document = dict(_document(workspace, api, chosen, found.target))
-    url = f"http://{found.hosts[0] if found.hosts else workspace.settings.host}:{workspace.settings.gateway_port}"
+    url = workspace.settings.gateway_url_at(found.hosts[0] if found.hosts else "")
     document["servers"] = [{"url": f"{url}{found.path}"}]
     document["paths"] = {
         path: {key: _without_ways(key, value) for key, value in item.items() if key != "servers"}

@@ -246,7 +246,7 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
         "successor": ending.successor if ending else "",
         "ended": found.has_ended(now()),
         "changed_at": found.changed_at,
-        "url": f"http://{settings.host}:{settings.gateway_port}{address}" if address else "",
+        "url": f"{settings.gateway_url}{address}" if address else "",
     }
 
 

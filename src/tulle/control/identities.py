@@ -22,6 +22,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy.local import Mounted
 from tulle.errors import Conflict, NotFound, Problem, TulleError
 from tulle.gateway import contract
+from tulle.gateway.own_call import certificate_of, own_address
 from tulle.gateway.policy import RateLimit
 from tulle.gateway.trust.identity import Identity
 from tulle.gateway.trust.services_door import SOCKET
@@ -125,7 +126,7 @@ class Identities:
             for place, (one, reach) in places.items():
                 try:
                     self._keep(one, reach)
-                except (TulleError, OSError) as exc:  # the others must not wait for it
+                except (TulleError, OSError, ValueError) as exc:  # the others must not wait for it
                     _log.error("what service '%s' calls others by cannot be written: %s", place, exc)
             home = outside_file(self._workspace.settings.state_folder, "x").parent
             for file in home.glob("*.json") if home.is_dir() else ():
@@ -160,9 +161,12 @@ class Identities:
             client_id, secret, made_at = made.client_id, made.client_secret, now()
         else:
             client_id, secret, made_at = before.client_id, before.client_secret, before.made_at
+        shown, named = certificate_of(settings)
         wanted = Outside(
             gateway=gateway_of(settings, one.environment),
             mutual=self._mutual(one),
+            shown=shown,
+            named=named,
             client_id=client_id,
             client_secret=secret,
             connections=self._ways(reach.connections, one.environment or PROD),
@@ -219,7 +223,7 @@ def gateway_of(settings: Settings, environment: str) -> str:
     before = f"/{environment}" if environment else ""
     if settings.mutual_tls:
         return f"https://{Identity('').host}{before}"
-    return f"http://{settings.host}:{settings.gateway_port}{before}"
+    return f"{own_address(settings)}{before}"
 
 
 def _registered(workspace: Workspace, name: str, owner: str) -> None:

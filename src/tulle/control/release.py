@@ -249,7 +249,7 @@ def snippets_of(
     said = said_at_deployment(workspace.database).get((name, ""))
     access = said or declared_service(workspace, name).service.access
     settings, paths = workspace.settings, openapi(workspace, name)["paths"]
-    base = f"http://{settings.host}:{settings.gateway_port}"
+    base = settings.gateway_url
     found = {}
     for one in [endpoint] if endpoint is not None else list(known):
         kind = str(known[one]["type"])

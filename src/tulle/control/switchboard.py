@@ -25,6 +25,7 @@ from tulle.errors import Broken, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway import contract, service_policies
 from tulle.gateway.admitted import as_deployed, policy_of
+from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
@@ -65,6 +66,7 @@ class Switchboard:
         self._gateway = Gateway(workspace.settings)
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
+        self._certificate = DoorCertificate(workspace.settings)
         self._trouble = ""  # with sidecars, told once
         self._identities = Identities(workspace)
         self._apis = ServedApis(workspace)
@@ -86,6 +88,10 @@ class Switchboard:
         with self._lock:
             settings, database = self._workspace.settings, self._workspace.database
             hindered: list[Exception] = []
+            try:
+                self._certificate.keep()
+            except TulleError as exc:  # callers are shown what they were before
+                hindered.append(exc)
             generations = mounted(settings, generation.everywhere(database), now())
             try:
                 self._keep_trust(generations)

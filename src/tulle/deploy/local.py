@@ -210,7 +210,7 @@ def _worker(settings: Settings, one: Mounted, number: int, mend: Callable[[str, 
         env={"OMP_NUM_THREADS": "1"},
         log=settings.log_folder / one.log,
         ready=lambda: _answers(settings.state_folder, one.socket(number)),
-        url=f"http://{settings.host}:{settings.gateway_port}{one.address}",
+        url=f"{settings.gateway_url}{one.address}",
         grace_before_stop=DRAIN_SECONDS,
         stop_grace=max(supervise.STOP_GRACE, drain + 2),
         mend=None if mend is None else partial(mend, one.service, one.version),
@@ -265,7 +265,7 @@ def gateway(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wa
         env=start.env,
         log=settings.log_folder / "gateway.log",
         ready=ready,
-        url=f"http://{settings.host}:{settings.gateway_port}/",
+        url=f"{settings.gateway_url}/",
     )
 
 
@@ -329,16 +329,16 @@ def only_supervisor(settings: Settings) -> Iterator[None]:
 
 def check_ports(settings: Settings) -> None:
     """Raise Unavailable, naming the setting, when a port we need is taken."""
-    for setting in ("control_plane_port", "gateway_port", "s3_port"):
-        port = getattr(settings, setting)
+    for setting, port in settings.ports.items():
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((settings.host, port))
             except OSError as exc:
+                instead = "" if "." in setting else f", or TULLE_{setting.upper()},"
                 raise Unavailable(
                     f"port {port} (setting '{setting}') cannot be used: {exc.strerror}",
-                    hint=f"set `{setting}:` in mesh.yaml, or TULLE_{setting.upper()}, to a free port",
+                    hint=f"set `{setting}:` in mesh.yaml{instead} to a free port",
                 ) from None
 
 

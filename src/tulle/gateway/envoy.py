@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,6 +30,7 @@ from tulle.errors import Broken, Invalid, LimitExceeded, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.admin import Admin
 from tulle.gateway.envoy_inner import chains_of
+from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AUTH,
@@ -113,6 +114,7 @@ class Gateway:
             traces=_traces(settings),
             mutual_tls=settings.mutual_tls,
             processors=settings.gateway_processors,
+            **_front_tls(settings),
         )
         self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._admin = Admin(self._root, ADMIN_SOCKET)
@@ -367,9 +369,9 @@ class Gateway:
             stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_active)$")
         except Unavailable:
             return False
-        doors = "3" if self._door.mutual_tls else "2"  # one of them for the processor
+        doors = len(listeners(self._door)) + 1  # that of the processor
         return stats.get("server.state") == "0" and (
-            stats.get("listener_manager.total_listeners_active") == doors
+            stats.get("listener_manager.total_listeners_active") == str(doors)
         )
 
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────
@@ -523,6 +525,18 @@ def _renderable() -> Iterator[None]:
             f"the gateway's configuration cannot be rendered: {exc}",
             hint="nothing was published; the last good configuration stays in force",
         ) from exc
+
+
+def _front_tls(settings: Settings) -> dict[str, Any]:
+    tls = settings.gateway_tls
+    if tls is None:
+        return {}
+    return {
+        "tls": True,
+        "hsts_seconds": tls.hsts_seconds,
+        "plain_port": tls.plain_port,
+        "plain_serves": tls.plain == "serve",
+    }
 
 
 def _traces(settings: Settings) -> Traces | None:

@@ -132,9 +132,23 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
     return _replies([*mappers, *(_mapper(status, *words) for status, words in _ERRORS.items())])
 
 
-def plain_replies() -> Json:
-    """The errors that any Envoy of the mesh makes, whatever it knows of services and policies."""
-    return _replies([_mapper(status, *words) for status, words in _ERRORS.items()])
+def plain_replies(*, tls_needed: bool = False) -> Json:
+    """The errors that any Envoy of the mesh makes, whatever it knows of services and policies.
+
+    `tls_needed`: its door is one that only says that callers have to come by TLS.
+    """
+    first = [_tls_needed()] if tls_needed else []
+    return _replies([*first, *(_mapper(status, *words) for status, words in _ERRORS.items())])
+
+
+def _tls_needed() -> Json:
+    message = "The gateway is met by TLS, and this request came without it"
+    advice = "Use https://; if it had a secret in it, make another one: it could be read on its way"
+    mapper = _mapper(403, "TlsRequired", message)
+    mapper["filter"] = _expression(f"response.code == 426 && {_DETAILS} == 'direct_response'")
+    mapper["status_code"] = 403
+    mapper["body_format_override"] = _error_body("TlsRequired", message, advice)
+    return mapper
 
 
 def _replies(mappers: Sequence[Json]) -> Json:

@@ -32,6 +32,7 @@ from tulle.gateway.envoy_policies import (
 )
 from tulle.gateway.envoy_routes import behind, routes
 from tulle.gateway.envoy_spikes import spikes
+from tulle.gateway.envoy_tls import RUNTIME
 from tulle.gateway.envoy_tracing import collector
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
@@ -84,7 +85,9 @@ def bootstrap(door: Door) -> Json:
         "dynamic_resources": {"lds_config": watched("listeners"), "cds_config": watched("clusters")},
         # paths of operations as an expression are longer than Envoy allows without a word; they stay linear in time
         "layered_runtime": {
-            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 65_536}}]
+            "layers": [
+                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 65_536, **RUNTIME}}
+            ]
         },
         "overload_manager": most_connections(door.most_connections),
     }

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, Final
 
 from tulle.gateway.envoy_errors import local_replies
+from tulle.gateway.envoy_tls import HTTP2, by_tls, hsts, plain_listener
 from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
 from tulle.gateway.envoy_tracing import tracing
 from tulle.gateway.envoy_values import (
@@ -51,7 +52,8 @@ _FORGEABLE: Final = ("x-request-id", "forwarded", "x-real-ip")
 
 
 def listener(door: Door, parts: Mapping[str, Json] | None = None) -> Json:
-    """The listener. AUTH, LIMITS and ROUTES are watched in files of their own, or in place when `parts` has them."""
+    """The listener without TLS. AUTH, LIMITS and ROUTES are watched in files of their own, or in place when `parts`
+    has them."""
     return {
         "name": LISTENER,
         "address": {"socket_address": {"address": door.host, "port_value": door.port}},
@@ -63,12 +65,18 @@ def listener(door: Door, parts: Mapping[str, Json] | None = None) -> Json:
 
 
 def listeners(door: Door, parts: Mapping[str, Json] | None = None) -> list[Json]:
-    """The gateway's doors: the one for callers, and by mutual TLS the one for services that call each other."""
-    public = listener(door, parts)
-    return [public, services_listener(public)] if door.mutual_tls else [public]
+    """The gateway's doors: for callers by TLS or without it, and by mutual TLS for services that call each other."""
+    plain = listener(door, parts)
+    found = [plain]
+    if door.tls:
+        safe = _connection_manager(door, parts, hsts_seconds=door.hsts_seconds)
+        found = [by_tls(plain, safe)]
+        if door.plain_port:
+            found.append(plain_listener(plain, door.plain_port, door.port, serves=door.plain_serves))
+    return [*found, services_listener(plain)] if door.mutual_tls else found
 
 
-def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
+def _connection_manager(door: Door, parts: Mapping[str, Json] | None, *, hsts_seconds: int = 0) -> Json:
     if parts is None:
         where: Json = {"rds": {"route_config_name": ROUTES, "config_source": watched("routes")}}
     else:
@@ -76,9 +84,9 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
     config = typed(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="gateway",
-        codec_type="HTTP1",
+        codec_type="AUTO",  # HTTP/2 by ALPN, or where a connection begins with its words
         server_name="tulle",
-        http_filters=_filters(parts),
+        http_filters=[*hsts(hsts_seconds), *_filters(parts)],
         local_reply_config=local_replies(known_kinds().refusals()),
         access_log=[_access_log(door)],
         # what callers can never say themselves, removed before anything reads a header
@@ -103,6 +111,7 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None) -> Json:
         },
         # no service speaks anything but HTTP: a wish for another protocol is not heard, the request answered
         http_protocol_options={"ignore_http_11_upgrade": [{"safe_regex": {"regex": ".*"}}]},
+        http2_protocol_options=HTTP2,
         max_request_headers_kb=32,
         request_headers_timeout="10s",
         request_timeout="60s",

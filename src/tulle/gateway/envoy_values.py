@@ -28,6 +28,7 @@ WAY_HEADER: Final = (
 )
 FOLDER: Final = "run/gateway"  # relative to .tulle/, where Envoy runs
 ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
+CERTIFICATE: Final = "certificate"  # what callers are shown: a watched file, and the secret in it
 INNER_SOCKET: Final = f"{FOLDER}/inner.sock"  # where the processor sends to
 ACCESS_LOG: Final = "log/gateway-access.jsonl"  # relative to .tulle/
 
@@ -84,6 +85,10 @@ class Door:
     traces: Traces | None = None
     mutual_tls: bool = False  # whether there is a door for the mesh's own services beside it
     processors: int = 1
+    tls: bool = False  # whether callers meet it by TLS, with the certificate in its file
+    hsts_seconds: int = 0
+    plain_port: int = 0  # one beside it that is without TLS
+    plain_serves: bool = False  # what is there: the same, or the way to TLS
 
 
 def processor_socket(number: int) -> str:

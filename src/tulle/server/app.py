@@ -70,6 +70,7 @@ from tulle.errors import Invalid, TulleError, Unavailable
 from tulle.gateway.apis.records import Followed
 from tulle.gateway.contract import Credentials
 from tulle.gateway.last_used import LastUsed
+from tulle.gateway.own_call import calling
 from tulle.gateway.policy import RateLimit
 from tulle.observe import exposition
 from tulle.observe.calls import Calls
@@ -338,7 +339,7 @@ class Trials:
                 raise Unavailable("the mesh is not up, so there is no gateway to try", hint="`tulle up`")
             credentials = (self._credentials.client_id, self._credentials.client_secret)
         place = f"/{how.environment}" if how.environment else ""
-        url = f"http://{settings.host}:{settings.gateway_port}{place}/public/api/v1/{service}/{endpoint}/{action}"
+        path = f"{place}/public/api/v1/{service}/{endpoint}/{action}"
         headers = {
             b"client_id": credentials[0].encode(),
             b"client_secret": credentials[1].encode(),
@@ -347,8 +348,8 @@ class Trials:
         }
         began = time.perf_counter()
         try:
-            # Whatever proxy the environment names: it is this machine, and no secret leaves it.
-            answer = httpx.post(url, content=body, headers=headers, timeout=TRY_SECONDS, trust_env=False)
+            with calling(settings, timeout=TRY_SECONDS) as client:
+                answer = client.post(path, content=body, headers=headers)
         except (httpx.TransportError, ValueError) as exc:
             raise Unavailable(f"the gateway does not answer: {exc}", hint="`tulle status`") from exc
         took = (time.perf_counter() - began) * 1000

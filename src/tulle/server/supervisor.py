@@ -17,6 +17,7 @@ from tulle.deploy import local
 from tulle.deploy.generations import mounted
 from tulle.deploy.supervise import Supervisor, Wanted
 from tulle.errors import TulleError
+from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.trust.keeper import Keeper
 from tulle.pipeline import run as runs
@@ -39,6 +40,7 @@ def supervise(settings: Settings, *, announce: Callable[[], None] | None = None)
         trust = Keeper(settings, database)
         known = mounted(settings, generation.everywhere(database), now())
         trust.prepare({(one.service, one.environment) for one in known})
+        DoorCertificate(settings).prepare()
         gateway = Gateway(settings)
         gateway.prepare()
         supervisor = Supervisor(

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tulle.errors import TulleError
-from tulle.serving.own_certificate import Mutual, Stamp, context_of, reachable, stamp_of
+from tulle.serving.own_certificate import Mutual, Stamp, context_of, pinned, reachable, stamp_of
 from tulle.serving.request import RequestError
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class Outside(msgspec.Struct, frozen=True):
     allowed: tuple[str, ...] = ()
     made_at: float = 0.0  # when the secret was
     mutual: Mutual | None = None  # how the gateway is reached, where it is not as everybody does
+    shown: str = ""  # where callers meet the gateway by TLS: its certificate, PEM, and
+    named: str = ""  # a name that it is for
 
     def __repr__(self) -> str:
         """Without the secret."""
@@ -78,6 +80,7 @@ class Door:
         self._read: tuple[tuple[int, int], Outside] | None = None
         self._pools: dict[tuple[str, tuple[str, ...] | None], httpcore.AsyncConnectionPool] = {}
         self._own: tuple[Mutual, Stamp] | None = None  # what the connections to other services were made with
+        self._shown = ""  # the gateway's certificate that they were made with
         self._leaving: list[httpcore.AsyncConnectionPool] = []  # made with what was before
         self._sockets: dict[Path, tuple[str, int | None]] = {}
 
@@ -125,8 +128,11 @@ class Door:
         sent = [(name.encode(), value.encode()) for name, value in headers]
         try:
             async with asyncio.timeout(seconds):
+                told_too: dict[str, Any] = {"timeout": patience}
+                if allowed is None and (name := self.by().named):
+                    told_too["sni_hostname"] = name
                 async with pool.stream(
-                    method, url, headers=sent, content=content, extensions={"timeout": patience}
+                    method, url, headers=sent, content=content, extensions=told_too
                 ) as response:
                     body = bytearray()
                     async for piece in response.aiter_stream():
@@ -165,11 +171,16 @@ class Door:
 
         parts = urlsplit(url)
         place = (f"{parts.scheme}://{parts.netloc}", allowed)
-        own = self.by().mutual if allowed is None else None
-        if own is not None:
-            return self._by_mutual_tls(place, own)
+        by = self.by() if allowed is None else None
+        if by is not None and by.mutual is not None:
+            return self._by_mutual_tls(place, by.mutual)
+        shown = by.shown if by is not None else ""
+        if allowed is None and shown != self._shown and place in self._pools:
+            self._leaving.append(self._pools.pop(place))
         if place not in self._pools:
+            self._shown = shown if allowed is None else self._shown
             self._pools[place] = httpcore.AsyncConnectionPool(
+                ssl_context=pinned(shown) if shown else None,
                 max_connections=_KEPT,
                 max_keepalive_connections=_KEPT,
                 keepalive_expiry=_KEPT_SECONDS,

@@ -54,6 +54,16 @@ def context_of(state: Path, by: Mutual) -> ssl.SSLContext:
     return made
 
 
+def pinned(shown: str) -> ssl.SSLContext:
+    """TLS that believes the first certificate of a PEM text, whoever signed it, and no other one. ssl.SSLError."""
+    end = "-----END CERTIFICATE-----\n"
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    made.load_verify_locations(cadata=shown.partition(end.strip())[0] + end)
+    return made
+
+
 def reachable(socket: Path) -> tuple[str, int | None]:
     """A path that a socket's address can hold, and the open folder that it needs, if it does."""
     short = os.path.relpath(socket)
