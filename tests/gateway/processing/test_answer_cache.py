@@ -13,7 +13,7 @@ from tests.gateway.processing.conftest import SOCKET, Processed
 from tulle.errors import Broken
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import Backend
-from tulle.gateway.processing.answer_cache import AnswerCache, Kept, caching_rules
+from tulle.gateway.processing.answer_cache import AnswerCache, Kept, Room, caching_rules
 from tulle.gateway.processing.exchange import Answer, Call
 from tulle.gateway.processing.step import Step
 from tulle.serving.access import Access, Public
@@ -280,6 +280,21 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
     kept = Kept(100, 500)
     kept_of(kept, 1, at)
     assert (len(kept), kept.bytes) == (0, 0)
+
+
+def test_all_policies_together_keep_no_more_than_there_is_room_for() -> None:
+    room, at = Room(4000), [0.0]
+    one, other = Kept(100, 1_000_000, room), Kept(100, 1_000_000, room)
+    for number in range(5):
+        kept_of(one, number, at)
+    assert room.used == one.bytes <= 4000
+    assert (kept_of(other, 1, at), kept_of(other, 1, at)) == (
+        "miss",
+        "hit",
+    )  # whoever has the most makes room
+    assert (len(one), len(other)) == (2, 1)
+    del one
+    assert room.used == other.bytes
 
 
 def test_an_age_of_the_answer_is_heeded_up_to_the_policys() -> None:

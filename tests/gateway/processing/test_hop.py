@@ -19,6 +19,7 @@ from tulle.gateway.envoy_values import processor_socket
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.processing import kinds
 from tulle.gateway.processing.exchange import Answer, Call, Refusal
+from tulle.gateway.processing.holding import Holding
 from tulle.gateway.processing.hop import Hops
 from tulle.gateway.processing.inner import Pool
 from tulle.gateway.processing.plan import ChainPlan, StepPlan
@@ -431,10 +432,111 @@ def test_what_is_no_request_ends_its_connection_alone(
     assert int(answer.split(b" ")[1]) in {400, 431}
 
 
-def test_more_bodies_than_can_be_held_are_refused() -> None:
-    loop_hops = Hops(lambda _: None, lambda: Answer(200, []), Pool("none"), most_held=10)
-    hop = loop_hops.hop()
-    assert hop._hold(10)
-    assert not hop._hold(1)
-    hop._hold(-10)
-    assert loop_hops.held == 0
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError
+
+
+class _Many(Step):
+    """Answers with as many bytes as the path says."""
+
+    def request(self, call: Call) -> Answer:
+        return Answer(200, [], b"x" * int(call.target[1:]))
+
+
+def test_what_slow_readers_have_not_taken_is_counted_and_more_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = str(tmp_path_factory.mktemp("h"))
+    size = 2 << 20
+
+    async def ask(path: str = f"/{size}") -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_unix_connection(folder + "/p", limit=1 << 12)
+        writer.write(f"GET {path} HTTP/1.1\r\nx-tulle-process: k\r\n\r\n".encode())
+        return await reader.readuntil(b"\r\n\r\n"), reader, writer
+
+    async def run() -> None:
+        holding = Holding(3 * size + size // 2)
+        hops = Hops(
+            lambda _: Chain.of([_Many()]),
+            lambda: Answer(200, []),
+            Pool("none"),
+            holding=holding,
+        )
+        door = await asyncio.get_running_loop().create_unix_server(hops.hop, folder + "/p")
+        slow = [await ask() for _ in range(3)]
+        assert all(b" 200 " in head for head, _, _ in slow)
+        assert 2 * size < holding.now <= 3 * size
+        slow += [await ask() for _ in range(3)]
+        late = [head for head, _, _ in slow if b" 503 " in head]
+        assert late
+        assert all(b"retry-after: 1" in head for head in late)
+        assert holding.now <= holding.most
+        small = await ask("/10")  # whoever wants little is answered
+        assert b" 200 " in small[0]
+        for head, reader, _ in slow:
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            assert len(await reader.readexactly(length)) == length
+        await _until(lambda: not holding.now)
+        last = await ask()
+        assert b" 200 " in last[0]
+        for _, _, writer in (*slow, small, last):
+            writer.close()  # also one that goes away in the middle of it
+        await _until(lambda: not hops.open)
+        assert holding.now == 0
+        door.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_a_target_is_read_no_faster_than_the_caller_reads(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, piece, pieces = str(tmp_path_factory.mktemp("h")), b"x" * (1 << 16), 400
+
+    async def run() -> None:
+        sent = [0]
+
+        async def target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (len(piece) * pieces))
+            for _ in range(pieces):
+                writer.write(piece)
+                await writer.drain()
+                sent[0] += len(piece)
+            writer.close()
+
+        server = await asyncio.start_unix_server(target, folder + "/t")
+        hops = Hops(lambda _: Chain.of([]), lambda: Answer(200, []), Pool(folder + "/t"))
+        door = await asyncio.get_running_loop().create_unix_server(hops.hop, folder + "/p")
+        reader, writer = await asyncio.open_unix_connection(folder + "/p", limit=1 << 12)
+        writer.write(b"GET /a HTTP/1.1\r\nx-tulle-process: k\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        before = -1
+        while sent[0] > before:
+            before = sent[0]
+            await asyncio.sleep(0.1)
+        assert before < len(piece) * pieces / 4
+        assert len(await reader.readexactly(len(piece) * pieces)) == len(piece) * pieces
+        writer.close()
+        door.close()
+        await hops.end(1)
+        server.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_an_answer_that_a_step_makes_too_large_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    class Growing(Step):
+        sees_answers = True
+
+        def head(self, call: Call, answer: Answer) -> bool:
+            return True
+
+        def body(self, call: Call, answer: Answer) -> None:
+            answer.set_body(b"x" * (300 << 20))
+
+    answer = through([Growing()], ASKED, str(tmp_path_factory.mktemp("h")))
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"PolicyUnavailable" in answer

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final
+from weakref import WeakSet
 
 import msgspec
 
@@ -25,6 +26,7 @@ from tulle.gateway.processing.json_paths import Path, json_path
 from tulle.gateway.processing.step import Outcome, Step
 
 CACHE_HEADER: Final = b"x-tulle-cache"  # hit or miss
+MOST_KEPT: Final = 512 << 20  # bytes, of all policies of a processor together
 OF_ENTRY: Final = 256  # bytes that an entry needs beside its headers and body
 _ALWAYS: Final = (
     b"host",
@@ -68,15 +70,35 @@ class _Entry:
     size: int
 
 
+class Room:
+    """Bytes for the answers of all policies together."""
+
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self.most = most
+        self.used = 0
+        self.all: WeakSet[Kept] = WeakSet()
+
+    def make(self) -> None:
+        """Where it is too little, whoever keeps the most lets go of what was asked for longest ago."""
+        while self.used > self.most:
+            max(self.all, key=lambda kept: kept.bytes).forget_oldest()
+
+
 class Kept:
     """The answers of one policy, and who waits for one that is under way. For one thread."""
 
-    def __init__(self, most_entries: int, most_bytes: int) -> None:
+    def __init__(self, most_entries: int, most_bytes: int, room: Room | None = None) -> None:
+        self._room = room or Room(most_bytes)
+        self._room.all.add(self)
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._most_entries = most_entries
         self._most_bytes = most_bytes
         self.bytes = 0
         self.waiting: dict[bytes, list[asyncio.Future[None]]] = {}
+
+    def __del__(self) -> None:
+        """Leave its room to others."""
+        self._room.used -= self.bytes
 
     def get(self, key: bytes, at: float) -> _Entry | None:
         """An answer that is kept and not too old."""
@@ -95,20 +117,29 @@ class Kept:
         if entry.size > self._most_bytes:
             return
         self._entries[key] = entry
-        self.bytes += entry.size
+        self._count(entry.size)
         while self.bytes > self._most_bytes or len(self._entries) > self._most_entries:
-            self.forget(next(iter(self._entries)))
+            self.forget_oldest()
+        self._room.make()
+
+    def forget_oldest(self) -> None:
+        """Keep the answer that was asked for longest ago no more."""
+        self.forget(next(iter(self._entries)))
+
+    def _count(self, size: int) -> None:
+        self.bytes += size
+        self._room.used += size
 
     def forget(self, key: bytes) -> None:
         """Keep it no more."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self.bytes -= entry.size
+            self._count(-entry.size)
 
     def forget_all(self) -> None:
         """Keep none of them."""
         self._entries.clear()
-        self.bytes = 0
+        self._count(-self.bytes)
 
     def __len__(self) -> int:
         """How many there are."""

@@ -122,6 +122,10 @@ class Call:
         self.body = body
         self._value = _UNREAD
 
+    def forget(self) -> None:
+        """Keep the body as bytes alone: as a value it is many times as large."""
+        self._value = _UNREAD
+
     @property
     def path(self) -> bytes:
         """The path as it was sent."""

@@ -1,8 +1,10 @@
 """Connections from Envoy: each request passes the steps of its route, goes on to the inner listener, and back.
 
 All that is not awaited by a step happens in the call of the event loop that brought it: no task is made for a request.
-Answers that no step has to see whole pass in pieces, as fast as the caller takes them. Whatever goes wrong in here
-ends the request with 503: nothing gets past a policy. Knows nothing of what steps do.
+Answers that no step has to see whole pass in pieces, as fast as the caller takes them. Bodies that are held, of
+requests and of answers until their reader has taken them, are counted over all connections (`holding`): what is too
+much is refused. Whatever goes wrong in here ends the request with 503: nothing gets past a policy. Knows nothing of
+what steps do.
 """
 
 from __future__ import annotations
@@ -12,51 +14,28 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 import httptools
 
 from tulle.gateway.processing.exchange import (
-    ADDRESS_HEADER,
-    CLAIMS_HEADER,
     KEY_HEADER,
-    TOKEN_HEADER,
-    WAY_HEADER,
     Answer,
     Call,
     Header,
     Refusal,
     unavailable,
 )
+from tulle.gateway.processing.heads import NO_BODY, OF_CONNECTION, answer_head, request_head
+from tulle.gateway.processing.holding import Hold, Holding
 from tulle.gateway.processing.inner import Inner, Pool
 from tulle.gateway.processing.step import Chain, Outcome, Step
 
 MOST_HEAD_BYTES: Final = 256 * 1024  # of a request line with all headers; the gateway lets far less through
-MOST_HELD: Final = 256 << 20  # bytes of bodies that are held at a time, of all requests together
+_LARGE: Final = 64 << 10  # bytes of a body that is neither copied nor kept as a value without need
 LOG_SECONDS: Final = 1.0  # in which one failure of a step is written down, and not each of a thousand
+_TOO_MANY: Final = "The gateway holds too many large answers now"
 _log = logging.getLogger("tulle.processing")
-_STATUS: Final = {int(one): f"HTTP/1.1 {int(one)} {one.phrase}\r\n".encode() for one in HTTPStatus}
-# Of this connection alone (RFC 9110, 7.6.1), and the length, which is said anew.
-_OF_CONNECTION: Final = frozenset(
-    {
-        *(
-            b"connection",
-            b"keep-alive",
-            b"proxy-connection",
-            b"te",
-            b"trailer",
-            b"transfer-encoding",
-            b"upgrade",
-        ),
-        *(b"content-length", b"expect"),
-    }
-)
-_KEPT_HERE: Final = _OF_CONNECTION | {KEY_HEADER, ADDRESS_HEADER, CLAIMS_HEADER, TOKEN_HEADER, WAY_HEADER}
-# A step that sees answers gets them whole and unpacked: a part of one, or one in unknown bytes, would get past it.
-_WHOLE_ONLY: Final = _KEPT_HERE | {b"accept-encoding", b"range", b"if-range"}
-_WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})
-_NO_BODY: Final = frozenset({204, 304})
 
 
 class Hops:
@@ -68,13 +47,12 @@ class Hops:
         about: Callable[[], Answer],
         pool: Pool,
         *,
-        most_held: int = MOST_HELD,
+        holding: Holding | None = None,
     ) -> None:
         self.chain = chain  # of a key
         self.about = about  # what the gateway's publisher is told
         self.pool = pool
-        self.most_held = most_held
-        self.held = 0
+        self.holding = holding or Holding()
         self.open: set[Hop] = set()
         self.is_ending = False
         self._logged_at = 0.0
@@ -121,8 +99,9 @@ class Hop(asyncio.Protocol):
         "_entered",
         "_head_bytes",
         "_headers",
-        "_held",
+        "_hold",
         "_is_chunked",
+        "_is_full",
         "_is_streaming",
         "_out",
         "_parser",
@@ -139,6 +118,8 @@ class Hop(asyncio.Protocol):
         self._all = hops
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self._is_full = False  # Envoy does not take what is written
+        self._hold = Hold(hops.holding)
         self._begin()
         self._call: Call | None = None
         self._clear()
@@ -160,7 +141,6 @@ class Hop(asyncio.Protocol):
         self._is_streaming = False
         self._is_chunked = False
         self._stays = True
-        self._held = 0
         self._task: asyncio.Task[None] | None = None
 
     # ── what the event loop tells ────────────────────────────────────────────────────────────────────────
@@ -178,7 +158,8 @@ class Hop(asyncio.Protocol):
             if self._task is not None:
                 self._task.cancel()
             self._over()
-        self._hold(-self._held)
+        self._hold.over(0)
+        self._hold.sent()
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -197,10 +178,13 @@ class Hop(asyncio.Protocol):
                     self._refuse_all(Refusal(431, "HeadersTooLarge", "The request headers are too large"))
 
     def pause_writing(self) -> None:
+        self._is_full = True
         for inner in self._taken:
             inner.read(False)
 
     def resume_writing(self) -> None:
+        self._is_full = False
+        self._hold.sent()
         for inner in self._taken:
             inner.read(True)
 
@@ -225,7 +209,7 @@ class Hop(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._size += len(body)
-        if not self._hold(len(body)):
+        if not self._hold.take(len(body)):
             self._refuse_all(unavailable("The gateway holds too many large requests now"))
             return
         self._pieces.append(body)
@@ -293,14 +277,11 @@ class Hop(asyncio.Protocol):
             self._respond(found, step.number)
 
     def _forward(self, call: Call, chain: Chain) -> None:
-        left_out = _WHOLE_ONLY if chain.answering else _KEPT_HERE
-        lines = [b"%b %b HTTP/1.1\r\n" % (call.method.encode("latin-1"), call.target)]
-        lines += [b"%b: %b\r\n" % one for one in call.headers if one[0] not in left_out]
-        if call.body or call.method in _WITH_LENGTH:
-            lines.append(b"content-length: %d\r\n" % len(call.body))
-        lines.append(b"\r\n")
-        lines.append(call.body)
-        request = b"".join(lines)
+        head = request_head(call, is_whole=bool(chain.answering))
+        body = call.body
+        if len(body) > _LARGE:
+            call.forget()
+        request = (head, body) if len(body) > _LARGE else (head + body,)
         self._all.pool.ask(self, request, is_bodyless=call.method == "HEAD", taken=self._taken)
 
     # ── an answer on its way back ────────────────────────────────────────────────────────────────────────
@@ -312,7 +293,7 @@ class Hop(asyncio.Protocol):
         length = None
         passed = []
         for one in headers:
-            if one[0] not in _OF_CONNECTION:
+            if one[0] not in OF_CONNECTION:
                 passed.append(one)
             elif one[0] == b"content-length":
                 length = one[1]
@@ -324,7 +305,7 @@ class Hop(asyncio.Protocol):
                 self._run_bodies(found)
                 return
         self._answer = answer
-        is_bodyless = call.method == "HEAD" or status in _NO_BODY
+        is_bodyless = call.method == "HEAD" or status in NO_BODY
         if self._bodies and not is_bodyless:
             return  # it is collected
         if self._bodies:
@@ -353,8 +334,8 @@ class Hop(asyncio.Protocol):
                 "The answer is larger than the policies of this API can look through",
                 f"They look through {self._chain.most_answer_bytes} bytes; ask for less at once",
             )
-        elif not self._hold(len(piece)):
-            refusal = unavailable("The gateway holds too many large answers now")
+        elif not self._hold.take(len(piece)):
+            refusal = unavailable(_TOO_MANY)
         else:
             return
         self._drop_inner()
@@ -431,7 +412,19 @@ class Hop(asyncio.Protocol):
             if waited is not None:
                 self._later(self._waited_for_body(waited, step, answer))
                 return
+            if not self._counts(answer):
+                return
         self._send(answer)
+
+    def _counts(self, answer: Answer) -> bool:
+        """Whether an answer that a step has made larger may be held as it is now; else it has been refused."""
+        more = len(answer.body) - self._hold.bytes
+        if more <= _LARGE or self._hold.take(more):
+            return True
+        self._bodies = []
+        assert self._call is not None
+        self._send(unavailable(_TOO_MANY).answer(self._call.request_id))
+        return False
 
     async def _waited_for_body(self, waited: Awaitable[None], step: Step, answer: Answer) -> None:
         try:
@@ -441,7 +434,8 @@ class Hop(asyncio.Protocol):
             self._respond(self._error(exc, step), step.number)
             return
         self._task = None
-        self._run_bodies(answer)
+        if self._counts(answer):
+            self._run_bodies(answer)
 
     def _later(self, waited: Coroutine[Any, Any, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(waited)
@@ -456,10 +450,7 @@ class Hop(asyncio.Protocol):
     # ── what is written ──────────────────────────────────────────────────────────────────────────────────
 
     def _head(self, answer: Answer) -> bytes:
-        lines = [_STATUS.get(answer.status) or b"HTTP/1.1 %d \r\n" % answer.status]
-        lines += [b"%b: %b\r\n" % one for one in answer.headers]
-        lines.append(b"\r\n" if self._is_staying() else b"connection: close\r\n\r\n")
-        return b"".join(lines)
+        return answer_head(answer.status, answer.headers, is_staying=self._is_staying())
 
     def _is_staying(self) -> bool:
         return self._stays and not self._all.is_ending
@@ -468,10 +459,18 @@ class Hop(asyncio.Protocol):
         """A whole answer, and with it the end of the request."""
         call = self._call
         if self._transport is not None and call is not None:
-            if answer.status not in _NO_BODY:
+            # What was not collected here, such as a kept answer, is held from now on: until its reader has taken it.
+            more = len(answer.body) - self._hold.bytes
+            if more > _LARGE and not self._hold.take(more):
+                answer = unavailable(_TOO_MANY).answer(call.request_id)
+            if answer.status not in NO_BODY:
                 answer.headers.append((b"content-length", b"%d" % len(answer.body)))
-            head = self._head(answer)
-            self._transport.write(head if call.method == "HEAD" else head + answer.body)
+            head, body = self._head(answer), b"" if call.method == "HEAD" else answer.body
+            if len(body) > _LARGE:
+                self._transport.write(head)
+                self._transport.write(body)
+            else:
+                self._transport.write(head + body)
         self._over()
 
     def _over(self) -> None:
@@ -486,19 +485,12 @@ class Hop(asyncio.Protocol):
                         self._all.note(exc, step)
         closes = not self._is_staying()
         self._call = None
-        self._hold(-self._held)
+        transport = self._transport
+        self._hold.over(transport.get_write_buffer_size() if self._is_full and transport is not None else 0)
         self._clear()
         self._begin()
         if closes and self._transport is not None:
             self._transport.close()
-
-    def _hold(self, more: int) -> bool:
-        """Count bytes that are held; False when it would be too many."""
-        if more > 0 and self._all.held + more > self._all.most_held:
-            return False
-        self._all.held += more
-        self._held += more
-        return True
 
     def _refuse_all(self, refusal: Refusal) -> None:
         """Of what is no request, or too much of one, nothing more is read."""

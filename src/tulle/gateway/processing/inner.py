@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 import httptools
@@ -72,13 +73,14 @@ class Inner(asyncio.Protocol):
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def ask(self, asking: Asking, request: bytes, *, is_bodyless: bool) -> None:
-        """Send a request; its answer has no body where `is_bodyless`, whatever its headers say (HEAD)."""
+    def ask(self, asking: Asking, request: Sequence[bytes], *, is_bodyless: bool) -> None:
+        """Send a request, in pieces; its answer has no body where `is_bodyless`, whatever its headers say (HEAD)."""
         self._asking = asking
         self._is_bodyless = is_bodyless
         self._head_bytes = 0
         assert self._transport is not None
-        self._transport.write(request)
+        for piece in request:
+            self._transport.write(piece)
 
     def read(self, on: bool) -> None:
         """Go on reading, or wait: who asked does not take what there is."""
@@ -187,7 +189,7 @@ class Pool:
         self._all: set[Inner] = set()
         self._opening: set[asyncio.Task[None]] = set()
 
-    def ask(self, asking: Asking, request: bytes, *, is_bodyless: bool, taken: list[Inner]) -> None:
+    def ask(self, asking: Asking, request: Sequence[bytes], *, is_bodyless: bool, taken: list[Inner]) -> None:
         """Send a request on a connection, which is put into `taken`; a new one is opened when none is free."""
         while self._idle:
             inner = self._idle.pop()
@@ -199,7 +201,9 @@ class Pool:
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open(self, asking: Asking, request: bytes, is_bodyless: bool, taken: list[Inner]) -> None:
+    async def _open(
+        self, asking: Asking, request: Sequence[bytes], is_bodyless: bool, taken: list[Inner]
+    ) -> None:
         loop = asyncio.get_running_loop()
         try:
             _, inner = await loop.create_unix_connection(lambda: Inner(self), self._path)

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from tulle.errors import Invalid, TulleError, did_you_mean
-from tulle.gateway.processing.answer_cache import AnswerCache, Kept, caching_rules
+from tulle.gateway.processing.answer_cache import AnswerCache, Kept, Room, caching_rules
 from tulle.gateway.processing.json_limits import json_limits
 from tulle.gateway.processing.plan import ChainPlan, StepPlan
 from tulle.gateway.processing.plugin import plugin
@@ -34,6 +34,7 @@ class Stores:
     windows: Callable[[str], Windows]
     key: Callable[[str], bytes]
     kept: WeakValueDictionary[str, Kept] = field(default_factory=WeakValueDictionary)  # while a step uses it
+    room: Room = field(default_factory=Room)
 
     @classmethod
     def passing(cls) -> Stores:
@@ -71,7 +72,7 @@ def _caching(place: Place) -> Step:
     kept = place.stores.kept.get(place.own_name)
     if kept is None:
         entries, size = place.settings.get("max_entries", 10_000), place.settings.get("max_bytes", 64 << 20)
-        kept = place.stores.kept[place.own_name] = Kept(int(entries), int(size))
+        kept = place.stores.kept[place.own_name] = Kept(int(entries), int(size), place.stores.room)
     return AnswerCache(rules, kept)
 
 
