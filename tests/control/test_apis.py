@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,9 @@ from tests.pipeline.conftest import Mesh
 from tulle.cli.main import cli
 from tulle.control import access_requests, apis, applications, destroy
 from tulle.control.apply import apply_plan, current_plan, retire
-from tulle.control.check_mesh import check_mesh
+from tulle.control.check_mesh import check_mesh, check_named
 from tulle.control.workspace import Workspace
-from tulle.errors import Conflict, Denied, Invalid, NotFound
+from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.gateway import contract
 from tulle.gateway.admitted import policy_of
 from tulle.gateway.apis import records
@@ -180,7 +180,7 @@ def test_what_cannot_be_is_refused_before_it_is_applied(
     assert len(found) == 1
     assert told in found[0]
     assert found[0].startswith("products/shop/sales/apis/orders.yaml:")
-    with pytest.raises(Invalid):
+    with pytest.raises((Invalid, Denied)):
         apply_plan(plain)
     assert records.find(plain.database, "orders").lives["v1"].status == "published"
 
@@ -204,6 +204,34 @@ def test_two_products_cannot_have_one_api(mesh: Mesh, plain: Workspace) -> None:
     told = [str(problem) for problem in check_mesh(plain).problems]
     assert len(told) == 1
     assert "is also declared by product" in told[0]
+
+
+def test_nobody_takes_the_name_or_the_address_of_an_api_in_force(mesh: Mesh, plain: Workspace) -> None:
+    """Though the other's file is not looked at, as nothing in it changed."""
+    mesh.features("apis/aaa.yaml", "api: aaa\nversions: [{version: v1, path: /orders/v1}]\n")
+    mesh.features("apis/orders.yaml", "api: orders\nversions: [{version: v9, path: /elsewhere}]\n")
+    expected = ["would both be at '/orders/v1'", "is also declared by product 'sales'"]
+
+    def are_told(problems: Sequence[Problem]) -> None:
+        told = sorted(str(problem) for problem in problems)
+        assert len(told) == 2
+        for one, what, name in zip(told, expected, ("aaa", "orders"), strict=True):
+            assert what in one
+            assert one.startswith(f"products/people/features/apis/{name}.yaml:")
+
+    are_told(current_plan(plain)[0].refusals)
+    are_told(check_named(plain, ["features"]).problems)
+    with pytest.raises(Denied) as refused:
+        apply_plan(plain)
+    are_told(refused.value.problems)
+    mesh.sales("apis/orders.yaml", "api: [broken\n")  # which gives up nothing
+    found = [str(one) for one in check_named(plain, ["features"]).problems]
+    assert len(found) == 2
+    assert "would both be at '/orders/v1'" in " ".join(found)
+    declare(mesh, ORDERS.replace("service: calc", "service: calc, path: /new"))
+    (mesh.folder / "products/people/features/apis/orders.yaml").unlink()
+    apply_plan(plain)  # its owner has given the address up
+    assert {one.name for one in records.recorded(plain.database)} == {"aaa", "orders"}
 
 
 def test_what_a_retired_or_destroyed_product_offered_ends(mesh: Mesh, plain: Workspace) -> None:

@@ -74,6 +74,7 @@ def plan_of(gathered: Gathered) -> Plan:
         apis=gathered.apis,
         refusals=(
             *gathered.collisions(),
+            *gathered.contested(),
             *ends_too_soon(gathered.workspace, gathered.spec.products),
             *tiers_taken_out(gathered.workspace, gathered.desired),
             *api_tiers_taken_out(gathered.workspace, gathered.offered_apis),

@@ -66,7 +66,7 @@ def check_mesh(
                 problems += policy_problems(workspace.settings, service)
     problems += mesh_policy_problems(workspace.settings)
     problems += _used(spec, services)
-    problems += api_problems(workspace.settings, spec, {product.name for product in looked_at}, services)
+    problems += api_problems(workspace, spec, {product.name for product in looked_at}, services)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))

@@ -14,12 +14,12 @@ from tulle.control.impact import listed
 from tulle.control.offers import taken_out
 from tulle.control.plan import Detail
 from tulle.control.workspace import Workspace
-from tulle.errors import Invalid, Problem, TulleError
+from tulle.errors import Invalid, Place, Problem, TulleError
 from tulle.gateway.apis.changes import ApiDifference, api_changes
 from tulle.gateway.apis.conflicts import Known, conflicts
 from tulle.gateway.apis.declared import ApiDeclared, Target
 from tulle.gateway.apis.load import Loaded, load_apis
-from tulle.gateway.apis.records import openapi_text
+from tulle.gateway.apis.records import openapi_text, recorded
 from tulle.gateway.front import Upstream, is_address
 from tulle.gateway.offer import offers
 from tulle.gateway.policies.kind import known_kinds
@@ -36,32 +36,58 @@ _MOST_TOLD = 30  # differences within the operations of a version
 
 
 def api_problems(
-    settings: Settings,
+    workspace: Workspace,
     spec: MeshSpec,
     looked_at: Collection[str],
     services: Mapping[str, Sequence[Service]],
 ) -> Iterator[Problem]:
-    """Everything wrong with the APIs of the products that are looked at; `services` are those read already."""
+    """Everything wrong with the APIs of the products that are looked at; `services` are those read already.
+
+    What is in force keeps its name and address, also where its own product is not looked at.
+    """
+    settings = workspace.settings
     found: list[Loaded] = []
+    unread: set[str] = set()
     for product in spec.products:
         try:
             found += load_apis(product)
         except Invalid as exc:
+            unread.add(product.name)
             if product.name in looked_at:
                 yield from exc.problems or (Problem(exc.message, hint=exc.hint),)
     if not found:
         return
     owners: dict[str, str] = {}
+    written: dict[str, Place | None] = {}
     for product in spec.products:
         try:
             declared = services[product.name] if product.name in services else load_services(product)
         except TulleError:  # told where that product is looked at
             continue
         owners |= {service.name: product.name for service in declared}
+        if product.name in looked_at:
+            written |= {service.name: service.place for service in declared}
     files = {one.source.name for one in found if one.api.product in looked_at}
-    known = Known(owners, tuple(settings.environments), production(settings).name)
+    files |= {place.file for place in written.values() if place is not None}
+    in_force = kept_of(workspace, found, unread)
+    known = Known(
+        owners, tuple(settings.environments), production(settings).name, in_force, written, looked_at
+    )
     told = [*conflicts(found, known), *(problem for one in found for problem in _unreachable(settings, one))]
     yield from (one for one in told if one.place is None or one.place.file in files)
+
+
+def kept_of(workspace: Workspace, found: Sequence[Loaded], unread: Collection[str]) -> list[ApiDeclared]:
+    """The APIs in force, but for those that their product's files no longer have: these give up what they had.
+
+    `found` are those of the files that were read, `unread` the products whose files were not.
+    """
+    declared = {(one.api.product, one.api.name) for one in found}
+    return [
+        one.declared
+        for one in recorded(workspace.database)
+        if (one.declared.product, one.name) in declared or one.declared.product in unread
+    ]
 
 
 def _unreachable(settings: Settings, loaded: Loaded) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tulle.control import grants
 from tulle.control.applications import PORTAL
-from tulle.control.declared_apis import api_details
+from tulle.control.declared_apis import api_details, kept_of
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.endings import endings
 from tulle.control.impact import Impact, ServiceUse, Use, service_uses, uses_in
@@ -23,12 +23,14 @@ from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
 from tulle.gateway import contract, service_keys
 from tulle.gateway.apis import records
+from tulle.gateway.apis.conflicts import Known, contested
 from tulle.gateway.apis.declared import ApiDeclared
 from tulle.gateway.apis.load import FOLDER, Loaded, load_apis
 from tulle.lake.access.overview import Overview
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.serving.service import Service, load_services
 from tulle.spec.capability import Registry
+from tulle.spec.environment import production
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.product import Component, DataProduct
 from tulle.spec.tenancy import collisions
@@ -124,6 +126,19 @@ class Gathered:
         """The APIs of products that declare other ones than were applied."""
         changed = [p for p in self.spec.products if not self._has_same_apis(p)]
         return tuple(one for product in changed for one in self._loaded_apis(product) or ())
+
+    def contested(self) -> tuple[Problem, ...]:
+        """The names and addresses of APIs that a product would take from another one."""
+        changed = {p.name for p in self.spec.products if not self._has_same_apis(p)}
+        settings = self.workspace.settings
+        known = Known(
+            {name: one.product.name for one in self.desired for name in one.services or ()},
+            tuple(settings.environments),
+            production(settings).name,
+            kept_of(self.workspace, self.offered_apis, {p.name for p in self.spec.products} - changed),
+            looked_at=changed,
+        )
+        return tuple(contested(self.offered_apis, known))
 
     def _has_same_apis(self, product: DataProduct) -> bool:
         item = self.applied.get(product.name)

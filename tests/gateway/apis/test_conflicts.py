@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.gateway.apis.conftest import read
 
+from tulle.errors import Place
 from tulle.gateway.apis.conflicts import Known, conflicts
 from tulle.gateway.apis.load import Loaded
 
@@ -99,3 +102,33 @@ def test_conflicts_are_told_at_their_place(apis: list[Loaded], expected: str) ->
     else:
         assert len(found) == 1
         assert expected in found[0]
+
+
+def later(apis: list[Loaded], *in_force: Loaded, looked_at: tuple[str, ...] = ()) -> list[str]:
+    places = {"prices": Place("prices.yaml", 1)}
+    known = replace(KNOWN, in_force=[one.api for one in in_force], places=places, looked_at=looked_at)
+    return [str(problem) for problem in conflicts(apis, known)]
+
+
+def test_what_two_want_is_told_to_who_came_later() -> None:
+    first, sales = api("aaa", "people", "path: /a"), api("orders", "sales", "path: /a")
+    assert later([first, sales])[0].startswith("sales.yaml:")
+    assert later([first, sales], sales)[0].startswith("people.yaml:")  # whose name comes first
+    assert later([first, sales], looked_at=("people",))[0].startswith("people.yaml:")
+    moved = api("orders", "sales", "path: /b")
+    assert later([first, sales], moved)[0].startswith("sales.yaml:")  # it had another address
+    (unread,) = later([first], sales)  # its file cannot be read
+    assert unread.startswith("people.yaml:")
+    above, below = api("aaa", "people", "path: /a"), api("orders", "sales", "path: /a/b")
+    assert later([above, below])[0].startswith("sales.yaml:")
+    assert later([above, below], below)[0].startswith("people.yaml:")
+
+
+def test_a_name_stays_with_who_has_it() -> None:
+    mine, theirs = api("one", "people", ""), api("one", "sales", "")
+    assert later([mine, theirs], theirs)[0].startswith("people.yaml:")
+    assert later([mine], theirs)[0].startswith("people.yaml:")
+    (told,) = later([api("prices", "sales", "")], api("prices", "sales", ""))
+    assert told.startswith(
+        "prices.yaml:1: service 'prices' of product 'pricing' is called as an API of product"
+    )
