@@ -1,4 +1,7 @@
-"""`tulle api list | show | versions | operations | openapi | diff | publish | deprecate | retire | bind | unbind`."""
+"""`tulle api list | show | versions | operations | openapi | diff | publish | deprecate | retire | bind | unbind`.
+
+What people say of APIs is added by `api_remarks`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import click
 
+from tulle.cli import api_remarks
 from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
@@ -24,6 +28,10 @@ BREAKS = 2  # the exit code of `diff --exit-code` when a difference breaks calle
 @click.group()
 def api() -> None:
     """Managed APIs: what consumers see, have contracts for and call."""
+
+
+for one in api_remarks.COMMANDS:
+    api.add_command(one)
 
 
 @api.command("list")

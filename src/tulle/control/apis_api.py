@@ -58,7 +58,7 @@ class UnbindBody(_Body):
     reason: str = Field("", max_length=2000)
 
 
-class _Guard:
+class Guard:
     """Who may see and change which API."""
 
     def __init__(self, workspace: Workspace, access: Access) -> None:
@@ -94,14 +94,14 @@ class _Guard:
 def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
     """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may."""
     api = APIRouter(prefix="/mesh/v1", tags=["apis"])
-    guard = _Guard(workspace, access)
+    guard = Guard(workspace, access)
     _look_routes(api, workspace, guard)
     _life_routes(api, workspace, settle, guard)
     _binding_routes(api, workspace, settle, guard)
     return api
 
 
-def _look_routes(api: APIRouter, workspace: Workspace, guard: _Guard) -> None:
+def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard) -> None:
     @api.get("/apis")
     def list_apis(request: Request, tag: str = "", product: str = "") -> dict[str, Any]:
         """Every API that is visible to who asks, deployed services among them."""
@@ -151,7 +151,7 @@ def _look_routes(api: APIRouter, workspace: Workspace, guard: _Guard) -> None:
         }
 
 
-def _life_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: _Guard) -> None:
+def _life_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: Guard) -> None:
     @api.post("/apis/{name}/versions/{version}/publish")
     def publish(request: Request, by: AskedBy, name: str, version: str) -> dict[str, Any]:
         """Let consumers call it; also one that was deprecated or retired."""
@@ -176,7 +176,7 @@ def _life_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool
         return {**found, "in_force": settle()}
 
 
-def _binding_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: _Guard) -> None:
+def _binding_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: Guard) -> None:
     @api.put("/apis/{name}/versions/{version}/binding")
     def bind(request: Request, by: AskedBy, name: str, version: str, body: BindingBody) -> dict[str, Any]:
         """Let something else answer an instance than what is declared."""
@@ -206,7 +206,7 @@ def _binding_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         return {**found, "in_force": settle()}
 
 
-def _demand_service(guard: _Guard, request: Request, service: str, environment: str | None) -> None:
+def _demand_service(guard: Guard, request: Request, service: str, environment: str | None) -> None:
     """Who offers a service to the callers of an API must be allowed to change both."""
     try:
         guard.demand_product(request, guard.owner_of(service), environment)

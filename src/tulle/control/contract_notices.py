@@ -1,7 +1,8 @@
-"""Telling people of each step of a contract, and of secrets that end, on the channels that take `access`.
+"""Telling people of each step of a contract, of secrets that end, and of what is said of an API.
 
-Follows the log of events; a message is a task of the durable queue, asked for in the transaction in which the event was
-seen, and tried again for some hours. Also says of contracts that ended that they have. Decides nothing.
+On the channels that take `access`. Follows the log of events; a message is a task of the durable queue, asked for in
+the transaction in which the event was seen, and tried again for some hours. Also says of contracts that ended that
+they have. Decides nothing.
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ _SECRETS: Final[Mapping[str, str]] = {
     events.APPLICATION_ROTATED: "has a new secret",
     events.APPLICATION_SECRET_ENDS: "has a secret that ends soon: rotate it",
     events.APPLICATION_REVOKED: "is revoked",
+}
+
+_REMARKS: Final[Mapping[str, str]] = {
+    events.API_ASKED: "there is a question about API",
+    events.API_ANSWERED: "there is an answer to a question about API",
+    events.API_RATED: "there is a rating of API",
 }
 
 
@@ -122,6 +129,8 @@ def follow(workspace: Workspace) -> int:
 
 def _is_told(entry: LogEntry) -> bool:
     """What people did; the portal's own comings and goings, and those of services, concern nobody."""
+    if entry.kind in _REMARKS:
+        return bool(entry.data.get("text")) or entry.data.get("stars") is not None
     if entry.kind not in _STEPS and entry.kind not in _SECRETS:
         return False
     return not entry.subject.startswith((f"application:{contract.PORTAL}", "application:of-service-"))
@@ -130,8 +139,9 @@ def _is_told(entry: LogEntry) -> bool:
 def _product_of(workspace: Workspace, entry: LogEntry) -> str:
     if (name := entry.data.get("product")) is not None:
         return str(name)
+    name = entry.subject.removeprefix("api:") if entry.kind in _REMARKS else entry.data.get("service")
     try:
-        return apis.product_of(workspace, str(entry.data.get("service")))
+        return apis.product_of(workspace, str(name))
     except TulleError:  # the service is gone, or the event is of an application alone
         return ""
 
@@ -168,6 +178,8 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
     settings, data, kind = workspace.settings, request["data"], str(request["kind"])
     portal = f"http://{settings.host}:{settings.control_plane_port}"
     name = str(request["subject"]).removeprefix("application:")
+    if kind in _REMARKS:
+        return _about_remark(request, portal)
     if kind in _SECRETS:
         title = f"application '{name}' {_SECRETS[kind]}"
     else:
@@ -201,6 +213,27 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
         **{key: value for key, value in data.items() if key != "product"},
     }
     return Message(title, "\n".join([*lines, link]), told, f"contract/{request['event']}")
+
+
+def _about_remark(request: Mapping[str, Any], portal: str) -> Message:
+    """That somebody rated an API, or asked or answered something."""
+    kind, data, name = str(request["kind"]), request["data"], str(request["subject"]).removeprefix("api:")
+    stars = f"{data['stars']} of 5 stars" if data.get("stars") else ""
+    title = f"{_REMARKS[kind]} '{name}'"
+    link = f"{portal}/exchange/apis/{name}#" + ("ratings" if kind == events.API_RATED else "questions")
+    lines = [f"by: {request['actor']}", stars, str(data.get("text") or "")]
+    told = {
+        "event": EVENT,
+        "step": kind,
+        "title": title,
+        "api": name,
+        "product": request["product"],
+        "by": request["actor"],
+        "at": request["at"],
+        "link": link,
+        **data,
+    }
+    return Message(title, "\n".join([*filter(None, lines), link]), told, f"contract/{request['event']}")
 
 
 def _day(at: Any) -> str:

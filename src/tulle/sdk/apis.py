@@ -42,6 +42,43 @@ class ApiClient:
         """What differs between two versions, and what of it breaks callers."""
         return self._client.call("GET", f"{_of(name)}/diff", params={"before": before, "after": after})
 
+    def ratings(self, name: str) -> dict[str, Any]:
+        """What is thought of an API: `ratings`, `count`, `mean`, `by_stars`."""
+        return self._client.call("GET", f"{_of(name)}/ratings")
+
+    def rate(self, name: str, stars: int, text: str = "") -> dict[str, Any]:
+        """Rate an API as oneself, with an access key of one's own; what one said before goes."""
+        return self._client.call("PUT", f"{_of(name)}/rating", json={"stars": stars, "text": text})
+
+    def unrate(self, name: str, user: str | None = None) -> dict[str, Any]:
+        """Take back one's own rating, or with the mesh's token somebody's."""
+        path = "/rating" if user is None else f"/ratings/{quote(user, safe='')}"
+        return self._client.call("DELETE", f"{_of(name)}{path}")
+
+    def reply(self, name: str, user: str, text: str) -> dict[str, Any]:
+        """Say something to somebody's rating, as an owner."""
+        path = f"{_of(name)}/ratings/{quote(user, safe='')}/reply"
+        return self._client.call("PUT", path, json={"text": text})
+
+    def questions(self, name: str) -> list[dict[str, Any]]:
+        """What was asked about an API, the newest first, each with its `answers`."""
+        return list(self._client.call("GET", f"{_of(name)}/questions")["questions"])
+
+    def ask(self, name: str, text: str) -> dict[str, Any]:
+        """Ask something about an API as oneself; its owners are told."""
+        return self._client.call("POST", f"{_of(name)}/questions", json={"text": text})
+
+    def answer(self, name: str, question: str, text: str) -> dict[str, Any]:
+        """Answer a question, by its id; the question with all its answers."""
+        path = f"{_of(name)}/questions/{quote(question, safe='')}/answers"
+        return self._client.call("POST", path, json={"text": text})
+
+    def remove(self, name: str, question: str, answer: str | None = None) -> list[dict[str, Any]]:
+        """Take back a question, or one answer to it; the questions that are left."""
+        path = f"{_of(name)}/questions/{quote(question, safe='')}"
+        path += "" if answer is None else f"/answers/{quote(answer, safe='')}"
+        return list(self._client.call("DELETE", path)["questions"])
+
     def publish(self, name: str, version: str) -> dict[str, Any]:
         """Let consumers call a version."""
         return self._client.call("POST", f"{_of(name, version)}/publish")

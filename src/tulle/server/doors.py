@@ -75,7 +75,7 @@ _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|keys|queries|log|load|feedback|drift|drift/history)"
-        rf"|/mesh/v1/(deployment-requests|apis|apis-schema)|{_API}(/diff|/versions/[^/]+/(operations|openapi\.json))?"
+        rf"|/mesh/v1/(deployment-requests|apis|apis-schema)|{_API}(/diff|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
         rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
     "POST": re.compile(
@@ -83,14 +83,14 @@ _USERS_MAY = {
         r"|deployment-requests/[^/]+/(decision|cancel)"
         r"|applications|applications/[^/]+/rotate|contracts|contracts/[^/]+/(approve|reject|revoke|restore|change))"
         rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|compare|compare/replay)"
-        rf"|{_API}/versions/[^/]+/(publish|deprecate|retire|unbind)"
+        rf"|{_API}/(versions/[^/]+/(publish|deprecate|retire|unbind)|questions|questions/[^/]+/answers)"
     ),
     "PUT": re.compile(
-        rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/contracts/[^/]+/terms|{_API}/versions/[^/]+/binding"
+        rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/contracts/[^/]+/terms|{_API}/(versions/[^/]+/binding|rating|ratings/[^/]+/reply)"
     ),
     "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+|/mesh/v1/applications/[^/]+"),
     "DELETE": re.compile(
-        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)|{_API}/versions/[^/]+/binding"
+        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)|{_API}/(versions/[^/]+/binding|rating|questions/[^/]+(/answers/[^/]+)?)"
         r"|/mesh/v1/(applications/[^/]+|applications/[^/]+/former-secret|contracts/[^/]+)"
     ),
 }

@@ -576,6 +576,46 @@ api_bindings = Table(
     PrimaryKeyConstraint("api", "version", "environment"),
 )
 
+# What people think of an API: one rating each, with what an owner says to it.
+api_ratings = Table(
+    "api_ratings",
+    metadata,
+    Column("api", String(63), nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("stars", Integer, nullable=False),
+    Column("text", Text, nullable=False, server_default=""),
+    Column("rated_at", Float, nullable=False),
+    Column("reply", Text, nullable=False, server_default=""),
+    Column("replied_by", String(255), nullable=False, server_default=""),
+    Column("replied_at", Float),
+    PrimaryKeyConstraint("api", "user_id"),
+)
+
+# What people ask about an API, and what they are answered.
+api_questions = Table(
+    "api_questions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("api", String(63), nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Index("api_questions_by_api", "api", "asked_at"),
+)
+
+api_answers = Table(
+    "api_answers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("question", String(32), nullable=False),
+    Column("user_id", String(255), nullable=False),
+    Column("by_owner", Boolean, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("answered_at", Float, nullable=False),
+    ForeignKeyConstraint(["question"], ["api_questions.id"], ondelete="CASCADE"),
+    Index("api_answers_by_question", "question", "answered_at"),
+)
+
 # What the gateway does with the requests of a service where that was said at its deployment; else its package says it.
 service_policies = Table(
     "service_policies",

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from tulle import events
 from tulle.errors import Broken, Conflict, NotFound, did_you_mean
 from tulle.events import Event
+from tulle.gateway.apis import remarks
 from tulle.gateway.apis.declared import ApiDeclared, Target, api_of, as_plain
 from tulle.gateway.apis.load import Loaded
 from tulle.state import log
@@ -233,6 +234,7 @@ def _save_one(connection: Connection, product: str, one: Loaded, actor: str) -> 
 
 
 def _remove(connection: Connection, name: str, actor: str) -> None:
+    remarks.remove_of(connection, name)
     connection.execute(delete(api_bindings).where(api_bindings.c.api == name))
     connection.execute(delete(api_versions).where(api_versions.c.api == name))
     connection.execute(delete(apis).where(apis.c.name == name))
