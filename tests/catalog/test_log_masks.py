@@ -112,6 +112,15 @@ def test_a_composition_hides_what_it_may_have_from_others(products: Mapping[str,
     lookup = {"name": "l", "type": "lookup", "rows": rows}
     found = rules(open_product, [lookup, {**local, "steps": [{"name": "a", "call": "l"}]}])
     assert (found["l"].left_out, found["c"].closed) == ({"note"}, True)
+    harmless = {**rows, "columns": [{"name": "city"}]}
+    joined = {
+        "name": "l",
+        "type": "lookup",
+        "rows": harmless,
+        "joined": [rows],
+    }  # a second data set's count as well
+    found = rules(open_product, [joined, {**local, "steps": [{"name": "a", "call": "l"}]}])
+    assert (found["l"].left_out, found["c"].closed) == ({"note"}, True)
 
 
 def _without_ports(product: DataProduct) -> DataProduct:

@@ -194,3 +194,36 @@ def test_a_text_that_is_not_valid_does_no_harm(endpoint: str) -> None:
             assert take_out(text, 0, number, form.digest) != text
         except (Invalid, NotFound):
             continue
+
+
+JOINED = """\
+service: insights
+endpoints:
+  - name: profile
+    type: lookup
+    lookups:
+      - {data_set: customers, key: customer_id}   # who they are
+      - data_set: orders
+        key: {customer_id: customer}
+        columns: [amount]
+        several: all
+"""
+
+
+def test_a_lookup_in_several_data_sets_has_a_form_for_each() -> None:
+    form = form_of(JOINED, 0, 1)
+    assert (form.title, form.is_endpoint, form.is_of_lookup) == ("Look-up of profile", False, True)
+    assert form.filled.texts["data_set"] == "orders"
+    assert "all" in form.choices["several"]
+    assert made(JOINED, 0, 1) == JOINED
+    changed = made(JOINED, 0, 1, missing_key="default", most_rows="5")
+    assert "        missing_key: default\n        several: all\n        most_rows: 5\n" in changed
+    assert "# who they are" in changed
+    assert wrong(JOINED, 0, 1, most_rows="5000")["most_rows"]
+    more = made(JOINED, 0, NEW, data_set="shops", key=[("shop_id", "")], columns=[("town", "")])
+    assert "      - data_set: shops\n" in more
+    without = take_out(more, 0, 0, form_of(more, 0, 0).digest)
+    assert "customers" not in without
+    last = take_out(without, 0, 0, form_of(without, 0, 0).digest)
+    with pytest.raises(Invalid, match="has one look-up"):
+        take_out(last, 0, 0, form_of(last, 0, 0).digest)

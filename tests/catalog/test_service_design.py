@@ -56,6 +56,9 @@ def test_a_text_is_told_at_a_glance() -> None:
     stored = "    source: {connection: pg, table: shop.orders}\n"
     (endpoint,) = read_design(WHOLE + stored, "services/x.yaml").endpoints
     assert endpoint.look_ups[0].source == "pg: shop.orders"
+    joined = "service: all-of-it\nendpoints:\n- {name: a, type: lookup, lookups: [{data_set: x, key: k}, {data_set: y, key: k}]}"
+    (endpoint,) = read_design(joined, "services/x.yaml").endpoints
+    assert ([one.data_set for one in endpoint.look_ups], endpoint.takes_more) == (["x", "y"], True)
 
 
 def test_what_is_wrong_is_told_with_its_place() -> None:

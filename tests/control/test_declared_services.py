@@ -51,6 +51,12 @@ def told(before: str, after: str) -> list[tuple[str, bool]]:
 
 
 LOOKUP = "type: lookup, data_set: sales, key: id, columns: [a, b]"
+JOINED = "type: lookup, lookups: [{data_set: sales, key: id, columns: [a]}, {data_set: sales, key: x, columns: [b]}]"
+_GONE = [
+    ("it no longer answers from data set 'sales'", True),
+    ("the key of 'sales' is x (was id)", True),
+    ("of 'sales' it gives no longer a", True),
+]
 QUERY = "type: query, sql: 'SELECT a FROM sales WHERE a = $x', parameters: {x: {type: integer}}"
 
 
@@ -58,6 +64,23 @@ QUERY = "type: query, sql: 'SELECT a FROM sales WHERE a = $x', parameters: {x: {
     ("before", "after", "changes"),
     [
         (LOOKUP, LOOKUP, []),
+        (JOINED, JOINED, []),
+        (JOINED, JOINED.replace("{data_set: sales, key: id, columns: [a]}, ", ""), _GONE),
+        (
+            JOINED.replace("key: x", "key: x, missing_key: ignore"),
+            JOINED,
+            [("of 'sales', 'missing_key' is error (was ignore)", True)],
+        ),
+        (
+            "type: lookup, lookups: [{data_set: sales, key: id, columns: [a]}]",
+            JOINED,
+            [("it answers from data set 'sales', by x, which has to be sent", True)],
+        ),
+        (
+            "type: lookup, lookups: [{data_set: sales, key: id, columns: [a]}]",
+            JOINED.replace("key: x", "key: {id: x}"),
+            [("it answers from data set 'sales'", False)],
+        ),
         (LOOKUP, LOOKUP + ", no_match: default", [("of 'sales', 'no_match' is default (was error)", False)]),
         (LOOKUP + ", no_match: default", LOOKUP, [("of 'sales', 'no_match' is error (was default)", True)]),
         (LOOKUP, LOOKUP + ", several: all", [("of 'sales', 'several' is all (was forbidden)", True)]),

@@ -49,3 +49,11 @@ def test_only_what_does_nothing_but_answer_is_asked_again(kind: str) -> None:
     assert call.may_retry(failed) is (kind not in {"function", "compose"})
     assert call.may_retry(busy)
     assert not call.may_retry(RequestError(404, "NoMatch", ""))
+
+
+def test_a_lookup_in_several_data_sets_is_its_row_or_all_where_one_gives_several() -> None:
+    told = {"dataSet": "a", "status": "PRESENT"}
+    one = {"data": {"a": 1}, "lookups": [told]}
+    assert main_part("lookup", json.dumps({"results": [one]}).encode()) == {"a": 1}
+    all_rows = {"data": {"a": 1}, "lookups": [told, {**told, "found": 1, "rows": [{"a": 1}]}]}
+    assert main_part("lookup", json.dumps({"results": [all_rows]}).encode()) == all_rows

@@ -12,6 +12,7 @@ from tulle.serving.log_rows import (
     MASK,
     SCHEMA,
     Shown,
+    kept_answer,
     outcome_rule,
     query_rows,
     shown_outcome,
@@ -32,6 +33,7 @@ ROUTES = [
     SegmentRoute("f", "function", "run", []),
     SegmentRoute("q", "query", "rows", []),
     SegmentRoute("p", "predict", "infer", ["a"]),
+    SegmentRoute("l", "lookup", "lookup", []),
 ]
 HEADER = SegmentHeader("s", "v1", "v1", ROUTES)
 
@@ -42,7 +44,7 @@ def rows_of(
     content = body if isinstance(body, bytes | list) else json.dumps(body).encode()
     given = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     record = Record(route, 1_000_000, 7000, "r", status, b"till", b"a-shadow:80", content, given, rows)
-    found = list(query_rows(HEADER, [record], dict.fromkeys("pfq", shown or Shown())))
+    found = list(query_rows(HEADER, [record], dict.fromkeys("pfql", shown or Shown())))
     assert table_of(found, SCHEMA).num_rows == len(found)
     return found
 
@@ -270,3 +272,22 @@ def test_outcomes_name_nobody_where_people_are_named() -> None:
     assert kept(1, outcome_rule({"p": Shown(closed=True)})) == MASK
     assert kept(1, outcome_rule({})) == MASK
     assert kept(told, outcome_rule({"p": Shown(known=frozenset())})) == told
+
+
+def test_the_rows_of_several_data_sets_are_masked_in_the_result_and_not_told_twice() -> None:
+    told = [
+        {"dataSet": "people", "status": "PRESENT"},
+        {"dataSet": "orders", "status": "PRESENT", "found": 1, "rows": [{"street": "x", "amount": 2}]},
+    ]
+    answer = {"results": [{"data": {"name": "ann", "amount": 2}, "lookups": told}], "timing": {}}
+    rule = Shown(masked=frozenset({"name", "street"}))
+    result, _ = kept_answer("lookup", answer, rule)
+    assert result == {
+        "data": {"name": MASK, "amount": 2},
+        "lookups": [told[0], {**told[1], "rows": [{"street": MASK, "amount": 2}]}],
+    }
+    (row,) = rows_of(5, {"data": {"id": 1}}, answer, shown=rule)
+    assert json.loads(row["result"]) == result
+    assert json.loads(row["lookups"]) == [told[0], {"dataSet": "orders", "status": "PRESENT"}]
+    odd = {"response": {"data": {}, "lookups": [1, {"rows": 2}]}}  # a function's own words
+    assert kept_answer("function", odd, Shown())[0] == odd["response"]

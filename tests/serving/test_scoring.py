@@ -157,3 +157,35 @@ def test_what_does_not_fit_is_told_before_anything_is_done(shared_mesh: Mesh) ->
     with pytest.raises(Invalid, match="have a column 'error_high_value' already"):
         Scoring(predictor, "high-value", clash)
     assert [c.name for c in Scoring(predictor, "high-value", clash[:2]).columns][-1] == "error_high_value"
+
+
+def test_a_lookup_in_several_data_sets_has_the_columns_of_all(shared_mesh: Mesh) -> None:
+    text = """
+service: joined
+endpoints:
+- name: it
+  type: lookup
+  lookups:
+  - {product: customer-features, data_set: customer_features, key: customer_id, columns: [spend, seen_at]}
+  - product: customer-features
+    data_set: customer_features
+    key: number
+    columns: {is_vip: vip}
+    missing_key: default
+"""
+    service = load(shared_mesh.unpacked(shared_mesh.build(text)))
+    rows, scoring = scored(service, "it", pa.table({"customer_id": ["00003", "nobody"], "number": [4, 4]}))
+    assert [(c.name, c.type) for c in scoring.columns][2:] == [
+        ("spend", "decimal(10,2)"),
+        ("seen_at", "timestamp"),
+        ("is_vip", "boolean"),
+        ("lookups", "string"),
+        ("error", "string"),
+    ]
+    assert (rows[0]["spend"], rows[0]["is_vip"]) == (Decimal("5.25"), True)
+    assert [one["status"] for one in json.loads(rows[0]["lookups"])] == ["PRESENT", "PRESENT"]
+    assert rows[1]["error"] == 'NoMatch: nothing is known of customer_id "nobody"'
+    rows, _ = scored(service, "it", pa.table({"customer_id": ["00003"]}))  # what need not be sent
+    assert (rows[0]["is_vip"], rows[0]["error"]) == (None, None)
+    with pytest.raises(Invalid, match="no column 'customer_id'"):
+        scored(service, "it", pa.table({"number": [4]}))

@@ -10,7 +10,7 @@ import pytest
 from tests.serving.conftest import LOOKUPS, PREDICTOR
 
 from tulle.errors import Invalid, Place
-from tulle.serving.declared import LookupSpec, PredictSpec
+from tulle.serving.declared import LookupSpec, PredictSpec, rows_of
 from tulle.serving.keyed_rows import KeyedRows
 from tulle.serving.service import load_service, load_services, service_schema
 
@@ -109,7 +109,9 @@ endpoints:
         ("most_rows: 3", "'several' is missing"),
         ("most_rows: 1001", "most 1000"),
         ("several: some", "is the text 'some', expected one of 'forbidden'"),
-        ("missing_key: ignore", "unknown property 'missing_key'"),
+        ("missing_key: keep", "is the text 'keep', expected one of 'error', 'ignore', 'default'"),
+        ("lookups: []", "is an empty list, expected at least 1 entry"),
+        ("lookups: [{data_set: y, key: k}]", "expected nothing here: each of `lookups` says its own"),
         ("max_age: soon", "a span of time"),
         ("defaults: {a: [1]}", "defaults"),
     ],
@@ -121,6 +123,34 @@ def test_what_makes_no_sense_of_rows_is_told(line: str, message: str) -> None:
     told = "; ".join(str(problem) for problem in caught.value.problems)
     assert message in told
     assert "s.yaml:" in told
+
+
+def test_a_lookup_has_one_data_set_or_several() -> None:
+    text = """
+service: abc
+endpoints:
+- name: a
+  type: lookup
+  lookups:
+  - {data_set: x, key: k}
+  - {data_set: y, key: {other: k}, several: all, most_rows: 3, missing_key: ignore}
+"""
+    (endpoint,) = load_service(text, name="s.yaml").endpoints
+    assert isinstance(endpoint, LookupSpec)
+    assert [(rows.data_set, rows.path) for rows in rows_of(endpoint)] == [
+        ("x", ("lookups", 0)),
+        ("y", ("lookups", 1)),
+    ]
+    assert (endpoint.joined[0].missing_key, endpoint.joined[0].most_rows) == ("ignore", 3)
+    assert endpoint.joined[0].places["key"].line == 8
+    for said, message in (
+        ("key: k", "'data_set' is missing in endpoint 'a'"),
+        ("lookups: [{data_set: x}]", "'key' is missing in 'lookups[0]' in endpoint 'a'"),
+        ("lookups: [{data_set: x, kee: k}]", "unknown property 'kee' in 'lookups[0]' in endpoint 'a'"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            load_service(f"service: abc\nendpoints:\n- name: a\n  type: lookup\n  {said}\n", name="s.yaml")
+        assert [problem.message for problem in caught.value.problems] == [message]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "service: abc", "service: abc\nendpoints: 3", "endpoints: [3]"])

@@ -327,3 +327,44 @@ def test_without_the_mesh_nothing_can_be_asked(mesh: Mesh, pg: str) -> None:
     loaded = load(mesh.unpacked(mesh.build(TEXT)))
     status, error = asyncio.run(ask(loaded, "strict", who("00003")))
     assert (status, error["errorType"]) == (503, "StoreUnavailable")
+
+
+def test_several_data_sets_may_lie_in_several_places(mesh: Mesh, pg: str) -> None:
+    known = open_connections(mesh.settings, mesh.database)
+    known.save(made("shop-db", "prod", "sql", pg, {}, {"password": SECRET}))
+    text = """
+service: joined
+endpoints:
+- name: it
+  type: lookup
+  lookups:
+  - {product: customer-features, data_set: customer_features, key: {who: customer_id}, columns: [recency]}
+  - data_set: customers
+    key: {who: customer_id}
+    columns: [spend]
+    source: {connection: shop-db, table: customers, timeout: 5}
+  - data_set: customers
+    key: number
+    columns: [note]
+    missing_key: default
+    defaults: {note: none}
+    source: {connection: shop-db, table: customers, timeout: 5}
+"""
+    loaded = load(mesh.unpacked(mesh.build(text)))
+    connect(loaded, lambda name: known.get(name, "prod"))
+
+    async def run() -> tuple[Any, Any]:
+        one = await ask(loaded, "it", {"data": {"who": "00003"}})
+        items = [{"data": {"who": "00005", "number": 5}}, {"data": {"who": "nobody"}}, {"data": {}}]
+        endpoint = loaded.endpoints["it"]
+        assert isinstance(endpoint, Elsewhere)
+        given = await endpoint.actions["lookup-multi"].call(json.dumps({"items": items}).encode(), "r", ())
+        return one, json.loads(given.body)["results"]
+
+    (status, one), many = asyncio.run(run())
+    loaded.close()
+    assert status == 200
+    assert one["results"][0]["data"] == {"recency": 9, "spend": 5.25, "note": "none"}
+    assert [each["status"] for each in one["results"][0]["lookups"]] == ["PRESENT", "PRESENT", "NOT_FOUND"]
+    assert many[0]["data"] == {"recency": 15, "spend": 8.75, "note": "note «5»"}
+    assert [each.get("ignoreReason") for each in many] == [None, "NoMatch", "MissingKey"]

@@ -12,7 +12,7 @@ from typing import Any
 from tulle.catalog.masking import CLOSED, has_masked, is_closed, is_masked
 from tulle.serving.compose_declared import reaching_out
 from tulle.serving.log_rows import Shown
-from tulle.serving.manifest import Manifest, Origin
+from tulle.serving.manifest import Manifest, Origin, look_ups_of
 from tulle.spec.product import Column, DataProduct, DataSet
 
 ProductOf = Callable[[str], DataProduct | None]
@@ -61,7 +61,7 @@ def _keyed(
 ) -> Shown:
     """The rule of a prediction or a lookup: by the columns its names stand for."""
     masked, restricted, declared, names = set[str](), set[str](), set[str](), set[str]()
-    for rows in [raw["rows"]] if raw.get("rows") else raw.get("enrich") or ():
+    for rows in look_ups_of(raw):
         product = product_of(rows["product"])
         data_set = _data_set(product, rows["data_set"])
         renamed = _renamed(origins, rows["product"], rows["data_set"])

@@ -25,6 +25,7 @@ NEW = -1  # the number of a look-up that is not there yet
 OWN = ("name", "description")  # of a lookup endpoint, beside those of its look-up
 _ENRICH: Mapping[str, Any] = PREDICT_SCHEMA["properties"]["enrich"]["items"]["properties"]
 _NAME = {"type": "string", "pattern": ENDPOINT_NAME, "x-expected": "lower-case letters, digits and hyphens"}
+_LISTED: Mapping[str, Any] = LOOKUP_SCHEMA["properties"]["lookups"]["items"]["properties"]
 _ROWS: Mapping[str, Any] = {**LOOKUP_SCHEMA["properties"], "name": _NAME, "description": {"type": "string"}}
 _STORE: Mapping[str, Any] = _ENRICH["source"]["anyOf"][1]["properties"]
 # Properties stand in the order in which people tell of them.
@@ -46,7 +47,7 @@ _ORDER = (
 
 _WHOLE = {
     name: Schema({"type": "object", "properties": dict(one)})
-    for name, one in (("lookup", _ROWS), ("enrich", _ENRICH), ("store", _STORE))
+    for name, one in (("lookup", _ROWS), ("lookups", _LISTED), ("enrich", _ENRICH), ("store", _STORE))
 }
 
 
@@ -61,6 +62,7 @@ class LookUpForm:
     filled: Filled
     choices: Mapping[str, tuple[str, ...]]
     digest: str
+    is_of_lookup: bool = False  # what is found is the answer, not a feature
 
     @property
     def is_new(self) -> bool:
@@ -79,28 +81,32 @@ class Changed:
 def form_of(text: str, endpoint: int, number: int) -> LookUpForm:
     """The form of a look-up in a text; with `NEW` of one more of a prediction. NotFound, Invalid."""
     whole, raw = _found(text, endpoint, number)
-    is_endpoint = whole["type"] == "lookup"
+    listed = _listed(whole)
+    is_endpoint = not listed
     name = str(whole.get("name", endpoint))
     title = (
         f"Rows of {name}" if is_endpoint else f"Look-up of {name}" if raw else f"One more look-up of {name}"
     )
-    schema = _ROWS if is_endpoint else _ENRICH
+    schema = {"": _ROWS, "lookups": _LISTED}.get(listed, _ENRICH)
     choices = {key: tuple(one["enum"]) for key, one in {**schema, **_STORE}.items() if "enum" in one}
     filled = fields_of(raw)
     if is_endpoint:
         filled = Filled({**filled.texts, **{key: str(raw.get(key, "")) for key in OWN}}, filled.pairs)
-    return LookUpForm(endpoint, number, title, is_endpoint, filled, choices, _digest(raw) if raw else "")
+    digest = _digest(raw) if raw else ""
+    is_of_lookup = whole["type"] == "lookup"
+    return LookUpForm(endpoint, number, title, is_endpoint, filled, choices, digest, is_of_lookup)
 
 
 def change(text: str, endpoint: int, number: int, filled: Filled, digest: str) -> Changed:
     """The text with a look-up as it was filled in. Conflict when it is not the one that was looked at."""
     whole, raw = _found(text, endpoint, number)
     _demand_same(raw, digest)
-    is_endpoint = whole["type"] == "lookup"
+    listed = _listed(whole)
+    is_endpoint = not listed
     said, problems = as_raw(filled, raw)
     if is_endpoint:
         said |= dict(_own(filled, raw))
-    problems = {**_problems(said, is_endpoint=is_endpoint), **problems}
+    problems = {**_problems(said, listed), **problems}
     if problems:
         return Changed(problems=problems)
     known = {*TEXTS, *PAIRS, *NUMBERS, "source", *(OWN if is_endpoint else ())}
@@ -109,9 +115,9 @@ def change(text: str, endpoint: int, number: int, filled: Filled, digest: str) -
     if is_endpoint:
         return Changed(amend(text, path, wanted, order=_ORDER))
     if number != NEW:
-        return Changed(amend(text, (*path, "enrich", number), wanted, order=_ORDER))
+        return Changed(amend(text, (*path, listed, number), wanted, order=_ORDER))
     ordered = {name: wanted[name] for name in _ORDER if name in wanted}
-    return Changed(_enriched(text, path, whole, [*_enrich(whole), ordered]))
+    return Changed(_with_list(text, path, whole, [*_those(whole), ordered]))
 
 
 def _own(filled: Filled, raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -123,35 +129,44 @@ def _own(filled: Filled, raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def take_out(text: str, endpoint: int, number: int, digest: str) -> str:
-    """The text without a look-up of a prediction. Conflict, Invalid for that of a lookup endpoint."""
+    """The text without a look-up of several. Conflict, Invalid for the only one of a lookup endpoint."""
     whole, raw = _found(text, endpoint, number)
     _demand_same(raw, digest)
     if not raw:
         raise _gone()
-    if whole["type"] == "lookup":
+    rest = [one for place, one in enumerate(_those(whole)) if place != number]
+    if whole["type"] == "lookup" and (not _listed(whole) or not rest):
         raise Invalid("a lookup endpoint has one look-up", hint="take the endpoint out in the text")
-    rest = [one for place, one in enumerate(_enrich(whole)) if place != number]
-    return _enriched(text, ("endpoints", endpoint), whole, rest)
+    return _with_list(text, ("endpoints", endpoint), whole, rest)
 
 
-def _enriched(
-    text: str, path: tuple[str | int, ...], whole: Mapping[str, Any], enrich: Sequence[Mapping[str, Any]]
+def _with_list(
+    text: str, path: tuple[str | int, ...], whole: Mapping[str, Any], look_ups: Sequence[Mapping[str, Any]]
 ) -> str:
-    rest = {name: value for name, value in whole.items() if name != "enrich"}
-    wanted = {**whole, "enrich": list(enrich)} if enrich else rest
-    return amend(text, path, wanted, order=("name", "type", "description", "model", "enrich"))
+    listed = _listed(whole)
+    rest = {name: value for name, value in whole.items() if name != listed}
+    wanted = {**whole, listed: list(look_ups)} if look_ups else rest
+    return amend(text, path, wanted, order=("name", "type", "description", "model", listed))
+
+
+def _listed(whole: Mapping[str, Any]) -> str:
+    """The property that has the look-ups of an endpoint in a list; empty for a lookup endpoint that is its only one."""
+    if whole["type"] == "predict":
+        return "enrich"
+    return "lookups" if "lookups" in whole else ""
 
 
 def _found(text: str, endpoint: int, number: int) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """An endpoint as it is written, and its look-up; empty for one that is new."""
     document = load_document(text, name="the file")
     whole = document.at(("endpoints", endpoint)) if endpoint >= 0 else None
-    if isinstance(whole, Mapping) and whole.get("type") == "lookup":
-        return whole, whole
-    if isinstance(whole, Mapping) and whole.get("type") == "predict":
+    if isinstance(whole, Mapping) and whole.get("type") in {"lookup", "predict"}:
+        listed = _listed(whole)
+        if not listed:
+            return whole, whole
         if number == NEW:
             return whole, {}
-        raw = document.at(("endpoints", endpoint, "enrich", number)) if number >= 0 else None
+        raw = document.at(("endpoints", endpoint, listed, number)) if number >= 0 else None
         if isinstance(raw, Mapping):
             return whole, raw
     raise _gone()
@@ -161,11 +176,12 @@ def _gone() -> NotFound:
     return NotFound("there is no such look-up in the text any more", hint="open it again")
 
 
-def _enrich(whole: Mapping[str, Any]) -> Sequence[Any]:
-    """The look-ups of a prediction. Invalid where what is written is no list."""
-    said = whole.get("enrich")
+def _those(whole: Mapping[str, Any]) -> Sequence[Any]:
+    """The look-ups of an endpoint that has them in a list. Invalid where what is written is no list."""
+    listed = _listed(whole)
+    said = whole.get(listed)
     if said is not None and not isinstance(said, list):
-        raise Invalid("'enrich' is no list in the text", hint="mend it there")
+        raise Invalid(f"'{listed}' is no list in the text", hint="mend it there")
     return said or ()
 
 
@@ -181,10 +197,10 @@ def _demand_same(raw: Mapping[str, Any], digest: str) -> None:
 # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _problems(said: Mapping[str, Any], *, is_endpoint: bool) -> dict[str, str]:
+def _problems(said: Mapping[str, Any], listed: str) -> dict[str, str]:
     """What is wrong with what was filled in, by field."""
     found = {name: "it is needed" for name in ("data_set", "key") if name not in said}
-    if is_endpoint and "name" not in said:
+    if not listed and "name" not in said:
         found["name"] = "it is needed"
     for name, needs in NEEDED_TOGETHER.items():
         if name in said and (missing := [one for one in needs if one not in said]):
@@ -192,7 +208,7 @@ def _problems(said: Mapping[str, Any], *, is_endpoint: bool) -> dict[str, str]:
     store = said.get("source")
     in_words = store is None or isinstance(store, Mapping) or store == CONNECTION
     rest = {name: value for name, value in said.items() if name != "source" or not in_words}
-    found |= _told(rest, "lookup" if is_endpoint else "enrich", found)
+    found |= _told(rest, listed or "lookup", found)
     if isinstance(store, Mapping):
         found |= dict(_of_store(store))
         found |= _told(store, "store", found)

@@ -20,7 +20,7 @@ from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
 from tulle.serving.kinds import KINDS
 from tulle.serving.log_rows import Shown
-from tulle.serving.manifest import OPENAPI
+from tulle.serving.manifest import OPENAPI, look_ups_of
 from tulle.serving.package import Package
 from tulle.serving.service import Service
 from tulle.serving.snippets import Call, Snippet, snippets
@@ -236,7 +236,8 @@ def _endpoints(
             sources=tuple(_sources(one, product)),
             model=_model_name(one),
             data_sets=tuple(
-                (str(source.get("product") or product), str(source["data_set"])) for source in _keyed(one)
+                (str(source.get("product") or product), str(source["data_set"]))
+                for source in look_ups_of(one)
             ),
         )
 
@@ -253,12 +254,8 @@ def _raw(spec: Any) -> Json:
     raw |= {name: getattr(spec, name, "") for name in ("file", "function")}
     raw["steps"] = getattr(spec, "steps", ())
     raw["reads"] = spec.reads("") if spec.type == "query" else ()
-    return raw | ({"rows": found[0]} if spec.type == "lookup" else {"enrich": found})
-
-
-def _keyed(one: Json) -> Sequence[Json]:
-    """What an endpoint looks up in."""
-    return [one["rows"]] if one.get("rows") else list(one.get("enrich") or ())
+    is_lookup = spec.type == "lookup"
+    return raw | ({"rows": found[0], "joined": found[1:]} if is_lookup else {"enrich": found})
 
 
 def _model_name(one: Json) -> str:
@@ -269,7 +266,7 @@ def _sources(one: Json, product: str) -> Iterator[Source]:
     if model := _model_name(one):
         yield Source("predicts with", model, f"/products/{product}/models/{model}")
     verb = "looks up in" if one.get("rows") else "looks features up in"
-    for rows in _keyed(one):
+    for rows in look_ups_of(one):
         yield _data_set(verb, rows, product)
     if one.get("function"):
         yield Source("calls", f"{one['file']}: {one['function']}", f"/products/{product}")

@@ -59,6 +59,7 @@ class DesignedEndpoint:
     of: str  # what it answers by: a model, a file
     look_ups: tuple[LookUpView, ...]
     queries: tuple[SavedQuery, ...]
+    takes_more: bool = False  # whether it may have one more look-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ def _endpoint(spec: Any) -> DesignedEndpoint:
         str(getattr(spec, "model", "") or getattr(spec, "file", "") or getattr(spec, "sql", "")),
         tuple(_look_up(rows) for rows in rows_of(spec)),
         tuple(SavedQuery(query.name, pretty(query.body)) for query in spec.test_queries),
+        takes_more=spec.type == "predict" or any(rows.path for rows in rows_of(spec)),
     )
 
 

@@ -183,13 +183,17 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
     if old.get("function") != new.get("function"):
         told = f"{at}: the function is {new.get('function')} (was {old.get('function')})"
         yield Change("changed", at, told)
-    before = {(s["product"], s["data_set"]): s for s in old["sources"]}
-    after = {(s["product"], s["data_set"]): s for s in new["sources"]}
+    before, after = _numbered(old["sources"]), _numbered(new["sources"])
+    sent = {name for one in old["sources"] for name in one["key"]}
     for source in sorted(before.keys() - after.keys()):
         told = f"{at}: it no longer answers from data set '{source[1]}'"
         yield Change("changed", at, told, breaking=new["type"] == "lookup")
     for source in sorted(after.keys() - before.keys()):
-        yield Change("changed", at, f"{at}: it answers from data set '{source[1]}'")
+        now = after[source]
+        needed = sorted({*now["key"]} - sent) if now.get("policies", {}).get("missing_key") == ERROR else []
+        breaking = new["type"] == "lookup" and bool(needed)
+        told = f", by {', '.join(needed)}, which has to be sent" if breaking else ""
+        yield Change("changed", at, f"{at}: it answers from data set '{source[1]}'{told}", breaking=breaking)
     for source in sorted(before.keys() & after.keys()):
         was, now = before[source], after[source]
         if was["key"] != now["key"]:
@@ -205,6 +209,15 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
             if (after_it := now.get("details", {}).get(name, before_it)) != before_it:
                 told = f"{at}: of '{source[1]}', '{name}' is {after_it or 'nothing'} (was {before_it or 'nothing'})"
                 yield Change("changed", at, told)
+
+
+def _numbered(sources: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, int], Mapping[str, Any]]:
+    """Sources by product and data set, and by which one of it that is: it may be looked up by several keys."""
+    found: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+    for one in sources:
+        number = sum(known[:2] == (one["product"], one["data_set"]) for known in found)
+        found[one["product"], one["data_set"], number] = one
+    return found
 
 
 def _query_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:

@@ -14,35 +14,79 @@ import msgspec
 from tulle.errors import Invalid, Place, Problem, did_you_mean
 from tulle.pipeline.model_signature import Signature
 from tulle.serving.bundle import Bundle, answered, check_queries, invalid
-from tulle.serving.declared import LookupSpec
-from tulle.serving.finder import FinderEntry
+from tulle.serving.declared import LookupSpec, rows_of
+from tulle.serving.finder import Finder, FinderEntry, Ignored
 from tulle.serving.index import KEY_TYPES, Column, Form, open_index
 from tulle.serving.index_build import Wish
-from tulle.serving.keyed_rows import BUNDLED, KeyedRows, Store
-from tulle.serving.lookup import LookupEntry
+from tulle.serving.keyed_rows import BUNDLED, KeyedRows, Store, clash, columns_beside
+from tulle.serving.lookup import LookupEntry, key_record
 from tulle.serving.request import Field, Record, RequestError
 
 _NUMBERS = {"integer", "double", "decimal", "boolean"}
 
 
 def bundle_lookup(spec: LookupSpec, bundle: Bundle) -> LookupEntry:
-    """Add the index of a lookup endpoint; Invalid, with places, when data set or columns are not there."""
-    rows = spec.rows
-    product = rows.product or bundle.product
-    pinned = _pinned(rows, product, bundle)
-    known = _known(rows, product, bundle, pinned)
-    columns = rows.columns or tuple((name, name) for name in known)
-    finder = _finder(rows, product, known, columns, bundle, "object", pinned)
-    record = Record("key", [Field(column.name, column.type, exact=True) for column in finder.key])
+    """Add the indexes of a lookup endpoint; Invalid, with places, when data sets or columns are not there."""
+    finders: list[FinderEntry] = []
+    commits: dict[str, str] = {}
+    for rows in rows_of(spec):
+        product = rows.product or bundle.product
+        pinned = _pinned(rows, product, bundle)
+        known = _known(rows, product, bundle, pinned)
+        taken = {column.name: one.data_set for one in finders for column in one.columns}
+        columns = columns_beside(rows, known, taken)
+        for name, _ in columns:
+            if name in taken:
+                message, hint = clash(name, taken[name], rows)
+                raise invalid(message, rows.places.get("columns", rows.places.get("")), hint)
+        finder = _finder(rows, product, known, columns, bundle, "object", pinned)
+        _demand_same_types(finder, finders, rows)
+        finders.append(finder)
+        if not rows.store:
+            commits[finder.origin] = pinned or bundle.commits[product]
+    record = key_record(finders)
     check_queries(spec.test_queries, "data", record, spec.places)
     return LookupEntry(
         name=spec.name,
-        rows=finder,
-        commits={} if rows.store else {finder.origin: pinned or bundle.commits[product]},
+        rows=finders[0],
+        joined=tuple(finders[1:]),
+        commits=dict(sorted(commits.items())),
         description=spec.description,
         test_queries=spec.test_queries,
-        probe=None if rows.store else answered(spec.test_queries) or {"data": first_key(finder, bundle)},
+        probe=None if any(one.store for one in finders) else _probe(spec, finders, bundle),
     )
+
+
+def _demand_same_types(finder: FinderEntry, others: Sequence[FinderEntry], rows: KeyedRows) -> None:
+    """Refuse a key that is sent under one name for columns of several types."""
+    known = {column.name: (column.type, one.data_set) for one in others for column in one.key}
+    for column in finder.key:
+        kind, data_set = known.get(column.name, (column.type, ""))
+        if kind != column.type:
+            message = f"key '{column.name}' is {kind} in '{data_set}' and {column.type} in '{rows.data_set}'"
+            hint = "send it under two names: `key: {name sent: column}`"
+            raise invalid(message, rows.places.get("key"), hint)
+
+
+def _probe(spec: LookupSpec, finders: Sequence[FinderEntry], bundle: Bundle) -> Mapping[str, Any] | None:
+    """A request that is sure to be answered; None where none is known of several data sets together."""
+    if chosen := answered(spec.test_queries):
+        return chosen
+    key: dict[str, Any] = {}
+    for finder in finders:
+        key = first_key(finder, bundle) | key
+    if len(finders) > 1:
+        record = key_record(finders)
+        names = [one.name for one in record.fields]
+        try:
+            values = record.convert(key)
+            for finder in finders:
+                Finder(finder, bundle.folder, "object").find(
+                    [values[names.index(c.name)] for c in finder.key]
+                )
+        except (RequestError, Ignored):
+            return None
+    return {"data": key}
 
 
 def _pinned(rows: KeyedRows, product: str, bundle: Bundle) -> str:

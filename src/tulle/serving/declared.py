@@ -84,10 +84,11 @@ class PredictSpec:
 
 @dataclass(frozen=True, slots=True)
 class LookupSpec:
-    """A lookup endpoint: rows of a data set by key."""
+    """A lookup endpoint: rows of a data set by key, or of several whose columns stand in one answer."""
 
     name: str
     rows: KeyedRows
+    joined: tuple[KeyedRows, ...] = ()  # further ones, each with a key and policies of its own
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["lookup"] = "lookup"
@@ -113,7 +114,7 @@ def rows_of(spec: object) -> tuple[KeyedRows, ...]:
     """Where an endpoint of any kind finds rows by a key."""
     match spec:
         case LookupSpec():
-            return (spec.rows,)
+            return (spec.rows, *spec.joined)
         case PredictSpec():
             return spec.enrich
         case _:
@@ -204,10 +205,37 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
     },
 }
 
+_ROWS = keyed_rows_schema(endpoint=True)
+MOST_JOINED = 20
 LOOKUP_SCHEMA: Mapping[str, Any] = {
-    "required": ["data_set", "key"],
-    "properties": {**keyed_rows_schema(endpoint=True), "test_queries": queries_schema("data")},
+    "properties": {
+        **_ROWS,
+        "lookups": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MOST_JOINED,
+            "description": "several data sets whose columns stand in one answer, in place of `data_set` and the rest",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["data_set", "key"],
+                "properties": _ROWS,
+                "dependentRequired": NEEDED_TOGETHER,
+            },
+        },
+        "test_queries": queries_schema("data"),
+    },
     "dependentRequired": NEEDED_TOGETHER,
+    "if": {"required": ["lookups"]},
+    "then": {
+        "properties": {
+            name: {"not": {}, "x-expected": "nothing here: each of `lookups` says its own"} for name in _ROWS
+        }
+    },
+    "else": {
+        "required": ["data_set", "key"],
+        "properties": {"key": {"description": _ROWS["key"]["description"]}},
+    },
 }
 
 
@@ -288,9 +316,14 @@ def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:
 
 def parse_lookup(raw: Mapping[str, Any], place: PlaceOf) -> LookupSpec:
     """The value of checked properties."""
+    said = raw.get("lookups", ())
+    rows, *joined = [parse_keyed_rows(one, place, ("lookups", i)) for i, one in enumerate(said)] or [
+        parse_keyed_rows(raw, place)
+    ]
     return LookupSpec(
         name=raw["name"],
-        rows=parse_keyed_rows(raw, place),
+        rows=rows,
+        joined=tuple(joined),
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "data"),
         places=places_of(raw, place),

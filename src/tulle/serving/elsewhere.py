@@ -155,8 +155,6 @@ class Elsewhere:
         return wanted
 
     def _keys(self, values: Sequence[Any]) -> list[tuple[int, Sequence[Any]]]:
-        if isinstance(self.inner, Lookup):
-            return [] if UNSET in values else [(0, values)]
         return [(n, key) for n, key in self.inner.keys_of(values) if n in self._stores]
 
     def _of_pairs(self, pairs: Any) -> list[Any]:

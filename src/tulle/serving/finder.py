@@ -93,6 +93,12 @@ class FinderEntry:
         return f"{self.product}/{self.data_set}" if has_own else self.product
 
     @property
+    def tells(self) -> bool:
+        """Whether answers say how a row was found, since that may differ."""
+        has_default = DEFAULT in {self.missing_key, self.no_match}
+        return self.several != FORBIDDEN or self.timed or has_default or self.source == CONNECTION
+
+    @property
     def is_filled(self) -> bool:
         """Whether it is asked for in a store that the lake fills."""
         return self.store is not None and bool(self.store.fill)
@@ -185,6 +191,16 @@ class Finder:
         if self.entry.timed:
             return self._timed(told[: self._most], number, key)
         return Found(PRESENT, rows, number)
+
+    def unsent(self, missing: Sequence[str]) -> Found:
+        """What is answered where not all of a key was sent. RequestError, or Ignored."""
+        if self.entry.missing_key == DEFAULT:
+            return self.default()
+        if self.entry.missing_key == IGNORE:
+            raise Ignored(NO_KEY)
+        example = ", ".join(f'"{column.name}": …' for column in self.entry.key)
+        message = f"the key is missing: {', '.join(missing)}"
+        raise RequestError(400, "MissingKey", message, f'Send {{"data": {{{example}}}}}')
 
     def default(self, status: str = NOT_FOUND) -> Found:
         """The row of defaults."""

@@ -17,7 +17,7 @@ from tulle.serving.declared import FunctionSpec, LookupSpec, rows_of
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import KEY_TYPES
 from tulle.serving.key_form import check_keys
-from tulle.serving.keyed_rows import KeyedRows
+from tulle.serving.keyed_rows import KeyedRows, clash, columns_beside
 from tulle.serving.query_declared import QuerySpec, only_of_files
 from tulle.serving.service import Service
 from tulle.spec.document import Document, Path
@@ -41,9 +41,10 @@ def misfits(services: Sequence[Service], columns_of: ColumnsOf) -> Iterator[Prob
         told = _Telling(service)
         for position, endpoint in enumerate(service.endpoints):
             at: Path = ("endpoints", position)
-            for number, rows in enumerate(rows_of(endpoint)):
-                inner = at if isinstance(endpoint, LookupSpec) else (*at, "enrich", number)
-                yield from _one(told, rows, inner, columns_of)
+            for rows in rows_of(endpoint):
+                yield from _one(told, rows, (*at, *rows.path), columns_of)
+            if isinstance(endpoint, LookupSpec) and endpoint.joined:
+                yield from _clashes(told, endpoint, at, columns_of)
             if isinstance(endpoint, QuerySpec):
                 yield from _query(told, endpoint, at, columns_of)
             if isinstance(endpoint, ComposeSpec):
@@ -86,6 +87,22 @@ def _one(told: _Telling, said: KeyedRows, at: Path, columns_of: ColumnsOf) -> It
                 message = f"column '{name}' of '{said.data_set}' is {known[name]}, which cannot be a key"
                 hint = "a key is " + ", ".join(KEY_TYPES[:-1]) + f" or {KEY_TYPES[-1]}"
                 yield told.problem(message, told.at(at, prop, number, sent), hint)
+
+
+def _clashes(told: _Telling, said: LookupSpec, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:
+    """Columns of several data sets that one answer would have under one name; those of databases are not known yet."""
+    taken: dict[str, str] = {}
+    for rows in rows_of(said):
+        try:
+            known = rows.store.types if rows.store is not None else columns_of(rows.product, rows.data_set)
+        except NotFound:  # told already
+            known = None
+        for name, _ in columns_beside(rows, known or (), taken):
+            if name in taken:
+                message, hint = clash(name, taken[name], rows)
+                path = (*at, *rows.path, "columns") if rows.columns else (*at, *rows.path)
+                yield told.problem(message, path, hint)
+            taken.setdefault(name, rows.data_set)
 
 
 def _query(told: _Telling, said: QuerySpec, at: Path, columns_of: ColumnsOf) -> Iterator[Problem]:

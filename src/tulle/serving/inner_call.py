@@ -43,6 +43,7 @@ class _Row(msgspec.Struct, gc=False):
     status: Any | UnsetType = UNSET
     eventTime: Any | UnsetType = UNSET  # noqa: N815  as it is sent
     found: Any | UnsetType = UNSET
+    lookups: Any | UnsetType = UNSET
 
 
 class _Found(msgspec.Struct, gc=False):
@@ -71,7 +72,10 @@ _returned = msgspec.json.Decoder(_Returned).decode
 
 def _row(answer: bytes) -> Any:
     (row,) = _found(answer).results
-    return row.data if row.rows is UNSET else msgspec.to_builtins(row)
+    has_rows = row.rows is not UNSET
+    if not has_rows and row.lookups is not UNSET:  # of several data sets, with the rows of each
+        has_rows = any("rows" in one for one in row.lookups)
+    return msgspec.to_builtins(row) if has_rows else row.data
 
 
 def _objects(answer: bytes) -> Any:

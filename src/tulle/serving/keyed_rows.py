@@ -5,7 +5,7 @@ One form for both, so that what is looked up is the same wherever it is asked fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -148,6 +148,9 @@ class KeyedRows:
     version: str = ""  # of the product whose data set it is; empty: what is published
     store: Store | None = None  # of the source `connection`
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)  # by property
+    path: tuple[str | int, ...] = field(
+        default=(), compare=False, repr=False
+    )  # where in the endpoint it stands
 
     @property
     def source_columns(self) -> tuple[str, ...]:
@@ -158,7 +161,7 @@ class KeyedRows:
 def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
     """The JSON Schema of the properties; `endpoint`: of a lookup endpoint, else of an enrichment."""
     what = "a row" if endpoint else "its row"
-    own = {"missing_key": _one_of((ERROR, IGNORE, DEFAULT), "when neither features nor key are sent")}
+    unsent = "when the key is not sent" if endpoint else "when neither features nor key are sent"
     several = (FORBIDDEN, ERROR, IGNORE, FIRST, *((ALL,) if endpoint else ()))
     return {
         "product": {
@@ -199,7 +202,7 @@ def keyed_rows_schema(*, endpoint: bool) -> dict[str, Any]:
             "additionalProperties": _VALUE,
             "description": "values for columns of a row that has none, and of one that is not there",
         },
-        **({} if endpoint else own),
+        "missing_key": _one_of((ERROR, IGNORE, DEFAULT), f"{unsent} (default: error)"),
         "no_match": _one_of((ERROR, IGNORE, DEFAULT), "when there is no row with the key (default: error)"),
         "several": _one_of(
             several, "when a key has several rows; default: forbidden, so that none can be packaged"
@@ -249,7 +252,25 @@ def parse_keyed_rows(raw: Mapping[str, Any], place: PlaceOf, path: tuple[str | i
         store=_store(said) if isinstance(said, Mapping) else None,
         version=raw.get("version", ""),
         places=places_of(raw, place, path),
+        path=path,
     )
+
+
+def columns_beside(rows: KeyedRows, known: Iterable[str], taken: Container[str]) -> Pairs:
+    """What is taken of rows whose columns stand beside others, `taken`: what is named, else all that is known.
+
+    But for the columns of its key that are there already: by the same value both were found.
+    """
+    same = {column for name, column in rows.key if name == column and name in taken}
+    return rows.columns or tuple((name, name) for name in known if name not in same)
+
+
+def clash(name: str, other: str, rows: KeyedRows) -> tuple[str, str]:
+    """That two data sets of one answer have a column of the same name, and what to do."""
+    hint = (
+        f"say which of its columns are taken, or give one another name: `columns: {{other_{name}: {name}}}`"
+    )
+    return f"'{name}' is a column of '{other}' and of '{rows.data_set}', and one answer has both", hint
 
 
 def _store(raw: Mapping[str, Any]) -> Store:

@@ -30,6 +30,7 @@ from tulle.serving.index import Column, open_index
 from tulle.serving.index_build import Wish
 from tulle.serving.keyed_rows import LATEST
 from tulle.serving.loaded import Loaded
+from tulle.serving.manifest import look_ups_of
 
 LOOK_SECONDS = 0.25
 TOUCH_SECONDS = 60.0
@@ -244,5 +245,4 @@ def finders_of(endpoint: object) -> Sequence[Finder]:
 
 def entries_of(raw: Mapping[str, Any]) -> list[FinderEntry]:
     """The look-ups of an endpoint as a manifest has it."""
-    plain = [raw["rows"]] if raw.get("type") == "lookup" else raw.get("enrich", ())
-    return [msgspec.convert(one, FinderEntry) for one in plain]
+    return [msgspec.convert(one, FinderEntry) for one in look_ups_of(raw)]

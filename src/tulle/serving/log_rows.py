@@ -364,9 +364,17 @@ def _answered(result: Any, rule: Shown, *, is_prediction: bool) -> dict[str, Any
         lookups = result.get("lookups")
         if lookups is None and "status" in result and "data" in result:
             lookups = {name: result[name] for name in ("status", "eventTime") if name in result}
+        if isinstance(lookups, list) and "data" in result:  # of several data sets, whose rows the result has
+            lookups = [_without_rows(one) for one in lookups]
         found["lookups"] = _written(lookups)
     found["result"] = _written(shown_result(result, rule, is_prediction=is_prediction))
     return found
+
+
+def _without_rows(look_up: Any) -> Any:
+    if not isinstance(look_up, dict):
+        return look_up
+    return {name: value for name, value in look_up.items() if name not in {"found", "rows"}}
 
 
 def kept_answer(kind: str, answer: Any, rule: Shown) -> tuple[Any, str | None]:
@@ -393,7 +401,16 @@ def shown_result(result: Any, rule: Shown, *, is_prediction: bool) -> Any:
         return {**result, "customKeys": replace(rule, texts_masked=is_careful).of(result["customKeys"])}
     # A lookup has its row in `data`, and maybe further ones in `rows`.
     if isinstance(result, dict) and isinstance(result.get("data"), dict):
-        return {**result, **{name: rule.of(result[name]) for name in ("data", "rows") if name in result}}
+        shown = {name: rule.of(result[name]) for name in ("data", "rows") if name in result}
+        if isinstance(
+            lookups := result.get("lookups"), list
+        ):  # of several data sets, maybe with rows of each
+            has_rows = [isinstance(one, dict) and "rows" in one for one in lookups]
+            shown["lookups"] = [
+                {**one, "rows": rule.of(one["rows"])} if has else one
+                for one, has in zip(lookups, has_rows, strict=True)
+            ]
+        return {**result, **shown}
     return rule.of(result)
 
 

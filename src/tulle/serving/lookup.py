@@ -26,7 +26,7 @@ from tulle.serving.endpoint import (
     error_item,
     items_of,
 )
-from tulle.serving.finder import PRESENT, Finder, FinderEntry, Ignored
+from tulle.serving.finder import PRESENT, Finder, FinderEntry, Found, Ignored
 from tulle.serving.keyed_rows import ALL, FORBIDDEN
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
 
@@ -38,12 +38,18 @@ class LookupEntry:
     name: str
     rows: FinderEntry
     commits: Mapping[str, str]
+    joined: tuple[FinderEntry, ...] = ()  # further ones, whose columns stand beside those of `rows`
     description: str = ""
     type: Literal["lookup"] = "lookup"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] | None = field(
         default_factory=dict
     )  # a body that is answered, to see whether it is
+
+    @property
+    def look_ups(self) -> tuple[FinderEntry, ...]:
+        """All that is asked, in the order of an answer's columns."""
+        return (self.rows, *self.joined)
 
 
 class Lookup:
@@ -55,14 +61,11 @@ class Lookup:
         self.name = entry.name
         self.entry = entry
         self._generation = trace.generation
-        self._finder = Finder(entry.rows, folder, "object")
-        self.finders = (self._finder,)
+        self.finders = tuple(Finder(one, folder, "object") for one in entry.look_ups)
+        self._finder = self.finders[0]
         self._trace = trace
-        self._key = entry.rows.key
-        names = ", ".join(column.name for column in self._key)
-        self.record = Record(
-            "key", [Field(c.name, c.type, exact=True) for c in self._key], advice=f"Rows are found by {names}"
-        )
+        self.record = key_record(entry.look_ups)
+        self._names = [one.name for one in self.record.fields]
         self.renew(entry.commits)
         body = msgspec.defstruct(
             "LookupBody",
@@ -140,28 +143,26 @@ class Lookup:
         except RequestError as error:
             return error_item(error)
 
+    def keys_of(self, values: Sequence[Any]) -> list[tuple[int, Sequence[Any]]]:
+        """The keys that are looked up, with the numbers of the look-ups."""
+        return [] if UNSET in values else [(0, values)]
+
     def _result(self, values: Sequence[Any]) -> bytes:
         """What is answered for one key."""
-        if UNSET in values:
-            missing = [column.name for column, v in zip(self._key, values, strict=True) if v is UNSET]
-            raise RequestError(
-                400, "MissingKey", f"the key is missing: {', '.join(missing)}", f"Send {self._example()}"
-            )
-        if self._finder.is_plain and (row := self._finder.get(values)) is not None:
+        if UNSET not in values and self._finder.is_plain and (row := self._finder.get(values)) is not None:
             return b'{"data":' + row + b"}"
         try:
-            found = self._finder.find(values)
+            missing = self._unsent(values)
+            found = self._finder.unsent(missing) if missing else self._finder.find(values)
         except Ignored as ignored:
-            return msgspec.json.encode({"data": {}, "ignored": True, "ignoreReason": ignored.reason})
+            return ignored_result(ignored)
         if self.entry.rows.several == FORBIDDEN and not self.entry.rows.timed and found.status == PRESENT:
             return b'{"data":' + found.rows[0] + b"}"
-        result = b'{"data":' + found.rows[0] + b',"status":"' + found.status.encode() + b'"'
-        if found.event_time is not None:
-            result += b',"eventTime":"' + found.event_time.encode() + b'"'
-        if self.entry.rows.several == ALL:
-            rows = found.rows if found.number else ()
-            result += b',"found":%d,"rows":[' % found.number + b",".join(rows) + b"]"
-        return result + b"}"
+        return b'{"data":' + found.rows[0] + b"," + told_of(self.entry.rows, found) + b"}"
+
+    def _unsent(self, values: Sequence[Any]) -> list[str]:
+        """The names of the keys that were not sent."""
+        return [name for name, value in zip(self._names, values, strict=True) if value is UNSET]
 
     def _explained(self, body: bytes) -> tuple[Any, tuple[Any, ...]]:
         raw = parse_json(body)
@@ -172,9 +173,73 @@ class Lookup:
         )
 
     def _example(self) -> str:
-        return '{"data": {' + ", ".join(f'"{column.name}": …' for column in self._key) + "}}"
+        return '{"data": {' + ", ".join(f'"{name}": …' for name in self._names) + "}}"
+
+
+class JoinedLookup(Lookup):
+    """A lookup endpoint that asks several data sets: the columns of a row of each stand in one answer."""
+
+    def __init__(self, entry: LookupEntry, folder: Path, trace: Trace) -> None:
+        super().__init__(entry, folder, trace)
+        self._asked = [
+            (finder, tuple(self._names.index(column.name) for column in finder.entry.key))
+            for finder in self.finders
+        ]
+        self._tells = any(one.tells for one in entry.look_ups)
+
+    @property
+    def direct(self) -> None:
+        """Nothing: its row is put together first."""
+
+    def keys_of(self, values: Sequence[Any]) -> list[tuple[int, Sequence[Any]]]:
+        """The keys that are looked up, with the numbers of the look-ups."""
+        keys = [[values[place] for place in places] for _, places in self._asked]
+        return [(number, key) for number, key in enumerate(keys) if UNSET not in key]
+
+    def _result(self, values: Sequence[Any]) -> bytes:
+        parts, told = [], []
+        try:
+            for finder, places in self._asked:
+                key = [values[place] for place in places]
+                if UNSET in key:
+                    names = [self._names[place] for place in places if values[place] is UNSET]
+                    found = finder.unsent(names)
+                elif finder.is_plain and (row := finder.get(key)) is not None:
+                    found = Found(PRESENT, (row,))
+                else:
+                    found = finder.find(key)
+                parts.append(found.rows[0][1:-1])
+                if self._tells:
+                    name = msgspec.json.encode(finder.entry.data_set)
+                    told.append(b'{"dataSet":' + name + b"," + told_of(finder.entry, found) + b"}")
+        except Ignored as ignored:
+            return ignored_result(ignored)
+        tail = b',"lookups":[' + b",".join(told) + b"]" if told else b""
+        return b'{"data":{' + b",".join(parts) + b"}" + tail + b"}"
+
+
+def key_record(look_ups: Sequence[FinderEntry]) -> Record:
+    """What a caller sends to have rows found: the columns of all keys, each name once."""
+    fields = {c.name: Field(c.name, c.type, exact=True) for one in look_ups for c in one.key}
+    return Record("key", list(fields.values()), advice=f"Rows are found by {', '.join(fields)}")
+
+
+def told_of(entry: FinderEntry, found: Found) -> bytes:
+    """How a row was found, as members of an object; with all rows of a key also these."""
+    told = b'"status":"' + found.status.encode() + b'"'
+    if found.event_time is not None:
+        told += b',"eventTime":"' + found.event_time.encode() + b'"'
+    if entry.several == ALL:
+        rows = found.rows if found.number else ()
+        told += b',"found":%d,"rows":[' % found.number + b",".join(rows) + b"]"
+    return told
+
+
+def ignored_result(ignored: Ignored) -> bytes:
+    """The result of a key that a policy leaves out."""
+    return msgspec.json.encode({"data": {}, "ignored": True, "ignoreReason": ignored.reason})
 
 
 def load_lookup(entry: LookupEntry, folder: Path, trace: Trace) -> Lookup:
-    """The endpoint with its index opened from an unpacked package."""
-    return Lookup(entry, folder, trace)
+    """The endpoint with its indexes opened from an unpacked package."""
+    return (JoinedLookup if entry.joined else Lookup)(entry, folder, trace)

@@ -33,6 +33,12 @@ class Origin:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
+def look_ups_of(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The look-ups of an endpoint of any kind, as a manifest has them."""
+    rows = [raw["rows"]] if raw.get("type") == "lookup" and raw.get("rows") else []
+    return [*rows, *(raw.get("joined") or ()), *(raw.get("enrich") or ())]
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of a package."""

@@ -11,7 +11,7 @@ from typing import Any
 from tulle.serving.declared import TestQuery
 from tulle.serving.finder import FinderEntry
 from tulle.serving.index import Column
-from tulle.serving.keyed_rows import CONNECTION
+from tulle.serving.keyed_rows import CONNECTION, IGNORE
 from tulle.serving.query_declared import QueryParameter
 
 Json = dict[str, Any]
@@ -58,6 +58,11 @@ IGNORED: Json = {
 def of_stores(look_ups: Iterable[FinderEntry]) -> tuple[str, ...]:
     """The statuses of what is looked up in a store: a row that lies there may be faulty."""
     return ("502",) if any(one.source == CONNECTION for one in look_ups) else ()
+
+
+def may_be_ignored(rows: FinderEntry) -> bool:
+    """Whether a policy of a look-up may leave an item without an answer."""
+    return IGNORE in {rows.missing_key, rows.no_match, rows.several, rows.too_old}
 
 
 def properties_of(columns: Sequence[Column], *, nullable: bool = False) -> Json:

@@ -13,13 +13,14 @@ from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_s
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS
 from tulle.serving.finder import STATUSES, FinderEntry
 from tulle.serving.forecast import ForecastEntry
-from tulle.serving.keyed_rows import DEFAULT, IGNORE
+from tulle.serving.keyed_rows import DEFAULT
 from tulle.serving.openapi_parts import (
     IGNORED,
     Json,
     answer_of,
     examples_of,
     many_of,
+    may_be_ignored,
     object_of,
     of_stores,
     post_of,
@@ -81,7 +82,7 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     one = object_of({"features": features, **asked}, required=["features"])
     item = object_of({"features": features}, required=["features"])
     many = object_of({"items": {"type": "array", "items": item}, **asked}, required=["items"])
-    may_lack = any(map(_may_be_ignored, entry.enrich))
+    may_lack = any(map(may_be_ignored, entry.enrich))
     answer = answer_of("result", {"anyOf": [result, IGNORED]} if may_lack else result)
     answers = answer_of("results", {"type": "array", "items": {"anyOf": [result, IGNORED]}})
     summary = entry.description or f"Predict with the model {signature.name}"
@@ -193,11 +194,8 @@ def _feature(feature: Feature) -> Json:
 
 def _is_told(rows: FinderEntry) -> bool:
     """Whether an answer tells how a row was found, since that may differ."""
-    return rows.timed or DEFAULT in {rows.no_match, rows.store.unavailable if rows.store else ""}
-
-
-def _may_be_ignored(rows: FinderEntry) -> bool:
-    return IGNORE in {rows.missing_key, rows.no_match, rows.several, rows.too_old}
+    unavailable = rows.store.unavailable if rows.store else ""
+    return rows.timed or DEFAULT in {rows.missing_key, rows.no_match, unavailable}
 
 
 def _prediction(signature: Signature, enrich: Sequence[FinderEntry]) -> Json:

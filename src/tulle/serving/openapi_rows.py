@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tulle.serving.finder import STATUSES, FinderEntry
-from tulle.serving.keyed_rows import ALL, CONNECTION, DEFAULT, FORBIDDEN, IGNORE
+from tulle.serving.keyed_rows import ALL, ERROR
 from tulle.serving.lookup import LookupEntry
 from tulle.serving.openapi_parts import (
     IGNORED,
@@ -15,6 +15,7 @@ from tulle.serving.openapi_parts import (
     answer_of,
     examples_of,
     many_of,
+    may_be_ignored,
     object_of,
     of_stores,
     parameters_of,
@@ -27,25 +28,26 @@ from tulle.serving.query import QueryEntry
 
 def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # noqa: ARG001  the same for every kind
     """The paths of a lookup endpoint."""
-    rows = entry.rows
-    key = object_of(properties_of(rows.key), required=[column.name for column in rows.key])
+    look_ups = entry.look_ups
+    keys = [column for rows in look_ups for column in rows.key]
+    needed = [column.name for rows in look_ups if rows.missing_key == ERROR for column in rows.key]
+    key = object_of(properties_of(keys), required=list(dict.fromkeys(needed)))
     key["additionalProperties"] = False
-    row = object_of(
-        properties_of(rows.columns, nullable=True), required=[column.name for column in rows.columns]
-    )
+    columns = [column for rows in look_ups for column in rows.columns]
+    row = object_of(properties_of(columns, nullable=True), required=[column.name for column in columns])
     one = object_of({"data": key}, required=["data"])
     many = object_of({"items": {"type": "array", "items": one}}, required=["items"])
-    found = object_of({"data": row, **_told_of(rows, row)}, required=["data"])
-    summary = (
-        entry.description or f"Look up a row of {rows.data_set} by {', '.join(c.name for c in rows.key)}"
-    )
-    result = {"anyOf": [found, IGNORED]} if IGNORE in {rows.no_match, rows.several, rows.too_old} else found
+    found = object_of({"data": row, **_told_of(look_ups)}, required=["data"])
+    names = list(dict.fromkeys(column.name for column in keys))
+    what = " and ".join(dict.fromkeys(rows.data_set for rows in look_ups))
+    summary = entry.description or f"Look up a row of {what} by {', '.join(names)}"
+    result = {"anyOf": [found, IGNORED]} if any(map(may_be_ignored, look_ups)) else found
     answer = answer_of("results", {"type": "array", "items": result, "minItems": 1, "maxItems": 1})
     answers = answer_of("results", {"type": "array", "items": {"anyOf": [found, IGNORED]}})
     examples = examples_of(entry.test_queries)
     return {
         f"/{entry.name}/lookup": post_of(
-            f"{entry.name}-lookup", summary, one, answer, examples, more=("404", "422", *of_stores([rows]))
+            f"{entry.name}-lookup", summary, one, answer, examples, more=("404", "422", *of_stores(look_ups))
         ),
         f"/{entry.name}/lookup-multi": post_of(
             f"{entry.name}-lookup-multi",
@@ -84,11 +86,21 @@ def describe_query(entry: QueryEntry, folder: Path) -> Mapping[str, Any]:  # noq
     return paths
 
 
-def _told_of(rows: FinderEntry, row: Json) -> Json:
-    """What is said of a row beside its values; nothing where it is always there and of no age."""
-    is_stored = rows.source == CONNECTION
-    if rows.several == FORBIDDEN and not rows.timed and rows.no_match != DEFAULT and not is_stored:
+def _told_of(look_ups: Sequence[FinderEntry]) -> Json:
+    """What is said of rows beside their values; nothing where they are always there and of no age."""
+    if not any(rows.tells for rows in look_ups):
         return {}
+    if len(look_ups) == 1:
+        return _told_of_one(look_ups[0])
+    each = [
+        object_of({"dataSet": {"const": rows.data_set}, **_told_of_one(rows)}, required=["dataSet", "status"])
+        for rows in look_ups
+    ]
+    told = {"type": "array", "prefixItems": each, "minItems": len(each), "maxItems": len(each)}
+    return {"lookups": {**told, "description": "how the row of each data set was found, in their order"}}
+
+
+def _told_of_one(rows: FinderEntry) -> Json:
     said: Json = {"status": {"enum": list(STATUSES)}}
     if rows.timed:
         said["eventTime"] = {
@@ -97,6 +109,8 @@ def _told_of(rows: FinderEntry, row: Json) -> Json:
             "description": "since when the row holds",
         }
     if rows.several == ALL:
+        columns = [column.name for column in rows.columns]
+        row = object_of(properties_of(rows.columns, nullable=True), required=columns)
         said["found"] = {"type": "integer", "description": "how many rows there are"}
         said["rows"] = {"type": "array", "items": row, "description": "the first of them"}
     return said

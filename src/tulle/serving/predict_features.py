@@ -88,7 +88,8 @@ class Features:
         self.enrichments = [Enrichment(one, folder, sent, self.names) for one in enrich]
         self.finders = tuple(one.finder for one in self.enrichments)
         self.tells = any(  # whether there is something to tell of look-ups
-            one.timed or DEFAULT in {one.no_match, one.store.unavailable if one.store else ""}
+            one.timed
+            or DEFAULT in {one.missing_key, one.no_match, one.store.unavailable if one.store else ""}
             for one in enrich
         )
 

@@ -23,7 +23,7 @@ from tulle.serving.compose import Compose
 from tulle.serving.endpoint import Endpoint, Headed
 from tulle.serving.function import Function
 from tulle.serving.index import Column
-from tulle.serving.keyed_rows import ALL
+from tulle.serving.keyed_rows import ALL, DEFAULT, IGNORE
 from tulle.serving.loaded import Loaded
 from tulle.serving.lookup import Lookup
 from tulle.serving.predict import Predict
@@ -270,8 +270,11 @@ def _class_type(classes: Sequence[Any]) -> str:
 
 
 def _found_rows(inner: Lookup, endpoint: Endpoint) -> Way:
-    entry = inner.entry.rows
-    columns = [Column(c.name, c.type) for c in entry.columns] + [Column("status", "string")]
+    entry, look_ups = inner.entry.rows, inner.entry.look_ups
+    found_columns = [column for one in look_ups for column in one.columns]
+    has_one = len(look_ups) == 1
+    columns = [Column(c.name, c.type) for c in found_columns]
+    columns.append(Column("status" if has_one else "lookups", "string"))
     # Decimals keep all their digits.
     fields = [
         (
@@ -280,9 +283,9 @@ def _found_rows(inner: Lookup, endpoint: Endpoint) -> Way:
             | None,
             None,
         )
-        for n, c in enumerate(entry.columns)
+        for n, c in enumerate(found_columns)
     ]
-    data = msgspec.defstruct("Data", fields, rename={f"c{n}": c.name for n, c in enumerate(entry.columns)})
+    data = msgspec.defstruct("Data", fields, rename={f"c{n}": c.name for n, c in enumerate(found_columns)})
     result = msgspec.defstruct(
         "Result",
         [
@@ -293,10 +296,11 @@ def _found_rows(inner: Lookup, endpoint: Endpoint) -> Way:
             ("error", Any, None),
             ("found", int | None, None),
             ("rows", msgspec.Raw, msgspec.Raw(b"")),
+            ("lookups", msgspec.Raw, msgspec.Raw(b"")),
         ],
     )
     decoder = msgspec.json.Decoder(msgspec.defstruct("Results", [("results", list[result])]))  # type: ignore[valid-type]
-    if entry.several == ALL:
+    if has_one and entry.several == ALL:
         columns += [Column("found", "integer"), Column("rows", "string")]
 
     async def answers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -313,13 +317,19 @@ def _found_rows(inner: Lookup, endpoint: Endpoint) -> Way:
                     }
                 )
                 continue
-            row = {c.name: getattr(one.data, f"c{n}") for n, c in enumerate(entry.columns)}
+            row = {c.name: getattr(one.data, f"c{n}") for n, c in enumerate(found_columns)}
+            if not has_one:
+                told = bytes(one.lookups).decode() or None
+                found.append({**row, "lookups": told})
+                continue
             more = {"found": one.found, "rows": bytes(one.rows).decode()} if entry.several == ALL else {}
             found.append({**row, "status": one.status, **more})
         return found
 
-    names = [column.name for column in entry.key]
-    return Way(names, names, columns, answers)
+    needed = dict.fromkeys(
+        c.name for one in look_ups if one.missing_key not in {DEFAULT, IGNORE} for c in one.key
+    )
+    return Way([field.name for field in inner.record.fields], tuple(needed), columns, answers)
 
 
 def _error_of(result: Mapping[str, Any]) -> str | None:

@@ -10,8 +10,9 @@ from typing import Any
 from tulle.errors import Invalid, did_you_mean
 from tulle.pipeline.model_signature import SIGNATURE, read_signature
 from tulle.serving.compose_declared import ComposeSpec
-from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec
+from tulle.serving.declared import FunctionSpec, LookupSpec, PredictSpec, rows_of
 from tulle.serving.forecast_declared import ForecastSpec
+from tulle.serving.keyed_rows import ERROR
 from tulle.serving.kinds import Spec
 from tulle.serving.query_declared import QuerySpec
 
@@ -60,7 +61,11 @@ def sendable(spec: Spec, endpoints: Sequence[Mapping[str, Any]], folder: Path | 
     packaged = next((one for one in endpoints if one["name"] == spec.name), {})
     match spec:
         case LookupSpec():
-            return Sendable(spec.name, "data", (tuple(name for name, _ in spec.rows.key),))
+            keyed = [(name, rows.missing_key == ERROR) for rows in rows_of(spec) for name, _ in rows.key]
+            needed = tuple(dict.fromkeys(name for name, is_needed in keyed if is_needed))
+            return Sendable(
+                spec.name, "data", (needed,), tuple({name: 0 for name, _ in keyed if name not in needed})
+            )
         case QuerySpec() | ComposeSpec():
             parameters = spec.parameters if isinstance(spec, QuerySpec) else spec.input
             if isinstance(spec, QuerySpec) and packaged:

@@ -131,6 +131,7 @@ def _endpoint_schema(kind: Kind) -> Mapping[str, Any]:
         "additionalProperties": False,
         "required": ["name", "type", *kind.schema.get("required", ())],
         "dependentRequired": kind.schema.get("dependentRequired", {}),
+        **{word: kind.schema[word] for word in ("if", "then", "else") if word in kind.schema},
         "properties": {
             "name": {
                 "type": "string",
