@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # What tests of the lake's doors drive; apart, as those clients pin what Tulle does not.
 CLIENTS := .venv-clients
 MESH   ?= demo-mesh
-# A process of tests for each core; `make test WORKERS=0` runs all in one.
+# Three processes of tests for two cores; `make test WORKERS=0` runs all in one.
 WORKERS ?= auto
 
 # Compiled modules are kept, whatever the shell says: tests start hundreds of processes.

@@ -33,8 +33,8 @@ MEMORY = 2 << 30  # of a process of tests with all that its tests start
 
 
 def processes() -> int:
-    """How many processes are worth it: one a core, as far as the memory goes."""
-    return max(1, min(len(os.sched_getaffinity(0)), psutil.virtual_memory().available // MEMORY))
+    """How many processes are worth it: three for two cores, as tests wait for servers, as far as the memory goes."""
+    return max(1, min(len(os.sched_getaffinity(0)) * 3 // 2, psutil.virtual_memory().available // MEMORY))
 
 
 def unit(nodeid: str) -> str:
