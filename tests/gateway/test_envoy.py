@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import json
@@ -289,7 +290,8 @@ def test_whatever_interrupts_publishing_the_old_files_are_back(
     monkeypatch.setattr(Gateway, "_validate", lambda _self, _policy: None)
     gateway.publish(policy(WORKERS, CONTRACTS))
     before = files_of(gateway)
-    wanted = policy({"first": WORKERS["first"]}, {("app-c", "first"): PLENTY})
+    kept = {who: limit for who, limit in CONTRACTS.items() if who[1] == "first"}
+    wanted = policy({"first": WORKERS["first"]}, kept | {("app-c", "first"): PLENTY})
     calls, sync = iter(range(1000)), os.fsync
 
     def fsync(handle: int) -> None:
@@ -396,8 +398,8 @@ def test_only_clients_that_are_new_are_read_again(gateway: Gateway, monkeypatch:
     assert read[0].services == first.services
     fewer = {name: sockets for name, sockets in WORKERS.items() if name != "down"}
     gateway.publish(policy(fewer, {("app-a", "first"): PLENTY}))
-    assert len(read[1].contracts) == 1  # with other services all are read again
-    assert len(read[1].clients) == len(first.clients)
+    assert len(read[-1].contracts) == 1  # with other services all are read again
+    assert len(read[-1].clients) == len(first.clients)
 
 
 def test_a_new_client_that_envoy_refuses_is_found_all_the_same(gateway: Gateway) -> None:
@@ -448,3 +450,39 @@ def test_who_is_refused_is_refused_first(mesh: Mesh, monkeypatch: pytest.MonkeyP
     written.clear()
     mesh.gateway.publish(whole)
     assert written == ["limits", "auth", "routes"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("fails", ["limits", "clusters"])
+def test_nothing_that_goes_wrong_later_brings_back_who_was_revoked(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """An application that is revoked and a contract that is withdrawn, together with a change that is not taken."""
+    whole = policy(WORKERS, CONTRACTS)
+    mesh.gateway.publish(whole)
+    put = mesh.gateway._put
+
+    def refused(name: str, content: bytes) -> bool:
+        if name == fails:
+            raise Unavailable(f"the gateway has not taken its new {name}")
+        return put(name, content)
+
+    monkeypatch.setattr(mesh.gateway, "_put", refused)
+    wanted = policy(
+        WORKERS | {"second": ("127.0.0.1:9",)},
+        {who: limit for who, limit in CONTRACTS.items() if who != ("app-a", "first")},
+    )
+    wanted = replace(
+        wanted,
+        clients=tuple(c for c in wanted.clients if c.client_id != "app-b"),
+        contracts=tuple(c for c in wanted.contracts if c.client_id != "app-b"),
+    )
+    try:
+        with contextlib.suppress(Unavailable):
+            mesh.gateway.publish(wanted)
+        assert mesh.ask(API + "first/x", as_client("app-b")).status == 401
+        assert mesh.ask(API + "first/x", as_client("app-a")).status == 403
+    finally:
+        monkeypatch.undo()
+        mesh.gateway.publish(whole)
+    assert mesh.ask(API + "first/x", as_client("app-a")).status == 200

@@ -17,7 +17,7 @@ import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +26,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tulle.config import Settings
-from tulle.errors import Broken, Invalid, LimitExceeded, Unavailable
+from tulle.errors import Broken, Invalid, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy_files
 from tulle.gateway.admin import Admin
+from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_values import (
@@ -170,15 +171,31 @@ class Gateway:
         if self._is_in_place(digest):
             self._last, self._stands = policy, (digest, self._stats())
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
+        left, changed = without_ended(self._last, policy), tuple[str, ...]()
+        if left not in (self._last, policy):
+            # Whatever is wrong with the rest, who is refused from now on is refused.
+            with contextlib.suppress(TulleError):
+                changed = self._put_in_force(left, only_ends=True).changed
+        result = self._put_in_force(policy, only_ends=left == policy)
+        return replace(
+            result,
+            changed=tuple(dict.fromkeys((*changed, *result.changed))),
+            seconds=time.monotonic() - began,
+        )
+
+    def _put_in_force(self, policy: GatewayPolicy, *, only_ends: bool) -> PublishResult:
+        began = time.monotonic()
+        with _renderable():
+            digest = envoy_files.digest_of(policy.digest(), self._template)
         with self._only_publisher():
             wanted = self._rendered(policy)
             self._validate(policy)
-            order = _FIRST_AWAY if _only_takes_away(policy, self._last) else envoy_files.FILES
+            order = _FIRST_AWAY if only_ends else envoy_files.FILES
             changed = [name for name in order if self._read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))
             if self._read("bootstrap") != start:
                 self._write(self._path("bootstrap"), start)
-            confirmed = self._replace(changed, wanted)
+            confirmed = self._replace(changed, wanted, kept=order if only_ends else ("auth",))
             record = _Published(digest, {n: _hash(c) for n, c in {**wanted, "bootstrap": start}.items()})
             # The policy is in force by now; without the record the next publishing looks at every file.
             with contextlib.suppress(OSError):
@@ -217,14 +234,20 @@ class Gateway:
                 name: _encoded(content) for name, content in envoy_files.render(policy, self._door).items()
             }
 
-    def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes]) -> bool:
+    def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes], kept: Collection[str]) -> bool:
+        """Write what changed, or nothing of it but for those of `kept` that were taken: they only take away.
+
+        Who may sign in is one of them in any case: by itself it opens nothing, and without it who was revoked is back.
+        """
         before = {name: self._read(name) for name in changed}
+        taken: set[str] = set()
         try:
             confirmed = True
             for name, content in self._steps(changed, wanted):
                 confirmed = self._put(name, content) and confirmed
+                taken.add(name)
         except BaseException:  # whatever came between, half of a change is no configuration
-            for name in reversed(changed):
+            for name in reversed([name for name in changed if name not in taken or name not in kept]):
                 with contextlib.suppress(OSError):  # the first error counts, and every other file too
                     old = before[name]
                     self._restore(name, old if old is not None and _is_whole(old) else None)
@@ -493,15 +516,6 @@ def _unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
     needed = {one.client_id for one in contracts}
     clients = tuple(one for one in policy.clients if one.client_id in needed or one not in known)
     return replace(policy, clients=clients, contracts=contracts)
-
-
-def _only_takes_away(policy: GatewayPolicy, last: GatewayPolicy) -> bool:
-    """Whether clients and contracts end and nothing else is new."""
-    return (
-        replace(policy, clients=last.clients, contracts=last.contracts) == last
-        and {*policy.clients} <= {*last.clients}
-        and {*policy.contracts} <= {*last.contracts}
-    )
 
 
 def binary() -> Path:
