@@ -84,9 +84,17 @@ class Environment:
     before_deploy: tuple[str, ...] = setting((), "addresses that are asked first; one that refuses stops it")
     after_deploy: tuple[str, ...] = setting((), "addresses that are told when a service answers anew")
     schedules: bool = setting(False, "whether the clock and the age of data start runs in it")
+    stage: str = setting("", "what it is for; pages and commands show it")
+    test_queries: str = setting(
+        "tell",
+        "what test queries that fail after a deployment lead to: it is told, or what answered before answers again "
+        "(rollback); with skip none are asked",
+    )
 
 
-PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True)
+STAGES = ("development", "test", "production")
+TEST_QUERIES = ("tell", "rollback", "skip")
+PRODUCTION = Environment("prod", "main", approvals=0, connections="prod", schedules=True, stage="production")
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,6 +589,8 @@ def _environment(path: str, name: Any, value: Any) -> Environment:
             f"mesh.yaml: '{path}.branch' is '{branch}', which is no name for an environment's branch",
             hint="lower-case letters, digits and single hyphens; run, ingest and preview begin other branches",
         )
+    for key, choices in (("stage", STAGES), ("test_queries", TEST_QUERIES)):
+        _demand_one_of(f"{path}.{key}", given.get(key), choices)
     approvers = given.get("approvers", ())
     approvals = given.get("approvals", 1 if approvers else 0)
     if not 0 <= approvals <= len(set(approvers)):
@@ -595,9 +605,23 @@ def _environment(path: str, name: Any, value: Any) -> Environment:
                     f"mesh.yaml: '{path}.{key}' has '{url}', which is no plain web address",
                     hint="https://… without a user name; `hook_addresses` opens private ones",
                 )
-    defaults = {"schedules": branch == PRODUCTION.branch}
+    is_main = branch == PRODUCTION.branch
+    defaults = {
+        "schedules": is_main,
+        "stage": PRODUCTION.stage if is_main else "",
+        # Who says so wants more than a word; a mesh that says nothing goes on as it did.
+        "test_queries": "rollback" if given.get("stage") == PRODUCTION.stage else PRODUCTION.test_queries,
+    }
     rest = {"branch": branch, "approvals": approvals, "connections": given.get("connections") or name}
     return Environment(**{"name": name, **defaults, **given, **rest})
+
+
+def _demand_one_of(path: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise Invalid(
+            f"mesh.yaml: '{path}' is '{value[:40]}', expected one of: {', '.join(choices)}",
+            hint=did_you_mean(value, choices),
+        )
 
 
 def _folders(name: str, value: Any) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ PACKAGE_BUILT = "package.built"
 GENERATION_REQUESTED = "generation.requested"
 GENERATION_ACTIVATED = "generation.activated"
 GENERATION_FAILED = "generation.failed"
+GENERATION_TESTED = "generation.tested"  # how its test queries went (`status`, `message`) once it ran
 GENERATION_WITHDRAWN = "generation.withdrawn"
 SERVICE_CHANGED = "service.changed"
 SERVICE_REPLAYED = "service.replayed"  # recorded requests were asked again of a `version`

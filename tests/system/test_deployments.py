@@ -20,12 +20,24 @@ import pytest
 from tests.pipeline.conftest import ROWS, SALES
 from tests.system.conftest import TULLE, Mesh, free_port
 
+from tulle.control.autoscale import AT_ONCE, Autoscaler
+from tulle.deploy import local
+from tulle.server.app import open_workspace
 from tulle.serving.traffic import generation_of, split
+from tulle.spec.mesh import load_settings
 
 pytestmark = pytest.mark.system
 
 WHO = "calc/who/run"
-FUNCTION = "def who() -> dict:\n    return {{'version': {number}}}\n"
+FUNCTION = """\
+import time
+
+
+def who(wait: float = 0) -> dict:
+    time.sleep(wait)
+    return {{'version': {number}}}
+"""
+SERVICE = "service: calc\nendpoints:\n- {name: who, type: function, file: who.py, retry: true%s}\n"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +57,7 @@ def calc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         "name: test\nenvironments: {test: {fallback: prod}}\ndefault_rate_limit: 100000/1s\n"
     )
     (product / "product.yaml").write_text(textwrap.dedent(SALES))
-    (product / "services" / "calc.yaml").write_text(
-        "service: calc\nendpoints:\n- {name: who, type: function, file: who.py, retry: true}\n"
-    )
+    (product / "services" / "calc.yaml").write_text(SERVICE % "")
     try:
         for number in (1, 2, 3):
             (product / "functions" / "who.py").write_text(FUNCTION.format(number=number))
@@ -281,3 +291,68 @@ def test_what_does_not_run_is_cleaned_up(calc: Mesh) -> None:
     removed = calc.json("service", "clean")
     assert [one["version"] for one in removed] == ["v3"]
     assert version(calc) == 1
+
+
+def test_a_worker_more_comes_under_load_and_goes_after_it(calc: Mesh) -> None:
+    calc.tulle("service", "workers", "calc", "--at-least", "1", "--at-most", "2")
+
+    settings = load_settings(calc.folder, calc.environment)
+
+    def workers() -> int:
+        found = local.processes(settings)
+        return sum(name.startswith("calc/v1/") and one.state == "running" for name, one in found.items())
+
+    async def load() -> None:
+        url, credentials = f"http://127.0.0.1:{calc.gateway}", calc.credentials("caller")
+        stop = asyncio.Event()
+
+        async def caller(client: httpx.AsyncClient) -> None:
+            while not stop.is_set():
+                answer = await client.post(f"/public/api/v1/{WHO}", json={"wait": 0.1})
+                assert answer.status_code == 200, answer.text
+
+        async with httpx.AsyncClient(base_url=url, headers=credentials, timeout=30) as client:
+            callers = [asyncio.create_task(caller(client)) for _ in range(AT_ONCE)]
+            await asyncio.to_thread(until, lambda: workers() == 2)
+            stop.set()
+            await asyncio.gather(*callers)
+
+    assert workers() == 1
+    asyncio.run(load())
+    workspace = open_workspace(settings)
+    began = time.monotonic()
+    # Half a minute of calm is a second and a half for this one; what it notes the mesh carries out.
+    quick = Autoscaler(workspace, clock=lambda: began + (time.monotonic() - began) * 20)
+
+    def calm() -> bool:
+        quick.look()
+        return workers() == 1
+
+    until(calm)
+    workspace.database.close()
+    assert version(calc) == 1
+    calc.tulle("service", "workers", "calc")
+
+
+def test_what_fails_its_test_queries_goes_back_where_that_is_wanted(calc: Mesh) -> None:
+    product = calc.folder / "products" / "shop" / "sales"
+    (product / "functions" / "who.py").write_text(FUNCTION.format(number=4))
+    query = ", test_queries: [{name: low, arguments: {}, expect: {version: 1}}]"
+    (product / "services" / "calc.yaml").write_text(SERVICE % query)
+    calc.tulle("apply")
+    calc.tulle("service", "package", "calc", "--allow-failing")
+    done = calc.tulle(
+        "service", "deploy", "calc", "--version", "v4", "--test-queries", "rollback", check=False
+    )
+    assert done.returncode == 1
+    told = "v4: 1 of 1 test queries fail: who, 'low': version is 4, expected 1; it goes back to v1"
+    assert told in " ".join((done.stdout + done.stderr).split())
+    until(lambda: version(calc) == 1)
+    (found,) = calc.json("service", "traffic", "calc")
+    assert (found["active_version"], found["tested"]["v4"]["status"]) == ("v1", "failed")
+    told = calc.tulle("service", "deploy", "calc", "--version", "v4", "--no-test").stdout
+    assert "v4: its test queries are not asked" in told
+    asked = calc.tulle("service", "test", "calc", "-e", "prod", check=False)
+    assert asked.returncode == 1
+    assert "asked calc v4, which runs in 'prod'" in asked.stdout
+    calc.tulle("service", "rollback", "calc")

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 
-from tulle.config import PRODUCTION, Environment, Settings
+from tulle.config import PRODUCTION, TEST_QUERIES, Environment, Settings
 from tulle.errors import Invalid, NotFound
 from tulle.gateway.faults import fault_of
 from tulle.serving import generation, package
 from tulle.serving.generation import Deployment
 from tulle.serving.package import Package
+from tulle.serving.tested import Tested
 from tulle.serving.traffic import WHOLE, Traffic, from_plain, split
 from tulle.spec import environment as declared
 from tulle.state.db import Database, now
@@ -60,6 +61,7 @@ class GenerationView:
     roles: tuple[str, ...]  # shadow 25 %, preloaded
     workers: tuple[Running, ...]
     expected: int  # workers
+    tested: Tested | None = None  # how its test queries went since it runs
 
     @property
     def is_idle(self) -> bool:
@@ -109,7 +111,15 @@ class StateView:
         found = self.deployment
         if found is None:
             return "not deployed"
-        return f"{found.status}: {found.active or 'nothing'} answers. {found.message or self.fault}".strip()
+        wrong = "; ".join(f"test queries of {version} fail" for version, _ in self.failed)
+        why = found.message or self.fault or wrong
+        return f"{found.status}: {found.active or 'nothing'} answers. {why}".strip()
+
+    @property
+    def failed(self) -> Sequence[tuple[str, Tested]]:
+        """Generations whose test queries fail, also of what answered before."""
+        tested = self.deployment.tested if self.deployment else {}
+        return [(version, one) for version, one in tested.items() if one.status == "failed"]
 
     @property
     def desired(self) -> Mapping[str, Any] | None:
@@ -154,6 +164,7 @@ class Form:
     shadow_share: float
     command: str = ""
     problem: str = ""
+    test_queries: str = ""  # what they lead to; empty: as the environment says
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +276,7 @@ class DeploymentsReader:
             tuple(roles),
             tuple(workers),
             found.workers_of(version, self._settings.service_workers),
+            found.tested.get(version),
         )
 
     def _form(self, state: StateView, versions: Sequence[str], filled: Mapping[str, str]) -> Form:
@@ -332,6 +344,7 @@ def _filled(form: Form, state: StateView, filled: Mapping[str, str]) -> Form:
         rows.append(Row(row.version, share, f"preload.{row.version}" in filled))
     sticky, shadow = "sticky" in filled, filled.get("shadow", "")
     copied = _number(filled.get("shadow_share", ""), form.shadow_share)
+    tests = next((one for one in TEST_QUERIES if one == filled.get("test_queries")), "")
     try:
         traffic = split(
             [(row.version, row.share / 100) for row in rows if row.share],
@@ -339,13 +352,13 @@ def _filled(form: Form, state: StateView, filled: Mapping[str, str]) -> Form:
             shadow=(shadow, copied / 100) if shadow else None,
             preloaded=[row.version for row in rows if row.is_preloaded],
         )
-        command = command_of(state.service, traffic, _key(state.place))
+        command = command_of(state.service, traffic, _key(state.place), tests)
     except Invalid as exc:
         problem = exc.message
-    return Form(tuple(rows), form.others, sticky, shadow, copied, command, problem)
+    return Form(tuple(rows), form.others, sticky, shadow, copied, command, problem, tests)
 
 
-def command_of(service: str, traffic: Traffic, environment: str) -> str:
+def command_of(service: str, traffic: Traffic, environment: str, test_queries: str = "") -> str:
     """The command line that asks for a traffic."""
     words = ["tulle", "service", "traffic", service]
     words += [f"{share.generation}={share.parts / 100:g}%" for share in traffic.shares]
@@ -355,6 +368,7 @@ def command_of(service: str, traffic: Traffic, environment: str) -> str:
     for version in traffic.preloaded:
         words += ["--preload", version]
     words += ["--environment", environment] if environment else []
+    words += ["--test-queries", test_queries] if test_queries else []
     return shlex.join(words)
 
 

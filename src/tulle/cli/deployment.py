@@ -9,14 +9,21 @@ from typing import Any
 import click
 
 from tulle.cli.environment import OPTION_KEY
-from tulle.cli.service_queries import demand_answers
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
-from tulle.errors import Denied, Invalid, Unavailable
+from tulle.errors import Invalid, Unavailable
 from tulle.sdk.client import Client
 from tulle.sdk.deployments import DeploymentClient
 
 _WHERE = click.option("--environment", "-e", help="In which environment. Default: where consumers are.")
 _NOTE = click.option("--note", default="", help="A word for those who approve it.")
+_TEST_QUERIES = click.option(
+    "--test-queries",
+    type=click.Choice(["tell", "rollback", "skip"]),
+    help="What those lead to that fail once it answers: it is told, or what answered before answers again; "
+    "skip asks none. Default: as the environment says.",
+)
+_NO_TEST = click.option("--no-test", is_flag=True, help="Ask none: the same as --test-queries skip.")
+TEST_SECONDS = 60.0  # test queries are waited for; they go on without
 
 
 @click.command()
@@ -24,7 +31,8 @@ _NOTE = click.option("--note", default="", help="A word for those who approve it
 @click.option("--version", help="The version to deploy. Default: the newest.")
 @_WHERE
 @_NOTE
-@click.option("--no-test", is_flag=True, help="Do not ask its test queries once it answers.")
+@_TEST_QUERIES
+@_NO_TEST
 @OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
@@ -34,6 +42,7 @@ def deploy(
     version: str | None,
     environment: str | None,
     note: str,
+    test_queries: str | None,
     no_test: bool,
     key: Path | None,
     as_json: bool,
@@ -42,13 +51,9 @@ def deploy(
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh, key) as client:
-        result = follow(client, name, client.deploy(name, version, environment=environment, note=note))
-        _told(result, as_json)
-        if not no_test and result["status"] == "active" and result["mesh_is_up"]:
-            try:
-                demand_answers(client, name, result["active_version"], quiet=as_json)
-            except Denied as exc:  # who may deploy need not be allowed to ask
-                click.echo(f"  {mark('skipped')} its test queries are not asked: {exc.message}", err=True)
+        way = _way(test_queries, no_test)
+        asked = client.deploy(name, version, environment=environment, note=note, test_queries=way)
+        _told_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -61,6 +66,8 @@ def deploy(
 )
 @_WHERE
 @_NOTE
+@_TEST_QUERIES
+@_NO_TEST
 @OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
@@ -73,6 +80,8 @@ def traffic(
     preloaded: tuple[str, ...],
     environment: str | None,
     note: str,
+    test_queries: str | None,
+    no_test: bool,
     key: Path | None,
     as_json: bool,
 ) -> None:
@@ -97,22 +106,35 @@ def traffic(
             preloaded=preloaded,
             environment=environment,
             note=note,
+            test_queries=_way(test_queries, no_test),
         )
-        _told(follow(client, name, asked), as_json)
+        _told_tested(client, name, asked, as_json)
 
 
 @click.command()
 @click.argument("name")
 @_WHERE
+@_TEST_QUERIES
+@_NO_TEST
 @OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def rollback(mesh: Path | None, name: str, environment: str | None, key: Path | None, as_json: bool) -> None:
+def rollback(
+    mesh: Path | None,
+    name: str,
+    environment: str | None,
+    test_queries: str | None,
+    no_test: bool,
+    key: Path | None,
+    as_json: bool,
+) -> None:
     """Go back to what answered for service NAME before; a second time goes forward again."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh, key) as client:
-        _told(follow(client, name, client.rollback(name, environment=environment)), as_json)
+        way = _way(test_queries, no_test)
+        asked = client.rollback(name, environment=environment, test_queries=way)
+        _told_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -120,6 +142,8 @@ def rollback(mesh: Path | None, name: str, environment: str | None, key: Path | 
 @click.argument("version")
 @click.option("--remove", is_flag=True, help="Stop it instead.")
 @_WHERE
+@_TEST_QUERIES
+@_NO_TEST
 @OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
@@ -129,6 +153,8 @@ def preload(
     version: str,
     remove: bool,
     environment: str | None,
+    test_queries: str | None,
+    no_test: bool,
     key: Path | None,
     as_json: bool,
 ) -> None:
@@ -137,8 +163,12 @@ def preload(
 
     with mesh_client(mesh, key) as client:
         deployments = DeploymentClient(client)
-        act = deployments.unload if remove else deployments.preload
-        _told(follow(client, name, act(name, version, environment=environment)), as_json)
+        if remove:
+            _told(follow(client, name, deployments.unload(name, version, environment=environment)), as_json)
+            return
+        way = _way(test_queries, no_test)
+        asked = deployments.preload(name, version, environment=environment, test_queries=way)
+        _told_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -406,6 +436,50 @@ def follow(client: Client, name: str, result: dict[str, Any], *, timeout: float 
     return result
 
 
+def _way(test_queries: str | None, no_test: bool) -> str:
+    if no_test and test_queries not in {None, "skip"}:
+        raise Invalid(f"--no-test asks none, --test-queries {test_queries} does", hint="give one of them")
+    return "skip" if no_test else test_queries or ""
+
+
+def _told_tested(client: Client, name: str, asked: dict[str, Any], as_json: bool) -> None:
+    """Wait for a deployment and its test queries, and tell of both. Invalid when queries fail."""
+    result = follow(client, name, asked)
+    if result.get("waits_for_approval") or result["status"] != "active":
+        _told(result, as_json)
+        return
+    wanted = _generations(result["active"])
+    if not as_json:
+        show_deployment(result)
+    deployments, where = DeploymentClient(client), result["environment"]
+    deadline = time.monotonic() + TEST_SECONDS
+    while _waiting(result, wanted) and result["mesh_is_up"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+        result = deployments.deployment(name, where) or {**result, "tested": {}}
+    found = {version: result["tested"][version] for version in wanted if version in result["tested"]}
+    if as_json:
+        emit(result)
+    failed = {version: one for version, one in found.items() if one["status"] == "failed"}
+    for version, one in found.items():
+        if one["status"] != "none" and not as_json:
+            click.echo(f"  {mark(one['status'])} {version}: {one['told']}")
+    if failed:
+        told = "; ".join(f"{version}: {one['told']}" for version, one in failed.items())
+        raise Invalid(
+            f"service '{name}' is deployed to '{where}', and test queries fail: {told}",
+            hint=f"`tulle service test {name} -e {where} --generation {next(iter(failed))}` tells of all",
+        )
+
+
+def _generations(traffic_: dict[str, Any]) -> list[str]:
+    shadow = [traffic_["shadow"]["generation"]] if traffic_["shadow"] else []
+    return [*(one["generation"] for one in traffic_["shares"]), *shadow, *traffic_["preloaded"]]
+
+
+def _waiting(result: dict[str, Any], wanted: list[str]) -> bool:
+    return any(result["tested"].get(version, {}).get("status") == "waiting" for version in wanted)
+
+
 def show_deployment(result: dict[str, Any]) -> None:
     """Print one line about a deployment, or the request for one."""
     name = result["service"]
@@ -466,6 +540,9 @@ def _show_all(found: list[dict[str, Any]], name: str, as_json: bool) -> None:
     for one in found:
         if one["fault"]:
             click.echo(f"  {mark('warn')} {one['environment']}: {one['fault']}")
+        for version, tested in one["tested"].items():
+            if tested["status"] == "failed":
+                click.echo(f"  {mark('failed')} {one['environment']}, {version}: {tested['told']}")
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -98,23 +98,40 @@ def show_package(result: dict[str, Any]) -> None:
 @click.argument("name")
 @click.option("--version", help="The version to test. Default: the deployed one, else the newest.")
 @click.option("--generation", help="Ask the workers of this generation, which run, and not the package.")
+@click.option("--environment", "-e", help="Ask what runs there. Default: where consumers are, else wherever.")
 @OPTION_JSON
 @click.pass_obj
-def test(mesh: Path | None, name: str, version: str | None, generation: str | None, as_json: bool) -> None:
-    """Run the test queries saved in a version of service NAME."""
+def test(
+    mesh: Path | None,
+    name: str,
+    version: str | None,
+    generation: str | None,
+    environment: str | None,
+    as_json: bool,
+) -> None:
+    """Run the test queries saved in a version of service NAME: its package, or with --generation or -e what runs."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.services import ServiceClient
 
-    if version and generation:
-        raise Invalid("--version and --generation exclude each other")
+    if version and (generation or environment):
+        raise Invalid(
+            "--version asks a package, --generation and --environment ask what runs", hint="give one of them"
+        )
     with mesh_client(mesh) as client:
-        if generation:
-            result = ServiceClient(client).test_generation(name, generation)
+        if generation or environment:
+            result = ServiceClient(client).test_generation(
+                name, generation or "active", environment=environment
+            )
         else:
             result = client.test_service(name, version)
     if as_json:
         emit(result)
     else:
+        where = (
+            f"{result['version']}, which runs in '{result['environment']}'" if "environment" in result else ""
+        )
+        if where:
+            click.echo(f"  asked {name} {where}")
         if not result["verdicts"]:
             click.echo(
                 f"  no test queries in '{name}' {result['version']}: write `test_queries:` to an endpoint"

@@ -12,7 +12,6 @@ from tulle.cli.environment import OPTION_KEY
 from tulle.cli.service_log import seconds_of
 from tulle.cli.terminal import OPTION_JSON, emit, mark
 from tulle.errors import Invalid
-from tulle.sdk.client import Client
 
 
 @click.command()
@@ -96,23 +95,6 @@ def _show(found: dict[str, Any], *, only_different: bool) -> None:
     if found.get("not_asked"):
         click.echo(
             f"  {mark('warn')} {found['not_asked']:,} cannot be asked again: what was sent is masked or not kept"
-        )
-
-
-def demand_answers(client: Client, name: str, version: str, *, quiet: bool) -> None:
-    """Ask a generation that has begun to answer its test queries. Invalid, telling how to go back, when one fails."""
-    from tulle.sdk.services import ServiceClient
-
-    verdicts = ServiceClient(client).test_generation(name, version)["verdicts"]
-    failed = [one for one in verdicts if not one["passed"]]
-    if verdicts and not quiet:
-        passed = f"{len(verdicts) - len(failed)} of {len(verdicts)} test queries pass"
-        click.echo(f"  {mark('failed' if failed else 'passed')} {passed}")
-    if failed:
-        told = "; ".join(f"{one['endpoint']}, '{one['name']}': {one['message']}" for one in failed[:3])
-        raise Invalid(
-            f"service '{name}' {version} answers, and {len(failed)} of its test queries fail: {told}",
-            hint=f"`tulle service rollback {name}` lets the version before it answer again",
         )
 
 

@@ -23,6 +23,7 @@ from tulle.gateway.faults import fault_of
 from tulle.serving import generation, package
 from tulle.serving.generation import Bounds, Deployment, Ending
 from tulle.serving.package import Package
+from tulle.serving.tested import demand_way
 from tulle.serving.traffic import Traffic, preloading
 from tulle.spec import environment as declared
 from tulle.state.db import now
@@ -68,11 +69,14 @@ def share(
     actor: str = "",
     before: Traffic | None = None,
     check: Callable[[Connection], None] | None = None,
+    test_queries: str = "",
 ) -> Deployment:
     """Ask for several generations to answer, each its part. Conflict when `before` is not what is wanted until now.
 
-    `check` raises what refuses it, in the transaction that writes it down.
+    `check` raises what refuses it, in the transaction that writes it down. `test_queries` says what they lead to once
+    it answers: tell, rollback or skip; empty: as the environment says. Conflict where they would lead back at once.
     """
+    demand_way(test_queries)
     place = place_of(workspace.settings, environment)
     current = generation.find(workspace.database, name, place)
     if current is not None and current.has_ended(now()):
@@ -80,17 +84,44 @@ def share(
             f"service '{name}' has ended, so nothing of it runs",
             hint=f"`tulle service deprecate {name} --undo` lets it go on",
         )
+    way = (
+        test_queries
+        or declared.environment(workspace.settings, name_of(workspace.settings, place)).test_queries
+    )
+    if current is not None and way == "rollback":
+        _demand_not_failed(current, traffic)
     chosen = packages_of(workspace, name, traffic)
     for one in chosen:
         demand_contracts(workspace, name, reach_of(one.manifest.endpoints), place)
         generation.unpack(one, workspace.settings)
     made = generation.request(
-        workspace.database, name, traffic, environment=place, actor=actor, before=before, check=check
+        workspace.database,
+        name,
+        traffic,
+        environment=place,
+        actor=actor,
+        before=before,
+        check=check,
+        test_queries=test_queries,
     )
     for one in chosen:  # from now on nobody tidies them up; what was tidied up until now is needed
         if not generation.folder_of(workspace.settings, name, one.version).exists():
             generation.unpack(one, workspace.settings)
     return made
+
+
+def _demand_not_failed(current: Deployment, traffic: Traffic) -> None:
+    """Conflict when a generation is to get more requests whose test queries failed since it runs."""
+    for share_ in traffic.shares:
+        found = current.tested.get(share_.generation)
+        runs = current.active is not None and share_.generation in current.active.mounted
+        had = current.active.parts_of(share_.generation) if current.active else 0
+        if runs and share_.parts > had and found is not None and found.status == "failed":
+            raise Conflict(
+                f"'{share_.generation}' of '{current.service}' is given no requests: {found}",
+                hint=f"mend it; once they pass (`tulle service test {current.service} --generation "
+                f"{share_.generation}`) it may have them, and with `--test-queries tell` all the same",
+            )
 
 
 def beside(
@@ -128,17 +159,30 @@ def rollback(
     environment: str | None = None,
     actor: str = "",
     before: Traffic | None = None,
+    test_queries: str = "",
 ) -> Deployment:
     """Ask for the traffic that was in force before. Conflict when there is none.
 
     What is not in force yet, or has failed, is taken back instead: nobody means to end what answers now. Asking twice
-    for the way back is asking once. With `before`, Conflict when that is not what is wanted until now.
+    for the way back is asking once. With `before`, Conflict when that is not what is wanted until now. What fails of
+    its test queries is told, unless `test_queries` says otherwise: it does not lead back to what was left.
     """
     current = _deployment(workspace, name, environment)
     wanted = current.way_back
     if wanted is None:
         raise Conflict(f"service '{name}' has no earlier active version to go back to")
-    return share(workspace, name, wanted, environment=environment, actor=actor, before=before)
+    if not test_queries:
+        place = declared.environment(workspace.settings, name_of(workspace.settings, current.environment))
+        test_queries = "skip" if place.test_queries == "skip" else "tell"
+    return share(
+        workspace,
+        name,
+        wanted,
+        environment=environment,
+        actor=actor,
+        before=before,
+        test_queries=test_queries,
+    )
 
 
 def enable(
@@ -246,6 +290,8 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
         "successor": ending.successor if ending else "",
         "ended": found.has_ended(now()),
         "changed_at": found.changed_at,
+        "test_queries": found.test_queries,
+        "tested": {version: one.as_plain() | {"told": str(one)} for version, one in found.tested.items()},
         "url": f"{settings.gateway_url}{address}" if address else "",
     }
 

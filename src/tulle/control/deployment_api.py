@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,13 +36,21 @@ class PlaceBody(_Body):
     environment: str | None = None
 
 
-class BackBody(PlaceBody):
+class TestedBody(PlaceBody):
+    """What becomes of it when test queries fail that are asked then; without it as the environment says."""
+
+    __test__ = False  # not a test case of pytest's
+
+    test_queries: Literal["tell", "rollback", "skip", ""] = ""
+
+
+class BackBody(TestedBody):
     """Going back; `before` is what was wanted when it was looked at."""
 
     before: Mapping[str, Any] | None = None
 
 
-class DeployBody(PlaceBody):
+class DeployBody(TestedBody):
     """Which version is to answer; without it the newest."""
 
     version: str | None = None
@@ -56,7 +64,7 @@ class ShareBody(_Body):
     share: float
 
 
-class TrafficBody(PlaceBody):
+class TrafficBody(TestedBody):
     """Which generations are to answer, and in what parts; `before` is what was wanted when it was looked at."""
 
     shares: Sequence[ShareBody]
@@ -143,6 +151,7 @@ def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bo
             credential=user_of(request) or ADMINISTRATOR,
             note=body.note,
             before=from_plain(before) if before else None,
+            test_queries=body.test_queries,
         )
         settle()
         return _outcome(workspace, made)
@@ -170,7 +179,14 @@ def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bo
         where = body.environment if body else None
         before = from_plain(body.before) if body and body.before else None
         demand(request, name, where)
-        made = deployment.rollback(workspace, name, environment=where, actor=by, before=before)
+        made = deployment.rollback(
+            workspace,
+            name,
+            environment=where,
+            actor=by,
+            before=before,
+            test_queries=body.test_queries if body else "",
+        )
         settle()
         return deployment_view(workspace, made)
 
@@ -181,7 +197,7 @@ def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
         return deployment_view(workspace, made)
 
     @api.post("/services/{name}/generations/{version}/preload")
-    def preload(request: Request, by: AskedBy, name: str, version: str, body: PlaceBody) -> dict[str, Any]:
+    def preload(request: Request, by: AskedBy, name: str, version: str, body: TestedBody) -> dict[str, Any]:
         """Start a generation beside those that answer."""
         demand(request, name, body.environment)
         made = deployment_request.preload(
@@ -191,6 +207,7 @@ def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
             environment=body.environment,
             by=by,
             credential=user_of(request) or ADMINISTRATOR,
+            test_queries=body.test_queries,
         )
         settle()
         return _outcome(workspace, made)

@@ -84,16 +84,30 @@ def ask(settings: Settings, place: Environment, service: str, traffic: Traffic, 
 
 def tell(connection: Connection, settings: Settings, deployment: Deployment) -> None:
     """Note, in the transaction that puts a traffic in force, that others are to be told."""
-    if deployment.environment and deployment.environment not in settings.environments:
+    _note(connection, settings, deployment, {"event": "after-deploy"}, deployment.desired)
+
+
+def tell_failed(
+    connection: Connection, settings: Settings, deployment: Deployment, version: str, message: str
+) -> None:
+    """Note, in the transaction that records it, that others are to be told that test queries fail."""
+    said = {"event": "test-queries-failed", "generation": version, "message": message}
+    _note(connection, settings, deployment, said, deployment.active or deployment.desired)
+
+
+def _note(
+    connection: Connection, settings: Settings, found: Deployment, more: Mapping[str, Any], traffic: Traffic
+) -> None:
+    if found.environment and found.environment not in settings.environments:
         return  # it is in mesh.yaml no more, and says nothing of others
     place = (
-        declared.environment(settings, deployment.environment)
-        if deployment.environment
+        declared.environment(settings, found.environment)
+        if found.environment
         else declared.production(settings)
     )
-    said = {"event": "after-deploy", **_said(place.name, deployment.service, deployment.desired)}
+    said = {**_said(place.name, found.service, traffic), **more}
     for url in place.after_deploy:
-        tasks.ask(connection, TASK, deployment.service, {"url": url, "said": said})
+        tasks.ask(connection, TASK, found.service, {"url": url, "said": said})
 
 
 def _said(environment: str, service: str, traffic: Traffic) -> dict[str, Any]:

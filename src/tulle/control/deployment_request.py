@@ -24,6 +24,7 @@ from tulle.events import DEPLOYMENT_DECIDED, DEPLOYMENT_ENDED, DEPLOYMENT_REQUES
 from tulle.lake.access import ADMINISTRATOR
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
+from tulle.serving.tested import demand_way
 from tulle.serving.traffic import Traffic, from_plain
 from tulle.spec import environment as declared
 from tulle.state import log
@@ -65,6 +66,7 @@ class Request:
     message: str
     changed_at: float
     decisions: tuple[Decision, ...] = ()
+    test_queries: str = ""
 
 
 def ask(
@@ -77,13 +79,15 @@ def ask(
     credential: str = ADMINISTRATOR,
     note: str = "",
     before: Traffic | None = None,
+    test_queries: str = "",
 ) -> Deployment | Request:
-    """Deploy, or ask those who have to approve it.
+    """Deploy, or ask those who have to approve it; `test_queries` as `deployment.share` takes it.
 
     Denied for who may not, Conflict when a system that is asked first refuses or somebody else was quicker.
     """
     place = _place(workspace, environment)
     _demand_may(place, credential)
+    demand_way(test_queries)
     deployment.packages_of(workspace, name, traffic)
     where = place_of(workspace.settings, environment)
     current = generation.find(workspace.database, name, where)
@@ -94,7 +98,7 @@ def ask(
             hint="somebody else has changed it; look at it again",
         )
     if place.approvals == 0 or (current is not None and known == traffic and current.status != "failed"):
-        return _carry_out(workspace, place, name, traffic, None, by)
+        return _carry_out(workspace, place, name, traffic, None, by, test_queries)
     id_ = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(3)
     at = now()
     with workspace.database.write() as cx:
@@ -120,6 +124,7 @@ def ask(
                 requested_at=at,
                 note=note,
                 changed_at=at,
+                test_queries=test_queries or None,
             )
         )
         data = {"id": id_, "environment": where, "traffic": str(traffic), "credential": credential}
@@ -135,10 +140,20 @@ def preload(
     environment: str | None = None,
     by: str,
     credential: str = ADMINISTRATOR,
+    test_queries: str = "",
 ) -> Deployment | Request:
     """Start a version beside those that answer, which answers who asks for it by its name. Raises as `ask` does."""
     wanted, before = deployment.beside(workspace, name, version, environment=environment)
-    return ask(workspace, name, wanted, environment=environment, by=by, credential=credential, before=before)
+    return ask(
+        workspace,
+        name,
+        wanted,
+        environment=environment,
+        by=by,
+        credential=credential,
+        before=before,
+        test_queries=test_queries,
+    )
 
 
 def decide(workspace: Workspace, id_: str, *, by: str, approved: bool = True, note: str = "") -> Request:
@@ -238,6 +253,7 @@ def as_plain(workspace: Workspace, asked: Request) -> dict[str, Any]:
         "requested_at": asked.requested_at,
         "note": asked.note,
         "message": asked.message,
+        "test_queries": asked.test_queries,
         "approvals": [
             {"approver": d.approver, "approved": d.approved, "note": d.note, "at": d.at}
             for d in asked.decisions
@@ -280,7 +296,9 @@ def _carry_out_approved(workspace: Workspace, id_: str, place: Environment) -> R
         return asked
     status, message = DONE, ""
     try:
-        _carry_out(workspace, place, asked.service, asked.traffic, asked, asked.requested_by)
+        _carry_out(
+            workspace, place, asked.service, asked.traffic, asked, asked.requested_by, asked.test_queries
+        )
     except TulleError as exc:
         status, message = FAILED, exc.message
     with workspace.database.write() as cx:
@@ -291,7 +309,13 @@ def _carry_out_approved(workspace: Workspace, id_: str, place: Environment) -> R
 
 
 def _carry_out(
-    workspace: Workspace, place: Environment, name: str, traffic: Traffic, asked: Request | None, by: str
+    workspace: Workspace,
+    place: Environment,
+    name: str,
+    traffic: Traffic,
+    asked: Request | None,
+    by: str,
+    test_queries: str,
 ) -> Deployment:
     where = place_of(workspace.settings, place.name)
     current = generation.find(workspace.database, name, where)
@@ -312,7 +336,14 @@ def _carry_out(
             raise Conflict(f"deployment {asked.id} of '{name}' is {found.status}")
 
     return deployment.share(
-        workspace, name, traffic, environment=place.name, actor=by, before=known, check=still_waits
+        workspace,
+        name,
+        traffic,
+        environment=place.name,
+        actor=by,
+        before=known,
+        check=still_waits,
+        test_queries=test_queries,
     )
 
 
@@ -348,5 +379,6 @@ def _value(cx: Connection, row: Row[Any]) -> Request:
         note=row.note,
         message=row.message,
         changed_at=row.changed_at,
+        test_queries=row.test_queries or "",
         decisions=tuple(Decision(d.approver, bool(d.approved), d.note, d.at) for d in found),
     )

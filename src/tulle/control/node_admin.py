@@ -66,6 +66,7 @@ def generations(workspace: Workspace, name: str) -> list[dict[str, Any]]:
     found = generation.find(workspace.database, name)
     active = found.active if found is not None else None
     mounted = found.mounted if found is not None else ()
+    tested = found.tested if found is not None else {}
     return [
         {
             "generation": one.version,
@@ -76,6 +77,7 @@ def generations(workspace: Workspace, name: str) -> list[dict[str, Any]]:
             "proba": active.parts_of(one.version) / 10_000 if active is not None else 0.0,
             "digest": one.digest,
             "bytes": one.bytes,
+            "testQueries": tested[one.version].as_plain() if one.version in tested else None,
         }
         for one in reversed(package.packages(workspace.database, name))
     ]
@@ -94,7 +96,9 @@ def take_in(workspace: Workspace, name: str, path: str) -> str:
     return made.version
 
 
-def map_generations(workspace: Workspace, name: str, entries: Any, *, actor: str) -> Deployment:
+def map_generations(
+    workspace: Workspace, name: str, entries: Any, *, actor: str, test_queries: str = ""
+) -> Deployment:
     """Let each generation of `[{generation, proba}]` answer its part; the service is enabled by it."""
     if not isinstance(entries, list) or not all(isinstance(one, Mapping) for one in entries):
         raise Invalid("'entries' is a list of {generation, proba}")
@@ -104,15 +108,17 @@ def map_generations(workspace: Workspace, name: str, entries: Any, *, actor: str
         if not isinstance(version, str) or isinstance(part, bool) or not isinstance(part, int | float):
             raise Invalid("an entry has a 'generation' (text) and its 'proba' (0 to 1)")
         shares.append((version, float(part) if 0 <= part <= 1 else -1.0))  # no float has all whole numbers
-    return switch(workspace, name, split(shares), actor=actor)
+    return switch(workspace, name, split(shares), actor=actor, test_queries=test_queries)
 
 
-def switch(workspace: Workspace, name: str, traffic: Traffic, *, actor: str) -> Deployment:
+def switch(
+    workspace: Workspace, name: str, traffic: Traffic, *, actor: str, test_queries: str = ""
+) -> Deployment:
     """Let generations answer by `traffic`, and wait until they do; the service is enabled by it.
 
     Conflict where people have to agree first: then it is asked for.
     """
-    asked = _deployed(deployment_request.ask(workspace, name, traffic, by=actor))
+    asked = _deployed(deployment_request.ask(workspace, name, traffic, by=actor, test_queries=test_queries))
     if not asked.enabled:
         deployment.enable(workspace, name, is_enabled=True, actor=actor)
     return _settled(workspace, name, traffic)
@@ -129,9 +135,13 @@ def newest(workspace: Workspace, name: str) -> str:
     return known[-1].version
 
 
-def preload(workspace: Workspace, name: str, version: str, *, actor: str) -> Deployment:
+def preload(
+    workspace: Workspace, name: str, version: str, *, actor: str, test_queries: str = ""
+) -> Deployment:
     """Start a generation beside those that answer, and wait until it runs. Conflict where people have to agree."""
-    wanted = _deployed(deployment_request.preload(workspace, name, version, by=actor))
+    wanted = _deployed(
+        deployment_request.preload(workspace, name, version, by=actor, test_queries=test_queries)
+    )
     return _settled(workspace, name, wanted.desired)
 
 

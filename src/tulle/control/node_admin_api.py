@@ -86,8 +86,8 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         return {**DONE, "generation": node_admin.take_in(workspace, name, filePath)}
 
     @api.post("/services/{name}/generations/{version}/preload")
-    def preload(request: Request, name: str, version: str) -> dict[str, bool]:
-        node_admin.preload(workspace, name, version, actor=_actor(request))
+    def preload(request: Request, name: str, version: str, testQueries: str = "") -> dict[str, bool]:  # noqa: N803  as others
+        node_admin.preload(workspace, name, version, actor=_actor(request), test_queries=testQueries)
         return DONE
 
 
@@ -105,22 +105,23 @@ def _mapping_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         return DONE
 
     @api.post("/services/{name}/actions/setMapping")
-    async def set_mapping(request: Request, name: str) -> dict[str, Any]:
+    async def set_mapping(request: Request, name: str, testQueries: str = "") -> dict[str, Any]:  # noqa: N803  as others
         entries = (await _body(request)).get("entries")
-        await run_in_threadpool(node_admin.map_generations, workspace, name, entries, actor=_actor(request))
+        how = {"actor": _actor(request), "test_queries": testQueries}
+        await run_in_threadpool(node_admin.map_generations, workspace, name, entries, **how)
         await run_in_threadpool(settle)
         return DONE
 
     @api.post("/services/{name}/actions/switchToNewest")
-    def switch_to_newest(request: Request, name: str) -> dict[str, Any]:
+    def switch_to_newest(request: Request, name: str, testQueries: str = "") -> dict[str, Any]:  # noqa: N803  as others
         version = node_admin.newest(workspace, name)
-        node_admin.switch(workspace, name, single(version), actor=_actor(request))
+        node_admin.switch(workspace, name, single(version), actor=_actor(request), test_queries=testQueries)
         settle()
         return {**DONE, "generation": version}
 
     @api.post("/services/{name}/actions/switchTo/{version}")
-    def switch_to(request: Request, name: str, version: str) -> dict[str, Any]:
-        node_admin.switch(workspace, name, single(version), actor=_actor(request))
+    def switch_to(request: Request, name: str, version: str, testQueries: str = "") -> dict[str, Any]:  # noqa: N803  as others
+        node_admin.switch(workspace, name, single(version), actor=_actor(request), test_queries=testQueries)
         settle()
         return {**DONE, "generation": version}
 

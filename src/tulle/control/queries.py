@@ -9,24 +9,20 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
-import os
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import yaml
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import release
+from tulle.control import deployment_queries, release
 from tulle.control.compare import engine_of
 from tulle.control.workspace import Workspace
-from tulle.deploy.generations import mounted
 from tulle.engine.engine import Relation, quoted
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.serving import generation, package
@@ -35,17 +31,15 @@ from tulle.serving.answers import (
     Question,
     compared,
     expectation,
-    judged,
     message_of,
     questions_of,
 )
 from tulle.serving.inner_call import request_of
-from tulle.serving.kinds import KINDS, Spec, kind_of
+from tulle.serving.kinds import Spec
 from tulle.serving.loaded import Verdict
 from tulle.serving.package import LakeSource, Package
 from tulle.serving.sendable import sendable
 from tulle.serving.service import queries_file
-from tulle.state.db import now
 
 MOST_ROWS = 1000
 MOST_QUESTIONS = 10_000
@@ -106,67 +100,6 @@ def compare(
 
 def _answer(verdict: Verdict) -> tuple[int, Any, float]:
     return verdict.status, verdict.answer, verdict.milliseconds
-
-
-def test_running(workspace: Workspace, name: str, version: str) -> Sequence[Verdict]:
-    """Ask the workers of a generation that runs its test queries, over their own sockets. NotFound when none runs."""
-    release.declared_service(workspace, name)
-    chosen = package.get(workspace.database, name, version)
-    running = [
-        one
-        for one in mounted(workspace.settings, generation.everywhere(workspace.database), now())
-        if one.service == name and one.version == version
-    ]
-    if not running:
-        known = sorted(
-            {
-                one.version
-                for one in mounted(workspace.settings, generation.everywhere(workspace.database), now())
-                if one.service == name
-            }
-        )
-        hint = (
-            did_you_mean(version, known)
-            or f"`tulle service test {name} --version {version}` asks the package"
-        )
-        raise NotFound(f"generation '{version}' of service '{name}' does not run", hint=hint)
-    socket = workspace.settings.state_folder / running[0].socket(0)
-    verdicts = []
-    with _connected(socket) as client:
-        for endpoint in chosen.manifest.endpoints:
-            entry = kind_of(endpoint).read(endpoint)
-            for query in entry.test_queries:
-                path = f"/public/api/v1/{name}/{entry.name}/{KINDS[entry.type].actions[0]}"
-                start = time.perf_counter()
-                status, answer = _asked(client, path, query.body, name, version)
-                spent = round((time.perf_counter() - start) * 1000, 3)
-                message = judged(query.expect, query.tolerance, status, answer)
-                verdicts.append(
-                    Verdict(entry.name, query.name, not message, message, query.body, status, answer, spent)
-                )
-    return verdicts
-
-
-def _connected(socket: Path) -> httpx.Client:
-    # A socket's address holds 107 bytes at most, so a path that is longer is given relative to where we are.
-    path = str(socket) if len(os.fsencode(socket)) <= 107 else os.path.relpath(socket)
-    return httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://worker", timeout=60)
-
-
-def _asked(
-    client: httpx.Client, path: str, body: Mapping[str, Any], name: str, version: str
-) -> tuple[int, Any]:
-    try:
-        answer = client.post(path, content=msgspec.json.encode(body), headers={"x-request-id": "test"})
-    except httpx.HTTPError as exc:
-        raise Conflict(
-            f"generation '{version}' of service '{name}' does not answer: {exc}",
-            hint="`tulle status` shows whether the mesh is up",
-        ) from None
-    try:
-        return answer.status_code, answer.json()
-    except ValueError:  # a function may answer with what it likes
-        return answer.status_code, {"response": answer.text}
 
 
 def make(
@@ -367,9 +300,13 @@ def router(workspace: Workspace) -> APIRouter:
         return comparison_as_plain(found)
 
     @api.post("/services/{name}/generations/{version}/test")
-    def test_generation(name: str, version: str) -> dict[str, Any]:
-        verdicts = test_running(workspace, name, version)
-        return {"service": name, "version": version, "verdicts": [asdict(verdict) for verdict in verdicts]}
+    def test_generation(name: str, version: str, environment: str | None = None) -> dict[str, Any]:
+        """The test queries of a generation that runs; `active` is the one that most requests meet."""
+        chosen = None if version == "active" else version
+        found = deployment_queries.ask_running(workspace, name, chosen, environment=environment)
+        verdicts = [asdict(verdict) for verdict in found.verdicts]
+        where = {"environment": found.environment, "version": found.version}
+        return {"service": name, **where, "verdicts": verdicts}
 
     @api.get("/services/{name}/snippets")
     def snippets(name: str, endpoint: str | None = None) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tulle.control import deployment_hooks
+from sqlalchemy import Connection
+
+from tulle.control import deployment_hooks, deployment_queries
 from tulle.control.checked_documents import with_documents
 from tulle.control.identities import PREFIX, Identities, application_of
 from tulle.control.policy_problems import demand_reached
@@ -142,12 +144,14 @@ class Switchboard:
                     database, deployment.service, wanted, told, environment=deployment.environment
                 )
                 return
+            saved = deployment_queries.saved_in(self._workspace, deployment.service, wanted.mounted)
+
+            def noted(cx: Connection) -> None:
+                deployment_hooks.tell(cx, settings, deployment)
+                deployment_queries.begin(cx, settings, deployment.service, deployment.environment, saved)
+
             generation.activate(
-                database,
-                deployment.service,
-                wanted,
-                environment=deployment.environment,
-                noted=lambda cx: deployment_hooks.tell(cx, settings, deployment),
+                database, deployment.service, wanted, environment=deployment.environment, noted=noted
             )
             self._waiting.pop((place, wanted), None)
             return

@@ -14,9 +14,17 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, insert, select, update
 
 from tulle.config import AlertChannel, Settings
-from tulle.events import CALLS_WATCHED, DATA_LATE, RUN_FINISHED, SERVICE_DRIFT
+from tulle.events import (
+    CALLS_WATCHED,
+    DATA_LATE,
+    GENERATION_TESTED,
+    GENERATION_WITHDRAWN,
+    RUN_FINISHED,
+    SERVICE_DRIFT,
+)
 from tulle.pipeline import run as runs
 from tulle.pipeline.scheduler import will_be_tried_again
+from tulle.spec.environment import production
 from tulle.spec.schedule import words
 from tulle.state import followers, tasks
 from tulle.state.db import Database, now
@@ -77,6 +85,10 @@ def follow(settings: Settings, database: Database) -> int:
                 _drifted(cx, settings, entry)
             elif entry.kind == CALLS_WATCHED:
                 _watched(cx, settings, entry)
+            elif entry.kind == GENERATION_TESTED:
+                _tested(cx, settings, entry)
+            elif entry.kind == GENERATION_WITHDRAWN:
+                _withdrawn(cx, settings, entry)
     return len(found)
 
 
@@ -100,6 +112,33 @@ def _watched(cx: Connection, settings: Settings, entry: LogEntry) -> None:
         message, severity = str(said["message"]), str(said["severity"])
         _open(cx, settings, product, environment, CALLS, message, None, about=about, severity=severity)
         return
+    _hold_again(cx, settings, product, environment, about)
+
+
+def _tested(cx: Connection, settings: Settings, entry: LogEntry) -> None:
+    """Test queries of a generation that was deployed fail, or those of all that run pass."""
+    said = entry.data
+    product, environment, about = str(said["product"]), str(said["branch"]), f"test queries/{entry.subject}"
+    if said["status"] == "failed":
+        message = f"{entry.subject} {said['version']}: {said['message']}"
+        _open(cx, settings, product, environment, CALLS, message, None, about=about, severity="critical")
+    elif said["all_pass"]:
+        _hold_again(cx, settings, product, environment, about)
+
+
+def _withdrawn(cx: Connection, settings: Settings, entry: LogEntry) -> None:
+    """What does not run has no test queries that fail."""
+    same = table.c.closed_at.is_(None) & (table.c.cause == CALLS)
+    same &= table.c.about == f"test queries/{entry.subject}"
+    name = entry.data.get("environment")  # none: it is withdrawn everywhere
+    place = production(settings) if name == "" else settings.environments.get(str(name))
+    if place is not None:
+        same &= table.c.environment == place.branch
+    for row in cx.execute(select(table).where(same)).all():
+        _hold_again(cx, settings, row.product, row.environment, row.about)
+
+
+def _hold_again(cx: Connection, settings: Settings, product: str, environment: str, about: str) -> None:
     same = _still_open(product, environment) & (table.c.cause == CALLS) & (table.c.about == about)
     for row in cx.execute(select(table).where(same)).all():
         cx.execute(update(table).where(table.c.id == row.id).values(closed_at=now()))

@@ -369,15 +369,27 @@ class Client:
         return self._post(f"/services/{_part(service)}/packages", body)
 
     def deploy(
-        self, service: str, version: str | None = None, *, environment: str | None = None, note: str = ""
+        self,
+        service: str,
+        version: str | None = None,
+        *,
+        environment: str | None = None,
+        note: str = "",
+        test_queries: str = "",
     ) -> dict[str, Any]:
-        """Deploy a version (the newest by default); returns at once, `service` shows the progress."""
-        body = {"version": version, "environment": environment, "note": note}
+        """Deploy a version (the newest by default); returns at once, `service` shows the progress.
+
+        `test_queries`: what they lead to that are asked then: tell, rollback or skip; empty: as the environment says.
+        """
+        body = {"version": version, "environment": environment, "note": note, "test_queries": test_queries}
         return self._post(f"/services/{_part(service)}/deploy", body)
 
-    def rollback(self, service: str, *, environment: str | None = None) -> dict[str, Any]:
+    def rollback(
+        self, service: str, *, environment: str | None = None, test_queries: str = ""
+    ) -> dict[str, Any]:
         """Go back to the generations that answered before."""
-        return self._post(f"/services/{_part(service)}/rollback", {"environment": environment})
+        body = {"environment": environment, "test_queries": test_queries}
+        return self._post(f"/services/{_part(service)}/rollback", body)
 
     def test_service(self, service: str, version: str | None = None) -> dict[str, Any]:
         """Run the test queries saved in a version; the verdicts."""

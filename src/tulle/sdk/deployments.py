@@ -44,8 +44,12 @@ class DeploymentClient:
         preloaded: Sequence[str] = (),
         environment: str | None = None,
         note: str = "",
+        test_queries: str = "",
     ) -> dict[str, Any]:
-        """Let several generations answer, each its share of 1; the deployment, or the request for one."""
+        """Let several generations answer, each its share of 1; the deployment, or the request for one.
+
+        `test_queries`: what they lead to that are asked then: tell, rollback or skip; empty: as the environment says.
+        """
         body = {
             "shares": [{"generation": name, "share": share} for name, share in shares.items()],
             "sticky": sticky,
@@ -53,13 +57,17 @@ class DeploymentClient:
             "preloaded": list(preloaded),
             "environment": environment,
             "note": note,
+            "test_queries": test_queries,
         }
         return self._client.call("PUT", f"{_of(service)}/traffic", json=body)
 
-    def preload(self, service: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
+    def preload(
+        self, service: str, version: str, *, environment: str | None = None, test_queries: str = ""
+    ) -> dict[str, Any]:
         """Start a generation beside those that answer; the deployment, or the request for one."""
         path = f"{_of(service)}/generations/{quote(version, safe='')}/preload"
-        return self._client.call("POST", path, json={"environment": environment})
+        body = {"environment": environment, "test_queries": test_queries}
+        return self._client.call("POST", path, json=body)
 
     def unload(self, service: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
         """Stop a generation that gets no requests of its own."""

@@ -34,11 +34,16 @@ class ServiceClient:
         asked = {"left": left, "right": right, "tolerance": tolerance, "queries": queries}
         return self._client.call("POST", f"/services/{_part(service)}/compare", json=asked)
 
-    def test_generation(self, service: str, version: str) -> dict[str, Any]:
-        """The test queries of a generation that runs, asked of its workers."""
-        return self._client.call(
-            "POST", f"/services/{_part(service)}/generations/{_part(version)}/test", json={}
-        )
+    def test_generation(
+        self, service: str, version: str = "active", *, environment: str | None = None
+    ) -> dict[str, Any]:
+        """The test queries of a generation that runs, asked of its workers; by default of what most requests meet.
+
+        Without an environment in that of consumers, else in the first one in which it runs.
+        """
+        path = f"/services/{_part(service)}/generations/{_part(version)}/test"
+        params = {} if environment is None else {"environment": environment}
+        return self._client.call("POST", path, params=params)
 
     def make_queries(self, service: str, endpoint: str, data_set: str, **how: Any) -> dict[str, Any]:
         """Test queries of an endpoint from rows of a data set: `product`, `rows`, `seed`, `expect`, `tolerance`,

@@ -64,6 +64,7 @@ from tulle.control.autoscale import Autoscaler
 from tulle.control.call_collector import CallCollector
 from tulle.control.checks import router as check_routes
 from tulle.control.deployment_hooks import DeploymentHooks
+from tulle.control.deployment_queries import DeploymentQueries
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
@@ -241,6 +242,7 @@ def _background(workspace: Workspace, work: Background, calls: Calls) -> Sequenc
         Scheduler(workspace.settings, workspace.database),
         alerts.Alerts(workspace),
         DeploymentHooks(workspace),
+        DeploymentQueries(workspace),
         contract_notices.ContractNotices(workspace),
         profiles.Profiles(workspace),
         Refresher(workspace.settings, workspace.lake),

@@ -40,6 +40,7 @@ from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
 
 PREFIX = "/public/api/v1/"
+TEST_PATH = "/testQueries"  # of its socket alone: the gateway leads nobody to it
 # Of headers that a function sets: what a name is, what no value holds, and what is ours to say.
 _NAME = re.compile(rb"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _BREAKS = re.compile(rb"[\r\n\0]")
@@ -119,6 +120,7 @@ class App:
         for path in ("/isAlive", "/isAlive/"):
             self._route("GET", path, Headed(self._is_alive), self._plain)
         self._route("GET", "/metrics", self._metrics, self._plain)
+        self._route("GET", TEST_PATH, Headed(self._tested), self._plain)
         service.followers.append(self.renew)
         if recorder is not None:
             self._route("POST", self.home + FEEDBACK_PATH, Feedback(recorder).headed, self._plain)
@@ -306,6 +308,15 @@ class App:
             "endpoints": sorted(self.service.endpoints),
         }
         return Answer(msgspec.json.encode(alive))
+
+    async def _tested(self, pairs: Any, _request_id: str, _headers: Sequence[Header]) -> Answer:
+        """The verdicts of its test queries: asked in place, so that none is in the query log."""
+        said = dict(pairs)
+        try:
+            most, seconds = int(said["most"]), float(said["seconds"])
+        except (KeyError, ValueError):
+            raise RequestError(400, "InvalidRequest", "'most' and 'seconds' are numbers") from None
+        return Answer(msgspec.json.encode(await self.service.test(most=most, seconds=seconds)))
 
     def _metrics(self, _pairs: Any, _request_id: str) -> bytes:
         """What was counted since the start; times in microseconds of the endpoint alone."""

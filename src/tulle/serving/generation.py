@@ -33,6 +33,7 @@ from tulle.serving.answers import Question
 from tulle.serving.loaded import Verdict
 from tulle.serving.outside import outside_file
 from tulle.serving.package import Package
+from tulle.serving.tested import Tested, tested_from
 from tulle.serving.traffic import Traffic, from_plain, single
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
@@ -88,6 +89,9 @@ class Deployment:
     bounds: Bounds = field(default_factory=Bounds)
     scale: Mapping[str, int] = field(default_factory=dict)  # generation → workers, as its load asks for
     ending: Ending | None = None
+    test_queries: str = ""  # what they lead to: tell, rollback, skip; empty: as the environment says
+    # How they went, of generations that run and of those that did before.
+    tested: Mapping[str, Tested] = field(default_factory=dict)
 
     @property
     def desired_version(self) -> str:
@@ -155,11 +159,13 @@ def request(
     actor: str = "",
     before: Traffic | None = None,
     check: Callable[[Connection], None] | None = None,
+    test_queries: str = "",
 ) -> Deployment:
     """Ask for a version, or a traffic over several, to answer; nothing changes when it does already.
 
     NotFound when one was never built. With `before`, Conflict when that is not what was wanted until now: somebody
-    else has changed it meanwhile. `check` raises what else refuses it, in the same transaction.
+    else has changed it meanwhile. `check` raises what else refuses it, in the same transaction. `test_queries`: what
+    they lead to once it answers.
     """
     traffic = single(wanted) if isinstance(wanted, str) else wanted
     packages = [package.get(database, service, name) for name in traffic.mounted]
@@ -175,6 +181,7 @@ def request(
             "status": "starting",
             "message": None,
             "changed_at": now(),
+            "test_queries": test_queries or None,
         }
         if row is None:
             where = {"service": service, "environment": environment}
@@ -234,6 +241,20 @@ def activate(
         if noted is not None:
             noted(connection)
         return _one(connection, service, environment)
+
+
+def note_tested(
+    connection: Connection, service: str, environment: str, found: Mapping[str, Tested], *, anew: bool = False
+) -> Deployment:
+    """Keep how test queries of generations went, beside what is known of others; with `anew`, instead of that.
+
+    The deployment as it is then. NotFound when there is none by now.
+    """
+    known = _one(connection, service, environment)
+    tested = found if anew else {**known.tested, **found}
+    plain = {version: one.as_plain() for version, one in tested.items()}
+    connection.execute(update(table).where(_is(service, environment)).values(tested=plain))
+    return _one(connection, service, environment)
 
 
 def fail(
@@ -325,6 +346,11 @@ def find(database: Database, service: str, environment: str = "") -> Deployment 
     with database.read() as connection:
         row = _row(connection, service, environment)
     return None if row is None else _value(row)
+
+
+def deployment_in(connection: Connection, service: str, environment: str) -> Deployment:
+    """The deployment of one service, in a transaction. NotFound when there is none."""
+    return _one(connection, service, environment)
 
 
 def deployments(database: Database, environment: str = "") -> tuple[Deployment, ...]:
@@ -465,4 +491,6 @@ def _value(row: Row[Any]) -> Deployment:
         bounds=Bounds(row.floor, row.ceil, row.most_requests),
         scale=dict(row.scale or {}),
         ending=Ending(row.deprecated_at, row.sunset_at, row.successor or "") if row.deprecated_at else None,
+        test_queries=row.test_queries or "",
+        tested={version: tested_from(one) for version, one in (row.tested or {}).items()},
     )

@@ -7,6 +7,7 @@ is native runs code from the model's file. Knows nothing of sockets.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,15 +125,26 @@ class Loaded:
                 failed[name] = told["message"]
         return failed
 
-    async def test(self) -> tuple[Verdict, ...]:
-        """Run every saved test query."""
-        return tuple(
-            [
-                await self._verdict(name, query)
-                for name, entry in self.entries.items()
-                for query in entry.test_queries
-            ]
-        )
+    async def test(self, *, most: int | None = None, seconds: float = math.inf) -> tuple[Verdict, ...]:
+        """Run the saved test queries: all, or `most` of them, the first ones of each endpoint, for so long.
+
+        What is not answered by then has failed, and no further one is asked. Callers are answered between them.
+        """
+        saved = [(name, entry.test_queries) for name, entry in self.entries.items()]
+        asked = [(turn, name, query) for name, queries in saved for turn, query in enumerate(queries)]
+        if most is not None and len(asked) > most:
+            asked = sorted(asked, key=lambda one: one[0])[:most]
+        end, found = time.monotonic() + seconds, []
+        for _, name, query in asked:
+            verdict = asyncio.ensure_future(self._verdict(name, query))
+            left = None if math.isinf(end) else max(0.0, end - time.monotonic())
+            await asyncio.wait([verdict], timeout=left)
+            if not verdict.done():
+                late = f"no answer when {seconds:g} s were over"
+                found.append(Verdict(name, query.name, False, late, query.body, 504, None, seconds * 1000))
+                break
+            found.append(verdict.result())
+        return tuple(found)
 
     async def answers(self, questions: Sequence[Question], *, again: int = 1) -> tuple[Verdict, ...]:
         """What is answered to questions that expect nothing; each is asked `again` times, the quickest time counts."""

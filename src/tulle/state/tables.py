@@ -344,6 +344,8 @@ deployments = Table(
     Column("sunset_at", Float),
     Column("successor", Text),
     Column("changed_at", Float, nullable=False),
+    Column("test_queries", String(8)),  # tell rollback skip; null: as the environment says
+    Column("tested", JSON),  # generation → how its test queries went since it runs
     PrimaryKeyConstraint("service", "environment"),
 )
 
@@ -363,6 +365,7 @@ deployment_requests = Table(
     Column("note", Text, nullable=False, server_default=""),
     Column("message", Text, nullable=False, server_default=""),
     Column("changed_at", Float, nullable=False),
+    Column("test_queries", String(8)),  # as of a deployment
     Index("deployment_requests_by_service", "service", "environment", "requested_at"),
 )
 

@@ -78,6 +78,7 @@
       sticky: form.elements.sticky.checked,
       shadow: shadow ? { generation: shadow, share: Number(form.elements.shadow_share.value) / 100 } : null,
       preloaded: rows.filter((row) => row.beside.checked).map((row) => row.name),
+      test_queries: form.elements.test_queries.value,
       note: form.elements.note.value,
       ...(before ? { before } : {}),
     };

@@ -1,0 +1,21 @@
+"""How test queries went after a deployment, and what becomes of it when they fail."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tulle.state.migrations.missing import add_missing
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add missing tables and columns."""
+    add_missing(op)
+
+
+def downgrade() -> None:
+    """Nothing is taken away: what the step added does no harm."""
