@@ -35,7 +35,7 @@ from tests.gateway.conftest import (
 from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
 from tulle.gateway import envoy_clusters, envoy_files
 from tulle.gateway.envoy import Gateway
-from tulle.gateway.envoy_values import Door, Json
+from tulle.gateway.envoy_values import Door, Json, file_name
 from tulle.gateway.policy import Client, GatewayPolicy, RateLimit
 from tulle.gateway.secret import hash_secret
 
@@ -47,26 +47,26 @@ def folder_of(gateway: Gateway) -> Path:
 
 
 def files_of(gateway: Gateway) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in folder_of(gateway).glob("*.json")}
+    return {p.name: p.read_bytes() for p in folder_of(gateway).iterdir() if p.suffix in {".json", ".pb"}}
 
 
 def test_publishing_the_same_policy_again_does_nothing(mesh: Mesh) -> None:
     folder = mesh.settings.run_folder / "gateway"
-    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.json")}
+    before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.[jp]*")}
     result = mesh.gateway.publish(policy(WORKERS, CONTRACTS))
     assert (result.changed, result.confirmed) == ((), True)
     again = Gateway(mesh.settings).publish(policy(WORKERS, CONTRACTS))
     assert (again.changed, again.digest) == ((), result.digest)
-    assert {p.name: p.stat().st_mtime_ns for p in folder.glob("*.json")} == before
+    assert {p.name: p.stat().st_mtime_ns for p in folder.glob("*.[jp]*")} == before
 
 
 def test_files_are_for_their_owner_only(mesh: Mesh) -> None:
     folder = mesh.settings.run_folder / "gateway"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     for path in folder.iterdir():
-        if path.suffix in {".json", ".sock"}:
+        if path.suffix in {".json", ".pb", ".sock"}:
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-        assert not [s for s in SECRETS.values() if path.is_file() and s in path.read_text()]
+        assert not [s for s in SECRETS.values() if path.is_file() and s.encode() in path.read_bytes()]
 
 
 def test_a_revoked_application_is_refused_at_once(mesh: Mesh) -> None:
@@ -174,8 +174,7 @@ def test_the_only_worker_answers_as_soon_as_it_is_back(mesh: Mesh) -> None:
 
 
 def test_what_envoy_refuses_changes_nothing(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = mesh.settings.run_folder / "gateway"
-    before = {p.name: p.read_bytes() for p in folder.glob("*.json")}
+    before = files_of(mesh.gateway)
     more = CONTRACTS | {("app-c", "first"): PLENTY}
     other = WORKERS | {"second": ("127.0.0.1:9",)}
     monkeypatch.setattr(
@@ -184,12 +183,12 @@ def test_what_envoy_refuses_changes_nothing(mesh: Mesh, monkeypatch: pytest.Monk
     with Load(mesh) as load:
         with pytest.raises(Broken, match="malformed IP address: not-an-address"):
             mesh.gateway.publish(policy(other, more))
-        assert {p.name: p.read_bytes() for p in folder.glob("*.json")} == before
+        assert files_of(mesh.gateway) == before
         # and a mistake that validation does not see, but the running Envoy does
         monkeypatch.setattr(Gateway, "_validate", lambda _self, _policy: None)
         with pytest.raises(Broken, match=r"refused its new clusters: .*not-an-address"):
             mesh.gateway.publish(policy(other, more))
-        assert {p.name: p.read_bytes() for p in folder.glob("*.json")} == before
+        assert files_of(mesh.gateway) == before
         check_error(mesh.ask(API + "first/x", as_client("app-c")), 403, "NoContract")
     assert not load.lost
     monkeypatch.undo()
@@ -220,7 +219,7 @@ def test_a_damaged_file_heals_with_the_next_publishing(
     wanted = policy(WORKERS, CONTRACTS)
     gateway.publish(wanted)
     good = files_of(gateway)
-    path = folder_of(gateway) / (name if name == "digest" else f"{name}.json")
+    path = folder_of(gateway) / (name if name == "digest" else file_name(name))
     for prepares in (False, True):
         if content is None:
             path.unlink()
@@ -241,7 +240,7 @@ def test_a_damaged_file_heals_with_the_next_publishing(
 @pytest.mark.parametrize("name", ["clusters", "limits", "routes"])
 def test_envoy_starts_with_a_damaged_file_and_is_right_after_publishing(mesh: Mesh, name: str) -> None:
     mesh.stop()
-    (folder_of(mesh.gateway) / f"{name}.json").write_bytes(b"")
+    (folder_of(mesh.gateway) / file_name(name)).write_bytes(b"")
     mesh.gateway.prepare()
     mesh.start()
     check_error(mesh.ask(API + "first/x", as_client("app-a")), 401, "InvalidClient")
@@ -261,11 +260,13 @@ def test_a_file_damaged_under_a_running_envoy_heals(mesh: Mesh) -> None:
 
 def test_an_older_file_put_in_place_admits_nobody_it_should_not(gateway: Gateway) -> None:
     gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY}))
-    older = (folder_of(gateway) / "routes.json").read_bytes()
+    routes = folder_of(gateway) / "routes.pb"
+    older = routes.read_bytes()
+    assert b"app-c" in older
     gateway.publish(policy(WORKERS, CONTRACTS))
-    (folder_of(gateway) / "routes.json").write_bytes(older)
+    routes.write_bytes(older)
     gateway.prepare()
-    assert "app-c" not in (folder_of(gateway) / "routes.json").read_text()
+    assert b"app-c" not in routes.read_bytes()
     assert "routes" in gateway.publish(policy(WORKERS, CONTRACTS)).changed
 
 
@@ -380,7 +381,7 @@ def test_without_a_policy_nobody_is_admitted(mesh: Mesh) -> None:
 # ── what has not changed, and what ends ──────────────────────────────────────────────────────────────────
 
 
-def test_only_clients_that_are_new_are_read_again(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_new_is_read_again(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[GatewayPolicy] = []
     twin = envoy_files.static_twin
 
@@ -395,11 +396,17 @@ def test_only_clients_that_are_new_are_read_again(gateway: Gateway, monkeypatch:
     ((contract,),) = [one.contracts for one in read]
     assert (contract.client_id, contract.service) == ("app-b", "second")
     assert [one.client_id for one in read[0].clients] == ["app-b"]
-    assert read[0].services == first.services
-    fewer = {name: sockets for name, sockets in WORKERS.items() if name != "down"}
+    assert [one.name for one in read[0].services] == ["second"]
+    others = WORKERS | {"first": WORKERS["first"][:1]}
+    gateway.publish(policy(others, {("app-a", "first"): PLENTY}))
+    # what ends comes first and has nothing new; a service that is otherwise is read again, with who may call it
+    assert (read[1].services, read[1].contracts, read[1].clients) == ((), (), ())
+    assert [one.name for one in read[2].services] == ["first"]
+    assert [one.client_id for one in read[2].clients] == ["app-a"]
+    assert len(read[2].contracts) == 1
+    fewer = {name: sockets for name, sockets in others.items() if name != "down"}
     gateway.publish(policy(fewer, {("app-a", "first"): PLENTY}))
-    assert len(read[-1].contracts) == 1  # with other services all are read again
-    assert len(read[-1].clients) == len(first.clients)
+    assert (read[3].services, read[3].contracts, read[3].clients) == ((), (), ())
 
 
 def test_a_new_client_that_envoy_refuses_is_found_all_the_same(gateway: Gateway) -> None:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulle.gateway.envoy_index import LONGEST_LIST, indexed
+from tulle.gateway.envoy_index import LONGEST_LIST, indexed, indexed_bytes
+from tulle.gateway.envoy_values import VIRTUAL_HOST
+from tulle.gateway.envoy_wire import read, written
 
 MANY = [f"/api-{number}" for number in range(LONGEST_LIST + 1)]
 
@@ -17,6 +19,16 @@ def table(addresses: list[str]) -> Any:
     """Routes that each know their address."""
     found = {address: [{"name": f"{address} {n}"} for n in range(2)] for address in addresses}
     return indexed(found, [{"name": "always"}])
+
+
+def as_read(addresses: list[str]) -> Any:
+    """The same, of routes as bytes, as Envoy reads it."""
+    found = {
+        address: [written("envoy.config.route.v3.Route", {"name": f"{address} {n}"}) for n in range(2)]
+        for address in addresses
+    }
+    always = [written("envoy.config.route.v3.Route", {"name": "always"})]
+    return read(VIRTUAL_HOST, indexed_bytes(found, always))
 
 
 def tried(made: Any, path: str) -> list[str]:
@@ -45,6 +57,12 @@ def test_few_are_a_list() -> None:
 )
 def test_many_are_found_by_the_longest_beginning(path: str, expected: list[str]) -> None:
     assert tried(table([*MANY, "/orders/v1", "/orders", "/"]), path) == expected
+
+
+@pytest.mark.parametrize("many", [[], MANY])
+def test_as_bytes_it_is_the_same(many: list[str]) -> None:
+    addresses = [*many, "/orders/v1", "/orders", "/"]
+    assert as_read(addresses) == read(VIRTUAL_HOST, written(VIRTUAL_HOST, table(addresses)))
 
 
 def test_what_begins_like_none_meets_what_is_for_all() -> None:

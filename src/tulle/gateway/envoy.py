@@ -17,7 +17,9 @@ import re
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +34,10 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
+from tulle.gateway.envoy_route_files import RouteFiles, version_of
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
+    AS_BYTES,
     AUTH,
     FOLDER,
     INNER_ROUTES,
@@ -44,15 +48,17 @@ from tulle.gateway.envoy_values import (
     Door,
     Json,
     Traces,
+    file_name,
     processor_socket,
 )
-from tulle.gateway.policy import GatewayPolicy
+from tulle.gateway.policy import Contract, GatewayPolicy
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
 
 _SETTLED_NS: Final = 2_000_000_000
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
 VALIDATE_SECONDS: Final = 30.0
+_READ_AGAIN: Final = 20  # contracts of a service that is otherwise
 PROCESSOR_SECONDS: Final = (
     4.0  # that the first steps wait for the processor to be started; later it just runs
 )
@@ -71,6 +77,8 @@ _STATISTICS: Final[Mapping[str, str]] = {
     "listeners": "listener_manager.lds",
 }
 
+
+_AS_JSON: Final = tuple(name for name in envoy_files.FILES if name not in AS_BYTES)
 
 # Who is refused from now on is refused first; their buckets, which may be ten thousand, come after.
 _FIRST_AWAY: Final = ("auth", "routes", *(n for n in envoy_files.FILES if n not in {"auth", "routes"}))
@@ -119,6 +127,7 @@ class Gateway:
         )
         self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._admin = Admin(self._root, ADMIN_SOCKET)
+        self._routes = RouteFiles(settings.gateway_processors)
         self._processors = Processors(self._root, settings.gateway_processors)
         self._last = GatewayPolicy()  # that this process has published
         self._stands: tuple[str, tuple[object, ...]] | None = (
@@ -138,10 +147,14 @@ class Gateway:
         makes it right.
         """
         with self._plain_errors():
+            for name in AS_BYTES:  # as a version before this one wrote them; nobody reads them any more
+                (self._folder / f"{name}.json").unlink(missing_ok=True)
             # The port and the like are in files that no policy changes: those can always be made anew.
             settled = {
                 "bootstrap": _encoded(envoy_files.bootstrap(self._door)),
-                "listeners": _encoded(envoy_files.render(GatewayPolicy(), self._door)["listeners"]),
+                "listeners": _encoded(
+                    envoy_files.render(GatewayPolicy(), self._door, ["listeners"])["listeners"]
+                ),
             }
             if not all(self._is_sound(name) for name in envoy_files.FILES if name not in settled):
                 self.publish(GatewayPolicy())
@@ -188,8 +201,7 @@ class Gateway:
         with _renderable():
             digest = envoy_files.digest_of(policy.digest(), self._template)
         with self._only_publisher():
-            wanted = self._rendered(policy)
-            self._validate(policy)
+            wanted = self._checked(policy)
             order = _FIRST_AWAY if only_ends else envoy_files.FILES
             changed = [name for name in order if self._read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))
@@ -225,14 +237,24 @@ class Gateway:
         """
         with self._plain_errors():
             self._make_folders()
-            self._rendered(policy)
-            self._validate(policy)
+            self._checked(policy)
+
+    def _checked(self, policy: GatewayPolicy) -> Mapping[str, bytes]:
+        """The files, which Envoy has found nothing wrong with: it looks while they are put together."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="validate") as looking:
+            said = looking.submit(self._validate, policy)
+            try:
+                return self._rendered(policy)
+            finally:
+                said.result()  # what Envoy says of it is said in its own words
 
     def _rendered(self, policy: GatewayPolicy) -> dict[str, bytes]:
         with _renderable():
-            return {
-                name: _encoded(content) for name, content in envoy_files.render(policy, self._door).items()
+            found = {
+                name: _encoded(content)
+                for name, content in envoy_files.render(policy, self._door, _AS_JSON).items()
             }
+            return found | {"inner": self._routes.inner(policy), "routes": self._routes.front(policy)}
 
     def _replace(self, changed: Sequence[str], wanted: Mapping[str, bytes], kept: Collection[str]) -> bool:
         """Write what changed, or nothing of it but for those of `kept` that were taken: they only take away.
@@ -250,7 +272,8 @@ class Gateway:
             for name in reversed([name for name in changed if name not in taken or name not in kept]):
                 with contextlib.suppress(OSError):  # the first error counts, and every other file too
                     old = before[name]
-                    self._restore(name, old if old is not None and _is_whole(old) else None)
+                    is_whole = old is not None and _version_of(name, old) is not None
+                    self._restore(name, old if is_whole else None)
             raise
         return confirmed and (bool(changed) or self.is_running())
 
@@ -288,8 +311,8 @@ class Gateway:
         self._write(self._path(name), content)
         if before is None:
             return False
-        version = msgspec.json.decode(content)["version_info"]
-        match self._admin.outcome(prefix, before, version, CONFIRM_SECONDS):
+        version = _version_of(name, content)
+        match self._admin.outcome(prefix, before, version or "", CONFIRM_SECONDS):
             case "taken":
                 return True
             case "ended":
@@ -305,16 +328,20 @@ class Gateway:
         )
 
     def _validate(self, policy: GatewayPolicy) -> None:
-        """Let Envoy itself read the whole configuration, in one static file, before anything is replaced.
+        """Let Envoy itself read what is new of the configuration, in one static file, before anything is replaced.
 
-        And what the processor is to do, as the processor would. Of clients and contracts it reads those that it has not
-        read before: each is a line or an entry like the others, and a revocation would wait for ten thousand of them.
+        And what the processor is to do, as the processor would. What it has read before, in the policy that is in
+        force, it does not read again: a change of one service would wait for all others.
         """
+        unread = _unread(policy, self._last)
         with _renderable():
             chains = chains_of(policy)
+            content = _encoded(envoy_files.static_twin(unread, self._door))
         self._processors.check(chains)
+        if self._stands is not None and unread == replace(self._last, services=(), clients=(), contracts=()):
+            return
         twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
-        _write_private(twin, _encoded(envoy_files.static_twin(_unread(policy, self._last), self._door)))
+        _write_private(twin, content)
         try:
             done = subprocess.run(  # noqa: S603  our own binary, no shell
                 [
@@ -400,7 +427,7 @@ class Gateway:
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+        return self._folder / file_name(name)
 
     def _read(self, name: str) -> bytes | None:
         try:
@@ -411,7 +438,7 @@ class Gateway:
     def _read_whole(self, name: str) -> bytes | None:
         """A watched file, None when it is missing or damaged."""
         content = self._read(name)
-        return content if content is not None and _is_whole(content) else None
+        return content if content is not None and _version_of(name, content) is not None else None
 
     def _write(self, path: Path, content: bytes) -> None:
         # Envoy watches for renames, and a reader never sees half a file, not even after a power cut
@@ -508,14 +535,31 @@ class Gateway:
 
 
 def _unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
-    """The policy with those of its clients and contracts alone that the last one had not; all, where else differs."""
-    if replace(policy, clients=last.clients, contracts=last.contracts) != last:
-        return policy
-    known = {*last.clients, *last.contracts}
-    contracts = tuple(one for one in policy.contracts if one not in known)
+    """Of the policy what Envoy has not read in the last one: services that are otherwise, clients and contracts.
+
+    A contract is read with the service it is for, and of a service that is otherwise some of the contracts are: each
+    is a line or an entry like the others.
+    """
+    known = {one.path: one for one in last.services}
+    changed = {one.path for one in policy.services if known.get(one.path) != one}
+    before = {*last.contracts}
+    of_changed = {one.name for one in policy.services if one.path in changed}
+    contracts: list[Contract] = []
+    read: Counter[str] = Counter()
+    for one in policy.contracts:
+        if one not in before or (one.service in of_changed and read[one.service] < _READ_AGAIN):
+            contracts.append(one)
+            read[one.service] += 1
+    places = {one.service for one in contracts}
+    services = tuple(
+        one
+        for one in policy.services
+        if one.path in changed or (one.name in places and one.name not in of_changed)
+    )
     needed = {one.client_id for one in contracts}
-    clients = tuple(one for one in policy.clients if one.client_id in needed or one not in known)
-    return replace(policy, clients=clients, contracts=contracts)
+    known_clients = {*last.clients}
+    clients = tuple(one for one in policy.clients if one.client_id in needed or one not in known_clients)
+    return replace(policy, services=services, clients=clients, contracts=tuple(contracts))
 
 
 def binary() -> Path:
@@ -573,13 +617,16 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _is_whole(content: bytes) -> bool:
-    """Whether it is a watched file as it was rendered: its version is the digest of its resources."""
+def _version_of(name: str, content: bytes) -> str | None:
+    """The version of a watched file as it was rendered, the digest of its resources; None for any other."""
+    if name in AS_BYTES:
+        return version_of(content)
     try:
         document = msgspec.json.decode(content)
-        return bool(document == envoy_files.versioned(document["resources"]))
+        is_whole = bool(document == envoy_files.versioned(document["resources"]))
+        return str(document["version_info"]) if is_whole else None
     except (ValueError, TypeError, LookupError):  # no JSON, or no file of ours
-        return False
+        return None
 
 
 def _with_resources(content: bytes, more: Sequence[Json]) -> bytes:

@@ -8,7 +8,7 @@ file system, of processes and of the database.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -40,6 +40,7 @@ from tulle.gateway.envoy_values import (
     CLIENT_HEADER,
     JWT,
     LIMITS,
+    ROUTE_CONFIGURATION,
     ROUTES,
     SECOND_NAME,
     SPIKES,
@@ -59,22 +60,27 @@ from tulle.gateway.processing.plan import resources
 FILES: Final = ("limits", "spikes", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
 
 
-def render(policy: GatewayPolicy, door: Door) -> Mapping[str, Json]:
-    """The watched files by name (see FILES); each carries the digest of its own content as version."""
-    resources_of: Mapping[str, Sequence[Json]] = {
-        "limits": [_extension(LIMITS, limits(policy))],
-        "spikes": [_extension(SPIKES, spikes(policy.services))],
-        "auth": [_extension(AUTH, credentials(policy))],
-        "clusters": [typed("envoy.config.cluster.v3.Cluster", **c) for c in all_clusters(policy, door)],
-        "jwt": [_extension(JWT, token_checks(policy.services))],
-        PLAN: resources(chains_of(policy)),
-        "inner": [typed("envoy.config.route.v3.RouteConfiguration", **behind(policy))],
-        "routes": [typed("envoy.config.route.v3.RouteConfiguration", **routes(policy, door.processors))],
-        "listeners": [
+def render(policy: GatewayPolicy, door: Door, names: Iterable[str] = FILES) -> Mapping[str, Json]:
+    """The watched files by name (see FILES); each carries the digest of its own content as version.
+
+    Those of routes are written as bytes, by `envoy_route_files`; what they say is the same.
+    """
+    resources_of: Mapping[str, Callable[[], Sequence[Json]]] = {
+        "limits": lambda: [_extension(LIMITS, limits(policy))],
+        "spikes": lambda: [_extension(SPIKES, spikes(policy.services))],
+        "auth": lambda: [_extension(AUTH, credentials(policy))],
+        "clusters": lambda: [
+            typed("envoy.config.cluster.v3.Cluster", **c) for c in all_clusters(policy, door)
+        ],
+        "jwt": lambda: [_extension(JWT, token_checks(policy.services))],
+        PLAN: lambda: resources(chains_of(policy)),
+        "inner": lambda: [typed(ROUTE_CONFIGURATION, **behind(policy))],
+        "routes": lambda: [typed(ROUTE_CONFIGURATION, **routes(policy, door.processors))],
+        "listeners": lambda: [
             typed("envoy.config.listener.v3.Listener", **one) for one in (*listeners(door), inner_listener())
         ],
     }
-    return {name: versioned(content) for name, content in resources_of.items()}
+    return {name: versioned(resources_of[name]()) for name in names}
 
 
 def bootstrap(door: Door) -> Json:

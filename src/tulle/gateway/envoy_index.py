@@ -6,10 +6,11 @@ Knows nothing of services.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from tulle.gateway.envoy_values import Json, header_input, typed
+from tulle.gateway.envoy_values import VIRTUAL_HOST, Json, header_input, typed
+from tulle.gateway.envoy_wire import field, fields, packed, written
 
 LONGEST_LIST: Final = 40  # addresses; fewer are as quick in a list
 
@@ -22,13 +23,10 @@ def indexed(found: Mapping[str, Sequence[Json]], always: Sequence[Json]) -> Json
     """
     if len(found) <= LONGEST_LIST:
         return {"routes": [*(route for routes in found.values() for route in routes), *always]}
-    known = set(found)
-    order = {address: number for number, address in enumerate(found)}
-    lists: dict[str, Json] = {}
-    for address in found:
-        shorter = [address[:end] for end in range(1, len(address)) if address[:end] in known]
-        tried = sorted((address, *shorter), key=order.__getitem__)
-        lists[address] = _list([*(route for one in tried for route in found[one]), *always])
+    lists = {
+        address: _list([*(route for one in tried for route in found[one]), *always])
+        for address, tried in _tried(found)
+    }
     return {
         "matcher": {
             "matcher_tree": {"input": header_input(":path"), "prefix_match_map": {"map": lists}},
@@ -37,6 +35,48 @@ def indexed(found: Mapping[str, Sequence[Json]], always: Sequence[Json]) -> Json
     }
 
 
+def indexed_bytes(found: Mapping[str, Sequence[bytes]], always: Sequence[bytes]) -> bytes:
+    """As `indexed`, of routes as bytes: the fields of a virtual host that hold them."""
+    if len(found) <= LONGEST_LIST:
+        return fields(
+            VIRTUAL_HOST, "routes", [*(route for routes in found.values() for route in routes), *always]
+        )
+    lists = {address: fields(_LIST, "routes", routes) for address, routes in found.items()}
+    last = fields(_LIST, "routes", always)
+    entries = [
+        field(_ENTRY, "key", address.encode())
+        + field(_ENTRY, "value", _leading_to(b"".join([*(lists[one] for one in tried), last])))
+        for address, tried in _tried(found)
+    ]
+    # A message's field that is said twice is both together.
+    tree = written(_TREE, {"input": header_input(":path")}) + field(
+        _TREE, "prefix_match_map", fields(f"{_TREE}.MatchMap", "map", entries)
+    )
+    matcher = field(_MATCHER, "matcher_tree", tree) + field(_MATCHER, "on_no_match", _leading_to(last))
+    return field(VIRTUAL_HOST, "matcher", matcher)
+
+
+_LIST: Final = "envoy.config.route.v3.RouteList"
+_MATCHER: Final = "xds.type.matcher.v3.Matcher"
+_TREE: Final = f"{_MATCHER}.MatcherTree"
+_ENTRY: Final = f"{_TREE}.MatchMap.MapEntry"
+_EXTENSION: Final = "xds.core.v3.TypedExtensionConfig"
+
+
+def _leading_to(routes: bytes) -> bytes:
+    """What a matcher does where it has found a list."""
+    action = field(_EXTENSION, "name", b"routes") + field(_EXTENSION, "typed_config", packed(_LIST, routes))
+    return field(f"{_MATCHER}.OnMatch", "action", action)
+
+
+def _tried(addresses: Mapping[str, object]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each address with those whose routes are tried for a path that begins so, in order."""
+    order = {address: number for number, address in enumerate(addresses)}
+    for address in addresses:
+        shorter = [address[:end] for end in range(1, len(address)) if address[:end] in order]
+        yield address, sorted((address, *shorter), key=order.__getitem__) if shorter else (address,)
+
+
 def _list(routes: Sequence[Json]) -> Json:
-    content = typed("envoy.config.route.v3.RouteList", routes=list(routes))
+    content = typed(_LIST, routes=list(routes))
     return {"action": {"name": "routes", "typed_config": content}}

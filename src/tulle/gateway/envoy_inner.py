@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +17,6 @@ from msgspec import structs
 
 from tulle.gateway.envoy_access import Way
 from tulle.gateway.envoy_errors import local_replies
-from tulle.gateway.envoy_index import indexed
 from tulle.gateway.envoy_policies import ServicePart, chain_of_filters, merged, parts_of
 from tulle.gateway.envoy_values import (
     ADDRESS_HEADER,
@@ -217,26 +216,14 @@ def leading_apart(parts: Sequence[ServicePart]) -> Sequence[ServicePart]:
     return parts if any(part.action != parts[-1].action for part in parts) else parts[-1:]
 
 
-def inner_routes(found: Mapping[str, Sequence[Json]], removed: Sequence[str]) -> Json:
-    """Routes to what answers, by address, without filters, which are the front's.
+INNER_HOST: Final[Json] = {"name": "all", "domains": ["*"]}
+INNER_OF_NOBODY: Final[Sequence[Json]] = ({"match": {"prefix": "/"}, "direct_response": {"status": 404}},)
 
-    `removed` are headers that nobody there sees.
-    """
-    plain = {
-        address: [
-            {key: value for key, value in one.items() if key != "typed_per_filter_config"} for one in routes
-        ]
-        for address, routes in found.items()
-    }
+
+def inner(removed: Sequence[str]) -> Json:
+    """What the inner listener's routes are in, without any; `removed` are headers that nobody there sees."""
     return {
         "name": INNER_ROUTES,
-        "virtual_hosts": [
-            {
-                "name": "all",
-                "domains": ["*"],
-                **indexed(plain, [{"match": {"prefix": "/"}, "direct_response": {"status": 404}}]),
-            }
-        ],
         "request_headers_to_remove": list(removed),
         "validate_clusters": False,
     }

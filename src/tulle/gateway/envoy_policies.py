@@ -78,6 +78,7 @@ class _Worked:
 
 _MOST_WORKED: Final = 10_000
 _WORKED: Final[dict[tuple[Registry, bytes], _Worked]] = {}
+_LATEST: Final[dict[str, tuple[ManagedService, Registry, _Worked]]] = {}  # by path: the form asked for last
 
 
 def parts_of(service: ManagedService) -> Sequence[ServicePart]:
@@ -91,6 +92,9 @@ def parts_of(service: ManagedService) -> Sequence[ServicePart]:
 def _worked(service: ManagedService) -> _Worked:
     """Worked out once as long as it stays the same: a change of one service of a thousand is one service's work."""
     known = known_kinds()
+    latest = _LATEST.get(service.path)
+    if latest is not None and latest[0] is service and latest[1] is known:
+        return latest[2]
     over = service.front is not None and service.has_workers
     about = [service.path, over, service.max_request_bytes, service.access, service.policies]
     key = (known, msgspec.json.encode(about))
@@ -99,6 +103,9 @@ def _worked(service: ManagedService) -> _Worked:
         if len(_WORKED) >= _MOST_WORKED:
             _WORKED.clear()
         _WORKED[key] = found
+    if len(_LATEST) >= _MOST_WORKED:
+        _LATEST.clear()
+    _LATEST[service.path] = service, known, found
     return found
 
 

@@ -6,7 +6,7 @@ Pure. Where a route leads is described by `envoy_clusters`; which ways there are
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -22,8 +22,10 @@ from tulle.gateway.envoy_clusters import cluster_name
 from tulle.gateway.envoy_index import indexed
 from tulle.gateway.envoy_inner import (
     BEHIND,
+    INNER_HOST,
+    INNER_OF_NOBODY,
     chain_of,
-    inner_routes,
+    inner,
     leading_apart,
     to_processor,
 )
@@ -66,47 +68,70 @@ WORKER_RETRIES: Final = 4
 SIDECAR_RETRIES: Final = 40  # over about 4.5 s, in which sidecars that were killed are back
 
 # what tells who the caller is ends here; workers read x-tulle-client
-_SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "client_secret")
+SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "client_secret")
 
 
 def routes(policy: GatewayPolicy, processors: int = 1) -> Json:
     """The routes of every service, and one for all else: 404, after the caller has shown who it is."""
+    contracts = contracts_of(policy)
+    found: dict[str, list[Json]] = {}
+    for service in ordered(policy.services):
+        of_service = front_routes(service, contracts.get(service.name, ()), processors)
+        found.setdefault(service.address, []).extend(of_service)
+    host = {**front_host(policy), **indexed(found, of_nobody(policy))}
+    return {**front(policy), "virtual_hosts": [host]}
+
+
+def contracts_of(policy: GatewayPolicy) -> Mapping[str, tuple[Contract, ...]]:
+    """The contracts by the name of what they are for."""
     held: dict[str, list[Contract]] = defaultdict(list)
     for contract in policy.contracts:
         held[contract.service].append(contract)
+    return {name: tuple(several) for name, several in held.items()}
+
+
+def front(policy: GatewayPolicy) -> Json:
+    """What the front's routes are in, without any."""
+    return {
+        "name": ROUTES,
+        "request_headers_to_remove": list(SECRET_HEADERS),
+        "validate_clusters": False,
+        **largest_answer(policy.services),
+    }
+
+
+def front_host(policy: GatewayPolicy) -> Json:
+    """What holds for all of the front's routes, without any."""
     everywhere = holders(policy.holders)
     if policy.is_guarded:  # which wants to know, of each request, whether its secret was right
         everywhere = {**everywhere, GUARD: enabled(), REMEMBER: enabled()}
     if any(client.second_hash for client in policy.clients):  # while a secret takes another one's place
         everywhere = {**everywhere, ONE_NAME: enabled()}
+    said = {"typed_per_filter_config": everywhere} if everywhere else {}
+    return {"name": "all", "domains": ["*"], **said}
+
+
+def of_nobody(policy: GatewayPolicy) -> Sequence[Json]:
+    """The front's routes that are of no service."""
     nowhere = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 404},
         "typed_per_filter_config": {name: off() for name in (CONTRACT, LIMITS, BODY)},
     }
-    found: dict[str, list[Json]] = {}
-    for service in ordered(policy.services):
-        of_address = found.setdefault(service.address, [])
-        of_address += ways_up(service)
-        for parts, alike in with_likenesses(service, parts_of(service)):
-            for part in parts:
-                for way in ways(service, part, held[service.name]):
-                    of_address += _routes(service, part, way, processors)
-            of_address += alike
-    return {
-        "name": ROUTES,
-        "virtual_hosts": [
-            {
-                "name": "all",
-                "domains": ["*"],
-                **({"typed_per_filter_config": everywhere} if everywhere else {}),
-                **indexed(found, [_alive(policy.is_alive), nowhere]),
-            }
-        ],
-        "request_headers_to_remove": list(_SECRET_HEADERS),
-        "validate_clusters": False,
-        **largest_answer(policy.services),
-    }
+    return [_alive(policy.is_alive), nowhere]
+
+
+def front_routes(
+    service: ManagedService, contracts: Sequence[Contract], processors: int = 1
+) -> Sequence[Json]:
+    """The front's routes of one service; `contracts` are those for it."""
+    found = [*ways_up(service)]
+    for parts, alike in with_likenesses(service, parts_of(service)):
+        for part in parts:
+            for way in ways(service, part, contracts):
+                found += _routes(service, part, way, processors)
+        found += alike
+    return found
 
 
 def _alive(is_alive: bool) -> Json:
@@ -130,10 +155,22 @@ def behind(policy: GatewayPolicy) -> Json:
     """
     found: dict[str, list[Json]] = {}
     for service in ordered(policy.services):
-        of_address = found.setdefault(service.address, [])
-        for part in leading_apart(parts_of(service)):
-            of_address += _routes(service, part, BEHIND)
-    return {**inner_routes(found, _SECRET_HEADERS), **largest_answer(policy.services)}
+        found.setdefault(service.address, []).extend(inner_routes(service))
+    return {**behind_all(policy), "virtual_hosts": [{**INNER_HOST, **indexed(found, INNER_OF_NOBODY)}]}
+
+
+def behind_all(policy: GatewayPolicy) -> Json:
+    """What the inner listener's routes are in, without any."""
+    return {**inner(SECRET_HEADERS), **largest_answer(policy.services)}
+
+
+def inner_routes(service: ManagedService) -> Sequence[Json]:
+    """The inner listener's routes of one service, without filters, which are the front's."""
+    return [
+        {key: value for key, value in route.items() if key != "typed_per_filter_config"}
+        for part in leading_apart(parts_of(service))
+        for route in _routes(service, part, BEHIND)
+    ]
 
 
 def _routes(service: ManagedService, part: ServicePart, way: Way, processors: int = 1) -> Iterator[Json]:

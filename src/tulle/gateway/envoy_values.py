@@ -35,6 +35,9 @@ ACCESS_LOG: Final = "log/gateway-access.jsonl"  # relative to .tulle/
 # names of the listener and its parts; files, routes and statistics refer to them
 LISTENER: Final = "gateway"
 ROUTES: Final = "routes"
+AS_BYTES: Final = ("inner", "routes")  # watched files that grow with what is routed; the others are JSON
+VIRTUAL_HOST: Final = "envoy.config.route.v3.VirtualHost"
+ROUTE_CONFIGURATION: Final = "envoy.config.route.v3.RouteConfiguration"
 INNER_LISTENER: Final = "inner"
 INNER_ROUTES: Final = "inner_routes"
 NORMALISE: Final = "normalise"
@@ -101,9 +104,14 @@ def typed(kind: str, **content: Any) -> Json:
     return {"@type": TYPE + kind, **content}
 
 
+def file_name(name: str) -> str:
+    """What the watched file `name` is called; Envoy reads it by what the name ends in."""
+    return f"{name}.pb" if name in AS_BYTES else f"{name}.json"
+
+
 def watched(name: str) -> Json:
     """Where Envoy finds and watches the file `name`."""
-    return {"path_config_source": {"path": f"{FOLDER}/{name}.json"}, "resource_api_version": "V3"}
+    return {"path_config_source": {"path": f"{FOLDER}/{file_name(name)}"}, "resource_api_version": "V3"}
 
 
 def header_input(name: str) -> Json:

@@ -1,0 +1,58 @@
+"""Messages as bytes: what is written is what Envoy's own messages say, and parts put together are the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tulle.gateway.envoy_values import typed
+from tulle.gateway.envoy_wire import field, fields, packed, read, written
+
+ROUTE = "envoy.config.route.v3.Route"
+LIST = "envoy.config.route.v3.RouteList"
+BODY = "envoy.extensions.filters.http.buffer.v3.BufferPerRoute"
+
+
+def route(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "match": {"prefix": "/é"},
+        "route": {"cluster": "c", "timeout": "1.250s", "retry_policy": {"num_retries": 4}},
+        "metadata": {"filter_metadata": {"tulle": {"service": name}}},
+        "typed_per_filter_config": {"body": typed(BODY, buffer={"max_request_bytes": 70_000})},
+    }
+
+
+def test_what_is_written_reads_as_it_was() -> None:
+    assert read(ROUTE, written(ROUTE, route("one"))) == route("one")
+
+
+def test_parts_put_together_are_the_whole() -> None:
+    # long enough that sizes take several bytes
+    names = ["a", "b" * 200, "c" * 20_000]
+    together = fields(LIST, "routes", [written(ROUTE, route(name)) for name in names])
+    assert together == written(LIST, {"routes": [route(name) for name in names]})
+    whole = {"name": "x", "typed_config": typed(LIST, routes=[route(name) for name in names])}
+    extension = "envoy.config.core.v3.TypedExtensionConfig"
+    parts = field(extension, "name", b"x") + field(extension, "typed_config", packed(LIST, together))
+    assert parts == written(extension, whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"nothing": 1}, "nothing"),
+        ({"match": {"prefix": 1}}, "prefix"),
+        ({"route": {"timeout": "soon"}}, "soon"),
+        ({"typed_per_filter_config": {"x": {"@type": "type.googleapis.com/no.such"}}}, "no.such"),
+    ],
+)
+def test_what_is_no_such_message_is_said(content: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        written(ROUTE, content)
+
+
+def test_what_is_no_message_is_said() -> None:
+    with pytest.raises(ValueError, match=r"no envoy\.config\.route\.v3\.Route"):
+        read(ROUTE, b"\xff")
