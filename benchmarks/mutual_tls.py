@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from benchmarks.gateway import BODY, CLIENT, SECRET, TARGET, found, free_port, plain, process, proxy
+from benchmarks.gateway.envoys import BODY, CLIENT, SECRET, TARGET, found, free_port, plain, process, proxy
 
 from tulle.config import Settings
 from tulle.gateway.contract import hash_secret

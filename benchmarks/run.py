@@ -15,10 +15,10 @@ PIPELINE = ("models", "overhead", "checks", "plan", "scheduler", "tenancy")
 # In short: the long forms take half an hour, and a quiet machine.
 SERVING = ("predict", "lookup", "enriched", "switch")
 
-for name in ("startup", "services", "gateway", *LAKE, *(f"pipeline/{name}" for name in PIPELINE)):
+for name in ("startup", "services", *LAKE, *(f"pipeline/{name}" for name in PIPELINE)):
     print(f"\n== {name}", flush=True)
     subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
-for name in SERVING:
-    print(f"\n== serving/{name}", flush=True)
-    module = f"benchmarks.serving.{name}"
+for name in ("gateway", *(f"serving.{name}" for name in SERVING)):
+    print(f"\n== {name}", flush=True)
+    module = f"benchmarks.{name}"
     subprocess.run([sys.executable, "-m", module, "--quick"], check=True, cwd=HERE.parent)

@@ -1,0 +1,35 @@
+"""What the gateway costs a request, and how soon it does what it is told.
+
+    python -m benchmarks.gateway [--quick] [--only hop|changes]
+
+Needs `wrk` and nginx (Debian packages wrk and nginx-light); without nginx its rows are left out, and a worker of ours
+answers in its place. On a machine that has other work to do: `chrt -r 5 python -m benchmarks.gateway`, as root.
+
+*hop*: requests through this gateway, a bare Envoy, nginx and a gateway in Python, each to the same upstream, one after
+another and 32 at a time. *changes*: how long after it is asked for a policy is live, in a small mesh and in large ones,
+under load of which no request may fail; how soon whoever is revoked is refused; and how long a start takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks.gateway import changes, hop
+from benchmarks.serving.load import need_wrk
+
+
+def main() -> None:
+    """All of it, or a part."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="short runs that only show that all works")
+    parser.add_argument("--only", choices=("hop", "changes"), help="one part")
+    options = parser.parse_args()
+    need_wrk()
+    if options.only != "changes":
+        hop.measure(quick=options.quick)
+    if options.only != "hop":
+        changes.measure(quick=options.quick)
+
+
+if __name__ == "__main__":
+    main()
