@@ -63,6 +63,14 @@ FAST = "{name: a, call: it, timeout: 2}"
             Needs(55.0),
         ),
         ("[{name: l, value: [1, 2]}, {name: m, map: $l, call: it, timeout: 10, most: 33}]", Needs(55.0)),
+        (
+            "[{name: g, retry: 1, steps: [{name: a, call: it, timeout: 20}, {name: b, call: it, timeout: 10}]}]",
+            Needs(65.0),
+        ),
+        (
+            "[{name: l, value: [1]}, {name: g, timeout: 15, map: $l, most: 30, steps: [{name: a, call: it}]}]",
+            Needs(65.0),
+        ),
         ("[{name: a, call: it, timeout: 600, retry: 5}, {name: b, call: it, timeout: 600}]", Needs(3600.0)),
     ],
 )

@@ -168,6 +168,41 @@ def test_another_service_is_called_under_this_ones_own_identity(
     assert "s3cret" not in json.dumps(answer)
 
 
+GROUP = """
+  steps:
+  - name: known
+    retry: 1
+    cache: 60
+    steps:
+    - {name: profile, call: insights/profile, with: {customer_id: C}}
+    - {name: chance, call: insights/CALLED, with: {recency: $profile.recency}}
+  output: $known
+"""
+
+
+def test_calls_of_other_services_are_tried_again_and_kept_as_one(
+    shared_mesh: Mesh, tmp_path: Path, server: Server, outside: Path
+) -> None:
+    server.answers[PROFILE] = [(200, {"results": [{"data": {"recency": 3}}]})]
+    server.answers[RETURNS] = [(503, {"errorType": "QueueFull"}), (200, {"result": {"prediction": 1}})]
+    built = build(shared_mesh, tmp_path, GROUP.replace("CALLED", "returns"))
+    first, second = ask(shared_mesh, built, outside, {}, {})
+    assert first["response"] == second["response"] == {"prediction": 1}
+    assert [path for _, path, _, _ in server.asked] == [PROFILE, RETURNS, PROFILE, RETURNS]
+    assert [step["name"] for step in first["steps"]][-2:] == ["known.chance", "known"]
+    assert first["steps"][-1]["attempts"] == 1
+    assert second["steps"] == [{"name": "known", "status": 200, "cached": True} | _spent(second)]
+    with pytest.raises(Invalid) as caught:
+        build(shared_mesh, tmp_path, GROUP.replace("CALLED", "count"))
+    (problem,) = caught.value.problems
+    assert "step 'known' has 'retry', and 'insights/count' within it, a function" in problem.message
+    assert str(problem.place) == "services/s.yaml:9:12"
+
+
+def _spent(answer: Any) -> dict[str, int]:
+    return {"microseconds": answer["steps"][0]["microseconds"]}
+
+
 def test_what_the_other_says_is_told_and_who_calls_in_a_circle_is_stopped(
     shared_mesh: Mesh, tmp_path: Path, server: Server, outside: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tulle.serving.access import ACCESS_SCHEMA
+from tulle.serving.asked import MOST_CALLS, MOST_ENTRIES
 from tulle.serving.compose_declared import ComposeSpec
 from tulle.serving.declared import FunctionSpec
 from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, PRESENT, SEVERAL
@@ -18,6 +19,7 @@ from tulle.serving.log_rows import SCHEMA
 from tulle.serving.overlay import load_overlay
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import load_service
+from tulle.serving.step_form import AT_ONCE, DEPTH, MOST_ITEMS
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 
@@ -39,6 +41,21 @@ def test_the_example_of_an_http_step_is_read() -> None:
     (compose,) = load_service(text, name="example").endpoints
     assert isinstance(compose, ComposeSpec)
     assert list(compose.problems([])) == []
+
+
+def test_the_example_of_a_group_is_read() -> None:
+    (step,) = [one for one in YAML if one.startswith("- name: offers")]
+    text = "service: many\nendpoints:\n- name: it\n  type: compose\n  input: {customers: {type: list}}\n  steps:\n"
+    text += "".join(f"  {line}\n" for line in step.splitlines()) + "  output: $offers\n"
+    (compose,) = load_service(text, name="example").endpoints
+    assert isinstance(compose, ComposeSpec)
+    assert list(compose.problems(["profile", "returns"])) == []
+
+
+def test_the_bounds_of_steps_are_told() -> None:
+    for told in (f"{MOST_ENTRIES:,} entries", f"{MOST_CALLS} calls at a time", f"at most {MOST_ITEMS:,}"):
+        assert told in PAGE
+    assert (DEPTH, AT_ONCE) == (3, 8)  # in words: three times, eight at a time
 
 
 def test_the_example_is_read() -> None:

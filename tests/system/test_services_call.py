@@ -29,7 +29,9 @@ endpoints:
     type: compose
     input: {order: {}}
     steps:
-      - {name: order, call: order-book/order, with: {order_id: $input.order}, timeout: 10}
+      - name: order
+        timeout: 10
+        steps: [{name: row, call: order-book/order, with: {order_id: $input.order}}]
     output: {customer: $order.customer_id, price: '$(round(order.amount * 0.9, 2))'}
     test_queries: [{name: one, input: {order: O-1002}, expect: {price: 108}}]
 """
@@ -81,7 +83,8 @@ def test_a_service_calls_another_once_its_owner_agrees(mesh: Mesh) -> None:
     assert mesh.json("status")["processes"]["gateway"]["url"] == f"https://127.0.0.1:{mesh.gateway}/"
     called = mesh.tulle("service", "call", "offers", "offer", "--data", '{"order": "O-1002"}')
     assert json.loads(called.stdout)["response"]["price"] == 108.0
-    (step,) = answer.json()["steps"]
+    step, group = answer.json()["steps"]
+    assert (step["name"], group["name"]) == ("order.row", "order")
     assert (step["service"], step["generation"]) == ("order-book", "v1")
     assert step["commits"].startswith("orders@")
     missing = mesh.call("offers/offer/run", {"order": "none"}, own)

@@ -30,7 +30,7 @@ from tulle.gateway.trust.transport import BUNDLE, FOLDER
 from tulle.pipeline.sources.address import PROD
 from tulle.pipeline.sources.http import signing_headers
 from tulle.serving import generation
-from tulle.serving.compose_declared import connections_of
+from tulle.serving.compose_declared import ComposeSpec, connections_of
 from tulle.serving.manifest import MANIFEST, read_manifest
 from tulle.serving.outside import Outside, Way, outside_file, read_outside, write_outside
 from tulle.serving.own_certificate import Mutual
@@ -240,13 +240,13 @@ def use_problems(services: Mapping[str, tuple[DataProduct, Service]]) -> Iterato
             if callee not in services:
                 yield Problem(f"service '{name}' uses '{callee}', which no product declares", service.place)
         for endpoint in service.endpoints:
-            for callee in getattr(endpoint, "callees", ()):
+            if not isinstance(endpoint, ComposeSpec):
+                continue
+            for callee, at in endpoint.callees.items():
                 other, _, wanted = callee.partition("/")
                 if other in services and wanted not in {e.name for e in services[other][1].endpoints}:
-                    place = endpoint.places.get("steps", service.place)
-                    yield Problem(
-                        f"endpoint '{endpoint.name}': service '{other}' has no endpoint '{wanted}'", place
-                    )
+                    message = f"endpoint '{endpoint.name}': service '{other}' has no endpoint '{wanted}'"
+                    yield Problem(message, endpoint.place_of(at) or service.place)
     told: set[frozenset[str]] = set()
     for name in sorted(services):
         circle = _circle(name, services)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,11 @@ from tulle.serving.declared import FunctionSpec
 from tulle.serving.function import FunctionEntry
 from tulle.serving.function_code import FUNCTIONS, signature_of
 from tulle.serving.index import Column
+from tulle.serving.outer_call import HARMLESS
 from tulle.serving.query import QueryEntry, record_of
 from tulle.serving.query_declared import QueryParameter, QuerySpec, only_of_files
 from tulle.serving.request import RequestError
+from tulle.serving.step_form import every
 
 # Values like those that callers send, to see which columns a query gives.
 _EXAMPLES: Mapping[str, Any] = {
@@ -39,6 +41,7 @@ def bundle_compose(spec: ComposeSpec, bundle: Bundle) -> ComposeEntry:
     """Check what a composition calls; Invalid, with places, for endpoints that are not there or come after it."""
     problems = list(spec.problems(bundle.callable_from(spec.name), bundle.others))
     callees = {} if problems else _callees(spec, bundle, problems)
+    problems += twice(spec, callees)
     if problems:
         raise Invalid(problems[0].message, hint=problems[0].hint, problems=problems)
     check_queries(spec.test_queries, "", record_of(spec.input), spec.places)
@@ -58,7 +61,7 @@ def bundle_compose(spec: ComposeSpec, bundle: Bundle) -> ComposeEntry:
 def _callees(spec: ComposeSpec, bundle: Bundle, problems: list[Problem]) -> dict[str, str]:
     """The kinds of what a composition calls of other services; what is not there is added to `problems`."""
     found: dict[str, str] = {}
-    for callee in spec.callees:
+    for callee, at in spec.callees.items():
         service, _, endpoint = callee.partition("/")
         known = bundle.others.get(service, {})
         if endpoint in known:
@@ -66,8 +69,25 @@ def _callees(spec: ComposeSpec, bundle: Bundle, problems: list[Problem]) -> dict
             continue
         message = f"endpoint '{spec.name}': service '{service}' has no endpoint '{endpoint}'"
         hint = did_you_mean(endpoint, known) or "no product declares that service"
-        problems.append(Problem(message, spec.places.get("steps"), hint))
+        problems.append(Problem(message, spec.place_of(at), hint))
     return found
+
+
+def twice(spec: ComposeSpec, callees: Mapping[str, str]) -> Iterator[Problem]:
+    """Steps that are tried again as one, and calls within that may not be made again after they were answered."""
+    for path, step in every(spec.steps):
+        if "call" in step or not step.get("retry"):
+            continue
+        for _, one in every([step]):
+            kind = callees.get(one.get("call", ""))
+            if kind is not None and kind not in HARMLESS:
+                message = (
+                    f"endpoint '{spec.name}': step '{step['name']}' has 'retry', and '{one['call']}' within it, "
+                    f"a {kind}, may not be called twice"
+                )
+                yield Problem(
+                    message, spec.place_of((*path, "retry")), "put 'retry' on the steps that may be"
+                )
 
 
 def bundle_function(spec: FunctionSpec, bundle: Bundle) -> FunctionEntry:

@@ -6,6 +6,7 @@ nothing of what the endpoints do.
 
 from __future__ import annotations
 
+from asyncio import Semaphore
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET
 
-from tulle.serving.asked import Asked, is_told_once
+from tulle.serving.asked import MOST_CALLS, Asked, is_told_once
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Answer, Endpoint, Headed, Header, Query, Trace
 from tulle.serving.inner_call import InnerCall
@@ -25,7 +26,9 @@ from tulle.serving.path_values import made_of
 from tulle.serving.query import record_of
 from tulle.serving.query_declared import QueryParameter
 from tulle.serving.request import DECODE_ERRORS, UNWRITABLE, RequestError, parse_json
-from tulle.serving.steps import Step, Target, sequence
+from tulle.serving.step_call import Step, Target
+from tulle.serving.step_form import Said, calls_at_once, every
+from tulle.serving.steps import sequence
 
 # The end of a request header: whatever it holds, the answer tells of every step. Of `tulle-steps` and `x-tulle-steps`
 # the gateway lets the first one through.
@@ -69,6 +72,7 @@ class Compose:
         self._trace = trace
         self._context = b""
         self._by_name = not is_told_once(entry.steps)
+        self._has_turns = calls_at_once(entry.steps) > MOST_CALLS
 
     def bind(
         self, endpoints: Mapping[str, Endpoint], door: Door | None = None, *, anew: bool = False
@@ -84,13 +88,13 @@ class Compose:
         if is_first:
             self._steps = sequence(self.entry.steps, self._target)
 
-    def _target(self, said: Mapping[str, Any]) -> Target:
+    def _target(self, said: Said, is_kept: bool) -> Target:
         seconds = said.get("timeout")
         if "http" in said:
             return HttpCall(said["http"], self._door, seconds)
         if said["call"] in self.entry.callees:
             return ServiceCall(said["call"], self.entry.callees[said["call"]], self._door, seconds)
-        return InnerCall(self.endpoints[said["call"]], for_all="cache" in said)
+        return InnerCall(self.endpoints[said["call"]], for_all=is_kept)
 
     @property
     def actions(self) -> Mapping[str, Headed]:
@@ -112,7 +116,7 @@ class Compose:
         """Carry the steps out with what is sent, {"name": value, …}."""
         start = perf_counter_ns()
         values: dict[str, Any] = {"input": self._input(body)}
-        asked = Asked(request_id, headers)
+        asked = Asked(request_id, headers, Semaphore(MOST_CALLS) if self._has_turns else None)
         context, commits, mixed = self._context, self.commits, None
         waited = self._steps(values, asked)
         if waited is not None:
@@ -162,11 +166,8 @@ def load_compose(entry: ComposeEntry, folder: Path, trace: Trace) -> Compose:  #
     return Compose(entry, trace)
 
 
-def called(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def called(steps: Sequence[Said]) -> Iterator[str]:
     """The endpoints of this service that steps call."""
-    for step in steps:
+    for _, step in every(steps):
         if "call" in step and "/" not in step["call"]:
             yield step["call"]
-        yield from called(step.get("parallel", ()))
-        for branch in step.get("switch", ()):
-            yield from called(branch["steps"])

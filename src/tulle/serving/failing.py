@@ -24,8 +24,9 @@ _log = logging.getLogger("tulle.serving")
 class Failing:
     """What a step declares for when it fails: another value, to be left out, or that the whole fails."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        self._name = said["name"]
+    def __init__(self, said: Mapping[str, Any], word: str = "") -> None:
+        """`word`: what it is called where steps are told of, if not by its name alone."""
+        self._name, self._word = said["name"], word or said["name"]
         self._is_left_out = said.get("on_failure") == LEAVE_OUT
         self._failures, self._next_note = 0, 0.0
         self.fallback = made_of(said["fallback"]) if "fallback" in said else None
@@ -37,11 +38,12 @@ class Failing:
         error = self._named(error)
         if error.status >= 500 and (self.fallback is not None or self._is_left_out):
             self._note(error)
+        if self.fallback is None and not self._is_left_out:
+            raise error
+        asked.replaced += 1
         if self.fallback is not None:
             return self.fallback(values)
-        if not self._is_left_out:
-            raise error
-        told: dict[str, Any] = {"step": self._name} if item is None else {"step": self._name, "item": item}
+        told: dict[str, Any] = {"step": self._word} if item is None else {"step": self._word, "item": item}
         told |= {"status": error.status, "errorType": error.error_type, "message": error.message}
         asked.failed.append(told)
         return UNSET
@@ -55,7 +57,7 @@ class Failing:
     def _named(self, error: RequestError) -> RequestError:
         if error.message.startswith("step '"):
             return error
-        message = f"step '{self._name}': {error.message}"
+        message = f"step '{self._word}': {error.message}"
         return RequestError(error.status, error.error_type, message, error.advice)
 
     def _note(self, error: RequestError) -> None:
@@ -66,5 +68,5 @@ class Failing:
         what = f"{error.status} {error.error_type}"
         how_often = f"failures since this was told last: {self._failures:,}"
         instead = "is left out" if self.fallback is None else "has its fallback"
-        _log.warning("step '%s' fails with %s and %s (%s)", self._name, what, instead, how_often)
+        _log.warning("step '%s' fails with %s and %s (%s)", self._word, what, instead, how_often)
         self._failures, self._next_note = 0, time.monotonic() + NOTE_SECONDS

@@ -120,6 +120,8 @@ def main_part(kind: str, answer: bytes) -> Any:
 class InnerCall:
     """An endpoint of this service as a step calls it."""
 
+    may_repeat = True
+
     def __init__(self, endpoint: Endpoint, *, for_all: bool = False) -> None:
         """`for_all`: answers are kept, so that nothing of a request but what is sent may have a part in them."""
         self.name = endpoint.name

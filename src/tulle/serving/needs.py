@@ -16,7 +16,7 @@ from tulle.serving.function import FunctionEntry
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, Manifest, read_manifest
 from tulle.serving.outer_call import USUAL_SECONDS as OUTSIDE_SECONDS
-from tulle.serving.steps import AT_ONCE, USUAL_ITEMS
+from tulle.serving.step_form import AT_ONCE, USUAL_ITEMS, Said, within
 
 USUAL_SECONDS = 30.0
 _MOST_SECONDS = 3600.0
@@ -61,20 +61,19 @@ def _seconds(entry: Entry, entries: Mapping[str, Entry]) -> float:
     return max(USUAL_SECONDS, bounds.wait_seconds + bounds.seconds + _MORE_SECONDS)
 
 
-def _steps(steps: Sequence[Mapping[str, Any]], entries: Mapping[str, Entry]) -> float:
+def _steps(steps: Sequence[Said], entries: Mapping[str, Entry]) -> float:
     """How long steps may take that are carried out one after the other."""
     return sum(_step(step, entries) for step in steps)
 
 
-def _step(step: Mapping[str, Any], entries: Mapping[str, Entry]) -> float:
-    if "parallel" in step:
-        return max(_step(one, entries) for one in step["parallel"])
-    if "switch" in step:
-        return max(_steps(branch["steps"], entries) for branch in step["switch"])
-    if "call" not in step and "http" not in step:
-        return 0.0
-    inner = entries.get(step.get("call", ""))
-    once = float(step.get("timeout") or (_seconds(inner, entries) if inner else OUTSIDE_SECONDS))
+def _step(step: Said, entries: Mapping[str, Entry]) -> float:
+    if "call" in step or "http" in step:
+        inner = entries.get(step.get("call", ""))
+        once = float(step.get("timeout") or (_seconds(inner, entries) if inner else OUTSIDE_SECONDS))
+    else:
+        beside = [_step(one, entries) for one in step.get("parallel", ())]
+        others = [_steps(some, entries) for path, some in within(step) if path != ("parallel",)]
+        once = min(max([*beside, *others], default=0.0), float(step.get("timeout", math.inf)))
     turns = math.ceil(step.get("most", USUAL_ITEMS) / AT_ONCE) if "map" in step else 1
     return once * (1 + int(step.get("retry", 0))) * turns
 

@@ -25,6 +25,8 @@ _TYPES: Mapping[str, Json] = {
     "date": {"type": "string", "format": "date"},
     "timestamp": {"type": "string", "format": "date-time"},
     "binary": {"type": "string", "contentEncoding": "base64"},
+    "list": {"type": "array", "items": {}},
+    "object": {"type": "object"},
 }
 ERRORS: dict[str, str] = {
     "400": "The request is not understood, or a value is missing, unknown or of the wrong type",

@@ -17,13 +17,12 @@ from tulle.serving.asked import Asked
 from tulle.serving.inner_call import DEPTH, main_part, request_of
 from tulle.serving.outside import UNREACHABLE, Door, Got, Way
 from tulle.serving.request import UNWRITABLE, RequestError, shown
-from tulle.serving.steps import Telling
+from tulle.serving.step_call import Telling
+from tulle.serving.step_form import IDEMPOTENT, method_of
 from tulle.serving.tracing import passed_on
 
 DEEPEST = 8
 USUAL_SECONDS = 30.0
-IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _ACTIONS = {
     "predict": "predict",
     "forecast": "forecast",
@@ -32,7 +31,7 @@ _ACTIONS = {
     "function": "run",
     "compose": "run",
 }
-_HARMLESS = frozenset({"predict", "forecast", "lookup", "query"})  # they answer and do nothing else
+HARMLESS = frozenset({"predict", "forecast", "lookup", "query"})  # they answer and do nothing else
 # Errors after which it is certain that nothing was done, so that asking again does no harm.
 _NOT_DONE = frozenset({UNREACHABLE, "TooManyRequests", "QueueFull", "NoProcessFree", "NotStarted"})
 # What belongs to a caller's trace is passed on, nothing else of theirs.
@@ -56,6 +55,7 @@ class ServiceCall:
         self.name = target
         self._service, _, self._endpoint = target.partition("/")
         self._kind, self._door = kind, door
+        self.may_repeat = kind in HARMLESS
         self._seconds = seconds or USUAL_SECONDS
 
     def content(self, sent: Any) -> bytes:
@@ -68,7 +68,7 @@ class ServiceCall:
 
     def may_retry(self, error: RequestError) -> bool:
         """Where asking twice does no harm: it did nothing yet, or does nothing but answer."""
-        return error.error_type in _NOT_DONE or (self._kind in _HARMLESS and error.status >= 500)
+        return error.error_type in _NOT_DONE or (self.may_repeat and error.status >= 500)
 
     def ask(self, content: bytes, asked: Asked) -> Any:
         """A coroutine that gives the value of the answer."""
@@ -161,7 +161,8 @@ class HttpCall:
 
     def __init__(self, said: Mapping[str, Any], door: Door, seconds: float | None = None) -> None:
         self._connection: str = said["connection"]
-        self._method: str = said.get("method", "POST" if "body" in said else "GET")
+        self._method: str = method_of(said)
+        self.may_repeat = self._method in IDEMPOTENT
         self._expect = frozenset(said.get("expect", ()))
         self._null_on = frozenset(said.get("null_on", ()))
         self._door = door
@@ -178,7 +179,7 @@ class HttpCall:
 
     def may_retry(self, error: RequestError) -> bool:
         """Where nothing was sent, or a method does the same when it is done twice."""
-        return error.error_type == UNREACHABLE or (self._method in IDEMPOTENT and error.status >= 500)
+        return error.error_type == UNREACHABLE or (self.may_repeat and error.status >= 500)
 
     def ask(self, content: bytes, asked: Asked) -> Any:
         """A coroutine that gives the value of the answer. Nothing of the caller goes outside."""

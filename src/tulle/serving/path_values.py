@@ -108,6 +108,21 @@ def roots_of(template: Any, *, certain: bool = False) -> Iterator[str]:
                 yield from roots_of(value, certain=certain)
 
 
+def paths_of(template: Any) -> Iterator[str]:
+    """The paths that a template follows; of what an expression takes from, the whole value."""
+    match template:
+        case str() if (inner := _expression(template)) is not None:
+            yield from (f"${root}" for root in expression.roots(inner))
+        case str() if template.startswith("$") and not template.startswith("$$"):
+            yield template.removesuffix("?")
+        case dict():
+            for value in template.values():
+                yield from paths_of(value)
+        case list():
+            for value in template:
+                yield from paths_of(value)
+
+
 _TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
     "equals": operator.eq,
     "not": operator.ne,

@@ -13,6 +13,7 @@ from tulle.serving.keyed_rows import PlaceOf, places_of
 from tulle.spec.source import CONNECTION_NAME
 
 PARAMETER_TYPES = ("string", "integer", "double", "decimal", "boolean", "date", "timestamp")
+PLAIN_TYPES = ("list", "object")  # what a composition takes beside these
 MOST_ROWS = 100_000
 _USUAL_ROWS = 1000
 USUAL_CONNECTIONS = 4
@@ -59,23 +60,27 @@ class QuerySpec:
         return tuple((said or product, data_set) for said, data_set in found)
 
 
-PARAMETERS_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "description": "what callers send for each $name; one that is not told is text and needed",
-    "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"},
-    "additionalProperties": {
+def parameters_schema(description: str, *further: str) -> Mapping[str, Any]:
+    """The JSON Schema of what callers send by name, of the types of columns and `further` ones."""
+    wider = [{"list": "array"}.get(one, one) for one in further]
+    return {
         "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "type": {"enum": list(PARAMETER_TYPES), "description": "default: string"},
-            "default": {
-                "type": ["string", "number", "boolean", "null"],
-                "description": "what is taken when it is not sent; without one it is needed",
+        "description": description,
+        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,62}$"},
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "type": {"enum": [*PARAMETER_TYPES, *further], "description": "default: string"},
+                "default": {
+                    "type": ["string", "number", "boolean", "null", *wider],
+                    "description": "what is taken when it is not sent; without one it is needed",
+                },
+                "description": {"type": "string"},
             },
-            "description": {"type": "string"},
         },
-    },
-}
+    }
+
 
 QUERY_SCHEMA: Mapping[str, Any] = {
     "required": ["sql"],
@@ -86,7 +91,9 @@ QUERY_SCHEMA: Mapping[str, Any] = {
             "maxLength": 100_000,
             "description": "one SELECT; `$name` stands for a value that callers send",
         },
-        "parameters": PARAMETERS_SCHEMA,
+        "parameters": parameters_schema(
+            "what callers send for each $name; one that is not told is text and needed"
+        ),
         "data_sets": {
             "type": "object",
             "description": "names in the SQL that stand for data sets of other products",

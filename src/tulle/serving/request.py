@@ -36,6 +36,8 @@ _TYPES: dict[str, Any] = {
     "date": dt.date,
     "timestamp": dt.datetime,
     "binary": str,  # base64
+    "list": list[Any],
+    "object": dict[str, Any],
 }
 _EXPECTED = {
     "string": "text",
@@ -46,6 +48,8 @@ _EXPECTED = {
     "date": 'a date such as "1998-06-30"',
     "timestamp": 'a time such as "1998-06-30T12:00:00Z"',
     "binary": "text in base64",
+    "list": "a list",
+    "object": "an object",
 }
 SHOWN = 60  # characters of a value that a message repeats
 MOST_TOLD = 20  # things that are wrong with one request; how many more there are is told

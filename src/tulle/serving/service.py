@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,7 +154,12 @@ _QUERIES = {
     for kind in KINDS.values()
     if "test_queries" in kind.schema["properties"]
 }
-_ENDPOINTS = {kind.name: Schema(_endpoint_schema(kind)) for kind in KINDS.values()}
+
+
+@cache
+def _endpoint_form(kind: str) -> Schema:
+    """Compiled when one is met: that of compositions, with steps within steps, is large."""
+    return Schema(_endpoint_schema(KINDS[kind]))
 
 
 def load_services(product: HasFolder) -> tuple[Service, ...]:
@@ -228,9 +234,9 @@ def load_service(source: Path | str, *, name: str = "") -> Service:
     endpoints = raw.get("endpoints") if isinstance(raw.get("endpoints"), list) else []
     for i, endpoint in enumerate(endpoints or ()):
         kind = endpoint.get("type") if isinstance(endpoint, dict) else None
-        if isinstance(kind, str) and kind in _ENDPOINTS:
+        if isinstance(kind, str) and kind in KINDS:
             label = f"endpoint '{endpoint.get('name', i)}'"
-            problems += validate(document, _ENDPOINTS[kind], ("endpoints", i), where=label)
+            problems += validate(document, _endpoint_form(kind), ("endpoints", i), where=label)
     problems += _repeated(document, endpoints or ())
     drawn, wrong = drawn_queries(source, document, raw) if isinstance(source, Path) else ({}, [])
     problems += wrong
