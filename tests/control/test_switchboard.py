@@ -22,9 +22,13 @@ from tulle.gateway.apis import records
 from tulle.gateway.faults import read_faults
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.processing import handed
+from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
 from tulle.serving import generation
 from tulle.serving.traffic import Traffic, single
 from tulle.state import products
+from tulle.state.connections import Connection, open_connections
+from tulle.state.secrets import open_secrets
 
 
 class Board:
@@ -176,6 +180,39 @@ def test_what_the_mesh_has_for_many_services_is_published_with_each(
     board = Board(replace(workspace, settings=replace(workspace.settings, policies=bad)), monkeypatch)
     with pytest.raises(Invalid, match="policies"):
         board.it.settle()
+    workspace.database.close()
+
+
+def test_processors_are_handed_the_connections_that_policies_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    sets = {"a": PolicySet(({"policy": "oauth2-introspection", "connection": "login"},), services=("calc",))}
+    settings = replace(workspace.settings, policies=sets, source_addresses=("127.0.0.1:9",))
+    board = Board(replace(workspace, settings=settings), monkeypatch)
+    hands = Hands(settings.state_folder / handed.FILE, open_secrets(settings.state_folder / handed.KEY_FILE))
+    board.it.settle()
+    (fault,) = read_faults(settings)
+    assert "there is no connection 'login' in environment 'prod'" in fault.message
+    assert hands.now() == Handed()
+    known = open_connections(settings, workspace.database)
+    for kind, address, told in (
+        ("sql", "postgresql://db/x", "of kind 'sql', expected http"),
+        ("http", "http://login.example.com/introspect", "spoken to without TLS"),
+    ):
+        known.save(Connection("login", "prod", kind, address))
+        board.it.settle()
+        assert told in read_faults(settings)[0].message
+    secret = {"password": "s3cret"}
+    for address in ("http://127.0.0.1:9/introspect", "https://login.example.com/introspect"):
+        known.save(Connection("login", "prod", "http", address, {"auth": "basic", "user": "mesh"}, secret))
+        board.it.settle()
+        assert read_faults(settings) == ()
+        headers = {"Authorization": "Basic bWVzaDpzM2NyZXQ="}
+        assert hands.now() == Handed({"prod login": HandedConnection(address, headers)})
+    assert [one.kind for one in board.published[-1].services[0].policies] == ["oauth2-introspection"]
+    assert "s3cret" not in repr(board.published[-1])
     workspace.database.close()
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from tulle.control import deployment_hooks, deployment_queries
 from tulle.control.checked_documents import with_documents
+from tulle.control.handing import Handing
 from tulle.control.identities import PREFIX, Identities, application_of
 from tulle.control.policy_problems import demand_reached
 from tulle.control.served_apis import ServedApis
@@ -71,6 +72,7 @@ class Switchboard:
         self._certificate = DoorCertificate(workspace.settings)
         self._trouble = ""  # with sidecars, told once
         self._identities = Identities(workspace)
+        self._handing = Handing(workspace.settings, workspace.database)
         self._apis = ServedApis(workspace)
         self._lock = threading.Lock()
         self._mesh_policies: MeshPolicies | None = None
@@ -214,6 +216,7 @@ class Switchboard:
         served, unserved = self._apis.look(answering, self._products, self._with_policies, self._owners)
         deployed += served
         unmade |= unserved
+        self._handing.hand([*self._publisher.in_force(), *deployed])
         result = self._publisher.publish(deployed, self._policy, unmade)
         if result.changed:
             with self._workspace.database.write() as connection:
@@ -269,6 +272,7 @@ class Switchboard:
                 target = replace(target, behind=behind)
             service = replace(service, policies=self._mesh_policies.joined(target, service.policies))
         demand_reached(settings, service.policies)
+        self._handing.demand(service)
         return with_documents(settings, self._workspace.database, service)
 
     def _target(self, name: str, environment: str, product: str, tags: Sequence[str] = ()) -> Target:

@@ -17,6 +17,7 @@ from tulle.gateway.envoy_listener import only_clients
 from tulle.gateway.envoy_policies import ServicePart, parts_of
 from tulle.gateway.envoy_values import (
     AUTH,
+    CHECKS,
     CLAIMS_HEADER,
     CLIENT_HEADER,
     CONTRACT,
@@ -28,6 +29,7 @@ from tulle.gateway.envoy_values import (
     trusted,
     typed,
 )
+from tulle.gateway.policies.kind import Check
 from tulle.gateway.policy import Contract, ManagedService
 from tulle.serving.access import ALGORITHMS, Access, Public, Tokens
 from tulle.spec.rate_limit import RateLimit
@@ -46,6 +48,7 @@ _ADDRESSES_OF: Final = "addresses_of"
 
 MOST_CALLERS: Final = 10_000  # of one limit whose callers are not known beforehand; the idlest are forgotten
 _TOKEN: Final = r"(?i)bearer +[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+ *"  # noqa: S105  a form; an API key has one dot
+_KEY: Final = r"(?i)bearer +[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{40}~? *"  # a key of an application or a service
 _CACHED_TOKENS: Final = 1000
 _CLIENT: Final = "[!-~]+"  # what a token may call its client
 _VERIFIED: Final = "envoy.filters.http.jwt_authn"  # where the filter tells what a token says
@@ -69,8 +72,13 @@ class Way:
     counted_as: Mapping[str, str]
 
 
-def ways(service: ManagedService, part: ServicePart, contracts: Sequence[Contract]) -> Iterator[Way]:
-    """The ways into a part of `service` in the order they are tried; `contracts` are those for it."""
+def ways(
+    service: ManagedService, part: ServicePart, contracts: Sequence[Contract], asked: Sequence[Json] = ()
+) -> Iterator[Way]:
+    """The ways into a part of `service` in the order they are tried; `contracts` are those for it.
+
+    `asked` is for each of the part's checks what its route has for the filter that asks the processor.
+    """
     access = part.access
     open_by = {"always", *access.ways()}
     clients = [c.client_id for c in contracts if c.way in open_by and c.holds_in(service.environment)]
@@ -79,17 +87,45 @@ def ways(service: ManagedService, part: ServicePart, contracts: Sequence[Contrac
     keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
     for client in () if signs_in else clients:  # the portal, which may try every service
         yield replace(keyed, headers=[{"name": "client_id", "string_match": {"exact": client}}])
-    if access.jwt is not None and (signs_in or access.public is not None):
+    checked = list(zip((check for check, _ in part.checks), asked, strict=True))
+    if access.jwt is not None and (signs_in or access.public is not None or checked):
         sent = {"name": "authorization", "string_match": {"safe_regex": {"regex": _TOKEN}}}
         yield _by_token(part.access_name, access.jwt, [sent])
+    for check, filter_ in checked:
+        yield _by_check(part.access_name, check, filter_, _shown_to(check, signs_in=signs_in))
     if access.public is not None:
-        apart = signs_in or access.jwt is not None
+        apart = signs_in or access.jwt is not None or checked
         shows = [*_SHOWS_NOTHING, *(_without(name) for name in part.shown_in)]
         yield _by_nothing(part.access_name, access.public, shows if apart else ())
     if signs_in:
         yield keyed
     elif access.jwt is not None:  # whatever else is shown is no token
         yield _by_token(part.access_name, access.jwt, ())
+    elif checked:
+        yield _by_check(part.access_name, *checked[0], ())
+
+
+def _shown_to(check: Check, *, signs_in: bool) -> Sequence[Json]:
+    """What callers of this way send. Keys of our own are told from an issuer's tokens by their form."""
+
+    def sent(expression: str, **more: bool) -> Json:
+        return {"name": "authorization", "string_match": {"safe_regex": {"regex": expression}}, **more}
+
+    if check.shows == "basic":
+        return [sent("(?i)basic .*"), *([_without("client_id")] if signs_in else [])]
+    if not signs_in:
+        return [sent("(?i)bearer .*")]
+    return [sent("(?i)bearer .*"), sent(_KEY, invert_match=True), _without("client_id")]
+
+
+def _by_check(service: str, check: Check, filter_: Json, headers: Sequence[Json]) -> Way:
+    filters = {GUARD: off(), NORMALISE: off(), AUTH: off(), CONTRACT: off(), CHECKS: filter_}
+    return Way(check.way, headers, filters, {_TOKENS_OF: _checked_name(service, check)})
+
+
+def _checked_name(service: str, check: Check) -> str:
+    """Under which callers of a check are counted; no service's tokens have it."""
+    return f"{service} {check.way}"
 
 
 def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
@@ -132,7 +168,8 @@ def counted_by(services: Sequence[ManagedService], contracts: Sequence[Contract]
     opened = [access for _, access in _opened(services)]
     publics = {access.public.by for access in opened if access.public is not None}
     found = [[_of_route(_CONTRACTS_OF, number), _of_header("client")] for number in range(most)]
-    if any(access.jwt for access in opened):
+    checked = any(part.checks for service in services for part in parts_of(service))
+    if checked or any(access.jwt for access in opened):
         found.append([_of_route(_TOKENS_OF), _of_header("client")])
     if "all" in publics:
         found.append([_of_route(_EVERYBODY_OF)])
@@ -167,6 +204,12 @@ def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -
                 if public.by == "address":
                     whose = {_ADDRESSES_OF: name, "remote_address": ""}
                 found.append(_bucket(limit, whose))
+        checks = {
+            _checked_name(part.access_name, one): one for part in parts_of(service) for one, _ in part.checks
+        }
+        for name, check in checks.items():
+            limit = RateLimit.parse(check.limit or service.usual_limit)
+            found.append(_bucket(limit, {_TOKENS_OF: name, "client": ""}))
     return found
 
 

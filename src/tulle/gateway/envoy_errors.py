@@ -121,6 +121,8 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
     of_policies = [_refusal_mapper(one) for one in refusals]
     mappers = [
         mock,
+        _as_said(),
+        _not_said(),
         alive,
         tunnel,
         _wrong_identity(),
@@ -130,6 +132,26 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
         _guessing(),
     ]
     return _replies([*mappers, *(_mapper(status, *words) for status, words in _ERRORS.items())])
+
+
+def _as_said() -> Json:
+    """What the processor says of somebody whom it does not let in is a whole error by itself."""
+    return {
+        "filter": _expression(f"{_DETAILS} == 'ext_authz_denied'"),
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
+        },
+    }
+
+
+def _not_said() -> Json:
+    """The processor does not answer, and so nobody knows who calls."""
+    message = "Who calls cannot be found out now"
+    mapper = _mapper(503, "IdentityUnavailable", message)
+    mapper["filter"] = _expression(f"{_DETAILS} == 'ext_authz_error'")
+    mapper["body_format_override"] = _error_body("IdentityUnavailable", message, "Try again")
+    return mapper
 
 
 def plain_replies(*, tls_needed: bool = False) -> Json:

@@ -34,7 +34,7 @@ from tulle.gateway.envoy_values import (
 )
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import GatewayPolicy, ManagedService
-from tulle.gateway.processing.plan import DIGEST_LETTERS, ChainPlan
+from tulle.gateway.processing.plan import DIGEST_LETTERS, ChainPlan, StepPlan
 
 _MORE_SECONDS: Final = 5  # than the service has: what is slow is told by who knows that it is the service
 _MOST_REQUESTS: Final = 2048
@@ -58,6 +58,11 @@ def _answered_by(service: ManagedService, part: ServicePart) -> str:
     return hashlib.sha256(msgspec.json.encode(about)).hexdigest()[:DIGEST_LETTERS]
 
 
+def check_chain(service: ManagedService, step: StepPlan) -> ChainPlan:
+    """What the processor does to say who calls."""
+    return ChainPlan(service.path, (step,))
+
+
 def chains_of(policy: GatewayPolicy) -> list[ChainPlan]:
     """All chains of the services, those that ask for tiers with the tier of each client."""
     found: dict[str, ChainPlan] = {}
@@ -66,6 +71,9 @@ def chains_of(policy: GatewayPolicy) -> list[ChainPlan]:
             chain = chain_of(service, part)
             if chain is not None:
                 found[chain.key] = structs.replace(chain, tiers=_tiers(policy, service, chain))
+            for _, step in part.checks:
+                check = check_chain(service, step)
+                found[check.key] = check
     return list(found.values())
 
 

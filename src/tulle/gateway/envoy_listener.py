@@ -19,6 +19,7 @@ from tulle.gateway.envoy_tracing import tracing
 from tulle.gateway.envoy_values import (
     AUTH,
     BODY,
+    CHECKS,
     CLIENT_HEADER,
     CONTRACT,
     DISPATCH,
@@ -149,6 +150,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         auth,
         {"name": ONE_NAME, "typed_config": _only_second_names(_one_name()), "disabled": True},
         token,
+        _policies_of_route(CHECKS),  # the processor, where it says who calls
         identity_filter(),
         {"name": REMEMBER, "typed_config": _remember_client(), "disabled": True},
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes

@@ -8,7 +8,7 @@ buckets in the limits file, as a change of routes keeps those. Pure. Knows nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import msgspec
 from tulle.errors import Invalid
 from tulle.gateway.envoy_values import CLIENT_HEADER, ELSEWHERE, POLICIES, Json, typed
 from tulle.gateway.policies.entry import Operation, split
-from tulle.gateway.policies.kind import Count, Parts, Registry, Spike, Spot, known_kinds
+from tulle.gateway.policies.kind import Check, Count, Parts, Registry, Spike, Spot, known_kinds
 from tulle.gateway.policies.listed import conflict
 from tulle.gateway.policies.opening import access_where
 from tulle.gateway.policies.order import stretches
@@ -47,6 +47,7 @@ class ServicePart:
     max_request_bytes: int
     counts: Sequence[tuple[int, Count]]
     steps: Sequence[StepPlan]  # for the processor, in order
+    checks: Sequence[tuple[Check, StepPlan]]  # by which it says who calls
 
     def match(self, address: str, *, alike: bool = False) -> list[Json]:
         """What a route asks of a request's headers beside the service's address, which it has at its beginning.
@@ -74,6 +75,7 @@ class _Worked:
     rendered: Sequence[Parts]
     windows: Sequence[tuple[int, Count]]  # all of the service
     is_open: bool  # some of it to callers who show nothing
+    checked: Collection[str]  # the ways by which the processor says who calls
 
 
 _MOST_WORKED: Final = 10_000
@@ -130,6 +132,7 @@ def _work_out(service: ManagedService, known: Registry) -> _Worked:
         rendered,
         [window for found in windows.values() for window in found],
         any(part.access.public is not None for part in parts),
+        sorted({check.way for part in parts for check, _ in part.checks}),
     )
 
 
@@ -164,6 +167,7 @@ def _part(
     route: Json = {}
     largest = service.max_request_bytes
     steps: list[StepPlan] = []
+    checks: list[tuple[Check, StepPlan]] = []
     # what is first whatever the list says is also first among the filters of its place
     places = zip(held, kinds, stretches(kinds), strict=True)
     for position, kind, stretch in sorted(places, key=lambda one: one[1].phase != "first"):
@@ -171,6 +175,8 @@ def _part(
         step = known.step(kind.name, service.policies[position].settings)
         if step is not None:
             steps.append(step_plan(_name_of_step(service, position), step))
+        if parts.check is not None:
+            checks.append((parts.check, step_plan(_name_of_step(service, position), parts.check.step)))
         if parts.filters:
             chains.setdefault(0 if stretch is None else stretch, []).extend(parts.filters)
         settings = merged(settings, parts.settings)
@@ -194,6 +200,7 @@ def _part(
         largest,
         counts,
         steps,
+        checks,
     )
 
 
@@ -297,7 +304,7 @@ def _buckets(service: ManagedService, number: int, count: Count, ways: Sequence[
     if count.by == "all":
         yield of("all", "")
     elif count.by == BY_CLIENT:
-        for way in ways:
+        for way in (*ways, *_worked(service).checked):
             yield of(BY_CLIENT, way, {"key": "client"})
     if count.by == BY_ADDRESS or (count.by == BY_CLIENT and _worked(service).is_open):
         yield of(BY_ADDRESS, "", {"key": "remote_address"})

@@ -18,6 +18,7 @@ from tulle.gateway.envoy_access import (
     ways,
 )
 from tulle.gateway.envoy_apis import external_routes, match_of, ordered, rewritten
+from tulle.gateway.envoy_checks import asking
 from tulle.gateway.envoy_clusters import cluster_name
 from tulle.gateway.envoy_index import indexed
 from tulle.gateway.envoy_inner import (
@@ -128,7 +129,8 @@ def front_routes(
     found = [*ways_up(service)]
     for parts, alike in with_likenesses(service, parts_of(service)):
         for part in parts:
-            for way in ways(service, part, contracts):
+            asked = [asking(service, part, step, processors) for _, step in part.checks]
+            for way in ways(service, part, contracts, asked):
                 found += _routes(service, part, way, processors)
         found += alike
     return found

@@ -49,6 +49,7 @@ SECOND_NAME: Final = (
 ONE_NAME: Final = "one_name"
 REMEMBER: Final = "client"
 JWT: Final = "jwt"
+CHECKS: Final = "checks"
 CONTRACT: Final = "contract"
 LIMITS: Final = "limits"
 SPIKES: Final = "spikes"

@@ -29,7 +29,9 @@ _BY_STATUS: Final = {
     503: "ServiceUnavailable",
     504: "ServiceTimeout",
 }
+_DENIED: Final = "ext_authz_denied"
 _BY_DETAILS: Final = {
+    "ext_authz_error": "IdentityUnavailable",
     "fault_filter_abort": "InjectedFault",
     "rbac_access_denied_matched_policy[address]": "AddressNotAllowed",
     "rbac_access_denied_matched_policy[wrong_identity]": "WrongIdentity",
@@ -64,6 +66,8 @@ def kind_of(
     if details == "via_upstream" or 100 <= status < 400:
         # The gateway's processor says so, by a header; nobody else has a reason to.
         return told if told and status >= 400 and _WORD.fullmatch(told) else ""
+    if details == _DENIED:  # the processor did not recognise the caller, and says why in the same way
+        return told if told and _WORD.fullmatch(told) else _BY_STATUS.get(status, "GatewayError")
     if details == "direct_response" and reason in _BY_REASON:
         return _BY_REASON[reason]
     if details and details.startswith(_TOKEN):

@@ -31,6 +31,7 @@ BUILT_IN: Final = (
     "cors",
     "compression",
     "credentials",
+    "introspection",
     "fault",
     "headers",
     "message_log",
@@ -97,6 +98,20 @@ class Spike:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """That the processor says who calls, before anything is counted: by what `shows` in the header authorization.
+
+    `way` is what the callers' way in is called: their names mean something together with it. `step` says what the
+    processor does, its `kind` and `settings`. `limit` is for each of them; empty: the mesh's usual one.
+    """
+
+    way: str
+    shows: Literal["bearer", "basic"]
+    step: Json
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What a policy is in Envoy's words, on the routes where it holds.
 
@@ -115,6 +130,7 @@ class Parts:
     spikes: Sequence[Spike] = ()
     bounds: Mapping[str, int] = field(default_factory=dict)  # of what is under way there; the narrowest holds
     max_request_bytes: int | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +155,7 @@ class Kind:
     outside, as http:// or https://, that it sends something to. `whole`: it is for all requests of a service, never for
     some operations. `once`: one in force for a request is all that makes sense. `not_after`: kinds that it may not come
     after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
-    it.
+    it. `shown_as`: how its callers show who they are, so that no request can be for two such kinds.
     """
 
     name: str  # kebab-case
@@ -158,6 +174,7 @@ class Kind:
     once: bool = False
     not_after: tuple[str, ...] = ()
     of_workers: bool = False
+    shown_as: str = ""
     refusals: tuple[Refusal, ...] = ()
     origin: str = "built-in"
 

@@ -162,7 +162,14 @@ def conflict(policies: Sequence[Policy], registry: Registry | None = None) -> tu
         if wrong is not None:
             return held[wrong.position], wrong.message, wrong.hint
         first: dict[str, int] = {}
+        shown: dict[str, str] = {}
         for number, kind in zip(held, kinds, strict=True):
+            if kind.shown_as and shown.setdefault(kind.shown_as, kind.name) != kind.name:
+                return (
+                    number,
+                    f"'{kind.name}' and '{shown[kind.shown_as]}' read the same credentials of the same requests",
+                    "choose one, or let each be for other operations",
+                )
             if kind.once and kind.name in first:
                 return (
                     number,

@@ -37,6 +37,15 @@ def step_kind(
     return Kind(name, summary, properties, "processor", read, step=_step, example=example, **more)
 
 
+def checked_step(name: str, settings: Settings) -> Json:
+    """A step as the processor is told of it. Unfit when it cannot be made."""
+    plan = StepPlan(name, name, dict(settings))
+    if (wrong := _wrong(msgspec.json.encode(plan))) is not None:
+        message, hint = wrong
+        raise Unfit(message, hint=hint)
+    return _step(plan)
+
+
 def _step(plan: StepPlan) -> Json:
     return {"kind": plan.kind, "settings": plan.settings}
 

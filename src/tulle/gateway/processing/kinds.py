@@ -14,7 +14,10 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from tulle.errors import Invalid, TulleError, did_you_mean
+from tulle.gateway.envoy_values import trusted
 from tulle.gateway.processing.answer_cache import AnswerCache, Kept, Room, caching_rules
+from tulle.gateway.processing.handed import HandedConnection, Hands, named
+from tulle.gateway.processing.introspection import introspection
 from tulle.gateway.processing.json_limits import json_limits
 from tulle.gateway.processing.plan import ChainPlan, StepPlan
 from tulle.gateway.processing.plugin import plugin
@@ -35,6 +38,7 @@ class Stores:
     key: Callable[[str], bytes]
     kept: WeakValueDictionary[str, Kept] = field(default_factory=WeakValueDictionary)  # while a step uses it
     room: Room = field(default_factory=Room)
+    hands: Hands | None = None  # what the control plane hands over; None: nothing
 
     @classmethod
     def passing(cls) -> Stores:
@@ -76,6 +80,16 @@ def _caching(place: Place) -> Step:
     return AnswerCache(rules, kept)
 
 
+def _introspection(place: Place) -> Step:
+    settings = place.settings
+
+    def connection() -> HandedConnection | None:
+        hands = place.stores.hands
+        return named(hands, place.chain.service, settings["connection"]) if hands is not None else None
+
+    return introspection(settings, place.stores.key("credentials"), connection, trusted())
+
+
 KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
     "redaction": lambda place: redaction(place.settings, place.stores.key, MOST_ANSWER_BYTES),
     "json-limits": lambda place: json_limits(place.settings),
@@ -84,6 +98,7 @@ KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
     ),
     "caching": _caching,
     "custom": lambda place: plugin(place.settings),
+    "oauth2-introspection": _introspection,
     "quota": lambda place: quota(place.settings, place.stores.windows(place.name)),
 }
 

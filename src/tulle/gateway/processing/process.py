@@ -25,8 +25,9 @@ import msgspec
 
 from tulle.errors import TulleError
 from tulle.gateway.envoy_values import FOLDER, INNER_SOCKET, processor_socket
-from tulle.gateway.processing import plan
+from tulle.gateway.processing import handed, plan
 from tulle.gateway.processing.exchange import Answer
+from tulle.gateway.processing.handed import Hands
 from tulle.gateway.processing.hop import Hops
 from tulle.gateway.processing.inner import Pool
 from tulle.gateway.processing.kinds import Stores
@@ -41,8 +42,7 @@ LOOK_SECONDS: Final = (
 )
 TIDY_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0
-KEY_FILE: Final = "gateway/processor.key"  # of .tulle/, as the next one
-COUNTS: Final = "gateway/counts-{number}.db"
+COUNTS: Final = "gateway/counts-{number}.db"  # of .tulle/
 _log = logging.getLogger("tulle.processing")
 
 
@@ -53,8 +53,9 @@ async def run(number: int, listening: socket.socket) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, told.set)
     counts = WindowFile(Path(COUNTS.format(number=number)))
-    secrets = open_secrets(Path(KEY_FILE))
-    loaded = Loaded(Path(FOLDER) / f"{plan.FILE}.json", Stores(counts.windows, secrets.derived))
+    secrets = open_secrets(Path(handed.KEY_FILE))
+    stores = Stores(counts.windows, secrets.derived, hands=Hands(Path(handed.FILE), secrets))
+    loaded = Loaded(Path(FOLDER) / f"{plan.FILE}.json", stores)
     loaded.look()
 
     def about() -> Answer:

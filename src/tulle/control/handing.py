@@ -1,0 +1,82 @@
+"""Hands the gateway's processors what policies name and may not hold themselves: connections, with what opens them.
+
+They are kept encrypted in the database and handed over in an encrypted file, before the policies that need them are
+published. A policy that names what is not there is told; until then what was published last stays. Knows nothing of
+what processors do with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tulle.config import Settings
+from tulle.control.declared_apis import demand_reachable
+from tulle.errors import Invalid, NotFound
+from tulle.gateway.front import check_url
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.kind import known_kinds
+from tulle.gateway.policy import ManagedService
+from tulle.gateway.processing import handed
+from tulle.gateway.processing.handed import Handed, HandedConnection, place_of
+from tulle.pipeline.sources.address import PROD
+from tulle.pipeline.sources.http import signing_headers
+from tulle.state.connections import Connection, open_connections
+from tulle.state.db import Database
+from tulle.state.secrets import open_secrets
+
+
+class Handing:
+    """Of one control plane."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._connections = open_connections(settings, database)
+        self._has_handed = True  # by a control plane before this one, it may be
+
+    def demand(self, service: ManagedService) -> None:
+        """Refuse a service whose policies name a connection that is not there, or that may not be used. Invalid."""
+        for kind, name in _named(service.policies):
+            try:
+                found = self._connections.get(name, service.environment or PROD)
+            except NotFound as exc:
+                raise Invalid(f"policy '{kind}': {exc.message}", hint=exc.hint) from None
+            _check(self._settings, kind, found)
+
+    def hand(self, services: Iterable[ManagedService]) -> None:
+        """Hand over what the policies of these services name, and nothing else."""
+        found: dict[str, HandedConnection] = {}
+        for service in services:
+            for _, name in _named(service.policies):
+                place = place_of(service.environment, name)
+                if place in found:
+                    continue
+                try:
+                    known = self._connections.get(name, service.environment or PROD)
+                except NotFound:  # of a service that stays as it was: nobody comes in by it
+                    continue
+                found[place] = HandedConnection(known.address, signing_headers(known))
+        if not found and not self._has_handed:
+            return
+        folder = self._settings.state_folder
+        file = folder / handed.FILE
+        if found or file.exists():
+            handed.write(file, Handed(found), open_secrets(folder / handed.KEY_FILE))
+        self._has_handed = bool(found)
+
+
+def _named(policies: Iterable[Policy]) -> Iterable[tuple[str, str]]:
+    """The kinds of policies that ask somewhere who calls, each with the connection it names."""
+    known = known_kinds()
+    for policy in policies:
+        name = policy.settings.get("connection")
+        if isinstance(name, str) and known.carried_out(policy.kind).shown_as:
+            yield policy.kind, name
+
+
+def _check(settings: Settings, kind: str, connection: Connection) -> None:
+    if connection.kind != "http":
+        raise Invalid(
+            f"policy '{kind}': the connection '{connection.name}' is of kind '{connection.kind}', expected http",
+            hint=f"`tulle connection set {connection.name} --kind http --address https://…`",
+        )
+    demand_reachable(settings, check_url(connection.address))

@@ -1,0 +1,67 @@
+"""The filter by which Envoy asks the processor who calls, before it counts the request and sends it on.
+
+The head of the request alone goes there, and the caller's name comes back. Where the processor does not answer nobody
+is let in. Pure. Knows nothing of how callers are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tulle.gateway.envoy_inner import check_chain, processor_of
+from tulle.gateway.envoy_policies import ServicePart, chain_of_filters
+from tulle.gateway.envoy_values import (
+    ADDRESS_HEADER,
+    CLAIMS_HEADER,
+    CLIENT_HEADER,
+    PROCESS_HEADER,
+    Json,
+    typed,
+)
+from tulle.gateway.policy import ManagedService
+from tulle.gateway.processing.plan import StepPlan
+
+PATIENCE: Final = 35  # seconds; longer than any step may take to find out
+_TOLD: Final = ("www-authenticate", "retry-after", "content-type", "x-tulle-error")
+
+
+def asking(service: ManagedService, part: ServicePart, step: StepPlan, processors: int) -> Json:
+    """What a route has for the place of checks: the processor is asked by this step."""
+    known = [CLIENT_HEADER, *([CLAIMS_HEADER] if part.steps else [])]
+    again = "connect-failure,refused-stream,reset-before-request"
+    check = typed(
+        "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        transport_api_version="V3",
+        http_service={
+            "server_uri": {
+                "uri": "http://processor",
+                "cluster": processor_of(service.path, processors),
+                "timeout": f"{PATIENCE}s",
+            },
+            "authorization_request": {
+                "headers_to_add": [
+                    {"key": PROCESS_HEADER, "value": check_chain(service, step).key},
+                    {"key": ADDRESS_HEADER, "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+                ]
+            },
+            "authorization_response": {
+                "allowed_upstream_headers": _names(known),
+                "allowed_client_headers": _names(_TOLD),
+            },
+            # While the processor is started again what it never got waits here, for up to some three seconds.
+            "retry_policy": {
+                "retry_on": again,
+                "num_retries": 30,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+            },
+        },
+        allowed_headers=_names(["authorization", "x-request-id"]),
+        failure_mode_allow=False,
+        status_on_error={"code": "ServiceUnavailable"},
+    )
+    return chain_of_filters([{"name": "check", "typed_config": check}])
+
+
+def _names(names: Sequence[str]) -> Json:
+    return {"patterns": [{"exact": name, "ignore_case": True} for name in names]}

@@ -1,0 +1,64 @@
+"""What the kinds by which the processor says who calls have in common. Knows no single kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from tulle.errors import Invalid
+from tulle.gateway.envoy_values import Json
+from tulle.gateway.policies.kind import Check, Kind, Parts, Settings, Spot, Unfit
+from tulle.gateway.policies.steps import checked_step
+from tulle.serving.access import Access
+from tulle.spec.rate_limit import RateLimit
+from tulle.spec.source import CONNECTION_NAME
+
+CONNECTION: Final[Json] = {
+    "type": "string",
+    "pattern": CONNECTION_NAME,
+    "x-expected": "the name of a connection",
+}
+LIMIT: Final[Json] = {"type": "string", "description": "of each caller: requests/period, such as 50/1s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the processor is told, and the limit of each caller."""
+
+    step: Json
+    limit: str
+
+
+def checking_kind(name: str, way: str, summary: str, properties: Json, *, shows: str, **more: Any) -> Kind:
+    """A kind by which the processor says who calls, in a step of the same name; `shows` is bearer or basic."""
+
+    def read(settings: Settings) -> Checked:
+        told = {key: value for key, value in msgspec.to_builtins(dict(settings)).items() if key != "limit"}
+        return Checked(checked_step(name, told), _limit_of(settings))
+
+    def render(value: Checked, _: Spot) -> Parts:
+        return Parts(check=Check(way, "bearer" if shows == "bearer" else "basic", value.step, value.limit))
+
+    return Kind(
+        name,
+        summary,
+        {**properties, "limit": LIMIT},
+        "credentials",
+        read,
+        render=render,
+        opens=lambda _: Access(contracts=False),
+        once=True,
+        shown_as=shows,
+        **more,
+    )
+
+
+def _limit_of(settings: Settings) -> str:
+    if (limit := settings.get("limit")) is not None:
+        try:
+            RateLimit.parse(limit)
+        except Invalid as exc:
+            raise Unfit(exc.message, "limit", hint=exc.hint) from None
+    return str(limit or "")

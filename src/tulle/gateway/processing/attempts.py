@@ -1,0 +1,62 @@
+"""Who tries credentials that are wrong: how often they are looked at is limited, and it is written down.
+
+Counted for each address with each name that is claimed, and for each address with all names; a name alone is not
+counted, or anybody could lock out anybody. In memory, bounded. Knows nothing of what the credentials are.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from tulle.gateway.processing.exchange import Refusal
+
+MOST_OF_NAME: Final = 10  # wrong ones in a window, of one address for one name
+MOST_OF_ADDRESS: Final = 100  # and for all names together
+WINDOW: Final = 60.0  # seconds
+MOST_KNOWN: Final = 20_000
+_log = logging.getLogger("tulle.processing")
+
+
+class Attempts:
+    """The wrong credentials that one policy has seen. For one thread."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._wrong: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+
+    def demand(self, address: str, name: str) -> None:
+        """Refusal (429) where there were too many."""
+        now = self._clock()
+        for key, most in _counted(address, name):
+            since, count = self._wrong.get(key, (now, 0))
+            if count >= most and now - since < WINDOW:
+                later = b"%d" % max(1, round(WINDOW - (now - since)))
+                raise Refusal(
+                    429,
+                    "TooManyGuesses",
+                    "Too many wrong credentials were sent from this address",
+                    "Try again after the seconds in retry-after",
+                    [(b"retry-after", later)],
+                )
+
+    def wrong(self, address: str, name: str) -> None:
+        """They were wrong."""
+        now = self._clock()
+        for key, most in _counted(address, name):
+            since, count = self._wrong.pop(key, (now, 0))
+            if now - since >= WINDOW:
+                since, count = now, 0
+            self._wrong[key] = (since, count + 1)
+            if count + 1 == most:
+                _log.warning("too many wrong credentials from %s for %r", address, key[1][:60] or "several")
+        while len(self._wrong) > MOST_KNOWN:
+            self._wrong.popitem(last=False)
+
+
+def _counted(address: str, name: str) -> list[tuple[tuple[str, str], int]]:
+    of_name = [((address, name), MOST_OF_NAME)] if name else []
+    return [*of_name, ((address, ""), MOST_OF_ADDRESS)]
