@@ -63,6 +63,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "api": ("api", "Managed APIs: versions side by side, their lives, what answers them."),
     "app": ("app", "Register applications, ask what they may call, and decide about it."),
     "insight": ("insight", "What services are asked, and how they fare."),
+    "gateway": ("gateway", "The gateway: how it fares, its versions, rollback and back again."),
     "trust": ("trust", "Certificates of the mesh's parts, and which service may call which."),
     "policy": ("policy", "What the gateway can do with requests: the kinds of policies."),
     "connection": ("connection", "The databases, stores and HTTP APIs that sources read."),

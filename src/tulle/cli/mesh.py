@@ -16,6 +16,7 @@ from tulle.config import Settings
 from tulle.deploy import local
 from tulle.errors import NotFound, Unavailable, did_you_mean
 from tulle.gateway.faults import read_faults
+from tulle.gateway.versions.told import told
 from tulle.spec.mesh import find_mesh, load_settings
 
 
@@ -100,12 +101,13 @@ def status(mesh: Path | None, as_json: bool) -> None:
     if not as_json:
         show_status(settings)
         return
-    running = local.processes(settings)
+    running, pin = local.processes(settings), told(settings)
     emit(
         {
             "mesh": settings.name,
             "folder": str(settings.folder),
             "up": bool(running),
+            "pin": asdict(pin) | {"known": None, "sentence": pin.sentence} if pin is not None else None,
             "drift": _drifted(settings),
             "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
             "certificates": [*_failing_certificates(settings), *_failing_door(settings)] if running else [],
@@ -141,21 +143,23 @@ def show_status(settings: Settings) -> None:
         if process.why:
             click.echo(f"    {process.why} (`tulle logs {process.name.split('/')[0]}`)")
     if local.runs_by_older_settings(settings):
-        told = "mesh.yaml was changed since the mesh was started: `tulle down`, `tulle up` bring it in force"
-        click.echo(f"  {mark('warn')} {told}")
+        said = "mesh.yaml was changed since the mesh was started: `tulle down`, `tulle up` bring it in force"
+        click.echo(f"  {mark('warn')} {said}")
     for fault in read_faults(settings):
         place = f" in {fault.environment}" if fault.environment else ""
         click.echo(f"  {mark('warn')} service '{fault.service}'{place}: {fault.sentence}")
-    for told in _failing_certificates(settings):
-        click.echo(f"  {mark('warn')} {told} (`tulle trust show`)")
-    for told in _failing_door(settings):
-        click.echo(f"  {mark('warn')} {told}")
+    if (pin := told(settings)) is not None:
+        click.echo(f"  {mark('warn')} {pin.sentence} (`tulle gateway resume`)")
+    for said in _failing_certificates(settings):
+        click.echo(f"  {mark('warn')} {said} (`tulle trust show`)")
+    for said in _failing_door(settings):
+        click.echo(f"  {mark('warn')} {said}")
     drifted = _drifted(settings)
     if drifted:
         names = ", ".join(name or "the mesh" for name in drifted)
         count = sum(drifted.values())
-        told = f"{count} difference{'s' if count > 1 else ''} from what was applied: {names}"
-        click.echo(f"  {mark('warn')} {told} (`tulle drift`)")
+        said = f"{count} difference{'s' if count > 1 else ''} from what was applied: {names}"
+        click.echo(f"  {mark('warn')} {said} (`tulle drift`)")
 
 
 def _failing_certificates(settings: Settings) -> list[str]:

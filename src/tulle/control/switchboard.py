@@ -6,6 +6,7 @@ good by doing it again. Knows nothing of who asked for what.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -24,7 +25,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.deploy.generations import managed, mounted, mounted_of, stopped_of
 from tulle.deploy.local import Mounted, Process
-from tulle.errors import Broken, TulleError
+from tulle.errors import Broken, NotFound, TulleError
 from tulle.events import GATEWAY_PUBLISHED, Event
 from tulle.gateway import contract, service_policies
 from tulle.gateway.admitted import as_deployed, policy_of
@@ -33,8 +34,11 @@ from tulle.gateway.envoy import Gateway
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService, path_of
-from tulle.gateway.publishing import Publisher, Unmade
+from tulle.gateway.publishing import Publisher, Unmade, fitting
 from tulle.gateway.trust.keeper import Keeper
+from tulle.gateway.versions.pin import pin_of, pinned_policy, pinned_services
+from tulle.gateway.versions.recorded import Versions, policy_of_version
+from tulle.gateway.versions.told import Pin, tell
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
 from tulle.serving.needs import Needs, needs_of
@@ -70,6 +74,9 @@ class Switchboard:
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
         self._certificate = DoorCertificate(workspace.settings)
+        self._versions_kept = Versions(workspace.database)
+        self._noted: GatewayPolicy | None = None
+        self._pinned: tuple[int, GatewayPolicy] | None = None  # a version that was read
         self._trouble = ""  # with sidecars, told once
         self._identities = Identities(workspace)
         self._handing = Handing(workspace.settings, workspace.database)
@@ -115,6 +122,41 @@ class Switchboard:
             self._publish({})
             if hindered:
                 raise hindered[0]
+
+    def wanted(self) -> GatewayPolicy:
+        """What the gateway would have if it were pinned to no version. Nothing is published."""
+        with self._lock:
+            return self._policy(self._services({}, {}))
+
+    def demand_fits(self, version: int) -> frozenset[str]:
+        """Refuse a version that could not be put in force now; the services that there are. NotFound, Broken."""
+        with self._lock:
+            services = self._services({}, {})
+            kept, pin = policy_of_version(self._workspace.database, version), Pin(version, "", "", now())
+            policy = pinned_policy(kept, self._policy(pinned_services(pin, kept, services)))
+            self._gateway.check(policy)
+            return frozenset(one.path for one in services)
+
+    def check(self) -> Mapping[str, str]:
+        """Why what is recorded now would not be published, by service; of the gateway itself under "". Nothing is."""
+        with self._lock:
+            unmade: dict[_Place, Unmade] = {}
+            services = {one.path: one for one in self._services({}, unmade)}
+            told = {path_of(*place): one.message for place, one in unmade.items()}
+
+            def accept(forms: Mapping[str, ManagedService]) -> str:
+                try:
+                    self._gateway.check(self._policy(list(forms.values())))
+                except Broken as exc:
+                    return exc.message
+                return ""
+
+            if said := accept(services):
+                try:
+                    told |= fitting(services, {}, accept, said)[1]
+                except Broken as exc:
+                    told[""] = exc.message
+            return told
 
     def settle_for_later(self) -> None:
         """While the mesh is down: let the gateway begin with what is recorded by now, and not with who was revoked."""
@@ -175,8 +217,60 @@ class Switchboard:
         return [one.worker(number) for number in range(one.workers)]
 
     def _publish(self, override: Mapping[_Place, Traffic]) -> None:
-        found: list[ManagedService] = []
         unmade: dict[_Place, Unmade] = {}
+        services = self._services(override, unmade, has_sidecars=True)
+        pin = pin_of(self._workspace.database)
+        with contextlib.suppress(OSError):  # it is told by the database as well
+            tell(self._workspace.settings, pin)
+        whole = self._policy
+        if pin is not None:
+            kept = self._kept(pin.version)
+            services = pinned_services(pin, kept, services)
+            paths = {one.path for one in kept.services}
+            unmade = {place: one for place, one in unmade.items() if path_of(*place) in paths}
+
+            def whole(services: Collection[ManagedService]) -> GatewayPolicy:
+                return pinned_policy(kept, self._policy(services))
+
+        self._handing.hand([*self._publisher.in_force(), *services])
+        result = self._publisher.publish(services, whole, unmade)
+        published = self._publisher.published
+        if published is not None and published is not self._noted:
+            self._versions_kept.note(published)
+            self._noted = published
+        if result.changed:
+            with self._workspace.database.write() as connection:
+                event = Event(
+                    GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
+                )
+                log.append(connection, event)
+
+    def _kept(self, version: int) -> GatewayPolicy:
+        """A version that the gateway is pinned to; what is in force where it cannot be read.
+
+        That who was revoked is refused must not hang on it.
+        """
+        if self._pinned is None or self._pinned[0] != version:
+            try:
+                found = policy_of_version(self._workspace.database, version)
+            except (Broken, NotFound) as exc:
+                _log.warning("the gateway goes on as it is: %s", exc.message)
+                found = GatewayPolicy(tuple(self._publisher.in_force()))
+            self._pinned = version, found
+        return self._pinned[1]
+
+    def _services(
+        self,
+        override: Mapping[_Place, Traffic],
+        unmade: dict[_Place, Unmade],
+        *,
+        has_sidecars: bool = False,
+    ) -> list[ManagedService]:
+        """The services and APIs as they are recorded; those of which none can be made are added to `unmade`.
+
+        `has_sidecars`: these are put before their workers, where that is how they are met.
+        """
+        found: list[ManagedService] = []
         at = now()
         if self._mesh_policies is None:  # not before: who asks what is wrong with them must be told
             self._mesh_policies = MeshPolicies(self._workspace.settings.policies)
@@ -211,19 +305,12 @@ class Switchboard:
         deployed, damaged = as_deployed(self._workspace.database, found, usual_limit=usual)
         stopped = {(one.name, one.environment): one.stopped for one in found}
         unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
-        deployed = self._behind_sidecars(deployed, unmade)
+        if has_sidecars:
+            deployed = self._behind_sidecars(deployed, unmade)
         answering = [*deployed, *self._instead_of(unmade)]
         served, unserved = self._apis.look(answering, self._products, self._with_policies, self._owners)
-        deployed += served
         unmade |= unserved
-        self._handing.hand([*self._publisher.in_force(), *deployed])
-        result = self._publisher.publish(deployed, self._policy, unmade)
-        if result.changed:
-            with self._workspace.database.write() as connection:
-                event = Event(
-                    GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
-                )
-                log.append(connection, event)
+        return [*deployed, *served]
 
     def _instead_of(self, unmade: Mapping[_Place, Unmade]) -> list[ManagedService]:
         """What the gateway goes on with where nothing new can be had: APIs lead there on as well."""

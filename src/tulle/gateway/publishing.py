@@ -63,6 +63,7 @@ class Publisher:
         self._clock = clock
         self._file = settings.state_folder / IN_FORCE
         self._good: Forms | None = None
+        self.published: GatewayPolicy | None = None  # the last one that was put in force
         self._refused: dict[str, _Refused] = {}
         self._faults = {(one.service, one.environment): one for one in read_faults(settings)}
 
@@ -92,7 +93,7 @@ class Publisher:
         chosen: Forms = first
         refusals: Mapping[str, str] = {}
         try:
-            result = self._gateway.publish(whole(list(first.values())))
+            result = self._put(whole(list(first.values())))
         except Broken as exc:
             standing = {path: good[path] for path in first if path in good}
             result, chosen, refusals = self._part(first, standing, whole, exc)
@@ -102,6 +103,12 @@ class Publisher:
         told = {path: one.message for path, one in self._refused.items()}
         told |= {path: one.message for path, one in lacking.items()}
         self._tell({places[path]: (said, path in chosen) for path, said in told.items()})
+        return result
+
+    def _put(self, policy: GatewayPolicy) -> PublishResult:
+        result = self._gateway.publish(policy)
+        if result.changed or self.published is None:
+            self.published = policy
         return result
 
     def in_force(self) -> Collection[ManagedService]:
@@ -122,7 +129,7 @@ class Publisher:
             return _why_not(lambda: self._gateway.check(whole(list(forms.values()))))
 
         def do(forms: Forms) -> str:
-            return _why_not(lambda: done.append(self._gateway.publish(whole(list(forms.values())))))
+            return _why_not(lambda: done.append(self._put(whole(list(forms.values())))))
 
         chosen, said = fitting(wanted, standing, look, refusal.message)
         if said and not do(chosen):

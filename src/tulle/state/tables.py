@@ -630,6 +630,42 @@ service_policies = Table(
     PrimaryKeyConstraint("service", "environment"),
 )
 
+# What the gateway was told, version by version: which parts it is made of, and the facts that came before it.
+gateway_versions = Table(
+    "gateway_versions",
+    metadata,
+    Column("number", BigId, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("parts", LargeBinary, nullable=False),
+    Column("services", Integer, nullable=False),
+    Column("clients", Integer, nullable=False),
+    Column("contracts", Integer, nullable=False),
+    Column("causes", JSON, nullable=False),
+    Column("event_id", BigId, nullable=False),  # the last one before it
+)
+
+gateway_parts = Table(
+    "gateway_parts",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+# To which version the gateway was rolled back, and until when; at most one has no end.
+gateway_pins = Table(
+    "gateway_pins",
+    metadata,
+    Column("id", BigId, primary_key=True, autoincrement=True),
+    Column("version", BigId, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("by", String(255), nullable=False, server_default=""),
+    Column("at", Float, nullable=False),
+    Column("known", JSON, nullable=False),  # services that there were
+    Column("ended_at", Float),
+    Column("ended_by", String(255), nullable=False, server_default=""),
+)
+
 # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────────
 # Owned by tulle.lake. Only what changes lives here: names, positions, staged entries. What a commit holds is in
 # the object store; `manifest` says under which name.

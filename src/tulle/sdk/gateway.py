@@ -1,0 +1,51 @@
+"""The Python client of the gateway's operation: how it fares, its versions, rollback and back again.
+
+    gateway = GatewayClient(client)
+    gateway.rollback(reason="orders are refused")
+    gateway.resume()
+
+Answers are plain values as the API documents them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tulle.sdk.client import Client
+
+
+class GatewayClient:
+    """Calls one mesh, through a client of it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def status(self) -> dict[str, Any]:
+        """How it fares, which version is in force, whether it is pinned."""
+        return self._client.call("GET", "/gateway")
+
+    def versions(self, *, limit: int = 50, before: int | None = None) -> list[dict[str, Any]]:
+        """The versions that are kept, the newest first."""
+        params = {"limit": limit} | ({"before": before} if before is not None else {})
+        return list(self._client.call("GET", "/gateway/versions", params=params)["versions"])
+
+    def version(self, number: int) -> dict[str, Any]:
+        """One version with its content and what it changed."""
+        return self._client.call("GET", f"/gateway/versions/{number}")
+
+    def diff(self, first: int | None = None, second: int | None = None) -> dict[str, Any]:
+        """What differs between two versions, or between what is pinned and what waits."""
+        params = {name: one for name, one in (("from", first), ("to", second)) if one is not None}
+        return self._client.call("GET", "/gateway/diff", params=params)
+
+    def check(self) -> dict[str, Any]:
+        """Whether what is recorded now would be published, and why not what would not."""
+        return self._client.call("POST", "/gateway/check")
+
+    def rollback(self, version: int | None = None, *, reason: str = "") -> dict[str, Any]:
+        """Do as a version says, by default the one before, until it is resumed."""
+        return self._client.call("POST", "/gateway/rollback", json={"version": version, "reason": reason})
+
+    def resume(self) -> dict[str, Any]:
+        """Follow what is applied and deployed again."""
+        return self._client.call("POST", "/gateway/resume")

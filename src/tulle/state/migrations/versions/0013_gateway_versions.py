@@ -1,0 +1,21 @@
+"""What the gateway was told, version by version, and to which one it was rolled back."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tulle.state.migrations.missing import add_missing
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add missing tables and columns."""
+    add_missing(op)
+
+
+def downgrade() -> None:
+    """Nothing is taken away: what the step added does no harm."""
