@@ -1,7 +1,8 @@
 -- Takes credentials from where a policy says that they may be, too, and puts them where they always are:
 --   client_id and client_secret in the query
 --   the API key in a header or a parameter of another name
--- What is found is taken away from there, so that no secret goes on to the service. Credentials in their usual place
+-- What is found is taken away from there, so that no secret goes on to the service; so is what is where callers of other
+-- operations show theirs. Credentials in their usual place
 -- count before it. It admits nobody: the next filters check what it found, and an error in it leaves nothing to check.
 
 local LONGEST = 512
@@ -36,6 +37,8 @@ end
 local function moved(handle)
   local where, headers = handle:filterContext(), handle:headers()
   local wanted = {}
+  for name in (where:get("hidden_query") or ""):gmatch("[^,]+") do wanted[name] = true end
+  for name in (where:get("hidden_header") or ""):gmatch("[^,]+") do headers:remove(name) end
   if where:get("client_query") then wanted["client_id"], wanted["client_secret"] = true, true end
   if where:get("key_query") then wanted[where:get("key_query")] = true end
   local found, path = parted(headers:get(":path"), wanted)

@@ -7,6 +7,7 @@ Pure. Knows nothing of workers; where a way leads is the caller's matter.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,16 @@ def _without(header: str) -> Json:
     return {"name": header, "present_match": True, "invert_match": True}
 
 
+def _shows_not(hidden: str) -> Json:
+    """That nothing is where credentials may be, too; a parameter's name may be encoded."""
+    where, _, name = hidden.partition(":")
+    if where == "header":
+        return _without(name)
+    encoded = "".join(f"({re.escape(one)}|(?i:%{ord(one):02x}))" for one in name)
+    regex = f"[^?]*[?](.*&)?{encoded}([=&].*)?"
+    return {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}, "invert_match": True}
+
+
 _SHOWS_NOTHING: Final = [_without("authorization"), _without("client_id")]
 
 
@@ -95,7 +106,7 @@ def ways(
         yield _by_check(part.access_name, check, filter_, _shown_to(check, signs_in=signs_in))
     if access.public is not None:
         apart = signs_in or access.jwt is not None or checked
-        shows = [*_SHOWS_NOTHING, *(_without(name) for name in part.shown_in)]
+        shows = [*_SHOWS_NOTHING, *(_shows_not(name) for name in part.shown_in)]
         yield _by_nothing(part.access_name, access.public, shows if apart else ())
     if signs_in:
         yield keyed

@@ -339,19 +339,20 @@ def _access_log(door: Door) -> Json:
     """One line a request. No query strings and no credentials: only the path, and who was recognised."""
     line = {
         "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
-        "method": "%REQ(:METHOD)%",
-        "path": "%PATH(NQ)%",
+        # What callers choose is cut: a line is never longer than whoever reads it expects.
+        "method": "%REQ(:METHOD):20%",
+        "path": "%PATH(NQ):1000%",
         "code": "%RESPONSE_CODE%",
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
-        "client": f"%REQ({CLIENT_HEADER})%",
-        "client_of_external": "%DYNAMIC_METADATA(tulle:client)%",
+        "client": f"%REQ({CLIENT_HEADER}):200%",
+        "client_of_external": "%DYNAMIC_METADATA(tulle:client):200%",
         "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",
-        "generation": "%RESP(x-tulle-generation)%",
+        "generation": "%RESP(x-tulle-generation):100%",
         "reason": "%METADATA(ROUTE:tulle:reason)%",
-        "error": "%RESP(x-tulle-error)%",
+        "error": "%RESP(x-tulle-error):100%",
         "duration_ms": "%DURATION%",
         "duration_us": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%",
         "upstream_ms": "%RESPONSE_DURATION%",

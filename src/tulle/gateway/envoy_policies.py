@@ -40,7 +40,7 @@ class ServicePart:
     operation: Operation
     access: Access
     access_name: str  # no other service, and no part with other ways in, has it
-    shown_in: Sequence[str]  # further headers that may hold credentials
+    shown_in: Sequence[str]  # where else credentials may be: `header:<name>`, `query:<name>`
     settings: Mapping[str, Json]
     action: Mapping[str, Any]
     route: Mapping[str, Any]
@@ -188,12 +188,19 @@ def _part(
         settings[POLICIES[stretch]] = chain_of_filters(filters)
     counts = [window for position in held for window in windows[position]]
     access, name = access_named(service, held, known)
-    shown_in = [settings[ELSEWHERE]["filter_context"].get("key_header")] if ELSEWHERE in settings else []
+    kinds_and_settings = [
+        (service.policies[position].kind, service.policies[position].settings) for position in held
+    ]
+    shown_in = sorted({name for kind, said in kinds_and_settings for name in known.hidden(kind, said)})
+    # Where callers of other operations show who they are, nothing goes on to the service either.
+    everywhere = {name for policy in service.policies for name in known.hidden(policy.kind, policy.settings)}
+    if elsewhere := everywhere.difference(shown_in):
+        settings = merged(settings, {ELSEWHERE: taken_away(elsewhere)})
     return ServicePart(
         operation,
         access,
         name,
-        [header for header in shown_in if header],
+        shown_in,
         settings,
         action,
         route,
@@ -202,6 +209,16 @@ def _part(
         steps,
         checks,
     )
+
+
+def taken_away(hidden: Collection[str]) -> Json:
+    """What a route has for the script that looks for credentials where nobody may show any: they do not go on."""
+    names: dict[str, list[str]] = {"header": [], "query": []}
+    for one in sorted(hidden):
+        where, _, name = one.partition(":")
+        names[where].append(name)
+    said = {f"hidden_{where}": ",".join(some) for where, some in names.items() if some}
+    return typed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", name=ELSEWHERE, filter_context=said)
 
 
 def chain_of_filters(filters: Sequence[Json]) -> Json:

@@ -93,6 +93,40 @@ def test_who_shows_a_key_in_its_header_is_not_taken_for_everybody(put: Put) -> N
 
 
 @pytest.mark.system
+def test_who_shows_something_in_the_query_is_not_taken_for_everybody(put: Put) -> None:
+    mesh = put(
+        "- {policy: public, limit: 1000/1s}\n- {policy: api-key, query: key}\n- {policy: client-id, query: true}"
+    )
+    for query in ("", "?a=key", "?monkey=1", "?a=1&keys=2"):
+        reply = ask(mesh, f"first/x{query}")
+        assert caller(reply) is None
+        assert reply.json()["target"].endswith(f"/x{query}")
+    for query in (f"key=app-a.{A}", f"a=1&k%65y=app-a.{A}", f"client_id=app-a&client_secret={A}"):
+        reply = ask(mesh, f"first/x?{query}")
+        assert caller(reply) == "app-a"
+        assert A not in reply.body.decode()
+    for query in ("key=app-a.wrong", "key", "a&key=", "client_secret=x", "client%5Fid=app-a&client_secret=x"):
+        check_error(ask(mesh, f"first/x?{query}"), 401, "InvalidClient")
+
+
+@pytest.mark.system
+def test_credentials_go_on_from_no_operation(put: Put) -> None:
+    mesh = put("""
+- {policy: public, limit: 1000/1s, operations: [{path: /open}]}
+- {policy: api-key, header: x-ident, query: key, operations: [{path: /keyed}]}
+- {policy: client-id, query: true, operations: [{path: /named}]}
+""")
+    secret = f"key=app-a.{A}&client_id=app-a&client_secret={A}"
+    sent = {"x-ident": f"app-a.{A}"}
+    for path, headers in (("open", sent), ("other", sent | as_client("app-a")), ("named", sent)):
+        reply = ask(mesh, f"first/{path}?a=1&{secret}", headers)
+        assert reply.status == 200
+        assert reply.json()["target"] == f"{API}first/{path}?a=1"
+        assert A not in reply.body.decode()
+    assert A not in str(mesh.log_lines())
+
+
+@pytest.mark.system
 def test_a_token_must_have_the_claims(put: Put, issuer: Issuer) -> None:
     mesh = put(
         f"- {jwt(issuer, audience='services', claims={'tenant': ['north', 'south'], 'org.unit': 'risk'})}"

@@ -69,3 +69,32 @@ def test_what_may_hold_a_secret_cannot_be_named(name: str) -> None:
         with pytest.raises(Invalid) as told:
             parse_policies(f"- {{policy: message-log, {side}: [ok, '{name}']}}")
         assert f"'{name}'" in str(told.value.problems[0])
+
+
+@pytest.mark.parametrize(
+    "opening",
+    [
+        "{policy: api-key, header: x-ident, operations: [{path: /a}]}",
+        "{policy: api-key, query: ident}",
+        "{policy: client-id, query: true}",
+    ],
+)
+def test_where_callers_show_who_they_are_is_not_written_down(opening: str) -> None:
+    told = "client_id" if "client-id" in opening else "x-ident" if "header" in opening else "ident"
+    side = "request" if "header" in opening else "query"
+    with pytest.raises(Invalid) as raised:
+        parse_policies(f"- {opening}\n- {{policy: message-log, {side}: [x-team, {told}]}}")
+    assert f"'{told}' holds credentials" in str(raised.value.problems[0])
+
+
+@pytest.mark.system
+def test_a_line_is_never_longer_than_it_may_be_and_always_one(put: Put) -> None:
+    mesh = put("- {policy: message-log, request: [x-team]}")
+    odd = f'{API}first/x%0a%22%7d{{"a":1}}' + "y" * 20_000
+    reply = mesh.ask(odd, {"x-team": '"}\t' + "z" * 5000, "user-agent": "\xff" * 100, **A})
+    assert reply.status == 200
+    line = line_of(mesh, reply)
+    assert len(line["path"]) == 1000
+    assert line["path"].startswith(f"{API}first/x%0a%22%7d")
+    assert len(line["message"]["request"]["x-team"]) == 203
+    assert len(str(line)) < 3000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from tulle.spec.rate_limit import RateLimit
 
 _HEADER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _TAKEN: Final = frozenset({"authorization", "host", "connection", "content-length", "content-type", "te"})
+CLIENT_PARAMETERS: Final = ("client_id", "client_secret")  # of a query
 _PARAMETER: Final = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
@@ -78,6 +79,16 @@ def _render(opening: Opening, _: Spot) -> Parts:
     return Parts(settings={ELSEWHERE: lua})
 
 
+def _hides(opening: Opening) -> Collection[str]:
+    found = set()
+    for what, name in opening.elsewhere.items():
+        if what == "client_query":
+            found |= {f"query:{one}" for one in CLIENT_PARAMETERS}
+        else:
+            found.add(f"{'header' if what == 'key_header' else 'query'}:{name}")
+    return found
+
+
 def _opens(opening: Opening) -> Access:
     return opening.access
 
@@ -118,7 +129,13 @@ def _tokens() -> Json:
 
 def register(registry: Registry) -> None:
     """Make the kinds known."""
-    more: dict[str, Any] = {"phase": "credentials", "opens": _opens, "render": _render, "once": True}
+    more: dict[str, Any] = {
+        "phase": "credentials",
+        "opens": _opens,
+        "render": _render,
+        "once": True,
+        "hides": _hides,
+    }
     registry.add(
         Kind(
             "client-id",

@@ -9,7 +9,7 @@ service, and not what its own kinds are.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -156,6 +156,7 @@ class Kind:
     some operations. `once`: one in force for a request is all that makes sense. `not_after`: kinds that it may not come
     after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
     it. `shown_as`: how its callers show who they are, so that no request can be for two such kinds.
+    `hides`: where it takes credentials from, as `header:<name>` and `query:<name>`; `tells`: what it writes down, so.
     """
 
     name: str  # kebab-case
@@ -175,6 +176,8 @@ class Kind:
     not_after: tuple[str, ...] = ()
     of_workers: bool = False
     shown_as: str = ""
+    hides: Callable[[Any], Collection[str]] | None = None
+    tells: Callable[[Any], Collection[str]] | None = None
     refusals: tuple[Refusal, ...] = ()
     origin: str = "built-in"
 
@@ -286,6 +289,18 @@ class Registry:
         kind = self.carried_out(name)
         reaches = kind.reaches
         return () if reaches is None else _held(kind, lambda: reaches(self.value(name, settings)))
+
+    def hidden(self, name: str, settings: Settings) -> Collection[str]:
+        """Where a policy takes credentials from: `header:<name>`, `query:<name>`. Invalid as `value` says."""
+        kind = self.carried_out(name)
+        hides = kind.hides
+        return () if hides is None else _held(kind, lambda: hides(self.value(name, settings)))
+
+    def told(self, name: str, settings: Settings) -> Collection[str]:
+        """What a policy writes down of requests, in the same words. Invalid as `value` says."""
+        kind = self.carried_out(name)
+        tells = kind.tells
+        return () if tells is None else _held(kind, lambda: tells(self.value(name, settings)))
 
     def schema(self, name: str) -> Schema:
         """The compiled schema of a whole entry of that kind. Raises NotFound."""

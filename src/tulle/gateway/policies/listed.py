@@ -177,6 +177,14 @@ def conflict(policies: Sequence[Policy], registry: Registry | None = None) -> tu
                     "make one of both, or let each be for other operations",
                 )
             first.setdefault(kind.name, number)
+    hidden = {name for policy in policies for name in known.hidden(policy.kind, policy.settings)}
+    for number, policy in enumerate(policies) if hidden else ():
+        if both := hidden & set(known.told(policy.kind, policy.settings)):
+            return (
+                number,
+                f"'{min(both).partition(':')[2]}' holds credentials of callers, and is not written down",
+                "note what tells of it another way, such as an id",
+            )
     return None
 
 

@@ -7,6 +7,7 @@ let in or not. Bodies are not told.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -66,6 +67,12 @@ def _render(log: MessageLog, _: Spot) -> Parts:
     return Parts(settings={MESSAGES: lua})
 
 
+def _tells(log: MessageLog) -> Collection[str]:
+    return {f"header:{name}" for name in (*log.request, *log.response)} | {
+        f"query:{name}" for name in log.query
+    }
+
+
 def register(registry: Registry) -> None:
     """Make the kind known."""
     registry.add(
@@ -76,6 +83,7 @@ def register(registry: Registry) -> None:
             "route",
             _read,
             render=_render,
+            tells=_tells,
             rules={"minProperties": 2},
             once=True,
             example="policy: message-log\nrequest: [user-agent, x-team]\nresponse: [content-type]\nquery: [page]",
