@@ -20,6 +20,8 @@ NAMES = {
     "/services/{name}/design": "customer-totals",
     "/insight/apis/{name}": "customer-totals",
     "/applications/{name}": "web-shop",
+    "/exchange/apis/{name}": "customer-totals",
+    "/exchange/apis/{name}/changes": "customer-totals",
     "/products/{name}/models/{model}": "people",
 }
 SAID = [
@@ -54,7 +56,10 @@ def test_every_page_of_ours_is_in_the_table(browser: Browser) -> None:
                 "/insight",
                 "/applications",
                 "/access",
+                "/exchange",
             )
         )
     }
-    assert {path for path in ours if not path.endswith("/progress")} <= set(SAID)
+    assert {
+        path for path in ours if not path.endswith(("/progress", "/try", "/openapi.json", "-out"))
+    } <= set(SAID)

@@ -92,9 +92,10 @@ MESH = (
 class Bazaar:
     """The mesh: `ann` may change what products publish, `vic` may read them, `kim` is in no group."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """`more` are further lines of mesh.yaml."""
         self.mesh = fill(Mesh(folder))
-        self.mesh.write("mesh.yaml", MESH)
+        self.mesh.write("mesh.yaml", MESH + more)
         self.mesh.sales("apis/orders.yaml", ORDERS)
         self.mesh.sales("apis/payroll.yaml", HIDDEN)
         self.mesh.sales("apis/guide.md", GUIDE)

@@ -605,3 +605,18 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     late = access_requests.Asked("late-app", "orders", tier="free", purpose="to sell", terms="1")
     with pytest.raises(Conflict, match="takes no new contracts"):
         access_requests.ask(plain, seeing(plain), late)
+
+
+def test_how_an_api_is_and_what_it_promises(mesh: Mesh, plain: Workspace) -> None:
+    declare(
+        mesh, ORDERS.replace("tags: [shop]", "tags: [shop]\n    objectives: {availability: 99.5, p95: 250}")
+    )
+    apply_plan(plain)
+    shown = tulle(mesh, "status", "orders")
+    assert "availability 99.5%: not known yet" in shown
+    assert "last hour: nobody asked" in shown
+    told = json.loads(tulle(mesh, "status", "orders", "--json"))
+    assert [(one["measure"], one["promised"]) for one in told["objectives"]] == [
+        ("availability", 99.5),
+        ("p95", 250.0),
+    ]

@@ -1,16 +1,17 @@
-"""Finding products, data sets, columns, services and ports by words. Pure: knows values, not where they are kept."""
+"""Finding products, data sets, columns, services, APIs and ports by words. Pure: knows values, not their place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tulle.catalog.exchange_search import Entry
 from tulle.catalog.service import ServiceView
 from tulle.spec.product import DataProduct, InputPort, OutputPort
 
 MOST_HITS = 60
 MOST_WORDS = 12
-_KIND_ORDER = ("product", "data set", "service", "endpoint", "column", "port", "domain")
+_KIND_ORDER = ("product", "data set", "API", "service", "endpoint", "column", "port", "domain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,9 @@ class Hit:
     text: str
 
 
-def find(query: str, products: Sequence[DataProduct], services: Sequence[ServiceView]) -> tuple[Hit, ...]:
+def find(
+    query: str, products: Sequence[DataProduct], services: Sequence[ServiceView], apis: Sequence[Entry] = ()
+) -> tuple[Hit, ...]:
     """What holds every word of `query`, at least one in its own name or text, whole names first; at most 60.
 
     Where something is belongs to it (`amount purchases` finds the column), but is not what it is: else a word
@@ -34,7 +37,7 @@ def find(query: str, products: Sequence[DataProduct], services: Sequence[Service
     if not words:
         return ()
     scored = []
-    for hit, keywords in (*_product_hits(products), *_service_hits(services)):
+    for hit, keywords in (*_product_hits(products), *_service_hits(services), *_api_hits(apis)):
         title, text, where = hit.title.casefold(), f"{hit.text} {keywords}".casefold(), hit.where.casefold()
         is_own = any(word in title or word in text for word in words)
         if is_own and all(word in title or word in text or word in where for word in words):
@@ -70,6 +73,12 @@ def _product_hits(products: Sequence[DataProduct]) -> Iterator[tuple[Hit, str]]:
                 Hit("port", port.title, f"{home}#components", f"product {product.name}", port.description),
                 "",
             )
+
+
+def _api_hits(apis: Sequence[Entry]) -> Iterator[tuple[Hit, str]]:
+    for api in apis:
+        text = " ".join(filter(None, (api.title, api.summary)))
+        yield Hit("API", api.name, api.href, f"product {api.product}", text), " ".join((api.owner, *api.tags))
 
 
 def _service_hits(services: Sequence[ServiceView]) -> Iterator[tuple[Hit, str]]:

@@ -17,6 +17,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from tulle.catalog.markdown import first_heading, rendered
+
 FOLDER = Path(__file__).parent
 _UNITS = ((86_400.0, "day"), (3_600.0, "hour"), (60.0, "minute"))
 _LONGEST_CELL = 120
@@ -38,7 +40,9 @@ def environment() -> Environment:
         "breakable": breakable,
         "cell": cell,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "first_heading": first_heading,
         "latency": latency,
+        "markdown": rendered,
         "moment": moment,
         "part": part,
         "plural": plural,

@@ -56,6 +56,7 @@ class Answer:
     status: str
     description: str
     fields: tuple[Field, ...]
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,12 @@ def _operation(document: Json, path: str, method: str, value: Json) -> Operation
 
 def _answer(document: Json, status: str, value: Any) -> Answer:
     resolved = _resolved(document, value)
-    schema = _resolved(document, _content(document, resolved).get("schema"))
-    return Answer(status, _text(resolved.get("description")), tuple(_fields(document, schema)))
+    content = _content(document, resolved)
+    schema = _resolved(document, content.get("schema"))
+    if schema.get("type") == "array":
+        schema = _resolved(document, schema.get("items"))
+    examples = tuple(_examples(document, content))
+    return Answer(status, _text(resolved.get("description")), tuple(_fields(document, schema)), examples)
 
 
 def _content(document: Json, value: Any) -> Json:

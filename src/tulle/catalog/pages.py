@@ -15,13 +15,15 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 
 from tulle.catalog import look
+from tulle.catalog.api_trial import ApiCaller, ApiRequest
 from tulle.catalog.application_pages import application_routes
+from tulle.catalog.exchange_pages import exchange_routes, reader_of
 from tulle.catalog.insight_pages import insight_routes
 from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.search import Reader
 from tulle.catalog.service_pages import service_routes
-from tulle.catalog.trial import Caller
-from tulle.errors import TulleError
+from tulle.catalog.trial import Caller, TryAnswer
+from tulle.errors import TulleError, Unavailable
 
 Text = Annotated[str, Query(max_length=200)]
 Path = Annotated[str, Query(max_length=1024)]
@@ -40,8 +42,12 @@ def _templates() -> Environment:
     return look.environment()
 
 
-def portal(reader: Reader, caller: Caller) -> APIRouter:
-    """The pages on one mesh; `caller` sends a request to a service through the gateway."""
+def _no_gateway(_request: ApiRequest) -> TryAnswer:
+    raise Unavailable("the mesh is not up, so there is no gateway to try", hint="`tulle up`")
+
+
+def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) -> APIRouter:
+    """The pages on one mesh; `caller` sends a request to a service through the gateway, `api_caller` one to an API."""
     router = APIRouter()
     _mesh_routes(router, reader)
     _model_routes(router, reader)
@@ -53,6 +59,14 @@ def portal(reader: Reader, caller: Caller) -> APIRouter:
     application_routes(router, reader, lambda request, name, page: _page(request, reader, name, page))
     service_routes(router, reader, caller, lambda request, name, page: _page(request, reader, name, page))
     insight_routes(router, reader.insight, lambda request, name, page: _page(request, reader, name, page))
+    exchange_routes(
+        router,
+        reader.exchange,
+        reader.api_pages,
+        reader.readers,
+        api_caller,
+        lambda request, name, page: _page(request, reader, name, page),
+    )
     _lake_routes(router, reader)
     lake_routes(router, reader.browser, lambda request, name, page: _page(request, reader, name, page))
     return router
@@ -66,7 +80,12 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
 
     @router.get("/search")
     def search(request: Request, q: Text = "") -> Response:
-        return _page(request, reader, "search.html", reader.search(q))
+        return _page(
+            request,
+            reader,
+            "search.html",
+            reader.search(q, reader_of(request, reader.readers, reader.settings)),
+        )
 
     @router.get("/domains/{name}")
     def domain(request: Request, name: str, after: Text = "") -> Response:
@@ -197,7 +216,7 @@ def render_failure(request: Request, status: int, exc: TulleError) -> Response:
         html = (
             _templates()
             .get_template("failure.html")
-            .render(page=FailurePage(status, exc), mesh="Tulle", path=request.url.path)
+            .render(page=FailurePage(status, exc), mesh="Tulle", path=request.url.path, who="")
         )
     except Exception:  # noqa: BLE001  whatever is wrong with the template, the reader gets the message
         hint = f"\n{exc.hint}" if exc.hint else ""
@@ -209,6 +228,11 @@ def _page(request: Request, reader: Reader, template: str, page: Any) -> Respons
     html = (
         _templates()
         .get_template(template)
-        .render(page=page, mesh=reader.settings.name, path=request.url.path)
+        .render(
+            page=page,
+            mesh=reader.settings.name,
+            path=request.url.path,
+            who=reader_of(request, reader.readers, reader.settings),
+        )
     )
     return HTMLResponse(html, headers={"cache-control": "no-store"})

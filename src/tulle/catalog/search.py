@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tulle.catalog import flow, history
+from tulle.catalog.api_page import ApiPages
 from tulle.catalog.applications import Applications
 from tulle.catalog.calendar import CalendarPage, calendar_page
 from tulle.catalog.column_lineage import ColumnFlow, column_flow
 from tulle.catalog.data_sets import DataSetReader
+from tulle.catalog.exchange import Exchange, Services
 from tulle.catalog.experiments import ExperimentsReader
 from tulle.catalog.gantt import Gantt, gantt
 from tulle.catalog.history import CheckView, Findings, RunView
@@ -37,6 +39,7 @@ from tulle.catalog.product import PUBLISHED, DataSetView, ServiceLevel, Shelf, s
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.queried import QueriedReader
 from tulle.catalog.query_masks import masked_document, rules_of
+from tulle.catalog.readers import Readers
 from tulle.catalog.rejected import RejectedReader
 from tulle.catalog.releases import ReleaseReader, ReleasesPage
 from tulle.catalog.repository import (
@@ -47,7 +50,7 @@ from tulle.catalog.repository import (
 )
 from tulle.catalog.schedules import SchedulesPage, schedules_page
 from tulle.catalog.service import ServiceView, read_document, service_view, shown
-from tulle.catalog.service_access import AccessView, access_view
+from tulle.catalog.service_access import AccessView, access_now, access_view
 from tulle.catalog.service_compare import ComparePage, compare_page
 from tulle.catalog.service_deployments import DeploymentsReader
 from tulle.catalog.service_design import DesignPage, Suggested, design_page, suggested
@@ -55,11 +58,15 @@ from tulle.catalog.service_load import LoadReader
 from tulle.config import Settings
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
+from tulle.gateway.apis.sight import NOBODY, Sight
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
 from tulle.gateway.service_keys import said_at_deployment
+from tulle.lake.access import Access as People
+from tulle.lake.access import open_access
 from tulle.lake.repository import Branch, Commit, Lake, Repository
 from tulle.observe.calls import Calls
+from tulle.observe.insight import Insight
 from tulle.pipeline import schedule
 from tulle.pipeline.saved_models import names_of
 from tulle.pipeline.schedule import Scheduled
@@ -301,8 +308,12 @@ class Reader:
         processes: Callable[[], Sequence[ProcessView]],
         collect: Callable[[str], object] | None = None,
         calls: Calls | None = None,
+        people: People | None = None,
     ) -> None:
-        """`processes` are those of the running mesh; `collect` brings a service's query log up to date."""
+        """`processes` are those of the running mesh; `collect` brings a service's query log up to date.
+
+        `people` are users and what they may do.
+        """
         self.settings = settings
         self._database = database
         self._lake = lake
@@ -314,7 +325,13 @@ class Reader:
         self.releases = ReleaseReader(settings, database, lake, self.known)
         self.queried = QueriedReader(settings, database, lake, self._declared)
         self.deployments = DeploymentsReader(settings, database, processes)
-        self.insight = InsightReader(settings, database, calls or Calls(settings.state_folder))
+        calls = calls or Calls(settings.state_folder)
+        self.insight = InsightReader(settings, database, calls)
+        people = people or open_access(database, settings.state_folder / "secret.key")
+        self.readers = Readers(people)
+        services = Services(self.services, self.openapi, self._access_now)
+        self.exchange = Exchange(settings, database, self.known, Sight(database, people), services)
+        self.api_pages = ApiPages(self.exchange, Insight(calls))
         self.callers = Applications(settings, database)
         self.load = LoadReader(settings, lake, collect)
         self.rejected = RejectedReader(settings, database, lake, self.known)
@@ -533,6 +550,12 @@ class Reader:
         everything = (one.product for one in self.known.all().values())
         return suggested(everything, product or own, data_set)
 
+    def _access_now(self, name: str) -> Access:
+        declared = self._mesh().declared.get(name)
+        chosen = shown(package.packages(self._database, name), generation.find(self._database, name))
+        usual = declared.service.access if declared is not None else Access()
+        return access_now(self._database, name, usual, chosen)[0]
+
     def _access(self, name: str) -> AccessView:
         declared = self._mesh().declared.get(name)
         versions = package.packages(self._database, name)
@@ -578,11 +601,13 @@ class Reader:
             shown[-1].name if len(found) > len(shown) else "",
         )
 
-    def search(self, query: str) -> SearchPage:
-        """What holds every word of `query`."""
+    def search(self, query: str, user: str = NOBODY) -> SearchPage:
+        """What holds every word of `query`, of APIs as far as `user` may see them."""
+        if not query.strip():
+            return SearchPage(query, ())
         mesh = self._mesh()
-        found = find(query, tuple(mesh.by_name.values()), self._services(mesh)) if query.strip() else ()
-        return SearchPage(query, found)
+        apis = self.exchange.declared(user)
+        return SearchPage(query, find(query, tuple(mesh.by_name.values()), self._services(mesh), apis))
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -27,18 +27,24 @@ class AccessView:
 
 def access_view(database: Database, service: str, declared: Access, chosen: Package | None) -> AccessView:
     """Of the environment of consumers; `chosen` is the package that answers, else the newest."""
-    said = service_keys.said_at_deployment(database).get((service, ""))
-    if said is not None:
-        access, by = said, "said at its deployment"
-    elif chosen is not None:
-        access, by = access_of(chosen.manifest.access), f"as version {chosen.version} says"
-    else:
-        access, by = declared, "as its file says"
+    access, by = access_now(database, service, declared, chosen)
     known, at = service_keys.keys(database, service), now()
     in_force = tuple(key for key in known if key.state(at) == "in force")
     ways = tuple((way, _sentence(access, way)) for way in access.ways())
     used = {client: at for (client, _), at in last_used(database, service).items()}
     return AccessView(ways, by, access.api_keys is not None, in_force, len(known) - len(in_force), used)
+
+
+def access_now(
+    database: Database, service: str, declared: Access, chosen: Package | None
+) -> tuple[Access, str]:
+    """By which ways a service is called where consumers are, and who says so."""
+    said = service_keys.said_at_deployment(database).get((service, ""))
+    if said is not None:
+        return said, "said at its deployment"
+    if chosen is not None:
+        return access_of(chosen.manifest.access), f"as version {chosen.version} says"
+    return declared, "as its file says"
 
 
 def _sentence(access: Access, way: str) -> str:

@@ -1,4 +1,4 @@
-"""`tulle api list | show | versions | operations | openapi | diff | publish | deprecate | retire | bind | unbind`.
+"""`tulle api list | show | status | versions | operations | openapi | diff`, and how a version lives and is bound.
 
 What people say of APIs is added by `api_remarks`.
 """
@@ -119,6 +119,32 @@ def versions(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> N
         for one in found
     ]
     table(rows, ["version", "in_its_life", "environments"], empty="it has no versions")
+
+
+@api.command()
+@click.argument("name")
+@OPTION_KEY
+@OPTION_JSON
+@click.pass_obj
+def status(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> None:
+    """Show how API NAME is where consumers are, and whether it keeps its objectives."""
+    found = _with(mesh, key, lambda apis: apis.status(name))
+    if as_json:
+        emit(found)
+        return
+    click.secho(f"{name}  {found['word']}", bold=True)
+    click.echo(f"  {found['why']}")
+    for span, one in (("hour", found["hour"]), ("day", found["day"]), ("30 days", found["month"])):
+        told = "nobody asked"
+        if one:
+            share = one["failed"] / one["requests"] if one["requests"] else 0.0
+            told = f"{one['requests']} requests, {share:.2%} failed, p95 {(one['p95'] or 0) / 1000:.1f} ms"
+        click.echo(f"  last {span}: {told}")
+    for one in found["objectives"]:
+        unit = "%" if one["measure"] == "availability" else " ms"
+        kept = {None: "not known yet", True: "kept", False: "not kept"}[one["held"]]
+        so = "" if one["found"] is None else f", it is {one['found']:.4g}{unit}"
+        click.echo(f"  {one['measure']} {one['promised']:g}{unit}: {kept}{so}")
 
 
 @api.command()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from tulle.catalog.api_status import Answering, status_of
 from tulle.control import deployment, release
 from tulle.control.declared_apis import demand_reachable, places
 from tulle.control.workspace import Workspace
@@ -19,12 +20,14 @@ from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem, did_you_m
 from tulle.gateway import contract
 from tulle.gateway.apis import records
 from tulle.gateway.apis.declared import ApiVersion, Target
+from tulle.gateway.apis.document import as_met
 from tulle.gateway.apis.instance import Instance, instances
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.faults import read_faults
 from tulle.gateway.front import External, check_url
+from tulle.observe.calls import Calls
+from tulle.observe.insight import Insight
 from tulle.serving import generation
-from tulle.serving.openapi_access import with_access
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.openapi_document import METHODS
 from tulle.state import products
@@ -87,6 +90,7 @@ def _summary(workspace: Workspace, api: RecordedApi) -> dict[str, Any]:
         "visibility": declared.visibility,
         "visible_to": list(declared.visible_to),
         "tags": list(declared.tags),
+        "objectives": dict(declared.objectives),
         "versions": [_version(workspace, api, one, found) for one in declared.versions],
     }
 
@@ -178,6 +182,15 @@ def _of_service(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
+def status(calls: Calls, api: Mapping[str, Any]) -> dict[str, Any]:
+    """How an API that is shown is where consumers are, and whether it keeps its objectives."""
+    places = [one for version in api["versions"] for one in version["instances"] if one["is_consumers"]]
+    up = [one for one in places if one["answers"] and one["target"] != str(Target())]
+    fault = next((one["fault"] for one in places if one.get("fault")), "") or ""
+    answering = Answering(bool(up), bool(up) and all(one.get("mock") for one in up), fault)
+    return status_of(Insight(calls), api["name"], "", answering, api.get("objectives", {})).as_plain()
+
+
 # ── operations and documents ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -199,23 +212,7 @@ def openapi(workspace: Workspace, name: str, version: str, environment: str | No
     api, chosen = version_of(workspace, name, version)
     place = deployment.place_of(workspace.settings, environment)
     found = _instance_of(workspace, api, version, place)
-    document = dict(_document(workspace, api, chosen, found.target))
-    url = workspace.settings.gateway_url_at(found.hosts[0] if found.hosts else "")
-    document["servers"] = [{"url": f"{url}{found.path}"}]
-    document["paths"] = {
-        path: {key: _without_ways(key, value) for key, value in item.items() if key != "servers"}
-        if isinstance(item, dict)
-        else item
-        for path, item in document.get("paths", {}).items()
-    }
-    return with_access(document, chosen.access)
-
-
-def _without_ways(key: str, value: Any) -> Any:
-    """An operation without the servers and credentials of who answers: callers meet the gateway's."""
-    if key not in METHODS or not isinstance(value, dict):
-        return value
-    return {name: one for name, one in value.items() if name not in {"servers", "security"}}
+    return as_met(workspace.settings, _document(workspace, api, chosen, found.target), found)
 
 
 def _document(

@@ -21,6 +21,7 @@ from tulle.errors import Denied, NotFound
 from tulle.gateway.apis.schema import API_SCHEMA
 from tulle.gateway.apis.sight import Sight
 from tulle.lake.access import Access
+from tulle.observe.calls import Calls
 from tulle.spec import environment as declared
 from tulle.spec.environment import production
 
@@ -91,17 +92,20 @@ class Guard:
             self._access.demand(user, "fs:CreateCommit", self._access.resource_branch(product, place.branch))
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
-    """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may."""
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access, calls: Calls) -> APIRouter:
+    """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may.
+
+    `calls` are the counts of what was asked.
+    """
     api = APIRouter(prefix="/mesh/v1", tags=["apis"])
     guard = Guard(workspace, access)
-    _look_routes(api, workspace, guard)
+    _look_routes(api, workspace, guard, calls)
     _life_routes(api, workspace, settle, guard)
     _binding_routes(api, workspace, settle, guard)
     return api
 
 
-def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard) -> None:
+def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard, calls: Calls) -> None:
     @api.get("/apis")
     def list_apis(request: Request, tag: str = "", product: str = "") -> dict[str, Any]:
         """Every API that is visible to who asks, deployed services among them."""
@@ -132,6 +136,12 @@ def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard) -> None:
         """The OpenAPI document of a version at the gateway's address."""
         guard.shown(request, name)
         return apis.openapi(workspace, name, version, environment)
+
+    @api.get("/apis/{name}/status")
+    def status(request: Request, name: str) -> dict[str, Any]:
+        """How an API is where consumers are: the last hour, day and 30 days, and its objectives."""
+        found = guard.shown(request, name)
+        return apis.status(calls, found)
 
     @api.get("/apis/{name}/diff")
     def diff(

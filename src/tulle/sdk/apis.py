@@ -42,6 +42,10 @@ class ApiClient:
         """What differs between two versions, and what of it breaks callers."""
         return self._client.call("GET", f"{_of(name)}/diff", params={"before": before, "after": after})
 
+    def status(self, name: str) -> dict[str, Any]:
+        """How an API is: `word`, `why`, its last `hour`, `day`, `month` (latencies in microseconds), `objectives`."""
+        return self._client.call("GET", f"{_of(name)}/status")
+
     def ratings(self, name: str) -> dict[str, Any]:
         """What is thought of an API: `ratings`, `count`, `mean`, `by_stars`."""
         return self._client.call("GET", f"{_of(name)}/ratings")

@@ -65,8 +65,8 @@ def snippets(call: Call) -> tuple[Snippet, ...]:
     return tuple(Snippet(word, LANGUAGES[word], make(call)) for word, make in made.items())
 
 
-def _headers(access: Access) -> Sequence[tuple[str, str, str]]:
-    """Header, what is before the secret in it, and the variable the secret is in."""
+def credential_headers(access: Access) -> Sequence[tuple[str, str, str]]:
+    """Of the way in that is shown: headers, what is before the secret in each, the variable the secret is in."""
     if access.public is not None:
         return ()
     if access.api_keys is not None:
@@ -77,7 +77,9 @@ def _headers(access: Access) -> Sequence[tuple[str, str, str]]:
 
 
 def _curl(call: Call) -> str:
-    headers = [f'-H "{name}: {before}${variable}"' for name, before, variable in _headers(call.access)]
+    headers = [
+        f'-H "{name}: {before}${variable}"' for name, before, variable in credential_headers(call.access)
+    ]
     lines = [f"curl -sS {shlex.quote(call.address)}", *headers, "-H 'content-type: application/json'"]
     lines.append(f"-d {shlex.quote(json.dumps(call.body, ensure_ascii=False))}")
     return " \\\n  ".join(lines) + "\n"
@@ -87,7 +89,7 @@ def _python(call: Call) -> str:
     headers = [
         f'        "{name}": '
         + (f'f"{before}{{os.environ[{variable!r}]}}"' if before else f'os.environ["{variable}"]')
-        for name, before, variable in _headers(call.access)
+        for name, before, variable in credential_headers(call.access)
     ]
     shown = ["    headers={", *(f"{line}," for line in headers), "    },"] if headers else []
     lines = [
@@ -111,7 +113,7 @@ def _dataikuapi(call: Call) -> str:
         given = f", **{_literal(call.body, 8)}" if call.body else ""
     else:
         given = f", {_literal(call.body.get(part, {}) if part else call.body, 4)}"
-    variables = [variable for _, _, variable in _headers(call.access)]
+    variables = [variable for _, _, variable in credential_headers(call.access)]
     key = {
         (): "None",
         ("API_KEY",): 'os.environ["API_KEY"]',
@@ -133,7 +135,7 @@ def _javascript(call: Call) -> str:
     headers += [
         f'    "{name}": '
         + (f"`{before}${{process.env.{variable}}}`," if before else f"process.env.{variable},")
-        for name, before, variable in _headers(call.access)
+        for name, before, variable in credential_headers(call.access)
     ]
     body = json.dumps(call.body, indent=2, ensure_ascii=False).replace("\n", "\n  ")
     text = f"JSON.stringify({body})"

@@ -36,7 +36,7 @@ def api_changes(old: Mapping[str, ApiDeclared], new: Mapping[str, ApiDeclared]) 
 
 def _changed(old: ApiDeclared, new: ApiDeclared) -> Iterator[ApiDifference]:
     told = f"API {new.name}"
-    for what in ("title", "summary", "contact", "tags"):
+    for what in ("title", "summary", "contact", "tags", "objectives"):
         if getattr(old, what) != getattr(new, what):
             yield ApiDifference(new.name, f"{told}: its {what} changed")
     if old.pages != new.pages:

@@ -101,6 +101,7 @@ class ApiDeclared:
     offer: Offer = Offer()  # to those who would call it
     tags: tuple[str, ...] = ()
     versions: tuple[ApiVersion, ...] = ()
+    objectives: Mapping[str, float] = field(default_factory=dict)  # availability in percent, latencies in ms
 
     def version(self, name: str) -> ApiVersion | None:
         """The version of that name."""

@@ -150,6 +150,7 @@ class _Reader:
             visible_to=to,
             offer=self._offer(raw),
             tags=tuple(raw.get("tags", ())),
+            objectives={name: float(value) for name, value in raw.get("objectives", {}).items()},
             versions=tuple(self._version(raw["api"], n, one) for n, one in enumerate(raw["versions"])),
         )
 

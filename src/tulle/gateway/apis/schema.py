@@ -185,6 +185,22 @@ _TERMS = {
         "file": {**_FILE, "description": "a Markdown file with the text"},
     },
 }
+_LATENCY = {"type": "number", "exclusiveMinimum": 0, "maximum": 3_600_000}
+_OBJECTIVES = _object(
+    {
+        "availability": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "maximum": 100,
+            "description": "percent of the requests of 30 days that do not fail",
+        },
+        "p50": {**_LATENCY, "description": "milliseconds that half of the requests take at most"},
+        "p95": {**_LATENCY, "description": "milliseconds that 95 % of the requests take at most"},
+        "p99": {**_LATENCY, "description": "milliseconds that 99 % of the requests take at most"},
+    },
+    "what it promises of the last 30 days",
+    minProperties=1,
+)
 API_SCHEMA: Final[Mapping[str, Any]] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     **_object(
@@ -208,6 +224,7 @@ API_SCHEMA: Final[Mapping[str, Any]] = {
                 minProperties=1,
             ),
             "visibility": _VISIBILITY,
+            "objectives": _OBJECTIVES,
             "tiers": TIERS_SCHEMA,
             "terms": _TERMS,
             "tags": {

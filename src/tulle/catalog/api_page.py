@@ -1,0 +1,400 @@
+"""The page of one API: what it is, its versions and operations, how it is, what it asks of callers, what people say.
+
+Put together from what is applied, packaged and counted. Of what answers an API outsiders are told the kind alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tulle.catalog.api_snippets import ApiCall, snippets_of
+from tulle.catalog.api_status import Answering, Status, status_of
+from tulle.catalog.exchange import WAYS, Exchange, problem_of
+from tulle.catalog.openapi import Api, Operation, read_api
+from tulle.catalog.service import ServiceView
+from tulle.config import PRODUCTION, Settings
+from tulle.errors import NotFound, TulleError, did_you_mean
+from tulle.gateway.apis import records, remarks
+from tulle.gateway.apis.declared import Page, Target
+from tulle.gateway.apis.document import address_of, as_met
+from tulle.gateway.apis.instance import Instance, instances
+from tulle.gateway.apis.records import Life, RecordedApi
+from tulle.gateway.apis.remarks import Question, Ratings
+from tulle.gateway.faults import fault_of
+from tulle.gateway.offer import MESH, offers
+from tulle.observe.insight import Insight
+from tulle.serving.access import Access
+from tulle.serving.snippets import Snippet
+from tulle.spec.environment import production
+from tulle.spec.openapi_compare import ApiChange, compare_openapi
+from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
+
+MOST_CHANGES: Final = 300  # of two versions, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a version is called in one environment, and by what it is answered, in words."""
+
+    environment: str
+    is_consumers: bool
+    url: str
+    path: str
+    hosts: tuple[str, ...]
+    answered_by: str
+    is_mock: bool
+    answers: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an API: where it is in its life, its ways in, where it is."""
+
+    version: str
+    life: Life
+    access: Access
+    addresses: tuple[Address, ...]
+    has_document: bool
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """How callers show who they are, in words."""
+        return tuple(WAYS[way] for way in self.access.ways())
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An operation as a page shows it: with programs that call it, and what a form to try it begins with."""
+
+    operation: Operation
+    snippets: tuple[Snippet, ...]
+    form: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiPage:
+    """What the page shows; without an `api`, `api_problem` says why. `reader` is who looks, empty for nobody."""
+
+    name: str
+    title: str
+    summary: str
+    product: str
+    domain: str
+    owner: str
+    tags: tuple[str, ...]
+    visibility: str
+    visible_to: tuple[str, ...]
+    contact: Mapping[str, str]
+    pages: tuple[Page, ...]
+    versions: tuple[Version, ...]
+    chosen: Version
+    address: Address | None
+    api: Api | None
+    api_problem: str
+    operations: tuple[Shown, ...]
+    tiers: tuple[Tier, ...]
+    terms: Terms | None
+    takes_contracts: bool
+    status: Status
+    ratings: Ratings
+    mine: int  # how the reader rated it, 0 where they did not
+    questions: tuple[Question, ...]
+    reader: str
+    is_owner: bool
+    is_service: bool
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiChanges:
+    """What differs between two versions; `problem` is why they cannot be compared."""
+
+    name: str
+    title: str
+    versions: tuple[str, ...]
+    before: str
+    after: str
+    changes: tuple[ApiChange, ...]
+    more: int
+    problem: str = ""
+
+    @property
+    def breaking(self) -> tuple[ApiChange, ...]:
+        """Those by which callers of the first break."""
+        return tuple(one for one in self.changes if one.breaking)
+
+    @property
+    def others(self) -> tuple[ApiChange, ...]:
+        """Those that nobody has to follow."""
+        return tuple(one for one in self.changes if not one.breaking)
+
+
+class ApiPages:
+    """The pages of one mesh's APIs. Safe to share between threads."""
+
+    def __init__(self, exchange: Exchange, insight: Insight) -> None:
+        self._exchange = exchange
+        self._insight = insight
+
+    @property
+    def _settings(self) -> Settings:
+        return self._exchange.settings
+
+    def page(self, name: str, user: str, version: str = "", environment: str = "") -> ApiPage:
+        """One API, at one of its versions in one environment; without, the usual ones. NotFound."""
+        found = self._exchange.api(name, user)
+        versions = tuple(self._versions(found, user))
+        chosen = _chosen(name, versions, version)
+        address = _address(name, chosen, environment)
+        api, problem = self._read(found, chosen, address)
+        is_service = isinstance(found, ServiceView)
+        said = None if isinstance(found, ServiceView) else found.declared
+        product = found.product if isinstance(found, ServiceView) else found.declared.product
+        document = self._exchange.product(product)
+        offer = self._offer(name)
+        rated = remarks.ratings(self._exchange.database, name)
+        limits = sorted(t.words for t in offer.tiers if t.visibility == "public" and not t.deprecated)
+        return ApiPage(
+            name=name,
+            title=(said.title if said else "") or name,
+            summary=said.summary if said else getattr(found, "description", ""),
+            product=product,
+            domain=document.domain if document else "",
+            owner=document.owner if document else "",
+            tags=said.tags if said else (),
+            visibility=said.visibility if said else "public",
+            visible_to=said.visible_to if said else (),
+            contact=said.contact if said else {},
+            pages=said.pages if said else (),
+            versions=versions,
+            chosen=chosen,
+            address=address,
+            api=api,
+            api_problem=problem,
+            operations=tuple(_shown(one, address, chosen.access) for one in api.operations) if api else (),
+            tiers=tuple(t for t in offer.tiers if t.visibility == "public" and not t.deprecated),
+            terms=offer.terms,
+            takes_contracts=any(one.life.status in {"published", "deprecated"} for one in versions),
+            status=self.status(name, user),
+            ratings=rated,
+            mine=next((one.stars for one in rated.ratings if one.user == user), 0),
+            questions=remarks.questions(self._exchange.database, name),
+            reader=user,
+            is_owner=bool(user)
+            and self._exchange.sight.may_change(user, product, production(self._settings).branch),
+            is_service=is_service,
+            limit=limits[0] if limits else "",
+        )
+
+    def status(self, name: str, user: str | None) -> Status:
+        """How an API is where consumers are. NotFound; `user` None sees all."""
+        found = self._exchange.api(name, user) if user is not None else self._any(name)
+        versions = self._versions(found, user or "")
+        places = [one for version in versions for one in version.addresses if one.is_consumers]
+        up = [one for one in places if one.answers]
+        answering = Answering(
+            bool(up),
+            bool(up) and all(one.is_mock for one in up),
+            next((one.fault for one in places if one.fault), ""),
+        )
+        promised = {} if isinstance(found, ServiceView) else found.declared.objectives
+        return status_of(self._insight, name, "", answering, promised)
+
+    def document(self, name: str, user: str, version: str = "", environment: str = "") -> Mapping[str, Any]:
+        """The OpenAPI document of a version at the gateway's address. NotFound."""
+        found = self._exchange.api(name, user)
+        chosen = _chosen(name, tuple(self._versions(found, user)), version)
+        return self._document(found, chosen, _address(name, chosen, environment))
+
+    def operation(
+        self, name: str, user: str, version: str, environment: str, method: str, path: str
+    ) -> tuple[Operation, Address]:
+        """What a page may try, and where. NotFound: nothing that is not declared, and no place that is not its own."""
+        found = self._exchange.api(name, user)
+        chosen = _chosen(name, tuple(self._versions(found, user)), version)
+        address = _address(name, chosen, environment)
+        if address is None:
+            raise NotFound(f"API '{name}' {chosen.version} is nowhere to be called")
+        for one in read_api(self._document(found, chosen, address)).operations:
+            if (one.method, one.path) == (method.lower(), path):
+                return one, address
+        raise NotFound(f"API '{name}' {chosen.version} has no operation {method[:10]} {path[:100]}")
+
+    def changes(self, name: str, user: str, before: str = "", after: str = "") -> ApiChanges:
+        """What differs between two versions, without names the two newest. NotFound."""
+        found = self._exchange.api(name, user)
+        versions = tuple(self._versions(found, user))
+        names = tuple(one.version for one in versions)
+        title = name if isinstance(found, ServiceView) else found.declared.title or name
+        if len(names) < 2 and not (before and after):
+            return ApiChanges(
+                name, title, names, "", "", (), 0, "It has one version, so there is nothing to compare."
+            )
+        one, other = (
+            _chosen(name, versions, said or usual)
+            for said, usual in ((before, names[-2]), (after, names[-1]))
+        )
+        try:
+            documents = [self._document(found, each, _address(name, each, "")) for each in (one, other)]
+        except TulleError as exc:
+            return ApiChanges(name, title, names, one.version, other.version, (), 0, problem_of(exc))
+        changes = compare_openapi(*documents)
+        more = max(0, len(changes) - MOST_CHANGES)
+        shown = tuple(sorted(changes, key=lambda change: not change.breaking)[:MOST_CHANGES])
+        return ApiChanges(name, title, names, one.version, other.version, shown, more)
+
+    def _any(self, name: str) -> RecordedApi | ServiceView:
+        for api in records.recorded(self._exchange.database):
+            if api.name == name:
+                return api
+        return self._exchange.api(name, "")
+
+    # ── versions and addresses ───────────────────────────────────────────────────────────────────────────
+
+    def _versions(self, found: RecordedApi | ServiceView, user: str) -> Iterator[Version]:
+        if isinstance(found, ServiceView):
+            yield self._of_service(found)
+            return
+        belongs = bool(user) and self._exchange.sight.belongs(user, found.declared.product)
+        at = list(instances([found], _places(self._settings)))
+        for version in found.declared.versions:
+            mine = [one for one in at if one.version.version == version.version]
+            yield Version(
+                version.version,
+                found.lives.get(version.version, Life()),
+                version.access,
+                tuple(self._address_of(one, belongs=belongs) for one in mine if one.answers),
+                bool(version.openapi_digest) or bool(version.target.service),
+            )
+
+    def _address_of(self, one: Instance, *, belongs: bool) -> Address:
+        settings, target = self._settings, one.target
+        fault = fault_of(settings, f"{one.api.name}@{one.version.version}", one.environment)
+        return Address(
+            one.place,
+            not one.environment,
+            address_of(settings, one.path, one.hosts),
+            one.path,
+            one.hosts,
+            str(target) if belongs else _in_words(target),
+            target.mock,
+            (target.mock or bool(target.service) or target.external is not None)
+            and one.life.status != "retired",
+            fault.sentence if fault is not None and belongs else "",
+        )
+
+    def _of_service(self, service: ServiceView) -> Version:
+        ended = service.state == "ended"
+        life = Life("retired" if ended else "published")
+        path = f"/public/api/v1/{service.name}"
+        answers = service.state == "active"
+        place = production(self._settings).name
+        address = Address(
+            place, True, address_of(self._settings, path), path, (), f"service:{service.name}", False, answers
+        )
+        version = service.active.version if service.active else ""
+        access = self._exchange.services.access(service.name)
+        return Version(version, life, access, (address,), has_document=True)
+
+    # ── documents ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read(
+        self, found: RecordedApi | ServiceView, chosen: Version, address: Address | None
+    ) -> tuple[Api | None, str]:
+        try:
+            return read_api(self._document(found, chosen, address)), ""
+        except TulleError as exc:
+            return None, problem_of(exc)
+
+    def _document(
+        self, found: RecordedApi | ServiceView, chosen: Version, address: Address | None
+    ) -> Mapping[str, Any]:
+        if isinstance(found, ServiceView):
+            return self._exchange.services.document(found.name)
+        place = address.environment if address is not None else production(self._settings).name
+        instance = next(
+            one
+            for one in instances([found], _places(self._settings))
+            if one.version.version == chosen.version and one.place == place
+        )
+        text = records.openapi_text(self._exchange.database, found.name, chosen.version)
+        if text is not None:
+            return as_met(self._settings, json.loads(text), instance)
+        if instance.target.service:
+            return as_met(self._settings, self._exchange.services.document(instance.target.service), instance)
+        raise NotFound(
+            f"API '{found.name}' {chosen.version} has no OpenAPI document", hint="its owners may declare one"
+        )
+
+    def _offer(self, name: str) -> Offer:
+        with self._exchange.database.read() as cx:
+            known = offers(cx)
+        own = known.get(name, Offer())
+        tiers = own.tiers or known.get(MESH, Offer()).tiers or mesh_tiers(self._settings)
+        return Offer(tiers, own.terms)
+
+
+def _places(settings: Settings) -> Mapping[str, str]:
+    """The environments by name, each as deployments name it: that of consumers is empty."""
+    known = settings.environments.values()
+    return {one.name: "" if one.branch == PRODUCTION.branch else one.name for one in known}
+
+
+def _in_words(target: Target) -> str:
+    if target.mock:
+        return "its examples"
+    if target.external is not None:
+        return "an external service"
+    return "a service" if target.service else "nothing now"
+
+
+def _chosen(name: str, versions: tuple[Version, ...], wanted: str) -> Version:
+    """That version; without a name the newest that is published, else the newest. NotFound with the nearest."""
+    if wanted:
+        for one in versions:
+            if one.version == wanted:
+                return one
+        known = [one.version for one in versions]
+        hint = did_you_mean(wanted, known) or f"known: {', '.join(known)}"
+        raise NotFound(f"API '{name}' has no version '{wanted[:60]}'", hint=hint)
+    published = [one for one in versions if one.life.status == "published" and one.addresses]
+    return (published or list(versions))[-1]
+
+
+def _address(name: str, version: Version, environment: str) -> Address | None:
+    if not environment:
+        usual = [one for one in version.addresses if one.is_consumers]
+        return next(iter([*usual, *version.addresses]), None)
+    for one in version.addresses:
+        if one.environment == environment:
+            return one
+    known = ", ".join(one.environment for one in version.addresses) or "none"
+    raise NotFound(
+        f"API '{name}' {version.version} is not in '{environment[:60]}'", hint=f"it is in: {known}"
+    )
+
+
+def _shown(operation: Operation, address: Address | None, access: Access) -> Shown:
+    body = operation.examples[0].text if operation.examples else ""
+    filled = operation.path
+    for one in operation.parameters:
+        if one.place == "path":
+            filled = filled.replace(f"{{{one.name}}}", one.name.upper())
+    form = {
+        "method": operation.method,
+        "path": operation.path,
+        "parameters": [
+            {"name": one.name, "in": one.place, "required": one.required, "type": one.type}
+            for one in operation.parameters
+        ],
+        "takes": bool(operation.fields or operation.examples or operation.method in {"post", "put", "patch"}),
+        "body": body,
+    }
+    if address is None:
+        return Shown(operation, (), form)
+    call = ApiCall(operation.method.upper(), address.url.rstrip("/") + filled, access, body)
+    return Shown(operation, snippets_of(call), form)

@@ -1,0 +1,91 @@
+"""A call of an operation as several clients write it, to be pasted and run: curl, Python, JavaScript. Pure.
+
+Credentials are read from the environment, so that none is pasted into a program.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tulle.serving.access import Access
+from tulle.serving.snippets import LANGUAGES, Snippet, credential_headers
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """A call to be shown: `url` is whole, `body` is as it is sent, empty where none is; `media` is its content type."""
+
+    method: str
+    url: str
+    access: Access = Access()
+    body: str = ""
+    media: str = "application/json"
+
+
+def snippets_of(call: ApiCall) -> tuple[Snippet, ...]:
+    """The call in every language."""
+    made = {"curl": _curl, "python": _python, "javascript": _javascript}
+    return tuple(Snippet(word, LANGUAGES[word], make(call)) for word, make in made.items())
+
+
+def _headers(call: ApiCall) -> Sequence[tuple[str, str, str]]:
+    return credential_headers(call.access)
+
+
+def _curl(call: ApiCall) -> str:
+    lines = [f"curl -sS -X {call.method} {shlex.quote(call.url)}"]
+    lines += [f'-H "{name}: {before}${variable}"' for name, before, variable in _headers(call)]
+    if call.body:
+        lines += [f"-H {shlex.quote(f'content-type: {call.media}')}", f"-d {shlex.quote(call.body)}"]
+    return " \\\n  ".join(lines) + "\n"
+
+
+def _python(call: ApiCall) -> str:
+    headers = [
+        f"        {json.dumps(name)}: "
+        + (f'f"{before}{{os.environ[{variable!r}]}}"' if before else f"os.environ[{json.dumps(variable)}]")
+        for name, before, variable in _headers(call)
+    ]
+    lines = ["import os", ""] if headers else []
+    if call.body:
+        headers.append(f'        "content-type": {json.dumps(call.media)}')
+    lines += [
+        "import httpx",
+        "",
+        "answer = httpx.request(",
+        f'    "{call.method}",',
+        f"    {json.dumps(call.url)},",
+    ]
+    if headers:
+        lines += ["    headers={", *(f"{line}," for line in headers), "    },"]
+    if call.body:
+        lines.append(f"    content={call.body!r},")
+    return "\n".join([*lines, ")", "print(answer.status_code, answer.text)"]) + "\n"
+
+
+def _javascript(call: ApiCall) -> str:
+    headers = [
+        f"    {json.dumps(name)}: "
+        + (f"`{before}${{process.env.{variable}}}`" if before else f"process.env.{variable}")
+        for name, before, variable in _headers(call)
+    ]
+    if call.body:
+        headers.append(f'    "content-type": {json.dumps(call.media)}')
+    lines = [f"const answer = await fetch({json.dumps(call.url)}, {{", f'  method: "{call.method}",']
+    if headers:
+        lines += ["  headers: {", *(f"{line}," for line in headers), "  },"]
+    if call.body:
+        lines.append(f"  body: {json.dumps(call.body, ensure_ascii=False)},")
+    return "\n".join([*lines, "});", "console.log(answer.status, await answer.text());"]) + "\n"
+
+
+def headers_of(way: str, given: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers by which somebody shows who they are, of what they typed: `client`, `key`, `token` or `none`."""
+    if way == "client":
+        return {"client_id": given.get("client_id", ""), "client_secret": given.get("client_secret", "")}
+    if way in {"key", "token"}:
+        return {"authorization": f"Bearer {given.get('token', '')}"}
+    return {}

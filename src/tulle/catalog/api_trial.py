@@ -1,0 +1,127 @@
+"""One request to an API that somebody tries from its page: made of what they typed, for one declared operation.
+
+Where it goes follows from the API's own address alone; nothing that was typed leads elsewhere. Pure: it is sent by
+whoever is given it, to the gateway of this mesh.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote
+
+from tulle.catalog.openapi import Operation
+from tulle.catalog.trial import TryAnswer
+from tulle.errors import Invalid
+
+LARGEST_ANSWER: Final = 1_000_000  # bytes that are shown
+_PARAMETER: Final = re.compile(r"\{([^{}/]+)\}")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_VALUE: Final = re.compile(r"[\x20-\x7e]{0,4000}")
+_QUERY: Final = re.compile(r"[\x21-\x7e]{0,4000}")
+# What is the connection's, the gateway's, or a credential's: said elsewhere or not at all.
+_NOT_TYPED: Final = frozenset(
+    {
+        "authorization",
+        "client_id",
+        "client_secret",
+        "connection",
+        "content-length",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "origin",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request to the gateway: `target` is path and query, `host` what it is called by, empty for the usual."""
+
+    method: str
+    target: str
+    host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # with somebody's credentials
+    body: bytes = field(default=b"", repr=False)
+
+
+ApiCaller = Callable[[ApiRequest], TryAnswer]  # Unavailable when the gateway does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What somebody typed: values of the path's parameters, the query as it is sent, headers, a body."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    prefer: str = ""
+    media: str = ""
+    body: str = ""
+
+
+def request_of(
+    operation: Operation,
+    typed: Typed,
+    credentials: Mapping[str, str],
+    *,
+    base: str,
+    hosts: tuple[str, ...] = (),
+) -> ApiRequest:
+    """The request that tries `operation` of the API at the path `base`. Invalid."""
+    declared = {one.name.lower() for one in operation.parameters if one.place == "header"}
+    headers = {"accept": "*/*"}
+    for name, value in typed.headers.items():
+        if name.lower() not in declared or name.lower() in _NOT_TYPED or _NAME.fullmatch(name) is None:
+            raise Invalid(
+                f"the operation takes no header '{name[:100]}'", hint=f"known: {', '.join(sorted(declared))}"
+            )
+        headers[name.lower()] = _checked(value, f"header '{name[:100]}'")
+    if typed.prefer:
+        headers["prefer"] = _checked(typed.prefer, "header 'prefer'")
+    if typed.body:
+        headers["content-type"] = _checked(typed.media or "application/json", "the content type")
+    for name, value in credentials.items():
+        if not value:
+            raise Invalid(
+                "a part of the credentials is missing", hint="give all of them, or try it without any"
+            )
+        headers[name] = _checked(value, "a credential", is_secret=True)
+    query = typed.query.removeprefix("?")
+    if _QUERY.fullmatch(query) is None or "#" in query:
+        raise Invalid("the query cannot be sent as it is", hint="write it as a URL has it: page=2&sort=name")
+    path = base.rstrip("/") + _PARAMETER.sub(lambda found: _filled(found[1], typed.path), operation.path)
+    target = quote(path, safe="/%:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
+    return ApiRequest(
+        operation.method.upper(),
+        target,
+        hosts[0] if hosts else "",
+        headers,
+        typed.body.encode("utf-8", "replace"),
+    )
+
+
+def _filled(name: str, values: Mapping[str, str]) -> str:
+    value = values.get(name, "")
+    if value in {"", ".", ".."} or len(value) > 500:
+        raise Invalid(
+            f"the parameter '{name[:100]}' of the path has no value that can be sent", hint="give one"
+        )
+    return quote(value.encode("utf-8", "replace"), safe="")
+
+
+def _checked(value: str, what: str, *, is_secret: bool = False) -> str:
+    if _VALUE.fullmatch(value) is None:
+        shown = "" if is_secret else f": '{value[:60]!r}'"
+        raise Invalid(f"{what} cannot be sent{shown}", hint="letters, digits and signs of ASCII, in one line")
+    return value.strip()

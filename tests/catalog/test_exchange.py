@@ -1,0 +1,197 @@
+"""The Exchange's pages: what is shown of APIs, to whom, and that nobody else finds any of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from tests.control.bazaar import Bazaar
+
+from tulle.gateway.apis import remarks
+
+HOSTILE = '<img src=x onerror="hurt()">'
+
+
+@pytest.fixture(scope="module")
+def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
+    made = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh")
+    yield made
+    made.close()
+
+
+def get(bazaar: Bazaar, path: str, status: int = 200, cookie: str = "") -> str:
+    answer = bazaar.send("GET", path, accept="text/html", cookie=cookie)
+    assert answer.status_code == status, answer.text
+    return answer.text
+
+
+def sign_in(
+    bazaar: Bazaar, name: str, secret: str = "", to: str = "/exchange", **headers: str
+) -> httpx.Response:
+    settings = bazaar.workspace.settings
+    here = f"http://{settings.host}:{settings.control_plane_port}"
+    key = bazaar.keys[name]
+    form = urlencode({"key": key.id, "secret": secret or key.secret, "to": to})
+    said = {
+        "origin": here,
+        "content-type": "application/x-www-form-urlencoded",
+        "accept": "text/html",
+        **headers,
+    }
+    answer = bazaar.transport.handle_request(
+        httpx.Request("POST", f"{here}/exchange/sign-in", content=form.encode(), headers=said)
+    )
+    answer.read()
+    return answer
+
+
+def cookie_of(bazaar: Bazaar, name: str) -> str:
+    return sign_in(bazaar, name).headers["set-cookie"].split(";")[0]
+
+
+# ── the shelf ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_apis_and_products_are_found_together(bazaar: Bazaar) -> None:
+    html = get(bazaar, "/exchange")
+    assert "3 results" in html
+    assert ["/exchange/apis/orders" in html, "/products/sales" in html, "payroll" in html] == [
+        True,
+        True,
+        False,
+    ]
+    assert "1 result for" in get(bazaar, "/exchange?q=stock+keeping")  # a field of an answer
+    assert "1 result for" in get(bazaar, "/exchange?q=listItems")
+    html = get(bazaar, "/exchange?kind=API&tag=logistics&status=draft&way=open+to+all")
+    assert "1 result" in html
+    assert 'aria-current="true"' in html
+    assert "Nothing is like that" in get(bazaar, "/exchange?q=payroll")
+
+
+def test_search_of_the_mesh_finds_apis_too(bazaar: Bazaar) -> None:
+    assert 'href="/exchange/apis/orders"' in get(bazaar, "/search?q=orders")
+    assert "/exchange/apis/payroll" not in get(bazaar, "/search?q=payroll")
+    assert "/exchange/apis/payroll" in get(bazaar, "/search?q=payroll", cookie=cookie_of(bazaar, "vic"))
+
+
+# ── one API ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_page_tells_all_of_an_api(bazaar: Bazaar) -> None:
+    html = get(bazaar, "/exchange/apis/orders?version=v1")
+    for told in (
+        "Orders of the shop",
+        "Examples answer.",
+        "<h3>How to use it</h3>",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "its stock keeping unit",
+        "of twenty",
+        "abc-1",
+        "curl -sS -X GET http://127.0.0.1:8000/orders/v1/items",
+        "10/1s + 1000/1d",
+        "Be kind to the orders.",
+        "http://127.0.0.1:8000/test/orders/v1",
+        "shop@example.com",
+    ):
+        assert told in html, told
+    assert "500/1s" not in html  # a private tier
+    assert "<script>alert" not in html
+
+
+def test_what_answers_is_told_to_the_products_people_alone(bazaar: Bazaar) -> None:
+    path = "/exchange/apis/orders?version=v2"
+    html = get(bazaar, path)
+    assert "an external service" in html
+    assert "orders.example.com" not in html
+    assert "https://orders.example.com/base" in get(bazaar, path, cookie=cookie_of(bazaar, "vic"))
+    assert "orders.example.com" not in get(bazaar, path, cookie=cookie_of(bazaar, "kim"))
+
+
+def test_versions_are_compared(bazaar: Bazaar) -> None:
+    html = get(bazaar, "/exchange/apis/orders/changes?before=v1&after=v2")
+    assert "1 breaking change" in html
+    assert "GET /items/{id} is removed" in html
+    assert "GET /things/{id} is added" in html
+    assert "Nothing breaks" in get(bazaar, "/exchange/apis/orders/changes?before=v2&after=v3")
+    assert "there is no" not in get(bazaar, "/exchange/apis/orders/changes")
+    get(bazaar, "/exchange/apis/orders/changes?before=v1&after=v9", 404)
+
+
+def test_the_document_is_that_of_the_gateway(bazaar: Bazaar) -> None:
+    found = bazaar.send("GET", "/exchange/apis/orders/openapi.json?version=v1&environment=test").json()
+    assert found["servers"] == [{"url": "http://127.0.0.1:8000/test/orders/v1"}]
+    assert found == bazaar.call("GET", "/apis/orders/versions/v1/openapi.json?environment=test").json()
+
+
+def test_what_people_say_is_text(bazaar: Bazaar) -> None:
+    database = bazaar.workspace.database
+    remarks.rate(database, "orders", "kim", 2, HOSTILE)
+    remarks.reply(database, "orders", "kim", HOSTILE, by="ann")
+    asked = remarks.ask(database, "orders", "kim", HOSTILE)
+    remarks.answer(database, asked.id, "ann", HOSTILE, by_owner=True)
+    html = get(bazaar, "/exchange/apis/orders")
+    assert "<img" not in html
+    assert html.count("&lt;img src=x onerror=&#34;hurt()&#34;&gt;") == 4
+    assert "2.0 of 5, 1 rating" in html
+    owner = get(bazaar, "/exchange/apis/orders", cookie=cookie_of(bazaar, "ann"))
+    assert 'data-lake="/mesh/v1/apis/orders/ratings/kim/reply"' in owner
+    assert "ratings/kim/reply" not in get(bazaar, "/exchange/apis/orders", cookie=cookie_of(bazaar, "vic"))
+    assert "Change your rating" in get(bazaar, "/exchange/apis/orders", cookie=cookie_of(bazaar, "kim"))
+
+
+# ── who sees what ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("path", ["", "/changes", "/openapi.json", "?version=v1"])
+def test_of_a_hidden_api_nothing_is_told(bazaar: Bazaar, path: str) -> None:
+    for cookie in ("", cookie_of(bazaar, "kim"), "tulle-reader-8080=guessed"):
+        html = get(bazaar, f"/exchange/apis/payroll{path}", 404, cookie)
+        assert "there is no API" in html
+        assert "Payroll" not in html
+    get(bazaar, f"/exchange/apis/payroll{path}", cookie=cookie_of(bazaar, "vic"))
+
+
+def test_a_hidden_api_cannot_be_tried(bazaar: Bazaar) -> None:
+    body = {"method": "get", "path": "/items", "version": "v1"}
+    settings = bazaar.workspace.settings
+    origin = f"http://{settings.host}:{settings.control_plane_port}"
+    answer = bazaar.send("POST", "/exchange/apis/payroll/try", body, origin=origin)
+    assert (answer.status_code, "there is no API" in answer.text) == (404, True)
+    assert (
+        bazaar.send("POST", "/exchange/apis/orders/try", body, origin="http://evil.example").status_code
+        == 403
+    )
+    body["path"] = "/admin"
+    answer = bazaar.send("POST", "/exchange/apis/orders/try", body, origin=origin)
+    assert (answer.status_code, "has no operation get /admin" in answer.text) == (404, True)
+
+
+def test_signing_in_opens_pages_and_nothing_else(bazaar: Bazaar) -> None:
+    answer = sign_in(bazaar, "vic", to="/exchange/apis/payroll")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/exchange/apis/payroll")
+    said = answer.headers["set-cookie"]
+    assert re.match(r"tulle-reader-8080=[\w-]{43}; HttpOnly; Max-Age=43200; Path=/; SameSite=strict", said)
+    cookie = said.split(";")[0]
+    assert "You read as <strong>vic</strong>" in get(bazaar, "/exchange", cookie=cookie)
+    assert bazaar.send("GET", "/mesh/v1/apis", cookie=cookie).status_code == 401
+    here = f"http://{bazaar.workspace.settings.host}:{bazaar.workspace.settings.control_plane_port}"
+    assert bazaar.send("POST", "/exchange/sign-out", cookie=cookie, origin=here).status_code == 303
+    assert "You read as" not in get(bazaar, "/exchange", cookie=cookie)
+
+
+@pytest.mark.parametrize(
+    "to", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:x", "", "/\t/x"]
+)
+def test_signing_in_leads_to_a_page_of_ours(bazaar: Bazaar, to: str) -> None:
+    assert sign_in(bazaar, "vic", to=to).headers["location"] == "/exchange"
+
+
+def test_a_wrong_key_is_told(bazaar: Bazaar) -> None:
+    answer = sign_in(bazaar, "vic", secret="x" * 40)
+    assert answer.status_code == 403
+    assert "the access key or its secret is wrong" in answer.text
+    assert "set-cookie" not in answer.headers
+    assert sign_in(bazaar, "vic", origin="http://evil.example").status_code == 403

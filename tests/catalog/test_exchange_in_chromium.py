@@ -1,0 +1,154 @@
+"""The Exchange in a real browser, with an API tried through the real gateway: wide, narrow, dark, by keyboard."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page, expect, sync_playwright
+from tests.control.bazaar import Bazaar
+from tests.gateway.conftest import PLENTY, SECRETS
+from tests.gateway.conftest import Mesh as RunningGateway
+from tests.system.test_portal import ARGUMENTS, CHROMIUM, CONTRAST, NAMELESS
+
+from tulle.gateway.apis import records, remarks
+from tulle.gateway.apis.instance import instances, managed_instances
+from tulle.gateway.envoy import Gateway
+from tulle.gateway.policy import Client, Contract, GatewayPolicy
+from tulle.gateway.secret import hash_secret
+
+HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>' + "x" * 90
+API = "/exchange/apis/orders?version=v1"
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(shutil.which(CHROMIUM) is None, reason="Chromium is not installed"),
+]
+
+
+@dataclass
+class Shown:
+    """The mesh, its pages at an address, and a browser."""
+
+    bazaar: Bazaar
+    url: str
+    page: Page
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    bazaar = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", f"gateway_port: {ports[0]}\n")
+    settings, database = bazaar.workspace.settings, bazaar.workspace.database
+    remarks.rate(database, "orders", "kim", 4, HOSTILE)
+    remarks.ask(database, "orders", "kim", HOSTILE)
+    gateway = RunningGateway(settings, Gateway(settings))
+    found = list(instances(records.recorded(database), {"prod": "", "test": "test"}))
+    gateway.gateway.publish(
+        GatewayPolicy.of(
+            services=managed_instances(found, {}, {}, largest_request=10_000, usual_limit="9/1s"),
+            clients=[Client("app-a", hash_secret(SECRETS["app-a"]))],
+            contracts=[Contract("app-a", "orders", PLENTY)],
+        )
+    )
+    gateway.start()
+    server = uvicorn.Server(uvicorn.Config(bazaar.app, host="127.0.0.1", port=ports[1], log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{ports[1]}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page()
+        yield Shown(bazaar, url, page)
+        browser.close()
+    server.should_exit = True
+    thread.join(10)
+    gateway.stop()
+    bazaar.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark"), (390, "light")])
+def test_pages_are_read_on_every_screen_and_hostile_text_stays_text(
+    shown: Shown, width: int, scheme: str
+) -> None:
+    page = shown.page
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for path in ("/exchange", API, "/exchange/apis/orders/changes?before=v1&after=v2", "/exchange/sign-in"):
+        page.goto(shown.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.evaluate("window.hurt") is None, path
+        assert page.evaluate(CONTRAST) == [], path
+        assert page.evaluate(NAMELESS) == [], path
+
+
+def test_an_api_is_tried_with_ones_own_credentials(shown: Shown) -> None:
+    page = shown.page
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(shown.url + API)
+    page.fill("#try-id", "app-a")
+    page.fill("#try-secret", SECRETS["app-a"])
+    page.press("#try-secret", "Enter")
+    expect(page.locator("[data-part=status]")).to_have_text("200, an example")
+    expect(page.locator("[data-part=answer]")).to_contain_text('"sku": "abc-1"')
+    page.locator("summary", has_text="What is preferred").click()
+    page.fill("#try-prefer", "example=none")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-part=answer]")).to_have_text("[]")
+    page.select_option("#try-operation", "GET /items/{id}")
+    page.fill("#try-prefer", "")
+    page.fill("#try-parameter-0", "../../x")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-part=status]")).to_have_text("400")  # the gateway refuses an encoded slash
+    page.fill("#try-parameter-0", "7")
+    page.fill("#try-secret", "wrong")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-part=status]")).to_have_text("401")
+    page.fill("#try-secret", "")
+    page.get_by_role("button", name="Send request").click()
+    expect(page.locator("[data-part=answer]")).to_contain_text("a part of the credentials is missing")
+
+
+def test_somebody_signs_in_finds_what_is_theirs_and_rates_it(shown: Shown) -> None:
+    page, key = shown.page, shown.bazaar.keys["vic"]
+    page.goto(shown.url + "/exchange?q=payroll")
+    expect(page.get_by_role("status")).to_have_text("0 results for “payroll”, the nearest first")
+    page.get_by_role("link", name="Sign in").first.click()
+    page.fill("#key", key.id)
+    page.fill("#secret", key.secret)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("You read as vic")).to_be_visible()
+    page.goto(shown.url + "/exchange?q=payroll")
+    page.get_by_role("link", name="Payroll").click()
+    expect(page.get_by_role("heading", name="Payroll", exact=True)).to_be_visible()
+    page.locator("summary", has_text="Rate it").click()
+    page.fill("#rate-key", key.id)
+    page.fill("#rate-secret", key.secret)
+    page.fill("#stars", "3")
+    page.fill("#rating-text", "It pays.")
+    page.get_by_role("button", name="Rate", exact=True).click()
+    expect(page.locator("#ratings")).to_contain_text("3.0 of 5, 1 rating")
+    page.get_by_role("button", name="Sign out").first.click()
+    expect(page.get_by_text("You see what everybody may see")).to_be_visible()
+    page.goto(shown.url + "/exchange/apis/payroll")
+    expect(page.get_by_text("there is no API")).to_be_visible()
+
+
+def test_further_areas_are_reached_by_keyboard(shown: Shown) -> None:
+    page = shown.page
+    page.goto(shown.url + "/exchange")
+    page.locator("details.more summary").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/schedules")
+    expect(page.locator("details.more summary")).to_have_text("Schedules")
