@@ -18,7 +18,7 @@ from tulle.control import access_requests, applications, offers
 from tulle.control.apply import apply_plan, current_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid
-from tulle.gateway import admitted, contract, contract_record, contract_step
+from tulle.gateway import admitted, contract, contract_record, contract_step, envoy_files
 from tulle.gateway.contract_record import Place
 from tulle.gateway.last_used import note
 from tulle.gateway.policy import ManagedService
@@ -119,6 +119,22 @@ def test_an_automatic_tier_is_given_at_once(applied: Workspace, office: Tulle) -
     office("tom", "create", "till")
     assert ask(office, tier="free")["state"] == "approved"
     assert limits(applied) == {"till": "5/1s + 1000/1d"}
+
+
+def test_what_tiers_give_is_known_before_anybody_has_it(applied: Workspace, office: Tulle) -> None:
+    """So that asking and giving up change nothing that would fill everybody's buckets."""
+
+    def file() -> object:
+        policy = admitted.current_policy(applied.database, [ManagedService("sold", (), 1000)])
+        return envoy_files.limits(policy)
+
+    before = file()
+    office("tom", "create", "till")
+    made = ask(office, tier="free")
+    assert limits(applied) == {"till": "5/1s + 1000/1d"}
+    assert file() == before
+    office("tom", "delete", made["id"])
+    assert file() == before
 
 
 def test_who_may_not_is_refused_and_learns_nothing(applied: Workspace, office: Tulle) -> None:

@@ -83,7 +83,7 @@ def test_every_step_is_told_once(told: Workspace, receiver: Receiver) -> None:
     access = lake_access(told.settings, told.database)
     made = contract.register(told.database, "till", owner="tom")
     contract.register(told.database, contract.PORTAL, services={"sold": RateLimit.parse("1/1s")})
-    asked = ask(told, Asked("till", "sold", purpose="to <b>sell</b>"), by="tom")
+    asked = ask(told, access, Asked("till", "sold", purpose="to <b>sell</b>"), by="tom")
     decide(told, access, asked.id, "approve", Said(expires="3d"), by="olga")
     keep(told)  # it ends within the week
     decide(told, access, asked.id, "revoke", Said(reason="too loud"), by="olga")

@@ -81,7 +81,7 @@ def test_a_revoked_application_is_refused_at_once(mesh: Mesh) -> None:
     deadline = time.monotonic() + 5
     while mesh.ask(API + "first/x", as_client("app-a")).status != 401:
         assert time.monotonic() < deadline
-    assert set(result.changed) == {"limits", "auth", "routes"}
+    assert set(result.changed) == {"auth", "routes"}
     assert result.confirmed
     assert mesh.ask(API + "second/x", as_client("app-b")).status == 200
 
@@ -292,7 +292,7 @@ def test_whatever_interrupts_publishing_the_old_files_are_back(
     gateway.publish(policy(WORKERS, CONTRACTS))
     before = files_of(gateway)
     kept = {who: limit for who, limit in CONTRACTS.items() if who[1] == "first"}
-    wanted = policy({"first": WORKERS["first"]}, kept | {("app-c", "first"): PLENTY})
+    wanted = policy({"first": WORKERS["first"]}, kept | {("app-c", "first"): RateLimit(7, 1000)})
     calls, sync = iter(range(1000)), os.fsync
 
     def fsync(handle: int) -> None:
@@ -351,7 +351,7 @@ def test_an_envoy_that_does_not_answer_is_reported_and_the_files_put_back(
     # It takes a file when it comes to it; what counts is that it is not waited for for ever.
     monkeypatch.setattr("tulle.gateway.envoy.CONFIRM_SECONDS", 0.0)
     with pytest.raises(Unavailable, match="has not taken its new limits"):
-        mesh.gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY}))
+        mesh.gateway.publish(policy(WORKERS, CONTRACTS | {("app-c", "first"): RateLimit(11, 1000)}))
     assert {p.name: p.read_bytes() for p in folder.glob("*.json")} == before
 
 
@@ -451,12 +451,12 @@ def test_who_is_refused_is_refused_first(mesh: Mesh, monkeypatch: pytest.MonkeyP
         contracts=tuple(c for c in whole.contracts if c.client_id != "app-b"),
     )
     mesh.gateway.publish(without)
-    assert written == ["auth", "routes", "limits"]
+    assert written == ["auth", "routes"]
     assert mesh.ask(API + "first/x", as_client("app-b")).status == 401
     assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
     written.clear()
     mesh.gateway.publish(whole)
-    assert written == ["limits", "auth", "routes"]
+    assert written == ["auth", "routes"]
 
 
 @pytest.mark.system
@@ -477,7 +477,8 @@ def test_nothing_that_goes_wrong_later_brings_back_who_was_revoked(
     monkeypatch.setattr(mesh.gateway, "_put", refused)
     wanted = policy(
         WORKERS | {"second": ("127.0.0.1:9",)},
-        {who: limit for who, limit in CONTRACTS.items() if who != ("app-a", "first")},
+        {who: limit for who, limit in CONTRACTS.items() if who != ("app-a", "first")}
+        | {("app-c", "first"): RateLimit(13, 1000)},
     )
     wanted = replace(
         wanted,
@@ -493,3 +494,22 @@ def test_nothing_that_goes_wrong_later_brings_back_who_was_revoked(
         monkeypatch.undo()
         mesh.gateway.publish(whole)
     assert mesh.ask(API + "first/x", as_client("app-a")).status == 200
+
+
+@pytest.mark.system
+def test_nobody_s_bucket_is_filled_by_who_comes_and_goes(mesh: Mesh) -> None:
+    few = {("app-a", "first"): RateLimit(2, 3_600_000), ("app-b", "second"): PLENTY}
+    mesh.gateway.publish(policy(WORKERS, few))
+    path = API + "first/x"
+    assert [mesh.ask(path, as_client("app-a")).status for _ in range(3)] == [200, 200, 429]
+    for contracts in (
+        few | {("app-b", "first"): RateLimit(2, 3_600_000)},
+        {("app-a", "first"): RateLimit(2, 3_600_000)},  # the last one under a limit
+        {},
+        few,
+    ):
+        assert "limits" not in mesh.gateway.publish(policy(WORKERS, contracts)).changed
+    assert mesh.ask(path, as_client("app-a")).status == 429
+    bob = mesh.gateway.publish(policy(WORKERS, few | {("app-b", "first"): RateLimit(2, 3_600_000)}))
+    assert bob.changed == ("routes",)
+    assert mesh.ask(path, as_client("app-b")).status == 200  # of the same size, and his own

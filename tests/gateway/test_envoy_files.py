@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 from tests.gateway.conftest import CONTRACTS, PLENTY, SECRETS, WORKERS, policy
 
 from tulle.gateway import envoy_clusters, envoy_files, envoy_routes
 from tulle.gateway.envoy_values import Door
-from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.policy import GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.secret import hash_secret
 
 DOOR = Door(port=8123)
@@ -28,9 +29,9 @@ def route(name: str, of: GatewayPolicy = USUAL) -> dict[str, Any]:
 
 def test_each_change_touches_only_the_files_it_must() -> None:
     assert changed(USUAL, policy(WORKERS, CONTRACTS)) == set()
-    assert changed(USUAL, policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY})) == {"limits", "routes"}
-    faster = CONTRACTS | {("app-b", "first"): PLENTY}
-    assert changed(USUAL, policy(WORKERS, faster)) == {"limits"}
+    assert changed(USUAL, policy(WORKERS, CONTRACTS | {("app-c", "first"): PLENTY})) == {"routes"}
+    faster = CONTRACTS | {("app-b", "first"): RateLimit(7, 1000)}
+    assert changed(USUAL, policy(WORKERS, faster)) == {"limits", "routes"}
     assert changed(USUAL, policy(WORKERS | {"first": ("run/w/new.sock",)}, CONTRACTS)) == {"clusters"}
     fewer = GatewayPolicy.of(services=USUAL.services, clients=USUAL.clients[:-1], contracts=USUAL.contracts)
     assert changed(USUAL, fewer) == {"auth"}
@@ -85,13 +86,34 @@ def test_a_route_leads_to_its_service_only() -> None:
     assert buffer == {"max_request_bytes": 10_000}
 
 
-def test_a_bucket_for_each_contract() -> None:
-    buckets = {
-        tuple(entry["value"] for entry in d["entries"]): d["token_bucket"]
+def test_buckets_for_each_limit() -> None:
+    found = {
+        tuple(entry.get("value", entry["key"]) for entry in d["entries"]): d["token_bucket"]
         for d in envoy_files.limits(USUAL)["descriptors"]
     }
-    assert set(buckets) == {(service, client) for client, service in CONTRACTS}
-    assert buckets["first", "app-b"] == {"max_tokens": 3, "tokens_per_fill": 3, "fill_interval": "60.000s"}
+    assert set(found) == {("contracts_of", str(limit), "client") for limit in CONTRACTS.values()}
+    bucket = {"max_tokens": 3, "tokens_per_fill": 3, "fill_interval": "60.000s"}
+    assert found["contracts_of", "3/1m", "client"] == bucket
+
+
+def test_limits_that_are_no_longer_needed_stay_beside_new_ones() -> None:
+    def rendered(limit: str) -> bytes:
+        made = policy(WORKERS, {("app-a", "first"): RateLimit.parse(limit)})
+        return msgspec.json.encode(envoy_files.render(made, DOOR)["limits"])
+
+    def sizes(file: bytes) -> list[int]:
+        found = msgspec.json.decode(file)["resources"][0]["typed_config"]["descriptors"]
+        return [one["token_bucket"]["max_tokens"] for one in found]
+
+    first, second = rendered("1/1m"), rendered("2/1m")
+    both = envoy_files.with_former_limits(second, first)
+    assert sizes(both) == [1, 2]
+    assert envoy_files.with_former_limits(first, both) == both
+    document = msgspec.json.decode(first)
+    limits = document["resources"][0]["typed_config"]
+    limits["descriptors"] *= envoy_files.MOST_FORMER + 1
+    many = msgspec.json.encode(document)
+    assert sizes(envoy_files.with_former_limits(second, many)) == [2]
 
 
 def test_the_listener_does_not_depend_on_the_policy() -> None:

@@ -31,10 +31,10 @@ def statuses(mesh: Mesh, times: int, client: str = "app-a") -> list[int]:
 
 def test_what_one_limit_needs_is_all_that_is_asked() -> None:
     services = [ManagedService("first", (), 10_000)]
-    assert len(counted_by(services, [layered("5/1s")])) == 1
-    both = [layered("5/1s", "9/1d"), Contract("app-b", "first", RateLimit.parse("3/1s"))]
+    assert len(counted_by(services, [layered("5/1s").windows])) == 1
+    both = [layered("5/1s", "9/1d").windows, (RateLimit.parse("3/1s"),)]
     assert len(counted_by(services, both)) == 2
-    assert [b["token_bucket"]["max_tokens"] for b in buckets(services, both)] == [5, 9, 3]
+    assert [b["token_bucket"]["max_tokens"] for b in buckets(services, both)] == [3, 5, 9]
 
 
 @pytest.mark.system

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import func, select
 
 from tulle.errors import Broken, Invalid
-from tulle.gateway import contract_record, service_keys
+from tulle.gateway import contract_record, offer, service_keys
 from tulle.gateway.apis import records as api_records
 from tulle.gateway.contract import PORTAL, forms_of
 from tulle.gateway.contract_record import Held
@@ -80,6 +80,8 @@ class Admitted:
     held: tuple[Held, ...]
     keys: tuple[tuple[service_keys.ServiceKey, str], ...]
     products: Mapping[str, frozenset[str]]
+    offered: tuple[tuple[RateLimit, ...], ...] = ()  # the limits of every tier
+    offers_stamp: object = None
 
 
 # The newest that was read. Reading it for ten thousand applications takes a tenth of a second, and it is wanted often.
@@ -101,6 +103,11 @@ def admitted(database: Database) -> Admitted:
         held = contract_record.all_held(connection, at)
         ends = [contract_record.next_end(connection, at), service_keys.next_end(connection, at)]
         keys = service_keys.in_force(connection, at)
+        offers_stamp = offer.stamp(connection)
+        if known is not None and known.offers_stamp == offers_stamp:
+            offered = known.offered
+        else:
+            offered = tuple({tier.limits for one in offer.offers(connection).values() for tier in one.tiers})
     hidden = api_records.hidden(database)
     opened = {
         **products_of(database),
@@ -125,6 +132,8 @@ def admitted(database: Database) -> Admitted:
         held,
         tuple(keys),
         products,
+        offered,
+        offers_stamp,
     )
     _known[database] = made
     return made
@@ -171,6 +180,8 @@ def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayP
     known = {c.client_id for c in now_.clients}
     # a deployment may say another limit than another one: each holds in its own environment
     usual: dict[str, dict[str, RateLimit]] = defaultdict(dict)
+    # that of tiers which nobody declared
+    everybody = {(RateLimit.parse(text),) for text in {service.usual_limit for service in deployed}}
     places: dict[str, list[str]] = defaultdict(list)
     for service in deployed:
         places[service.name].append(service.environment)
@@ -180,6 +191,7 @@ def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayP
     held = _in_places([one for one in now_.held if one.client_id in known], places, now_.products)
     return GatewayPolicy.of(
         services=deployed,
+        offered=(*now_.offered, *everybody),
         clients=(*now_.clients, *(Client(key.id, hashed) for key, hashed in opening)),
         contracts=(
             *(replace(c, way="always") if c.client_id in now_.portal else c for c in held),

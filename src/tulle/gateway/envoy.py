@@ -201,7 +201,9 @@ class Gateway:
         with _renderable():
             digest = envoy_files.digest_of(policy.digest(), self._template)
         with self._only_publisher():
-            wanted = self._checked(policy)
+            wanted = dict(self._checked(policy))
+            if (former := self._read_whole("limits")) is not None:
+                wanted["limits"] = envoy_files.with_former_limits(wanted["limits"], former)
             order = _FIRST_AWAY if only_ends else envoy_files.FILES
             changed = [name for name in order if self._read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))

@@ -8,7 +8,6 @@ Pure. Knows nothing of workers; where a way leads is the caller's matter.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -34,20 +33,24 @@ from tulle.gateway.policies.kind import Check
 from tulle.gateway.policy import Contract, ManagedService
 from tulle.serving.access import ALGORITHMS, Access, Public, Tokens
 from tulle.spec.rate_limit import RateLimit
+from tulle.spec.tier import limits_in_words
 
 # what tells the ways apart, in a route's metadata and in the access log
 BY_CONTRACT: Final = "contract"
 BY_TOKEN: Final = "token"  # noqa: S105  no secret
 BY_NOTHING: Final = "public"
-KNOWN_WAYS: Final = (BY_CONTRACT, BY_TOKEN)  # whose callers have shown who they are
 
 # under which key a route's metadata says whose limit is counted
 _CONTRACTS_OF: Final = "contracts_of"
 _TOKENS_OF: Final = "tokens_of"
 _EVERYBODY_OF: Final = "everybody_of"
 _ADDRESSES_OF: Final = "addresses_of"
+LIMIT: Final = "limit"  # the limit itself, or those of a contract, by which buckets of one size are one entry
+# Where the filter of contracts tells which limits the contract that lets a caller in is under.
+_TOLD: Final = "contract_"
+_LIMITS: Final = ("envoy.filters.http.rbac", f"{_TOLD}enforced_effective_policy_id")
 
-MOST_CALLERS: Final = 10_000  # of one limit whose callers are not known beforehand; the idlest are forgotten
+MOST_CALLERS: Final = 100_000  # of all services, under one limit; the idlest are forgotten
 _TOKEN: Final = r"(?i)bearer +[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+ *"  # noqa: S105  a form; an API key has one dot
 _KEY: Final = r"(?i)bearer +[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{40}~? *"  # a key of an application or a service
 _CACHED_TOKENS: Final = 1000
@@ -92,18 +95,24 @@ def ways(
     """
     access = part.access
     open_by = {"always", *access.ways()}
-    clients = [c.client_id for c in contracts if c.way in open_by and c.holds_in(service.environment)]
+    clients = {
+        c.client_id: limits_in_words(c.windows)
+        for c in contracts
+        if c.way in open_by and c.holds_in(service.environment)
+    }
     signs_in = access.contracts or access.api_keys is not None
-    filters = {CONTRACT: _rbac({"matcher": only_clients(clients)})}
+    filters = {CONTRACT: _rbac({"matcher": only_clients(clients), "rules_stat_prefix": _TOLD})}
     keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
     for client in () if signs_in else clients:  # the portal, which may try every service
         yield replace(keyed, headers=[{"name": "client_id", "string_match": {"exact": client}}])
     checked = list(zip((check for check, _ in part.checks), asked, strict=True))
     if access.jwt is not None and (signs_in or access.public is not None or checked):
         sent = {"name": "authorization", "string_match": {"safe_regex": {"regex": _TOKEN}}}
-        yield _by_token(part.access_name, access.jwt, [sent])
+        yield _by_token(part.access_name, access.jwt, [sent], service.usual_limit)
     for check, filter_ in checked:
-        yield _by_check(part.access_name, check, filter_, _shown_to(check, signs_in=signs_in))
+        yield _by_check(
+            part.access_name, check, filter_, _shown_to(check, signs_in=signs_in), service.usual_limit
+        )
     if access.public is not None:
         apart = signs_in or access.jwt is not None or checked
         shows = [*_SHOWS_NOTHING, *(_shows_not(name) for name in part.shown_in)]
@@ -111,9 +120,9 @@ def ways(
     if signs_in:
         yield keyed
     elif access.jwt is not None:  # whatever else is shown is no token
-        yield _by_token(part.access_name, access.jwt, ())
+        yield _by_token(part.access_name, access.jwt, (), service.usual_limit)
     elif checked:
-        yield _by_check(part.access_name, *checked[0], ())
+        yield _by_check(part.access_name, *checked[0], (), service.usual_limit)
 
 
 def _shown_to(check: Check, *, signs_in: bool) -> Sequence[Json]:
@@ -129,9 +138,10 @@ def _shown_to(check: Check, *, signs_in: bool) -> Sequence[Json]:
     return [sent("(?i)bearer .*"), sent(_KEY, invert_match=True), _without("client_id")]
 
 
-def _by_check(service: str, check: Check, filter_: Json, headers: Sequence[Json]) -> Way:
+def _by_check(service: str, check: Check, filter_: Json, headers: Sequence[Json], usual_limit: str) -> Way:
     filters = {GUARD: off(), NORMALISE: off(), AUTH: off(), CONTRACT: off(), CHECKS: filter_}
-    return Way(check.way, headers, filters, {_TOKENS_OF: _checked_name(service, check)})
+    limit = str(RateLimit.parse(check.limit or usual_limit))
+    return Way(check.way, headers, filters, {_TOKENS_OF: _checked_name(service, check), LIMIT: limit})
 
 
 def _checked_name(service: str, check: Check) -> str:
@@ -139,7 +149,7 @@ def _checked_name(service: str, check: Check) -> str:
     return f"{service} {check.way}"
 
 
-def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
+def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit: str) -> Way:
     per_route = typed("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", requirement_name=service)
     accepted = {"or_match": {"value_matchers": [_exactly(name) for name in ALGORITHMS]}}
     demanded = [_demand(_HEAD, "alg", accepted)]
@@ -160,68 +170,72 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json]) -> Way:
         JWT: per_route,
         CONTRACT: _rbac({"rules": {"action": "ALLOW", "policies": {"token": rule}}}),
     }
-    return Way(BY_TOKEN, headers, filters, {_TOKENS_OF: service})
+    limit = RateLimit.parse(tokens.limit or usual_limit)
+    return Way(BY_TOKEN, headers, filters, {_TOKENS_OF: service, LIMIT: str(limit)})
 
 
 def _by_nothing(service: str, public: Public, headers: Sequence[Json]) -> Way:
     filters = {GUARD: off(), NORMALISE: off(), AUTH: off(), CONTRACT: off()}
-    return Way(
-        BY_NOTHING, headers, filters, {_EVERYBODY_OF if public.by == "all" else _ADDRESSES_OF: service}
-    )
+    whose = _EVERYBODY_OF if public.by == "all" else _ADDRESSES_OF
+    return Way(BY_NOTHING, headers, filters, {whose: service, LIMIT: str(RateLimit.parse(public.limit))})
 
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def counted_by(services: Sequence[ManagedService], contracts: Sequence[Contract] = ()) -> list[list[Json]]:
-    """By what requests are counted; the route says which of them holds. Only what some service needs is asked."""
-    most = max((len(contract.windows) for contract in contracts), default=1)
+Windows = tuple[RateLimit, ...]  # that hold together
+
+
+def counted_by(services: Sequence[ManagedService], held: Iterable[Windows] = ()) -> list[list[Json]]:
+    """By what requests are counted; the route says which of them holds. Only what some service needs is asked.
+
+    `held` are the limits of contracts.
+    """
+    most = max((len(windows) for windows in held), default=1)
     opened = [access for _, access in _opened(services)]
     publics = {access.public.by for access in opened if access.public is not None}
-    found = [[_of_route(_CONTRACTS_OF, number), _of_header("client")] for number in range(most)]
+    filter_, key = _LIMITS
+    told = {"key": filter_, "path": [{"key": key}]}
+    under: Json = {"metadata": {"descriptor_key": LIMIT, "metadata_key": told, "source": "DYNAMIC"}}
+    found = [[_of_route(_CONTRACTS_OF, number), under, _of_header("client")] for number in range(most)]
     checked = any(part.checks for service in services for part in parts_of(service))
     if checked or any(access.jwt for access in opened):
-        found.append([_of_route(_TOKENS_OF), _of_header("client")])
+        found.append([_of_route(_TOKENS_OF), _of_route(LIMIT), _of_header("client")])
     if "all" in publics:
-        found.append([_of_route(_EVERYBODY_OF)])
+        found.append([_of_route(_EVERYBODY_OF), _of_route(LIMIT)])
     if "address" in publics:
-        found.append([_of_route(_ADDRESSES_OF), {"remote_address": {}}])
+        found.append([_of_route(_ADDRESSES_OF), _of_route(LIMIT), {"remote_address": {}}])
     return found
 
 
-def buckets(services: Sequence[ManagedService], contracts: Sequence[Contract]) -> list[Json]:
-    """A token bucket for every contract, and those of callers by token and of everybody; in each environment its own.
+def buckets(services: Sequence[ManagedService], held: Iterable[Windows]) -> list[Json]:
+    """Token buckets for each limit there is; Envoy makes one of them for every service, environment and caller.
 
-    What is tried in one environment uses up nothing of what callers have in another.
+    So who comes and goes changes nothing here, where a change fills all buckets. `held` are the limits of contracts.
     """
-    places: dict[str, list[ManagedService]] = defaultdict(list)
+    found: dict[tuple[object, ...], Json] = {}
+
+    def add(limit: RateLimit, entries: Mapping[str, str]) -> None:
+        found.setdefault(tuple(entries.items()), bucket(limit, entries))
+
+    for windows in sorted(held, key=limits_in_words):
+        for number, window in enumerate(windows):
+            add(window, {_nth(_CONTRACTS_OF, number): "", LIMIT: limits_in_words(windows), "client": ""})
     for service in services:
-        places[service.name].append(service)
-    found = [
-        _bucket(window, {_nth(_CONTRACTS_OF, number): service.path, "client": contract.client_id})
-        for contract in contracts
-        for number, window in enumerate(contract.windows)
-        for service in places[contract.service]
-        if contract.holds_in(service.environment)
-    ]
-    for service in services:
-        for name, access in _opened([service]):
+        for _, access in _opened([service]):
             if (tokens := access.jwt) is not None:
                 limit = RateLimit.parse(tokens.limit or service.usual_limit)
-                found.append(_bucket(limit, {_TOKENS_OF: name, "client": ""}))
+                add(limit, {_TOKENS_OF: "", LIMIT: str(limit), "client": ""})
             if (public := access.public) is not None:
                 limit = RateLimit.parse(public.limit)
-                whose = {_EVERYBODY_OF: name}
                 if public.by == "address":
-                    whose = {_ADDRESSES_OF: name, "remote_address": ""}
-                found.append(_bucket(limit, whose))
-        checks = {
-            _checked_name(part.access_name, one): one for part in parts_of(service) for one, _ in part.checks
-        }
-        for name, check in checks.items():
+                    add(limit, {_ADDRESSES_OF: "", LIMIT: str(limit), "remote_address": ""})
+                else:
+                    add(limit, {_EVERYBODY_OF: "", LIMIT: str(limit)})
+        for check in (one for part in parts_of(service) for one, _ in part.checks):
             limit = RateLimit.parse(check.limit or service.usual_limit)
-            found.append(_bucket(limit, {_TOKENS_OF: name, "client": ""}))
-    return found
+            add(limit, {_TOKENS_OF: "", LIMIT: str(limit), "client": ""})
+    return list(found.values())
 
 
 def _opened(services: Iterable[ManagedService]) -> Iterator[tuple[str, Access]]:
@@ -230,7 +244,7 @@ def _opened(services: Iterable[ManagedService]) -> Iterator[tuple[str, Access]]:
         yield from {part.access_name: part.access for part in parts_of(service)}.items()
 
 
-def _bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
+def bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
     """A bucket of what these entries say; one that is empty stands for any value, each with a bucket of its own."""
     return {
         "entries": [{"key": key, **({"value": value} if value else {})} for key, value in entries.items()],

@@ -14,7 +14,6 @@ from typing import Final
 import msgspec
 
 from tulle.gateway.envoy_access import (
-    KNOWN_WAYS,
     MOST_CALLERS,
     buckets,
     counted_by,
@@ -55,6 +54,7 @@ from tulle.gateway.policy import (
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processing.plan import resources
 
+MOST_FORMER: Final = 1000  # sizes of buckets, which are few
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
 # its workers and its steps before it gets a route. What takes something away opens no hole in this order either.
 FILES: Final = ("limits", "spikes", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
@@ -161,6 +161,7 @@ def credentials(policy: GatewayPolicy) -> Json:
 
 def limits(policy: GatewayPolicy) -> Json:
     """The token buckets, of contracts and other callers; in a file of its own as reloading it fills all of them."""
+    held = {*policy.offered, *(one.windows for one in policy.contracts)}
     return typed(
         "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
         stat_prefix="contract",
@@ -173,16 +174,34 @@ def limits(policy: GatewayPolicy) -> Json:
         rate_limits=[
             {"actions": actions}
             for actions in (
-                *counted_by(policy.services, policy.contracts),
+                *counted_by(policy.services, held),
                 *policy_counted_by(policy.services),
             )
         ],
         max_dynamic_descriptors=MOST_CALLERS,
         descriptors=[
-            *buckets(policy.services, policy.contracts),
-            *policy_buckets(policy.services, KNOWN_WAYS),
+            *buckets(policy.services, held),
+            *policy_buckets(policy.services),
         ],
     )
+
+
+def with_former_limits(wanted: bytes, former: bytes) -> bytes:
+    """The file of limits with those that it has now and shall no longer have.
+
+    A change of it fills all buckets, and routes that are still in force may count by them: so nothing is taken out,
+    until there are too many.
+    """
+    document, before = msgspec.json.decode(wanted), msgspec.json.decode(former)
+    new, old = document["resources"][0]["typed_config"], before["resources"][0]["typed_config"]
+    kept = ("rate_limits", "descriptors")
+    # What another version of this code wrote may count otherwise.
+    is_alike = all(old.get(name) == said for name, said in new.items() if name not in kept)
+    if not is_alike or len(old["descriptors"]) > MOST_FORMER:
+        return wanted
+    for name in kept:
+        new[name] = [*old[name], *(one for one in new[name] if one not in old[name])]
+    return msgspec.json.encode(versioned(document["resources"]))
 
 
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────

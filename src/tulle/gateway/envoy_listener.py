@@ -8,7 +8,7 @@ those come in watched parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Final
 
@@ -136,7 +136,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     chain = "envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig"
     spike = part(SPIKES, chain, disabled=True)  # on where a route has a policy of it
     limit = part(LIMITS, "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit")
-    deny = typed("envoy.extensions.filters.http.rbac.v3.RBAC", matcher=only_clients([]))
+    deny = typed("envoy.extensions.filters.http.rbac.v3.RBAC", matcher=only_clients({}))
     body = typed("envoy.extensions.filters.http.buffer.v3.Buffer", max_request_bytes=1)
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
     before, known, after = (_policies_of_route(name) for name in POLICIES)
@@ -181,17 +181,20 @@ def _policies_of_route(name: str) -> Json:
     return {"name": name, "typed_config": chain, "disabled": True}
 
 
-def only_clients(clients: Sequence[str]) -> Json:
-    """A hash map from client to ALLOW: as quick for ten thousand clients as for one. Who is not in it is denied."""
+def only_clients(clients: Mapping[str, str]) -> Json:
+    """A hash map from client to ALLOW: as quick for ten thousand clients as for one. Who is not in it is denied.
 
-    def action(name: str) -> Json:
-        kind = typed("envoy.config.rbac.v3.Action", name=name, action=name)
+    Each comes with the name under which it is allowed, which the filter tells those behind it.
+    """
+
+    def action(name: str, does: str) -> Json:
+        kind = typed("envoy.config.rbac.v3.Action", name=name, action=does)
         return {"action": {"name": name, "typed_config": kind}}
 
-    denied = {"on_no_match": action("DENY")}
+    denied = {"on_no_match": action("DENY", "DENY")}
     if not clients:
         return denied
-    by_client = {"map": {client: action("ALLOW") for client in clients}}
+    by_client = {"map": {client: action(name, "ALLOW") for client, name in clients.items()}}
     return {"matcher_tree": {"input": header_input(CLIENT_HEADER), "exact_match_map": by_client}, **denied}
 
 

@@ -75,7 +75,6 @@ class _Worked:
     rendered: Sequence[Parts]
     windows: Sequence[tuple[int, Count]]  # all of the service
     is_open: bool  # some of it to callers who show nothing
-    checked: Collection[str]  # the ways by which the processor says who calls
 
 
 _MOST_WORKED: Final = 10_000
@@ -132,7 +131,6 @@ def _work_out(service: ManagedService, known: Registry) -> _Worked:
         rendered,
         [window for found in windows.values() for window in found],
         any(part.access.public is not None for part in parts),
-        sorted({check.way for part in parts for check, _ in part.checks}),
     )
 
 
@@ -282,6 +280,7 @@ def counted_as(service: ManagedService, part: ServicePart, way: str, *, is_known
     for number, count in part.counts:
         by = BY_ADDRESS if count.by == BY_CLIENT and not is_known else count.by
         found[_key(number, by)] = _window(service, number, way if by == BY_CLIENT else "")
+        found[_limit_key(number)] = str(count.limit)
     return found
 
 
@@ -296,19 +295,23 @@ def policy_counted_by(services: Sequence[ManagedService]) -> list[list[Json]]:
     return [actions for number, by in sorted(keys) for actions in _actions(number, by)]
 
 
-def policy_buckets(services: Sequence[ManagedService], ways: Sequence[str]) -> list[Json]:
-    """The buckets of services with limits of their own; `ways` are those by which callers show who they are."""
-    return [
-        bucket
-        for service in services
-        for number, count in _worked(service).windows
-        for bucket in _buckets(service, number, count, ways)
-    ]
+def policy_buckets(services: Sequence[ManagedService]) -> list[Json]:
+    """The buckets of services with limits of their own: of each limit, as Envoy makes one for every window and caller.
+
+    So a service that comes or goes with the limits that others have fills nobody's.
+    """
+    found: dict[str, Json] = {}
+    for service in services:
+        for number, count in _worked(service).windows:
+            for bucket in _buckets(service, number, count):
+                found.setdefault(repr(bucket["entries"]), bucket)
+    return list(found.values())
 
 
-def _buckets(service: ManagedService, number: int, count: Count, ways: Sequence[str]) -> Iterator[Json]:
-    def of(by: str, way: str, *more: Json) -> Json:
-        entries = [{"key": _key(number, by), "value": _window(service, number, way)}, *more]
+def _buckets(service: ManagedService, number: int, count: Count) -> Iterator[Json]:
+    def of(by: str, *more: Json) -> Json:
+        limit = {"key": _limit_key(number), "value": str(count.limit)}
+        entries = [{"key": _key(number, by)}, limit, *more]
         return {
             "entries": entries,
             "token_bucket": {
@@ -319,49 +322,55 @@ def _buckets(service: ManagedService, number: int, count: Count, ways: Sequence[
         }
 
     if count.by == "all":
-        yield of("all", "")
+        yield of("all")
     elif count.by == BY_CLIENT:
-        for way in (*ways, *_worked(service).checked):
-            yield of(BY_CLIENT, way, {"key": "client"})
+        yield of(BY_CLIENT, {"key": "client"})
     if count.by == BY_ADDRESS or (count.by == BY_CLIENT and _worked(service).is_open):
-        yield of(BY_ADDRESS, "", {"key": "remote_address"})
+        yield of(BY_ADDRESS, {"key": "remote_address"})
     if count.by.startswith(("header:", "claim:")):
-        yield of(count.by, "", {"key": "said"})
+        yield of(count.by, {"key": "said"})
     if count.by.startswith("header:"):
-        yield of(count.by, "", {"key": "unsaid", "value": "1"})
+        yield of(count.by, {"key": "unsaid", "value": "1"})
 
 
 def _actions(number: int, by: str) -> Iterator[list[Json]]:
-    """The descriptors of a window: each is the window and whose requests they are."""
-    window = {
-        "metadata": {
-            "descriptor_key": _key(number, by),
-            "metadata_key": {"key": "tulle", "path": [{"key": _key(number, by)}]},
-            "source": "ROUTE_ENTRY",
+    """The descriptors of a window: each is the window, its limit, and whose requests they are."""
+    window = [
+        {
+            "metadata": {
+                "descriptor_key": key,
+                "metadata_key": {"key": "tulle", "path": [{"key": key}]},
+                "source": "ROUTE_ENTRY",
+            }
         }
-    }
+        for key in (_key(number, by), _limit_key(number))
+    ]
     if by == "all":
-        yield [window]
+        yield window
     elif by == BY_CLIENT:
-        yield [window, {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": "client"}}]
+        yield [*window, {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": "client"}}]
     elif by == BY_ADDRESS:
-        yield [window, {"remote_address": {}}]
+        yield [*window, {"remote_address": {}}]
     elif by.startswith("header:"):
         name = by.removeprefix("header:")
-        yield [window, {"request_headers": {"header_name": name, "descriptor_key": "said"}}]
+        yield [*window, {"request_headers": {"header_name": name, "descriptor_key": "said"}}]
         # Who leaves it out is counted, too: with all others who do.
         without = [{"name": name, "present_match": True, "invert_match": True}]
         match = {"descriptor_key": "unsaid", "descriptor_value": "1", "headers": without}
-        yield [window, {"header_value_match": match}]
+        yield [*window, {"header_value_match": match}]
     else:
         steps = by.removeprefix("claim:").split(".")
         about = {"key": _VERIFIED, "path": [{"key": step} for step in ("payload", *steps)]}
         claim = {"descriptor_key": "said", "metadata_key": about, "default_value": "-", "source": "DYNAMIC"}
-        yield [window, {"metadata": claim}]
+        yield [*window, {"metadata": claim}]
 
 
 def _key(number: int, by: str) -> str:
     return f"limit_{number}_{by}"
+
+
+def _limit_key(number: int) -> str:
+    return f"limit_{number}"
 
 
 def _window(service: ManagedService, number: int, way: str) -> str:

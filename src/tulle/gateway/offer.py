@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tulle.errors import Broken
 from tulle.events import OFFER_CHANGED, Event
@@ -47,6 +47,11 @@ def record(
 def keep_only(cx: Connection, product: str, apis: Collection[str]) -> None:
     """Forget what a product's APIs offered that it no longer has."""
     cx.execute(delete(table).where(table.c.product == product, table.c.api.not_in(apis)))
+
+
+def stamp(cx: Connection) -> object:
+    """What is another value when anything that is offered is."""
+    return tuple(cx.execute(select(func.count(), func.max(table.c.changed_at))).one())
 
 
 def offers(cx: Connection) -> Mapping[str, Offer]:

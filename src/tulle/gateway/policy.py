@@ -213,6 +213,9 @@ class GatewayPolicy:
     services: tuple[ManagedService, ...] = ()
     clients: tuple[Client, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    offered: tuple[
+        tuple[RateLimit, ...], ...
+    ] = ()  # limits that contracts may come under, besides those there are
     holders: tuple[tuple[str, str], ...] = ()  # client ids of services, each with the identity it comes with
     is_guarded: bool = False  # somebody tries secrets: how often wrong ones are looked at is limited
     is_alive: bool = True  # what whoever balances over several gateways is told; all is answered in any case
@@ -224,6 +227,7 @@ class GatewayPolicy:
         services: Iterable[ManagedService] = (),
         clients: Iterable[Client] = (),
         contracts: Iterable[Contract] = (),
+        offered: Iterable[tuple[RateLimit, ...]] = (),
     ) -> GatewayPolicy:
         """The policy with everything in order, so that equal policies are equal and have equal digests.
 
@@ -245,7 +249,8 @@ class GatewayPolicy:
                 raise Invalid(
                     f"contract for '{contract.service}' names the unknown client '{contract.client_id}'"
                 )
-        return cls(tuple(by_name), tuple(by_id), tuple(kept))
+        known_limits = sorted({*offered}, key=str)
+        return cls(tuple(by_name), tuple(by_id), tuple(kept), tuple(known_limits))
 
     def digest(self) -> str:
         """A SHA-256 over all that is in the policy, hexadecimal."""
