@@ -40,6 +40,7 @@ class Trusted(Mesh):
 
     keeper: Keeper = field(kw_only=True)
     sidecars: subprocess.Popen[bytes] | None = None
+    published: GatewayPolicy = GatewayPolicy()
 
     def service(self, traffic: Traffic, *names: str, **more: Any) -> ManagedService:
         backends = tuple(Backend(name, SOCKETS[name]) for name in (*traffic.mounted, *names))

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ import pytest
 from tests.gateway.conftest import PLENTY, SECRETS, Reply, as_client, check_error, wait_until
 from tests.gateway.trust.conftest import PATH, Trusted, context
 
+from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import Client, Contract, GatewayPolicy
 from tulle.gateway.secret import hash_secret
 from tulle.gateway.trust.certificate import Pair
@@ -47,7 +49,8 @@ def door(trusted: Trusted) -> Trusted:
         clients=(Client(name, hash_secret(secret)) for name, secret in SECRETS.items()),
         contracts=[Contract(CALLER, "offers", PLENTY), Contract(APP, "offers", PLENTY)],
     )
-    trusted.gateway.publish(replace(policy, holders=holders))
+    trusted.published = replace(policy, holders=holders)
+    trusted.gateway.publish(trusted.published)
     return trusted
 
 
@@ -96,6 +99,33 @@ def test_who_is_not_of_the_mesh_does_not_come_in(door: Trusted) -> None:
     check_error(
         door.ask(PATH, {**as_client(CALLER), **forged}, method="POST", body="{}"), 403, "WrongIdentity"
     )
+
+
+def test_no_connection_outlasts_its_certificate_for_long(
+    door: Trusted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever connected before the authority was replaced: an open connection ends, with an answer that says so."""
+    standing = door.gateway.command().cwd / "run/gateway/listeners.json"
+    monkeypatch.setattr("tulle.gateway.trust.services_door.LONGEST_SECONDS", 1)
+    shorter = Gateway(door.settings)
+    before = standing.read_bytes()
+    shorter.publish(door.published)
+    assert standing.read_bytes() != before
+    connection = http.client.HTTPConnection("gateway.mesh", timeout=10)
+    with door.wire(SOCKET) as wire:
+        own = context(door.pair("caller"), door.roots)
+        connection.sock = own.wrap_socket(wire, server_hostname="gateway.mesh")
+        with contextlib.closing(connection):
+            answers = []
+            for pause in (0.0, 1.2):
+                time.sleep(pause)
+                connection.request("POST", PATH, body="{}", headers=dict(as_client(CALLER)))
+                answer = connection.getresponse()
+                answers.append((answer.status, answer.getheader("connection")))
+                answer.read()
+            assert answers == [(200, None), (200, "close")]
+            assert connection.sock is None
+    door.gateway.publish(door.published)
 
 
 # ── how a worker calls ───────────────────────────────────────────────────────────────────────────────────

@@ -17,6 +17,8 @@ from tulle.gateway.trust.transport import GATEWAY_FILE, accepting, watched_certi
 
 NAME: Final = "services"
 SOCKET: Final = "run/gateway/services.sock"  # relative to .tulle/
+LONGEST_SECONDS: Final = 60  # that a connection takes requests; the answer to the next one says that it ends
+DRAIN_SECONDS: Final = 5  # after which it ends without one, as soon as nothing is under way on it
 IDENTITY: Final = "identity"  # the filter's name
 WRONG: Final = "wrong_identity"  # how a refusal is called in Envoy's log
 
@@ -31,6 +33,15 @@ def services_listener(public: Json) -> Json:
     for chain in made["filter_chains"]:
         chain["transport_socket"] = accepting(**watched_certificate(GATEWAY_FILE))
         chain["transport_socket_connect_timeout"] = "5s"
+        for one in chain["filters"]:
+            manager = one["typed_config"]
+            bounds = manager.get("common_http_protocol_options", {})
+            # A certificate is looked at when a connection begins. One that no longer holds has to end with its time.
+            manager["common_http_protocol_options"] = {
+                **bounds,
+                "max_connection_duration": f"{LONGEST_SECONDS}s",
+            }
+            manager["drain_timeout"] = f"{DRAIN_SECONDS}s"
     return made
 
 
