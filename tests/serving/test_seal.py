@@ -11,8 +11,7 @@ from tests.serving.conftest import LOOKUPS, PREDICTOR, Mesh
 
 from tulle.errors import Broken, Denied
 from tulle.serving import package
-from tulle.serving.bill import distributions
-from tulle.serving.manifest import BILL, MANIFEST, SIGNATURE
+from tulle.serving.manifest import MANIFEST, SIGNATURE
 from tulle.serving.seal import check_seal, public_key
 
 
@@ -40,37 +39,12 @@ def test_a_package_is_signed_by_its_mesh(mesh: Mesh, folder: Path) -> None:
         check_seal(folder, {mine})
 
 
-def test_it_tells_what_it_was_built_with(mesh: Mesh, folder: Path) -> None:
-    bill = json.loads((folder / BILL).read_bytes())
-    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
-    assert bill["metadata"]["component"]["bom-ref"] == "high-value-predictor@v1"
-    found = {one["bom-ref"]: one for one in bill["components"]}
-    assert len(found) == len(bill["components"])
-    by_name = {one["name"]: one for one in bill["components"]}
-    assert by_name["numpy"]["purl"] == f"pkg:pypi/numpy@{by_name['numpy']['version']}"
-    assert by_name["scikit-learn"]["licenses"][0]["license"]["name"] == "BSD-3-Clause"
-    assert by_name["python"]["type"] == "platform"
-    assert by_name["models/high_value/model.onnx"]["type"] == "machine-learning-model"
-    assert by_name["customer-features"]["type"] == "data"
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    assert by_name["models/high_value/model.onnx"]["hashes"] == [
-        {"alg": "BLAKE3", "content": manifest["files"]["models/high_value/model.onnx"]["blake3"]}
-    ]
-    assert set(manifest["files"]) - {BILL} <= set(by_name)
-
-
-def test_what_needs_no_model_has_no_library_of_models() -> None:
-    assert "scikit-learn" not in distributions()
-    assert "scikit-learn" in distributions(["ml"])
-    assert {"lmdb", "msgspec", "tulle"} <= set(distributions())
-
-
 def test_an_archive_is_made_again_byte_for_byte(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     built = mesh.build(LOOKUPS)
     archive = mesh.settings.state_folder / built.path
     before = archive.read_bytes()
     archive.unlink()
-    monkeypatch.setattr(package, "environment", lambda _extras: {"python": {"version": "9.9"}})
+    monkeypatch.setattr(package, "environment", lambda _folder, _models: {"python": {"version": "9.9"}})
     again = mesh.build(LOOKUPS)  # in an environment that has changed since
     assert again == built
     assert archive.read_bytes() == before

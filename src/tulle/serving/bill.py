@@ -1,62 +1,27 @@
-"""What a package was built with and consists of: the distributions of its environment, and a bill of materials.
+"""The bill of materials of a package: its software, models, data and files, and which of them need which.
 
-The bill is CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/) and follows from the manifest alone, so that a package
-is written again byte for byte. Functions may import more than is told here: what is in the environment they run in.
+It is CycloneDX 1.6 (https://cyclonedx.org/docs/1.6/json/) and follows from the manifest alone, so that a package is
+written again byte for byte. What software there is tells `software`.
 """
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from importlib import metadata
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from tulle.serving.manifest import Manifest
+from tulle.serving.function_code import FUNCTIONS
+from tulle.serving.manifest import FileEntry, Manifest
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
-_LICENCE = re.compile(r"[A-Za-z0-9.+() -]{1,100}")  # an expression; some put the whole text there
-MODELS = ("ml",)  # the extras that models need
-
-
-def distributions(extras: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """What Tulle and these extras of it need and this environment has: name → version and licence, where it tells."""
-    found: dict[str, dict[str, str]] = {}
-    waiting = [("tulle", tuple(extras))]
-    seen = set()
-    while waiting:
-        name, wanted = waiting.pop()
-        if (name, wanted) in seen:
-            continue
-        seen.add((name, wanted))
-        try:
-            normal, about, requires = _installed(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found[normal] = dict(about)
-        waiting += [(need, ()) for need in _needs(requires, wanted)]
-    return dict(sorted(found.items()))
-
-
-@cache  # reading the files of a hundred distributions takes longer than all else in a small package
-def _installed(name: str) -> tuple[str, Mapping[str, str], Sequence[str]]:
-    one = metadata.distribution(name)
-    return _normal(one.name), {"version": one.version, **_licence(one)}, tuple(one.requires or ())
-
-
-def environment(extras: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """The interpreter and the distributions."""
-    return {"python": {"version": platform.python_version(), "licence": "PSF-2.0"}, **distributions(extras)}
+_OF_DATA = ("indexes/", "data/")
 
 
 def bill_of_materials(manifest: Manifest) -> bytes:
     """The bill of a package whose files are known, as JSON; the bill itself and the manifest are not in it."""
     reference = f"{manifest.service}@{manifest.version}"
+    components = [*_software(manifest), *_parts(manifest), *_files(manifest), *_data(manifest)]
     bill = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -73,38 +38,87 @@ def bill_of_materials(manifest: Manifest) -> bytes:
                 "description": manifest.description,
             },
         },
-        "components": [*_software(manifest), *_files(manifest), *_data(manifest)],
+        "components": components,
+        "dependencies": [
+            {"ref": reference, "dependsOn": sorted(_needed_by_all(manifest, components))},
+            *_dependencies(manifest),
+        ],
     }
     return msgspec.json.format(msgspec.json.encode(bill), indent=2) + b"\n"
 
 
+def _purl(name: str, version: str) -> str:
+    kind = "generic" if name == "python" else "pypi"
+    return f"pkg:{kind}/{name}@{version}" if version else f"pkg:{kind}/{name}"
+
+
 def _software(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
     for name, about in manifest.software.items():
-        purl = (
-            f"pkg:generic/{name}@{about['version']}"
-            if name == "python"
-            else f"pkg:pypi/{name}@{about['version']}"
-        )
-        licence = about.get("licence")
-        yield {
+        purl = _purl(name, about["version"])
+        one: dict[str, Any] = {
             "type": "platform" if name == "python" else "library",
             "bom-ref": purl,
             "name": name,
-            "version": about["version"],
+            **({"version": about["version"]} if about["version"] else {}),
             "purl": purl,
-            **({"licenses": [{"license": {"name": licence}}]} if licence else {}),
         }
+        if "sha256" in about:
+            one["hashes"] = [{"alg": "SHA-256", "content": about["sha256"]}]
+        if "expression" in about:
+            one["licenses"] = [{"expression": about["expression"]}]
+        elif "licence" in about:
+            one["licenses"] = [{"license": {"name": about["licence"]}}]
+        told = [("tulle:record:sha256", about.get("record")), ("tulle:for", about.get("for"))]
+        if not about["version"]:
+            told.append(("tulle:installed", "false"))
+        if properties := [{"name": word, "value": value} for word, value in told if value]:
+            one["properties"] = properties
+        yield one
+
+
+def _parts(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+    """The models and the functions, each with its files."""
+    for name, about in sorted(manifest.models.items()):
+        metrics = [{"type": word, "value": str(value)} for word, value in about.get("metrics", {}).items()]
+        yield {
+            "type": "machine-learning-model",
+            "bom-ref": f"model:{name}",
+            "name": name,
+            "version": manifest.commits.get(manifest.product, ""),
+            "modelCard": {
+                "modelParameters": {"task": about["task"], "modelArchitecture": about["estimator"]},
+                "quantitativeAnalysis": {"performanceMetrics": metrics},
+            },
+            "properties": [{"name": "tulle:form", "value": about.get("conversion", {}).get("form", "")}],
+            "components": [
+                _file(file, entry) for file, entry in _sorted(manifest) if file.startswith(f"models/{name}/")
+            ],
+        }
+    if code := [_file(file, entry) for file, entry in _sorted(manifest) if file.startswith(f"{FUNCTIONS}/")]:
+        yield {"type": "application", "bom-ref": FUNCTIONS, "name": FUNCTIONS, "components": code}
 
 
 def _files(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
-    for name, file in sorted(manifest.files.items()):
-        kind = "machine-learning-model" if name.startswith("models/") else "file"
-        yield {
-            "type": kind,
-            "bom-ref": f"file:{name}",
-            "name": name,
-            "hashes": [{"alg": "BLAKE3", "content": file.blake3}],
-        }
+    """All others; of the indexes and data that it holds it is told that they are data."""
+    parts = (f"{FUNCTIONS}/", *(f"models/{name}/" for name in manifest.models))
+    for name, entry in _sorted(manifest):
+        if name.startswith(_OF_DATA):
+            yield {**_file(name, entry), "type": "data", "data": [{"type": "dataset", "name": name}]}
+        elif not name.startswith(parts):
+            yield _file(name, entry)
+
+
+def _sorted(manifest: Manifest) -> Sequence[tuple[str, FileEntry]]:
+    return sorted(manifest.files.items())
+
+
+def _file(name: str, entry: FileEntry) -> dict[str, Any]:
+    return {
+        "type": "file",
+        "bom-ref": f"file:{name}",
+        "name": name,
+        "hashes": [{"alg": "BLAKE3", "content": entry.blake3}],
+    }
 
 
 def _data(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
@@ -117,23 +131,30 @@ def _data(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
         }
 
 
-def _needs(requires: Sequence[str], extras: Sequence[str]) -> Iterator[str]:
-    """The names in requirements, of the extras only those that are wanted."""
-    for text in requires:
-        extra = _EXTRA.search(text)
-        name = _NAME.match(text)
-        if name is not None and (extra is None or extra[1] in extras):
-            yield name[0]
+def _needed_by_all(manifest: Manifest, components: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the service needs itself: what runs it, and all of its own that it consists of."""
+    software = {_purl(name, about["version"]) for name, about in manifest.software.items()}
+    yield from (one["bom-ref"] for one in components if one["bom-ref"] not in software)
+    yield from (
+        _purl(name, about["version"])
+        for name, about in manifest.software.items()
+        if name in {"python", "tulle"}
+    )
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _licence(one: metadata.Distribution) -> dict[str, str]:
-    told = [*(one.metadata.get_all("License-Expression") or ()), *(one.metadata.get_all("License") or ()), ""]
-    said = str(told[0])
-    if not _LICENCE.fullmatch(said):
-        classifiers = one.metadata.get_all("Classifier") or []
-        said = next((c.rpartition(" :: ")[2] for c in classifiers if c.startswith("License :: ")), "")
-    return {"licence": said} if said else {}
+def _dependencies(manifest: Manifest) -> Iterator[Mapping[str, Any]]:
+    """Which software needs which, and which the parts need."""
+    software = manifest.software
+    parts: dict[str, set[str]] = {}
+    for name, about in software.items():
+        purl = _purl(name, about["version"])
+        for part in about.get("for", "").split():
+            parts.setdefault(part, set()).add(purl)
+        needs = [
+            _purl(need, software[need]["version"])
+            for need in about.get("needs", "").split()
+            if need in software
+        ]
+        if needs:
+            yield {"ref": purl, "dependsOn": sorted(needs)}
+    yield from ({"ref": part, "dependsOn": sorted(needs)} for part, needs in sorted(parts.items()))

@@ -69,7 +69,7 @@ class Manifest:
     origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
     access: Mapping[str, Any] = field(default_factory=dict)  # empty: by contract
     policies: tuple[Mapping[str, Any], ...] = ()  # what the gateway does with requests, as written
-    software: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # name → version, licence
+    software: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by name, as `software` tells
     format: int = 1
 
     def content_digest(self) -> str:

@@ -35,7 +35,7 @@ from tulle.lake.repository import Lake, Repository
 from tulle.pipeline.pin import version_of
 from tulle.pipeline.sources.address import environment_of
 from tulle.serving.access import Access
-from tulle.serving.bill import MODELS, bill_of_materials, environment
+from tulle.serving.bill import bill_of_materials
 from tulle.serving.bundle import Bundle
 from tulle.serving.declared import rows_of
 from tulle.serving.feedback import FEEDBACK_API
@@ -57,6 +57,7 @@ from tulle.serving.overlay import laid_over
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.seal import seal
 from tulle.serving.service import HasFolder, Service
+from tulle.serving.software import environment
 from tulle.serving.swagger import swagger
 from tulle.state import log
 from tulle.state.connections import open_connections
@@ -128,7 +129,7 @@ def build(
         openapi = _openapi(service, entries, bundle.folder)
         manifest = _manifest(service, product.name, entries, bundle, openapi)
         manifest = replace(manifest, code_version=code_version, ref=ref)
-        manifest = replace(manifest, software=environment(MODELS if bundle.models else ()))
+        manifest = replace(manifest, software=environment(bundle.folder, bundle.models))
         if existing := _with_digest(database, service.name, manifest.digest):
             _restore(existing, folder, openapi, settings)
             return existing
