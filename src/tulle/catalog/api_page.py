@@ -289,7 +289,7 @@ class ApiPages:
 
     def _of_service(self, service: ServiceView) -> Version:
         ended = service.state == "ended"
-        life = Life("retired" if ended else "published")
+        life = Life("retired" if ended else "published" if service.active else "draft")
         path = f"/public/api/v1/{service.name}"
         answers = service.state == "active"
         place = production(self._settings).name

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from tulle.catalog.exchange_pages import reader_of
 from tulle.catalog.search import Reader
 
 Text = Annotated[str, Query(max_length=255)]
@@ -20,20 +21,27 @@ Render = Callable[[Request, str, Any], Response]
 def application_routes(router: APIRouter, reader: Reader, render: Render) -> None:
     """Applications, one of them, what waits for a decision, and who may use what."""
 
+    def who(request: Request) -> str:
+        return reader_of(request, reader.readers, reader.settings)
+
     @router.get("/applications")
     def applications(request: Request, q: Text = "", owner: Text = "", after: Text = "") -> Response:
         names = tuple(service.name for service in reader.services())
-        page = reader.callers.page(names, query=q.strip(), owner=owner.strip(), after=after)
+        page = reader.callers.page(
+            names, query=q.strip(), owner=owner.strip(), after=after, user=who(request)
+        )
         return render(request, "applications.html", page)
 
     @router.get("/applications/{name}")
     def application(request: Request, name: str) -> Response:
-        return render(request, "application.html", reader.callers.one(name))
+        return render(request, "application.html", reader.callers.one(name, who(request)))
 
     @router.get("/access/requests")
-    def requests(request: Request) -> Response:
-        return render(request, "access_requests.html", reader.callers.requests())
+    def requests(request: Request, product: Text = "", mine: bool = False) -> Response:
+        page = reader.callers.requests(product.strip(), who(request), mine=mine)
+        return render(request, "access_requests.html", page)
 
     @router.get("/access")
     def access(request: Request, product: Text = "", service: Text = "") -> Response:
-        return render(request, "access.html", reader.callers.uses(product.strip(), service.strip()))
+        page = reader.callers.uses(product.strip(), service.strip(), who(request))
+        return render(request, "access.html", page)

@@ -1,18 +1,26 @@
-"""What the pages of applications show: who they are, what they asked for, what waits for a decision."""
+"""What the pages of applications show: who they are, what they asked for and use, what waits for a decision.
+
+Of APIs that who reads may not see nothing is shown: neither their names nor what applications have to do with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
+from tulle.catalog.exchange import Exchange
 from tulle.catalog.uses import Use, owners, uses
 from tulle.config import Settings
 from tulle.errors import NotFound
 from tulle.gateway import contract, contract_record
+from tulle.gateway.apis import remarks
+from tulle.gateway.apis.sight import NOBODY
 from tulle.gateway.contract import PORTAL, Application
 from tulle.gateway.contract_record import ContractRecord
 from tulle.gateway.last_used import last_used
 from tulle.gateway.offer import MESH, offers
+from tulle.observe.insight import Insight, Point, Which, span_of
+from tulle.spec.environment import production
 from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
 from tulle.state.db import Database, now
 
@@ -32,6 +40,17 @@ class ApplicationsPage:
     owner: str
     next: str
     waiting: int
+    asked: Mapping[str, Point] = field(default_factory=dict)  # by client id, in the last day
+    reader: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an application asked of one API or service, all environments together; None: nothing."""
+
+    name: str
+    day: Point | None
+    month: Point | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +63,8 @@ class ApplicationPage:
     offers: Mapping[str, tuple[Tier, ...]]  # by service
     terms: Mapping[str, Terms]  # by service, those in force
     now: float
+    usage: tuple[Usage, ...] = ()
+    hidden: int = 0  # contracts and requests for APIs that who reads does not see
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +75,11 @@ class RequestsPage:
     decided: tuple[ContractRecord, ...]
     tiers: Mapping[str, tuple[Tier, ...]]  # that an owner may give, by contract id
     product_of: Mapping[str, str]  # by service
+    products: tuple[str, ...] = ()  # that anything is about
+    product: str = ""  # the only one that is shown
+    mine: bool = False  # only what who reads may decide about
+    reader: str = ""
+    questions: Mapping[str, int] = field(default_factory=dict)  # by API, those that no owner has answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +96,17 @@ class UsesPage:
 class Applications:
     """The read model of one mesh's applications."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, exchange: Exchange, insight: Insight) -> None:
         self._settings = settings
         self._database = database
+        self._exchange = exchange
+        self._insight = insight
 
-    def page(self, services: tuple[str, ...], *, query: str, owner: str, after: str) -> ApplicationsPage:
+    def page(
+        self, services: tuple[str, ...], *, query: str, owner: str, after: str, user: str = NOBODY
+    ) -> ApplicationsPage:
         """Applications whose name contains `query`, of an owner, after a page; those in force and those that were."""
+        hidden = self._exchange.hidden(user)
         found: list[Application] = []
         while True:
             some = contract.applications(
@@ -89,18 +120,37 @@ class Applications:
             if len(found) >= A_PAGE:
                 following = after
                 break
+        told = self._insight.told("client", span_of("day"), limit=MOST_USES, points=False)
         return ApplicationsPage(
-            tuple(found),
+            tuple(_without(one, hidden) for one in found),
             services,
             self._settings.default_rate_limit,
             last_used(self._database),
             query,
             owner,
             following,
-            contract_record.waiting(self._database),
+            sum(1 for one in self._waiting() if one.place.kind != "api" or one.place.subject not in hidden),
+            {one.name["client"]: one.whole for one in told.series},
+            user,
         )
 
-    def one(self, name: str) -> ApplicationPage:
+    def _waiting(self) -> tuple[ContractRecord, ...]:
+        return contract_record.records(self._database, states=["pending"], limit=500)
+
+    def _usage(self, client_id: str, hidden: Collection[str]) -> tuple[Usage, ...]:
+        """What a client asked of each API in the last day and 30 days, what it asked most first."""
+        found: dict[str, dict[str, Point]] = {}
+        for span in ("month", "day"):
+            told = self._insight.told("service", span_of(span), Which(client=client_id), points=False)
+            for one in told.series:
+                found.setdefault(one.name["service"], {})[span] = one.whole
+        return tuple(
+            Usage(name, spans.get("day"), spans.get("month"))
+            for name, spans in found.items()
+            if name and name not in hidden
+        )
+
+    def one(self, name: str, user: str = NOBODY) -> ApplicationPage:
         """One application. NotFound, also for the portal's own."""
         if name == PORTAL:
             raise NotFound(f"there is no application '{name}'")
@@ -109,13 +159,41 @@ class Applications:
         known = self._offers()
         used = last_used(self._database)
         mine = {service: at for (client, service), at in used.items() if client == found.client_id}
-        tiers = {name: self._open(known, name) for name in sorted(owners(self._database))}
-        terms = {name: one.terms for name, one in known.items() if one.terms is not None}
-        return ApplicationPage(found, records, mine, tiers, terms, now())
+        hidden = self._exchange.hidden(user)
+        shown = tuple(one for one in records if one.place.kind != "api" or one.place.subject not in hidden)
+        there = sorted(set(owners(self._database)) - hidden)
+        tiers = {name: self._open(known, name) for name in there}
+        terms = {
+            name: one.terms for name, one in known.items() if one.terms is not None and name not in hidden
+        }
+        return ApplicationPage(
+            _without(found, hidden),
+            shown,
+            mine,
+            tiers,
+            terms,
+            now(),
+            self._usage(found.client_id, hidden),
+            len(records) - len(shown),
+        )
 
-    def requests(self) -> RequestsPage:
-        """What waits, the oldest first, and the hundred last that do not."""
-        waiting = contract_record.records(self._database, states=["pending"], limit=500)
+    def requests(self, product: str = "", user: str = NOBODY, *, mine: bool = False) -> RequestsPage:
+        """What waits, the oldest first, and the hundred last that do not; of a product, or of what `user` owns."""
+        product_of = owners(self._database)
+        hidden = self._exchange.hidden(user)
+        branch = production(self._settings).branch
+
+        def owner(one: ContractRecord) -> str:
+            return product_of.get(one.place.subject, "") if one.place.kind == "api" else one.place.subject
+
+        def shows(one: ContractRecord) -> bool:
+            if one.place.kind == "api" and one.place.subject in hidden:
+                return False
+            if product and owner(one) != product:
+                return False
+            return not mine or self._exchange.sight.may_change(user, owner(one), branch)
+
+        waiting = self._waiting()
         decided = contract_record.records(
             self._database, states=["approved", "rejected", "revoked", "expired"], limit=100
         )
@@ -128,13 +206,35 @@ class Applications:
             )
             for one in waiting
         }
-        shown = tuple(one for one in decided if one.application != PORTAL)
-        return RequestsPage(tuple(reversed(waiting)), shown, tiers, owners(self._database))
+        seen = [one for one in (*waiting, *decided) if one.application != PORTAL]
+        apis = [
+            name
+            for name, of in product_of.items()
+            if name not in hidden
+            and (not product or of == product)
+            and (not mine or self._exchange.sight.may_change(user, of, branch))
+        ]
+        return RequestsPage(
+            tuple(one for one in reversed(waiting) if shows(one)),
+            tuple(one for one in decided if one.application != PORTAL and shows(one)),
+            tiers,
+            product_of,
+            tuple(sorted({owner(one) for one in seen if one.place.subject not in hidden} - {""})),
+            product,
+            mine,
+            user,
+            remarks.unanswered(self._database, apis),
+        )
 
-    def uses(self, product: str, service: str) -> UsesPage:
+    def uses(self, product: str, service: str, user: str = NOBODY) -> UsesPage:
         """Who may use what, of a product or a service, or all of it; no people, as nobody signs in to see it."""
         owner = owners(self._database).get(service, "")
-        every = [use for use in uses(self._settings, self._database) if use.by in {"application", "key"}]
+        hidden = self._exchange.hidden(user)
+        every = [
+            use
+            for use in uses(self._settings, self._database)
+            if use.by in {"application", "key"} and (use.what == "product" or use.name not in hidden)
+        ]
         found = [
             use
             for use in every
@@ -153,3 +253,12 @@ class Applications:
     def _open(self, known: Mapping[str, Offer], api: str) -> tuple[Tier, ...]:
         tiers = self._tiers(known, api)
         return tuple(tier for tier in tiers if tier.visibility == "public" and not tier.deprecated)
+
+
+def _without(application: Application, hidden: Collection[str]) -> Application:
+    """An application without its contracts for APIs that who reads does not see."""
+    if not hidden:
+        return application
+    return replace(
+        application, contracts=tuple(one for one in application.contracts if one.service not in hidden)
+    )

@@ -80,7 +80,7 @@ class Exchange:
                 break
         else:
             for service in self.services.all():
-                if service.name == name and service.deployment is not None:
+                if service.name == name:
                     return service
         known = [one.name for one in self.entries(user) if one.kind == "API"]
         raise NotFound(

@@ -7,8 +7,8 @@ and put together by the templates.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -211,6 +211,24 @@ class InsightReader:
         version = one.name["generation"]
         said = {"generation": version, "span": span.name, "environment": environment}
         return f"{path}?{urlencode({k: v for k, v in said.items() if v})}" if version else ""
+
+
+def without(page: InsightPage, hidden: Collection[str]) -> InsightPage:
+    """The page as it is for who may not see some APIs. NotFound where it is about one of them."""
+    if page.service in hidden:
+        raise NotFound(
+            f"nothing is known of a service '{page.service}'", hint="/insight tells of all that are asked"
+        )
+    if not hidden:
+        return page
+    rows = {
+        title: tuple(row for row in found if title != "APIs" or row.name not in hidden)
+        for title, found in page.rows.items()
+    }
+    kinds, slow = (
+        [one for one in found if one["service"] not in hidden] for found in (page.kinds, page.slow)
+    )
+    return replace(page, rows=rows, kinds=kinds, slow=slow)
 
 
 def charts_of(span: Span, points: Sequence[Point], whole: Point) -> tuple[Chart, ...]:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from tulle.catalog.insight import InsightReader
+from tulle.catalog.insight import InsightReader, without
 
 Text = Annotated[str, Query(max_length=200)]
 Render = Callable[[Request, str, Any], Response]
 
 
-def insight_routes(router: APIRouter, reader: InsightReader, render: Render) -> None:
-    """Put the pages below /insight on `router`; `render` fills a template."""
+def insight_routes(
+    router: APIRouter, reader: InsightReader, hidden: Callable[[Request], Collection[str]], render: Render
+) -> None:
+    """Put the pages below /insight on `router`; `hidden` are the APIs that who asks may not see."""
 
     @router.get("/insight")
     def mesh(request: Request, environment: Text = "", span: Text = "day") -> Response:
-        return render(request, "insight.html", reader.mesh(environment, span))
+        return render(request, "insight.html", without(reader.mesh(environment, span), hidden(request)))
 
     @router.get("/insight/apis/{name}")
     def api(
         request: Request, name: str, environment: Text = "", span: Text = "day", generation: Text = ""
     ) -> Response:
-        return render(request, "insight.html", reader.api(name, environment, span, generation))
+        page = without(reader.api(name, environment, span, generation), hidden(request))
+        return render(request, "insight.html", page)
 
     @router.get("/insight/clients/{name}")
     def client(request: Request, name: str, environment: Text = "", span: Text = "day") -> Response:
-        return render(request, "insight.html", reader.client(name, environment, span))
+        return render(
+            request, "insight.html", without(reader.client(name, environment, span), hidden(request))
+        )

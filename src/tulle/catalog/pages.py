@@ -58,7 +58,12 @@ def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) 
     _schedule_routes(router, reader)
     application_routes(router, reader, lambda request, name, page: _page(request, reader, name, page))
     service_routes(router, reader, caller, lambda request, name, page: _page(request, reader, name, page))
-    insight_routes(router, reader.insight, lambda request, name, page: _page(request, reader, name, page))
+    insight_routes(
+        router,
+        reader.insight,
+        lambda request: reader.exchange.hidden(reader_of(request, reader.readers, reader.settings)),
+        lambda request, name, page: _page(request, reader, name, page),
+    )
     exchange_routes(
         router,
         reader.exchange,

@@ -332,7 +332,7 @@ class Reader:
         services = Services(self.services, self.openapi, self._access_now)
         self.exchange = Exchange(settings, database, self.known, Sight(database, people), services)
         self.api_pages = ApiPages(self.exchange, Insight(calls))
-        self.callers = Applications(settings, database)
+        self.callers = Applications(settings, database, self.exchange, Insight(calls))
         self.load = LoadReader(settings, lake, collect)
         self.rejected = RejectedReader(settings, database, lake, self.known)
         self.models = ModelReader(database, lake, self.known)

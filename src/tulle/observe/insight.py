@@ -28,6 +28,7 @@ SPANS: Final[Mapping[str, tuple[int, int, int]]] = {
 # what may be told apart → columns
 BY: Final[Mapping[str, tuple[str, ...]]] = {
     "api": ("service", "environment"),
+    "service": ("service",),
     "operation": ("service", "environment", "operation"),
     "generation": ("service", "environment", "generation"),
     "client": ("client",),
