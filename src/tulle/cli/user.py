@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +101,50 @@ def key(mesh: Path | None, name: str, revoke: str | None, key_file: Path | None)
         return
     with _kept(mesh, key_file) as keep, lake_client(mesh) as lake:
         keep(lake.post(f"/auth/users/{_part(name)}/credentials"))
+
+
+@user.command("password")
+@click.argument("name", required=False)
+@click.option("--remove", is_flag=True, help="Take the password away.")
+@OPTION_JSON
+@click.pass_obj
+def password(mesh: Path | None, name: str | None, remove: bool, as_json: bool) -> None:
+    """Set the password with which user NAME calls APIs (policy basic-auth); without NAME tell who has one.
+
+    It is asked for, or read from standard input: an argument could be read by everybody on the machine. It opens
+    nothing of the lake. A new one, or none, holds at once.
+    """
+    from tulle.cli.connect import mesh_client
+
+    with mesh_client(mesh) as client:
+        if name is None:
+            found = client.api_users()
+            if as_json:
+                emit(found)
+            else:
+                rows = [
+                    {**one, "since": time.strftime("%Y-%m-%d %H:%M", time.localtime(one["since"]))}
+                    for one in found
+                ]
+                table(rows, ["user", "groups", "since"], empty="nobody has a password")
+            return
+        result = client.remove_password(name) if remove else client.set_password(name, _chosen())
+    if as_json:
+        emit(result)
+        return
+    click.echo(f"  {mark('succeeded')} user {name} has {'no' if remove else 'a new'} password")
+    if not result["in_force"]:
+        click.echo(f"  {mark('warn')} the gateway does not know it yet: it does when the mesh runs")
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def _chosen() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 @user.command("group")

@@ -1,4 +1,5 @@
-"""Hands the gateway's processors what policies name and may not hold themselves: connections, with what opens them.
+"""Hands the gateway's processors what policies name and may not hold themselves: connections, with what opens them, and
+users with hashes of their passwords.
 
 They are kept encrypted in the database and handed over in an encrypted file, before the policies that need them are
 published. A policy that names what is not there is told; until then what was published last stays. Knows nothing of
@@ -17,7 +18,8 @@ from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import ManagedService
 from tulle.gateway.processing import handed
-from tulle.gateway.processing.handed import Handed, HandedConnection, place_of
+from tulle.gateway.processing.handed import Handed, HandedConnection, HandedUser, place_of
+from tulle.lake.access.passwords import api_users
 from tulle.pipeline.sources.address import PROD
 from tulle.pipeline.sources.http import signing_headers
 from tulle.state.connections import Connection, open_connections
@@ -30,6 +32,7 @@ class Handing:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
+        self._database = database
         self._connections = open_connections(settings, database)
         self._has_handed = True  # by a control plane before this one, it may be
 
@@ -45,7 +48,11 @@ class Handing:
     def hand(self, services: Iterable[ManagedService]) -> None:
         """Hand over what the policies of these services name, and nothing else."""
         found: dict[str, HandedConnection] = {}
+        users: dict[str, HandedUser] = {}
         for service in services:
+            if not users and any(policy.kind == "basic-auth" for policy in service.policies):
+                with self._database.read() as cx:
+                    users = {one.user: HandedUser(one.hashed, one.groups) for one in api_users(cx)}
             for _, name in _named(service.policies):
                 place = place_of(service.environment, name)
                 if place in found:
@@ -55,13 +62,13 @@ class Handing:
                 except NotFound:  # of a service that stays as it was: nobody comes in by it
                     continue
                 found[place] = HandedConnection(known.address, signing_headers(known))
-        if not found and not self._has_handed:
+        if not found and not users and not self._has_handed:
             return
         folder = self._settings.state_folder
         file = folder / handed.FILE
-        if found or file.exists():
-            handed.write(file, Handed(found), open_secrets(folder / handed.KEY_FILE))
-        self._has_handed = bool(found)
+        if found or users or file.exists():
+            handed.write(file, Handed(found, users), open_secrets(folder / handed.KEY_FILE))
+        self._has_handed = bool(found or users)
 
 
 def _named(policies: Iterable[Policy]) -> Iterable[tuple[str, str]]:

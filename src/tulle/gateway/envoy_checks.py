@@ -49,11 +49,12 @@ def asking(service: ManagedService, part: ServicePart, step: StepPlan, processor
                 "allowed_upstream_headers": _names(known),
                 "allowed_client_headers": _names(_TOLD),
             },
-            # While the processor is started again what it never got waits here, for up to some three seconds.
+            # While the processor is started again what it never got waits here, for some three seconds. The longest
+            # pause is also how long Envoy lets each try take, so it is no shorter than that may be.
             "retry_policy": {
                 "retry_on": again,
-                "num_retries": 30,
-                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+                "num_retries": 8,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": f"{PATIENCE}s"},
             },
         },
         allowed_headers=_names(["authorization", "x-request-id"]),

@@ -308,6 +308,19 @@ class Client:
         """Record a connection: `kind`, `address`, `options` and `secrets`."""
         return self._put(f"/connections/{_part(environment)}/{_part(name)}", dict(body))
 
+    def set_password(self, user: str, password: str) -> dict[str, Any]:
+        """Set the password with which a user calls APIs, in place of one there is."""
+        return self._put(f"/api-users/{_part(user)}/password", {"password": password})
+
+    def remove_password(self, user: str) -> dict[str, Any]:
+        """Let a user have no password; NotFound where there is none."""
+        return self._delete(f"/api-users/{_part(user)}/password")
+
+    def api_users(self) -> list[dict[str, Any]]:
+        """The users who have a password, with their groups and since when."""
+        found: list[dict[str, Any]] = self._get("/api-users")["users"]
+        return found
+
     def test_connection(self, name: str, *, environment: str = "prod") -> dict[str, Any]:
         """Try a connection; Unavailable or Denied tell why it does not answer."""
         return self._post(f"/connections/{_part(environment)}/{_part(name)}/test", {})

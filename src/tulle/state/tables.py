@@ -1107,6 +1107,15 @@ access_keys = Table(
     Index("access_keys_by_user", "user_id", "id"),
 )
 
+api_passwords = Table(
+    "api_passwords",
+    metadata,
+    Column("user_id", String(255), primary_key=True),
+    Column("hashed", String(255), nullable=False),  # state.passwords
+    Column("since", Float, nullable=False),
+    ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+)
+
 # ── sources ──────────────────────────────────────────────────────────────────────────────────────────────
 
 connections = Table(

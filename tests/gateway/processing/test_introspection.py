@@ -212,6 +212,13 @@ def test_an_issuer_that_is_slow_or_gone_lets_nobody_in_and_holds_up_nobody_else(
         assert ask(processed, "known").status == 200
 
 
+def test_an_issuer_may_take_its_time(processed: Processed, asked: Asked) -> None:
+    asked.tokens["t7"] = GOOD
+    processed.put(policy(timeout=5))
+    asked.seconds = 0.6
+    assert ask(processed, "t7").status == 200
+
+
 def test_what_it_said_does_not_outlive_the_token(processed: Processed, asked: Asked) -> None:
     asked.tokens["t5"] = {**GOOD, "exp": time.time() + 1}
     processed.put(policy(cache=60))

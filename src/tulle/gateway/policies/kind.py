@@ -28,6 +28,7 @@ RESERVED: Final = ("policy", "operations", "environments")  # of every entry, wh
 BUILT_IN: Final = (
     "addresses",
     "automated",
+    "basic_auth",
     "cors",
     "compression",
     "credentials",

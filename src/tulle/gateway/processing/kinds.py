@@ -16,6 +16,7 @@ import msgspec
 from tulle.errors import Invalid, TulleError, did_you_mean
 from tulle.gateway.envoy_values import trusted
 from tulle.gateway.processing.answer_cache import AnswerCache, Kept, Room, caching_rules
+from tulle.gateway.processing.basic_users import BasicUsers
 from tulle.gateway.processing.handed import HandedConnection, Hands, named
 from tulle.gateway.processing.introspection import introspection
 from tulle.gateway.processing.json_limits import json_limits
@@ -98,6 +99,9 @@ KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
     ),
     "caching": _caching,
     "custom": lambda place: plugin(place.settings),
+    "basic-auth": lambda place: BasicUsers(
+        place.settings, place.stores.key("credentials"), lambda: place.stores.hands
+    ),
     "oauth2-introspection": _introspection,
     "quota": lambda place: quota(place.settings, place.stores.windows(place.name)),
 }

@@ -18,7 +18,15 @@ from sqlalchemy.exc import IntegrityError
 from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
 from tulle.lake.access.policy import Policy, parse
 from tulle.state.db import now
-from tulle.state.tables import access_keys, group_members, groups, policies, policy_attachments, users
+from tulle.state.tables import (
+    access_keys,
+    api_passwords,
+    group_members,
+    groups,
+    policies,
+    policy_attachments,
+    users,
+)
 
 _NAME = re.compile(r"[\w+=,.@-][\w+=,.@ -]{0,254}\Z")
 _KEY_CHARACTERS = string.ascii_uppercase + "234567"
@@ -88,7 +96,7 @@ def list_users(cx: Connection, prefix: str = "", after: str = "", limit: int | N
 def delete_user(cx: Connection, id_: str) -> None:
     """Remove a user with keys, memberships and attachments. NotFound."""
     _get(cx, users, id_, "user")
-    for table, column in ((access_keys, "user_id"), (group_members, "user_id")):
+    for table, column in ((access_keys, "user_id"), (api_passwords, "user_id"), (group_members, "user_id")):
         cx.execute(delete(table).where(table.c[column] == id_))
     _detach_all(cx, "user", id_)
     cx.execute(delete(users).where(users.c.id == id_))
