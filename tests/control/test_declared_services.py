@@ -65,6 +65,16 @@ QUERY = "type: query, sql: 'SELECT a FROM sales WHERE a = $x', parameters: {x: {
     [
         (LOOKUP, LOOKUP, []),
         (JOINED, JOINED, []),
+        (
+            "type: predict, model: m",
+            "type: predict, model: m, show_features: {features: [b, a]}",
+            [("answers may tell a, b (were none)", False)],
+        ),
+        (
+            "type: predict, model: m, show_features: {features: [b, a]}",
+            "type: predict, model: m, show_features: {features: [a]}",
+            [("answers may tell a (were a, b)", True)],
+        ),
         (JOINED, JOINED.replace("{data_set: sales, key: id, columns: [a]}, ", ""), _GONE),
         (
             JOINED.replace("key: x", "key: x, missing_key: ignore"),

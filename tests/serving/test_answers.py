@@ -81,3 +81,10 @@ def test_what_a_function_answers_in_its_own_form_is_compared_as_it_is(answer: An
     assert expectation(418, answer) == {"error": ""}
     kept = expectation(200, answer)
     assert kept is None or judged(kept, 0, 200, answer) == ""
+
+
+def test_features_that_an_answer_tells_are_no_part_of_a_comparison() -> None:
+    left = {"result": {"prediction": 1, "features": {"income": 3}}}
+    right = {"result": {"prediction": 2, "features": {"income": 4}}}
+    found = compared(ONE, (200, left, 1.0), (200, right, 1.0), 1e-6)
+    assert found.differences == (Difference("result.prediction", 1, 2),)

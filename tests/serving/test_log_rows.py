@@ -291,3 +291,13 @@ def test_the_rows_of_several_data_sets_are_masked_in_the_result_and_not_told_twi
     assert json.loads(row["lookups"]) == [told[0], {"dataSet": "orders", "status": "PRESENT"}]
     odd = {"response": {"data": {}, "lookups": [1, {"rows": 2}]}}  # a function's own words
     assert kept_answer("function", odd, Shown())[0] == odd["response"]
+
+
+@pytest.mark.parametrize("shown", [Shown(), Shown(left_out=frozenset({"b"}))])
+def test_features_that_an_answer_tells_are_kept_once(shown: Shown) -> None:
+    answer = {"result": {"prediction": 1, "features": {"a": 3, "b": "secret"}}, "timing": TIMING}
+    (row,) = rows_of(0, {"features": {"a": 3}}, answer, rows=[3], shown=shown)
+    assert (json.loads(row["result"]), json.loads(row["features"])) == ({"prediction": 1}, {"a": 3})
+    (item,) = rows_of(1, {"items": [{"features": {"a": 3}}]}, {"results": [answer["result"]]}, shown=shown)
+    assert json.loads(item["result"]) == {"prediction": 1}
+    assert kept_answer("predict", answer, shown)[0] == {"prediction": 1}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import msgspec
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.serving.conftest import FEATURES, PREDICTOR, Mesh, customers
 
+from tulle.errors import Invalid
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.request import RequestError
 
@@ -279,3 +283,84 @@ def test_no_body_gets_anything_but_an_answer_or_a_refusal(
         assert error.message
     else:
         assert json.loads(answer)["apiContext"]["requestId"] == "r"
+
+
+# ── features in answers ──────────────────────────────────────────────────────────────────────────────────
+
+SHOWING = PREDICTOR.replace("high-value-predictor", "showing").replace(
+    "  test_queries",
+    "  show_features: {features: [spend, recency]}\n  explanations: {steps: 25}\n  test_queries",
+)
+
+
+@pytest.fixture(scope="module")
+def showing_folder(shared_mesh: Mesh) -> Path:
+    return shared_mesh.unpacked(shared_mesh.build(SHOWING))
+
+
+def test_features_are_told_as_the_model_was_given_them_when_they_are_asked_for(showing_folder: Path) -> None:
+    showing = load(showing_folder)
+    body = {"features": {"customer_id": "00003", "recency": 7}}
+    plain = ask(showing, body)["result"]
+    assert "features" not in plain
+    assert "features" not in ask(showing, body | {"showFeatures": False})["result"]
+    assert "features" not in ask(showing, body | {"showFeatures": None})["result"]
+    told = ask(showing, body | {"showFeatures": True})["result"]
+    assert told == plain | {"features": {"spend": 5.25, "recency": 7}}  # looked up, and as it was sent
+    items = [body, {"features": {"customer_id": "nobody"}}, {"features": {"customer_id": "00005"}}]
+    many = ask(showing, {"items": items, "showFeatures": True}, "predict-multi")["results"]
+    assert [one.get("features") for one in many] == [
+        {"spend": 5.25, "recency": 7},
+        None,
+        {"spend": 8.75, "recency": 15},
+    ]
+
+    async def explained() -> Any:
+        asked = json.dumps(body | {"showFeatures": True, "explanations": {"enabled": True}}).encode()
+        given: Any = showing.endpoints["high-value"].actions["predict"]
+        return json.loads((await given(asked, "r")).body)["result"]
+
+    result = asyncio.run(explained())
+    assert (set(result["explanations"]), result["features"]) == (
+        {"spend", "recency", "frequency"},
+        told["features"],
+    )
+    direct = showing.endpoints["high-value"].direct  # type: ignore[attr-defined]
+    assert json.loads(direct(json.dumps(body | {"showFeatures": True}).encode())) == told
+    document = json.loads((showing_folder / "openapi.json").read_text())
+    operation = document["paths"]["/high-value/predict"]["post"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    valid = jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]})
+    valid.validate(ask(showing, body | {"showFeatures": True}))
+    assert not valid.is_valid({"result": {**told, "features": {"spend": "much"}}, "apiContext": {}})
+    takes = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert takes["showFeatures"]["default"] is False
+
+
+def test_features_are_told_always_where_the_endpoint_says_so(shared_mesh: Mesh) -> None:
+    text = SHOWING.replace("recency]}", "recency], enabled: true}").replace("showing", "always")
+    always = load(shared_mesh.unpacked(shared_mesh.build(text)))
+    body = {"features": {"customer_id": "00003"}}
+    assert ask(always, body)["result"]["features"] == {"spend": 5.25, "recency": 9}
+    assert "features" not in ask(always, body | {"showFeatures": False})["result"]
+    simple: Any = always.endpoints["high-value"].queries["predict-simple"]  # type: ignore[attr-defined]
+    assert json.loads(simple([("customer_id", "00003")], "r"))["result"]["features"]["spend"] == 5.25
+
+
+def test_an_endpoint_that_names_no_features_tells_none(predictor: Loaded, shared_mesh: Mesh) -> None:
+    for action, body in (
+        ("predict", {"features": {"customer_id": "00003"}, "showFeatures": True}),
+        ("predict-multi", {"items": [], "showFeatures": True}),
+    ):
+        error = refused(predictor, body, action)
+        assert (error.status, error.error_type) == (501, "FeaturesNotShown")
+        assert "`show_features:`" in error.detail
+    assert (
+        "features"
+        not in ask(predictor, {"features": {"customer_id": "00003"}, "showFeatures": False})["result"]
+    )
+    error = refused(predictor, {"features": {"customer_id": "00003"}, "showFeatures": "yes"})
+    assert (error.status, error.error_type) == (400, "InvalidRequest")
+    with pytest.raises(Invalid, match="'spent' is no feature of model 'high_value'") as caught:
+        shared_mesh.build(SHOWING.replace("[spend, recency]", "[spent]").replace("showing", "unknown-one"))
+    assert "'spend'" in str(caught.value.problems[0].hint)

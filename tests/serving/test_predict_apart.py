@@ -31,6 +31,7 @@ endpoints:
   pool: {floor: 1, ceil: 1}
   timeout: 2
   explanations: {steps: 50}
+  show_features: {features: [recency]}
 """
 
 
@@ -79,6 +80,12 @@ def test_rows_that_come_together_are_scored_together(folder: Path, log: Path) ->
             assert isinstance(result, dict)
             assert result["probas"]["high"] == number / 100
             assert result["prediction"] == ("high" if number > 90 else "usual")
+        action = loaded.endpoints["it"].actions["predict"]
+        assert isinstance(action, Headed)
+        body = {"features": {"recency": 1, "frequency": 7, "spend": 1}, "showFeatures": True}
+        told = json.loads((await action.call(json.dumps(body).encode(), "r", ())).body)["result"]
+        assert told["features"] == {"recency": 1}
+        # Asked again in the very step in which the answer came, with one process at most.
         simple = loaded.endpoints["it"].queries["predict-simple"]
         assert isinstance(simple, Headed)
         pairs = [("recency", "1"), ("frequency", "7"), ("spend", "1")]
@@ -87,7 +94,7 @@ def test_rows_that_come_together_are_scored_together(folder: Path, log: Path) ->
 
     asyncio.run(work())
     calls = [int(line) for line in log.read_text().split()]
-    assert sum(calls) == 101
+    assert sum(calls) == 102
     assert len(calls) < 10
 
 

@@ -10,6 +10,7 @@ from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
 from tulle.control.policy_problems import mesh_policy_problems, policy_problems
+from tulle.control.shown_features import hidden_features
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.pipeline.check_fit import unfit_checks
@@ -48,6 +49,7 @@ def check_mesh(
     problems: list[Problem] = []
     warnings: list[Problem] = []
     services: dict[str, Sequence[Service]] = {}
+    documents = {one.name: one for one in spec.products}
     looked_at = [p for p in spec.order() if only is None or p.name in only]
     for product in looked_at:
         code = load_code(product, spec=spec)
@@ -62,6 +64,7 @@ def check_mesh(
             problems += _problems(exc)
         else:
             problems += misfits(services[product.name], _Known(spec, code).columns_of)
+            problems += hidden_features(services[product.name], product.name, documents.get)
             for service in services[product.name]:
                 problems += policy_problems(workspace.settings, service)
     problems += mesh_policy_problems(workspace.settings)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tulle.serving.access import Access
 from tulle.serving.compose_declared import ComposeSpec
-from tulle.serving.declared import FunctionSpec, rows_of
+from tulle.serving.declared import FunctionSpec, PredictSpec, rows_of
 from tulle.serving.keyed_rows import ALL, ERROR, FORBIDDEN, IGNORE, KeyedRows
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import Service
@@ -66,6 +66,8 @@ def _policies(service: Service) -> dict[str, Any]:
 def _endpoint(endpoint: Any) -> dict[str, Any]:
     sources = [_source(rows) for rows in rows_of(endpoint)]
     said = {"type": endpoint.type, "model": getattr(endpoint, "model", ""), "sources": sources}
+    if isinstance(endpoint, PredictSpec) and endpoint.shown is not None:
+        said["shown"] = sorted(endpoint.shown.features)
     if isinstance(endpoint, FunctionSpec):
         said["function"] = f"{endpoint.file}: {endpoint.function}"
     if isinstance(endpoint, QuerySpec):
@@ -180,6 +182,10 @@ def _endpoint_changes(at: str, old: Mapping[str, Any], new: Mapping[str, Any]) -
     if old["model"] != new["model"]:
         yield Change("changed", at, f"{at}: the model is '{new['model']}' (was '{old['model']}')")
     yield from _query_changes(at, old, new)
+    had, has = (one.get("shown", []) for one in (old, new))
+    if had != has:
+        told = f"answers may tell {', '.join(has) or 'no features'} (were {', '.join(had) or 'none'})"
+        yield Change("changed", at, f"{at}: {told}", breaking=bool(set(had) - set(has)))
     if old.get("function") != new.get("function"):
         told = f"{at}: the function is {new.get('function')} (was {old.get('function')})"
         yield Change("changed", at, told)

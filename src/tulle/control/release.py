@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tulle.control.policy_problems import demand_sound
+from tulle.control.shown_features import demand_showable
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
 from tulle.gateway.service_keys import said_at_deployment
@@ -144,6 +145,8 @@ def build_package(
     place = environments.environment(settings, environment) if environment else production(settings)
     declared = declared_service(workspace, name)
     demand_sound(settings, declared.service)
+    documents = {item.product.name: item.product for item in products.applied(workspace.database)}
+    demand_showable(declared.service, declared.product.name, documents.get)
     others = {
         one.name: {endpoint.name: endpoint.type for endpoint in one.endpoints}
         for one in _readable_services(workspace)

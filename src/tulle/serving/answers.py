@@ -191,7 +191,11 @@ def _error_type(answer: Any) -> str:
 def _about(answer: Any) -> Any:
     if not isinstance(answer, Mapping):
         return answer
-    return {name: value for name, value in answer.items() if name not in _OF_ITSELF}
+    about = {name: value for name, value in answer.items() if name not in _OF_ITSELF}
+    result = about.get("result")
+    if isinstance(result, Mapping) and "features" in result:  # what was asked about, which may be masked
+        about["result"] = {name: value for name, value in result.items() if name != "features"}
+    return about
 
 
 def questions_of(endpoints: Sequence[Mapping[str, Any]]) -> list[Question]:

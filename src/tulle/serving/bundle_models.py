@@ -37,6 +37,8 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
             commits[entry.origin] = commit
     for prop, wrong, hint in decide.problems(spec.threshold, spec.overrides, signature):
         raise invalid(f"endpoint '{spec.name}': {wrong}", spec.places.get(prop), hint)
+    if spec.shown is not None and (problem := spec.shown.problem(signature.feature_names, spec.model)):
+        raise invalid(f"endpoint '{spec.name}': {problem[0]}", spec.places.get("show_features"), problem[1])
     if spec.explaining is not None:
         bundle.background(spec.model, signature)
     record = record_of(signature, entries)
@@ -50,6 +52,7 @@ def bundle_predict(spec: PredictSpec, bundle: Bundle) -> PredictEntry:
         explaining=spec.explaining,
         threshold=spec.threshold,
         overrides=spec.overrides,
+        shown=spec.shown,
         description=spec.description,
         test_queries=spec.test_queries,
         probe=_probe(spec, entries, bundle),

@@ -22,6 +22,7 @@ from tulle.serving.keyed_rows import (
     parse_keyed_rows,
     places_of,
 )
+from tulle.serving.shown_features import SHOWN_SCHEMA, ShownFeatures
 
 _EXPECT = {
     "type": "object",
@@ -76,6 +77,7 @@ class PredictSpec:
     explaining: Explaining | None = None  # None: it cannot
     threshold: float | None = None
     overrides: tuple[Override, ...] = ()
+    shown: ShownFeatures | None = None
     description: str = ""
     test_queries: tuple[TestQuery, ...] = ()
     type: Literal["predict"] = "predict"
@@ -200,6 +202,7 @@ PREDICT_SCHEMA: Mapping[str, Any] = {
                 },
             },
         },
+        "show_features": SHOWN_SCHEMA,
         **BOUNDS_SCHEMA,
         "test_queries": queries_schema("features"),
     },
@@ -308,10 +311,15 @@ def parse_predict(raw: Mapping[str, Any], place: PlaceOf) -> PredictSpec:
         explaining=Explaining(**raw["explanations"]) if "explanations" in raw else None,
         threshold=raw.get("threshold"),
         overrides=tuple(Override(o["name"], o["when"], o["prediction"]) for o in raw.get("overrides", ())),
+        shown=_shown(raw.get("show_features")),
         description=raw.get("description", ""),
         test_queries=_test_queries(raw, "features"),
         places=places_of(raw, place),
     )
+
+
+def _shown(raw: Mapping[str, Any] | None) -> ShownFeatures | None:
+    return None if raw is None else ShownFeatures(tuple(raw["features"]), raw.get("enabled", False))
 
 
 def parse_lookup(raw: Mapping[str, Any], place: PlaceOf) -> LookupSpec:

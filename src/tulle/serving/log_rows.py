@@ -58,7 +58,7 @@ _MANY = "-multi"  # the end of actions of requests for many
 _RESULT = {"predict": "result", "function": "response", "compose": "response", "forecast": "results"}
 _NOTHING = dict.fromkeys(SCHEMA.names)
 # What of an answer to one prediction is not kept as it is, and how times are written where nobody else wrote them.
-_TAKEN_APART = re.compile(rb'"(?:error|lookups|status|customKeys)"')
+_TAKEN_APART = re.compile(rb'"(?:error|lookups|status|customKeys|features)"')
 _TIMES = re.compile(rb'\{(?:"[A-Za-z]+":[0-9]+,?)*\}')
 
 
@@ -395,6 +395,10 @@ def shown_result(result: Any, rule: Shown, *, is_prediction: bool) -> Any:
     if (
         is_prediction
     ):  # its names are ours, and it holds no value of a row, but for what a predictor of their own adds
+        if (
+            isinstance(result, dict) and "features" in result
+        ):  # told to the caller: they have a column of their own
+            result = {name: value for name, value in result.items() if name != "features"}
         if not isinstance(result, dict) or "customKeys" not in result:
             return result
         is_careful = rule.texts_masked or bool(rule.masked or rule.left_out)

@@ -28,6 +28,7 @@ from tulle.serving.openapi_parts import (
 )
 from tulle.serving.predict import PredictEntry
 from tulle.serving.predict_result import class_text
+from tulle.serving.shown_features import ASKED_FOR
 
 _EXPLANATIONS: Json = {
     "type": ["object", "null"],
@@ -71,7 +72,7 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
     result = _prediction(signature, entry.enrich)
     if entry.overrides:
         result["properties"]["override"] = _OVERRIDE
-    asked = {"explanations": _EXPLANATIONS} if entry.explaining is not None else {}
+    asked: Json = {"explanations": _EXPLANATIONS} if entry.explaining is not None else {}
     if entry.explaining is not None:
         parts = {
             "type": "object",
@@ -79,6 +80,12 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
             "additionalProperties": {"type": "number"},
         }
         result["properties"]["explanations"] = parts
+    if entry.shown is not None:
+        words = "whether the answer tells features as the model was given them"
+        asked[ASKED_FOR] = {"type": ["boolean", "null"], "default": entry.shown.enabled, "description": words}
+        kinds = {feature.name: feature.type for feature in signature.features}
+        told = {name: type_of(kinds[name], nullable=True) for name in entry.shown.features}
+        result["properties"]["features"] = object_of(told, required=list(told))
     one = object_of({"features": features, **asked}, required=["features"])
     item = object_of({"features": features}, required=["features"])
     many = object_of({"items": {"type": "array", "items": item}, **asked}, required=["items"])

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -48,6 +48,7 @@ from tulle.serving.request import (
     shown,
 )
 from tulle.serving.score import Scored, scored
+from tulle.serving.shown_features import ASKED_FOR, ShownFeatures, Shows
 
 _AT_ONCE = 64  # rows that are scored without letting others in
 _PART = 1000  # rows that are scored in one go, so that others wait no longer than for that
@@ -69,9 +70,17 @@ class PredictEntry:
     explaining: Explaining | None = None  # None: it cannot
     threshold: float | None = None  # of the second of two classes' probability; None: the more probable one
     overrides: tuple[Override, ...] = ()
+    shown: ShownFeatures | None = None  # features that answers tell; None: none
     type: Literal["predict"] = "predict"
     test_queries: tuple[TestQuery, ...] = ()
     probe: Mapping[str, Any] = field(default_factory=dict)  # a body that is answered, to see whether it is
+
+
+class More(NamedTuple):
+    """What is wanted beside a prediction: an explanation, and features as the model was given them."""
+
+    how: Explaining | None
+    shows: bool
 
 
 @dataclass(slots=True)
@@ -85,6 +94,7 @@ class Many:
     tails: list[str] = field(default_factory=list)
     enriched: int = 0
     how: Explaining | None = None  # they are to be explained
+    shows: bool = False  # their features are told
     context: str = ""  # of which commits they are; the next request may be of others
 
 
@@ -111,6 +121,9 @@ class Predict:
         self.record = self._inputs.record
         results = Results(signature, scorer, entry.threshold, entry.overrides)
         self._result, self.label_of = results.of, results.label_of
+        self._shows = Shows(entry.shown, signature.feature_names)
+        usual = entry.explaining is None or not entry.explaining.enabled
+        self._is_plain = usual and not self._shows.always  # who asks for nothing gets the prediction alone
         self._trace = trace
         self.renew(entry.commits)
         body = msgspec.defstruct(
@@ -119,12 +132,17 @@ class Predict:
                 ("features", self.record.struct | UnsetType, UNSET),
                 ("explanations", Asked | None, None),
                 ("dispatch", Dispatch | None, None),
+                (ASKED_FOR, bool | None, None),
             ],
             gc=False,
         )
         self._envelope = msgspec.defstruct(
             "PredictEnvelope",
-            [("explanations", Asked | None, None), ("dispatch", Dispatch | None, None)],
+            [
+                ("explanations", Asked | None, None),
+                ("dispatch", Dispatch | None, None),
+                (ASKED_FOR, bool | None, None),
+            ],
         )
         self._decode = msgspec.json.Decoder(body).decode
 
@@ -153,10 +171,12 @@ class Predict:
     def predict(self, body: bytes, request_id: str) -> bytes | Awaitable[Answer]:
         """One prediction, {"features": {…}}; with an explanation, which takes a while, it is waited for."""
         start = perf_counter_ns()
-        values, how = self._values(body)
-        if how is not None:
-            return self._explained_answer(values, request_id, start, how)
-        return self._answered(values, request_id, start)
+        values, more = self._values(body)
+        if more is None:
+            return self._answered(values, request_id, start)
+        if more.how is not None:
+            return self._explained_answer(values, request_id, start, more.how, more.shows)
+        return self._answered(values, request_id, start, more.shows)
 
     @property
     def direct(self) -> Direct | None:
@@ -164,8 +184,8 @@ class Predict:
         return self._alone
 
     def _alone(self, body: bytes) -> bytes | None:
-        values, how = self._values(body)
-        if how is not None:
+        values, more = self._values(body)
+        if more is not None and more.how is not None:
             return None
         told: list[Told] | None = [] if self._tells else None
         try:
@@ -173,15 +193,17 @@ class Predict:
         except Ignored as ignored:
             return _ignored(ignored.reason)
         result = self._result(self._said(row), row)
+        if more is not None and more.shows:
+            result = f"{result[:-1]}{self._shows.text(row)}}}"
         return (f"{result[:-1]}{told_text(told)}}}" if told else result).encode()
 
     def predict_simple(self, pairs: Sequence[tuple[str, str]], request_id: str) -> bytes | Awaitable[Answer]:
         """One prediction, ?feature=value&…"""
         start = perf_counter_ns()
-        values, how = self.record.from_text(pairs), self._how(None)
-        if how is not None:
-            return self._explained_answer(values, request_id, start, how)
-        return self._answered(values, request_id, start)
+        values, more = self.record.from_text(pairs), self._more(None, None)
+        if more.how is not None:
+            return self._explained_answer(values, request_id, start, more.how, more.shows)
+        return self._answered(values, request_id, start, more.shows)
 
     def predict_multi(self, body: bytes, request_id: str) -> bytes | Awaitable[Answer]:
         """Many predictions, {"items": [{"features": {…}}]}; an item that fails does not fail the others."""
@@ -196,16 +218,18 @@ class Predict:
         many = Many(perf_counter_ns())
         raw = parse_json(body)
         items = items_of(raw)
-        said = envelope(raw, ("explanations", "dispatch"), self._envelope)
+        said = envelope(raw, ("explanations", "dispatch", ASKED_FOR), self._envelope)
         self._check(said)
-        many.how = self._how(said.explanations)
+        more = self._more(said.explanations, said.showFeatures)
+        many.how, many.shows = more.how, more.shows
         many.results = [b""] * len(items)
         for i, item in enumerate(items):
             try:
                 told: list[Told] | None = [] if self._tells else None
-                many.rows.append(self._completed(self._item(item), told))
+                row = self._completed(self._item(item), told)
+                many.rows.append(row)
                 many.places.append(i)
-                many.tails.append(told_text(told))
+                many.tails.append(told_text(told) + (self._shows.text(row) if many.shows else ""))
             except RequestError as error:
                 many.results[i] = error_item(error)
             except Ignored as ignored:
@@ -256,8 +280,8 @@ class Predict:
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _values(self, body: bytes) -> tuple[Sequence[Any], Explaining | None]:
-        """The values a request for one sends, in the order of the record, and how they are to be explained."""
+    def _values(self, body: bytes) -> tuple[Sequence[Any], More | None]:
+        """The values a request for one sends, in the order of the record, and what is wanted beside the prediction."""
         request: Any
         try:
             request = self._decode(body)
@@ -266,7 +290,12 @@ class Predict:
             request, values = self._explained(body)
         if request.explanations is not None or request.dispatch is not None:
             self._check(request)
-        return values, self._how(request.explanations)
+        elif self._is_plain and request.showFeatures is None:
+            return values, None
+        return values, self._more(request.explanations, request.showFeatures)
+
+    def _more(self, explanations: Asked | None, shows: bool | None) -> More:
+        return More(self._how(explanations), self._shows.wanted(shows))
 
     def _how(self, asked: Asked | None) -> Explaining | None:
         """How an answer is to be explained; None: not at all."""
@@ -281,7 +310,7 @@ class Predict:
         raw = parse_json(body)
         if not isinstance(raw, dict):
             raise RequestError(400, "InvalidRequest", f"the body is {shown(raw)}, expected an object")
-        request = envelope(raw, ("explanations", "dispatch"), self._envelope)
+        request = envelope(raw, ("explanations", "dispatch", ASKED_FOR), self._envelope)
         return request, self.record.convert(require(raw, "features", self._inputs.example()))
 
     def _item(self, item: Any) -> tuple[Any, ...]:
@@ -310,7 +339,7 @@ class Predict:
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _answered(self, values: Sequence[Any], request_id: str, start: int) -> bytes:
+    def _answered(self, values: Sequence[Any], request_id: str, start: int, shows: bool = False) -> bytes:
         read = perf_counter_ns()
         told: list[Told] | None = [] if self._tells else None
         try:
@@ -326,10 +355,12 @@ class Predict:
                 raise _unanswered(exc) from exc
             raise
         result = self._result(answer, row)
+        if shows:
+            result = f"{result[:-1]}{self._shows.text(row)}}}"
         return self._with(result, told, request_id, (start, read, enriched), self._context)
 
     async def _explained_answer(
-        self, values: Sequence[Any], request_id: str, start: int, how: Explaining
+        self, values: Sequence[Any], request_id: str, start: int, how: Explaining, shows: bool
     ) -> Answer:
         read = perf_counter_ns()
         told: list[Told] | None = [] if self._tells else None
@@ -340,7 +371,8 @@ class Predict:
         enriched, context = perf_counter_ns(), self._context
         (said,) = await self.scores([row])
         result = self._result(said[0], row, said[1])
-        result = f"{result[:-1]},{await self._parts(row, said, how)}}}"
+        shown = self._shows.text(row) if shows else ""
+        result = f"{result[:-1]},{await self._parts(row, said, how)}{shown}}}"
         return Answer(self._with(result, told, request_id, (start, read, enriched), context), rows=row)
 
     async def _many_explained(self, many: Many, request_id: str, how: Explaining) -> Answer:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET
@@ -23,7 +23,7 @@ from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace,
 from tulle.serving.finder import Ignored
 from tulle.serving.function_code import as_plain
 from tulle.serving.pool import pool_of
-from tulle.serving.predict import Predict, PredictEntry, with_effects
+from tulle.serving.predict import More, Predict, PredictEntry, with_effects
 from tulle.serving.predict_features import Told, row_type
 from tulle.serving.predict_result import with_keys
 from tulle.serving.request import RequestError
@@ -75,19 +75,19 @@ class PredictApart(Predict):
 
     async def _predict_one(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
         start = perf_counter_ns()
-        values, how = self._values(body)
-        if how is not None:
-            return await self._explained_answer(values, request_id, start, how)
-        return await self._scored(values, request_id, start)
+        values, more = self._values(body)
+        return await self._with_more(values, request_id, start, more or More(None, shows=False))
 
     async def _predict_simple(
         self, pairs: Sequence[tuple[str, str]], request_id: str, _headers: Sequence[Header]
     ) -> Answer:
         start = perf_counter_ns()
-        values, how = self.record.from_text(pairs), self._how(None)
-        if how is not None:
-            return await self._explained_answer(values, request_id, start, how)
-        return await self._scored(values, request_id, start)
+        return await self._with_more(self.record.from_text(pairs), request_id, start, self._more(None, None))
+
+    async def _with_more(self, values: Sequence[Any], request_id: str, start: int, more: More) -> Answer:
+        if more.how is not None:
+            return await self._explained_answer(values, request_id, start, more.how, more.shows)
+        return await self._scored(values, request_id, start, more.shows)
 
     async def _predict_many(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
         many = self._many_of(body)
@@ -113,7 +113,7 @@ class PredictApart(Predict):
             said.append(answer)
         return self._checked(said)
 
-    async def _scored(self, values: Sequence[Any], request_id: str, start: int) -> Answer:
+    async def _scored(self, values: Sequence[Any], request_id: str, start: int, shows: bool) -> Answer:
         read = perf_counter_ns()
         told: list[Told] | None = [] if self._tells else None
         try:
@@ -124,6 +124,8 @@ class PredictApart(Predict):
         said = await self._score(row)
         answer, label = said
         result = with_keys(self._result(answer, row, label), said)
+        if shows:
+            result = f"{result[:-1]}{self._shows.text(row)}}}"
         return Answer(self._with(result, told, request_id, (start, read, enriched), context), rows=row)
 
     # ── rows together ────────────────────────────────────────────────────────────────────────────────────
@@ -146,10 +148,15 @@ class PredictApart(Predict):
         place: asyncio.Future[Scored] = loop.create_future()
         self._rows.append((row, place))
         if len(self._calls) < self._most_calls:
-            call = loop.create_task(self._call())
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._calls.add(loop.create_task(self._until_none_waits()))
         return await place
+
+    async def _until_none_waits(self) -> None:
+        """Have rows scored; from the step in which none waits any more, the next row begins another."""
+        try:
+            await self._call()
+        finally:  # not by a callback: whoever got the last answer may ask again before that is called
+            self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _call(self) -> None:
         """Have rows scored until none waits."""

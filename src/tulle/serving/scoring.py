@@ -31,6 +31,7 @@ from tulle.serving.predict_features import row_type
 from tulle.serving.predict_result import class_text
 from tulle.serving.query import SqlQuery, in_utc
 from tulle.serving.request import RequestError
+from tulle.serving.shown_features import ASKED_FOR
 
 CHUNK = 5_000
 AT_ONCE = 8  # calls of an endpoint that answers one row at a time
@@ -244,7 +245,9 @@ def _predictions(inner: Predict, endpoint: Endpoint) -> Way:
 
     async def answers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         items = [{"features": row} for row in rows]
-        body = _encoder.encode({"items": items, "explanations": {"enabled": False}})
+        # The rows have their features already, and what is looked up is not copied into another data set.
+        told = {"explanations": {"enabled": False}, ASKED_FOR: False}
+        body = _encoder.encode({"items": items, **told})
         read = msgspec.json.decode(await _asked(endpoint, "predict-multi", body))
         found: list[Mapping[str, Any]] = []
         for result in read["results"]:
