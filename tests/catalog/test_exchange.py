@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from tests.control.bazaar import Bazaar
 
+from tulle.cli.main import cli
 from tulle.gateway.apis import remarks
 
 HOSTILE = '<img src=x onerror="hurt()">'
@@ -195,3 +198,29 @@ def test_a_wrong_key_is_told(bazaar: Bazaar) -> None:
     assert "the access key or its secret is wrong" in answer.text
     assert "set-cookie" not in answer.headers
     assert sign_in(bazaar, "vic", origin="http://evil.example").status_code == 403
+
+
+# ── the doors ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_is_found_by_call(bazaar: Bazaar) -> None:
+    found = bazaar.call("GET", "/exchange?q=stock+keeping", as_="kim").json()
+    assert [(one["kind"], one["name"], one["versions"][0]) for one in found["found"]] == [
+        ("API", "orders", {"version": "v1", "status": "published"})
+    ]
+    assert "detail" not in found["found"][0]
+    assert found["choices"]["tag"] == {"logistics": 1, "orders": 1}
+    assert bazaar.call("GET", "/exchange?q=payroll", as_="kim").json()["count"] == 0
+    assert bazaar.call("GET", "/exchange?q=payroll", as_="vic").json()["count"] == 1
+    assert bazaar.call("GET", "/exchange?q=payroll").json()["count"] == 1  # the mesh's token
+    assert bazaar.call("GET", "/exchange?kind=product").json()["count"] == 2
+
+
+def test_the_command_finds_it(bazaar: Bazaar) -> None:
+    def tulle(*args: str) -> str:
+        done = CliRunner().invoke(cli, ["--mesh", str(bazaar.mesh.folder), "api", "search", *args])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "Orders of the shop" in tulle("ordered", "where", "--domain", "shop")
+    assert json.loads(tulle("--kind", "product", "--json"))["count"] == 2

@@ -58,8 +58,8 @@ class Exchange:
         self._lock = threading.Lock()
         self._details: dict[tuple[str, str], tuple[str, str]] = {}  # by API and version: digest and words
 
-    def search(self, wanted: Wanted, user: str) -> Found:
-        """What somebody may see of what they look for."""
+    def search(self, wanted: Wanted, user: str | None) -> Found:
+        """What somebody may see of what they look for; None sees all."""
         return find(tuple(self._entries(user, with_detail=bool(wanted.query.strip()))), wanted)
 
     def entries(self, user: str) -> tuple[Entry, ...]:
@@ -87,7 +87,7 @@ class Exchange:
             f"there is no API '{name}'", hint=did_you_mean(name, known) or "/exchange has all there are"
         )
 
-    def sees(self, user: str, api: RecordedApi) -> bool:
+    def sees(self, user: str | None, api: RecordedApi) -> bool:
         """Whether somebody finds an API."""
         said = api.declared
         return self.sight.sees(user, said.product, said.visibility, said.visible_to)
@@ -101,7 +101,7 @@ class Exchange:
         found = self._known.all().get(name)
         return found.product if found is not None else None
 
-    def _entries(self, user: str, *, with_detail: bool) -> Iterator[Entry]:
+    def _entries(self, user: str | None, *, with_detail: bool) -> Iterator[Entry]:
         rated = remarks.means(self.database)
         applied = {name: one.product for name, one in self._known.all().items()}
         apis = self._apis.look()

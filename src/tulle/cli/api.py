@@ -122,6 +122,43 @@ def versions(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> N
 
 
 @api.command()
+@click.argument("words", nargs=-1)
+@click.option("--kind", default="", help="API or product.")
+@click.option("--domain", default="", help="Only of this domain.")
+@click.option("--tag", default="", help="Only those that have this tag.")
+@click.option("--status", default="", help="Only with a version that is so: published, deprecated …")
+@click.option("--way", default="", help="How callers show who they are: contract, token, 'open to all' …")
+@click.option("--page", type=click.IntRange(1, 10_000), default=1, help="Which page. Default: 1.")
+@OPTION_KEY
+@OPTION_JSON
+@click.pass_obj
+def search(
+    mesh: Path | None,
+    /,
+    words: tuple[str, ...],
+    page: int,
+    key: Path | None,
+    as_json: bool,
+    **chosen: str,
+) -> None:
+    """Find APIs and products by WORDS of names, descriptions, tags, owners, operations and fields."""
+    said = {name: value for name, value in chosen.items() if value}
+    found = _with(mesh, key, lambda apis: apis.search(" ".join(words), page=page, **said))
+    if as_json:
+        emit(found)
+        return
+    rows = [
+        {**one, "versions": [f"{v['version']} {v['status']}" for v in one["versions"]]}
+        for one in found["found"]
+    ]
+    table(
+        rows, ["kind", "name", "title", "product", "domain", "versions", "tags"], empty="nothing is like that"
+    )
+    if page * found["a_page"] < found["count"]:
+        click.echo(f"  {found['count']} in all: --page {page + 1} goes on")
+
+
+@api.command()
 @click.argument("name")
 @OPTION_KEY
 @OPTION_JSON

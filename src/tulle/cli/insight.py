@@ -35,7 +35,7 @@ insight.add_command(watch)
 @click.argument("service", required=False, default="")
 @click.option(
     "--by",
-    type=click.Choice(["api", "operation", "generation", "client", "mesh"]),
+    type=click.Choice(["api", "service", "operation", "generation", "client", "mesh"]),
     help="What is told apart. Default: api; of one service its operations.",
 )
 @click.option("--operation", default="", help="Of this operation only, such as 'POST /next-offer/predict'.")

@@ -42,6 +42,13 @@ class ApiClient:
         """What differs between two versions, and what of it breaks callers."""
         return self._client.call("GET", f"{_of(name)}/diff", params={"before": before, "after": after})
 
+    def search(self, words: str = "", *, page: int = 1, **chosen: str) -> dict[str, Any]:
+        """APIs and products, with words the nearest first: `found`, `count`, `choices`.
+
+        `chosen` are kind, domain, tag, status and way.
+        """
+        return self._client.call("GET", "/exchange", params={"q": words, "page": page, **chosen})
+
     def status(self, name: str) -> dict[str, Any]:
         """How an API is: `word`, `why`, its last `hour`, `day`, `month` (latencies in microseconds), `objectives`."""
         return self._client.call("GET", f"{_of(name)}/status")

@@ -36,6 +36,7 @@ from tulle.control import (
     deployment_api,
     deployment_request,
     drift,
+    exchange_api,
     gateway_api,
     grants,
     insight_api,
@@ -231,6 +232,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         calls,
         access,
     )
+    app.include_router(exchange_api.router(reader.exchange))
     app.include_router(pages.portal(reader, trials.call, trials.send), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")
     return lake_doors.Front(

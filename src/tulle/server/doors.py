@@ -75,7 +75,7 @@ _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|keys|queries|log|load|feedback|drift|drift/history)"
-        rf"|/mesh/v1/(deployment-requests|apis|apis-schema)|{_API}(/diff|/status|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
+        rf"|/mesh/v1/(deployment-requests|exchange|apis|apis-schema)|{_API}(/diff|/status|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
         rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
     "POST": re.compile(
