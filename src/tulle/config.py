@@ -31,6 +31,7 @@ _MOST = 1_000_000  # of any bound
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "service_workers": (1, 64),
     "gateway_concurrency": (1, 64),
+    "gateway_drain_seconds": (1, 600),
     "gateway_processors": (1, 16),
     "max_request_bytes": (1024, 1 << 30),
     "hook_run_days": (1, 36_500),
@@ -187,6 +188,10 @@ class Settings:
     s3_port: int = setting(8333, "port of the lake's S3 door")
     gateway_tls: GatewayTls | None = setting(None, "TLS for the gateway's callers; left out: there is none")
     gateway_concurrency: int = setting(2, "worker threads of the gateway's Envoy")
+    gateway_drain_seconds: int = setting(
+        30,
+        "seconds that requests have to end when another process takes the gateway over; 10 at most when it stops",
+    )
     gateway_processors: int = setting(
         1, "processes for policies that Envoy cannot carry out; they run where a service has such policies"
     )

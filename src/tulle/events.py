@@ -89,6 +89,7 @@ API_REMARK_REMOVED = "api.remark_removed"  # a question or an answer
 API_BOUND = "api.bound"  # what answers an instance; nothing said: what is declared
 GATEWAY_PUBLISHED = "gateway.published"
 GATEWAY_PINNED = "gateway.pinned"  # rolled back to a version, until it is resumed
+GATEWAY_RESTARTED = "gateway.restarted"  # another process was asked to take it over
 GATEWAY_RESUMED = "gateway.resumed"
 GATEWAY_GUESSED = "gateway.guessed"  # secrets were tried, from `address`
 AUTHORITY_MADE = "authority.made"

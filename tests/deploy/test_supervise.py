@@ -10,12 +10,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tulle.deploy.supervise import Supervisor, Wanted, alive, end_leftovers
+from tulle.deploy.supervise import Drain, Supervisor, Takeover, Wanted, alive, end_leftovers
 
 SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(60)"
 
@@ -199,3 +200,85 @@ def test_a_child_that_never_gets_ready_is_counted_as_failing(
     supervisor = Supervisor(table, lambda: [want(tmp_path, ready=lambda: False)], about={})
     tick_until(supervisor, lambda: int(str(row(table).get("restarts", 0))) >= 2)
     supervisor.stop_all()
+
+
+# ── one takes over from another, and what drains before it ends ──────────────────────────────────────────
+
+
+def taken_over(tmp_path: Path, asked: list[str], code: str = SLEEPER, seconds: float = 0.3) -> Wanted:
+    argv = [sys.executable, "-c", code]
+    takeover = Takeover(asked[0], lambda _taken: argv, lambda _taken: True, seconds)
+    return replace(want(tmp_path), takeover=takeover)
+
+
+def test_another_process_takes_over_while_the_one_before_goes_on(tmp_path: Path) -> None:
+    table, asked = tmp_path / "processes.json", ["one"]
+    supervisor = Supervisor(table, lambda: [taken_over(tmp_path, asked)], about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    first = row(table)["pid"]
+    asked[0] = "two"
+    tick_until(supervisor, lambda: row(table).get("taken") == 1 and row(table)["state"] == "running")
+    assert row(table)["pid"] != first
+    before = row(table, "a/before")
+    assert (before["pid"], before["state"]) == (first, "stopping")
+    tick_until(supervisor, lambda: not row(table, "a/before"))  # its time is over
+    assert not psutil.pid_exists(int(str(first)))
+    assert row(table)["restarts"] == 0
+    asked[0] = "three"
+    tick_until(supervisor, lambda: row(table).get("taken") == 2)
+    left = [int(str(row(table, name)["pid"])) for name in ("a", "a/before")]
+    supervisor.stop_all()
+    assert not [pid for pid in left if psutil.pid_exists(pid)]
+
+
+def test_where_the_other_one_ends_the_one_before_goes_on(tmp_path: Path) -> None:
+    table, asked = tmp_path / "processes.json", ["one"]
+    wanted = [taken_over(tmp_path, asked)]
+    supervisor = Supervisor(table, lambda: wanted, about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    first, asked[0] = row(table)["pid"], "two"
+    takeover = Takeover("two", lambda _: [sys.executable, "-c", "raise SystemExit(7)"], lambda _: False, 1)
+    wanted[0] = replace(wanted[0], takeover=takeover)
+    tick_until(supervisor, lambda: bool(row(table).get("trouble")))
+    assert (row(table)["pid"], row(table)["state"], row(table)["taken"]) == (first, "running", 0)
+    assert row(table)["trouble"] == "who should have taken over ended with 7, so the one before goes on"
+    wanted[0] = replace(
+        wanted[0], takeover=replace(takeover, asked="three", argv=lambda _: ["/no/such/program"])
+    )
+    tick_until(supervisor, lambda: "could not be taken over" in str(row(table).get("trouble")))
+    assert row(table)["pid"] == first
+    supervisor.stop_all()
+
+
+def test_one_that_is_killed_while_the_one_before_drains_starts_by_itself(tmp_path: Path) -> None:
+    table, asked = tmp_path / "processes.json", ["one"]
+    supervisor = Supervisor(table, lambda: [taken_over(tmp_path, asked, seconds=60)], about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    first, asked[0] = row(table)["pid"], "two"
+    tick_until(supervisor, lambda: row(table).get("taken") == 1)
+    os.kill(int(str(row(table)["pid"])), signal.SIGKILL)
+    tick_until(supervisor, lambda: row(table).get("restarts") == 1 and row(table)["state"] == "running")
+    assert row(table)["taken"] == 0
+    assert not psutil.pid_exists(int(str(first)))  # the doors are free again
+    supervisor.stop_all()
+
+
+def test_who_drains_ends_before_the_others_and_not_later_than_it_may(tmp_path: Path) -> None:
+    table, told = tmp_path / "processes.json", []
+
+    def done() -> bool:
+        told.append(all(psutil.pid_exists(pid) for pid in pids))
+        return len(told) >= 3
+
+    wanted = [replace(want(tmp_path), drain=Drain(lambda: told.append(True), done, 30)), want(tmp_path, "b")]
+    supervisor = Supervisor(table, lambda: wanted, about={})
+    tick_until(supervisor, lambda: row(table).get("state") == row(table, "b").get("state") == "running")
+    pids = [int(str(row(table, name)["pid"])) for name in ("a", "b")]
+    supervisor.stop_all()
+    assert told == [True, True, True]
+    hangs = [replace(want(tmp_path), drain=Drain(lambda: 1 / 0, lambda: False, 0.2))]  # type: ignore[arg-type, return-value]
+    supervisor = Supervisor(table, lambda: hangs, about={})
+    tick_until(supervisor, lambda: row(table).get("state") == "running")
+    pid = int(str(row(table)["pid"]))
+    supervisor.stop_all()
+    assert not psutil.pid_exists(pid)

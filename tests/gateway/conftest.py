@@ -120,6 +120,7 @@ class Mesh:
             (self.process.kill if hard else self.process.terminate)()
             self.process.wait()
             self.process = None
+            self.gateway.process.forget()
 
     def ask(
         self, target: str, headers: Mapping[str, str] | None = None, *, method: str = "GET", body: Any = None

@@ -6,6 +6,10 @@ Callers of this mesh, itself among them, meet the gateway by TLS, with a certifi
 from __future__ import annotations
 
 import json
+import os
+import signal
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +126,41 @@ def test_a_service_calls_another_once_its_owner_agrees(mesh: Mesh) -> None:
 
 def _asked(mesh: Mesh, own: dict[str, str]) -> httpx.Response:
     return mesh.call("offers/offer/run", {"order": "O-1002"}, own)
+
+
+def test_the_gateway_is_restarted_under_load_and_serves_on_without_a_control_plane(mesh: Mesh) -> None:
+    mesh.tulle("app", "create", "till", "--service", "order-book")
+    body = {"data": {"order_id": "O-1002"}}
+    own, answers, stop = mesh.credentials("till"), [], threading.Event()
+    context = ssl.create_default_context(cafile=str(mesh.folder / ".tulle/tls/authority.pem"))
+
+    def ask() -> None:
+        url = f"https://127.0.0.1:{mesh.gateway}/public/api/v1/order-book/order/lookup"
+        with httpx.Client(verify=context, timeout=20) as client:
+            while not stop.wait(0.1):  # well within the usual limit
+                answers.append(client.post(url, json=body, headers=own).status_code)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for one in asking:
+        one.start()
+    try:
+        found = mesh.json("gateway", "restart")
+        assert found["pid"] != found["before"]
+        assert mesh.json("status")["processes"]["gateway"]["pid"] == found["pid"]
+        mesh.tulle("app", "create", "desk", "--service", "order-book")
+        assert (
+            mesh.call("order-book/order/lookup", body, mesh.credentials("desk")).status_code == 200
+        )  # it follows
+        os.kill(mesh.json("status")["processes"]["control_plane"]["pid"], signal.SIGKILL)
+        asked = len(answers)
+        while len(answers) < asked + 50:
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        for one in asking:
+            one.join()
+    assert set(answers) == {200}
+    assert "Envoy" in mesh.tulle("gateway", "status").stdout
 
 
 def test_services_that_use_one_another_in_a_circle_are_refused(mesh: Mesh) -> None:

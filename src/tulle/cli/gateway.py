@@ -1,4 +1,4 @@
-"""`tulle gateway status | versions | show | diff | check | rollback | resume`: the gateway for whoever runs it."""
+"""`tulle gateway status | versions | show | diff | check | rollback | resume | restart`: for whoever runs it."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ def status(mesh: Path | None, as_json: bool) -> None:
         )
         if envoy["overloaded"]:
             click.echo(f"  {mark('warn')} bounds reached: {', '.join(envoy['overloaded'])}")
+    if found["draining"]:
+        click.echo("    the process before it finishes what it has")
+    if found["trouble"]:
+        click.echo(f"  {mark('warn')} {found['trouble']}")
     if version := found["version"]:
         click.echo(f"    version {version['number']} of {_moment(version['at'])}: {version['reason']}")
     if certificate := found["certificate"]:
@@ -163,6 +167,24 @@ def resume(mesh: Path | None, as_json: bool) -> None:
         return
     click.echo(f"  {mark('succeeded')} the gateway is pinned to version {found['pin']['version']} no more")
     _in_force(found)
+
+
+@gateway.command()
+@OPTION_JSON
+@click.pass_obj
+def restart(mesh: Path | None, as_json: bool) -> None:
+    """Have a fresh process take the gateway over; no request is lost.
+
+    The one before finishes what it has, for `gateway_drain_seconds` at most.
+    """
+    found = _with(mesh, lambda one: one.restart())
+    if as_json:
+        emit(found)
+        return
+    click.echo(
+        f"  {mark('succeeded')} process {found['pid']} has taken the gateway over after {found['seconds']:.1f} s; "
+        f"{found['before']} finishes what it has"
+    )
 
 
 def _in_force(found: dict[str, Any]) -> None:

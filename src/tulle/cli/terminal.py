@@ -102,6 +102,8 @@ def mark(state: str) -> str:
         "stopped": ("✗", "red"),
         "warn": ("!", "yellow"),
         "restarting": ("↻", "yellow"),
+        "taking over": ("↻", "yellow"),
+        "stopping": ("…", "yellow"),
         "starting": ("…", "yellow"),
         "queued": ("…", "yellow"),
         "skipped": ("-", "bright_black"),

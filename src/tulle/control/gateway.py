@@ -13,9 +13,11 @@ from typing import Any, Final
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.errors import Conflict, NotFound
+from tulle.errors import Broken, Conflict, NotFound, Unavailable
+from tulle.events import GATEWAY_RESTARTED, Event
 from tulle.gateway import contract
 from tulle.gateway.door_certificate import shown
+from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.faults import read_faults
 from tulle.gateway.versions import pin as pins
 from tulle.gateway.versions import recorded
@@ -24,9 +26,11 @@ from tulle.gateway.versions.pin import pin_of
 from tulle.gateway.versions.recorded import Version, policy_of_version
 from tulle.gateway.versions.told import Pin
 from tulle.gateway.vitals import vitals
+from tulle.state import log
 from tulle.state.db import now
 
 LONGEST_REASON: Final = 500
+RESTART_SECONDS: Final = 60.0  # within which another process answers; one from before may have to end first
 
 
 def view(workspace: Workspace, switchboard: Switchboard) -> dict[str, Any]:
@@ -41,6 +45,8 @@ def view(workspace: Workspace, switchboard: Switchboard) -> dict[str, Any]:
         "state": process.state if process is not None else "down",
         "url": f"{settings.gateway_url}/",
         "restarts": process.restarts if process is not None else 0,
+        "draining": "gateway/before" in local.processes(settings),
+        "trouble": process.trouble if process is not None else "",
         "envoy": asdict(found) if found is not None else None,
         "version": _version(newest) if newest is not None else None,
         "pin": _pin(pin),
@@ -156,6 +162,40 @@ def rollback(
 def resume(workspace: Workspace, *, by: str = "") -> dict[str, Any]:
     """Have the gateway follow what is applied and deployed again; the pin that ended. Conflict when there is none."""
     return {"pin": _pin(pins.take_back(workspace.database, by=by))}
+
+
+def restart(workspace: Workspace, *, by: str = "", seconds: float = RESTART_SECONDS) -> dict[str, Any]:
+    """Have another process take the gateway over without a lost request; what came of it.
+
+    The one before finishes what it has. Conflict where this machine cannot; Unavailable when the gateway is not up, or
+    the new process does not answer in time; Broken when it could not start, and the one before goes on.
+    """
+    settings, began = workspace.settings, time.monotonic()
+    process, before = EnvoyProcess(settings), local.processes(settings).get("gateway")
+    if before is None or before.state != "running":
+        raise Unavailable("the gateway does not run", hint="`tulle up`, `tulle status`")
+    if not process.can_be_taken_over:
+        raise Conflict(
+            "the gateway's process cannot be taken over on this machine: that needs Linux with /dev/shm",
+            hint="`tulle down` and `tulle up` start another one; requests under way may end first",
+        )
+    process.check()
+    word = process.ask_for_takeover()
+    with workspace.database.write() as connection:
+        log.append(connection, Event(GATEWAY_RESTARTED, "gateway"), actor=by)
+    while time.monotonic() - began < seconds:
+        found = local.processes(settings).get("gateway")
+        if found is not None and found.asked == word and found.state == "running":
+            if found.trouble:
+                told = f"the gateway was not restarted: {found.trouble}"
+                raise Broken(told, hint="`tulle logs gateway` shows why")
+            took = round(time.monotonic() - began, 3)
+            return {"pid": found.pid, "before": before.pid, "takeovers": found.taken, "seconds": took}
+        time.sleep(0.05)
+    raise Unavailable(
+        f"no other process has taken the gateway over within {seconds:.0f} s",
+        hint="the one before may still be finishing from the last restart; `tulle status`, `tulle logs gateway`",
+    )
 
 
 def _one_before(workspace: Workspace, pin: Pin | None) -> int:

