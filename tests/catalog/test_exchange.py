@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tests.control.bazaar import Bazaar
 
+from tulle.catalog import api_page
 from tulle.cli.main import cli
 from tulle.gateway.apis import remarks
 
@@ -224,3 +225,12 @@ def test_the_command_finds_it(bazaar: Bazaar) -> None:
 
     assert "Orders of the shop" in tulle("ordered", "where", "--domain", "shop")
     assert json.loads(tulle("--kind", "product", "--json"))["count"] == 2
+
+
+def test_many_operations_are_shown_a_part_at_a_time(bazaar: Bazaar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_page, "A_PART", 2)
+    first = get(bazaar, "/exchange/apis/orders?version=v1")
+    last = get(bazaar, "/exchange/apis/orders?version=v1&part=99")
+    assert [html.count('<details class="operation"') for html in (first, last)] == [2, 1]
+    assert "part=2#operations" in first
+    assert "/items/{id}" in last

@@ -189,3 +189,27 @@ def test_whatever_the_document_is_it_is_read(body: object, parameters: object, r
     document = {"paths": {"/a/b": {"post": {**operation, "responses": responses}}}}
     assert len(read_api(document).operations) == 1
     assert read_api({"info": body, "paths": parameters, "components": responses}).title == ""
+
+
+def test_parameters_of_a_path_are_those_of_its_operations() -> None:
+    document = {
+        "paths": {
+            "/shops/{shop}/items/{id}": {
+                "parameters": [
+                    {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+                    {"name": "page", "in": "query", "description": "of all"},
+                ],
+                "post": {
+                    "parameters": [{"name": "page", "in": "query", "description": "of its own"}],
+                    "requestBody": {"content": {"text/csv": {"example": "a,b"}}},
+                },
+            }
+        }
+    }
+    (operation,) = read_api(document).operations
+    assert [(one.place, one.name, one.description, one.required) for one in operation.parameters] == [
+        ("path", "id", "", True),
+        ("query", "page", "of its own", False),
+        ("path", "shop", "", True),
+    ]
+    assert (operation.media, operation.examples[0].text) == ("text/csv", "a,b")

@@ -33,6 +33,7 @@ from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
 
 MOST_CHANGES: Final = 300  # of two versions, shown
+A_PART: Final = 50  # operations on one page
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ class ApiPage:
     reader: str
     is_owner: bool
     is_service: bool
-    limit: str = ""
+    part: int = 1  # of the operations, counted from 1
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,11 @@ class ApiPages:
     def _settings(self) -> Settings:
         return self._exchange.settings
 
-    def page(self, name: str, user: str, version: str = "", environment: str = "") -> ApiPage:
-        """One API, at one of its versions in one environment; without, the usual ones. NotFound."""
+    def page(self, name: str, user: str, version: str = "", environment: str = "", part: int = 1) -> ApiPage:
+        """One API, at one of its versions in one environment; without, the usual ones. NotFound.
+
+        Of many operations it has one part.
+        """
         found = self._exchange.api(name, user)
         versions = tuple(self._versions(found, user))
         chosen = _chosen(name, versions, version)
@@ -157,7 +162,10 @@ class ApiPages:
         document = self._exchange.product(product)
         offer = self._offer(name)
         rated = remarks.ratings(self._exchange.database, name)
-        limits = sorted(t.words for t in offer.tiers if t.visibility == "public" and not t.deprecated)
+        every = api.operations if api else ()
+        parts = max(1, -(-len(every) // A_PART))
+        part = min(part, parts)
+        some = every[(part - 1) * A_PART : part * A_PART]
         return ApiPage(
             name=name,
             title=(said.title if said else "") or name,
@@ -175,7 +183,7 @@ class ApiPages:
             address=address,
             api=api,
             api_problem=problem,
-            operations=tuple(_shown(one, address, chosen.access) for one in api.operations) if api else (),
+            operations=tuple(_shown(one, address, chosen.access) for one in some),
             tiers=tuple(t for t in offer.tiers if t.visibility == "public" and not t.deprecated),
             terms=offer.terms,
             takes_contracts=any(one.life.status in {"published", "deprecated"} for one in versions),
@@ -187,7 +195,8 @@ class ApiPages:
             is_owner=bool(user)
             and self._exchange.sight.may_change(user, product, production(self._settings).branch),
             is_service=is_service,
-            limit=limits[0] if limits else "",
+            part=part,
+            parts=parts,
         )
 
     def status(self, name: str, user: str | None) -> Status:
@@ -393,8 +402,15 @@ def _shown(operation: Operation, address: Address | None, access: Access) -> Sho
         ],
         "takes": bool(operation.fields or operation.examples or operation.method in {"post", "put", "patch"}),
         "body": body,
+        "media": operation.media,
     }
     if address is None:
         return Shown(operation, (), form)
-    call = ApiCall(operation.method.upper(), address.url.rstrip("/") + filled, access, body)
+    call = ApiCall(
+        operation.method.upper(),
+        address.url.rstrip("/") + filled,
+        access,
+        body,
+        operation.media or "application/json",
+    )
     return Shown(operation, snippets_of(call), form)

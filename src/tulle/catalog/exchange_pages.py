@@ -114,8 +114,14 @@ def _shelf_routes(
 
 def _api_routes(router: APIRouter, pages: ApiPages, who: Callable[[Request], str], render: Render) -> None:
     @router.get("/exchange/apis/{name}")
-    def api(request: Request, name: str, version: Text = "", environment: Text = "") -> Response:
-        return render(request, "api.html", pages.page(name, who(request), version, environment))
+    def api(
+        request: Request,
+        name: str,
+        version: Text = "",
+        environment: Text = "",
+        part: Annotated[int, Query(ge=1, le=1000)] = 1,
+    ) -> Response:
+        return render(request, "api.html", pages.page(name, who(request), version, environment, part))
 
     @router.get("/exchange/apis/{name}/changes")
     def changes(request: Request, name: str, before: Text = "", after: Text = "") -> Response:

@@ -7,6 +7,7 @@ Pure; knows nothing of services.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,8 @@ METHODS: Final = ("get", "put", "post", "delete", "patch", "head", "options")
 _DEEPEST: Final = 8
 _MOST_FIELDS: Final = 300
 _SHOWN_CHOICES: Final = 8
+
+_IN_PATH: Final = re.compile(r"\{([^{}/]+)\}")
 
 Json = Mapping[str, Any]
 
@@ -73,6 +76,7 @@ class Operation:
     fields: tuple[Field, ...]
     examples: tuple[Example, ...]
     answers: tuple[Answer, ...]
+    media: str = ""  # the content type of the body, where it takes one
 
     @property
     def endpoint(self) -> str:
@@ -111,7 +115,7 @@ def read_api(document: Json) -> Api:
     """Read a document that was parsed from JSON."""
     info = _mapping(document.get("info"))
     operations = [
-        _operation(document, path, method, _mapping(item[method]))
+        _operation(document, path, method, _mapping(item[method]), item.get("parameters"))
         for path, item in _mapping(document.get("paths")).items()
         for method in METHODS
         if isinstance(item, Mapping) and method in item
@@ -124,8 +128,17 @@ def read_api(document: Json) -> Api:
     )
 
 
-def _operation(document: Json, path: str, method: str, value: Json) -> Operation:
+def _operation(document: Json, path: str, method: str, value: Json, of_path: Any = None) -> Operation:
+    """One of them; `of_path` are the parameters that all operations of the path have."""
+    media = _media(document, value.get("requestBody"))
     content = _content(document, value.get("requestBody"))
+    parameters = {
+        (one.place, one.name): one
+        for said in (of_path, value.get("parameters"))
+        for one in _parameters(document, said)
+    }
+    for name in _IN_PATH.findall(path):  # also one that nobody describes
+        parameters.setdefault(("path", name), Parameter(name, "path", "", required=True, description=""))
     schema = _resolved(document, content.get("schema"))
     return Operation(
         id=_text(value.get("operationId")) or f"{method} {path}",
@@ -134,12 +147,13 @@ def _operation(document: Json, path: str, method: str, value: Json) -> Operation
         summary=_text(value.get("summary")),
         description=_text(value.get("description")),
         note=_note(document, schema),
-        parameters=tuple(_parameters(document, value.get("parameters"))),
+        parameters=tuple(parameters.values()),
         fields=tuple(_fields(document, schema)),
-        examples=tuple(_examples(document, content)),
+        examples=tuple(_examples(document, content, media)),
         answers=tuple(
             _answer(document, status, answer) for status, answer in _mapping(value.get("responses")).items()
         ),
+        media=media,
     )
 
 
@@ -149,14 +163,20 @@ def _answer(document: Json, status: str, value: Any) -> Answer:
     schema = _resolved(document, content.get("schema"))
     if schema.get("type") == "array":
         schema = _resolved(document, schema.get("items"))
-    examples = tuple(_examples(document, content))
+    examples = tuple(_examples(document, content, _media(document, resolved)))
     return Answer(status, _text(resolved.get("description")), tuple(_fields(document, schema)), examples)
 
 
 def _content(document: Json, value: Any) -> Json:
-    """The JSON content of a body or an answer."""
+    """The JSON content of a body or an answer, else the first there is."""
     by_type = _mapping(_resolved(document, value).get("content"))
-    return _mapping(by_type.get("application/json") or next(iter(by_type.values()), None))
+    return _mapping(by_type.get(_media(document, value)))
+
+
+def _media(document: Json, value: Any) -> str:
+    """Of which type that is, empty for none."""
+    by_type = _mapping(_resolved(document, value).get("content"))
+    return "application/json" if by_type.get("application/json") else str(next(iter(by_type), ""))
 
 
 def _parameters(document: Json, value: Any) -> Iterator[Parameter]:
@@ -168,14 +188,20 @@ def _parameters(document: Json, value: Any) -> Iterator[Parameter]:
         yield Parameter(_text(one.get("name")), place, _type(document, schema), required, description)
 
 
-def _examples(document: Json, content: Json) -> Iterator[Example]:
+def _examples(document: Json, content: Json, media: str) -> Iterator[Example]:
     if "example" in content:
-        yield Example("example", json.dumps(content["example"], indent=2, ensure_ascii=False))
+        yield Example("example", _shown(content["example"], media))
     for name, item in _mapping(content.get("examples")).items():
         value = _resolved(document, item)
         if "value" in value:
-            text = json.dumps(value["value"], indent=2, ensure_ascii=False)
-            yield Example(_text(value.get("summary")) or name, text)
+            yield Example(_text(value.get("summary")) or name, _shown(value["value"], media))
+
+
+def _shown(value: Any, media: str) -> str:
+    """An example as it is sent: text of another type than JSON as it is."""
+    if isinstance(value, str) and media and "json" not in media:
+        return value
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _note(document: Json, schema: Json) -> str:

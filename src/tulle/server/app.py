@@ -94,6 +94,7 @@ from tulle.state.db import open_database
 LOG = logging.getLogger("tulle")
 SETTLE_EVERY = 0.2  # seconds
 TRY_SECONDS = 300.0  # a request that is tried may take
+API_SECONDS = 60.0  # the same of an API: to connect, and between parts of its answer
 DRIFT_EVERY = 120.0
 DRIFT_AFTER = 20.0  # first: a mesh that starts has other things to do
 
@@ -381,7 +382,7 @@ class Trials:
         body = bytearray()
         try:
             with (
-                httpx.Client(timeout=TRY_SECONDS, trust_env=False) as client,
+                httpx.Client(timeout=API_SECONDS, trust_env=False) as client,
                 client.stream(wanted.method, url, headers=headers, content=wanted.body) as answer,
             ):
                 for part in answer.iter_bytes():

@@ -71,7 +71,7 @@
       version: form.dataset.version, environment: form.dataset.environment, method: one.method, path: one.path,
       values: Object.fromEntries(of("path")), headers: Object.fromEntries(of("header")),
       query: of("query").map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&"),
-      prefer: prefer.value, body: one.takes ? body.value : "", way: way.value,
+      prefer: prefer.value, body: one.takes ? body.value : "", media: one.media || "", way: way.value,
     };
     if (way.value === "client") {
       sent.client_id = form.elements.client_id.value.trim();
