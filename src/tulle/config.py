@@ -237,6 +237,12 @@ class Settings:
     alerts: Mapping[str, AlertChannel] = field(
         default_factory=dict, metadata={"help": "where alerts go, by name: webhooks, Slack, mail and others"}
     )
+    contact_channel: str = setting(
+        "", "the channel (mail, by apprise) by which people of applications are written to; empty: nobody is"
+    )
+    contact_domains: tuple[str, ...] = setting(
+        (), "domains of the mail addresses that people of applications are written to at"
+    )
     alert_addresses: tuple[str, ...] = setting(
         (),
         "private addresses that alerts may be sent to beside public ones: networks or names, each with or "
@@ -840,6 +846,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "watches": _watches,
     "policies": _policy_sets,
     "alert_addresses": _texts,
+    "contact_domains": _texts,
     "data_folders": _folders,
     "object_stores": _stores,
     "hook_addresses": _texts,

@@ -121,6 +121,17 @@ def test_an_automatic_tier_is_given_at_once(applied: Workspace, office: Tulle) -
     assert limits(applied) == {"till": "5/1s + 1000/1d"}
 
 
+def test_the_webhook_of_an_application_by_the_commands(applied: Workspace, office: Tulle) -> None:
+    office("tom", "create", "till")
+    made = office("tom", "hook", "till", "https://93.184.215.14/told")
+    assert len(made["signing_secret"]) == 64
+    assert "there is no application 'till' of 'eve'" in office("eve", "hook", "till", "--remove", fails=True)
+    assert "may not reach 127.0.0.1" in office("tom", "hook", "till", "https://127.0.0.1/", fails=True)
+    assert "what is to be told is not said" in office("tom", "hook", "till", fails=True)
+    assert office("tom", "hook", "till", "--remove")["removed"] is True
+    assert office("tom", "hook", "till", "--remove")["removed"] is False
+
+
 def test_what_tiers_give_is_known_before_anybody_has_it(applied: Workspace, office: Tulle) -> None:
     """So that asking and giving up change nothing that would fill everybody's buckets."""
 

@@ -9,14 +9,17 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import select, update
 from tests.control.test_apply import PRICES
+from tests.gateway.apis.conftest import read
 from tests.observe.test_alerts import Receiver
 from tests.pipeline.conftest import Mesh
 
 from tulle.control.access_requests import Asked, Said, ask, decide
+from tulle.control.application_hooks import set_hook
 from tulle.control.apply import apply_plan
-from tulle.control.contract_notices import ContractNotices, follow, keep
+from tulle.control.contract_notices import ContractNotices, compose, follow, keep
 from tulle.control.workspace import Workspace
 from tulle.gateway import contract
+from tulle.gateway.apis import records
 from tulle.gateway.policy import RateLimit
 from tulle.server.app import open_workspace
 from tulle.server.lake_doors import lake_access
@@ -47,6 +50,9 @@ def told(mesh: Mesh, receiver: Receiver) -> Iterator[Workspace]:
           people: {{{url}, on: [access]}}
           others: {{{url}, on: [access], domains: [people]}}
           runs: {{{url}, on: [failed]}}
+          mail: {{type: apprise, url_variable: MAIL_URL, on: []}}
+        contact_channel: mail
+        contact_domains: [example.org]
         """,
     )
     mesh.sales("services/sold.yaml", PRICES)
@@ -117,3 +123,75 @@ def test_an_end_is_told_though_nobody_did_anything(told: Workspace, receiver: Re
     keep(told)
     keep(told)
     assert [one["step"] for one in tell(told, receiver, 2)] == ["contract.changed", "contract.expired"]
+
+
+def to_people(workspace: Workspace) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """By way and whom the messages that people of applications are to be sent, each its title and its key."""
+    while follow(workspace):
+        pass
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    with workspace.database.read() as cx:
+        query = select(task_rows.c.request).where(task_rows.c.kind == "contract-notice")
+        for request in cx.execute(query.order_by(task_rows.c.created_at)).scalars():
+            if "of" in request:
+                whom = ("mail", request["to"]) if "to" in request else ("hook", request["hook"])
+                message = compose(workspace, request)
+                found.setdefault(whom, []).append((message.title, message.key))
+    return found
+
+
+def test_the_people_of_an_application_hear_of_it_themselves(told: Workspace, receiver: Receiver) -> None:
+    access = lake_access(told.settings, told.database)
+    about = contract.About(("tom", "eve@elsewhere.net"), contact="tills@example.org")
+    made = contract.register(told.database, "till", about=about)
+    contract.register(told.database, "quiet", owner="bob")
+    set_hook(told, "till", f"http://127.0.0.1:{receiver.port}/hook")
+    asked = ask(told, access, Asked("till", "sold", purpose="to sell"), by="tom")
+    ask(told, access, Asked("quiet", "sold", purpose="to sell"), by="bob")
+    decide(told, access, asked.id, "approve", Said(expires="3d"), by="olga")
+    keep(told)
+    contract.rotate(told.database, "till", overlap=60)
+    decide(told, access, asked.id, "revoke", Said(reason="too loud"), by="olga")
+    contract.revoke(told.database, "till")
+    found = to_people(told)
+    assert found.keys() == {("mail", "tills@example.org"), ("hook", made.client_id)}
+    titles = [title for title, _ in found["mail", "tills@example.org"]]
+    assert titles == [
+        "application 'till' asks for access to service 'sold'",
+        "application 'till' may call service 'sold'",
+        "application 'till' will soon no longer be let in at service 'sold'",
+        "application 'till' has a new secret",
+        "application 'till' may no longer call service 'sold'",
+        "application 'till' is revoked",
+    ]
+    assert [title for title, _ in found["hook", made.client_id]] == titles
+    keys = [key for some in found.values() for _, key in some]
+    assert len(set(keys)) == len(keys) == 12
+
+
+def test_whoever_may_call_an_api_is_told_that_it_ends(told: Workspace) -> None:
+    about = contract.About(("tom",), contact="tills@example.org")
+    contract.register(told.database, "till", about=about, services={"orders": RateLimit.parse("1/1s")})
+    api = "api: orders\nversions: [{version: v1, path: /o, publish: true}, {version: v2, path: /p}]\n"
+    with told.database.write() as cx:
+        records.save(cx, "sales", [read(api)])
+    follow(told)
+    before = records.find(told.database, "orders").lives["v1"]
+    ends = records.Life("deprecated", 1.0, 2_000_000_000.0, "v2")
+    records.set_life(told.database, "orders", "v1", ends, before=before, actor="olga")
+    title = "API 'orders' v1 is deprecated, and ends on 2033-05-18 03:33 UTC"
+    assert to_people(told)["mail", "tills@example.org"][-1][0] == title
+    before = records.find(told.database, "orders").lives["v1"]
+    records.set_life(told.database, "orders", "v1", records.Life("retired", 1.0), before=before)
+    assert to_people(told)["mail", "tills@example.org"][-1][0] == "API 'orders' v1 has ended"
+
+
+def test_a_webhook_is_told_and_a_broken_one_is_asked_again(told: Workspace, receiver: Receiver) -> None:
+    made = contract.register(told.database, "till", owner="tom")
+    set_hook(told, "till", f"http://127.0.0.1:{receiver.port}/hook")
+    ask(told, lake_access(told.settings, told.database), Asked("till", "sold", purpose="to sell"), by="tom")
+    got = tell(told, receiver, 2)  # on the channel, and at the webhook
+    assert [one["step"] for one in got] == ["contract.requested"] * 2
+    links = {str(one["link"]).rpartition("/applications")[2] for one in got}
+    assert links == {"/requests", "/till"}
+    assert made.client_secret not in json.dumps(got)

@@ -230,6 +230,36 @@ def rotate(
 
 
 @app.command()
+@click.argument("name")
+@click.argument("url", required=False)
+@click.option("--remove", is_flag=True, help="Tell nobody any more.")
+@OPTION_KEY
+@OPTION_JSON
+@click.pass_obj
+def hook(
+    mesh: Path | None, name: str, url: str | None, remove: bool, key: Path | None, as_json: bool
+) -> None:
+    """Tell URL of each step of application NAME's contracts, signed; the signing secret is shown once."""
+    from tulle.cli.connect import mesh_client
+
+    if remove == (url is not None):
+        raise Invalid("what is to be told is not said", hint="give the URL, or --remove")
+    with mesh_client(mesh, key) as client:
+        result = (
+            client.remove_application_hook(name) if url is None else client.set_application_hook(name, url)
+        )
+    if as_json:
+        emit(result)
+    elif url is not None:
+        click.echo(f"  {mark('succeeded')} {result['host']} is told what happens to {name}")
+        click.echo(f"  signing secret: {result['signing_secret']} (kept encrypted, not shown again)")
+    elif result["removed"]:
+        click.echo(f"  {mark('succeeded')} nobody is told what happens to {name} any more")
+    else:
+        click.echo(f"  {mark('unchanged')} {name} has no webhook")
+
+
+@app.command()
 @click.argument("what")
 @click.option("--reason", default="", help="Why, for whoever had it (of a contract).")
 @OPTION_KEY

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import access_overview, access_requests, applications
+from tulle.control import access_overview, access_requests, application_hooks, applications
 from tulle.control.access_requests import Asked, Said
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
@@ -90,6 +90,12 @@ class DecisionBody(Body):
     expires: str = Field("", max_length=50)
 
 
+class HookBody(Body):
+    """Where an application's steps are told to."""
+
+    url: Annotated[str, Field(max_length=application_hooks.LONGEST_URL)]
+
+
 class TermsBody(Body):
     """Which version of the terms is accepted."""
 
@@ -103,6 +109,7 @@ def router(workspace: Workspace, settle: Settle, access: Access) -> APIRouter:
     _secret_routes(api, workspace, settle)
     _contract_routes(api, workspace, settle, access)
     _decision_routes(api, workspace, settle, access)
+    _hook_routes(api, workspace)
     return api
 
 
@@ -288,6 +295,18 @@ def _decision_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
     def delete(request: Request, by: AskedBy, id_: str) -> dict[str, Any]:
         made = access_requests.decide(workspace, access, id_, "delete", by=by, user=user_of(request))
         return _shown(workspace, made, settle)
+
+
+def _hook_routes(api: APIRouter, workspace: Workspace) -> None:
+    @api.put("/applications/{name}/hook")
+    def set_hook(request: Request, by: AskedBy, name: str, body: HookBody) -> dict[str, Any]:
+        """Tell a URL of the application's steps; with the secret that signs, this one time."""
+        return application_hooks.set_hook(workspace, name, body.url, actor=by, user=user_of(request))
+
+    @api.delete("/applications/{name}/hook")
+    def remove_hook(request: Request, by: AskedBy, name: str) -> dict[str, Any]:
+        removed = application_hooks.remove_hook(workspace, name, actor=by, user=user_of(request))
+        return {"name": name, "removed": removed}
 
 
 def _shown(workspace: Workspace, record: ContractRecord, settle: Settle) -> dict[str, Any]:

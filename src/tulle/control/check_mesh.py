@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tulle.control.application_people import contact_problems
 from tulle.control.declared_apis import api_problems
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
@@ -68,6 +69,7 @@ def check_mesh(
             for service in services[product.name]:
                 problems += policy_problems(workspace.settings, service)
     problems += mesh_policy_problems(workspace.settings)
+    problems += contact_problems(workspace.settings)
     problems += _used(spec, services)
     problems += api_problems(workspace, spec, {product.name for product in looked_at}, services)
     problems += ends_too_soon(workspace, looked_at)

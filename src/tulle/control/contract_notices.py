@@ -10,17 +10,18 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from tulle import events
-from tulle.control import apis
+from tulle.control import apis, application_hooks
 from tulle.control.alerts import TRIES
+from tulle.control.application_people import addresses_of
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
-from tulle.gateway import contract, contract_step
+from tulle.gateway import contract, contract_record, contract_step
 from tulle.observe.channels import Channels, Message
 from tulle.observe.incidents import takes
 from tulle.spec import environment as declared
@@ -56,6 +57,10 @@ _REMARKS: Final[Mapping[str, str]] = {
     events.API_RATED: "there is a rating of API",
 }
 
+_ENDS: Final[Mapping[str, str]] = {"deprecated": "is deprecated", "retired": "has ended"}
+_OURS: Final = (contract.PORTAL, "of-service-")  # what applications of the mesh's own are called by
+_MOST_TOLD: Final = 100_000  # applications with a contract for an API that ends
+
 
 def keep(workspace: Workspace) -> None:
     """Say of contracts that have ended that they have, and tell of those and of secrets that end soon."""
@@ -74,10 +79,9 @@ class ContractNotices:
         self._thread = threading.Thread(target=self._follow, name="contract-notices", daemon=True)
 
     def start(self) -> None:
-        """Begin, where there is a channel to tell anything on."""
-        if any(EVENT in channel.on for channel in self._workspace.settings.alerts.values()):
-            self._thread.start()
-            self._worker.start()
+        """Begin. There may be nobody to tell now, and an application's webhook a moment later."""
+        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """End; what is not sent is sent by the next one."""
@@ -101,7 +105,10 @@ class ContractNotices:
         request = running.task.request
         message = compose(self._workspace, request)
         try:
-            self._channels.send(str(request["channel"]), message)
+            if client_id := request.get("hook"):
+                application_hooks.send(self._workspace, str(client_id), message)
+            else:
+                self._channels.send(str(request["channel"]), message, to=str(request.get("to", "")))
         except TulleError as exc:
             LOG.warning("a message about a contract was not taken: %s", exc.message)
             if isinstance(exc, Unavailable) and running.task.attempts <= len(TRIES):
@@ -119,12 +126,42 @@ def follow(workspace: Workspace) -> int:
     if not found:
         return 0
     wanted = [(entry, _product_of(workspace, entry)) for entry in found if _is_told(entry)]
+    people = [one for entry in found for one in _people(workspace, entry)]
     with database.write() as cx:
         if not followers.move(cx, NAME, position, found[-1].id):
             return 0
         for entry, product in wanted:
             _ask(cx, workspace, entry, product)
+        for entry, client_id, ways in people:
+            for number, way in enumerate(ways):
+                tasks.ask(
+                    cx, TASK, entry.subject, {**_request(entry, ""), **way, "of": client_id, "way": number}
+                )
     return len(found)
+
+
+def _people(workspace: Workspace, entry: LogEntry) -> Iterator[tuple[LogEntry, str, list[dict[str, str]]]]:
+    """How the people of each application that an event concerns are told of it themselves."""
+    if entry.kind in _STEPS or entry.kind in _SECRETS:
+        concerned = [str(entry.data.get("client_id", ""))] if _is_told(entry) else []
+    elif entry.kind == events.API_CHANGED and entry.data.get("status") in _ENDS:
+        name: tuple[contract_record.Kind, str] = ("api", entry.subject.removeprefix("api:"))
+        held = contract_record.records(
+            workspace.database, states=["approved"], subjects=[name], limit=_MOST_TOLD
+        )
+        concerned = [one.client_id for one in held if not one.application.startswith(_OURS)]
+    else:
+        concerned = []
+    channel = workspace.settings.contact_channel
+    for client_id in dict.fromkeys(concerned):
+        about = contract.about(workspace.database, client_id)
+        if about is None:
+            continue
+        ways = [{"channel": channel, "to": one} for one in addresses_of(workspace, about)]
+        if application_hooks.has_hook(workspace, client_id):
+            ways.append({"hook": client_id})
+        if ways:
+            yield entry, client_id, ways
 
 
 def _is_told(entry: LogEntry) -> bool:
@@ -133,7 +170,7 @@ def _is_told(entry: LogEntry) -> bool:
         return bool(entry.data.get("text")) or entry.data.get("stars") is not None
     if entry.kind not in _STEPS and entry.kind not in _SECRETS:
         return False
-    return not entry.subject.startswith((f"application:{contract.PORTAL}", "application:of-service-"))
+    return not entry.subject.removeprefix("application:").startswith(_OURS)
 
 
 def _product_of(workspace: Workspace, entry: LogEntry) -> str:
@@ -160,17 +197,19 @@ def _ask(cx: Connection, workspace: Workspace, entry: LogEntry, product: str) ->
     branch = branch or declared.production(settings).branch
     for name, channel in settings.alerts.items():
         if takes(channel, EVENT, product, domain, branch, is_named=name in named):
-            request = {
-                "channel": name,
-                "event": entry.id,
-                "kind": entry.kind,
-                "subject": entry.subject,
-                "actor": entry.actor,
-                "at": entry.at,
-                "product": product,
-                "data": dict(entry.data),
-            }
-            tasks.ask(cx, TASK, product or entry.subject, request)
+            tasks.ask(cx, TASK, product or entry.subject, {**_request(entry, product), "channel": name})
+
+
+def _request(entry: LogEntry, product: str) -> dict[str, Any]:
+    return {
+        "event": entry.id,
+        "kind": entry.kind,
+        "subject": entry.subject,
+        "actor": entry.actor,
+        "at": entry.at,
+        "product": product,
+        "data": dict(entry.data),
+    }
 
 
 def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
@@ -180,6 +219,8 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
     name = str(request["subject"]).removeprefix("application:")
     if kind in _REMARKS:
         return _about_remark(request, portal)
+    if kind == events.API_CHANGED:
+        return _about_end(request, portal)
     if kind in _SECRETS:
         title = f"application '{name}' {_SECRETS[kind]}"
     else:
@@ -198,9 +239,14 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
         )
         if value
     ]
-    if kind == events.CONTRACT_REQUESTED and data.get("state") == "pending":
+    of = request.get("of")
+    if kind == events.CONTRACT_REQUESTED and data.get("state") == "pending" and not of:
         lines.append(f"decide: tulle app approve {data['contract']}, or reject it with a reason")
-    link = f"{portal}/applications" + ("/requests" if kind == events.CONTRACT_REQUESTED else "")
+    link = f"{portal}/applications"
+    if of:
+        link += f"/{name}"
+    elif kind == events.CONTRACT_REQUESTED:
+        link += "/requests"
     told = {
         "event": EVENT,
         "step": kind,
@@ -212,7 +258,37 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
         "link": link,
         **{key: value for key, value in data.items() if key != "product"},
     }
-    return Message(title, "\n".join([*lines, link]), told, f"contract/{request['event']}")
+    return Message(title, "\n".join([*lines, link]), told, _key(request))
+
+
+def _key(request: Mapping[str, Any]) -> str:
+    """The same for the same message to the same people."""
+    of = f"/{request['of']}/{request['way']}" if request.get("of") else ""
+    return f"contract/{request['event']}{of}"
+
+
+def _about_end(request: Mapping[str, Any], portal: str) -> Message:
+    """That a version of an API ends, for an application that may call it."""
+    data, name = request["data"], str(request["subject"]).removeprefix("api:")
+    version, status, sunset = data.get("version"), str(data.get("status")), data.get("sunset_at")
+    title = f"API '{name}' {version} {_ENDS[status]}"
+    if status == "deprecated" and sunset:
+        title += f", and ends on {_day(sunset)}"
+    after = str(data.get("successor") or "")
+    link = f"{portal}/exchange/apis/{name}"
+    lines = [f"by: {request['actor']}", f"after it comes: {after}" if after else "", link]
+    told = {
+        "event": EVENT,
+        "step": request["kind"],
+        "title": title,
+        "api": name,
+        "client_id": request["of"],
+        "by": request["actor"],
+        "at": request["at"],
+        "link": link,
+        **data,
+    }
+    return Message(title, "\n".join(line for line in lines if line), told, _key(request))
 
 
 def _about_remark(request: Mapping[str, Any], portal: str) -> Message:

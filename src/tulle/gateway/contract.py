@@ -212,6 +212,15 @@ def get(database: Database, name: str) -> Application:
     return _value(row, _by_client(held).get(client_id, ()), at)
 
 
+def about(database: Database, client_id: str) -> About | None:
+    """What people say of an application, also of one that is revoked; None where there never was one."""
+    with database.read() as connection:
+        row = connection.execute(
+            select(application_rows).where(application_rows.c.client_id == client_id)
+        ).first()
+    return None if row is None else _value(row, (), now()).about
+
+
 def count(database: Database) -> int:
     """How many applications may sign in, the portal's own left out."""
     columns = application_rows.c

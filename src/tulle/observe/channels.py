@@ -112,12 +112,17 @@ class Channels:
         secrets = open_secrets(self._settings.state_folder / "secret.key", make=False)
         return secrets.decrypt(stored, f"alert-channel:{name}")
 
-    def send(self, name: str, message: Message) -> None:
-        """Send a message. Unavailable when it may be taken later, else the reason why it never will."""
+    def send(self, name: str, message: Message, *, to: str = "") -> None:
+        """Send a message. Unavailable when it may be taken later, else the reason why it never will.
+
+        With `to`, one mail address, it goes there by the server of a channel that sends mail, and to nobody else.
+        """
         channel, url = self.channel(name), self._url(name)
         if channel.type == "apprise":
-            self._send_by_apprise(name, url, message)
+            self._send_by_apprise(name, url, message, to)
             return
+        if to:
+            raise Invalid(f"alert channel '{name}' of type {channel.type} sends no mail")
         value: Any = message.data
         if channel.type == "slack":
             value = {"text": f"*{_slack(message.title)}*\n{_slack(message.text)}"}
@@ -145,7 +150,7 @@ class Channels:
             f"alert channel '{name}' answered {answer.status}", hint="look at its URL, and what is behind it"
         )
 
-    def _send_by_apprise(self, name: str, url: str, message: Message) -> None:
+    def _send_by_apprise(self, name: str, url: str, message: Message, to: str) -> None:
         scheme = url.partition("://")[0].lower()
         apprise = _apprise()
         # One server: given as a text, several behind commas would be taken, and only one of them judged.
@@ -159,6 +164,13 @@ class Channels:
             ports = {"mailto": 25, "mailtos": 587, "workflow": 443, "zulip": 443}
             port = server.port or ports.get(scheme, 443 if scheme.endswith("s") else 80)
             self._outbound.addresses(_host(server), port, time.monotonic() + SECONDS)
+        if to:
+            if scheme not in {"mailto", "mailtos"}:
+                raise Invalid(
+                    f"alert channel '{name}' sends no mail",
+                    hint="its URL begins with mailto:// or mailtos://",
+                )
+            server.targets, server.cc, server.bcc = [(False, to)], set(), set()
         server.redirects = False  # they would lead to where nobody judged
         sender = apprise.Apprise()
         sender.add(server)

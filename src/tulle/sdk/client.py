@@ -542,6 +542,14 @@ class Client:
         """End the secret that goes on beside an application's newest one."""
         return self._delete(f"/applications/{_part(name)}/former-secret")
 
+    def set_application_hook(self, name: str, url: str) -> dict[str, Any]:
+        """Tell a URL of each step of an application's contracts; with the secret that signs, this one time."""
+        return self._put(f"/applications/{_part(name)}/hook", {"url": url})
+
+    def remove_application_hook(self, name: str) -> dict[str, Any]:
+        """Tell it no more."""
+        return self._delete(f"/applications/{_part(name)}/hook")
+
     def change_contract(self, name: str, service: str, limit: str | None) -> dict[str, Any]:
         """Let an application call a service at a rate (several: `100/1s + 10000/1d`), or (None) not at all."""
         return self._post(f"/applications/{_part(name)}/contracts", {"service": service, "limit": limit})

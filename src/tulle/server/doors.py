@@ -86,12 +86,13 @@ _USERS_MAY = {
         rf"|{_API}/(versions/[^/]+/(publish|deprecate|retire|unbind)|questions|questions/[^/]+/answers)"
     ),
     "PUT": re.compile(
-        rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/contracts/[^/]+/terms|{_API}/(versions/[^/]+/binding|rating|ratings/[^/]+/reply)"
+        rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/(contracts/[^/]+/terms|applications/[^/]+/hook)"
+        rf"|{_API}/(versions/[^/]+/binding|rating|ratings/[^/]+/reply)"
     ),
     "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+|/mesh/v1/applications/[^/]+"),
     "DELETE": re.compile(
         rf"{_SERVICE}/(keys/[^/]+|ending|deployment)|{_API}/(versions/[^/]+/binding|rating|questions/[^/]+(/answers/[^/]+)?)"
-        r"|/mesh/v1/(applications/[^/]+|applications/[^/]+/former-secret|contracts/[^/]+)"
+        r"|/mesh/v1/(applications/[^/]+|applications/[^/]+/(former-secret|hook)|contracts/[^/]+)"
     ),
 }
 

@@ -90,6 +90,8 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "run_record_days": ("", "800"),
     "stale_branch_days": ("", "14"),
     "alerts": ("names to channels, below", "{team: {type: slack, url_variable: TEAM_SLACK_URL}}"),
+    "contact_channel": ("the name of a channel", "mail"),
+    "contact_domains": ("a list of domains", "[example.org]"),
     "alert_addresses": (_ADDRESSES, "['mail.internal:25']"),
     "scheduled_runs": ("", "16"),
     "mutual_tls": ("true or false", "true"),

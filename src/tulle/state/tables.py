@@ -1022,6 +1022,16 @@ alert_channels = Table(
     Column("set_at", Float, nullable=False),
 )
 
+# Where the people of an application have its steps told to, and what signs it; both encrypted.
+application_hooks = Table(
+    "application_hooks",
+    metadata,
+    Column("client_id", String(63), primary_key=True),
+    Column("url", LargeBinary, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("set_at", Float, nullable=False),
+)
+
 # ── work to be done ──────────────────────────────────────────────────────────────────────────────────────
 # A durable queue: imports, exports, collections, hooks after the fact. See tulle.state.tasks.
 

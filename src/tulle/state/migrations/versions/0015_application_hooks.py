@@ -1,0 +1,21 @@
+"""The webhooks of applications."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tulle.state.migrations.missing import add_missing
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add missing tables and columns."""
+    add_missing(op)
+
+
+def downgrade() -> None:
+    """Nothing is taken away: what the step added does no harm."""
