@@ -15,18 +15,19 @@ from tulle.gateway.admin import Admin, Taken
 
 
 @contextmanager
-def answering(path: Path, answer: bytes) -> Iterator[list[bytes]]:
-    """A socket that answers one request with these bytes; yields what was asked."""
+def answering(path: Path, *answers: bytes) -> Iterator[list[bytes]]:
+    """A socket that answers requests with these bytes in turn; yields what was asked."""
     asked: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
 
         def serve() -> None:
-            wire, _ = listening.accept()
-            with wire:
-                asked.append(wire.recv(10_000))
-                wire.sendall(answer)
+            for answer in answers:
+                wire, _ = listening.accept()
+                with wire:
+                    asked.append(wire.recv(10_000))
+                    wire.sendall(answer)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -58,8 +59,35 @@ def test_an_answer_that_is_none_is_unavailable(tmp_path: Path, answer: bytes) ->
 
 
 def test_statistics_are_read_by_name(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    text = 'a.version_text: "abc"\na.update_rejected: 1\na.update_failure: 2\nb.version_text: ""\nnoise\n'
-    with answering(tmp_path / "a.sock", http(text)) as asked:
+    versions = 'a.version_text: "abc"\nb.version_text: ""\nnoise\nother.text: "x"\n'
+    refused = "a.update_rejected: 1\na.update_failure: 2\n"  # those that are zero are not told
+    with answering(tmp_path / "a.sock", http(versions), http(refused)) as asked:
         taken = Admin(tmp_path, "a.sock").taken({"one": "a", "two": "b"})
     assert taken == {"one": Taken("abc", 3), "two": Taken("", 0)}
-    assert b"GET /stats?filter=%5E%28a%7Cb%29" in asked[0]
+    assert b"GET /stats?type=TextReadouts " in asked[0]
+    assert b"GET /stats?type=Counters&usedonly&filter=%5E%28a%7Cb%29" in asked[1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([b'a.version_text: "2"\n'], "taken"),
+        ([b'a.version_text: "1"\n'] * 4 + [b"a.update_rejected: 1\n"], "refused"),
+        ([b'a.version_text: "1"\n', b'a.version_text: "2"\n'], "taken"),
+        ([b'a.version_text: "1"\n'], "ended"),
+    ],
+)
+def test_what_becomes_of_a_file_is_waited_for(tmp_path: Path, answers: list[bytes], outcome: str) -> None:
+    with answering(tmp_path / "a.sock", *(http(one.decode()) for one in answers)):
+        admin = Admin(tmp_path, "a.sock", timeout=0.5)
+        # one more is asked of nobody
+        assert admin.outcome("a", Taken("1", 0), "2", 10) == outcome
+
+
+def test_clusters_are_taken_when_they_are_warm(tmp_path: Path) -> None:
+    cds = "cluster_manager.cds"
+    version, cold = f'{cds}.version_text: "2"\n', "cluster_manager.warming_clusters: 1\n"
+    answers = [http(one) for one in (version, cold, version, cold.replace("1", "0"))]
+    with answering(tmp_path / "a.sock", *answers) as asked:
+        assert Admin(tmp_path, "a.sock").outcome(cds, Taken("1", 0), "2", 10) == "taken"
+    assert len(asked) == 4

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulle.gateway.envoy_index import LONGEST_LIST, indexed, indexed_bytes
+from tulle.gateway.envoy_index import LONGEST_LIST, indexed, indexed_bytes, listed
 from tulle.gateway.envoy_values import VIRTUAL_HOST
 from tulle.gateway.envoy_wire import read, written
 
@@ -23,12 +23,8 @@ def table(addresses: list[str]) -> Any:
 
 def as_read(addresses: list[str]) -> Any:
     """The same, of routes as bytes, as Envoy reads it."""
-    found = {
-        address: [written("envoy.config.route.v3.Route", {"name": f"{address} {n}"}) for n in range(2)]
-        for address in addresses
-    }
-    always = [written("envoy.config.route.v3.Route", {"name": "always"})]
-    return read(VIRTUAL_HOST, indexed_bytes(found, always))
+    found = {address: [listed([{"name": f"{address} {n}"} for n in range(2)])] for address in addresses}
+    return read(VIRTUAL_HOST, indexed_bytes(found, [listed([{"name": "always"}])]))
 
 
 def tried(made: Any, path: str) -> list[str]:

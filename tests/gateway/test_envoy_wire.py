@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tulle.gateway.envoy_values import typed
-from tulle.gateway.envoy_wire import field, fields, packed, read, written
+from tulle.gateway.envoy_wire import contents, field, fields, packed, read, written
 
 ROUTE = "envoy.config.route.v3.Route"
 LIST = "envoy.config.route.v3.RouteList"
@@ -33,6 +33,7 @@ def test_parts_put_together_are_the_whole() -> None:
     names = ["a", "b" * 200, "c" * 20_000]
     together = fields(LIST, "routes", [written(ROUTE, route(name)) for name in names])
     assert together == written(LIST, {"routes": [route(name) for name in names]})
+    assert contents(LIST, "routes", together) == [written(ROUTE, route(name)) for name in names]
     whole = {"name": "x", "typed_config": typed(LIST, routes=[route(name) for name in names])}
     extension = "envoy.config.core.v3.TypedExtensionConfig"
     parts = field(extension, "name", b"x") + field(extension, "typed_config", packed(LIST, together))
@@ -56,3 +57,8 @@ def test_what_is_no_such_message_is_said(content: dict[str, Any], said: str) -> 
 def test_what_is_no_message_is_said() -> None:
     with pytest.raises(ValueError, match=r"no envoy\.config\.route\.v3\.Route"):
         read(ROUTE, b"\xff")
+
+
+def test_what_has_other_fields_is_not_taken_apart() -> None:
+    with pytest.raises(ValueError, match="more than 'routes'"):
+        contents(LIST, "routes", field(ROUTE, "metadata", b""))

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ from tulle.errors import Unavailable
 
 _LINE: Final = re.compile(r'^(?P<name>[^ ]+): "?(?P<value>[^"]*)"?$')
 _WARMING: Final = r"^(cluster_manager\.warming_clusters|listener_manager\.total_listeners_warming)$"
+_VERSION: Final = ".version_text"
+_WARM_UP: Final = frozenset({"cluster_manager.cds", "listener_manager.lds"})
+_ASKED_BETWEEN: Final = 4  # for versions, which costs less than asking what was refused
 # What becomes of a file that Envoy watches: in use; not accepted; Envoy is gone; none of that in time.
 Outcome = Literal["taken", "refused", "ended", "late"]
 SHORT_ENOUGH: Final = 100  # bytes of a socket path that every system can hold
@@ -70,26 +73,39 @@ class Admin:
 
     def stats(self, pattern: str) -> Mapping[str, str]:
         """Statistics whose name matches the regular expression, by name."""
-        found = {}
-        for line in self.get(f"/stats?filter={_quoted(pattern)}").splitlines():
-            if match := _LINE.match(line):
-                found[match["name"]] = match["value"]
-        return found
+        return self._found(f"/stats?filter={_quoted(pattern)}")
+
+    def _found(self, path: str) -> Mapping[str, str]:
+        lines = map(_LINE.match, self.get(path).splitlines())
+        return {match["name"]: match["value"] for match in lines if match is not None}
 
     def taken(self, prefixes: Mapping[str, str]) -> Mapping[str, Taken]:
         """What is in force of each watched file; `prefixes` maps its name to the prefix of its statistics."""
-        names = "|".join(re.escape(p) for p in prefixes.values())
-        stats = self.stats(rf"^({names})\.(version_text|update_rejected|update_failure|config_fail)$")
+        versions, refused = self._versions(), self._refused(prefixes.values())
+        return {name: Taken(versions.get(one, ""), refused.get(one, 0)) for name, one in prefixes.items()}
+
+    # Each cluster has more than a hundred statistics: all are looked through only where nothing less will do.
+
+    def _versions(self) -> Mapping[str, str]:
+        """The versions in force, by prefix."""
+        found = self._found("/stats?type=TextReadouts")
         return {
-            name: Taken(
-                stats.get(f"{prefix}.version_text", ""),
-                sum(
-                    int(stats.get(f"{prefix}.{kind}", 0))
-                    for kind in ("update_rejected", "update_failure", "config_fail")
-                ),
-            )
-            for name, prefix in prefixes.items()
+            name.removesuffix(_VERSION): value for name, value in found.items() if name.endswith(_VERSION)
         }
+
+    def _refused(self, prefixes: Iterable[str]) -> Mapping[str, int]:
+        """How often something was refused or could not be read, by prefix; left out where it never was."""
+        names = "|".join(re.escape(one) for one in prefixes)
+        pattern = rf"^({names})\.(update_rejected|update_failure|config_fail)$"
+        refused: dict[str, int] = {}
+        for name, value in self._found(f"/stats?type=Counters&usedonly&filter={_quoted(pattern)}").items():
+            prefix = name.rpartition(".")[0]
+            refused[prefix] = refused.get(prefix, 0) + int(value)
+        return refused
+
+    def _is_warm(self) -> bool:
+        found = self._found(f"/stats?type=Gauges&filter={_quoted(_WARMING)}")
+        return not any(map(int, found.values()))
 
     def in_force(self, prefix: str) -> Taken | None:
         """What is in force of one watched file, by the prefix of its statistics; None where no Envoy answers."""
@@ -104,14 +120,17 @@ class Admin:
         It is taken when it is in use: clusters and listeners that are accepted warm up first.
         """
         deadline = time.monotonic() + seconds
+        asked = 0
         while time.monotonic() < deadline:
-            now = self.in_force(prefix)
-            if now is None:
+            try:
+                is_there = self._versions().get(prefix) == version
+                if is_there and (prefix not in _WARM_UP or self._is_warm()):
+                    return "taken"
+                asked += 1
+                if asked % _ASKED_BETWEEN == 0 and self._refused([prefix]).get(prefix, 0) > before.refused:
+                    return "refused"
+            except Unavailable:
                 return "ended"
-            if now.refused > before.refused:
-                return "refused"
-            if now.version == version and not any(map(int, self.stats(_WARMING).values())):
-                return "taken"
             time.sleep(0.005)
         return "late"
 

@@ -22,8 +22,11 @@ from tulle.gateway.envoy_policies import (
 from tulle.gateway.envoy_values import (
     Door,
     Json,
+    trusted,
     typed,
 )
+from tulle.gateway.kept import Kept
+from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import (
     GatewayPolicy,
     ManagedService,
@@ -41,10 +44,19 @@ _MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one r
 
 def all_clusters(policy: GatewayPolicy, door: Door) -> list[Json]:
     """Those of every service, and what policies, keys of issuers and the processor need."""
-    made = [cluster for service in policy.services for cluster in clusters(service)]
+    made = [cluster for service in policy.services for cluster in _kept_clusters(service)]
     further = [cluster for service in policy.services for cluster in further_clusters(service)]
     known = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
     return [*made, *further, *known]
+
+
+_CLUSTERS: Final[Kept[list[Json]]] = Kept()
+
+
+def _kept_clusters(service: ManagedService) -> list[Json]:
+    # `trusted()` may be another file by now.
+    made_of = (service, known_kinds(), trusted() if service.front is not None else "")
+    return _CLUSTERS.of(service.path, made_of, lambda: clusters(service))
 
 
 def clusters(service: ManagedService) -> list[Json]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tulle.gateway.envoy_values import VIRTUAL_HOST, Json, header_input, typed
-from tulle.gateway.envoy_wire import field, fields, packed, written
+from tulle.gateway.envoy_wire import contents, field, fields, packed, written
 
 LONGEST_LIST: Final = 40  # addresses; fewer are as quick in a list
 
@@ -36,13 +36,15 @@ def indexed(found: Mapping[str, Sequence[Json]], always: Sequence[Json]) -> Json
 
 
 def indexed_bytes(found: Mapping[str, Sequence[bytes]], always: Sequence[bytes]) -> bytes:
-    """As `indexed`, of routes as bytes: the fields of a virtual host that hold them."""
+    """As `indexed`, of routes as bytes: the fields of a virtual host that hold them.
+
+    Each of `found` and `always` is some routes as a list of them holds them (`listed`).
+    """
     if len(found) <= LONGEST_LIST:
-        return fields(
-            VIRTUAL_HOST, "routes", [*(route for routes in found.values() for route in routes), *always]
-        )
-    lists = {address: fields(_LIST, "routes", routes) for address, routes in found.items()}
-    last = fields(_LIST, "routes", always)
+        everything = b"".join([*(part for parts in found.values() for part in parts), *always])
+        return in_host(everything)
+    lists = {address: b"".join(routes) for address, routes in found.items()}
+    last = b"".join(always)
     entries = [
         field(_ENTRY, "key", address.encode())
         + field(_ENTRY, "value", _leading_to(b"".join([*(lists[one] for one in tried), last])))
@@ -56,6 +58,17 @@ def indexed_bytes(found: Mapping[str, Sequence[bytes]], always: Sequence[bytes])
     return field(VIRTUAL_HOST, "matcher", matcher)
 
 
+def listed(routes: Sequence[Json]) -> bytes:
+    """Some routes as a list of them holds them."""
+    return fields(_LIST, "routes", [written(_ROUTE, route) for route in routes])
+
+
+def in_host(routes: bytes) -> bytes:
+    """The same as a virtual host holds them, in whose messages they have another number."""
+    return fields(VIRTUAL_HOST, "routes", contents(_LIST, "routes", routes))
+
+
+_ROUTE: Final = "envoy.config.route.v3.Route"
 _LIST: Final = "envoy.config.route.v3.RouteList"
 _MATCHER: Final = "xds.type.matcher.v3.Matcher"
 _TREE: Final = f"{_MATCHER}.MatcherTree"

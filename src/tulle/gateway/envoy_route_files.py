@@ -7,11 +7,11 @@ time to the next. Which routes these are is `envoy_routes`'s matter. Knows nothi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tulle.gateway.envoy_apis import ordered
-from tulle.gateway.envoy_index import indexed_bytes
+from tulle.gateway.envoy_index import indexed_bytes, listed
 from tulle.gateway.envoy_inner import INNER_HOST, INNER_OF_NOBODY
 from tulle.gateway.envoy_routes import (
     behind_all,
@@ -28,10 +28,9 @@ from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService
 
 _FILE: Final = "envoy.service.discovery.v3.DiscoveryResponse"
-_ROUTE: Final = "envoy.config.route.v3.Route"
 _VERSION_LENGTH: Final = 16
 
-_Made = Mapping[str, tuple[tuple[object, ...], Sequence[bytes]]]  # by service: of what it was made, and what
+_Made = Mapping[str, tuple[tuple[object, ...], bytes]]  # by service: of what it was made, and what
 
 
 class RouteFiles:
@@ -76,12 +75,12 @@ def _made(
     made_of: Callable[[ManagedService], tuple[object, ...]],
     routes: Callable[[ManagedService], Sequence[Json]],
 ) -> _Made:
-    found: dict[str, tuple[tuple[object, ...], Sequence[bytes]]] = {}
+    found: dict[str, tuple[tuple[object, ...], bytes]] = {}
     for service in policy.services:
         of = made_of(service)
         kept = before.get(service.path)
         if kept is None or kept[0] != of:
-            kept = of, [written(_ROUTE, route) for route in routes(service)]
+            kept = of, listed(routes(service))
         found[service.path] = kept
     return found
 
@@ -89,14 +88,14 @@ def _made(
 def _by_address(policy: GatewayPolicy, made: _Made) -> Mapping[str, Sequence[bytes]]:
     found: dict[str, list[bytes]] = {}
     for service in ordered(policy.services):
-        found.setdefault(service.address, []).extend(made[service.path][1])
+        found.setdefault(service.address, []).append(made[service.path][1])
     return found
 
 
 def _file(
-    configuration: Json, host: Json, found: Mapping[str, Sequence[bytes]], always: Iterable[Json]
+    configuration: Json, host: Json, found: Mapping[str, Sequence[bytes]], always: Sequence[Json]
 ) -> bytes:
-    routes = indexed_bytes(found, [written(_ROUTE, route) for route in always])
+    routes = indexed_bytes(found, [listed(always)])
     whole = written(ROUTE_CONFIGURATION, configuration) + field(
         ROUTE_CONFIGURATION, "virtual_hosts", written(VIRTUAL_HOST, host) + routes
     )

@@ -53,6 +53,18 @@ def field(kind: str, name: str, content: bytes) -> bytes:
     return fields(kind, name, (content,))
 
 
+def contents(kind: str, name: str, content: bytes) -> list[bytes]:
+    """What is in the fields called `name` of a message that has no others; the reverse of `fields`."""
+    tag, found, at = _tag(kind, name), list[bytes](), 0
+    while at < len(content):
+        if not content.startswith(tag, at):
+            raise ValueError(f"a {kind} that has more than '{name}'")
+        size, at = _number_at(content, at + len(tag))
+        found.append(content[at : at + size])
+        at += size
+    return found
+
+
 def packed(kind: str, content: bytes) -> bytes:
     """A message of the type `kind` in an Any, which says what it is."""
     known = "google.protobuf.Any"
@@ -66,6 +78,17 @@ def _number(value: int) -> bytes:
         value >>= 7
     found.append(value)
     return bytes(found)
+
+
+def _number_at(content: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = content[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
 
 
 @cache
