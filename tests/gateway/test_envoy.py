@@ -321,7 +321,7 @@ def test_a_folder_in_the_place_of_a_file_is_told(gateway: Gateway) -> None:
 
 
 def test_an_envoy_that_cannot_be_run_is_told(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tulle.gateway.envoy.binary", lambda: Path("/nowhere/envoy"))
+    monkeypatch.setattr("tulle.gateway.envoy_validation.binary", lambda: Path("/nowhere/envoy"))
     with pytest.raises(Unavailable, match=r"could not be run: .*/nowhere/envoy"):
         gateway.prepare()
 

