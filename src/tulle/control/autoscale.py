@@ -140,7 +140,7 @@ class Autoscaler:
         path = f"{one.environment}/{one.service}" if one.environment else one.service
         name = f"cluster.{path}/{one.version}.upstream_rq_active"
         try:
-            found = self._admin.stats("^" + name.replace(".", "\\.") + "$")
+            found = self._admin.stats("^" + name.replace(".", "\\.") + "$", "Gauges")
         except Unavailable:
             return 0
         return int(found.get(name, 0))

@@ -25,6 +25,7 @@ _WARM_UP: Final = frozenset({"cluster_manager.cds", "listener_manager.lds"})
 _ASKED_BETWEEN: Final = 4  # for versions, which costs less than asking what was refused
 # What becomes of a file that Envoy watches: in use; not accepted; Envoy is gone; none of that in time.
 Outcome = Literal["taken", "refused", "ended", "late"]
+StatisticKind = Literal["Counters", "Gauges"]
 SHORT_ENOUGH: Final = 100  # bytes of a socket path that every system can hold
 
 
@@ -71,9 +72,13 @@ class Admin:
             )
         return text
 
-    def stats(self, pattern: str) -> Mapping[str, str]:
-        """Statistics whose name matches the regular expression, by name."""
-        return self._found(f"/stats?filter={_quoted(pattern)}")
+    def stats(self, pattern: str, kind: StatisticKind | None = None) -> Mapping[str, str]:
+        """Statistics whose name matches the regular expression, by name.
+
+        Each cluster has more than a hundred, all of which are looked through: a third is gauges, the others counters.
+        """
+        of_kind = "" if kind is None else f"type={kind}&"
+        return self._found(f"/stats?{of_kind}filter={_quoted(pattern)}")
 
     def _found(self, path: str) -> Mapping[str, str]:
         lines = map(_LINE.match, self.get(path).splitlines())
@@ -83,8 +88,6 @@ class Admin:
         """What is in force of each watched file; `prefixes` maps its name to the prefix of its statistics."""
         versions, refused = self._versions(), self._refused(prefixes.values())
         return {name: Taken(versions.get(one, ""), refused.get(one, 0)) for name, one in prefixes.items()}
-
-    # Each cluster has more than a hundred statistics: all are looked through only where nothing less will do.
 
     def _versions(self) -> Mapping[str, str]:
         """The versions in force, by prefix."""
@@ -104,8 +107,7 @@ class Admin:
         return refused
 
     def _is_warm(self) -> bool:
-        found = self._found(f"/stats?type=Gauges&filter={_quoted(_WARMING)}")
-        return not any(map(int, found.values()))
+        return not any(map(int, self.stats(_WARMING, "Gauges").values()))
 
     def in_force(self, prefix: str) -> Taken | None:
         """What is in force of one watched file, by the prefix of its statistics; None where no Envoy answers."""

@@ -355,7 +355,7 @@ class Gateway:
     def ready(self) -> bool:
         """Whether Envoy runs and has opened its doors."""
         try:
-            stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_active)$")
+            stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_active)$", "Gauges")
         except Unavailable:
             return False
         doors = len(listeners(self._door)) + 1  # that of the processor

@@ -146,7 +146,9 @@ class Sidecars:
     def ready(self) -> bool:
         """Whether it runs and listens for whom it shall."""
         try:
-            stats = self._admin.stats(r"^(server\.state|listener_manager\.total_listeners_warming)$")
+            stats = self._admin.stats(
+                r"^(server\.state|listener_manager\.total_listeners_warming)$", "Gauges"
+            )
         except Unavailable:
             return False
         return stats.get("server.state") == "0" and not int(
