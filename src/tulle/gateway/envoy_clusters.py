@@ -6,6 +6,7 @@ Pure. Which requests are sent there is `envoy_routes`'s matter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from tulle.gateway.envoy_access import (
@@ -44,19 +45,18 @@ _MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one r
 
 def all_clusters(policy: GatewayPolicy, door: Door) -> list[Json]:
     """Those of every service, and what policies, keys of issuers and the processor need."""
-    made = [cluster for service in policy.services for cluster in _kept_clusters(service)]
+    known = (known_kinds(), trusted())  # which may be others by now
+    made = [
+        cluster
+        for service in policy.services
+        for cluster in _CLUSTERS.of(service.path, (service, *known), partial(clusters, service))
+    ]
     further = [cluster for service in policy.services for cluster in further_clusters(service)]
-    known = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
-    return [*made, *further, *known]
+    shared = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
+    return [*made, *further, *shared]
 
 
 _CLUSTERS: Final[Kept[list[Json]]] = Kept()
-
-
-def _kept_clusters(service: ManagedService) -> list[Json]:
-    # `trusted()` may be another file by now.
-    made_of = (service, known_kinds(), trusted() if service.front is not None else "")
-    return _CLUSTERS.of(service.path, made_of, lambda: clusters(service))
 
 
 def clusters(service: ManagedService) -> list[Json]:
