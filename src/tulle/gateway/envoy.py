@@ -184,7 +184,7 @@ class Gateway:
             digest = envoy_files.digest_of(policy.digest(), self._template)
         with self._only_publisher():
             wanted = dict(self._checked(policy))
-            if (former := self._read_whole("limits")) is not None:
+            if (former := self._files.read_whole("limits")) is not None:
                 wanted["limits"] = envoy_files.with_former_limits(wanted["limits"], former)
             order = _FIRST_AWAY if only_ends else envoy_files.FILES
             changed = [name for name in order if self._files.read(name) != wanted[name]]
