@@ -17,7 +17,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -30,7 +29,7 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.ended import without_ended
 from tulle.gateway.envoy_inner import chains_of
 from tulle.gateway.envoy_listener import listeners
-from tulle.gateway.envoy_process import Command, EnvoyProcess, binary
+from tulle.gateway.envoy_process import Command, EnvoyProcess
 from tulle.gateway.envoy_route_files import RouteFiles
 from tulle.gateway.envoy_validation import end_of, validate
 from tulle.gateway.envoy_values import (
@@ -87,8 +86,6 @@ class PublishResult:
     changed: tuple[str, ...]
     confirmed: bool
     seconds: float
-
-
 
 
 class Gateway:
