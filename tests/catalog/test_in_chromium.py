@@ -20,6 +20,10 @@ from tests.system.conftest import free_port
 from tests.system.test_portal import ARGUMENTS, CHROMIUM, CONTRAST, NAMELESS
 
 from tulle.catalog import look
+from tulle.events import CONTRACT_APPROVED, Event
+from tulle.gateway.policy import GatewayPolicy
+from tulle.gateway.versions import pin
+from tulle.gateway.versions.recorded import Versions
 from tulle.pipeline import run as runs
 from tulle.pipeline import schedule
 from tulle.pipeline.run import Report
@@ -27,6 +31,7 @@ from tulle.pipeline.sources.fitting import REJECTED
 from tulle.quality import kept_profiles
 from tulle.quality.column_profile import ColumnProfile, DataSetProfile
 from tulle.quality.verdict import CheckResult
+from tulle.state import log
 from tulle.state.db import now
 
 HOSTILE = '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>'
@@ -105,8 +110,13 @@ def filled(world: World) -> list[str]:
     repository = world.lake.repository("sales")
     repository.put("main", "till_rows__rejected/part-0000.parquet", file.read_bytes())
     repository.commit("main", "rows put aside")
+    with world.database.write() as cx:
+        log.append(cx, Event(CONTRACT_APPROVED, HOSTILE), actor=HOSTILE)
+    Versions(world.database).note(GatewayPolicy())
+    pin.put(world.database, 1, [], reason=f"{HOSTILE} {LONG}", by=LONG)
     return [
         "/",
+        "/gateway",
         HOME,
         f"{HOME}/data-sets/sales",
         f"{HOME}/data-sets/till_rows",

@@ -32,6 +32,7 @@ PATHS = [
     "/services/customer-features",
     "/applications",
     "/capabilities",
+    "/gateway",
     "/lake",
     "/lake/purchases?prefix=purchases/",
     "/products/no-such-product",

@@ -112,6 +112,10 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def product_releases(request: Request, name: str) -> Response:
         return _page(request, reader, "releases.html", reader.releases.page(name))
 
+    @router.get("/gateway")
+    def gateway(request: Request) -> Response:
+        return _page(request, reader, "gateway.html", reader.gateway.page())
+
     @router.get("/capabilities")
     def capabilities(request: Request) -> Response:
         return _page(request, reader, "capabilities.html", reader.capabilities())

@@ -24,6 +24,7 @@ from tulle.catalog.data_sets import DataSetReader
 from tulle.catalog.exchange import Exchange, Services
 from tulle.catalog.experiments import ExperimentsReader
 from tulle.catalog.gantt import Gantt, gantt
+from tulle.catalog.gateway import GatewayReader
 from tulle.catalog.history import CheckView, Findings, RunView
 from tulle.catalog.hits import Hit, find
 from tulle.catalog.insight import InsightReader
@@ -62,6 +63,7 @@ from tulle.gateway.apis.sight import NOBODY, Sight
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
 from tulle.gateway.service_keys import said_at_deployment
+from tulle.gateway.versions.told import Pin
 from tulle.lake.access import Access as People
 from tulle.lake.access import open_access
 from tulle.lake.repository import Branch, Commit, Lake, Repository
@@ -145,6 +147,7 @@ class HomePage:
     picture: Picture
     problems: tuple[Problem, ...]
     is_large: bool = False
+    pin: Pin | None = None  # to what the gateway was rolled back
 
     @property
     def cards_a_domain(self) -> int:
@@ -326,6 +329,7 @@ class Reader:
         self.queried = QueriedReader(settings, database, lake, self._declared)
         self.deployments = DeploymentsReader(settings, database, processes)
         calls = calls or Calls(settings.state_folder)
+        self.gateway = GatewayReader(settings, database)
         self.insight = InsightReader(settings, database, calls)
         people = people or open_access(database, settings.state_folder / "secret.key")
         self.readers = Readers(people)
@@ -366,6 +370,7 @@ class Reader:
             ),
             problems=tuple(problem for found in mesh.problems.values() for problem in found),
             is_large=len(mesh.applied) > PICTURED,
+            pin=self.gateway.pin(),
         )
 
     def domain(self, name: str, after: str = "") -> DomainPage:

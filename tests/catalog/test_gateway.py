@@ -1,0 +1,55 @@
+"""The page of the gateway: versions with what came before them, a pin, and no name that somebody may not see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.catalog.conftest import Browser
+
+from tulle.config import GatewayTls
+from tulle.events import CONTRACT_APPROVED, Event
+from tulle.gateway.door_certificate import DoorCertificate
+from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.versions import pin
+from tulle.gateway.versions.recorded import Versions
+from tulle.state import log
+
+
+def test_it_tells_what_was_published_and_names_nobody(browser: Browser) -> None:
+    database = browser.world.database
+    assert "Nothing was published yet" in browser.get("/gateway")
+    keeper = Versions(database)
+    keeper.note(GatewayPolicy())
+    with database.write() as cx:
+        log.append(cx, Event(CONTRACT_APPROVED, "till for hidden-orders"), actor="ann")
+        log.append(cx, Event(CONTRACT_APPROVED, "desk for hidden-orders"), actor="ann")
+    keeper.note(GatewayPolicy((ManagedService("hidden-orders", (), 10),)))
+    page = browser.get("/gateway")
+    assert "contract.approved ×2" in page
+    assert "ann" in page
+    assert "hidden-orders" not in page
+    assert "does not answer" in page  # no Envoy runs here
+    assert "rolled back" not in browser.get("/")
+
+
+def test_a_pin_is_shown_there_and_on_the_first_page(browser: Browser) -> None:
+    database = browser.world.database
+    Versions(database).note(GatewayPolicy())
+    pin.put(database, 1, [], reason="orders are refused", by="ann")
+    page = browser.get("/gateway")
+    assert "rolled back to version 1 by ann: orders are refused" in page
+    assert '<span class="badge warn">pinned</span>' in page
+    assert "the gateway is rolled back to version 1" in browser.get("/")
+
+
+def test_the_certificate_is_shown_where_there_is_one(browser: Browser) -> None:
+    world = browser.world
+    assert "Certificate" not in browser.get("/gateway")
+    world.settings = replace(
+        world.settings, gateway_tls=GatewayTls(self_signed=True, names=("mesh.example.com",))
+    )
+    DoorCertificate(world.settings).keep()
+    with Browser(world) as other:
+        page = other.get("/gateway")
+    assert "mesh.<wbr>example.<wbr>com" in page or "mesh.example.com" in page
+    assert "https://" in page
