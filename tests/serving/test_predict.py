@@ -58,6 +58,24 @@ def test_a_key_alone_gives_the_answer_that_all_features_give(
         assert by_key["ignored"] is False
 
 
+def test_the_percentile_is_the_place_among_the_rows_of_the_sample(
+    predictor: Loaded, model: tuple[Any, Any]
+) -> None:
+    rows = [row_of(number) for number in range(200)]  # the sample that the model was saved with
+    known = np.array([expected(model, row)[1] for row in rows])
+    assert len(set(known.round(9))) > 10
+    results = ask(predictor, {"items": [{"features": row} for row in rows]}, "predict-multi")["results"]
+    for share, result in zip(known, results, strict=True):
+        at_most = 100 * np.mean(known <= share + 1e-9)  # of a hundred rows so many have as much or less
+        assert abs(result["probaPercentile"] - at_most) <= 1
+    for row, result in zip(rows, results, strict=True):
+        assert ask(predictor, {"features": row})["result"] == result  # in a request for one, too
+    assert results[known.argmax()]["probaPercentile"] == 100
+    order = np.argsort(known, kind="stable")
+    in_order = [results[place]["probaPercentile"] for place in order]
+    assert in_order == sorted(in_order)
+
+
 def test_what_the_caller_sends_wins_over_what_is_looked_up(predictor: Loaded, model: tuple[Any, Any]) -> None:
     mixed = {**row_of(3), "frequency": 29, "spend": 900}
     sent = {"customer_id": "00003", "frequency": 29, "spend": 900}

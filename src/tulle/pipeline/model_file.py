@@ -44,7 +44,7 @@ from tulle.pipeline.model_sample import (
     matrix_of,
     spread,
 )
-from tulle.pipeline.model_score import Matrix, NativeScorer, is_numeric, optional
+from tulle.pipeline.model_score import Matrix, NativeScorer, OnnxScorer, is_numeric, optional
 from tulle.pipeline.model_signature import (
     CODE,
     FILES,
@@ -131,7 +131,9 @@ def save_model(
         has_probabilities=probabilities is not None and not clusters,
         argmax=argmax,
         percentiles=_percentiles(
-            known, probabilities, labels if isinstance(estimator, EffectModel) else None
+            known,
+            _as_answered(onnx, conversion, rows, probabilities),
+            labels if isinstance(estimator, EffectModel) else None,
         ),
         frame=scorer.frame,
         conversion=conversion,
@@ -356,6 +358,20 @@ def _agree(classes: tuple[Class, ...], numbers: Matrix, labels: Matrix, *, neare
     """Whether the label is always that of the greatest number: of the smallest where they are distances."""
     chosen = numbers.argmin(axis=1) if nearest else numbers.argmax(axis=1)
     return bool(np.all(np.asarray(classes)[chosen] == labels))
+
+
+def _as_answered(
+    onnx: bytes | None, conversion: Conversion, rows: Any, probabilities: Matrix | None
+) -> Matrix | None:
+    """The probabilities of the sample in the form that answers.
+
+    Trees give many rows the same, and what is off by a last digit would be below all of those that it equals.
+    """
+    if onnx is None or probabilities is None:
+        return probabilities
+    matrix = np.asarray(rows)
+    scorer = OnnxScorer(onnx, double=conversion.input == "double", example=matrix[0])
+    return scorer.probabilities(matrix).astype(np.float64)
 
 
 def _percentiles(
