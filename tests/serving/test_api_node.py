@@ -42,6 +42,11 @@ endpoints:
   enrich:
   - {{product: customer-features, data_set: customer_features, key: customer_id, no_match: ignore}}
 - {{name: profile, type: lookup, product: customer-features, data_set: customer_features, key: customer_id}}
+- name: joined
+  type: lookup
+  lookups:
+  - {{product: customer-features, data_set: customer_features, key: customer_id, columns: [spend]}}
+  - {{product: customer-features, data_set: customer_features, key: number, columns: [vip], missing_key: default}}
 - {{name: add, type: function, file: sums.py, pool: {{ceil: 1}}}}
 - name: best
   type: query
@@ -140,6 +145,17 @@ def test_predictions(node: Node) -> None:
         n_explanations=1,
     )
     assert len(explained["result"]["explanations"]) == 1
+    # The client sends null for all that it is not told: as the endpoint is set.
+    usual = client.predict_record("high-value", {"customer_id": "00003"}, with_explanations=True)
+    assert len(usual["result"]["explanations"]) == 2
+    said = {"enabled": True, "method": "SHAPLEY", "nExplanations": 2, "nMonteCarloSteps": 30}
+    body = json.dumps({"features": {"customer_id": "00003"}, "explanations": said}).encode()
+    status, _, answer = node.raw("POST", f"/public/api/v1/{NAME}/high-value/predict", body)
+    assert (status, answer["result"]) == (200, usual["result"])
+    both = client.predict_records(
+        "high-value", [{"features": {"customer_id": "00003"}}], with_explanations=True
+    )
+    assert both["results"] == [usual["result"]]
     several = client.predict_records(
         "high-value", [{"features": {"customer_id": "00003"}}, {"features": {"customer_id": "nobody"}}]
     )["results"]
@@ -156,6 +172,13 @@ def test_lookups(node: Node) -> None:
     assert client.lookup_record("profile", {"customer_id": "00003"})["data"]["spend"] == 5.25
     many = client.lookup_records("profile", [{"data": {"customer_id": "00003"}}])
     assert many["results"][0]["data"]["vip"] is False
+    assert client.lookup_record("joined", {"customer_id": "00003", "number": 4})["data"] == {
+        "spend": 5.25,
+        "vip": True,
+    }
+    missing = client.lookup_records("joined", [{"data": {"customer_id": "00003"}}, {"data": {}}])["results"]
+    assert [one["status"] for one in missing[0]["lookups"]] == ["PRESENT", "NOT_FOUND"]
+    assert missing[1]["ignoreReason"] == "MissingKey"
 
 
 def test_functions_and_queries_with_and_without_a_body(node: Node) -> None:
