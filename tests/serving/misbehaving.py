@@ -32,6 +32,10 @@ class Misbehaving:
                 time.sleep(0.2)
             if what == 905:
                 return np.empty((0, 2))
+            if what == 907:  # what may not be had at all
+                bytearray(8 << 30)
+            if what == 908:  # what is kept, past what the process may have
+                self.kept = np.ones(250 << 17)
             if what == 906:
                 return np.full((len(rows), 2), object())
         share = rows[:, 1] / 100

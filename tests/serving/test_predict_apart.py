@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.model_selection import FixedThresholdClassifier
 from tests.serving.conftest import FEATURES, customers, make_mesh
@@ -30,6 +32,7 @@ endpoints:
   model: high_value
   pool: {floor: 1, ceil: 1}
   timeout: 2
+  memory: 200MB
   explanations: {steps: 50}
   show_features: {features: [recency]}
 """
@@ -206,3 +209,96 @@ def test_its_predictions_are_explained_as_others_are(folder: Path, log: Path) ->
         loaded.close()
 
     asyncio.run(work())
+
+
+def test_a_model_that_needs_too_much_memory_fails_its_own_row_and_is_replaced(
+    folder: Path, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        loaded = load(folder)
+        endpoint = loaded.endpoints["it"]
+        assert isinstance(endpoint, PredictApart)
+        endpoint.pool.bounds = replace(endpoint.pool.bounds, seconds=60)  # a busy machine gives memory slowly
+        assert await loaded.ready() == {}
+        slow = asyncio.create_task(ask(loaded, 904))  # so that the others come together
+        await asyncio.sleep(0.1)
+        found = await asyncio.gather(ask(loaded, 1), ask(loaded, 907), ask(loaded, 2))
+        assert isinstance(await slow, dict)
+        assert [one if isinstance(one, tuple) else one["prediction"] for one in found] == [
+            "usual",
+            (500, "TooMuchMemory"),
+            "usual",
+        ]
+        assert "is replaced" not in caplog.text
+        # It answers, has grown past its memory, and makes way for another.
+        assert isinstance(await ask(loaded, 908), dict)
+        assert isinstance(await ask(loaded, 3), dict)
+        loaded.close()
+
+    asyncio.run(work())
+    assert caplog.text.count("MB and is replaced") == 1
+
+
+def endless() -> bytes:
+    """A model in ONNX that goes round a loop as often as the first feature says."""
+    number, flag = TensorProto.FLOAT, TensorProto.BOOL
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["value"], ["next"])],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", flag, []),
+            helper.make_tensor_value_info("value", number, None),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", flag, []),
+            helper.make_tensor_value_info("next", number, None),
+        ],
+    )
+    weights = np.array([[0.0], [1.0], [0.0]], dtype=np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["x", "first"], ["rounds_of_each"], axis=1),
+            helper.make_node("ReduceMax", ["rounds_of_each"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["rounds"], to=TensorProto.INT64),
+            helper.make_node("MatMul", ["x", "w"], ["start"]),
+            helper.make_node("Loop", ["rounds", "", "start"], ["y"], body=body),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", number, ["N", 3])],
+        [helper.make_tensor_value_info("y", number, ["N", 1])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array(0), "first")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(made.SerializeToString())
+
+
+def test_a_model_in_onnx_that_does_not_end_holds_up_nobody_else(tmp_path: Path) -> None:
+    table = customers()
+    saved = save_model(tmp_path / "m", "high_value", endless(), features=FEATURES, sample=table, metrics={})
+    conversion = saved.signature.conversion
+    assert conversion.form == "native"
+    assert "has a loop" in conversion.reason
+    mesh = make_mesh(tmp_path / "mesh", saved)
+    text = SERVICE.replace("timeout: 2", "timeout: 1").replace("200MB", "1GB").replace(
+        "  explanations: {steps: 50}\n", ""
+    ) + (
+        "- {name: row, type: lookup, product: customer-features, data_set: customer_features, key: customer_id}\n"
+    )
+    loaded = load(mesh.unpacked(mesh.build(text)))
+
+    async def work() -> None:
+        assert await loaded.ready() == {}
+        assert await ask(loaded, 3, 17) == {"prediction": 17.0, "ignored": False}
+        hung = asyncio.create_task(ask(loaded, 10**15))
+        await asyncio.sleep(0.1)
+        for _ in range(100):
+            status, _answer = await loaded.ask("row", {"data": {"customer_id": "00003"}})
+            assert status == 200
+        assert not hung.done()
+        assert await hung == (504, "TookTooLong")
+        assert isinstance(await ask(loaded, 3), dict)  # in another process
+        loaded.close()
+
+    asyncio.run(work())
+    mesh.database.close()

@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
+from math import inf
+from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,8 @@ from tulle.pipeline.model_trees import Unconvertible, add_trees, as_onnx, is_boo
 
 SINGLE_ROWS = 32
 MOST_BETWEEN = 1000  # rows between those of the sample
+TIMED_ROWS = 10  # the quickest of which counts: a busy machine makes no model slow
+MOST_SECONDS = 0.005  # of a row, in the worker itself; a process of its own costs less than a tenth of that
 
 
 def convert(
@@ -36,7 +40,23 @@ def convert(
 ) -> tuple[bytes | None, Conversion]:
     """The ONNX form of `estimator` if it gives `labels` and `probabilities` for `rows`, with the report.
 
-    `nearest`: the probabilities are distances, and the smallest counts.
+    `nearest`: the probabilities are distances, and the smallest counts. One for which others would wait is none.
+    """
+    model, made = _same(estimator, rows, labels, probabilities, tolerance, nearest)
+    if model is not None and (reason := _holds_up(model, rows, double=made.input == "double")):
+        return None, Conversion("native", made.rows, made.tolerance, reason=reason)
+    return model, made
+
+
+def _same(
+    estimator: Any,
+    rows: Matrix,
+    labels: Matrix,
+    probabilities: Matrix | None,
+    tolerance: float,
+    nearest: bool,
+) -> tuple[bytes | None, Conversion]:
+    """The ONNX form that answers the same.
 
     Double input is tried first (nothing is rounded on the way in), then float. One that moreover answers the same
     between the values of `rows`, where trees have their thresholds, is taken before one that does not.
@@ -64,6 +84,37 @@ def convert(
             continue
         reasons.append(f"{word} input: answers differ by up to {difference:.3g} on {len(rows)} rows")
     return almost or (None, Conversion("native", len(rows), tolerance, reason="; ".join(reasons)))
+
+
+def _holds_up(model: bytes, rows: Matrix, *, double: bool) -> str:
+    """Why an ONNX form may not answer within the worker, where all other requests wait for it; empty where it may.
+
+    What takes long does so in a process of its own, which may be stopped. With a loop in it nobody knows how long a
+    row takes: the row may say.
+    """
+    read = optional("onnx").load_from_string(model)
+    if any(map(_loops, (read.graph, *read.functions))):
+        return "its graph has a loop, which may take as long as it likes: it runs in a process of its own"
+    scorer = OnnxScorer(model, double=double, example=rows[0])
+    least = inf
+    for row in rows[:TIMED_ROWS].tolist():
+        start = perf_counter()
+        scorer.single(row)
+        least = min(least, perf_counter() - start)
+    if least <= MOST_SECONDS:
+        return ""
+    return f"one row takes {least * 1000:.0f} ms, and others would wait: it runs in a process of its own"
+
+
+def _loops(graph: Any) -> bool:
+    """Whether a graph, or one inside a node of it, has a loop."""
+    for node in graph.node:
+        if node.op_type == "Loop":
+            return True
+        inner = [one for part in node.attribute for one in (part.g, *part.graphs)]
+        if any(map(_loops, inner)):
+            return True
+    return False
 
 
 def _between(

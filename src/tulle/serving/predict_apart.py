@@ -38,6 +38,7 @@ class _Given(msgspec.Struct, array_like=True):
 
     scored: list[tuple[list[float], Any, bool, dict[str, Any]]] = []
     message: str = ""
+    error_type: str = "EvaluationFailed"
 
 
 class PredictApart(Predict):
@@ -204,12 +205,12 @@ class PredictApart(Predict):
         if not given.message and len(given.scored) != len(rows):
             given.message = f"the model gave {len(given.scored)} answers for {len(rows)} rows"
         if given.message:
-            raise RequestError(500, "EvaluationFailed", given.message, "The service's log says where")
+            raise RequestError(500, given.error_type, given.message, "The service's log says where")
         return [_taken(*one) for one in given.scored]
 
 
 # What may be the fault of one row.
-_BY_ROWS = {"EvaluationFailed", "EndpointCrashed", "TookTooLong"}
+_BY_ROWS = {"EvaluationFailed", "EndpointCrashed", "TookTooLong", "TooMuchMemory"}
 
 
 def _taken(numbers: list[float], label: Any, is_known: bool, keys: dict[str, Any]) -> Scored:
@@ -242,6 +243,9 @@ def predict_apart(entry: PredictEntry, folder: Path) -> Callable[[bytes], bytes]
                 is_known = label is not UNSET
                 plain.append((list(numbers), label if is_known else None, is_known, keys))
             return msgspec.msgpack.encode(_Given(plain), enc_hook=as_plain)
+        except MemoryError:
+            message = "the model needs more memory than its endpoint may have"
+            return msgspec.msgpack.encode(_Given(message=message, error_type="TooMuchMemory"))
         except Exception as exc:  # noqa: BLE001  whatever a model raises, or gives that nobody can send
             traceback.print_exc()
             return msgspec.msgpack.encode(_Given(message=f"the model raised {type(exc).__name__}"))
