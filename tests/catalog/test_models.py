@@ -90,6 +90,21 @@ def test_a_trained_model_is_shown_with_all_that_is_known(browser: Browser) -> No
     assert '<a href="/products/people/models/spends">spends</a>' in browser.get("/products/people")
 
 
+def test_the_commit_that_a_model_learnt_from_is_shown_and_leads_to_its_data(browser: Browser) -> None:
+    learnt_from = browser.world.lake.repository("people").resolve("main")
+    put_model(browser.world)
+    made = browser.world.lake.repository("people").resolve("main")
+    page = browser.get("/products/people/models/spends")
+    facts = dict(re.findall(r"<dt>(Published|Learnt from)</dt><dd>(.*?)</dd>", page))
+    assert f'href="/lake/people?ref={learnt_from}" title="commit {learnt_from}"' in facts["Learnt from"]
+    assert f'href="/lake/people?ref={made}"' in facts["Published"]
+    assert learnt_from != made
+    assert page.count(f'title="commit {learnt_from}"') == 2  # and in the list of its experiments
+    there = browser.get(f"/lake/people?ref={learnt_from}")
+    assert "totals" in there  # the data set it was trained on, as it was then
+    assert "models/" not in there
+
+
 def test_what_is_told_is_of_the_experiment_that_made_it(browser: Browser) -> None:
     put_model(browser.world)
     newer = {**DOCUMENT, "data_commit": "f" * 64, "run": "newer", "curves": {}, "tried": 99}

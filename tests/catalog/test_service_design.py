@@ -12,8 +12,8 @@ from tests.catalog.test_deploying_in_chromium import Desk, desk
 from tests.catalog.test_service_deployments import NAME
 from tests.system.test_portal import CHROMIUM, CONTRAST, NAMELESS
 
-from tulle.catalog.service_design import SNIPPETS, read_design
-from tulle.serving.kinds import KINDS
+from tulle.catalog.service_design import read_design
+from tulle.serving.service import load_service
 
 __all__ = ["desk"]  # a fixture
 HOME = f"/services/{NAME}/design"
@@ -67,16 +67,6 @@ def test_what_is_wrong_is_told_with_its_place() -> None:
     assert read_design("a: [", "x").problems
 
 
-def test_what_is_added_is_taken_by_the_parser() -> None:
-    assert set(SNIPPETS) == set(KINDS)
-    lookup = SNIPPETS["lookup"]
-    for kind, text in SNIPPETS.items():
-        more = lookup if kind == "compose" else ""
-        design = read_design(f"service: some-service\nendpoints:\n{more}{text}", "x")
-        assert [str(one) for one in design.problems] == []
-        assert design.endpoints[-1].kind == kind
-
-
 def test_the_page_shows_both_and_checks_what_is_typed(world: World, browser: Browser) -> None:
     page = browser.get(HOME)
     assert "data_set: totals" in page
@@ -101,10 +91,19 @@ def test_a_service_is_changed_in_the_page_and_nobody_elses_change_is_lost(desk: 
     expect(page.locator("#view").get_by_role("alert")).to_contain_text("kee")
     desk.sign_in(page, "Services file", "ann")
     page.get_by_role("button", name="Save the file").click()
-    expect(page.locator("form [data-part=said]")).to_contain_text("is not valid")
+    said = page.get_by_role("form", name="Services file").locator("[data-part=said]")
+    expect(said).to_contain_text("is not valid")
     page.get_by_role("button", name="As it was").click()
     page.get_by_label("An endpoint more").select_option("function")
     page.get_by_role("button", name="Add it").click()
+    form = page.get_by_role("form", name="One more endpoint: function")
+    expect(form.get_by_role("heading")).to_be_focused()
+    form.get_by_label("Name of the endpoint").fill("a-function")
+    form.get_by_role("button", name="Put it in the text").click()
+    expect(form.get_by_label("File")).to_be_focused()
+    expect(form.locator("#endpoint-file-wrong")).to_have_text("it is needed")
+    form.get_by_label("File").fill("my_functions.py")
+    form.get_by_label("File").press("Enter")
     expect(page.locator("#view")).to_contain_text("a-function")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate(NAMELESS) == []
@@ -119,7 +118,7 @@ def test_a_service_is_changed_in_the_page_and_nobody_elses_change_is_lost(desk: 
     file.write_text(saved + "# somebody else\n")
     os.utime(file)
     page.get_by_role("button", name="Save the file").click()
-    expect(page.locator("form [data-part=said]")).to_contain_text("was changed meanwhile")
+    expect(said).to_contain_text("was changed meanwhile")
     assert file.read_text() == saved + "# somebody else\n"
     text.fill(saved)  # so that the page may be left
 
@@ -215,4 +214,99 @@ def test_a_look_up_is_changed_field_by_field(desk: Desk) -> None:
     form.get_by_role("button", name="Leave it").click()
     expect(form).to_have_count(0)
     assert file.read_text() == before
+    assert wrong == []
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which(CHROMIUM) is None, reason="Chromium is not installed")
+def test_a_test_query_is_filled_in_run_made_from_data_and_saved(desk: Desk) -> None:
+    file = desk.world.settings.folder / FILE
+    wrong: list[str] = []
+    page = desk.tab(HOME, viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    more = page.get_by_role("button", name="One more test query of total")
+    more.press("Enter")
+    form, run = page.get_by_role("form", name="One more test query"), page.get_by_role("form", name="Run it")
+    expect(form.get_by_role("heading")).to_be_focused()
+    form.get_by_label("Name").fill("<i>ann</i>")
+    form.get_by_label("What is sent").fill("{")
+    form.get_by_role("button", name="Put it in the text").click()
+    expect(form.get_by_label("What is sent")).to_be_focused()
+    expect(form.locator("#query-sent-wrong")).to_contain_text("this is no JSON")
+    desk.sign_in(page, "Run it", "ann")
+    run.get_by_role("button", name="Run it").click()
+    expect(run.get_by_role("alert")).to_contain_text("What is sent is no JSON")
+    form.get_by_label("What is sent").fill('{"customer": "ann"}')
+    form.get_by_label("Expected answer").fill('{"total": "<b>"}')
+    run.get_by_role("button", name="Run it").click()
+    expect(run.locator("[data-part=verdict]")).to_have_text("failed", timeout=20_000)
+    expect(run.locator("[data-part=answer]")).to_be_focused()
+    expect(run.locator("[data-part=expected]")).to_contain_text('"<b>"')
+    expect(run.locator("[data-part=answered]")).to_contain_text('"results"')
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(NAMELESS) == []
+    assert page.evaluate(CONTRAST) == []
+    run.get_by_role("button", name="Expect this answer").click()
+    run.get_by_role("button", name="Run it").click()
+    expect(run.locator("[data-part=verdict]")).to_have_text("passed", timeout=20_000)
+    form.get_by_role("button", name="Put it in the text").click()
+    expect(form).to_have_count(0)
+    expect(more).to_be_focused()
+    expect(page.locator("#view summary").last).to_have_text("<i>ann</i>")
+    more.click()
+    made = page.get_by_role("form", name="Make from data")
+    made.get_by_label("Data set").fill("totals")
+    made.get_by_label("How many").fill("2")
+    made.get_by_role("button", name="Make them").click()
+    expect(page.locator("#view summary")).to_have_count(4)
+    page.get_by_role("button", name="Describe it (total").click()
+    page.get_by_role("textbox", name="Description (").fill("What one spent")
+    page.get_by_role("button", name="Change the text").click()
+    expect(page.locator("#view")).to_contain_text("What one spent")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save the file").click()
+    page.wait_for_load_state()
+    (endpoint,) = load_service(file).endpoints
+    assert endpoint.description == "What one spent"
+    assert [one.name for one in endpoint.test_queries] == ["ann", "<i>ann</i>", "totals 1", "totals 2"]
+    assert endpoint.test_queries[1].body == {"data": {"customer": "ann"}}
+    assert wrong == []
+
+
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which(CHROMIUM) is None, reason="Chromium is not installed")
+def test_annotations_are_filled_in_and_nobody_elses_change_is_lost(desk: Desk) -> None:
+    file = (desk.world.settings.folder / FILE).with_suffix(".openapi.yaml")
+    wrong: list[str] = []
+    page = desk.tab(HOME, viewport={"width": 400, "height": 800})
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.get_by_role("button", name="One more annotation").click()
+    form = page.get_by_role("form", name="One more annotation")
+    form.get_by_label("What it is of").fill("$.info")
+    form.get_by_role("button", name="Put it in the text").click()
+    expect(form.locator("#annotation-description-wrong")).to_contain_text("it says nothing")
+    form.get_by_label("Description").fill("<i>What customers spent</i>")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(NAMELESS) == []
+    assert page.evaluate(CONTRAST) == []
+    form.get_by_role("button", name="Put it in the text").click()
+    expect(page.locator("#annotations-view")).to_contain_text("<i>What customers spent</i>")
+    desk.sign_in(page, "Annotations", "ann")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save the annotations").click()
+    page.wait_for_load_state()
+    saved = file.read_text()
+    assert saved.endswith(
+        "actions:\n  - target: $.info\n    update: {description: <i>What customers spent</i>}\n"
+    )
+    page.get_by_role("button", name="Change it (annotation of $.info)").click()
+    page.get_by_label("Title").fill("Totals")
+    page.get_by_role("button", name="Change the text").click()
+    expect(page.locator("#annotations-view")).to_contain_text("Totals")
+    file.write_text(saved + "# somebody else\n")
+    page.get_by_role("button", name="Save the annotations").click()
+    said = page.get_by_role("form", name="Annotations", exact=True).locator("[data-part=said]")
+    expect(said).to_contain_text("was changed meanwhile")
+    assert file.read_text() == saved + "# somebody else\n"
+    page.locator("#annotations-text").fill(saved)  # so that the page may be left
     assert wrong == []

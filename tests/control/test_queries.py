@@ -178,6 +178,25 @@ def test_what_cannot_be_made_is_told(
         ServiceClient(client).make_queries("order-book", endpoint, data_set, **body)
 
 
+def test_one_query_is_asked_as_it_is_filled_in(client: Client) -> None:
+    path = "/services/order-book/endpoints/order/attempt"
+    (made,) = ServiceClient(client).make_queries("order-book", "order", "orders", rows=1, write=False)[
+        "queries"
+    ]
+    sent = made["data"]
+    asked = client.call("POST", path, json={"sent": sent, "expect": {"amount": -1}})
+    assert asked["verdict"]["passed"] is False
+    assert asked["verdict"]["message"].endswith(", expected -1")
+    again = client.call("POST", path, json={"sent": sent, "expect": asked["expectation"]})
+    assert (again["verdict"]["passed"], again["version"]) == (True, asked["version"])
+    gone = client.call("POST", path, json={"sent": {"order_id": "none"}})
+    assert gone["expectation"] == {"error": "NoMatch"}
+    with pytest.raises(NotFound, match="has no endpoint 'ordr'"):
+        client.call("POST", path.replace("order/", "ordr/"), json={"sent": {}})
+    with pytest.raises(Invalid):
+        client.call("POST", path, json={"sent": 7})
+
+
 def test_what_cannot_be_compared_or_asked_is_told(client: Client) -> None:
     services = ServiceClient(client)
     with pytest.raises(NotFound, match="no version 'v9'"):

@@ -19,6 +19,7 @@ from tulle.control import release, service_file
 from tulle.control.release import declared_service
 from tulle.errors import Conflict, Invalid, NotFound
 from tulle.events import SERVICE_WRITTEN
+from tulle.lake.access import people
 from tulle.server.app import application, open_workspace
 from tulle.server.lake_doors import lake_access
 from tulle.server.token import read_token
@@ -177,6 +178,10 @@ def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:
     logged.package()
     access = lake_access(workspace.settings, workspace.database)
     keys = {"ann": Office.user(access, "ann", "Developers"), "vic": Office.user(access, "vic", "Viewers")}
+    with workspace.database.write() as cx:
+        others = {"effect": "deny", "action": ["fs:ReadObject"]}
+        people.add_policy(cx, "not-that", [{**others, "resource": "arn:lakefs:fs:::repository/other/*"}])
+        people.attach(cx, "not-that", "user", "ann")
     app = application(workspace.settings)
     transport = InProcess(app)
     before = service_file.read(workspace, "scores").digest
@@ -203,6 +208,10 @@ def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:
         ("POST", "/compare", {"left": "v1", "right": "v1"}),
         ("GET", "/file", None),
         ("PUT", "/file", {"text": "service: scores", "before": before}),
+        ("GET", "/annotations", None),
+        ("PUT", "/annotations", {"text": "x", "before": "other"}),
+        ("POST", "/endpoints/score/attempt", {"sent": {}}),
+        ("POST", "/endpoints/score/test-queries", {"data_set": "rows", "write": False}),
     ]
     for method, path, body in changes:
         assert call("vic", method, path, body) == 403, path
@@ -210,6 +219,32 @@ def test_who_may_only_look_changes_nothing(logged: LoggedMesh) -> None:
     for method, path, body in changes:
         assert call("ann", method, path, body) not in {401, 403}, path
     assert generation.deployment(workspace.database, "scores").desired.main == "v1"
+    asked = {"data_set": "rows", "product": "other", "write": False}
+    assert call("ann", "POST", "/endpoints/score/test-queries", asked) == 403  # whose rows one may not read
+    assert call("", "POST", "/endpoints/score/test-queries", asked) == 404
     assert call("ann", "GET", "/look-ups") == 403  # what nobody named stays with the mesh's token
     assert call("", "GET", "/look-ups") == 200
     app.state.close()
+
+
+def test_annotations_are_written_checked_and_taken_away(logged: LoggedMesh) -> None:
+    workspace = logged.workspace
+    none = service_file.read_annotations(workspace, "scores")
+    assert (none.path, none.text, none.digest) == ("services/scores.openapi.yaml", "", "")
+    text = "overlay: 1.0.0\ninfo: {title: Ours, version: '1'}\nactions:\n- {target: $.info, update: {title: Éa}}\n"
+    saved = service_file.save_annotations(workspace, "scores", text, before="", actor="ann")
+    assert service_file.read_annotations(workspace, "scores") == saved
+    (event, *_) = log.read(workspace.database, limit=1, newest_first=True)
+    assert (event.actor, event.kind, event.data["file"]) == ("ann", SERVICE_WRITTEN, saved.path)
+    folder = logged.mesh.folder / "products/shop/scores/services"
+    with pytest.raises(Invalid) as wrong:
+        bad = text.replace("$.info", "\"$.paths['/no-such/predict']\"")
+        service_file.save_annotations(workspace, "scores", bad, before=saved.digest)
+    assert "finds nothing in the OpenAPI document" in wrong.value.problems[0].message
+    assert wrong.value.problems[0].place is not None
+    assert str(wrong.value.problems[0].place).startswith("services/scores.openapi.yaml:4")
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        service_file.save_annotations(workspace, "scores", "", before="")
+    assert sorted(path.name for path in folder.iterdir()) == ["scores.openapi.yaml", "scores.yaml"]
+    assert service_file.save_annotations(workspace, "scores", " \n", before=saved.digest) == none
+    assert [path.name for path in folder.iterdir()] == ["scores.yaml"]

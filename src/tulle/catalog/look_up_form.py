@@ -6,20 +6,18 @@ it is. What is wrong is told by field. Pure: texts and plain values in and out.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tulle.catalog.look_up_fields import NUMBERS, PAIRS, TEXTS, Filled, as_raw, fields_of
-from tulle.errors import Conflict, Invalid, NotFound, Problem
+from tulle.catalog.part_fields import Changed, digest_of, told_by_field
+from tulle.errors import Conflict, Invalid, NotFound
 from tulle.serving.declared import LOOKUP_SCHEMA, PREDICT_SCHEMA
 from tulle.serving.keyed_rows import CONNECTION, NEEDED_TOGETHER
 from tulle.serving.service import ENDPOINT_NAME
 from tulle.spec.amend import amend
-from tulle.spec.load import Schema, load_document, validate
-from tulle.spec.write import inline
+from tulle.spec.load import Schema, load_document
 
 NEW = -1  # the number of a look-up that is not there yet
 OWN = ("name", "description")  # of a lookup endpoint, beside those of its look-up
@@ -70,14 +68,6 @@ class LookUpForm:
         return self.number == NEW
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """What came of a form: the new text, or what is wrong by field; with "" what is of none."""
-
-    text: str = ""
-    problems: Mapping[str, str] = field(default_factory=dict)
-
-
 def form_of(text: str, endpoint: int, number: int) -> LookUpForm:
     """The form of a look-up in a text; with `NEW` of one more of a prediction. NotFound, Invalid."""
     whole, raw = _found(text, endpoint, number)
@@ -92,7 +82,7 @@ def form_of(text: str, endpoint: int, number: int) -> LookUpForm:
     filled = fields_of(raw)
     if is_endpoint:
         filled = Filled({**filled.texts, **{key: str(raw.get(key, "")) for key in OWN}}, filled.pairs)
-    digest = _digest(raw) if raw else ""
+    digest = digest_of(raw) if raw else ""
     is_of_lookup = whole["type"] == "lookup"
     return LookUpForm(endpoint, number, title, is_endpoint, filled, choices, digest, is_of_lookup)
 
@@ -185,12 +175,8 @@ def _those(whole: Mapping[str, Any]) -> Sequence[Any]:
     return said or ()
 
 
-def _digest(raw: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()
-
-
 def _demand_same(raw: Mapping[str, Any], digest: str) -> None:
-    if raw and _digest(raw) != digest:
+    if raw and digest_of(raw) != digest:
         raise Conflict("the look-up was changed in the text meanwhile", hint="open it again, and change that")
 
 
@@ -208,10 +194,10 @@ def _problems(said: Mapping[str, Any], listed: str) -> dict[str, str]:
     store = said.get("source")
     in_words = store is None or isinstance(store, Mapping) or store == CONNECTION
     rest = {name: value for name, value in said.items() if name != "source" or not in_words}
-    found |= _told(rest, listed or "lookup", found)
+    found |= told_by_field(rest, _WHOLE[listed or "lookup"], found)
     if isinstance(store, Mapping):
         found |= dict(_of_store(store))
-        found |= _told(store, "store", found)
+        found |= told_by_field(store, _WHOLE["store"], found)
     elif store == CONNECTION:
         found["connection"] = "it is needed: the name of a connection of the mesh"
     return found
@@ -232,20 +218,3 @@ def _of_store(store: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _title(name: str) -> str:
     return {"event_time": "the event time", "max_age": "an age", "several": "several matches"}.get(name, name)
-
-
-def _told(said: Mapping[str, Any], of: str, known: Mapping[str, str]) -> dict[str, str]:
-    """What the schema says of each property: each stands in a line of its own, which tells which one is meant."""
-    names = list(said)
-    document = load_document("\n".join(f"{inline(name)}: {inline(said[name])}" for name in names) or "{}")
-    found: dict[str, str] = {}
-    for problem in validate(document, _WHOLE[of]):
-        name = names[problem.place.line - 1] if problem.place and names else ""
-        if name not in known:
-            found.setdefault(name, _sentence(problem, name))
-    return found
-
-
-def _sentence(problem: Problem, name: str) -> str:
-    message = problem.message.removeprefix(f"'{name}' ")
-    return f"{message} ({problem.hint})" if problem.hint else message

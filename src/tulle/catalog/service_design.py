@@ -6,16 +6,18 @@ Reads the text of a services file by the parser that packages are built with; wr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tulle.catalog.annotation_form import AnnotationsView, read_annotations
 from tulle.catalog.look import plural
 from tulle.catalog.service import SavedQuery, pretty
 from tulle.errors import Invalid, NotFound, Problem
 from tulle.serving.declared import rows_of
 from tulle.serving.keyed_rows import KeyedRows
+from tulle.serving.kinds import KINDS
 from tulle.serving.overlay import SUFFIX
 from tulle.serving.service import Service, load_service
 from tulle.spec.load import decoded
@@ -23,18 +25,6 @@ from tulle.spec.product import DataProduct
 
 MOST_CHARACTERS = 500_000
 MOST_SUGGESTED = 1000
-# The least that the parser takes of each kind, to begin with.
-SNIPPETS: Mapping[str, str] = {
-    "predict": "  - name: a-prediction\n    type: predict\n    model: my_model\n    enrich:\n"
-    "      - {data_set: my_features, key: {customer: customer_id}, columns: {recency: days_since_last}}\n",
-    "lookup": "  - name: a-lookup\n    type: lookup\n    data_set: my_rows\n    key: id\n",
-    "query": "  - name: a-query\n    type: query\n    sql: SELECT * FROM my_rows WHERE id = $id\n"
-    "    parameters:\n      id: {type: string}\n",
-    "function": "  - name: a-function\n    type: function\n    file: my_functions.py\n",
-    "forecast": "  - name: a-forecast\n    type: forecast\n    model: my_forecaster\n",
-    "compose": "  - name: a-composition\n    type: compose\n    steps:\n"
-    "      - {name: row, call: a-lookup, with: {id: $input.id}}\n    output: $row\n",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +71,10 @@ class DesignPage:
     text: str
     digest: str
     design: Design
-    snippets: Mapping[str, str]
+    kinds: tuple[str, ...]
     annotations: str = ""  # the text of the overlay of its API document, where there is one
+    annotations_digest: str = ""
+    said: AnnotationsView = AnnotationsView(())
 
     @property
     def overlay(self) -> str:
@@ -122,8 +114,20 @@ def design_page(name: str, product: str, folder: Path, file: Path) -> DesignPage
     text = decoded(data, path)
     digest = hashlib.sha256(data).hexdigest()
     overlay = file.parent / f"{name}{SUFFIX}"
-    annotations = overlay.read_text(encoding="utf-8", errors="replace") if overlay.is_file() else ""
-    return DesignPage(name, product, path, text, digest, read_design(text, path), SNIPPETS, annotations)
+    above = overlay.read_bytes() if overlay.is_file() else b""
+    annotations = above.decode(errors="replace")
+    return DesignPage(
+        name,
+        product,
+        path,
+        text,
+        digest,
+        read_design(text, path),
+        tuple(KINDS),
+        annotations,
+        hashlib.sha256(above).hexdigest() if overlay.is_file() else "",
+        read_annotations(annotations, f"services/{overlay.name}"),
+    )
 
 
 def read_design(text: str, path: str) -> Design:

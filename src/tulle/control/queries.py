@@ -11,26 +11,29 @@ import decimal
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.control import deployment_queries, release
+from tulle.control.asking import user_of
 from tulle.control.compare import engine_of
 from tulle.control.workspace import Workspace
 from tulle.engine.engine import Relation, quoted
 from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
+from tulle.lake.access import Access
 from tulle.serving import generation, package
 from tulle.serving.answers import (
     Comparison,
     Question,
     compared,
     expectation,
+    judged,
     message_of,
     questions_of,
 )
@@ -40,6 +43,7 @@ from tulle.serving.loaded import Verdict
 from tulle.serving.package import LakeSource, Package
 from tulle.serving.sendable import sendable
 from tulle.serving.service import queries_file
+from tulle.spec.environment import production
 
 MOST_ROWS = 1000
 MOST_QUESTIONS = 10_000
@@ -100,6 +104,47 @@ def compare(
 
 def _answer(verdict: Verdict) -> tuple[int, Any, float]:
     return verdict.status, verdict.answer, verdict.milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a version answered to one test query, and what it would have to answer again, where that is an object."""
+
+    version: str
+    verdict: Verdict
+    expectation: Mapping[str, Any] | None
+
+
+def attempt(
+    workspace: Workspace,
+    name: str,
+    endpoint: str,
+    sent: Any,
+    *,
+    expect: Mapping[str, Any] | None = None,
+    tolerance: float = _USUAL_TOLERANCE,
+    version: str | None = None,
+) -> Tried:
+    """Ask the package of a version one test query, saved or not; by default of the one that answers, else the newest.
+
+    `sent` is what the query holds: features, data, arguments, parameters. NotFound for what the version has not.
+    """
+    release.declared_service(workspace, name)
+    chosen = release.chosen_version(workspace, name, version)
+    kinds = {str(one["name"]): str(one["type"]) for one in chosen.manifest.endpoints}
+    if endpoint not in kinds:
+        raise NotFound(
+            f"{name} {chosen.version} has no endpoint '{endpoint}'",
+            hint=did_you_mean(endpoint, kinds)
+            or f"`tulle service package {name}` packages what is declared now",
+        )
+    body = request_of(kinds[endpoint], sent)
+    (found,) = generation.ask(
+        generation.unpack(chosen, workspace.settings), [Question(endpoint, "tried", body)]
+    )
+    message = judged(expect, tolerance, found.status, found.answer)
+    verdict = replace(found, passed=not message, message=message)
+    return Tried(chosen.version, verdict, expectation(found.status, found.answer))
 
 
 def make(
@@ -273,6 +318,17 @@ class CompareBody(BaseModel):
     queries: list[QuestionBody] | None = Field(None, max_length=MOST_QUESTIONS)
 
 
+class TryBody(BaseModel):
+    """A test query as it is filled in: what is sent, and what is expected of which version."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sent: dict[str, Any] | list[Any]
+    expect: dict[str, Any] | None = None
+    tolerance: float = Field(_USUAL_TOLERANCE, ge=0)
+    version: str | None = None
+
+
 class MakeBody(BaseModel):
     """Which rows test queries are made from."""
 
@@ -288,8 +344,8 @@ class MakeBody(BaseModel):
     write: bool = True
 
 
-def router(workspace: Workspace) -> APIRouter:
-    """The routes on one mesh."""
+def router(workspace: Workspace, access: Access) -> APIRouter:
+    """The routes on one mesh; `access` knows what users may read."""
     api = APIRouter(prefix="/mesh/v1")
 
     @api.post("/services/{name}/compare")
@@ -308,13 +364,24 @@ def router(workspace: Workspace) -> APIRouter:
         where = {"environment": found.environment, "version": found.version}
         return {"service": name, **where, "verdicts": verdicts}
 
+    @api.post("/services/{name}/endpoints/{endpoint}/attempt")
+    def try_query(name: str, endpoint: str, body: TryBody) -> dict[str, Any]:
+        """What a version answers to one test query, beside what is expected."""
+        return {"service": name, **asdict(attempt(workspace, name, endpoint, **body.model_dump()))}
+
     @api.get("/services/{name}/snippets")
     def snippets(name: str, endpoint: str | None = None) -> dict[str, Any]:
         found = release.snippets_of(workspace, name, endpoint)
         return {"service": name, "endpoints": {e: [asdict(one) for one in each] for e, each in found.items()}}
 
     @api.post("/services/{name}/endpoints/{endpoint}/test-queries")
-    def make_queries(name: str, endpoint: str, body: MakeBody) -> dict[str, Any]:
+    def make_queries(request: Request, name: str, endpoint: str, body: MakeBody) -> dict[str, Any]:
+        if (
+            user := user_of(request)
+        ) is not None:  # rows are told, so they must be readable by any other door
+            owner = body.product or release.declared_service(workspace, name).product.name
+            rows = access.resource_object(owner, production(workspace.settings).branch, f"{body.data_set}/")
+            access.demand(user, "fs:ReadObject", *rows)
         return asdict(make(workspace, name, endpoint, **body.model_dump()))
 
     return api

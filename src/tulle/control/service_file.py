@@ -1,5 +1,6 @@
-"""The file in which a product declares a service, read and written anew: checked first, and never over what is newer.
+"""The file in which a product declares a service, and the annotations beside it, read and written anew.
 
+Checked first, and never over what is newer.
 What is written is text as it was given, comments and all. A service keeps its name: another name is another file.
 """
 
@@ -16,9 +17,11 @@ from tulle.control.release import declared_in
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Place, Problem
 from tulle.events import SERVICE_WRITTEN, Event
-from tulle.serving.service import load_service
+from tulle.serving.overlay import SUFFIX
+from tulle.serving.service import annotation_problems, load_service
 from tulle.spec.document import refuse
 from tulle.spec.load import decoded
+from tulle.spec.product import DataProduct
 from tulle.state import log
 from tulle.state.db import in_turn
 
@@ -103,6 +106,66 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
     finally:
         scratch.unlink(missing_ok=True)
     return ServiceFile(name, known.product, known.path, text, _digest(data))
+
+
+def read_annotations(workspace: Workspace, name: str) -> ServiceFile:
+    """The annotations of a service's API document; empty, with an empty digest, where there are none. NotFound."""
+    product, file = _annotations_of(workspace, name)
+    path = str(file.relative_to(product.folder))
+    if not file.is_file():
+        return ServiceFile(name, product.name, path, "", "")
+    data = _bytes_of(file, name)
+    return ServiceFile(name, product.name, path, decoded(data, path), _digest(data))
+
+
+def save_annotations(
+    workspace: Workspace, name: str, text: str, *, before: str, actor: str = ""
+) -> ServiceFile:
+    """Write the annotations of a service's API, or with an empty text take their file away; raises as `save` does."""
+    known = read_annotations(workspace, name)
+    product, file = _annotations_of(workspace, name)
+    data = text.encode()
+    with workspace.database.write() as cx:
+        in_turn(cx, f"file of {name}")
+        if known.digest != before or read_annotations(workspace, name).digest != before:
+            raise Conflict(
+                f"{known.path} was changed meanwhile, so it is not written over",
+                hint="look at it again, and change that",
+            )
+        told = {"product": product.name, "file": known.path, "digest": _digest(data) if data else ""}
+        try:
+            if not text.strip():
+                file.unlink(missing_ok=True)
+                log.append(cx, Event(SERVICE_WRITTEN, name, told), actor=actor)
+                return ServiceFile(name, product.name, known.path, "", "")
+            handle, scratch_name = tempfile.mkstemp(prefix=f".{name}-", suffix=".new", dir=file.parent)
+        except OSError as exc:
+            raise Denied(
+                f"the mesh may not write to {known.product}/{known.path}: {exc.strerror}",
+                hint="copy the text to where the product's code is kept",
+            ) from exc
+        scratch = Path(scratch_name)
+        try:
+            with os.fdopen(handle, "wb") as opened:
+                opened.write(data)
+                opened.flush()
+                os.fsync(opened.fileno())
+            refuse(
+                known.path, list(annotation_problems(declared_in(workspace, name)[1], scratch, known.path))
+            )
+            scratch.chmod(
+                (file.stat() if file.exists() else declared_in(workspace, name)[1].stat()).st_mode & 0o777
+            )
+            log.append(cx, Event(SERVICE_WRITTEN, name, told), actor=actor)
+            scratch.replace(file)
+        finally:
+            scratch.unlink(missing_ok=True)
+    return ServiceFile(name, product.name, known.path, text, _digest(data))
+
+
+def _annotations_of(workspace: Workspace, name: str) -> tuple[DataProduct, Path]:
+    product, file = declared_in(workspace, name)
+    return product, file.parent / f"{name}{SUFFIX}"
 
 
 def _digest(data: bytes) -> str:

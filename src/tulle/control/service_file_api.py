@@ -1,4 +1,4 @@
-"""The file in which a service is declared, over HTTP, at `/mesh/v1/services/{name}/file`."""
+"""The file in which a service is declared, over HTTP, at `/mesh/v1/services/{name}/file`; and `…/annotations`."""
 
 from __future__ import annotations
 
@@ -35,5 +35,15 @@ def router(workspace: Workspace) -> APIRouter:
     def save(by: AskedBy, name: str, body: FileBody) -> dict[str, Any]:
         """Write it anew, unless something is wrong with it or somebody else has changed it."""
         return asdict(service_file.save(workspace, name, body.text, before=body.before, actor=by))
+
+    @api.get("/services/{name}/annotations")
+    def read_annotations(name: str) -> dict[str, Any]:
+        """What is laid over its API document."""
+        return asdict(service_file.read_annotations(workspace, name))
+
+    @api.put("/services/{name}/annotations")
+    def save_annotations(by: AskedBy, name: str, body: FileBody) -> dict[str, Any]:
+        """Write it anew, unless something is wrong with it or somebody else has changed it; empty: there are none."""
+        return asdict(service_file.save_annotations(workspace, name, body.text, before=body.before, actor=by))
 
     return api

@@ -206,7 +206,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         check_routes(workspace),
         profiles.router(workspace),
         look_ups.router(workspace),
-        asking.for_who_may_change(workspace, access, queries.router(workspace)),
+        asking.for_who_may_change(workspace, access, queries.router(workspace, access)),
         asking.for_who_may_change(workspace, access, recorded.router(workspace)),
         asking.for_who_may_change(workspace, access, service_file_api.router(workspace)),
         batches.router(workspace),

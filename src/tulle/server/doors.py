@@ -74,7 +74,7 @@ _ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
         r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
-        rf"|{_SERVICE}/(deployments|compare/recorded|file|keys|queries|log|load|feedback|drift|drift/history)"
+        rf"|{_SERVICE}/(deployments|compare/recorded|file|annotations|keys|queries|log|load|feedback|drift|drift/history)"
         rf"|/mesh/v1/(deployment-requests|exchange|apis|apis-schema)|{_API}(/diff|/status|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
         rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
@@ -82,11 +82,11 @@ _USERS_MAY = {
         r"/mesh/v1/(promotions/[^/]+/(decisions|withdraw)|products/[^/]+/(promotions|rollback)"
         r"|deployment-requests/[^/]+/(decision|cancel)"
         r"|applications|applications/[^/]+/rotate|contracts|contracts/[^/]+/(approve|reject|revoke|restore|change))"
-        rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|compare|compare/replay)"
+        rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|endpoints/[^/]+/(attempt|test-queries)|compare|compare/replay)"
         rf"|{_API}/(versions/[^/]+/(publish|deprecate|retire|unbind)|questions|questions/[^/]+/answers)"
     ),
     "PUT": re.compile(
-        rf"{_SERVICE}/(traffic|bounds|ending|file)|/mesh/v1/(contracts/[^/]+/terms|applications/[^/]+/hook)"
+        rf"{_SERVICE}/(traffic|bounds|ending|file|annotations)|/mesh/v1/(contracts/[^/]+/terms|applications/[^/]+/hook)"
         rf"|{_API}/(versions/[^/]+/binding|rating|ratings/[^/]+/reply)"
     ),
     "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+|/mesh/v1/applications/[^/]+"),

@@ -266,10 +266,20 @@ def _overlay(source: Path, document: Document, raw: Mapping[str, Any]) -> tuple[
     file = source.parent / f"{raw.get('service')}{SUFFIX}"
     if not SERVICE_FORM.fullmatch(str(raw.get("service"))) or not file.is_file():
         return Overlay(), []
+    return _overlay_in(file, str(Path(document.name).parent / file.name), raw)
+
+
+def annotation_problems(source: Path, file: Path, name: str) -> Sequence[Problem]:
+    """What is wrong with a file of annotations for a service, as far as that can be known before a package."""
+    raw = load_document(source).value
+    return _overlay_in(file, name, raw if isinstance(raw, dict) else {})[1]
+
+
+def _overlay_in(file: Path, name: str, raw: Mapping[str, Any]) -> tuple[Overlay, list[Problem]]:
     try:
-        found = load_overlay(file, str(Path(document.name).parent / file.name))
+        found = load_overlay(file, name)
     except Invalid as exc:
-        return Overlay(), list(exc.problems) or [Problem(exc.message, Place(file.name), exc.hint)]
+        return Overlay(), list(exc.problems) or [Problem(exc.message, Place(name), exc.hint)]
     paths = [f"/{name}/{action}" for name, kind in _kinds(raw).items() for action in KINDS[kind].actions]
     return found, list(misplaced(found, paths))
 

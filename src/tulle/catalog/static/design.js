@@ -1,12 +1,11 @@
 // Designing a service: the text of its file, and beside it what it declares, read by the real parser as it is typed.
+// The same for the annotations of its API.
 "use strict";
 
-(() => {
-  const form = document.querySelector("form[data-design]");
-  if (!form) return;
+for (const form of document.querySelectorAll("form[data-design]")) {
   const { text } = form.elements;
-  const view = document.getElementById("view");
-  const state = document.querySelector("[data-part=state]");
+  const view = document.getElementById(form.dataset.view);
+  const state = document.getElementById(form.dataset.state);
   const before = text.value;
   let timer, asked = 0;
 
@@ -21,9 +20,9 @@
       const html = await answer.text();
       if (mine !== asked || !answer.ok) return;
       // Whoever is at one of its buttons stays there, as soon as they are offered.
-      const { endpoint, number } = view.contains(document.activeElement) ? document.activeElement.dataset : {};
+      const { endpoint, number, form: kind } = view.contains(document.activeElement) ? document.activeElement.dataset : {};
       view.innerHTML = html;
-      const same = `button[data-endpoint="${endpoint}"][data-number="${number}"]`;
+      const same = `button[data-endpoint="${endpoint}"][data-number="${number}"]${kind ? `[data-form="${kind}"]` : ":not([data-form])"}`;
       if (number) queueMicrotask(() => view.querySelector(same)?.focus());
       const wrong = view.querySelectorAll("[role=alert] li").length;
       state.textContent = wrong ? `${wrong} problems` : "It is valid.";
@@ -34,16 +33,7 @@
     timer = setTimeout(read, 400);
   };
   text.addEventListener("input", soon);
-  form.querySelector("[data-part=asking]").hidden = false;
-  form.querySelector("[data-part=add]").addEventListener("click", () => {
-    // as far in as the endpoints that are there
-    const found = /^endpoints:[^\n]*\n(?:\s*#[^\n]*\n)*( *)- /m.exec(text.value);
-    const more = form.querySelector("#kind").value.replace(/^ {2}/gm, found ? found[1] : "  ");
-    text.value = `${text.value.trimEnd()}\n${more}`;
-    text.focus();
-    text.scrollTop = text.scrollHeight;
-    read();
-  });
+  for (const one of form.querySelectorAll("[data-part=asking]")) one.hidden = false;
   form.querySelector("[data-part=back]").addEventListener("click", () => {
     text.value = before;
     read();
@@ -57,4 +47,4 @@
     if (text.value !== before && !form.dataset.saved) event.preventDefault();
   });
   form.addEventListener("saved", () => { form.dataset.saved = "yes"; });
-})();
+}

@@ -6,7 +6,7 @@
 
 (() => {
   const KEPT = "tulle-lake";
-  const forms = [...document.querySelectorAll("form[data-lake]")];
+  let forms = [];
   const kept = () => {
     try {
       const found = JSON.parse(sessionStorage.getItem(KEPT));
@@ -109,7 +109,8 @@
     else location.assign(then + encodeURIComponent(value.id));
   };
 
-  for (const form of forms) {
+  const bind = (form) => {
+    forms = [...forms.filter((one) => one.isConnected), form];
     form.hidden = false;
     look(form);
     form.querySelector("[data-part=sign-out]").addEventListener("click", () => keep(null));
@@ -133,5 +134,10 @@
         buttons.forEach((one) => { one.disabled = false; });
       }
     });
-  }
+  };
+
+  for (const form of document.querySelectorAll("form[data-lake]")) bind(form);
+  document.addEventListener("formed", (event) => { // forms that were put into the page since
+    for (const form of event.target.querySelectorAll("form[data-lake]")) bind(form);
+  });
 })();

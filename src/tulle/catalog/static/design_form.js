@@ -1,17 +1,16 @@
-// A look-up as a form: its fields are those of the text beside it, and what is filled in changes that text.
+// Parts of a text as forms: a look-up, a test query, an endpoint more, a description, an annotation. Their fields are
+// those of the text beside them, and what is filled in changes that text.
 "use strict";
 
-(() => {
-  const design = document.querySelector("form[data-design]");
-  if (!design) return;
+for (const design of document.querySelectorAll("form[data-design]")) {
   const { text } = design.elements;
-  const place = document.getElementById("look-up");
-  const view = document.getElementById("view");
-  const state = document.querySelector("[data-part=state]");
-  const address = `${location.pathname.replace(/\/$/, "")}/look-up`;
-  let form = null, opener = "";
+  const place = document.getElementById(design.dataset.place);
+  const view = document.getElementById(design.dataset.view);
+  const state = document.getElementById(design.dataset.state);
+  const base = location.pathname.replace(/\/$/, "");
+  let form = null, opener = "", kind = "look-up";
 
-  const ask = (path, body) => fetch(address + path, {
+  const ask = (path, body) => fetch(`${base}/${kind}${path}`, {
     method: "POST",
     headers: { "content-type": "application/json", accept: path === "/form" ? "text/html" : "application/json" },
     body: JSON.stringify({ text: text.value, ...body }),
@@ -26,14 +25,22 @@
   const close = () => {
     place.replaceChildren();
     form = null;
-    view.querySelector(opener)?.focus();
+    (view.querySelector(opener) || design.querySelector(opener))?.focus();
   };
-  const told = () => ({ endpoint: Number(form.dataset.endpoint), number: Number(form.dataset.number), digest: form.dataset.digest });
+  const told = () => ({
+    endpoint: Number(form.dataset.endpoint), number: Number(form.dataset.number), digest: form.dataset.digest,
+    ...(form.dataset.of ? { of: form.dataset.of } : {}),
+  });
   const filled = () => ({
     texts: Object.fromEntries([...form.elements].filter((one) => one.name).map((one) => [one.name, one.value])),
     pairs: Object.fromEntries([...form.querySelectorAll("[data-pairs]")].map((list) => [list.dataset.pairs,
       [...list.querySelectorAll("li")].map((line) => [...line.querySelectorAll("input, select")].map((one) => one.value))])),
   });
+  const changed = (value) => {
+    design.dispatchEvent(new CustomEvent("retext", { detail: value }));
+    state.textContent = "The text is changed, and not saved yet.";
+    close();
+  };
   const fieldOf = (name) => form.elements[name] || form.querySelector(`[data-pairs="${CSS.escape(name)}"] input`) || form.querySelector(`[data-pairs="${CSS.escape(name)}"] [data-more]`);
   const mark = (problems) => {
     for (const one of form.querySelectorAll("[aria-invalid]")) {
@@ -61,9 +68,7 @@
       const answer = await ask(path, body);
       const value = await answer.json();
       if (answer.ok) {
-        design.dispatchEvent(new CustomEvent("retext", { detail: value.text }));
-        state.textContent = "The text is changed, and not saved yet.";
-        close();
+        changed(value.text);
       } else if (value.problems) {
         buttons.forEach((one) => { one.disabled = false; });
         mark(value.problems);
@@ -78,11 +83,11 @@
   const suggest = async () => {
     const known = new URLSearchParams({ product: form.elements.product.value.trim(), data_set: form.elements.data_set.value.trim() });
     try {
-      const answer = await fetch(`${address.replace(/look-up$/, "suggested")}?${known}`, { headers: { accept: "application/json" } });
+      const answer = await fetch(`${base}/suggested?${known}`, { headers: { accept: "application/json" } });
       if (!answer.ok || !form) return;
       const value = await answer.json();
-      for (const [id, names] of [["look-up-data-sets", value.data_sets], ["look-up-columns", value.columns]]) {
-        document.getElementById(id)?.replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+      for (const [id, names] of [["data-sets", value.data_sets], ["columns", value.columns]]) {
+        form.querySelector(`datalist[id$="-${id}"]`)?.replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
       }
     } catch { /* fields may be filled in without */ }
   };
@@ -94,16 +99,19 @@
   };
   const shown = () => {
     const { source } = form.elements;
+    if (!source) return;
     form.querySelector("[data-when]").hidden = source.value !== "connection";
     form.elements.version.closest(".field").hidden = source.value === "connection" && !form.elements.version.value;
   };
 
   const open = async (button) => {
-    const { endpoint, number } = button.dataset;
-    opener = `button[data-endpoint="${endpoint}"][data-number="${number}"]`;
+    const { endpoint, number, form: wanted = "look-up" } = button.dataset;
+    const of = button.dataset.of === undefined ? undefined : document.getElementById(button.dataset.of).value;
+    opener = `button[data-endpoint="${endpoint}"][data-number="${number}"]${button.dataset.form ? `[data-form="${wanted}"]` : ":not([data-form])"}`;
+    kind = wanted;
     button.disabled = true;
     try {
-      const answer = await ask("/form", { endpoint: Number(endpoint), number: Number(number) });
+      const answer = await ask("/form", { endpoint: Number(endpoint), number: Number(number), ...(of ? { of } : {}) });
       place.innerHTML = answer.ok ? await answer.text() : "";
       if (!answer.ok) {
         form = null;
@@ -117,7 +125,7 @@
       button.disabled = false;
     }
     form = place.querySelector("form");
-    for (const list of form.querySelectorAll("[data-pairs]")) if (["key"].includes(list.dataset.pairs) && !list.querySelector("li")) more(list);
+    for (const list of form.querySelectorAll("[data-pairs]")) if (["key", "steps"].includes(list.dataset.pairs) && !list.querySelector("li")) more(list);
     shown();
     form.querySelector("h3").focus();
     form.scrollIntoView({ block: "nearest" });
@@ -141,14 +149,21 @@
       if (hit.dataset.part === "leave") close();
       if (hit.dataset.part === "take-out") sent("/take-out", told());
     });
+    form.addEventListener("made", async (event) => {
+      const answer = await ask("/add", { ...told(), queries: event.detail });
+      const value = await answer.json();
+      if (answer.ok) changed(value.text);
+      else tell(reasons(value));
+    });
+    place.dispatchEvent(new CustomEvent("formed", { bubbles: true }));
   };
 
   // Buttons come anew with every reading of the text.
-  view.addEventListener("click", (event) => {
+  for (const offering of [view, design]) offering.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-endpoint]");
     if (button) open(button);
   });
   const offer = () => view.querySelectorAll("button[data-endpoint]").forEach((one) => { one.hidden = false; });
   new MutationObserver(offer).observe(view, { childList: true });
   offer();
-})();
+}
