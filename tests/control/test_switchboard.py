@@ -216,6 +216,33 @@ def test_processors_are_handed_the_connections_that_policies_name(
     workspace.database.close()
 
 
+def test_processors_are_handed_the_directory_that_a_policy_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    sets = {"a": PolicySet(({"policy": "ldap", "connection": "staff", "base": "dc=x"},), services=("calc",))}
+    settings = replace(workspace.settings, policies=sets)
+    board = Board(replace(workspace, settings=settings), monkeypatch)
+    hands = Hands(settings.state_folder / handed.FILE, open_secrets(settings.state_folder / handed.KEY_FILE))
+    known = open_connections(settings, workspace.database)
+    for kind, address, told in (
+        ("http", "https://a.example.com/", "of kind 'http', expected ldap"),
+        ("ldap", "ldap://10.0.0.1", "10.0.0.1"),  # not public, and not among `source_addresses`
+    ):
+        known.save(Connection("staff", "prod", kind, address))
+        board.it.settle()
+        assert told in read_faults(settings)[0].message
+        assert hands.now() == Handed()
+    options, secret = {"user": "cn=tulle", "ca_file": "/ca.pem"}, {"password": "s3cret"}
+    known.save(Connection("staff", "prod", "ldap", "ldaps://directory.example.com", options, secret))
+    board.it.settle()
+    assert read_faults(settings) == ()
+    wanted = HandedConnection("ldaps://directory.example.com", {}, "cn=tulle", "s3cret", options)
+    assert hands.now() == Handed({"prod staff": wanted})
+    workspace.database.close()
+
+
 def test_what_the_mesh_demands_of_a_service_holds_for_apis_over_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

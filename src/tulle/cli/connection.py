@@ -27,7 +27,10 @@ def connection() -> None:
 @connection.command("set")
 @click.argument("name")
 @click.option(
-    "--kind", type=click.Choice(["sql", "store", "http", "redis"]), required=True, help="What it leads to."
+    "--kind",
+    type=click.Choice(["sql", "store", "http", "redis", "ldap"]),
+    required=True,
+    help="What it leads to.",
 )
 @click.option(
     "--address", required=True, help="Such as postgresql://host/shop or https://api.example.org/v1."

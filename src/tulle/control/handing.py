@@ -9,11 +9,12 @@ what processors do with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
 from tulle.errors import Invalid, NotFound
-from tulle.gateway.front import check_url
+from tulle.gateway.front import Upstream, check_url
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import ManagedService
@@ -22,6 +23,7 @@ from tulle.gateway.processing.handed import Handed, HandedConnection, HandedUser
 from tulle.lake.access.passwords import api_users
 from tulle.pipeline.sources.address import PROD
 from tulle.pipeline.sources.http import signing_headers
+from tulle.spec.source import HTTP, LDAP
 from tulle.state.connections import Connection, open_connections
 from tulle.state.db import Database
 from tulle.state.secrets import open_secrets
@@ -61,7 +63,7 @@ class Handing:
                     known = self._connections.get(name, service.environment or PROD)
                 except NotFound:  # of a service that stays as it was: nobody comes in by it
                     continue
-                found[place] = HandedConnection(known.address, signing_headers(known))
+                found[place] = _handed(known)
         if not found and not users and not self._has_handed:
             return
         folder = self._settings.state_folder
@@ -80,10 +82,24 @@ def _named(policies: Iterable[Policy]) -> Iterable[tuple[str, str]]:
             yield policy.kind, name
 
 
+def _handed(known: Connection) -> HandedConnection:
+    if known.kind == LDAP:
+        user, password = known.options.get("user", ""), known.secrets.get("password", "")
+        return HandedConnection(known.address, user=user, password=password, options=dict(known.options))
+    return HandedConnection(known.address, signing_headers(known))
+
+
 def _check(settings: Settings, kind: str, connection: Connection) -> None:
-    if connection.kind != "http":
+    wanted = LDAP if kind == "ldap" else HTTP
+    if connection.kind != wanted:
         raise Invalid(
-            f"policy '{kind}': the connection '{connection.name}' is of kind '{connection.kind}', expected http",
-            hint=f"`tulle connection set {connection.name} --kind http --address https://…`",
+            f"policy '{kind}': the connection '{connection.name}' is of kind '{connection.kind}', expected {wanted}",
+            hint=f"`tulle connection set {connection.name} --kind {wanted} --address …`",
         )
-    demand_reachable(settings, check_url(connection.address))
+    if wanted == HTTP:
+        demand_reachable(settings, check_url(connection.address))
+        return
+    parts = urlsplit(connection.address)  # it is spoken to by TLS, or is of this machine
+    host, port = parts.hostname or "", parts.port or (636 if parts.scheme == "ldaps" else 389)
+    named = f"[{host}]" if ":" in host else host
+    demand_reachable(settings, Upstream(f"https://{named}:{port}"))

@@ -15,6 +15,7 @@ from typing import Any
 from tulle.errors import Place, did_you_mean
 
 FILE, STORE, HTTP, SQL = "file", "store", "http", "sql"
+LDAP = "ldap"  # likewise: policies of services ask there who calls
 REDIS = "redis"  # a kind of connection that no source reads: services look rows up there
 TYPES = (FILE, STORE, HTTP, SQL)
 FORMATS = ("csv", "whitespace", "json", "parquet")

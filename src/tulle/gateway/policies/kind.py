@@ -33,6 +33,7 @@ BUILT_IN: Final = (
     "compression",
     "credentials",
     "introspection",
+    "ldap",
     "fault",
     "headers",
     "message_log",

@@ -17,6 +17,7 @@ from tulle.errors import Invalid, TulleError, did_you_mean
 from tulle.gateway.envoy_values import trusted
 from tulle.gateway.processing.answer_cache import AnswerCache, Kept, Room, caching_rules
 from tulle.gateway.processing.basic_users import BasicUsers
+from tulle.gateway.processing.directory import directory
 from tulle.gateway.processing.handed import HandedConnection, Hands, named
 from tulle.gateway.processing.introspection import introspection
 from tulle.gateway.processing.json_limits import json_limits
@@ -81,14 +82,18 @@ def _caching(place: Place) -> Step:
     return AnswerCache(rules, kept)
 
 
-def _introspection(place: Place) -> Step:
-    settings = place.settings
+def _connection(place: Place) -> Callable[[], HandedConnection | None]:
+    """What gives the connection that a policy names, as it is handed over by then."""
 
-    def connection() -> HandedConnection | None:
+    def given() -> HandedConnection | None:
         hands = place.stores.hands
-        return named(hands, place.chain.service, settings["connection"]) if hands is not None else None
+        return None if hands is None else named(hands, place.chain.service, place.settings["connection"])
 
-    return introspection(settings, place.stores.key("credentials"), connection, trusted())
+    return given
+
+
+def _introspection(place: Place) -> Step:
+    return introspection(place.settings, place.stores.key("credentials"), _connection(place), trusted())
 
 
 KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
@@ -102,6 +107,7 @@ KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
     "basic-auth": lambda place: BasicUsers(
         place.settings, place.stores.key("credentials"), lambda: place.stores.hands
     ),
+    "ldap": lambda place: directory(place.settings, place.stores.key("credentials"), _connection(place)),
     "oauth2-introspection": _introspection,
     "quota": lambda place: quota(place.settings, place.stores.windows(place.name)),
 }

@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from tulle.errors import Denied, Invalid, did_you_mean
 from tulle.pipeline.sources.hidden import looks_secret, parameters
-from tulle.spec.source import CONNECTION_NAME, HTTP, REDIS, SQL, STORE
+from tulle.spec.source import CONNECTION_NAME, HTTP, LDAP, REDIS, SQL, STORE
 from tulle.state.connections import Connection
 
-KINDS = (SQL, STORE, HTTP, REDIS)
+KINDS = (SQL, STORE, HTTP, REDIS, LDAP)
 PROD = "prod"
 FILL = "fill"  # the option that opens a connection to what the lake fills
 _SCHEMES = {
@@ -22,12 +22,14 @@ _SCHEMES = {
     STORE: ("s3", "gs", "az", "https"),
     HTTP: ("http", "https"),
     REDIS: ("redis", "rediss"),
+    LDAP: ("ldap", "ldaps"),
 }
 _EXAMPLES = {
     SQL: "postgresql://host:5432/shop, mysql://host:3306/shop, sqlite:////folder/shop.db or jdbc:…",
     STORE: "s3://bucket/prefix, gs://bucket/prefix or https://account.blob.core.windows.net/container",
     HTTP: "https://api.example.org/v1",
     REDIS: "redis://host:6379/0, or rediss://host:6379/0 for TLS",
+    LDAP: "ldaps://directory.example.org, or ldap://directory.example.org, where TLS is begun by StartTLS",
 }
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 PRODUCT_NAME = r"[a-z0-9][a-z0-9-]{2,62}"
@@ -56,6 +58,11 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "ca_file": "rediss: the absolute path of the certificates to trust, in place of the machine's",
         FILL: "the products whose services may fill keys there, with commas; * for all",
     },
+    LDAP: {
+        "user": "the distinguished name to sign in as; without it nobody's",
+        "ca_file": "the absolute path of the certificates to trust, in place of the machine's",
+        "tls": "ldap: none, for a directory of this machine that has no TLS",
+    },
 }
 SECRETS: Mapping[str, Mapping[str, str]] = {
     SQL: {
@@ -70,6 +77,7 @@ SECRETS: Mapping[str, Mapping[str, str]] = {
     },
     HTTP: {"token": "bearer and header: what is sent", "password": "basic: the password of the user"},
     REDIS: {"password": "the password of the user"},
+    LDAP: {"password": "the password of the user"},
 }
 _PROPERTY = re.compile(r"[A-Za-z_][\w.\-]{0,99}")  # the name of a property of a JDBC driver
 
@@ -112,7 +120,7 @@ def made(
     _check(scheme, plain, found)
     if FILL in found:
         _check_fill(scheme, found[FILL])
-    if kind == REDIS and "user" in found and "password" not in kept:
+    if kind in {REDIS, LDAP} and "user" in found and "password" not in kept:
         raise Invalid("a user is given, but no password", hint="add --secret password")
     if kind == HTTP:
         _check_auth(found, kept)
@@ -155,6 +163,8 @@ def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
     elif scheme == "sqlite" and not address.startswith("sqlite:////"):
         hint = "write sqlite:////folder/shop.db, with four '/'"
         raise Invalid("the address names no absolute file", hint=hint)
+    elif scheme in _SCHEMES[LDAP]:
+        _check_ldap(address, options)
     elif scheme in _SCHEMES[REDIS]:
         _check_redis(address, options)
 
@@ -186,6 +196,21 @@ def demand_fillable(connection: Connection, product: str) -> None:
         f"product '{product}'",
         hint=f"who owns it lets them: `tulle connection set {connection.name} … --option fill={told}`",
     )
+
+
+def _check_ldap(address: str, options: Mapping[str, str]) -> None:
+    parts = urlsplit(address)
+    if not parts.hostname or parts.path.strip("/") or parts.query:
+        raise Invalid("the address is not that of a host alone", hint=f"write {_EXAMPLES[LDAP]}")
+    if "ca_file" in options and not options["ca_file"].startswith("/"):
+        raise Invalid("ca_file is no absolute path", hint="--option ca_file=/etc/ssl/directory.pem")
+    if "tls" in options:
+        is_here = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+        if options["tls"] != "none" or parts.scheme == "ldaps" or not is_here:
+            raise Invalid(
+                "tls=none is for ldap:// of this machine alone: passwords are sent there",
+                hint="leave the option out: TLS is begun by StartTLS, or write ldaps://",
+            )
 
 
 def _check_redis(address: str, options: Mapping[str, str]) -> None:

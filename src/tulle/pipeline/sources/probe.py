@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tulle.config import Settings
-from tulle.pipeline.sources import http, redis_server, sql
-from tulle.spec.source import HTTP, REDIS, SQL
+from tulle.pipeline.sources import http, ldap, redis_server, sql
+from tulle.spec.source import HTTP, LDAP, REDIS, SQL
 from tulle.state.connections import Connection
 
 
@@ -17,6 +17,8 @@ def probe(connection: Connection, settings: Settings) -> str:
         return http.ping(connection, settings)
     if connection.kind == REDIS:
         return redis_server.ping(connection)
+    if connection.kind == LDAP:
+        return ldap.ping(connection)
     from tulle.pipeline.sources import store  # noqa: PLC0415
 
     return store.ping(connection, settings)
