@@ -389,3 +389,43 @@ endpoints:
     loaded = load(joined_mesh.unpacked(joined_mesh.build(text)))
     (found,) = ask(loaded, {"data": {"customer": "00004"}}, endpoint="it")["results"]
     assert list(found["data"]) == ["customer", "shop", "spent", "at", "paid"]
+
+
+def test_a_prediction_for_each_row_and_a_value_of_all_are_a_composition(joined_mesh: Mesh) -> None:
+    text = """
+service: each
+endpoints:
+- name: of-kind
+  type: lookup
+  product: customer-features
+  data_set: customer_features
+  key: vip
+  columns: [customer_id, recency, frequency, spend]
+  several: all
+  most_rows: 3
+  order_by: [-number]
+- {name: chance, type: predict, model: high_value}
+- name: chances
+  type: compose
+  input: {vip: {type: boolean}}
+  steps:
+  - {name: found, call: of-kind, with: {vip: $input.vip}}
+  - name: each
+    call: chance
+    map: $found.rows
+    as: row
+    with: {recency: $row.recency, frequency: $row.frequency, spend: $row.spend}
+  output: {found: $found.found, chances: $each, spent: '$(sum(r.spend for r in found.rows))'}
+"""
+    loaded = load(joined_mesh.unpacked(joined_mesh.build(text)))
+    status, answer = asyncio.run(loaded.ask("chances", {"vip": True}))
+    assert status == 200
+    said = json.loads(answer)["response"]
+    (rows,) = ask(loaded, {"data": {"vip": True}}, endpoint="of-kind")["results"]
+    assert [one["customer_id"] for one in rows["rows"]] == ["00198", "00196", "00194"]
+    predict = loaded.endpoints["chance"].actions["predict"]
+    for row, chance in zip(rows["rows"], said["chances"], strict=True):
+        features = {name: row[name] for name in ("recency", "frequency", "spend")}
+        given = json.loads(predict(json.dumps({"features": features}).encode(), "r"))  # type: ignore[arg-type,operator]
+        assert chance == given["result"]
+    assert (said["found"], said["spent"]) == (100, pytest.approx(sum(row["spend"] for row in rows["rows"])))
