@@ -68,7 +68,9 @@ def test_who_has_no_trace_gets_one(traced: Mesh, collector: Collector) -> None:
 def test_what_is_refused_has_a_span_too_and_no_secret_is_in_one(traced: Mesh, collector: Collector) -> None:
     trace = "1" * 32
     headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "client_secret": "geheim", "client_id": "x"}
-    assert traced.ask(API + "first/x", headers).status == 401
+    headers |= {"x-tulle-trace": "forged"}
+    reply = traced.ask(API + "first/x", headers)
+    assert (reply.status, reply.json()["traceId"]) == (401, trace)
     (span,) = collector.wait(trace, 1)
     assert span.attributes["http.status_code"] == "401"
     assert "geheim" not in str(collector.spans)
@@ -85,6 +87,8 @@ def test_without_a_collector_nothing_of_a_trace_is_let_through(mesh: Mesh) -> No
     headers = {**as_client("app-a"), "traceparent": ASKED, "tracestate": "a=b", "baggage": "c=d"}
     got = mesh.ask(API + "first/x", headers).json()["headers"]
     assert not {"traceparent", "tracestate", "baggage"} & set(got)
+    refused = mesh.ask(API + "first/x", {"traceparent": ASKED}).json()
+    assert set(refused) == {"errorType", "message", "detailedMessage", "requestId"}
 
 
 @pytest.mark.parametrize(

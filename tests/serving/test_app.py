@@ -129,6 +129,9 @@ def test_what_an_endpoint_did_not_expect_is_an_error_of_the_same_form(
     answer = call(app, "POST", PREDICT, BODY)
     assert error(answer) == (500, "EvaluationFailed", "the endpoint failed on this request")
     assert "secret" not in answer.text
+    traced = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-00"}
+    assert call(app, "POST", PREDICT, BODY, traced).json()["traceId"] == "a" * 32
+    assert "traceId" not in answer.json()
     assert "a secret of the house" in caplog.text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,8 +12,9 @@ from tests.serving.collector import Collector
 
 from tulle.serving import tracing
 from tulle.serving.connection import Head, Reply, Request
-from tulle.serving.endpoint import Trace
-from tulle.serving.tracing import Tracer, parent_of, passed_on, span_of
+from tulle.serving.endpoint import Trace, error_body
+from tulle.serving.request import RequestError
+from tulle.serving.tracing import Tracer, parent_of, passed_on, span_of, trace_of
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEAD = Head([(b"content-type", b"application/json")])
@@ -131,3 +133,13 @@ def test_what_is_called_for_a_request_has_the_workers_span_as_parent() -> None:
     assert passed_on(f"00-{TRACE}-{PARENT}-01") == f"00-{TRACE}-{span_of(parent)}-01"
     assert passed_on(f"00-{TRACE}-{PARENT}-00").endswith("-00")
     assert passed_on("no trace") == "no trace"
+
+
+def test_the_trace_of_a_request_is_told_by_its_headers() -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    good = (b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())
+    assert trace_of([(b"host", b"x"), good]) == trace
+    assert trace_of([(b"traceparent", b"00-<script>-1-01"), (b"x", b"y")]) == ""
+    error = RequestError(404, "NoMatch", "nothing")
+    assert json.loads(error_body(error, "r-1", trace))["traceId"] == trace
+    assert "traceId" not in json.loads(error_body(error, "r-1"))

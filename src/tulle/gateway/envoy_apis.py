@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from tulle.gateway.envoy_access import enabled, off
 from tulle.gateway.envoy_policies import merged
+from tulle.gateway.envoy_tracing import TRACE_HEADER
 from tulle.gateway.envoy_values import (
     ADDRESS_HEADER,
     API_PREFIX,
@@ -40,6 +41,7 @@ _OURS: Final = (
     CLAIMS_HEADER,
     PROCESS_HEADER,
     WAY_HEADER,
+    TRACE_HEADER,
     "x-tulle-token",
     "x-tulle-environment",
     "x-forwarded-proto",

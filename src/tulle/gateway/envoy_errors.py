@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tulle.gateway.envoy_tracing import TRACE_HEADER
 from tulle.gateway.envoy_values import API_PREFIX, Json, typed
 from tulle.gateway.policies.kind import Refusal
 from tulle.gateway.trust.services_door import WRONG
@@ -108,8 +109,11 @@ _AS_NODE: Final = [
 ]
 
 
-def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
-    """Every error that Envoy itself makes, in the shape the workers' errors have; `refusals` are those of policies."""
+def local_replies(refusals: Sequence[Refusal] = (), *, traced: bool = False) -> Json:
+    """Every error that Envoy itself makes, in the shape the workers' errors have; `refusals` are those of policies.
+
+    `traced`: requests have traces, whose ids are told.
+    """
     reasons = [_reason_mapper(reason, *words) for reason, words in _REASONS.items()]
     alive = _mapper(200, "", "")
     alive["body_format_override"] = {"json_format": {"status": "alive"}, "content_type": "application/json"}
@@ -131,7 +135,11 @@ def local_replies(refusals: Sequence[Refusal] = ()) -> Json:
         *(_token_mapper(*of) for of in _OF_TOKENS.items()),
         _guessing(),
     ]
-    return _replies([*mappers, *(_mapper(status, *words) for status, words in _ERRORS.items())])
+    found = _replies([*mappers, *(_mapper(status, *words) for status, words in _ERRORS.items())])
+    for body in (found["body_format"], *(one.get("body_format_override", {}) for one in found["mappers"])):
+        if traced and "requestId" in body.get("json_format", {}):
+            body["json_format"]["traceId"] = f"%REQ({TRACE_HEADER})%"
+    return found
 
 
 def _as_said() -> Json:

@@ -77,7 +77,8 @@ def render(policy: GatewayPolicy, door: Door, names: Iterable[str] = FILES) -> M
         "inner": lambda: [typed(ROUTE_CONFIGURATION, **behind(policy))],
         "routes": lambda: [typed(ROUTE_CONFIGURATION, **routes(policy, door.processors))],
         "listeners": lambda: [
-            typed("envoy.config.listener.v3.Listener", **one) for one in (*listeners(door), inner_listener())
+            typed("envoy.config.listener.v3.Listener", **one)
+            for one in (*listeners(door), inner_listener(traced=door.traces is not None))
         ],
     }
     return {name: versioned(resources_of[name]()) for name in names}
@@ -133,7 +134,7 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
                     ROUTES: routes(policy, door.processors),
                 },
             ),
-            inner_listener(behind(policy)),
+            inner_listener(behind(policy), traced=door.traces is not None),
         ],
         "clusters": [*all_clusters(policy, door), *collector(door.traces)],
     }

@@ -178,8 +178,11 @@ def _cluster(number: int) -> Json:
     }
 
 
-def inner_listener(routes: Json | None = None) -> Json:
-    """The listener that the processor sends to; its routes are watched, or in place where they are given."""
+def inner_listener(routes: Json | None = None, *, traced: bool = False) -> Json:
+    """The listener that the processor sends to; its routes are watched, or in place where they are given.
+
+    `traced`: the front notes the ids of traces.
+    """
     if routes is None:
         where: Json = {"rds": {"route_config_name": INNER_ROUTES, "config_source": watched("inner")}}
     else:
@@ -191,7 +194,7 @@ def inner_listener(routes: Json | None = None) -> Json:
         codec_type="HTTP1",
         server_name="tulle",
         http_filters=[{"name": "router", "typed_config": router}],
-        local_reply_config=local_replies(known_kinds().refusals()),
+        local_reply_config=local_replies(known_kinds().refusals(), traced=traced),
         # what the front listener has said of a request stands
         use_remote_address=False,
         skip_xff_append=True,

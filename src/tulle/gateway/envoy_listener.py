@@ -15,7 +15,7 @@ from typing import Any, Final
 from tulle.gateway.envoy_errors import local_replies
 from tulle.gateway.envoy_tls import HTTP2, by_tls, hsts, plain_listener
 from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
-from tulle.gateway.envoy_tracing import tracing
+from tulle.gateway.envoy_tracing import trace_filter, tracing
 from tulle.gateway.envoy_values import (
     AUTH,
     BODY,
@@ -89,8 +89,8 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None, *, hsts_se
         stat_prefix="gateway",
         codec_type="AUTO",  # HTTP/2 by ALPN, or where a connection begins with its words
         server_name="tulle",
-        http_filters=[*hsts(hsts_seconds), *_filters(parts)],
-        local_reply_config=local_replies(known_kinds().refusals()),
+        http_filters=[*trace_filter(door.traces), *hsts(hsts_seconds), *_filters(parts)],
+        local_reply_config=local_replies(known_kinds().refusals(), traced=door.traces is not None),
         access_log=[_access_log(door)],
         # what callers can never say themselves, removed before anything reads a header
         early_header_mutation_extensions=[_strip_forgeable_headers(door)],

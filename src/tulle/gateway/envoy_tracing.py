@@ -11,6 +11,7 @@ from typing import Final
 from tulle.gateway.envoy_values import Json, Traces, host_address, typed
 
 CLUSTER: Final = "traces.collector"  # no service can have it
+TRACE_HEADER: Final = "x-tulle-trace"  # the id by itself, which nothing of a refusal can tell otherwise
 HEADERS: Final = ("traceparent", "tracestate", "baggage")
 _MILLION: Final = 1_000_000
 
@@ -54,6 +55,16 @@ def tracing(traces: Traces | None) -> Json:
             "custom_tags": tags,
         }
     }
+
+
+def trace_filter(traces: Traces | None) -> list[Json]:
+    """What notes the id of a request's trace, first of all: whoever refuses it after that can tell it."""
+    if traces is None:
+        return []
+    noted = {"header": {"key": TRACE_HEADER, "value": "%TRACE_ID%"}}
+    said = [{"append": {**noted, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}]
+    kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    return [{"name": "trace", "typed_config": typed(kind, mutations={"request_mutations": said})}]
 
 
 def collector(traces: Traces | None) -> list[Json]:

@@ -38,6 +38,7 @@ from tulle.serving.noting import CALLER, HOST, Noted, note_routes
 from tulle.serving.recorder import Recorder
 from tulle.serving.request import RequestError
 from tulle.serving.swagger import swagger
+from tulle.serving.tracing import trace_of
 
 PREFIX = "/public/api/v1/"
 TEST_PATH = "/testQueries"  # of its socket alone: the gateway leads nobody to it
@@ -176,7 +177,7 @@ class App:
             else:
                 made = route.action(asked, request_id)
             if not isinstance(made, bytes):
-                return self._later(route, made, start, request_id, (caller, host), asked, path)
+                return self._later(route, made, start, request_id, (caller, host), asked, request)
             spent = time.perf_counter_ns() - start
             route.nanoseconds += spent
             route.requests += 1
@@ -185,7 +186,7 @@ class App:
                 noted.note_answered(start, spent, request_id, caller, host, asked, made)
             return Reply(route.head, made, request_id)
         except Exception as exc:  # noqa: BLE001  whatever an endpoint raises, the caller gets an answer
-            return self._refused(exc, route, start, request_id, (caller, host), content, path)
+            return self._refused(exc, route, start, request_id, (caller, host), content, request)
 
     async def _later(
         self,
@@ -195,7 +196,7 @@ class App:
         request_id: str,
         who: tuple[bytes | None, bytes | None],
         asked: Any,
-        path: str,
+        request: Request,
     ) -> Reply:
         """The answer that takes a while."""
         head = route.head
@@ -212,9 +213,9 @@ class App:
         except asyncio.CancelledError:  # the process ends, and this takes longer than that waits
             message = "the service was stopped before it had the answer"
             stopped = RequestError(503, "Stopped", message, "What was asked for may have been done")
-            return self._refused(stopped, route, start, request_id, who, asked, path)
+            return self._refused(stopped, route, start, request_id, who, asked, request)
         except Exception as exc:  # noqa: BLE001  as above
-            return self._refused(exc, route, start, request_id, who, asked, path)
+            return self._refused(exc, route, start, request_id, who, asked, request)
 
     def _own_head(self, given: Answer, usual: Head) -> Head:
         """The headers of an answer that brings its own; `usual`: its endpoint's when it was asked."""
@@ -265,7 +266,7 @@ class App:
         request_id: str,
         who: tuple[bytes | None, bytes | None],
         asked: Any,
-        path: str,
+        request: Request,
     ) -> Reply:
         """The answer to a request that failed."""
         if isinstance(exc, RequestError):
@@ -287,8 +288,8 @@ class App:
             head = Head([*head.headers, (b"allow", route.method.encode())])
         if error.status == 503:
             head = Head([*head.headers, (b"retry-after", b"1")])
-        is_inference = path.startswith(f"{self.home}/v2/")
-        answer = open_inference.told(error, request_id) if is_inference else error_body(error, request_id)
+        told = open_inference.told if request.path.startswith(f"{self.home}/v2/") else error_body
+        answer = told(error, request_id, trace_of(request.headers))
         if route is not None and route.noted is not None:
             now = time.perf_counter_ns()
             spent = now - start if start else 0

@@ -127,14 +127,15 @@ def envelope(raw: Any, known: Sequence[str], struct: Any) -> Any:
         raise RequestError(400, "InvalidRequest", f"the body is not understood: {exc}") from None
 
 
-def error_body(error: RequestError, request_id: str) -> bytes:
-    """The one JSON form of every error."""
+def error_body(error: RequestError, request_id: str, trace: str = "") -> bytes:
+    """The one JSON form of every error; `trace` is the id of the request's trace, where it has one."""
     return msgspec.json.encode(
         {
             "errorType": error.error_type,
             "message": error.message,
             "detailedMessage": error.detail,
             "requestId": request_id,
+            **({"traceId": trace} if trace else {}),
         }
     )
 

@@ -80,9 +80,11 @@ def routes(service: Loaded) -> Mapping[str, Route]:
     return found
 
 
-def told(error: RequestError, request_id: str) -> bytes:
+def told(error: RequestError, request_id: str, trace: str = "") -> bytes:
     """An error as the protocol has it: our shape, and its own member `error`."""
-    return msgspec.json.encode({"error": error.detail, **msgspec.json.decode(error_body(error, request_id))})
+    return msgspec.json.encode(
+        {"error": error.detail, **msgspec.json.decode(error_body(error, request_id, trace))}
+    )
 
 
 def _fixed(value: Any) -> Headed:

@@ -33,6 +33,7 @@ _ERROR: Json = {
         "message": {"type": "string"},
         "detailedMessage": {"type": "string", "description": "the message, and what to do about it"},
         "requestId": {"type": "string"},
+        "traceId": {"type": "string", "description": "the request's trace, where the mesh has traces"},
     },
     "required": ["errorType", "message", "detailedMessage", "requestId"],
 }

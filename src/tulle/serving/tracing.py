@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -62,6 +62,14 @@ def parent_of(value: bytes) -> Parent | None:
     if trace == "0" * 32 or span == "0" * 16:
         return None
     return Parent(trace, span, bool(int(flags, 16) & 1))
+
+
+def trace_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id of the trace that a request is part of; empty where it is of none."""
+    for name, value in headers:
+        if name == PARENT and (parent := parent_of(value)) is not None:
+            return parent.trace
+    return ""
 
 
 def span_of(parent: Parent, name: str = "") -> str:

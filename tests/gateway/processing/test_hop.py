@@ -540,3 +540,15 @@ def test_an_answer_that_a_step_makes_too_large_is_refused(tmp_path_factory: pyte
     answer = through([Growing()], ASKED, str(tmp_path_factory.mktemp("h")))
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"PolicyUnavailable" in answer
+
+
+def test_a_refusal_tells_by_which_request_and_trace_it_is_found() -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = [(b"x-request-id", b"r-1"), (b"traceparent", f"00-{trace}-b7ad6b7169203331-00".encode())]
+    for sent, expected in (
+        (headers, {"requestId": "r-1", "traceId": trace}),
+        (headers[:1], {"requestId": "r-1"}),
+    ):
+        answer = Refusal(418, "T", "t").answer(Call("GET", b"/", sent, b"", {}))
+        told = json.loads(answer.body)
+        assert told == {"errorType": "T", "message": "t", "detailedMessage": "t", **expected}

@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from tulle.serving.endpoint import NODE_HEADERS
+from tulle.serving.tracing import trace_of
 
 Header = tuple[bytes, bytes]
 
@@ -55,14 +56,16 @@ class Refusal(Exception):
         self.status, self.error_type, self.message, self.detail = status, error_type, message, detail
         self.headers = headers
 
-    def answer(self, request_id: str) -> Answer:
-        """What is sent for it."""
+    def answer(self, call: Call) -> Answer:
+        """What is sent for it to whoever made this call."""
+        trace = trace_of(call.headers)
         body = msgspec.json.encode(
             {
                 "errorType": self.error_type,
                 "message": self.message,
                 "detailedMessage": f"{self.message}. {self.detail}" if self.detail else self.message,
-                "requestId": request_id,
+                "requestId": call.request_id,
+                **({"traceId": trace} if trace else {}),
             }
         )
         told = (

@@ -240,7 +240,7 @@ class Hop(asyncio.Protocol):
             return
         chain = self._all.chain(key)
         if chain is None:
-            self._send(unavailable().answer(call.request_id))
+            self._send(unavailable().answer(call))
             return
         self._chain = chain
         call.tiers = chain.tiers
@@ -339,7 +339,7 @@ class Hop(asyncio.Protocol):
         else:
             return
         self._drop_inner()
-        self._respond(refusal.answer(self._call.request_id), self._bodies[0].number + 1)
+        self._respond(refusal.answer(self._call), self._bodies[0].number + 1)
 
     def answer_whole(self) -> None:
         self._taken.clear()
@@ -368,7 +368,7 @@ class Hop(asyncio.Protocol):
             return
         _log.warning("request %s: no answer from the inner listener, %s", self._call.request_id, why)
         self._answer, self._pieces = None, []
-        error = unavailable("The service does not answer now").answer(self._call.request_id)
+        error = unavailable("The service does not answer now").answer(self._call)
         self._respond(error, self._entered)
 
     def _drop_inner(self) -> None:
@@ -423,7 +423,7 @@ class Hop(asyncio.Protocol):
             return True
         self._bodies = []
         assert self._call is not None
-        self._send(unavailable(_TOO_MANY).answer(self._call.request_id))
+        self._send(unavailable(_TOO_MANY).answer(self._call))
         return False
 
     async def _waited_for_body(self, waited: Awaitable[None], step: Step, answer: Answer) -> None:
@@ -445,7 +445,7 @@ class Hop(asyncio.Protocol):
         if not isinstance(exc, Refusal):
             self._all.note(exc, step)
             exc = unavailable()
-        return exc.answer(self._call.request_id)
+        return exc.answer(self._call)
 
     # ── what is written ──────────────────────────────────────────────────────────────────────────────────
 
@@ -462,7 +462,7 @@ class Hop(asyncio.Protocol):
             # What was not collected here, such as a kept answer, is held from now on: until its reader has taken it.
             more = len(answer.body) - self._hold.bytes
             if more > _LARGE and not self._hold.take(more):
-                answer = unavailable(_TOO_MANY).answer(call.request_id)
+                answer = unavailable(_TOO_MANY).answer(call)
             if answer.status not in NO_BODY:
                 answer.headers.append((b"content-length", b"%d" % len(answer.body)))
             head, body = self._head(answer), b"" if call.method == "HEAD" else answer.body
@@ -499,7 +499,7 @@ class Hop(asyncio.Protocol):
         if self._call is None and not self._is_streaming:
             self._stays = False
             self._call = Call("", b"", self._headers, b"", {})
-            self._send(refusal.answer(self._call.request_id))
+            self._send(refusal.answer(self._call))
         else:
             self.abort()
 
