@@ -62,6 +62,9 @@ def _tell(figures: Mapping[str, Figures], connections: int) -> None:
         if other in figures:
             ratio = figures[name].rps / figures[other].rps
             print(f"  rate of '{name}' over '{other}': {verdict(ratio, wanted)}")
+            # Others who share the processors change it little.
+            spent = figures[other].cpu / max(figures[name].cpu, 0.001)
+            print(f"    by processor time: {verdict(spent, wanted)}")
     sys.stdout.flush()
 
 

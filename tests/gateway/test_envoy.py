@@ -434,6 +434,17 @@ def test_what_is_in_place_is_seen_by_its_files_alone(
     assert gateway.publish(first).changed == ("auth",)  # whoever touches one is found out
 
 
+def test_what_is_in_place_is_rendered_before_it_is_changed(gateway: Gateway) -> None:
+    """A control plane that starts again finds everything in place, and gets ready for the first change."""
+    wanted = policy(WORKERS, {("app-a", "first"): PLENTY})
+    gateway.publish(wanted)
+    again = Gateway(gateway._settings)
+    assert again.publish(wanted).changed == ()
+    assert not again._is_warm
+    wait_until(lambda: not again.publish(wanted).changed and again._is_warm, "rendering")
+    assert set(again._routes._front) == {one.path for one in wanted.services}
+
+
 @pytest.mark.system
 def test_who_is_refused_is_refused_first(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []

@@ -75,6 +75,20 @@ def test_of_what_has_not_changed_nothing_is_made_again(monkeypatch: pytest.Monke
     assert after != before
 
 
+def test_what_is_in_force_already_is_made_a_little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, whole = RouteFiles(1), many()
+    assert not files.warm_up(whole, 0.0)
+    assert files.warm_up(whole, 60.0)
+    made: list[str] = []
+    monkeypatch.setattr(envoy_route_files, "front_routes", lambda one, *_: made.append(one.name) or [])
+    monkeypatch.setattr(envoy_route_files, "inner_routes", lambda one: made.append(one.name) or [])
+    assert files.warm_up(whole, 0.0)
+    ready = (files.front(whole), files.inner(whole))
+    assert made == []
+    monkeypatch.undo()
+    assert ready == (RouteFiles(1).front(whole), RouteFiles(1).inner(whole))
+
+
 def test_another_contract_is_another_route() -> None:
     files = RouteFiles(1)
     before = files.front(policy(WORKERS, {("app-a", "first"): PLENTY}))

@@ -58,6 +58,8 @@ CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their heal
 PROCESSOR_SECONDS: Final = (
     4.0  # that the first steps wait for the processor to be started; later it just runs
 )
+WARM_UP_SECONDS: Final = 0.03  # at a time, five times a second
+_NOT_RENDERED: Final = (ValueError, TypeError, LookupError, ArithmeticError, Invalid)
 _NO_STEPS: Final = b'"resources":[]'
 # file → prefix of the statistics in which Envoy tells what became of it
 _STATISTICS: Final[Mapping[str, str]] = {
@@ -107,6 +109,7 @@ class Gateway:
         self._admin = Admin(self._root, ADMIN_SOCKET)
         self.process = EnvoyProcess(settings)
         self._routes = RouteFiles(settings.gateway_processors)
+        self._is_warm = False  # whether all that is in force has been rendered by this process
         self._processors = Processors(self._root, settings.gateway_processors)
         self._last = GatewayPolicy()  # that this process has published
         self._stands: tuple[str, tuple[object, ...]] | None = (
@@ -157,6 +160,7 @@ class Gateway:
         began = time.monotonic()
         if self._stands is not None and policy == self._last and self._stands[1] == self._files.stamps():
             digest = self._stands[0]
+            self._warm_up(policy)
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         with _renderable():
             digest = envoy_files.digest_of(policy.digest(), self._template)
@@ -194,7 +198,14 @@ class Gateway:
             with contextlib.suppress(OSError):
                 self._files.write(self._files.record, msgspec.json.encode(record))
             self._last, self._stands = policy, (digest, self._files.stamps())
+            self._is_warm = True
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
+
+    def _warm_up(self, policy: GatewayPolicy) -> None:
+        """Where there is nothing to do: get ready for what comes next, a little at a time."""
+        if not self._is_warm:
+            with contextlib.suppress(*_NOT_RENDERED):  # it is in force, and told when it is changed
+                self._is_warm = self._routes.warm_up(policy, WARM_UP_SECONDS)
 
     def was_published(self) -> bool:
         """Whether there is something that an Envoy which starts would begin with."""
@@ -397,7 +408,7 @@ def _renderable() -> Iterator[None]:
     """What cannot be written in Envoy's words is a refusal like Envoy's own."""
     try:
         yield
-    except (ValueError, TypeError, LookupError, ArithmeticError, Invalid) as exc:
+    except _NOT_RENDERED as exc:
         raise Broken(
             f"the gateway's configuration cannot be rendered: {exc}",
             hint="nothing was published; the last good configuration stays in force",

@@ -7,8 +7,9 @@ time to the next. Which routes these are is `envoy_routes`'s matter. Knows nothi
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tulle.gateway.envoy_apis import ordered
 from tulle.gateway.envoy_index import indexed_bytes, listed
@@ -25,12 +26,13 @@ from tulle.gateway.envoy_routes import (
 from tulle.gateway.envoy_values import ROUTE_CONFIGURATION, VIRTUAL_HOST, Json
 from tulle.gateway.envoy_wire import field, packed, written
 from tulle.gateway.policies.kind import known_kinds
-from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService
+from tulle.gateway.policy import GatewayPolicy, ManagedService
 
 _FILE: Final = "envoy.service.discovery.v3.DiscoveryResponse"
 _VERSION_LENGTH: Final = 16
 
-_Made = Mapping[str, tuple[tuple[object, ...], bytes]]  # by service: of what it was made, and what
+_One = tuple[tuple[Any, ...], bytes]  # of what it was made, and what
+_Made = dict[str, _One]  # by service
 
 
 class RouteFiles:
@@ -43,22 +45,44 @@ class RouteFiles:
 
     def front(self, policy: GatewayPolicy) -> bytes:
         """The file of the front's routes. Invalid or ValueError for what cannot be rendered."""
-        contracts, known = contracts_of(policy), known_kinds()
-
-        def held(service: ManagedService) -> tuple[Contract, ...]:
-            return contracts.get(service.name, ())
-
-        def routes(service: ManagedService) -> Sequence[Json]:
-            return front_routes(service, held(service), self._processors)
-
-        self._front = _made(self._front, policy, lambda one: (one, known, held(one)), routes)
+        make = self._front_of(policy)
+        self._front = {one.path: make(one) for one in policy.services}
         return _file(front(policy), front_host(policy), _by_address(policy, self._front), of_nobody(policy))
 
     def inner(self, policy: GatewayPolicy) -> bytes:
         """The file of the inner listener's routes."""
-        known = known_kinds()
-        self._inner = _made(self._inner, policy, lambda one: (one, known), inner_routes)
+        make = self._inner_of()
+        self._inner = {one.path: make(one) for one in policy.services}
         return _file(behind_all(policy), INNER_HOST, _by_address(policy, self._inner), INNER_OF_NOBODY)
+
+    def warm_up(self, policy: GatewayPolicy, seconds: float) -> bool:
+        """Make some of what the next file would need of this policy, for so long; whether all is made.
+
+        What is in force since before this process began it has never rendered: the first change would wait for that.
+        """
+        until = time.monotonic() + seconds
+        both = ((self._front, self._front_of(policy)), (self._inner, self._inner_of()))
+        for service in policy.services:
+            for made, make in both:
+                if service.path not in made:
+                    if time.monotonic() >= until:
+                        return False
+                    made[service.path] = make(service)
+        return True
+
+    def _front_of(self, policy: GatewayPolicy) -> Callable[[ManagedService], _One]:
+        contracts, known = contracts_of(policy), known_kinds()
+
+        def make(service: ManagedService) -> _One:
+            held = contracts.get(service.name, ())
+            of = (service, known, held)
+            return _kept(self._front, of, lambda: front_routes(service, held, self._processors))
+
+        return make
+
+    def _inner_of(self) -> Callable[[ManagedService], _One]:
+        known = known_kinds()
+        return lambda one: _kept(self._inner, (one, known), lambda: inner_routes(one))
 
 
 def version_of(content: bytes) -> str | None:
@@ -69,20 +93,10 @@ def version_of(content: bytes) -> str | None:
     return said.decode()
 
 
-def _made(
-    before: _Made,
-    policy: GatewayPolicy,
-    made_of: Callable[[ManagedService], tuple[object, ...]],
-    routes: Callable[[ManagedService], Sequence[Json]],
-) -> _Made:
-    found: dict[str, tuple[tuple[object, ...], bytes]] = {}
-    for service in policy.services:
-        of = made_of(service)
-        kept = before.get(service.path)
-        if kept is None or kept[0] != of:
-            kept = of, listed(routes(service))
-        found[service.path] = kept
-    return found
+def _kept(before: _Made, of: tuple[Any, ...], routes: Callable[[], Sequence[Json]]) -> _One:
+    """What was made of the same, or is now; of a service and what else its routes depend on."""
+    known = before.get(of[0].path)
+    return known if known is not None and known[0] == of else (of, listed(routes()))
 
 
 def _by_address(policy: GatewayPolicy, made: _Made) -> Mapping[str, Sequence[bytes]]:
