@@ -13,8 +13,9 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
+from tulle.catalog.page_values import ProcessView
 from tulle.catalog.pages import portal, render_failure
-from tulle.catalog.search import ProcessView, Reader
+from tulle.catalog.portal import Reader
 from tulle.catalog.trial import Credentials, How, TryAnswer
 from tulle.cli.connect import InProcess
 from tulle.config import Settings

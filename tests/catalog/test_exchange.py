@@ -75,6 +75,13 @@ def test_apis_and_products_are_found_together(bazaar: Bazaar) -> None:
     assert "Nothing is like that" in get(bazaar, "/exchange?q=payroll")
 
 
+def test_a_product_leads_to_its_apis(bazaar: Bazaar) -> None:
+    html = get(bazaar, "/products/sales")
+    assert ['href="/exchange/apis/orders"' in html, "payroll" in html] == [True, False]
+    assert 'href="/exchange/apis/payroll"' in get(bazaar, "/products/sales", cookie=cookie_of(bazaar, "vic"))
+    assert "/exchange/apis/" not in get(bazaar, "/products/features")
+
+
 def test_search_of_the_mesh_finds_apis_too(bazaar: Bazaar) -> None:
     assert 'href="/exchange/apis/orders"' in get(bazaar, "/search?q=orders")
     assert "/exchange/apis/payroll" not in get(bazaar, "/search?q=payroll")

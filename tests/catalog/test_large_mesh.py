@@ -13,7 +13,8 @@ from tests.catalog.conftest import Browser, World
 from tulle.catalog import flow
 from tulle.catalog.history import newest
 from tulle.catalog.known import KnownProducts
-from tulle.catalog.search import CARDS_A_DOMAIN, PICTURED, PRODUCTS_A_PAGE, RUNS_A_PAGE
+from tulle.catalog.page_values import CARDS_A_DOMAIN
+from tulle.catalog.portal import PICTURED, PRODUCTS_A_PAGE, RUNS_A_PAGE
 from tulle.pipeline import run as runs
 from tulle.spec.product import DataProduct, DataSet, InputPort
 from tulle.state import products

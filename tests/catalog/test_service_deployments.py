@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert
 from tests.catalog.conftest import Browser, World
 
-from tulle.catalog.search import ProcessView
+from tulle.catalog.page_values import ProcessView
 from tulle.catalog.service_deployments import command_of
 from tulle.errors import NotFound
 from tulle.gateway.faults import Fault, write_faults

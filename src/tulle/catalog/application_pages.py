@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from tulle.catalog.exchange_pages import reader_of
-from tulle.catalog.search import Reader
+from tulle.catalog.portal import Reader
 
 Text = Annotated[str, Query(max_length=255)]
 Render = Callable[[Request, str, Any], Response]

@@ -17,7 +17,7 @@ from tulle.catalog import annotation_form, endpoint_form, saved_query_form
 from tulle.catalog.look_up_fields import Filled
 from tulle.catalog.look_up_form import LookUpForm, change, form_of, take_out
 from tulle.catalog.part_fields import LONGEST_JSON, Changed, PartForm, Typed
-from tulle.catalog.search import Reader
+from tulle.catalog.portal import Reader
 from tulle.catalog.service_design import MOST_CHARACTERS, Suggested, read_design
 from tulle.errors import NotFound
 

@@ -67,9 +67,8 @@ class Exchange:
         return tuple(self._entries(user, with_detail=False))
 
     def declared(self, user: str) -> tuple[Entry, ...]:
-        """The APIs of files that somebody may see, without what else they are found by."""
-        names = {api.name for api in self._apis.look()}
-        return tuple(one for one in self.entries(user) if one.kind == "API" and one.name in names)
+        """The APIs of files that somebody may see: what is declared of them, and no more."""
+        return tuple(_of_api(api, None, {}, "") for api in self._apis.look() if self.sees(user, api))
 
     def api(self, name: str, user: str) -> RecordedApi | ServiceView:
         """An API as it was applied, or the service that is one. NotFound, with the nearest that `user` may see."""

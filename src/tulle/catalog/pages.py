@@ -20,7 +20,7 @@ from tulle.catalog.application_pages import application_routes
 from tulle.catalog.exchange_pages import exchange_routes, reader_of
 from tulle.catalog.insight_pages import insight_routes
 from tulle.catalog.lake_pages import lake_routes
-from tulle.catalog.search import Reader
+from tulle.catalog.portal import Reader
 from tulle.catalog.service_pages import service_routes
 from tulle.catalog.trial import Caller, TryAnswer
 from tulle.errors import TulleError, Unavailable
@@ -98,7 +98,12 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
 
     @router.get("/products/{name}")
     def product(request: Request, name: str) -> Response:
-        return _page(request, reader, "product.html", reader.product(name))
+        return _page(
+            request,
+            reader,
+            "product.html",
+            reader.product(name, reader_of(request, reader.readers, reader.settings)),
+        )
 
     @router.get("/products/{name}/quality")
     def quality(request: Request, name: str, environment: Text = "main") -> Response:

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.design_pages import design_routes
-from tulle.catalog.search import Reader
+from tulle.catalog.portal import Reader
 from tulle.catalog.service import ServiceView, endpoint_of, pretty
 from tulle.catalog.trial import Caller, How
 from tulle.config import PRODUCTION, Settings

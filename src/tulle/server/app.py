@@ -18,7 +18,8 @@ from fastapi.staticfiles import StaticFiles
 
 from tulle.catalog import pages
 from tulle.catalog.api_trial import LARGEST_ANSWER, ApiRequest
-from tulle.catalog.search import ProcessView, Reader
+from tulle.catalog.page_values import ProcessView
+from tulle.catalog.portal import Reader
 from tulle.catalog.trial import How, TryAnswer
 from tulle.config import Settings
 from tulle.control import (

@@ -130,6 +130,15 @@ def openapi_text(database: Database, api: str, version: str) -> str | None:
     return found
 
 
+_MARKS: Final = select(  # of all three at once: it is asked several times a second
+    *(
+        select(of).select_from(table).scalar_subquery()
+        for table in (apis, api_versions, api_bindings)
+        for of in (func.count(), func.sum(table.c.revision))
+    )
+)
+
+
 class Followed:
     """The APIs in force, read again only when anything about them changed. Safe to share between threads."""
 
@@ -142,11 +151,7 @@ class Followed:
     def look(self) -> tuple[RecordedApi, ...]:
         """Every API in force, by name."""
         with self._lock, self._database.read() as connection:
-            tables = (apis, api_versions, api_bindings)
-            marks = [
-                tuple(connection.execute(select(func.count(), func.sum(table.c.revision))).one())
-                for table in tables
-            ]
+            marks = tuple(connection.execute(_MARKS).one())
             if marks != self._mark:
                 self._known = _read(connection)
                 self._mark = marks

@@ -23,28 +23,42 @@ from tulle.catalog.column_lineage import ColumnFlow, column_flow
 from tulle.catalog.data_sets import DataSetReader
 from tulle.catalog.exchange import Exchange, Services
 from tulle.catalog.experiments import ExperimentsReader
-from tulle.catalog.gantt import Gantt, gantt
+from tulle.catalog.gantt import gantt
 from tulle.catalog.gateway import GatewayReader
-from tulle.catalog.history import CheckView, Findings, RunView
-from tulle.catalog.hits import Hit, find
+from tulle.catalog.history import Findings, RunView
+from tulle.catalog.hits import find
 from tulle.catalog.insight import InsightReader
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.lake.opened import LakeBrowser
-from tulle.catalog.lineage import Graph, Picture, draw
+from tulle.catalog.lineage import Graph, draw
 from tulle.catalog.log_masks import shown_of
 from tulle.catalog.models import ModelReader
-from tulle.catalog.openapi import Api, read_api
-from tulle.catalog.output import Output, output_of
-from tulle.catalog.plan_history import PlansPage, PlanView, plans_page
-from tulle.catalog.product import PUBLISHED, DataSetView, ServiceLevel, Shelf, service_levels
+from tulle.catalog.openapi import read_api
+from tulle.catalog.output import output_of
+from tulle.catalog.page_values import (
+    Consumer,
+    DomainPage,
+    DomainView,
+    HomePage,
+    ProcessView,
+    ProductCard,
+    ProductPage,
+    RepositoriesPage,
+    RunPage,
+    RunsPage,
+    SearchPage,
+    ServicePage,
+    ServicesPage,
+)
+from tulle.catalog.plan_history import PlansPage, plans_page
+from tulle.catalog.product import PUBLISHED, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.queried import QueriedReader
 from tulle.catalog.query_masks import masked_document, rules_of
 from tulle.catalog.readers import Readers
 from tulle.catalog.rejected import RejectedReader
-from tulle.catalog.releases import ReleaseReader, ReleasesPage
+from tulle.catalog.releases import ReleaseReader
 from tulle.catalog.repository import (
-    RepositoryCard,
     has_branch,
     published,
     repository_card,
@@ -63,7 +77,6 @@ from tulle.gateway.apis.sight import NOBODY, Sight
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
 from tulle.gateway.service_keys import said_at_deployment
-from tulle.gateway.versions.told import Pin
 from tulle.lake.access import Access as People
 from tulle.lake.access import open_access
 from tulle.lake.repository import Branch, Commit, Lake, Repository
@@ -84,7 +97,6 @@ from tulle.spec.source import QUARANTINE
 from tulle.spec.tier import limits_in_words
 from tulle.state import drift, products
 from tulle.state.db import Database
-from tulle.state.drift import Drift
 from tulle.state.products import AppliedProduct
 
 PORTAL = "tulle-portal"  # the application the portal itself calls services as
@@ -93,187 +105,9 @@ PLANS_SHOWN = 5  # on the page of a product
 RUNS_A_PAGE = 50
 CALLERS_DRAWN = 5  # of a service, in a picture
 PRODUCTS_A_PAGE = 60
-CARDS_A_DOMAIN = 3  # on the first page of a large mesh
 PICTURED = 60  # products that one picture holds
 REPOSITORIES_A_PAGE = 50
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessView:
-    """A supervised process."""
-
-    name: str
-    kind: str
-    state: str
-    url: str | None
-    restarts: int
-    why: str = ""  # it does not run
-
-
-@dataclass(frozen=True, slots=True)
-class ProductCard:
-    """A product in a list."""
-
-    product: DataProduct
-    last_run: RunView | None
-    services: tuple[str, ...]
-    failing: tuple[CheckView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DomainView:
-    """A domain and its products."""
-
-    name: str
-    title: str
-    description: str
-    owner: str
-    products: tuple[ProductCard, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HomePage:
-    """What the first page shows."""
-
-    name: str
-    description: str
-    domains: tuple[DomainView, ...]
-    processes: tuple[ProcessView, ...]
-    runs: tuple[RunView, ...]
-    failing: tuple[tuple[str, CheckView], ...]  # (product, check)
-    services: tuple[ServiceView, ...]
-    applications: int
-    picture: Picture
-    problems: tuple[Problem, ...]
-    is_large: bool = False
-    pin: Pin | None = None  # to what the gateway was rolled back
-
-    @property
-    def cards_a_domain(self) -> int:
-        """How many products of a domain it shows."""
-        return CARDS_A_DOMAIN if self.is_large else len(self.products)
-
-    @property
-    def products(self) -> tuple[ProductCard, ...]:
-        """The products of all domains."""
-        return tuple(card for domain in self.domains for card in domain.products)
-
-
-@dataclass(frozen=True, slots=True)
-class ProductPage:
-    """What the page of a product shows."""
-
-    applied: AppliedProduct
-    data_sets: tuple[DataSetView, ...]
-    levels: tuple[ServiceLevel, ...]
-    findings: Findings  # verdicts on checks, and where columns come from
-    runs: tuple[RunView, ...]
-    services: tuple[ServiceView, ...]
-    picture: Picture
-    branches: tuple[Branch, ...]
-    commits: tuple[Commit, ...]
-    upstream: tuple[str, ...]
-    downstream: tuple[str, ...]
-    problems: tuple[Problem, ...]
-    releases: ReleasesPage
-    plans: tuple[PlanView, ...]
-    scheduled: Scheduled | None
-    puts_aside: tuple[str, ...]  # data sets whose source puts rows aside that do not fit
-    drift: Drift | None = None
-    models: tuple[str, ...] = ()
-
-    @property
-    def product(self) -> DataProduct:
-        """The product itself."""
-        return self.applied.product
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage:
-    """What the page of a run shows; whether the branch it worked on is still there to be looked at."""
-
-    run: RunView
-    branch_is_kept: bool
-    gantt: Gantt | None
-    output: Output
-
-
-@dataclass(frozen=True, slots=True)
-class RunsPage:
-    """A page of runs, counted from 1, and what they were chosen by."""
-
-    runs: tuple[RunView, ...]
-    number: int
-    has_more: bool
-    product: str = ""
-    environment: str = ""
-    status: str = ""
-    statuses: tuple[str, ...] = ("queued", "running", "succeeded", "unchanged", "failed", "stopped")
-
-    @property
-    def chosen(self) -> tuple[tuple[str, str], ...]:
-        """What they were chosen by, as an address says it."""
-        said = {"product": self.product, "environment": self.environment, "status": self.status}
-        return tuple((name, value) for name, value in said.items() if value)
-
-
-@dataclass(frozen=True, slots=True)
-class DomainPage:
-    """A domain with some of its products; `next` continues them."""
-
-    domain: DomainView
-    count: int
-    next: str
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """An application that may call a service."""
-
-    name: str
-    client_id: str
-    limit: str
-
-
-@dataclass(frozen=True, slots=True)
-class ServicesPage:
-    """Every service; `problems` are of files that are not valid, whose services are not among them."""
-
-    services: tuple[ServiceView, ...]
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ServicePage:
-    """What the page of a service shows; without an `api`, `api_problem` says why."""
-
-    service: ServiceView
-    api: Api | None
-    api_problem: str
-    consumers: tuple[Consumer, ...]
-    workers: tuple[ProcessView, ...]
-    access: AccessView
-    look_ups: tuple[LookUp, ...] = ()  # of the version that answers, else of the newest
-    environments: tuple[str, ...] = ()  # that of consumers first
-    fault: str = ""  # why the gateway has it otherwise than it is wanted
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoriesPage:
-    """A page of the lake's repositories; `next` continues it."""
-
-    query: str
-    repositories: tuple[RepositoryCard, ...]
-    next: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPage:
-    """What was looked for, and what was found."""
-
-    query: str
-    hits: tuple[Hit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,8 +224,8 @@ class Reader:
         (view,) = _domains([self._card(mesh, product, services) for product in shown])
         return DomainPage(view, len(mine), shown[-1].name if len(rest) > len(shown) else "")
 
-    def product(self, name: str) -> ProductPage:
-        """Everything about a product. NotFound with the nearest name."""
+    def product(self, name: str, user: str = NOBODY) -> ProductPage:
+        """Everything about a product, of its APIs those that `user` may see. NotFound with the nearest name."""
         applied = products.applied_product(self._database, name)
         product = applied.product
         mesh = self._mesh()
@@ -414,6 +248,7 @@ class Reader:
                 if any(port.product == name for port in other.product.input_ports)
             ),
             problems=mesh.problems.get(name, ()),
+            apis=tuple(one for one in self.exchange.declared(user) if one.product == name),
             releases=self.releases.page(name),
             plans=plans_page(self._database, name, limit=PLANS_SHOWN).plans,
             scheduled=_scheduled(self._database, name),

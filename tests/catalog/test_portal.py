@@ -7,7 +7,8 @@ from sqlalchemy import select
 from tests.catalog.conftest import World
 
 from tulle.catalog.lake.objects import folder_page
-from tulle.catalog.search import CALLERS_DRAWN, ProcessView
+from tulle.catalog.page_values import ProcessView
+from tulle.catalog.portal import CALLERS_DRAWN
 from tulle.errors import NotFound
 from tulle.gateway import contract
 from tulle.gateway.policy import RateLimit
