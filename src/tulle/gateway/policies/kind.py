@@ -45,6 +45,7 @@ BUILT_IN: Final = (
     "json_limits",
     "schema_validation",
     "quota",
+    "body_log",
     "redaction",
     "caching",
     "custom",

@@ -1,7 +1,7 @@
 """`message-log`: what else the access log tells of a request: headers and parameters by name.
 
 What is named is told, nothing else, and what holds secrets cannot be named. A line is written whether the request was
-let in or not. Bodies are not told.
+let in or not. Bodies are not told: that is the policy `body-log`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from typing import Final
 
 from tulle.gateway.envoy_values import MESSAGES, Json, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
+from tulle.gateway.processing.secret_names import is_secret
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.~-]{1,100}")
-_SECRET: Final = re.compile(
-    r"auth|cookie|secret|passw|token|api-?_?key|credential|session|signature|jwt|^key$|^code$|^sig$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ def _read(settings: Settings) -> MessageLog:
         for number, name in enumerate(names):
             if _NAME.fullmatch(name) is None:
                 raise Unfit(f"'{name}' is no name that can be noted", side, number)
-            if _SECRET.search(name) is not None:
+            if is_secret(name):
                 hint = "secrets are never logged; note what tells of it another way, such as an id"
                 raise Unfit(f"'{name}' may hold a secret", side, number, hint=hint)
         found[side] = tuple(name if side == "query" else name.lower() for name in names)

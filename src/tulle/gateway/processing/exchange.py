@@ -195,9 +195,12 @@ class Call:
 
 
 class Answer:
-    """What is sent back. `is_ours`: it was made here, or kept from before; no target is asked for it."""
+    """What is sent back. `is_ours`: it was made here, or kept from before; no target is asked for it.
 
-    __slots__ = ("_is_changed", "_value", "body", "headers", "is_ours", "status")
+    `length`: bytes of its body as the target said, None where it did not.
+    """
+
+    __slots__ = ("_is_changed", "_value", "body", "headers", "is_ours", "length", "status")
 
     def __init__(
         self, status: int, headers: list[Header], body: bytes = b"", *, is_ours: bool = False
@@ -206,6 +209,7 @@ class Answer:
         self.headers = headers
         self.body = body
         self.is_ours = is_ours
+        self.length: int | None = None
         self._value: Any = _UNREAD
         self._is_changed = False
 

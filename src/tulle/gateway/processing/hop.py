@@ -298,6 +298,7 @@ class Hop(asyncio.Protocol):
             elif one[0] == b"content-length":
                 length = one[1]
         answer = Answer(status, passed)
+        answer.length = int(length) if length is not None and length.isdigit() else None
         if chain.answering:
             found, self._bodies = self._heads(call, chain, answer, len(chain.steps))
             if found is not answer:

@@ -17,6 +17,7 @@ from tulle.errors import Invalid, TulleError, did_you_mean
 from tulle.gateway.envoy_values import trusted
 from tulle.gateway.processing.answer_cache import AnswerCache, Kept, Room, caching_rules
 from tulle.gateway.processing.basic_users import BasicUsers
+from tulle.gateway.processing.body_log import Note, body_log
 from tulle.gateway.processing.directory import directory
 from tulle.gateway.processing.handed import HandedConnection, Hands, named
 from tulle.gateway.processing.introspection import introspection
@@ -40,6 +41,7 @@ class Stores:
     key: Callable[[str], bytes]
     kept: WeakValueDictionary[str, Kept] = field(default_factory=WeakValueDictionary)  # while a step uses it
     room: Room = field(default_factory=Room)
+    note: Note = lambda _: None
     hands: Hands | None = None  # what the control plane hands over; None: nothing
 
     @classmethod
@@ -103,6 +105,7 @@ KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
         place.settings, place.chain.bases, place.chain.service, MOST_ANSWER_BYTES
     ),
     "caching": _caching,
+    "body-log": lambda place: body_log(place.settings, place.chain.service, place.stores.note),
     "custom": lambda place: plugin(place.settings),
     "basic-auth": lambda place: BasicUsers(
         place.settings, place.stores.key("credentials"), lambda: place.stores.hands

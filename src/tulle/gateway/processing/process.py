@@ -26,6 +26,7 @@ import msgspec
 from tulle.errors import TulleError
 from tulle.gateway.envoy_values import FOLDER, INNER_SOCKET, processor_socket
 from tulle.gateway.processing import handed, plan
+from tulle.gateway.processing.body_log import BodyLogFile
 from tulle.gateway.processing.exchange import Answer
 from tulle.gateway.processing.handed import Hands
 from tulle.gateway.processing.hop import Hops
@@ -42,6 +43,7 @@ LOOK_SECONDS: Final = (
 )
 TIDY_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0
+BODIES: Final = "log/gateway-bodies-{number}.jsonl"  # of .tulle/
 COUNTS: Final = "gateway/counts-{number}.db"  # of .tulle/
 _log = logging.getLogger("tulle.processing")
 
@@ -54,7 +56,12 @@ async def run(number: int, listening: socket.socket) -> None:
         loop.add_signal_handler(one, told.set)
     counts = WindowFile(Path(COUNTS.format(number=number)))
     secrets = open_secrets(Path(handed.KEY_FILE))
-    stores = Stores(counts.windows, secrets.derived, hands=Hands(Path(handed.FILE), secrets))
+    stores = Stores(
+        counts.windows,
+        secrets.derived,
+        note=BodyLogFile(Path(BODIES.format(number=number))).note,
+        hands=Hands(Path(handed.FILE), secrets),
+    )
     loaded = Loaded(Path(FOLDER) / f"{plan.FILE}.json", stores)
     loaded.look()
 
