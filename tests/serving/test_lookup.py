@@ -12,14 +12,19 @@ from typing import Any
 import jsonschema_rs
 import pyarrow as pa
 import pytest
-from tests.serving.conftest import Mesh, make_mesh, parquet
+from tests.serving.conftest import Mesh, customers, make_mesh, parquet
 
+from tulle.config import Warehouse
+from tulle.engine.duck import DuckEngine
+from tulle.engine.engine import Relation
 from tulle.errors import Invalid
 from tulle.pipeline.model_file import ModelFile
 from tulle.serving.fit import misfits
 from tulle.serving.loaded import Loaded, load
+from tulle.serving.lookup import Lookup
 from tulle.serving.request import RequestError
 from tulle.serving.service import load_service
+from tulle.serving.training import ENTITIES, Asked, relation_of, training_sql
 
 
 def ask(service: Loaded, body: Any, action: str = "lookup", endpoint: str = "profile") -> dict[str, Any]:
@@ -167,6 +172,20 @@ endpoints:
     missing_key: default
   test_queries:
   - {name: one, data: {who: '00003'}, expect: {spend: 5.25, last_shop: b}}
+- name: learned
+  type: lookup
+  lookups:
+  - {product: customer-features, data_set: customer_features, key: {who: customer_id}, columns: [recency, spend]}
+  - product: customer-features
+    data_set: visits
+    key: {visitor: customer}
+    columns: {last_shop: shop}
+    several: first
+    order_by: [-at]
+    event_time: at
+    defaults: {last_shop: none}
+    missing_key: default
+    no_match: default
 - name: may-be-left-out
   type: lookup
   product: customer-features
@@ -429,3 +448,33 @@ endpoints:
         given = json.loads(predict(json.dumps({"features": features}).encode(), "r"))  # type: ignore[arg-type,operator]
         assert chance == given["result"]
     assert (said["found"], said["spent"]) == (100, pytest.approx(sum(row["spend"] for row in rows["rows"])))
+
+
+def test_what_is_trained_with_is_what_several_data_sets_answer(joined: Loaded, tmp_path: Path) -> None:
+    endpoint = joined.endpoints["learned"]
+    assert isinstance(endpoint, Lookup)
+    who = ["00003", "00003", "00005", "nobody", None, "00004"]
+    visitor = ["00003", "00004", "00005", "00003", "00003", None]
+    entities = {"who": who, "visitor": visitor, "when": [NOW] * 6, "label": list(range(6))}
+    for name, table in (("entities", pa.table(entities)), ("a", customers()), ("b", VISITS)):
+        (tmp_path / f"{name}.parquet").write_bytes(parquet(table))
+    known = {"who": "string", "visitor": "string", "when": "timestamp", "label": "integer"}
+    sql = training_sql(endpoint.entry.look_ups, Asked(known, "when", is_model=False))
+    relations = [
+        Relation(name, (str(tmp_path / f"{file}.parquet"),))
+        for name, file in ((ENTITIES, "entities"), (relation_of(0), "a"), (relation_of(1), "b"))
+    ]
+    rows = DuckEngine(Warehouse(threads=1, memory="256MB"), tmp_path / "spill").query(sql, relations)
+    trained = {row["label"]: row for row in rows.to_pylist()}
+    items = [
+        {"data": {name: key for name, key in (("who", one), ("visitor", other)) if key is not None}}
+        for one, other in zip(who, visitor, strict=True)
+    ]
+    answers = ask(joined, {"items": items}, "lookup-multi", "learned")["results"]
+    assert (
+        {label for label, one in enumerate(answers) if "ignored" not in one} == set(trained) == {0, 1, 2, 5}
+    )
+    for label, row in trained.items():
+        found = {name: float(row[name]) if name == "spend" else row[name] for name in answers[label]["data"]}
+        assert found == answers[label]["data"]
+    assert [trained[label]["last_shop"] for label in sorted(trained)] == ["b", "c", "none", "none"]
