@@ -32,6 +32,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "service_workers": (1, 64),
     "gateway_concurrency": (1, 64),
     "gateway_drain_seconds": (1, 600),
+    "gateway_megabytes": (200, 1_000_000),
     "gateway_processors": (1, 16),
     "max_request_bytes": (1024, 1 << 30),
     "hook_run_days": (1, 36_500),
@@ -191,6 +192,10 @@ class Settings:
     gateway_drain_seconds: int = setting(
         30,
         "seconds that requests have to end when another process takes the gateway over; 10 at most when it stops",
+    )
+    gateway_megabytes: int = setting(
+        2000,
+        "memory of the gateway's Envoy: near it idle connections are closed, at it requests are refused (503)",
     )
     gateway_processors: int = setting(
         1, "processes for policies that Envoy cannot carry out; they run where a service has such policies"

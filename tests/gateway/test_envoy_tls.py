@@ -346,3 +346,27 @@ def test_http_2_is_also_spoken_without_tls_to_who_begins_with_it(mesh: Mesh) -> 
         timeout=20,
     )
     assert done.stdout.endswith("200 2")
+
+
+def test_a_reader_that_takes_nothing_holds_nothing_for_long(safe: Mesh) -> None:
+    """With a window of no bytes an answer cannot be sent; the request ends instead, and others are answered."""
+    file = safe.settings.run_folder / "gateway" / "listeners.json"
+    text = file.read_text()
+    version = json.loads(text)["version_info"]
+    hasty = text.replace(version, "hasty").replace(
+        '"stream_idle_timeout":"120s"', '"stream_idle_timeout":"1s"'
+    )
+    fresh = file.with_suffix(".new")
+    fresh.write_text(hasty)
+    fresh.rename(file)
+    named = "listener_manager.lds.version_text"
+    wait_until(lambda: safe.admin.stats(f"^{named}$").get(named) == "hasty", "the listener")
+    with H2(safe) as wire:
+        wire.wire.sendall(frame(4, 0, 0, struct.pack(">HI", 4, 0)))  # the window of each stream
+        wire.wire.sendall(wire.headers())
+        kinds = []
+        while not kinds or kinds[-1] not in {3, 7, -1}:
+            kinds.append(wire.read()[0])
+        assert 0 not in kinds  # no byte of the body came
+        assert kinds[-1] == 3
+        assert curl(safe, PATH, "--http2")[0] == "200"

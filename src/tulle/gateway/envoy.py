@@ -103,6 +103,7 @@ class Gateway:
             traces=_traces(settings),
             mutual_tls=settings.mutual_tls,
             processors=settings.gateway_processors,
+            most_bytes=settings.gateway_megabytes * 1_000_000,
             **_front_tls(settings),
         )
         self._files = WatchedFiles(self._folder)

@@ -26,6 +26,7 @@ _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
     426: ("UpgradeRequired", "HTTP/1.0 is not spoken here; use HTTP/1.1"),
     429: ("TooManyRequests", "The caller's rate limit on the service is used up"),
     431: ("HeadersTooLarge", "The request headers are larger than the gateway accepts"),
+    501: ("UnknownCoding", "The body is coded in a way that the gateway does not know"),
     502: ("BadAnswer", "What the service answered is not well-formed HTTP"),
     503: ("ServiceUnavailable", "The service does not answer now"),
     504: ("ServiceTimeout", "The service did not answer in time"),
@@ -35,6 +36,7 @@ _ADVICE: Final[Mapping[int, str]] = {
     403: "Ask the owner of the service for a contract",
     404: f"Services are at {API_PREFIX}<service>/",
     429: "Try again after the seconds in retry-after",
+    501: "Send it with a content-length, or chunked",
     502: "Its owner can see in the gateway's log what was wrong with it",
     503: "Try again; its workers may be restarting",  # and not what went wrong inside: that is in the access log
     504: "Try again, or ask for less at once",

@@ -25,6 +25,7 @@ from tulle.gateway.envoy_inner import (
     inner_listener,
 )
 from tulle.gateway.envoy_listener import listeners
+from tulle.gateway.envoy_overload import overload
 from tulle.gateway.envoy_policies import (
     policy_buckets,
     policy_counted_by,
@@ -96,26 +97,11 @@ def bootstrap(door: Door) -> Json:
                 {"name": "static", "static_layer": {"re2.max_program_size.error_level": 65_536, **RUNTIME}}
             ]
         },
-        "overload_manager": most_connections(door.most_connections),
+        "overload_manager": overload(door.most_connections, door.most_bytes),
     }
     if clusters := collector(door.traces):
         made["static_resources"] = {"clusters": clusters}
     return made
-
-
-def most_connections(most: int) -> Json:
-    """What refuses further callers when so many are connected."""
-    return {
-        "resource_monitors": [
-            {
-                "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": typed(
-                    "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    max_active_downstream_connections=most,
-                ),
-            }
-        ]
-    }
 
 
 def static_twin(policy: GatewayPolicy, door: Door) -> Json:

@@ -86,6 +86,7 @@ class Door:
     port: int = 8000
     access_log: str = ACCESS_LOG
     most_connections: int = 10_000
+    most_bytes: int = 2_000_000_000  # of memory, beyond which it takes no more
     traces: Traces | None = None
     mutual_tls: bool = False  # whether there is a door for the mesh's own services beside it
     processors: int = 1

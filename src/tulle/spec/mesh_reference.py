@@ -78,6 +78,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "gateway_tls": ("a mapping, below", "{self_signed: true}"),
     "gateway_concurrency": ("", "4"),
     "gateway_drain_seconds": ("", "60"),
+    "gateway_megabytes": ("", "4000"),
     "gateway_processors": ("", "2"),
     "database": ("sqlite:///… or postgresql://…", "'postgresql://localhost/tulle'"),
     "storage": ("local:/// and an absolute folder", "'local:///srv/tulle/objects'"),

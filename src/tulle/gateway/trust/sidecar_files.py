@@ -13,7 +13,8 @@ from typing import Final
 from tulle.errors import Broken
 from tulle.gateway.envoy_clusters import worker_cluster
 from tulle.gateway.envoy_errors import plain_replies
-from tulle.gateway.envoy_files import most_connections, versioned
+from tulle.gateway.envoy_files import versioned
+from tulle.gateway.envoy_overload import most_connections
 from tulle.gateway.envoy_routes import again
 from tulle.gateway.envoy_values import Json, typed
 from tulle.gateway.trust.certificate import Pair
