@@ -14,12 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.gateway.conftest import API, CONTRACTS, WORKERS, Mesh, as_client, policy, wait_until
+from tests.gateway.test_door_certificate import given
 
 from tulle.config import GatewayTls, Settings
 from tulle.gateway.door_certificate import AUTHORITY, DoorCertificate, read_pair
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.own_call import calling
+from tulle.gateway.trust.keeper import Keeper
 from tulle.serving.own_certificate import pinned
+from tulle.state.db import Database, now
 
 pytestmark = pytest.mark.system
 PATH = API + "first/x"
@@ -370,3 +373,54 @@ def test_a_reader_that_takes_nothing_holds_nothing_for_long(safe: Mesh) -> None:
         assert 0 not in kinds  # no byte of the body came
         assert kinds[-1] == 3
         assert curl(safe, PATH, "--http2")[0] == "200"
+
+
+# ── ones own certificate, and doors in every combination ─────────────────────────────────────────────────
+
+
+def test_ones_own_certificate_is_followed_and_browsers_are_told_to_stay(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    settings = given(tmp_path)
+    assert settings.gateway_tls is not None
+    tls = replace(settings.gateway_tls, hsts_seconds=600, host="mesh.example.com")
+    settings = replace(settings, gateway_tls=tls, gateway_port=free_port())
+    mesh, keeper, at = Mesh(settings, Gateway(settings)), DoorCertificate(settings), now()
+    keeper.keep(at)
+    mesh.gateway.publish(policy({"first": WORKERS["first"]}, {}))
+    mesh.start()
+    try:
+        with calling(settings, timeout=5) as client:  # at this machine's address, whatever name it is for
+            answer = client.get(PATH)
+        assert answer.status_code == 401
+        assert answer.headers["strict-transport-security"] == "max-age=600"
+        assert settings.gateway_url == f"https://mesh.example.com:{settings.gateway_port}"
+        given(tmp_path, names=("other.example.com",))
+        assert keeper.keep(at + 60)
+        pair = read_pair(settings.state_folder)
+        assert pair is not None
+
+        def is_shown() -> bool:
+            context = pinned(pair.certificate)
+            with socket.create_connection(("127.0.0.1", settings.gateway_port), 5) as wire:
+                try:
+                    with context.wrap_socket(wire, server_hostname="other.example.com"):
+                        return True
+                except ssl.SSLError:
+                    return False
+
+        wait_until(is_shown, "the newer certificate")
+    finally:
+        mesh.stop()
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+@pytest.mark.parametrize("plain", ["none", "redirect", "serve"])
+def test_envoy_takes_every_combination_of_doors(
+    tmp_path: Path, database: Database, plain: str, mutual: bool
+) -> None:
+    tls = GatewayTls(self_signed=True, **({} if plain == "none" else {"plain_port": 9, "plain": plain}))
+    settings = replace(Settings(folder=tmp_path), gateway_tls=tls, mutual_tls=mutual)
+    DoorCertificate(settings).prepare()
+    Keeper(settings, database).prepare(())
+    Gateway(settings).check(policy({"first": WORKERS["first"]}, {}))
