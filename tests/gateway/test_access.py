@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -179,6 +180,46 @@ def test_a_token_that_is_not_right_is_401_and_the_challenge_says_bearer(
     )  # whose is it?
 
 
+def test_a_token_names_no_key_of_its_own(by_token: Mesh, issuer: Issuer) -> None:
+    """Whoever signs with a key of theirs, and says where it is, or what it is; and names of keys that are none."""
+    other = Issuer()
+    own = other.public_keys()["keys"][0]
+    for head in (
+        {"jwk": own},
+        {"jku": "http://127.0.0.1:1/keys", "kid": "r"},
+        {"x5u": "http://127.0.0.1:1/chain.pem"},
+        {"kid": "r", "jwk": own, "crit": ["jwk"]},
+        {"kid": "../../../../../../etc/passwd"},
+        {"kid": "/dev/null"},
+        {"kid": "r' OR '1'='1"},
+        {"kid": "r\x00"},
+        {"kid": ["r"]},
+        {"kid": {"$ne": ""}},
+        {"kid": "x" * 4000},
+        {"kid": ""},
+    ):
+        check_error(ask(by_token, bearer(other.token(header=head))), 401, "InvalidToken")
+    # a good signature by a key that the token names otherwise, or by another algorithm than the key's
+    for head in ({"kid": "../r"}, {"kid": "e"}, {"alg": "nOnE"}, {"alg": "HS512"}, {"alg": ["RS256"]}):
+        check_error(ask(by_token, bearer(issuer.token(header=head))), 401, "InvalidToken")
+    assert caller(ask(by_token, bearer(issuer.token()))) == "warehouse-app"
+
+
+def test_a_token_of_one_service_opens_no_other_one(mesh: Mesh, issuer: Issuer) -> None:
+    """Replayed elsewhere: each service asks for its own audience."""
+    usual = policy(WORKERS, CONTRACTS)
+    ways = {
+        name: Access(contracts=False, jwt=tokens(issuer, audience=[name])) for name in ("first", "second")
+    }
+    services = [replace(s, access=ways.get(s.name, s.access)) for s in usual.services]
+    mesh.gateway.publish(
+        GatewayPolicy.of(services=services, clients=usual.clients, contracts=usual.contracts)
+    )
+    token = bearer(issuer.token(aud="first"))
+    assert caller(ask(mesh, token)) == "warehouse-app"
+    check_error(ask(mesh, token, "second/x/predict"), 401, "InvalidToken")
+
+
 def test_clocks_may_differ_by_a_minute(by_token: Mesh, issuer: Issuer) -> None:
     at = int(time.time())
     for claims in ({"exp": at - 30}, {"nbf": at + 30}):
@@ -341,6 +382,55 @@ def test_a_key_that_the_issuer_withdraws_opens_nothing_any_more(
     keys_server[2](500)  # who gives the keys is away: those that are known go on
     wait_until(lambda: 500 in keys_server[1], "asking in vain")
     assert ask(mesh, bearer(later.token())).status == 200
+
+
+@pytest.mark.parametrize("how", ["slow", "deep", "none"])
+def test_keys_that_are_late_or_none_open_nothing_and_hold_up_nobody(
+    mesh: Mesh, issuer: Issuer, how: str
+) -> None:
+    asked: list[int] = []
+    ended = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(1)
+            body = json.dumps(issuer.public_keys()).encode()
+            if how == "deep":
+                body = b'{"keys":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+            elif how == "none":
+                body = b'{"keys":[{"kty":"oct","kid":"r","k":"c2VjcmV0"}]}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # nobody waits for it any more
+                if how == "slow":
+                    self.wfile.write(body[:100])
+                    self.wfile.flush()
+                    ended.wait(20)
+                self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        url = f"http://localhost:{server.server_address[1]}/keys"
+        fetched = Tokens(ISSUER, jwks_uri=url, timeout=0.3, limit="1000/1s")
+        mesh.gateway.publish(opened(Access(contracts=False, jwt=fetched)))
+        wait_until(lambda: bool(asked), "fetching")
+        until = time.monotonic() + 0.8
+        while time.monotonic() < until:
+            reply = ask(mesh, bearer(issuer.token()))
+            assert (reply.status, reply.json()["errorType"]) in {
+                (503, "KeysUnavailable"),
+                (401, "InvalidToken"),
+            }
+            assert ask(mesh, as_client("app-b"), "second/x").status == 200
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()
 
 
 def test_keys_that_nobody_serves_hold_up_no_other_service(mesh: Mesh) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.gateway.conftest import (
     policy,
     wait_until,
 )
+from tests.gateway.policies.conftest import policy_of
 
 from tulle.config import Settings
 from tulle.gateway import guesses
@@ -119,6 +121,49 @@ def test_wrong_ones_are_limited_and_nobody_else_is_locked_out(mesh: Mesh) -> Non
     publish(mesh, is_guarded=False)
     assert mesh.ask(API + "first/x", basic(ONE, "x" * 40)).status == 401
     assert mesh.ask(API + "first/x", right(ONE)).status == 200
+
+
+def _key_alone(client_id: str, secret: str) -> tuple[str, dict[str, str]]:
+    return "", {"authorization": f"Bearer {client_id}.{secret}"}
+
+
+_WAYS: dict[str, Callable[[str, str], tuple[str, dict[str, str]]]] = {
+    "headers": lambda id_, secret: ("", {"client_id": id_, "client_secret": secret}),
+    "basic": lambda id_, secret: ("", basic(id_, secret)),
+    "key": _key_alone,
+    "key-as-user": lambda id_, secret: ("", basic(f"{id_}.{secret}", "")),
+    "query": lambda id_, secret: (f"?client_id={id_}&client_secret={secret}", {}),
+    "own-header": lambda id_, secret: ("", {"x-api-key": f"{id_}.{secret}"}),
+    "own-parameter": lambda id_, secret: (f"?key={id_}.{secret}", {}),
+}
+
+
+@pytest.mark.system
+def test_wrong_ones_are_limited_and_told_by_whichever_way_they_come(mesh: Mesh, database: Database) -> None:
+    listed = "- {policy: api-key, header: x-api-key, query: key}\n- {policy: client-id, query: true}"
+    mesh.gateway.publish(replace(policy_of(listed), is_guarded=True))
+    path = API + "first/by-whichever-way"
+    began = time.monotonic()
+    for number, (name, shown) in enumerate(_WAYS.items()):
+        statuses = []
+        for n in range(40):
+            query, headers = shown(f"guess-{number:08x}", f"{n:040x}")
+            statuses.append(mesh.ask(path + query, headers).status)
+        assert set(statuses) == {401, 429}, name
+        assert statuses.count(401) <= 2 * (10 + 2 + time.monotonic() - began), name
+
+    def mine() -> list[dict[str, Any]]:
+        return [line for line in mesh.log_lines() if str(line["path"]).startswith(path)]
+
+    wait_until(lambda: len(mine()) == 40 * len(_WAYS), "writing the access log")
+    lines = mine()
+    assert {line["details"] for line in lines if line["code"] == 401} == {WRONG_SECRET}
+    assert f"{39:040x}" not in str(lines)  # nothing of what was tried is kept
+    reading = LastUsed(mesh.settings, database)
+    reading.look()
+    reading.stop()
+    assert told(database) == ["127.0.0.1"]
+    (mesh.settings.state_folder / FILE).unlink()
 
 
 @pytest.mark.system
