@@ -33,7 +33,12 @@ endpoints:
 - {name: work, type: function, file: work.py, pool: {floor: 1, ceil: 1}}
 - {name: anything, type: function, file: work.py, function: anything, pool: {floor: 1, ceil: 1}}
 - {name: high-value, type: predict, model: high_value,
-   enrich: [{product: customer-features, data_set: customer_features, key: customer_id}]}
+   show_features: {features: [spend]}, enrich: [{product: customer-features, data_set: customer_features, key: customer_id}]}
+- name: joined
+  type: lookup
+  lookups:
+  - {product: customer-features, data_set: customer_features, key: customer_id, columns: [note], missing_key: ignore}
+  - {product: customer-features, data_set: customer_features, key: [first_on, number], columns: [vip], several: all}
 - {name: profile, type: lookup, product: customer-features, data_set: customer_features, key: customer_id}
 - {name: by-day, type: lookup, product: customer-features, data_set: customer_features, key: [first_on, number]}
 - {name: by-time, type: lookup, product: customer-features, data_set: customer_features, key: [seen_at, spend, vip]}
@@ -56,8 +61,10 @@ endpoints:
 HOME = "/public/api/v1/offers"
 # Every action, and the members of its body that something can be wrong with.
 POSTS: dict[str, tuple[str, ...]] = {
-    "high-value/predict": ("features", "dispatch", "explanations", "context"),
-    "high-value/predict-multi": ("items", "explanations"),
+    "high-value/predict": ("features", "dispatch", "explanations", "context", "showFeatures"),
+    "high-value/predict-multi": ("items", "explanations", "showFeatures"),
+    "joined/lookup": ("data",),
+    "joined/lookup-multi": ("items",),
     "profile/lookup": ("data",),
     "profile/lookup-multi": ("items",),
     "by-day/lookup": ("data",),
