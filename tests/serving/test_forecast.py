@@ -273,6 +273,8 @@ class Same(Forecaster):
     def forecast(self, past, future, target):
         if (past[target] == 404).any():
             raise ValueError("a secret")
+        if (past[target] == 907).any():
+            bytearray(8 << 30)
         assert list(future.columns) == ["shop", "day"]
         return [past[target].iloc[-1]] * len(future)
 """
@@ -294,6 +296,8 @@ def test_a_class_of_ones_own_forecasts_and_may_fail(tmp_path: Path) -> None:
     error = ask(load(folder), [{"day": "2024-01-31", "shop": "A", "sold": 404}])
     assert (error.status, error.error_type) == (500, "EvaluationFailed")
     assert "secret" not in error.detail
+    error = ask(load(folder), [{"day": "2024-01-31", "shop": "A", "sold": 907}])
+    assert (error.status, error.error_type) == (500, "TooMuchMemory")
 
 
 @pytest.mark.parametrize(

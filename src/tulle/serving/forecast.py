@@ -72,6 +72,7 @@ class _Said(msgspec.Struct, array_like=True):
     numbers: list[float] = []
     quantiles: list[list[float]] = []
     problem: str = ""
+    error_type: str = "EvaluationFailed"
 
 
 class Forecast:
@@ -127,7 +128,7 @@ class Forecast:
         read = perf_counter_ns()
         said = dict(zip(asked, await self._asked(list(asked.values())), strict=True)) if asked else {}
         if len(grouped) == 1 and (only := next(iter(said.values()))).problem:
-            raise RequestError(500, "EvaluationFailed", only.problem, "The service's log says where")
+            raise RequestError(500, only.error_type, only.problem, "The service's log says where")
         results = self._results(found, said)
         spent = perf_counter_ns() - read
         timing = f'"timing":{{"preProcessing":{(read - start) // 1000},"prediction":{spent // 1000}}}'
@@ -233,7 +234,7 @@ class Forecast:
                 continue
             answer = said[key]
             if answer.problem:
-                failed.append(_ignored(RequestError(500, "EvaluationFailed", answer.problem)) | named)
+                failed.append(_ignored(RequestError(500, answer.error_type, answer.problem)) | named)
                 continue
             for step, (row, number) in enumerate(zip(one.future, answer.numbers, strict=True)):
                 item = {"time": _moment(row[series.time]), "forecast": number, "ignored": False, **named}
@@ -313,6 +314,9 @@ def _said(model: Any, series: Series, asked: _Asked, *, is_day: bool) -> _Said:
         return _Said(*forecast(model, series, asked.past, asked.future))
     except Invalid as exc:  # of the series, as it was sent
         return _Said(problem=exc.message)
+    except MemoryError:
+        message = "the model needs more memory than its endpoint may have"
+        return _Said(problem=message, error_type="TooMuchMemory")
     except Exception as exc:  # noqa: BLE001  whatever a model raises
         traceback.print_exc()
         return _Said(problem=f"the model raised {type(exc).__name__}")
