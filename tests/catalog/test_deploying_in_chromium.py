@@ -91,10 +91,12 @@ def test_traffic_is_shared_with_the_keyboard_and_the_page_follows(desk: Desk) ->
     expect(page.get_by_label("v1", exact=True)).to_have_value("90")
     expect(page.locator("[data-part=sum]")).to_contain_text("make 100 %")
     page.get_by_label("Sticky").check()
+    page.get_by_label("Test queries that fail then").select_option("go back to what answers now")
     page.get_by_role("button", name="Put it in force").press("Enter")
     expect(page.locator("[data-part=done]")).to_contain_text("It is asked for")
     wanted = split({"v1": 0.9, "v2": 0.1}, sticky=True)
     assert generation.deployment(database, NAME).desired == wanted
+    assert generation.deployment(database, NAME).test_queries == "rollback"
     expect(page.locator("#state")).to_contain_text("starting")
     generation.activate(database, NAME, wanted)
     expect(page.locator("#state")).to_contain_text("split by a key")

@@ -17,6 +17,7 @@ from tulle.errors import NotFound
 from tulle.gateway.faults import Fault, write_faults
 from tulle.serving import generation
 from tulle.serving.generation import Ending
+from tulle.serving.tested import FailedQuery, Tested
 from tulle.serving.traffic import single, split
 from tulle.state.tables import deployment_requests
 
@@ -86,6 +87,31 @@ def test_the_part_that_changes_is_fetched_apart_and_tells_what_is_wanted(
     told = re.search(r'data-desired="([^"]*)"', part)
     assert told is not None
     assert json.loads(unescape(told[1])) == single("v2").as_plain()
+
+
+def test_how_test_queries_went_is_told_also_of_what_answered_before(world: World, browser: Browser) -> None:
+    again(world)
+    failed = Tested(
+        "failed", 1.0, 3, 1, 3, (FailedQuery("total", "<i>ann</i>", "total is 1"),), "it goes back to v1"
+    )
+    tested = {"v1": Tested("passed", 1.0, 2, 2, 2), "v2": failed}
+    with world.database.write() as cx:
+        generation.note_tested(cx, NAME, "", tested)
+    part = browser.get(f"{HOME}/state")
+    assert '<span class="badge ok">2 of 2 pass</span>' in part
+    assert "Test queries of v2 fail, which answered before." in part
+    assert "total, &#39;&lt;i&gt;ann&lt;/i&gt;&#39;: total is 1; it goes back to v1" in part
+    assert f"tulle service test {NAME} --version v2" in part
+    assert "test queries of v2 fail" in unescape(re.findall(r'data-said="([^"]*)"', part)[0])
+    with world.database.write() as cx:
+        generation.note_tested(cx, NAME, "", {"v1": failed}, anew=True)
+    part = browser.get(f"{HOME}/state")
+    assert '<span class="badge bad">1 of 3 pass</span>' in part
+    assert f"tulle service test {NAME} -e prod --generation v1" in part
+    page = browser.get(f"{HOME}?share.v1=100&test_queries=rollback")
+    assert f"tulle service traffic {NAME} v1=100% --test-queries rollback" in page
+    assert '<option value="rollback" selected>' in page
+    assert '<span class="badge">production</span>' in page
 
 
 def test_what_is_disabled_or_ends_is_told(world: World, browser: Browser) -> None:

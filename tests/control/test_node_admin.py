@@ -31,6 +31,7 @@ from tulle.control.apply import apply_plan
 from tulle.control.workspace import Workspace
 from tulle.server.app import application
 from tulle.serving import generation, package_import
+from tulle.serving.tested import Tested
 from tulle.state import log
 from tulle.state.db import now
 
@@ -172,6 +173,33 @@ def test_a_service_is_mapped_switched_disabled_and_removed(node: Node) -> None:
     service.delete()
     assert generation.find(node.workspace.database, "sold") is None
     assert client.list_services() == [{"serviceId": "sold", "enabled": False}]
+
+
+def test_what_is_switched_to_says_what_its_test_queries_lead_to(node: Node) -> None:
+    client = node.client()
+    for version in ("v1", "v2"):
+        assert node.build("[customer]" if version == "v2" else "[customer, amount]") == version
+    call = client._perform_json  # the client has no words for it
+    for method, path, body in (
+        ("POST", "actions/switchToNewest", None),
+        ("POST", "actions/switchTo/v1", None),
+        ("POST", "actions/setMapping", {"entries": [{"generation": "v2", "proba": 1}]}),
+        ("POST", "generations/v1/preload", None),
+    ):
+        for way in ("skip", "rollback"):
+            with node.workspace.database.write() as cx:
+                generation.withdraw(cx, "sold")
+            if "preload" in path:
+                generation.request(node.workspace.database, "sold", "v2")
+            call(method, f"services/sold/{path}", params={"testQueries": way}, body=body)
+            assert node.deployment().test_queries == way, path
+    with pytest.raises(DataikuException, match="test queries are to 'never'"):
+        call("POST", "services/sold/actions/switchTo/v2", params={"testQueries": "never"})
+    tested = Tested("passed", 1.0, 1, 1, 1)
+    with node.workspace.database.write() as cx:
+        generation.note_tested(cx, "sold", "", {"v1": tested})
+    listed = {one["generation"]: one["testQueries"] for one in client.service("sold").list_generations()}
+    assert listed == {"v1": tested.as_plain(), "v2": None}
 
 
 def test_what_cannot_be_is_told(node: Node) -> None:

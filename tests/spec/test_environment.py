@@ -45,6 +45,17 @@ def test_an_approver_is_asked_once_unless_more_are_wanted() -> None:
     assert [environment(settings, n).approvals for n in ("prod", "test")] == [1, 2]
 
 
+def test_a_stage_is_said_and_production_that_says_so_goes_back() -> None:
+    plain = settings_of({"test": {"stage": "test"}, "dev": {"stage": "development", "test_queries": "skip"}})
+    said = {one.name: (one.stage, one.test_queries) for one in environments(plain)}
+    assert said == {"dev": ("development", "skip"), "prod": ("production", "tell"), "test": ("test", "tell")}
+    assert environment(settings_of({"other": None}), "other").stage == ""
+    strict = production(settings_of({"prod": {"stage": "production"}}))
+    assert (strict.stage, strict.test_queries) == ("production", "rollback")
+    mild = production(settings_of({"prod": {"stage": "production", "test_queries": "tell"}}))
+    assert mild.test_queries == "tell"
+
+
 def test_an_unknown_one_is_refused_with_the_nearest() -> None:
     with pytest.raises(NotFound) as refused:
         environment(settings_of({"test": None}), "tset")
@@ -70,6 +81,9 @@ def test_an_unknown_one_is_refused_with_the_nearest() -> None:
         ({"a": {"after": "b"}, "b": {"after": "a"}}, "leads in a circle: a → b → a"),
         ({"a": {"branch": "x"}, "b": {"branch": "x"}}, "'environments.b' has the branch 'x' of 'a'"),
         ({"prod": {"branch": "live"}}, "no environment has 'main'"),
+        ({"dev": {"stage": "prod"}}, "'environments.dev.stage' is 'prod', expected one of: development,"),
+        ({"dev": {"stage": 3}}, "'environments.dev.stage' is 3"),
+        ({"dev": {"test_queries": "never"}}, "expected one of: tell, rollback, skip"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(given: Any, said: str) -> None:

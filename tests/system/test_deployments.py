@@ -356,3 +356,7 @@ def test_what_fails_its_test_queries_goes_back_where_that_is_wanted(calc: Mesh) 
     assert asked.returncode == 1
     assert "asked calc v4, which runs in 'prod'" in asked.stdout
     calc.tulle("service", "rollback", "calc")
+    for path in ("/testQueries", "/public/api/v1/calc/%2e%2e/%2e%2e/%2e%2e/%2e%2e/testQueries"):
+        url = f"http://127.0.0.1:{calc.gateway}{path}?most=1&seconds=1"
+        reached = httpx.get(url, headers=calc.credentials("caller"))
+        assert reached.status_code in {400, 404}, reached.text  # it is of the workers' own sockets

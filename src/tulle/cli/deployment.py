@@ -534,7 +534,7 @@ def _show_all(found: list[dict[str, Any]], name: str, as_json: bool) -> None:
     ]
     table(
         rows,
-        ["environment", "traffic", "wanted", "workers", "url"],
+        ["environment", "stage", "traffic", "wanted", "workers", "url"],
         empty=f"'{name}' is not deployed anywhere",
     )
     for one in found:

@@ -269,6 +269,7 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
         "service": found.service,
         "environment": name_of(settings, found.environment),
         "is_consumers": not found.environment,
+        "stage": _stage_of(settings, found.environment),
         "product": found.product,
         "status": found.status,
         "message": found.message,
@@ -294,6 +295,12 @@ def as_plain(settings: Settings, found: Deployment) -> dict[str, Any]:
         "tested": {version: one.as_plain() | {"told": str(one)} for version, one in found.tested.items()},
         "url": f"{settings.gateway_url}{address}" if address else "",
     }
+
+
+def _stage_of(settings: Settings, place: str) -> str:
+    """What an environment is for; nothing where it does not say, or is in mesh.yaml no more."""
+    known = settings.environments.get(name_of(settings, place))
+    return known.stage if known is not None else ""
 
 
 def _standing(found: Deployment) -> Traffic:
