@@ -23,6 +23,7 @@ from tulle.serving.fit import misfits
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.lookup import Lookup
 from tulle.serving.request import RequestError
+from tulle.serving.sendable import sendable
 from tulle.serving.service import load_service
 from tulle.serving.training import ENTITIES, Asked, relation_of, training_sql
 
@@ -478,3 +479,18 @@ def test_what_is_trained_with_is_what_several_data_sets_answer(joined: Loaded, t
         found = {name: float(row[name]) if name == "spend" else row[name] for name in answers[label]["data"]}
         assert found == answers[label]["data"]
     assert [trained[label]["last_shop"] for label in sorted(trained)] == ["b", "c", "none", "none"]
+
+
+def test_rows_become_requests_with_the_keys_that_are_needed_and_those_that_are_there() -> None:
+    endpoints = {one.name: one for one in load_service(JOINED, name="s.yaml").endpoints}
+    plain = sendable(endpoints["plain"], (), None)
+    assert (plain.word, plain.alternatives, plain.optional) == ("data", (("who", "day", "number"),), ())
+    told = sendable(endpoints["told"], (), None)
+    assert (told.alternatives, told.optional) == ((("who",),), ("number",))
+    rows = [{"customer_id": "00003", "number": 3}, {"customer_id": "00004", "number": 4}]
+    assert told.bodies(rows, {"who": "customer_id"}) == (
+        "data",
+        [{"who": "00003", "number": 3}, {"who": "00004", "number": 4}],
+    )
+    with pytest.raises(Invalid, match="no column for day of endpoint 'plain'"):
+        plain.bodies(rows, {"who": "customer_id"})
