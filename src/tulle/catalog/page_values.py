@@ -19,6 +19,7 @@ from tulle.catalog.repository import (
 )
 from tulle.catalog.service import ServiceView
 from tulle.catalog.service_access import AccessView
+from tulle.catalog.service_policies import PoliciesView
 from tulle.errors import Problem
 from tulle.gateway.versions.told import Pin
 from tulle.lake.repository import Branch, Commit
@@ -190,6 +191,7 @@ class ServicePage:
     look_ups: tuple[LookUp, ...] = ()  # of the version that answers, else of the newest
     environments: tuple[str, ...] = ()  # that of consumers first
     fault: str = ""  # why the gateway has it otherwise than it is wanted
+    policies: PoliciesView = PoliciesView()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ from tulle.catalog.service_compare import ComparePage, compare_page
 from tulle.catalog.service_deployments import DeploymentsReader
 from tulle.catalog.service_design import DesignPage, Suggested, design_page, suggested
 from tulle.catalog.service_load import LoadReader
+from tulle.catalog.service_policies import PoliciesView, policies_view
 from tulle.config import Settings
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway import contract
@@ -351,6 +352,21 @@ class Reader:
             self._look_ups(service),
             tuple(sorted(self.settings.environments, key=lambda one: (one != usual, one))),
             fault.sentence if fault is not None else "",
+            self._policies(name),
+        )
+
+    def _policies(self, name: str) -> PoliciesView:
+        declared = self._mesh().declared.get(name)
+        versions = package.packages(self._database, name)
+        chosen = shown(versions, generation.find(self._database, name))
+        return policies_view(
+            self.settings,
+            self._database,
+            name,
+            declared.service.policies if declared is not None else (),
+            chosen,
+            domain=declared.product.domain if declared is not None else "",
+            tags=declared.product.tags if declared is not None else (),
         )
 
     def _look_ups(self, service: ServiceView) -> tuple[LookUp, ...]:

@@ -66,19 +66,29 @@ class MeshPolicies:
 
     def joined(self, target: Target, own: Sequence[Policy]) -> tuple[Policy, ...]:
         """What holds for a service: the mesh's policies and its own, in an order that can be carried out."""
-        of_mesh = [
-            [one for one in policies_in(self._lists[name], target.environment) if self._is_for(one, target)]
+        return tuple(policy for policy, _ in self.joined_from(target, own))
+
+    def joined_from(self, target: Target, own: Sequence[Policy]) -> tuple[tuple[Policy, str], ...]:
+        """What holds for a service, each with the set of the mesh that it is of; empty: its own."""
+        of_mesh = {
+            name: [
+                one for one in policies_in(self._lists[name], target.environment) if self._is_for(one, target)
+            ]
             for name in self.sets_for(target, left_out_by(own))
-        ]
-        kinds = {kind.name: kind for policies in of_mesh for kind in self._kinds(policies)}
+        }
+        kinds = {kind.name: kind for policies in of_mesh.values() for kind in self._kinds(policies)}
         asks = any(kind.phase == "credentials" for kind in kinds.values())
         kept = [
             policy
             for policy, kind in zip(own, self._kinds(own), strict=True)
             if not (kind.once and kind.name in kinds) and not (asks and kind.phase == "credentials")
         ]
-        placed = [pair for policies in (*of_mesh, kept) for pair in self._placed(policies)]
-        return tuple(policy for _, policy in sorted(placed, key=lambda pair: pair[0]))
+        placed = [
+            (place, policy, name)
+            for name, policies in (*of_mesh.items(), ("", kept))
+            for place, policy in self._placed(policies)
+        ]
+        return tuple((policy, name) for _, policy, name in sorted(placed, key=lambda one: one[0]))
 
     def _is_for(self, policy: Policy, target: Target) -> bool:
         return not (target.behind is not None and self._registry.carried_out(policy.kind).of_workers)
