@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tulle.gateway import envoy_wire
 from tulle.gateway.envoy_values import typed
 from tulle.gateway.envoy_wire import contents, field, fields, packed, read, written
 
@@ -38,6 +39,22 @@ def test_parts_put_together_are_the_whole() -> None:
     extension = "envoy.config.core.v3.TypedExtensionConfig"
     parts = field(extension, "name", b"x") + field(extension, "typed_config", packed(LIST, together))
     assert parts == written(extension, whole)
+
+
+def test_what_is_written_is_never_touched_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be reading it; the library takes `@type` away while it reads."""
+    given, kept = route("one"), route("one")
+    seen: list[Any] = []
+
+    def noted(content: Any, *_args: Any, **_more: Any) -> None:
+        seen.append(dict(content["typed_per_filter_config"]["body"]))
+        content["typed_per_filter_config"]["body"].clear()
+        content.clear()
+
+    monkeypatch.setattr(envoy_wire.json_format, "ParseDict", noted)
+    written(ROUTE, given)
+    assert seen == [kept["typed_per_filter_config"]["body"]]
+    assert given == kept
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
+import msgspec
 from google.protobuf import json_format
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
@@ -23,8 +24,11 @@ _BYTES: Final = 2  # the wire type of texts, bytes and messages
 def written(kind: str, content: Json) -> bytes:
     """A message of the protobuf type `kind`. ValueError where it has no such field, or a value does not fit."""
     message = _message(kind)()
+    # A copy, as the library takes `@type` out of what it reads and puts it back afterwards: others read the same values
+    # at the same time, and what is validated would lack it.
+    own = msgspec.json.decode(msgspec.json.encode(content))
     try:
-        json_format.ParseDict(content, message, descriptor_pool=_pool())
+        json_format.ParseDict(own, message, descriptor_pool=_pool())
     except json_format.ParseError as exc:
         raise ValueError(str(exc)) from exc
     return bytes(message.SerializeToString(deterministic=True))
