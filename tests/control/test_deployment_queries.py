@@ -308,6 +308,10 @@ def test_by_hand_the_environment_is_chosen_or_told(board: Board) -> None:
     only_there = ask_running(ask, "calc", "v2")
     assert (only_there.environment, [one.passed for one in only_there.verdicts]) == ("test", [False, True])
     assert board.found("test").tested["v2"].status == "failed"  # it is kept
+    board.deploy(single("v2"), "skip")
+    assert ask_running(ask, "calc", "v2", environment="prod").verdicts[0].passed is False
+    with ask.database.read() as cx:  # and no other system is told of it
+        assert not [row for row in cx.execute(select(task_rows)).all() if "url" in row.request]
     assert ask_running(ask, "calc", environment="test").version == "v2"
     with pytest.raises(NotFound, match="generation 'v1' of service 'calc' does not run in 'test'"):
         ask_running(ask, "calc", "v1", environment="test")

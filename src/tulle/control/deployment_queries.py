@@ -159,8 +159,18 @@ def begin(
     generation.note_tested(cx, service, environment, tested, anew=True)
 
 
-def record(workspace: Workspace, service: str, environment: str, found: Mapping[str, Tested]) -> None:
-    """Keep how it went with the deployment, and tell who is to be told; nothing where it has been withdrawn."""
+def record(
+    workspace: Workspace,
+    service: str,
+    environment: str,
+    found: Mapping[str, Tested],
+    *,
+    by_hand: bool = False,
+) -> None:
+    """Keep how it went with the deployment, and tell who is to be told; nothing where it has been withdrawn.
+
+    Systems that are told of deployments are not told of what somebody asked by hand, who sees it.
+    """
     settings = workspace.settings
     with workspace.database.write() as cx:
         in_turn(cx, f"deployment of {service}")
@@ -188,7 +198,8 @@ def record(workspace: Workspace, service: str, environment: str, found: Mapping[
             log.append(cx, Event(GENERATION_TESTED, service, data), actor=BY)
             if one.status == "failed":
                 LOG.warning("service '%s' %s: %s", service, version, one)
-                deployment_hooks.tell_failed(cx, settings, known, version, str(one))
+                if not by_hand:
+                    deployment_hooks.tell_failed(cx, settings, known, version, str(one))
 
 
 def ask_running(
@@ -218,7 +229,8 @@ def ask_running(
     chosen = version or found.active_version or found.desired_version
     verdicts = _asked(workspace, _worker(workspace, found, chosen), MOST_BY_HAND, SECONDS_BY_HAND)
     saved = saved_in(workspace, name, [chosen])[chosen]
-    record(workspace, name, found.environment, {chosen: of_verdicts(verdicts, saved, now())})
+    tested = of_verdicts(verdicts, saved, now())
+    record(workspace, name, found.environment, {chosen: tested}, by_hand=True)
     return TestedGeneration(name_of(settings, found.environment), chosen, verdicts)
 
 
