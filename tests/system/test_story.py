@@ -417,7 +417,7 @@ def test_down_leaves_nothing_and_up_brings_everything_back(mesh: Mesh) -> None:
     mesh.tulle("down")
     until(lambda: mesh.processes() == [])
     assert mesh.json("status") == {
-        "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "faults": [],
+        "mesh": mesh.json("status")["mesh"], "folder": str(mesh.folder), "up": False, "drift": {}, "pin": None, "faults": [],
         "certificates": [], "processes": {},
     }  # fmt: skip
     mesh.tulle("up", "--detach")

@@ -107,7 +107,9 @@ def status(mesh: Path | None, as_json: bool) -> None:
             "mesh": settings.name,
             "folder": str(settings.folder),
             "up": bool(running),
-            "pin": asdict(pin) | {"known": None, "sentence": pin.sentence} if pin is not None else None,
+            "pin": {"version": pin.version, "reason": pin.reason, "by": pin.by, "at": pin.at}
+            if pin
+            else None,
             "drift": _drifted(settings),
             "faults": [asdict(fault) for fault in read_faults(settings)] if running else [],
             "certificates": [*_failing_certificates(settings), *_failing_door(settings)] if running else [],
