@@ -10,7 +10,7 @@ from tests.gateway.conftest import API, Mesh, as_client, basic, wait_until
 
 from tulle.gateway import envoy_errors
 from tulle.gateway.policies.listed import known_kinds
-from tulle.gateway.processing.exchange import Refusal
+from tulle.gateway.processing.exchange import Call, Refusal
 from tulle.observe import violations
 from tulle.observe.operations import Operations
 from tulle.observe.tally import MICROSECONDS, REFUSED, REQUESTS, Tally
@@ -80,7 +80,8 @@ def test_the_words_are_those_of_the_errors() -> None:
 
 
 def test_what_the_processor_refuses_is_told_from_what_a_service_answers() -> None:
-    assert Refusal(429, "QuotaExceeded", "x").answer("r").headers[1] == (b"x-tulle-error", b"QuotaExceeded")
+    call = Call("GET", b"/", [], b"", {})
+    assert Refusal(429, "QuotaExceeded", "x").answer(call).headers[1] == (b"x-tulle-error", b"QuotaExceeded")
     assert kind_of(400, "via_upstream", told="JsonThreat") == "JsonThreat"
     for status, told in ((200, "JsonThreat"), (400, None), (400, "no word"), (400, "X" * 99)):
         assert kind_of(status, "via_upstream", told=told) == ""

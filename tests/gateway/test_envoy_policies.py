@@ -73,7 +73,12 @@ def test_each_stands_where_the_list_says() -> None:
     counted = {
         k: v for k, v in wide["metadata"]["filter_metadata"]["tulle"].items() if k.startswith("limit_")
     }
-    assert counted == {"limit_0_client": "first#0@contract", "limit_1_client": "first#1@contract"}
+    assert counted == {
+        "limit_0": "5/1s",
+        "limit_0_client": "first#0@contract",
+        "limit_1": "9/1m",
+        "limit_1_client": "first#1@contract",
+    }
     sizes = [r["typed_per_filter_config"]["body"]["buffer"]["max_request_bytes"] for r in (narrow, wide)]
     assert sizes == [10, 10_000]
 

@@ -57,7 +57,7 @@ def asking(service: ManagedService, part: ServicePart, step: StepPlan, processor
                 "retry_back_off": {"base_interval": "0.025s", "max_interval": f"{PATIENCE}s"},
             },
         },
-        allowed_headers=_names(["authorization", "x-request-id"]),
+        allowed_headers=_names(["authorization", "x-request-id", "traceparent"]),
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
     )

@@ -25,6 +25,7 @@ _BY_STATUS: Final = {
     426: "UpgradeRequired",
     429: "TooManyRequests",
     431: "HeadersTooLarge",
+    501: "UnknownCoding",
     502: "BadAnswer",
     503: "ServiceUnavailable",
     504: "ServiceTimeout",
