@@ -6,9 +6,12 @@ Callers of this mesh, itself among them, meet the gateway by TLS, with a certifi
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +19,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.system.conftest import Mesh, free_port
+import yaml
+from tests.system.conftest import TULLE, Mesh, free_port
 
 from tulle.spec.skeleton import mesh_files, product_files
 
+PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
 BOOK = """
 service: order-book
 endpoints:
@@ -174,3 +179,72 @@ def test_services_that_use_one_another_in_a_circle_are_refused(mesh: Mesh) -> No
         assert "service 'order-book' uses 'nobody', which no product declares" in messages
     finally:
         file.write_text(before)
+
+
+def documented(language: str, start: str) -> str:
+    """The block of the reference that begins so."""
+    found = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    (text,) = [one for one in found if one.startswith(start)]
+    return str(text)
+
+
+def ask_order_book(mesh: Mesh, own: dict[str, str], orders: list[str]) -> None:
+    """Ask for orders, and wait until the log has them."""
+    logged = ("service", "log", "order-book", "--limit", "1000")
+    before = len(mesh.json(*logged))
+    asked = {"items": [{"data": {"order_id": order}} for order in orders]}
+    answer = mesh.call("order-book/order/lookup-multi", asked, own)
+    assert answer.status_code == 200, answer.text
+    deadline = time.monotonic() + 30
+    while len(mesh.json(*logged)) < before + len(orders):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_a_product_over_the_log_is_made_as_the_reference_says(mesh: Mesh) -> None:
+    mesh.tulle("service", "package", "order-book")
+    mesh.tulle("service", "deploy", "order-book")
+    mesh.tulle("app", "create", "asking", "--service", "order-book")
+    own = mesh.credentials("asking")
+    deadline = time.monotonic() + 30
+    while mesh.call("order-book/order/lookup", {"data": {"order_id": "O-1002"}}, own).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ask_order_book(mesh, own, ["O-1002"] * 10)  # one of the largest orders, again and again
+
+    home = mesh.folder / "products/sales/order-watch"
+    for name, text in {
+        "product.yaml": documented("yaml", "# products/sales/order-watch/product.yaml"),
+        "transform/drift.sql": documented("sql", "-- transform/drift.sql"),
+        "checks/drift.yaml": documented("yaml", "# checks/drift.yaml"),
+    }.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    policy, key = mesh.folder / ".tulle/policy.json", mesh.folder / ".tulle/log-reader.yaml"
+    policy.write_text(documented("json", '[{"effect"'))
+    mesh.tulle("user", "create", "log-reader", "--key-file", str(key))
+    mesh.tulle("user", "group", "log-reader", "Viewers", "--remove")
+    credentials = yaml.safe_load(key.read_text())["credentials"]
+    connect = ["connection", "set", "order-log", "--kind", "store", "--address", "s3://order-book-queries"]
+    connect += ["--option", f"endpoint=http://127.0.0.1:{mesh.s3}", "--secret", "secret_access_key"]
+    connect += ["--option", f"access_key_id={credentials['access_key_id']}"]
+    subprocess.run(
+        [TULLE, "--mesh", str(mesh.folder), *connect],
+        input=credentials["secret_access_key"] + "\n",
+        text=True,
+        env=mesh.environment,
+        check=True,
+    )
+    mesh.tulle("apply")
+    refused = mesh.tulle("connection", "test", "order-log", check=False)  # nobody let log-reader in yet
+    assert refused.returncode != 0
+    assert "403 Forbidden" in refused.stdout + refused.stderr
+    mesh.tulle("user", "policy", "read-order-log", "--file", str(policy), "--attach", "log-reader")
+    moved = mesh.tulle("run", "order-watch", check=False)
+    assert moved.returncode == 1
+    assert "in 1 row psi is above 0.25" in moved.stdout
+    ((requests, psi),) = re.findall(r"^ +\d{4}-\d\d-\d\d +(\d+) +([\d.]+)$", moved.stdout, re.MULTILINE)
+    all_orders, asked = [2, 2, 1, 2], [0, 0, 0, int(requests)]  # between the quartiles
+    assert asked[3] > 10
+    shares = [((a + 0.5) / (asked[3] + 2), (b + 0.5) / 9) for a, b in zip(asked, all_orders, strict=True)]
+    assert float(psi) == pytest.approx(sum((now - then) * math.log(now / then) for now, then in shares))
