@@ -111,7 +111,7 @@ def test_a_policy_of_the_processor_holds_between_services_too(mesh: Mesh) -> Non
     assert mesh.call("order-book/order/lookup", {"data": {"order_id": "O-1002"}}, own).status_code == 200
     refused = mesh.call("offers/offer/run", {"order": long}, own)
     assert refused.status_code == 400, refused.text
-    assert "step 'order': service 'order-book'" in refused.json()["message"]
+    assert "step 'order.row': service 'order-book'" in refused.json()["message"]
 
 
 def test_who_they_are_is_shown_and_who_may_call_whom(mesh: Mesh) -> None:
