@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+from dataikuapi import APINodeClient
 
 from tulle.serving.access import ACCESS_SCHEMA
 from tulle.serving.asked import MOST_CALLS, MOST_ENTRIES
@@ -21,8 +23,8 @@ from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import load_service
 from tulle.serving.step_form import AT_ONCE, DEPTH, MOST_ITEMS
 
-PAGE = (Path(__file__).parents[2] / "docs/reference/services.md").read_text()
-
+PAGES = Path(__file__).parents[2] / "docs/reference"
+PAGE = (PAGES / "services.md").read_text()
 
 YAML = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
@@ -107,3 +109,15 @@ def test_every_way_in_is_told_and_its_example_read() -> None:
     (example,) = re.findall(r"^```yaml\n(service: orders\naccess:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     access = load_service(example, name="example").access
     assert access.ways() == ("contracts", "api_keys", "jwt")
+
+
+def test_every_call_of_the_stock_client_is_told_with_the_path_it_asks() -> None:
+    page = (PAGES / "api-nodes.md").read_text()
+    row = re.compile(r"^\| `(\w+)` \| `POST /<endpoint>/([a-z-]+)`", re.MULTILINE)
+    told = dict(row.findall(page))
+    calls = {name: call for name, call in vars(APINodeClient).items() if not name.startswith("_")}
+    asked = {
+        name: re.findall(r'"POST", "[^"/]+/([a-z-]+)"', inspect.getsource(call))
+        for name, call in calls.items()
+    }
+    assert {name: [path] for name, path in told.items()} == asked
