@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from dataikuapi import APINodeClient
 
+from tulle.catalog.query_log import FEEDBACK, OUTCOME_COLUMNS, TRAFFIC
+from tulle.control import service_drift
+from tulle.control.service_drift import DRIFT, OUTCOMES
+from tulle.serving import log_traffic
 from tulle.serving.access import ACCESS_SCHEMA
 from tulle.serving.asked import MOST_CALLS, MOST_ENTRIES
 from tulle.serving.compose_declared import ComposeSpec
@@ -17,7 +21,7 @@ from tulle.serving.finder import NO_KEY, NO_MATCH, NOT_FOUND, OUTSIDE_MAX_AGE, P
 from tulle.serving.function_code import signature_of
 from tulle.serving.kinds import KINDS
 from tulle.serving.log_declared import LOG_SCHEMA
-from tulle.serving.log_rows import SCHEMA
+from tulle.serving.log_rows import FEEDBACK_SCHEMA, SCHEMA
 from tulle.serving.overlay import load_overlay
 from tulle.serving.query_declared import QuerySpec
 from tulle.serving.service import load_service
@@ -100,6 +104,25 @@ def test_every_property_and_column_of_the_log_is_told() -> None:
     log = load_service(f"service: shop\n{example}", name="example").log
     assert (log.usual.sample, log.usual.leave_out, log.keep_days) == (0.1, ("postcode",), 90)
     assert (log.of("price").sample, log.of("other").sample, log.most_bytes >> 30) == (0, 0.1, 20)
+
+
+def columns_told(of: str) -> list[str]:
+    """The columns that the page tells of a data set beside the log, in its order."""
+    (table,) = re.findall(rf"^\| column of `{of}` \|.*\n\|---\|---\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    return [name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+
+
+@pytest.mark.parametrize(
+    ("of", "names"),
+    [
+        (TRAFFIC, log_traffic.SCHEMA.names),
+        (FEEDBACK, FEEDBACK_SCHEMA.names),
+        (OUTCOMES, list(OUTCOME_COLUMNS)),
+        (DRIFT, service_drift.SCHEMA.names),
+    ],
+)
+def test_every_column_of_what_is_kept_beside_the_log_is_told(of: str, names: list[str]) -> None:
+    assert columns_told(of) == names
 
 
 def test_every_way_in_is_told_and_its_example_read() -> None:

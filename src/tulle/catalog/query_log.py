@@ -63,6 +63,20 @@ TRAFFIC_COLUMNS: Mapping[str, str] = {
     "microseconds": "integer",
     "requests": "integer",
 }
+# What answers and outcomes joined have: the data set `outcomes`.
+OUTCOME_COLUMNS = (
+    "request_id",
+    "item",
+    "asked_at",
+    "environment",
+    "endpoint",
+    "generation",
+    "shadow",
+    "features",
+    "result",
+    "outcome",
+    "told_at",
+)
 OWNER = "tulle-queries-of"  # what says in a repository's metadata whose queries it holds
 _SUFFIX = "-queries"
 _MOST_NAME = 63
@@ -202,8 +216,8 @@ class QueryLog:
     def outcomes(self, service: str, since: float, until: float) -> pa.Table:
         """What was answered in a span of time and what turned out, where that is told."""
         sql = (
-            f"WITH told AS ({LAST_TOLD}) SELECT request_id, item, asked_at, environment, endpoint, generation, "
-            "shadow, features, result, told.outcome, told.told_at FROM queries JOIN told USING (request_id, item) "
+            f"WITH told AS ({LAST_TOLD}) SELECT {', '.join(OUTCOME_COLUMNS)} "
+            "FROM queries JOIN told USING (request_id, item) "
             f"WHERE asked_at >= {moment(since)} AND asked_at < {moment(until)} ORDER BY asked_at, request_id, item"
         )
         return self.table(service, sql, since=since, until=until)
