@@ -6,19 +6,29 @@ import asyncio
 import datetime as dt
 import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sklearn.linear_model import LinearRegression
 from tests.control.logged import PRODUCT, LoggedMesh
+from tests.serving.conftest import FEATURES
 
 from tulle.catalog.query_log import find_repository
+from tulle.catalog.service_drift import measure
 from tulle.cli.connect import mesh_client
 from tulle.control import query_log, service_drift
 from tulle.observe import incidents
+from tulle.pipeline.model_file import ModelFile, save_model
+from tulle.pipeline.model_series import save_forecaster
+from tulle.sdk.causal import TLearner
+from tulle.sdk.forecast import Lags
 from tulle.sdk.service_log import ServiceLog
 from tulle.server.app import application
 
@@ -60,7 +70,7 @@ def page(logged: LoggedMesh, path: str) -> httpx.Response:
 
 
 def test_what_is_asked_moves(logged: LoggedMesh) -> None:
-    assert "no prediction was asked for" in logged.tulle("service", "drift", "scores")
+    assert "no prediction or forecast was asked for" in logged.tulle("service", "drift", "scores")
     (answer,) = asked(logged, moved=0)
     told = [
         {"requestId": "moved0", "item": number, "outcome": one["prediction"] if number % 10 else 1}
@@ -174,3 +184,78 @@ def test_what_is_masked_is_not_measured(logged: LoggedMesh) -> None:
     output = logged.tulle("service", "drift", "scores")
     assert "spend: it is masked" in output
     assert "recency: stable" in output
+
+
+UNMEASURED = """
+service: scores
+endpoints:
+- {name: coupon, type: predict, model: coupon, pool: {floor: 1, ceil: 1}}
+- {name: demand, type: forecast, model: demand, pool: {floor: 1, ceil: 1}}
+"""
+
+
+def effects(logged: LoggedMesh, folder: Path) -> ModelFile:
+    """A model of what a coupon changes."""
+    rows = np.column_stack(
+        [np.asarray(logged.sample.column(name).to_pylist(), dtype=float) for name in FEATURES]
+    )
+    treated = np.arange(len(rows)) % 2
+    learner = TLearner(LinearRegression()).fit(rows, treated, rows[:, 2] + treated * (rows[:, 0] + 1))
+    return save_model(folder, "coupon", learner, features=FEATURES, sample=logged.sample, metrics={"mae": 1})
+
+
+def forecasts(folder: Path) -> tuple[ModelFile, list[dict[str, Any]]]:
+    """A model that forecasts, and the past that it learned."""
+    days = [
+        {"day": dt.date(2026, 1, 1) + dt.timedelta(days=day), "sold": 10.0 + day % 7} for day in range(28)
+    ]
+    model = Lags(LinearRegression(), lags=(7,)).fit([days], "sold")
+    about: dict[str, Any] = {"time": "day", "target": "sold", "horizon": 3, "step": "1 day"}
+    sample = pa.Table.from_pylist(days)
+    saved = save_forecaster(folder, "demand", model, sample=sample, metrics={"mae": 1.0}, **about)
+    return saved, [{**one, "day": one["day"].isoformat()} for one in days]
+
+
+def test_of_effects_and_forecasts_it_is_told_what_is_not_measured(logged: LoggedMesh, tmp_path: Path) -> None:
+    model, past = forecasts(tmp_path / "demand")
+    own = logged.workspace.lake.repository("scores")
+    for one in (effects(logged, tmp_path / "coupon"), model):
+        for name in one.files:
+            own.put("main", f"models/{one.name}/{name}", one.folder / name)
+    own.commit("main", "models")
+    logged.declare(UNMEASURED)
+    items = [
+        {"features": {name: float(row[name]) for name in FEATURES}}
+        for row in logged.sample.slice(0, 60).to_pylist()
+    ]
+    told = [{"requestId": "many", "item": number, "outcome": number} for number in range(len(items))]
+    version = logged.package()
+    logged.ask(
+        [
+            ("/coupon/predict-effect-multi", {"items": items}),
+            ("/demand/forecast", {"items": past}),
+            ("/demand/forecast", {"items": past[:2]}),  # no answer: it is not counted
+            ("/feedback", {"items": [*told, {"requestId": "ahead", "outcome": 3}]}),
+        ],
+        ids=["many", "ahead", "short", "told"],
+        version=version,
+    )
+    output = logged.tulle("service", "drift", "scores")
+    assert "performance: not measured, an outcome is what happened with the treatment or without it" in output
+    assert "demand v2: 1 answers by model demand" in output
+    assert "input: not measured, requests send the past of series" in output
+    html = page(logged, "/services/scores/queries").text
+    assert html.count("Not measured: ") == 4
+    assert "Performance</th>" in html
+
+    coupon, demand = measure(logged.log, logged.workspace.lake, [version], since=0, until=time.time())
+    assert (coupon.endpoint, coupon.rows, coupon.outcomes) == ("coupon", 60, 60)
+    assert (coupon.qualities, list(coupon.unmeasured)) == ((), ["performance"])
+    assert {one.name for one in coupon.features} == set(FEATURES)
+    assert coupon.prediction is not None
+    assert coupon.prediction.verdict == "stable"
+    assert (demand.endpoint, demand.model, demand.rows) == ("demand", "demand", 1)
+    assert list(demand.plain()["unmeasured"]) == ["input", "prediction", "performance"]
+    assert (demand.verdict, demand.problem) == ("unknown", "")
+    rows = [row for one in (coupon, demand) for row in service_drift.as_rows(dt.date(2026, 1, 1), one)]
+    assert {(row["endpoint"], row["of"]) for row in rows} == {("coupon", "input"), ("coupon", "prediction")}

@@ -61,15 +61,21 @@ def test_how_good_classes_were() -> None:
     true = RANDOM.integers(0, 2, 500)
     score = np.round(np.clip(true * 0.3 + RANDOM.uniform(0, 0.7, 500), 0.01, 0.99), 2)
     probas = [{"0": 1 - s, "1": s} for s in score]
-    found = performance(true.tolist(), (score > 0.5).astype(int).tolist(), probas)
+    found = performance(true.tolist(), (score > 0.5).astype(int).tolist(), probas, of_classes=True)
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(true, score > 0.5))
     assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(true, score))
     assert found["log_loss"] == pytest.approx(metrics.log_loss(true, score))
     told_otherwise = [bool(one) if number % 2 else str(one) for number, one in enumerate(true)]
-    assert performance(told_otherwise, (score > 0.5).astype(int).tolist(), probas) == found
-    assert performance(["x", "y"], ["x", "x"], [None, None]) == {"accuracy": 0.5}
-    assert "roc_auc" not in performance([1, 1], [1, 1], [{"0": 0.1, "1": 0.9}] * 2)
-    assert performance([], [], []) == {}
+    again = performance(told_otherwise, (score > 0.5).astype(int).tolist(), probas, of_classes=True)
+    assert again == found
+    assert performance(["x", "y"], ["x", "x"], [None, None], of_classes=True) == {"accuracy": 0.5}
+    one_class = performance([1, 1], [1, 1], [{"0": 0.1, "1": 0.9}] * 2, of_classes=True)
+    assert "roc_auc" not in one_class
+    assert performance([], [], [], of_classes=True) == {}
+    # classes or clusters whose names are numbers are no further apart for that
+    assert performance([1, 2, 30], [1, 2, 3], [None] * 3, of_classes=True) == {
+        "accuracy": pytest.approx(2 / 3)
+    }
     assert [class_name(value) for value in (1, "1", 1.0, True, "true", "maybe", 1.5)] == [
         *["1"] * 5,
         "maybe",
@@ -79,12 +85,13 @@ def test_how_good_classes_were() -> None:
 
 def test_how_good_numbers_were() -> None:
     true, said = RANDOM.normal(0, 3, 100), RANDOM.normal(0, 3, 100)
-    found = performance(true.tolist(), said.tolist(), [None] * 100)
+    found = performance(true.tolist(), said.tolist(), [None] * 100, of_classes=False)
     assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(true, said))
     assert found["mae"] == pytest.approx(metrics.mean_absolute_error(true, said))
     assert found["r2"] == pytest.approx(metrics.r2_score(true, said))
-    assert "r2" not in performance([1, 1], [1, 2], [None, None])
-    assert performance(["high"], [2.0], [None]) == {}
+    assert "r2" not in performance([1, 1], [1, 2], [None, None], of_classes=False)
+    assert performance(["high"], [2.0], [None], of_classes=False) == {}
+    assert performance([2.0], ["high"], [None], of_classes=False) == {}
 
 
 def test_a_constant_that_moves_either_way() -> None:
@@ -113,10 +120,12 @@ def test_chance_is_no_drift() -> None:
 
 def test_whatever_is_told_the_rest_is_measured() -> None:
     huge = 10**400
-    found = performance([1.0, 2.0, "n/a", huge, 1e300, None, [1]], [1.0, 3.0, *[1.0] * 5], [None] * 7)
+    told = [1.0, 2.0, "n/a", huge, 1e300, None, [1]]
+    found = performance(told, [1.0, 3.0, *[1.0] * 5], [None] * 7, of_classes=False)
     assert found == pytest.approx({"rmse": 0.5**0.5, "mae": 0.5, "r2": -1.0})
-    assert performance([huge, "yes"], ["yes", "yes"], [None, None]) == {"accuracy": 0.5}
-    assert performance([10**9999, "yes"], ["yes", "yes"], [None, None]) == {"accuracy": 0.5}
+    for number in (huge, 10**9999):
+        found = performance([number, "yes"], ["yes", "yes"], [None, None], of_classes=True)
+        assert found == {"accuracy": 0.5}
     assert drift_of("x", [1.0] * 60, [huge, *[1.0] * 59]).bins[-1].now == pytest.approx(1 / 60)
 
 

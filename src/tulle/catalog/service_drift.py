@@ -1,6 +1,7 @@
 """How far a service's queries have moved from what its models were made with, and how good its answers were.
 
 Read from the query log and the models' samples; one measurement is of one endpoint and generation in a span of time.
+What has no meaningful measure is told with the reason, and not measured.
 """
 
 # ruff: noqa: S608  names are ours, values go through `literal`
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -25,8 +26,18 @@ from tulle.serving.package import Package
 
 LOG = logging.getLogger("tulle")
 MOST_ROWS = 50_000  # of one measurement: an even choice of them by their ids
+_ANSWERED = "status = 200 AND error IS NULL"
 FIRST_ROWS = 1000  # of a generation's answers, what later ones are compared with
-PREDICTION = "prediction"
+INPUT, PREDICTION, PERFORMANCE = "input", "prediction", "performance"  # what a measurement is of
+# What is told of an effect is what happened to somebody who was treated, or was not; never both.
+NOT_OF_EFFECTS: Mapping[str, str] = {
+    PERFORMANCE: "an outcome is what happened with the treatment or without it, and an effect is the difference of both"
+}
+NOT_OF_FORECASTS: Mapping[str, str] = {
+    INPUT: "requests send the past of series, most of it again and again",
+    PREDICTION: "how series go on follows the past that each request sends",
+    PERFORMANCE: "an outcome is of a request, and a forecast says several times, which later requests tell as the past",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +51,10 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One endpoint and generation in a window, seconds since the epoch; `unread` says why a feature is not here."""
+    """One endpoint and generation in a window, seconds since the epoch.
+
+    `unread` says why a feature is not here, `unmeasured` why nothing is told of the input, prediction or performance.
+    """
 
     endpoint: str
     generation: str
@@ -55,6 +69,7 @@ class Measured:
     outcomes: int
     qualities: tuple[Quality, ...]
     problem: str = ""  # why nothing could be measured
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -82,7 +97,7 @@ def measure(
     generation: str = "",
     environment: str = "",
 ) -> list[Measured]:
-    """Every prediction endpoint and generation of a service that was asked in a window."""
+    """Every endpoint that predicts or forecasts, and generation, of a service that was asked in a window."""
     if not packages:
         return []
     service = packages[-1].service
@@ -101,10 +116,10 @@ def measure(
             if chosen
             else None
         )
-        if chosen is None or entry is None or entry["type"] != "predict":
+        if chosen is None or entry is None or entry["type"] not in _MEASURES:
             continue
         one = Wanted(since, until, row["endpoint"], row["generation"], shadow=False, environment=environment)
-        found.append(_measured(log, lake, chosen, entry, one))
+        found.append(_MEASURES[entry["type"]](log, lake, chosen, entry, one))
     return found
 
 
@@ -133,11 +148,8 @@ def _measured(
             features.append(drift_of(name, sample[name], now))
     prediction, compared = _prediction(log, package.service, signature, wanted, rows)
     told = [row for row in rows if row["outcome"] not in (None, MASK)]
-    qualities = performance(
-        [row["outcome"] for row in told],
-        [row["result"].get("prediction") for row in told],
-        [row["result"].get("probas") for row in told],
-    )
+    unmeasured = NOT_OF_EFFECTS if signature.task == "effect" else {}
+    qualities = {} if PERFORMANCE in unmeasured else _performance(signature, told)
     return Measured(
         wanted.endpoint,
         wanted.generation,
@@ -151,6 +163,32 @@ def _measured(
         compared,
         len(told),
         tuple(Quality(name, value, signature.metrics.get(name)) for name, value in qualities.items()),
+        unmeasured=unmeasured,
+    )
+
+
+def _forecasts(
+    log: QueryLog, _lake: Lake, package: Package, entry: Mapping[str, Any], wanted: Wanted
+) -> Measured:
+    """How many forecasts there were; and that, and why, they are not measured."""
+    model = str(entry["model"]).removeprefix("models/")
+    since, until = wanted.since or 0.0, wanted.until or 0.0
+    sql = f"SELECT count(*) AS answers FROM queries WHERE {where(wanted)} AND {_ANSWERED}"
+    (counted,) = log.rows(package.service, sql, since=since, until=until)
+    nothing = (wanted.endpoint, wanted.generation, model, since, until, counted["answers"])
+    return Measured(*nothing, (), {}, None, "", 0, (), unmeasured=NOT_OF_FORECASTS)
+
+
+_MEASURES = {"predict": _measured, "forecast": _forecasts}
+
+
+def _performance(signature: Signature, told: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+    """How good the answers were whose outcome is told."""
+    return performance(
+        [row["outcome"] for row in told],
+        [row["result"].get("prediction") for row in told],
+        [row["result"].get("probas") for row in told],
+        of_classes=bool(signature.classes or signature.clusters),
     )
 
 
@@ -159,8 +197,7 @@ def _rows(log: QueryLog, service: str, wanted: Wanted) -> list[dict[str, Any]]:
     sql = (
         f"WITH told AS ({LAST_TOLD}) SELECT q.features, q.result, told.outcome FROM queries q "
         f"LEFT JOIN told USING (request_id, item) WHERE {where(wanted)} "
-        "AND status = 200 AND error IS NULL AND result IS NOT NULL "
-        f"ORDER BY hash(request_id, item) LIMIT {MOST_ROWS}"
+        f"AND {_ANSWERED} AND result IS NOT NULL ORDER BY hash(request_id, item) LIMIT {MOST_ROWS}"
     )
     read = (
         {name: None if value is None else msgspec.json.decode(value) for name, value in row.items()}

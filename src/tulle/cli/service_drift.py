@@ -52,7 +52,7 @@ def drift(
         emit(result)
         return
     if not result["measured"]:
-        click.echo(f"  no prediction was asked for in the last {window}")
+        click.echo(f"  no prediction or forecast was asked for in the last {window}")
     for one in result["measured"]:
         _show(one)
 
@@ -73,6 +73,8 @@ def _show(one: dict[str, Any]) -> None:
         click.echo(f"  {state} {feature['name']}: {said}; {numbers}")
     for feature, why in one["unread"].items():
         click.echo(f"  {mark('skipped')} {feature}: {why}")
+    for what, why in one["unmeasured"].items():
+        click.echo(f"  {mark('skipped')} {what}: not measured, {why}")
     for quality in one["qualities"]:
         then = "" if quality["then"] is None else f", on the hold-out {quality['then']:.4g}"
         click.echo(f"  {quality['metric']}: {quality['now']:.4g} of {one['outcomes']:,} outcomes{then}")

@@ -85,7 +85,7 @@ def drift_of(name: str, then: Sequence[Any], now: Sequence[Any]) -> Drift:
 
 
 def performance(
-    outcomes: Sequence[Any], predictions: Sequence[Any], probas: Sequence[Any]
+    outcomes: Sequence[Any], predictions: Sequence[Any], probas: Sequence[Any], *, of_classes: bool
 ) -> dict[str, float]:
     """How good answers were, by metric: accuracy, log loss and area under the curve of classes, else RMSE, MAE and R².
 
@@ -93,12 +93,12 @@ def performance(
     """
     if not outcomes:
         return {}
-    if any(isinstance(one, Mapping) for one in probas) or not all(map(_is_number, predictions)):
+    if of_classes:  # their names may be numbers, whose distance says nothing
         return _of_classes(outcomes, predictions, probas)
     pairs = [
         (_number(outcome), _number(prediction))
         for outcome, prediction in zip(outcomes, predictions, strict=True)
-        if _is_number(outcome)
+        if _is_number(outcome) and _is_number(prediction)
     ]
     # What is told may be anything: a number that none can be calculated with says nothing of the others.
     usable = np.array([pair for pair in pairs if max(map(abs, pair)) < _MOST_NUMBER], dtype=np.float64)
