@@ -58,3 +58,11 @@ def test_what_is_very_long_is_shown_as_it_is() -> None:
 def test_a_text_is_called_by_its_first_heading() -> None:
     assert first_heading("intro\n\n## How to *use* it ##\n", "guide.md") == "How to *use* it"
     assert first_heading("no heading", "guide.md") == "guide.md"
+    assert first_heading("#### too deep\n#tag\n# \n## #\n### C#", "guide.md") == "C"
+    assert first_heading("# " + "x" * 300, "guide.md") == "x" * 200
+
+
+def test_a_heading_is_found_however_its_line_is_filled() -> None:
+    text = ("#" + " " * 300 + "b" * 210 + " " * 300 + "#" * 90 + "a\n") * 6
+    assert first_heading(text, "guide.md") == "b" * 200
+    assert first_heading("#" + " " * 4700 + "b" * 250, "guide.md") == "b" * 200

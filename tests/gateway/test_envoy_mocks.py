@@ -27,6 +27,7 @@ MOCKS = (
     MockAnswer("GET", "/items", 200, "none", "application/json", "[]"),
     MockAnswer("GET", "/items", 404, "none", "application/problem+json", '{"error":"%REQ(host)%"}'),
     MockAnswer("DELETE", "/items/{id}", 204),
+    MockAnswer("GET", "/told", 200, "", "text/x-%ENVIRONMENT(HOME)%", "of the gateway's own nothing"),
     MockAnswer("GET", "/items/{id}", 200, "", "text/plain", "any"),
     MockAnswer("GET", "/items/mine", 200, "", "text/plain", "mine"),
     MockAnswer("GET", "/large", 200, "", "application/json", LARGE),
@@ -57,6 +58,7 @@ def test_examples_answer_and_say_so(mesh: Mesh) -> None:
     assert ask(mesh, "/items/7").body == b"any"
     mine = ask(mesh, "/items/mine")
     assert (mine.body, mine.headers["content-type"]) == (b"mine", "text/plain")
+    assert ask(mesh, "/told").headers["content-type"] == "text/x-%ENVIRONMENT(HOME)%"
     gone = ask(mesh, "/items/7", "DELETE")
     assert (gone.status, gone.body) == (204, b"")
     assert ask(mesh, "/large").body.decode() == LARGE

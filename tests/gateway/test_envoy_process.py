@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import psutil
 import pytest
 from tests.gateway.conftest import API, CONTRACTS, WORKERS, Mesh, as_client, policy
 from tests.gateway.test_envoy import Load
@@ -19,6 +21,7 @@ from tulle.deploy.local import Process
 from tulle.deploy.supervise import Supervisor
 from tulle.errors import Broken
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_values import FOLDER
 from tulle.server.supervisor import _ways_out
 
 pytestmark = pytest.mark.system
@@ -103,6 +106,18 @@ def test_a_restart_loses_no_request_and_ends_none(supervised: Supervised) -> Non
     # while it had no contract it was refused: nothing else happened to any request
     assert {status for status, _ in load.answers} <= {200, 403}
     assert supervised.process.restarts == 0
+
+
+def test_nobody_else_may_take_over_and_it_is_told_nothing_of_our_environment(supervised: Supervised) -> None:
+    folder = supervised.mesh.settings.state_folder / Path(FOLDER)
+    sockets = [one for one in folder.iterdir() if one.name.startswith("takeover_")]
+    assert sockets
+    assert {one.stat().st_mode & 0o777 for one in sockets} == {0o600}
+    named = Path("/proc/net/unix").read_text()
+    assert str(supervised.mesh.gateway.process._number) not in named
+    process = psutil.Process(supervised.process.pid)
+    assert "PATH" in process.environ()
+    assert not {name for name in process.environ() if name.startswith(("PYTEST", "TULLE"))}
 
 
 def test_one_that_is_killed_under_load_is_back_with_what_it_had(

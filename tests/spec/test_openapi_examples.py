@@ -79,3 +79,18 @@ def test_a_schema_stands_for_a_value(schema: Any, value: Any) -> None:
 def test_a_schema_that_refers_to_itself_is_cut() -> None:
     made = made_of(LOOP, {"$ref": "#/components/schemas/Node"})
     assert json.dumps(made).count("next") == 7
+
+
+def test_schemas_that_stand_for_endlessly_much_stand_for_a_part_of_it() -> None:
+    node = {"$ref": "#/components/schemas/Node"}
+    wide = {"type": "object", "properties": {f"a{n}": node for n in range(40)}}
+    deep = {"allOf": [node] * 100_000}
+    for schema in (wide, deep, {"type": "object", "properties": {"a": {"allOf": [wide, deep]}}}):
+        made = made_of({"components": {"schemas": {"Node": schema}}}, node)
+        assert len(json.dumps(made)) < 100_000
+
+
+def test_answers_beyond_those_that_are_taken_are_not_looked_at() -> None:
+    examples = {f"e{n}": {"value": n} for n in range(100_000)}
+    found = answers({"200": {"content": {"application/json": {"examples": examples}}}})
+    assert [name for _, name, _, _ in found] == [f"e{n}" for n in range(MOST_ANSWERS)]

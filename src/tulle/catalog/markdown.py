@@ -46,5 +46,9 @@ def _ours(state: object) -> None:
 
 def first_heading(text: str, otherwise: str) -> str:
     """What a text calls itself."""
-    found = re.search(r"^#{1,3} +(.{1,200}?)\s*#*\s*$", text[:5000], re.MULTILINE)
-    return str(escape(found[1]).striptags()) if found else otherwise
+    for line in text[:5000].splitlines():
+        marks = len(line) - len(line.lstrip("#"))
+        said = line[marks:].strip()
+        if 1 <= marks <= 3 and line[marks : marks + 1] == " " and said.rstrip("# "):
+            return str(escape(said.rstrip("#").rstrip()[:200]).striptags())
+    return otherwise

@@ -275,6 +275,7 @@ def gateway(
         argv=start.argv,
         cwd=start.cwd,
         env=start.env,
+        keeps_environment=False,
         log=settings.log_folder / "gateway.log",
         ready=ready,
         url=f"{settings.gateway_url}/",
@@ -291,6 +292,7 @@ def sidecars(settings: Settings, start: Command, ready: Callable[[], bool]) -> W
         argv=start.argv,
         cwd=start.cwd,
         env=start.env,
+        keeps_environment=False,
         log=settings.log_folder / "sidecars.log",
         ready=ready,
     )

@@ -32,6 +32,9 @@ STOP_GRACE = 12.0  # seconds a child has to end by itself before it is killed; a
 READY_TIMEOUT = 60.0
 ASK_SECONDS = 0.5  # of a step, after which no further child is asked whether it is ready
 
+# Of the environment, what a program of others needs to run.
+_PLAIN = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
+
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
@@ -69,6 +72,7 @@ class Wanted:
     log: Path
     ready: Callable[[], bool]
     env: Mapping[str, str] = field(default_factory=dict)
+    keeps_environment: bool = True  # of whoever started the mesh, in which secrets may be
     url: str | None = None
     grace_before_stop: float = 0.0  # seconds it keeps running after it is no longer wanted
     stop_grace: float = STOP_GRACE  # seconds it then has to end by itself; all have less when the mesh ends
@@ -322,7 +326,7 @@ class Supervisor:
             child.process = subprocess.Popen(  # noqa: S603  argv is ours
                 list(argv),
                 cwd=want.cwd,
-                env={**os.environ, **want.env},
+                env={**_environment(want), **want.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -447,6 +451,12 @@ def _created(pid: int) -> float | None:
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
+
+
+def _environment(want: Wanted) -> Mapping[str, str]:
+    if want.keeps_environment:
+        return os.environ
+    return {name: value for name, value in os.environ.items() if name in _PLAIN}
 
 
 def _die_with_parent() -> None:

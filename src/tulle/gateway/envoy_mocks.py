@@ -83,7 +83,11 @@ def _answering(usual: Json, match: Json, answer: MockAnswer) -> Json:
     if answer.media:
         said["content-type"] = answer.media
     told = [
-        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        # Envoy reads a value as a format, and has commands that tell of its own process.
+        {
+            "header": {"key": key, "value": value.replace("%", "%%")},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
         for key, value in said.items()
     ]
     body = {"body": {"inline_string": answer.body}} if answer.body else {}

@@ -29,6 +29,9 @@ ASKED: Final = (
 )
 STOP_SECONDS: Final = 10.0  # that requests have at most when the mesh is stopped
 CHECK_SECONDS: Final = 30.0
+_MEETING: Final = (
+    f"{FOLDER}/takeover"  # of .tulle/: how the sockets begin by which one gets the other's doors
+)
 _SHARED: Final = Path("/dev/shm")  # noqa: S108  where Envoys of one mesh meet; Linux alone has it
 _UNDER_WAY: Final = r"^http\.(gateway|services)\.downstream_rq_active$"
 
@@ -63,6 +66,8 @@ class EnvoyProcess:
         seconds = self._settings.gateway_drain_seconds
         shared = (
             *("--base-id", str(self._number), "--restart-epoch", str(taken)),
+            # A file, which others may not open: the abstract names that Envoy would take are open to every user.
+            *("--socket-path", _MEETING, "--socket-mode", "600"),
             *("--drain-strategy", "immediate", "--drain-time-s", str(max(1, seconds - 1))),
             *("--parent-shutdown-time-s", str(seconds)),
         )
@@ -136,6 +141,9 @@ class EnvoyProcess:
 
     def forget(self) -> None:
         """Remove what Envoys of this mesh shared; none must run."""
+        for left in self._root.glob(f"{_MEETING}_*"):
+            with contextlib.suppress(OSError):
+                left.unlink()
         with contextlib.suppress(OSError):
             (_SHARED / f"envoy_shared_memory_{self._number}0").unlink(missing_ok=True)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from tulle.spec.openapi_document import METHODS, resolved
 
 MOST_ANSWERS: Final = 10  # of one operation
+_MOST_FOUND: Final = 100  # of one operation, among which the first are those of success
 MADE: Final = ""  # the name of an answer that nobody wrote
 _DEEPEST: Final = 6
 _MOST_MEMBERS: Final = 40
+_MOST_MADE: Final = 2000  # values of one answer: schemas that refer to themselves stand for endlessly many
 _USUAL_STATUS: Final = 200
 _TEXTS: Final[Mapping[str, str]] = {
     "date": "2026-01-31",
@@ -60,7 +63,9 @@ def _of_operation(document: Json, method: str, path: str, operation: Json) -> It
     found: list[ExampleAnswer] = []
     for said, value in _mapping(operation.get("responses")).items():
         status = _status(str(said))
-        for name, media, body in _of_answer(document, resolved(document, value)):
+        if len(found) > _MOST_FOUND:
+            break
+        for name, media, body in islice(_of_answer(document, resolved(document, value)), MOST_ANSWERS):
             found.append(ExampleAnswer(method, path, status, name, media, body))
     if not found:
         found.append(ExampleAnswer(method, path, _USUAL_STATUS, MADE, "", ""))
@@ -109,54 +114,64 @@ def _as_body(value: Any, *, is_json: bool) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def made_of(document: Json, schema: Any, depth: int = 0) -> Any:
+def made_of(document: Json, schema: Any) -> Any:
     """A value that a schema stands for: its example, default or first choice, else the plainest of its type."""
-    found = resolved(document, schema)
-    for word in ("example", "const", "default"):
-        if word in found:
-            return found[word]
-    for word in ("examples", "enum"):
-        if isinstance(found.get(word), list) and found[word]:
-            return found[word][0]
-    if depth > _DEEPEST:
-        return None
-    if parts := found.get("allOf"):
-        return _joined(document, found, parts, depth)
-    for word in ("oneOf", "anyOf"):
-        if isinstance(found.get(word), list) and found[word]:
-            return made_of(document, found[word][0], depth + 1)
-    return _of_type(document, found, depth)
+    return _Made(document).of(schema, 0)
 
 
-def _joined(document: Json, schema: Json, parts: Any, depth: int) -> Any:
-    whole: dict[str, Any] = {}
-    for part in parts if isinstance(parts, list) else ():
-        value = made_of(document, part, depth + 1)
-        if not isinstance(value, dict):
-            return value
-        whole |= value
-    return whole | dict(_members(document, schema, depth))
+class _Made:
+    """One value under way; what goes beyond the bound is nothing."""
 
+    def __init__(self, document: Json) -> None:
+        self._document = document
+        self._left = _MOST_MADE
 
-def _of_type(document: Json, schema: Json, depth: int) -> Any:
-    said = schema.get("type")
-    kind = next((one for one in said if one != "null"), "null") if isinstance(said, list) else said
-    if kind == "object" or (kind is None and "properties" in schema):
-        return dict(_members(document, schema, depth))
-    if kind == "array":
-        return [made_of(document, schema["items"], depth + 1)] if "items" in schema else []
-    if kind in {"integer", "number"}:
-        least = schema.get("minimum", 0)
-        return least if isinstance(least, int | float) else 0
-    plain: Mapping[Any, Any] = {"string": _TEXTS.get(str(schema.get("format")), "text"), "boolean": True}
-    return plain.get(kind)
+    def of(self, schema: Any, depth: int) -> Any:
+        self._left -= 1
+        found = resolved(self._document, schema) if self._left >= 0 else {}
+        for word in ("example", "const", "default"):
+            if word in found:
+                return found[word]
+        for word in ("examples", "enum"):
+            if isinstance(found.get(word), list) and found[word]:
+                return found[word][0]
+        if depth > _DEEPEST or self._left < 0:
+            return None
+        if parts := found.get("allOf"):
+            return self._joined(found, parts, depth)
+        for word in ("oneOf", "anyOf"):
+            if isinstance(found.get(word), list) and found[word]:
+                return self.of(found[word][0], depth + 1)
+        return self._of_type(found, depth)
 
+    def _joined(self, schema: Json, parts: Any, depth: int) -> Any:
+        whole: dict[str, Any] = {}
+        for part in parts[:_MOST_MEMBERS] if isinstance(parts, list) else ():
+            value = self.of(part, depth + 1)
+            if not isinstance(value, dict):
+                return value
+            whole |= value
+        return whole | self._members(schema, depth)
 
-def _members(document: Json, schema: Json, depth: int) -> Iterator[tuple[str, Any]]:
-    for number, (name, value) in enumerate(_mapping(schema.get("properties")).items()):
-        if number == _MOST_MEMBERS:
-            return
-        yield str(name), made_of(document, value, depth + 1)
+    def _of_type(self, schema: Json, depth: int) -> Any:
+        said = schema.get("type")
+        kind = next((one for one in said if one != "null"), "null") if isinstance(said, list) else said
+        if kind == "object" or (kind is None and "properties" in schema):
+            return self._members(schema, depth)
+        if kind == "array":
+            return [self.of(schema["items"], depth + 1)] if "items" in schema else []
+        if kind in {"integer", "number"}:
+            least = schema.get("minimum", 0)
+            return least if isinstance(least, int | float) else 0
+        plain: Mapping[Any, Any] = {
+            "string": _TEXTS.get(str(schema.get("format")), "text"),
+            "boolean": True,
+        }
+        return plain.get(kind)
+
+    def _members(self, schema: Json, depth: int) -> dict[str, Any]:
+        said = islice(_mapping(schema.get("properties")).items(), _MOST_MEMBERS)
+        return {str(name): self.of(value, depth + 1) for name, value in said if self._left > 0}
 
 
 def _mapping(value: Any) -> Json:

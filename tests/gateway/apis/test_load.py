@@ -221,3 +221,17 @@ def test_what_cannot_be_answered_by_examples_is_told(folder: Folder) -> None:
     found = problems(MOCKED, folder)
     assert "the example of GET /p0 has 70000 bytes, at most 65536 are answered" in found[0]
     assert "its examples have 1050000 characters together" in found[-1]
+    for media in (
+        "application/json; x=%ENVIRONMENT(HOME)%",
+        "application/json\\r\\nx: y",
+        "json",
+        "a/" + "b" * 99,
+    ):
+        content = f'{{"200": {{"content": {{"{media}": {{"example": 1}}}}}}}}'
+        folder.write(
+            "orders.openapi.yaml",
+            '{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/a": {"get": {"responses": '
+            + content
+            + "}}}}",
+        )
+        assert "of GET /a is none" in problems(MOCKED, folder)[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,10 @@ FOLDER: Final = "apis"
 LARGEST_PAGE: Final = 500_000  # bytes of a text for readers
 LARGEST_MOCK: Final = 65_536  # bytes of one answer by an example; Envoy keeps them with its routes
 MOST_MOCKED: Final = 1_000_000  # characters of all of a version
+# As RFC 9110 has it, without what would end a header or begin another value in it.
+_MEDIA: Final = re.compile(
+    r'[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}(?:; ?[\w-]{1,32}=(?:[\w.+-]{1,64}|"[\w .:/+-]{0,64}"))*', re.ASCII
+)
 _SCHEMA: Final = Schema(API_SCHEMA)
 
 
@@ -225,6 +230,9 @@ class _Reader:
             for one in example_answers(json.loads(text))
         )
         for one in found:
+            if one.media and not _MEDIA.fullmatch(one.media):
+                told = f"the content type {one.media[:200]!r} of {one.method} {one.path} is none"
+                self.wrong(told, *at, "openapi", hint="write one such as `application/json`")
             if (size := len(one.body.encode("utf-8", "replace"))) > LARGEST_MOCK:
                 told = f"the example of {one.method} {one.path} has {size} bytes, at most {LARGEST_MOCK} are answered"
                 self.wrong(told, *at, "openapi", hint="give a smaller one")
