@@ -43,6 +43,7 @@ def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
             line(at, service="orders", **(usual | {"code": 429, "details": "request_rate_limited"})),
             line(at, service="orders", **(usual | {"code": 500})),
             line(at, service="payroll", **usual),
+            line(at, service="gone"),  # it was there once
         ]
     )
     calls = Calls(made.workspace.settings.state_folder)
@@ -98,3 +99,25 @@ def test_insight_tells_of_a_hidden_api_to_those_who_see_it_alone(bazaar: Bazaar)
     assert "nothing is known of a service" in get(bazaar, "/insight/apis/payroll", 404)
     get(bazaar, "/insight/apis/payroll", cookie=vic)
     assert "payroll" not in get(bazaar, "/access")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", {"orders"}),
+        ("kim", {"orders"}),
+        ("vic", {"orders", "payroll"}),
+        ("token", {"orders", "payroll", "gone"}),
+    ],
+)
+def test_prometheus_reads_of_what_who_asks_may_see(bazaar: Bazaar, name: str, told: set[str]) -> None:
+    credential = {"": {}, "token": {"authorization": bazaar.token}}.get(name)
+    answer = bazaar.send(
+        "GET", "/metrics", **(credential if credential is not None else {"authorization": bazaar.basic(name)})
+    )
+    assert answer.status_code == 200
+    assert set(re.findall(r'service="(.*?)"', answer.text)) == told
+
+
+def test_prometheus_with_a_wrong_credential_is_refused(bazaar: Bazaar) -> None:
+    assert bazaar.send("GET", "/metrics", authorization="Bearer wrong").status_code == 401

@@ -87,5 +87,12 @@ def test_counters_go_on_over_restarts_and_when_hours_are_forgotten(calls: Calls,
     again.close()
 
 
+def test_services_that_are_not_to_be_told_are_left_out_everywhere(calls: Calls) -> None:
+    told = exposed(calls, is_open=False, tells='of"fers\\'.__eq__)
+    services = set(re.findall(r'service="((?:\\.|[^"])*)"', told))
+    assert services == {"", r"of\"fers\\"}  # the empty one is what came to no service
+    assert exposed(calls, is_open=False, tells=lambda _: False).count('service="') == 1
+
+
 def test_nothing_counted_is_text_all_the_same(tmp_path: Path) -> None:
     assert samples(exposed(Calls(tmp_path / "none"), is_open=True)) == {}

@@ -6,7 +6,8 @@ somebody deployed or we wrote: no caller can make one. Pure but for reading.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from tulle.observe.calls import COLUMNS, Calls
@@ -26,27 +27,28 @@ def content_type(accept: str) -> str:
     return OPEN if "application/openmetrics-text" in accept else PLAIN
 
 
-def exposed(calls: Calls, *, is_open: bool) -> str:
-    """All of it as text."""
-    lines = [*_lines(calls, is_open=is_open)]
+def exposed(calls: Calls, *, is_open: bool, tells: Callable[[str], bool] = lambda _: True) -> str:
+    """The counts as text, of those services alone of whose name `tells` says so."""
+    lines = [*_lines(calls, is_open, tells)]
     if is_open:
         lines.append("# EOF")
     return "\n".join(lines) + "\n"
 
 
-def _lines(calls: Calls, *, is_open: bool) -> Iterator[str]:
+def _lines(calls: Calls, is_open: bool, tells: Callable[[str], bool]) -> Iterator[str]:
     state = calls.state()
     with calls.read() as cx:
         columns = ", ".join(COLUMNS)
-        rows = cx.execute(
+        every = cx.execute(
             f"SELECT service, environment, generation, {columns}, durations FROM totals "  # noqa: S608  ours
-            "WHERE service != '' ORDER BY service, environment, generation LIMIT ?",
-            (MOST_SERIES,),
-        ).fetchall()
-        kinds = cx.execute(
-            "SELECT service, environment, kind, violation, requests FROM kind_totals ORDER BY 1, 2, 3 LIMIT ?",
-            (MOST_SERIES,),
-        ).fetchall()
+            "WHERE service != '' ORDER BY service, environment, generation"
+        )
+        rows = [*islice((row for row in every if tells(row[0])), MOST_SERIES)]
+        every = cx.execute(
+            "SELECT service, environment, kind, violation, requests FROM kind_totals ORDER BY 1, 2, 3"
+        )
+        # The empty name is of no service: what came to none.
+        kinds = [*islice((row for row in every if not row[0] or tells(row[0])), MOST_SERIES)]
     totals = [(_labels(*row[:3]), dict(zip(COLUMNS, row[3:-1], strict=True)), row[-1]) for row in rows]
     yield from _counter("tulle_requests", "Requests by the class of their status.", _classes(totals), is_open)
     named = [

@@ -75,6 +75,7 @@ from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid, TulleError, Unavailable
 from tulle.gateway.apis.records import Followed
+from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract import Credentials
 from tulle.gateway.last_used import LastUsed
 from tulle.gateway.own_call import calling
@@ -184,11 +185,15 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
     def alive() -> Response:
         return JSONResponse({"alive": True})
 
-    @app.get("/metrics", include_in_schema=False)
+    sight = Sight(workspace.database, access)
+
+    @app.get(doors.METRICS, include_in_schema=False)
     def metrics(request: Request) -> Response:
-        """What services were asked, for Prometheus; read without a token, as the portal's pages are."""
+        """What services were asked, for Prometheus; without a token, of those that everybody finds."""
         kind = exposition.content_type(request.headers.get("accept", ""))
-        text = exposition.exposed(calls, is_open=kind == exposition.OPEN)
+        user = asking.user_of(request)
+        tells = (lambda _: True) if user is None else sight.names(user).__contains__
+        text = exposition.exposed(calls, is_open=kind == exposition.OPEN, tells=tells)
         return Response(text, media_type=kind)
 
     for routes in (

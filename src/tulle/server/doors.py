@@ -4,6 +4,7 @@
 - `/mesh/v1` needs the mesh's token, which may do everything; or a user's access key (Basic) or token (Bearer), with
   which what concerns promotions, APIs, applications and contracts, and the keys and the logs of services, may be asked:
   who approves is who holds the credential.
+- `/metrics` is read without one and with either: what is told there depends on who asks.
 - `/admin/api`, the admin API of API nodes, needs a key of its own; it is off until one is made.
 - The portal's pages may be read without one, as only this machine's users reach a loopback address; what a page may
   change (trying a service) must come from a page of ours.
@@ -39,6 +40,7 @@ from tulle.errors import (
     Unavailable,
     Vetoed,
 )
+from tulle.gateway.apis.sight import NOBODY
 from tulle.server.token import is_token
 from tulle.serving.package_import import MOST_BYTES
 from tulle.spec.document import shown
@@ -66,6 +68,7 @@ RenderFailure = Callable[[Request, int, TulleError], Response]
 UserOf = Callable[[str], str]  # whose the credential of an Authorization header is; Denied
 AdminOf = Callable[[str], str | None]  # the same of a key of the admin API; None: it is off
 ADMIN_API = "/admin/api/"
+METRICS = "/metrics"
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _SERVICE = r"/mesh/v1/services/[^/]+"
@@ -73,7 +76,7 @@ _API = r"/mesh/v1/apis/[^/]+"
 _ARCHIVE = re.compile(rf"{_SERVICE}/packages/archive")
 _USERS_MAY = {
     "GET": re.compile(
-        r"/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
+        rf"{METRICS}|/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|annotations|keys|queries|log|load|feedback|drift|drift/history)"
         rf"|/mesh/v1/(deployment-requests|exchange|apis|apis-schema)|{_API}(/diff|/status|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
         rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
@@ -107,8 +110,8 @@ def guard(
 ) -> None:
     """Put the guards and the translation of errors on `app`; `render_failure` gives them their looks.
 
-    `request.state.user` is the user whose credential came, None for the mesh's token; `request.state.admin` whoever
-    came with a key of the admin API.
+    `request.state.user` is the user whose credential came, None for the mesh's token, `NOBODY` where `METRICS` are
+    asked for without any; `request.state.admin` whoever came with a key of the admin API.
     """
     ours = hosts(settings)
 
@@ -169,8 +172,10 @@ async def _refusal(request: Request, settings: Settings, hosts: set[str], user_o
     if (stranger := _foreign(request, hosts)) is not None:
         return _answer(403, stranger)
     path = str(request.scope["path"])  # by which the route is found; a URL may read otherwise
-    if path.startswith("/mesh/"):
-        header = request.headers.get("authorization")
+    header = request.headers.get("authorization")
+    if path == METRICS and header is None:
+        request.state.user = NOBODY
+    elif path.startswith("/mesh/") or path == METRICS:
         if not is_token(settings, header) and (refusal := await _as_user(request, header or "", user_of)):
             return refusal
     elif request.method not in {"GET", "HEAD"} and not _from_our_page(request):
