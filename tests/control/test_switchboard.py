@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import update
 from tests.control.test_deployments import active, with_versions
 from tests.gateway.apis.conftest import read
 from tests.pipeline.conftest import Mesh
@@ -29,6 +30,7 @@ from tulle.serving.traffic import Traffic, single
 from tulle.state import products
 from tulle.state.connections import Connection, open_connections
 from tulle.state.secrets import open_secrets
+from tulle.state.tables import connections
 
 
 class Board:
@@ -214,6 +216,72 @@ def test_processors_are_handed_the_connections_that_policies_name(
     assert [one.kind for one in board.published[-1].services[0].policies] == ["oauth2-introspection"]
     assert "s3cret" not in repr(board.published[-1])
     workspace.database.close()
+
+
+def test_a_connection_that_cannot_be_read_holds_up_its_own_services_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a row from another machine, or with the key file gone: who is revoked is revoked all the same."""
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    sets = {
+        name: PolicySet(({"policy": "oauth2-introspection", "connection": name},), services=(service,))
+        for name, service in (("login", "calc"), ("other", "shop"))
+    }
+    settings = replace(workspace.settings, policies=sets)
+    owner = generation.deployment(workspace.database, "calc").product
+    text = "api: shop\nversions: [{version: v1, upstream: 'https://shop.example.com', undeclared: allow, publish: true}]\n"
+    with workspace.database.write() as connection:
+        records.save(connection, owner, [read(text, owner)])
+    known = open_connections(settings, workspace.database)
+    for name in ("login", "other"):
+        known.save(Connection(name, "prod", "http", f"https://{name}.example.com/introspect"))
+    board = Board(replace(workspace, settings=settings), monkeypatch)
+    board.refused = single("v9")  # an API over another address has no traffic
+    hands = Hands(settings.state_folder / handed.FILE, open_secrets(settings.state_folder / handed.KEY_FILE))
+    board.it.settle()
+    assert read_faults(settings) == ()
+    assert set(hands.now().connections) == {"prod login", "prod other"}
+    before, kept = len(board.published), hands.now().connections["prod login"]
+    with workspace.database.write() as connection:
+        connection.execute(update(connections).where(connections.c.name == "login").values(sealed=b"damaged"))
+    known.save(Connection("other", "prod", "http", "https://moved.example.com/introspect"))
+    board.it.settle()
+    assert len(board.published) == before + 1
+    assert [one.service for one in read_faults(settings)] == ["calc"]
+    assert "cannot be decrypted" in read_faults(settings)[0].message
+    found = hands.now().connections
+    assert found["prod other"].address == "https://moved.example.com/introspect"
+    assert found["prod login"] == kept  # what is in force goes on as it was
+    workspace.database.close()
+
+
+@pytest.mark.parametrize(
+    ("whose", "wrong"),
+    [
+        ("_handing.hand", PermissionError(13, "no")),
+        ("_certificate.keep", ValueError("of a library")),
+        ("_trust.keep", PermissionError(13, "no")),
+    ],
+)
+def test_whatever_goes_wrong_beside_it_the_gateway_is_published_and_the_fault_told(
+    board: Board, monkeypatch: pytest.MonkeyPatch, whose: str, wrong: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise wrong
+
+    board.worker("v1", "running")
+    board.worker("v2", "running")
+    assert board.status() == "active"
+    before = len(board.published)
+    part, name = whose.split(".")
+    monkeypatch.setattr(getattr(board.it, part), name, broken)
+    deployment.share(board.workspace, "calc", single("v2"))
+    with pytest.raises(type(wrong)):
+        board.it.settle()
+    assert len(board.published) > before
+    assert board.published[-1].services[0].traffic == single("v2")
+    assert generation.deployment(board.workspace.database, "calc").active == single("v2")
 
 
 def test_processors_are_handed_the_directory_that_a_policy_names(

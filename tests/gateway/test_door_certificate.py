@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 from tulle.cli.mesh import _failing_door
 from tulle.config import GatewayTls, Settings
@@ -61,7 +62,12 @@ def test_without_tls_nothing_is_made_and_no_key_stays(tmp_path: Path) -> None:
 
 
 def given(
-    folder: Path, *, key: object | None = None, names: tuple[str, ...] = ("mesh.example.com",), days: int = 30
+    folder: Path,
+    *,
+    key: object | None = None,
+    names: tuple[str, ...] = ("mesh.example.com",),
+    days: int = 30,
+    more: x509.ExtensionType | None = None,
 ) -> Settings:
     """Files as somebody else makes them."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -80,6 +86,8 @@ def given(
         made = made.add_extension(
             x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), critical=False
         )
+    if more is not None:
+        made = made.add_extension(more, critical=False)
     is_edwards = isinstance(key, ed25519.Ed25519PrivateKey)
     signed = made.sign(key, None if is_edwards else hashes.SHA256())  # type: ignore[arg-type]
     form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -126,6 +134,21 @@ def test_without_one_from_before_a_mesh_does_not_start_with_a_bad_one(tmp_path: 
         DoorCertificate(settings).prepare()
 
 
+def unknown_key(folder: Path) -> None:
+    """As of a kind that comes after the library that reads it."""
+    made = ed25519.Ed25519PrivateKey.generate()
+    form = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    der = made.private_bytes(serialization.Encoding.DER, *form).replace(
+        b"\x06\x03\x2b\x65\x70", b"\x06\x03\x2b\x65\x7e"
+    )
+    pem = f"-----BEGIN PRIVATE KEY-----\n{base64.b64encode(der).decode()}\n-----END PRIVATE KEY-----\n"
+    (folder / "mesh.key").write_text(pem)
+
+
+def malformed_names(folder: Path) -> None:
+    given(folder, names=(), more=x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\xff"))
+
+
 BAD = {
     "no file": (lambda f: (f / "mesh.pem").unlink(), r"mesh\.pem cannot be read: No such file"),
     "no certificate": (lambda f: (f / "mesh.pem").write_text("x"), "holds no certificate"),
@@ -139,7 +162,9 @@ BAD = {
         lambda f: given(f, key=ed25519.Ed25519PrivateKey.generate()),
         "of a kind that the gateway",
     ),
+    "a key of a kind nobody knows": (unknown_key, "holds no key that can be read"),
     "no name": (lambda f: given(f, names=()), "is for no name"),
+    "names that are none": (malformed_names, "is malformed"),
 }
 
 

@@ -2,18 +2,18 @@
 users with hashes of their passwords.
 
 They are kept encrypted in the database and handed over in an encrypted file, before the policies that need them are
-published. A policy that names what is not there is told; until then what was published last stays. Knows nothing of
-what processors do with it.
+published. A policy that names what is not there, or what cannot be read, is told; until then what was published last
+stays. Knows nothing of what processors do with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
-from tulle.errors import Invalid, NotFound
+from tulle.errors import Broken, Invalid, NotFound, TulleError
 from tulle.gateway.front import Upstream, check_url
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
@@ -39,7 +39,10 @@ class Handing:
         self._has_handed = True  # by a control plane before this one, it may be
 
     def demand(self, service: ManagedService) -> None:
-        """Refuse a service whose policies name a connection that is not there, or that may not be used. Invalid."""
+        """Refuse a service whose policies name a connection that is not there, or that may not be used. Invalid.
+
+        Broken or Unavailable where it cannot be read.
+        """
         for kind, name in _named(service.policies):
             try:
                 found = self._connections.get(name, service.environment or PROD)
@@ -48,8 +51,13 @@ class Handing:
             _check(self._settings, kind, found)
 
     def hand(self, services: Iterable[ManagedService]) -> None:
-        """Hand over what the policies of these services name, and nothing else."""
+        """Hand over what the policies of these services name, and nothing else.
+
+        What cannot be read goes on as it was handed before, and is nobody else's trouble: `demand` tells of it. OSError
+        where nothing can be written, Unavailable where the processors' key cannot be read.
+        """
         found: dict[str, HandedConnection] = {}
+        unread: set[str] = set()
         users: dict[str, HandedUser] = {}
         for service in services:
             if not users and any(policy.kind == "basic-auth" for policy in service.policies):
@@ -60,10 +68,13 @@ class Handing:
                 if place in found:
                     continue
                 try:
-                    known = self._connections.get(name, service.environment or PROD)
+                    found[place] = _handed(self._connections.get(name, service.environment or PROD))
                 except NotFound:  # of a service that stays as it was: nobody comes in by it
                     continue
-                found[place] = _handed(known)
+                except (TulleError, LookupError):  # the latter for want of a part of it
+                    unread.add(place)
+        if unread:
+            found |= {place: one for place, one in self._before().items() if place in unread}
         if not found and not users and not self._has_handed:
             return
         folder = self._settings.state_folder
@@ -71,6 +82,14 @@ class Handing:
         if found or users or file.exists():
             handed.write(file, Handed(found, users), open_secrets(folder / handed.KEY_FILE))
         self._has_handed = bool(found or users)
+
+    def _before(self) -> Mapping[str, HandedConnection]:
+        """The connections that are handed now."""
+        folder = self._settings.state_folder
+        try:
+            return handed.read(folder / handed.FILE, open_secrets(folder / handed.KEY_FILE)).connections
+        except Broken:  # nobody comes in by those either
+            return {}
 
 
 def _named(policies: Iterable[Policy]) -> Iterable[tuple[str, str]]:

@@ -94,19 +94,20 @@ class Switchboard:
     def settle(self) -> None:
         """Activate the generations that are ready and publish the policy if anything changed.
 
-        What hinders one service hinders no other one; the first that hindered any is raised when all is done.
+        What hinders one service hinders no other one, and nothing hinders who was revoked from being refused; the
+        first that hindered any is raised when all is done.
         """
         with self._lock:
             settings, database = self._workspace.settings, self._workspace.database
             hindered: list[Exception] = []
             try:
                 self._certificate.keep()
-            except TulleError as exc:  # callers are shown what they were before
+            except Exception as exc:  # noqa: BLE001  callers are shown what they were before
                 hindered.append(exc)
             generations = mounted(settings, generation.everywhere(database), now())
             try:
                 self._keep_trust(generations)
-            except TulleError as exc:  # what certificates there are hold on, and everything else with them
+            except Exception as exc:  # noqa: BLE001  what certificates there are hold on, and all else with them
                 hindered.append(exc)
             self._identities.keep(generations)
             running = local.processes(settings)
@@ -116,10 +117,10 @@ class Switchboard:
             self._waiting = {key: kept for key, kept in self._waiting.items() if key in wanted}
             for deployment in starting:
                 try:
-                    self._try_to_activate(deployment, running)
+                    self._try_to_activate(deployment, running, hindered)
                 except Exception as exc:  # noqa: BLE001  whatever it was, the others must not wait for it
                     hindered.append(exc)
-            self._publish({})
+            self._publish({}, hindered)
             if hindered:
                 raise hindered[0]
 
@@ -164,8 +165,14 @@ class Switchboard:
             is_down = local.supervisor_pid(self._workspace.settings) is None
             if is_down and self._gateway.was_published():
                 settings, database = self._workspace.settings, self._workspace.database
-                self._keep_trust(mounted(settings, generation.everywhere(database), now()))
-                self._publish({})
+                hindered: list[Exception] = []
+                try:
+                    self._keep_trust(mounted(settings, generation.everywhere(database), now()))
+                except Exception as exc:  # noqa: BLE001  as when it is up
+                    hindered.append(exc)
+                self._publish({}, hindered)
+                if hindered:
+                    raise hindered[0]
 
     def _keep_trust(self, generations: Collection[Mounted]) -> None:
         """Certificates for all that runs, and none for what does so no more."""
@@ -173,7 +180,9 @@ class Switchboard:
         self._trust.keep(places)
         self._trust.forget(places)
 
-    def _try_to_activate(self, deployment: Deployment, running: Mapping[str, Process]) -> None:
+    def _try_to_activate(
+        self, deployment: Deployment, running: Mapping[str, Process], hindered: list[Exception]
+    ) -> None:
         settings, database = self._workspace.settings, self._workspace.database
         place, wanted = (deployment.service, deployment.environment), deployment.desired
         known = mounted_of(settings, deployment)
@@ -181,7 +190,7 @@ class Switchboard:
         waiting = [v for v in names if not all(_is_running(name, running) for name in names[v])]
         if not waiting:
             # The gateway first: it is confirmed to send to the new workers before the old ones are let go.
-            self._publish({place: wanted})
+            self._publish({place: wanted}, hindered)
             if (fault := self._publisher.fault_of(place)) is not None:
                 told = f"the gateway cannot take it: {fault.message}"
                 generation.fail(
@@ -216,7 +225,8 @@ class Switchboard:
         """The workers that must answer before a generation does."""
         return [one.worker(number) for number in range(one.workers)]
 
-    def _publish(self, override: Mapping[_Place, Traffic]) -> None:
+    def _publish(self, override: Mapping[_Place, Traffic], hindered: list[Exception]) -> None:
+        """Publish what is recorded; what went wrong beside it, which holds up nobody's revocation, is added."""
         unmade: dict[_Place, Unmade] = {}
         services = self._services(override, unmade, has_sidecars=True)
         pin = pin_of(self._workspace.database)
@@ -232,7 +242,10 @@ class Switchboard:
             def whole(services: Collection[ManagedService]) -> GatewayPolicy:
                 return pinned_policy(kept, self._policy(services))
 
-        self._handing.hand([*self._publisher.in_force(), *services])
+        try:
+            self._handing.hand([*self._publisher.in_force(), *services])
+        except Exception as exc:  # noqa: BLE001  processors let nobody in by what they were not handed
+            hindered.append(exc)
         result = self._publisher.publish(services, whole, unmade)
         published = self._publisher.published
         if published is not None and published is not self._noted:

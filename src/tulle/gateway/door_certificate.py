@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -36,6 +37,7 @@ LEAF_SECONDS: Final = 90 * DAY
 LOOK_SECONDS: Final = 2.0  # between looks at files that may have been replaced
 _SECRET: Final = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  a type's name
 _SMALLEST_RSA: Final = 2048
+_ODD_EXTENSIONS: Final = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 
 
@@ -164,7 +166,7 @@ def usable(certificate: Path, key: Path, at: float) -> Pair:
         ) from None
     try:
         private = serialization.load_pem_private_key(key_text.encode(), None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Invalid(
             f"gateway_tls.key: {key} holds no key that can be read", hint="expected PEM without a passphrase"
         ) from None
@@ -176,12 +178,19 @@ def usable(certificate: Path, key: Path, at: float) -> Pair:
             f"gateway_tls.key: {key} is of a kind that the gateway cannot use",
             hint=f"RSA of {_SMALLEST_RSA} bits at least, or an elliptic curve: P-256, P-384, P-521",
         )
-    if private.public_key() != chain[0].public_key():
+    try:
+        public, names = chain[0].public_key(), names_in(chain[0])
+    except (ValueError, TypeError, UnsupportedAlgorithm, *_ODD_EXTENSIONS) as exc:
+        raise Invalid(
+            f"gateway_tls.certificate: {certificate} is malformed: {' '.join(str(exc).split())[:200]}",
+            hint="let who signed it make it anew",
+        ) from None
+    if private.public_key() != public:
         raise Invalid(
             f"gateway_tls: {certificate} is not the certificate of the key in {key}",
             hint="its own certificate comes first in the file, those that signed it after it",
         )
-    if not names_in(chain[0]):
+    if not names:
         raise Invalid(
             f"gateway_tls.certificate: {certificate} is for no name", hint="callers look for subjectAltName"
         )
