@@ -211,6 +211,17 @@ def test_what_nobody_can_mean_is_told(mesh: Mesh, applied: Workspace) -> None:
     assert limits(applied) == {}
 
 
+def test_what_is_changed_by_hand_is_told_as_json_too(mesh: Mesh, applied: Workspace, office: Tulle) -> None:
+    office("tom", "create", "till")
+    assert office("tom", "change", "till", "--purpose", "the tills")["purpose"] == "the tills"
+    granted = json.loads(tulle(mesh, "app", "grant", "till", "sold", "--limit", "7/1s", "--json"))
+    assert (granted["name"], granted["service"], granted["limit"]) == ("till", "sold", "7/1s")
+    assert limits(applied) == {"till": "7/1s"}
+    withdrawn = json.loads(tulle(mesh, "app", "withdraw", "till", "sold", "--json"))
+    assert (withdrawn["service"], withdrawn["limit"]) == ("sold", None)
+    assert limits(applied) == {}
+
+
 def test_terms_are_asked_for_again_when_they_change(mesh: Mesh, applied: Workspace, office: Tulle) -> None:
     office("tom", "create", "till")
     asked = ask(office)
@@ -219,7 +230,7 @@ def test_terms_are_asked_for_again_when_they_change(mesh: Mesh, applied: Workspa
     assert "accepted version 1.0" in office("olga", "approve", asked["id"], fails=True)
     assert office("tom", "requests")[0]["terms_outdated"]
     assert "are version 2.0, not 1.0" in office("tom", "accept", asked["id"], "1.0", fails=True)
-    tulle(mesh, "app", "accept", asked["id"], "2.0")
+    assert json.loads(tulle(mesh, "app", "accept", asked["id"], "2.0", "--json"))["terms"] == "2.0"
     approved = office("olga", "approve", asked["id"])
     assert (approved["terms"], approved["terms_outdated"]) == ("2.0", False)
     assert office("tom", "tiers", "sold")["terms"] == {"version": "2.0", "text": "be quick"}

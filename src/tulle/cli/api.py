@@ -204,6 +204,7 @@ def operations(mesh: Path | None, name: str, version: str, key: Path | None, as_
 @click.argument("version")
 @_WHERE
 @OPTION_KEY
+@click.option("--json", is_flag=True, expose_value=False, help="Said or not: the document is JSON.")
 @click.pass_obj
 def openapi(mesh: Path | None, name: str, version: str, environment: str | None, key: Path | None) -> None:
     """Print the OpenAPI document of VERSION of API NAME, at the gateway's address."""

@@ -159,6 +159,7 @@ def show(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> None:
 @click.option("--purpose", help="What it is for.")
 @click.option("--contact", help="Where its people are reached.")
 @OPTION_KEY
+@OPTION_JSON
 @click.pass_obj
 def change(
     mesh: Path | None,
@@ -168,6 +169,7 @@ def change(
     purpose: str | None,
     contact: str | None,
     key: Path | None,
+    as_json: bool,
 ) -> None:
     """Say something else of application NAME."""
     from tulle.cli.connect import mesh_client
@@ -184,7 +186,10 @@ def change(
             "what is to be another is not said", hint="--owner, --description, --purpose, --contact"
         )
     with mesh_client(mesh, key) as client:
-        client.change_application(name, **said)
+        result = client.change_application(name, **said)
+    if as_json:
+        emit(result)
+        return
     click.echo(f"  {mark('succeeded')} {name}: {', '.join(said)} changed")
 
 
@@ -287,26 +292,34 @@ def revoke(mesh: Path | None, what: str, reason: str, key: Path | None, as_json:
 @click.argument("name")
 @click.argument("service")
 @click.option("--limit", help="Limits, such as 100/1s + 10000/1d. Default: the mesh's default_rate_limit.")
+@OPTION_JSON
 @click.pass_obj
-def grant(mesh: Path | None, name: str, service: str, limit: str | None) -> None:
+def grant(mesh: Path | None, name: str, service: str, limit: str | None, as_json: bool) -> None:
     """Let application NAME call SERVICE without being asked, or change its limits."""
     from tulle.cli.connect import client_of, settings_of
 
     settings = settings_of(mesh)
     limit = limit or settings.default_rate_limit
     with client_of(settings) as client:
-        client.change_contract(name, service, limit)
+        result = client.change_contract(name, service, limit)
+    if as_json:
+        emit(result)
+        return
     click.echo(f"  {mark('succeeded')} {name} may call {service}, {limit}")
 
 
 @app.command()
 @click.argument("name")
 @click.argument("service")
+@OPTION_JSON
 @click.pass_obj
-def withdraw(mesh: Path | None, name: str, service: str) -> None:
+def withdraw(mesh: Path | None, name: str, service: str, as_json: bool) -> None:
     """No longer let application NAME call SERVICE."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh) as client:
-        client.change_contract(name, service, None)
+        result = client.change_contract(name, service, None)
+    if as_json:
+        emit(result)
+        return
     click.echo(f"  {mark('succeeded')} {name} may no longer call {service}")

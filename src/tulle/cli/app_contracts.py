@@ -183,13 +183,17 @@ def show_contracts(found: Sequence[Mapping[str, Any]], *, empty: str) -> None:
 @click.argument("contract")
 @click.argument("version")
 @OPTION_KEY
+@OPTION_JSON
 @click.pass_obj
-def accept(mesh: Path | None, contract: str, version: str, key: Path | None) -> None:
+def accept(mesh: Path | None, contract: str, version: str, key: Path | None, as_json: bool) -> None:
     """Accept VERSION of the terms that CONTRACT is under, after they have changed."""
     from tulle.cli.connect import mesh_client
 
     with mesh_client(mesh, key) as client:
-        client.accept_terms(contract, version)
+        made = client.accept_terms(contract, version)
+    if as_json:
+        emit(made)
+        return
     click.echo(f"  {mark('succeeded')} version {version} of the terms is accepted for {contract}")
 
 
