@@ -33,10 +33,10 @@ def get(bazaar: Bazaar, path: str, status: int = 200, cookie: str = "") -> str:
 
 
 def sign_in(
-    bazaar: Bazaar, name: str, secret: str = "", to: str = "/exchange", **headers: str
+    bazaar: Bazaar, name: str, secret: str = "", to: str = "/exchange", scheme: str = "http", **headers: str
 ) -> httpx.Response:
     settings = bazaar.workspace.settings
-    here = f"http://{settings.host}:{settings.control_plane_port}"
+    here = f"{scheme}://{settings.host}:{settings.control_plane_port}"
     key = bazaar.keys[name]
     form = urlencode({"key": key.id, "secret": secret or key.secret, "to": to})
     said = {
@@ -191,6 +191,10 @@ def test_signing_in_opens_pages_and_nothing_else(bazaar: Bazaar) -> None:
     here = f"http://{bazaar.workspace.settings.host}:{bazaar.workspace.settings.control_plane_port}"
     assert bazaar.send("POST", "/exchange/sign-out", cookie=cookie, origin=here).status_code == 303
     assert "You read as" not in get(bazaar, "/exchange", cookie=cookie)
+
+
+def test_where_the_portal_is_read_over_tls_its_cookie_is_sent_over_tls_alone(bazaar: Bazaar) -> None:
+    assert sign_in(bazaar, "vic", scheme="https").headers["set-cookie"].endswith("; Secure")
 
 
 @pytest.mark.parametrize(

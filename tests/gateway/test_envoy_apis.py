@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.gateway.conftest import (
+    API,
     CONTRACTS,
     PLENTY,
     WORKERS,
@@ -97,6 +98,34 @@ def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outsi
     assert "x-tulle-generation" not in reply.headers  # which only workers have
     line = mesh_line(mesh, "/base/items/7")
     assert (line["service"], line["client_of_external"]) == ("orders", "app-a")
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("a=1", "a=1"),
+        ("tulle-reader-8700=s3cret", None),
+        (
+            'a=1; tulle-reader-8700=s3cret;tulle-reader-9=x; b=tulle-reader-7; c="2"',
+            'a=1; b=tulle-reader-7; c="2"',
+        ),
+        ("  tulle-reader-8700=s3cret;;\ttulle-reader-1=2 ; a=1", "a=1"),
+    ],
+)
+def test_a_cookie_of_the_portals_readers_goes_nowhere(
+    mesh: Mesh, outside: Service, sent: str, seen: str | None
+) -> None:
+    mesh.gateway.publish(whole(api(external=external(outside.url("/base")))))
+    assert ask(mesh, "/orders/v1/items", cookie=sent).json()["headers"].get("cookie") == seen
+
+
+def test_such_a_cookie_reaches_no_worker_in_several_headers_either(mesh: Mesh) -> None:
+    head = f"GET {API}first/headers HTTP/1.1\r\nhost: g\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in as_client("app-a").items())
+    head += "cookie: a=1\r\ncookie: tulle-reader-8700=s3cret\r\ncookie: b=2; tulle-reader-1=s3cret\r\n\r\n"
+    reply = mesh.say(head.encode())
+    assert (reply.status, reply.json()["headers"]["cookie"]) == (200, "a=1; b=2")
+    assert b"s3cret" not in reply.body
 
 
 def mesh_line(mesh: Mesh, path: str) -> dict[str, Any]:

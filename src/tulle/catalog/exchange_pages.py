@@ -26,6 +26,7 @@ from tulle.catalog.readers import LASTS, Readers
 from tulle.catalog.service import pretty
 from tulle.config import Settings
 from tulle.errors import Denied, Invalid, TulleError
+from tulle.gateway.envoy_values import READER_COOKIE
 
 Text = Annotated[str, Query(max_length=200)]
 Render = Callable[[Request, str, Any], Response]
@@ -66,7 +67,7 @@ class SignInPage:
 
 def cookie_of(settings: Settings) -> str:
     """The name of the cookie by which a reader is known: one for each mesh of a machine, as cookies know no ports."""
-    return f"tulle-reader-{settings.control_plane_port}"
+    return f"{READER_COOKIE}{settings.control_plane_port}"
 
 
 def reader_of(request: Request, readers: Readers, settings: Settings) -> str:
@@ -165,7 +166,10 @@ def _sign_in_routes(router: APIRouter, settings: Settings, readers: Readers, ren
             shown.status_code = 403 if isinstance(exc, Denied) else 429
             return shown
         answer = RedirectResponse(to, 303, headers={"cache-control": "no-store"})
-        answer.set_cookie(name, token, max_age=LASTS, path="/", httponly=True, samesite="strict")
+        by_tls = request.url.scheme == "https"  # which a proxy on this machine may speak for the portal
+        answer.set_cookie(
+            name, token, max_age=LASTS, path="/", httponly=True, samesite="strict", secure=by_tls
+        )
         return answer
 
     @router.post("/exchange/sign-out")

@@ -1,9 +1,9 @@
 """The gateway's one door in Envoy's words: what a request passes, and how the access log reads.
 
-One request passes: strip forgeable headers → policies of its route → (Lua, only for callers that do not send plain
-Basic) → credentials, or a token → contract → policies → rate limits → policies → body size → router. Pure; depends on
-the Door alone, so that no change of policy touches the listener or a connection. Knows nothing of services and clients:
-those come in watched parts.
+One request passes: strip forgeable headers and a portal reader's cookie → policies of its route → (Lua, only for
+callers that do not send plain Basic) → credentials, or a token → contract → policies → rate limits → policies → body
+size → router. Pure; depends on the Door alone, so that no change of policy touches the listener or a connection. Knows
+nothing of services and clients: those come in watched parts.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from tulle.gateway.envoy_values import (
     NORMALISE,
     ONE_NAME,
     POLICIES,
+    READER,
+    READER_COOKIE,
     REMEMBER,
     ROUTES,
     SECOND_NAME,
@@ -143,6 +145,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     router = typed("envoy.extensions.filters.http.router.v3.Router", suppress_envoy_headers=True)
     before, known, after = (_policies_of_route(name) for name in POLICIES)
     return [
+        {"name": READER, "typed_config": _where_a_reader_calls(_lua("reader_cookie.lua"))},
         {"name": MESSAGES, "typed_config": _named_lua("message_log.lua"), "disabled": True},
         {"name": HEADER_LIMIT, "typed_config": _named_lua("header_limit.lua"), "disabled": True},
         before,
@@ -234,6 +237,12 @@ def _unless_plain_basic(filter_config: Json) -> Json:
 
     plain = [value("authorization", PLAIN_BASIC), {"not_matcher": value("client_id", ".*")}]
     return _skip_when(filter_config, {"and_matcher": {"predicate": plain}})
+
+
+def _where_a_reader_calls(filter_config: Json) -> Json:
+    """Only for requests with such a cookie; of those without cookies nothing is looked at."""
+    seen = {"input": header_input("cookie"), "value_match": {"contains": READER_COOKIE}}
+    return _skip_when(filter_config, {"not_matcher": {"single_predicate": seen}})
 
 
 def _one_name() -> Json:
