@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from tulle.gateway.envoy_listener import listener
 from tulle.gateway.envoy_values import Door
 from tulle.gateway.secret import SECRET_BYTES
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/gateway.md").read_text()
 
 
 def filters() -> dict[str, Any]:
@@ -83,3 +86,13 @@ def test_nobody_passes_where_no_route_says_who() -> None:
 
 def test_secrets_are_made_of_what_the_condition_relies_on() -> None:
     assert set(secrets.token_hex(SECRET_BYTES)) <= set("0123456789abcdef")
+
+
+def test_the_reference_tells_every_field_of_the_access_log_and_no_other_one() -> None:
+    ((chain,),) = [c["filters"] for c in listener(Door(), None)["filter_chains"]]
+    (log,) = chain["typed_config"]["access_log"]
+    section = PAGE.split("\n## Access log\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", section, re.MULTILINE)
+    told = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
+    assert sorted(told) == sorted(log["typed_config"]["log_format"]["json_format"])
+    assert f".tulle/{log['typed_config']['path']}" in section
