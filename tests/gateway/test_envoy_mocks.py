@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.gateway.conftest import (
     CONTRACTS,
@@ -15,7 +17,11 @@ from tests.gateway.conftest import (
     wait_until,
 )
 
+from tulle.errors import Broken, Invalid
+from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_routes import front_routes
 from tulle.gateway.front import Front, MockAnswer
+from tulle.gateway.policies.entry import Operation, Policy
 from tulle.gateway.policies.listed import parse_policies, policies_in
 from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, RateLimit
 
@@ -111,3 +117,59 @@ def test_limits_policies_and_the_access_log_are_those_of_any_api(mesh: Mesh) -> 
         return any((line["code"], line["client"]) == (200, "app-a") for line in lines)
 
     wait_until(told, "the access log")
+
+
+def test_by_an_operation_with_policies_of_its_own_the_same_answers_are_found(mesh: Mesh) -> None:
+    added = parse_policies(
+        "- {policy: header-injection, response: {x-of: list}, operations: [{method: GET, path: /items}]}\n"
+        "- {policy: header-injection, response: {x-of: one}, operations: [{path: '/items/{id}'}]}"
+    )
+    mesh.gateway.publish(whole(policies=policies_in(added, "prod")))
+    for path, method, body, of in [
+        ("/items", "GET", b'[{"id":"50 %"}]', "list"),
+        ("/items/mine", "GET", b"mine", "one"),
+        ("/items/7", "GET", b"any", "one"),
+        ("/items/7", "DELETE", b"", "one"),
+        ("/broken", "GET", b"a mock of a failure", None),
+    ]:
+        reply = ask(mesh, path, method)
+        assert (reply.body, reply.headers.get("x-of")) == (body, of)
+    refused = ask(mesh, "/items/7", "PUT")
+    check_error(refused, 405, "MethodNotAllowed")
+    assert refused.headers["allow"] == "DELETE, GET"
+
+
+def test_a_part_of_the_requests_has_the_answers_that_may_be_asked_of_it_and_the_sum_is_bounded(
+    gateway: Gateway,
+) -> None:
+    """100 operations with policies of their own have each its own answers, not those of all."""
+    mocks = tuple(
+        MockAnswer("GET", f"/r{n}", 200, "", "text/plain", "x" * 10_000) for n in range(99)
+    ) + tuple(MockAnswer("GET", "/{any}", 200, name, "text/plain", "y" * 10) for name in ("a", "b"))
+    policies = tuple(
+        Policy("header-removal", {"response": [f"x-{n}"]}, (Operation("GET", f"/r{n}"),)) for n in range(99)
+    )
+    front = Front("v1", "/orders/v1", only_declared=True, mocks=mocks)
+    one = ManagedService("orders", (), 10_000, front=front, policies=policies)
+    found = front_routes(one, ())
+    said = [route["direct_response"].get("body", {}).get("inline_string", "") for route in found]
+    assert sum(map(len, said)) < 2.1 * 1_000_000
+    of_seven = [
+        route["match"]["safe_regex"]["regex"]
+        for route in found
+        if "safe_regex" in route["match"] and route["name"].endswith("GET /r7")
+    ]
+    assert set(of_seven) == {"/orders/v1(?:/r7)", "/orders/v1(?:/[^/]+)"}
+    wide = tuple(
+        Policy("header-removal", {"response": [f"x-{n}"]}, (Operation("", f"/x/{n}/{{id}}"),))
+        for n in range(99)
+    )
+    large = tuple(
+        MockAnswer("GET", f"/{{a}}/{{b}}/{{c}}{n}", 200, "", "text/plain", "x" * 10_000) for n in range(99)
+    )
+    with pytest.raises(Invalid, match="its examples come to more than"):
+        front_routes(replace(one, front=replace(front, mocks=large), policies=wide), ())
+    with pytest.raises(Broken, match=r"orders.*its examples come to more than"):
+        gateway.check(
+            GatewayPolicy.of(services=[replace(one, front=replace(front, mocks=large), policies=wide)])
+        )

@@ -1,21 +1,27 @@
 """APIs that the gateway answers itself, by the examples of their OpenAPI documents; in Envoy's words.
 
-Whoever calls shows itself and is limited as with any API. Each answer says that it is a mock one. Pure.
+Whoever calls shows itself and is limited as with any API. Each answer says that it is a mock one. An answer is in the
+routes of every way into every part of the requests that may ask for it, so how much that comes to is bounded. Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
+from tulle.errors import Invalid
 from tulle.gateway.envoy_apis import expression_of, refused, shape_of
 from tulle.gateway.envoy_values import Json
 from tulle.gateway.front import MockAnswer
+from tulle.gateway.policies.entry import Operation
 from tulle.gateway.policy import ManagedService
 
 MOCK_HEADER: Final = "x-tulle-mock"
 _LARGEST: Final = 300_000  # bytes of a body: a character has four at most
+MOST_ROUTES: Final = 20_000  # of one API, and
+MOST_CHARACTERS: Final = 16_000_000  # of answers in them: Envoy reads them all at every change of it
 
 
 def largest_answer(services: Sequence[ManagedService]) -> Json:
@@ -25,8 +31,25 @@ def largest_answer(services: Sequence[ManagedService]) -> Json:
     return {}
 
 
-def mock_routes(service: ManagedService, usual: Json) -> Iterator[Json]:
-    """The routes of an API that examples answer, made of the `usual` one of its way in.
+def few(service: ManagedService, routes: Iterable[Json]) -> Iterator[Json]:
+    """These routes of a service, unless its examples come to what would hold up all others. Invalid."""
+    is_bounded = service.front is not None and bool(service.front.mocks)
+    size = 0
+    for number, route in enumerate(routes, 1):
+        yield route
+        if not is_bounded:
+            continue
+        size += len(route.get("direct_response", {}).get("body", {}).get("inline_string", ""))
+        if number > MOST_ROUTES or size > MOST_CHARACTERS:
+            raise Invalid(
+                f"service '{service.path}': its examples come to more than {MOST_ROUTES} routes or "
+                f"{MOST_CHARACTERS} characters, with its ways in and the operations that policies tell apart",
+                hint="give fewer or smaller examples, or policies for fewer operations",
+            )
+
+
+def mock_routes(service: ManagedService, usual: Json, of: Operation) -> Iterator[Json]:
+    """The routes of an API that examples answer, made of the `usual` one of its way in for the requests `of` a part.
 
     Which of several is said by `Prefer: example=NAME` and `Prefer: code=STATUS`; else, and where there is none such,
     it is the first.
@@ -37,10 +60,13 @@ def mock_routes(service: ManagedService, usual: Json) -> Iterator[Json]:
     headers = usual["match"].get("headers", [])
     by_path: dict[str, dict[str, list[MockAnswer]]] = {}
     for one in front.mocks:
-        by_path.setdefault(one.path, {}).setdefault(one.method, []).append(one)
+        if _meets(of, one.path):
+            by_path.setdefault(one.path, {}).setdefault(one.method, []).append(one)
     for path in sorted(by_path, key=lambda one: (shape_of(one), one)):
         where = {"safe_regex": {"regex": f"{prefix}(?:{expression_of(path)})"}}
         for method, answers in by_path[path].items():
+            if not _meets(of, path, method):
+                continue
             asked = {"name": ":method", "string_match": {"exact": method}}
             for wishes, answer in _chosen(answers):
                 yield _answering(usual, {**where, "headers": [*headers, asked, *wishes]}, answer)
@@ -50,6 +76,19 @@ def mock_routes(service: ManagedService, usual: Json) -> Iterator[Json]:
         match = {**where, **({"headers": headers} if headers else {})}
         yield {**no_method, "match": match, "response_headers_to_add": told}
     yield refused(usual, "operation", 404)
+
+
+def _meets(of: Operation, path: str, method: str = "") -> bool:
+    """Whether a request of both may be; so also where an operation of a policy has no words for the path."""
+    try:
+        return of.meet(_operation(method, path)) is not None
+    except Invalid:
+        return True
+
+
+@lru_cache(maxsize=4096)  # each is asked for every part and every way
+def _operation(method: str, path: str) -> Operation:
+    return Operation(method, path)
 
 
 def _chosen(answers: Sequence[MockAnswer]) -> Iterator[tuple[Sequence[Json], MockAnswer]]:

@@ -30,7 +30,7 @@ from tulle.gateway.envoy_inner import (
     leading_apart,
     to_processor,
 )
-from tulle.gateway.envoy_mocks import largest_answer, mock_routes
+from tulle.gateway.envoy_mocks import few, largest_answer, mock_routes
 from tulle.gateway.envoy_paths import ways_up, with_likenesses
 from tulle.gateway.envoy_policies import (
     ServicePart,
@@ -126,14 +126,17 @@ def front_routes(
     service: ManagedService, contracts: Sequence[Contract], processors: int = 1
 ) -> Sequence[Json]:
     """The front's routes of one service; `contracts` are those for it."""
-    found = [*ways_up(service)]
+    return [*few(service, _front_routes(service, contracts, processors))]
+
+
+def _front_routes(service: ManagedService, contracts: Sequence[Contract], processors: int) -> Iterator[Json]:
+    yield from ways_up(service)
     for parts, alike in with_likenesses(service, parts_of(service)):
         for part in parts:
             asked = [asking(service, part, step, processors) for _, step in part.checks]
             for way in ways(service, part, contracts, asked):
-                found += _routes(service, part, way, processors)
-        found += alike
-    return found
+                yield from _routes(service, part, way, processors)
+        yield from alike
 
 
 def _alive(is_alive: bool) -> Json:
@@ -168,10 +171,10 @@ def behind_all(policy: GatewayPolicy) -> Json:
 
 def inner_routes(service: ManagedService) -> Sequence[Json]:
     """The inner listener's routes of one service, without filters, which are the front's."""
+    parts = leading_apart(parts_of(service))
     return [
         {key: value for key, value in route.items() if key != "typed_per_filter_config"}
-        for part in leading_apart(parts_of(service))
-        for route in _routes(service, part, BEHIND)
+        for route in few(service, (route for part in parts for route in _routes(service, part, BEHIND)))
     ]
 
 
@@ -239,7 +242,7 @@ def _of_none(
     if front.is_unbound:
         yield route(service.path, reason="unbound", status=503)
     elif front.mocks:
-        yield from mock_routes(service, route(service.path))
+        yield from mock_routes(service, route(service.path), part.operation)
     else:
         yield from external_routes(service, route(service.path), part.action)
 
