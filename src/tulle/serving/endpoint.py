@@ -47,6 +47,7 @@ Action = Callable[[bytes, str], Given] | Headed
 # The body of a request to what is answered for it, without what an answer tells beside; None: ask the usual way.
 Direct = Callable[[bytes], bytes | None]
 Query = Callable[[Sequence[tuple[str, str]], str], Given] | Headed
+MOST_ITEMS = 10_000  # of one request for many
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
@@ -156,12 +157,17 @@ def error_item(error: RequestError) -> bytes:
     )
 
 
-def items_of(raw: Any) -> list[Any]:
-    """The list of items in the body of a request for many; RequestError when there is none."""
+def items_of(raw: Any, most: int | None = None) -> list[Any]:
+    """The list of items in the body of a request for many; RequestError when there is none, or more than `most`."""
     if not isinstance(raw, dict) or not isinstance(raw.get("items"), list):
         near = meant("items", raw) if isinstance(raw, dict) and "items" not in raw else ""
         raise RequestError(
             400, "InvalidRequest", f"'items' is missing or not a list{near}", 'Send {"items": [{…}]}'
         )
     items: list[Any] = raw["items"]
+    if most is not None and len(items) > most:
+        message = f"{len(items):,} items are too many at once"
+        raise RequestError(
+            400, "TooManyItems", message, f"Send {most:,} at most, and the others in a request of their own"
+        )
     return items

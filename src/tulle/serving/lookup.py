@@ -5,7 +5,8 @@ Rows were rendered when the package was built, so answering copies bytes. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -16,7 +17,9 @@ from msgspec import UNSET, UnsetType
 
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
+    MOST_ITEMS,
     Action,
+    Answer,
     Direct,
     Dispatch,
     Query,
@@ -27,8 +30,10 @@ from tulle.serving.endpoint import (
     items_of,
 )
 from tulle.serving.finder import PRESENT, Finder, FinderEntry, Found, Ignored
-from tulle.serving.keyed_rows import ALL, FORBIDDEN
+from tulle.serving.keyed_rows import ALL, CONNECTION, FORBIDDEN
 from tulle.serving.request import DECODE_ERRORS, Field, Record, RequestError, parse_json, require, shown
+
+_PART = 1000  # keys that are looked up without letting others in
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class Lookup:
         self._generation = trace.generation
         self.finders = tuple(Finder(one, folder, "object") for one in entry.look_ups)
         self._finder = self.finders[0]
+        # Rows of a database are there for one step of the loop (`elsewhere`).
+        self._is_one_step = any(finder.entry.source == CONNECTION for finder in self.finders)
         self._trace = trace
         self.record = key_record(entry.look_ups)
         self._names = [one.name for one in self.record.fields]
@@ -122,14 +129,31 @@ class Lookup:
             return None
         return None if UNSET in values or request.dispatch is not None else self._finder.get(values)
 
-    def lookup_multi(self, body: bytes, request_id: str) -> bytes:
+    def lookup_multi(self, body: bytes, request_id: str) -> bytes | Awaitable[Answer]:
         """The rows of many keys, {"items": [{"data": {…}}]}; an item that fails does not fail the others."""
         start = perf_counter_ns()
         raw = parse_json(body)
-        items = items_of(raw)
+        items = items_of(raw, MOST_ITEMS)
         check_generation(envelope(raw, ("dispatch",), self._envelope).dispatch, self._generation)
-        results = b",".join([self._item(item) for item in items])
-        return b'{"results":[' + results + self._end(start, request_id)
+        if len(items) > _PART and not self._is_one_step:
+            return self._in_parts(items, start, request_id)
+        return self._joined([self._item(item) for item in items], start, request_id)
+
+    async def _in_parts(self, items: Sequence[Any], start: int, request_id: str) -> Answer:
+        """The same while others are answered; what is published meanwhile begins it anew: all are of one commit."""
+        results: list[bytes] = []
+        context, commits = self._context, None
+        while len(results) < len(items):
+            if context is not self._context:
+                results, context, commits = [], self._context, self.commits
+            done = len(results)
+            results += [self._item(item) for item in items[done : done + _PART]]
+            if len(results) < len(items):
+                await asyncio.sleep(0)
+        return Answer(self._joined(results, start, request_id), commits=commits)
+
+    def _joined(self, results: Sequence[bytes], start: int, request_id: str) -> bytes:
+        return b'{"results":[' + b",".join(results) + self._end(start, request_id)
 
     def _end(self, start: int, request_id: str) -> bytes:
         spent = (perf_counter_ns() - start) // 1000

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tulle.pipeline.model_signature import SIGNATURE, Feature, Signature, read_signature
+from tulle.serving.endpoint import MOST_ITEMS
 from tulle.serving.explaining import LEAST_STEPS, MOST_STEPS
 from tulle.serving.finder import STATUSES, FinderEntry
 from tulle.serving.forecast import ForecastEntry
@@ -88,7 +89,9 @@ def describe_predict(entry: PredictEntry, folder: Path) -> Mapping[str, Any]:
         result["properties"]["features"] = object_of(told, required=list(told))
     one = object_of({"features": features, **asked}, required=["features"])
     item = object_of({"features": features}, required=["features"])
-    many = object_of({"items": {"type": "array", "items": item}, **asked}, required=["items"])
+    many = object_of(
+        {"items": {"type": "array", "maxItems": MOST_ITEMS, "items": item}, **asked}, required=["items"]
+    )
     may_lack = any(map(may_be_ignored, entry.enrich))
     answer = answer_of("result", {"anyOf": [result, IGNORED]} if may_lack else result)
     answers = answer_of("results", {"type": "array", "items": {"anyOf": [result, IGNORED]}})

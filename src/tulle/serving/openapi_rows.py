@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tulle.serving.endpoint import MOST_ITEMS
 from tulle.serving.finder import STATUSES, FinderEntry
 from tulle.serving.keyed_rows import ALL, ERROR
 from tulle.serving.lookup import LookupEntry
@@ -36,7 +37,7 @@ def describe_lookup(entry: LookupEntry, folder: Path) -> Mapping[str, Any]:  # n
     columns = [column for rows in look_ups for column in rows.columns]
     row = object_of(properties_of(columns, nullable=True), required=[column.name for column in columns])
     one = object_of({"data": key}, required=["data"])
-    many = object_of({"items": {"type": "array", "items": one}}, required=["items"])
+    many = object_of({"items": {"type": "array", "maxItems": MOST_ITEMS, "items": one}}, required=["items"])
     found = object_of({"data": row, **_told_of(look_ups)}, required=["data"])
     names = list(dict.fromkeys(column.name for column in keys))
     what = " and ".join(dict.fromkeys(rows.data_set for rows in look_ups))

@@ -5,8 +5,6 @@ what a result says is written by `predict_result`.
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ from tulle.serving.bounds import Bounds
 from tulle.serving.decide import Override
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import (
+    MOST_ITEMS,
     Action,
     Answer,
     Direct,
@@ -37,23 +36,15 @@ from tulle.serving.endpoint import (
 from tulle.serving.explain import BACKGROUND, Asked, Explainer
 from tulle.serving.explaining import Explaining
 from tulle.serving.finder import FinderEntry, Ignored
+from tulle.serving.keyed_rows import CONNECTION
 from tulle.serving.predict_features import Features, Told, row_type, told_text
 from tulle.serving.predict_result import EFFECT, Results, with_keys
-from tulle.serving.request import (
-    DECODE_ERRORS,
-    NO_PREDICTION,
-    RequestError,
-    parse_json,
-    require,
-    shown,
-)
-from tulle.serving.score import Scored, scored
+from tulle.serving.predict_rows import AT_ONCE, RowScorer, is_of_values, parts, unanswered
+from tulle.serving.request import DECODE_ERRORS, RequestError, parse_json, require, shown
+from tulle.serving.score import Scored
 from tulle.serving.shown_features import ASKED_FOR, ShownFeatures, Shows
 
-_AT_ONCE = 64  # rows that are scored without letting others in
-_PART = 1000  # rows that are scored in one go, so that others wait no longer than for that
-_log = logging.getLogger("tulle.serving")
-_OF_A_NODE = "status code returned while running"  # how ONNX Runtime begins to tell which node failed
+_LOOKED_UP = 1000  # items whose features are completed without letting others in
 _MOST_EXPLAINED = 50_000  # rows times steps of one request
 
 
@@ -88,6 +79,7 @@ class Many:
     """A request for many on its way: results by place, and the rows that are to be scored with theirs."""
 
     start: int
+    items: Sequence[Any]
     results: list[bytes] = field(default_factory=list)
     rows: list[list[Any]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -96,6 +88,7 @@ class Many:
     how: Explaining | None = None  # they are to be explained
     shows: bool = False  # their features are told
     context: str = ""  # of which commits they are; the next request may be of others
+    commits: Mapping[str, str] | None = None  # these, where they are others than when it was asked
 
 
 class Predict:
@@ -112,13 +105,15 @@ class Predict:
         self.name = entry.name
         self.seen: Any = None  # what the answer given last was made of, for the query log; as `Answer.rows`
         self.signature = signature
-        self._scorer = scorer
+        self._row_scorer = None if scorer is None else RowScorer(entry.name, scorer, signature)
         self._single = _single_of(scorer, signature)
         self._generation = trace.generation
         self._inputs = Features(signature, entry.enrich, folder)
         self._completed, self._tells = self._inputs.completed, self._inputs.tells
         self.keys_of, self.finders = self._inputs.keys_of, self._inputs.finders
         self.record = self._inputs.record
+        # Rows of a database are there for one step of the loop (`elsewhere`).
+        self._is_one_step = any(finder.entry.source == CONNECTION for finder in self.finders)
         results = Results(signature, scorer, entry.threshold, entry.overrides)
         self._result, self.label_of = results.of, results.label_of
         self._shows = Shows(entry.shown, signature.feature_names)
@@ -161,7 +156,9 @@ class Predict:
         """It is, as soon as it is loaded."""
 
     def close(self) -> None:
-        """Nothing is to be ended."""
+        """Score no further rows."""
+        if self._row_scorer is not None:
+            self._row_scorer.close()
 
     @property
     def queries(self) -> Mapping[str, Query]:
@@ -208,22 +205,48 @@ class Predict:
     def predict_multi(self, body: bytes, request_id: str) -> bytes | Awaitable[Answer]:
         """Many predictions, {"items": [{"features": {…}}]}; an item that fails does not fail the others."""
         many = self._many_of(body)
-        if many.how is not None:
-            return self._many_explained(many, request_id, many.how)
+        if many.how is not None or len(many.items) > AT_ONCE or self._row_scorer is None:
+            return self._many_answered(many, request_id)
+        self._complete(many, many.items)
         self.seen = (many.places, many.rows)
-        return self._joined(many, self._many(many.rows), request_id)
+        return self._joined(many, self._results(many.rows, self._row_scorer.each(many.rows)), request_id)
 
     def _many_of(self, body: bytes) -> Many:
-        """The items of a request for many: rows to be scored, and results of those that cannot be."""
-        many = Many(perf_counter_ns())
+        """A request for many, read: nothing of its items yet."""
+        start = perf_counter_ns()
         raw = parse_json(body)
-        items = items_of(raw)
+        items = items_of(raw, MOST_ITEMS)
         said = envelope(raw, ("explanations", "dispatch", ASKED_FOR), self._envelope)
         self._check(said)
         more = self._more(said.explanations, said.showFeatures)
-        many.how, many.shows = more.how, more.shows
-        many.results = [b""] * len(items)
-        for i, item in enumerate(items):
+        return Many(start, items, how=more.how, shows=more.shows)
+
+    async def _many_answered(self, many: Many, request_id: str) -> Answer:
+        """The answer to a request for many, others being answered meanwhile."""
+        await self._complete_all(many)
+        if many.how is not None:
+            results = await self._many_explained(many, many.how)
+        else:
+            results = await self._many_scored(many.rows)
+        body = self._joined(many, results, request_id)
+        return Answer(body, commits=many.commits, rows=(many.places, many.rows))
+
+    async def _complete_all(self, many: Many) -> None:
+        """Complete the items in parts, all from the same commits: what is published meanwhile begins it anew."""
+        if self._is_one_step or len(many.items) <= _LOOKED_UP:
+            self._complete(many, many.items)
+            return
+        while (done := len(many.results)) < len(many.items):
+            if done and many.context is not self._context:
+                many.results, many.rows, many.places, many.tails = [], [], [], []
+                many.commits, done = self.commits, 0
+            self._complete(many, many.items[done : done + _LOOKED_UP])
+            await asyncio.sleep(0)
+
+    def _complete(self, many: Many, items: Sequence[Any]) -> None:
+        """The next items of a request for many: rows to be scored, and results of those that cannot be."""
+        for i, item in enumerate(items, len(many.results)):
+            result = b""
             try:
                 told: list[Told] | None = [] if self._tells else None
                 row = self._completed(self._item(item), told)
@@ -231,11 +254,19 @@ class Predict:
                 many.places.append(i)
                 many.tails.append(told_text(told) + (self._shows.text(row) if many.shows else ""))
             except RequestError as error:
-                many.results[i] = error_item(error)
+                result = error_item(error)
             except Ignored as ignored:
-                many.results[i] = _ignored(ignored.reason)
+                result = _ignored(ignored.reason)
+            many.results.append(result)
         many.enriched, many.context = perf_counter_ns(), self._context
-        return many
+
+    async def _many_scored(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The results of rows, a part of them at a time."""
+        assert self._row_scorer is not None
+        results: list[bytes] = []
+        for part in parts(rows):
+            results += self._results(part, await self._row_scorer.each_beside(part))
+        return results
 
     def _joined(self, many: Many, scored: Sequence[bytes], request_id: str) -> bytes:
         """The answer to a request for many, from the results of its rows."""
@@ -254,29 +285,8 @@ class Predict:
 
     async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         """What the model says of rows. RequestError when it says nothing of one."""
-        assert self._scorer is not None
-        try:
-            if len(rows) <= _AT_ONCE:
-                return self._checked(scored(self._scorer, self.signature, rows)) if rows else []
-            # Others are answered meanwhile: the runtime lets go of Python while it computes.
-            said: list[Scored] = []
-            for first in range(0, len(rows), _PART):
-                part = rows[first : first + _PART]
-                said += await asyncio.to_thread(scored, self._scorer, self.signature, part)
-        except RequestError:
-            raise
-        except Exception as exc:
-            if _is_of_values(exc):
-                raise _unanswered(exc) from exc
-            raise
-        return self._checked(said)
-
-    def _checked(self, said: list[Scored]) -> list[Scored]:
-        for number, (numbers, _) in enumerate(said):
-            if not math.isfinite(sum(numbers)):
-                message = f"the model has no answer for the values of row {number}"
-                raise RequestError(422, NO_PREDICTION, message, "Are some of them extreme?")
-        return said
+        assert self._row_scorer is not None
+        return await self._row_scorer.all(rows)
 
     # ── the request ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -333,8 +343,8 @@ class Predict:
         try:
             return self._single(row)
         except Exception as exc:
-            if _is_of_values(exc):
-                raise _unanswered(exc) from exc
+            if is_of_values(exc):
+                raise unanswered(exc) from exc
             raise
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────────────
@@ -351,8 +361,8 @@ class Predict:
         try:
             answer = self._single(row)
         except Exception as exc:
-            if _is_of_values(exc):
-                raise _unanswered(exc) from exc
+            if is_of_values(exc):
+                raise unanswered(exc) from exc
             raise
         result = self._result(answer, row)
         if shows:
@@ -375,13 +385,13 @@ class Predict:
         result = f"{result[:-1]},{await self._parts(row, said, how)}{shown}}}"
         return Answer(self._with(result, told, request_id, (start, read, enriched), context), rows=row)
 
-    async def _many_explained(self, many: Many, request_id: str, how: Explaining) -> Answer:
+    async def _many_explained(self, many: Many, how: Explaining) -> list[bytes]:
         if len(many.rows) * how.steps > _MOST_EXPLAINED:
             message = f"{len(many.rows):,} rows in {how.steps} steps each are too many to explain at once"
             raise RequestError(
                 400, "TooManyExplanations", message, "Send fewer items, or ask for fewer steps"
             )
-        results = []
+        results: list[bytes] = []
         for row in many.rows:
             try:
                 (said,) = await self.scores([row])
@@ -389,7 +399,7 @@ class Predict:
                 results.append(f"{result[:-1]},{await self._parts(row, said, how)}}}".encode())
             except RequestError as error:
                 results.append(error_item(error))
-        return Answer(self._joined(many, results, request_id), rows=(many.places, many.rows))
+        return results
 
     async def _parts(self, row: Sequence[Any], said: Scored, how: Explaining) -> str:
         """The explanation of a row, as a member of its result."""
@@ -421,45 +431,20 @@ class Predict:
             f'{context}{request_id}"}}}}'
         ).encode()
 
-    def _many(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
-        """The results of several rows, scored together."""
-        if not rows:
-            return []
-        assert self._scorer is not None
-        try:
-            said = scored(self._scorer, self.signature, rows)
-        except Exception:  # noqa: BLE001  a row that the model cannot bear fails no other
-            return [self._one_of_many(row) for row in rows]
-        return self._results(rows, said)
-
-    def _one_of_many(self, row: Sequence[Any]) -> bytes:
-        assert self._scorer is not None
-        try:
-            return self._results([row], scored(self._scorer, self.signature, [row]))[0]
-        except Exception as exc:  # noqa: BLE001  as above
-            return error_item(_unanswered(exc))
-
-    def _results(self, rows: Sequence[Sequence[Any]], answers: Sequence[Scored]) -> list[bytes]:
+    def _results(
+        self, rows: Sequence[Sequence[Any]], answers: Sequence[Scored | RequestError]
+    ) -> list[bytes]:
         results = []
         for row, said in zip(rows, answers, strict=True):
+            if isinstance(said, RequestError):
+                results.append(error_item(said))
+                continue
             try:
                 answer, label = said
                 results.append(with_keys(self._result(answer, row, label), said).encode())
             except RequestError as error:
                 results.append(error_item(error))
         return results
-
-
-def _is_of_values(exc: Exception) -> bool:
-    """Whether it is the values that a model cannot evaluate; whatever else it raises is a fault of its own."""
-    return isinstance(exc, ValueError) or _OF_A_NODE in str(exc)
-
-
-def _unanswered(exc: Exception) -> RequestError:
-    """That a model cannot evaluate a row: its encoder refuses a category that it was not trained with, say."""
-    _log.info("the model has no answer: %s", exc)
-    advice = "Is one of them a category that it was not trained with? The service's log says more"
-    return RequestError(422, NO_PREDICTION, "the model has no answer for these values", advice)
 
 
 def with_effects(actions: Mapping[str, Action], signature: Signature) -> Mapping[str, Action]:

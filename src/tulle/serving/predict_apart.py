@@ -19,13 +19,14 @@ from msgspec import UNSET
 
 from tulle.errors import Broken
 from tulle.pipeline.model_signature import SIGNATURE, Signature, load_scorer, read_signature
-from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace, error_item
+from tulle.serving.endpoint import Action, Answer, Headed, Header, Query, Trace
 from tulle.serving.finder import Ignored
 from tulle.serving.function_code import as_plain
 from tulle.serving.pool import pool_of
 from tulle.serving.predict import More, Predict, PredictEntry, with_effects
 from tulle.serving.predict_features import Told, row_type
 from tulle.serving.predict_result import with_keys
+from tulle.serving.predict_rows import checked
 from tulle.serving.request import RequestError
 from tulle.serving.score import Scored, WithKeys, scored
 
@@ -91,19 +92,16 @@ class PredictApart(Predict):
         return await self._scored(values, request_id, start, more.shows)
 
     async def _predict_many(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
-        many = self._many_of(body)
-        if many.how is not None:
-            return await self._many_explained(many, request_id, many.how)
-        answers = await self._score_all(many.rows)
-        results = []
-        for row, answer in zip(many.rows, answers, strict=True):
-            if isinstance(answer, RequestError):
-                results.append(error_item(answer))
-            elif isinstance(answer, BaseException):
+        return await self._many_answered(self._many_of(body), request_id)
+
+    async def _many_scored(self, rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The results of rows."""
+        answers: list[Scored | RequestError] = []
+        for answer in await self._score_all(rows):
+            if isinstance(answer, BaseException) and not isinstance(answer, RequestError):
                 raise answer
-            else:
-                results += self._results([row], [answer])
-        return Answer(self._joined(many, results, request_id), rows=(many.places, many.rows))
+            answers.append(answer)
+        return self._results(rows, answers)
 
     async def scores(self, rows: Sequence[Sequence[Any]]) -> list[Scored]:
         """What the model says of rows. RequestError when it says nothing of one."""
@@ -112,7 +110,7 @@ class PredictApart(Predict):
             if isinstance(answer, BaseException):
                 raise answer
             said.append(answer)
-        return self._checked(said)
+        return checked(said)
 
     async def _scored(self, values: Sequence[Any], request_id: str, start: int, shows: bool) -> Answer:
         read = perf_counter_ns()
