@@ -84,6 +84,17 @@ def test_one_tensor_may_hold_all_features_and_rows_may_be_looked_up(predictor: L
     assert looked_up["id"] == "r-1"
 
 
+def test_a_refusal_counts_and_has_the_form_of_the_protocol_at_any_spelling_of_its_path(
+    predictor: Loaded,
+) -> None:
+    app = App(predictor, max_request_bytes=1 << 20)
+    refused = asyncio.run(answer(app, "POST", IT.replace("/v2/", "//v2/") + "/infer/", b"{}"))
+    assert (refused.status_code, refused.json()["errorType"]) == (400, "InvalidRequest")
+    assert refused.json()["error"] == refused.json()["detailedMessage"]
+    counted = asyncio.run(answer(app, "GET", "/metrics")).json()["paths"]
+    assert counted["v2/models/high-value/infer"]["errors"] == {"400": 1}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import psycopg
 import pytest
 from tests.lake.databases import Postgres
+from tests.serving.asking import answer
 from tests.serving.conftest import Mesh, customers
 from tests.serving.test_finder import copied
 
@@ -128,6 +130,43 @@ def test_the_query_log_is_told_what_was_looked_up(service: Loaded) -> None:
     assert asyncio.run(rows("predict", {"features": {"who": "00004"}})) == [12, 29, 7.0]
     many = {"items": [{"features": {"who": "nobody"}}, {"features": {"who": "00004"}}]}
     assert asyncio.run(rows("predict-multi", many)) == ([1], [[12, 29, 7.0]])
+
+
+def test_the_open_inference_protocol_has_rows_from_there_too(service: Loaded, pg: str) -> None:
+    async def all_of_it() -> None:
+        app = App(service, max_request_bytes=100_000)
+        home = "/public/api/v1/elsewhere/v2/models/model"
+
+        async def infer(*names: str) -> httpx.Response:
+            tensor = {"name": "who", "datatype": "BYTES", "shape": [len(names)], "data": names}
+            return await answer(app, "POST", f"{home}/infer", json.dumps({"inputs": [tensor]}).encode())
+
+        inputs = (await answer(app, "GET", home)).json()["inputs"]
+        assert "who" in {one["name"] for one in inputs}
+        labels, shares = (await infer("00004", "00005")).json()["outputs"]
+        wanted = []
+        for name in ("00004", "00005"):
+            status, said = await ask(service, "model", {"features": {"who": name}})
+            assert status == 200
+            wanted.append(said["result"])
+        assert labels["data"] == [one["prediction"] for one in wanted]
+        assert shares["data"] == [share for one in wanted for share in one["probas"].values()]
+        with psycopg.connect(pg, autocommit=True) as connection:
+            connection.execute("UPDATE customers SET recency = 1, spend = 900 WHERE customer_id = '00004'")
+        _, changed = (await infer("00004", "00005")).json()["outputs"]
+        assert changed["data"][:2] != shares["data"][:2]
+        assert changed["data"][2:] == shares["data"][2:]
+        nobody = await infer("00004", "nobody")
+        assert (nobody.status_code, nobody.json()["errorType"]) == (404, "NoMatch")
+        assert nobody.json()["error"].startswith("row 1: nothing is known")
+        with psycopg.connect(pg, autocommit=True) as connection:
+            connection.execute("ALTER TABLE customers RENAME TO gone")
+        lost = await infer("00004")
+        assert (lost.status_code, lost.json()["errorType"]) == (503, "StoreUnavailable")
+        assert "error" in lost.json()
+        assert lost.headers["retry-after"] == "1"
+
+    asyncio.run(all_of_it())
 
 
 def test_many_are_asked_for_together_and_one_that_fails_fails_alone(service: Loaded) -> None:

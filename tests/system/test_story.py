@@ -368,6 +368,41 @@ def test_the_stock_dataiku_client_works(mesh: Mesh) -> None:
     )
 
 
+def test_the_open_inference_protocol_answers_through_the_gateway(mesh: Mesh) -> None:
+    home = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/high-value-predictor/v2"
+    body = {
+        "inputs": [{"name": "customer_id", "datatype": "BYTES", "shape": [2], "data": [CUSTOMER, "00004"]}]
+    }
+
+    def asked(method: str, path: str, credentials: dict[str, str]) -> httpx.Response:
+        content = body if method == "POST" else None
+        while True:
+            found = httpx.request(method, f"{home}{path}", json=content, headers=credentials, timeout=20)
+            if found.status_code != 429:
+                return found
+            time.sleep(0.3)
+
+    own = mesh.credentials()
+    assert asked("GET", "/health/ready", own).json() == {"ready": True}
+    told = asked("GET", "/models/high-value", own).json()
+    assert told["name"] == "high-value"
+    assert "customer_id" in {one["name"] for one in told["inputs"]}
+    ready = asked("GET", f"/models/high-value/versions/{told['versions'][0]}/ready", own)
+    assert ready.json() == {"name": "high-value", "ready": True}
+    answer = asked("POST", "/models/high-value/infer", own)
+    assert answer.status_code == 200, answer.text
+    labels = answer.json()["outputs"][0]["data"]
+    ours = [
+        patient_call(mesh, PREDICT, {"features": {"customer_id": one}}).json()["result"]["prediction"]
+        for one in (CUSTOMER, "00004")
+    ]
+    assert labels == ours
+    for credentials in ({}, {"client_id": "a", "client_secret": "b"}):
+        refused = asked("POST", "/models/high-value/infer", credentials)
+        assert refused.status_code == 401
+        assert {"errorType", "message", "detailedMessage", "requestId"} <= set(refused.json())
+
+
 def test_a_tool_for_api_nodes_switches_generations_that_answer(mesh: Mesh) -> None:
     from dataikuapi import APINodeAdminClient
     from dataikuapi.utils import DataikuException

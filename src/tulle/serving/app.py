@@ -243,7 +243,7 @@ class App:
 
     def _found(self, path: str) -> Route:
         """The route of a path, also with doubled slashes, or the error that tells which paths there are."""
-        clean = "/" + "/".join(part for part in path.split("/") if part)
+        clean = _clean(path)
         if clean in self.routes:
             return self.routes[clean]
         shown, name = clean[:200], self.service.manifest.service
@@ -288,7 +288,8 @@ class App:
             head = Head([*head.headers, (b"allow", route.method.encode())])
         if error.status == 503:
             head = Head([*head.headers, (b"retry-after", b"1")])
-        told = open_inference.told if request.path.startswith(f"{self.home}/v2/") else error_body
+        is_open = _clean(request.path).startswith(f"{self.home}/v2/")
+        told = open_inference.told if is_open else error_body
         answer = told(error, request_id, trace_of(request.headers))
         if route is not None and route.noted is not None:
             now = time.perf_counter_ns()
@@ -346,6 +347,11 @@ class App:
 
 def _unused(_content: Any, _request_id: str) -> bytes:
     raise AssertionError("what is headed is called with headers")
+
+
+def _clean(path: str) -> str:
+    """A path with doubled slashes as one, and none at the end."""
+    return "/" + "/".join(part for part in path.split("/") if part)
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

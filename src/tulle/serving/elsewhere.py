@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -31,6 +31,7 @@ from tulle.serving.store_rows import Looked
 if TYPE_CHECKING:
     from tulle.state.connections import Connection
 
+Found = TypeVar("Found")
 Wanted = Mapping[
     int, Mapping[bytes, Sequence[Any]]
 ]  # by the number of a look-up: keys by their place in an index
@@ -88,6 +89,18 @@ class Elsewhere:
         self.inner.close()
         for store in self._stores.values():
             store.abandon()
+
+    async def among(self, items: Sequence[Any], read: Callable[[], Found]) -> Found:
+        """What `read` gives while the rows are here that the features or keys of `items` ask for. RequestError."""
+        held = await self._fetched(self._wanted(items))
+        self._tell(held)
+        for number, (found, _) in held.items():
+            self.finders[number].use(Held(found))
+        try:
+            return read()
+        finally:  # what was found is for these items alone
+            for number in held:
+                self.finders[number].use(Held())
 
     def _fetching(self, action: Action | Query, read: Callable[[Any], list[Any]]) -> Headed:
         async def call(content: Any, request_id: str, headers: Sequence[Header]) -> Answer:

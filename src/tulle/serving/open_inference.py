@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tulle.errors import did_you_mean
+from tulle.serving.elsewhere import Elsewhere
 from tulle.serving.endpoint import Answer, Headed, Header, error_body
 from tulle.serving.finder import Ignored
 from tulle.serving.loaded import Loaded
@@ -61,7 +62,7 @@ class Infer(msgspec.Struct):
 
 def routes(service: Loaded) -> Mapping[str, Route]:
     """Paths below the service's own, and what is done there; nothing where the service predicts nothing."""
-    models = {name: e for name, e in service.endpoints.items() if isinstance(e, Predict)}
+    models = dict(_models(service))
     if not models:
         return {}
     version = service.trace.generation
@@ -71,13 +72,22 @@ def routes(service: Loaded) -> Mapping[str, Route]:
         "/v2/health/live": ("GET", _fixed({"live": True})),
         "/v2/health/ready": ("GET", Headed(_Ready(service, {}).answer)),
     }
-    for name, model in models.items():
-        one = OpenModel(name, version, model)
+    for name, (model, elsewhere) in models.items():
+        one = OpenModel(name, version, model, elsewhere)
         for home in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
             found[home] = ("GET", _fixed(one.metadata()))
             found[f"{home}/ready"] = ("GET", Headed(_Ready(service, {"name": name}).answer))
             found[f"{home}/infer"] = ("POST", Headed(one.infer))
     return found
+
+
+def _models(service: Loaded) -> Iterator[tuple[str, tuple[Predict, Elsewhere | None]]]:
+    """The endpoints that predict, by name, and what fetches their rows where these lie in databases."""
+    for name, endpoint in service.endpoints.items():
+        if isinstance(endpoint, Predict):
+            yield name, (endpoint, None)
+        elif isinstance(endpoint, Elsewhere) and isinstance(endpoint.inner, Predict):
+            yield name, (endpoint.inner, endpoint)
 
 
 def told(error: RequestError, request_id: str, trace: str = "") -> bytes:
@@ -111,8 +121,10 @@ class _Ready:
 class OpenModel:
     """One prediction endpoint as the protocol knows it."""
 
-    def __init__(self, name: str, version: str, model: Predict) -> None:
+    def __init__(self, name: str, version: str, model: Predict, elsewhere: Elsewhere | None = None) -> None:
+        """`elsewhere` fetches the rows of the model's look-ups that are in databases."""
         self.name, self.version, self.model = name, version, model
+        self._elsewhere = elsewhere
         self._decode = msgspec.json.Decoder(Infer).decode
         signature = model.signature
         self._outputs = {"predict": _datatype(signature.class_type or "double")}
@@ -138,16 +150,12 @@ class OpenModel:
         }
 
     async def infer(self, body: bytes, request_id: str, _headers: Sequence[Header]) -> Answer:
-        """Predict for every row of the inputs."""
-        asked: Infer | None = None
-        try:
-            asked = self._read(body)
-            wanted = self._wanted(asked)
-            rows = list(self._rows(asked))
-            answers = await self.model.scores(rows)
-            labels = [self.model.label_of(answer, row) for answer, row in zip(answers, rows, strict=True)]
-        except RequestError as error:
-            return Answer(told(error, request_id), error.status)
+        """Predict for every row of the inputs. RequestError."""
+        asked = self._read(body)
+        wanted = self._wanted(asked)
+        rows = await self._rows(self._sent(asked))
+        answers = await self.model.scores(rows)
+        labels = [self.model.label_of(answer, row) for answer, row in zip(answers, rows, strict=True)]
         columns = {
             "predict": ([len(rows)], labels),
             "predict_proba": (
@@ -190,8 +198,8 @@ class OpenModel:
                 )
         return wanted
 
-    def _rows(self, asked: Infer) -> Iterator[list[Any]]:
-        """The features of every row, looked up where they are not sent."""
+    def _sent(self, asked: Infer) -> list[dict[str, Any]]:
+        """What is sent of every row, by name."""
         names = [field.name for field in self.model.record.fields]
         columns: dict[str, list[Any]] = {}
         count = -1
@@ -214,16 +222,26 @@ class OpenModel:
                 raise _wrong(tensor, "is given twice")
             else:
                 columns[tensor.name] = values
-        for number in range(max(count, 0)):
-            sent = {name: values[number] for name, values in columns.items()}
+        return [{name: values[number] for name, values in columns.items()} for number in range(max(count, 0))]
+
+    async def _rows(self, sent: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        """The features of every row, looked up where they are not sent."""
+        if self._elsewhere is None:
+            return self._completed(sent)
+        return await self._elsewhere.among(sent, lambda: self._completed(sent))
+
+    def _completed(self, sent: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+        rows = []
+        for number, one in enumerate(sent):
             try:
-                yield self.model.completed(sent)
+                rows.append(self.model.completed(one))
             except RequestError as error:
-                where = f"row {number}: " if count > 1 else ""
+                where = f"row {number}: " if len(sent) > 1 else ""
                 raise RequestError(error.status, error.error_type, where + error.detail) from None
             except Ignored as ignored:
                 message = f"row {number} has no prediction: {ignored.reason}"
                 raise RequestError(422, NO_PREDICTION, message) from None
+        return rows
 
 
 def _values(tensor: Tensor) -> tuple[int, list[Any]]:
