@@ -245,8 +245,8 @@ def test_of_effects_and_forecasts_it_is_told_what_is_not_measured(logged: Logged
     assert "demand v2: 1 answers by model demand" in output
     assert "input: not measured, requests send the past of series" in output
     html = page(logged, "/services/scores/queries").text
-    assert html.count("Not measured: ") == 4
-    assert "Performance</th>" in html
+    assert html.count("is not measured: ") == 4
+    assert "demand v2: 1 answer by demand</p>" in html
 
     coupon, demand = measure(logged.log, logged.workspace.lake, [version], since=0, until=time.time())
     assert (coupon.endpoint, coupon.rows, coupon.outcomes) == ("coupon", 60, 60)
