@@ -21,9 +21,10 @@ from tests.gateway.conftest import (
 )
 
 from tulle.config import Settings
-from tulle.errors import Broken
+from tulle.errors import Broken, TulleError
 from tulle.gateway import publishing
 from tulle.gateway.envoy import Gateway, PublishResult
+from tulle.gateway.envoy_validation import TooSlow
 from tulle.gateway.faults import fault_of, file_of, read_faults
 from tulle.gateway.policies.entry import Operation, Policy
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice
@@ -106,6 +107,8 @@ class Picky:
     seen: list[GatewayPolicy] = field(default_factory=list)
     checks: int = 0
     only_when_published: bool = False
+    wrong: type[TulleError] = Broken
+    too_slow: int = 0  # how often whatever it is is not read in time
 
     def check(self, policy: GatewayPolicy) -> None:
         self.checks += 1
@@ -120,7 +123,10 @@ class Picky:
     def _refuse(self, policy: GatewayPolicy) -> None:
         bad = [one.path for one in policy.services if one.timeout_seconds == 13]
         if bad:
-            raise Broken(f"no: {bad}")
+            raise self.wrong(f"no: {bad}")
+        if self.too_slow:
+            self.too_slow -= 1
+            raise TooSlow("busy")
 
     @property
     def has(self) -> set[tuple[str, int]]:
@@ -231,6 +237,19 @@ def test_what_is_stopped_stops_also_when_the_rest_of_it_is_not_taken(board: Boar
     assert board.picky.has == {("aa", 1), ("bb", 1)}
     board.it.publish([service("bb", 1)], whole, {("aa", ""): Unmade("damaged", "retired")})
     assert stopped() == {"aa": "retired", "bb": None}
+
+
+def test_a_service_that_takes_too_long_to_read_holds_up_no_other(board: Board) -> None:
+    board.publish(service("aa", 1), service("bb", 1))
+    board.picky.wrong = TooSlow
+    assert board.publish(service("aa", 2, **BAD), service("bb", 2)) == {("aa", 1), ("bb", 2)}
+    assert board.faults() == {"aa": True}
+
+
+def test_what_takes_too_long_once_is_nobodys_fault(board: Board) -> None:
+    board.picky.too_slow = 1
+    assert board.publish(service("aa", 1), service("bb", 1)) == {("aa", 1), ("bb", 1)}
+    assert board.faults() == {}
 
 
 def test_what_only_the_running_gateway_refuses_is_found_by_publishing(board: Board) -> None:

@@ -31,6 +31,7 @@ from tulle.gateway import contract, service_policies
 from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_validation import TooSlow
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService, path_of
@@ -148,7 +149,7 @@ class Switchboard:
             def accept(forms: Mapping[str, ManagedService]) -> str:
                 try:
                     self._gateway.check(self._policy(list(forms.values())))
-                except Broken as exc:
+                except (Broken, TooSlow) as exc:
                     return exc.message
                 return ""
 

@@ -17,10 +17,15 @@ VALIDATE_SECONDS: Final = 30.0
 _COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
 
 
+class TooSlow(Unavailable):
+    """A configuration takes Envoy longer to read than others may be held up; it may be one service's doing."""
+
+
 def validate(folder: Path, file: str) -> None:
     """Let Envoy read the whole of a configuration, at a path in `folder`, where it would run.
 
-    Broken, with its own words, when it would refuse it; Unavailable when it does not say so in time.
+    Broken, with its own words, when it would refuse it; TooSlow when it does not say so in time; Unavailable when it
+    cannot be run.
     """
     try:
         done = subprocess.run(  # noqa: S603  our own binary, no shell
@@ -35,7 +40,7 @@ def validate(folder: Path, file: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise Unavailable(
+        raise TooSlow(
             f"Envoy did not validate the configuration in {VALIDATE_SECONDS:.0f} s",
             hint="nothing was published; try again when the machine is less busy",
         ) from exc

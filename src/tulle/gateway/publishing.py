@@ -1,9 +1,9 @@
 """Publishes what can be published: a service that the gateway refuses keeps no other one's changes from it.
 
-What is refused stays at its last good form, or out when it never had one; every other service, and who may call, is
-published. Whose fault it is Envoy does not say, so it is found by asking for fewer services at a time. The faulty one
-is tried again when it is wanted otherwise, and after a while: what it needs may be there by then. Knows nothing of the
-database, and not who wants what.
+What is refused, or takes Envoy too long to read, stays at its last good form, or out when it never had one; every
+other service, and who may call, is published. Whose fault it is Envoy does not say, so it is found by asking for fewer
+services at a time. The faulty one is tried again when it is wanted otherwise, and after a while: what it needs may be
+there by then. Knows nothing of the database, and not who wants what.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Final
 import msgspec
 
 from tulle.config import Settings
-from tulle.errors import Broken, Invalid
+from tulle.errors import Broken, Invalid, TulleError
 from tulle.gateway.envoy import Gateway, PublishResult
+from tulle.gateway.envoy_validation import TooSlow
 from tulle.gateway.faults import Fault, read_faults, write_faults
 from tulle.gateway.policy import GatewayPolicy, ManagedService, Stopped, path_of
 from tulle.state.db import now
@@ -94,7 +95,7 @@ class Publisher:
         refusals: Mapping[str, str] = {}
         try:
             result = self._put(whole(list(first.values())))
-        except Broken as exc:
+        except (Broken, TooSlow) as exc:
             standing = {path: good[path] for path in first if path in good}
             result, chosen, refusals = self._part(first, standing, whole, exc)
         self._remember(chosen)
@@ -120,7 +121,7 @@ class Publisher:
         return self._faults.get(place)
 
     def _part(
-        self, wanted: Forms, standing: Forms, whole: Whole, refusal: Broken
+        self, wanted: Forms, standing: Forms, whole: Whole, refusal: TulleError
     ) -> tuple[PublishResult, Forms, Mapping[str, str]]:
         """Publish the most that is taken, once it is known that all is not; what that is, and why not the rest."""
         done: list[PublishResult] = []
@@ -132,7 +133,8 @@ class Publisher:
             return _why_not(lambda: done.append(self._put(whole(list(forms.values())))))
 
         chosen, said = fitting(wanted, standing, look, refusal.message)
-        if said and not do(chosen):
+        # What took too long once may be read in time now.
+        if (said or isinstance(refusal, TooSlow)) and not do(chosen):
             return done[-1], chosen, said
         # Envoy finds nothing wrong as long as it only looks: the one that runs has to say what it does not take.
         if not standing:  # nothing is known that could stay: whatever answers now goes on
@@ -239,6 +241,6 @@ def fitting(
 def _why_not(act: Callable[[], object]) -> str:
     try:
         act()
-    except Broken as exc:
+    except (Broken, TooSlow) as exc:
         return exc.message
     return ""
