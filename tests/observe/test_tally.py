@@ -59,6 +59,7 @@ def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> Non
             line(code=404),  # the service's own
             line(code=503, details="no_healthy_upstream"),
             line(code=401, access="token", client=None, details="jwt_authn_access_denied{Jwt_is_expired}"),
+            line(code=403, details="rbac_access_denied_matched_policy[insufficient_scope]"),
             line(code=404, details="direct_response", reason="generation"),
             line(code=0, details="downstream_remote_disconnect"),
         ]
@@ -68,12 +69,13 @@ def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> Non
         "TooManyRequests": (1, True),
         "InvalidClient": (1, True),
         "InvalidToken": (1, True),
+        "InsufficientScope": (1, True),
         "UnknownGeneration": (1, True),
         "ServiceUnavailable": (1, False),
         "CallerLeft": (1, False),
     }
     cell = batch.cells[NOON, KEY]
-    assert (cell.sums[C4], cell.sums[C5], cell.sums[REFUSED]) == (3, 1, 2)
+    assert (cell.sums[C4], cell.sums[C5], cell.sums[REFUSED]) == (4, 1, 3)
 
 
 def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() -> None:

@@ -14,6 +14,7 @@ from tulle.errors import Broken, Invalid
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.serving.access import Access, Keys, Public, _key_set, access_of, parse_access
+from tulle.serving.openapi_access import with_access
 
 SHORT = {"kty": "RSA", "e": "AQAB", "n": encoded((1 << 1023 | 1).to_bytes(128))}
 
@@ -186,3 +187,22 @@ endpoints:
         assert told in problem.message
         assert problem.place is not None
         assert problem.place.line == 5
+
+
+def test_tokens_of_applications_with_a_contract_are_told_as_such(public_keys: dict[str, Any]) -> None:
+    said = {"jwt": {"issuer": "https://issuer.example/", "jwks": public_keys, "contract": True}}
+    access = parse_access(json.dumps(said))
+    assert access.jwt is not None
+    assert access.jwt.contract
+    assert access_of(access.as_plain()) == access
+    scheme = with_access({}, access)["components"]["securitySchemes"]["token"]
+    assert (
+        scheme["description"]
+        == "a token of https://issuer.example/, that names an application with a contract"
+    )
+    said["jwt"]["limit"] = "5/1s"
+    with pytest.raises(Invalid) as caught:
+        parse_access(json.dumps(said))
+    (problem,) = caught.value.problems
+    assert "limits of their contracts" in problem.message
+    assert problem.hint == "leave out `limit`, or `contract`"

@@ -57,4 +57,6 @@ def _sentence(access: Access, way: str) -> str:
         return f"everybody, {access.public.limit} {'for each address' if access.public.by == 'address' else 'together'}"
     assert access.jwt is not None  # the last of the ways
     more = f" with {', '.join(access.jwt.scopes)}" if access.jwt.scopes else ""
+    if access.jwt.contract:
+        return f"applications that have a contract, with a token of {access.jwt.issuer}{more}"
     return f"whoever has a token of {access.jwt.issuer}{more}"

@@ -54,7 +54,7 @@ def _access(access: Access) -> dict[str, Any]:
         )
     if access.jwt is not None:
         asked = ", ".join([access.jwt.issuer, *access.jwt.audiences, *access.jwt.scopes])
-        words["jwt"] += f" ({asked})"
+        words["jwt"] += f" ({asked})" + (" of applications with a contract" if access.jwt.contract else "")
     return {"access": list(words.values())}
 
 

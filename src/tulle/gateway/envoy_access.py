@@ -8,13 +8,14 @@ Pure. Knows nothing of workers; where a way leads is the caller's matter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
+from tulle.gateway.envoy_errors import INSUFFICIENT
 from tulle.gateway.envoy_listener import only_clients
-from tulle.gateway.envoy_policies import ServicePart, parts_of
+from tulle.gateway.envoy_policies import ServicePart, chain_of_filters, parts_of
 from tulle.gateway.envoy_values import (
     AUTH,
     CHECKS,
@@ -94,25 +95,22 @@ def ways(
     `asked` is for each of the part's checks what its route has for the filter that asks the processor.
     """
     access = part.access
-    open_by = {"always", *access.ways()}
-    clients = {
-        c.client_id: limits_in_words(c.windows)
-        for c in contracts
-        if c.way in open_by and c.holds_in(service.environment)
-    }
+    held = [one for one in contracts if one.holds_in(service.environment)]
     signs_in = access.contracts or access.api_keys is not None
-    filters = {CONTRACT: _rbac({"matcher": only_clients(clients), "rules_stat_prefix": _TOLD})}
-    keyed = Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
+    clients = _limits_by_client(held, {"always", *access.ways()})
+    keyed = _by_contract(service, clients)
     for client in () if signs_in else clients:  # the portal, which may try every service
         yield replace(keyed, headers=[{"name": "client_id", "string_match": {"exact": client}}])
     checked = list(zip((check for check, _ in part.checks), asked, strict=True))
+    named = keyed  # those who sign in with nothing of ours, but are named by an issuer
+    if (access.jwt is not None and access.jwt.contract) or any(check.contract for check, _ in checked):
+        named = _by_contract(service, _limits_by_client(held, {"contracts"}))
     if access.jwt is not None and (signs_in or access.public is not None or checked):
         sent = {"name": "authorization", "string_match": {"safe_regex": {"regex": _TOKEN}}}
-        yield _by_token(part.access_name, access.jwt, [sent], service.usual_limit)
+        yield _by_token(part.access_name, access.jwt, [sent], service.usual_limit, named)
     for check, filter_ in checked:
-        yield _by_check(
-            part.access_name, check, filter_, _shown_to(check, signs_in=signs_in), service.usual_limit
-        )
+        shown = _shown_to(check, signs_in=signs_in)
+        yield _by_check(part.access_name, check, filter_, shown, service.usual_limit, named)
     if access.public is not None:
         apart = signs_in or access.jwt is not None or checked
         shows = [*_SHOWS_NOTHING, *(_shows_not(name) for name in part.shown_in)]
@@ -120,9 +118,18 @@ def ways(
     if signs_in:
         yield keyed
     elif access.jwt is not None:  # whatever else is shown is no token
-        yield _by_token(part.access_name, access.jwt, (), service.usual_limit)
+        yield _by_token(part.access_name, access.jwt, (), service.usual_limit, named)
     elif checked:
-        yield _by_check(part.access_name, *checked[0], (), service.usual_limit)
+        yield _by_check(part.access_name, *checked[0], (), service.usual_limit, named)
+
+
+def _limits_by_client(held: Iterable[Contract], open_by: Collection[str]) -> Mapping[str, str]:
+    return {one.client_id: limits_in_words(one.windows) for one in held if one.way in open_by}
+
+
+def _by_contract(service: ManagedService, clients: Mapping[str, str]) -> Way:
+    filters = {CONTRACT: _rbac({"matcher": only_clients(clients), "rules_stat_prefix": _TOLD})}
+    return Way(BY_CONTRACT, (), filters, {_CONTRACTS_OF: service.path})
 
 
 def _shown_to(check: Check, *, signs_in: bool) -> Sequence[Json]:
@@ -138,8 +145,12 @@ def _shown_to(check: Check, *, signs_in: bool) -> Sequence[Json]:
     return [sent("(?i)bearer .*"), sent(_KEY, invert_match=True), _without("client_id")]
 
 
-def _by_check(service: str, check: Check, filter_: Json, headers: Sequence[Json], usual_limit: str) -> Way:
+def _by_check(
+    service: str, check: Check, filter_: Json, headers: Sequence[Json], usual_limit: str, named: Way
+) -> Way:
     filters = {GUARD: off(), NORMALISE: off(), AUTH: off(), CONTRACT: off(), CHECKS: filter_}
+    if check.contract:
+        return replace(named, headers=headers, filters={**filters, **named.filters})
     limit = str(RateLimit.parse(check.limit or usual_limit))
     return Way(check.way, headers, filters, {_TOKENS_OF: _checked_name(service, check), LIMIT: limit})
 
@@ -149,7 +160,8 @@ def _checked_name(service: str, check: Check) -> str:
     return f"{service} {check.way}"
 
 
-def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit: str) -> Way:
+def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit: str, named: Way) -> Way:
+    """The way of those who have a token: as who their issuer says they are, or as the application it names."""
     per_route = typed("envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig", requirement_name=service)
     accepted = {"or_match": {"value_matchers": [_exactly(name) for name in ALGORITHMS]}}
     demanded = [_demand(_HEAD, "alg", accepted)]
@@ -162,16 +174,30 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit
         _demand(_PAYLOAD, claim, {"or_match": {"value_matchers": [*_any_of(values)]}})
         for claim, values in tokens.claims
     ]
-    rule = {"permissions": [{"and_rules": {"rules": demanded}}], "principals": [{"any": True}]}
+    right = {"and_rules": {"rules": demanded}}
     filters = {
         GUARD: off(),  # what a token begins with is no name
         NORMALISE: off(),
         AUTH: off(),
         JWT: per_route,
-        CONTRACT: _rbac({"rules": {"action": "ALLOW", "policies": {"token": rule}}}),
     }
+    if tokens.contract:  # from here on it is that application, whose contract is looked for as ever
+        filters[CHECKS] = chain_of_filters([_refusing(right)])
+        return replace(named, headers=headers, filters={**filters, **named.filters})
+    rule = {"permissions": [right], "principals": [{"any": True}]}
+    filters[CONTRACT] = _rbac({"rules": {"action": "ALLOW", "policies": {"token": rule}}})
     limit = RateLimit.parse(tokens.limit or usual_limit)
     return Way(BY_TOKEN, headers, filters, {_TOKENS_OF: service, LIMIT: str(limit)})
+
+
+def _refusing(right: Json) -> Json:
+    """A filter that refuses a token of which this is not so; by its name an error tells it from a lack of contract."""
+    rule = {"permissions": [{"not_rule": right}], "principals": [{"any": True}]}
+    rules = {"action": "DENY", "policies": {INSUFFICIENT: rule}}
+    return {
+        "name": "demanded_of_tokens",
+        "typed_config": typed("envoy.extensions.filters.http.rbac.v3.RBAC", rules=rules),
+    }
 
 
 def _by_nothing(service: str, public: Public, headers: Sequence[Json]) -> Way:
@@ -198,8 +224,9 @@ def counted_by(services: Sequence[ManagedService], held: Iterable[Windows] = ())
     told = {"key": filter_, "path": [{"key": key}]}
     under: Json = {"metadata": {"descriptor_key": LIMIT, "metadata_key": told, "source": "DYNAMIC"}}
     found = [[_of_route(_CONTRACTS_OF, number), under, _of_header("client")] for number in range(most)]
-    checked = any(part.checks for service in services for part in parts_of(service))
-    if checked or any(access.jwt for access in opened):
+    checks = (one for service in services for part in parts_of(service) for one, _ in part.checks)
+    by_name = any(access.jwt is not None and not access.jwt.contract for access in opened)
+    if by_name or any(not check.contract for check in checks):
         found.append([_of_route(_TOKENS_OF), _of_route(LIMIT), _of_header("client")])
     if "all" in publics:
         found.append([_of_route(_EVERYBODY_OF), _of_route(LIMIT)])
@@ -223,7 +250,7 @@ def buckets(services: Sequence[ManagedService], held: Iterable[Windows]) -> list
             add(window, {_nth(_CONTRACTS_OF, number): "", LIMIT: limits_in_words(windows), "client": ""})
     for service in services:
         for _, access in _opened([service]):
-            if (tokens := access.jwt) is not None:
+            if (tokens := access.jwt) is not None and not tokens.contract:
                 limit = RateLimit.parse(tokens.limit or service.usual_limit)
                 add(limit, {_TOKENS_OF: "", LIMIT: str(limit), "client": ""})
             if (public := access.public) is not None:
@@ -232,7 +259,7 @@ def buckets(services: Sequence[ManagedService], held: Iterable[Windows]) -> list
                     add(limit, {_ADDRESSES_OF: "", LIMIT: str(limit), "remote_address": ""})
                 else:
                     add(limit, {_EVERYBODY_OF: "", LIMIT: str(limit)})
-        for check in (one for part in parts_of(service) for one, _ in part.checks):
+        for check in (one for part in parts_of(service) for one, _ in part.checks if not one.contract):
             limit = RateLimit.parse(check.limit or service.usual_limit)
             add(limit, {_TOKENS_OF: "", LIMIT: str(limit), "client": ""})
     return list(found.values())

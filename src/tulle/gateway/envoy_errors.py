@@ -62,6 +62,9 @@ _MOCKED: Final = (
 )
 # of tokens: what holds of the refusal → (status, errorType, message, advice, challenge)
 _DETAILS: Final = "response.code_details"
+INSUFFICIENT: Final = (
+    "insufficient_scope"  # how a filter calls its refusal of a token that is good for something else
+)
 _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
     f"{_DETAILS} == 'jwt_authn_access_denied{{Jwks_remote_fetch_is_failed}}'": (
         503,
@@ -84,7 +87,8 @@ _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
         "It may have expired, be meant for another audience, or be of another issuer",
         'Bearer error="invalid_token"',
     ),
-    "response.code == 403 && xds.route_metadata.filter_metadata['tulle']['access'] == 'token'": (
+    f"{_DETAILS} == 'rbac_access_denied_matched_policy[{INSUFFICIENT}]' || "
+    "(response.code == 403 && xds.route_metadata.filter_metadata['tulle']['access'] == 'token')": (
         403,
         "InsufficientScope",
         "The token does not allow this",

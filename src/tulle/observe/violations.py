@@ -35,6 +35,7 @@ _BY_DETAILS: Final = {
     "ext_authz_error": "IdentityUnavailable",
     "fault_filter_abort": "InjectedFault",
     "rbac_access_denied_matched_policy[address]": "AddressNotAllowed",
+    "rbac_access_denied_matched_policy[insufficient_scope]": "InsufficientScope",
     "rbac_access_denied_matched_policy[wrong_identity]": "WrongIdentity",
 }
 _WORD: Final = re.compile(r"[A-Z][A-Za-z]{2,39}")

@@ -52,7 +52,8 @@ class Tokens:
 
     A token must be of `issuer`, for one of `audiences` when there are any, hold every one of `scopes` in the claim
     `scope_claim`, and name its client in `client_claim`; a dot leads to a claim inside another. `limit` is for each
-    such client. `claims`: each of these must be there with one of its values, as text or in a list.
+    such client. `claims`: each of these must be there with one of its values, as text or in a list. With `contract` the
+    client must be the id of an application that has a contract: the caller is that application, under its limits.
     """
 
     issuer: str
@@ -66,6 +67,7 @@ class Tokens:
     refresh: float = 300.0  # seconds after which they are fetched again
     limit: str = ""
     claims: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    contract: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,10 @@ ACCESS_SCHEMA: Final[Mapping[str, Any]] = _object(
                 },
                 "refresh": {**_SECONDS, "minimum": 10, "description": "seconds between fetches (300)"},
                 "limit": _LIMIT,
+                "contract": {
+                    "type": "boolean",
+                    "description": "only applications with a contract, by client id; the caller is that one (false)",
+                },
             },
             "signed tokens of an issuer",
             required=["issuer"],
@@ -217,6 +223,13 @@ def read_access(
     if "jwt" not in raw:
         return found, problems
     said = dict(raw["jwt"])
+    if said.get("contract") and "limit" in said:
+        wrong(
+            "the tokens' clients have the limits of their contracts",
+            "jwt",
+            "limit",
+            hint="leave out `limit`, or `contract`",
+        )
     sources = [key for key in ("jwks", "jwks_file", "jwks_uri") if key in said]
     if len(sources) != 1:
         wrong(
@@ -248,7 +261,7 @@ def read_access(
     return Access(found.contracts, found.api_keys, found.public, tokens), problems
 
 
-_AS_SAID = ("issuer", "scope_claim", "client_claim", "jwks_uri", "timeout", "refresh", "limit")
+_AS_SAID = ("issuer", "scope_claim", "client_claim", "jwks_uri", "timeout", "refresh", "limit", "contract")
 
 
 def check_uri(uri: str) -> None:

@@ -38,6 +38,8 @@ def with_access(document: Mapping[str, Any], access: Access) -> Json:
             told += f" for {' or '.join(access.jwt.audiences)}"
         if access.jwt.scopes:
             told += f", with the scopes {' '.join(access.jwt.scopes)}"
+        if access.jwt.contract:
+            told += ", that names an application with a contract"
         schemes["token"] = {
             "type": "http",
             "scheme": "bearer",

@@ -245,6 +245,20 @@ def test_each_client_has_its_limit(processed: Processed, asked: Asked) -> None:
     assert ask(processed, "b").status == 200
 
 
+def test_whom_it_names_may_have_to_be_an_application_with_a_contract(
+    processed: Processed, asked: Asked
+) -> None:
+    for name in ("app-b", "till", "app-a~2"):
+        asked.tokens[name] = {**GOOD, "client_id": name}
+    gold = Policy("redaction", {"fields": [{"path": "$.ssn", "except": {"tiers": ["gold"]}}]})
+    named = {key: value for key, value in policy(contract=True).settings.items() if key != "limit"}
+    processed.put(Policy("oauth2-introspection", named), gold)
+    assert ask(processed, "app-b", "/x/echo").json() == {"ssn": 1}  # it is that application, with its tier
+    for name in ("till", "app-a~2"):
+        check_error(ask(processed, name), 403, "NoContract")
+    check_error(ask(processed, "wrong"), 401, "InvalidToken")
+
+
 def test_beside_other_ways(processed: Processed, asked: Asked) -> None:
     asked.tokens |= {"opaque": GOOD, "a.b": GOOD}
     issuer = Issuer()

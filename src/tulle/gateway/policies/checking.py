@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -21,25 +21,35 @@ CONNECTION: Final[Json] = {
     "x-expected": "the name of a connection",
 }
 LIMIT: Final[Json] = {"type": "string", "description": "of each caller: requests/period, such as 50/1s"}
+_OURS: Final = frozenset({"limit", "contract"})  # of the settings, not the processor's
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the processor is told, and the limit of each caller."""
+    """What the processor is told, and the limit of each caller, or that it is the caller's contract's."""
 
     step: Json
     limit: str
+    contract: bool
 
 
 def checking_kind(name: str, way: str, summary: str, properties: Json, *, shows: str, **more: Any) -> Kind:
     """A kind by which the processor says who calls, in a step of the same name; `shows` is bearer or basic."""
 
     def read(settings: Settings) -> Checked:
-        told = {key: value for key, value in msgspec.to_builtins(dict(settings)).items() if key != "limit"}
-        return Checked(checked_step(name, told), _limit_of(settings))
+        told = {key: value for key, value in msgspec.to_builtins(dict(settings)).items() if key not in _OURS}
+        by_contract = bool(settings.get("contract"))
+        if by_contract and "limit" in settings:
+            raise Unfit(
+                "callers have the limits of their contracts",
+                "limit",
+                hint="leave out `limit`, or `contract`",
+            )
+        return Checked(checked_step(name, told), _limit_of(settings), by_contract)
 
     def render(value: Checked, _: Spot) -> Parts:
-        return Parts(check=Check(way, "bearer" if shows == "bearer" else "basic", value.step, value.limit))
+        by: Literal["bearer", "basic"] = "bearer" if shows == "bearer" else "basic"
+        return Parts(check=Check(way, by, value.step, value.limit, value.contract))
 
     return Kind(
         name,

@@ -46,6 +46,7 @@ _PROPERTIES: Final[Json] = {
         "maximum": 30,
         "description": "seconds that the issuer may take (5)",
     },
+    "contract": _OF_TOKENS["contract"],
 }
 
 

@@ -105,13 +105,15 @@ class Check:
     """That the processor says who calls, before anything is counted: by what `shows` in the header authorization.
 
     `way` is what the callers' way in is called: their names mean something together with it. `step` says what the
-    processor does, its `kind` and `settings`. `limit` is for each of them; empty: the mesh's usual one.
+    processor does, its `kind` and `settings`. `limit` is for each of them; empty: the mesh's usual one. With `contract`
+    they are applications by their client ids instead, under the limits of their contracts.
     """
 
     way: str
     shows: Literal["bearer", "basic"]
     step: Json
     limit: str = ""
+    contract: bool = False
 
 
 @dataclass(frozen=True, slots=True)
