@@ -131,3 +131,13 @@ def test_a_single_row_and_a_batch_give_the_same(estimator: Any) -> None:
     first = scorer.single(rows[0])
     scorer.single(rows[1])
     assert first == scorer.single(rows[0])
+
+
+def test_a_form_for_which_others_would_wait_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, target = data()
+    estimator = LogisticRegression()
+    assert converted(estimator, rows, target)[0] is not None
+    monkeypatch.setattr("tulle.pipeline.model_onnx.MOST_SECONDS", 1e-9)  # no model is as quick as that
+    model, report = converted(estimator, rows, target)
+    assert (model, report.form, report.rows) == (None, "native", 300)
+    assert report.reason == "one row takes 0 ms, and others would wait: it runs in a process of its own"

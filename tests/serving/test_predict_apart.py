@@ -302,3 +302,44 @@ def test_a_model_in_onnx_that_does_not_end_holds_up_nobody_else(tmp_path: Path) 
 
     asyncio.run(work())
     mesh.database.close()
+
+
+def test_a_model_in_onnx_that_a_row_makes_as_large_as_it_likes_harms_nobody_else(tmp_path: Path) -> None:
+    """The number in a row is how many zeros are made: few in the sample, more than there is memory for here."""
+    number = TensorProto.FLOAT
+    weights = np.array([[0.0], [1.0], [0.0]], dtype=np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["x", "first"], ["of_each"], axis=1),
+            helper.make_node("ReduceMax", ["of_each"], ["most"], keepdims=0),
+            helper.make_node("Cast", ["most"], ["count"], to=TensorProto.INT64),
+            helper.make_node("Unsqueeze", ["count", "first"], ["size"]),
+            helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+            helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
+            helper.make_node("MatMul", ["x", "w"], ["start"]),
+            helper.make_node("Add", ["start", "nothing"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", number, ["N", 3])],
+        [helper.make_tensor_value_info("y", number, ["N", 1])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.array([0]), "first")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    given, table = bytes(made.SerializeToString()), customers()
+    saved = save_model(tmp_path / "m", "high_value", given, features=FEATURES, sample=table, metrics={})
+    conversion = saved.signature.conversion
+    assert conversion.form == "native"
+    assert "'ConstantOfShape', which takes as much memory as a value of a row says" in conversion.reason
+    mesh = make_mesh(tmp_path / "mesh", saved)
+    text = SERVICE.replace("200MB", "1GB").replace("  explanations: {steps: 50}\n", "")
+    loaded = load(mesh.unpacked(mesh.build(text)))
+
+    async def work() -> None:
+        assert await loaded.ready() == {}
+        assert await ask(loaded, 3, 17) == {"prediction": 17.0, "ignored": False}
+        assert await ask(loaded, 10**10) == (500, "TooMuchMemory")
+        assert await ask(loaded, 3, 18) == {"prediction": 18.0, "ignored": False}
+        loaded.close()
+
+    asyncio.run(work())
+    mesh.database.close()

@@ -28,6 +28,7 @@ _NUMPY = {
     "tensor(bool)": np.bool_,
     "tensor(string)": np.object_,
 }
+_NO_MEMORY = ("Failed to allocate memory", "bad allocation", "bad_alloc")
 _LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 
@@ -68,7 +69,12 @@ class OnnxRegressor:
             self._session = onnxruntime.InferenceSession(
                 self._bytes, options, providers=["CPUExecutionProvider"]
             )
-        return self._session.run([self._outputs[output]], self._fed(rows))[0]
+        try:
+            return self._session.run([self._outputs[output]], self._fed(rows))[0]
+        except Exception as exc:
+            if any(words in str(exc) for words in _NO_MEMORY):  # it has no kind of its own for that
+                raise MemoryError(str(exc)) from exc
+            raise
 
     def _fed(self, rows: Any) -> dict[str, Any]:
         if len(self._inputs) == 1:

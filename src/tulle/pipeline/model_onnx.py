@@ -21,6 +21,7 @@ import numpy as np
 
 from tulle.pipeline.model_score import Matrix, OnnxScorer, optional
 from tulle.pipeline.model_signature import Conversion
+from tulle.pipeline.model_sizes import operator_sized_by_values
 from tulle.pipeline.model_trees import Unconvertible, add_trees, as_onnx, is_boosted, trees_of
 
 SINGLE_ROWS = 32
@@ -90,11 +91,16 @@ def _holds_up(model: bytes, rows: Matrix, *, double: bool) -> str:
     """Why an ONNX form may not answer within the worker, where all other requests wait for it; empty where it may.
 
     What takes long does so in a process of its own, which may be stopped. With a loop in it nobody knows how long a
-    row takes: the row may say.
+    row takes: the row may say. Nor how much memory, where the size of something follows a value of the row.
     """
     read = optional("onnx").load_from_string(model)
     if any(map(_loops, (read.graph, *read.functions))):
         return "its graph has a loop, which may take as long as it likes: it runs in a process of its own"
+    if operator := operator_sized_by_values(read):
+        return (
+            f"its graph has '{operator}', which takes as much memory as a value of a row says: "
+            "it runs in a process of its own"
+        )
     scorer = OnnxScorer(model, double=double, example=rows[0])
     least = inf
     for row in rows[:TIMED_ROWS].tolist():
