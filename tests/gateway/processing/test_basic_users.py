@@ -115,6 +115,21 @@ def test_whoever_guesses_is_held_up_and_others_are_not(users: Processed) -> None
     assert "too many wrong credentials from 127.0.0.1 for 'bob'" in users.log()
 
 
+def test_whoever_sends_many_guesses_at_once_has_no_more_of_them(users: Processed) -> None:
+    users.put(policy())
+    found: list[int] = []
+    guessers = [
+        threading.Thread(target=lambda n=n: found.append(ask(users, "bob", f"guess number {n}").status))
+        for n in range(3 * MOST_OF_NAME)
+    ]
+    for one in guessers:
+        one.start()
+    for one in guessers:
+        one.join()
+    assert found.count(401) == MOST_OF_NAME
+    assert set(found) <= {401, 429, 503}
+
+
 def test_looking_at_passwords_holds_up_nobody_else(users: Processed) -> None:
     users.put(policy())
     assert client(ask(users)) == "ann"

@@ -20,8 +20,7 @@ from tulle.errors import Broken, Invalid
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.listed import parse_policies
 from tulle.gateway.processing import handed
-from tulle.gateway.processing.attempts import MOST_OF_ADDRESS, MOST_OF_NAME, WINDOW, Attempts
-from tulle.gateway.processing.exchange import Refusal
+from tulle.gateway.processing.attempts import MOST_OF_ADDRESS, WINDOW
 from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
 from tulle.serving.access import Access, Public
 from tulle.state.secrets import open_secrets
@@ -315,21 +314,6 @@ def test_what_nobody_can_mean_is_refused(processed: Processed) -> None:
 
 
 # ── without Envoy ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_attempts_are_counted_by_address_and_name() -> None:
-    at = [0.0]
-    attempts = Attempts(clock=lambda: at[0])
-    for _ in range(MOST_OF_NAME):
-        attempts.demand("1", "ann")
-        attempts.wrong("1", "ann")
-    with pytest.raises(Refusal) as raised:
-        attempts.demand("1", "ann")
-    assert dict(raised.value.headers)[b"retry-after"] == b"60"
-    attempts.demand("1", "bob")
-    attempts.demand("2", "ann")
-    at[0] = WINDOW
-    attempts.demand("1", "ann")
 
 
 def test_what_is_handed_over_is_sealed_and_read_when_it_changes(tmp_path: Any) -> None:

@@ -26,6 +26,7 @@ MOST_KNOWN: Final = 10_000  # callers that are remembered; the one that called l
 WRONG_SECONDS: Final = 5.0  # for which wrong credentials are known to be wrong
 LARGEST_CLAIMS: Final = 16_384  # bytes that are told of a caller
 MOST_AT_ONCE: Final = 1000  # different credentials that are asked for at a time
+AT_ONCE_OF_ADDRESS: Final = 10  # of them, of one address; others of it wait for their turn
 _LONGEST: Final = 16_384  # bytes of credentials
 _FIT: Final = frozenset(range(0x21, 0x7F))
 
@@ -64,6 +65,7 @@ class Check(Step):
         self.clock = clock
         self._known: OrderedDict[bytes, tuple[Found | Refusal, float]] = OrderedDict()
         self._asked: dict[bytes, asyncio.Task[Found]] = {}
+        self._turns: dict[str, asyncio.Semaphore] = {}
         self.attempts = Attempts(clock=clock)
 
     async def find(self, credentials: bytes) -> Found:
@@ -89,45 +91,62 @@ class Check(Step):
                 self._known.move_to_end(key)
                 return self._answered(known[0], call, credentials)
             del self._known[key]
-        self.attempts.demand(call.address, self.claimed(credentials))
         return self._ask(key, credentials, call)
 
     async def _ask(self, key: bytes, credentials: bytes, call: Call) -> Answer:
-        task = self._asked.get(key)
+        task, begins = self._asked.get(key), False
         if task is None:
-            if len(self._asked) >= MOST_AT_ONCE:
-                raise unavailable_now()
-            task = self._asked[key] = asyncio.get_running_loop().create_task(self._found(key, credentials))
-            task.add_done_callback(_heard)
+            task, begins = self._begun(key, credentials, call.address), True
         try:
             found: Found | Refusal = await asyncio.shield(task)
         except Refusal as refusal:
             found = refusal
-        return self._answered(found, call, credentials)
+        return self._answered(found, call, credentials, is_counted=begins)
 
-    async def _found(self, key: bytes, credentials: bytes) -> Found:
+    def _begun(self, key: bytes, credentials: bytes, address: str) -> asyncio.Task[Found]:
+        """Look for whoever has these, counted as an attempt of that address. Refusal."""
+        name = self.claimed(credentials)
+        self.attempts.begin(address, name)
+        if len(self._asked) >= MOST_AT_ONCE:
+            self.attempts.end(address, name, wrong=False)
+            raise unavailable_now()
+        found = self._found(key, credentials, address, name)
+        task = self._asked[key] = asyncio.get_running_loop().create_task(found)
+        task.add_done_callback(_heard)
+        return task
+
+    async def _found(self, key: bytes, credentials: bytes, address: str, name: str) -> Found:
+        turn = self._turns.setdefault(address, asyncio.Semaphore(AT_ONCE_OF_ADDRESS))
+        is_wrong = False
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._patience), turn:
                 found = await self.find(credentials)
             self._remember(key, found, min(found.until, self.clock() + self._seconds))
             return found
         except TimeoutError:
+            is_wrong = True  # as far as can be said: who sends much that takes long is held up too
             raise unavailable_now() from None
         except Refusal as refusal:
-            if refusal.status == 401:
+            is_wrong = refusal.status == 401
+            if is_wrong:
                 self._remember(key, refusal, self.clock() + min(WRONG_SECONDS, self._seconds))
             raise
         finally:
             del self._asked[key]
+            self.attempts.end(address, name, wrong=is_wrong)
+            if not self.attempts.under_way(address):
+                del self._turns[address]
 
     def _remember(self, key: bytes, found: Found | Refusal, until: float) -> None:
         self._known[key] = (found, until)
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def _answered(self, found: Found | Refusal, call: Call, credentials: bytes) -> Answer:
+    def _answered(
+        self, found: Found | Refusal, call: Call, credentials: bytes, *, is_counted: bool = False
+    ) -> Answer:
         if isinstance(found, Refusal):
-            if found.status == 401:
+            if found.status == 401 and not is_counted:
                 self.attempts.wrong(call.address, self.claimed(credentials))
             # a fresh one: that which is remembered was raised before, and would gather where it came from
             raise Refusal(found.status, found.error_type, found.message, found.detail, found.headers)
