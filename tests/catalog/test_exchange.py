@@ -14,7 +14,7 @@ from tests.control.bazaar import Bazaar
 
 from tulle.catalog import api_page
 from tulle.cli.main import cli
-from tulle.gateway.apis import remarks
+from tulle.gateway.apis import records, remarks
 
 HOSTILE = '<img src=x onerror="hurt()">'
 
@@ -110,6 +110,29 @@ def test_a_page_tells_all_of_an_api(bazaar: Bazaar) -> None:
         assert told in html, told
     assert "500/1s" not in html  # a private tier
     assert "<script>alert" not in html
+
+
+def test_a_page_tells_what_takes_nobody_new(bazaar: Bazaar) -> None:
+    database = bazaar.workspace.database
+    before = records.find(database, "orders").lives
+    ask = 'aria-label="Ask for access"'
+    page = get(bazaar, "/exchange/apis/orders?version=v1")
+    assert ask in page
+    assert "A new contract does not open" not in page
+    try:
+        for version, life in before.items():
+            passed = records.Life("deprecated", 1.0, 2.0, "v2" if version == "v1" else "")
+            records.set_life(database, "orders", version, passed, before=life)
+            page = get(bazaar, "/exchange/apis/orders?version=v1")
+            assert "is past its sunset" in page
+            assert "nobody new" in page
+            assert (ask in page) == (version == "v1")
+            assert ("A new contract does not open v1" in page) == (version == "v1")
+        assert "It takes no new contracts" in page
+    finally:
+        for version, life in before.items():
+            now_ = records.find(database, "orders").lives[version]
+            records.set_life(database, "orders", version, life, before=now_)
 
 
 def test_what_answers_is_told_to_the_products_people_alone(bazaar: Bazaar) -> None:

@@ -18,7 +18,7 @@ from tests.gateway.apis.conftest import OPENAPI
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
-from tulle.control import access_requests, apis, applications, destroy
+from tulle.control import access_requests, apis, applications, deployment, destroy
 from tulle.control.apply import apply_plan, current_plan, retire
 from tulle.control.check_mesh import check_mesh, check_named
 from tulle.control.workspace import Workspace
@@ -579,13 +579,16 @@ def test_policies_of_the_mesh_hold_for_apis_by_their_tags(
 def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     mesh: Mesh, plain: Workspace
 ) -> None:
-    tiers = "tiers: [{name: free, limits: [5/1s, 100/1d], approval: automatic}]\n    terms: {version: '1', text: Be kind.}"
+    tiers = "tiers: [{name: free, limits: [5/1s, 100/1d], approval: automatic}, {name: gold, limits: [9/1s]}]\n    terms: {version: '1', text: Be kind.}"
     declare(mesh, ORDERS.replace("tags: [shop]", f"tags: [shop]\n    {tiers}"))
     found = details(plain)
     assert found["API orders: tier 'free' is offered: 5/1s + 100/1d"] == (False, ())
     apply_plan(plain)
     contract.register(plain.database, "shop-app")
     asked = access_requests.Asked("shop-app", "orders", tier="free", purpose="to sell", terms="1")
+    contract.register(plain.database, "gold-app")
+    waits = access_requests.Asked("gold-app", "orders", tier="gold", purpose="to sell", terms="1")
+    waiting = access_requests.ask(plain, seeing(plain), waits)
     made = access_requests.ask(plain, seeing(plain), asked, by="ann")
     assert (made.state, made.tier) == ("approved", "free")
     deployed = managed_instances(
@@ -605,6 +608,29 @@ def test_access_is_asked_for_under_a_tier_as_long_as_the_api_takes_contracts(
     late = access_requests.Asked("late-app", "orders", tier="free", purpose="to sell", terms="1")
     with pytest.raises(Conflict, match="takes no new contracts"):
         access_requests.ask(plain, seeing(plain), late)
+    with pytest.raises(Conflict, match="takes no new contracts"):
+        access_requests.decide(plain, seeing(plain), waiting.id, "approve")
+    access_requests.decide(plain, seeing(plain), made.id, "revoke")
+    with pytest.raises(Conflict, match="takes no new contracts"):
+        access_requests.decide(plain, seeing(plain), made.id, "restore")
+    said = access_requests.Said(reason="it ends")
+    assert access_requests.decide(plain, seeing(plain), waiting.id, "reject", said).state == "rejected"
+
+
+def test_a_service_past_its_sunset_takes_nobody_new(calc: Workspace) -> None:
+    applications.create(calc, "early-app", owner="ann", services={"calc": None})
+    deployment.end(calc, "calc")
+    applications.create(calc, "warned-app", owner="ann", services={"calc": None})  # it has no date yet
+    deployment.end(calc, "calc", sunset_at=86_400.0, successor="calc")
+    assert apis.shown(calc, "calc")["versions"][0]["takes_contracts"] is False
+    with pytest.raises(Conflict, match="takes no new contracts: it ended on 1970-01-02") as refused:
+        applications.create(calc, "late-app", owner="ann", services={"calc": None})
+    assert refused.value.hint == "'calc' comes after it"
+    applications.change_contract(calc, "early-app", "calc", [LIMIT])  # one that there is may change
+    asked = access_requests.Asked("early-app", "calc", tier="standard", purpose="to try", environment="test")
+    assert access_requests.ask(calc, seeing(calc), asked).state == "pending"  # where it has not ended
+    deployment.go_on(calc, "calc")
+    applications.create(calc, "late-app", owner="ann", services={"calc": None})
 
 
 def test_how_an_api_is_and_what_it_promises(mesh: Mesh, plain: Workspace) -> None:

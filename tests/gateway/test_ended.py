@@ -30,6 +30,8 @@ def test_what_ends_is_told_from_what_changes() -> None:
     assert left(contracts[0], in_test) == [contracts[0], in_test]
     assert left(contracts[0], in_test, replace(in_test, environment="")) == contracts
     assert left(services=()) == contracts  # they go with the service
+    shut = replace(contracts[0], not_in=("v1",))  # given back after the sunset of a version
+    assert left(shut, contracts[1])[:2] == [replace(shut, environment=place) for place in ("", "test")]
     fresh = replace(clients[0], secret_hash=hash_secret("y"))
     new = replace(last, clients=(fresh,), contracts=(contracts[0],))
     assert without_ended(last, new) == new

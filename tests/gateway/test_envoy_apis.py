@@ -17,6 +17,7 @@ from tests.gateway.conftest import (
     Mesh,
     Reply,
     as_client,
+    basic,
     check_error,
     policy,
     wait_until,
@@ -24,12 +25,15 @@ from tests.gateway.conftest import (
 from tests.gateway.external import Authority, Service
 
 from tulle.config import Settings
+from tulle.gateway import contract
+from tulle.gateway.admitted import current_policy
 from tulle.gateway.envoy_apis import ordered
 from tulle.gateway.front import External, Front, Upstream
 from tulle.gateway.policies.listed import parse_policies
 from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.publishing import Publisher
 from tulle.serving.access import Access, Public
+from tulle.state.db import Database, now
 
 pytestmark = pytest.mark.system
 
@@ -439,6 +443,33 @@ def test_a_contract_holds_for_all_versions_and_each_is_counted_by_itself(
     for path in ("/orders/v1/x", "/orders/v2/x"):
         assert [mesh.ask(path, caller).status for _ in range(3)] == [200, 200, 429], path
     assert ask(mesh, "/orders/v1/x").status == 200
+
+
+def test_who_comes_after_the_sunset_of_a_version_meets_the_others_alone(
+    mesh: Mesh, outside: Service, database: Database
+) -> None:
+    one = external(outside.url())
+    late = {"orders": RateLimit.parse("100/1s")}
+    early = contract.register(database, "early", services=late)
+    apis = [
+        api("v1", "/orders/v1", external=one, notice=Notice(1.0, now())),
+        api("v1", "/test/orders/v1", environment="test", external=one, notice=Notice(1.0, now())),
+        api("v2", "/orders/v2", external=one, notice=Notice(1.0, now() + 3600)),
+    ]
+    fresh = contract.register(database, "fresh", services=late)
+    mesh.gateway.publish(current_policy(database, apis))
+    paths = ("/orders/v1/x", "/test/orders/v1/x", "/orders/v2/x")
+    for who, expected in ((early, [200, 200, 200]), (fresh, [403, 403, 200])):
+        caller = basic(who.client_id, who.client_secret)
+        assert [mesh.ask(path, caller).status for path in paths] == expected, who.client_id
+    told = check_error(
+        mesh.ask("/orders/v1/x", basic(fresh.client_id, fresh.client_secret)), 403, "NoContract"
+    )
+    assert "after a version's sunset" in told["detailedMessage"]
+    contract.withdraw(database, "early", "orders")
+    contract.grant(database, "early", "orders", (late["orders"],))  # which is a new one
+    mesh.gateway.publish(current_policy(database, apis))
+    assert mesh.ask("/orders/v1/x", basic(early.client_id, early.client_secret)).status == 403
 
 
 def test_a_public_api_is_called_without_credentials(mesh: Mesh, outside: Service) -> None:

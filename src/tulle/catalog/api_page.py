@@ -23,6 +23,7 @@ from tulle.gateway.apis.document import address_of, as_met
 from tulle.gateway.apis.instance import Instance, instances
 from tulle.gateway.apis.records import Life, RecordedApi
 from tulle.gateway.apis.remarks import Question, Ratings
+from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.faults import fault_of
 from tulle.gateway.offer import MESH, offers
 from tulle.observe.insight import Insight
@@ -31,6 +32,7 @@ from tulle.serving.snippets import Snippet
 from tulle.spec.environment import production
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
+from tulle.state.db import now
 
 MOST_CHANGES: Final = 300  # of two versions, shown
 A_PART: Final = 50  # operations on one page
@@ -100,6 +102,7 @@ class ApiPage:
     tiers: tuple[Tier, ...]
     terms: Terms | None
     takes_contracts: bool
+    opens_chosen: bool  # a contract that is made now opens the chosen version
     status: Status
     ratings: Ratings
     mine: int  # how the reader rated it, 0 where they did not
@@ -151,7 +154,7 @@ class ApiPages:
 
         Of many operations it has one part.
         """
-        found = self._exchange.api(name, user)
+        found, at = self._exchange.api(name, user), now()
         versions = tuple(self._versions(found, user))
         chosen = _chosen(name, versions, version)
         address = _address(name, chosen, environment)
@@ -186,7 +189,8 @@ class ApiPages:
             operations=tuple(_shown(one, address, chosen.access) for one in some),
             tiers=tuple(t for t in offer.tiers if t.visibility == "public" and not t.deprecated),
             terms=offer.terms,
-            takes_contracts=any(one.life.status in {"published", "deprecated"} for one in versions),
+            takes_contracts=any(one.life.takes_contracts(at) for one in versions),
+            opens_chosen=chosen.life.takes_contracts(at),
             status=self.status(name, user),
             ratings=rated,
             mine=next((one.stars for one in rated.ratings if one.user == user), 0),
@@ -297,8 +301,8 @@ class ApiPages:
         )
 
     def _of_service(self, service: ServiceView) -> Version:
-        ended = service.state == "ended"
-        life = Life("retired" if ended else "published" if service.active else "draft")
+        ending = service.deployment.ending if service.deployment else None
+        life = life_of(ending, now()) if service.active or ending else Life()
         path = f"/public/api/v1/{service.name}"
         answers = service.state == "active"
         place = production(self._settings).name

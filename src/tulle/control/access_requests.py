@@ -83,7 +83,7 @@ def ask(
     demand_seen(workspace, access, Place(asked.kind, asked.subject), user)
     offer = offer_for(workspace, asked.kind, asked.subject)
     if asked.kind == "api":
-        apis.demand_open(workspace, asked.subject)
+        apis.demand_open(workspace, asked.subject, _place(workspace, asked.environment))
     tier = _asked_tier(offer, asked)
     if not asked.purpose.strip():
         raise Invalid("what the access is for is not said", hint="--purpose, in a sentence")
@@ -152,7 +152,8 @@ def decide(
 ) -> ContractRecord:
     """Take a step with a contract: approve, reject, revoke, restore, change or delete.
 
-    Denied for who may not; Conflict where the step does not follow from its state, or the terms are others by now.
+    Denied for who may not; Conflict where the step does not follow from its state, what it is for takes nobody new any
+    more, or the terms are others by now.
     """
     record = contract_record.get(workspace.database, id_)
     _demand_may(workspace, access, record, step, user)
@@ -162,6 +163,8 @@ def decide(
     if step in {"approve", "restore", "change"} and not said.limits:
         tier = _tier_given(workspace, record, said.tier, step)
     if step in {"approve", "restore"}:
+        if record.place.kind == "api":
+            apis.demand_open(workspace, record.place.subject, record.place.environment)
         _demand_terms(workspace, record)
     until = moment_of(said.expires) if said.expires and said.expires != _NEVER else None
     if step == "change" and not (said.tier or said.limits or said.expires):

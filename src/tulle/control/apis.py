@@ -23,6 +23,7 @@ from tulle.gateway.apis.declared import ApiVersion, Target
 from tulle.gateway.apis.document import as_met
 from tulle.gateway.apis.instance import Instance, instances
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
+from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.faults import read_faults
 from tulle.gateway.front import External, check_url
 from tulle.observe.calls import Calls
@@ -145,11 +146,7 @@ def _of_service(workspace: Workspace, name: str) -> dict[str, Any]:
     settings = workspace.settings
     deployed = [d for d in generation.everywhere(workspace.database) if d.service == name]
     at = now()
-    ending = next((d.ending for d in deployed if not d.environment), None)
-    status = "published"
-    if ending is not None:
-        over = ending.sunset_at is not None and ending.sunset_at <= at
-        status = "retired" if over else "deprecated"
+    life = life_of(next((d.ending for d in deployed if not d.environment), None), at)
     return {
         "name": name,
         "product": deployed[0].product,
@@ -162,10 +159,11 @@ def _of_service(workspace: Workspace, name: str) -> dict[str, Any]:
         "versions": [
             {
                 "version": next((d.active_version for d in deployed if not d.environment), None) or "",
-                "status": status,
-                "deprecated_at": ending.deprecated_at if ending else None,
-                "sunset_at": ending.sunset_at if ending else None,
-                "successor": ending.successor if ending else "",
+                "status": life.status,
+                "deprecated_at": life.deprecated_at,
+                "sunset_at": life.sunset_at,
+                "successor": life.successor,
+                "takes_contracts": life.takes_contracts(at),
                 "instances": [
                     {
                         "environment": deployment.name_of(settings, d.environment),
@@ -339,22 +337,39 @@ def product_of(workspace: Workspace, name: str) -> str:
     return owner if owner is not None else release.declared_service(workspace, name).product.name
 
 
-def demand_open(workspace: Workspace, name: str) -> None:
-    """Refuse a new contract on what is no service and no API, or an API that ends. NotFound, Conflict."""
+def demand_open(workspace: Workspace, name: str, environment: str | None = None) -> None:
+    """Refuse a new contract on what is no service and no API, or takes nobody new any more. NotFound, Conflict.
+
+    Of an API one version that takes contracts is enough. A service counts as it is in that environment, without one
+    where consumers are; one that is not deployed there yet may be.
+    """
+    at = now()
     known = {one.name: one for one in records.recorded(workspace.database)}
     services = {service for item in products.applied(workspace.database) for service in item.services or ()}
-    if name in services:
-        return
-    if name not in known:
+    ending = None
+    if name not in known and name not in services:
         release.declared_service(
             workspace, name
         )  # what is declared and not told by the applied ones, or NotFound
+        services.add(name)
+    if name in services:
+        here = (d for d in generation.everywhere(workspace.database) if d.service == name)
+        ending = next((d.ending for d in here if d.environment == (environment or "")), None)
+        if life_of(ending, at).takes_contracts(at):
+            return
+    if name in known and known[name].takes_contracts(at):
         return
-    if not known[name].takes_contracts(now()):
+    if name in known:
         raise Conflict(
             f"API '{name}' takes no new contracts: each of its versions is a draft, past its sunset or retired",
             hint=f"`tulle api show {name}`",
         )
+    when = _day(ending.sunset_at) if ending is not None and ending.sunset_at is not None else "over"
+    after = ending.successor.strip("/").rpartition("/")[2] if ending is not None else ""
+    raise Conflict(
+        f"service '{name}' takes no new contracts: it ended on {when}",
+        hint=f"'{after}' comes after it" if after else f"`tulle api show {name}` shows it",
+    )
 
 
 # ── bindings ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -188,13 +188,18 @@ def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayP
         if (limit := _limit_of_keys(service)) is not None:
             usual[service.name][service.environment] = limit
     opening = [(key, hashed) for key, hashed in now_.keys if key.service in usual]
-    held = _in_places([one for one in now_.held if one.client_id in known], places, now_.products)
+    sunsets: dict[str, dict[str, float]] = defaultdict(dict)
+    for service in deployed:
+        if service.front is not None and service.notice is not None and service.notice.sunset_at is not None:
+            sunsets[service.name][service.front.version] = service.notice.sunset_at
+    holding = [one for one in now_.held if one.client_id in known]
+    held = _in_places(holding, places, now_.products, sunsets)
     return GatewayPolicy.of(
         services=deployed,
         offered=(*now_.offered, *everybody),
         clients=(*now_.clients, *(Client(key.id, hashed) for key, hashed in opening)),
         contracts=(
-            *(replace(c, way="always") if c.client_id in now_.portal else c for c in held),
+            *(replace(c, way="always", not_in=()) if c.client_id in now_.portal else c for c in held),
             *(
                 Contract(key.id, key.service, key.limit or limit, "api_keys", environment)
                 for key, _ in opening
@@ -208,11 +213,13 @@ def _in_places(
     held: Iterable[Held],
     places: Mapping[str, Sequence[str]],
     products: Mapping[str, frozenset[str]],
+    sunsets: Mapping[str, Mapping[str, float]],
 ) -> list[Contract]:
     """The contracts as the gateway needs them: of each application one for a service in an environment.
 
     Where several are in force, the one that says most exactly what it is for: of the environment before those of each,
-    of the API before those of its product.
+    of the API before those of its product. Of an API it is not for the versions that were past their sunset when the
+    first of them was made; `sunsets` are those by API and version.
     """
     of_product: dict[str, list[str]] = defaultdict(list)
     for service, owners in products.items():
@@ -228,11 +235,21 @@ def _in_places(
     for (_, service), several in chosen.items():
         first, *others = several
         if not others:
-            found.append(first.contract(service, first.environment))
+            not_in = _past(sunsets.get(service), several)
+            found.append(first.contract(service, first.environment, not_in=not_in))
             continue
         for environment in dict.fromkeys(places[service]):  # an API may have several versions in one
             fitting = [one for one in several if one.environment in {None, environment}]
             if fitting:
                 best = min(fitting, key=lambda one: (one.environment is None, one.kind != "api"))
-                found.append(best.contract(service, environment))
+                not_in = _past(sunsets.get(service), fitting)
+                found.append(best.contract(service, environment, not_in=not_in))
     return found
+
+
+def _past(sunsets: Mapping[str, float] | None, held: Sequence[Held]) -> tuple[str, ...]:
+    """The versions whose sunset had come before any of these was made."""
+    if not sunsets:
+        return ()
+    since = min(one.since or 0.0 for one in held)
+    return tuple(version for version, at in sorted(sunsets.items()) if at <= since)

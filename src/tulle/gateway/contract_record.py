@@ -142,12 +142,19 @@ class Held:
     environment: str | None
     tier: str
     limits: tuple[RateLimit, ...]
+    since: float | None = None
 
-    def contract(self, service: str, environment: str | None) -> Contract:
-        """The contract, for one service."""
+    def contract(self, service: str, environment: str | None, *, not_in: tuple[str, ...] = ()) -> Contract:
+        """The contract, for one service; of an API without those versions."""
         first, *more = self.limits
         return Contract(
-            self.client_id, service, first, environment=environment, more=tuple(more), tier=self.tier
+            self.client_id,
+            service,
+            first,
+            environment=environment,
+            more=tuple(more),
+            tier=self.tier,
+            not_in=not_in,
         )
 
 
@@ -161,11 +168,12 @@ def all_held(cx: Connection, at: float) -> tuple[Held, ...]:
         columns.environment,
         columns.tier,
         type_coerce(columns.limits, Text).label("limits"),  # most are the same text, which is read once
+        columns.since,
     ).where(_in_force(at))
     known = offers(cx)
     return tuple(
-        Held(client_id, kind, subject, environment, tier, _limits(known, kind, subject, tier, limits))
-        for client_id, kind, subject, environment, tier, limits in cx.execute(query)
+        Held(client_id, kind, subject, environment, tier, _limits(known, kind, subject, tier, limits), since)
+        for client_id, kind, subject, environment, tier, limits, since in cx.execute(query)
     )
 
 

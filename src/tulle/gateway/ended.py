@@ -39,11 +39,13 @@ def without_ended(last: GatewayPolicy, policy: GatewayPolicy) -> GatewayPolicy:
                 continue
             mine = [place for place in sorted(places[one.service]) if one.holds_in(place)]
             still = held[one.client_id, one.service]
-            kept = [place for place in mine if any(other.holds_in(place) for other in still)]
-            if len(kept) == len(mine):
+            kept = [(place, other) for place in mine for other in still if other.holds_in(place)]
+            if len(kept) == len(mine) and all({*other.not_in} <= {*one.not_in} for _, other in kept):
                 yield one
             else:
-                yield from (replace(one, environment=place) for place in kept)
+                for place, other in kept:
+                    fewer = tuple(sorted({*one.not_in, *other.not_in}))
+                    yield replace(one, environment=place, not_in=fewer)
 
     return replace(
         last,

@@ -95,7 +95,7 @@ def ways(
     `asked` is for each of the part's checks what its route has for the filter that asks the processor.
     """
     access = part.access
-    held = [one for one in contracts if one.holds_in(service.environment)]
+    held = [one for one in contracts if one.opens(service)]
     signs_in = access.contracts or access.api_keys is not None
     clients = _limits_by_client(held, {"always", *access.ways()})
     keyed = _by_contract(service, clients)

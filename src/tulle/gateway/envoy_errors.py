@@ -33,7 +33,7 @@ _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
 }
 _ADVICE: Final[Mapping[int, str]] = {
     401: "Send client_id and client_secret headers, Basic client_id:client_secret, or the API key as Bearer token",
-    403: "Ask the owner of the service for a contract",
+    403: "Ask the owner of the service for a contract; none made after a version's sunset opens that version",
     404: f"Services are at {API_PREFIX}<service>/",
     429: "Try again after the seconds in retry-after",
     501: "Send it with a content-length, or chunked",

@@ -84,7 +84,7 @@ def _tiers(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -> 
     return {
         contract.client_id: contract.tier
         for contract in policy.contracts
-        if contract.service == service.name and contract.tier and contract.holds_in(service.environment)
+        if contract.tier and contract.opens(service)
     }
 
 

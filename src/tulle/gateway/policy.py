@@ -185,7 +185,8 @@ class Contract:
 
     In one `environment`, the empty one is that of consumers; None: in each. `more` are further limits over other
     periods: a request needs a token of every one of them. `tier` is the name of the tier it is under, if it is under
-    one; policies may ask for it.
+    one; policies may ask for it. `not_in` are the versions of an API that it does not open: they were past their sunset
+    when it was made.
     """
 
     client_id: str
@@ -195,6 +196,7 @@ class Contract:
     environment: str | None = None
     more: tuple[RateLimit, ...] = ()  # further windows, of a tier: each has to have room
     tier: str = ""
+    not_in: tuple[str, ...] = ()
 
     @property
     def windows(self) -> tuple[RateLimit, ...]:
@@ -204,6 +206,15 @@ class Contract:
     def holds_in(self, environment: str) -> bool:
         """Whether it is for the service as it is deployed there."""
         return self.environment is None or self.environment == environment
+
+    def opens(self, service: ManagedService) -> bool:
+        """Whether it is for this one: where it is deployed, and of an API this version."""
+        version = service.front.version if service.front is not None else None
+        return (
+            self.service == service.name
+            and self.holds_in(service.environment)
+            and not (self.not_in and version in self.not_in)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tulle.config import Settings
 from tulle.errors import Conflict
 from tulle.gateway.front import External, Front, Upstream
 from tulle.gateway.policies.entry import Policy
-from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.secret import hash_secret
 from tulle.gateway.versions.pin import pin_of, pinned_policy, pinned_services, put, take_back
 from tulle.gateway.versions.recorded import plain
@@ -53,6 +53,13 @@ def test_what_becomes_of_requests_is_the_versions_and_who_answers_is_the_present
 def test_what_is_stopped_stays_stopped() -> None:
     (got,) = pinned((ONE,), (replace(NOW, stopped="disabled"),), "one")
     assert got.stopped == "disabled"
+
+
+def test_what_ends_by_now_ends_for_who_comes_after_it() -> None:
+    ends = Notice(1.0, 2.0)
+    for one in (ONE, OVER, OUTER):
+        (*_, got) = pinned((ONE, one), (NOW, replace(one, notice=ends)), "one", one.path)
+        assert got.notice == ends, one.path
 
 
 def test_what_is_new_waits_and_what_runs_no_more_is_away() -> None:

@@ -91,6 +91,8 @@ def _contract(old: Contract, new: Contract) -> Iterator[str]:
         yield f"limit {' and '.join(map(str, old.windows))} → {' and '.join(map(str, new.windows))}"
     if old.tier != new.tier:
         yield f"tier {old.tier or 'none'} → {new.tier or 'none'}"
+    if old.not_in != new.not_in:
+        yield f"not for versions {', '.join(old.not_in) or 'none'} → {', '.join(new.not_in) or 'none'}"
     if old.way != new.way:
         yield f"way in {old.way} → {new.way}"
 

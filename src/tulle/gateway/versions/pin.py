@@ -2,7 +2,7 @@
 
 What a version decides is what becomes of requests: addresses, ways in, policies, limits. The rest goes on following the
 present, so that a pin opens nothing to who was shut out since: who may sign in and for what, by which secret, which
-services are stopped, and which generations answer. Knows nothing of who publishes.
+services are stopped or end, and which generations answer. Knows nothing of who publishes.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def pinned_services(pin: Pin, kept: GatewayPolicy, wanted: Sequence[ManagedServi
             continue
         if one.has_workers and source is None:
             continue
-        stopped = same.stopped if same is not None else one.stopped
+        stopped, notice = (same.stopped, same.notice) if same is not None else (one.stopped, one.notice)
         if not one.has_workers or source is None:
-            found.append(replace(one, stopped=stopped))
+            found.append(replace(one, stopped=stopped, notice=notice))
             continue
         found.append(
             replace(
@@ -83,6 +83,7 @@ def pinned_services(pin: Pin, kept: GatewayPolicy, wanted: Sequence[ManagedServi
                 backends=source.backends,
                 traffic=source.traffic,
                 stopped=stopped,
+                notice=notice,
             )
         )
     return found
