@@ -121,6 +121,11 @@ START = "api: orders\nversions:\n- version: v1\n"
             "is given twice",
         ),
         (START + "  service: orders\n  access: {api_keys: true}\n", "an API has no keys of its own"),
+        (
+            START
+            + "  service: orders\n  policies: [{policy: client-id}, {policy: api-key, header: x-key}]\n",
+            "so 'api-key' would let nobody in",
+        ),
         (START + "  service: orders\n  access: {public: {limit: often}}\n", "rate limit 'often'"),
         (START + "- version: v1\n", "version 'v1' is declared twice"),
         (START + "  service: orders\n  policies: [{policy: compresion}]\n", "did you mean 'compression'?"),
