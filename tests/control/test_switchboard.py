@@ -19,10 +19,13 @@ from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
+from tulle.gateway import contract, envoy
 from tulle.gateway.apis import records
+from tulle.gateway.envoy_validation import TooSlow
+from tulle.gateway.envoy_values import FOLDER
 from tulle.gateway.faults import read_faults
 from tulle.gateway.policies.entry import Policy
-from tulle.gateway.policy import GatewayPolicy, ManagedService
+from tulle.gateway.policy import GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.processing import handed
 from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
 from tulle.serving import generation
@@ -372,3 +375,33 @@ def test_a_service_without_a_sidecar_holds_up_nobody_else(
     found = generation.deployment(board.workspace.database, "calc")
     assert "it has no sidecar: the sidecars' Envoy refused" in found.message
     assert found.active == single("v1")
+
+
+def test_after_a_new_start_who_was_revoked_is_refused_though_a_service_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Envoy is asked for real, until it takes too long over a service."""
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    database, settings = workspace.database, workspace.settings
+    stays, leaves = (
+        contract.register(database, name, services={"calc": RateLimit(5, 1000)}).client_id
+        for name in ("stays", "leaves")
+    )
+    Switchboard(workspace).settle()
+    auth = settings.state_folder / FOLDER / "auth.json"
+    assert leaves in auth.read_text()
+    contract.revoke(database, "leaves")
+
+    def too_slow(*_: object) -> None:
+        raise TooSlow("30 s")
+
+    monkeypatch.setattr(envoy, "validate", too_slow)
+    sets = {"a": PolicySet(({"policy": "compression"},), services=("calc",))}
+    board = Switchboard(replace(workspace, settings=replace(settings, policies=sets)))
+    board.settle()
+    (fault,) = read_faults(settings)
+    assert (fault.service, fault.is_kept) == ("calc", True)
+    assert leaves not in auth.read_text()
+    assert stays in auth.read_text()
+    workspace.database.close()

@@ -39,6 +39,7 @@ from tulle.gateway.publishing import Publisher, Unmade, fitting
 from tulle.gateway.trust.keeper import Keeper
 from tulle.gateway.versions.pin import pin_of, pinned_policy, pinned_services
 from tulle.gateway.versions.recorded import Versions, policy_of_version
+from tulle.gateway.versions.recorded import version as newest_version
 from tulle.gateway.versions.told import Pin, tell
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
@@ -71,7 +72,7 @@ class Switchboard:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._gateway = Gateway(workspace.settings)
+        self._gateway = Gateway(workspace.settings, before=self._published_before)
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
         self._certificate = DoorCertificate(workspace.settings)
@@ -258,6 +259,13 @@ class Switchboard:
                     GATEWAY_PUBLISHED, "gateway", {"digest": result.digest, "files": list(result.changed)}
                 )
                 log.append(connection, event)
+
+    def _published_before(self) -> GatewayPolicy:
+        """What a control plane before this one published last, if nothing came between. NotFound, Broken."""
+        database = self._workspace.database
+        noted = policy_of_version(database, newest_version(database).number)
+        before = self._policy(self._publisher.in_force())
+        return replace(before, clients=noted.clients, contracts=noted.contracts)
 
     def _kept(self, version: int) -> GatewayPolicy:
         """A version that the gateway is pinned to; what is in force where it cannot be read.

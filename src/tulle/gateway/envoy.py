@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -93,8 +94,10 @@ class PublishResult:
 class Gateway:
     """The gateway of one mesh. Safe to use from several processes: publishing takes turns by a file lock."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, before: Callable[[], GatewayPolicy] | None = None) -> None:
+        """`before` makes what was published last, as far as anybody knows; it is asked once, and only if it matters."""
         self._settings = settings
+        self._before = before
         self._root = settings.state_folder
         self._folder = self._root / FOLDER
         self._door = Door(
@@ -112,7 +115,7 @@ class Gateway:
         self._routes = RouteFiles(settings.gateway_processors)
         self._is_warm = False  # whether all that is in force has been rendered by this process
         self._processors = Processors(self._root, settings.gateway_processors)
-        self._last = GatewayPolicy()  # that this process has published
+        self._last = GatewayPolicy()  # that is known to be in force
         self._stands: tuple[str, tuple[object, ...]] | None = (
             None  # its digest, and its files as they were then
         )
@@ -168,6 +171,7 @@ class Gateway:
         if self._files.is_in_place(digest):
             self._last, self._stands = policy, (digest, self._files.stamps())
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
+        self._recall()
         left, changed = without_ended(self._last, policy), tuple[str, ...]()
         if left not in (self._last, policy):
             # Whatever is wrong with the rest, who is refused from now on is refused.
@@ -179,6 +183,23 @@ class Gateway:
             changed=tuple(dict.fromkeys((*changed, *result.changed))),
             seconds=time.monotonic() - began,
         )
+
+    def _recall(self) -> None:
+        """Know again what a process before this one has published, where that is what the files hold.
+
+        So who is revoked is refused first, and what is in force is not read again, by the first change as by any other.
+        """
+        before, self._before = self._before, None
+        if before is None or self._stands is not None:
+            return
+        with contextlib.suppress(TulleError, *_NOT_RENDERED):  # then it is read again
+            found = before()
+            for alive, guarded in itertools.product((True, False), repeat=2):
+                policy = replace(found, is_alive=alive, is_guarded=guarded)
+                digest = envoy_files.digest_of(policy.digest(), self._template)
+                if self._files.is_in_place(digest):
+                    self._last, self._stands = policy, (digest, self._files.stamps())
+                    return
 
     def _put_in_force(self, policy: GatewayPolicy, *, only_ends: bool) -> PublishResult:
         began = time.monotonic()
@@ -219,6 +240,7 @@ class Gateway:
         """
         with self._plain_errors():
             self._make_folders()
+            self._recall()
             self._checked(policy)
 
     def _checked(self, policy: GatewayPolicy) -> Mapping[str, bytes]:

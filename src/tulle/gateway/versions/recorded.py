@@ -199,7 +199,12 @@ def policy_of_version(database: Database, number: int) -> GatewayPolicy:
             tuple(_read(contents, one, ManagedService) for one in _cut(index.services)),
             tuple(_joined(contents, index.clients, list[Client], lambda one: one.client_id)),
             tuple(
-                _joined(contents, index.contracts, list[Contract], lambda one: (one.service, one.client_id))
+                _joined(
+                    contents,
+                    index.contracts,
+                    list[Contract],
+                    lambda one: (one.service, one.client_id, one.environment or ""),
+                )
             ),
         )
     except (LookupError, ValueError, zlib.error, Invalid) as exc:
