@@ -2,12 +2,13 @@
 
 import json
 import stat
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
 
-from tulle.lake.access import AccessLog
+from tulle.lake.access import AccessLog, requests
 
 
 @pytest.fixture
@@ -110,3 +111,28 @@ def test_a_folder_that_cannot_be_written_stops_no_request(tmp_path, caplog):
     log.write(status=200)
     log.close()
     assert "cannot be written" in caplog.text
+
+
+def test_a_log_that_nobody_writes_to_has_no_thread_and_loses_no_line(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(requests, "GATHER_SECONDS", 0.0005)
+    monkeypatch.setattr(requests, "IDLE_ROUNDS", 0)
+    log = made()
+
+    def write(number):
+        for line in range(100):
+            log.write(line=(number, line))
+            time.sleep(0.0005 * (line % 4))  # now it ends between two lines, now it does not
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for one in writers:
+        one.start()
+    for one in writers:
+        one.join()
+    deadline = time.monotonic() + 20
+    while log._thread is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sorted(line["line"] for line in lines(tmp_path)) == [[n, i] for n in range(4) for i in range(100)]
+    log.write(line="and one more")
+    log.close()
+    assert lines(tmp_path)[-1]["line"] == "and one more"

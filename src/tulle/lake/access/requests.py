@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FILE_BYTES = 16 * 1024 * 1024
 FILES = 5
 GATHER_SECONDS = 0.1  # how long a line may wait for others to be written with
+IDLE_ROUNDS = 10  # without a line, after which the thread ends; the next line starts another one
 WAITING = 10_000  # lines; beyond, lines are counted and dropped rather than memory filled
 
 log = logging.getLogger(__name__)
@@ -55,12 +56,12 @@ class AccessLog:
 
     def write(self, **values: object) -> None:
         """Note one line of plain values; the time is added."""
-        if self._thread is None:
-            self._start()
         if len(self._waiting) >= WAITING:
             self._dropped += 1
         else:
             self._waiting.append({"at": round(time.time(), 3), **values})
+        if self._thread is None:  # asked last: a thread that ends looks once more for lines after it said so
+            self._start()
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -78,13 +79,24 @@ class AccessLog:
                 self._thread.start()
 
     def _work(self) -> None:
-        ended = False
+        ended, idle = False, 0
         while not ended:  # nobody wakes this thread: being woken for every line would cost more than the line
             ended = self._ended.wait(GATHER_SECONDS)
+            idle = 0 if self._waiting else idle + 1
+            if idle > IDLE_ROUNDS and self._is_over():
+                return
             try:
                 self._append([_line(self._waiting.popleft()) for _ in range(len(self._waiting))])
             except OSError as exc:
                 log.warning("the access log in %s cannot be written: %s", self._folder, exc.strerror)
+
+    def _is_over(self) -> bool:
+        """Whether this thread ends, as there is nothing to write."""
+        with self._lock:
+            self._thread = None
+            if self._waiting:
+                self._thread = threading.current_thread()
+            return self._thread is None
 
     def _append(self, lines: list[str]) -> None:
         if not lines:
