@@ -118,6 +118,13 @@ objectClass: organizationalUnit
 dn: ou=groups,{BASE}
 objectClass: organizationalUnit
 {people}{twice}
+dn: cn=Zoe,ou=people,{BASE}
+objectClass: inetOrgPerson
+cn: Zoe
+sn: Z
+uid: Zoe
+userPassword: zoe zoe
+
 dn: cn=analysts,ou=groups,{BASE}
 objectClass: groupOfNames
 member: cn=0,ou=people,{BASE}

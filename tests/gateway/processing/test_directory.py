@@ -98,6 +98,22 @@ def test_who_signs_in_at_the_directory_may_call(processed: Processed, directory:
     assert not any(password in processed.log() for password in (*PASSWORDS.values(), ADMIN_PASSWORD))
 
 
+def test_a_name_is_one_callers_however_it_is_typed(processed: Processed, directory: slapd.Directory) -> None:
+    typed, password = ("zoe", "Zoe", "zOE", "ZOE"), "zoe zoe"
+    told = {"fields": [{"path": "$.body", "except": {"claims": {"sub": ["zoe"]}}}]}
+    by_dn = {"fields": [{"path": "$.body", "except": {"claims": {"dn": [f"cn=zoe,{PEOPLE}"]}}}]}
+    made_of_it = {"base": None, "user_dn": "cn={user}," + PEOPLE}
+    for how, limit, telling in (({}, "4/1h", told), (made_of_it, "4/2h", by_dn)):
+        processed.put(policy(limit=limit, **how), Policy("redaction", telling))
+        for name in typed:
+            assert client(reply := ask(processed, name, password)) == "zoe"
+            assert reply.json()["body"] == "{}"
+        assert ask(processed, "zoE", password).status == 429
+    processed.put(policy())  # and whoever guesses has no more of them for writing it otherwise
+    guesses = [ask(processed, typed[n % 4], f"guess {n}").status for n in range(MOST_OF_NAME + 1)]
+    assert guesses == [401] * MOST_OF_NAME + [429]
+
+
 def test_groups_say_who_may(processed: Processed, directory: slapd.Directory) -> None:
     redacting = {"fields": [{"path": "$.body", "except": {"claims": {"groups": ["analysts"]}}}]}
     processed.put(policy(groups=["analysts", "others"], group_base=GROUPS), Policy("redaction", redacting))

@@ -1,7 +1,8 @@
 """Callers whom a directory knows (LDAP): found by their name, signed in with their password, seen in their groups.
 
 On threads of its own, few of them, so that a slow directory holds up nobody else; one that does not answer lets nobody
-in. What a caller writes is escaped where it stands in a filter or a name (RFC 4515, RFC 4514).
+in. Directories take a name however its letters are written, so a caller is known by it in small letters. What a caller
+writes is escaped where it stands in a filter or a name (RFC 4515, RFC 4514).
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ class Directory(BasicCheck):
         self._groups = frozenset(settings.get("groups", ()))
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="directory")
 
+    def claimed(self, credentials: bytes) -> str:
+        return super().claimed(credentials).casefold()
+
     async def find(self, credentials: bytes) -> Found:
         both, connection = name_and_password(credentials), self._connect()
         if both is None:
@@ -95,7 +99,10 @@ class Directory(BasicCheck):
         finally:
             if looking is not None:
                 looking.unbind()
-        return Found(name, {"sub": name, "dn": dn, "groups": groups})
+        known = name.casefold()
+        if self._user_dn:
+            dn = self._user_dn.replace(USER, in_name(known))
+        return Found(known, {"sub": known, "dn": dn, "groups": groups})
 
     def _signed_in(self, connection: HandedConnection) -> Any:
         try:
