@@ -1,6 +1,6 @@
 """What the gateway costs a request, and how soon it does what it is told.
 
-    python -m benchmarks.gateway [--quick] [--only hop|changes]
+    python -m benchmarks.gateway [--quick] [--only hop|changes|kills]
 
 Needs `wrk` and nginx (Debian packages wrk and nginx-light); without nginx its rows are left out, and a worker of ours
 answers in its place. On a machine that has other work to do: `chrt -r 5 python -m benchmarks.gateway`, as root.
@@ -8,13 +8,14 @@ answers in its place. On a machine that has other work to do: `chrt -r 5 python 
 *hop*: requests through this gateway, a bare Envoy, nginx and a gateway in Python, each to the same upstream, one after
 another and 32 at a time. *changes*: how long after it is asked for a policy is live, in a small mesh and in large ones,
 under load of which no request may fail; how soon whoever is revoked is refused; and how long a start takes.
+*kills*: how long nobody is answered when Envoy is killed under load.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks.gateway import changes, hop
+from benchmarks.gateway import changes, hop, kills
 from benchmarks.serving.load import need_wrk
 
 
@@ -22,13 +23,12 @@ def main() -> None:
     """All of it, or a part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="short runs that only show that all works")
-    parser.add_argument("--only", choices=("hop", "changes"), help="one part")
+    parser.add_argument("--only", choices=("hop", "changes", "kills"), help="one part")
     options = parser.parse_args()
     need_wrk()
-    if options.only != "changes":
-        hop.measure(quick=options.quick)
-    if options.only != "hop":
-        changes.measure(quick=options.quick)
+    for name, part in (("hop", hop), ("changes", changes), ("kills", kills)):
+        if options.only in {None, name}:
+            part.measure(quick=options.quick)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from tulle.server.supervisor import _ways_out
 
 pytestmark = pytest.mark.system
 
+BACK_SECONDS = 5  # generous: the benchmark `kills` holds it to one, on a machine with nothing else to do
+
 
 @dataclass
 class Supervised:
@@ -128,9 +130,11 @@ def test_one_that_is_killed_under_load_is_back_with_what_it_had(
     with Load(mesh) as load:
         pid, restarts = supervised.process.pid, supervised.process.restarts
         assert pid is not None
+        killed = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         supervised.until(lambda: supervised.process.restarts > restarts, "noticing")
         supervised.until(lambda: load.answers[-1][0] == 200 and supervised.process.pid != pid, "answers")
+        assert time.monotonic() - killed < BACK_SECONDS
         supervised.until(lambda: supervised.process.state == "running", "running again")
         ok = len([one for one in load.answers if one[0] == 200])
         supervised.until(
