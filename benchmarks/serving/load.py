@@ -204,4 +204,4 @@ def verdict(ratio: float, wanted: float | None, *, at_most: bool = False, unit: 
         return f"{ratio:>7.2f}{unit}"
     kept = ratio <= wanted if at_most else ratio >= wanted
     bound = "<=" if at_most else ">="
-    return f"{ratio:>7.2f}{unit}  (wanted {bound} {wanted:g}{unit}: {'yes' if kept else 'NO'})"
+    return f"{ratio:>7.2f}{unit}  (wanted {bound} {wanted:g}{unit}: {'met' if kept else 'MISSED'})"

@@ -116,7 +116,7 @@ def report(runs: list[Figures], made: list[tuple[str, float]]) -> None:
     print(f"changes: {dict(kinds)}, the longest took {seconds:.1f} s from the command to its end")
     print(f"answers by status and generation: {dict(counts)}")
     answered, failed = sum(one.answered for one in runs), sum(one.failed for one in runs)
-    print(f"failed: {failed} of {answered:,} requests (wanted 0: {'NO' if failed else 'yes'})")
+    print(f"failed: {failed} of {answered:,} requests (wanted 0: {'MISSED' if failed else 'met'})")
     if failed or set(counts) != {"200 v1", "200 v2"}:
         sys.exit("requests failed, or one of the generations never answered")
 
