@@ -34,7 +34,7 @@ from tulle.gateway.envoy_values import (
 )
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policy import GatewayPolicy, ManagedService
-from tulle.gateway.processing.plan import DIGEST_LETTERS, ChainPlan, StepPlan
+from tulle.gateway.processing.plan import DIGEST_LETTERS, SHORTEST_OF_CONTRACT_MS, ChainPlan, StepPlan
 
 _MORE_SECONDS: Final = 5  # than the service has: what is slow is told by who knows that it is the service
 _MOST_REQUESTS: Final = 2048
@@ -64,13 +64,15 @@ def check_chain(service: ManagedService, step: StepPlan) -> ChainPlan:
 
 
 def chains_of(policy: GatewayPolicy) -> list[ChainPlan]:
-    """All chains of the services, those that ask for tiers with the tier of each client."""
+    """All chains of the services, those that ask for tiers or windows of contracts with those of each client."""
     found: dict[str, ChainPlan] = {}
     for service in policy.services:
         for part in parts_of(service):
             chain = chain_of(service, part)
             if chain is not None:
-                found[chain.key] = structs.replace(chain, tiers=_tiers(policy, service, chain))
+                found[chain.key] = structs.replace(
+                    chain, tiers=_tiers(policy, service, chain), windows=_windows(policy, service, chain)
+                )
             for _, step in part.checks:
                 check = check_chain(service, step)
                 found[check.key] = check
@@ -85,6 +87,18 @@ def _tiers(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -> 
         contract.client_id: contract.tier
         for contract in policy.contracts
         if contract.tier and contract.opens(service)
+    }
+
+
+def _windows(policy: GatewayPolicy, service: ManagedService, chain: ChainPlan) -> dict[str, tuple[str, ...]]:
+    if not any(step.kind == "quota" and step.settings.get("contract") for step in chain.steps):
+        return {}
+    return {
+        contract.client_id: tuple(
+            str(one) for one in contract.windows if one.period_ms >= SHORTEST_OF_CONTRACT_MS
+        )
+        for contract in policy.contracts
+        if contract.service == service.name and contract.holds_in(service.environment)
     }
 
 

@@ -45,12 +45,16 @@ def test_steps_stay_as_they_are_while_others_change(loaded: Loaded, tmp_path: Pa
     loaded.look()
     before = loaded.chain(one.key.encode())
     assert before is not None
-    put(tmp_path / "processing.json", msgspec.structs.replace(one, tiers={"c": "gold"}), other)
+    put(
+        tmp_path / "processing.json",
+        msgspec.structs.replace(one, tiers={"c": "gold"}, windows={"c": ("1/1d",)}),
+        other,
+    )
     loaded.look()
     after = loaded.chain(one.key.encode())
     assert after is not None
     assert after.steps[0] is before.steps[0]  # with all that it has kept
-    assert after.tiers == {"c": "gold"}
+    assert (after.tiers, after.windows) == ({"c": "gold"}, {"c": ("1/1d",)})
     assert loaded.chain(other.key.encode()) is not None
 
 

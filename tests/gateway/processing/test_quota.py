@@ -7,14 +7,16 @@ import json
 import time
 
 import pytest
-from tests.gateway.conftest import check_error, wait_until
-from tests.gateway.processing.conftest import Processed
+from tests.gateway.conftest import SECRETS, check_error, wait_until
+from tests.gateway.processing.conftest import SOCKET, Processed
 
 from tulle.errors import Broken
 from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.processing.exchange import Call, Refusal
 from tulle.gateway.processing.quota import key_part, quota
 from tulle.gateway.processing.windows import Windows
+from tulle.gateway.secret import hash_secret
 
 pytestmark = pytest.mark.system
 
@@ -87,6 +89,47 @@ def test_a_tier_of_a_contract_has_limits_of_its_own(processed: Processed) -> Non
         assert passed == most
 
 
+def held(processed: Processed, contracts: dict[str, list[str]], **settings: object) -> None:
+    """Publish `api` with a quota of contracts, and clients with contracts of these limits."""
+    own = {
+        name: Contract(name, "api", limits[0], more=tuple(limits[1:]), tier="gold")
+        for name, limits in ((name, [*map(RateLimit.parse, said)]) for name, said in contracts.items())
+    }
+    processed.mesh.gateway.publish(
+        GatewayPolicy.of(
+            services=[
+                ManagedService(
+                    "api", (SOCKET,), 1 << 20, policies=(Policy("quota", {"contract": True, **settings}),)
+                )
+            ],
+            clients=(Client(name, hash_secret(secret)) for name, secret in SECRETS.items()),
+            contracts=own.values(),
+        )
+    )
+
+
+def test_the_long_windows_of_a_contract_survive_restarts_and_follow_it(processed: Processed) -> None:
+    hour = fresh_seconds() * 60
+    held(processed, {"app-a": ["1000/1s", f"3/{hour}s"], "app-b": ["1000/1s"]})
+    for left in ("2", "1"):
+        reply = processed.ask("/x/echo", b"{}")
+        assert (reply.status, reply.headers["x-ratelimit-remaining"]) == (200, left)
+    # what was used so far counts against other limits, too
+    held(processed, {"app-a": ["1000/1s", f"4/{hour}s"], "app-b": ["1000/1s"]})
+    wait_until(
+        lambda: processed.ask("/x/echo", b"{}").headers["x-ratelimit-limit"] == "4", "the limits of the plan"
+    )
+    time.sleep(1.2)  # twice what may be lost
+    processed.stop(hard=True)
+    processed.mesh.stop(hard=True)  # which would fill the gateway's buckets
+    processed.start()
+    processed.mesh.start()
+    assert [processed.ask("/x/echo", b"{}").status for _ in range(3)][-1] == 429
+    check_error(processed.ask("/x/echo", b"{}"), 429, "QuotaExceeded")
+    others = [processed.ask("/x/echo", b"{}", client="app-b") for _ in range(6)]
+    assert {one.status for one in others} == {200}  # nothing of it is as long
+
+
 def test_a_sliding_window(processed: Processed) -> None:
     processed.put(fresh(window="sliding"))
     assert [processed.ask("/x/echo", b"{}").status for _ in range(4)] == [200, 200, 200, 429]
@@ -120,6 +163,8 @@ def test_it_is_counted_by_parts_of_a_request(processed: Processed) -> None:
         ({"limits": ["1/1d"], "key": ["body:a"]}, "no JSON path"),
         ({"limits": ["1/1d"], "key": ["cookie:a"]}, "key part 'cookie:a'"),
         ({"limits": ["1/1d"], "window": "round"}, "'window' is 'round'"),
+        ({"contract": False}, "neither 'limits' nor 'tiers'"),
+        ({"contract": True, "tiers": {"gold": ["1/1d"]}}, "and 'contract'"),
     ],
 )
 def test_what_nobody_can_mean_is_refused(
@@ -150,6 +195,28 @@ def test_each_tier_has_its_limits() -> None:
     with pytest.raises(Refusal) as raised:
         step.request(call(tiers, x_tulle_client="c", x_tulle_way="contract"))
     assert (raised.value.status, raised.value.error_type) == (403, "NoQuota")
+
+
+def test_each_contract_has_its_own_windows() -> None:
+    def asked(client: str, way: str = "contract") -> int:
+        one = call(x_tulle_client=client, x_tulle_way=way)
+        one.windows = {"a": ("2/1d",), "b": ()}
+        try:
+            step.request(one)
+        except Refusal as refused:
+            return refused.status
+        return 200
+
+    step = quota({"contract": True}, Windows())
+    step.number = 0
+    assert [asked("a") for _ in range(3)] == [200, 200, 429]
+    assert [asked("b") for _ in range(3)] == [200, 200, 200]
+    assert asked("c") == 403
+    assert asked("a", "token") == 403  # of an issuer, which is nobody's contract
+    step = quota({"contract": True, "limits": ["1/1d"]}, Windows())
+    step.number = 0
+    assert [asked("c") for _ in range(2)] == [200, 429]
+    assert [asked("b") for _ in range(2)] == [200, 200]
 
 
 def test_parts_of_a_key_tell_requests_apart() -> None:

@@ -23,6 +23,10 @@ _PROPERTIES: Final[Json] = {
         "additionalProperties": _LIMITS,
         "description": "limits of those whose contract has a tier; others have `limits`, or 403 without any",
     },
+    "contract": {
+        "type": "boolean",
+        "description": "each application has the windows of its own contract that are a minute or longer (false)",
+    },
     "window": {
         "enum": ["fixed", "sliding"],
         "description": "whether a window begins with its first request or moves with time (fixed)",
@@ -49,7 +53,7 @@ def register(registry: Registry) -> None:
             "quota",
             "So many requests in fixed or sliding windows, counted through restarts; others are answered 429.",
             _PROPERTIES,
-            rules={"anyOf": [{"required": ["limits"]}, {"required": ["tiers"]}]},
+            rules={"anyOf": [{"required": ["limits"]}, {"required": ["tiers"]}, {"required": ["contract"]}]},
             example="policy: quota\nlimits: [100/1s, 10000/1d]\ntiers: {gold: [100000/1d]}\nkey: [client]",
         )
     )

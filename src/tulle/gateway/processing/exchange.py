@@ -84,7 +84,18 @@ def unavailable(message: str = "A policy of this API cannot be carried out now")
 class Call:
     """A request, whole. `who` is filled in by the gateway's headers; `notes` are the steps' own, by their number."""
 
-    __slots__ = ("_by_name", "_claims", "_value", "body", "headers", "method", "notes", "target", "tiers")
+    __slots__ = (
+        "_by_name",
+        "_claims",
+        "_value",
+        "body",
+        "headers",
+        "method",
+        "notes",
+        "target",
+        "tiers",
+        "windows",
+    )
 
     def __init__(
         self, method: str, target: bytes, headers: list[Header], body: bytes, tiers: Mapping[str, str]
@@ -94,6 +105,7 @@ class Call:
         self.headers = headers
         self.body = body
         self.tiers = tiers
+        self.windows: Mapping[str, Sequence[str]] = {}  # by client, of the contract
         self.notes: dict[int, Any] = {}
         self._by_name: dict[bytes, bytes] | None = None
         self._value: Any = _UNREAD

@@ -243,7 +243,7 @@ class Hop(asyncio.Protocol):
             self._send(unavailable().answer(call))
             return
         self._chain = chain
-        call.tiers = chain.tiers
+        call.tiers, call.windows = chain.tiers, chain.windows
         self._inward(call, chain, 0)
 
     def _inward(self, call: Call, chain: Chain, at: int) -> None:

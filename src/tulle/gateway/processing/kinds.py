@@ -134,7 +134,8 @@ def step_of(plan: StepPlan, chain: ChainPlan, stores: Stores) -> Step:
 def chain_of(plan: ChainPlan, stores: Stores) -> Chain:
     """A chain, ready. Invalid when one of its steps cannot be made, or their order lets something through."""
     check_order(plan)
-    return Chain.of([step_of(one, plan, stores) for one in plan.steps], plan.tiers)
+    steps = [step_of(one, plan, stores) for one in plan.steps]
+    return Chain.of(steps, plan.tiers, windows=plan.windows)
 
 
 def check_order(plan: ChainPlan) -> None:

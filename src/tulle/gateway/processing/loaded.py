@@ -71,7 +71,9 @@ class Loaded:
             known = self._chains.get(name)
             # Its steps are the same, by the digest in the key: what they hold stays.
             made[name] = (
-                replace(known, tiers=one.tiers) if known is not None else kinds.chain_of(one, self._stores)
+                replace(known, tiers=one.tiers, windows=one.windows)
+                if known is not None
+                else kinds.chain_of(one, self._stores)
             )
         until = self._clock() + LEAVING_SECONDS
         for name in self._chains.keys() - made.keys():

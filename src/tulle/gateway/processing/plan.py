@@ -17,6 +17,10 @@ from tulle.errors import Invalid
 FILE: Final = "processing"  # among the gateway's watched files
 DIGEST_LETTERS: Final = 16
 
+SHORTEST_OF_CONTRACT_MS: Final = (
+    60_000  # what a quota counts of a contract; the gateway alone counts shorter windows
+)
+
 
 class StepPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step: of which kind, and with which settings; `name` tells it from others of its service."""
@@ -41,18 +45,21 @@ class ChainPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The steps of one route in their order.
 
     `service` is the path of whose requests they are; `bases` are the paths below which its API is. `tiers` is the tier
-    of each client whose contract has one. `answered_by` is another one when another generation answers.
+    of each client whose contract has one. `windows` are those of each client's contract that a quota counts, where one
+    does: limits such as `1000/1d`, none where the contract has none that is long enough. `answered_by` is another one
+    when another generation answers.
     """
 
     service: str
     steps: tuple[StepPlan, ...]
     bases: tuple[str, ...] = ()
     tiers: dict[str, str] = {}
+    windows: dict[str, tuple[str, ...]] = {}
     answered_by: str = ""
 
     @property
     def key(self) -> str:
-        """What its route sends along. Tiers are not in it: who has which may change while routes stay."""
+        """What its route sends along. Tiers and windows are not in it: who has which may change while routes stay."""
         answered = [self.answered_by] if self.answered_by else []
         content = msgspec.json.encode([self.bases, self.steps, *answered], order="sorted")
         return f"{self.service}@{hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]}"

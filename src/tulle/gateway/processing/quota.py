@@ -1,13 +1,14 @@
 """Quotas: how many requests a caller has in windows of time, fixed or sliding, that survive a restart.
 
-The limits are those of the caller's tier, or the policy's own. Whose requests are counted together is said by a key:
-the client, tier or address, a header, a claim, a part of the body. Refusals are 429 with when to come again.
+The limits are those of the caller's contract or tier, or the policy's own. Whose requests are counted together is said
+by a key: the client, tier or address, a header, a claim, a part of the body. Refusals are 429 with when to come again.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -47,6 +48,7 @@ class Quota(Step):
         key: Sequence[KeyPart],
         *,
         tells: bool,
+        of_contract: Callable[[Sequence[str]], Sequence[Window]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._windows = windows
@@ -54,14 +56,17 @@ class Quota(Step):
         self._of_tiers = of_tiers
         self._key = key
         self._tells = tells
+        self._of_contract = of_contract
         self._clock = clock
 
     def request(self, call: Call) -> None:
-        limits = self._of_tiers.get(call.tier, self._usual) if self._of_tiers else self._usual
-        if not limits:  # a tier that is not named, and no limits for all others: default deny
-            raise Refusal(
-                403, "NoQuota", "The caller's tier has no quota on this API", "Ask its owner for another tier"
-            )
+        limits = self._limits(call)
+        if limits is None:
+            return
+        if not limits:  # a tier that is not named, or no contract, and no limits for all others: default deny
+            by_contract = self._of_contract is not None
+            message = f"The caller's {'contract' if by_contract else 'tier'} has no quota on this API"
+            raise Refusal(403, "NoQuota", message, "Ask its owner for another tier")
         form = " ".join(f"{window.kind[0]}{window.period:g}" for window in limits)
         key = f"{form}|" + "\x1f".join([part(call) for part in self._key])
         if len(key) > LONGEST_KEY:
@@ -81,6 +86,12 @@ class Quota(Step):
             )
         call.notes[self.number] = verdict
 
+    def _limits(self, call: Call) -> Sequence[Window] | None:
+        """Those of the caller; None where his contract bounds nothing that is counted here."""
+        if self._of_contract is not None and (held := call.windows.get(call.client)) is not None:
+            return self._of_contract(held) or None
+        return self._of_tiers.get(call.tier, self._usual) if self._of_tiers else self._usual
+
     def head(self, call: Call, answer: Answer) -> bool:
         verdict = call.notes.get(self.number)
         if self._tells and verdict is not None:
@@ -96,10 +107,28 @@ def quota(settings: Mapping[str, Any], windows: Windows) -> Quota:
         tier: _limits(limits, settings.get("window", "fixed"))
         for tier, limits in settings.get("tiers", {}).items()
     }
-    if not usual and not of_tiers:
+    by_contract = bool(settings.get("contract"))
+    if not usual and not of_tiers and not by_contract:
         raise Invalid("quota: neither 'limits' nor 'tiers' is given", hint='for example limits: ["1000/1d"]')
+    if of_tiers and by_contract:
+        raise Invalid(
+            "quota: 'tiers' is given, and 'contract', by which a tier's limits are those that it has",
+            hint="leave out one of them",
+        )
     parts = [key_part(text) for text in settings.get("key", ["client"])]
-    return Quota(windows, usual, of_tiers, parts, tells=bool(settings.get("expose_headers", True)))
+    return Quota(
+        windows,
+        usual,
+        of_tiers,
+        parts,
+        tells=bool(settings.get("expose_headers", True)),
+        of_contract=_of_contracts(settings.get("window", "fixed")) if by_contract else None,
+    )
+
+
+def _of_contracts(kind: str) -> Callable[[Sequence[str]], Sequence[Window]]:
+    """What makes windows of limits as the plan has them; there are few, since tiers have them in common."""
+    return lru_cache(maxsize=1000)(lambda given: _limits(given, kind))
 
 
 def key_part(text: str) -> KeyPart:

@@ -7,7 +7,7 @@ answer from the last to the first. Knows nothing of connections, and not what si
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tulle.gateway.processing.exchange import Answer, Call
@@ -51,13 +51,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The steps of one route, ready; `tiers` is the tier of each client whose contract has one."""
+    """The steps of one route, ready; `tiers` and `windows` are those of clients' contracts, as in `ChainPlan`."""
 
     steps: Sequence[Step]
     tiers: Mapping[str, str]
     most_answer_bytes: int
     answering: Sequence[Step]  # those that see answers, the last first
     told: Sequence[Step]  # those that are told of ends
+    windows: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -65,6 +66,7 @@ class Chain:
         steps: Sequence[Step],
         tiers: Mapping[str, str] | None = None,
         most_answer_bytes: int = MOST_ANSWER_BYTES,
+        windows: Mapping[str, Sequence[str]] | None = None,
     ) -> Chain:
         """A chain of these steps in their order."""
         for number, step in enumerate(steps):
@@ -75,4 +77,5 @@ class Chain:
             most_answer_bytes,
             tuple(step for step in reversed(steps) if step.sees_answers),
             tuple(step for step in steps if step.is_told_of_ends),
+            windows or {},
         )
