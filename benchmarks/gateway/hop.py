@@ -80,13 +80,12 @@ def _sides(stack: ExitStack, folder: Path) -> Iterator[Side]:
     port, bare = stack.enter_context(_bare(folder, behind))
     yield _side(BARE, port, process=[bare])
     token, keys = token_and_keys()
-    tier = "- {policy: rate-limit, limits: [1000000/1s, 1000000000/1d]}"
     hiding = "- {policy: redaction, fields: [{path: '$.customer.ssn', action: mask, keep_last: 4}]}"
     ours = {
         PLAIN: (for_one(behind, public=True), {}),
         LIMITED: (for_one(behind), basic()),
         HEADERS: (for_one(behind), KEYED),
-        TOKENS: (for_one(behind, keys=keys, listed=tier), {"authorization": f"Bearer {token}"}),
+        TOKENS: (for_one(behind, keys=keys), {"authorization": f"Bearer {token}"}),
         REDACTED: (for_one(behind, listed=hiding), basic()),
     }
     for number, (name, (policy, headers)) in enumerate(ours.items()):

@@ -93,12 +93,17 @@ def policies(text: str) -> tuple[Policy, ...]:
 
 
 def for_one(upstream: int, *, public: bool = False, listed: str = "", keys: str = "") -> GatewayPolicy:
-    """The service `bench` as it is asked: by its contract, by everybody, or with tokens of the issuer of `keys`."""
+    """The service `bench` as it is asked: by its contract, by everybody, or with tokens of the issuer of `keys`.
+
+    Tokens name the application, whose contract is under a tier of two windows.
+    """
     access = Access()
+    contract = Contract(CLIENT, "bench", PLENTY)
     if public:
         access = Access(contracts=False, public=Public(str(PLENTY)))
     elif keys:
-        access = Access(contracts=False, jwt=Tokens(ISSUER, jwks=keys, limit=str(PLENTY)))
+        access = Access(contracts=False, jwt=Tokens(ISSUER, jwks=keys, contract=True))
+        contract = Contract(CLIENT, "bench", PLENTY, more=(RateLimit.parse("1000000000/1d"),), tier="gold")
     service = ManagedService(
         "bench",
         (f"127.0.0.1:{upstream}",),
@@ -109,7 +114,7 @@ def for_one(upstream: int, *, public: bool = False, listed: str = "", keys: str 
     return GatewayPolicy.of(
         services=[service],
         clients=[Client(CLIENT, hash_secret(SECRET))],
-        contracts=[Contract(CLIENT, "bench", PLENTY)],
+        contracts=[contract],
     )
 
 
