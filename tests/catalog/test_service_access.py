@@ -7,7 +7,7 @@ import re
 from tests.catalog.conftest import Browser
 
 from tulle.gateway import service_keys
-from tulle.serving.access import Access, Keys, Public
+from tulle.serving.access import Access, Keys, Public, Tokens
 from tulle.state.db import now
 
 NAME = "customer-totals"
@@ -53,6 +53,16 @@ def test_keys_are_shown_without_their_secrets_and_may_be_made_and_revoked(browse
     assert "/static/lake.js" in html
     ids = re.findall(r'\sid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
+
+
+def test_tokens_that_open_by_a_contract_are_told_from_those_that_open_by_themselves(browser: Browser) -> None:
+    for contract, told in (
+        (False, "whoever has a token of https://a/ with read"),
+        (True, "applications that have a contract, with a token of https://a/ with read"),
+    ):
+        jwt = Tokens("https://a/", scopes=("read",), jwks_uri="https://a/keys", contract=contract)
+        service_keys.set_access(browser.world.database, NAME, Access(contracts=False, jwt=jwt))
+        assert told in browser.get(PAGE)
 
 
 def test_the_document_says_who_may_call_now(browser: Browser) -> None:

@@ -196,3 +196,13 @@ def test_other_policies_of_the_gateway_are_told() -> None:
         "service sold: its policies are none (were rate-limit)"
     ]
     assert list(service_changes(limited, limited)) == []
+
+
+def test_whose_tokens_open_a_service_is_part_of_what_is_declared() -> None:
+    def plain(more: str) -> str:
+        jwt = f"{{issuer: 'https://a/', jwks_uri: 'https://a/keys'{more}}}"
+        text = f"service: abc\naccess: {{jwt: {jwt}}}\nendpoints:\n- {{name: it, {LOOKUP}}}\n"
+        return str(declared_as_plain([load_service(text, name="s.yaml")]))
+
+    assert "jwt (https://a/)'" in plain("")
+    assert "jwt (https://a/) of applications with a contract'" in plain(", contract: true")
