@@ -28,6 +28,8 @@ from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.processing import handed
 from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
+from tulle.gateway.versions.pin import put
+from tulle.gateway.versions.recorded import version
 from tulle.serving import generation
 from tulle.serving.traffic import Traffic, single
 from tulle.state import products
@@ -404,4 +406,34 @@ def test_after_a_new_start_who_was_revoked_is_refused_though_a_service_cannot_be
     assert (fault.service, fault.is_kept) == ("calc", True)
     assert leaves not in auth.read_text()
     assert stays in auth.read_text()
+    workspace.database.close()
+
+
+def test_a_rollback_goes_past_nothing_that_the_mesh_demands_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version is from before the mesh shut an address out, and names a connection that may be used no more."""
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    database, settings = workspace.database, workspace.settings
+    asked = {"policy": "oauth2-introspection", "connection": "login"}
+    known = open_connections(settings, database)
+    known.save(Connection("login", "prod", "http", "https://login.example.com/introspect"))
+    sets = {"a": PolicySet((asked, {"policy": "compression"}), services=("calc",))}
+    first = Board(replace(workspace, settings=replace(settings, policies=sets)), monkeypatch)
+    first.it.settle()
+    number = version(database).number
+    put(database, number, ["calc"])
+    deny = {"policy": "ip-deny", "addresses": ["192.0.2.1"]}
+    sets = {"walls": PolicySet((deny, {"policy": "compression"}), mandatory=True)}
+    board = Board(replace(workspace, settings=replace(settings, policies=sets)), monkeypatch)
+    for _ in range(2):
+        board.it.settle()
+    kinds = [one.kind for one in board.published[-1].services[0].policies]
+    assert sorted(kinds) == ["compression", "ip-deny", "oauth2-introspection"]
+    assert board.it.demand_fits(number) == {"calc"}
+    known.save(Connection("login", "prod", "http", "http://login.example.com/introspect"))
+    board.it.settle()
+    (fault,) = read_faults(settings)
+    assert "spoken to without TLS" in fault.message
     workspace.database.close()

@@ -52,6 +52,10 @@ class ServedApis:
             self._of = apis, list(deployed), owners, stamp
         return self._made, self._unmade
 
+    def declared(self) -> Mapping[str, tuple[str, Sequence[str]]]:
+        """The products and tags of the APIs as they are declared now, by name."""
+        return {api.name: (api.declared.product, api.declared.tags) for api in self._apis.look()}
+
     def _make(
         self,
         apis: Sequence[RecordedApi],

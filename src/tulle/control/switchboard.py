@@ -136,7 +136,8 @@ class Switchboard:
         with self._lock:
             services = self._services({}, {})
             kept, pin = policy_of_version(self._workspace.database, version), Pin(version, "", "", now())
-            policy = pinned_policy(kept, self._policy(pinned_services(pin, kept, services)))
+            pinned = self._with_demanded(pinned_services(pin, kept, services), {})
+            policy = pinned_policy(kept, self._policy(pinned))
             self._gateway.check(policy)
             return frozenset(one.path for one in services)
 
@@ -237,9 +238,9 @@ class Switchboard:
         whole = self._policy
         if pin is not None:
             kept = self._kept(pin.version)
-            services = pinned_services(pin, kept, services)
             paths = {one.path for one in kept.services}
             unmade = {place: one for place, one in unmade.items() if path_of(*place) in paths}
+            services = self._with_demanded(pinned_services(pin, kept, services), unmade)
 
             def whole(services: Collection[ManagedService]) -> GatewayPolicy:
                 return pinned_policy(kept, self._policy(services))
@@ -374,15 +375,46 @@ class Switchboard:
         """
         settings = self._workspace.settings
         if self._mesh_policies:
-            target = self._target(service.name, service.environment, product, tags)
-            if service.front is not None and service.has_workers:
-                name, place = service.workers_of
-                behind = self._target(name, place, self._products.get(name, ""))
-                target = replace(target, behind=behind)
+            target = self._target_of(service, product, tags)
             service = replace(service, policies=self._mesh_policies.joined(target, service.policies))
         demand_reached(settings, service.policies)
         self._handing.demand(service)
         return with_documents(settings, self._workspace.database, service)
+
+    def _with_demanded(
+        self, services: Sequence[ManagedService], unmade: dict[_Place, Unmade]
+    ) -> list[ManagedService]:
+        """Services as another time has them, with what the mesh demands of all now, those added to `unmade` left out.
+
+        What their policies send somewhere goes only where it may go now.
+        """
+        found, declared = [], self._apis.declared()
+        for one in services:
+            product, tags = declared.get(one.name, ("", ())) if one.front is not None else ("", ())
+            product = product or one.product or self._products.get(one.name, "")
+            try:
+                demanded = self._demanded(one, product, tags)
+                demand_reached(self._workspace.settings, demanded.policies)
+                self._handing.demand(demanded)
+            except TulleError as exc:
+                unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
+                continue
+            found.append(demanded)
+        return found
+
+    def _demanded(self, service: ManagedService, product: str, tags: Sequence[str]) -> ManagedService:
+        if not self._mesh_policies:
+            return service
+        target = self._target_of(service, product, tags)
+        return replace(service, policies=self._mesh_policies.demanded(target, service.policies))
+
+    def _target_of(self, service: ManagedService, product: str, tags: Sequence[str]) -> Target:
+        """It, with what is behind it where it is an API that a service of the mesh answers."""
+        target = self._target(service.name, service.environment, product, tags)
+        if service.front is None or not service.has_workers:
+            return target
+        name, place = service.workers_of
+        return replace(target, behind=self._target(name, place, self._products.get(name, "")))
 
     def _target(self, name: str, environment: str, product: str, tags: Sequence[str] = ()) -> Target:
         """A service or an API as sets of policies name it."""

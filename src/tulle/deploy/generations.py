@@ -69,4 +69,5 @@ def managed(
         notice=Notice(ending.deprecated_at, ending.sunset_at, ending.successor) if ending else None,
         stopped=stopped_of(deployment, at),
         most_requests=deployment.bounds.most_requests or MOST_AT_ONCE,
+        product=deployment.product,
     )

@@ -93,6 +93,7 @@ class ManagedService:
     policies: tuple[Policy, ...] = ()
     identity: str = ""  # by which its workers are met, a SPIFFE URI; empty: as they are, without TLS
     front: Front | None = None
+    product: str = ""  # that it is of; who may call it, and lead to it, is for the owner of this to say
 
     @property
     def known_as(self) -> str:

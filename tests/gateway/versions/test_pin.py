@@ -77,6 +77,29 @@ def test_an_api_leads_again_to_what_answered_it() -> None:
     assert one.name == "one"
 
 
+def of(product: str, one: ManagedService, **more: object) -> ManagedService:
+    return replace(one, product=product, **more)  # type: ignore[arg-type]
+
+
+def test_what_has_another_owner_by_now_is_not_opened_by_what_the_one_before_said() -> None:
+    elsewhere = replace(OVER, front=replace(OVER.front, serves=""))  # type: ignore[type-var]
+    a, b = of("a", ONE), of("b", NOW)
+    assert pinned((a, of("a", OVER)), (b, of("a", elsewhere)), "one", "shop@v1") == [b, of("a", elsewhere)]
+    assert pinned((of("a", OVER),), (b,)) == []
+    assert pinned((OVER,), (b,)) == []  # whose it was nobody knows
+    # the name of the API is another owner's, who may not lead to what was the first one's
+    foreign = of("b", OUTER, name="shop", front=replace(OUTER.front, path="/shop"))  # type: ignore[type-var]
+    assert pinned((of("a", OVER),), (of("a", NOW), foreign)) == [foreign]
+    assert pinned((of("a", OUTER),), (of("b", OUTER),)) == [of("b", OUTER)]
+
+
+def test_what_was_bound_over_products_and_is_so_still_comes_back() -> None:
+    (got,) = pinned((of("a", OVER, policies=(OLD,)),), (of("b", NOW), of("a", OVER)))
+    assert (got.policies, got.backends) == ((OLD,), NOW.backends)
+    (got,) = pinned((of("a", OVER),), (of("a", NOW),))  # lost, and of one product
+    assert got.backends == NOW.backends
+
+
 def test_an_api_that_was_lost_before_the_rollback_comes_back_and_one_removed_since_stays_away() -> None:
     assert [one.name for one in pinned((OUTER,), ())] == ["bank"]
     assert pinned((OUTER,), (), "bank@v1") == []

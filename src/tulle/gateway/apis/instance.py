@@ -115,6 +115,7 @@ def _managed(
         may_repeat=False,
         notice=_notice(one.life, successor),
         stopped="retired" if one.life.status == "retired" else None,
+        product=one.api.declared.product,
     )
     if target.external is not None:
         return replace(made, timeout_seconds=target.external.timeout_seconds)

@@ -45,6 +45,7 @@ class MeshPolicies:
     def __init__(self, sets: Mapping[str, PolicySet], registry: Registry | None = None) -> None:
         self._sets = sets
         self._registry = registry or known_kinds()
+        self._mandatory: MeshPolicies | None = None  # those of the sets, made when they are asked for
         self._lists: Mapping[str, tuple[Written, ...]] = {
             name: parse_policies(
                 json.dumps(one.policies), name=f"mesh.yaml, policies.{name}", registry=self._registry
@@ -89,6 +90,15 @@ class MeshPolicies:
             for place, policy in self._placed(policies)
         ]
         return tuple((policy, name) for _, policy, name in sorted(placed, key=lambda one: one[0]))
+
+    def demanded(self, target: Target, before: Sequence[Policy]) -> tuple[Policy, ...]:
+        """What held for a service at another time, with what the mesh demands of it now."""
+        if self._mandatory is None:
+            sets = {name: one for name, one in self._sets.items() if one.mandatory}
+            self._mandatory = MeshPolicies(sets, self._registry)
+        if not self._mandatory or not (held := self._mandatory.joined(target, ())):
+            return tuple(before)
+        return self._mandatory.joined(target, [one for one in before if one not in held])
 
     def _is_for(self, policy: Policy, target: Target) -> bool:
         return not (target.behind is not None and self._registry.carried_out(policy.kind).of_workers)

@@ -62,7 +62,8 @@ def pinned_services(pin: Pin, kept: GatewayPolicy, wanted: Sequence[ManagedServi
     """The services of a version as they can be now.
 
     One that was taken away since the pin stays away; so does one whose workers are no more. An API whose address was
-    there leads again to what answered it.
+    there leads again to what answered it, if that is of its own product by now, or the present leads it there too. What
+    has a name that another product had then is as it is now, or away: its owner never agreed to what was.
     """
     present = {one.path: one for one in wanted}
     found = []
@@ -71,6 +72,10 @@ def pinned_services(pin: Pin, kept: GatewayPolicy, wanted: Sequence[ManagedServi
         if same is None and (one.path in pin.known or one.front is None):
             continue
         if one.has_workers and source is None:
+            continue
+        if not _is_agreed(one, same, source):
+            if same is not None:
+                found.append(same)
             continue
         stopped, notice = (same.stopped, same.notice) if same is not None else (one.stopped, one.notice)
         if not one.has_workers or source is None:
@@ -87,6 +92,16 @@ def pinned_services(pin: Pin, kept: GatewayPolicy, wanted: Sequence[ManagedServi
             )
         )
     return found
+
+
+def _is_agreed(one: ManagedService, same: ManagedService | None, source: ManagedService | None) -> bool:
+    """Whether the owners of now are those who said how a service of a version is called, and what answers it."""
+    if same is not None and one.product and same.product != one.product:
+        return False
+    if one.front is None or source is None:
+        return True
+    leads_there = same is not None and same.answered_by == one.answered_by
+    return leads_there or (same or one).product == source.product
 
 
 def pinned_policy(kept: GatewayPolicy, present: GatewayPolicy) -> GatewayPolicy:
