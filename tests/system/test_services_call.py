@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from tests.serving.collector import Collector
 from tests.system.conftest import TULLE, Mesh, free_port
 
 from tulle.spec.skeleton import mesh_files, product_files
@@ -47,10 +48,18 @@ endpoints:
 
 
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Mesh]:
     folder = tmp_path_factory.mktemp("calls")
     files = {folder / path: text for path, text in mesh_files("shop").items()}
     files[folder / "mesh.yaml"] += "gateway_tls: {self_signed: true}\n"
+    files[folder / "mesh.yaml"] += f"trace_collector: {collector.url}\ntrace_one_in: 1\n"
     for name, domain, service in (("orders", "sales", BOOK), ("campaigns", "marketing", OFFERS)):
         home = folder / f"products/{domain}/{name}"
         made = product_files(name, domain=domain, kind="source-aligned")
@@ -131,6 +140,44 @@ def test_a_service_calls_another_once_its_owner_agrees(mesh: Mesh) -> None:
 
 def _asked(mesh: Mesh, own: dict[str, str]) -> httpx.Response:
     return mesh.call("offers/offer/run", {"order": "O-1002"}, own)
+
+
+def test_one_trace_leads_from_the_caller_to_the_look_up_of_another_service(
+    mesh: Mesh, collector: Collector
+) -> None:
+    mesh.tulle("app", "grant", "of-service-offers", "order-book", "--limit", "100/1s")
+    own, trace = mesh.credentials("shop"), "0af7651916cd43dd8448eb211c80319c"
+    caller = "b7ad6b7169203331"
+    asked = {**own, "traceparent": f"00-{trace}-{caller}-01"}
+    answer = mesh.call("offers/offer/run", {"order": "O-1002"}, asked)
+    assert answer.status_code == 200, answer.text
+
+    spans = {one.id: one for one in collector.wait(trace, 7)}
+    (span,) = [one for one in spans.values() if one.name == "lookup"]
+    led = []
+    while True:
+        led.append((span.name, span.attributes.get("service.name") or span.attributes["tulle.service"]))
+        if span.parent == caller:
+            break
+        span = spans[span.parent]
+    assert list(reversed(led)) == [
+        *(("ingress", "offers"), ("offer/run", "offers")),  # the gateway, and the composition behind it
+        *(("ingress", "order-book"), ("order/lookup", "order-book"), ("lookup", "order-book")),
+    ]
+    # the steps of the composition, beside what they called
+    steps = [one.name for one in spans.values() if one.attributes.get("service.name") == "offers"]
+    assert sorted(steps) == ["offer/run", "order", "order.row"]
+    deadline = time.monotonic() + 30
+    while sorted(found := _logged(mesh, trace)) != ["offers", "order-book"]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+def _logged(mesh: Mesh, trace: str) -> list[str]:
+    """The services of the access log's lines that are of a trace."""
+    lines = (mesh.folder / ".tulle/log/gateway-access.jsonl").read_text().splitlines(keepends=True)
+    whole = [json.loads(one) for one in lines if one.endswith("\n")]
+    return [one["service"] for one in whole if one["trace"] == trace]
 
 
 def test_the_gateway_is_restarted_under_load_and_serves_on_without_a_control_plane(mesh: Mesh) -> None:
