@@ -394,3 +394,14 @@ def test_an_api_of_a_product_s_folder_is_asked_for_by_its_own_tiers(
     with pytest.raises(Denied) as refused:
         apply_plan(applied)
     assert "tier 'basic' of API 'prices' is taken out" in str(refused.value.problems[0])
+
+
+def test_owners_that_somebody_names_are_users_of_the_mesh(office: Tulle) -> None:
+    told = office("tom", "create", "till", "--owner", "boss@example.org", fails=True)
+    assert "owner 'boss@example.org' of application 'till' is no user of the mesh" in told
+    office("tom", "create", "till", "--owner", "eve")
+    assert "owner 'ev' of application 'till' is no user" in office(
+        "tom", "change", "till", "--owner", "tom", "--owner", "ev", fails=True
+    )
+    office("tom", "change", "till", "--owner", "eve", "--owner", "olga")
+    assert office("eve", "show", "till")["owners"] == ["eve", "olga"]

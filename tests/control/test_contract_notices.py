@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
+from tests.control.test_application_people import MailServer
 from tests.control.test_apply import PRICES
 from tests.gateway.apis.conftest import read
 from tests.observe.test_alerts import Receiver
 from tests.pipeline.conftest import Mesh
 
+from tulle.control import applications, contract_notices
 from tulle.control.access_requests import Asked, Said, ask, decide
 from tulle.control.application_hooks import set_hook
 from tulle.control.apply import apply_plan
 from tulle.control.contract_notices import ContractNotices, compose, follow, keep
+from tulle.control.pace import Pace
 from tulle.control.workspace import Workspace
+from tulle.errors import LimitExceeded
 from tulle.gateway import contract
 from tulle.gateway.apis import records
 from tulle.gateway.policy import RateLimit
+from tulle.lake.access import people
 from tulle.server.app import open_workspace
 from tulle.server.lake_doors import lake_access
 from tulle.spec.mesh import load_settings
@@ -195,3 +201,97 @@ def test_a_webhook_is_told_and_a_broken_one_is_asked_again(told: Workspace, rece
     links = {str(one["link"]).rpartition("/applications")[2] for one in got}
     assert links == {"/requests", "/till"}
     assert made.client_secret not in json.dumps(got)
+
+
+def test_what_people_write_is_not_in_mail_to_whom_they_name(told: Workspace, receiver: Receiver) -> None:
+    access = lake_access(told.settings, told.database)
+    about = contract.About(("tom",), contact="colleague@example.org")
+    contract.register(told.database, "till", about=about)
+    set_hook(told, "till", f"http://127.0.0.1:{receiver.port}/hook")
+    asked = ask(told, access, Asked("till", "sold", purpose="buy at evil.example"), by="tom")
+    decide(told, access, asked.id, "reject", Said(reason="why so?"), by="olga")
+    asked = ask(told, access, Asked("till", "sold", purpose="buy at evil.example"), by="tom")
+    decide(told, access, asked.id, "delete", Said(reason="see evil.example"), by="tom")
+    while follow(told):
+        pass
+    with told.database.read() as cx:
+        query = select(task_rows.c.request).where(task_rows.c.kind == "contract-notice")
+        requests = list(cx.execute(query).scalars())
+    mails, others = [
+        [compose(told, one) for one in requests if ("to" in one) is is_mail] for is_mail in (True, False)
+    ]
+    assert len(mails) == 4
+    assert not any("evil.example" in f"{one.title}{one.text}{one.data}" for one in mails)
+    assert any("why so?" in one.text for one in mails)  # which an owner of the service wrote
+    assert sum("buy at evil.example" in one.text for one in others) == 4  # the channel, and their own webhook
+
+
+def test_nobody_takes_steps_without_end(told: Workspace) -> None:
+    access = lake_access(told.settings, told.database)
+    access.change("", "access.user.created", "user/tom", lambda cx: people.add_user(cx, "tom"))
+    slow = replace(told, steps=Pace(5))
+    applications.create(slow, "till", services={}, user="tom")
+    for _ in range(2):
+        asked = ask(slow, access, Asked("till", "sold", purpose="to sell"), by="tom", user="tom")
+        decide(slow, access, asked.id, "delete", by="tom", user="tom")
+    steps: list[Callable[[], object]] = [
+        lambda: ask(slow, access, Asked("till", "sold", purpose="to sell"), by="tom", user="tom"),
+        lambda: applications.create(slow, "another", services={}, user="tom"),
+        lambda: applications.change(slow, "till", {"contact": "a@example.org"}, user="tom"),
+        lambda: applications.rotate(slow, "till", user="tom"),
+    ]
+    for step in steps:
+        with pytest.raises(
+            LimitExceeded, match="user 'tom' changed applications or what they ask for 5 times"
+        ):
+            step()
+    ask(slow, access, Asked("till", "sold", purpose="to sell"), by="root")  # with the mesh's token
+    applications.revoke(slow, "till", user="tom")  # what keeps somebody out is never too much
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # apprise's own
+def test_an_address_is_written_to_so_often_in_an_hour(
+    told: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract_notices, "MAILS_AN_HOUR", 2)
+    server = MailServer()
+    monkeypatch.setenv(
+        "MAIL_URL",
+        f"mailto://127.0.0.1:{server.port}/?from=mesh@example.org&to=ops@example.org&mode=insecure",
+    )
+    settings = replace(
+        told.settings,
+        alerts={"mail": told.settings.alerts["mail"]},
+        alert_addresses=(f"127.0.0.1:{server.port}",),
+    )
+    workspace = replace(told, settings=settings)
+    for name in ("till", "other"):
+        contract.register(told.database, name, about=contract.About(contact=f"{name}@example.org"))
+    for name in ("till", "till", "till", "other"):
+        contract.rotate(told.database, name)
+    while follow(workspace):
+        pass
+    notices = ContractNotices(workspace)
+    notices.start()
+    try:
+        deadline = time.monotonic() + 30
+        while len(done := _results(workspace)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        notices.stop()
+        server.stop()
+    assert sorted(one["sent"] for one in done) == [False, True, True, True]
+    assert sorted(to for (to,), _ in server.got) == [
+        "other@example.org",
+        "till@example.org",
+        "till@example.org",
+    ]
+
+
+def _results(workspace: Workspace) -> list[dict[str, bool]]:
+    """Of the messages that are done."""
+    query = select(task_rows.c.result).where(
+        task_rows.c.kind == "contract-notice", task_rows.c.status == "done"
+    )
+    with workspace.database.read() as cx:
+        return list(cx.execute(query).scalars())

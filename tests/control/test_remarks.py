@@ -17,6 +17,7 @@ from tulle.cli.connect import key_of
 from tulle.cli.main import cli
 from tulle.control import contract_notices
 from tulle.control import remarks as control
+from tulle.errors import LimitExceeded
 from tulle.gateway.apis import remarks
 from tulle.sdk.client import Client
 from tulle.state import log
@@ -97,7 +98,7 @@ def test_nobody_writes_without_end(bazaar: Bazaar, monkeypatch: pytest.MonkeyPat
     it = control.Remarks(bazaar.workspace, None)  # type: ignore[arg-type]  whose who sees what is not asked
     for _ in range(2):
         it.ask("orders", "How?", user="kim")
-    with pytest.raises(control.LimitExceeded, match="wrote 2 remarks within the last hour"):
+    with pytest.raises(LimitExceeded, match="wrote remarks 2 times within the last hour"):
         it.ask("orders", "How?", user="kim")
     it.rate("orders", 5, "", user="vic")
 

@@ -98,6 +98,7 @@ def ask(
             f"a contract is for all of {asked.kind} '{asked.subject}'", hint="leave the version out"
         )
     place = Place(asked.kind, asked.subject, asked.version, _place(workspace, asked.environment))
+    applications.demand_pace(workspace, user)
     return contract_step.ask(
         workspace.database,
         application.client_id,
@@ -176,6 +177,8 @@ def decide(
         until=until,
         no_end=said.expires == _NEVER,
     )
+    if step not in _BY_OWNERS:
+        applications.demand_pace(workspace, user)
     return contract_step.take(workspace.database, id_, step, decision=decision, by=by)
 
 

@@ -19,6 +19,7 @@ from tulle.errors import Denied, Invalid, NotFound
 from tulle.gateway import contract
 from tulle.gateway.contract import About, Application, Credentials
 from tulle.gateway.policy import RateLimit
+from tulle.lake.access import people
 from tulle.spec.schedule import duration
 from tulle.spec.tier import limits_in_words, parse_limits
 
@@ -96,6 +97,8 @@ def create(
                 hint="register the application, then ask: `tulle app request`",
             )
         said = replace(said, owners=tuple(dict.fromkeys((user, *said.owners))))
+        _demand_known(workspace, name, said.owners)
+    demand_pace(workspace, user)
     limits = {}
     for service, limit in services.items():
         apis.demand_open(workspace, service)
@@ -116,11 +119,14 @@ def change(
     """Say something else of an application: any of owners, description, purpose and contact."""
     _check_name(name)
     before = one(workspace, name, user=user)
+    demand_pace(workspace, user)
     about = replace(
         before.about, **{**said, **({"owners": tuple(said["owners"])} if "owners" in said else {})}
     )
     if not about.owners and before.about.owners:
         raise Invalid(f"application '{name}' would have no owner", hint="name at least one")
+    if user is not None:
+        _demand_known(workspace, name, [one for one in about.owners if one not in before.about.owners])
     contract.change(workspace.database, before.client_id, about, actor=actor)
     return contract.get(workspace.database, before.client_id)
 
@@ -144,6 +150,7 @@ def rotate(
     """New credentials for an application; the secret before them goes on for `overlap`, such as 24h; 0 ends it now."""
     _check_name(name)
     one(workspace, name, user=user)
+    demand_pace(workspace, user)
     seconds = 0.0 if overlap in {"0", "now"} else float(duration(overlap))
     expires_at = moment_of(expires) if expires else None
     return contract.rotate(workspace.database, name, overlap=seconds, expires_at=expires_at, actor=actor)
@@ -229,6 +236,24 @@ def as_plain(application: Application, used: Mapping[str, Mapping[str, float]]) 
             for c in application.contracts
         ],
     }
+
+
+def demand_pace(workspace: Workspace, user: str | None) -> None:
+    """Count what a person does with applications, of which others are told. LimitExceeded."""
+    workspace.steps.demand(user, "changed applications or what they ask for")
+
+
+def _demand_known(workspace: Workspace, name: str, owners: Iterable[str]) -> None:
+    """Owners are told of each step: whoever is named by a person has to be a user of the mesh. Invalid."""
+    with workspace.database.read() as connection:
+        for owner in owners:
+            try:
+                people.get_user(connection, owner)
+            except NotFound as exc:
+                raise Invalid(
+                    f"owner '{owner}' of application '{name}' is no user of the mesh",
+                    hint=exc.hint or "name users; an address for all of them is its --contact",
+                ) from None
 
 
 def _check_name(name: str, *, of_services: bool = False) -> None:

@@ -19,6 +19,7 @@ from tulle import events
 from tulle.control import apis, application_hooks
 from tulle.control.alerts import TRIES
 from tulle.control.application_people import addresses_of
+from tulle.control.pace import Pace
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
 from tulle.gateway import contract, contract_record, contract_step
@@ -34,6 +35,7 @@ NAME: Final = "contract notices"
 TASK: Final = "contract-notice"
 EVENT: Final = "access"  # as channels name it
 PAUSE_SECONDS: Final = 0.5
+MAILS_AN_HOUR: Final = 200  # to one address; more than one person can have sent by what they do
 _STEPS: Final[Mapping[str, str]] = {
     events.CONTRACT_REQUESTED: "asks for access to",
     events.CONTRACT_APPROVED: "may call",
@@ -74,6 +76,7 @@ class ContractNotices:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._channels = Channels(workspace.settings, workspace.database)
+        self._mails = Pace(MAILS_AN_HOUR)
         self._worker = Worker(workspace.database, {TASK: self.send}, pause=PAUSE_SECONDS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="contract-notices", daemon=True)
@@ -103,12 +106,20 @@ class ContractNotices:
     def send(self, running: Running) -> Mapping[str, Any]:
         """The task: compose and send one message. Raises Again while that may help."""
         request = running.task.request
-        message = compose(self._workspace, request)
+        message, to = compose(self._workspace, request), str(request.get("to", ""))
+        if to and running.task.attempts == 1 and not self._mails.takes(to.lower()):
+            LOG.warning(
+                "%s has had %d messages within the last hour: '%s' is not sent",
+                to,
+                MAILS_AN_HOUR,
+                message.title,
+            )
+            return {"sent": False}
         try:
             if client_id := request.get("hook"):
                 application_hooks.send(self._workspace, str(client_id), message)
             else:
-                self._channels.send(str(request["channel"]), message, to=str(request.get("to", "")))
+                self._channels.send(str(request["channel"]), message, to=to)
         except TulleError as exc:
             LOG.warning("a message about a contract was not taken: %s", exc.message)
             if isinstance(exc, Unavailable) and running.task.attempts <= len(TRIES):
@@ -213,8 +224,13 @@ def _request(entry: LogEntry, product: str) -> dict[str, Any]:
 
 
 def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
-    """What is told of one event; never a secret, of which events hold none."""
-    settings, data, kind = workspace.settings, request["data"], str(request["kind"])
+    """What is told of one event; never a secret, of which events hold none.
+
+    What an application's people write is not in mail to those they name, who may be anybody.
+    """
+    settings, kind = workspace.settings, str(request["kind"])
+    theirs = {"purpose", "reason"} if kind == events.CONTRACT_DELETED else {"purpose"}
+    data = {key: value for key, value in request["data"].items() if not (request.get("to") and key in theirs)}
     portal = f"http://{settings.host}:{settings.control_plane_port}"
     name = str(request["subject"]).removeprefix("application:")
     if kind in _REMARKS:

@@ -5,21 +5,18 @@ With the mesh's token (no user) one is an owner of all, but no person: what peop
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from tulle.control.pace import Pace
 from tulle.control.workspace import Workspace
-from tulle.errors import Denied, LimitExceeded, NotFound
+from tulle.errors import Denied, NotFound
 from tulle.gateway.apis import remarks
 from tulle.gateway.apis.sight import Sight
 from tulle.spec.environment import production
 
 MOST_AN_HOUR: Final = 30  # remarks of one person
-_HOUR: Final = 3600.0
 
 
 class Remarks:
@@ -29,8 +26,7 @@ class Remarks:
         self._workspace = workspace
         self._database = workspace.database
         self._sight = sight
-        self._lock = threading.Lock()
-        self._said: dict[str, deque[float]] = {}
+        self._pace = Pace(MOST_AN_HOUR)
 
     def rate(self, api: str, stars: int, text: str, *, user: str | None) -> dict[str, Any]:
         """Rate an API as oneself. Denied for who is no person, Invalid, LimitExceeded."""
@@ -75,8 +71,7 @@ class Remarks:
     ) -> dict[str, Any]:
         """Answer a question. NotFound, Invalid, LimitExceeded."""
         found = self._question(api, id_)
-        if user is not None:
-            self._demand_pace(user)
+        self._pace.demand(user, "wrote remarks")
         owns = self.is_owner(product, user)
         remarks.answer(self._database, found.id, by, text, by_owner=owns)
         return asdict(self._question(api, id_))
@@ -114,18 +109,8 @@ class Remarks:
                 f"{what} is a person's, and the mesh's token is nobody's",
                 hint="use an access key of your own: --key",
             )
-        self._demand_pace(user)
+        self._pace.demand(user, "wrote remarks")
         return user
-
-    def _demand_pace(self, user: str) -> None:
-        at = time.monotonic()
-        with self._lock:
-            said = self._said.setdefault(user, deque(maxlen=MOST_AN_HOUR))
-            if len(said) == MOST_AN_HOUR and at - said[0] < _HOUR:
-                raise LimitExceeded(
-                    f"user '{user}' wrote {MOST_AN_HOUR} remarks within the last hour", hint="try again later"
-                )
-            said.append(at)
 
 
 def as_told(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from tulle.config import Settings
+from tulle.control.pace import Pace
 from tulle.lake.repository import Lake
 from tulle.spec.capability import Registry
 from tulle.spec.mesh import MeshSpec, load_mesh
 from tulle.spec.remember import Remembered
 from tulle.state.db import Database
+
+STEPS_AN_HOUR: Final = 60  # of one person with applications and what these ask for, of which others are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Workspace:
     lake: Lake
     registry: Registry
     remembered: Remembered = field(default_factory=Remembered, compare=False, repr=False)
+    steps: Pace = field(default_factory=lambda: Pace(STEPS_AN_HOUR), compare=False, repr=False)
 
     def spec(self) -> MeshSpec:
         """The mesh as its documents say now. Invalid, with every problem, when they do not hold."""
