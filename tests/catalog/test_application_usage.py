@@ -11,6 +11,7 @@ from tests.catalog.test_exchange import cookie_of, get
 from tests.control.bazaar import Bazaar
 from tests.observe.lines import line
 
+from tulle.catalog import applications
 from tulle.gateway import contract, contract_step
 from tulle.gateway.apis import remarks
 from tulle.gateway.contract import About
@@ -99,6 +100,40 @@ def test_insight_tells_of_a_hidden_api_to_those_who_see_it_alone(bazaar: Bazaar)
     assert "nothing is known of a service" in get(bazaar, "/insight/apis/payroll", 404)
     get(bazaar, "/insight/apis/payroll", cookie=vic)
     assert "payroll" not in get(bazaar, "/access")
+
+
+def test_who_may_use_what_is_told_a_page_at_a_time(bazaar: Bazaar, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the API to who may know it, and on pages; a way that is open is nobody's secret where the API is none."""
+    database = bazaar.workspace.database
+    for label in ("first-app", "second-app"):
+        contract.register(
+            database, label, about=About(("kim",)), services={"orders": parse_limits("1/1s")[0]}
+        )
+    whole = bazaar.call("GET", "/access").json()["access"]
+    seen, after = [], ""
+    for _ in whole:
+        page = bazaar.call("GET", f"/access?limit=1&after={after}").json()
+        seen += page["access"]
+        after = page["next"]
+    assert seen == whole
+    assert after is None
+    told = bazaar.call("GET", "/access?service=orders", as_="kim").json()["access"]
+    assert [(one["by"], one["who"]) for one in told] == [
+        ("application", "first-app"),
+        ("application", "second-app"),
+        ("everybody", "without credentials"),
+    ]
+    assert told[2]["why"] == "its access, as version v2 says"
+    assert bazaar.call("GET", "/access?after=nowhere").status_code == 422
+    assert bazaar.call("GET", "/access?limit=0").status_code == 422
+    monkeypatch.setattr(applications, "A_PAGE_OF_USES", 2)
+    html = get(bazaar, "/access?service=orders")
+    assert ["second-app" in html, "without credentials" in html] == [True, False]
+    (further,) = re.findall(r'rel="next" href="([^"]+)"', html)
+    html = get(bazaar, further.replace("&amp;", "&"))
+    assert ["second-app" in html, "without credentials" in html] == [False, True]
+    assert "From the beginning" in html
+    get(bazaar, "/access?after=nowhere", 422)
 
 
 @pytest.mark.parametrize(

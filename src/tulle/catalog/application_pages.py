@@ -13,8 +13,10 @@ from fastapi.responses import Response
 
 from tulle.catalog.exchange_pages import reader_of
 from tulle.catalog.portal import Reader
+from tulle.catalog.uses import LONGEST_PLACE
 
 Text = Annotated[str, Query(max_length=255)]
+Place = Annotated[str, Query(max_length=LONGEST_PLACE)]
 Render = Callable[[Request, str, Any], Response]
 
 
@@ -42,6 +44,6 @@ def application_routes(router: APIRouter, reader: Reader, render: Render) -> Non
         return render(request, "access_requests.html", page)
 
     @router.get("/access")
-    def access(request: Request, product: Text = "", service: Text = "") -> Response:
-        page = reader.callers.uses(product.strip(), service.strip(), who(request))
+    def access(request: Request, product: Text = "", service: Text = "", after: Place = "") -> Response:
+        page = reader.callers.uses(product.strip(), service.strip(), who(request), after)
         return render(request, "access.html", page)

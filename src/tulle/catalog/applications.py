@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from tulle.catalog.exchange import Exchange
-from tulle.catalog.uses import Use, owners, uses
+from tulle.catalog.uses import Use, one_page, owners, uses
 from tulle.config import Settings
 from tulle.errors import NotFound
 from tulle.gateway import contract, contract_record
@@ -26,6 +26,7 @@ from tulle.state.db import Database, now
 
 A_PAGE = 60
 MOST_USES = 1000
+A_PAGE_OF_USES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,14 @@ class RequestsPage:
 
 @dataclass(frozen=True, slots=True)
 class UsesPage:
-    """Who may use what; `more` says that there are others."""
+    """Who may use what; `next` is where the page ends, when there are others."""
 
     uses: tuple[Use, ...]
     product: str
     service: str
     products: tuple[str, ...]
-    more: int
+    is_first: bool
+    next: str | None
 
 
 class Applications:
@@ -226,14 +228,18 @@ class Applications:
             remarks.unanswered(self._database, apis),
         )
 
-    def uses(self, product: str, service: str, user: str = NOBODY) -> UsesPage:
-        """Who may use what, of a product or a service, or all of it; no people, as nobody signs in to see it."""
+    def uses(self, product: str, service: str, user: str = NOBODY, after: str = "") -> UsesPage:
+        """Who may use what, of a product or a service, or all of it; no people, as nobody signs in to see it.
+
+        Invalid for a place that no page ended at.
+        """
         owner = owners(self._database).get(service, "")
         hidden = self._exchange.hidden(user)
         every = [
             use
             for use in uses(self._settings, self._database)
-            if use.by in {"application", "key"} and (use.what == "product" or use.name not in hidden)
+            if (use.by in {"application", "key"} or use.is_open_way)
+            and (use.what == "product" or use.name not in hidden)
         ]
         found = [
             use
@@ -241,7 +247,8 @@ class Applications:
             if (not product or use.product == product) and (not service or use.covers(service, owner))
         ]
         names = tuple(sorted({use.product for use in every if use.product}))
-        return UsesPage(tuple(found[:MOST_USES]), product, service, names, max(0, len(found) - MOST_USES))
+        some, next_ = one_page(found, after=after, limit=A_PAGE_OF_USES)
+        return UsesPage(some, product, service, names, not after, next_)
 
     def _offers(self) -> Mapping[str, Offer]:
         with self._database.read() as cx:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from tulle.catalog.uses import Use, owners, uses
+from tulle.catalog.uses import Use, one_page, owners, uses
 from tulle.control import access_requests, apis, applications
 from tulle.control.workspace import Workspace
 from tulle.gateway.apis import records
+from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract_record import Place
 from tulle.lake.access import Access
 from tulle.state import products
+
+MOST_SHOWN: Final = 10_000  # at once
 
 
 def overview(
@@ -21,11 +24,13 @@ def overview(
     api: str | None = None,
     application: str | None = None,
     user: str | None = None,
-) -> tuple[Use, ...]:
-    """Who may use what, of a product, an API or by an application; for a user what concerns them.
+    after: str = "",
+    limit: int = MOST_SHOWN,
+) -> tuple[tuple[Use, ...], str | None]:
+    """Who may use what, of a product, an API or by an application; for a user what concerns them. And where it ends.
 
-    That is: their own applications, and everything of products that they may change. NotFound for a name that is not
-    there.
+    That is: their own applications, everything of products that they may change, and of all that they find whom it
+    lets in beside applications and keys. NotFound for a name that is not there, Invalid for a place that is none.
     """
     if product is not None:
         products.applied_product(workspace.database, product)
@@ -38,9 +43,12 @@ def overview(
     owner = "" if is_hidden else owners(workspace.database).get(api or "", "")
     decides: dict[str, bool] = {}
     mine = set() if user is None else {a.name for a in applications.visible(workspace, user=user)}
+    seen = frozenset() if user is None else Sight(workspace.database, access).names(user)
 
     def concerns(use: Use) -> bool:
         if user is None or (use.by == "application" and use.who in mine):
+            return True
+        if use.is_open_way and use.name in seen:
             return True
         if use.product not in decides:
             place = Place("product", use.product)
@@ -49,7 +57,7 @@ def overview(
             )
         return decides[use.product]
 
-    return tuple(
+    found = tuple(
         use
         for use in uses(workspace.settings, workspace.database)
         if (product is None or use.product == product)
@@ -57,6 +65,7 @@ def overview(
         and (application is None or (use.by == "application" and use.who == application))
         and concerns(use)
     )
+    return one_page(found, after=after, limit=limit)
 
 
 def as_plain(use: Use) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.uses import LONGEST_PLACE
 from tulle.control import access_overview, access_requests, application_hooks, applications
 from tulle.control.access_requests import Asked, Said
 from tulle.control.asking import AskedBy, user_of
@@ -255,17 +256,24 @@ def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
 
     @api.get("/access")
     def who(
-        request: Request, product: Name = None, service: Name = None, application: Name = None
+        request: Request,
+        product: Name = None,
+        service: Name = None,
+        application: Name = None,
+        after: Annotated[str, Query(max_length=LONGEST_PLACE)] = "",
+        limit: Annotated[int, Query(ge=1, le=access_overview.MOST_SHOWN)] = 1000,
     ) -> dict[str, Any]:
-        found = access_overview.overview(
+        found, next_ = access_overview.overview(
             workspace,
             access,
             product=product,
             api=service,
             application=application,
             user=user_of(request),
+            after=after,
+            limit=limit,
         )
-        return {"access": [access_overview.as_plain(use) for use in found]}
+        return {"access": [access_overview.as_plain(use) for use in found], "next": next_}
 
 
 def _decision_routes(api: APIRouter, workspace: Workspace, settle: Settle, access: Access) -> None:

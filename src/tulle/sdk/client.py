@@ -607,8 +607,16 @@ class Client:
     def access(
         self, *, product: str | None = None, service: str | None = None, application: str | None = None
     ) -> list[dict[str, Any]]:
-        """Who may use what, and why."""
-        return list(self._get("/access", product=product, service=service, application=application)["access"])
+        """Who may use what, and why: all of it, asked for a page at a time."""
+        found: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            asked = {"product": product, "service": service, "application": application}
+            page = self._get("/access", **asked, limit=10_000, after=after)
+            found += page["access"]
+            after = page["next"]
+            if after is None:
+                return found
 
     # ── the lake ─────────────────────────────────────────────────────────────────────────────────────────
 
