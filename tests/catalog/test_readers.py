@@ -55,3 +55,27 @@ def test_secrets_are_not_guessed_at_leisure(access: Access, key: AccessKey) -> N
         readers.sign_in(key.id, key.secret)
     at[0] += 61
     assert readers.user_of(readers.sign_in(key.id, key.secret)) == "ann"
+
+
+def test_who_sends_wrong_keys_shuts_out_nobody_else(
+    access: Access, key: AccessKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = [100.0]
+    guesser = access.create_key("", "ann")
+    all_of = Readers(access, lambda: at[0])
+    for number in range(100):
+        for id_ in (guesser.id, f"nobody-{number}"):
+            with pytest.raises((Denied, LimitExceeded)):
+                all_of.sign_in(id_, "x" * 40)
+    with pytest.raises(LimitExceeded):
+        all_of.sign_in(guesser.id, guesser.secret)
+    assert all_of.user_of(all_of.sign_in(key.id, key.secret)) == "ann"
+    monkeypatch.setattr("tulle.catalog.readers._MOST_WRONG_OF_ALL", 5)
+    few = Readers(access, lambda: at[0])
+    for number in range(5):
+        with pytest.raises(Denied):
+            few.sign_in(f"nobody-{number}", "x" * 40)
+    with pytest.raises(LimitExceeded, match="many wrong keys"):
+        few.sign_in(key.id, key.secret)
+    at[0] += 61
+    assert few.user_of(few.sign_in(key.id, key.secret)) == "ann"

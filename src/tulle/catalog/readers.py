@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +21,8 @@ from tulle.lake.access import Access
 
 LASTS: Final = 12 * 3600  # seconds
 _MOST: Final = 10_000  # signed in at a time
-_MOST_WRONG: Final = 30  # wrong keys in a minute, of all together
+_MOST_WRONG: Final = 30  # wrong secrets in a minute, of one key
+_MOST_WRONG_OF_ALL: Final = 3000  # and of all together, which no person sends
 _MINUTE: Final = 60.0
 
 
@@ -40,19 +41,21 @@ class Readers:
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, _SignedIn] = {}
-        self._wrong: deque[float] = deque(maxlen=_MOST_WRONG)
+        self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
+        self._wrong_of_all: deque[float] = deque(maxlen=_MOST_WRONG_OF_ALL)
 
     def sign_in(self, key: str, secret: str) -> str:
         """What stands for whoever has this access key, to be kept by their browser. Denied, LimitExceeded."""
-        at = self._clock()
+        at, of = self._clock(), _digest(key)
         with self._lock:
-            if len(self._wrong) == _MOST_WRONG and at - self._wrong[0] < _MINUTE:
-                raise LimitExceeded("many wrong keys were sent just now", hint="try again in a minute")
+            wrong = self._wrong.get(of) or deque[float]()
+            for times, most in ((wrong, _MOST_WRONG), (self._wrong_of_all, _MOST_WRONG_OF_ALL)):
+                if len(times) == most and at - times[0] < _MINUTE:
+                    raise LimitExceeded("many wrong keys were sent just now", hint="try again in a minute")
         try:
             user = self._access.sign_in(key, secret)
         except Denied:
-            with self._lock:
-                self._wrong.append(at)
+            self._note_wrong(of, at)
             raise
         token = secrets.token_urlsafe(32)
         with self._lock:
@@ -61,6 +64,14 @@ class Readers:
                 del self._known[next(iter(self._known))]
             self._known[_digest(token)] = _SignedIn(user, key, at + LASTS)
         return token
+
+    def _note_wrong(self, of: str, at: float) -> None:
+        with self._lock:
+            self._wrong_of_all.append(at)
+            self._wrong.setdefault(of, deque(maxlen=_MOST_WRONG)).append(at)
+            self._wrong.move_to_end(of)
+            while len(self._wrong) > _MOST_WRONG_OF_ALL:  # more are refused within a minute
+                self._wrong.popitem(last=False)
 
     def user_of(self, token: str) -> str:
         """Who reads; `NOBODY` where nobody signed in, or it has ended."""
