@@ -253,6 +253,11 @@ class Settings:
         "private addresses that alerts may be sent to beside public ones: networks or names, each with or "
         "without a port",
     )
+    webhook_addresses: tuple[str, ...] = setting(
+        (),
+        "private addresses that webhooks of applications, whose owners choose them, may lead to beside public "
+        "ones: networks or names, each with or without a port",
+    )
     scheduled_runs: int = setting(
         8, "runs started by schedules and backfills that may be under way at the same time"
     )
@@ -851,6 +856,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "watches": _watches,
     "policies": _policy_sets,
     "alert_addresses": _texts,
+    "webhook_addresses": _texts,
     "contact_domains": _texts,
     "data_folders": _folders,
     "object_stores": _stores,

@@ -60,10 +60,25 @@ def hook() -> Iterator[Hook]:
 
 @pytest.fixture
 def told(mesh: Mesh, hook: Hook) -> Iterator[Workspace]:
-    mesh.write("mesh.yaml", f"name: test\nalert_addresses: ['127.0.0.1:{hook.server_port}']\n")
+    mesh.write("mesh.yaml", f"name: test\nwebhook_addresses: ['127.0.0.1:{hook.server_port}']\n")
     workspace = open_workspace(load_settings(mesh.folder, {}))
     contract.register(workspace.database, "till", owner="tom")
     yield workspace
+    workspace.database.close()
+
+
+def test_where_alerts_go_no_application_may_lead(mesh: Mesh, hook: Hook) -> None:
+    mesh.write("mesh.yaml", f"name: test\nalert_addresses: ['127.0.0.1:{hook.server_port}', 10.0.0.0/8]\n")
+    workspace = open_workspace(load_settings(mesh.folder, {}))
+    contract.register(workspace.database, "till", owner="tom")
+    for url in (
+        f"http://127.0.0.1:{hook.server_port}/",
+        f"https://127.0.0.1:{hook.server_port}/",
+        "https://10.1.2.3/",
+    ):
+        with pytest.raises((Invalid, Denied)) as raised:
+            application_hooks.set_hook(workspace, "till", url, user="tom")
+        assert "webhook_addresses" in (raised.value.hint or "")
     workspace.database.close()
 
 

@@ -52,6 +52,7 @@ def told(mesh: Mesh, receiver: Receiver) -> Iterator[Workspace]:
         name: test
         warehouse: {{threads: 1, memory: 256MB}}
         alert_addresses: ['127.0.0.1:{receiver.port}']
+        webhook_addresses: ['127.0.0.1:{receiver.port}']
         alerts:
           people: {{{url}, on: [access]}}
           others: {{{url}, on: [access], domains: [people]}}

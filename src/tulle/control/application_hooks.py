@@ -115,8 +115,9 @@ def signature(secret: str, body: bytes, at: int) -> str:
 
 
 def _outbound(workspace: Workspace) -> Outbound:
+    # a list of its own: where the mesh's operator sends alerts is nothing that every owner may write to
     return Outbound(
-        workspace.settings.alert_addresses, who="webhooks of applications", setting="alert_addresses"
+        workspace.settings.webhook_addresses, who="webhooks of applications", setting="webhook_addresses"
     )
 
 
@@ -139,7 +140,7 @@ def _check(workspace: Workspace, url: str) -> None:
     if parts.scheme == "http":
         raise Invalid(
             f"the webhook at '{host}' is told without TLS, where anybody on the way reads along",
-            hint=f"give its https:// address; or who keeps mesh.yaml lists '{host}:{port}' under alert_addresses",
+            hint=f"give its https:// address; or who keeps mesh.yaml lists '{host}:{port}' under webhook_addresses",
         )
     try:
         outbound.addresses(host, port, time.monotonic() + SECONDS)

@@ -94,6 +94,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "contact_channel": ("the name of a channel", "mail"),
     "contact_domains": ("a list of domains", "[example.org]"),
     "alert_addresses": (_ADDRESSES, "['mail.internal:25']"),
+    "webhook_addresses": (_ADDRESSES, "['partner.internal:443']"),
     "scheduled_runs": ("", "16"),
     "mutual_tls": ("true or false", "true"),
     "service_workers": ("", "2"),
