@@ -125,7 +125,7 @@ def test_a_page_tells_what_takes_nobody_new(bazaar: Bazaar) -> None:
             records.set_life(database, "orders", version, passed, before=life)
             page = get(bazaar, "/exchange/apis/orders?version=v1")
             assert "is past its sunset" in page
-            assert "nobody new" in page
+            assert "and no new ones" in page
             assert (ask in page) == (version == "v1")
             assert ("A new contract does not open v1" in page) == (version == "v1")
         assert "It takes no new contracts" in page
