@@ -11,6 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from tests.control.bazaar import Bazaar
+from tests.control.test_deployments import SERVICE
 
 from tulle.catalog import api_page
 from tulle.cli.main import cli
@@ -186,6 +187,33 @@ def test_of_a_hidden_api_nothing_is_told(bazaar: Bazaar, path: str) -> None:
         assert "there is no API" in html
         assert "Payroll" not in html
     get(bazaar, f"/exchange/apis/payroll{path}", cookie=cookie_of(bazaar, "vic"))
+
+
+def test_a_service_with_the_name_of_a_hidden_api_is_hidden_with_it(bazaar: Bazaar) -> None:
+    functions = bazaar.mesh.sales("functions/who.py", "def who() -> dict:\n    return {}\n")
+    file = bazaar.mesh.sales("services/payroll.yaml", SERVICE.replace("calc", "payroll"))
+    (product,) = {api.declared.product for api in records.recorded(bazaar.workspace.database)}
+    ways = (
+        *("/services/payroll", "/services/payroll/queries", "/services/payroll/compare"),
+        *("/services/payroll/deployments", "/services/payroll/deployments/state", "/services/payroll/load"),
+        *("/services/payroll/design", "/services/payroll/openapi.json"),
+    )
+    lists = ("/", "/services", f"/products/{product}", "/search?q=payroll", "/applications")
+    for path in ways:
+        assert "there is no service" in get(bazaar, path, 404, cookie_of(bazaar, "kim"))
+    for path in lists:
+        assert "/services/payroll" not in get(bazaar, path)
+    settings = bazaar.workspace.settings
+    origin = f"http://{settings.host}:{settings.control_plane_port}"
+    body = {"endpoint": "who", "action": "run", "body": "{}"}
+    answer = bazaar.send("POST", "/services/payroll/try", body, origin=origin)
+    assert (answer.status_code, "there is no service" in answer.text) == (404, True)
+    vic = cookie_of(bazaar, "vic")
+    get(bazaar, "/services/payroll", cookie=vic)
+    for path in lists[:4]:
+        assert "/services/payroll" in get(bazaar, path, cookie=vic)
+    file.unlink()
+    functions.unlink()
 
 
 def test_a_hidden_api_cannot_be_tried(bazaar: Bazaar) -> None:

@@ -28,10 +28,9 @@ def application_routes(router: APIRouter, reader: Reader, render: Render) -> Non
 
     @router.get("/applications")
     def applications(request: Request, q: Text = "", owner: Text = "", after: Text = "") -> Response:
-        names = tuple(service.name for service in reader.services())
-        page = reader.callers.page(
-            names, query=q.strip(), owner=owner.strip(), after=after, user=who(request)
-        )
+        user = who(request)
+        names = tuple(service.name for service in reader.services(user))
+        page = reader.callers.page(names, query=q.strip(), owner=owner.strip(), after=after, user=user)
         return render(request, "applications.html", page)
 
     @router.get("/applications/{name}")

@@ -78,10 +78,13 @@ def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) 
 
 
 def _mesh_routes(router: APIRouter, reader: Reader) -> None:
+    def who(request: Request) -> str:
+        return reader_of(request, reader.readers, reader.settings)
+
     @router.get("/")
     @router.get("/products")
     def home(request: Request) -> Response:
-        return _page(request, reader, "home.html", reader.home())
+        return _page(request, reader, "home.html", reader.home(who(request)))
 
     @router.get("/search")
     def search(request: Request, q: Text = "") -> Response:
@@ -89,12 +92,12 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
             request,
             reader,
             "search.html",
-            reader.search(q, reader_of(request, reader.readers, reader.settings)),
+            reader.search(q, who(request)),
         )
 
     @router.get("/domains/{name}")
     def domain(request: Request, name: str, after: Text = "") -> Response:
-        return _page(request, reader, "domain.html", reader.domain(name, after))
+        return _page(request, reader, "domain.html", reader.domain(name, after, who(request)))
 
     @router.get("/products/{name}")
     def product(request: Request, name: str) -> Response:
@@ -102,7 +105,7 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
             request,
             reader,
             "product.html",
-            reader.product(name, reader_of(request, reader.readers, reader.settings)),
+            reader.product(name, who(request)),
         )
 
     @router.get("/products/{name}/quality")

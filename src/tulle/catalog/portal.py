@@ -182,10 +182,10 @@ class Reader:
 
     # ── pages ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def home(self) -> HomePage:
-        """Domains with their products, and how the mesh is."""
+    def home(self, user: str = NOBODY) -> HomePage:
+        """Domains with their products, and how the mesh is, of services those that `user` may see."""
         mesh = self._mesh()
-        services = self._services(mesh)
+        services = self._seen(mesh, user)
         mesh.newest_runs |= dict.fromkeys(mesh.by_name) | history.newest(self._database)
         runs = history.recent(self._database, limit=8)
         cards = [self._card(mesh, item.product, services) for item in mesh.applied]
@@ -208,7 +208,7 @@ class Reader:
             pin=self.gateway.pin(),
         )
 
-    def domain(self, name: str, after: str = "") -> DomainPage:
+    def domain(self, name: str, after: str = "", user: str = NOBODY) -> DomainPage:
         """A domain with its products by name, from `after` on. NotFound with the nearest name."""
         mesh = self._mesh()
         mine = sorted(
@@ -219,18 +219,18 @@ class Reader:
             hint = did_you_mean(name, known) or "`tulle apply` registers products with their domains"
             raise NotFound(f"there is no domain '{name}'", hint=hint)
         mesh.newest_runs |= dict.fromkeys(mesh.by_name) | history.newest(self._database)
-        services = self._services(mesh)
+        services = self._seen(mesh, user)
         rest = [product for product in mine if product.name > after]
         shown = rest[:PRODUCTS_A_PAGE] or mine[-1:]
         (view,) = _domains([self._card(mesh, product, services) for product in shown])
         return DomainPage(view, len(mine), shown[-1].name if len(rest) > len(shown) else "")
 
     def product(self, name: str, user: str = NOBODY) -> ProductPage:
-        """Everything about a product, of its APIs those that `user` may see. NotFound with the nearest name."""
+        """Everything about a product; of APIs and services what `user` may see. NotFound with the nearest name."""
         applied = products.applied_product(self._database, name)
         product = applied.product
         mesh = self._mesh()
-        services = self._services(mesh)
+        services = self._seen(mesh, user)
         branches, commits = self._versions(name)
         return ProductPage(
             applied=applied,
@@ -300,15 +300,21 @@ class Reader:
         """A month of what ran by itself and what comes, of one product or of all. Invalid."""
         return calendar_page(self._database, month, product=product, day=day)
 
-    def services(self) -> tuple[ServiceView, ...]:
-        """Every service, by name."""
-        return self._services(self._mesh())
+    def services(self, user: str | None = None) -> tuple[ServiceView, ...]:
+        """Every service that `user` may see, by name; None sees all."""
+        return self._seen(self._mesh(), user)
 
-    def services_page(self) -> ServicesPage:
-        """Every service, and what is wrong with files that declare some."""
+    def demand_seen(self, name: str, user: str) -> None:
+        """NotFound, as for a service that is not there, where `user` may not see the API of this name."""
+        if name in self.exchange.hidden(user):
+            known = [service.name for service in self.services(user)]
+            raise _no_service(name, known)
+
+    def services_page(self, user: str = NOBODY) -> ServicesPage:
+        """Every service that `user` may see, and what is wrong with files that declare some."""
         mesh = self._mesh()
         wrong = tuple(problem for found in mesh.problems.values() for problem in found)
-        return ServicesPage(self._services(mesh), wrong)
+        return ServicesPage(self._seen(mesh, user), wrong)
 
     def service(self, name: str) -> ServiceView:
         """One service. NotFound with the nearest name."""
@@ -319,8 +325,7 @@ class Reader:
                     f"{broken[1].name} of product '{broken[0].name}' is not valid",
                     hint=f"/services/{name}/design shows the file and what is wrong with it",
                 )
-            hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/services/"
-            raise NotFound(f"there is no service '{name}'", hint=hint)
+            raise _no_service(name, known)
         return known[name]
 
     def service_page(self, name: str) -> ServicePage:
@@ -458,12 +463,12 @@ class Reader:
         )
 
     def search(self, query: str, user: str = NOBODY) -> SearchPage:
-        """What holds every word of `query`, of APIs as far as `user` may see them."""
+        """What holds every word of `query`, of APIs and services as far as `user` may see them."""
         if not query.strip():
             return SearchPage(query, ())
         mesh = self._mesh()
         apis = self.exchange.declared(user)
-        return SearchPage(query, find(query, tuple(mesh.by_name.values()), self._services(mesh), apis))
+        return SearchPage(query, find(query, tuple(mesh.by_name.values()), self._seen(mesh, user), apis))
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -482,6 +487,11 @@ class Reader:
             if wrong:
                 problems[item.product.name] = wrong
         return _Mesh(applied, declared, problems)
+
+    def _seen(self, mesh: _Mesh, user: str | None) -> tuple[ServiceView, ...]:
+        """The services but for those with the name of an API that is hidden from `user`: an API may be over its own."""
+        hidden = frozenset[str]() if user is None else self.exchange.hidden(user)
+        return tuple(service for service in self._services(mesh) if service.name not in hidden)
 
     def _services(self, mesh: _Mesh) -> tuple[ServiceView, ...]:
         deployed = {d.service: d for d in generation.deployments(self._database)}
@@ -624,3 +634,8 @@ def _domains(cards: Sequence[ProductCard]) -> Iterator[DomainView]:
         told = max((card.product for card in mine), key=lambda p: len(p.domain_description))
         owner = next((card.product.domain_owner for card in mine if card.product.domain_owner), "")
         yield DomainView(name, told.domain_title or name, told.domain_description, owner, tuple(mine))
+
+
+def _no_service(name: str, known: Collection[str]) -> NotFound:
+    hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/services/"
+    return NotFound(f"there is no service '{name}'", hint=hint)

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.design_pages import design_routes
+from tulle.catalog.exchange_pages import reader_of
 from tulle.catalog.portal import Reader
 from tulle.catalog.service import ServiceView, endpoint_of, pretty
 from tulle.catalog.trial import Caller, How
@@ -61,16 +62,26 @@ class TryBody(BaseModel):
 
 def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Render) -> None:
     """Put the pages below /services on `router`; `render` fills a template."""
-    _read_routes(router, reader, render)
-    _deployment_routes(router, reader, render)
-    _try_routes(router, reader, caller)
-    design_routes(router, reader, render)
+
+    def who(request: Request) -> str:
+        return reader_of(request, reader.readers, reader.settings)
+
+    def seen(request: Request) -> None:
+        if (name := request.path_params.get("name")) is not None:
+            reader.demand_seen(name, who(request))
+
+    pages = APIRouter(dependencies=[Depends(seen)])  # whatever page of a service it is
+    _read_routes(pages, reader, render, who)
+    _deployment_routes(pages, reader, render)
+    _try_routes(pages, reader, caller)
+    design_routes(pages, reader, render)
+    router.include_router(pages)
 
 
-def _read_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def _read_routes(router: APIRouter, reader: Reader, render: Render, who: Callable[[Request], str]) -> None:
     @router.get("/services")
     def services(request: Request) -> Response:
-        return render(request, "services.html", reader.services_page())
+        return render(request, "services.html", reader.services_page(who(request)))
 
     @router.get("/services/{name}")
     def service(request: Request, name: str) -> Response:
