@@ -14,7 +14,12 @@ from tulle.gateway import service_policies
 NAME = "customer-totals"
 PAGE = f"/services/{NAME}"
 OWN = (
-    {"policy": "header-injection", "response": {"x-a": "<b>${service}</b>"}, "operations": [{"path": "/a"}]},
+    {
+        "policy": "header-injection",
+        "request": {"x-api-key": "hush-hush"},
+        "response": {"x-a": "<b>${service}</b>"},
+        "operations": [{"path": "/a"}],
+    },
     {"policy": "body-limit", "max_bytes": 10},
 )
 
@@ -31,6 +36,8 @@ def test_policies_are_shown_with_what_they_are_for(browser: Browser) -> None:
     (section,) = re.findall(r'<section class="section" id="policies".*?</section>', html, re.DOTALL)
     assert section.count("<dt") == 2
     assert "max_bytes: 10" in section
+    assert "x-api-key" in section
+    assert "hush" not in html
     assert "its deployment" in section
     assert "<b>" not in section.replace("<br>", "")
     assert "&lt;b&gt;${service}&lt;/b&gt;" in section

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from tests.pipeline.conftest import Mesh
 
+from tulle.catalog.api_trial import ApiRequest
 from tulle.control import promotion
-from tulle.errors import Conflict
+from tulle.errors import Conflict, LimitExceeded
 from tulle.server import app
 from tulle.spec.mesh import load_settings
 
@@ -77,3 +79,43 @@ def test_what_is_tried_goes_by_no_proxy(tmp_path: Path, monkeypatch: pytest.Monk
         gateway.server_close()
         workspace.database.close()
     assert (answer.status, seen) == (200, ["/public/api/v1/orders/by-id/lookup secret"])
+
+
+def test_so_many_requests_to_apis_are_tried_at_a_time_and_no_more(tmp_path: Path) -> None:
+    waiting, go, seen = threading.Semaphore(0), threading.Event(), []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            waiting.release()
+            assert go.wait(30)
+            seen.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    gateway = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    thread = threading.Thread(target=gateway.serve_forever)
+    thread.start()
+    settings = replace(load_settings(Mesh(tmp_path / "mesh").folder), gateway_port=gateway.server_port)
+    workspace = app.open_workspace(settings)
+    trials, wanted = app.Trials(workspace), ApiRequest("GET", "/orders/v1/a%2Fb?c=d&e=%20")
+    try:
+        with ThreadPoolExecutor(app.MOST_TRIED) as pool:
+            answers = [pool.submit(trials.send, wanted) for _ in range(app.MOST_TRIED)]
+            for _ in answers:
+                assert waiting.acquire(timeout=30)
+            with pytest.raises(LimitExceeded, match="8 requests to APIs are tried at a time"):
+                trials.send(wanted)
+            go.set()
+            assert {one.result().status for one in answers} == {200}
+        assert trials.send(wanted).status == 200
+    finally:
+        go.set()
+        gateway.shutdown()
+        thread.join()
+        gateway.server_close()
+        workspace.database.close()
+    assert set(seen) == {wanted.target}

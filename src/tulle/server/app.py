@@ -73,12 +73,12 @@ from tulle.control.deployment_queries import DeploymentQueries
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
-from tulle.errors import Invalid, TulleError, Unavailable
+from tulle.errors import Invalid, LimitExceeded, TulleError, Unavailable
 from tulle.gateway.apis.records import Followed
 from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract import Credentials
 from tulle.gateway.last_used import LastUsed
-from tulle.gateway.own_call import calling
+from tulle.gateway.own_call import calling, own_address
 from tulle.gateway.policy import RateLimit
 from tulle.observe import exposition
 from tulle.observe.calls import Calls
@@ -96,7 +96,8 @@ from tulle.state.db import open_database
 LOG = logging.getLogger("tulle")
 SETTLE_EVERY = 0.2  # seconds
 TRY_SECONDS = 300.0  # a request that is tried may take
-API_SECONDS = 60.0  # the same of an API: to connect, and between parts of its answer
+API_SECONDS = 60.0  # the same of an API: to begin to answer, and to end
+MOST_TRIED = 8  # requests to APIs at a time: each has one of the threads that pages and doors are answered by
 DRIFT_EVERY = 120.0
 DRIFT_AFTER = 20.0  # first: a mesh that starts has other things to do
 
@@ -331,6 +332,7 @@ class Trials:
         self._workspace = workspace
         self._apis = Followed(workspace.database)
         self._credentials: Credentials | None = None
+        self._trying = threading.BoundedSemaphore(MOST_TRIED)
 
     def sign_in(self) -> None:
         """Make this process's credentials."""
@@ -377,26 +379,27 @@ class Trials:
     def send(self, wanted: ApiRequest) -> TryAnswer:
         """Send a request to an API through the gateway, and nowhere else. Unavailable when it does not answer."""
         settings = self._workspace.settings
-        url = httpx.URL(
-            scheme="http",
-            host=settings.host,
-            port=settings.gateway_port,
-            raw_path=wanted.target.encode("ascii"),
-        )
+        url = httpx.URL(own_address(settings)).copy_with(raw_path=wanted.target.encode("ascii"))
         headers = {**wanted.headers, **({"host": wanted.host} if wanted.host else {})}
+        if not self._trying.acquire(blocking=False):
+            raise LimitExceeded(
+                f"{MOST_TRIED} requests to APIs are tried at a time", hint="try again in a moment"
+            )
         began = time.perf_counter()
         body = bytearray()
         try:
             with (
-                httpx.Client(timeout=API_SECONDS, trust_env=False) as client,
+                calling(settings, timeout=API_SECONDS) as client,
                 client.stream(wanted.method, url, headers=headers, content=wanted.body) as answer,
             ):
                 for part in answer.iter_bytes():
                     body += part[: LARGEST_ANSWER - len(body)]
-                    if len(body) == LARGEST_ANSWER:
+                    if len(body) == LARGEST_ANSWER or time.perf_counter() - began > API_SECONDS:
                         break
         except (httpx.TransportError, httpx.DecodingError, ValueError) as exc:
             raise Unavailable(f"the gateway does not answer: {exc}", hint="`tulle status`") from exc
+        finally:
+            self._trying.release()
         took = (time.perf_counter() - began) * 1000
         text = body.decode(answer.encoding or "utf-8", "replace")
         return TryAnswer(answer.status_code, dict(answer.headers), text, took)
