@@ -246,5 +246,10 @@ def test_annotations_are_written_checked_and_taken_away(logged: LoggedMesh) -> N
     with pytest.raises(Conflict, match="changed meanwhile"):
         service_file.save_annotations(workspace, "scores", "", before="")
     assert sorted(path.name for path in folder.iterdir()) == ["scores.openapi.yaml", "scores.yaml"]
+    (folder / "scores.openapi.yaml").write_bytes(text.replace("\n", "\r\n").encode())
+    saved = service_file.read_annotations(workspace, "scores")
+    saved = service_file.save_annotations(workspace, "scores", f"# more\n{text}", before=saved.digest)
+    assert (folder / "scores.openapi.yaml").read_bytes() == f"# more\n{text}".replace("\n", "\r\n").encode()
+    assert service_file.read_annotations(workspace, "scores") == saved
     assert service_file.save_annotations(workspace, "scores", " \n", before=saved.digest) == none
     assert [path.name for path in folder.iterdir()] == ["scores.yaml"]

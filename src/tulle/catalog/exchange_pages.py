@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -29,6 +29,23 @@ from tulle.errors import Denied, Invalid, TulleError
 from tulle.gateway.envoy_values import READER_COOKIE
 
 Text = Annotated[str, Query(max_length=200)]
+
+
+def asked_for(
+    q: Text = "",
+    kind: Text = "",
+    domain: Text = "",
+    tag: Text = "",
+    status: Text = "",
+    way: Text = "",
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Wanted:
+    """What is looked for, as the parameters of a request say it."""
+    chosen = dict(zip(FACETS, (kind, domain, tag, status, way), strict=True))
+    return Wanted(q.strip(), {facet: value for facet, value in chosen.items() if value}, page)
+
+
+AskedFor = Annotated[Wanted, Depends(asked_for)]
 Render = Callable[[Request, str, Any], Response]
 _LARGEST_FORM: Final = 4096  # bytes of what is signed in with
 _PRETTY_BYTES: Final = 1_000_000
@@ -98,18 +115,8 @@ def _shelf_routes(
     router: APIRouter, exchange: Exchange, who: Callable[[Request], str], render: Render
 ) -> None:
     @router.get("/exchange")
-    def shelf(
-        request: Request,
-        q: Text = "",
-        kind: Text = "",
-        domain: Text = "",
-        tag: Text = "",
-        status: Text = "",
-        way: Text = "",
-        page: Annotated[int, Query(ge=1, le=10_000)] = 1,
-    ) -> Response:
-        chosen = dict(zip(FACETS, (kind, domain, tag, status, way), strict=True))
-        found = exchange.search(Wanted(q.strip(), {k: v for k, v in chosen.items() if v}, page), who(request))
+    def shelf(request: Request, wanted: AskedFor) -> Response:
+        found = exchange.search(wanted, who(request))
         return render(request, "exchange.html", {"found": found, "reader": who(request)})
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 
 from tulle.catalog.exchange import Exchange
-from tulle.catalog.exchange_search import FACETS, PAGE, Wanted
+from tulle.catalog.exchange_pages import AskedFor
+from tulle.catalog.exchange_search import PAGE
 from tulle.control.asking import user_of
-
-Text = Annotated[str, Query(max_length=200)]
 
 
 def router(exchange: Exchange) -> APIRouter:
@@ -19,21 +18,9 @@ def router(exchange: Exchange) -> APIRouter:
     api = APIRouter(prefix="/mesh/v1", tags=["apis"])
 
     @api.get("/exchange")
-    def search(
-        request: Request,
-        q: Text = "",
-        kind: Text = "",
-        domain: Text = "",
-        tag: Text = "",
-        status: Text = "",
-        way: Text = "",
-        page: Annotated[int, Query(ge=1, le=10_000)] = 1,
-    ) -> dict[str, Any]:
+    def search(request: Request, wanted: AskedFor) -> dict[str, Any]:
         """What who asks may see of APIs and products: with words the nearest first, else by name; a page at a time."""
-        chosen = dict(zip(FACETS, (kind, domain, tag, status, way), strict=True))
-        found = exchange.search(
-            Wanted(q.strip(), {k: v for k, v in chosen.items() if v}, page), user_of(request)
-        )
+        found = exchange.search(wanted, user_of(request))
         entries = [asdict(one) for one in found.entries]
         for one in entries:
             del one["detail"]
@@ -41,7 +28,7 @@ def router(exchange: Exchange) -> APIRouter:
         return {
             "found": entries,
             "count": found.count,
-            "page": page,
+            "page": wanted.page,
             "a_page": PAGE,
             "choices": {facet: dict(values) for facet, values in found.choices.items()},
         }

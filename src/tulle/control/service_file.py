@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,29 +63,10 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
     the mesh may not write.
     """
     known = read(workspace, name)
-    if known.digest != before:
-        raise Conflict(
-            f"{known.path} was changed meanwhile, so it is not written over",
-            hint="look at it again, and change that",
-        )
+    _still(known, known.digest, before)
     file = declared_in(workspace, name)[1]
-    was = _bytes_of(file, name)
-    if b"\r\n" in was and "\r" not in text:  # browsers send every line end as one character
-        text = text.replace("\n", "\r\n")
-    data = text.encode()
-    try:
-        handle, scratch_name = tempfile.mkstemp(prefix=f".{name}-", suffix=".new", dir=file.parent)
-    except OSError as exc:
-        raise Denied(
-            f"the mesh may not write to {known.product}/{known.path}: {exc.strerror}",
-            hint="copy the text to where the product's code is kept",
-        ) from exc
-    scratch = Path(scratch_name)
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
+    data = _encoded(text, file)
+    with _beside(file, known, data) as scratch:
         service = load_service(scratch, name=known.path)  # beside its other files, which are read with it
         refuse(known.path, problems_in(workspace.settings, scratch, known.path))
         if service.name != name:
@@ -93,19 +76,10 @@ def save(workspace: Workspace, name: str, text: str, *, before: str, actor: str 
                 "a service keeps its name; write another file for another one",
             )
             raise Invalid(f"{known.path} is not that of '{name}'", problems=[wrong])
-        with workspace.database.write() as cx:
-            in_turn(cx, f"file of {name}")  # two who save at once: one of them is told
-            if _digest(_bytes_of(file, name)) != before:
-                raise Conflict(
-                    f"{known.path} was changed just now, so it is not written over", hint="look at it again"
-                )
-            scratch.chmod(file.stat().st_mode & 0o777)
-            told = {"product": known.product, "file": known.path, "digest": _digest(data)}
-            log.append(cx, Event(SERVICE_WRITTEN, name, told), actor=actor)
+        scratch.chmod(file.stat().st_mode & 0o777)
+        with _turn(workspace, known, file, before, data, actor):
             scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return ServiceFile(name, known.product, known.path, text, _digest(data))
+    return ServiceFile(name, known.product, known.path, data.decode(), _digest(data))
 
 
 def read_annotations(workspace: Workspace, name: str) -> ServiceFile:
@@ -123,44 +97,74 @@ def save_annotations(
 ) -> ServiceFile:
     """Write the annotations of a service's API, or with an empty text take their file away; raises as `save` does."""
     known = read_annotations(workspace, name)
+    _still(known, known.digest, before)
     product, file = _annotations_of(workspace, name)
-    data = text.encode()
-    with workspace.database.write() as cx:
-        in_turn(cx, f"file of {name}")
-        if known.digest != before or read_annotations(workspace, name).digest != before:
-            raise Conflict(
-                f"{known.path} was changed meanwhile, so it is not written over",
-                hint="look at it again, and change that",
-            )
-        told = {"product": product.name, "file": known.path, "digest": _digest(data) if data else ""}
-        try:
-            if not text.strip():
-                file.unlink(missing_ok=True)
-                log.append(cx, Event(SERVICE_WRITTEN, name, told), actor=actor)
-                return ServiceFile(name, product.name, known.path, "", "")
-            handle, scratch_name = tempfile.mkstemp(prefix=f".{name}-", suffix=".new", dir=file.parent)
-        except OSError as exc:
-            raise Denied(
-                f"the mesh may not write to {known.product}/{known.path}: {exc.strerror}",
-                hint="copy the text to where the product's code is kept",
-            ) from exc
-        scratch = Path(scratch_name)
-        try:
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(data)
-                opened.flush()
-                os.fsync(opened.fileno())
-            refuse(
-                known.path, list(annotation_problems(declared_in(workspace, name)[1], scratch, known.path))
-            )
-            scratch.chmod(
-                (file.stat() if file.exists() else declared_in(workspace, name)[1].stat()).st_mode & 0o777
-            )
-            log.append(cx, Event(SERVICE_WRITTEN, name, told), actor=actor)
+    if not text.strip():
+        with _turn(workspace, known, file, before, b"", actor), _may_write(known):
+            file.unlink(missing_ok=True)
+        return ServiceFile(name, product.name, known.path, "", "")
+    data = _encoded(text, file)
+    declaring = declared_in(workspace, name)[1]
+    with _beside(file, known, data) as scratch:
+        refuse(known.path, list(annotation_problems(declaring, scratch, known.path)))
+        scratch.chmod((file if file.exists() else declaring).stat().st_mode & 0o777)
+        with _turn(workspace, known, file, before, data, actor):
             scratch.replace(file)
-        finally:
-            scratch.unlink(missing_ok=True)
-    return ServiceFile(name, product.name, known.path, text, _digest(data))
+    return ServiceFile(name, product.name, known.path, data.decode(), _digest(data))
+
+
+def _encoded(text: str, file: Path) -> bytes:
+    """The text with the line ends of the file: browsers send every line end as one character."""
+    crlf = "\r" not in text and file.is_file() and b"\r\n" in _bytes_of(file, file.name)
+    return (text.replace("\n", "\r\n") if crlf else text).encode()
+
+
+@contextmanager
+def _turn(
+    workspace: Workspace, known: ServiceFile, file: Path, before: str, data: bytes, actor: str
+) -> Iterator[None]:
+    """One who writes at a time, and the event of it. Conflict when the file is not what was looked at any more."""
+    with workspace.database.write() as cx:
+        in_turn(cx, f"file of {known.service}")  # two who save at once: one of them is told
+        _still(known, _digest(_bytes_of(file, known.service)) if file.is_file() else "", before)
+        told = {"product": known.product, "file": known.path, "digest": _digest(data) if data else ""}
+        log.append(cx, Event(SERVICE_WRITTEN, known.service, told), actor=actor)
+        yield
+
+
+def _still(known: ServiceFile, digest: str, before: str) -> None:
+    if digest != before:
+        raise Conflict(
+            f"{known.path} was changed meanwhile, so it is not written over",
+            hint="look at it again, and change that",
+        )
+
+
+@contextmanager
+def _beside(file: Path, known: ServiceFile, data: bytes) -> Iterator[Path]:
+    """A new file of these bytes, beside the one that it may replace; gone at the end unless it did. Denied."""
+    with _may_write(known):
+        handle, name = tempfile.mkstemp(prefix=f".{known.service}-", suffix=".new", dir=file.parent)
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def _may_write(known: ServiceFile) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise Denied(
+            f"the mesh may not write to {known.product}/{known.path}: {exc.strerror}",
+            hint="copy the text to where the product's code is kept",
+        ) from exc
 
 
 def _annotations_of(workspace: Workspace, name: str) -> tuple[DataProduct, Path]:

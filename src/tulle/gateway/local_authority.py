@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
@@ -16,16 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tulle.gateway.trust.certificate import SKEW_SECONDS, Pair, as_pair, key_usage
+
 _LIFE_SECONDS: Final = 3650 * 86_400.0
-_SKEW_SECONDS: Final = 600.0  # by which clocks may differ
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate, followed by those that signed it, and its private key; both PEM. Its text never has the key."""
-
-    certificate: str
-    key: str = field(repr=False)
 
 
 def make_authority(mesh: str, names: tuple[str, ...], at: float) -> Pair:
@@ -37,13 +29,13 @@ def make_authority(mesh: str, names: tuple[str, ...], at: float) -> Pair:
     made = (
         _builder(subject, subject, key.public_key(), at, at + _LIFE_SECONDS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(key_usage(signs=True), critical=True)
         .add_extension(
             x509.NameConstraints([_bound(one) for one in names], excluded_subtrees=None), critical=True
         )
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
     )
-    return _pair(made.sign(key, hashes.SHA256()), key)
+    return as_pair(made.sign(key, hashes.SHA256()), key)
 
 
 def covers(authority: Pair, names: tuple[str, ...], until: float) -> bool:
@@ -65,12 +57,12 @@ def issue(authority: Pair, names: tuple[str, ...], at: float, life: float) -> Pa
     made = (
         _builder(subject, signer.subject, key.public_key(), at, at + life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(key_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_named(one) for one in names]), critical=False)
         .add_extension(by, critical=False)
     )
-    return _pair(made.sign(signing_key, hashes.SHA256()), key)
+    return as_pair(made.sign(signing_key, hashes.SHA256()), key)
 
 
 def ends_at(certificate: str) -> float:
@@ -87,7 +79,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(dt.datetime.fromtimestamp(int(begins - _SKEW_SECONDS), dt.UTC))
+        .not_valid_before(dt.datetime.fromtimestamp(int(begins - SKEW_SECONDS), dt.UTC))
         .not_valid_after(dt.datetime.fromtimestamp(int(ends), dt.UTC))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
@@ -108,28 +100,8 @@ def _bound(name: str) -> x509.GeneralName:
         return x509.DNSName(name.removeprefix("*."))
 
 
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs,
-        key_cert_sign=signs,
-        crl_sign=signs,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _key(pair: Pair) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(pair.key.encode(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("the authority's key is of another kind than we make")
     return key
-
-
-def _pair(made: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
-    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    private = key.private_bytes(encoding, form, serialization.NoEncryption())  # the file is its owner's alone
-    return Pair(made.public_bytes(encoding).decode(), private.decode())

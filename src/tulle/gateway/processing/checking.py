@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Found:
     until: float = float("inf")
 
 
-class Check(Step):
+class Check(Step, ABC):
     """Finds out who calls by the header `authorization`, in a subclass's way."""
 
     scheme = b"basic"
@@ -68,9 +69,9 @@ class Check(Step):
         self._turns: dict[str, asyncio.Semaphore] = {}
         self.attempts = Attempts(clock=clock)
 
+    @abstractmethod
     async def find(self, credentials: bytes) -> Found:
         """Who has these. Refusal where nobody has, or it cannot be said."""
-        raise NotImplementedError
 
     def claimed(self, credentials: bytes) -> str:
         """The name that is claimed, for whoever tries many; empty where none is."""

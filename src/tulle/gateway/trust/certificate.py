@@ -72,7 +72,7 @@ def make_leaf(issuer: Pair, identity: Identity, at: float, life: float) -> Pair:
         # Who it is says the URI: a subject has at most 64 characters, and the standard leaves it empty then.
         _builder(x509.Name([]), key, at - SKEW_SECONDS, ends)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs=False), critical=True)
+        .add_extension(key_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=True)
     )
@@ -118,7 +118,7 @@ def _authority(
     return (
         _builder(subject, key, at - SKEW_SECONDS, at + life)
         .add_extension(x509.BasicConstraints(ca=True, path_length=depth), critical=True)
-        .add_extension(_usage(signs=True), critical=True)
+        .add_extension(key_usage(signs=True), critical=True)
     )
 
 
@@ -147,17 +147,18 @@ def _signed(
     certificate = (
         made.issuer_name(issuer).add_extension(by, critical=False).sign(signing_key, hashes.SHA256())
     )
-    return Pair(
-        certificate.public_bytes(serialization.Encoding.PEM).decode(),
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),  # whoever keeps it encrypts it
-        ).decode(),
-    )
+    return as_pair(certificate, key)
 
 
-def _usage(*, signs: bool) -> x509.KeyUsage:
+def as_pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
+    """Both as PEM; whoever keeps the key encrypts it, or keeps it in a file of his own."""
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(encoding, form, serialization.NoEncryption())
+    return Pair(certificate.public_bytes(encoding).decode(), private.decode())
+
+
+def key_usage(*, signs: bool) -> x509.KeyUsage:
+    """What the key of a certificate is for: signing certificates, or showing who one is."""
     return x509.KeyUsage(
         digital_signature=not signs,
         key_cert_sign=signs,
