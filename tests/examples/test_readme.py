@@ -57,6 +57,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert gone == []
 
 
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+        if not target.startswith("http")
+    }
+    listed = {folder for folder in linked if folder.is_dir()} - {ROOT / "docs/reference"}  # one by one
+    pages = set((ROOT / "docs").rglob("*.md"))
+    assert len(pages) > 50
+    assert {page for page in pages - linked if page.parent not in listed} == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_commands_and_files_that_are_named_exist(page: Path) -> None:
     text = page.read_text()
