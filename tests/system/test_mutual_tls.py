@@ -1,4 +1,6 @@
-"""A whole mesh whose hops are by mutual TLS: deployed, called, called by one another, changed and hurt while it runs."""
+"""A whole mesh whose hops are by mutual TLS, and its front by TLS: deployed, called, called by one another, changed and
+hurt while it runs.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         made = product_files(name, domain=domain, kind="source-aligned")
         files |= {home / path: text for path, text in made.items()}
         files[home / "services/service.yaml"] = service
-    files[folder / "mesh.yaml"] += "mutual_tls: true\n"
+    files[folder / "mesh.yaml"] += "mutual_tls: true\ngateway_tls: {self_signed: true}\n"
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -161,7 +161,8 @@ class Identities:
             client_id, secret, made_at = made.client_id, made.client_secret, now()
         else:
             client_id, secret, made_at = before.client_id, before.client_secret, before.made_at
-        shown, named = certificate_of(settings)
+        # By mutual TLS they come in by a door of their own, and what is shown to everybody else is nothing to them.
+        shown, named = ("", "") if settings.mutual_tls else certificate_of(settings)
         wanted = Outside(
             gateway=gateway_of(settings, one.environment),
             mutual=self._mutual(one),

@@ -129,7 +129,7 @@ class Door:
         try:
             async with asyncio.timeout(seconds):
                 told_too: dict[str, Any] = {"timeout": patience}
-                if allowed is None and (name := self.by().named):
+                if allowed is None and (name := _named(self.by())):
                     told_too["sni_hostname"] = name
                 async with pool.stream(
                     method, url, headers=sent, content=content, extensions=told_too
@@ -224,6 +224,11 @@ class Door:
             if all(one.is_idle() or one.is_closed() for one in pool.connections):
                 self._leaving.remove(pool)
                 await pool.aclose()
+
+
+def _named(by: Outside) -> str:
+    """Whom to expect where callers meet the gateway by TLS; the door for services is called by its own name."""
+    return by.named if by.mutual is None else ""
 
 
 def _guarded(allowed: Sequence[str]) -> Any:

@@ -131,13 +131,13 @@ def test_no_connection_outlasts_its_certificate_for_long(
 # ── how a worker calls ───────────────────────────────────────────────────────────────────────────────────
 
 
-def worker_door(mesh: Trusted, service: str) -> Door:
+def worker_door(mesh: Trusted, service: str, named: str = "") -> Door:
     state = mesh.settings.state_folder
     file = outside_file(state, service)
     mutual = Mutual(
         SOCKET, f"{FOLDER}/service-{service}@prod.json", f"{FOLDER}/{BUNDLE}.json", "gateway.mesh"
     )
-    write_outside(file, Outside("https://gateway.mesh", CALLER, SECRETS[CALLER], mutual=mutual))
+    write_outside(file, Outside("https://gateway.mesh", CALLER, SECRETS[CALLER], mutual=mutual, named=named))
     return Door(file)
 
 
@@ -180,6 +180,18 @@ def test_a_worker_calls_by_its_certificate_and_goes_on_when_that_changes(door: T
     assert asyncio.run(work()) == [200] * 22 + [503]
     assert psutil.Process().num_fds() <= handles
     assert not list((state / FOLDER).glob("*.pem"))
+
+
+def test_a_worker_expects_the_door_for_services_whatever_others_are_shown(door: Trusted) -> None:
+    """As where callers meet the gateway by TLS too, for another name."""
+
+    async def work() -> int:
+        by = worker_door(door, "caller", named="localhost")
+        found = (await call(by)).status
+        await by.close()
+        return found
+
+    assert asyncio.run(work()) == 200
 
 
 def test_a_worker_without_a_certificate_says_so(door: Trusted) -> None:
