@@ -66,6 +66,18 @@ def test_a_domain_has_its_own_bounds_or_the_common_ones(tmp_path: Path) -> None:
         ({"hook_environments": {"x": "/opt/../etc"}}, {}, "expected a name and an absolute folder"),
         ({}, {"TULLE_GATEWAY_PORT": "many"}, "TULLE_GATEWAY_PORT is 'many'"),
         ({"mutual_tls": "yes"}, {}, "'mutual_tls' is 'yes', expected true or false"),
+        ({"trusted_proxies": "10.0.0.5"}, {}, "'trusted_proxies' must be a list of texts"),
+        (
+            {"trusted_proxies": ["lb.internal"]},
+            {},
+            "'trusted_proxies' has 'lb.internal', which is no address",
+        ),
+        ({"trusted_proxies": ["10.0.0.5:80"]}, {}, "'trusted_proxies' has '10.0.0.5:80'"),
+        ({"trusted_proxies": ["10.0.0.5/8"]}, {}, "'trusted_proxies' has '10.0.0.5/8'"),
+        ({"trusted_proxies": ["0.0.0.0/0"]}, {}, "'0.0.0.0/0', which is every address"),
+        ({"trusted_proxies": ["::/0"]}, {}, "'::/0', which is every address"),
+        ({"trusted_proxies": ["fe80::1%eth0"]}, {}, "'trusted_proxies' has 'fe80::1%eth0'"),
+        ({"trusted_proxies": ["10.0.0.5"] * 101}, {}, "'trusted_proxies' has 101 networks"),
         ({}, {"TULLE_MUTUAL_TLS": "maybe"}, "TULLE_MUTUAL_TLS is 'maybe', expected true or false"),
     ],
 )
@@ -75,6 +87,15 @@ def test_what_cannot_be_is_refused_by_name(
     with pytest.raises(Invalid) as refused:
         settings_from(tmp_path, values, environment)
     assert said in refused.value.message
+
+
+def test_proxies_are_networks(tmp_path: Path) -> None:
+    said = ["127.0.0.1", "10.0.0.0/28", "2001:DB8::/64"]
+    settings = settings_from(tmp_path, {"trusted_proxies": said}, {})
+    assert settings.trusted_proxies == ("127.0.0.1/32", "10.0.0.0/28", "2001:db8::/64")
+    with pytest.raises(Invalid) as refused:
+        settings_from(tmp_path, {"trusted_proxies": ["10.0.0.5/8"]}, {})
+    assert refused.value.hint == "the network of it is 10.0.0.0/8"
 
 
 def test_a_near_name_is_suggested(tmp_path: Path) -> None:

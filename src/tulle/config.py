@@ -27,6 +27,7 @@ _NAME = re.compile(
     r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?){0,30}"
 )
 _MOST = 1_000_000  # of any bound
+MOST_NETWORKS = 100  # of proxies: each request is held against all of them
 # Of settings that are numbers: the least and the most each may be.
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "service_workers": (1, 64),
@@ -199,6 +200,11 @@ class Settings:
     )
     gateway_processors: int = setting(
         1, "processes for policies that Envoy cannot carry out; they run where a service has such policies"
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        "proxies before the gateway that are believed from which address a request came (x-forwarded-for); empty: "
+        "nobody is, the address is that of the connection",
     )
     database: str = setting("", "database URL of the control plane; empty means SQLite in .tulle/")
     storage: str = setting("", "where data is kept; empty means .tulle/objects on this disk")
@@ -659,6 +665,33 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _networks(name: str, value: Any) -> tuple[str, ...]:
+    found = _texts(name, value)
+    if len(found) > MOST_NETWORKS:
+        raise Invalid(f"mesh.yaml: '{name}' has {len(found):,} networks, expected at most {MOST_NETWORKS}")
+    return tuple(_network(name, one) for one in found)
+
+
+def _network(name: str, text: str) -> str:
+    try:
+        if "%" in text:  # a zone of this machine's, which no proxy elsewhere writes
+            raise ValueError(text)
+        network = ipaddress.ip_network(text)
+    except ValueError as exc:
+        hint = "write 10.0.0.5, or a network such as 10.0.0.0/28 or 2001:db8::/64"
+        if "host bits" in str(exc):
+            hint = f"the network of it is {ipaddress.ip_network(text, strict=False)}"
+        raise Invalid(
+            f"mesh.yaml: '{name}' has '{text[:80]}', which is no address or network", hint=hint
+        ) from None
+    if network.prefixlen == 0:
+        raise Invalid(
+            f"mesh.yaml: '{name}' has '{text[:80]}', which is every address: each caller could say any of its own",
+            hint="list the addresses of the proxies alone",
+        )
+    return str(network)
+
+
 def _keys(name: str, value: Any) -> tuple[str, ...]:
     found = _texts(name, value)
     if wrong := [one for one in found if not re.fullmatch("[0-9a-f]{64}", one)]:
@@ -862,6 +895,7 @@ _PARSERS: Mapping[str, Callable[[str, Any], Any]] = {
     "object_stores": _stores,
     "hook_addresses": _texts,
     "source_addresses": _texts,
+    "trusted_proxies": _networks,
     "hook_environments": _environments,
     "tiers": _tiers,
     "trusted_keys": _keys,

@@ -18,6 +18,7 @@ DOCUMENT = {
                     {"name": "id", "in": "path"},
                     {"name": "X-Shop", "in": "header"},
                     {"name": "Host", "in": "header"},
+                    {"name": "X-Forwarded-For", "in": "header"},
                 ]
             }
         },
@@ -83,6 +84,7 @@ def test_a_value_stays_within_its_part_of_the_path(value: str) -> None:
         ({"query": "a\r\nx: y"}, "query cannot be sent"),
         ({"headers": {"x-other": "1"}}, "takes no header 'x-other'"),
         ({"headers": {"host": "evil.example"}}, "takes no header 'host'"),
+        ({"headers": {"X-Forwarded-For": "192.0.2.1"}}, "takes no header 'X-Forwarded-For'"),
         ({"headers": {"x-shop": "a\r\nx-tulle-client: b"}}, "header 'x-shop' cannot be sent"),
         ({"prefer": "a\nb"}, "header 'prefer' cannot be sent"),
         ({"body": "{}", "media": "a\nb"}, "the content type cannot be sent"),

@@ -43,11 +43,13 @@ def test_every_wrong_setting_at_its_place(mesh: Path) -> None:
         "  sales: {thread: 2, memory: 1GB}\n"
         "  hr: {threads: 0}\n"
         "warehouse: 3\n"
+        "trusted_proxies: [127.0.0.1, 10.0.0.300]\n"
     )
     with pytest.raises(Invalid) as caught:
         load_settings(mesh, {})
     found = caught.value.problems
-    assert [p.place.line for p in found if p.place] == [1, 2, 3, 4, 6, 7, 8]
+    assert [p.place.line for p in found if p.place] == [1, 2, 3, 4, 6, 7, 8, 9]
+    assert found[-1].message == "'trusted_proxies' has '10.0.0.300', which is no address or network"
     assert found[1].message == "unknown setting 'gatway_port'"
     assert found[1].hint == "did you mean 'gateway_port'?"
     assert found[1].place == Place("mesh.yaml", 2, 1)

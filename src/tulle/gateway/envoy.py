@@ -107,6 +107,7 @@ class Gateway:
             mutual_tls=settings.mutual_tls,
             processors=settings.gateway_processors,
             most_bytes=settings.gateway_megabytes * 1_000_000,
+            trusted_proxies=settings.trusted_proxies,
             **_front_tls(settings),
         )
         self._files = WatchedFiles(self._folder)

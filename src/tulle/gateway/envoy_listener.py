@@ -9,10 +9,12 @@ nothing of services and clients: those come in watched parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from typing import Any, Final
 
 from tulle.gateway.envoy_errors import local_replies
+from tulle.gateway.envoy_origin import detection, removed_after, removed_before
 from tulle.gateway.envoy_tls import HTTP2, by_tls, hsts, plain_listener
 from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
 from tulle.gateway.envoy_tracing import trace_filter, tracing
@@ -52,7 +54,7 @@ from tulle.gateway.trust.services_door import identity_filter, services_listener
 
 # Basic whose text ends in none of `6`, `+`, `o=`, `4=`, `Og==` and `fg==`
 PLAIN_BASIC: Final = "Basic .*([^6+=]|[^o4=]=|([^g]|[^Of]g)==)"
-_FORGEABLE_PREFIXES: Final = ("x-tulle-", "x_tulle_", "x-envoy-", "x-dg-", "x-forwarded-")
+_FORGEABLE_PREFIXES: Final = ("x-tulle-", "x_tulle_", "x-envoy-", "x-dg-")
 _FORGEABLE: Final = ("x-request-id", "forwarded", "x-real-ip")
 
 
@@ -78,7 +80,10 @@ def listeners(door: Door, parts: Mapping[str, Json] | None = None) -> list[Json]
         found = [by_tls(plain, safe)]
         if door.plain_port:
             found.append(plain_listener(plain, door.plain_port, door.port, serves=door.plain_serves))
-    return [*found, services_listener(plain)] if door.mutual_tls else found
+    if not door.mutual_tls:
+        return found
+    # Services come by a socket of their own: none of them is a proxy, whatever it says.
+    return [*found, services_listener(listener(replace(door, trusted_proxies=()), parts))]
 
 
 def _connection_manager(door: Door, parts: Mapping[str, Json] | None, *, hsts_seconds: int = 0) -> Json:
@@ -91,13 +96,17 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None, *, hsts_se
         stat_prefix="gateway",
         codec_type="AUTO",  # HTTP/2 by ALPN, or where a connection begins with its words
         server_name="tulle",
-        http_filters=[*trace_filter(door.traces), *hsts(hsts_seconds), *_filters(parts)],
+        http_filters=[
+            *removed_after(door.trusted_proxies),
+            *trace_filter(door.traces),
+            *hsts(hsts_seconds),
+            *_filters(parts),
+        ],
         local_reply_config=local_replies(known_kinds().refusals(), traced=door.traces is not None),
         access_log=[_access_log(door)],
         # what callers can never say themselves, removed before anything reads a header
         early_header_mutation_extensions=[_strip_forgeable_headers(door)],
-        use_remote_address=True,
-        skip_xff_append=True,  # for a loopback caller Envoy would append this machine's outer address
+        **detection(door.trusted_proxies),
         request_id_extension={
             "typed_config": typed(
                 "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False
@@ -332,7 +341,11 @@ def _strip_forgeable_headers(door: Door) -> Json:
         "name": "strip",
         "typed_config": typed(
             "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            mutations=[*prefixes, *({"remove": name} for name in names)],
+            mutations=[
+                removed_before(door.trusted_proxies),
+                *prefixes,
+                *({"remove": name} for name in names),
+            ],
         ),
     }
 

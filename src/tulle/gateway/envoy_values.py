@@ -96,6 +96,7 @@ class Door:
     hsts_seconds: int = 0
     plain_port: int = 0  # one beside it that is without TLS
     plain_serves: bool = False  # what is there: the same, or the way to TLS
+    trusted_proxies: tuple[str, ...] = ()  # networks that are believed whose requests they pass on
 
 
 def processor_socket(number: int) -> str:

@@ -80,6 +80,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "gateway_drain_seconds": ("", "60"),
     "gateway_megabytes": ("", "4000"),
     "gateway_processors": ("", "2"),
+    "trusted_proxies": ("a list of addresses and networks", "[127.0.0.1, 10.0.0.0/28]"),
     "database": ("sqlite:///… or postgresql://…", "'postgresql://localhost/tulle'"),
     "storage": ("local:/// and an absolute folder", "'local:///srv/tulle/objects'"),
     "object_stores": ("a list of places", "['s3://acme-data/mesh/', 'local:///srv/share/']"),

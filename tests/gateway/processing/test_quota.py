@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
+from dataclasses import replace
 
 import pytest
 from tests.gateway.conftest import SECRETS, check_error, wait_until
 from tests.gateway.processing.conftest import SOCKET, Processed
 
 from tulle.errors import Broken
+from tulle.gateway.envoy import Gateway
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService, RateLimit
 from tulle.gateway.processing.exchange import Call, Refusal
@@ -43,6 +45,22 @@ def test_so_many_pass_of_each_client(processed: Processed) -> None:
     check_error(replies[3], 429, "QuotaExceeded")
     assert 900 < int(replies[3].headers["retry-after"]) <= _SECONDS[0]
     assert processed.ask("/x/echo", b"{}", client="app-b").status == 200
+
+
+def test_an_address_is_that_of_a_trusted_proxys_caller(
+    processed: Processed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = processed.mesh.gateway
+    trusting = Gateway(replace(processed.mesh.settings, trusted_proxies=("127.0.0.1/32",)))
+    monkeypatch.setattr(processed.mesh, "gateway", trusting)
+    processed.put(fresh(key=["address"]))
+    ways = [f"192.0.2.{number}, 203.0.113.7" for number in range(4)]
+    replies = [processed.ask("/x/echo", b"{}", x_forwarded_for=way) for way in ways]
+    assert [reply.status for reply in replies] == [200, 200, 200, 429]
+    assert processed.ask("/x/echo", b"{}", x_forwarded_for="203.0.113.8").status == 200
+    monkeypatch.setattr(processed.mesh, "gateway", usual)
+    processed.put()  # as others find it
+    assert processed.ask("/x/echo", b"{}").status == 200
 
 
 def test_what_is_refused_costs_nothing_and_reaches_no_target(processed: Processed) -> None:

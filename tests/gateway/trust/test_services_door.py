@@ -101,6 +101,18 @@ def test_who_is_not_of_the_mesh_does_not_come_in(door: Trusted) -> None:
     )
 
 
+def test_a_service_is_no_proxy_whatever_it_says_of_its_way(door: Trusted) -> None:
+    trusting = Gateway(replace(door.settings, trusted_proxies=("127.0.0.0/8", "10.0.0.0/8")))
+    trusting.publish(door.published)
+    said = {"x-forwarded-for": "192.0.2.1"}
+    seen = ask(door, door.pair("caller"), {**as_client(CALLER), **said}).json()["headers"]
+    assert not {"x-forwarded-for", "x-envoy-external-address"} & seen.keys()  # a socket has no address
+    # at the door for everybody the connection is of a trusted proxy
+    seen = door.ask(PATH, {**as_client(APP), **said}, method="POST", body="{}").json()["headers"]
+    assert seen["x-envoy-external-address"] == "192.0.2.1"
+    door.gateway.publish(door.published)
+
+
 def test_no_connection_outlasts_its_certificate_for_long(
     door: Trusted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """`ip-allow` and `ip-deny`: from which addresses a service may be called.
 
-The address is that of the connection: what a caller says of itself in headers is not believed.
+The address is that of the connection, or what a trusted proxy says (`gateway.envoy_origin`): what a caller says of
+itself in headers is not believed.
 """
 
 from __future__ import annotations
@@ -49,8 +50,7 @@ def _read(settings: Settings) -> Addresses:
 
 def _principal(addresses: Addresses) -> Json:
     ranges = [
-        {"direct_remote_ip": {"address_prefix": prefix, "prefix_len": bits}}
-        for prefix, bits in addresses.networks
+        {"remote_ip": {"address_prefix": prefix, "prefix_len": bits}} for prefix, bits in addresses.networks
     ]
     return {"or_ids": {"ids": ranges}}
 

@@ -20,7 +20,7 @@ _VALUE: Final = re.compile(r"[\x20-\x7e]{0,4000}")
 _BLANK: Final = re.compile(r"\$\{([^}]*)\}")
 _KNOWN: Final[Mapping[str, str]] = {
     "client": f"%REQ({CLIENT_HEADER})%",
-    "address": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "address": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "request_id": "%REQ(x-request-id)%",
     "service": "%METADATA(ROUTE:tulle:service)%",
 }
