@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tulle.gateway.envoy_errors import INSUFFICIENT
 from tulle.gateway.envoy_listener import only_clients
-from tulle.gateway.envoy_policies import ServicePart, chain_of_filters, parts_of
+from tulle.gateway.envoy_policies import ServicePart, bucket, chain_of_filters, parts_of
 from tulle.gateway.envoy_values import (
     AUTH,
     CHECKS,
@@ -269,18 +269,6 @@ def _opened(services: Iterable[ManagedService]) -> Iterator[tuple[str, Access]]:
     """The ways into all parts of services, each once by its name."""
     for service in services:
         yield from {part.access_name: part.access for part in parts_of(service)}.items()
-
-
-def bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
-    """A bucket of what these entries say; one that is empty stands for any value, each with a bucket of its own."""
-    return {
-        "entries": [{"key": key, **({"value": value} if value else {})} for key, value in entries.items()],
-        "token_bucket": {
-            "max_tokens": limit.requests,
-            "tokens_per_fill": limit.requests,
-            "fill_interval": f"{limit.period_ms / 1000:.3f}s",
-        },
-    }
 
 
 def _of_route(key: str, number: int = 0) -> Json:

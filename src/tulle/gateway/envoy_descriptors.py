@@ -62,12 +62,12 @@ def _read(content: mmap.mmap, at: int) -> Any:
     names = 0
     try:
         while True:
-            tag, after = _number(content, end)
+            tag, after = number_at(content, end)
             field, kind = tag >> 3, tag & 7
             names += field == 1
             if names > 1 or not 1 <= field <= _LAST_FIELD or kind not in {0, 2}:
                 break
-            size, after = _number(content, after)
+            size, after = number_at(content, after)
             if kind == 2:
                 if size > _LARGEST:
                     break
@@ -78,8 +78,8 @@ def _read(content: mmap.mmap, at: int) -> Any:
         return None
 
 
-def _number(content: mmap.mmap, at: int) -> tuple[int, int]:
-    """A number as protobuf writes it, and where what comes after it begins."""
+def number_at(content: mmap.mmap | bytes, at: int) -> tuple[int, int]:
+    """A number as protobuf writes it, and where what comes after it begins. ValueError, IndexError for none."""
     value = shift = 0
     while True:
         byte = content[at]

@@ -21,7 +21,7 @@ from tulle.gateway.policies.kind import Check, Count, Parts, Registry, Spike, Sp
 from tulle.gateway.policies.listed import conflict
 from tulle.gateway.policies.opening import access_where
 from tulle.gateway.policies.order import stretches
-from tulle.gateway.policy import ManagedService
+from tulle.gateway.policy import ManagedService, RateLimit
 from tulle.gateway.processing.plan import StepPlan, step_plan
 from tulle.serving.access import Access
 
@@ -309,28 +309,32 @@ def policy_buckets(services: Sequence[ManagedService]) -> list[Json]:
 
 
 def _buckets(service: ManagedService, number: int, count: Count) -> Iterator[Json]:
-    def of(by: str, *more: Json) -> Json:
-        limit = {"key": _limit_key(number), "value": str(count.limit)}
-        entries = [{"key": _key(number, by)}, limit, *more]
-        return {
-            "entries": entries,
-            "token_bucket": {
-                "max_tokens": count.limit.requests,
-                "tokens_per_fill": count.limit.requests,
-                "fill_interval": f"{count.limit.period_ms / 1000:.3f}s",
-            },
-        }
+    def of(by: str, **more: str) -> Json:
+        entries = {_key(number, by): "", _limit_key(number): str(count.limit), **more}
+        return bucket(count.limit, entries)
 
     if count.by == "all":
         yield of("all")
     elif count.by == BY_CLIENT:
-        yield of(BY_CLIENT, {"key": "client"})
+        yield of(BY_CLIENT, client="")
     if count.by == BY_ADDRESS or (count.by == BY_CLIENT and _worked(service).is_open):
-        yield of(BY_ADDRESS, {"key": "remote_address"})
+        yield of(BY_ADDRESS, remote_address="")
     if count.by.startswith(("header:", "claim:")):
-        yield of(count.by, {"key": "said"})
+        yield of(count.by, said="")
     if count.by.startswith("header:"):
-        yield of(count.by, {"key": "unsaid", "value": "1"})
+        yield of(count.by, unsaid="1")
+
+
+def bucket(limit: RateLimit, entries: Mapping[str, str]) -> Json:
+    """A bucket of what these entries say; one that is empty stands for any value, each with a bucket of its own."""
+    return {
+        "entries": [{"key": key, **({"value": value} if value else {})} for key, value in entries.items()],
+        "token_bucket": {
+            "max_tokens": limit.requests,
+            "tokens_per_fill": limit.requests,
+            "fill_interval": f"{limit.period_ms / 1000:.3f}s",
+        },
+    }
 
 
 def _actions(number: int, by: str) -> Iterator[list[Json]]:

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
-from tulle.gateway.envoy_descriptors import kept
+from tulle.gateway.envoy_descriptors import kept, number_at
 from tulle.gateway.envoy_values import TYPE, Json
 
 _BYTES: Final = 2  # the wire type of texts, bytes and messages
@@ -63,7 +63,7 @@ def contents(kind: str, name: str, content: bytes) -> list[bytes]:
     while at < len(content):
         if not content.startswith(tag, at):
             raise ValueError(f"a {kind} that has more than '{name}'")
-        size, at = _number_at(content, at + len(tag))
+        size, at = number_at(content, at + len(tag))
         found.append(content[at : at + size])
         at += size
     return found
@@ -82,17 +82,6 @@ def _number(value: int) -> bytes:
         value >>= 7
     found.append(value)
     return bytes(found)
-
-
-def _number_at(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
 
 
 @cache

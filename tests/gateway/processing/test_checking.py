@@ -17,8 +17,8 @@ from tulle.gateway.processing.exchange import ADDRESS_HEADER, Answer, Call, Refu
 class Asked(BasicCheck):
     """Asks somebody who answers when `open` is set; `right` are the credentials that are good."""
 
-    def __init__(self, right: str = "", patience: float = 5.0) -> None:
-        super().__init__(b"k", 60.0, missing_password(), patience=patience)
+    def __init__(self, right: str = "", patience: float = 5.0, seconds: float = 60.0) -> None:
+        super().__init__(b"k", seconds, missing_password(), patience=patience)
         self.open = asyncio.Event()
         self.right = base64.b64encode(right.encode())
         self.at_once = self.most = self.asked = 0
@@ -95,5 +95,26 @@ def test_what_takes_too_long_is_counted() -> None:
         assert await check.say("ann:right") == 429
         check.open.set()
         assert await check.say("ann:right", "10.0.0.2") == 200
+
+    asyncio.run(run())
+
+
+def test_the_same_wrong_ones_again_are_no_guess_and_whoever_was_right_is_held_up_by_nobody() -> None:
+    async def run() -> None:
+        for seconds in (60.0, 0.0):
+            check = Asked("ann:right", seconds=seconds)
+            check.open.set()
+            assert await check.say("ann:right") == 200
+            assert {await check.say("ann:stale") for _ in range(MOST_OF_NAME * 3)} == {401}
+            assert {await check.say(f"ann:{number}") for number in range(MOST_OF_NAME - 1)} == {401}
+            assert await check.say("ann:more") == 429
+            check.forget()
+            assert await check.say("ann:right") == 200  # was right before
+            check.right = b""
+            check.forget()
+            assert await check.say("ann:right") == 401  # and is not any more
+            assert await check.say("ann:right", "10.0.0.2") == 401
+            check.forget()
+            assert await check.say("ann:right") == 429
 
     asyncio.run(run())

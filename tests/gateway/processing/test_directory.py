@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import socket
 import threading
 import time
@@ -20,6 +22,7 @@ from tests.gateway.processing.test_introspection import hand
 from tulle.errors import Denied, Invalid, Unavailable
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.listed import parse_policies
+from tulle.gateway.processing import directory as of_processor
 from tulle.gateway.processing.attempts import MOST_OF_NAME
 from tulle.gateway.processing.directory import in_filter, in_name
 from tulle.gateway.processing.handed import HandedConnection
@@ -122,6 +125,22 @@ def test_groups_say_who_may(processed: Processed, directory: slapd.Directory) ->
     processed.put(policy(groups=["all"], group_base=GROUPS), Policy("redaction", redacting))
     assert "body" not in ask(processed, "bob").json()
     check_error(ask(processed, "o'neil,x"), 403, "NotInGroup")
+
+
+def test_of_many_groups_those_that_are_asked_for_are_found(
+    directory: slapd.Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_processor, "MOST_GROUPS", 1)
+    staff, shown = connection(directory), base64.b64encode(f"ann:{PASSWORDS['ann']}".encode())
+    for group in ("analysts", "all"):
+        settings = {"connection": "staff", "base": PEOPLE, "group_base": GROUPS, "groups": [group]}
+        step = of_processor.directory(settings, b"k", lambda: staff)
+        try:
+            found = asyncio.run(step.find(shown))
+        finally:
+            step.close()
+        assert group in found.claims["groups"]
+        step.may(found)
 
 
 def test_a_name_in_the_directory_may_be_made_of_the_callers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import threading
@@ -22,6 +23,7 @@ from tulle.gateway.policies.listed import parse_policies
 from tulle.gateway.processing import handed
 from tulle.gateway.processing.attempts import MOST_OF_ADDRESS, WINDOW
 from tulle.gateway.processing.handed import Handed, HandedConnection, Hands
+from tulle.gateway.processing.introspection import _CLOSING, introspection
 from tulle.serving.access import Access, Public
 from tulle.state.secrets import open_secrets
 
@@ -284,6 +286,22 @@ def test_without_the_processor_nobody_comes_in(processed: Processed, asked: Aske
     finally:
         processed.start()
     assert ask(processed, "t6").status == 200
+
+
+def test_a_policy_that_is_over_leaves_no_connections(asked: Asked) -> None:
+    asked.tokens["right"] = GOOD
+
+    async def run() -> None:
+        connection = HandedConnection(asked.url)
+        step = introspection({"connection": "login"}, b"k", lambda: connection, "")
+        assert (await step.find(b"right")).name == GOOD["client_id"]
+        client = step._client
+        assert client is not None
+        step.close()
+        await asyncio.gather(*_CLOSING)
+        assert client.is_closed
+
+    asyncio.run(run())
 
 
 def test_whoever_tries_many_is_held_up(processed: Processed, asked: Asked) -> None:

@@ -31,17 +31,18 @@ class Attempts:
         self._wrong: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
         self._under_way: dict[tuple[str, str], int] = {}
 
-    def begin(self, address: str, name: str) -> None:
+    def begin(self, address: str, name: str, *, is_known: bool = False) -> None:
         """Count one that is to be looked at; `end` follows. Refusal where there were too many.
 
-        429 where they were wrong, 503 where they might be, for many are under way.
+        429 where they were wrong, 503 where they might be, for many are under way. `is_known`: these were right before,
+        so what others try at that address does not keep them out.
         """
         now = self._clock()
         for key, most in _counted(address, name):
             since, count = self._wrong.get(key, (now, 0))
             if now - since >= WINDOW:
                 count = 0
-            if count >= most:
+            if count >= most and not is_known:
                 later = b"%d" % max(1, round(WINDOW - (now - since)))
                 raise Refusal(
                     429,
@@ -50,7 +51,8 @@ class Attempts:
                     "Try again after the seconds in retry-after",
                     [(b"retry-after", later)],
                 )
-            if count + self._under_way.get(key, 0) >= most or self.under_way(address) >= MOST_UNDER_WAY:
+            is_full = count + self._under_way.get(key, 0) >= most and not is_known
+            if is_full or self.under_way(address) >= MOST_UNDER_WAY:
                 raise Refusal(
                     503,
                     "IdentityUnavailable",

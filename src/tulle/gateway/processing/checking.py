@@ -2,7 +2,8 @@
 
 Envoy sends the head of each request here and waits. What was found is remembered for a while under a keyed hash of the
 credentials, so that none is kept; equal credentials that come while somebody asks for them wait for that answer.
-Whoever tries wrong ones is held up. Whatever fails refuses. Knows nothing of tokens and passwords.
+Whoever tries wrong ones is held up; the same again is no other try, and whoever was right is held up by nobody.
+Whatever fails refuses. Knows nothing of tokens and passwords.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -25,9 +26,12 @@ from tulle.gateway.processing.step import Step
 
 MOST_KNOWN: Final = 10_000  # callers that are remembered; the one that called longest ago is forgotten
 WRONG_SECONDS: Final = 5.0  # for which wrong credentials are known to be wrong
+SAME_SECONDS: Final = 60.0  # for which the same wrong ones of an address are counted once
 LARGEST_CLAIMS: Final = 16_384  # bytes that are told of a caller
 MOST_AT_ONCE: Final = 1000  # different credentials that are asked for at a time
 AT_ONCE_OF_ADDRESS: Final = 10  # of them, of one address; others of it wait for their turn
+K = TypeVar("K")
+V = TypeVar("V")
 _LONGEST: Final = 16_384  # bytes of credentials
 _FIT: Final = frozenset(range(0x21, 0x7F))
 
@@ -65,6 +69,10 @@ class Check(Step, ABC):
         self._patience = patience
         self.clock = clock
         self._known: OrderedDict[bytes, tuple[Found | Refusal, float]] = OrderedDict()
+        self._right: OrderedDict[bytes, None] = OrderedDict()  # that were right when they were looked at last
+        self._counted: OrderedDict[tuple[bytes, str], float] = (
+            OrderedDict()
+        )  # wrong ones of an address, since when
         self._asked: dict[bytes, asyncio.Task[Found]] = {}
         self._turns: dict[str, asyncio.Semaphore] = {}
         self.attempts = Attempts(clock=clock)
@@ -90,24 +98,24 @@ class Check(Step, ABC):
         if known is not None:
             if self.clock() < known[1]:
                 self._known.move_to_end(key)
-                return self._answered(known[0], call, credentials)
+                return self._answered(known[0])
             del self._known[key]
         return self._ask(key, credentials, call)
 
     async def _ask(self, key: bytes, credentials: bytes, call: Call) -> Answer:
-        task, begins = self._asked.get(key), False
+        task = self._asked.get(key)
         if task is None:
-            task, begins = self._begun(key, credentials, call.address), True
+            task = self._begun(key, credentials, call.address)
         try:
             found: Found | Refusal = await asyncio.shield(task)
         except Refusal as refusal:
             found = refusal
-        return self._answered(found, call, credentials, is_counted=begins)
+        return self._answered(found)
 
     def _begun(self, key: bytes, credentials: bytes, address: str) -> asyncio.Task[Found]:
         """Look for whoever has these, counted as an attempt of that address. Refusal."""
         name = self.claimed(credentials)
-        self.attempts.begin(address, name)
+        self.attempts.begin(address, name, is_known=key in self._right)
         if len(self._asked) >= MOST_AT_ONCE:
             self.attempts.end(address, name, wrong=False)
             raise unavailable_now()
@@ -123,6 +131,7 @@ class Check(Step, ABC):
             async with asyncio.timeout(self._patience), turn:
                 found = await self.find(credentials)
             self._remember(key, found, min(found.until, self.clock() + self._seconds))
+            _keep(self._right, key, None)
             return found
         except TimeoutError:
             is_wrong = True  # as far as can be said: who sends much that takes long is held up too
@@ -130,25 +139,28 @@ class Check(Step, ABC):
         except Refusal as refusal:
             is_wrong = refusal.status == 401
             if is_wrong:
+                self._right.pop(key, None)
                 self._remember(key, refusal, self.clock() + min(WRONG_SECONDS, self._seconds))
             raise
         finally:
             del self._asked[key]
-            self.attempts.end(address, name, wrong=is_wrong)
+            self.attempts.end(address, name, wrong=is_wrong and self._is_other(key, address))
             if not self.attempts.under_way(address):
                 del self._turns[address]
 
-    def _remember(self, key: bytes, found: Found | Refusal, until: float) -> None:
-        self._known[key] = (found, until)
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+    def _is_other(self, key: bytes, address: str) -> bool:
+        """Whether these wrong credentials are others than that address was just counted for: the same are no guess."""
+        now, since = self.clock(), self._counted.get((key, address))
+        if since is not None and now - since < SAME_SECONDS:
+            return False
+        _keep(self._counted, (key, address), now)
+        return True
 
-    def _answered(
-        self, found: Found | Refusal, call: Call, credentials: bytes, *, is_counted: bool = False
-    ) -> Answer:
+    def _remember(self, key: bytes, found: Found | Refusal, until: float) -> None:
+        _keep(self._known, key, (found, until))
+
+    def _answered(self, found: Found | Refusal) -> Answer:
         if isinstance(found, Refusal):
-            if found.status == 401 and not is_counted:
-                self.attempts.wrong(call.address, self.claimed(credentials))
             # a fresh one: that which is remembered was raised before, and would gather where it came from
             raise Refusal(found.status, found.error_type, found.message, found.detail, found.headers)
         self.may(found)
@@ -167,6 +179,14 @@ class Check(Step, ABC):
     def close(self) -> None:
         for task in list(self._asked.values()):
             task.cancel()
+
+
+def _keep(known: OrderedDict[K, V], key: K, value: V) -> None:
+    """Remember as the newest, and no more than there may be."""
+    known.pop(key, None)
+    known[key] = value
+    while len(known) > MOST_KNOWN:
+        known.popitem(last=False)
 
 
 def _heard(task: asyncio.Task[Found]) -> None:

@@ -117,14 +117,18 @@ class Directory(BasicCheck):
             raise Unavailable(f"the mesh itself is not let in: {exc.message}") from None
 
     def _dn_of(self, looking: Any, name: str) -> str:
-        found = _searched(looking, self._base, self._filter.replace(USER, in_filter(name)), ["1.1"], 2)
+        found, _ = _searched(looking, self._base, self._filter.replace(USER, in_filter(name)), ["1.1"], 2)
         if len(found) != 1:  # nobody, or it is not said who
             raise Denied("nobody has this name")
         return str(found[0]["dn"])
 
     def _groups_of(self, looking: Any, name: str, dn: str) -> list[str]:
         said = self._group_filter.replace(DN, in_filter(dn)).replace(USER, in_filter(name))
-        found = _searched(looking, self._group_base, said, [self._group_name], MOST_GROUPS)
+        found, is_cut = _searched(looking, self._group_base, said, [self._group_name], MOST_GROUPS)
+        if is_cut:  # those that are asked for may be among the others
+            asked = "".join(f"({self._group_name}={in_filter(one)})" for one in sorted(self._groups))
+            more = f"(&{said}(|{asked}))"
+            found += _searched(looking, self._group_base, more, [self._group_name], MOST_GROUPS)[0]
         values = [value for one in found for value in one["attributes"].get(self._group_name, [])]
         return sorted({str(value) for value in values})
 
@@ -178,8 +182,11 @@ def _check_filter(where: str, text: str) -> None:
 
 def _searched(
     looking: Any, base: str, said: str, attributes: list[str], most: int
-) -> list[Mapping[str, Any]]:
-    """The entries below `base` that a filter finds, at most so many. Unavailable, Denied where they may not be seen."""
+) -> tuple[list[Mapping[str, Any]], bool]:
+    """The entries below `base` that a filter finds, at most so many, and whether there are more.
+
+    Unavailable; Denied where they may not be seen.
+    """
     from ldap3.core.exceptions import LDAPException  # noqa: PLC0415  few services have such a policy
 
     try:
@@ -188,4 +195,5 @@ def _searched(
         raise Unavailable(f"the directory cannot be searched: {exc}"[:300]) from None
     if looking.result["result"] not in {0, 4, 32}:  # well, more than the limit, or nothing below that name
         raise Unavailable(f"the directory says '{looking.result['description']}' to a search")
-    return [one for one in looking.response or () if one.get("type") == "searchResEntry"]
+    found = [one for one in looking.response or () if one.get("type") == "searchResEntry"]
+    return found, looking.result["result"] == 4

@@ -6,6 +6,7 @@ issuer that does not answer, or not as the RFC has it, lets nobody in: 503.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS: Final = 20
 LARGEST: Final = 65_536  # bytes of an issuer's answer
+_CLOSING: set[asyncio.Task[None]] = (
+    set()
+)  # of policies that are over; a task that nobody holds may be dropped
 _CHALLENGE: Final = b"www-authenticate"
 Connect = Callable[[], HandedConnection | None]
 
@@ -45,6 +49,7 @@ class Introspection(Check):
             name: frozenset(_texts(values)) for name, values in settings.get("claims", {}).items()
         }
         self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop  # that the client's connections are in
 
     async def find(self, credentials: bytes) -> Found:
         told = await self._told(credentials)
@@ -100,12 +105,21 @@ class Introspection(Check):
             raise unavailable_now("The issuer of tokens does not answer as it should")
         return told
 
+    def close(self) -> None:
+        super().close()
+        if self._client is not None and self._loop.is_running():
+            closing = self._loop.create_task(self._client.aclose())
+            _CLOSING.add(closing)
+            closing.add_done_callback(_CLOSING.discard)
+        self._client = None
+
     def _opened(self) -> httpx.AsyncClient:
         if self._client is None:
             import ssl  # noqa: PLC0415  as above
 
             import httpx  # noqa: PLC0415
 
+            self._loop = asyncio.get_running_loop()
             self._client = httpx.AsyncClient(
                 timeout=self._seconds_each,
                 limits=httpx.Limits(
