@@ -16,6 +16,7 @@ from tests.gateway.conftest import PLENTY, SECRETS
 from tests.gateway.conftest import Mesh as RunningGateway
 from tests.system.test_portal import ARGUMENTS, CHROMIUM, CONTRAST, NAMELESS
 
+from tulle.gateway import service_keys
 from tulle.gateway.apis import records, remarks
 from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.envoy import Gateway
@@ -141,6 +142,40 @@ def test_somebody_signs_in_finds_what_is_theirs_and_rates_it(shown: Shown) -> No
     expect(page.get_by_text("You see what everybody may see")).to_be_visible()
     page.goto(shown.url + "/exchange/apis/payroll")
     expect(page.get_by_text("there is no API")).to_be_visible()
+
+
+def test_who_keeps_an_api_makes_and_revokes_a_key_of_it(shown: Shown) -> None:
+    page, key, database = shown.page, shown.bazaar.keys["ann"], shown.bazaar.workspace.database
+    service_keys.create(database, "payroll", label="other", kind="API")
+    page.goto(shown.url + "/exchange/sign-in?to=/exchange/apis/payroll")
+    page.evaluate("sessionStorage.clear()")  # nobody is signed in for forms
+    page.fill("#key", key.id)
+    page.fill("#secret", key.secret)
+    page.keyboard.press("Enter")
+    keys = page.locator("#keys")
+    keys.locator("summary").click()
+    page.fill("#keys-key", key.id)
+    page.fill("#keys-secret", key.secret)
+    page.fill("#key-label", HOSTILE[:95])
+    keys.get_by_role("button", name="Make a key").click()
+    expect(keys.get_by_role("status")).to_contain_text("Shown once: payroll-key-")
+    made = next(one for one in service_keys.keys(database, "payroll") if one.label != "other")
+    assert (made.label, made.created_by) == (HOSTILE[:95], "ann")
+    for width, scheme in ((1280, "light"), (400, "dark"), (390, "light")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.goto(shown.url + "/exchange/apis/payroll")
+        keys.locator("summary").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("window.hurt") is None
+        assert page.evaluate(CONTRAST) == []
+        assert page.evaluate(NAMELESS) == []
+    page.once("dialog", lambda dialog: dialog.accept())
+    with page.expect_navigation():
+        keys.get_by_role("button", name="Revoke other").click()
+    expect(keys.get_by_text(made.id, exact=True)).to_be_visible()
+    assert [one.label for one in service_keys.keys(database, "payroll") if one.revoked_at] == ["other"]
+    page.get_by_role("button", name="Sign out").first.click()
 
 
 def test_further_areas_are_reached_by_keyboard(shown: Shown) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,14 @@ from tests.gateway.conftest import (
 from tests.gateway.external import Authority, Service
 
 from tulle.config import Settings
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.gateway.admitted import current_policy
 from tulle.gateway.envoy_apis import ordered
 from tulle.gateway.front import External, Front, Upstream
 from tulle.gateway.policies.listed import parse_policies
 from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, Notice, RateLimit
 from tulle.gateway.publishing import Publisher
-from tulle.serving.access import Access, Public
+from tulle.serving.access import Access, Keys, Public
 from tulle.state.db import Database, now
 
 pytestmark = pytest.mark.system
@@ -470,6 +472,57 @@ def test_who_comes_after_the_sunset_of_a_version_meets_the_others_alone(
     contract.grant(database, "early", "orders", (late["orders"],))  # which is a new one
     mesh.gateway.publish(current_policy(database, apis))
     assert mesh.ask("/orders/v1/x", basic(early.client_id, early.client_secret)).status == 403
+
+
+def test_a_key_of_an_api_opens_its_versions_and_goes_no_further(
+    mesh: Mesh, outside: Service, database: Database
+) -> None:
+    shop = service_keys.create(database, "orders", label="shop", kind="API")
+    few = service_keys.create(database, "orders", label="few", kind="API", limit=RateLimit.parse("2/1m"))
+    other = service_keys.create(database, "stock", label="shop", kind="API")
+    keys = parse_policies("[{policy: api-key, header: x-api-key, query: key, limit: 500/1s}]")
+    policies = tuple(one.policy for one in keys)
+    one = external(outside.url())
+    apis = [
+        api("v1", "/orders/v1", external=one, policies=policies),
+        api("v2", "/orders/v2", external=one, access=Access(contracts=False, api_keys=Keys("400/1s"))),
+        replace(api("v1", "/stock/v1", external=one, policies=policies), name="stock"),
+    ]
+    mesh.gateway.publish(current_policy(database, apis))
+    for shown, more in (
+        ({"x-api-key": shop.api_key}, ""),
+        ({}, f"&key={shop.api_key}"),
+        ({"authorization": f"Bearer {shop.api_key}"}, ""),
+        (basic(shop.api_key, ""), ""),
+    ):
+        seen = mesh.ask(f"/orders/v1/key-way?a=b{more}", shown)
+        assert (seen.status, seen.json()["target"]) == (200, "/key-way?a=b"), seen
+        assert shop.secret not in seen.body.decode()
+        assert not {"authorization", "x-api-key"} & seen.json()["headers"].keys()
+    line = mesh_line(mesh, "/key-way")
+    assert (line["client_of_external"], line["access"]) == (shop.key.id, "contract")
+    assert shop.secret not in json.dumps(mesh.log_lines())
+    assert mesh.ask("/orders/v2/x", {"authorization": f"Bearer {shop.api_key}"}).status == 200
+    assert [mesh.ask("/orders/v1/x", basic(few.api_key, "")).status for _ in range(3)] == [200, 200, 429]
+    check_error(mesh.ask("/orders/v1/x", {"x-api-key": other.api_key}), 403, "NoContract")
+    wrong = mesh.ask("/orders/v1/x", {"x-api-key": f"{shop.key.id}.{'0' * 40}"})
+    check_error(wrong, 401, "InvalidClient")
+    assert wrong.headers["www-authenticate"]
+    service_keys.revoke(database, "orders", "shop", kind="API")
+    mesh.gateway.publish(current_policy(database, apis))
+    check_error(mesh.ask("/orders/v1/x", {"x-api-key": shop.api_key}), 401, "InvalidClient")
+    assert mesh.ask("/stock/v1/x", {"x-api-key": other.api_key}).status == 200
+
+
+def test_versions_share_their_keys_and_of_their_limits_the_tightest(database: Database) -> None:
+    key = service_keys.create(database, "orders", label="shop", kind="API").key.id
+    said = {"v1": "100/1s", "v2": "120/1m", "v3": "50/1s"}
+    apis = [
+        api(version, f"/orders/{version}", access=Access(contracts=False, api_keys=Keys(limit)))
+        for version, limit in said.items()
+    ]
+    (found,) = current_policy(database, apis).contracts
+    assert (found.client_id, str(found.limit)) == (key, "120/1m")
 
 
 def test_a_public_api_is_called_without_credentials(mesh: Mesh, outside: Service) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tulle.catalog.api_keys import KeysView, keys_view
 from tulle.catalog.api_snippets import ApiCall, snippets_of
 from tulle.catalog.api_status import Answering, Status, status_of
 from tulle.catalog.exchange import WAYS, Exchange, problem_of
@@ -110,6 +111,7 @@ class ApiPage:
     reader: str
     is_owner: bool
     is_service: bool
+    keys: KeysView | None = None  # of an API, for those who keep it
     part: int = 1  # of the operations, counted from 1
     parts: int = 1
 
@@ -169,6 +171,12 @@ class ApiPages:
         parts = max(1, -(-len(every) // A_PART))
         part = min(part, parts)
         some = every[(part - 1) * A_PART : part * A_PART]
+        is_owner = bool(user) and self._exchange.sight.may_change(
+            user, product, production(self._settings).branch
+        )
+        keys = None
+        if is_owner and not isinstance(found, ServiceView):
+            keys = keys_view(self._settings, self._exchange.database, found)
         return ApiPage(
             name=name,
             title=(said.title if said else "") or name,
@@ -196,9 +204,9 @@ class ApiPages:
             mine=next((one.stars for one in rated.ratings if one.user == user), 0),
             questions=remarks.questions(self._exchange.database, name),
             reader=user,
-            is_owner=bool(user)
-            and self._exchange.sight.may_change(user, product, production(self._settings).branch),
+            is_owner=is_owner,
             is_service=is_service,
+            keys=keys,
             part=part,
             parts=parts,
         )
@@ -279,7 +287,7 @@ class ApiPages:
             yield Version(
                 version.version,
                 found.lives.get(version.version, Life()),
-                version.access,
+                next((one.access for one in mine if not one.environment), version.access),
                 tuple(self._address_of(one, belongs=belongs) for one in mine if one.answers),
                 bool(version.openapi_digest) or bool(version.target.service),
             )

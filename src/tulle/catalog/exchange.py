@@ -26,7 +26,7 @@ from tulle.state.db import Database
 
 WAYS: Final[Mapping[str, str]] = {
     "contracts": "contract",
-    "api_keys": "key of the service",
+    "api_keys": "API key",
     "public": "open to all",
     "jwt": "token",
 }

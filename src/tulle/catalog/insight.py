@@ -17,7 +17,7 @@ from tulle.catalog.outlook import Outlook, environment_key, outlook
 from tulle.catalog.service_load import Chart, line_of
 from tulle.config import Settings
 from tulle.errors import NotFound, did_you_mean
-from tulle.gateway import contract
+from tulle.gateway import contract, service_keys
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import SPANS, Insight, Point, Series, Span, Told, Which, span_of
 from tulle.serving import generation
@@ -162,9 +162,7 @@ class InsightReader:
         key = environment_key(self._settings, environment)
         chosen, which = span_of(span, now), Which(environment=key, client=client)
         apis = self._insight.told("api", chosen, which, limit=ROWS)
-        names = {
-            one.client_id: one.name for one in contract.applications(self._database, include_revoked=True)
-        }
+        names = self._names()
         if not apis.series and client not in names:
             raise NotFound(
                 f"no client '{client[:80]}' asked anything in the last {span}", hint="/insight tells who did"
@@ -195,10 +193,16 @@ class InsightReader:
         said = urlencode({"span": span.name, **({"environment": environment} if environment else {})})
         return _row(one, "service", f"/insight/apis/{name}?{said}")
 
-    def _client_rows(self, told: Told, span: Span) -> tuple[Row, ...]:
-        names = {
-            one.client_id: one.name for one in contract.applications(self._database, include_revoked=True)
+    def _names(self) -> Mapping[str, str]:
+        """What clients are called, by their ids: applications by their names, keys by their labels."""
+        applications = contract.applications(self._database, include_revoked=True)
+        labels = service_keys.labels(self._database)
+        return {one.client_id: one.name for one in applications} | {
+            key: f"key:{label}" for key, label in labels.items()
         }
+
+    def _client_rows(self, told: Told, span: Span) -> tuple[Row, ...]:
+        names = self._names()
         found = []
         for one in told.series:
             client = one.name["client"]

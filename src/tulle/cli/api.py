@@ -1,6 +1,6 @@
 """`tulle api list | show | status | versions | operations | openapi | diff`, and how a version lives and is bound.
 
-What people say of APIs is added by `api_remarks`.
+What people say of APIs is added by `api_remarks`, their keys by `api_keys`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from tulle.cli import api_remarks
+from tulle.cli.api_keys import api_key
 from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
@@ -30,6 +31,7 @@ def api() -> None:
     """Managed APIs: what consumers see, have contracts for and call."""
 
 
+api.add_command(api_key)
 for one in api_remarks.COMMANDS:
     api.add_command(one)
 

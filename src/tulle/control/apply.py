@@ -354,11 +354,11 @@ def end_contracts(workspace: Workspace, services: Sequence[str], actor: str = ""
 
 
 def end_keys(workspace: Workspace, actor: str = "") -> None:
-    """End the API keys and identities of services that no applied product has, also of those that never answered."""
+    """End keys of services and APIs that no applied product has, and such services' identities and policies."""
     declared = [item.services for item in products.applied(workspace.database)]
     if all(services is not None for services in declared):  # else it is not known what there is
         known = {name for services in declared if services is not None for name in services}
-        service_keys.end_others(workspace.database, known, actor=actor)
+        service_keys.end_others(workspace.database, known, records.owners(workspace.database), actor=actor)
         identities.end_others(workspace, known, actor=actor)
         service_policies.end_others(workspace.database, sorted(known))
 

@@ -74,7 +74,8 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     applied = products.applied_product(workspace.database, name)
     product = applied.product
     services = [d for d in generation.everywhere(workspace.database) if d.product == name]
-    called = {d.service for d in services} | set(records.of_product(workspace.database, name))
+    apis = records.of_product(workspace.database, name)
+    called = {d.service for d in services} | set(apis)
     steps = [*_contracts_end(workspace, called)]
     steps += [
         Doom("stop-service", d.service, f"service '{d.service}' (version {d.desired}) stops{_in(d)}")
@@ -99,9 +100,10 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
             for service in query_log.logged_services(workspace, name)
         ]
     hits, affected = _hits(workspace, product, called)
-    for service in sorted({d.service for d in services} | set(applied.services or ())):
+    for service in sorted(called.union(applied.services or ())):
         keys = [k for k in service_keys.keys(workspace.database, service) if k.state(now()) == "in force"]
-        hits += [f"service '{service}' has an API key '{key.label}' in force" for key in keys]
+        kind = "API" if service in apis else "service"
+        hits += [f"{kind} '{service}' has an API key '{key.label}' in force" for key in keys]
         affected += [f"key {key.id}" for key in keys]
     return Destruction(name, data, tuple(steps), tuple(hits), tuple(affected))
 

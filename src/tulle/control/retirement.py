@@ -19,6 +19,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import PRODUCT_DEPRECATED, PRODUCT_REINSTATED, Event
 from tulle.gateway import contract, service_keys
+from tulle.gateway.apis import records
 from tulle.serving import generation
 from tulle.state import log, products
 from tulle.state.db import Database, now
@@ -145,15 +146,16 @@ def forget(database: Database, name: str) -> None:
 def readers(workspace: Workspace, name: str) -> tuple[str, ...]:
     """Whoever reads a product or calls its services, as sentences may name them."""
     services = generation.of_product(workspace.database, name)
+    apis = records.of_product(workspace.database, name)
     applications = [
         f"application '{application.name}'"
         for application in contract.applications(workspace.database)
         if any(held.service in services for held in application.contracts)
     ]
     keys = [
-        f"key '{key.label}' of service '{key.service}'"
+        f"key '{key.label}' of {'API' if key.service in apis else 'service'} '{key.service}'"
         for key in service_keys.held(workspace.database)
-        if key.service in services
+        if key.service in services or key.service in apis
     ]
     return (*consumers(workspace, name), *applications, *keys)
 

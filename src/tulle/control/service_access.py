@@ -1,6 +1,7 @@
 """Who may call a service: its API keys, and the ways in that its deployment allows instead of its package.
 
-For services that exist; the gateway follows with the next settling, which is at once where the mesh is up.
+APIs have keys as services do. For what exists; the gateway follows with the next settling, which is at once where the
+mesh is up.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from tulle.control.release import chosen_version, declared_service
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound
 from tulle.gateway import service_keys
+from tulle.gateway.apis import records
 from tulle.gateway.faults import fault_of
 from tulle.gateway.last_used import last_used
 from tulle.gateway.policy import RateLimit
-from tulle.gateway.service_keys import MadeKey, ServiceKey
+from tulle.gateway.service_keys import Kind, MadeKey, ServiceKey
 from tulle.serving import generation
 from tulle.serving.access import Access, access_of, parse_access
 from tulle.spec.schedule import duration
@@ -74,10 +76,11 @@ def create_key(
     description: str = "",
     expires: str | None = None,
     limit: str | None = None,
+    kind: Kind = "service",
     actor: str = "",
 ) -> MadeKey:
-    """Make an API key of a service; `expires` is a time or how long from now, such as 90d."""
-    declared_service(workspace, name)
+    """Make an API key of a service or an API; `expires` is a time or how long from now, such as 90d."""
+    _demand(workspace, name, kind)
     return service_keys.create(
         workspace.database,
         name,
@@ -85,13 +88,22 @@ def create_key(
         description=description,
         expires_at=None if expires is None else moment_of(expires),
         limit=None if limit is None else RateLimit.parse(limit),
+        kind=kind,
         actor=actor,
     )
 
 
-def keys(workspace: Workspace, name: str) -> tuple[ServiceKey, ...]:
-    """Every key that a service has had, the newest first."""
-    declared_service(workspace, name)
+def _demand(workspace: Workspace, name: str, kind: Kind) -> None:
+    """NotFound, with the nearest name, where there is no such service or API."""
+    if kind == "API":
+        records.find(workspace.database, name)
+    else:
+        declared_service(workspace, name)
+
+
+def keys(workspace: Workspace, name: str, kind: Kind = "service") -> tuple[ServiceKey, ...]:
+    """Every key that a service or an API has had, the newest first."""
+    _demand(workspace, name, kind)
     return service_keys.keys(workspace.database, name)
 
 
@@ -102,35 +114,36 @@ def change_key(
     *,
     expires: str | None = None,
     limit: str | None = None,
+    kind: Kind = "service",
     actor: str = "",
 ) -> ServiceKey:
     """Give a key another end (`never`, or as when it is made) or another limit (`usual`); None leaves it."""
-    current = _named(workspace, name, key)
+    current = _named(workspace, name, key, kind)
     ends, bound = current.expires_at, current.limit
     if expires is not None:
         ends = None if expires == "never" else moment_of(expires)
     if limit is not None:
         bound = None if limit == "usual" else RateLimit.parse(limit)
     return service_keys.change(
-        workspace.database, name, current.id, expires_at=ends, limit=bound, actor=actor
+        workspace.database, name, current.id, expires_at=ends, limit=bound, kind=kind, actor=actor
     )
 
 
-def _named(workspace: Workspace, name: str, key: str) -> ServiceKey:
+def _named(workspace: Workspace, name: str, key: str, kind: Kind) -> ServiceKey:
     """The key of this id or label, one that is in force before others; revoked ones are none."""
-    found = [k for k in keys(workspace, name) if key in {k.id, k.label} and k.revoked_at is None]
+    found = [k for k in keys(workspace, name, kind) if key in {k.id, k.label} and k.revoked_at is None]
     at = now()
     if not found:
-        raise NotFound(
-            f"service '{name}' has no key '{key}'", hint=f"`tulle service key list {name}` shows them"
-        )
+        raise service_keys.unknown(name, key, kind)
     return min(found, key=lambda k: k.state(at) != "in force")
 
 
-def revoke_key(workspace: Workspace, name: str, key: str, *, actor: str = "") -> ServiceKey:
+def revoke_key(
+    workspace: Workspace, name: str, key: str, *, kind: Kind = "service", actor: str = ""
+) -> ServiceKey:
     """End a key, named by its id or its label."""
-    declared_service(workspace, name)
-    return service_keys.revoke(workspace.database, name, key, actor=actor)
+    _demand(workspace, name, kind)
+    return service_keys.revoke(workspace.database, name, key, kind=kind, actor=actor)
 
 
 def moment_of(text: str) -> float:
@@ -162,9 +175,9 @@ def access_as_plain(settings: Settings, found: InForce) -> dict[str, Any]:
     }
 
 
-def keys_as_plain(workspace: Workspace, name: str) -> list[dict[str, Any]]:
-    """Every key that a service has had, the newest first, and when each was used last."""
-    found, used = keys(workspace, name), last_used(workspace.database, name)
+def keys_as_plain(workspace: Workspace, name: str, kind: Kind = "service") -> list[dict[str, Any]]:
+    """Every key that a service or an API has had, the newest first, and when each was used last."""
+    found, used = keys(workspace, name, kind), last_used(workspace.database, name)
     return [{**key_as_plain(key), "last_used_at": used.get((key.id, name))} for key in found]
 
 

@@ -178,7 +178,8 @@ _made: WeakKeyDictionary[Database, tuple[Admitted, tuple[ManagedService, ...], G
 
 def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayPolicy:
     known = {c.client_id for c in now_.clients}
-    # a deployment may say another limit than another one: each holds in its own environment
+    # A deployment may say another limit than another one: each holds in its own environment. Versions of an API in one
+    # environment share their keys: of what they say the tightest holds.
     usual: dict[str, dict[str, RateLimit]] = defaultdict(dict)
     # that of tiers which nobody declared
     everybody = {(RateLimit.parse(text),) for text in {service.usual_limit for service in deployed}}
@@ -186,7 +187,8 @@ def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayP
     for service in deployed:
         places[service.name].append(service.environment)
         if (limit := _limit_of_keys(service)) is not None:
-            usual[service.name][service.environment] = limit
+            known_limit = usual[service.name].get(service.environment, limit)
+            usual[service.name][service.environment] = min(known_limit, limit, key=_tightness)
     opening = [(key, hashed) for key, hashed in now_.keys if key.service in usual]
     sunsets: dict[str, dict[str, float]] = defaultdict(dict)
     for service in deployed:
@@ -207,6 +209,11 @@ def _policy_of(now_: Admitted, deployed: tuple[ManagedService, ...]) -> GatewayP
             ),
         ),
     )
+
+
+def _tightness(limit: RateLimit) -> tuple[float, int]:
+    """Fewer a second is tighter; of as many, fewer at once."""
+    return limit.requests / limit.period_ms, limit.requests
 
 
 def _in_places(

@@ -1,8 +1,9 @@
-"""API keys of a service, and who may call a service where that was changed at its deployment.
+"""API keys of a service or an API, and who may call a service where that was changed at its deployment.
 
-A key is a client with a contract for one service: `<id>.<secret>`, shown once, kept as the hash the gateway checks.
-It has a label, may expire, and is revoked for good; what is over stays on record, since logs name its id. Every
-change and its event are one transaction. Knows nothing of Envoy and not which services exist.
+A key is a client with a contract for one service, or for one API in all its versions: `<id>.<secret>`, shown once, kept
+as the hash the gateway checks. It has a label, may expire, and is revoked for good; what is over stays on record, since
+logs name its id. Every change and its event are one transaction. Knows nothing of Envoy and not which services and APIs
+exist.
 """
 
 from __future__ import annotations
@@ -24,16 +25,20 @@ from tulle.state import log
 from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import service_access, service_keys
 
-MOST_KEYS: Final = 1000  # of one service that are in force
+MOST_KEYS: Final = 1000  # of one service or API that are in force
 LONGEST_LABEL: Final = 100
 LONGEST_DESCRIPTION: Final = 1000
 
 State = Literal["in force", "expired", "revoked"]
+Kind = Literal["service", "API"]  # what a key opens, as people are told of it
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceKey:
-    """A key without its secret; times are seconds since the epoch. No `limit`: that of the service's keys."""
+    """A key without its secret; times are seconds since the epoch. No `limit`: that of the service's keys.
+
+    `service` is the name of the service or the API that it opens.
+    """
 
     id: str
     service: str
@@ -77,9 +82,13 @@ def create(
     description: str = "",
     expires_at: float | None = None,
     limit: RateLimit | None = None,
+    kind: Kind = "service",
     actor: str = "",
 ) -> MadeKey:
-    """Make a key of `service`. AlreadyExists when a key in force has the label, Invalid for a time that is past."""
+    """Make a key of `service`, which is of `kind`.
+
+    AlreadyExists when a key in force has the label, Invalid for a time that is past.
+    """
     at = now()
     label = label.strip()
     if not label or len(label) > LONGEST_LABEL or not label.isprintable():
@@ -107,10 +116,10 @@ def create(
         known = [k for k in _of(connection, service) if k.state(at) == "in force"]
         if any(k.label == label for k in known):
             raise AlreadyExists(
-                f"service '{service}' has a key '{label}'", hint="revoke it first, or choose another label"
+                f"{kind} '{service}' has a key '{label}'", hint="revoke it first, or choose another label"
             )
         if len(known) >= MOST_KEYS:
-            raise Conflict(f"service '{service}' has {MOST_KEYS} keys", hint="revoke those nobody uses")
+            raise Conflict(f"{kind} '{service}' has {MOST_KEYS} keys", hint="revoke those nobody uses")
         connection.execute(
             insert(service_keys).values(
                 client_id=key.id,
@@ -141,6 +150,13 @@ def keys(database: Database, service: str) -> tuple[ServiceKey, ...]:
         return _of(connection, service)
 
 
+def labels(database: Database) -> Mapping[str, str]:
+    """The labels of all keys there have been, by their ids."""
+    with database.read() as connection:
+        query = select(service_keys.c.client_id, service_keys.c.label)
+        return {row.client_id: row.label for row in connection.execute(query)}
+
+
 def held(database: Database) -> tuple[ServiceKey, ...]:
     """The keys of all services that are in force, by service and label."""
     with database.read() as connection:
@@ -155,6 +171,7 @@ def change(
     *,
     expires_at: float | None,
     limit: RateLimit | None,
+    kind: Kind = "service",
     actor: str = "",
 ) -> ServiceKey:
     """Give a key, named by its id or its label, another end and limit; None: none, the usual one.
@@ -166,11 +183,11 @@ def change(
         check_end(expires_at, at, past="the key would have expired by now: revoke it to end it at once")
     with database.write() as connection:
         in_turn(connection, f"keys of {service}")
-        before = _find(connection, service, name, at)
+        before = _find(connection, service, name, at, kind)
         others = [k for k in _of(connection, service) if k.id != before.id and k.state(at) == "in force"]
         if any(k.label == before.label for k in others):
             raise Conflict(
-                f"service '{service}' has another key '{before.label}' by now", hint="make a new one"
+                f"{kind} '{service}' has another key '{before.label}' by now", hint="make a new one"
             )
         changed = replace(before, expires_at=expires_at, limit=limit)
         if changed == before:
@@ -194,28 +211,32 @@ def change(
     return changed
 
 
-def revoke(database: Database, service: str, name: str, *, actor: str = "") -> ServiceKey:
+def revoke(
+    database: Database, service: str, name: str, *, kind: Kind = "service", actor: str = ""
+) -> ServiceKey:
     """End a key, named by its id or its label. NotFound when no key has it that was not revoked."""
     at = now()
     with database.write() as connection:
         in_turn(connection, f"keys of {service}")
-        found = _find(connection, service, name, at)
+        found = _find(connection, service, name, at, kind)
         _end(connection, service, found, at, actor)
     return found
 
 
-def _find(connection: Connection, service: str, name: str, at: float) -> ServiceKey:
+def _find(connection: Connection, service: str, name: str, at: float, kind: Kind) -> ServiceKey:
     known = [k for k in _of(connection, service) if k.state(at) != "revoked"]
     found = [k for k in known if name == k.id] or [k for k in known if name == k.label]
     # several of one label: but for one they have expired
     found.sort(key=lambda k: k.state(at) != "in force")
     if not found:
-        names = [k.label for k in known]
-        raise NotFound(
-            f"service '{service}' has no key '{name}'",
-            hint=did_you_mean(name, names) or f"`tulle service key list {service}` shows them",
-        )
+        raise unknown(service, name, kind, [k.label for k in known])
     return found[0]
+
+
+def unknown(service: str, name: str, kind: Kind, labels: Collection[str] = ()) -> NotFound:
+    """That it has no such key; the hint has the nearest of these labels, or where they are seen."""
+    hint = did_you_mean(name, labels) or f"`tulle {kind.lower()} key list {service}` shows them"
+    return NotFound(f"{kind} '{service}' has no key '{name}'", hint=hint)
 
 
 def revoke_all(connection: Connection, service: str, *, actor: str = "") -> int:
@@ -227,19 +248,23 @@ def revoke_all(connection: Connection, service: str, *, actor: str = "") -> int:
     return len(ended)
 
 
-def end_others(database: Database, known: Collection[str], *, actor: str = "") -> tuple[str, ...]:
-    """End what was given for services that are no longer there, lest another one of the name inherits it.
+def end_others(
+    database: Database, services: Collection[str], apis: Collection[str], *, actor: str = ""
+) -> tuple[str, ...]:
+    """End what was given for services and APIs that are no longer there, lest another one of the name inherits it.
 
-    `known` are the services that are; the names of those for which something was ended.
+    `services` and `apis` are those that are; the names of those for which something was ended.
     """
     with database.write() as connection:
         at = now()
         said = connection.execute(select(service_access.c.service)).scalars()
-        gone = sorted({key.service for key, _ in in_force(connection, at)}.union(said).difference(known))
-        for service in gone:
+        without = {key.service for key, _ in in_force(connection, at)}.difference(services, apis)
+        unsaid = set(said).difference(services)
+        for service in without:
             revoke_all(connection, service, actor=actor)
+        for service in unsaid:
             connection.execute(delete(service_access).where(service_access.c.service == service))
-    return tuple(gone)
+    return tuple(sorted(without | unsaid))
 
 
 def _end(connection: Connection, service: str, key: ServiceKey, at: float, actor: str) -> None:

@@ -78,7 +78,7 @@ _USERS_MAY = {
     "GET": re.compile(
         rf"{METRICS}|/mesh/v1/(products|environments|environments/[^/]+|releases|products/[^/]+/releases/.+|promotions|promotions/[^/]+)"
         rf"|{_SERVICE}/(deployments|compare/recorded|file|annotations|keys|queries|log|load|feedback|drift|drift/history)"
-        rf"|/mesh/v1/(deployment-requests|exchange|apis|apis-schema)|{_API}(/diff|/status|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
+        rf"|/mesh/v1/(deployment-requests|exchange|apis|apis-schema)|{_API}(/diff|/status|/keys|/ratings|/questions|/versions/[^/]+/(operations|openapi\.json))?"
         rf"|/mesh/v1/(applications|applications/[^/]+|contracts|contracts/[^/]+|access|products/[^/]+/offer)|{_SERVICE}/offer"
     ),
     "POST": re.compile(
@@ -86,15 +86,15 @@ _USERS_MAY = {
         r"|deployment-requests/[^/]+/(decision|cancel)"
         r"|applications|applications/[^/]+/rotate|contracts|contracts/[^/]+/(approve|reject|revoke|restore|change))"
         rf"|{_SERVICE}/(keys|deploy|rollback|enable|disable|generations/[^/]+/(preload|unload|test)|endpoints/[^/]+/(attempt|test-queries)|compare|compare/replay)"
-        rf"|{_API}/(versions/[^/]+/(publish|deprecate|retire|unbind)|questions|questions/[^/]+/answers)"
+        rf"|{_API}/(versions/[^/]+/(publish|deprecate|retire|unbind)|keys|questions|questions/[^/]+/answers)"
     ),
     "PUT": re.compile(
         rf"{_SERVICE}/(traffic|bounds|ending|file|annotations)|/mesh/v1/(contracts/[^/]+/terms|applications/[^/]+/hook)"
         rf"|{_API}/(versions/[^/]+/binding|rating|ratings/[^/]+/reply)"
     ),
-    "PATCH": re.compile(rf"{_SERVICE}/keys/[^/]+|/mesh/v1/applications/[^/]+"),
+    "PATCH": re.compile(rf"({_SERVICE}|{_API})/keys/[^/]+|/mesh/v1/applications/[^/]+"),
     "DELETE": re.compile(
-        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)|{_API}/(versions/[^/]+/binding|rating|questions/[^/]+(/answers/[^/]+)?)"
+        rf"{_SERVICE}/(keys/[^/]+|ending|deployment)|{_API}/(versions/[^/]+/binding|keys/[^/]+|rating|questions/[^/]+(/answers/[^/]+)?)"
         r"|/mesh/v1/(applications/[^/]+|applications/[^/]+/(former-secret|hook)|contracts/[^/]+)"
     ),
 }

@@ -21,7 +21,7 @@ def with_access(document: Mapping[str, Any], access: Access) -> Json:
         }
         ways.append({"clientId": [], "clientSecret": []})
     if access.contracts or access.api_keys is not None:
-        whose = "the application's API key" if access.api_keys is None else "an API key of the service"
+        whose = "the application's API key" if access.api_keys is None else "an API key"
         user = "the API key as user name with an empty password"
         schemes |= {
             "apiKey": {"type": "http", "scheme": "bearer", "description": whose},

@@ -120,11 +120,9 @@ START = "api: orders\nversions:\n- version: v1\n"
             START + "  undeclared: allow\n  upstream: {urls: [https://a.example, https://a.example]}\n",
             "is given twice",
         ),
-        (START + "  service: orders\n  access: {api_keys: true}\n", "an API has no keys of its own"),
         (
-            START
-            + "  service: orders\n  policies: [{policy: client-id}, {policy: api-key, header: x-key}]\n",
-            "so 'api-key' would let nobody in",
+            START + "  service: orders\n  policies: [{policy: api-key, header: authorization}]\n",
+            "'authorization' is no header for a key",
         ),
         (START + "  service: orders\n  access: {public: {limit: often}}\n", "rate limit 'often'"),
         (START + "- version: v1\n", "version 'v1' is declared twice"),

@@ -26,7 +26,7 @@ def as_met(settings: Settings, document: Mapping[str, Any], instance: Instance) 
         else item
         for path, item in document.get("paths", {}).items()
     }
-    return with_access(found, instance.version.access)
+    return with_access(found, instance.access)
 
 
 def _without_ways(key: str, value: Any) -> Any:

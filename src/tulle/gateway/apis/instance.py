@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tulle.errors import TulleError
 from tulle.gateway.apis.declared import ApiVersion, Target
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.front import Front
 from tulle.gateway.policies.listed import policies_in, written_of
+from tulle.gateway.policies.opening import accesses
 from tulle.gateway.policy import ManagedService, Notice, path_of
+from tulle.serving.access import Access
 from tulle.serving.traffic import single
 
 
@@ -34,6 +37,18 @@ class Instance:
     def target(self) -> Target:
         """What is to answer."""
         return self.declared if self.binding is None else self.binding.target
+
+    @property
+    def access(self) -> Access:
+        """By which ways it is called, as its own policies say, else as its `access` does.
+
+        Where operations differ, of those that no policy names. What the mesh has for many is not known here.
+        """
+        try:
+            policies = policies_in(written_of(self.version.policies), self.place)
+            return accesses(policies, self.version.access)[-1]
+        except TulleError:  # a kind that is not there any more; the gateway tells of it
+            return self.version.access
 
     @property
     def answers(self) -> bool:

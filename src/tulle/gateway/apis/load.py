@@ -20,7 +20,6 @@ from tulle.errors import Invalid, NotFound, Place, Problem
 from tulle.gateway.apis.declared import ApiDeclared, ApiVersion, Override, Page, Target
 from tulle.gateway.apis.schema import API_SCHEMA
 from tulle.gateway.front import LARGEST_CA, External, MockAnswer, Upstream, check_url, is_address
-from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import read_policies
 from tulle.serving.access import Access, read_access
 from tulle.spec.document import Document
@@ -195,9 +194,6 @@ class _Reader:
         if "access" in raw:
             access, wrong = read_access(self.document, (*at, "access"), self.folder)
             self.problems += wrong
-            if access.api_keys is not None:
-                hint = "an application has a key of its own: `contracts: true`"
-                self.wrong("an API has no keys of its own", *at, "access", "api_keys", hint=hint)
         path = raw.get("path", f"/{api}/{raw['version']}")
         if path == "/" and not raw.get("hosts"):
             self.wrong("the path '/' needs `hosts` of its own", *at, "path")
@@ -247,13 +243,6 @@ class _Reader:
             return ()
         found, wrong = read_policies(self.document, (*at, "policies"))
         self.problems += wrong
-        known = known_kinds()
-        for number, one in enumerate(found):
-            opening = known.opening(one.policy.kind, one.policy.settings)
-            if opening is not None and opening.api_keys is not None:
-                hint = "`policy: client-id`: each caller is an application with credentials of its own"
-                told = f"an API has no keys of its own, so '{one.policy.kind}' would let nobody in"
-                self.wrong(told, *at, "policies", number, "policy", hint=hint)
         return tuple(one.as_plain() for one in found)
 
     def _override(self, raw: Mapping[str, Any], at: Steps) -> Override:

@@ -149,7 +149,7 @@ def register(registry: Registry) -> None:
     registry.add(
         Kind(
             "api-key",
-            "Who has a key of the service may call.",
+            "Who has a key of the service or the API may call.",
             _API_KEY,
             read=_read_api_key,
             example="policy: api-key\nlimit: 20/1s\nheader: x-api-key",

@@ -104,7 +104,7 @@ accepted_terms = Table(
     Column("text", Text, nullable=False),
 )
 
-# A key of one service; its hash is what the gateway checks. What is over stays: logs name its id.
+# A key of one service or API; its hash is what the gateway checks. What is over stays: logs name its id.
 service_keys = Table(
     "service_keys",
     metadata,
