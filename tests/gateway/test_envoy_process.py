@@ -21,6 +21,7 @@ from tulle.deploy.local import Process
 from tulle.deploy.supervise import Supervisor
 from tulle.errors import Broken
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.envoy_values import FOLDER
 from tulle.server.supervisor import _ways_out
 
@@ -169,6 +170,47 @@ def test_who_should_take_over_and_cannot_changes_nothing(supervised: Supervised)
     supervised.until(lambda: supervised.process.pid not in {pid, None}, "starting anew")
     supervised.until(lambda: supervised.process.state == "running", "starting anew")
     supervised.take_over()
+
+
+@pytest.fixture
+def in_the_way(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[tuple[Mesh, Path]]:
+    """A gateway that does not run, and the file that it would share with who takes over, which does not exist."""
+    settings = replace(Settings(folder=tmp_path), gateway_port=free_port())
+    mesh = Mesh(settings, Gateway(settings))
+    file = Path("/dev/shm") / f"envoy_shared_memory_{mesh.gateway.process._number}0"
+    assert not file.exists()
+    yield mesh, file
+    mesh.stop()
+    file.unlink(missing_ok=True)
+
+
+def test_nobody_keeps_it_from_starting_by_making_the_file_that_it_shares(
+    in_the_way: tuple[Mesh, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mesh, file = in_the_way
+    process, own = mesh.gateway.process, os.geteuid()
+    assert process.can_be_taken_over
+    file.touch(0o600)
+    assert process.can_be_taken_over  # left by one before that was killed
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os, "geteuid", lambda: own + 1
+        )  # whoever runs the tests can make files of one user only
+        assert not process.can_be_taken_over
+        assert process.hindrance() == f"{file} was made by another user, number {own}"
+        file.unlink()
+        file.symlink_to("/etc/passwd")  # where it leads to does not count
+        assert str(own) in EnvoyProcess(mesh.settings).hindrance()
+    file.unlink()
+    # What was started without could not be taken over, nor is it to be started anew because the way is free.
+    assert "--disable-hot-restart" in process.command().argv
+    assert "--base-id" not in process.command().argv
+    mesh.gateway.prepare()
+    mesh.start()
+    assert not file.exists()
+    assert not EnvoyProcess(mesh.settings).shares()  # as another process of the mesh asks
+    mesh.stop()
+    assert EnvoyProcess(mesh.settings).can_be_taken_over
 
 
 def test_it_is_stopped_after_what_was_under_way_had_its_answer(supervised: Supervised) -> None:

@@ -174,9 +174,10 @@ def restart(workspace: Workspace, *, by: str = "", seconds: float = RESTART_SECO
     process, before = EnvoyProcess(settings), local.processes(settings).get("gateway")
     if before is None or before.state != "running":
         raise Unavailable("the gateway does not run", hint="`tulle up`, `tulle status`")
-    if not process.can_be_taken_over:
+    if not process.shares():
+        why = process.hindrance() or "something was in the way when it started"
         raise Conflict(
-            "the gateway's process cannot be taken over on this machine: that needs Linux with /dev/shm",
+            f"the gateway's process cannot be taken over: {why}",
             hint="`tulle down` and `tulle up` start another one; requests under way may end first",
         )
     process.check()

@@ -55,11 +55,31 @@ class EnvoyProcess:
         # Envoys with one number share their doors: each mesh has its own.
         digest = hashlib.sha256(str(self._root).encode()).hexdigest()
         self._number = int(digest[:8], 16) % 400_000_000 + 1
+        self._shared = _SHARED / f"envoy_shared_memory_{self._number}0"
+        self._in_the_way = ""
 
     @property
     def can_be_taken_over(self) -> bool:
-        """Whether this machine has what a takeover needs."""
-        return sys.platform == "linux" and os.access(_SHARED, os.W_OK | os.X_OK)
+        """Whether there is what a takeover needs. Once there is not, it stays so: what runs then shares nothing."""
+        return not self.hindrance()
+
+    def hindrance(self) -> str:
+        """Why Envoy cannot be taken over; nothing where it can.
+
+        Everybody may make files in that folder, and the name of ours can be told from the path or the process list.
+        Whoever made it first must not keep Envoy from starting: it starts without, as long as this value lives.
+        """
+        if sys.platform != "linux" or not os.access(_SHARED, os.W_OK | os.X_OK):
+            return f"that needs Linux with {_SHARED}"
+        with contextlib.suppress(FileNotFoundError):
+            owner = self._shared.lstat().st_uid
+            if owner != os.geteuid():
+                self._in_the_way = f"{self._shared} was made by another user, number {owner}"
+        return self._in_the_way
+
+    def shares(self) -> bool:
+        """Whether the Envoy that runs, started by whichever process, has what another one needs to take over."""
+        return self.can_be_taken_over and self._shared.exists()
 
     def command(self, taken: int = 0) -> Command:
         """How to start Envoy by itself, or as the one that takes over from the one before, `taken` times since then."""
@@ -145,7 +165,7 @@ class EnvoyProcess:
             with contextlib.suppress(OSError):
                 left.unlink()
         with contextlib.suppress(OSError):
-            (_SHARED / f"envoy_shared_memory_{self._number}0").unlink(missing_ok=True)
+            self._shared.unlink(missing_ok=True)
 
 
 def binary() -> Path:
