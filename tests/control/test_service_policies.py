@@ -50,6 +50,21 @@ def test_they_are_as_the_file_or_the_deployment_says(mesh: Mesh, applied: Worksp
     assert said_at_deployment(applied.database) == {}
 
 
+def test_secrets_are_carried_out_and_not_shown(mesh: Mesh, applied: Workspace) -> None:
+    wanted = [{"policy": "header-injection", "request": {"x-api-key": "hush", "x-team": "a"}}]
+    told = tulle(mesh, "service", "policies", "sold", "--set", "-", typed=json.dumps(wanted))
+    assert "hush" not in told
+    assert said_at_deployment(applied.database)[("sold", "")] == tuple(wanted)
+    text = tulle(mesh, "service", "policies", "sold", "--json")
+    assert "hush" not in text
+    (shown,) = json.loads(text)["policies"]
+    assert shown["request"] == {"x-api-key": "****", "x-team": "a"}
+    # what was taken from there is not what it was
+    told = tulle(mesh, "service", "policies", "sold", "--set", "-", typed=json.dumps([shown]), fails=True)
+    assert "a value in it is hidden" in told
+    assert said_at_deployment(applied.database)[("sold", "")] == tuple(wanted)
+
+
 def test_what_is_wrong_is_told_with_its_place(mesh: Mesh, applied: Workspace, tmp_path: Path) -> None:
     file = tmp_path / "list.yaml"
     file.write_text("policies:\n- policy: cors\n- policy: ip-deny\n  addresses: [here]\n")

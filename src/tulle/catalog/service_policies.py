@@ -14,7 +14,7 @@ from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import policies_in, written_of
-from tulle.gateway.processing.secret_names import without_secrets
+from tulle.gateway.policies.showing import policy_shown
 from tulle.gateway.service_policies import said_at_deployment
 from tulle.serving.package import Package
 from tulle.spec.environment import production
@@ -81,9 +81,8 @@ def _who(settings: Settings, set_: str, own: str) -> str:
 
 
 def _row(policy: Policy, said_by: str) -> PolicyRow:
-    written = yaml.safe_dump(
-        without_secrets(dict(policy.settings)), sort_keys=False, default_flow_style=None, allow_unicode=True
-    )
+    said = {name: value for name, value in policy_shown(policy).items() if name in policy.settings}
+    written = yaml.safe_dump(said, sort_keys=False, default_flow_style=None, allow_unicode=True)
     operations = tuple(str(one) for one in policy.operations)
     kind = known_kinds().get(policy.kind)
     shown = written.strip() if policy.settings else ""

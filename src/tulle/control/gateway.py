@@ -19,6 +19,7 @@ from tulle.gateway import contract
 from tulle.gateway.door_certificate import shown
 from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.faults import read_faults
+from tulle.gateway.policies.showing import policy_shown
 from tulle.gateway.versions import pin as pins
 from tulle.gateway.versions import recorded
 from tulle.gateway.versions.difference import Change, difference
@@ -81,7 +82,7 @@ def show(workspace: Workspace, number: int | None = None) -> dict[str, Any]:
                     "ways_in": list(one.access.ways()),
                     "answered_by": str(one.traffic) if one.traffic is not None else "",
                     "stopped": one.stopped or "",
-                    "policies": [policy.as_plain() for policy in one.policies],
+                    "policies": [policy_shown(policy) for policy in one.policies],
                 }
                 for one in policy.services
             ],

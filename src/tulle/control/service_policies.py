@@ -21,6 +21,7 @@ from tulle.gateway.policies.automated import MeshPolicies, Target, left_out_by
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, entry_schema, known_kinds
 from tulle.gateway.policies.listed import Written, policies_in, read_policies, written_of
+from tulle.gateway.policies.showing import entry_shown, has_hidden, policy_shown
 from tulle.serving import generation
 from tulle.spec.document import refuse
 from tulle.spec.load import load_document
@@ -79,6 +80,15 @@ def set_policies(
     if text is not None:
         document = load_document(text, name="policies")
         found, problems = read_policies(document, ())
+        problems += [
+            document.problem(
+                "a value in it is hidden, so it was taken from what is shown",
+                (number,),
+                hint="write the value itself in place of ****, or set the policies of the file again",
+            )
+            for number, one in enumerate(found)
+            if has_hidden(one.policy.settings)
+        ]
         refuse("policies", problems or list_problems(workspace.settings, document, (), found))
         wanted = [written.as_plain() for written in found]
     service_policies.set_policies(workspace.database, name, wanted, environment=place, actor=actor)
@@ -86,15 +96,15 @@ def set_policies(
 
 
 def in_force_as_plain(settings: Settings, found: InForce) -> dict[str, Any]:
-    """The policies of a service as plain values; `fault` is why the gateway has it otherwise."""
+    """The policies of a service as plain values, without secrets; `fault` is why the gateway has it otherwise."""
     fault = fault_of(settings, found.service, "" if found.is_consumers else found.environment)
     return {
         "service": found.service,
         "environment": found.environment,
         "said_by": found.said_by,
-        "policies": [written.as_plain() for written in found.written],
+        "policies": [entry_shown(written.as_plain()) for written in found.written],
         "sets": list(found.sets),
-        "joined": [one.as_plain() for one in found.joined],
+        "joined": [policy_shown(one) for one in found.joined],
         "fault": fault.sentence if fault is not None else None,
     }
 

@@ -52,6 +52,18 @@ def test_policies_by_their_places() -> None:
     ]
 
 
+def test_hidden_values_of_policies_stay_so() -> None:
+    def having(**request: str) -> GatewayPolicy:
+        injection = Policy("header-injection", {"request": request})
+        return GatewayPolicy((replace(ONE, policies=(injection,)),))
+
+    (change,) = difference(having(**{"x-api-key": "hush-1"}), having(**{"x-api-key": "hush-2"}))
+    assert change.details == ("policy 1 (header-injection): a hidden value of request is another",)
+    (change,) = difference(having(**{"x-api-key": "hush-1"}), having(**{"x-api-key": "hush-1", "x-a": "b"}))
+    assert "hush" not in change.sentence
+    assert '"x-a":"b"' in change.sentence
+
+
 def test_all_else_of_a_service_by_its_name() -> None:
     assert changed(replace(ONE, max_request_bytes=5)) == ["max_request_bytes 10000 → 5"]
     assert changed(replace(ONE, access=Access(public=Public("5/1s")))) == [

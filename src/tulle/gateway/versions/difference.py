@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.showing import entry_shown
 from tulle.gateway.policy import Client, Contract, GatewayPolicy, ManagedService
 from tulle.gateway.versions.recorded import plain
 
@@ -116,7 +117,7 @@ def _rest(service: ManagedService) -> Mapping[str, Any]:
 
 
 def _policies(old: Sequence[Policy], new: Sequence[Policy]) -> Iterator[str]:
-    one, other = ([_plain(policy) for policy in policies] for policies in (old, new))
+    one, other = ([_plain(policy.as_plain()) for policy in policies] for policies in (old, new))
     kinds = [policy.kind for policy in old], [policy.kind for policy in new]
     for tag, i1, i2, j1, j2 in SequenceMatcher(None, *kinds, autojunk=False).get_opcodes():
         if tag == "equal":
@@ -127,15 +128,18 @@ def _policies(old: Sequence[Policy], new: Sequence[Policy]) -> Iterator[str]:
         yield from (f"policy {j + 1} ({kinds[1][j]}) added" for j in range(j1, j2))
 
 
-def _plain(policy: Policy) -> Mapping[str, Any]:
-    made: dict[str, Any] = msgspec.to_builtins(policy.as_plain())
+def _plain(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    made: dict[str, Any] = msgspec.to_builtins(entry)
     return made
 
 
 def _settings(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    told, tells = entry_shown(old), entry_shown(new)
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            yield f"{name}: {key} {_shown(old.get(key))} → {_shown(new.get(key))}"
+        if old.get(key) == new.get(key):
+            continue
+        was, now = _shown(told.get(key)), _shown(tells.get(key))
+        yield f"{name}: {key} {was} → {now}" if was != now else f"{name}: a hidden value of {key} is another"
 
 
 def _leaves(value: Any, before: str = "") -> dict[str, Any]:
