@@ -108,6 +108,14 @@ def test_how_test_queries_went_is_told_also_of_what_answered_before(world: World
     part = browser.get(f"{HOME}/state")
     assert '<span class="badge bad">1 of 3 pass</span>' in part
     assert f"tulle service test {NAME} -e prod --generation v1" in part
+    with world.database.write() as cx:
+        generation.note_tested(
+            cx, NAME, "", {"v1": Tested("unasked", 1.0, saved=2, message="<b>no</b> answer")}
+        )
+    part = browser.get(f"{HOME}/state")
+    assert '<span class="badge warn">could not be asked</span>' in part
+    assert "<strong>Test queries of v1 could not be asked.</strong>" in part
+    assert "could not be asked: &lt;b&gt;no&lt;/b&gt; answer" in part
     page = browser.get(f"{HOME}?share.v1=100&test_queries=rollback")
     assert f"tulle service traffic {NAME} v1=100% --test-queries rollback" in page
     assert '<option value="rollback" selected>' in page

@@ -6,8 +6,9 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -20,11 +21,13 @@ from tulle.control.apply import apply_plan
 from tulle.control.deployment_queries import DeploymentQueries, ask_running, begin, saved_in
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import mounted_of
-from tulle.errors import Conflict, Invalid, NotFound
+from tulle.deploy.local import Mounted
+from tulle.errors import Conflict, Invalid, NotFound, Unavailable
 from tulle.events import GENERATION_TESTED
 from tulle.observe import incidents
 from tulle.serving import generation
 from tulle.serving.generation import Deployment
+from tulle.serving.loaded import Verdict
 from tulle.serving.tested import FailedQuery, Tested
 from tulle.serving.traffic import Traffic, preloading, single, split
 from tulle.state import log, tasks
@@ -250,13 +253,155 @@ def test_none_are_asked_where_there_are_none_or_nobody_wants_it(board: Board) ->
         deployment.share(board.workspace, "calc", single("v3"), test_queries="never")
 
 
-def test_workers_that_do_not_answer_have_failed_after_some_tries(
+def test_workers_may_take_their_time_to_start_and_are_not_gone_back_from(
     board: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deployment_queries, "TRIES", 1)
-    board.deploy(single("v1"), environment="test")  # nothing runs there
+    """After a restart nothing answers for a while; whatever a generation could not be asked it has not failed."""
+    board.deploy(single("v2"), "skip", environment="test")
+    board.deploy(single("v1"), "rollback", environment="test")  # whose worker does not run there
+    monkeypatch.setattr(deployment_queries, "AGAIN", 0.0)
+    with board.workspace.database.write() as cx:
+        cx.execute(task_rows.update().values(created_at=1.0))  # the mesh was down until now
+    handlers = {deployment_queries.TASK: board.it.ask}
+    for _ in range(5):
+        assert tasks.run_one(board.workspace.database, handlers, "test")
+    assert board.found("test").tested["v1"].status == "waiting"
+    monkeypatch.setattr(deployment_queries, "PATIENCE", 0.0)
+    assert board.ask() == 1
+    found = board.found("test")
+    assert (found.active, found.desired, found.tested["v1"].status) == (single("v1"), single("v1"), "unasked")
+    told = "its test queries could not be asked: generation 'v1' of service 'calc' does not answer"
+    assert str(found.tested["v1"]).startswith(told)
+    assert board.events()[-1]["all_pass"] is False
+    board.deploy(preloading(single("v1"), "v2"), "tell", environment="test")
+    assert board.found("test").tested["v1"].status == "waiting"  # asked again with the next change
+
+
+def test_a_generation_that_is_slow_is_not_gone_back_from(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.deploy(single("v1"))
     board.ask()
-    assert "generation 'v1' of service 'calc' does not answer" in str(board.found("test").tested["v1"])
+    board.deploy(single("v2"))
+    monkeypatch.setattr(deployment_queries, "SECONDS", 0.0)
+    assert board.ask() == 1
+    found = board.found()
+    assert (found.active, found.desired) == (single("v2"), single("v2"))
+    told = "its test queries could not be asked: there was no time for more when 0 s were over"
+    assert str(found.tested["v2"]) == told
+    with board.workspace.database.read() as cx:
+        said = [row.request["said"] for row in cx.execute(select(task_rows)).all() if "url" in row.request]
+    assert "test-queries-unasked" in {one["event"] for one in said}
+    with pytest.raises(Unavailable, match="answered none of its 2 test queries within 0 s"):
+        monkeypatch.setattr(deployment_queries, "SECONDS_BY_HAND", 0.0)
+        ask_running(board.workspace, "calc", "v2")
+    incidents.follow(board.workspace.settings, board.workspace.database)
+
+
+def test_what_was_answered_in_time_counts(board: Board, meanwhile: Meanwhile) -> None:
+    board.deploy(single("v1"))
+    meanwhile(lambda verdicts: verdicts[:1])
+    assert board.ask() == 1
+    told = "1 of 1 test queries pass, of 2 that are saved; there was no time for more when 20 s were over"
+    assert str(board.found().tested["v1"]) == told
+
+
+# ── what happens meanwhile ───────────────────────────────────────────────────────────────────────────────
+
+Verdicts = tuple[Verdict, ...]
+Meanwhile = Callable[[Callable[[Verdicts], object]], None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Has something happen when a generation has answered its test queries, once; other verdicts, if it gives some."""
+    usual, waits = deployment_queries._asked, list[Callable[[Verdicts], object]]()
+
+    def asked(workspace: Workspace, one: Mounted, most: int, seconds: float) -> Verdicts:
+        found = usual(workspace, one, most, seconds)
+        given = waits.pop()(found) if waits else None
+        return given if isinstance(given, tuple) else found
+
+    monkeypatch.setattr(deployment_queries, "_asked", asked)
+    return waits.append
+
+
+def test_what_fails_is_told_however_quickly_it_is_gone_back_from(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = deployment.rollback
+
+    def at_once(workspace: Workspace, name: str, **how: Any) -> Deployment:
+        back = usual(workspace, name, **how)
+        board.settle()
+        return back
+
+    board.deploy(single("v1"))
+    board.ask()
+    board.deploy(single("v2"))
+    before = sum(one["status"] == "failed" for one in board.events())
+    monkeypatch.setattr(deployment, "rollback", at_once)
+    board.ask()
+    found = board.found()
+    assert (found.active, found.tested["v2"].status) == (single("v1"), "failed")
+    told = [one for one in board.events() if one["status"] == "failed"]
+    assert len(told) == before + 1
+    assert "it goes back to v1" in str(told[-1]["message"])
+    incidents.follow(board.workspace.settings, board.workspace.database)
+
+
+def test_a_way_back_that_is_refused_is_told(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(workspace: Workspace, name: str, **how: Any) -> Deployment:
+        raise Conflict("somebody else was quicker")
+
+    board.deploy(single("v1"))
+    board.ask()
+    board.deploy(single("v2"))
+    monkeypatch.setattr(deployment, "rollback", refused)
+    board.ask()
+    assert str(board.found().tested["v2"]).endswith("it is not gone back from: somebody else was quicker")
+    incidents.follow(board.workspace.settings, board.workspace.database)
+    deployment_queries.record(board.workspace, "calc", "", {"v2": Tested("passed", 0.0, 2, 2, 2)})
+    incidents.follow(board.workspace.settings, board.workspace.database)
+
+
+def test_a_rollout_that_begins_while_queries_are_asked_is_not_taken_back(
+    board: Board, meanwhile: Meanwhile
+) -> None:
+    board.deploy(single("v1"))
+    board.ask()
+    board.deploy(single("v2"))
+    meanwhile(lambda _: deployment.share(board.workspace, "calc", single("v3")))
+    board.ask()
+    found = board.found()
+    assert (found.active, found.desired) == (single("v2"), single("v3"))
+    assert str(found.tested["v2"]).endswith("it is not gone back from: 'v3' is wanted by now")
+    board.settle()
+    incidents.follow(board.workspace.settings, board.workspace.database)
+
+
+def test_what_was_replaced_before_it_was_asked_is_asked_when_it_comes_back(
+    board: Board, meanwhile: Meanwhile
+) -> None:
+    board.deploy(single("v1"))
+    meanwhile(lambda _: board.deploy(single("v3"), "tell"))
+    assert board.ask() == 1
+    assert board.status() == {"v3": "none"}
+    board.deploy(single("v1"))
+    assert board.status()["v1"] == "waiting"
+    assert board.ask() == 1
+    assert board.status()["v1"] == "passed"
+
+
+def test_what_is_withdrawn_or_has_ended_meanwhile_is_not_told_of(board: Board, meanwhile: Meanwhile) -> None:
+    board.deploy(single("v2"))
+    meanwhile(lambda _: deployment.withdraw(board.workspace, "calc"))
+    assert board.ask() == 1
+    assert generation.find(board.workspace.database, "calc") is None
+    board.deploy(single("v2"))
+    deployment.end(board.workspace, "calc", sunset_at=1.0)
+    assert board.ask() == 1
+    assert board.status() == {"v2": "skipped"}
 
 
 def test_an_approved_deployment_is_asked_as_it_was_wanted(board: Board) -> None:
@@ -339,7 +484,6 @@ def test_words_for_how_it_went() -> None:
     assert (
         str(Tested("passed", 0.0, 200, 200, 1000)) == "200 of 200 test queries pass, of 1000 that are saved"
     )
-    assert (
-        str(Tested("failed", 0.0, message="it does not answer"))
-        == "its test queries fail: it does not answer"
-    )
+    unasked = Tested("unasked", 0.0, message="it does not answer")
+    assert str(unasked) == "its test queries could not be asked: it does not answer"
+    assert [Tested(one, 0.0).verb for one in ("failed", "passed")] == ["fail", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,77 @@ def test_an_endpoint_that_fails_is_not_well(predictor_folder: Path, monkeypatch:
     monkeypatch.setattr(service.endpoints["high-value"], "_single", broken)
     assert asyncio.run(service.probe()) == {"high-value": "RuntimeError: out of order"}
     assert [v.status for v in asyncio.run(service.test())] == [500, 404]
+
+
+class Slow:
+    """Has endpoints answer the first questions and no further one; what they were asked, and how often given up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, answered: int) -> None:
+        self.asked: list[str] = []
+        self.given_up = 0
+        self.begun = asyncio.Event()
+        usual = Loaded.ask
+
+        async def slow(
+            service: Loaded, endpoint: str, body: Mapping[str, Any], request_id: str = ""
+        ) -> tuple[int, bytes]:
+            self.asked.append(endpoint)
+            self.begun.set()
+            try:
+                await asyncio.sleep(0 if len(self.asked) <= answered else 60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                self.given_up += 1
+                raise
+            return await usual(service, endpoint, body, request_id)
+
+        monkeypatch.setattr(Loaded, "ask", slow)
+
+
+def test_what_there_is_no_time_for_has_no_verdict(
+    predictor_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generation that is slow and well fails nothing."""
+    service, slow = load(predictor_folder), Slow(monkeypatch, answered=1)
+
+    async def ask(seconds: float) -> list[bool]:
+        found = await service.test(most=200, seconds=seconds)
+        assert len(asyncio.all_tasks()) == 1  # what is given up does not go on
+        return [one.passed for one in found]
+
+    assert asyncio.run(ask(0.0)) == []
+    assert slow.asked == []
+    assert asyncio.run(ask(1.0)) == [True]
+    assert (len(slow.asked), slow.given_up) == (2, 1)
+
+
+def test_who_gives_up_asking_gives_up_the_query(
+    predictor_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, slow = load(predictor_folder), Slow(monkeypatch, answered=0)
+
+    async def ask() -> int:
+        asking = asyncio.create_task(service.test())
+        await asyncio.wait_for(slow.begun.wait(), 20)
+        asking.cancel()
+        await asyncio.wait([asking])
+        return slow.given_up
+
+    assert asyncio.run(ask()) == 1
+
+
+def test_every_endpoint_is_asked_before_one_is_asked_again(shared_mesh: Mesh) -> None:
+    more = "spend: 5.25}}\n  - {name: any, data: {customer_id: '00004'}}"
+    text = LOOKUPS.replace("spend: 5.25}}", more)
+    text += "  test_queries: [{name: first, data: {first_on: '1997-01-01', number: 0}}]\n"
+    service = load(shared_mesh.unpacked(shared_mesh.build(text)))
+
+    def asked(most: int | None) -> list[tuple[str, str]]:
+        return [(one.endpoint, one.name) for one in asyncio.run(service.test(most=most, seconds=30))]
+
+    every = [("profile", "a known customer"), ("profile", "any"), ("by-day", "first")]
+    assert asked(None) == asked(3) == every
+    assert asked(2) == [every[0], every[2]]
 
 
 def test_a_generation_may_be_called_otherwise_than_its_version(predictor_folder: Path) -> None:

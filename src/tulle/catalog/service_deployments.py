@@ -111,15 +111,15 @@ class StateView:
         found = self.deployment
         if found is None:
             return "not deployed"
-        wrong = "; ".join(f"test queries of {version} fail" for version, _ in self.failed)
+        wrong = "; ".join(f"test queries of {version} {one.verb}" for version, one in self.troubled)
         why = found.message or self.fault or wrong
         return f"{found.status}: {found.active or 'nothing'} answers. {why}".strip()
 
     @property
-    def failed(self) -> Sequence[tuple[str, Tested]]:
-        """Generations whose test queries fail, also of what answered before."""
+    def troubled(self) -> Sequence[tuple[str, Tested]]:
+        """Generations whose test queries fail or could not be asked, also of what answered before."""
         tested = self.deployment.tested if self.deployment else {}
-        return [(version, one) for version, one in tested.items() if one.status == "failed"]
+        return [(version, one) for version, one in tested.items() if one.verb]
 
     @property
     def desired(self) -> Mapping[str, Any] | None:

@@ -23,7 +23,7 @@ _TEST_QUERIES = click.option(
     "skip asks none. Default: as the environment says.",
 )
 _NO_TEST = click.option("--no-test", is_flag=True, help="Ask none: the same as --test-queries skip.")
-TEST_SECONDS = 60.0  # test queries are waited for; they go on without
+TEST_SECONDS = 120.0  # test queries are waited for, also while workers start; they go on without
 
 
 @click.command()
@@ -459,16 +459,20 @@ def _told_tested(client: Client, name: str, asked: dict[str, Any], as_json: bool
     found = {version: result["tested"][version] for version in wanted if version in result["tested"]}
     if as_json:
         emit(result)
-    failed = {version: one for version, one in found.items() if one["status"] == "failed"}
+    failed = {version: one for version, one in found.items() if one["status"] in {"failed", "unasked"}}
     for version, one in found.items():
         if one["status"] != "none" and not as_json:
-            click.echo(f"  {mark(one['status'])} {version}: {one['told']}")
+            click.echo(f"  {_sign(one)} {version}: {one['told']}")
     if failed:
         told = "; ".join(f"{version}: {one['told']}" for version, one in failed.items())
         raise Invalid(
-            f"service '{name}' is deployed to '{where}', and test queries fail: {told}",
+            f"service '{name}' is deployed to '{where}', and test queries do not pass: {told}",
             hint=f"`tulle service test {name} -e {where} --generation {next(iter(failed))}` tells of all",
         )
+
+
+def _sign(tested: dict[str, Any]) -> str:
+    return mark("warn" if tested["status"] == "unasked" else tested["status"])
 
 
 def _generations(traffic_: dict[str, Any]) -> list[str]:
@@ -541,8 +545,8 @@ def _show_all(found: list[dict[str, Any]], name: str, as_json: bool) -> None:
         if one["fault"]:
             click.echo(f"  {mark('warn')} {one['environment']}: {one['fault']}")
         for version, tested in one["tested"].items():
-            if tested["status"] == "failed":
-                click.echo(f"  {mark('failed')} {one['environment']}, {version}: {tested['told']}")
+            if tested["status"] in {"failed", "unasked"}:
+                click.echo(f"  {_sign(tested)} {one['environment']}, {version}: {tested['told']}")
 
 
 def _share(text: str) -> tuple[str, float]:

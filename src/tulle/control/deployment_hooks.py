@@ -19,6 +19,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, TulleError, Unavailable
 from tulle.lake.hooks.outbound import Outbound
 from tulle.serving.generation import Deployment
+from tulle.serving.tested import Tested
 from tulle.serving.traffic import Traffic
 from tulle.spec import environment as declared
 from tulle.state import tasks
@@ -87,11 +88,11 @@ def tell(connection: Connection, settings: Settings, deployment: Deployment) -> 
     _note(connection, settings, deployment, {"event": "after-deploy"}, deployment.desired)
 
 
-def tell_failed(
-    connection: Connection, settings: Settings, deployment: Deployment, version: str, message: str
+def tell_tested(
+    connection: Connection, settings: Settings, deployment: Deployment, version: str, tested: Tested
 ) -> None:
-    """Note, in the transaction that records it, that others are to be told that test queries fail."""
-    said = {"event": "test-queries-failed", "generation": version, "message": message}
+    """Note, in the transaction that records it, that others are to be told that test queries fail, or are unasked."""
+    said = {"event": f"test-queries-{tested.status}", "generation": version, "message": str(tested)}
     _note(connection, settings, deployment, said, deployment.active or deployment.desired)
 
 

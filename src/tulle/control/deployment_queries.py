@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,8 @@ from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
 from tulle.deploy.generations import mounted_of
 from tulle.deploy.local import Mounted
-from tulle.errors import Conflict, NotFound, TulleError, did_you_mean
+from tulle.deploy.supervise import READY_TIMEOUT
+from tulle.errors import Conflict, NotFound, TulleError, Unavailable, did_you_mean
 from tulle.events import GENERATION_TESTED, Event
 from tulle.serving import generation, package
 from tulle.serving.answers import questions_of
@@ -36,14 +38,16 @@ from tulle.serving.tested import Tested, of_verdicts
 from tulle.spec import environment as declared
 from tulle.state import log, tasks
 from tulle.state.db import in_turn, now
-from tulle.state.tasks import Again, Running, Worker
+from tulle.state.tasks import Again, Running, Task, Worker
 
 LOG = logging.getLogger("tulle")
 TASK = "generation-tested"
 MOST = 200  # queries of a generation that are asked after a deployment
 SECONDS = 20.0  # that all of them may take; within a task's lease
 MOST_BY_HAND, SECONDS_BY_HAND = 10_000, 60.0
-TRIES = 3  # to reach its workers
+# For which its workers may not answer: they start, or are started again, and one may take `READY_TIMEOUT` for that.
+PATIENCE = 1.5 * READY_TIMEOUT
+AGAIN = 1.0  # seconds after which they are tried again
 BY = "test queries"  # who goes back, in the log
 _KEPT = ("passed", "waiting", "none")  # how they went when they need not be asked again
 
@@ -56,6 +60,7 @@ class TestedGeneration:
 
     environment: str
     version: str
+    saved: int  # test queries that it has: there was no time for those without a verdict
     verdicts: Sequence[Verdict]
 
 
@@ -65,6 +70,9 @@ class DeploymentQueries:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._worker = Worker(workspace.database, {TASK: self.ask})
+        self._since: dict[
+            str, float
+        ] = {}  # task → when it was tried first, here: whoever died waited for nobody
 
     def start(self) -> None:
         """Begin."""
@@ -76,38 +84,88 @@ class DeploymentQueries:
 
     def ask(self, running: Running) -> Mapping[str, Any]:
         """The task: ask the test queries of one generation, and do what follows. Raises Again while it is tried."""
-        said, task = running.task.request, running.task
-        service, environment, version = task.subject, str(said["environment"]), str(said["version"])
-        found = generation.find(self._workspace.database, service, environment)
-        if found is None or found.active is None or version not in found.active.mounted:
-            return {"status": "gone"}
-        saved = saved_in(self._workspace, service, [version])[version]
         try:
-            verdicts = _asked(self._workspace, _worker(self._workspace, found, version), MOST, SECONDS)
-            tested = of_verdicts(verdicts, saved, now())
-        except TulleError as exc:
-            if task.attempts < TRIES:
-                raise Again(1.0, exc) from exc
-            tested = Tested("failed", now(), saved=saved, message=exc.message)
-        if tested.status == "failed" and found.active.parts_of(version):
-            tested = replace(tested, message=self._followed(found, tested))
-        record(self._workspace, service, environment, {version: tested})
-        return {"status": tested.status}
+            status = self._status(running.task)
+        except Again:
+            raise
+        except BaseException:
+            self._since.pop(running.task.id, None)
+            raise
+        self._since.pop(running.task.id, None)
+        return {"status": status}
 
-    def _followed(self, found: Deployment, tested: Tested) -> str:
-        """Go back where that is to follow; in words what was done, after what there is to say already."""
-        told = [tested.message] if tested.message else []
-        where = name_of(self._workspace.settings, found.environment)
+    def _status(self, task: Task) -> str:
+        """What came of it; `gone` where the generation runs no more."""
+        service, version = task.subject, str(task.request["version"])
+        found = self._running(task)
+        if found is None:
+            return "gone"
+        saved = saved_in(self._workspace, service, [version])[version]
+        if found.has_ended(now()):
+            tested = Tested("skipped", now(), saved=saved)
+        else:
+            try:
+                tested = self._tested(found, version, saved)
+            except TulleError as exc:
+                began = self._since.setdefault(task.id, time.monotonic())
+                if time.monotonic() - began < PATIENCE:
+                    raise Again(AGAIN, exc) from exc
+                tested = Tested("unasked", now(), saved=saved, message=exc.message)
+        found = self._running(task)  # which took a while
+        if found is None or found.active is None:
+            return "gone"
+        if tested.status == "failed" and found.active.parts_of(version):
+            self._follow(found, version, tested)
+        else:
+            record(self._workspace, service, found.environment, {version: tested})
+        return tested.status
+
+    def _running(self, task: Task) -> Deployment | None:
+        """The deployment in which the generation runs; None when it runs no more."""
+        found = generation.find(self._workspace.database, task.subject, str(task.request["environment"]))
+        runs = (
+            found is not None and found.active is not None and task.request["version"] in found.active.mounted
+        )
+        return found if runs else None
+
+    def _tested(self, found: Deployment, version: str, saved: int) -> Tested:
+        verdicts = _asked(self._workspace, _worker(self._workspace, found, version), MOST, SECONDS)
+        is_short = len(verdicts) < min(saved, MOST)
+        late = f"there was no time for more when {SECONDS:g} s were over" if is_short else ""
+        return of_verdicts(verdicts, saved, now(), late)
+
+    def _follow(self, found: Deployment, version: str, tested: Tested) -> None:
+        """Tell what failed, and go back where that is to follow.
+
+        Told first: once what answered before answers again, nothing is known of a generation that does not.
+        """
+        back = found.way_back
         if way_of(self._workspace.settings, found) != "rollback":
-            hint = f"`tulle service rollback {found.service}` lets what answered before answer again"
-            return "; ".join([*told, hint])
-        try:
-            back = deployment.rollback(
-                self._workspace, found.service, environment=where, actor=BY, before=found.active
-            )
-        except TulleError as exc:
-            return "; ".join([*told, f"it is not gone back from: {exc.message}"])
-        return "; ".join([*told, f"it goes back to {back.desired}"])
+            then = f"`tulle service rollback {found.service}` lets what answered before answer again"
+        elif found.desired != found.active:
+            then = f"it is not gone back from: '{found.desired}' is wanted by now"
+        elif back is None:
+            then = "it is not gone back from: there is no earlier active version to go back to"
+        else:
+            self._record(found, version, tested, f"it goes back to {back}")
+            try:
+                deployment.rollback(
+                    self._workspace,
+                    found.service,
+                    environment=name_of(self._workspace.settings, found.environment),
+                    actor=BY,
+                    before=found.active,
+                )
+            except TulleError as exc:
+                then = f"it is not gone back from: {exc.message}"
+            else:
+                return
+        self._record(found, version, tested, then)
+
+    def _record(self, found: Deployment, version: str, tested: Tested, then: str) -> None:
+        told = "; ".join(part for part in (tested.message, then) if part)
+        kept = {version: replace(tested, message=told)}
+        record(self._workspace, found.service, found.environment, kept)
 
 
 def way_of(settings: Settings, found: Deployment) -> str:
@@ -143,8 +201,13 @@ def begin(
     if found.active is None:
         return
     before = found.previous.mounted if found.previous else ()
-    # What answered before is told of on: why it was gone back from.
-    tested = {version: found.tested[version] for version in before if version in found.tested}
+    # What answered before is told of on: why it was gone back from. Nobody will ask what runs no more and waits to be.
+    tested = {
+        version: found.tested[version]
+        for version in before
+        if version in found.tested
+        if found.tested[version].status != "waiting" or version in found.active.mounted
+    }
     for version in found.active.mounted:
         known = tested.get(version)
         if known is not None and known.status in _KEPT:
@@ -196,10 +259,10 @@ def record(
                 "all_pass": all_pass,
             }
             log.append(cx, Event(GENERATION_TESTED, service, data), actor=BY)
-            if one.status == "failed":
+            if one.status in {"failed", "unasked"}:
                 LOG.warning("service '%s' %s: %s", service, version, one)
                 if not by_hand:
-                    deployment_hooks.tell_failed(cx, settings, known, version, str(one))
+                    deployment_hooks.tell_tested(cx, settings, known, version, one)
 
 
 def ask_running(
@@ -208,7 +271,7 @@ def ask_running(
     """Ask the workers of a generation that runs its test queries, and keep with its deployment how it went.
 
     Without a version the one that most requests meet, without an environment that of consumers, else the first in
-    which it runs. NotFound when none runs.
+    which it runs. NotFound when none runs; Unavailable when it answers none in time, which is not kept.
     """
     declared_service(workspace, name)
     settings = workspace.settings
@@ -229,9 +292,17 @@ def ask_running(
     chosen = version or found.active_version or found.desired_version
     verdicts = _asked(workspace, _worker(workspace, found, chosen), MOST_BY_HAND, SECONDS_BY_HAND)
     saved = saved_in(workspace, name, [chosen])[chosen]
-    tested = of_verdicts(verdicts, saved, now())
+    is_short = len(verdicts) < min(saved, MOST_BY_HAND)
+    late = f"there was no time for more when {SECONDS_BY_HAND:g} s were over" if is_short else ""
+    tested = of_verdicts(verdicts, saved, now(), late)
+    if tested.status == "unasked":
+        raise Unavailable(
+            f"generation '{chosen}' of service '{name}' answered none of its {saved} test queries within "
+            f"{SECONDS_BY_HAND:g} s",
+            hint=f"`tulle logs` shows what it does; `tulle service test {name} --version {chosen}` asks the package",
+        )
     record(workspace, name, found.environment, {chosen: tested}, by_hand=True)
-    return TestedGeneration(name_of(settings, found.environment), chosen, verdicts)
+    return TestedGeneration(name_of(settings, found.environment), chosen, saved, verdicts)
 
 
 def _runs_not(

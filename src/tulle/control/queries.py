@@ -361,7 +361,7 @@ def router(workspace: Workspace, access: Access) -> APIRouter:
         chosen = None if version == "active" else version
         found = deployment_queries.ask_running(workspace, name, chosen, environment=environment)
         verdicts = [asdict(verdict) for verdict in found.verdicts]
-        where = {"environment": found.environment, "version": found.version}
+        where = {"environment": found.environment, "version": found.version, "saved": found.saved}
         return {"service": name, **where, "verdicts": verdicts}
 
     @api.post("/services/{name}/endpoints/{endpoint}/attempt")

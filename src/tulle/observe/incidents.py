@@ -116,10 +116,10 @@ def _watched(cx: Connection, settings: Settings, entry: LogEntry) -> None:
 
 
 def _tested(cx: Connection, settings: Settings, entry: LogEntry) -> None:
-    """Test queries of a generation that was deployed fail, or those of all that run pass."""
+    """Test queries of a generation that was deployed fail or could not be asked, or those of all that run pass."""
     said = entry.data
     product, environment, about = str(said["product"]), str(said["branch"]), f"test queries/{entry.subject}"
-    if said["status"] == "failed":
+    if said["status"] in {"failed", "unasked"}:
         message = f"{entry.subject} {said['version']}: {said['message']}"
         _open(cx, settings, product, environment, CALLS, message, None, about=about, severity="critical")
     elif said["all_pass"]:

@@ -13,7 +13,7 @@ from tulle.config import TEST_QUERIES
 from tulle.errors import Invalid
 from tulle.serving.loaded import Verdict
 
-Status = Literal["waiting", "passed", "failed", "skipped", "none"]
+Status = Literal["waiting", "passed", "failed", "unasked", "skipped", "none"]
 MOST_TOLD = 5  # queries that failed are told with the deployment; `tulle service test` tells all
 _LONGEST = 500  # characters of why one failed
 
@@ -31,8 +31,8 @@ class FailedQuery:
 class Tested:
     """How the test queries of one generation went; `at` is when that was known, in seconds since the epoch.
 
-    Status: waiting (they are being asked), passed, failed, skipped (who deployed it did not want them asked), none (it
-    has none). `message` says what was done, or why they could not be asked.
+    Status: waiting (they are being asked), passed, failed, unasked (none was answered in time), skipped (who deployed
+    it did not want them asked), none (it has none). `message` says what was done, or why not all could be asked.
     """
 
     __test__ = False  # not a test case of pytest's
@@ -44,6 +44,11 @@ class Tested:
     saved: int = 0  # that the generation has: no more are asked than fit in the time
     failed: tuple[FailedQuery, ...] = ()
     message: str = ""
+
+    @property
+    def verb(self) -> str:
+        """What is wrong with its test queries, in words; nothing where nothing is."""
+        return {"failed": "fail", "unasked": "could not be asked"}.get(self.status, "")
 
     def as_plain(self) -> dict[str, Any]:
         """The form in which it is kept and shown."""
@@ -69,7 +74,10 @@ class Tested:
             return f"{told}: {why}" if why else told
         if self.status == "passed":
             more = f", of {self.saved} that are saved" if self.saved > self.asked else ""
-            return f"{self.passed} of {self.asked} test queries pass{more}"
+            why = f"; {self.message}" if self.message else ""
+            return f"{self.passed} of {self.asked} test queries pass{more}{why}"
+        if self.status == "unasked":
+            return f"its test queries could not be asked: {self.message}"
         return {
             "waiting": "its test queries are being asked",
             "skipped": "its test queries are not asked",
@@ -91,12 +99,14 @@ def tested_from(value: Mapping[str, Any]) -> Tested:
     )
 
 
-def of_verdicts(verdicts: Sequence[Verdict], saved: int, at: float) -> Tested:
-    """What verdicts come to; `saved` is how many test queries there are."""
+def of_verdicts(verdicts: Sequence[Verdict], saved: int, at: float, message: str = "") -> Tested:
+    """What verdicts come to; `saved` is how many test queries there are, `message` says why not all were asked."""
+    if not verdicts:
+        return Tested("unasked" if saved else "none", at, saved=saved, message=message)
     failed = [one for one in verdicts if not one.passed]
     told = tuple(FailedQuery(one.endpoint, one.name, one.message[:_LONGEST]) for one in failed[:MOST_TOLD])
-    status: Status = "failed" if failed else "passed" if verdicts else "none"
-    return Tested(status, at, len(verdicts), len(verdicts) - len(failed), saved, told)
+    status: Status = "failed" if failed else "passed"
+    return Tested(status, at, len(verdicts), len(verdicts) - len(failed), saved, told, message)
 
 
 def demand_way(text: str) -> str:
