@@ -24,6 +24,7 @@ from tulle.errors import Broken, Conflict, NotFound
 from tulle.gateway import contract, envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import GatewayPolicy, RateLimit
+from tulle.gateway.versions import recorded
 from tulle.gateway.versions.told import told
 from tulle.serving import generation
 from tulle.serving.traffic import single
@@ -123,6 +124,20 @@ def test_each_change_is_a_version_that_says_who_and_what(run: Run) -> None:
     assert run.newest() == before + 1
     with pytest.raises(NotFound, match="no version 99999"):
         gateway.show(run.workspace, 99_999)
+
+
+def test_what_one_version_changed_is_told_also_while_another_one_is_in_force(run: Run) -> None:
+    run.shut(SHUT)
+    number = run.newest()
+    run.rollback()
+    found = gateway.diff(run.workspace, run.board, second=number)
+    assert (found["from"], found["to"]) == (number - 1, number)
+    assert [one["sentence"] for one in found["changes"]] == ["service calc changed: policy 1 (ip-deny) added"]
+    first = recorded.versions(run.workspace.database, limit=500)[-1].number
+    with pytest.raises(NotFound, match=f"no version before {first} is kept"):
+        gateway.diff(run.workspace, run.board, second=first)
+    with pytest.raises(NotFound, match="no version 99999"):
+        gateway.diff(run.workspace, run.board, second=99_999)
 
 
 def test_a_rollback_holds_until_it_is_resumed_and_what_comes_waits(run: Run) -> None:
@@ -249,5 +264,10 @@ def test_the_commands_say_it_in_a_terminal(run: Run) -> None:
     assert "shut out" in said
     assert "(`tulle gateway resume`)" in tulle("status")
     assert json.loads(tulle("diff", "--json"))["to"] is None
+    alone = json.loads(tulle("diff", "--to", str(newest), "--json"))
+    assert (alone["from"], alone["to"]) == (newest - 1, newest)
+    assert alone["changes"] == json.loads(tulle("diff", str(newest - 1), str(newest), "--json"))["changes"]
+    refused = CliRunner().invoke(commands.gateway, ["diff", "1", "--to", "2"], obj=settings.folder)
+    assert "--to says what one version changed" in str(refused.exception)
     assert json.loads(tulle("versions", "--json"))[0]["pinned"] is False
     assert "no more" in tulle("resume")

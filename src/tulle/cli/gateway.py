@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
+from tulle.errors import Invalid
 from tulle.sdk.gateway import GatewayClient
 
 REFUSED = 1  # the exit code of `check` where something would not be published
@@ -100,14 +101,20 @@ def show(mesh: Path | None, number: int, as_json: bool) -> None:
 @gateway.command()
 @click.argument("first", type=click.IntRange(1), required=False)
 @click.argument("second", type=click.IntRange(1), required=False)
+@click.option(
+    "--to", "last", type=click.IntRange(1), help="What this version changed: from the one before it."
+)
 @OPTION_JSON
 @click.pass_obj
-def diff(mesh: Path | None, first: int | None, second: int | None, as_json: bool) -> None:
+def diff(mesh: Path | None, first: int | None, second: int | None, last: int | None, as_json: bool) -> None:
     """Show what differs between versions FIRST and SECOND.
 
     SECOND is the newest where it is left out. Without either: the last two, or, while the gateway is pinned, what is in
     force and what waits.
     """
+    if first is not None and last is not None:
+        raise Invalid("--to says what one version changed", hint="for two of them: `tulle gateway diff A B`")
+    second = second or last
     found = _with(mesh, lambda one: one.diff(first, second))
     if as_json:
         emit(found)

@@ -107,10 +107,12 @@ def show(workspace: Workspace, number: int | None = None) -> dict[str, Any]:
 def diff(
     workspace: Workspace, switchboard: Switchboard, first: int | None = None, second: int | None = None
 ) -> dict[str, Any]:
-    """What differs between two versions; of one and the newest; without any of what is pinned and what waits, or of the
-    last two. NotFound.
+    """What differs between two versions; of one and the newest; of the one before `second` and that, where only it is
+    given; without any of what is pinned and what waits, or of the last two. NotFound.
     """
     names = _names(workspace)
+    if first is None and second is not None:
+        first = _before(workspace, recorded.version(workspace.database, second).number)
     if first is None and pin_of(workspace.database) is not None:
         newest = recorded.version(workspace.database)
         changes = _waiting(workspace, switchboard)
@@ -201,13 +203,16 @@ def restart(workspace: Workspace, *, by: str = "", seconds: float = RESTART_SECO
 
 
 def _one_before(workspace: Workspace, pin: Pin | None) -> int:
-    newest = pin.version if pin is not None else recorded.version(workspace.database).number
-    before = next(iter(recorded.versions(workspace.database, limit=1, before=newest)), None)
-    if before is None:
+    return _before(workspace, pin.version if pin is not None else recorded.version(workspace.database).number)
+
+
+def _before(workspace: Workspace, number: int) -> int:
+    found = next(iter(recorded.versions(workspace.database, limit=1, before=number)), None)
+    if found is None:
         raise NotFound(
-            f"no version before {newest} is kept", hint="`tulle gateway versions` lists those that are"
+            f"no version before {number} is kept", hint="`tulle gateway versions` lists those that are"
         )
-    return before.number
+    return found.number
 
 
 def _waiting(workspace: Workspace, switchboard: Switchboard) -> list[Change]:

@@ -50,7 +50,7 @@ def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], 
         first: Annotated[int | None, Query(alias="from", ge=1, le=_MOST)] = None,
         second: Annotated[int | None, Query(alias="to", ge=1, le=_MOST)] = None,
     ) -> dict[str, Any]:
-        """What differs between two versions, or between what is pinned and what waits."""
+        """What differs between two versions, or from the one before `to`; or between what is pinned and what waits."""
         return gateway.diff(workspace, switchboard, first, second)
 
     @api.post("/check")

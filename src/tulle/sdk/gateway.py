@@ -34,7 +34,10 @@ class GatewayClient:
         return self._client.call("GET", f"/gateway/versions/{number}")
 
     def diff(self, first: int | None = None, second: int | None = None) -> dict[str, Any]:
-        """What differs between two versions, or between what is pinned and what waits."""
+        """What differs between two versions, or between what is pinned and what waits.
+
+        Without `second` up to the newest, with `second` alone since the one before it.
+        """
         params = {name: one for name, one in (("from", first), ("to", second)) if one is not None}
         return self._client.call("GET", "/gateway/diff", params=params)
 
