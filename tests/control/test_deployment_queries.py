@@ -442,6 +442,27 @@ def test_an_incident_is_open_while_test_queries_of_what_runs_fail(board: Board) 
     assert not incidents.recent(database, product="sales", is_open=True)
 
 
+@pytest.mark.parametrize("after", ["v3", "skipped", "canary"])
+def test_an_incident_is_closed_when_what_failed_runs_no_more_and_nothing_is_asked(
+    board: Board, after: str
+) -> None:
+    """As after a canary, beside which what answers passed long ago."""
+    settings, database = board.workspace.settings, board.workspace.database
+    board.deploy(single("v1"))
+    board.ask()
+    board.deploy(split({"v1": 0.9, "v2": 0.1}), "rollback" if after == "canary" else "tell")
+    assert board.ask() == 1
+    incidents.follow(settings, database)
+    assert len(incidents.recent(database, product="sales", is_open=True)) == 1
+    if after == "canary":
+        board.settle()  # what it goes back to
+    else:
+        board.deploy(single("v3" if after == "v3" else "v1"), "skip" if after == "skipped" else "")
+    assert board.ask() == 0
+    incidents.follow(settings, database)
+    assert not incidents.recent(database, product="sales", is_open=True)
+
+
 # ── asked by hand ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -195,7 +195,7 @@ def begin(
     """Note, in the transaction that puts a traffic in force, what is to be asked of the generations that run now.
 
     One that ran before and passed, as one that is preloaded has, is not asked again. `saved`: how many test queries
-    each has.
+    each has. Where what was wrong runs no more and nothing is asked, that is told: nobody else will.
     """
     found = generation.deployment_in(cx, service, environment)
     if found.active is None:
@@ -219,7 +219,10 @@ def begin(
         else:
             tested[version] = Tested("waiting", now(), saved=saved[version])
             tasks.ask(cx, TASK, service, {"environment": environment, "version": version})
-    generation.note_tested(cx, service, environment, tested, anew=True)
+    after = generation.note_tested(cx, service, environment, tested, anew=True)
+    main = found.active.main
+    if any(one.verb for one in found.tested.values()) and _is_well(after):
+        log.append(cx, _event(settings, after, main, tested[main]), actor=BY)
 
 
 def record(
@@ -241,28 +244,39 @@ def record(
             known = generation.deployment_in(cx, service, environment)
         except NotFound:
             return
-        running = set(known.active.mounted if known.active else ())
+        running = known.active.mounted if known.active else ()
         kept = {version: one for version, one in found.items() if version in running}
         after = generation.note_tested(cx, service, environment, kept)
-        all_pass = all(after.tested[v].status in {"passed", "none"} for v in running if v in after.tested)
-        place = _place(settings, environment)
         for version, one in kept.items():
-            data = {
-                "version": version,
-                "environment": environment,
-                "branch": place.branch if place is not None else environment,
-                "product": known.product,
-                "status": one.status,
-                "asked": one.asked,
-                "passed": one.passed,
-                "message": str(one),
-                "all_pass": all_pass,
-            }
-            log.append(cx, Event(GENERATION_TESTED, service, data), actor=BY)
+            log.append(cx, _event(settings, after, version, one), actor=BY)
             if one.status in {"failed", "unasked"}:
                 LOG.warning("service '%s' %s: %s", service, version, one)
                 if not by_hand:
                     deployment_hooks.tell_tested(cx, settings, known, version, one)
+
+
+def _is_well(found: Deployment) -> bool:
+    """Whether nothing that runs fails, or may: what nobody wants asked fails nothing."""
+    running = found.active.mounted if found.active else ()
+    return all(
+        found.tested[one].status in {"passed", "none", "skipped"} for one in running if one in found.tested
+    )
+
+
+def _event(settings: Settings, found: Deployment, version: str, tested: Tested) -> Event:
+    place = _place(settings, found.environment)
+    data = {
+        "version": version,
+        "environment": found.environment,
+        "branch": place.branch if place is not None else found.environment,
+        "product": found.product,
+        "status": tested.status,
+        "asked": tested.asked,
+        "passed": tested.passed,
+        "message": str(tested),
+        "all_pass": _is_well(found),
+    }
+    return Event(GENERATION_TESTED, found.service, data)
 
 
 def ask_running(
