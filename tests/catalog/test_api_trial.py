@@ -74,6 +74,13 @@ def test_a_value_stays_within_its_part_of_the_path(value: str) -> None:
     assert not set(target) & set("?#\\ ")
 
 
+@pytest.mark.parametrize("path", ["/../../public/api/v1/victim/x", "/items/%2e%2E/x", "/items/{id}/."])
+def test_a_path_that_leads_out_of_the_api_is_not_tried(path: str) -> None:
+    (astray,) = read_api({"paths": {path: {"get": {}}}}).operations
+    with pytest.raises(Invalid, match="leads out of the operation"):
+        request_of(astray, Typed(USUAL), {}, base="/orders/v1")
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [

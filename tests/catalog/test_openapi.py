@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tulle.catalog.openapi import Field, read_api
+from tulle.spec.openapi_document import METHODS
 
 DOCUMENT: dict[str, Any] = {
     "openapi": "3.1.0",
@@ -213,3 +214,8 @@ def test_parameters_of_a_path_are_those_of_its_operations() -> None:
         ("path", "shop", "", True),
     ]
     assert (operation.media, operation.examples[0].text) == ("text/csv", "a,b")
+
+
+def test_every_method_that_a_document_may_have_is_shown() -> None:
+    paths = {"/x": {method: {"responses": {}} for method in METHODS}}
+    assert {one.method.lower() for one in read_api({"paths": paths}).operations} == set(METHODS)

@@ -48,6 +48,18 @@ def test_policies_are_shown_with_what_they_are_for(browser: Browser) -> None:
     assert re.search(r"say who may call instead: <span[^>]*>basic-auth<", browser.get(PAGE))
 
 
+def test_by_what_is_counted_and_kept_is_no_secret(browser: Browser) -> None:
+    given = (
+        {"policy": "quota", "limits": ["10/1d"], "key": ["client", "path"]},
+        {"policy": "caching", "ttl": 5, "key": {"query": ["page"]}},
+    )
+    service_policies.set_policies(browser.world.database, NAME, given)
+    html = browser.get(PAGE)
+    assert "key: [client, path]" in html
+    assert "query: [page]" in html
+    assert "****" not in html
+
+
 def test_those_of_the_mesh_come_with_their_set(browser: Browser) -> None:
     database = browser.world.database
     deny = {"policy": "ip-deny", "addresses": ["192.0.2.1"]}

@@ -9,7 +9,7 @@ import pytest
 
 from tulle.config import Settings, settings_from
 from tulle.errors import Invalid, NotFound, Place
-from tulle.spec.environment import environment, environments, of_branch, production, read_from
+from tulle.spec.environment import environment, environments, of_branch, places, production, read_from
 from tulle.spec.mesh import load_settings
 
 
@@ -25,6 +25,11 @@ def test_a_mesh_that_names_none_has_production_alone() -> None:
         0,
         True,
     )
+
+
+def test_deployments_name_that_of_consumers_by_nothing() -> None:
+    settings = settings_of({"live": {"branch": "main"}, "lab": {}})
+    assert places(settings) == {"live": "", "lab": "lab"}
 
 
 def test_releases_go_in_order_and_production_is_added() -> None:

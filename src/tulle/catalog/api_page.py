@@ -16,7 +16,7 @@ from tulle.catalog.api_status import Answering, Status, status_of
 from tulle.catalog.exchange import WAYS, Exchange, problem_of
 from tulle.catalog.openapi import Api, Operation, read_api
 from tulle.catalog.service import ServiceView
-from tulle.config import PRODUCTION, Settings
+from tulle.config import Settings
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.gateway.apis import records, remarks
 from tulle.gateway.apis.declared import Page, Target
@@ -30,7 +30,7 @@ from tulle.gateway.offer import MESH, offers
 from tulle.observe.insight import Insight
 from tulle.serving.access import Access
 from tulle.serving.snippets import Snippet
-from tulle.spec.environment import production
+from tulle.spec.environment import places, production
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
 from tulle.state.db import now
@@ -281,7 +281,7 @@ class ApiPages:
             yield self._of_service(found)
             return
         belongs = bool(user) and self._exchange.sight.belongs(user, found.declared.product)
-        at = list(instances([found], _places(self._settings)))
+        at = list(instances([found], places(self._settings)))
         for version in found.declared.versions:
             mine = [one for one in at if one.version.version == version.version]
             yield Version(
@@ -339,7 +339,7 @@ class ApiPages:
         place = address.environment if address is not None else production(self._settings).name
         instance = next(
             one
-            for one in instances([found], _places(self._settings))
+            for one in instances([found], places(self._settings))
             if one.version.version == chosen.version and one.place == place
         )
         text = records.openapi_text(self._exchange.database, found.name, chosen.version)
@@ -357,12 +357,6 @@ class ApiPages:
         own = known.get(name, Offer())
         tiers = own.tiers or known.get(MESH, Offer()).tiers or mesh_tiers(self._settings)
         return Offer(tiers, own.terms)
-
-
-def _places(settings: Settings) -> Mapping[str, str]:
-    """The environments by name, each as deployments name it: that of consumers is empty."""
-    known = settings.environments.values()
-    return {one.name: "" if one.branch == PRODUCTION.branch else one.name for one in known}
 
 
 def _in_words(target: Target) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from tulle.catalog.openapi import Operation
 from tulle.catalog.trial import TryAnswer
 from tulle.errors import Invalid
+from tulle.spec.openapi_document import leads_upwards
 
 LARGEST_ANSWER: Final = 1_000_000  # bytes that are shown
 _PARAMETER: Final = re.compile(r"\{([^{}/]+)\}")
@@ -101,6 +102,8 @@ def request_of(
     if _QUERY.fullmatch(query) is None or "#" in query:
         raise Invalid("the query cannot be sent as it is", hint="write it as a URL has it: page=2&sort=name")
     path = base.rstrip("/") + _PARAMETER.sub(lambda found: _filled(found[1], typed.path), operation.path)
+    if leads_upwards(path):
+        raise Invalid("the path leads out of the operation", hint="give its parameters other values")
     target = quote(path, safe="/%:@!$&'()*+,;=~-._") + (f"?{query}" if query else "")
     return ApiRequest(
         operation.method.upper(),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tulle.config import PRODUCTION, Settings
+from tulle.config import Settings
 from tulle.errors import Broken, TulleError
 from tulle.gateway import service_keys, service_policies
 from tulle.gateway.apis import records
@@ -20,7 +20,7 @@ from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import policies_in, written_of
 from tulle.serving import generation, package
 from tulle.serving.access import Access, Tokens, access_of
-from tulle.spec.environment import production
+from tulle.spec.environment import places, production
 from tulle.spec.product import DataProduct
 from tulle.state.db import Database, now
 
@@ -85,12 +85,8 @@ def _of_services(
 def _of_apis(
     settings: Settings, database: Database, documents: Mapping[str, DataProduct], of_mesh: MeshPolicies
 ) -> Iterator[OpenWay]:
-    places = {
-        one.name: "" if one.branch == PRODUCTION.branch else one.name
-        for one in settings.environments.values()
-    }
     product_of = {one.service: one.product for one in generation.everywhere(database)}
-    for one in instances(records.recorded(database), places):
+    for one in instances(records.recorded(database), places(settings)):
         if not one.answers or one.life.status == "retired":
             continue
         says, declared = f"as version {one.version.version} says", one.api.declared

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-METHODS: Final = ("get", "put", "post", "delete", "patch", "head", "options")
+from tulle.spec.openapi_document import METHODS, resolved
+
 _DEEPEST: Final = 8
 _MOST_FIELDS: Final = 300
 _SHOWN_CHOICES: Final = 8
@@ -240,9 +241,9 @@ def _inner(document: Json, value: Json) -> Json:
         return _inner(document, _resolved(document, value["items"]))
     if not value.get("properties"):
         for choice in _list(value.get("anyOf")) or _list(value.get("oneOf")):
-            resolved = _resolved(document, choice)
-            if resolved.get("properties"):
-                return resolved
+            found = _resolved(document, choice)
+            if found.get("properties"):
+                return found
     return value
 
 
@@ -273,21 +274,11 @@ def _formatted(name: str, form: str) -> str:
 
 
 def _resolved(document: Json, value: Any) -> Json:
-    """What a value refers to within the document; empty when it refers elsewhere, to nothing or to itself."""
-    for _ in range(_DEEPEST):
-        if not isinstance(value, Mapping):
-            return {}
-        reference = value.get("$ref")
-        if not isinstance(reference, str):
-            return value
-        if not reference.startswith("#/"):
-            return {"description": f"see {reference}"}
-        target: Any = document
-        for part in reference[2:].split("/"):
-            part = part.replace("~1", "/").replace("~0", "~")  # noqa: PLW2901  as JSON pointers are escaped
-            target = target.get(part) if isinstance(target, Mapping) else None
-        value = target
-    return {}
+    """What a value refers to within the document; empty when it refers to nothing or to itself."""
+    reference = _mapping(value).get("$ref")
+    if isinstance(reference, str) and not reference.startswith("#/"):
+        return {"description": f"see {reference}"}
+    return resolved(document, value)
 
 
 def _mapping(value: Any) -> Json:

@@ -12,11 +12,11 @@ from typing import Any
 
 from tulle.catalog.log_masks import ProductOf, shown_of
 from tulle.catalog.masking import is_masked
-from tulle.catalog.openapi import METHODS
 from tulle.serving.declared import rows_of
 from tulle.serving.log_rows import MASK, Shown
 from tulle.serving.package import Package
 from tulle.serving.service import Service
+from tulle.spec.openapi_document import METHODS
 from tulle.spec.product import DataProduct
 
 _KEYED = {"predict", "lookup"}

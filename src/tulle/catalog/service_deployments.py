@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import select
 
-from tulle.config import PRODUCTION, TEST_QUERIES, Environment, Settings
+from tulle.config import TEST_QUERIES, Environment, Settings
 from tulle.errors import Invalid, NotFound
 from tulle.gateway.faults import fault_of
 from tulle.serving import generation, package
@@ -204,7 +204,7 @@ class DeploymentsReader:
         asked = self._asked(service, place)
         return DeploymentsPage(
             state,
-            tuple((one, found.get(_key(one))) for one in declared.environments(self._settings)),
+            tuple((one, found.get(declared.place_of(one))) for one in declared.environments(self._settings)),
             tuple(one for one in asked if one.status == _WAITING),
             tuple(one for one in asked if one.status != _WAITING),
             self._form(state, [one.version for one in reversed(versions)], filled or {}),
@@ -233,7 +233,7 @@ class DeploymentsReader:
         return declared.environment(self._settings, environment)
 
     def _state(self, service: str, place: Environment) -> StateView:
-        key = _key(place)
+        key = declared.place_of(place)
         found = generation.find(self._database, service, key)
         processes = self._processes()
         prefix = f"@{key}" if key else ""
@@ -305,7 +305,7 @@ class DeploymentsReader:
     def _asked(self, service: str, place: Environment) -> list[AskedView]:
         query = (
             select(request_rows)
-            .where(request_rows.c.service == service, request_rows.c.environment == _key(place))
+            .where(request_rows.c.service == service, request_rows.c.environment == declared.place_of(place))
             .order_by(request_rows.c.requested_at.desc(), request_rows.c.id.desc())
             .limit(HISTORY)
         )
@@ -352,7 +352,7 @@ def _filled(form: Form, state: StateView, filled: Mapping[str, str]) -> Form:
             shadow=(shadow, copied / 100) if shadow else None,
             preloaded=[row.version for row in rows if row.is_preloaded],
         )
-        command = command_of(state.service, traffic, _key(state.place), tests)
+        command = command_of(state.service, traffic, declared.place_of(state.place), tests)
     except Invalid as exc:
         problem = exc.message
     return Form(tuple(rows), form.others, sticky, shadow, copied, command, problem, tests)
@@ -370,11 +370,6 @@ def command_of(service: str, traffic: Traffic, environment: str, test_queries: s
     words += ["--environment", environment] if environment else []
     words += ["--test-queries", test_queries] if test_queries else []
     return shlex.join(words)
-
-
-def _key(place: Environment) -> str:
-    """How deployments name an environment: empty for that of consumers."""
-    return "" if place.branch == PRODUCTION.branch else place.name
 
 
 def _percent(traffic: Traffic | None, version: str) -> float | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tulle.catalog.look import latency
 from tulle.catalog.query_log import QueryLog
-from tulle.config import PRODUCTION, Settings
+from tulle.config import Settings
 from tulle.engine.engine import literal
 from tulle.errors import Invalid, TulleError
 from tulle.lake.repository import Lake
@@ -148,7 +148,7 @@ class LoadReader:
             if environment
             else declared.production(self._settings)
         )
-        key = "" if place.branch == PRODUCTION.branch else place.name
+        key = declared.place_of(place)
         seconds, step = SPANS[span]
         until = time.time() if now is None else now
         since = until // step * step - seconds + step

@@ -20,7 +20,7 @@ from tulle.catalog.exchange_pages import reader_of
 from tulle.catalog.portal import Reader
 from tulle.catalog.service import ServiceView, endpoint_of, pretty
 from tulle.catalog.trial import Caller, How
-from tulle.config import PRODUCTION, Settings
+from tulle.config import Settings
 from tulle.errors import Invalid, NotFound, did_you_mean
 from tulle.spec import environment as declared
 
@@ -56,7 +56,7 @@ class TryBody(BaseModel):
             hint = did_you_mean(self.generation, known) or f"known: {', '.join(known) or 'none'}"
             raise NotFound(f"service '{service.name}' has no generation '{self.generation}'", hint=hint)
         place = declared.environment(settings, self.environment) if self.environment else None
-        name = "" if place is None or place.branch == PRODUCTION.branch else place.name
+        name = "" if place is None else declared.place_of(place)
         return How(name, self.generation, self.key, self.steps)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tulle.catalog.api_status import Answering, status_of
 from tulle.control import deployment, release
-from tulle.control.declared_apis import demand_reachable, places
+from tulle.control.declared_apis import demand_reachable
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem, did_you_mean
 from tulle.gateway import contract
@@ -29,6 +29,7 @@ from tulle.gateway.front import External, check_url
 from tulle.observe.calls import Calls
 from tulle.observe.insight import Insight
 from tulle.serving import generation
+from tulle.spec.environment import places
 from tulle.spec.openapi_compare import ApiChange, compare_openapi
 from tulle.spec.openapi_document import METHODS
 from tulle.state import products

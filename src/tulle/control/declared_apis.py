@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from tulle.config import PRODUCTION, Settings
+from tulle.config import Settings
 from tulle.control.impact import listed
 from tulle.control.offers import taken_out
 from tulle.control.plan import Detail
@@ -134,14 +134,6 @@ def demand_reachable(settings: Settings, upstream: Upstream) -> None:
     name = upstream.host.rstrip(".")
     if is_address(upstream.host) or name == "localhost" or name.endswith(".localhost"):
         judge.addresses(upstream.host, upstream.port, time.monotonic() + _JUDGE_SECONDS)
-
-
-def places(settings: Settings) -> dict[str, str]:
-    """The environments by name, each as deployments name it: that of consumers is empty."""
-    return {
-        one.name: "" if one.branch == PRODUCTION.branch else one.name
-        for one in settings.environments.values()
-    }
 
 
 def offers_of(services: Sequence[Service], apis: Sequence[Loaded]) -> dict[str, Offer]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tulle.config import PRODUCTION, Settings
+from tulle.config import Settings
 from tulle.control.identities import demand_contracts, reach_of
 from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
@@ -42,8 +42,7 @@ def place_of(settings: Settings, environment: str | None) -> str:
     """How deployments name an environment: empty for that of consumers. NotFound with the nearest name."""
     if not environment:
         return ""
-    found = declared.environment(settings, environment)
-    return "" if found.branch == PRODUCTION.branch else found.name
+    return declared.place_of(declared.environment(settings, environment))
 
 
 def name_of(settings: Settings, place: str) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tulle.control.declared_apis import places
 from tulle.control.workspace import Workspace
 from tulle.errors import TulleError
 from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.apis.records import Followed, RecordedApi
 from tulle.gateway.policy import ManagedService
 from tulle.gateway.publishing import Unmade
+from tulle.spec.environment import places
 
 Place = tuple[str, str]  # an API with its version, and an environment
 Joined = Callable[[ManagedService, str, Sequence[str]], ManagedService]  # with its product and tags

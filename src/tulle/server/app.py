@@ -320,6 +320,14 @@ def _look_for_drift(workspace: Workspace) -> None:
         LOG.warning("drift could not be looked for: %s", exc)
 
 
+def _text(body: bytes, encoding: str | None) -> str:
+    """An answer's body as text, in the encoding that it says where that is one of texts."""
+    try:
+        return body.decode(encoding or "utf-8", "replace")
+    except LookupError:  # `hex` is an encoding too, though not one of texts
+        return body.decode("utf-8", "replace")
+
+
 def _processes(settings: Settings) -> Sequence[ProcessView]:
     return [
         ProcessView(p.name, p.kind, p.state, p.url, p.restarts, p.why)
@@ -403,5 +411,4 @@ class Trials:
         finally:
             self._trying.release()
         took = (time.perf_counter() - began) * 1000
-        text = body.decode(answer.encoding or "utf-8", "replace")
-        return TryAnswer(answer.status_code, dict(answer.headers), text, took)
+        return TryAnswer(answer.status_code, dict(answer.headers), _text(bytes(body), answer.encoding), took)

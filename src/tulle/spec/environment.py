@@ -43,6 +43,16 @@ def of_branch(settings: Settings, branch: str) -> Environment | None:
     return next((e for e in settings.environments.values() if e.branch == branch), None)
 
 
+def place_of(environment: Environment) -> str:
+    """How deployments and instances name it: empty for that of consumers, whatever its name."""
+    return "" if environment.branch == PRODUCTION.branch else environment.name
+
+
+def places(settings: Settings) -> dict[str, str]:
+    """Of the environments' names how deployments name each."""
+    return {one.name: place_of(one) for one in settings.environments.values()}
+
+
 def production(settings: Settings) -> Environment:
     """The environment whose branch is `main`, where consumers read."""
     found = of_branch(settings, PRODUCTION.branch)

@@ -23,6 +23,10 @@ MOST_STEPS: Final = 32  # of references to references
 _WHERE: Final = "the OpenAPI document"
 _TEMPLATE: Final = re.compile(r"/(?:[^{}\s?#]|\{[^{}/\s]+\})*")
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
+# What a server or a gateway takes for another path: nothing between slashes, one that is written otherwise, control
+# characters, and the parts `.` and `..`, encoded or with parameters too.
+_ASTRAY: Final = re.compile(r"//|\\|%(?:2f|5c|0|1|7f)|[\x00-\x1f\x7f]", re.IGNORECASE)
+_UPWARDS: Final = re.compile(r"/(?:\.|%2e){1,2}(?=/|;|%3b|$)", re.IGNORECASE)
 # Below these anybody may write anything: values, not schemas.
 _VALUES: Final = frozenset({"example", "examples", "default", "enum", "const"})
 
@@ -169,6 +173,10 @@ class _Reader:
             hint = "a path has no query, and its parameters are in braces: /items/{id}"
             self.wrong(f"'{shown(path)}' is no path", "paths", path, key=True, hint=hint)
             return False
+        if _ASTRAY.search(path) is not None or leads_upwards(path):
+            hint = "write the path that it leads to"
+            self.wrong(f"'{shown(path)}' leads to another path", "paths", path, key=True, hint=hint)
+            return False
         if "$ref" in item:
             told = "a path must be written out, not referred to"
             self.wrong(told, "paths", path, "$ref", hint="bundle it")
@@ -187,6 +195,11 @@ class _Reader:
                 self.wrong(f"'{shown(reference)}' is outside of it", *steps, hint=hint)
             elif target(self._value, reference) is None:
                 self.wrong(f"'{shown(reference)}' refers to nothing", *steps)
+
+
+def leads_upwards(path: str) -> bool:
+    """Whether a path has parts that stand for where it is, or for what is above that, and so leads elsewhere."""
+    return _UPWARDS.search(path) is not None
 
 
 def form_of(path: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import jsonschema_rs
 
 from tulle.errors import Invalid
+from tulle.spec.openapi_document import METHODS
 
-METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 MOST_OPERATIONS: Final = 2000
 MOST_NESTED: Final = 100  # levels of a document
 MOST_REFERENCES: Final = 20  # that lead to one another
