@@ -148,9 +148,11 @@ def der_of(pem: str) -> bytes:
 # ── without TLS ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def plainly(port: int, method: str, headers: Mapping[str, str]) -> httpx.Response:
+def plainly(port: int, method: str, headers: Mapping[str, str], query: str = "") -> httpx.Response:
     with httpx.Client(trust_env=False) as client:
-        return client.request(method, f"http://127.0.0.1:{port}/public/api/v1/first/x", headers=headers)
+        return client.request(
+            method, f"http://127.0.0.1:{port}/public/api/v1/first/x{query}", headers=headers
+        )
 
 
 @pytest.mark.parametrize("door", ["gateway_port", "plain_port"])
@@ -161,9 +163,19 @@ def test_without_tls_reads_are_led_to_it_and_what_may_have_a_secret_is_refused(s
     led = plainly(port, "GET", {})
     assert led.status_code == 308
     assert led.headers["location"] == f"https://127.0.0.1:{safe.settings.gateway_port}/public/api/v1/first/x"
-    for method, headers in (("POST", {}), ("GET", as_client("app-a")), ("GET", {"client_secret": "x"})):
-        refused = plainly(port, method, headers)
-        assert refused.status_code == 403
+    told: tuple[tuple[str, Mapping[str, str], str], ...] = (
+        ("POST", {}, ""),
+        ("GET", as_client("app-a"), ""),
+        ("GET", {"client_secret": "x"}, ""),
+        ("GET", {"X-Api-Key": "x"}, ""),
+        ("GET", {}, "?client_id=app-a&client_secret=" + "a1" * 20),
+        ("HEAD", {}, "?key=x"),
+    )
+    for method, headers, query in told:
+        refused = plainly(port, method, headers, query)
+        assert refused.status_code == 403, (method, headers, query)
+        if method == "HEAD":
+            continue
         assert refused.json()["errorType"] == "TlsRequired"
         assert set(refused.json()) == {"errorType", "message", "detailedMessage", "requestId"}
 

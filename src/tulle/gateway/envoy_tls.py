@@ -1,7 +1,9 @@
 """The gateway's doors by TLS in Envoy's words, the one beside them without it, and the bounds of HTTP/2.
 
 Pure. The certificate is a watched file (`gateway.door_certificate`). Who comes without TLS where TLS is spoken is
-told so in HTTP; what may have had a secret in it is refused, as it would be sent that way again and again.
+told so in HTTP; what may have had a secret in it is refused, as it would be sent that way again and again: anything
+with a query, and with a header in which secrets usually are. It knows no policies, so a header of another name that
+one of them takes a key from is not seen here.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ RUNTIME: Final[Json] = {
     "http.max_requests_per_io_cycle": 10,  # of one connection, before others have their turn
 }
 _TLS: Final = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
-_CREDENTIALS: Final = ("authorization", "client_id", "client_secret", "cookie")
+_CREDENTIALS: Final = (
+    *("authorization", "proxy-authorization", "client_id", "client_secret", "cookie"),
+    *("api-key", "api_key", "apikey", "x-api-key", "x-apikey", "x-auth-token", "x-access-token"),
+)
 
 
 def by_tls(plain: Json, safe: Json) -> Json:
@@ -93,14 +98,17 @@ def _accepting() -> Json:
 
 
 def _way_to_tls(tls_port: int | None) -> Json:
-    """What answers without TLS: reads without credentials are led on, all else is refused with the reason."""
+    """What answers without TLS: reads without query and credentials are led on, all else is refused with the reason."""
     leads: Json = {"https_redirect": True, "response_code": "PERMANENT_REDIRECT"}
     if tls_port is not None:
         leads["port_redirect"] = tls_port
     bare = [{"name": name, "present_match": True, "invert_match": True} for name in _CREDENTIALS]
-    reads = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
+    reads = [
+        {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}},
+        {"name": ":path", "string_match": {"contains": "?"}, "invert_match": True},
+    ]
     routes = [
-        {"match": {"prefix": "/", "headers": [reads, *bare]}, "redirect": leads},
+        {"match": {"prefix": "/", "headers": [*reads, *bare]}, "redirect": leads},
         {"match": {"prefix": "/"}, "direct_response": {"status": 426}},
     ]
     config = typed(
