@@ -8,7 +8,7 @@ from tests.catalog.conftest import Browser
 
 from tulle.config import GatewayTls
 from tulle.events import CONTRACT_APPROVED, Event
-from tulle.gateway.door_certificate import DoorCertificate
+from tulle.gateway.door_certificate import DoorCertificate, shown
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.gateway.versions import pin
 from tulle.gateway.versions.recorded import Versions
@@ -53,3 +53,21 @@ def test_the_certificate_is_shown_where_there_is_one(browser: Browser) -> None:
         page = other.get("/gateway")
     assert "mesh.<wbr>example.<wbr>com" in page or "mesh.example.com" in page
     assert "https://" in page
+
+
+def test_why_files_cannot_be_used_is_not_told_to_everybody(browser: Browser) -> None:
+    """It names where the private key is, and may say that others can read it."""
+    world = browser.world
+    tls = GatewayTls(certificate="kept/mesh.pem", key="kept/mesh.key")
+    made = replace(world.settings, gateway_tls=GatewayTls(self_signed=True))
+    DoorCertificate(made).keep()
+    world.settings = replace(world.settings, gateway_tls=tls)
+    trouble = shown(world.settings)
+    assert trouble is not None
+    assert "kept/mesh" in trouble.trouble
+    with Browser(world) as other:
+        page = other.get("/gateway")
+    assert "mesh.pem" not in page.replace("<wbr>", "")
+    assert "kept" not in page
+    assert "cannot be used" in page
+    assert "tulle gateway status" in page
