@@ -17,7 +17,7 @@ from tulle.cli.mesh import _failing_door
 from tulle.config import GatewayTls, Settings
 from tulle.errors import Invalid, LimitExceeded
 from tulle.gateway import door_certificate
-from tulle.gateway.door_certificate import AUTHORITY, DAY, DoorCertificate, read_pair, shown, usable
+from tulle.gateway.door_certificate import AUTHORITY, DAY, SHOWN, DoorCertificate, read_pair, shown, usable
 from tulle.state.db import now
 
 
@@ -50,6 +50,54 @@ def test_another_name_makes_another_authority_and_a_name_less_does_not(tmp_path:
     second = (tmp_path / ".tulle" / AUTHORITY).read_text()
     assert DoorCertificate(made_by_mesh(tmp_path)).keep()
     assert first != second == (tmp_path / ".tulle" / AUTHORITY).read_text()
+
+
+def test_what_callers_are_shown_is_written_again_where_it_was_lost(tmp_path: Path) -> None:
+    settings = made_by_mesh(tmp_path)
+    DoorCertificate(settings).keep()
+    held = read_pair(settings.state_folder)
+    assert held is not None
+    (settings.state_folder / SHOWN).unlink()
+    assert not DoorCertificate(settings).keep()  # what Envoy shows stays what it is
+    assert (settings.state_folder / SHOWN).read_text() == held.certificate
+    assert read_pair(settings.state_folder) == held
+
+
+def _without_bounds(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    """An authority for any name, as one makes oneself."""
+    name, at = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "any")]), dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(7).not_valid_before(at).not_valid_after(at + dt.timedelta(days=3650))
+    return made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
+        key, hashes.SHA256()
+    )
+
+
+@pytest.mark.parametrize("damage", ["no bounds", "locked key", "no certificate", "another key", "no text"])
+def test_a_damaged_authority_is_made_anew(tmp_path: Path, damage: str) -> None:
+    settings, at = made_by_mesh(tmp_path), now()
+    DoorCertificate(settings).keep(at)
+    authority, key_file = settings.state_folder / AUTHORITY, settings.state_folder / "tls/authority.key"
+    before, key = authority.read_bytes(), ec.generate_private_key(ec.SECP256R1())
+    plain, pkcs8, pem = (
+        serialization.NoEncryption(),
+        serialization.PrivateFormat.PKCS8,
+        serialization.Encoding.PEM,
+    )
+    if damage == "no bounds":
+        authority.write_bytes(_without_bounds(key).public_bytes(pem))
+        key_file.write_bytes(key.private_bytes(pem, pkcs8, plain))
+    elif damage == "locked key":
+        key_file.write_bytes(key.private_bytes(pem, pkcs8, serialization.BestAvailableEncryption(b"word")))
+    elif damage == "another key":
+        key_file.write_bytes(ed25519.Ed25519PrivateKey.generate().private_bytes(pem, pkcs8, plain))
+    else:
+        authority.write_bytes(before[:200] if damage == "no certificate" else b"\xff\xfe")
+    assert DoorCertificate(settings).keep(at + 70 * DAY)  # when the next one is to be signed
+    held, made = read_pair(settings.state_folder), x509.load_pem_x509_certificate(authority.read_bytes())
+    assert held is not None
+    assert made.public_bytes(pem) != before
+    x509.load_pem_x509_certificates(held.certificate.encode())[0].verify_directly_issued_by(made)
 
 
 def test_without_tls_nothing_is_made_and_no_key_stays(tmp_path: Path) -> None:

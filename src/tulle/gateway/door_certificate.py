@@ -102,6 +102,8 @@ class DoorCertificate:
         wanted = names_of(self._settings, tls)
         held = read_pair(self._state)
         if held is not None and _is_good(held.certificate, wanted, at) and (self._state / AUTHORITY).exists():
+            if not (self._state / SHOWN).exists():  # somebody removed it; Envoy has what it needs
+                replace_private(self._state / SHOWN, held.certificate.encode())
             return False
         authority = self._authority(wanted, at)
         made = issue(authority, wanted, at, LEAF_SECONDS)
@@ -114,7 +116,7 @@ class DoorCertificate:
             known = Pair((self._state / AUTHORITY).read_text(), (self._state / _AUTHORITY_KEY).read_text())
             if covers(known, names, at + LEAF_SECONDS):
                 return known
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # lost, or no text
             pass
         made = make_authority(self._settings.name, names, at)
         replace_private(self._state / _AUTHORITY_KEY, made.key.encode())

@@ -11,6 +11,7 @@ import ipaddress
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -18,6 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tulle.gateway.trust.certificate import SKEW_SECONDS, Pair, as_pair, key_usage
 
 _LIFE_SECONDS: Final = 3650 * 86_400.0
+# What the library says of certificates and keys that are damaged, locked, of another kind, or without our bounds.
+_UNREADABLE: Final = (
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 
 
 def make_authority(mesh: str, names: tuple[str, ...], at: float) -> Pair:
@@ -39,11 +45,14 @@ def make_authority(mesh: str, names: tuple[str, ...], at: float) -> Pair:
 
 
 def covers(authority: Pair, names: tuple[str, ...], until: float) -> bool:
-    """Whether an authority may sign for all these names until then. ValueError where it cannot be read."""
-    found = x509.load_pem_x509_certificate(authority.certificate.encode())
-    bounds = found.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    """Whether an authority may sign for all these names until then; one that is damaged or not ours may not."""
+    try:
+        found = x509.load_pem_x509_certificate(authority.certificate.encode())
+        bounds = found.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+        is_own = _key(authority).public_key() == found.public_key()
+    except _UNREADABLE:
+        return False
     allowed = {str(one.value) for one in bounds}
-    is_own = _key(authority).public_key() == found.public_key()
     wanted = {str(_bound(one).value) for one in names}
     return is_own and wanted <= allowed and until < found.not_valid_after_utc.timestamp()
 
