@@ -216,6 +216,45 @@ def test_a_service_with_the_name_of_a_hidden_api_is_hidden_with_it(bazaar: Bazaa
     functions.unlink()
 
 
+def test_no_page_names_a_hidden_api(bazaar: Bazaar) -> None:
+    faulty = SERVICE.replace("calc", "payroll").replace("who.py}", "who.py, salary_key: 1}")
+    broken = bazaar.mesh.sales("services/payroll.yaml", faulty)
+    fresh = bazaar.mesh.sales("apis/wages.yaml", "api: wages\nvisibility: private\nbonus: 1\n")
+    lake = bazaar.workspace.lake.create_repository("payroll-queries")
+    try:
+        for reader in ("", cookie_of(bazaar, "kim")):
+            for path in _pages(bazaar):
+                html = get(bazaar, path, cookie=reader)
+                for word in ("payroll", "salary_key", "wages"):
+                    assert word not in html.replace("q=payroll", ""), (path, word)
+        vic = cookie_of(bazaar, "vic")
+        told = "API &#39;payroll&#39; is added, with v1"
+        assert told in get(bazaar, "/plans", cookie=vic)
+        assert told in get(bazaar, "/products/sales/plans", cookie=vic)
+        assert "salary_key" in get(bazaar, "/services", cookie=vic)
+        assert "payroll-queries" in get(bazaar, "/lake", cookie=vic)
+        assert "API &#39;orders&#39; is added" in get(bazaar, "/plans")
+    finally:
+        broken.unlink()
+        fresh.unlink()
+        bazaar.workspace.lake.delete_repository(lake.name)
+
+
+def _pages(bazaar: Bazaar) -> list[str]:
+    """What is linked from the first page on, as a stranger finds it, and pages that ask for something."""
+    found, waiting = set[str](), ["/", "/plans", "/services", "/lake", "/insight", "/access", "/applications"]
+    while waiting:
+        path = waiting.pop()
+        if path in found or len(found) > 150 or path.startswith(("/static", "/openapi", "/docs")):
+            continue
+        answer = bazaar.send("GET", path, accept="text/html")
+        if answer.status_code != 200 or "text/html" not in answer.headers["content-type"]:
+            continue
+        found.add(path)
+        waiting += [one.split("#")[0] for one in re.findall(r'href="(/[^"]*)"', answer.text)]
+    return sorted(found)
+
+
 def test_a_hidden_api_cannot_be_tried(bazaar: Bazaar) -> None:
     body = {"method": "get", "path": "/items", "version": "v1"}
     settings = bazaar.workspace.settings

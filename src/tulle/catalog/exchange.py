@@ -91,6 +91,10 @@ class Exchange:
         said = api.declared
         return self.sight.sees(user, said.product, said.visibility, said.visible_to)
 
+    def names(self) -> frozenset[str]:
+        """The names of all APIs."""
+        return frozenset(api.name for api in self._apis.look())
+
     def hidden(self, user: str) -> frozenset[str]:
         """The names of the APIs that somebody does not find."""
         return frozenset(api.name for api in self._apis.look() if not self.sees(user, api))

@@ -61,7 +61,7 @@ def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) 
     insight_routes(
         router,
         reader.insight,
-        lambda request: reader.exchange.hidden(reader_of(request, reader.readers, reader.settings)),
+        lambda request: reader.exchange.hidden(_who(request, reader)),
         lambda request, name, page: _page(request, reader, name, page),
     )
     exchange_routes(
@@ -77,9 +77,13 @@ def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) 
     return router
 
 
+def _who(request: Request, reader: Reader) -> str:
+    return reader_of(request, reader.readers, reader.settings)
+
+
 def _mesh_routes(router: APIRouter, reader: Reader) -> None:
     def who(request: Request) -> str:
-        return reader_of(request, reader.readers, reader.settings)
+        return _who(request, reader)
 
     @router.get("/")
     @router.get("/products")
@@ -204,11 +208,11 @@ def _rejected_routes(router: APIRouter, reader: Reader) -> None:
 def _plan_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/plans")
     def plans(request: Request) -> Response:
-        return _page(request, reader, "plans.html", reader.plans())
+        return _page(request, reader, "plans.html", reader.plans(user=_who(request, reader)))
 
     @router.get("/products/{name}/plans")
     def plans_of(request: Request, name: str) -> Response:
-        return _page(request, reader, "plans.html", reader.plans(name))
+        return _page(request, reader, "plans.html", reader.plans(name, _who(request, reader)))
 
 
 def _schedule_routes(router: APIRouter, reader: Reader) -> None:
@@ -224,7 +228,12 @@ def _schedule_routes(router: APIRouter, reader: Reader) -> None:
 def _lake_routes(router: APIRouter, reader: Reader) -> None:
     @router.get("/lake")
     def lake(request: Request, q: Text = "", after: Text = "") -> Response:
-        return _page(request, reader, "lake.html", reader.repositories(query=q.strip(), after=after))
+        return _page(
+            request,
+            reader,
+            "lake.html",
+            reader.repositories(query=q.strip(), after=after, user=_who(request, reader)),
+        )
 
 
 def render_failure(request: Request, status: int, exc: TulleError) -> Response:
@@ -249,7 +258,7 @@ def _page(request: Request, reader: Reader, template: str, page: Any) -> Respons
             page=page,
             mesh=reader.settings.name,
             path=request.url.path,
-            who=reader_of(request, reader.readers, reader.settings),
+            who=_who(request, reader),
         )
     )
     return HTMLResponse(html, headers={"cache-control": "no-store"})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tulle.catalog.hidden_names import NONE, HiddenNames
 from tulle.spec.tenancy import Tenancy, tenancy_of
 from tulle.state import drift, plans, products
 from tulle.state.db import Database
@@ -48,9 +50,12 @@ class PlansPage:
     tenancy: Tenancy | None = None
 
 
-def plans_page(database: Database, product: str = "", *, limit: int = SHOWN) -> PlansPage:
-    """The latest plans. NotFound, with the nearest name, for a product that neither is nor was applied."""
-    found = tuple(_view(record) for record in plans.recent(database, product=product, limit=limit))
+def plans_page(
+    database: Database, product: str = "", *, limit: int = SHOWN, hidden: HiddenNames = NONE
+) -> PlansPage:
+    """The latest plans, without what names something `hidden`. NotFound, with the nearest name, for a product that
+    neither is nor was applied."""
+    found = tuple(_view(record, hidden) for record in plans.recent(database, product=product, limit=limit))
     if not product:
         return PlansPage(found, drift=drift.found_of(database, drift.MESH))
     known = [item.product for item in products.some(database, [product]).values()]
@@ -60,15 +65,25 @@ def plans_page(database: Database, product: str = "", *, limit: int = SHOWN) -> 
     return PlansPage(found, product, drift.found_of(database, product), tenancy)
 
 
-def _view(record: PlanRecord) -> PlanView:
+def _view(record: PlanRecord, hidden: HiddenNames) -> PlanView:
     said = dict(enumerate(record.document.get("steps", ()), 1))
-    lines = tuple(
-        StepLine(
-            step,
-            str(said.get(step.position, {}).get("sentence", f"{step.operation} {step.subject}")),
-            tuple(said.get(step.position, {}).get("details", ())),
-        )
-        for step in record.steps
+    lines = tuple(_line(step, said.get(step.position, {}), hidden) for step in record.steps)
+    hits = tuple(text for hit in record.document.get("hits", ()) if not hidden.are_in(text := str(hit)))
+    notice = str(record.document.get("notice", ""))
+    error = "" if hidden.are_in(record.error) else record.error
+    return PlanView(replace(record, error=error), lines, hits, "" if hidden.are_in(notice) else notice)
+
+
+def _line(step: StepRecord, said: Mapping[str, Any], hidden: HiddenNames) -> StepLine:
+    def are_hidden(text: Any) -> bool:
+        return hidden.are_in(str(text), step.subject)
+
+    plain = f"{step.operation} {step.subject}"
+    sentence = str(said.get("sentence", plain))
+    details = tuple(
+        {**one, "hits": [hit for hit in one.get("hits") or () if not are_hidden(hit)]}
+        for one in said.get("details", ())
+        if not are_hidden(one.get("sentence", ""))
     )
-    hits = tuple(str(hit) for hit in record.document.get("hits", ()))
-    return PlanView(record, lines, hits, str(record.document.get("notice", "")))
+    message = "" if are_hidden(step.message) else step.message
+    return StepLine(replace(step, message=message), plain if are_hidden(sentence) else sentence, details)

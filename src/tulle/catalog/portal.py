@@ -25,6 +25,7 @@ from tulle.catalog.exchange import Exchange, Services
 from tulle.catalog.experiments import ExperimentsReader
 from tulle.catalog.gantt import gantt
 from tulle.catalog.gateway import GatewayReader
+from tulle.catalog.hidden_names import HiddenNames
 from tulle.catalog.history import Findings, RunView
 from tulle.catalog.hits import find
 from tulle.catalog.insight import InsightReader
@@ -54,6 +55,7 @@ from tulle.catalog.plan_history import PlansPage, plans_page
 from tulle.catalog.product import PUBLISHED, Shelf, service_levels
 from tulle.catalog.quality import QualityPage, quality_page
 from tulle.catalog.queried import QueriedReader
+from tulle.catalog.query_log import repository_name
 from tulle.catalog.query_masks import masked_document, rules_of
 from tulle.catalog.readers import Readers
 from tulle.catalog.rejected import RejectedReader
@@ -203,7 +205,7 @@ class Reader:
                 if len(mesh.applied) <= PICTURED
                 else flow.domains([item.product for item in mesh.applied])
             ),
-            problems=tuple(problem for found in mesh.problems.values() for problem in found),
+            problems=self._problems(mesh, user),
             is_large=len(mesh.applied) > PICTURED,
             pin=self.gateway.pin(),
         )
@@ -248,10 +250,10 @@ class Reader:
                 for other in mesh.applied
                 if any(port.product == name for port in other.product.input_ports)
             ),
-            problems=mesh.problems.get(name, ()),
+            problems=self._problems(mesh, user, name),
             apis=tuple(one for one in self.exchange.declared(user) if one.product == name),
             releases=self.releases.page(name),
-            plans=plans_page(self._database, name, limit=PLANS_SHOWN).plans,
+            plans=plans_page(self._database, name, limit=PLANS_SHOWN, hidden=self._hidden(user)).plans,
             scheduled=_scheduled(self._database, name),
             puts_aside=tuple(
                 port.data_set
@@ -262,9 +264,9 @@ class Reader:
             models=self._models(name),
         )
 
-    def plans(self, product: str = "") -> PlansPage:
-        """The plans that were carried out, of one product or of all. NotFound."""
-        return plans_page(self._database, product)
+    def plans(self, product: str = "", user: str = NOBODY) -> PlansPage:
+        """The plans that were carried out, of one product or of all, without what `user` does not find. NotFound."""
+        return plans_page(self._database, product, hidden=self._hidden(user))
 
     def quality(self, name: str, environment: str = "main") -> QualityPage:
         """What the checks of a product found over time. NotFound."""
@@ -313,8 +315,7 @@ class Reader:
     def services_page(self, user: str = NOBODY) -> ServicesPage:
         """Every service that `user` may see, and what is wrong with files that declare some."""
         mesh = self._mesh()
-        wrong = tuple(problem for found in mesh.problems.values() for problem in found)
-        return ServicesPage(self._seen(mesh, user), wrong)
+        return ServicesPage(self._seen(mesh, user), self._problems(mesh, user))
 
     def service(self, name: str) -> ServiceView:
         """One service. NotFound with the nearest name."""
@@ -451,14 +452,17 @@ class Reader:
         """Every component type."""
         return self._registry.all()
 
-    def repositories(self, *, query: str = "", after: str = "") -> RepositoriesPage:
-        """A page of repositories by name, of those whose name contains `query`."""
+    def repositories(self, *, query: str = "", after: str = "", user: str = NOBODY) -> RepositoriesPage:
+        """A page of repositories by name, of those whose name contains `query`; without queries of what is hidden."""
         known = self._mesh().by_name
+        unseen = {repository_name(name) for name in self.exchange.hidden(user)}
         found = self._lake.repositories(search=query, after=after, limit=REPOSITORIES_A_PAGE + 1)
         shown = found[:REPOSITORIES_A_PAGE]
         return RepositoriesPage(
             query,
-            tuple(repository_card(one, is_product=one.name in known) for one in shown),
+            tuple(
+                repository_card(one, is_product=one.name in known) for one in shown if one.name not in unseen
+            ),
             shown[-1].name if len(found) > len(shown) else "",
         )
 
@@ -469,6 +473,27 @@ class Reader:
         mesh = self._mesh()
         apis = self.exchange.declared(user)
         return SearchPage(query, find(query, tuple(mesh.by_name.values()), self._seen(mesh, user), apis))
+
+    def _hidden(self, user: str) -> HiddenNames:
+        """What `user` does not find, and of whose people they are."""
+        apis, names = self.exchange.names(), self.exchange.hidden(user)
+        names |= {repository_name(name) for name in names}
+        mine = [one for one in self.known.all() if self.exchange.sight.belongs(user, one)]
+        return HiddenNames(names, apis, mine)
+
+    def _problems(self, mesh: _Mesh, user: str, product: str = "") -> tuple[Problem, ...]:
+        """What is wrong with files of one product or of all, as far as `user` may see what they declare."""
+        if not mesh.problems:
+            return ()
+        hidden = self._hidden(user)
+        return tuple(
+            one
+            for name, found in mesh.problems.items()
+            for one in found
+            if product in {"", name}
+            and not hidden.is_their_file(one.place.file if one.place else "", name)
+            and not hidden.are_in(f"{one.message} {one.hint or ''}", name)
+        )
 
     # ── helpers ──────────────────────────────────────────────────────────────────────────────────────────
 
