@@ -18,6 +18,7 @@ from tests.serving.conftest import Mesh
 from tulle.errors import Invalid, Place
 from tulle.serving.app import App
 from tulle.serving.fit import misfits
+from tulle.serving.function import Function
 from tulle.serving.function_code import Parameter, signature_of
 from tulle.serving.loaded import Loaded, load
 from tulle.serving.service import load_service
@@ -248,6 +249,40 @@ def test_who_finds_the_queue_full_or_waits_too_long_is_told_when_to_come_again(
             assert [h.get("retry-after") for status, _, h in found if status == 503] == ["1", "1"]
 
     asyncio.run(work())
+
+
+def test_a_composition_over_a_function_that_has_enough_to_do_is_well(mesh: Mesh, product: Product) -> None:
+    """A worker that said otherwise would be sent nobody any more, and end, for nothing but having callers."""
+    text = """
+service: sums
+endpoints:
+- {name: add, type: function, file: sums.py, pool: {floor: 1, ceil: 1, queue: QUEUE, wait: 0.1}}
+- name: more
+  type: compose
+  input: {note: {}}
+  steps: [{name: one, call: add, with: {a: 1, note: $input.note}}]
+  output: {sum: $one.sum}
+  test_queries: [{name: any, input: {note: x}}]
+"""
+
+    async def work(queue: int) -> None:
+        loaded = build(mesh, product, text.replace("QUEUE", str(queue)))
+        endpoint = loaded.endpoints["add"]
+        assert isinstance(endpoint, Function)
+        try:
+            assert await loaded.ready() == {}
+            assert loaded.entries["more"].probe == {"note": "x"}
+            assert await loaded.probe() == {}
+            process = await endpoint.pool._taken()
+            status, _ = await loaded.ask("more", {"note": "x"})
+            assert status == 503
+            assert await loaded.probe() == {}
+            endpoint.pool._give_back(process)
+        finally:
+            loaded.close()
+
+    asyncio.run(work(0))  # nobody may wait
+    asyncio.run(work(1))  # who waits does so in vain
 
 
 def test_saved_queries_are_carried_out(mesh: Mesh, product: Product) -> None:

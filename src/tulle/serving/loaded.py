@@ -24,7 +24,7 @@ from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
 from tulle.serving.outside import Door
-from tulle.serving.pool import Pool
+from tulle.serving.pool import BUSY, Pool
 from tulle.serving.request import NO_PREDICTION, RequestError
 
 HEALTH_SECONDS = 0.5  # the gateway waits for a second
@@ -120,6 +120,8 @@ class Loaded:
             if status == 200:
                 continue
             told = msgspec.json.decode(answer)
+            if told["errorType"] in BUSY:  # what it calls in its steps
+                continue
             # A key may be gone from newer data; a model that cannot evaluate values it was given once is not well.
             if status >= 500 or told["errorType"] == NO_PREDICTION:
                 failed[name] = told["message"]

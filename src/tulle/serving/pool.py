@@ -31,6 +31,7 @@ START_SECONDS = 60.0
 END_SECONDS = 0.01  # that the loop waits for a process to be gone: one with much memory takes longer
 IDLE_SECONDS = 60.0  # after which a process beyond the floor ends
 AGAIN_SECONDS = 1.0  # after a process could not be started
+BUSY = frozenset({"QueueFull", "NoProcessFree"})  # errors of who has enough to do, and is well
 _LENGTH = struct.Struct("!I")
 _ABOUT = 1 << 16  # bytes that may be about a reply
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
