@@ -277,7 +277,13 @@ endpoints:
             status, _ = await loaded.ask("more", {"note": "x"})
             assert status == 503
             assert await loaded.probe() == {}
+            # nor is it a failure of a generation that its callers were there before its test queries
+            assert await loaded.test(most=10, seconds=0.3) == ()
+            asking = asyncio.create_task(loaded.test(most=10, seconds=30))
+            await asyncio.sleep(0.2)
             endpoint.pool._give_back(process)
+            (verdict,) = await asking
+            assert verdict.passed
         finally:
             loaded.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from tulle.serving.outside import Door
 from tulle.serving.pool import BUSY, Pool
 from tulle.serving.request import NO_PREDICTION, RequestError
 
+AGAIN_SECONDS = 0.1  # after which a test query is asked again that met who had enough to do
 HEALTH_SECONDS = 0.5  # the gateway waits for a second
 
 
@@ -42,6 +44,12 @@ class Verdict:
     status: int
     answer: Any
     milliseconds: float
+
+    @property
+    def met_others(self) -> bool:
+        """Whether it was refused for nothing but that others were asking."""
+        told = self.answer.get("errorType") if isinstance(self.answer, Mapping) else ""
+        return not self.passed and self.status == 503 and told in BUSY
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,8 @@ class Loaded:
         """Run the saved test queries: all, or `most` of them, the first ones of each endpoint, for so long.
 
         What is not answered by then is given up and has no verdict: that the others took long is no fault of its own.
-        So there may be fewer verdicts than queries; no endpoint's are left out for another's. Callers are answered
+        Nor is it that callers were there before: where there is an end, what was refused for that is asked again. So
+        there may be fewer verdicts than queries; no endpoint's are left out for another's. Callers are answered
         between them.
         """
         asked = [
@@ -139,18 +148,21 @@ class Loaded:
             for name, entry in self.entries.items()
             for turn, query in enumerate(entry.test_queries)
         ]
-        turns = sorted(range(len(asked)), key=lambda place: asked[place][0])[:most]
+        waiting = deque(sorted(range(len(asked)), key=lambda place: asked[place][0])[:most])
         end, found = time.monotonic() + seconds, {}
-        for place in turns:
+        while waiting and (left := end - time.monotonic()) > 0:
+            place = waiting.popleft()
             _, name, query = asked[place]
-            left = end - time.monotonic()
-            if left <= 0:
-                break
             try:
                 async with asyncio.timeout(None if math.isinf(left) else left):
-                    found[place] = await self._verdict(name, query)
+                    verdict = await self._verdict(name, query)
             except TimeoutError:
                 break
+            if verdict.met_others and not math.isinf(left):
+                waiting.append(place)
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                found[place] = verdict
         return tuple(found[place] for place in sorted(found))
 
     async def answers(self, questions: Sequence[Question], *, again: int = 1) -> tuple[Verdict, ...]:
