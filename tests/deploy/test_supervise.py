@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -53,6 +54,23 @@ def test_a_child_runs_comes_back_when_killed_and_ends_with_the_supervisor(tmp_pa
     supervisor.stop_all()
     assert not psutil.pid_exists(second)
     assert not table.exists()
+
+
+def test_a_full_disk_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115  closed below, which fails as writing does
+    monkeypatch.setattr("sys.stderr", full)
+    gone = tmp_path / "no-such-folder" / "processes.json"
+    supervisor = Supervisor(gone, lambda: [want(tmp_path)], about={})
+    pids = lambda: [child.pid for child in psutil.Process().children()]  # noqa: E731
+    try:
+        tick_until(supervisor, lambda: bool(pids()))
+        (first,) = pids()
+        os.kill(first, signal.SIGKILL)
+        tick_until(supervisor, lambda: any(one != first for one in pids()))
+    finally:
+        supervisor.stop_all()
+        with contextlib.suppress(OSError):
+            full.close()
 
 
 def test_children_that_hang_while_they_start_keep_no_other_one_waiting(tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(418 if path.endswith("/teapot") else 200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
-        self.send_header("x-tulle-generation", "v99")  # as if it were one of ours
+        for name in ("generation", "error", "mock", "reason", "client"):
+            self.send_header(f"x-tulle-{name}", "Forged")  # as if it were one of ours
+        self.send_header("x-envoy-overloaded", "true")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(text)

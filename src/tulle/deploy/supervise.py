@@ -404,8 +404,14 @@ class Supervisor:
         # Once, not ten times a second; the supervisor's standard error is its log.
         if (trouble := f"{what}: {exc}") != self._trouble:
             self._trouble = trouble
-            sys.stderr.write(trouble + "\n")
-            sys.stderr.flush()
+            tell(trouble)
+
+
+def tell(trouble: str) -> None:
+    """Write a line of the supervisor's log. Where that is on a full disk too, the mesh goes on without it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(trouble + "\n")
+        sys.stderr.flush()
 
 
 def end_leftovers(table: Path) -> list[str]:

@@ -91,7 +91,6 @@ def external_routes(service: ManagedService, usual: Json, said: Mapping[str, Any
     assert front.external is not None
     ours = {
         "request_headers_to_remove": list(_OURS),
-        "response_headers_to_remove": ["x-tulle-generation"],
         "typed_per_filter_config": {REMEMBER: enabled()},
     }
     leading = {**merged(usual, ours), "route": merged(_action(service, front, front.external), said)}
@@ -142,6 +141,7 @@ def external_cluster(service: ManagedService) -> Json:
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 explicit_http_config={"http_protocol_options": {}},
                 common_http_protocol_options={"idle_timeout": _seconds(external.idle_seconds)},
+                http_filters=_not_theirs(),
             )
         },
         # A name that nobody knows, or one that does not answer, must not keep other changes waiting.
@@ -157,6 +157,24 @@ def external_cluster(service: ManagedService) -> Json:
     if external.upstreams[0].is_secure:
         cluster |= _transport(external)
     return cluster
+
+
+def _not_theirs() -> list[Json]:
+    """Takes away what an external service says in the gateway's own words: by these its answers are told from ours."""
+    words = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-tulle-", "x-envoy-")]
+    return [
+        {
+            "name": "not_theirs",
+            "typed_config": typed(
+                "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+                mutations={"response_mutations": words},
+            ),
+        },
+        {
+            "name": "codec",
+            "typed_config": typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
+        },
+    ]
 
 
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from pathlib import Path
 from tulle.config import Settings
 from tulle.deploy import local
 from tulle.deploy.generations import mounted
-from tulle.deploy.supervise import Drain, Supervisor, Takeover, Wanted
+from tulle.deploy.supervise import Drain, Supervisor, Takeover, Wanted, tell
 from tulle.errors import TulleError
 from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
@@ -82,8 +82,7 @@ def _repair(settings: Settings, database: Database, service: str, version: str) 
     try:
         generation.unpack(package.get(database, service, version), settings)
     except (TulleError, OSError) as exc:
-        sys.stderr.write(f"{service} {version} cannot be unpacked: {exc}\n")
-        sys.stderr.flush()
+        tell(f"{service} {version} cannot be unpacked: {exc}")
 
 
 def _wanted(settings: Settings, database: Database, gateway: Gateway, trust: Keeper) -> Sequence[Wanted]:
