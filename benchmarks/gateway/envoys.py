@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tulle.gateway.envoy_process import binary
+from tulle.gateway.envoy_binary import binary
 from tulle.gateway.envoy_values import typed
 
 CLIENT, SECRET = "bench-app-00000000", "5e" * 20

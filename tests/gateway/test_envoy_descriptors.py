@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tulle.errors import Broken
+from tulle.gateway.envoy_binary import binary
 from tulle.gateway.envoy_descriptors import carried_by, kept
-from tulle.gateway.envoy_process import binary
 
 
 def test_what_is_kept_is_what_this_envoy_carries() -> None:

@@ -159,7 +159,7 @@ def test_who_should_take_over_and_cannot_changes_nothing(supervised: Supervised)
         )
         assert "so the one before goes on" in supervised.process.trouble
         assert supervised.process.pid == pid
-        with pytest.raises(Broken, match="Envoy could not start"):
+        with pytest.raises(Broken, match="Envoy refuses the gateway's configuration"):
             mesh.gateway.process.check()  # which is asked before, so that it does not come so far
         bootstrap.write_bytes(whole)
         mesh.gateway.process.check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import msgspec
@@ -11,24 +10,15 @@ import pytest
 from tulle.gateway.envoy_files import FILES, versioned
 from tulle.gateway.envoy_route_files import RouteFiles
 from tulle.gateway.policy import GatewayPolicy
+from tulle.gateway.private_file import replace_private
 from tulle.gateway.watched_files import Published, WatchedFiles, digest, version_in
 
 WHOLE = msgspec.json.encode(versioned([{"a": 1}]))
 
 
-def test_a_file_is_for_its_owner_only_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    files = WatchedFiles(tmp_path)
-    assert files.read("auth") is None
-    for content in (b"one", b"two"):
-        files.write(files.path("auth"), content)
-        assert files.read("auth") == content
-    assert stat.S_IMODE(files.path("auth").stat().st_mode) == 0o600
-    assert [one.name for one in tmp_path.iterdir()] == ["auth.json"]
-
-
 def test_what_was_there_before_is_put_back(tmp_path: Path) -> None:
     files = WatchedFiles(tmp_path)
-    files.write(files.path("auth"), b"new")
+    replace_private(files.path("auth"), b"new")
     files.restore("auth", b"old")
     assert files.read("auth") == b"old"
     files.restore("auth", None)
@@ -49,9 +39,9 @@ def test_what_was_published_is_in_place_as_long_as_nobody_touches_it(
 ) -> None:
     files = WatchedFiles(tmp_path)
     for name in (*FILES, "bootstrap"):
-        files.write(files.path(name), name.encode())
+        replace_private(files.path(name), name.encode())
     record = Published("named", {name: digest(name.encode()) for name in (*FILES, "bootstrap")})
-    files.write(files.record, msgspec.json.encode(record))
+    replace_private(files.record, msgspec.json.encode(record))
     before = files.stamps()
     assert files.is_in_place("named")
     assert not files.is_in_place("another")

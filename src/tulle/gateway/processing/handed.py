@@ -6,13 +6,13 @@ processors' own key. Knows nothing of where it all is kept.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from tulle.errors import Broken
+from tulle.gateway.private_file import replace_private
 from tulle.state.secrets import Secrets
 
 KEY_FILE: Final = "gateway/processor.key"  # of .tulle/, as the next one
@@ -89,10 +89,7 @@ def write(file: Path, handed: Handed, secrets: Secrets) -> None:
     except Broken:
         pass
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(secrets.encrypt(msgspec.json.encode(handed).decode(), _PURPOSE))
-    fresh.replace(file)
+    replace_private(file, secrets.encrypt(msgspec.json.encode(handed).decode(), _PURPOSE))
 
 
 def place_of(environment: str, name: str) -> str:

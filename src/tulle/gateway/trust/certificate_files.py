@@ -19,11 +19,11 @@ import msgspec
 
 from tulle.errors import LimitExceeded, Unavailable
 from tulle.gateway.envoy_values import Json, typed
+from tulle.gateway.private_file import replace_private
 from tulle.gateway.trust.authority import Authorities, Authority, Lives, issuer
 from tulle.gateway.trust.certificate import Facts, Pair
 from tulle.gateway.trust.held import Held, read_held
 from tulle.gateway.trust.identity import Identity
-from tulle.gateway.trust.private_file import replace_private
 from tulle.gateway.trust.transport import BUNDLE, FOLDER
 
 _SECRET: Final = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  a type's name

@@ -18,14 +18,15 @@ from tulle.config import Settings
 from tulle.errors import Broken, Unavailable
 from tulle.gateway.access_log import AccessLog
 from tulle.gateway.admin import Admin
+from tulle.gateway.envoy_binary import binary
 from tulle.gateway.envoy_files import versioned
-from tulle.gateway.envoy_process import Command, binary
+from tulle.gateway.envoy_process import Command
 from tulle.gateway.envoy_values import Json
+from tulle.gateway.private_file import replace_private
 from tulle.gateway.trust import sidecar_files
 from tulle.gateway.trust.certificate import Pair
 from tulle.gateway.trust.certificate_files import plain_errors
 from tulle.gateway.trust.identity import Identity
-from tulle.gateway.trust.private_file import replace_private
 from tulle.gateway.trust.sidecar import SOCKETS, Sidecar
 from tulle.gateway.trust.sidecar_files import ADMIN_SOCKET, FILES, FOLDER
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tulle.config import Settings
-from tulle.gateway.trust.private_file import replace_private
+from tulle.gateway.private_file import replace_private
 
 TOLD: Final = "run/gateway-pin.json"  # of .tulle/
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def replace_private(path: Path, content: bytes) -> None:
     """Write beside and rename, which is what Envoy watches for. OSError; what was there stays then."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    fresh = beside(path)
     fresh.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -25,3 +25,8 @@ def replace_private(path: Path, content: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def beside(path: Path) -> Path:
+    """Where it is written before it is renamed: another place for each thread."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
