@@ -27,7 +27,7 @@ def test_instances_follow_what_they_depend_on(workspace: Workspace) -> None:
         asked.append((one.path, product, tags))
         return one
 
-    stamp = object()
+    stamp = (object(),)
     assert served.look([ORDERS], OWNERS, joined, stamp) == ([], {})
     with workspace.database.write() as connection:
         records.save(connection, "sales", [read(API)])
@@ -38,7 +38,7 @@ def test_instances_follow_what_they_depend_on(workspace: Workspace) -> None:
     assert len(asked) == 1
     served.look([replace(ORDERS, max_request_bytes=7)], OWNERS, joined, stamp)
     served.look([ORDERS], OWNERS, joined, stamp)
-    served.look([ORDERS], OWNERS, joined, object())
+    served.look([ORDERS], OWNERS, joined, (object(),))
     assert len(asked) == 4
     (alone,), _ = served.look([ORDERS], {"orders": "another"}, joined, stamp)
     assert not alone.has_workers  # it is no longer the API's product's
@@ -57,7 +57,7 @@ def test_one_that_cannot_be_made_hinders_no_other_one(workspace: Workspace) -> N
             raise Invalid("the two cannot be joined")
         return one
 
-    made, unmade = ServedApis(workspace).look([], {}, joined, None)
+    made, unmade = ServedApis(workspace).look([], {}, joined, ())
     assert [one.path for one in made] == ["others@v1"]
     assert {place: one.message for place, one in unmade.items()} == {
         ("orders@v1", ""): "the two cannot be joined"

@@ -37,6 +37,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "headers": {name.lower(): value for name, value in self.headers.items()},
             "bytes": len(body),
         }
+        self.server.heads.append(said["headers"])  # type: ignore[attr-defined]
         text = json.dumps(said).encode()
         self.send_response(418 if path.endswith("/teapot") else 200)
         self.send_header("content-type", "application/json")
@@ -61,6 +62,8 @@ class Service:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.said = said  # type: ignore[attr-defined]
+        self.heads: list[dict[str, str]] = []  # of each request that came
+        self._server.heads = self.heads  # type: ignore[attr-defined]
         if context is not None:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])

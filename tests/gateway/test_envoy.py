@@ -385,9 +385,9 @@ def test_only_what_is_new_is_read_again(gateway: Gateway, monkeypatch: pytest.Mo
     read: list[GatewayPolicy] = []
     twin = envoy_files.static_twin
 
-    def noted(policy: GatewayPolicy, door: Door) -> Json:
+    def noted(policy: GatewayPolicy, door: Door, *more: Any) -> Json:
         read.append(policy)
-        return twin(policy, door)
+        return twin(policy, door, *more)
 
     first = policy(WORKERS, {("app-a", "first"): PLENTY})
     gateway.publish(first)

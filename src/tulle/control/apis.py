@@ -433,7 +433,7 @@ def _target(workspace: Workspace, version: ApiVersion, found: Instance, to: str,
         upstream = check_url(to)
         demand_reachable(workspace.settings, upstream)
         usual = found.declared.external or version.target.external or External(())
-        return Target(external=replace(usual, upstreams=(upstream,)))
+        return Target(external=replace(usual, upstreams=(upstream,), connection=""))
     name, _, chosen = to.removeprefix("service:").partition("@")
     declared = release.declared_service(workspace, name).service.name
     current = generation.find(workspace.database, declared, place)

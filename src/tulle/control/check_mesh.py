@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from tulle.control.api_connections import connection_problems
 from tulle.control.application_people import contact_problems
 from tulle.control.declared_apis import api_problems
 from tulle.control.gather import places_of
@@ -71,7 +73,8 @@ def check_mesh(
     problems += mesh_policy_problems(workspace.settings)
     problems += contact_problems(workspace.settings)
     problems += _used(spec, services)
-    problems += api_problems(workspace, spec, {product.name for product in looked_at}, services)
+    led = partial(connection_problems, workspace.settings, workspace.database)
+    problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, led)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))

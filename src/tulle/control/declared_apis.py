@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from tulle.config import Settings
 from tulle.control.impact import listed
@@ -40,10 +40,12 @@ def api_problems(
     spec: MeshSpec,
     looked_at: Collection[str],
     services: Mapping[str, Sequence[Service]],
+    further: Callable[[Loaded], Iterator[Problem]] = lambda _: iter(()),
 ) -> Iterator[Problem]:
     """Everything wrong with the APIs of the products that are looked at; `services` are those read already.
 
-    What is in force keeps its name and address, also where its own product is not looked at.
+    `further` tells what else is wrong with one of them. What is in force keeps its name and address, also where its own
+    product is not looked at.
     """
     settings = workspace.settings
     found: list[Loaded] = []
@@ -74,6 +76,7 @@ def api_problems(
         owners, tuple(settings.environments), production(settings).name, in_force, written, looked_at
     )
     told = [*conflicts(found, known), *(problem for one in found for problem in _unreachable(settings, one))]
+    told += [problem for one in found if one.api.product in looked_at for problem in further(one)]
     yield from (one for one in told if one.place is None or one.place.file in files)
 
 

@@ -7,6 +7,7 @@ publishes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 
 from tulle.control.workspace import Workspace
 from tulle.errors import TulleError
@@ -26,9 +27,9 @@ class ServedApis:
     def __init__(self, workspace: Workspace) -> None:
         self._settings = workspace.settings
         self._apis = Followed(workspace.database)
-        self._of: tuple[Sequence[RecordedApi], Sequence[ManagedService], Mapping[str, str], object] | None = (
-            None
-        )
+        self._of: (
+            tuple[Sequence[RecordedApi], Sequence[ManagedService], Mapping[str, str], Sequence[object]] | None
+        ) = None
         self._made: list[ManagedService] = []
         self._unmade: dict[Place, Unmade] = {}
 
@@ -37,16 +38,16 @@ class ServedApis:
         deployed: Sequence[ManagedService],
         owners: Mapping[str, str],
         joined: Joined,
-        stamp: object,
+        stamp: Sequence[object],
     ) -> tuple[Sequence[ManagedService], Mapping[Place, Unmade]]:
         """The instances with what answers each of `deployed`, and those of which none can be made.
 
-        `owners` are the products of the services, by name. `joined` adds what the mesh has for many; `stamp` is another
-        object when that is.
+        `owners` are the products of the services, by name. `joined` adds what the mesh has for many; `stamp` has
+        another object when that is.
         """
         apis = self._apis.look()
         before = self._of
-        is_same = before is not None and before[0] is apis and before[3] is stamp
+        is_same = before is not None and before[0] is apis and all(map(is_, before[3], stamp))
         if not is_same or before is None or before[1] != deployed or before[2] != owners:
             self._make(apis, deployed, owners, joined)
             self._of = apis, list(deployed), owners, stamp

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from tulle.control import deployment_hooks, deployment_queries
+from tulle.control.api_connections import ApiConnections
 from tulle.control.checked_documents import with_documents
 from tulle.control.handing import Handing
 from tulle.control.identities import PREFIX, Identities, application_of
@@ -72,7 +73,10 @@ class Switchboard:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._gateway = Gateway(workspace.settings, before=self._published_before)
+        self._connections = ApiConnections(workspace)
+        self._gateway = Gateway(
+            workspace.settings, before=self._published_before, signings=self._connections.signings
+        )
         self._publisher = Publisher(workspace.settings, self._gateway)
         self._trust = Keeper(workspace.settings, workspace.database)
         self._certificate = DoorCertificate(workspace.settings)
@@ -331,7 +335,8 @@ class Switchboard:
         if has_sidecars:
             deployed = self._behind_sidecars(deployed, unmade)
         answering = [*deployed, *self._instead_of(unmade)]
-        served, unserved = self._apis.look(answering, self._products, self._with_policies, self._owners)
+        stamp = (self._owners, self._connections.stamp())
+        served, unserved = self._apis.look(answering, self._products, self._as_led, stamp)
         unmade |= unserved
         return [*deployed, *served]
 
@@ -365,6 +370,10 @@ class Switchboard:
             return [one for one in deployed if one not in lacking]
         self._trouble = ""
         return list(deployed)
+
+    def _as_led(self, service: ManagedService, product: str, tags: Sequence[str]) -> ManagedService:
+        """An API with what the mesh has for many, led to where its connection says."""
+        return self._with_policies(self._connections.resolved(service), product, tags)
 
     def _with_policies(
         self, service: ManagedService, product: str, tags: Sequence[str] = ()

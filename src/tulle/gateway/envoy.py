@@ -52,6 +52,7 @@ from tulle.gateway.policy import GatewayPolicy
 from tulle.gateway.private_file import replace_private
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processors import Processors
+from tulle.gateway.signing import Signing, stamp_of
 from tulle.gateway.unread import unread
 from tulle.gateway.watched_files import Published, WatchedFiles, version_in
 from tulle.gateway.watched_files import digest as file_digest
@@ -61,6 +62,9 @@ PROCESSOR_SECONDS: Final = (
     4.0  # that the first steps wait for the processor to be started; later it just runs
 )
 WARM_UP_SECONDS: Final = 0.03  # at a time, five times a second
+_Standing = tuple[
+    str, tuple[object, ...], str
+]  # a digest, the files as they were, and with what is signed in
 _NOT_RENDERED: Final = (ValueError, TypeError, LookupError, ArithmeticError, Invalid)
 _NO_STEPS: Final = b'"resources":[]'
 # file → prefix of the statistics in which Envoy tells what became of it
@@ -95,10 +99,21 @@ class PublishResult:
 class Gateway:
     """The gateway of one mesh. Safe to use from several processes: publishing takes turns by a file lock."""
 
-    def __init__(self, settings: Settings, *, before: Callable[[], GatewayPolicy] | None = None) -> None:
-        """`before` makes what was published last, as far as anybody knows; it is asked once, and only if it matters."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        before: Callable[[], GatewayPolicy] | None = None,
+        signings: Callable[[GatewayPolicy], Mapping[str, Signing]] | None = None,
+    ) -> None:
+        """`before` makes what was published last, as far as anybody knows; it is asked once, and only if it matters.
+
+        `signings` tells what a policy's external services are signed in to with, by the paths of the services.
+        """
         self._settings = settings
         self._before = before
+        self._signings_of = signings or (lambda _: {})
+        self._signings: Mapping[str, Signing] = {}  # of the policy that is being rendered
         self._root = settings.state_folder
         self._folder = self._root / FOLDER
         self._door = Door(
@@ -118,9 +133,7 @@ class Gateway:
         self._is_warm = False  # whether all that is in force has been rendered by this process
         self._processors = Processors(self._root, settings.gateway_processors)
         self._last = GatewayPolicy()  # that is known to be in force
-        self._stands: tuple[str, tuple[object, ...]] | None = (
-            None  # its digest, and its files as they were then
-        )
+        self._stands: _Standing | None = None
         # What else decides the files beside the policy: this code and the settings.
         empty = GatewayPolicy()
         template = [envoy_files.static_twin(empty, self._door), envoy_files.bootstrap(self._door)]
@@ -164,14 +177,15 @@ class Gateway:
 
     def _publish(self, policy: GatewayPolicy) -> PublishResult:
         began = time.monotonic()
-        if self._stands is not None and policy == self._last and self._stands[1] == self._files.stamps():
-            digest = self._stands[0]
+        self._signings = self._signings_of(policy)
+        stands = self._stands
+        if stands is not None and policy == self._last and stands == self._as_standing(stands[0]):
+            digest = stands[0]
             self._warm_up(policy)
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
-        with _renderable():
-            digest = envoy_files.digest_of(policy.digest(), self._template)
+        digest = self._digest_of(policy)
         if self._files.is_in_place(digest):
-            self._last, self._stands = policy, (digest, self._files.stamps())
+            self._last, self._stands = policy, self._as_standing(digest)
             return PublishResult(digest, (), confirmed=self.is_running(), seconds=time.monotonic() - began)
         self._recall()
         left, changed = without_ended(self._last, policy), tuple[str, ...]()
@@ -186,6 +200,14 @@ class Gateway:
             seconds=time.monotonic() - began,
         )
 
+    def _as_standing(self, digest: str) -> _Standing:
+        """What is in force under this digest, as the files are and with what is signed in with now."""
+        return digest, self._files.stamps(), stamp_of(self._signings)
+
+    def _digest_of(self, policy: GatewayPolicy) -> str:
+        with _renderable():
+            return envoy_files.digest_of(policy.digest(), self._template, stamp_of(self._signings))
+
     def _recall(self) -> None:
         """Know again what a process before this one has published, where that is what the files hold.
 
@@ -198,15 +220,14 @@ class Gateway:
             found = before()
             for alive, guarded in itertools.product((True, False), repeat=2):
                 policy = replace(found, is_alive=alive, is_guarded=guarded)
-                digest = envoy_files.digest_of(policy.digest(), self._template)
+                digest = self._digest_of(policy)
                 if self._files.is_in_place(digest):
-                    self._last, self._stands = policy, (digest, self._files.stamps())
+                    self._last, self._stands = policy, self._as_standing(digest)
                     return
 
     def _put_in_force(self, policy: GatewayPolicy, *, only_ends: bool) -> PublishResult:
         began = time.monotonic()
-        with _renderable():
-            digest = envoy_files.digest_of(policy.digest(), self._template)
+        digest = self._digest_of(policy)
         with self._only_publisher():
             wanted = dict(self._checked(policy))
             if (former := self._files.read_whole("limits")) is not None:
@@ -221,7 +242,7 @@ class Gateway:
             # The policy is in force by now; without the record the next publishing looks at every file.
             with contextlib.suppress(OSError):
                 replace_private(self._files.record, msgspec.json.encode(record))
-            self._last, self._stands = policy, (digest, self._files.stamps())
+            self._last, self._stands = policy, self._as_standing(digest)
             self._is_warm = True
         return PublishResult(digest, tuple(changed), confirmed, time.monotonic() - began)
 
@@ -243,7 +264,11 @@ class Gateway:
         with self._plain_errors():
             self._make_folders()
             self._recall()
-            self._checked(policy)
+            former, self._signings = self._signings, self._signings_of(policy)
+            try:
+                self._checked(policy)
+            finally:
+                self._signings = former
 
     def _checked(self, policy: GatewayPolicy) -> Mapping[str, bytes]:
         """The files, which Envoy has found nothing wrong with: it looks while they are put together."""
@@ -258,7 +283,7 @@ class Gateway:
         with _renderable():
             found = {
                 name: _encoded(content)
-                for name, content in envoy_files.render(policy, self._door, _AS_JSON).items()
+                for name, content in envoy_files.render(policy, self._door, _AS_JSON, self._signings).items()
             }
             return found | {"inner": self._routes.inner(policy), "routes": self._routes.front(policy)}
 
@@ -342,7 +367,7 @@ class Gateway:
         fresh = unread(policy, self._last)
         with _renderable():
             chains = chains_of(policy)
-            content = _encoded(envoy_files.static_twin(fresh, self._door))
+            content = _encoded(envoy_files.static_twin(fresh, self._door, self._signings))
         self._processors.check(chains)
         if self._stands is not None and fresh == replace(self._last, services=(), clients=(), contracts=()):
             return

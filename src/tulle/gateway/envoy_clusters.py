@@ -5,7 +5,7 @@ Pure. Which requests are sent there is `envoy_routes`'s matter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -34,6 +34,7 @@ from tulle.gateway.policy import (
     host_and_port,
     is_socket_path,
 )
+from tulle.gateway.signing import Signing, signed
 from tulle.gateway.trust.sidecar import Sidecar, sidecar_of
 from tulle.gateway.trust.transport import GATEWAY_FILE, calling
 
@@ -43,14 +44,19 @@ SIDECAR_CONNECTION: Final[Json] = {"idle_timeout": "60s", "max_connection_durati
 _MOST_CONNECTIONS: Final = 512  # to the workers of a generation; each has one request at a time
 
 
-def all_clusters(policy: GatewayPolicy, door: Door) -> list[Json]:
-    """Those of every service, and what policies, keys of issuers and the processor need."""
+def all_clusters(policy: GatewayPolicy, door: Door, signings: Mapping[str, Signing]) -> list[Json]:
+    """Those of every service, and what policies, keys of issuers and the processor need.
+
+    `signings` are what external services are signed in to with, by the path of what they answer for.
+    """
     known = (known_kinds(), trusted())  # which may be others by now
-    made = [
-        cluster
-        for service in policy.services
-        for cluster in _CLUSTERS.of(service.path, (service, *known), partial(clusters, service))
-    ]
+    made: list[Json] = []
+    for service in policy.services:
+        own = _CLUSTERS.of(service.path, (service, *known), partial(clusters, service))
+        external = service.front.external if service.front is not None else None
+        if external is not None and external.connection:
+            own = [signed(cluster, signings.get(service.path)) for cluster in own]
+        made += own
     further = [cluster for service in policy.services for cluster in further_clusters(service)]
     shared = [*keys_clusters(policy.services), *processor_clusters(door.processors)]
     return [*made, *further, *shared]

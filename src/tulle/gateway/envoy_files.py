@@ -54,14 +54,21 @@ from tulle.gateway.policy import (
 )
 from tulle.gateway.processing.plan import FILE as PLAN
 from tulle.gateway.processing.plan import resources
+from tulle.gateway.signing import Signing
 
+NONE: Final[Mapping[str, Signing]] = {}
 MOST_FORMER: Final = 1000  # sizes of buckets, which are few
 # Files in the order they must be published in: a client gets a limit before it gets a contract, a service gets
 # its workers and its steps before it gets a route. What takes something away opens no hole in this order either.
 FILES: Final = ("limits", "spikes", "auth", "clusters", "jwt", PLAN, "inner", "routes", "listeners")
 
 
-def render(policy: GatewayPolicy, door: Door, names: Iterable[str] = FILES) -> Mapping[str, Json]:
+def render(
+    policy: GatewayPolicy,
+    door: Door,
+    names: Iterable[str] = FILES,
+    signings: Mapping[str, Signing] = NONE,
+) -> Mapping[str, Json]:
     """The watched files by name (see FILES); each carries the digest of its own content as version.
 
     Those of routes are written as bytes, by `envoy_route_files`; what they say is the same.
@@ -71,7 +78,7 @@ def render(policy: GatewayPolicy, door: Door, names: Iterable[str] = FILES) -> M
         "spikes": lambda: [_extension(SPIKES, spikes(policy.services))],
         "auth": lambda: [_extension(AUTH, credentials(policy))],
         "clusters": lambda: [
-            typed("envoy.config.cluster.v3.Cluster", **c) for c in all_clusters(policy, door)
+            typed("envoy.config.cluster.v3.Cluster", **c) for c in all_clusters(policy, door, signings)
         ],
         "jwt": lambda: [_extension(JWT, token_checks(policy.services))],
         PLAN: lambda: resources(chains_of(policy)),
@@ -104,7 +111,7 @@ def bootstrap(door: Door) -> Json:
     return made
 
 
-def static_twin(policy: GatewayPolicy, door: Door) -> Json:
+def static_twin(policy: GatewayPolicy, door: Door, signings: Mapping[str, Signing] = NONE) -> Json:
     """One file with everything in place, for `--mode validate`, which does not read watched files."""
     twin = bootstrap(door)
     del twin["dynamic_resources"]
@@ -122,7 +129,7 @@ def static_twin(policy: GatewayPolicy, door: Door) -> Json:
             ),
             inner_listener(behind(policy), traced=door.traces is not None),
         ],
-        "clusters": [*all_clusters(policy, door), *collector(door.traces)],
+        "clusters": [*all_clusters(policy, door, signings), *collector(door.traces)],
     }
     return twin
 

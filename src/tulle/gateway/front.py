@@ -54,7 +54,9 @@ class External:
     """An external HTTP service: its addresses, all of one kind and with one path, and how it is spoken to.
 
     `ca` are certificates (PEM) that its own is checked with; empty: those of this machine. Times are in seconds;
-    `health_path`, when there is one, is asked every `health_seconds` and must answer 200.
+    `health_path`, when there is one, is asked every `health_seconds` and must answer 200. With a `connection` the
+    address is that of this connection of the mesh, and the gateway signs in there: `upstreams` are none until it is
+    known.
     """
 
     upstreams: tuple[Upstream, ...]
@@ -64,6 +66,7 @@ class External:
     idle_seconds: float = 60.0
     health_path: str = ""
     health_seconds: float = 10.0
+    connection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,13 @@ class Connections:
             rows = cx.execute(select(connections).order_by(*order)).all()
         return tuple(self._value(row) for row in rows)
 
+    def stamps(self) -> Mapping[tuple[str, str], float]:
+        """When each was changed last, by name and environment; nothing is decrypted."""
+        columns = connections.c
+        with self._database.read() as cx:
+            rows = cx.execute(select(columns.name, columns.environment, columns.updated_at)).all()
+        return {(row.name, row.environment): row.updated_at for row in rows}
+
     def remove(self, name: str, environment: str, *, actor: str = "") -> None:
         """Forget a connection. NotFound."""
         with self._database.write() as cx:

@@ -121,6 +121,11 @@ START = "api: orders\nversions:\n- version: v1\n"
             "is given twice",
         ),
         (
+            START + "  undeclared: allow\n  upstream: {connection: shop-api, urls: [https://a.example]}\n",
+            "both addresses and a connection are given",
+        ),
+        (START + "  undeclared: allow\n  upstream: {connection: Shop Api}\n", "the name of a connection"),
+        (
             START + "  service: orders\n  policies: [{policy: api-key, header: authorization}]\n",
             "'authorization' is no header for a key",
         ),

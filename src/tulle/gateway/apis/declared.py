@@ -36,6 +36,8 @@ class Target:
         """In words."""
         if self.service:
             return f"service:{self.service}" + (f"@{self.generation}" if self.generation else "")
+        if self.external is not None and self.external.connection:
+            return f"connection:{self.external.connection}"
         if self.external is not None:
             return ", ".join(one.url for one in self.external.upstreams)
         return "examples" if self.mock else "nothing"

@@ -269,11 +269,16 @@ class _Reader:
 
     def _external(self, raw: Any, at: Steps) -> External:
         said: Mapping[str, Any] = {"urls": [raw]} if isinstance(raw, str) else raw
-        if "urls" not in said:
-            self.wrong("no address is given", *at, hint="urls: [https://host/base]")
+        connection = said.get("connection", "")
+        if connection and "urls" in said:
+            hint = "leave `urls` out: the connection has the address, and nothing else is signed in to"
+            self.wrong("both addresses and a connection are given", *at, "urls", hint=hint)
+        if "urls" not in said and not connection:
+            hint = "urls: [https://host/base], or connection: <name>"
+            self.wrong("no address is given", *at, hint=hint)
             return External(())
         upstreams: list[Upstream] = []
-        for number, one in enumerate(said["urls"]):
+        for number, one in enumerate(said.get("urls", ())):
             url, weight = (one, 1) if isinstance(one, str) else (one["url"], one.get("weight", 1))
             steps: Steps = at if isinstance(raw, str) else (*at, "urls", number)
             try:
@@ -283,7 +288,7 @@ class _Reader:
         for message in alike(upstreams):
             self.wrong(message, *at, hint="give services that differ in that versions of their own")
         ca = self._certificates(said["ca_file"], (*at, "ca_file")) if "ca_file" in said else ""
-        if ca and not any(one.is_secure for one in upstreams):
+        if ca and not connection and not any(one.is_secure for one in upstreams):
             self.wrong("certificates are of no use without https://", *at, "ca_file")
         health = said.get("health", {})
         return External(
@@ -294,6 +299,7 @@ class _Reader:
             idle_seconds=float(said.get("idle_timeout", 60.0)),
             health_path=health.get("path", ""),
             health_seconds=float(health.get("interval", 10.0)),
+            connection=connection,
         )
 
     def _openapi(self, raw: Any, at: Steps) -> tuple[tuple[Operation, ...], str]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from tulle.gateway.policy import ENVIRONMENT_NAME, SERVICE_NAME
 from tulle.serving.access import ACCESS_SCHEMA
+from tulle.spec.source import CONNECTION_NAME
 from tulle.spec.tier import TERMS_SCHEMA, TIERS_SCHEMA
 
 VERSION_NAME: Final = "^[a-z0-9][a-z0-9.-]{0,30}$"
@@ -83,6 +84,12 @@ _UPSTREAM = {
                     },
                 },
             },
+        },
+        "connection": {
+            "type": "string",
+            "pattern": f"^{CONNECTION_NAME}$",
+            "x-expected": "the name of a connection, such as shop-api",
+            "description": "the connection (kind http) that has its address and signs in there, in place of `urls`",
         },
         "ca_file": {**_FILE, "description": "certificates (PEM) that its own is checked with"},
         "connect_timeout": {**_SECONDS, "maximum": 60, "description": "seconds to connect (2)"},

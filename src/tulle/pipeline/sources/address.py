@@ -16,6 +16,7 @@ from tulle.state.connections import Connection
 
 KINDS = (SQL, STORE, HTTP, REDIS, LDAP)
 PROD = "prod"
+APIS = "apis"  # the option that lets APIs of these products lead to what is behind a connection
 FILL = "fill"  # the option that opens a connection to what the lake fills
 _SCHEMES = {
     SQL: ("postgresql", "mysql", "mariadb", "sqlite", "jdbc"),
@@ -52,6 +53,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "auth": "bearer, basic or header; without it none",
         "user": "basic: the user's name",
         "header": "header: the name of the header that carries the token, such as X-Api-Key",
+        APIS: "the products whose APIs may lead there, signed in, with commas; * for all",
     },
     REDIS: {
         "user": "whom to sign in as; without it the server's default user",
@@ -118,8 +120,6 @@ def made(
     found = {**({"user": user} if user and "user" in OPTIONS[kind] else {}), **options}
     kept = {**({"password": password} if password and "password" in SECRETS[kind] else {}), **secrets}
     _check(scheme, plain, found)
-    if FILL in found:
-        _check_fill(scheme, found[FILL])
     if kind in {REDIS, LDAP} and "user" in found and "password" not in kept:
         raise Invalid("a user is given, but no password", hint="add --secret password")
     if kind == HTTP:
@@ -155,7 +155,11 @@ def _split(address: str) -> tuple[str, str | None, str | None]:
 
 
 def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
-    """What one kind of database asks for beyond the others."""
+    """What one kind of connection asks for beyond the others."""
+    if FILL in options:
+        _check_fill(scheme, options[FILL])
+    if APIS in options:
+        _check_products(APIS, options[APIS])
     if scheme == "jdbc":
         _check_jdbc(address, options)
     elif scheme in {"mysql", "mariadb"}:
@@ -172,17 +176,32 @@ def _check(scheme: str, address: str, options: Mapping[str, str]) -> None:
 def _check_fill(scheme: str, said: str) -> None:
     if scheme not in {"postgresql", "redis", "rediss"}:
         raise Invalid(f"the lake fills no {scheme} database", hint="leave the option 'fill' out")
-    if not all(name == "*" or re.fullmatch(PRODUCT_NAME, name) for name in names_in(said)) or not names_in(
-        said
-    ):
-        raise Invalid(
-            "the option 'fill' names no products", hint="--option fill=orders,customers, or fill='*'"
-        )
+    _check_products(FILL, said)
+
+
+def _check_products(option: str, said: str) -> None:
+    names = names_in(said)
+    if not names or not all(name == "*" or re.fullmatch(PRODUCT_NAME, name) for name in names):
+        hint = f"--option {option}=orders,customers, or {option}='*'"
+        raise Invalid(f"the option '{option}' names no products", hint=hint)
 
 
 def names_in(said: str) -> tuple[str, ...]:
     """The names in a list with commas."""
     return tuple(name.strip() for name in said.split(",") if name.strip())
+
+
+def demand_led_to(connection: Connection, product: str) -> None:
+    """Refuse to have APIs of a product lead to what is behind a connection, unless it says that they may. Denied."""
+    said = names_in(connection.options.get(APIS, ""))
+    if "*" in said or product in said:
+        return
+    told = ",".join((*said, product))
+    raise Denied(
+        f"connection '{connection.name}' in environment '{connection.environment}' is not for APIs of product "
+        f"'{product}'",
+        hint=f"who owns it lets them: `tulle connection set {connection.name} … --option {APIS}={told}`",
+    )
 
 
 def demand_fillable(connection: Connection, product: str) -> None:
