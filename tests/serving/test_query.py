@@ -17,7 +17,7 @@ from tests.serving.conftest import Mesh
 from tulle.engine.duck import Asking, _translated
 from tulle.errors import Broken, Invalid
 from tulle.serving import loaded as loaded_service
-from tulle.serving.app import App
+from tulle.serving.app import TEST_PATH, App
 from tulle.serving.endpoint import Headed
 from tulle.serving.fit import NoSuchProduct, misfits
 from tulle.serving.index import Damaged
@@ -316,6 +316,7 @@ endpoints:
   data_sets: {customer_features: {product: customer-features, data_set: customer_features}}
   parameters: {x: {default: '1'}}
   pool: {ceil: 1}
+  test_queries: [{name: one, parameters: {x: '1'}}]
 """
 
 
@@ -344,7 +345,12 @@ def test_a_damaged_file_is_no_fault_of_the_callers(shared_mesh: Mesh) -> None:
             assert name in str(caught.value)
         given = await answer(app, "POST", f"{app.home}/best/rows", b"{}")
         assert (given.status_code, given.json()["errorType"], damaged) == (503, "IndexDamaged", [1])
-        assert "best" in await loaded.probe()
+        asked = await answer(
+            app, "GET", "/isAlive/", b""
+        )  # nobody may be sent to it any more, who would tell
+        assert (asked.status_code, asked.json()["errorType"], damaged) == (503, "IndexDamaged", [1, 1])
+        asked = await answer(app, "GET", TEST_PATH, query=b"most=1&seconds=5")
+        assert (asked.status_code, len(damaged)) == (503, 3)
         file.write_bytes(whole)
         with pytest.raises(RequestError, match="does not run with these parameters"):  # this is the caller's
             await action.call(b'{"x": "many"}', "r", ())

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -235,6 +236,26 @@ def test_what_cannot_start_says_why(tmp_path: Path, predictor_folder: Path) -> N
         worker.open_socket(tmp_path / "file")
     with pytest.raises(Invalid, match="longer than 107 bytes"):
         worker.open_socket(tmp_path / ("x" * 120))
+
+
+def test_an_index_that_is_damaged_inside_ends_a_worker_as_damaged(
+    tmp_path: Path, lookups_folder: Path
+) -> None:
+    """Its size tells nothing; whoever started it unpacks the package again, which it would not for another reason."""
+    folder = tmp_path / "generation"
+    shutil.copytree(lookups_folder, folder)
+    for index in folder.rglob("*.mdb"):
+        whole_size = index.stat().st_size
+        index.chmod(0o600)
+        with index.open("r+b") as file:
+            file.seek(2 * 4096)  # what says how it is laid out is as it was
+            file.write(b"\xff" * (whole_size - 2 * 4096))
+    for arguments in (("--port", "0"), ("--test",)):
+        process = start(folder, *arguments)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == worker.EXIT_DAMAGED, said
+        assert "Traceback" not in said
+        assert "is damaged" in said
 
 
 def test_a_service_that_cannot_answer_its_own_query_does_not_start(

@@ -1,7 +1,8 @@
 """A service loaded from an unpacked package: its endpoints, ready to answer, and its saved test queries.
 
 Used by the worker process, and in place to test a package before it is deployed. Loading a package whose model
-is native runs code from the model's file. Knows nothing of sockets.
+is native runs code from the model's file. Whatever asks an endpoint raises READ_ERRORS (`index`) where what it reads is
+damaged: that is no matter of one endpoint, as a package that is unpacked again mends it. Knows nothing of sockets.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tulle.serving.answers import Question, judged
 from tulle.serving.compose import Compose
 from tulle.serving.declared import TestQuery
 from tulle.serving.endpoint import Endpoint, Headed, Trace, error_body
+from tulle.serving.index import READ_ERRORS
 from tulle.serving.kinds import Entry, kind_of
 from tulle.serving.manifest import MANIFEST, OPENAPI, Manifest, read_manifest
 from tulle.serving.outside import Door
@@ -122,6 +124,8 @@ class Loaded:
                 continue
             try:
                 status, answer = await self.ask(name, entry.probe)
+            except READ_ERRORS:
+                raise
             except Exception as exc:  # noqa: BLE001  whatever it is, the endpoint is not well
                 failed[name] = f"{type(exc).__name__}: {exc}"
                 continue
@@ -202,6 +206,8 @@ class Loaded:
         start = time.perf_counter()
         try:
             status, raw = await self.ask(endpoint, query.body, f"test-{endpoint}")
+        except READ_ERRORS:
+            raise
         except Exception as exc:  # noqa: BLE001  the model's own failure is a verdict, not ours
             status, raw = 500, error_body(RequestError(500, "EvaluationFailed", f"{exc}"), "")
         spent = (time.perf_counter() - start) * 1000

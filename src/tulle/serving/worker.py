@@ -27,6 +27,7 @@ from tulle.serving.answers import Question
 from tulle.serving.app import App
 from tulle.serving.connection import Callers
 from tulle.serving.elsewhere import connect_in
+from tulle.serving.index import READ_ERRORS
 from tulle.serving.listening import BACKLOG, open_socket
 from tulle.serving.live import Following
 from tulle.serving.loaded import Loaded, Verdict, check_files, load
@@ -43,7 +44,10 @@ _found_damaged: list[bool] = []  # of this process
 
 
 async def warm_up(service: Loaded, times: int = WARM_UP) -> None:
-    """Start what endpoints need and answer their probes many times; Broken, naming endpoint and reason."""
+    """Start what endpoints need and answer their probes many times; Broken, naming endpoint and reason.
+
+    READ_ERRORS where what they read is damaged.
+    """
     failed = await service.ready()
     until = time.monotonic() + WARM_UP_SECONDS
     for number in range(times):
@@ -93,14 +97,18 @@ def main(arguments: list[str] | None = None) -> int:
         return _refused(exc)
     import uvloop  # noqa: PLC0415  only the process needs it
 
-    if options.ask:
-        questions = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Question])
-        sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_asked(service, questions))))
-        return 0
-    if options.test:
-        sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_tested(service))))
-        return 0
-    return uvloop.run(_answering(service, options))
+    try:
+        if options.ask:
+            questions = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Question])
+            sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_asked(service, questions))))
+            return 0
+        if options.test:
+            sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_tested(service))))
+            return 0
+        return uvloop.run(_answering(service, options))
+    except READ_ERRORS as exc:  # before it answered anybody: it may start once the package is unpacked again
+        _log.error("what an endpoint of '%s' reads is damaged: %s", service.manifest.service, exc)
+        return EXIT_DAMAGED
 
 
 async def _tested(service: Loaded) -> tuple[Verdict, ...]:
@@ -133,6 +141,9 @@ async def _answering(service: Loaded, options: argparse.Namespace) -> int:
     except TulleError as exc:
         service.close()
         return _refused(exc)
+    except READ_ERRORS:
+        service.close()
+        raise
     # What lives now lives as long as the process: keep the collector from walking over it again and again.
     gc.collect()
     gc.freeze()
