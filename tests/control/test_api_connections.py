@@ -141,6 +141,8 @@ def test_the_gateway_signs_in_and_nobody_else_hears_of_it(led: Led) -> None:
     ]
     assert [path.name for path in holding] == ["clusters.json"]
     assert holding[0].stat().st_mode & 0o777 == 0o600
+    reply = led.ask()  # of what it says nothing is in the gateway's words
+    assert not [name for name in reply.headers if name.startswith(("x-tulle-", "x-envoy-"))]
     noted = versions(led.workspace.database)[0]
     assert TOKEN not in repr(policy_of_version(led.workspace.database, noted.number))
     assert TOKEN not in json.dumps(led.gateway.log_lines())

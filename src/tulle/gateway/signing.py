@@ -33,7 +33,7 @@ def stamp_of(signings: Mapping[str, Signing]) -> str:
 
 
 def signed(cluster: Json, signing: Signing | None) -> Json:
-    """A cluster that signs in with each request it sends; without anything to sign in with it sends none at all."""
+    """A cluster, with filters of its own, that signs in with each request; without a signing it sends none."""
     if signing is None:
         load = {"cluster_name": cluster["name"], "endpoints": []}
         return {key: said for key, said in cluster.items() if key != "health_checks"} | {
@@ -49,20 +49,15 @@ def signed(cluster: Json, signing: Signing | None) -> Json:
         }
         for name, value in signing.headers.items()
     ]
-    filters = [
-        {
-            "name": "sign_in",
-            "typed_config": typed(
-                "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-                mutations={"request_mutations": mutations},
-            ),
-        },
-        {
-            "name": "upstream",
-            "typed_config": typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
-        },
-    ]
+    sign_in = {
+        "name": "sign_in",
+        "typed_config": typed(
+            "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            mutations={"request_mutations": mutations},
+        ),
+    }
     options = cluster["typed_extension_protocol_options"]
+    filters = [sign_in, *options[_PROTOCOL]["http_filters"]]
     return {
         **cluster,
         "typed_extension_protocol_options": {
