@@ -144,7 +144,7 @@ class Watch:
     )
     above: float | None = setting(None, "more than this is told")
     below: float | None = setting(None, "less than this is told")
-    service: str = setting("", "of this service; default: of each")
+    service: str = setting("", "of this service or API; default: of each")
     operation: str = setting("", "of this operation only, such as `POST /next-offer/predict`")
     environment: str = setting("", "as deployed in this environment; default: that of consumers")
     minutes: int = setting(5, "minutes of a period")

@@ -10,23 +10,27 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.control.conftest import opened
 from tests.control.test_deployments import active, with_versions
 from tests.observe.lines import line
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli import connect
 from tulle.cli.main import cli
-from tulle.control import watches
+from tulle.control import apis, watches
 from tulle.control.alerts import compose
+from tulle.control.apply import apply_plan
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound
 from tulle.observe import incidents
 from tulle.observe.calls import Calls, Place
 from tulle.observe.operations import Operations
 from tulle.observe.tally import Tally
+from tulle.sdk.insight import InsightClient
 from tulle.serving.traffic import single
 from tulle.state import tasks
 from tulle.state.db import now
+from tulle.state.tables import api_versions
 
 MESH = """
 name: test
@@ -49,11 +53,12 @@ class Watched:
         incidents.follow(workspace.settings, workspace.database)
         self.pass_minute(0)  # the first judging begins here
 
-    def pass_minute(self, failed: int, of: int = 10, **more: Any) -> list[str]:
+    def pass_minute(self, failed: int, of: int = 10, service: str = "calc", **more: Any) -> list[str]:
         """A minute in which `failed` of so many failed; the messages that are sent for it."""
         counting = Tally(Operations({}, "/"))
         for number in range(of):
-            counting.count([line(self.at + 1, service="calc", code=500 if number < failed else 200, **more)])
+            said = {"code": 500, **more} if number < failed else {}
+            counting.count([line(self.at + 1, service=service, **said)])
         if of:
             self.calls.add(counting.taken(), Place("f", 1))
         self.at += 60
@@ -185,7 +190,7 @@ def test_watches_of_what_is_gone_are_closed(watched: Watched) -> None:
 
 def test_what_cannot_be_watched_is_refused(watched: Watched) -> None:
     workspace = watched.workspace
-    with pytest.raises(NotFound, match="is not deployed") as caught:
+    with pytest.raises(NotFound, match="no API 'cal', nor such a service") as caught:
         watches.add(workspace, "a", {"above": 0.1, "service": "cal"})
     assert caught.value.hint == "did you mean 'calc'?"
     with pytest.raises(NotFound, match="no environment"):
@@ -198,6 +203,71 @@ def test_what_cannot_be_watched_is_refused(watched: Watched) -> None:
     with pytest.raises(NotFound) as missing:
         watches.mute(workspace, "calc-fail", None)
     assert missing.value.hint == "did you mean 'calc-fails'?"
+
+
+EXT = "api: ext\nversions: [{version: v1, upstream: 'https://api.example.com', undeclared: allow, publish: true}]\n"
+
+
+def put(watched: Watched, ext: str | None) -> None:
+    """Apply the mesh with this API, or without it."""
+    mine = Mesh(watched.workspace.settings.folder)
+    if ext is None:
+        (mine.folder / "products/shop/sales/apis/ext.yaml").unlink()
+    else:
+        mine.sales("apis/ext.yaml", ext)
+    apply_plan(watched.workspace)
+
+
+def test_an_api_that_no_service_of_the_mesh_answers_is_watched(watched: Watched) -> None:
+    put(watched, EXT)
+    watches.add(
+        watched.workspace,
+        "ext",
+        {"service": "ext", "measure": "violations", "above": 1, "minutes": 1, "periods": 1},
+    )
+    watches.add(watched.workspace, "each", {"measure": "wrong", "above": 0.5, "minutes": 1, "periods": 1})
+    watched.pass_minute(0)
+    assert watched.pass_minute(10, service="ext", code=429, details="request_rate_limited") == ["calls"] * 2
+    found = incidents.recent(watched.workspace.database, is_open=True)
+    assert {(one.product, one.about) for one in found} == {("sales", "ext/ext"), ("sales", "each/ext")}
+    assert "violations is 10 refused requests" in " ".join(one.message for one in found)
+    (told,) = watches.as_plain(watched.workspace, watches.find(watched.workspace, "ext"))["services"]
+    assert (told["service"], told["state"]) == ("ext", "broken")
+    put(watched, None)  # it is taken out: what was told of it ends
+    assert watched.pass_minute(0) == ["recovered"] * 2
+    assert incidents.recent(watched.workspace.database, is_open=True) == ()
+
+
+def test_retired_versions_and_drafts_are_not_watched(watched: Watched) -> None:
+    put(watched, EXT.replace(", publish: true", ""))
+    watches.add(watched.workspace, "ext", {"service": "ext", "above": 0.1, "minutes": 1, "periods": 1})
+
+    def missing() -> str:
+        return str(watches.as_plain(watched.workspace, watches.find(watched.workspace, "ext"))["missing"])
+
+    assert missing().startswith("no service or API 'ext' answers in environment 'prod'")
+    apis.publish(watched.workspace, "ext", "v1")
+    assert missing() == ""
+    assert watched.pass_minute(10, service="ext") == ["calls"]
+    with watched.workspace.database.write() as cx:
+        cx.execute(api_versions.update().values(status="retired"))
+    assert watched.pass_minute(10, service="ext") == ["recovered"]
+
+
+def test_a_watch_of_mesh_yaml_that_watches_nothing_says_so(watched: Watched) -> None:
+    watched.workspace.database.close()
+    mesh = Mesh(watched.workspace.settings.folder)
+    named = MESH.replace("service: calc,", "service: clac,")
+    mesh.write("mesh.yaml", named + "  gone: {service: calc, environment: nowhere, above: 0.1}\n")
+    watched.workspace = opened(mesh)
+    found = watches.missing_of(watched.workspace, watches.known(watched.workspace))
+    with connect.mesh_client(watched.workspace.settings.folder) as client:
+        told = {one["name"]: one["missing"] for one in InsightClient(client).watches()}
+    assert told == found
+    assert found["calc-fails"] == (
+        "no service or API 'clac' answers in environment 'prod': did you mean 'calc'?"
+    )
+    assert "no environment 'nowhere'" in found["gone"]
 
 
 def test_the_commands(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +290,7 @@ def _command(watched: Watched) -> None:
     listed = run("list")
     assert "calc-fails" in listed
     assert "mesh.yaml" in listed
+    assert "watches nothing" not in listed
     assert "tells nothing for 2 hours" in run("mute", "slow", "2 hours")
     (slow,) = (one for one in json.loads(run("list", "--json")) if one["name"] == "slow")
     assert slow["muted_until"] > now()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from tulle.errors import Unavailable
 from tulle.serving import generation
@@ -101,3 +102,24 @@ def test_a_database_of_a_newer_tulle_is_left_alone(database: Database, database_
         open_database(database_url)
     with database.write() as cx:
         cx.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": HEAD})
+
+
+def test_incidents_that_were_one_a_cause_become_one_for_each_watch(database: Database) -> None:
+    with database.write() as cx:
+        cx.execute(text("DROP INDEX incidents_open_about"))
+        cx.execute(
+            text(
+                "CREATE UNIQUE INDEX incidents_open ON incidents (product, environment, cause) "
+                "WHERE closed_at IS NULL"
+            )
+        )
+        cx.execute(text("UPDATE alembic_version SET version_num = '0015'"))
+    upgrade(database.engine)
+    row = (
+        "INSERT INTO incidents (id, product, environment, cause, message, opened_at, last_at, about) VALUES "
+    )
+    with database.write() as cx:
+        cx.execute(text(row + "('a', 'sales', 'main', 'calls', 'x', 1, 1, 'slow/calc')"))
+        cx.execute(text(row + "('b', 'sales', 'main', 'calls', 'x', 1, 1, 'slow/other')"))
+    with pytest.raises(IntegrityError), database.write() as cx:
+        cx.execute(text(row + "('c', 'sales', 'main', 'calls', 'x', 1, 1, 'slow/calc')"))

@@ -46,6 +46,9 @@ def list_watches(mesh: Path | None, as_json: bool) -> None:
     ]
     columns = ["name", "says", "severity", "from", "broken", "no data", "muted_until"]
     table(rows, columns, empty="no watches: `tulle insight watch add`, or `watches:` in mesh.yaml")
+    for one in found:
+        if one["missing"]:
+            click.echo(f"  {mark('warn')} {one['name']} watches nothing: {one['missing']}")
 
 
 @watch.command(
@@ -55,9 +58,9 @@ def list_watches(mesh: Path | None, as_json: bool) -> None:
 @click.option("--measure", type=click.Choice(_MEASURES), default="errors", show_default=True, help="Of what.")
 @click.option("--above", type=float, help="More than this is told.")
 @click.option("--below", type=float, help="Less than this is told.")
-@click.option("--service", default="", help="Of this service. Default: of each.")
+@click.option("--service", default="", help="Of this service or API. Default: of each.")
 @click.option("--operation", default="", help="Of this operation only.")
-@click.option("--environment", default="", help="As deployed there. Default: that of consumers.")
+@click.option("--environment", default="", help="As asked there. Default: that of consumers.")
 @click.option("--minutes", type=click.IntRange(1, 1440), default=5, show_default=True, help="Of a period.")
 @click.option("--periods", type=click.IntRange(1, 100), default=3, show_default=True, help="It has to last.")
 @click.option(

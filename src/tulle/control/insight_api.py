@@ -35,7 +35,9 @@ def watch_router(workspace: Workspace) -> APIRouter:
     @api.get("")
     def all_watches() -> dict[str, Any]:
         """Every watch, and how it stands on each service."""
-        return {"watches": [watches.as_plain(workspace, one) for one in watches.known(workspace)]}
+        known = watches.known(workspace)
+        missing = watches.missing_of(workspace, known)
+        return {"watches": [watches.as_plain(workspace, one, missing[one.name]) for one in known]}
 
     @api.post("/{name}")
     def add(by: AskedBy, name: str, what: dict[str, Any]) -> dict[str, Any]:

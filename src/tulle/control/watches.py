@@ -1,4 +1,4 @@
-"""Watches on what services are asked: those of mesh.yaml and those made by command, judged period by period.
+"""Watches on what services and APIs are asked: those of mesh.yaml and those made by command, judged by period.
 
 How far each was judged is written down with what it says, in one transaction with the event by which an incident is
 opened or closed, so that each is told once, whatever ends when. A muted watch is judged all the same; what is broken
@@ -7,21 +7,23 @@ still when the muting ends is told then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from tulle.catalog.asked import Asked, everything_asked
 from tulle.catalog.outlook import environment_key
 from tulle.config import PRODUCTION, Watch, watch_from
 from tulle.control.workspace import Workspace
 from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, TulleError, did_you_mean
 from tulle.events import CALLS_WATCHED, Event
+from tulle.gateway.apis.records import RecordedApi
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import Insight, Point, Span, Which
 from tulle.observe.watching import Judged, digest_of, judged, measured, words
-from tulle.serving import generation
+from tulle.spec.environment import production
 from tulle.state import log
 from tulle.state.db import in_turn, now
 from tulle.state.tables import watch_states as states
@@ -30,6 +32,7 @@ from tulle.state.tables import watches as table
 LATE_SECONDS: Final = 5  # a line of the log comes at most so long after the answer
 FURTHEST_BACK: Final = 86_400  # that is judged after a time in which nobody did
 MOST_MADE: Final = 1000
+_MOST_APIS: Final = 100_000  # asked of at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A service in an environment, as deployed, and whose it is."""
+    """A service or API in an environment, and whose it is."""
 
     service: str
     environment: str
@@ -80,15 +83,15 @@ def find(workspace: Workspace, name: str) -> Known:
 
 
 def add(workspace: Workspace, name: str, what: Mapping[str, Any], *, by: str = "") -> Known:
-    """Make a watch. Invalid for what is none or names no service, AlreadyExists, Conflict when there are very many."""
+    """Make a watch. Invalid for what is none, NotFound, AlreadyExists, Conflict when there are very many."""
     watch = watch_from(f"watch '{name[:80]}", name, dict(what))
     if name in workspace.settings.watches:
         raise AlreadyExists(f"mesh.yaml has a watch '{name}'", hint="change it there, or choose another name")
     environment_key(workspace.settings, watch.environment)
-    deployed = {one.service for one in generation.everywhere(workspace.database)}
-    if watch.service and watch.service not in deployed:
-        hint = did_you_mean(watch.service, deployed) or "`tulle service list` shows what there is"
-        raise NotFound(f"service '{watch.service}' is not deployed", hint=hint)
+    known = {place for place, _ in everything_asked(workspace.settings, workspace.database)}
+    if watch.service and watch.service not in known:
+        hint = did_you_mean(watch.service, known) or "`tulle service list` and `tulle api list` show them"
+        raise NotFound(f"there is no API '{watch.service}', nor such a service that is deployed", hint=hint)
     with workspace.database.write() as cx:
         in_turn(cx, "watches")
         made = list(cx.execute(select(table.c.name, table.c.what)))
@@ -138,7 +141,7 @@ def resolve(workspace: Workspace, name: str, *, by: str = "") -> int:
 
 def _close(workspace: Workspace, cx: Connection, one: Known, *, by: str) -> int:
     closed = 0
-    places = {(place.service, place.environment): place for place in _places(workspace)}
+    places = everything_asked(workspace.settings, workspace.database)
     for row in cx.execute(select(states).where(states.c.watch == one.name)).all():
         if row.told_at is not None:
             place = places.get((row.service, row.environment))
@@ -165,17 +168,25 @@ class _Step:
     tells: bool | None
 
 
-def judge(workspace: Workspace, calls: Calls, counted_until: float) -> int:
-    """Judge every period that is over and counted; how many are told as broken anew."""
-    insight, places = Insight(calls), _places(workspace)
-    end = counted_until - LATE_SECONDS
+def judge(
+    workspace: Workspace, calls: Calls, counted_until: float, apis: Sequence[RecordedApi] | None = None
+) -> int:
+    """Judge every period that is over and counted; how many are told as broken anew.
+
+    `apis` are those in force where somebody follows them: this is asked every few seconds.
+    """
+    asked, end = _Asked(calls), counted_until - LATE_SECONDS
     with workspace.database.read() as cx:
         before = {(row.watch, row.service, row.environment): row for row in cx.execute(select(states))}
     found, steps = known(workspace), []
+    everything: Mapping[tuple[str, str], Asked] = {}
+    if found or before:
+        everything = everything_asked(workspace.settings, workspace.database, apis)
+    places = [one for one in everything.values() if one.answers]
     for one in found:
         for place in _watched(workspace, one, places):
             row = before.pop((one.name, place.service, place.environment), None)
-            if (step := _judge(insight, one, place, row, end)) is not None:
+            if (step := _judge(asked, one, place, row, end)) is not None:
                 steps.append(step)
     if not steps and not before:
         return 0
@@ -183,11 +194,41 @@ def judge(workspace: Workspace, calls: Calls, counted_until: float) -> int:
         in_turn(cx, "watches")
         told = sum(_write(workspace, cx, step) for step in steps)
         if before:
-            _forget(workspace, cx, [one.name for one in found], before)
+            _forget(workspace, cx, [one.name for one in found], before, everything)
     return told
 
 
-def _judge(insight: Insight, one: Known, place: _Place, row: Any, end: float) -> _Step | None:
+class _Asked:
+    """What was asked in periods. The last one is read once for all that a watch without a service is about."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._insight = Insight(calls)
+        self._known: dict[tuple[int, int], bool] = {}
+        self._all: dict[tuple[int, int, str, str], Mapping[str, Point]] = {}
+
+    def measure(self, watch: Watch, place: _Place, since: int, *, is_last: bool) -> float | None:
+        seconds = watch.minutes * MINUTE
+        span = Span("period", since, seconds, seconds, MINUTE)
+        if is_last and not watch.service:
+            name = (since, seconds, place.environment, watch.operation)
+            if name not in self._all:
+                self._all[name] = self._points(span, None, place.environment, watch.operation)
+            points = self._all[name]
+        else:
+            points = self._points(span, place.service, place.environment, watch.operation)
+        if (since, seconds) not in self._known:
+            self._known[since, seconds] = self._insight.is_known(since, since + seconds)
+        return measured(watch, points.get(place.service), is_known=self._known[since, seconds])
+
+    def _points(
+        self, span: Span, service: str | None, environment: str, operation: str
+    ) -> Mapping[str, Point]:
+        which = Which(service, environment, operation or None)
+        told = self._insight.told("api", span, which, limit=_MOST_APIS, points=False)
+        return {one.name["service"]: one.whole for one in told.series}
+
+
+def _judge(asked: _Asked, one: Known, place: _Place, row: Any, end: float) -> _Step | None:
     """What the periods since the last time make of a watch; None where nothing is new."""
     seconds, digest = one.watch.minutes * MINUTE, digest_of(one.watch)
     last = end // seconds * seconds
@@ -199,7 +240,8 @@ def _judge(insight: Insight, one: Known, place: _Place, row: Any, end: float) ->
         state = replace(state, until=(last - FURTHEST_BACK) // seconds * seconds)
     after = state
     while after.until + seconds <= last:
-        after = judged(one.watch, after, _measure(insight, one.watch, place, int(after.until)))
+        is_last = after.until + 2 * seconds > last
+        after = judged(one.watch, after, asked.measure(one.watch, place, int(after.until), is_last=is_last))
     is_muted = one.muted_until is not None and one.muted_until > end
     tells: bool | None = None
     if after.broken_at is not None and after.told_at is None and not is_muted:
@@ -222,15 +264,6 @@ def _write(workspace: Workspace, cx: Connection, step: _Step) -> bool:
     if step.tells is not None:
         _tell(workspace, cx, one, place, step.after, is_broken=step.tells)
     return step.tells is True
-
-
-def _measure(insight: Insight, watch: Watch, place: _Place, since: int) -> float | None:
-    seconds = watch.minutes * MINUTE
-    span = Span("period", since, seconds, seconds, MINUTE)
-    which = Which(place.service, place.environment, watch.operation or None)
-    series = insight.told("mesh", span, which, points=False).series
-    point: Point | None = series[0].whole if series else None
-    return measured(watch, point, is_known=insight.is_known(since, since + seconds))
 
 
 def _tell(
@@ -257,32 +290,28 @@ def _tell(
     log.append(cx, Event(CALLS_WATCHED, place.product, data), actor=actor)
 
 
-def _places(workspace: Workspace) -> list[_Place]:
-    return [
-        _Place(one.service, one.environment, one.product)
-        for one in generation.everywhere(workspace.database)
-        if one.active is not None
-    ]
-
-
-def _watched(workspace: Workspace, one: Known, places: list[_Place]) -> Iterator[_Place]:
+def _watched(workspace: Workspace, one: Known, places: Sequence[Asked]) -> Iterator[_Place]:
     try:
         key = environment_key(workspace.settings, one.watch.environment)
     except TulleError:  # of mesh.yaml, and its environment is no more
         return
     for place in places:
-        if place.environment == key and one.watch.service in {"", place.service}:
-            yield place
+        if place.environment == key and one.watch.service in {"", place.name}:
+            yield _Place(place.name, place.environment, place.product)
 
 
 def _forget(
-    workspace: Workspace, cx: Connection, names: list[str], gone: Mapping[tuple[str, str, str], Any]
+    workspace: Workspace,
+    cx: Connection,
+    names: list[str],
+    gone: Mapping[tuple[str, str, str], Any],
+    everything: Mapping[tuple[str, str], Asked],
 ) -> None:
     """Close what was told of watches and services that are no more."""
     for (name, service, environment), row in gone.items():
         if row.told_at is not None:
-            deployed = generation.find(workspace.database, service, environment)
-            place = _Place(service, environment, deployed.product if deployed is not None else "")
+            there = everything.get((service, environment))
+            place = _Place(service, environment, there.product if there is not None else "")
             one = Known(name, workspace.settings.watches.get(name, Watch(above=0)), name in names)
             _tell(workspace, cx, one, place, _value(row), is_broken=False)
         cx.execute(delete(states).where(_is(name, service, environment)))
@@ -296,15 +325,38 @@ def _value(row: Any) -> Judged:
     return Judged(row.until, row.streak, row.broken_at, row.told_at, row.value, row.unknown)
 
 
+def missing_of(workspace: Workspace, found: Sequence[Known]) -> Mapping[str, str]:
+    """By the names of watches why each watches nothing now; empty where it watches something."""
+    everything = everything_asked(workspace.settings, workspace.database)
+    places = [one for one in everything.values() if one.answers]
+    return {one.name: _missing(workspace, one, places) for one in found}
+
+
+def _missing(workspace: Workspace, one: Known, places: Sequence[Asked]) -> str:
+    if next(_watched(workspace, one, places), None) is not None:
+        return ""
+    try:
+        key = environment_key(workspace.settings, one.watch.environment)
+    except TulleError as exc:
+        return exc.message
+    where = one.watch.environment or production(workspace.settings).name
+    if not one.watch.service:
+        return f"nothing answers in environment '{where}'"
+    near = did_you_mean(one.watch.service, [place.name for place in places if place.environment == key])
+    said = f"no service or API '{one.watch.service}' answers in environment '{where}'"
+    return f"{said}: {near}" if near else said
+
+
 # ── told ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def as_plain(workspace: Workspace, one: Known) -> dict[str, Any]:
-    """A watch and how it stands on each service, as the API tells it."""
+def as_plain(workspace: Workspace, one: Known, missing: str | None = None) -> dict[str, Any]:
+    """A watch and how it stands on each service, as the API tells it; `missing` where it is known already."""
     with workspace.database.read() as cx:
         rows = cx.execute(select(states).where(states.c.watch == one.name)).all()
     return {
         "name": one.name,
+        "missing": missing_of(workspace, [one])[one.name] if missing is None else missing,
         **asdict(one.watch),
         "declared": one.is_declared,
         "made_by": one.made_by,

@@ -112,7 +112,10 @@ def _watched(cx: Connection, settings: Settings, entry: LogEntry) -> None:
         message, severity = str(said["message"]), str(said["severity"])
         _open(cx, settings, product, environment, CALLS, message, None, about=about, severity=severity)
         return
-    _hold_again(cx, settings, product, environment, about)
+    # Whose it was then: what was told of an API that was taken out, or is another product's now, ends too.
+    same = table.c.closed_at.is_(None) & (table.c.cause == CALLS) & (table.c.about == about)
+    for row in cx.execute(select(table).where(same & (table.c.environment == environment))).all():
+        _hold_again(cx, settings, row.product, environment, about)
 
 
 def _tested(cx: Connection, settings: Settings, entry: LogEntry) -> None:

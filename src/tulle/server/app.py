@@ -255,6 +255,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
 
 def _background(workspace: Workspace, work: Background, calls: Calls) -> Sequence[Background]:
     """What runs beside the answering of calls, in the order in which it is started."""
+    apis = Followed(workspace.database)
     return (
         work,
         Scheduler(workspace.settings, workspace.database),
@@ -268,7 +269,7 @@ def _background(workspace: Workspace, work: Background, calls: Calls) -> Sequenc
         query_collector.Collector(workspace),
         service_drift.DriftWatch(workspace),
         LastUsed(workspace.settings, workspace.database),
-        CallCollector(workspace, calls, lambda until: watches.judge(workspace, calls, until)),
+        CallCollector(workspace, calls, lambda until: watches.judge(workspace, calls, until, apis.look())),
     )
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import (
 
 from tulle.state.tables.schema import metadata
 
-# What is wrong with a product, from when it began until it was good again: one open incident a product and cause.
+# What is wrong with a product, from when it began until it was good again: one open incident a product, cause and
+# what it is about.
 
 incidents = Table(
     "incidents",
@@ -66,11 +67,12 @@ watch_states = Table(
     Column("unknown", Integer, nullable=False),  # periods since then
     PrimaryKeyConstraint("watch", "service", "environment"),
 )
-Index(
-    "incidents_open",
+OPEN_INCIDENTS = Index(
+    "incidents_open_about",
     incidents.c.product,
     incidents.c.environment,
     incidents.c.cause,
+    incidents.c.about,
     unique=True,
     sqlite_where=incidents.c.closed_at.is_(None),
     postgresql_where=incidents.c.closed_at.is_(None),
