@@ -250,8 +250,7 @@ def test_an_index_that_is_damaged_inside_ends_a_worker_as_damaged(
         with index.open("r+b") as file:
             file.seek(2 * 4096)  # what says how it is laid out is as it was
             file.write(b"\xff" * (whole_size - 2 * 4096))
-    for arguments in (("--port", "0"), ("--test",)):
-        process = start(folder, *arguments)
+    for process in [start(folder, *arguments) for arguments in (("--port", "0"), ("--test",))]:
         _, said = process.communicate(timeout=60)
         assert process.returncode == worker.EXIT_DAMAGED, said
         assert "Traceback" not in said
