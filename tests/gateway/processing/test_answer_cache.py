@@ -228,6 +228,20 @@ def test_what_is_kept_is_redacted_for_whoever_gets_it(processed: Processed) -> N
     assert again.json() == {}
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"id": 1, "id": 2}', b'{"id": 2, "x": {"a": ":", "\\u0061": 1}}', b"[" * 300 + b"]" * 300]
+)
+def test_a_body_that_two_may_read_differently_is_neither_kept_nor_answered(
+    processed: Processed, body: bytes
+) -> None:
+    processed.put(keeping(key={"body": ["$.id"]}))
+    plain = processed.ask("/x/said", b'{"id": 2}')
+    found = [processed.ask("/x/said", body) for _ in range(2)]
+    assert len({count(one) for one in (plain, *found)}) == 3
+    assert all("x-tulle-cache" not in one.headers for one in found)
+    assert count(processed.ask("/x/said", b'{"id": 2}')) == count(plain)
+
+
 def test_what_nobody_can_mean_is_refused(processed: Processed) -> None:
     for wrong, told in (
         ({"methods": ["PUT"]}, "PUT"),

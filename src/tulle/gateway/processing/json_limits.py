@@ -52,9 +52,12 @@ class JsonLimits(Step):
             raise Refusal(
                 415, "UnsupportedEncoding", "The request body is packed", "Send it without content-encoding"
             )
-        colons = self._look(call.json())
-        if call.body.count(b":") != colons or _COLON.search(call.body):
-            check_names(call.body)
+        self.check(call.body, call.json())
+
+    def check(self, body: bytes, value: Any) -> None:
+        """Refusal where a body, read as this value, is more than is accepted, or an object in it has a name twice."""
+        if body.count(b":") != self._look(value) or _COLON.search(body):
+            check_names(body)
 
     def _look(self, value: Any) -> int:
         """Check a value, level by level; how many colons a body has that says nothing else.
@@ -113,6 +116,18 @@ def check_names(body: bytes) -> None:
         json.loads(body, object_pairs_hook=pairs, parse_int=str)
     except (ValueError, RecursionError) as exc:
         raise Refusal(400, "InvalidRequest", f"The body is not read as JSON: {exc}") from None
+
+
+def has_a_name_twice(body: bytes, value: Any) -> bool:
+    """Whether an object of a body, read as this value, has a name twice, or is too deep to know."""
+    try:
+        _UNBOUNDED.check(body, value)
+    except Refusal:
+        return True
+    return False
+
+
+_UNBOUNDED: Final = JsonLimits(Limits(MOST_DEPTH, *[1 << 60] * 4), only_json=False)
 
 
 def json_limits(settings: Mapping[str, Any]) -> JsonLimits:
