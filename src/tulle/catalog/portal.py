@@ -79,6 +79,7 @@ from tulle.gateway import contract
 from tulle.gateway.apis.sight import NOBODY, Sight
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
+from tulle.gateway.holders import holders
 from tulle.gateway.service_keys import said_at_deployment
 from tulle.lake.access import Access as People
 from tulle.lake.access import open_access
@@ -340,10 +341,8 @@ class Reader:
         except TulleError as exc:
             problem = str(exc)
         consumers = [
-            Consumer(application.name, application.client_id, limits_in_words(held.windows))
-            for application in self.applications()
-            for held in application.contracts
-            if held.service == name and application.revoked_at is None
+            Consumer(one.application, one.client_id, limits_in_words(one.limits))
+            for one in holders(self._database).get(name, ())
         ]
         workers = [p for p in self._processes() if p.name.split("/")[0] == name]
         usual = production(self.settings).name
@@ -585,12 +584,9 @@ class Reader:
 
     def _callers(self) -> Mapping[str, Sequence[str]]:
         """The applications that may call each service; of many only how many there are."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for application in self.applications():
-            for held in application.contracts if application.revoked_at is None else ():
-                found[held.service].append(application.name)
         return {
-            name: of if len(of) <= CALLERS_DRAWN else [f"{len(of)} of {name}"] for name, of in found.items()
+            name: [one.application for one in of] if len(of) <= CALLERS_DRAWN else [f"{len(of)} of {name}"]
+            for name, of in holders(self._database).items()
         }
 
     def _newest_run(self, mesh: _Mesh, product: str) -> RunView | None:

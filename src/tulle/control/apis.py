@@ -17,7 +17,6 @@ from tulle.control import deployment, release
 from tulle.control.declared_apis import demand_reachable
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem, did_you_mean
-from tulle.gateway import contract
 from tulle.gateway.apis import records
 from tulle.gateway.apis.declared import ApiVersion, Target
 from tulle.gateway.apis.document import as_met
@@ -26,6 +25,7 @@ from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.faults import read_faults
 from tulle.gateway.front import External, check_url
+from tulle.gateway.holders import holders
 from tulle.observe.calls import Calls
 from tulle.observe.insight import Insight
 from tulle.serving import generation
@@ -72,12 +72,8 @@ def shown(workspace: Workspace, name: str) -> dict[str, Any]:
 
 
 def callers(workspace: Workspace, name: str) -> list[str]:
-    """The applications that have a contract on an API."""
-    return [
-        application.name
-        for application in contract.applications(workspace.database)
-        if application.name != contract.PORTAL and any(c.service == name for c in application.contracts)
-    ]
+    """The applications that may call an API by a contract, for it or for its product."""
+    return [one.application for one in holders(workspace.database).get(name, ())]
 
 
 def _summary(workspace: Workspace, api: RecordedApi) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from tulle.control.application_people import addresses_of
 from tulle.control.pace import Pace
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
-from tulle.gateway import contract, contract_record, contract_step
+from tulle.gateway import contract, contract_step
+from tulle.gateway.apis import records
+from tulle.gateway.holders import holders
 from tulle.observe.channels import Channels, Message
 from tulle.observe.incidents import takes
 from tulle.spec import environment as declared
@@ -156,11 +158,8 @@ def _people(workspace: Workspace, entry: LogEntry) -> Iterator[tuple[LogEntry, s
     if entry.kind in _STEPS or entry.kind in _SECRETS:
         concerned = [str(entry.data.get("client_id", ""))] if _is_told(entry) else []
     elif entry.kind == events.API_CHANGED and entry.data.get("status") in _ENDS:
-        name: tuple[contract_record.Kind, str] = ("api", entry.subject.removeprefix("api:"))
-        held = contract_record.records(
-            workspace.database, states=["approved"], subjects=[name], limit=_MOST_TOLD
-        )
-        concerned = [one.client_id for one in held if not one.application.startswith(_OURS)]
+        held = holders(workspace.database).get(entry.subject.removeprefix("api:"), ())
+        concerned = [one.client_id for one in held if not one.application.startswith(_OURS)][:_MOST_TOLD]
     else:
         concerned = []
     channel = workspace.settings.contact_channel
@@ -240,8 +239,9 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
     if kind in _SECRETS:
         title = f"application '{name}' {_SECRETS[kind]}"
     else:
-        word = "service" if data.get("kind") == "api" else "product"
-        title = f"application '{name}' {_STEPS[kind]} {word} '{data.get(word)}'"
+        of_what = "service" if data.get("kind") == "api" else "product"
+        is_api = of_what == "service" and data.get(of_what) in records.owners(workspace.database)
+        title = f"application '{name}' {_STEPS[kind]} {'API' if is_api else of_what} '{data.get(of_what)}'"
     lines = [
         f"{what}: {value}"
         for what, value in (
@@ -262,7 +262,7 @@ def compose(workspace: Workspace, request: Mapping[str, Any]) -> Message:
     if of:
         link += f"/{name}"
     elif kind == events.CONTRACT_REQUESTED:
-        link += "/requests"
+        link = f"{portal}/access/requests"
     told = {
         "event": EVENT,
         "step": kind,

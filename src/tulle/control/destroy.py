@@ -22,8 +22,9 @@ from tulle.control.plan import digest_of, is_named
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import Event
-from tulle.gateway import contract, service_keys
+from tulle.gateway import contract_record, service_keys
 from tulle.gateway.apis import records
+from tulle.gateway.holders import holders
 from tulle.lake import leftovers
 from tulle.lake.repository import Repository
 from tulle.pipeline import promotion
@@ -76,7 +77,7 @@ def preview(workspace: Workspace, name: str, *, data: bool = False) -> Destructi
     services = [d for d in generation.everywhere(workspace.database) if d.product == name]
     apis = records.of_product(workspace.database, name)
     called = {d.service for d in services} | set(apis)
-    steps = [*_contracts_end(workspace, called)]
+    steps = [*_contracts_end(workspace, name, called)]
     steps += [
         Doom("stop-service", d.service, f"service '{d.service}' (version {d.desired}) stops{_in(d)}")
         for d in services
@@ -239,12 +240,14 @@ def _delete_data(workspace: Workspace, name: str, actor: str) -> None:
         return  # one is under way already; what it does not meet, the next one does
 
 
-def _contracts_end(workspace: Workspace, services: set[str]) -> Iterator[Doom]:
-    for application in contract.applications(workspace.database):
-        for agreed in application.contracts:
-            if agreed.service in services and application.name != PORTAL:
-                told = f"the contract of application '{application.name}' on '{agreed.service}' ends"
-                yield Doom("end-contract", application.name, told)
+def _contracts_end(workspace: Workspace, product: str, services: set[str]) -> Iterator[Doom]:
+    ended = [("api", name) for name in sorted(services)] + [("product", product)]
+    with workspace.database.read() as connection:
+        for one in contract_record.held(connection, now()):
+            if (one.place.kind, one.place.subject) in ended and one.application != PORTAL:
+                on = f"'{one.place.subject}'" if one.place.kind == "api" else f"product '{one.place.subject}'"
+                told = f"the contract of application '{one.application}' on {on} ends"
+                yield Doom("end-contract", one.application, told)
 
 
 def _hits(workspace: Workspace, product: DataProduct, services: set[str]) -> tuple[list[str], list[str]]:
@@ -257,11 +260,13 @@ def _hits(workspace: Workspace, product: DataProduct, services: set[str]) -> tup
             names = ", ".join(f"'{port.name}'" for port in ports)
             hits.append(f"product '{item.product.name}' reads it by input port {names}")
             affected.append(f"product {item.product.name}")
-    for application in contract.applications(workspace.database):
-        used = sorted(c.service for c in application.contracts if c.service in services)
-        if used and application.name != PORTAL:
-            hits.append(f"application '{application.name}' has a contract on {', '.join(used)}")
-            affected.append(f"application {application.name}")
+    used: dict[str, list[str]] = {}
+    for service, held in sorted(holders(workspace.database).items()):
+        for one in held if service in services else ():
+            used.setdefault(one.application, []).append(service)
+    for caller, callable_ in sorted(used.items()):
+        hits.append(f"application '{caller}' has a contract on {', '.join(callable_)}")
+        affected.append(f"application {caller}")
     today = datetime.now(UTC).date().isoformat()
     if hits:
         hits += [

@@ -18,6 +18,7 @@ from tulle.control.applications import PORTAL
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError
 from tulle.gateway import contract
+from tulle.gateway.apis import records
 from tulle.lake.repository import Repository
 from tulle.pipeline.keep import REJECTED_SUFFIX
 from tulle.pipeline.record import RECORDS, read_record
@@ -206,9 +207,10 @@ def _mesh_findings(workspace: Workspace, applied: Collection[AppliedProduct]) ->
         if deployed.status == "failed":
             told = f"service '{name}' should answer with version {deployed.desired} and does not"
             yield Finding("service", name, f"{told}: {deployed.message}", f"`tulle logs {name}` tells why")
+    known = {*declared, *deployments, *records.owners(workspace.database)}
     for application in contract.applications(workspace.database):
         for agreed in application.contracts:
-            if agreed.service not in declared and agreed.service not in deployments and not unknown:
+            if agreed.service not in known and not unknown:
                 if application.name == PORTAL:
                     continue
                 told = f"application '{application.name}' has a contract on '{agreed.service}', which does not exist"

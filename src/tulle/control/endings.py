@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from tulle.control import grants
 from tulle.control.impact import listed
 from tulle.control.workspace import Workspace
-from tulle.gateway import contract
 from tulle.gateway.apis import records
+from tulle.gateway.holders import holders
 from tulle.pipeline import backfill, promotion
 
 Ending = tuple[str, str, str]  # operation, subject, sentence
@@ -33,11 +33,7 @@ def endings(workspace: Workspace, name: str) -> Iterator[Ending]:
 
 
 def _who_calls(workspace: Workspace, api: str) -> str:
-    held = [
-        application.name
-        for application in contract.applications(workspace.database)
-        if application.name != contract.PORTAL and any(c.service == api for c in application.contracts)
-    ]
+    held = [one.application for one in holders(workspace.database).get(api, ())]
     return f", and the contracts of applications {listed(held)}" if held else ""
 
 

@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 from tulle.control import grants
-from tulle.control.applications import PORTAL
 from tulle.control.declared_apis import api_details, kept_of
 from tulle.control.declared_services import declared_as_plain
 from tulle.control.endings import endings
@@ -21,11 +20,12 @@ from tulle.control.plan import Detail, Standing
 from tulle.control.product_files import FileDigests
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, Problem, TulleError
-from tulle.gateway import contract, service_keys
+from tulle.gateway import service_keys
 from tulle.gateway.apis import records
 from tulle.gateway.apis.conflicts import Known, contested
 from tulle.gateway.apis.declared import ApiDeclared
 from tulle.gateway.apis.load import FOLDER, Loaded, load_apis
+from tulle.gateway.holders import holders
 from tulle.lake.access.overview import Overview
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.serving.service import Service, load_services
@@ -179,11 +179,9 @@ class Gathered:
     @cached_property
     def callers(self) -> Mapping[str, Sequence[str]]:
         """Who may call each service and API: applications, and holders of keys."""
-        callers: dict[str, list[str]] = {}
-        for application in contract.applications(self.workspace.database):
-            if application.name != PORTAL:
-                for agreed in application.contracts:
-                    callers.setdefault(agreed.service, []).append(application.name)
+        callers = {
+            name: [one.application for one in of] for name, of in holders(self.workspace.database).items()
+        }
         for key in service_keys.held(self.workspace.database):
             callers.setdefault(key.service, []).append(f"{key.label} (API key)")
         return callers

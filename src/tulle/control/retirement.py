@@ -18,8 +18,9 @@ from tulle.control.product_release import consumers
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.events import PRODUCT_DEPRECATED, PRODUCT_REINSTATED, Event
-from tulle.gateway import contract, service_keys
+from tulle.gateway import service_keys
 from tulle.gateway.apis import records
+from tulle.gateway.holders import holders
 from tulle.serving import generation
 from tulle.state import log, products
 from tulle.state.db import Database, now
@@ -147,10 +148,10 @@ def readers(workspace: Workspace, name: str) -> tuple[str, ...]:
     """Whoever reads a product or calls its services, as sentences may name them."""
     services = generation.of_product(workspace.database, name)
     apis = records.of_product(workspace.database, name)
+    held = holders(workspace.database)
     applications = [
-        f"application '{application.name}'"
-        for application in contract.applications(workspace.database)
-        if any(held.service in services for held in application.contracts)
+        f"application '{application}'"
+        for application in sorted({one.application for of in (*services, *apis) for one in held.get(of, ())})
     ]
     keys = [
         f"key '{key.label}' of {'API' if key.service in apis else 'service'} '{key.service}'"
