@@ -19,6 +19,7 @@ from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
+from tulle.events import CONTRACT_APPROVED, Event
 from tulle.gateway import contract, envoy
 from tulle.gateway.apis import records
 from tulle.gateway.envoy_validation import TooSlow
@@ -32,7 +33,7 @@ from tulle.gateway.versions.pin import put
 from tulle.gateway.versions.recorded import version
 from tulle.serving import generation
 from tulle.serving.traffic import Traffic, single
-from tulle.state import products
+from tulle.state import log, products
 from tulle.state.connections import Connection, open_connections
 from tulle.state.secrets import open_secrets
 from tulle.state.tables import connections
@@ -126,6 +127,32 @@ def test_what_is_wanted_no_more_is_not_published(board: Board, monkeypatch: pyte
     (service,) = board.published[-1].services
     assert service.traffic == single("v1")
     assert board.status() == "active"
+
+
+def test_a_version_of_the_gateway_names_nobody_who_came_while_it_was_published(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = board.workspace.database
+    board.worker("v1", "running")
+
+    def approved() -> None:
+        board.meanwhile = lambda: None
+        with database.write() as cx:
+            log.append(cx, Event(CONTRACT_APPROVED, "desk for calc"), actor="bob")
+
+    board.meanwhile = approved
+    board.it.settle()
+    first = version(database)
+    assert first.by != "bob"
+    assert "desk for calc" not in {one.subject for one in first.causes}
+    after = Board(board.workspace, monkeypatch)  # as a control plane that is started anew
+    for name in ("v1", "v2"):
+        after.worker(name, "running")
+    deployment.share(board.workspace, "calc", single("v2"))
+    after.it.settle()
+    second = version(database)
+    assert second.number == first.number + 1
+    assert ("desk for calc", "bob") in {(one.subject, one.actor) for one in second.causes}
 
 
 def test_a_generation_that_the_gateway_refuses_fails_and_the_one_before_answers_on(board: Board) -> None:

@@ -235,6 +235,8 @@ class Switchboard:
     def _publish(self, override: Mapping[_Place, Traffic], hindered: list[Exception]) -> None:
         """Publish what is recorded; what went wrong beside it, which holds up nobody's revocation, is added."""
         unmade: dict[_Place, Unmade] = {}
+        with self._workspace.database.read() as cx:
+            until = log.newest(cx)  # what happens from here on may not be in what is read
         services = self._services(override, unmade, has_sidecars=True)
         pin = pin_of(self._workspace.database)
         with contextlib.suppress(OSError):  # it is told by the database as well
@@ -256,7 +258,7 @@ class Switchboard:
         result = self._publisher.publish(services, whole, unmade)
         published = self._publisher.published
         if published is not None and published is not self._noted:
-            self._versions_kept.note(published)
+            self._versions_kept.note(published, until)
             self._noted = published
         if result.changed:
             with self._workspace.database.write() as connection:

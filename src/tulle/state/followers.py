@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from tulle.state import log
 from tulle.state.db import Database, in_turn
 from tulle.state.log import LogEntry
-from tulle.state.tables import events, followers
+from tulle.state.tables import followers
 
 BATCH = 200
 
@@ -28,9 +28,9 @@ def begin(database: Database, name: str, *, takes_over: bool = False) -> bool:
         in_turn(cx, f"following events as {name}")
         if _position(cx, name) is not None:
             return False
-        newest = cx.execute(select(func.max(events.c.id))).scalar() or 0
+        last = log.newest(cx)
         before = "" if takes_over else None
-        cx.execute(insert(followers).values(name=name, position=newest, before=before))
+        cx.execute(insert(followers).values(name=name, position=last, before=before))
     return True
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from tulle.events import Event
 from tulle.state.db import Database, in_turn, now
@@ -63,6 +63,11 @@ def append_all(connection: Connection, several: Sequence[Event], *, actor: str =
         )
         previous = digest
     connection.execute(_ADD, rows)
+
+
+def newest(connection: Connection) -> int:
+    """The id of the last event there is; 0 where there is none."""
+    return connection.execute(select(func.max(events.c.id))).scalar() or 0
 
 
 def read(

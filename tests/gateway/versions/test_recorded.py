@@ -91,6 +91,21 @@ def test_a_change_among_many_keeps_little(database: Database) -> None:
     assert policy_of_version(database, 4) == policy_of_version(database, 1)
 
 
+def test_what_happens_after_the_policy_was_read_is_a_cause_of_the_next_one(database: Database) -> None:
+    keeper = Versions(database)
+    with database.write() as cx:
+        log.append(cx, Event(CONTRACT_APPROVED, "shop for s0"), actor="ann")
+    with database.read() as cx:
+        read_at = log.newest(cx)
+    with database.write() as cx:  # while it is on its way to Envoy
+        log.append(cx, Event(CONTRACT_APPROVED, "desk for s0"), actor="bob")
+    first, second = keeper.note(a_policy(), read_at), keeper.note(a_policy(3))
+    assert first is not None
+    assert second is not None
+    assert [(one.subject, one.actor) for one in first.causes] == [("shop for s0", "ann")]
+    assert [(one.subject, one.actor) for one in second.causes] == [("desk for s0", "bob")]
+
+
 def test_it_says_what_came_before_it(database: Database) -> None:
     keeper = Versions(database)
     with database.write() as cx:
@@ -105,6 +120,14 @@ def test_it_says_what_came_before_it(database: Database) -> None:
     later = keeper.note(a_policy(3))
     assert later is not None
     assert (later.causes, later.reason) == ((), "settings of the mesh, or another Tulle")
+    last = version(database)
+    keeper.note(a_policy(4), 0)  # an end that lies before the last version's takes nothing back
+    with database.read() as cx:
+        told = cx.execute(
+            select(gateway_versions.c.event_id).order_by(gateway_versions.c.number.desc()).limit(2)
+        ).scalars()
+        assert len(set(told)) == 1
+    assert last.number + 1 == version(database).number
     assert {"contract.approved", "gateway.pinned", "api.changed", "product.applied"} <= set(CAUSES)
 
 

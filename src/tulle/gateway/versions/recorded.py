@@ -16,11 +16,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection as Cx
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, delete, insert, select
 
 from tulle import events as known_events
 from tulle.errors import Broken, Invalid, NotFound
 from tulle.gateway.policy import Backend, Client, Contract, GatewayPolicy, ManagedService
+from tulle.state import log
 from tulle.state.db import Database, in_turn, now
 from tulle.state.tables import events as event_rows
 from tulle.state.tables import gateway_parts, gateway_pins, gateway_versions
@@ -104,8 +105,12 @@ class Versions:
         self._made: dict[str, tuple[ManagedService, bytes, bytes | None]] = {}
         self._shared: dict[str, tuple[object, bytes, Mapping[bytes, bytes]]] = {}
 
-    def note(self, policy: GatewayPolicy) -> Version | None:
-        """Keep a policy that was published just now, unless the newest version is the same; the one that was made."""
+    def note(self, policy: GatewayPolicy, until: int | None = None) -> Version | None:
+        """Keep a policy that was published just now, unless the newest version is the same; the one that was made.
+
+        `until` is the last event (`state.log.newest`) before the policy was read: what happened since is not in it,
+        and is a cause of the next version. Without it nothing has happened since.
+        """
         fresh: dict[bytes, bytes] = {}
         index = msgspec.msgpack.encode(
             _Index(
@@ -125,7 +130,8 @@ class Versions:
                 self._last = index
                 return None
             _add_parts(cx, fresh)
-            version = _add(cx, policy, index, after=newest.event_id if newest is not None else 0)
+            after = newest.event_id if newest is not None else 0
+            version = _add(cx, policy, index, after, until)
             _thin(cx, version.at)
         self._last = index
         known = {one.path for one in policy.services}
@@ -251,14 +257,14 @@ def _version(row: Row[Any]) -> Version:
     return Version(row.number, row.at, row.digest, row.services, row.clients, row.contracts, causes)
 
 
-def _add(cx: Cx, policy: GatewayPolicy, index: bytes, *, after: int) -> Version:
+def _add(cx: Cx, policy: GatewayPolicy, index: bytes, after: int, until: int | None) -> Version:
+    last = max(after, until if until is not None else log.newest(cx))
     found = cx.execute(
         select(event_rows)
-        .where(event_rows.c.id > after, event_rows.c.kind.in_(CAUSES))
+        .where(event_rows.c.id > after, event_rows.c.id <= last, event_rows.c.kind.in_(CAUSES))
         .order_by(event_rows.c.id.desc())
         .limit(MOST_CAUSES)
     ).all()
-    last = cx.execute(select(func.max(event_rows.c.id))).scalar() or 0
     causes = [{"kind": r.kind, "subject": r.subject, "actor": r.actor, "at": r.at} for r in found]
     row = cx.execute(
         insert(gateway_versions)
