@@ -87,10 +87,14 @@ def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() 
     assert (batch.lines, batch.unread) == (6, 4)
 
 
-def test_a_client_of_a_token_is_not_an_application_of_that_name() -> None:
+def test_whom_others_name_is_not_an_application_of_that_name() -> None:
     counting = tally()
-    counting.count([line(access="token"), line(client=None, access="public"), line(client="x" * 900)])
-    assert {key.client for _, key in counting.taken().cells} == {"token:app-1", "", "x" * 200}
+    ways = ("token", "introspection", "ldap", "user", "public", "contract")
+    counting.count(line(access=way) for way in ways)
+    counting.count([line(client=None, access="public"), line(client=None, access="token")])
+    counting.count([line(client="x" * 900)])
+    named = {f"{way}:app-1" for way in ways[:4]}
+    assert {key.client for _, key in counting.taken().cells} == {*named, "app-1", "", "x" * 200}
 
 
 def test_the_slowest_of_a_service_and_hour_are_remembered() -> None:

@@ -24,6 +24,8 @@ _KNOWN_PATHS: Final = 20_000  # remembered; a longer path than the next is not
 _LONGEST_PATH: Final = 200
 _MOST_KINDS: Final = 100  # words for errors; there are some thirty
 _LONGEST_NAME: Final = 200
+# Ways in by which nobody has a name but our own applications and keys; lines without one are of no service.
+_OUR_NAMES: Final = frozenset({None, "", "contract", "public"})
 # Places in a cell.
 REQUESTS, C2, C3, C4, C5, REFUSED, BYTES_IN, BYTES_OUT, MICROSECONDS, SUMS = range(10)
 
@@ -207,12 +209,12 @@ class Tally:
 
 
 def _client(line: _Line) -> str:
-    """Who called; a token's client is not an application of that name."""
+    """Who called; whom an issuer, a directory or a list of users names is not an application of that name."""
     client = line.client or line.client_of_external
     if not client:
         return ""
     client = client[:_LONGEST_NAME]
-    return f"token:{client}" if line.access == "token" else client
+    return client if line.access in _OUR_NAMES else f"{line.access}:{client}"
 
 
 def _keep_slow(
