@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.catalog.conftest import Browser, World
 
 from tulle.catalog.model_charts import charts_of
+from tulle.control.workspace import Workspace
 from tulle.pipeline import experiment
 from tulle.pipeline.model_file import save_model
 
@@ -46,12 +47,12 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def put_model(world: World, *, trained: bool = True) -> None:
-    """Publish a model in product `people`, as a training does or as a run of the product."""
+def put_model(world: World | Workspace, product: str = "people", *, trained: bool = True) -> None:
+    """Publish a model of a product, as a training does or as a run of the product."""
     rows = np.random.default_rng(0).normal(size=(60, 2))
     estimator = LogisticRegression().fit(rows, rows[:, 0] > 0)
     table = pa.table({"visits": rows[:, 0], "total": rows[:, 1]})
-    repository = world.lake.repository("people")
+    repository = world.lake.repository(product)
     document = DOCUMENT | {"data_commit": repository.resolve("main")}
     with tempfile.TemporaryDirectory() as folder:
         saved = save_model(
@@ -69,7 +70,7 @@ def put_model(world: World, *, trained: bool = True) -> None:
     commit = repository.commit("main", "a model")
     if trained:
         with world.database.write() as cx:
-            experiment.record(cx, document["run"], "people", "main", commit.id, document)
+            experiment.record(cx, document["run"], product, "main", commit.id, document)
 
 
 def test_a_trained_model_is_shown_with_all_that_is_known(browser: Browser) -> None:

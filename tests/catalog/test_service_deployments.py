@@ -196,6 +196,6 @@ def test_a_command_names_all_that_is_asked_for() -> None:
 
 def test_what_is_not_there_is_not_found(world: World, browser: Browser) -> None:
     assert "there is no environment" in browser.get(f"{HOME}?environment=nowhere", 404)
-    assert "has no package yet" in browser.get("/services/no-such/load", 404)
+    assert "there is no service" in browser.get("/services/no-such/load", 404)
     with pytest.raises(NotFound, match="has no package yet"):
         world.reader().deployments.state("no-such")

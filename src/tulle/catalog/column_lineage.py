@@ -7,7 +7,7 @@ be followed for (a Python model) comes from the whole of what the maker reads: t
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from urllib.parse import quote
@@ -74,9 +74,10 @@ def column_flow(
     told: Mapping[str, Findings],
     services: Sequence[ServiceView],
     callers: Mapping[str, Sequence[str]] | None = None,
+    hidden: Collection[str] = (),
 ) -> ColumnFlow:
     """All columns of a mesh, as far as runs told of them (`told`, by product), on to the applications (`callers`,
-    by service)."""
+    by service). That a service of `hidden` has answered rows is left out."""
     made = ColumnFlow()
     alias = _aliases(products, told)
     for product in products:
@@ -85,7 +86,7 @@ def column_flow(
     for product in products:
         for step in told[product.name].steps.values() if product.name in told else ():
             if (product.name, step.name) not in alias:
-                _add_step(made, product, step, alias)
+                _add_step(made, product, step, alias, hidden)
     for service in services:
         _add_service(made, service, (callers or {}).get(service.name, ()))
     return made
@@ -144,6 +145,7 @@ def _add_step(
     product: DataProduct,
     step: StepView,
     alias: Mapping[tuple[str, str], tuple[str, str]],
+    hidden: Collection[str],
 ) -> None:
     key = _add_data_set(flow, product.name, step.name, [name for name, _ in step.columns] or step.sources)
     whole: dict[str, None] = {}
@@ -158,7 +160,7 @@ def _add_step(
             flow.join((source, source_column), (key, column))
             whole.setdefault(source)
     for name, read in step.inputs.items():
-        if read.get("service"):  # whose endpoint has answered the rows
+        if read.get("service") and read["service"] not in hidden:  # whose endpoint has answered the rows
             _, _, endpoint = name.partition("/")
             box = f"endpoint:{read['service']}:{endpoint}"
             shown = Box(

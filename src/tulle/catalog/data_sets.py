@@ -5,7 +5,7 @@ Also of data sets that a product declares nowhere: what lies between its sources
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -95,7 +95,7 @@ class DataSetReader:
         lake: Lake,
         shelf: Shelf,
         findings: Callable[[str], Findings],
-        columns: Callable[[str], ColumnFlow],
+        columns: Callable[[str, Collection[str]], ColumnFlow],
     ) -> None:
         self._database = database
         self._lake = lake
@@ -132,11 +132,16 @@ class DataSetReader:
             put_aside=self._has(product, environment, f"{name}{REJECTED_SUFFIX}/"),
         )
 
-    def lineage(self, product: str, name: str, column: str = "") -> ColumnLineagePage:
-        """Where a column comes from and goes to, through all products. NotFound with the nearest name."""
+    def lineage(
+        self, product: str, name: str, column: str = "", hidden: Collection[str] = ()
+    ) -> ColumnLineagePage:
+        """Where a column comes from and goes to, through all products and all services but `hidden` ones.
+
+        NotFound with the nearest name.
+        """
         applied = products.applied_product(self._database, product).product
         self._found(applied, name, self._findings(product))
-        flow, box = self._columns(product), box_of(product, name)
+        flow, box = self._columns(product, hidden), box_of(product, name)
         if box not in flow.boxes:
             return ColumnLineagePage(product, name, "", (), Picture(0, 0), is_cut=False)
         columns = flow.columns[box]

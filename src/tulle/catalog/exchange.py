@@ -79,7 +79,7 @@ class Exchange:
                 break
         else:
             for service in self.services.all():
-                if service.name == name:
+                if service.name == name and name not in self.hidden(user):
                     return service
         known = [one.name for one in self.entries(user) if one.kind == "API"]
         raise NotFound(
@@ -96,8 +96,8 @@ class Exchange:
         return frozenset(api.name for api in self._apis.look())
 
     def hidden(self, user: str) -> frozenset[str]:
-        """The names of the APIs that somebody does not find."""
-        return frozenset(api.name for api in self._apis.look() if not self.sees(user, api))
+        """The names of APIs that somebody does not find, also of those that are there no longer."""
+        return self.sight.hidden(user)
 
     def product(self, name: str) -> DataProduct | None:
         """A product, where it is applied."""
@@ -112,9 +112,9 @@ class Exchange:
             if self.sees(user, api):
                 detail = self._detail(api) if with_detail else ""
                 yield _of_api(api, applied.get(api.declared.product), rated, detail)
-        declared = {api.name for api in apis}
+        named = {api.name for api in apis} | self.sight.hidden(user)
         for service in self.services.all():
-            if service.deployment is not None and service.name not in declared:
+            if service.deployment is not None and service.name not in named:
                 access = self.services.access(service.name)
                 yield _of_service(service, applied.get(service.product), rated, access)
         for product in applied.values():

@@ -1,17 +1,23 @@
 """Texts that were written for a product's people, such as sentences of plans, read by somebody who may not see all.
 
-What names an API that the reader does not find is left out. Pure; who finds what is `gateway.apis.sight`.
+What names an API that the reader does not find is left out; in a text that is needed whole, such as why a run failed,
+the name is `••••`. Pure; who finds what is `gateway.apis.sight`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from tulle.catalog.history import RunView, StepView
+from tulle.errors import from_dict
+from tulle.state.drift import Drift
 
 _API: Final = re.compile(r"\bAPI '([^']*)'")
 _API_FILE: Final = re.compile(r"(?:^|/)apis/[^/]")
+_MASK: Final = "••••"
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -31,6 +37,36 @@ class HiddenNames:
         if self.known is not None and any(name not in self.known for name in _API.findall(text)):
             return True
         return bool(self.names) and not self.names.isdisjoint(_WORD.findall(text))
+
+    def masked(self, text: str, product: str = "") -> str:
+        """A text about a product with `••••` for each name that the reader does not find."""
+        if not self.names or product in self.products:
+            return text
+        return _WORD.sub(lambda word: _MASK if word[0] in self.names else word[0], text)
+
+    def run(self, run: RunView) -> RunView:
+        """A run with the names masked in what it said."""
+        if not self.names or run.product in self.products:
+            return run
+        error = None if run.error is None else from_dict(self._plain(run.error.as_dict()))
+        return replace(run, error=error, steps=tuple(map(self._step, run.steps)))
+
+    def _step(self, step: StepView) -> StepView:
+        return replace(step, message=self.masked(step.message), log=tuple(map(self.masked, step.log)))
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.masked(value)
+        if isinstance(value, dict):
+            return {name: self._plain(one) for name, one in value.items()}
+        return [self._plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+    def drift(self, found: Drift | None) -> Drift | None:
+        """What is not as it was applied, without the findings that name one."""
+        if found is None:
+            return None
+        kept = [one for one in found.findings if not self.are_in(f"{one.sentence} {one.hint}", found.subject)]
+        return replace(found, findings=tuple(kept))
 
     def is_their_file(self, path: str, product: str) -> bool:
         """Whether a file of a product declares what the reader does not find, or an API that nobody has read yet."""

@@ -116,16 +116,17 @@ class InsightReader:
         span: str = "day",
         version: str = "",
         now: float | None = None,
+        hidden: Collection[str] = (),
     ) -> InsightPage:
-        """One service, or one generation of it. NotFound with the nearest name, Invalid."""
+        """One service, or one generation of it. NotFound with the nearest name, also for one of `hidden`; Invalid."""
         key = environment_key(self._settings, environment)
         which = Which(service, key, generation=version or None)
         chosen = span_of(span, now)
         parts = {by: self._insight.told(by, chosen, which, limit=ROWS) for by in ("operation", "generation")}
         clients = self._insight.told("client", chosen, which, limit=FEW)
         deployed = {(one.service, one.environment) for one in generation.everywhere(self._database)}
-        if not parts["operation"].series and (service, key) not in deployed:
-            known = sorted({name for name, place in deployed if place == key})
+        if service in hidden or (not parts["operation"].series and (service, key) not in deployed):
+            known = sorted({name for name, place in deployed if place == key} - set(hidden))
             hint = did_you_mean(service, known) or "/insight tells of all that are asked"
             raise NotFound(f"nothing is known of a service '{service}'", hint=hint)
         path = f"/insight/apis/{service}"
@@ -218,11 +219,7 @@ class InsightReader:
 
 
 def without(page: InsightPage, hidden: Collection[str]) -> InsightPage:
-    """The page as it is for who may not see some APIs. NotFound where it is about one of them."""
-    if page.service in hidden:
-        raise NotFound(
-            f"nothing is known of a service '{page.service}'", hint="/insight tells of all that are asked"
-        )
+    """The page of the mesh or a client as it is for who may not see some APIs."""
     if not hidden:
         return page
     rows = {

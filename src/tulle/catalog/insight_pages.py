@@ -27,7 +27,7 @@ def insight_routes(
     def api(
         request: Request, name: str, environment: Text = "", span: Text = "day", generation: Text = ""
     ) -> Response:
-        page = without(reader.api(name, environment, span, generation), hidden(request))
+        page = reader.api(name, environment, span, generation, hidden=hidden(request))
         return render(request, "insight.html", page)
 
     @router.get("/insight/clients/{name}")

@@ -6,7 +6,7 @@ Shows no value of a row: features by name and type, metrics, curves, and what a 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +80,8 @@ class ModelReader:
         owner = products.applied_product(self._database, product).product
         return ModelsPage(owner, tuple(models_of(self._lake, product)))
 
-    def model(self, product: str, name: str) -> ModelPage:
-        """One model. NotFound with the nearest name."""
+    def model(self, product: str, name: str, hidden: Collection[str] = ()) -> ModelPage:
+        """One model, with the services that answer from it but for `hidden` ones. NotFound with the nearest name."""
         owner = products.applied_product(self._database, product).product
         model = model_of(self._lake, product, name)
         experiments = experiment.known(self._database, product, name)
@@ -106,6 +106,7 @@ class ModelReader:
                 for service in self._known.services(owner)[0]
                 for endpoint in service.endpoints
                 if isinstance(endpoint, PredictSpec | ForecastSpec) and endpoint.model == name
+                if service.name not in hidden
             ),
         )
 

@@ -6,6 +6,7 @@ the lake (a merge, a download) never comes here: `lake.js` sends it to the lake'
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from tulle.errors import TulleError, Unavailable
 
 Text = Annotated[str, Query(max_length=200)]
 Path = Annotated[str, Query(max_length=1024)]
+Who = Callable[[Request], str]  # who reads; empty for nobody in particular
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,23 @@ def _no_gateway(_request: ApiRequest) -> TryAnswer:
 def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) -> APIRouter:
     """The pages on one mesh; `caller` sends a request to a service through the gateway, `api_caller` one to an API."""
     router = APIRouter()
-    _mesh_routes(router, reader)
-    _model_routes(router, reader)
-    _run_routes(router, reader)
-    _data_set_routes(router, reader)
+
+    def who(request: Request) -> str:
+        return _who(request, reader)
+
+    _mesh_routes(router, reader, who)
+    _model_routes(router, reader, who)
+    _run_routes(router, reader, who)
+    _data_set_routes(router, reader, who)
     _rejected_routes(router, reader)
-    _plan_routes(router, reader)
-    _schedule_routes(router, reader)
+    _plan_routes(router, reader, who)
+    _schedule_routes(router, reader, who)
     application_routes(router, reader, lambda request, name, page: _page(request, reader, name, page))
     service_routes(router, reader, caller, lambda request, name, page: _page(request, reader, name, page))
     insight_routes(
         router,
         reader.insight,
-        lambda request: reader.exchange.hidden(_who(request, reader)),
+        lambda request: reader.exchange.hidden(who(request)),
         lambda request, name, page: _page(request, reader, name, page),
     )
     exchange_routes(
@@ -81,10 +87,7 @@ def _who(request: Request, reader: Reader) -> str:
     return reader_of(request, reader.readers, reader.settings)
 
 
-def _mesh_routes(router: APIRouter, reader: Reader) -> None:
-    def who(request: Request) -> str:
-        return _who(request, reader)
-
+def _mesh_routes(router: APIRouter, reader: Reader, who: Who) -> None:
     @router.get("/")
     @router.get("/products")
     def home(request: Request) -> Response:
@@ -133,14 +136,15 @@ def _mesh_routes(router: APIRouter, reader: Reader) -> None:
         return _page(request, reader, "capabilities.html", reader.capabilities())
 
 
-def _model_routes(router: APIRouter, reader: Reader) -> None:
+def _model_routes(router: APIRouter, reader: Reader, who: Who) -> None:
     @router.get("/products/{name}/models")
     def models(request: Request, name: str) -> Response:
         return _page(request, reader, "models.html", reader.models.models(name))
 
     @router.get("/products/{name}/models/{model}")
     def model(request: Request, name: str, model: str) -> Response:
-        return _page(request, reader, "model.html", reader.models.model(name, model))
+        page = reader.models.model(name, model, reader.exchange.hidden(who(request)))
+        return _page(request, reader, "model.html", page)
 
     @router.get("/products/{name}/experiments")
     def experiments(
@@ -149,7 +153,7 @@ def _model_routes(router: APIRouter, reader: Reader) -> None:
         return _page(request, reader, "experiments.html", reader.experiments.page(name, id_))
 
 
-def _run_routes(router: APIRouter, reader: Reader) -> None:
+def _run_routes(router: APIRouter, reader: Reader, who: Who) -> None:
     @router.get("/runs")
     def runs(
         request: Request,
@@ -165,22 +169,22 @@ def _run_routes(router: APIRouter, reader: Reader) -> None:
 
     @router.get("/runs/{run_id}")
     def run(request: Request, run_id: str) -> Response:
-        return _page(request, reader, "run.html", reader.run(run_id))
+        return _page(request, reader, "run.html", reader.run(run_id, who(request)))
 
     @router.get("/runs/{run_id}/progress")
     def progress(request: Request, run_id: str) -> Response:
         """The part of a run's page that changes while it is running."""
-        return _page(request, reader, "run_progress.html", reader.run(run_id))
+        return _page(request, reader, "run_progress.html", reader.run(run_id, who(request)))
 
 
-def _data_set_routes(router: APIRouter, reader: Reader) -> None:
+def _data_set_routes(router: APIRouter, reader: Reader, who: Who) -> None:
     @router.get("/products/{name}/data-sets/{data_set}")
     def data_set(request: Request, name: str, data_set: str, environment: Text = "main") -> Response:
         return _page(request, reader, "data_set.html", reader.data_sets.page(name, data_set, environment))
 
     @router.get("/products/{name}/data-sets/{data_set}/lineage")
     def column_lineage(request: Request, name: str, data_set: str, column: Text = "") -> Response:
-        page = reader.data_sets.lineage(name, data_set, column)
+        page = reader.data_sets.lineage(name, data_set, column, reader.exchange.hidden(who(request)))
         return _page(request, reader, "column_lineage.html", page)
 
 
@@ -205,20 +209,20 @@ def _rejected_routes(router: APIRouter, reader: Reader) -> None:
         return _page(request, reader, "rejected.html", found)
 
 
-def _plan_routes(router: APIRouter, reader: Reader) -> None:
+def _plan_routes(router: APIRouter, reader: Reader, who: Who) -> None:
     @router.get("/plans")
     def plans(request: Request) -> Response:
-        return _page(request, reader, "plans.html", reader.plans(user=_who(request, reader)))
+        return _page(request, reader, "plans.html", reader.plans(user=who(request)))
 
     @router.get("/products/{name}/plans")
     def plans_of(request: Request, name: str) -> Response:
-        return _page(request, reader, "plans.html", reader.plans(name, _who(request, reader)))
+        return _page(request, reader, "plans.html", reader.plans(name, who(request)))
 
 
-def _schedule_routes(router: APIRouter, reader: Reader) -> None:
+def _schedule_routes(router: APIRouter, reader: Reader, who: Who) -> None:
     @router.get("/schedules")
     def schedules(request: Request) -> Response:
-        return _page(request, reader, "schedules.html", reader.schedules())
+        return _page(request, reader, "schedules.html", reader.schedules(who(request)))
 
     @router.get("/schedules/calendar")
     def calendar(request: Request, month: Text = "", product: Text = "", day: Text = "") -> Response:

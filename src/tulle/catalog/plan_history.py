@@ -57,12 +57,12 @@ def plans_page(
     neither is nor was applied."""
     found = tuple(_view(record, hidden) for record in plans.recent(database, product=product, limit=limit))
     if not product:
-        return PlansPage(found, drift=drift.found_of(database, drift.MESH))
+        return PlansPage(found, drift=hidden.drift(drift.found_of(database, drift.MESH)))
     known = [item.product for item in products.some(database, [product]).values()]
     if not known and not found:
         products.applied_product(database, product)
     tenancy = tenancy_of(known[0]) if known else None
-    return PlansPage(found, product, drift.found_of(database, product), tenancy)
+    return PlansPage(found, product, hidden.drift(drift.found_of(database, product)), tenancy)
 
 
 def _view(record: PlanRecord, hidden: HiddenNames) -> PlanView:

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -187,7 +187,7 @@ class Reader:
 
     def home(self, user: str = NOBODY) -> HomePage:
         """Domains with their products, and how the mesh is, of services those that `user` may see."""
-        mesh = self._mesh()
+        mesh, unseen = self._mesh(), self._hidden(user)
         services = self._seen(mesh, user)
         mesh.newest_runs |= dict.fromkeys(mesh.by_name) | history.newest(self._database)
         runs = history.recent(self._database, limit=8)
@@ -196,7 +196,7 @@ class Reader:
             name=self.settings.name,
             description=self.settings.description,
             domains=tuple(_domains(cards)),
-            processes=tuple(self._processes()),
+            processes=tuple(one for one in self._processes() if not unseen.are_in(f"{one.name} {one.why}")),
             runs=runs,
             failing=tuple((card.product.name, check) for card in cards for check in card.failing),
             services=services,
@@ -232,7 +232,7 @@ class Reader:
         """Everything about a product; of APIs and services what `user` may see. NotFound with the nearest name."""
         applied = products.applied_product(self._database, name)
         product = applied.product
-        mesh = self._mesh()
+        mesh, hidden = self._mesh(), self._hidden(user)
         services = self._seen(mesh, user)
         branches, commits = self._versions(name)
         return ProductPage(
@@ -254,14 +254,14 @@ class Reader:
             problems=self._problems(mesh, user, name),
             apis=tuple(one for one in self.exchange.declared(user) if one.product == name),
             releases=self.releases.page(name),
-            plans=plans_page(self._database, name, limit=PLANS_SHOWN, hidden=self._hidden(user)).plans,
+            plans=plans_page(self._database, name, limit=PLANS_SHOWN, hidden=hidden).plans,
             scheduled=_scheduled(self._database, name),
             puts_aside=tuple(
                 port.data_set
                 for port in product.input_ports
                 if port.source is not None and port.source.on_bad_rows == QUARANTINE
             ),
-            drift=drift.found_of(self._database, name),
+            drift=hidden.drift(drift.found_of(self._database, name)),
             models=self._models(name),
         )
 
@@ -274,13 +274,15 @@ class Reader:
         products.applied_product(self._database, name)
         return quality_page(self._database, name, environment)
 
-    def run(self, run_id: str) -> RunPage:
+    def run(self, run_id: str, user: str = NOBODY) -> RunPage:
         """One run. NotFound."""
-        run = history.run_view(self._database, run_id, self._declared)
+        unseen = self._hidden(user)
+        run = unseen.run(history.run_view(self._database, run_id, self._declared))
         repository = self._repository(run.product)
         is_kept = bool(run.branch) and repository is not None and has_branch(repository, run.branch)
+        output = output_of(self.settings, run.id, self._declared(run.product))
         return RunPage(
-            run, is_kept, gantt(run), output_of(self.settings, run.id, self._declared(run.product))
+            run, is_kept, gantt(run), replace(output, text=unseen.masked(output.text, run.product))
         )
 
     def runs(self, *, product: str = "", environment: str = "", status: str = "", page: int = 1) -> RunsPage:
@@ -295,9 +297,16 @@ class Reader:
         )
         return RunsPage(found[:RUNS_A_PAGE], page, len(found) > RUNS_A_PAGE, product, environment, status)
 
-    def schedules(self) -> SchedulesPage:
+    def schedules(self, user: str = NOBODY) -> SchedulesPage:
         """What runs by itself: the next days, what is in force, what fired."""
-        return schedules_page(self._database)
+        page, unseen = schedules_page(self._database), self._hidden(user)
+        past = tuple(replace(one, message=unseen.masked(one.message, one.product)) for one in page.past)
+        wrong = (one for one in page.wrong if not unseen.are_in(one.about, one.product))
+        return replace(
+            page,
+            past=past,
+            wrong=tuple(replace(one, message=unseen.masked(one.message, one.product)) for one in wrong),
+        )
 
     def calendar(self, month: str = "", product: str = "", day: str = "") -> CalendarPage:
         """A month of what ran by itself and what comes, of one product or of all. Invalid."""
@@ -309,9 +318,11 @@ class Reader:
 
     def demand_seen(self, name: str, user: str) -> None:
         """NotFound, as for a service that is not there, where `user` may not see the API of this name."""
-        if name in self.exchange.hidden(user):
-            known = [service.name for service in self.services(user)]
-            raise _no_service(name, known)
+        hidden, mesh = self.exchange.hidden(user), self._mesh()
+        known = {*mesh.declared, *(one.service for one in generation.everywhere(self._database))}
+        is_there = name in known or self._file_of(name) or package.packages(self._database, name)
+        if name in hidden or not is_there:
+            raise _no_service(name, known - hidden)
 
     def services_page(self, user: str = NOBODY) -> ServicesPage:
         """Every service that `user` may see, and what is wrong with files that declare some."""
@@ -572,15 +583,15 @@ class Reader:
         product = mesh.find(name)
         return self._findings(mesh, product) if product else Findings()
 
-    def _columns(self, around: str) -> ColumnFlow:
-        """The columns of all products that hang together with one."""
+    def _columns(self, around: str, hidden: Collection[str]) -> ColumnFlow:
+        """The columns of all products that hang together with one, without services that are `hidden`."""
         mesh = self._mesh()
-        services = self._services(mesh)
+        services = [service for service in self._services(mesh) if service.name not in hidden]
         names = flow.near(around, mesh.by_name.values(), services)
         shown = [product for name, product in mesh.by_name.items() if name in names]
         told = {product.name: self._findings(mesh, product) for product in shown}
         theirs = [s for s in services if any(map(s.reads, names)) or s.product in names]
-        return column_flow(shown, told, theirs, self._callers())
+        return column_flow(shown, told, theirs, self._callers(), hidden)
 
     def _callers(self) -> Mapping[str, Sequence[str]]:
         """The applications that may call each service; of many only how many there are."""

@@ -308,7 +308,7 @@ def _save(gathered: Gathered, step: Step, record: str, position: int, actor: str
     end_contracts(workspace, sorted(had - services.keys()), actor)
     with workspace.database.write() as connection:
         products.save(connection, product, code_digest=code, files=gathered.files(product), services=services)
-        records.save(connection, product.name, offered, actor=actor)
+        records.save(connection, product.name, offered, services=services.keys(), actor=actor)
         for service in gone:
             generation.withdraw(connection, service, actor=actor)
         offers = offers_of(declared, offered)

@@ -7,7 +7,8 @@ for people and opens nothing; who approves is who holds the credential (`release
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request
@@ -17,10 +18,13 @@ from tulle.control import query_log
 from tulle.control.environments import by_whom
 from tulle.control.release import declared_in
 from tulle.control.workspace import Workspace
-from tulle.errors import NotFound
+from tulle.errors import NotFound, did_you_mean
+from tulle.gateway.apis.sight import Sight
 from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.sdk.client import BY_HEADER
 from tulle.spec.environment import production
+
+SERVICES: Final = "/mesh/v1/services/"
 
 
 def user_of(request: Request) -> str | None:
@@ -38,6 +42,28 @@ def asked_by(request: Request) -> str:
 
 
 AskedBy = Annotated[str, Depends(asked_by)]
+
+
+def hides(workspace: Workspace, access: Access) -> Callable[[Request], None]:
+    """What every call of a service asks first: one that somebody may not know is as one that is not there. NotFound."""
+    sight = Sight(workspace.database, access)
+
+    def demand(request: Request) -> None:
+        user, name = user_of(request), request.path_params.get("name")
+        if user is None or name is None or not request.url.path.startswith(SERVICES):
+            return
+        if name not in (known := sight.names(user)) and (name in sight.hidden(user) or not is_declared(name)):
+            hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/services/"
+            raise NotFound(f"there is no service '{name}'", hint=hint)
+
+    def is_declared(name: str) -> bool:
+        try:
+            declared_in(workspace, name)
+        except NotFound:
+            return False
+        return True
+
+    return demand
 
 
 def for_who_may_change(workspace: Workspace, access: Access, routes: APIRouter) -> APIRouter:

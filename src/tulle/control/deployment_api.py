@@ -16,6 +16,7 @@ from tulle.control.release import declared_service
 from tulle.control.workspace import Workspace
 from tulle.deploy import local
 from tulle.errors import Invalid
+from tulle.gateway.apis.sight import Sight
 from tulle.lake.access import ADMINISTRATOR, Access
 from tulle.serving import generation
 from tulle.serving.generation import Bounds, Deployment
@@ -132,7 +133,7 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     _change_routes(api, workspace, settle, demand)
     _run_routes(api, workspace, settle, demand)
     _end_routes(api, workspace, settle, demand)
-    _request_routes(api, workspace, settle)
+    _request_routes(api, workspace, settle, Sight(workspace.database, access))
     return api
 
 
@@ -286,16 +287,24 @@ def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
         return {"removed": [asdict(one) for one in removed], "dry_run": body.dry_run}
 
 
-def _request_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _request_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], sight: Sight) -> None:
     @api.get("/deployment-requests")
     def requests(
+        request: Request,
         service: str | None = None,
         status: str | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> dict[str, Any]:
-        """Deployments that were asked for, the newest first."""
+        """Deployments that were asked for, the newest first; of services that who asks may see, or has a say in."""
         found = deployment_request.requests(workspace.database, service, status=status, limit=limit)
-        return {"requests": [deployment_request.as_plain(workspace, one) for one in found]}
+        user = user_of(request)
+        hidden = sight.hidden(user)
+        shown = (
+            one
+            for one in found
+            if one.service not in hidden or deployment_request.concerns(workspace, one, user or "")
+        )
+        return {"requests": [deployment_request.as_plain(workspace, one) for one in shown]}
 
     @api.post("/deployment-requests/{id_}/decision")
     def decide(request: Request, id_: str, body: DecisionBody) -> dict[str, Any]:

@@ -238,6 +238,12 @@ def requests(
         return tuple(_value(cx, row) for row in cx.execute(query).all())
 
 
+def concerns(workspace: Workspace, asked: Request, user: str) -> bool:
+    """Whether somebody asked for it, or has a say in it: they know of it, whatever else of the service they may see."""
+    place = workspace.settings.environments.get(name_of(workspace.settings, asked.environment))
+    return user in {asked.requested_by, asked.credential} or (place is not None and user in place.approvers)
+
+
 def as_plain(workspace: Workspace, asked: Request) -> dict[str, Any]:
     """One as plain values, with who may approve it and how many have to."""
     place = workspace.settings.environments.get(name_of(workspace.settings, asked.environment))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
@@ -231,7 +231,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         asking.for_who_may_read_log(workspace, access, query_log_api.router(workspace)),
         asking.for_who_may_read_log(workspace, access, service_drift.router(workspace)),
     ):
-        app.include_router(routes)
+        app.include_router(routes, dependencies=[Depends(asking.hides(workspace, access))])
     reader = Reader(
         settings,
         workspace.database,

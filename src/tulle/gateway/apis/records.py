@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -24,7 +24,7 @@ from tulle.gateway.apis.declared import ApiDeclared, Target, api_of, as_plain
 from tulle.gateway.apis.load import Loaded
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
-from tulle.state.tables import api_bindings, api_versions, apis
+from tulle.state.tables import api_bindings, api_versions, apis, removed_apis
 
 LOG = logging.getLogger("tulle")
 Status = Literal["draft", "published", "deprecated", "retired"]
@@ -76,6 +76,16 @@ class RecordedApi:
         return any(life.takes_contracts(at) for life in self.lives.values())
 
 
+@dataclass(frozen=True, slots=True)
+class RemovedApi:
+    """An API that was not for all when it was taken out of the mesh: whose it was, and who found it."""
+
+    name: str
+    product: str
+    visibility: str
+    visible_to: tuple[str, ...]
+
+
 def recorded(database: Database) -> tuple[RecordedApi, ...]:
     """Every API in force, by name."""
     with database.read() as connection:
@@ -120,6 +130,19 @@ def hidden(database: Database) -> frozenset[str]:
     with database.read() as connection:
         is_hidden = apis.c.document["visibility"].as_string() != "public"
         return frozenset(connection.execute(select(apis.c.name).where(is_hidden)).scalars())
+
+
+def removed(database: Database) -> tuple[RemovedApi, ...]:
+    """The APIs that were not for all and are there no longer, by name."""
+    columns = (
+        removed_apis.c.name,
+        removed_apis.c.product,
+        removed_apis.c.visibility,
+        removed_apis.c.visible_to,
+    )
+    with database.read() as connection:
+        rows = connection.execute(select(*columns).order_by(removed_apis.c.name)).all()
+    return tuple(RemovedApi(row.name, row.product, row.visibility, tuple(row.visible_to)) for row in rows)
 
 
 def openapi_text(database: Database, api: str, version: str) -> str | None:
@@ -188,8 +211,18 @@ def _binding(row: Row[Any]) -> Binding:
 # ── what is applied ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def save(connection: Connection, product: str, loaded: Sequence[Loaded], *, actor: str = "") -> list[str]:
-    """Put the APIs that a product declares in force; the names of those that it has no longer."""
+def save(
+    connection: Connection,
+    product: str,
+    loaded: Sequence[Loaded],
+    *,
+    services: Collection[str] = (),
+    actor: str = "",
+) -> list[str]:
+    """Put the APIs that a product declares in force; the names of those that it has no longer.
+
+    `services` are those it declares: without an API of its name each is an API as it is, which everybody finds.
+    """
     in_turn(connection, "apis")
     had = set(connection.execute(select(apis.c.name).where(apis.c.product == product)).scalars())
     for one in loaded:
@@ -197,6 +230,8 @@ def save(connection: Connection, product: str, loaded: Sequence[Loaded], *, acto
     gone = sorted(had - {one.api.name for one in loaded})
     for name in gone:
         _remove(connection, name, actor)
+    there = sorted({one.api.name for one in loaded} | set(services))
+    connection.execute(delete(removed_apis).where(removed_apis.c.name.in_(there)))
     return gone
 
 
@@ -239,11 +274,22 @@ def _save_one(connection: Connection, product: str, one: Loaded, actor: str) -> 
 
 
 def _remove(connection: Connection, name: str, actor: str) -> None:
+    _remember_hidden(connection, name)
     remarks.remove_of(connection, name)
     connection.execute(delete(api_bindings).where(api_bindings.c.api == name))
     connection.execute(delete(api_versions).where(api_versions.c.api == name))
     connection.execute(delete(apis).where(apis.c.name == name))
     _tell(connection, events.API_CHANGED, name, {"status": "removed"}, actor)
+
+
+def _remember_hidden(connection: Connection, name: str) -> None:
+    row = connection.execute(select(apis.c.product, apis.c.document).where(apis.c.name == name)).one()
+    visibility = str(row.document.get("visibility", "private"))
+    if visibility == "public":
+        return
+    said = {"visibility": visibility, "visible_to": list(row.document.get("visible_to") or ())}
+    connection.execute(delete(removed_apis).where(removed_apis.c.name == name))
+    connection.execute(insert(removed_apis).values(name=name, product=row.product, removed_at=now(), **said))
 
 
 # ── the life of a version ────────────────────────────────────────────────────────────────────────────────

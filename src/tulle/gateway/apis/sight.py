@@ -10,6 +10,8 @@ from typing import Final
 
 from tulle.errors import NotFound, did_you_mean
 from tulle.gateway.apis import records
+from tulle.gateway.apis.declared import ApiDeclared
+from tulle.gateway.apis.records import RemovedApi
 from tulle.lake.access import Access, people
 from tulle.serving import generation
 from tulle.state import products
@@ -24,6 +26,7 @@ class Sight:
     def __init__(self, database: Database, access: Access) -> None:
         self._database = database
         self._access = access
+        self._apis = records.Followed(database)
 
     def sees(self, user: str | None, product: str, visibility: str, visible_to: Sequence[str] = ()) -> bool:
         """Whether `user` finds an API of `product`; None is the mesh's token, which finds all, `NOBODY` a stranger.
@@ -45,15 +48,19 @@ class Sight:
 
     def names(self, user: str) -> frozenset[str]:
         """What somebody may ask for: APIs that they find, and services, but where an API of the name says otherwise."""
-        declared = {one.name: one.declared for one in records.recorded(self._database)}
         services = {name for item in products.applied(self._database) for name in item.services or ()}
         services |= {one.service for one in generation.everywhere(self._database)}
-        found = {
-            name
-            for name, one in declared.items()
-            if self.sees(user, one.product, one.visibility, one.visible_to)
-        }
-        return frozenset((services - declared.keys()) | found)
+        return frozenset((services | {one.name for one in self._apis.look()}) - self.hidden(user))
+
+    def hidden(self, user: str | None) -> frozenset[str]:
+        """The names that somebody may not know: of APIs that are not for them, or were not while they were there."""
+        if user is None:
+            return frozenset()
+        found: list[ApiDeclared | RemovedApi] = [one.declared for one in self._apis.look()]
+        found += records.removed(self._database)
+        return frozenset(
+            one.name for one in found if not self.sees(user, one.product, one.visibility, one.visible_to)
+        )
 
     def belongs(self, user: str, product: str) -> bool:
         """Whether somebody is of a product's people: whoever may read what it is made of."""

@@ -183,6 +183,17 @@ apis = Table(
     Index("apis_by_product", "product"),
 )
 
+# APIs that were not for all and are there no longer: what is counted and recorded of them still has their names.
+removed_apis = Table(
+    "removed_apis",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("product", String(63), nullable=False),
+    Column("visibility", String(16), nullable=False),
+    Column("visible_to", JSON, nullable=False),
+    Column("removed_at", Float, nullable=False),
+)
+
 # The life of each version of an API, and the OpenAPI document of the external service behind it.
 api_versions = Table(
     "api_versions",
