@@ -45,6 +45,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name in ("generation", "error", "mock", "reason", "client"):
             self.send_header(f"x-tulle-{name}", "Forged")  # as if it were one of ours
         self.send_header("x-envoy-overloaded", "true")
+        for cookie in filter(None, self.headers.get("x-sets", "").split("|")):
+            self.send_header("set-cookie", cookie)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(text)

@@ -136,6 +136,32 @@ def test_such_a_cookie_reaches_no_worker_in_several_headers_either(mesh: Mesh) -
     assert b"s3cret" not in reply.body
 
 
+def test_no_external_service_sets_the_cookie_of_the_portals_readers(mesh: Mesh, outside: Service) -> None:
+    mesh.gateway.publish(whole(api(external=external(outside.url()))))
+
+    def kept(*cookies: str) -> list[str]:
+        head = "GET /orders/v1/x HTTP/1.1\r\nhost: g\r\nconnection: close\r\n"
+        sent = {**as_client("app-a"), "x-sets": "|".join(cookies)}
+        head += "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+        with socket.create_connection(("127.0.0.1", mesh.settings.gateway_port)) as caller:
+            caller.sendall(f"{head}\r\n".encode())
+            lines = caller.makefile("rb").read().partition(b"\r\n\r\n")[0].decode().split("\r\n")
+        assert lines[0].split()[1] == "200", lines
+        return [one.partition(": ")[2] for one in lines if one.startswith("set-cookie: ")]
+
+    usual = ["a=1; Path=/", "b=tulle-reader-8700", "TULLE-READER-1=x"]
+    assert kept(*usual) == usual
+    bad = [
+        "tulle-reader-8700=evil; Path=/",
+        "=tulle-reader-8700=evil",
+        " =\ttulle-reader-1=x",
+        "tulle-reader-1",
+    ]
+    assert kept(*usual, *bad) == usual
+    assert kept(*bad) == []
+    assert kept() == []
+
+
 def mesh_line(mesh: Mesh, path: str) -> dict[str, Any]:
     """The newest line of the access log for a path, which is written within half a second."""
     found: list[dict[str, Any]] = []

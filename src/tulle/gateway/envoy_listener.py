@@ -38,6 +38,7 @@ from tulle.gateway.envoy_values import (
     POLICIES,
     READER,
     READER_COOKIE,
+    READER_SET,
     REMEMBER,
     ROUTES,
     SECOND_NAME,
@@ -155,6 +156,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     before, known, after = (_policies_of_route(name) for name in POLICIES)
     return [
         {"name": READER, "typed_config": _where_a_reader_calls(_lua("reader_cookie.lua"))},
+        {"name": READER_SET, "typed_config": _lua("reader_set.lua"), "disabled": True},
         {"name": MESSAGES, "typed_config": _named_lua("message_log.lua"), "disabled": True},
         {"name": HEADER_LIMIT, "typed_config": _named_lua("header_limit.lua"), "disabled": True},
         before,

@@ -50,6 +50,7 @@ from tulle.gateway.envoy_values import (
     LIMITS,
     NORMALISE,
     ONE_NAME,
+    READER_SET,
     REMEMBER,
     ROUTES,
     Json,
@@ -181,6 +182,8 @@ def inner_routes(service: ManagedService) -> Sequence[Json]:
 def _routes(service: ManagedService, part: ServicePart, way: Way, processors: int = 1) -> Iterator[Json]:
     """Those of one way into a part of a service, the first that fits a request is taken."""
     by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
+    is_external = service.front is not None and service.front.external is not None
+    outside = {READER_SET: enabled()} if is_external else {}
     counted: Mapping[str, str] = {}
     if way is not BEHIND:
         counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
@@ -199,6 +202,7 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
                 **way.filters,
                 BODY: _body(part.max_request_bytes),
                 **by_body,
+                **outside,
                 **part.settings,
             },
         }

@@ -42,6 +42,7 @@ INNER_LISTENER: Final = "inner"
 INNER_ROUTES: Final = "inner_routes"
 NORMALISE: Final = "normalise"
 READER: Final = "reader_cookie"
+READER_SET: Final = "reader_set"  # on where an external service answers
 READER_COOKIE: Final = "tulle-reader-"  # what a portal's cookie begins with, as reader_cookie.lua says
 AUTH: Final = "auth"
 GUARD: Final = "guard"

@@ -48,3 +48,5 @@ def test_what_an_external_service_answers_is_redacted_too(processed: Processed, 
     check_error(processed.mesh.ask("/orders/v1/other", as_client("app-a")), 404, "UnknownOperation")
     assert not [name for name in json.loads(reply.body)["headers"] if name.startswith("x-tulle")]
     assert "Forged" not in reply.headers.values()
+    sets = {**as_client("app-a"), "x-sets": "a=1|tulle-reader-8700=x"}
+    assert processed.mesh.ask("/orders/v1/items", sets).headers["set-cookie"] == "a=1"
