@@ -125,6 +125,29 @@ policies:
     assert len(told) == 4
 
 
+def test_what_cannot_be_joined_with_the_sets_is_told_before_it_is_applied(logged: LoggedMesh) -> None:
+    told = (
+        "policies:\n  keep: {services: [scores, mix], policies: [{policy: caching, ttl: 5, shared: true}]}\n"
+    )
+    workspace = with_mesh_policies(logged, told)
+    hiding = "policies: [{policy: redaction, fields: [{path: $.ssn, action: remove}]}]"
+    add(logged, f"{hiding}\n")
+    api = "api: mix\nversions:\n- {version: v1, upstream: 'https://mix.example.com', undeclared: allow}\n"
+    api += f"- {{version: v2, upstream: 'https://mix.example.com', undeclared: allow, {hiding}}}\n"
+    file = logged.mesh.folder / "products/shop/scores/apis/mix.yaml"
+    file.parent.mkdir()
+    file.write_text(api)
+    told = [str(one) for one in check_mesh(workspace).problems]
+    assert len(told) == 2, told
+    assert "services/scores.yaml" in told[0]
+    assert "mix.yaml:4" in told[1]
+    for one in told:
+        assert (
+            "cannot be joined with set 'keep' of mesh.yaml in 'prod': 'redaction' stands after 'caching'"
+            in one
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

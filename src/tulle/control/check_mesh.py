@@ -13,9 +13,11 @@ from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
 from tulle.control.policy_problems import mesh_policy_problems, policy_problems
+from tulle.control.set_problems import SetProblems
 from tulle.control.shown_features import hidden_features
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.gateway.apis.load import Loaded
 from tulle.pipeline.check_fit import unfit_checks
 from tulle.pipeline.graph import ProductCode, load_code
 from tulle.pipeline.ingest import missing_file
@@ -52,6 +54,7 @@ def check_mesh(
     problems: list[Problem] = []
     warnings: list[Problem] = []
     services: dict[str, Sequence[Service]] = {}
+    sets = SetProblems(workspace.settings)
     documents = {one.name: one for one in spec.products}
     looked_at = [p for p in spec.order() if only is None or p.name in only]
     for product in looked_at:
@@ -70,11 +73,12 @@ def check_mesh(
             problems += hidden_features(services[product.name], product.name, documents.get)
             for service in services[product.name]:
                 problems += policy_problems(workspace.settings, service)
+                problems += sets.of_service(service, product)
     problems += mesh_policy_problems(workspace.settings)
     problems += contact_problems(workspace.settings)
     problems += _used(spec, services)
-    led = partial(connection_problems, workspace.settings, workspace.database)
-    problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, led)
+    further = partial(_of_api, workspace, sets, documents)
+    problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, further)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))
@@ -92,6 +96,13 @@ def check_named(workspace: Workspace, names: Sequence[str]) -> Verdict:
     except Invalid as exc:
         return Verdict((), _problems(exc))
     return check_mesh(workspace, spec=spec, only={spec.product(name).name for name in names})
+
+
+def _of_api(
+    workspace: Workspace, sets: SetProblems, documents: Mapping[str, DataProduct], loaded: Loaded
+) -> Iterator[Problem]:
+    yield from connection_problems(workspace.settings, workspace.database, loaded)
+    yield from sets.of_api(loaded, documents[loaded.api.product])
 
 
 def _problems(exc: TulleError) -> tuple[Problem, ...]:
