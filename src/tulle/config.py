@@ -46,6 +46,20 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "insight_days": (1, 400),
     "insight_megabytes": (16, 1_000_000),
 }
+# What of them is taken up while the mesh runs, when it is asked for. All else is given to processes when they start, or
+# is what is on the disk and in the lake.
+TAKEN_UP = (
+    "policies",
+    "tiers",
+    "default_rate_limit",
+    "watches",
+    "source_addresses",
+    "alerts",
+    "alert_addresses",
+    "contact_channel",
+    "contact_domains",
+    "webhook_addresses",
+)
 STATE_FOLDER = ".tulle"  # in the mesh folder: everything Tulle itself keeps
 
 

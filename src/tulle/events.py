@@ -87,6 +87,7 @@ API_ASKED = "api.asked"  # a question of somebody's
 API_ANSWERED = "api.answered"
 API_REMARK_REMOVED = "api.remark_removed"  # a question or an answer
 API_BOUND = "api.bound"  # what answers an instance; nothing said: what is declared
+MESH_TAKEN_UP = "mesh.taken_up"  # what mesh.yaml says of the gateway, while the mesh runs
 GATEWAY_PUBLISHED = "gateway.published"
 GATEWAY_PINNED = "gateway.pinned"  # rolled back to a version, until it is resumed
 GATEWAY_RESTARTED = "gateway.restarted"  # another process was asked to take it over

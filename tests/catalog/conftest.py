@@ -243,7 +243,8 @@ class Browser:
     def __init__(self, world: World) -> None:
         self.world = world
         app = self.app = FastAPI(openapi_url=None)
-        app.include_router(portal(world.reader(), world.call))
+        self.reader = world.reader()
+        app.include_router(portal(self.reader, world.call))
 
         @app.exception_handler(TulleError)
         def failure(request: Request, exc: TulleError) -> Response:

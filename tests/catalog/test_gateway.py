@@ -9,9 +9,11 @@ from tests.catalog.conftest import Browser
 from tulle.config import GatewayTls
 from tulle.events import CONTRACT_APPROVED, Event
 from tulle.gateway.door_certificate import DoorCertificate, shown
+from tulle.gateway.mesh_changes import taken_up
 from tulle.gateway.policy import GatewayPolicy, ManagedService
 from tulle.gateway.versions import pin
 from tulle.gateway.versions.recorded import Versions
+from tulle.spec.mesh import load_settings
 from tulle.state import log
 
 
@@ -71,3 +73,23 @@ def test_why_files_cannot_be_used_is_not_told_to_everybody(browser: Browser) -> 
     assert "kept" not in page
     assert "cannot be used" in page
     assert "tulle gateway status" in page
+
+
+def test_a_mesh_file_that_says_otherwise_is_told_until_it_is_taken_up(browser: Browser) -> None:
+    file = browser.world.settings.folder / "mesh.yaml"
+    first = file.read_text()
+    assert "tulle gateway reload" not in browser.get("/gateway")
+    file.write_text(first + "default_rate_limit: 7/1s\ngateway_port: 8123\n")
+    page = browser.get("/gateway")
+    assert "default_rate_limit: <" in page
+    assert "gateway_port: at the next start" in page
+    settings = browser.world.settings
+    browser.reader.take_up(taken_up(settings, load_settings(settings.folder)))
+    page = browser.get("/gateway")
+    assert "tulle gateway reload" not in page
+    assert "gateway_port: at the next start" in page
+    file.write_text(first + "default_rate_limits: 7/1s\n")
+    page = browser.get("/gateway")
+    assert "does not hold" in page
+    assert "default_rate_limits" not in page
+    assert "tulle gateway check" in page

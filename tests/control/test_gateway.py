@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -206,8 +207,8 @@ def test_a_version_that_envoy_would_refuse_is_not_rolled_back_to(
     run.shut(SHUT)
     render = envoy_files.static_twin
 
-    def broken(policy: GatewayPolicy, door: object) -> object:
-        made = render(policy, door)  # type: ignore[arg-type]
+    def broken(policy: GatewayPolicy, *rest: Any) -> object:
+        made = render(policy, *rest)
         if policy.services and not policy.services[0].policies:
             made["static_resources"]["clusters"].append({"name": "x", "connect_timeout": "soon"})
         return made
@@ -259,6 +260,7 @@ def test_the_commands_say_it_in_a_terminal(run: Run) -> None:
     assert "policy 1 (ip-deny) added" in tulle("diff")
     assert "service.policies_changed calc by ann" in tulle("show", str(newest))
     assert "all of it would be published" in tulle("check")
+    assert "nothing to take up" in tulle("reload", "--dry-run")
     said = tulle("rollback", "--reason", "shut out")
     assert f"rolled back to version {newest - 1}" in said
     assert "shut out" in said

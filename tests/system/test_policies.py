@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +101,64 @@ def test_policies_go_with_the_package_and_the_deployment_may_say_others(mesh: Me
     assert "'everywhere' is no address or network" in refused.stderr
     mesh.tulle("service", "policies", "order-book", "--as-packaged")
     assert ask(mesh).headers["x-said-by"] == "package"
+
+
+class Load:
+    """Requests without a pause from two connections, until it is left; what each was answered."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._url = f"http://127.0.0.1:{mesh.gateway}/public/api/v1/order-book/order/lookup"
+        self._headers = mesh.credentials("shop")
+        self._stop = threading.Event()
+        self.answers: Counter[tuple[int, str]] = Counter()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+
+    def _ask(self) -> None:
+        with httpx.Client(headers=self._headers, timeout=20) as client:
+            while not self._stop.wait(0.003):  # far below what the application may
+                reply = client.post(self._url, json={"data": {"order_id": "O-1002"}})
+                self.answers[reply.status_code, reply.headers.get("x-mesh", "")] += 1
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_what_mesh_yaml_says_is_taken_up_under_load_and_no_request_fails(mesh: Mesh) -> None:
+    file = mesh.folder / "mesh.yaml"
+    first = file.read_text()
+    more = "tiers: [{name: free, limits: [5/1s]}]\nwatches: {fails: {measure: errors, above: 0.1}}\n"
+    try:
+        with Load(mesh) as load:
+            file.write_text(
+                first.replace("x-mesh: acme", "x-mesh: apex") + more + "gateway_drain_seconds: 9\n"
+            )
+            found = mesh.json("gateway", "reload")
+            assert (found["taken_up"], found["in_force"]) == (True, True)
+            assert ask(mesh).headers["x-mesh"] == "apex"
+            file.write_text(first.replace("policy: header-injection", "policy: header-injectoin"))
+            refused = mesh.tulle("gateway", "reload", check=False)
+            assert ask(mesh).headers["x-mesh"] == "apex"
+        assert {status for status, _ in load.answers} == {200}
+        assert load.answers[200, "acme"] > 0
+        assert load.answers[200, "apex"] > 0
+        said = 'policy 1 (header-injection): response {"x-mesh":"acme"} → {"x-mesh":"apex"}'
+        assert [one["sentence"] for one in found["changes"]] == [
+            f"set of policies 'branding' changed: {said}",
+            "tier 'free' added: 5/1s",
+            "watch 'fails' added",
+        ]
+        assert found["at_next_start"] == ["gateway_drain_seconds"]
+        assert refused.returncode != 0
+        assert "there is no policy 'header-injectoin'" in refused.stderr
+        assert "mesh.yaml:" in refused.stderr
+        page = httpx.get(f"http://127.0.0.1:{mesh.control_plane}/gateway", timeout=20).text
+        assert "policies, tiers, watches: " in page
+    finally:
+        file.write_text(first)

@@ -104,6 +104,10 @@ class Applications:
         self._exchange = exchange
         self._insight = insight
 
+    def take_up(self, settings: Settings) -> None:
+        """Answer by other settings from now on."""
+        self._settings = settings
+
     def page(
         self, services: tuple[str, ...], *, query: str, owner: str, after: str, user: str = NOBODY
     ) -> ApplicationsPage:

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tulle.config import Settings
+from tulle.errors import TulleError
 from tulle.gateway.door_certificate import Shown, shown
+from tulle.gateway.mesh_changes import at_next_start, changes
 from tulle.gateway.versions.pin import pin_of
 from tulle.gateway.versions.recorded import Version, versions
 from tulle.gateway.versions.told import Pin
 from tulle.gateway.vitals import Vitals, vitals
+from tulle.spec.mesh import load_settings
 from tulle.state.db import Database, now
 
 SHOWN = 50  # versions
@@ -31,7 +34,7 @@ class VersionLine:
 
 @dataclass(frozen=True, slots=True)
 class GatewayPage:
-    """What the page shows; `certificate_state` is empty without TLS."""
+    """What the page shows; `certificate_state` is empty without TLS, `is_sound`: mesh.yaml can be read."""
 
     url: str
     vitals: Vitals | None
@@ -39,6 +42,9 @@ class GatewayPage:
     certificate: Shown | None
     certificate_state: str
     lines: tuple[VersionLine, ...]
+    for_reload: tuple[str, ...] = ()  # settings of mesh.yaml that are other ones than those in force
+    for_start: tuple[str, ...] = ()
+    is_sound: bool = True
 
 
 class GatewayReader:
@@ -47,9 +53,24 @@ class GatewayReader:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings, self._database = settings, database
 
+    def take_up(self, settings: Settings) -> None:
+        """Answer by other settings from now on."""
+        self._settings = settings
+
+    def _waiting(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The settings of mesh.yaml that wait for a reload, and those for a start; None where it is not sound."""
+        try:
+            wanted = load_settings(self._settings.folder)
+        except TulleError:  # why names what is in the file, which not everybody who sees the page may read
+            return None
+        reloaded = dict.fromkeys(one.setting for one in changes(self._settings, wanted))
+        return tuple(reloaded), at_next_start(self._settings, wanted)
+
     def page(self) -> GatewayPage:
         """The gateway as it is now."""
         pin, certificate = self.pin(), shown(self._settings)
+        waiting = self._waiting()
+        for_reload, for_start = waiting or ((), ())
         return GatewayPage(
             url=f"{self._settings.gateway_url}/",
             vitals=vitals(self._settings),
@@ -57,6 +78,9 @@ class GatewayReader:
             certificate=certificate,
             certificate_state=certificate.state(now()) if certificate is not None else "",
             lines=tuple(_lines(versions(self._database, limit=SHOWN), pin)),
+            for_reload=for_reload,
+            for_start=for_start,
+            is_sound=waiting is not None,
         )
 
     def pin(self) -> Pin | None:

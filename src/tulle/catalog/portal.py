@@ -183,6 +183,12 @@ class Reader:
         self._memory: dict[tuple[str, str], tuple[object, Any]] = {}  # one entry a product or service and use
         self._lock = threading.Lock()
 
+    def take_up(self, settings: Settings) -> None:
+        """Answer by other settings from now on."""
+        self.settings = self.exchange.settings = settings
+        self.callers.take_up(settings)
+        self.gateway.take_up(settings)
+
     # ── pages ────────────────────────────────────────────────────────────────────────────────────────────
 
     def home(self, user: str = NOBODY) -> HomePage:

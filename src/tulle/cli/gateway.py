@@ -1,4 +1,4 @@
-"""`tulle gateway status | versions | show | diff | check | rollback | resume | restart`: for whoever runs it."""
+"""`tulle gateway …`: how it fares, its versions, and what is done with it, for whoever runs it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tulle.errors import Invalid
 from tulle.sdk.gateway import GatewayClient
 
 REFUSED = 1  # the exit code of `check` where something would not be published
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
 @click.group()
@@ -58,6 +59,7 @@ def status(mesh: Path | None, as_json: bool) -> None:
         _changes(found["waiting"], "    waits: ")
     for fault in found["faults"]:
         click.echo(f"  {mark('warn')} service '{fault['service']}': {fault['sentence']}")
+    _mesh_file(found["mesh_file"])
 
 
 @gateway.command()
@@ -130,7 +132,10 @@ def diff(mesh: Path | None, first: int | None, second: int | None, last: int | N
 @OPTION_JSON
 @click.pass_obj
 def check(mesh: Path | None, as_json: bool) -> None:
-    """Tell whether what is applied and deployed now would be published, by Envoy's own word; nothing is."""
+    """Tell whether what is applied and deployed now would be published, by Envoy's own word; nothing is.
+
+    And what of mesh.yaml waits to be taken up, and what is wrong with it.
+    """
     found = _with(mesh, lambda one: one.check())
     if as_json:
         emit(found)
@@ -140,8 +145,38 @@ def check(mesh: Path | None, as_json: bool) -> None:
             click.echo(f"  {mark('failed')} {name}: {one['message']}")
         if found["would_publish"]:
             click.echo(f"  {mark('succeeded')} all of it would be published")
-    if not found["would_publish"]:
+        _mesh_file(found["mesh_file"])
+    if not found["would_publish"] or found["mesh_file"]["problems"]:
         click.get_current_context().exit(REFUSED)
+
+
+@gateway.command()
+@click.option("--dry-run", is_flag=True, help="Check it and say what would change; nothing is taken up.")
+@OPTION_JSON
+@click.pass_obj
+def reload(mesh: Path | None, dry_run: bool, as_json: bool) -> None:
+    """Take up what mesh.yaml says now, while the mesh runs: policies, tiers, watches and what they go by.
+
+    It is checked as a whole and refused as a whole. What is read only when the mesh starts is named.
+    """
+    found = _with(mesh, lambda one: one.reload(dry_run=dry_run))
+    if as_json:
+        emit(found)
+        return
+    for one in found["changes"]:
+        click.echo(f"  {_SIGNS[one['how']]} {one['sentence']}")
+    if not found["changes"]:
+        click.echo(f"  {mark('unchanged')} nothing to take up: what can be is in force")
+    _at_next_start(found)
+    if dry_run and found["changes"]:
+        click.echo("  it holds; `tulle gateway reload` takes it up")
+    if found["taken_up"]:
+        click.echo(f"  {mark('succeeded')} taken up")
+        if found["waits_for_resume"]:
+            click.echo(
+                f"  {mark('warn')} {found['waits_for_resume']}: of policies only mandatory sets hold till then"
+            )
+    _in_force(found)
 
 
 @gateway.command()
@@ -194,15 +229,29 @@ def restart(mesh: Path | None, as_json: bool) -> None:
     )
 
 
+def _mesh_file(found: dict[str, Any]) -> None:
+    for problem in found["problems"]:
+        click.echo(f"  {mark('failed')} {problem}")
+    for one in found["changes"]:
+        click.echo(f"  {mark('warn')} mesh.yaml: {one['sentence']} (`tulle gateway reload`)")
+    _at_next_start(found)
+
+
+def _at_next_start(found: dict[str, Any]) -> None:
+    if names := found["at_next_start"]:
+        click.echo(
+            f"  {mark('warn')} mesh.yaml: {', '.join(names)} changed, read at the next start of the mesh"
+        )
+
+
 def _in_force(found: dict[str, Any]) -> None:
     if not found["in_force"]:
         click.echo(f"  {mark('warn')} it is not in force yet; it is tried again (`tulle logs control_plane`)")
 
 
 def _changes(changes: Sequence[dict[str, Any]], before: str) -> None:
-    signs = {"added": "+", "removed": "-", "changed": "~"}
     for one in changes:
-        click.echo(f"{before}{signs[one['how']]} {one['what']} {one['name']}")
+        click.echo(f"{before}{_SIGNS[one['how']]} {one['what']} {one['name']}")
         for detail in one["details"]:
             click.echo(f"{' ' * len(before)}    {detail}")
 

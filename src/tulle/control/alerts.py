@@ -40,7 +40,6 @@ class Alerts:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._channels = Channels(workspace.settings, workspace.database)
         self._worker = Worker(workspace.database, {incidents.TASK: self.send}, pause=PAUSE_SECONDS)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="alerts", daemon=True)
@@ -74,7 +73,9 @@ class Alerts:
             return {"sent": False}
         message = compose(self._workspace, incident, str(request["event"]))
         try:
-            self._channels.send(str(request["channel"]), message)
+            Channels(self._workspace.settings, self._workspace.database).send(
+                str(request["channel"]), message
+            )
         except TulleError as exc:
             LOG.warning("an alert was not taken: %s", exc.message)
             if isinstance(exc, Unavailable) and task.attempts <= len(TRIES):

@@ -38,14 +38,18 @@ class ApiConnections:
     """Those of one mesh; not for several threads at once."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+        self._settings = workspace.settings
         self._connections = open_connections(workspace.settings, workspace.database)
         self._stamp: tuple[Mapping[tuple[str, str], float], Collection[str]] = {}, ()
         self._judged: dict[tuple[str, str, str], tuple[Connection, Upstream] | TulleError] = {}
 
+    def take_up(self, settings: Settings) -> None:
+        """Judge by other settings of the mesh."""
+        self._settings = settings
+
     def stamp(self) -> object:
         """Another object whenever any connection is another, is new, or is gone, or others may be reached."""
-        found = self._connections.stamps(), self._workspace.settings.source_addresses
+        found = self._connections.stamps(), self._settings.source_addresses
         if found != self._stamp:
             self._stamp = found
             self._judged.clear()
@@ -96,7 +100,7 @@ class ApiConnections:
     def _judge(self, name: str, environment: str, product: str) -> tuple[Connection, Upstream] | TulleError:
         try:
             connection = self._connections.get(name, environment)
-            return connection, demand_usable(self._workspace.settings, connection, product)
+            return connection, demand_usable(self._settings, connection, product)
         except TulleError as exc:
             return exc
 

@@ -15,6 +15,7 @@ from tulle.control.notice import ends_too_soon
 from tulle.control.policy_problems import mesh_policy_problems, policy_problems
 from tulle.control.set_problems import SetProblems
 from tulle.control.shown_features import hidden_features
+from tulle.control.watches import watch_problems
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.gateway.apis.load import Loaded
@@ -76,6 +77,7 @@ def check_mesh(
                 problems += sets.of_service(service, product)
     problems += mesh_policy_problems(workspace.settings)
     problems += contact_problems(workspace.settings)
+    problems += watch_problems(workspace.settings)
     problems += _used(spec, services)
     further = partial(_of_api, workspace, sets, documents)
     problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, further)

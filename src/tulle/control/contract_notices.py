@@ -77,7 +77,6 @@ class ContractNotices:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._channels = Channels(workspace.settings, workspace.database)
         self._mails = Pace(MAILS_AN_HOUR)
         self._worker = Worker(workspace.database, {TASK: self.send}, pause=PAUSE_SECONDS)
         self._stop = threading.Event()
@@ -121,7 +120,9 @@ class ContractNotices:
             if client_id := request.get("hook"):
                 application_hooks.send(self._workspace, str(client_id), message)
             else:
-                self._channels.send(str(request["channel"]), message, to=to)
+                Channels(self._workspace.settings, self._workspace.database).send(
+                    str(request["channel"]), message, to=to
+                )
         except TulleError as exc:
             LOG.warning("a message about a contract was not taken: %s", exc.message)
             if isinstance(exc, Unavailable) and running.task.attempts <= len(TRIES):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import gateway
+from tulle.control import gateway, mesh_file
 from tulle.control.asking import AskedBy
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
@@ -26,6 +26,14 @@ class RollbackBody(BaseModel):
     reason: str = Field("", max_length=gateway.LONGEST_REASON)
 
 
+class ReloadBody(BaseModel):
+    """Whether it is only asked what would change."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dry_run: bool = False
+
+
 def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], bool]) -> APIRouter:
     """The API of one mesh's gateway; `settle` puts in force what was said."""
     api = APIRouter(prefix="/mesh/v1/gateway")
@@ -33,7 +41,7 @@ def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], 
     @api.get("")
     def show() -> dict[str, Any]:
         """How it fares, which version is in force, whether it is pinned."""
-        return gateway.view(workspace, switchboard)
+        return {**gateway.view(workspace, switchboard), "mesh_file": mesh_file.view(workspace)}
 
     @api.get("/versions")
     def versions(limit: Annotated[int, Query(ge=1, le=500)] = 50, before: Number = None) -> dict[str, Any]:
@@ -56,7 +64,14 @@ def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], 
     @api.post("/check")
     def check() -> dict[str, Any]:
         """Whether what is recorded now would be published."""
-        return gateway.check(switchboard)
+        return {**gateway.check(switchboard), "mesh_file": mesh_file.view(workspace)}
+
+    @api.post("/reload")
+    def reload(by: AskedBy, body: ReloadBody | None = None) -> dict[str, Any]:
+        """Take up what mesh.yaml says now, as far as that needs no restart."""
+        is_dry = body is not None and body.dry_run
+        found = mesh_file.take_up(workspace, switchboard, by=by, is_dry=is_dry)
+        return {**found, "in_force": settle() if found["taken_up"] else True}
 
     @api.post("/rollback")
     def rollback(by: AskedBy, body: RollbackBody | None = None) -> dict[str, Any]:

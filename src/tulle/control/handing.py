@@ -38,6 +38,10 @@ class Handing:
         self._connections = open_connections(settings, database)
         self._has_handed = True  # by a control plane before this one, it may be
 
+    def take_up(self, settings: Settings) -> None:
+        """Judge by other settings of the mesh."""
+        self._settings = settings
+
     def demand(self, service: ManagedService) -> None:
         """Refuse a service whose policies name a connection that is not there, or that may not be used. Invalid.
 

@@ -9,22 +9,55 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from sqlalchemy import Connection
+
+from tulle.config import Settings
 from tulle.control.plan import Standing
 from tulle.control.workspace import Workspace
 from tulle.errors import Place, Problem
 from tulle.gateway import contract_step, offer
-from tulle.gateway.contract_record import records
+from tulle.gateway.contract_record import records, under_mesh_tier
+from tulle.spec.document import Document
 from tulle.spec.tier import Offer, mesh_tiers
+
+_MOST_NAMED = 5  # applications in one message
+_DEPRECATE = "write `deprecated: true` to it first, and take it out when nobody has it any more"
 
 
 def record_mesh_tiers(workspace: Workspace) -> None:
     """Note the tiers that mesh.yaml gives to all APIs that declare none. Invalid for tiers that do not hold."""
-    wanted = Offer(mesh_tiers(workspace.settings) if workspace.settings.tiers else ())
     with workspace.database.read() as cx:
-        if offer.offers(cx).get(offer.MESH, Offer()) == wanted:
+        if _is_recorded(cx, workspace.settings):
             return
     with workspace.database.write() as cx:
-        contract_step.record_offer(cx, offer.MESH, wanted)
+        record_tiers_of(cx, workspace.settings)
+
+
+def record_tiers_of(cx: Connection, settings: Settings, *, actor: str = "") -> None:
+    """The same of settings that come, in the transaction of `cx`."""
+    if not _is_recorded(cx, settings):
+        contract_step.record_offer(cx, offer.MESH, _of_mesh(settings), actor=actor)
+
+
+def _is_recorded(cx: Connection, settings: Settings) -> bool:
+    return offer.offers(cx).get(offer.MESH, Offer()) == _of_mesh(settings)
+
+
+def _of_mesh(settings: Settings) -> Offer:
+    return Offer(mesh_tiers(settings) if settings.tiers else ())
+
+
+def mesh_tiers_taken_out(workspace: Workspace, wanted: Settings, document: Document) -> Iterator[Problem]:
+    """The tiers that `document`, a mesh.yaml, has no more, were not deprecated, and have contracts under them."""
+    now = {tier.name for tier in _of_mesh(wanted).tiers}
+    for tier in _of_mesh(workspace.settings).tiers:
+        if tier.name in now or tier.deprecated:
+            continue
+        if under := under_mesh_tier(workspace.database, tier.name):
+            names = ", ".join(f"'{name}'" for name in under[:_MOST_NAMED])
+            more = f" and {len(under) - _MOST_NAMED} more" if len(under) > _MOST_NAMED else ""
+            message = f"tier '{tier.name}' is taken out, and {names}{more} have contracts under it"
+            yield document.problem(message, ("tiers",) if wanted.tiers else (), hint=_DEPRECATE)
 
 
 def offered(workspace: Workspace, api: str) -> Offer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 
+from tulle.config import Settings
 from tulle.control.workspace import Workspace
 from tulle.errors import TulleError
 from tulle.gateway.apis.instance import instances, managed_instances
@@ -32,6 +33,10 @@ class ServedApis:
         ) = None
         self._made: list[ManagedService] = []
         self._unmade: dict[Place, Unmade] = {}
+
+    def take_up(self, settings: Settings) -> None:
+        """Make all anew by other settings of the mesh."""
+        self._settings, self._of = settings, None
 
     def look(
         self,

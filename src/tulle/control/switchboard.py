@@ -10,11 +10,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from tulle.config import Settings
 from tulle.control import deployment_hooks, deployment_queries
 from tulle.control.api_connections import ApiConnections
 from tulle.control.checked_documents import with_documents
@@ -33,6 +34,7 @@ from tulle.gateway.admitted import as_deployed, policy_of
 from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_validation import TooSlow
+from tulle.gateway.faults import read_faults
 from tulle.gateway.guesses import is_guarded
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService, path_of
@@ -73,6 +75,7 @@ class Switchboard:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._settings = workspace.settings
         self._connections = ApiConnections(workspace)
         self._gateway = Gateway(
             workspace.settings, before=self._published_before, signings=self._connections.signings
@@ -104,7 +107,7 @@ class Switchboard:
         first that hindered any is raised when all is done.
         """
         with self._lock:
-            settings, database = self._workspace.settings, self._workspace.database
+            settings, database = self._settings, self._workspace.database
             hindered: list[Exception] = []
             try:
                 self._certificate.keep()
@@ -148,30 +151,59 @@ class Switchboard:
     def check(self) -> Mapping[str, str]:
         """Why what is recorded now would not be published, by service; of the gateway itself under "". Nothing is."""
         with self._lock:
-            unmade: dict[_Place, Unmade] = {}
-            services = {one.path: one for one in self._services({}, unmade)}
-            told = {path_of(*place): one.message for place, one in unmade.items()}
+            return self._problems()
 
-            def accept(forms: Mapping[str, ManagedService]) -> str:
-                try:
-                    self._gateway.check(self._policy(list(forms.values())))
-                except (Broken, TooSlow) as exc:
-                    return exc.message
-                return ""
+    def take_up(self, settings: Settings, record: Callable[[], object] | None) -> Mapping[str, str]:
+        """Have other settings of the mesh in force, and `record` that they are; the next `settle` publishes by them.
 
-            if said := accept(services):
-                try:
-                    told |= fitting(services, {}, accept, said)[1]
-                except Broken as exc:
-                    told[""] = exc.message
-            return told
+        What of services could not be had with them, and can be now, is returned as `check` tells it, and nothing is
+        changed then; nor without `record`, or where that fails.
+        """
+        with self._lock:
+            before, is_taken = self._settings, False
+            known = {path_of(one.service, one.environment) for one in read_faults(before)}
+            self._use(settings)
+            try:
+                found = {path: said for path, said in self._problems().items() if path not in known}
+                if not found and record is not None:
+                    record()
+                    is_taken = True
+                return found
+            finally:
+                if not is_taken:
+                    self._use(before)
+
+    def _use(self, settings: Settings) -> None:
+        self._settings, self._mesh_policies = settings, None
+        self._apis.take_up(settings)
+        self._handing.take_up(settings)
+        self._connections.take_up(settings)
+
+    def _problems(self) -> Mapping[str, str]:
+        unmade: dict[_Place, Unmade] = {}
+        services = {one.path: one for one in self._services({}, unmade)}
+        told = {path_of(*place): one.message for place, one in unmade.items()}
+
+        def accept(forms: Mapping[str, ManagedService]) -> str:
+            try:
+                self._gateway.check(self._policy(list(forms.values())))
+            except (Broken, TooSlow) as exc:
+                return exc.message
+            return ""
+
+        if said := accept(services):
+            try:
+                told |= fitting(services, {}, accept, said)[1]
+            except Broken as exc:
+                told[""] = exc.message
+        return told
 
     def settle_for_later(self) -> None:
         """While the mesh is down: let the gateway begin with what is recorded by now, and not with who was revoked."""
         with self._lock:
-            is_down = local.supervisor_pid(self._workspace.settings) is None
+            is_down = local.supervisor_pid(self._settings) is None
             if is_down and self._gateway.was_published():
-                settings, database = self._workspace.settings, self._workspace.database
+                settings, database = self._settings, self._workspace.database
                 hindered: list[Exception] = []
                 try:
                     self._keep_trust(mounted(settings, generation.everywhere(database), now()))
@@ -190,7 +222,7 @@ class Switchboard:
     def _try_to_activate(
         self, deployment: Deployment, running: Mapping[str, Process], hindered: list[Exception]
     ) -> None:
-        settings, database = self._workspace.settings, self._workspace.database
+        settings, database = self._settings, self._workspace.database
         place, wanted = (deployment.service, deployment.environment), deployment.desired
         known = mounted_of(settings, deployment)
         names = {version: self._starting(known[version]) for version in wanted.mounted}
@@ -240,7 +272,7 @@ class Switchboard:
         services = self._services(override, unmade, has_sidecars=True)
         pin = pin_of(self._workspace.database)
         with contextlib.suppress(OSError):  # it is told by the database as well
-            tell(self._workspace.settings, pin)
+            tell(self._settings, pin)
         whole = self._policy
         if pin is not None:
             kept = self._kept(pin.version)
@@ -302,7 +334,7 @@ class Switchboard:
         found: list[ManagedService] = []
         at = now()
         if self._mesh_policies is None:  # not before: who asks what is wrong with them must be told
-            self._mesh_policies = MeshPolicies(self._workspace.settings.policies)
+            self._mesh_policies = MeshPolicies(self._settings.policies)
         self._owners = self._owners_now()
         said = service_policies.said_at_deployment(self._workspace.database)
         deployments = generation.everywhere(self._workspace.database)
@@ -317,7 +349,7 @@ class Switchboard:
             try:
                 needs = self._needs_of(deployment.service, traffic)
                 needs = replace(needs, policies=said.get(place, needs.policies))
-                service = managed(self._workspace.settings, deployment, traffic, needs, at)
+                service = managed(self._settings, deployment, traffic, needs, at)
                 service = self._with_policies(service, deployment.product)
             except (
                 TulleError,
@@ -330,7 +362,7 @@ class Switchboard:
                 unmade[place] = Unmade("it has no certificate yet", stopped_of(deployment, at))
                 continue
             found.append(self._with_leaving(service, time.monotonic()))
-        usual = self._workspace.settings.default_rate_limit
+        usual = self._settings.default_rate_limit
         deployed, damaged = as_deployed(self._workspace.database, found, usual_limit=usual)
         stopped = {(one.name, one.environment): one.stopped for one in found}
         unmade |= {place: Unmade(said, stopped[place]) for place, said in damaged.items()}
@@ -384,7 +416,7 @@ class Switchboard:
 
         Invalid when the two cannot be joined, Denied when something would be sent where nothing may go.
         """
-        settings = self._workspace.settings
+        settings = self._settings
         if self._mesh_policies:
             target = self._target_of(service, product, tags)
             service = replace(service, policies=self._mesh_policies.joined(target, service.policies))
@@ -405,7 +437,7 @@ class Switchboard:
             product = product or one.product or self._products.get(one.name, "")
             try:
                 demanded = self._demanded(one, product, tags)
-                demand_reached(self._workspace.settings, demanded.policies)
+                demand_reached(self._settings, demanded.policies)
                 self._handing.demand(demanded)
             except TulleError as exc:
                 unmade[one.known_as, one.environment] = Unmade(exc.message, one.stopped)
@@ -430,7 +462,7 @@ class Switchboard:
     def _target(self, name: str, environment: str, product: str, tags: Sequence[str] = ()) -> Target:
         """A service or an API as sets of policies name it."""
         owner = self._owners.get(product)
-        place = environment or production(self._workspace.settings).name
+        place = environment or production(self._settings).name
         domain, known = (owner.domain, owner.tags) if owner else ("", ())
         return Target(name, place, domain, (*known, *tags))
 
@@ -464,8 +496,8 @@ class Switchboard:
 
     def _policy(self, services: Collection[ManagedService]) -> GatewayPolicy:
         policy = policy_of(self._workspace.database, self._trust.entrusted(services))
-        resting = (self._workspace.settings.state_folder / NOT_ALIVE).exists()
-        guarded = is_guarded(self._workspace.settings)
+        resting = (self._settings.state_folder / NOT_ALIVE).exists()
+        guarded = is_guarded(self._settings)
         return replace(policy, is_alive=not resting, is_guarded=guarded, holders=self._holders())
 
     def _holders(self) -> tuple[tuple[str, str], ...]:
@@ -490,7 +522,7 @@ class Switchboard:
 
     def _needs_of_one(self, service: str, version: str) -> Needs:
         if (service, version) not in self._needs:
-            folder = generation.folder_of(self._workspace.settings, service, version)
+            folder = generation.folder_of(self._settings, service, version)
             try:
                 self._needs[service, version] = needs_of(folder)
             except Broken:  # then it does not answer either

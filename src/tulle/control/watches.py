@@ -15,15 +15,17 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from tulle.catalog.asked import Asked, everything_asked
 from tulle.catalog.outlook import environment_key
-from tulle.config import PRODUCTION, Watch, watch_from
+from tulle.config import PRODUCTION, Settings, Watch, watch_from
 from tulle.control.workspace import Workspace
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, TulleError, did_you_mean
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, Problem, TulleError, did_you_mean
 from tulle.events import CALLS_WATCHED, Event
 from tulle.gateway.apis.records import RecordedApi
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import Insight, Point, Span, Which
 from tulle.observe.watching import Judged, digest_of, judged, measured, words
 from tulle.spec.environment import production
+from tulle.spec.load import load_document
+from tulle.spec.mesh import MESH_FILE
 from tulle.state import log
 from tulle.state.db import in_turn, now
 from tulle.state.tables import watch_states as states
@@ -80,6 +82,18 @@ def find(workspace: Workspace, name: str) -> Known:
             return one
     hint = did_you_mean(name, [one.name for one in found]) or "`tulle insight watch add` makes one"
     raise NotFound(f"there is no watch '{name[:80]}'", hint=hint)
+
+
+def watch_problems(settings: Settings) -> list[Problem]:
+    """The watches of mesh.yaml whose environment the mesh does not have, each with its place."""
+    problems: list[Problem] = []
+    for name, one in settings.watches.items():
+        try:
+            environment_key(settings, one.environment)
+        except NotFound as exc:
+            document = load_document(settings.folder / MESH_FILE, name=MESH_FILE)
+            problems.append(document.problem(exc.message, ("watches", name, "environment"), hint=exc.hint))
+    return problems
 
 
 def add(workspace: Workspace, name: str, what: Mapping[str, Any], *, by: str = "") -> Known:

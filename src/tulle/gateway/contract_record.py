@@ -263,6 +263,21 @@ def _limits(
     )  # as PostgreSQL's driver reads it
 
 
+def under_mesh_tier(database: Database, tier: str) -> tuple[str, ...]:
+    """The applications with a contract in force or asked for under a tier of the mesh, by name."""
+    with database.read() as cx:
+        own = [name for name, one in offers(cx).items() if name and one.tiers]
+        of_mesh = (table.c.kind == "product") | table.c.subject.not_in(own)
+        query = (
+            select(applications.c.name)
+            .join(table, table.c.client_id == applications.c.client_id)
+            .where(table.c.tier == tier, table.c.state.in_(("pending", "approved")), of_mesh)
+            .distinct()
+            .order_by(applications.c.name)
+        )
+        return tuple(cx.execute(query).scalars())
+
+
 @lru_cache(maxsize=4096)
 def _read_limits(said: str) -> tuple[RateLimit, ...]:
     return limits_of(json.loads(said))

@@ -45,7 +45,7 @@ class Message:
     key: str  # the same for the same message sent again
 
 
-_WRITE_IT = "write it under `alerts:` in mesh.yaml, which is read when the mesh starts"
+_WRITE_IT = "write it under `alerts:` in mesh.yaml, and `tulle gateway reload`"
 
 
 class Channels:

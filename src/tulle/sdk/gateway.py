@@ -45,6 +45,10 @@ class GatewayClient:
         """Whether what is recorded now would be published, and why not what would not."""
         return self._client.call("POST", "/gateway/check")
 
+    def reload(self, *, dry_run: bool = False) -> dict[str, Any]:
+        """Take up what mesh.yaml says now, as far as that needs no restart; with `dry_run` only say what it is."""
+        return self._client.call("POST", "/gateway/reload", json={"dry_run": dry_run})
+
     def rollback(self, version: int | None = None, *, reason: str = "") -> dict[str, Any]:
         """Do as a version says, by default the one before, until it is resumed."""
         return self._client.call("POST", "/gateway/rollback", json={"version": version, "reason": reason})

@@ -242,6 +242,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         calls,
         access,
     )
+    workspace.followers.append(reader.take_up)
     app.include_router(exchange_api.router(reader.exchange))
     app.include_router(pages.portal(reader, trials.call, trials.send), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")

@@ -6,7 +6,8 @@ python -m tulle.spec.mesh_reference > docs/reference/mesh.md
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from tulle.config import (
     BOUNDS,
     PLAIN_DOORS,
     STAGES,
+    TAKEN_UP,
     TEST_QUERIES,
     WATCH_MEASURES,
     WATCH_SEVERITIES,
@@ -43,6 +45,9 @@ the mesh of that folder with every default. `tulle init` makes one.
   such as `TULLE_GATEWAY_PORT=9000`. Those marked with `file only` cannot.
 - Settings are read when the mesh starts: after a change `tulle down`, `tulle up`. While the mesh is down, each command
   reads them.
+- A mesh that runs takes up changes of these without a restart, by
+  [`tulle gateway reload`](gateway.md#meshyaml-while-the-mesh-runs):
+{taken_up}.
 - A setting that is unknown, of another type or out of its bounds is told with its place by every command; all of them
   at once. Nothing is started then.
 - Secrets have no place here: addresses of alerts with a secret are set by `tulle alerts set`, connections by
@@ -222,9 +227,16 @@ _DEFAULTS = {
 }
 
 
+def _in_words(names: Sequence[str]) -> str:
+    """Settings in a line of their own."""
+    return textwrap.fill(
+        ", ".join(f"`{name}`" for name in names), 118, initial_indent="  ", subsequent_indent="  "
+    )
+
+
 def reference_page() -> str:
     """The page as Markdown: how settings are read, then each with its type, default and an example."""
-    parts = [_HEAD.format(example=EXAMPLE), "## Settings\n", *_settings()]
+    parts = [_HEAD.format(example=EXAMPLE, taken_up=_in_words(TAKEN_UP)), "## Settings\n", *_settings()]
     for title, kind, values in _INNER:
         name, _, rest = title.partition(":")
         parts.append(f"\n## {name}\n\n`{name}`: {rest.strip()}.\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 MESH = """\
 # The settings of this mesh. Everything has a default; environment variables such as TULLE_GATEWAY_PORT win.
 # docs/reference/mesh.md has all of them.
-# They are read when the mesh starts: after a change `tulle down`, `tulle up`.
+# They are read when the mesh starts: after a change `tulle down`, `tulle up`. What is said of policies, tiers, watches
+# and alerts is taken up by `tulle gateway reload` as well, while it runs.
 name: '$name'
 description: A data mesh on one machine
 

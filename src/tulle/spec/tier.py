@@ -215,6 +215,18 @@ def mesh_tiers(settings: Settings) -> tuple[Tier, ...]:
     return offer.tiers
 
 
+def mesh_tier_problems(document: Document) -> list[Problem]:
+    """What is wrong with the limits and tiers of a mesh.yaml, each at its place."""
+    problems = validate(document, _MESH) or read_offer(document)[1]
+    limit = document.at(("default_rate_limit",))
+    if isinstance(limit, str):
+        try:
+            RateLimit.parse(limit)
+        except Invalid as exc:
+            problems.append(document.problem(exc.message, ("default_rate_limit",), hint=exc.hint))
+    return problems
+
+
 _MESH: Final = Schema({"type": "object", "properties": {"tiers": TIERS_SCHEMA}})
 
 

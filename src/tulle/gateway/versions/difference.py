@@ -118,7 +118,12 @@ def _rest(service: ManagedService) -> Mapping[str, Any]:
 
 def _policies(old: Sequence[Policy], new: Sequence[Policy]) -> Iterator[str]:
     one, other = ([_plain(policy.as_plain()) for policy in policies] for policies in (old, new))
-    kinds = [policy.kind for policy in old], [policy.kind for policy in new]
+    yield from policy_changes(one, other)
+
+
+def policy_changes(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What differs between two lists of policies as files have them, a sentence each."""
+    kinds = [str(policy.get("policy")) for policy in one], [str(policy.get("policy")) for policy in other]
     for tag, i1, i2, j1, j2 in SequenceMatcher(None, *kinds, autojunk=False).get_opcodes():
         if tag == "equal":
             for i, j in zip(range(i1, i2), range(j1, j2), strict=True):
@@ -140,6 +145,13 @@ def _settings(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iter
             continue
         was, now = _shown(told.get(key)), _shown(tells.get(key))
         yield f"{name}: {key} {was} → {now}" if was != now else f"{name}: a hidden value of {key} is another"
+
+
+def setting_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between plain values without secrets, by their names, each with what it was and is."""
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield f"{key} {_shown(old.get(key))} → {_shown(new.get(key))}"
 
 
 def _leaves(value: Any, before: str = "") -> dict[str, Any]:

@@ -38,7 +38,7 @@ _AT_A_TIME: Final = 400  # parts in one statement
 # Facts after which the gateway is told something else.
 _BEGINNINGS: Final = (
     *("product.applied", "product.destroyed", "generation.", "service.", "application.", "service_key."),
-    *("contract.", "offer.", "api.", "gateway.pinned", "gateway.resumed"),
+    *("contract.", "offer.", "api.", "gateway.pinned", "gateway.resumed", "mesh."),
 )
 CAUSES: Final = tuple(
     value
