@@ -25,12 +25,12 @@ from benchmarks.gateway.upstream import upstream
 from benchmarks.serving.load import Side, run, verdict
 
 from tulle.config import Settings
+from tulle.deploy import gateway as gateway_process
 from tulle.deploy import local
 from tulle.deploy.supervise import Supervisor
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.policy import Client, Contract, GatewayPolicy
 from tulle.gateway.secret import hash_secret
-from tulle.server.supervisor import _ways_out
 
 BACK_SECONDS = 1
 CALLERS = 4
@@ -123,7 +123,7 @@ def _supervised(settings: Settings) -> Iterator[None]:
     gateway.prepare()
     supervisor = Supervisor(
         local.table(settings),
-        lambda: [local.gateway(settings, gateway.command(), gateway.ready, *_ways_out(settings, gateway))],
+        lambda: [gateway_process.wanted(settings, gateway)],
         about=local.about(settings),
     )
 

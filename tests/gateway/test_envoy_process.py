@@ -16,6 +16,7 @@ from tests.gateway.conftest import API, CONTRACTS, WORKERS, Mesh, as_client, pol
 from tests.gateway.test_envoy import Load
 
 from tulle.config import Settings
+from tulle.deploy import gateway as gateway_process
 from tulle.deploy import local
 from tulle.deploy.local import Process
 from tulle.deploy.supervise import Supervisor
@@ -23,7 +24,6 @@ from tulle.errors import Broken
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.envoy_values import FOLDER
-from tulle.server.supervisor import _ways_out
 
 pytestmark = pytest.mark.system
 
@@ -71,7 +71,7 @@ def supervised(
     gateway = mesh.gateway
     supervisor = Supervisor(
         local.table(settings),
-        lambda: [local.gateway(settings, gateway.command(), gateway.ready, *_ways_out(settings, gateway))],
+        lambda: [gateway_process.wanted(settings, gateway)],
         about=local.about(settings),
     )
     found = Supervised(mesh, supervisor)
@@ -206,6 +206,7 @@ def test_nobody_keeps_it_from_starting_by_making_the_file_that_it_shares(
     assert "--disable-hot-restart" in process.command().argv
     assert "--base-id" not in process.command().argv
     mesh.gateway.prepare()
+    assert gateway_process.wanted(mesh.settings, mesh.gateway).takeover is None
     mesh.start()
     assert not file.exists()
     assert not EnvoyProcess(mesh.settings).shares()  # as another process of the mesh asks

@@ -30,7 +30,7 @@ import psutil
 from tulle.config import Settings
 from tulle.deploy import supervise
 from tulle.deploy.last_words import why_ended
-from tulle.deploy.supervise import Drain, Takeover, Wanted
+from tulle.deploy.supervise import Wanted
 from tulle.errors import AlreadyExists, TulleError, Unavailable
 
 DRAIN_SECONDS = 2.0  # a replaced generation answers what Envoy still sends it for this long
@@ -258,29 +258,6 @@ def s3_door(settings: Settings) -> Wanted:
         log=settings.log_folder / "s3_door.log",
         ready=lambda: _listens(settings.host, settings.s3_port),
         url=f"http://{settings.host}:{settings.s3_port}/",
-    )
-
-
-def gateway(
-    settings: Settings,
-    start: Command,
-    ready: Callable[[], bool],
-    takeover: Takeover | None = None,
-    drain: Drain | None = None,
-) -> Wanted:
-    """The gateway's process, started as `start` says, and how it is taken over and drained."""
-    return Wanted(
-        name="gateway",
-        kind="gateway",
-        argv=start.argv,
-        cwd=start.cwd,
-        env=start.env,
-        keeps_environment=False,
-        log=settings.log_folder / "gateway.log",
-        ready=ready,
-        url=f"{settings.gateway_url}/",
-        takeover=takeover,
-        drain=drain,
     )
 
 

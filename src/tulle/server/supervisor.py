@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tulle.config import Settings
+from tulle.deploy import gateway as gateway_process
 from tulle.deploy import local
 from tulle.deploy.generations import mounted
-from tulle.deploy.supervise import Drain, Supervisor, Takeover, Wanted, tell
+from tulle.deploy.supervise import Supervisor, Wanted, tell
 from tulle.errors import TulleError
 from tulle.gateway.door_certificate import DoorCertificate
 from tulle.gateway.envoy import Gateway
-from tulle.gateway.envoy_process import STOP_SECONDS
 from tulle.gateway.trust.keeper import Keeper
 from tulle.pipeline import run as runs
 from tulle.pipeline import worker
@@ -92,25 +92,10 @@ def _wanted(settings: Settings, database: Database, gateway: Gateway, trust: Kee
         local.control_plane(settings),
         local.s3_door(settings),
         *before,
-        local.gateway(settings, gateway.command(), gateway.ready, *_ways_out(settings, gateway)),
+        gateway_process.wanted(settings, gateway),
         *local.processors(settings, gateway.processor_sockets()),
         *local.wanted_workers(settings, generations, lambda *which: _repair(settings, database, *which)),
     ]
-
-
-def _ways_out(settings: Settings, gateway: Gateway) -> tuple[Takeover | None, Drain]:
-    """How the gateway's process is replaced, and how it ends, without a lost request."""
-    process, seconds = gateway.process, float(settings.gateway_drain_seconds)
-    drain = Drain(process.drain, process.is_idle, min(STOP_SECONDS, seconds))
-    if not process.can_be_taken_over:
-        return None, drain
-
-    def done(taken: int) -> bool:
-        return process.has_taken_over(taken) and gateway.ready()
-
-    # It ends by itself when its time is over, and is killed if it does not.
-    takeover = Takeover(process.asked(), lambda taken: process.command(taken).argv, done, seconds + 5)
-    return takeover, drain
 
 
 def _announce(settings: Settings, announce: Callable[[], None]) -> None:
