@@ -130,7 +130,7 @@ def test_the_whole_way(client: Client, folder: Path) -> None:
     assert [one["statuses"] for one in found["questions"]] == [[200, 200], [400, 400], [404, 404]]
 
 
-def test_the_same_by_commands(client: Client, folder: Path) -> None:
+def test_the_same_by_commands(client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def tulle(*words: str) -> str:
         done = CliRunner().invoke(command, ["--mesh", str(folder.parents[2]), "service", *words])
         assert done.exit_code == 0, done.output
@@ -143,6 +143,14 @@ def test_the_same_by_commands(client: Client, folder: Path) -> None:
         "queries", "make", "order-book/of-customer", "--from", "orders", "--column", "customer=customer_id"
     )
     assert "test queries in services/queries/order-book/of-customer.yaml" in told
+    asked = tulle("test", "order-book", "--version", "v2")
+    assert asked.count("✓") == 8
+    assert "no time" not in asked
+    verdict = {"endpoint": "order", "name": "one", "passed": True, "message": ""}
+    answered = {"environment": "prod", "version": "v2", "saved": 3, "verdicts": [verdict]}
+    with monkeypatch.context() as patched:  # what a slow generation answers, of which none runs here
+        patched.setattr(ServiceClient, "test_generation", lambda *_, **__: answered)
+        assert "there was no time for 2 more" in tulle("test", "order-book", "-e", "prod")
     compared = tulle("compare", "order-book", "v2", "v3")
     assert "response.twice: " in compared
     assert "6 of 8 equal; median" in compared

@@ -141,7 +141,7 @@ def test(
             click.echo(
                 f"  {mark(state)} {verdict['endpoint']}: {verdict['name']}  {verdict['message']}".rstrip()
             )
-        if left := result.get("saved", 0) - len(result["verdicts"]):
+        if (left := result.get("saved", 0) - len(result["verdicts"])) > 0:
             click.echo(f"  {mark('warn')} there was no time for {left} more")
     if any(not v["passed"] for v in result["verdicts"]):
         raise Invalid(f"test queries of '{name}' {result['version']} failed")
