@@ -22,7 +22,8 @@ HOSTILE = '<img src=x onerror="hurt()">'
 
 @pytest.fixture(scope="module")
 def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
-    made = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh")
+    deny = "{policies: [{policy: ip-deny, addresses: [192.0.2.1]}], services: [orders], mandatory: true}"
+    made = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh", f"policies: {{walls: {deny}}}\n")
     yield made
     made.close()
 
@@ -143,6 +144,38 @@ def test_what_answers_is_told_to_the_products_people_alone(bazaar: Bazaar) -> No
     assert "orders.example.com" not in html
     assert "https://orders.example.com/base" in get(bazaar, path, cookie=cookie_of(bazaar, "vic"))
     assert "orders.example.com" not in get(bazaar, path, cookie=cookie_of(bazaar, "kim"))
+
+
+def test_policies_in_force_are_told_with_who_says_them(bazaar: Bazaar) -> None:
+    path = "/exchange/apis/orders?version=v3"
+
+    def rows(cookie: str) -> tuple[str, list[str]]:
+        html = get(bazaar, path, cookie=cookie)
+        (section,) = re.findall(r'<section class="section" id="policies".*?</section>', html, re.DOTALL)
+        return html, [re.sub(r"\s+", " ", re.sub("<[^>]+>", "", one)) for one in section.split("<dt")[1:]]
+
+    html, (deny, inject, basic) = rows(cookie_of(bazaar, "vic"))
+    assert "ip-deny" in deny
+    assert "For all requests; said by the mesh, walls, for all." in deny
+    assert "192.0.2.1" in deny
+    assert "For POST /items; said by version v3." in basic
+    assert "x-team: blue" in inject
+    assert "x-api-key: &#39;****&#39;" in inject
+    assert "hush-hush" not in html
+    # outside, what is done and not how
+    html, outside = rows("")
+    assert len(outside) == 3
+    assert "said by the mesh, walls" in outside[0]
+    assert not any(secret in html for secret in ("192.0.2.1", "x-team", "hush-hush"))
+    assert "Called by</dt><dd>contract, password of the mesh<" in html
+
+
+def test_documents_and_examples_go_by_the_policies_in_force(bazaar: Bazaar) -> None:
+    found = bazaar.call("GET", "/apis/orders/versions/v3/openapi.json").json()
+    assert {"clientId": [], "clientSecret": []} in found["security"]
+    assert found["paths"]["/items"]["post"]["security"] == [{"user": []}]
+    assert "security" not in found["paths"]["/items"]["get"]
+    assert found["components"]["securitySchemes"]["user"]["scheme"] == "basic"
 
 
 def test_versions_are_compared(bazaar: Bazaar) -> None:

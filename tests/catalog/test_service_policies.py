@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from tests.catalog.conftest import Browser
 
-from tulle.catalog.service_policies import policies_view
-from tulle.config import PolicySet
+from tulle.catalog.service_policies import PoliciesView, policies_view
+from tulle.config import PolicySet, Settings
 from tulle.gateway import service_policies
+from tulle.gateway.in_force import InForce, of_service, said_at_deployments
+from tulle.serving.access import Access
+from tulle.state import products
 
 NAME = "customer-totals"
 PAGE = f"/services/{NAME}"
@@ -69,7 +73,16 @@ def test_those_of_the_mesh_come_with_their_set(browser: Browser) -> None:
         "others": PolicySet(({"policy": "compression"},), tags=("pii",)),
     }
     settings = replace(browser.world.settings, policies=sets)
-    view = policies_view(settings, database, NAME, OWN, None, domain="sales", tags=())
+    product = replace(products.named(database, ["sales"])["sales"], domain="sales", tags=())
+
+    def view_of(settings: Settings, plain: Any = OWN) -> PoliciesView:
+        def held() -> InForce:
+            said, place = said_at_deployments(database), ("", "prod")
+            return of_service(settings, said, NAME, place, access=Access(), plain=plain, product=product)
+
+        return policies_view(settings, held, "its file")
+
+    view = view_of(settings)
     assert [(one.kind, one.said_by) for one in view.rows] == [
         ("ip-deny", "the mesh, walls, for all"),
         ("compression", "the mesh, usual"),
@@ -77,11 +90,13 @@ def test_those_of_the_mesh_come_with_their_set(browser: Browser) -> None:
         ("body-limit", "the mesh, walls, for all"),
         ("body-limit", "its file"),
     ]
-    bad = replace(settings, policies={"a": PolicySet(({"policy": "ip-deny", "addresses": ["here"]},))})
-    view = policies_view(bad, database, NAME, OWN, None, domain="", tags=())
+    outside = view.without_settings()
+    assert [one.kind for one in outside.rows] == [one.kind for one in view.rows]
+    assert not any(one.settings for one in outside.rows)
+    view = view_of(
+        replace(settings, policies={"a": PolicySet(({"policy": "ip-deny", "addresses": ["here"]},))})
+    )
     assert view.rows == ()
     assert "mesh.yaml" in view.problem
-    view = policies_view(
-        settings, database, NAME, ({"policy": 5, "operations": [{}]},), None, domain="", tags=()
-    )
-    assert view.problem
+    assert "mesh.yaml" not in view.without_settings().problem
+    assert view_of(settings, ({"policy": 5, "operations": [{}]},)).problem

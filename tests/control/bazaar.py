@@ -65,7 +65,11 @@ ORDERS = """
     versions:
     - {version: v1, openapi: orders.openapi.yaml, mock: true, publish: true, environments: {test: }}
     - {version: v2, openapi: newer.openapi.yaml, upstream: 'https://orders.example.com/base', publish: true, access: {public: {limit: 5/1s}}}
-    - {version: v3, openapi: newer.openapi.yaml}
+    - version: v3
+      openapi: newer.openapi.yaml
+      policies:
+      - {policy: header-injection, request: {x-api-key: hush-hush, x-team: blue}}
+      - {policy: basic-auth, operations: [{method: POST, path: /items}]}
 """
 HIDDEN = """
     api: payroll

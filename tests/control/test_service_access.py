@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,12 +20,13 @@ from tests.serving.conftest import parquet
 from tulle.cli.connect import InProcess
 from tulle.cli.main import cli
 from tulle.cli.service import service as service_commands
+from tulle.config import PolicySet
 from tulle.control import destroy, release, service_access
 from tulle.control.apply import apply_plan, retire
 from tulle.control.identities import application_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, Invalid, NotFound
-from tulle.gateway import admitted, contract, service_keys
+from tulle.gateway import admitted, contract, service_keys, service_policies
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.faults import Fault, write_faults
 from tulle.gateway.last_used import note
@@ -146,6 +148,18 @@ def test_a_package_holds_who_may_call_and_its_document_says_so(mesh: Mesh, appli
     opened = release.openapi(applied, "sold")
     assert opened["security"] == [{}]
     assert "securitySchemes" not in opened["components"]
+    # policies say who may call instead, those of the mesh before the service's own
+    own = [{"policy": "ldap", "connection": "staff", "base": "dc=a"}]
+    service_policies.set_policies(applied.database, "sold", own)
+    assert release.openapi(applied, "sold")["security"] == [{"ldap": []}]
+    mesh_set = PolicySet(({"policy": "basic-auth"},), services=("sold",))
+    ruled = replace(applied, settings=replace(applied.settings, policies={"people": mesh_set}))
+    assert release.openapi(ruled, "sold")["security"] == [{"user": []}]
+    (made,) = release.snippets_of(ruled, "sold").values()
+    assert '-u "$USER_NAME:$PASSWORD"' in made[0].text
+    damaged = replace(ruled, settings=replace(ruled.settings, policies={"a": PolicySet(({"policy": "no"},))}))
+    assert release.openapi(damaged, "sold")["security"][0] == {"apiKey": []}
+    service_policies.set_policies(applied.database, "sold", None)
 
 
 def test_keys_end_with_their_service(mesh: Mesh, applied: Workspace) -> None:

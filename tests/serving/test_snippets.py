@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from tests.serving.test_outer_call import Server
 from tulle.serving.access import Access, Keys, Public
 from tulle.serving.kinds import KINDS
 from tulle.serving.snippets import LANGUAGES, Call, example_of, snippets
+from tulle.serving.ways_in import Credential
 
 BODIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "predict": ({"features": {"a": 1.5, "b": None}}, {"result": {"prediction": 1}}),
@@ -35,7 +37,20 @@ ACTIONS = {
     "function": "run",
     "compose": "run",
 }
-SECRETS = {"CLIENT_ID": "id-1", "CLIENT_SECRET": "s3cret", "API_KEY": "k3y"}
+SECRETS = {
+    "CLIENT_ID": "id-1",
+    "CLIENT_SECRET": "s3cret",
+    "API_KEY": "k3y",
+    "TOKEN": "t0ken",
+    "USER_NAME": "ann",
+    "PASSWORD": "p:ss w0rd",
+}
+WAYS = {
+    "basic": Credential("user", "basic", ("USER_NAME", "PASSWORD")),
+    "bearer": Credential("introspection", "bearer", ("TOKEN",)),
+    "header": Credential("seal", "header", ("TOKEN",), "x-seal"),
+    "query": Credential("seal", "query", ("API_KEY",), "seal"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +111,33 @@ def test_a_snippet_makes_the_call(server: Server, tmp_path: Path, language: str,
         assert headers["authorization"] == "Bearer k3y"
     else:
         assert (headers["client_id"], headers["client_secret"]) == ("id-1", "s3cret")
+
+
+@pytest.mark.parametrize("place", list(WAYS))
+def test_credentials_are_sent_as_the_way_in_says(server: Server, tmp_path: Path, place: str) -> None:
+    path = "/public/api/v1/shop/it/query"
+    made = snippets(Call(server.base, "shop", "it", "query", {"since": 1}, ways=[(WAYS[place],)]))
+    # the stock client sends keys and tokens, and nothing else
+    expected = set(LANGUAGES) - ({"dataikuapi"} if place in {"basic", "header"} else set())
+    assert {one.language for one in made} == expected
+    for one in made:
+        program = {"curl": "curl", "javascript": "node"}.get(one.language, sys.executable)
+        if shutil.which(program) is None or one.language == "dataikuapi":
+            continue
+        server.answers[path] = [(200, {"columns": [], "rows": []})]
+        server.answers[f"{path}?seal=k3y"] = server.answers[path]
+        server.asked.clear()
+        assert not any(secret in one.text for secret in SECRETS.values())
+        run(one.language, one.text, tmp_path)
+        ((_, asked, headers, _),) = server.asked
+        assert asked == (f"{path}?seal=k3y" if place == "query" else path)
+        if place == "basic":
+            assert headers["authorization"] == "Basic " + base64.b64encode(b"ann:p:ss w0rd").decode()
+        elif place == "bearer":
+            assert headers["authorization"] == "Bearer t0ken"
+        else:
+            assert "authorization" not in headers
+            assert headers.get("x-seal") == ("t0ken" if place == "header" else None)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tulle.catalog.api_keys import KeysView, keys_view
 from tulle.catalog.api_snippets import ApiCall, snippets_of
 from tulle.catalog.api_status import Answering, Status, status_of
-from tulle.catalog.exchange import WAYS, Exchange, problem_of
+from tulle.catalog.exchange import Exchange, problem_of
 from tulle.catalog.openapi import Api, Operation, read_api
 from tulle.catalog.service import ServiceView
+from tulle.catalog.service_policies import PoliciesView, policies_view
+from tulle.catalog.way_words import in_words
 from tulle.config import Settings
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.gateway.apis import records, remarks
@@ -26,7 +29,9 @@ from tulle.gateway.apis.records import Life, RecordedApi
 from tulle.gateway.apis.remarks import Question, Ratings
 from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.faults import fault_of
+from tulle.gateway.in_force import InForce, of_instance, ways_of_instance
 from tulle.gateway.offer import MESH, offers
+from tulle.gateway.policies.opening import WaysIn, ways_in
 from tulle.observe.insight import Insight
 from tulle.serving.access import Access
 from tulle.serving.snippets import Snippet
@@ -61,13 +66,14 @@ class Version:
     version: str
     life: Life
     access: Access
+    called_by: WaysIn
     addresses: tuple[Address, ...]
     has_document: bool
 
     @property
     def ways(self) -> tuple[str, ...]:
         """How callers show who they are, in words."""
-        return tuple(WAYS[way] for way in self.access.ways())
+        return in_words(self.called_by.all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ class ApiPage:
     api: Api | None
     api_problem: str
     operations: tuple[Shown, ...]
+    policies: PoliciesView
     tiers: tuple[Tier, ...]
     terms: Terms | None
     takes_contracts: bool
@@ -165,7 +172,7 @@ class ApiPages:
         said = None if isinstance(found, ServiceView) else found.declared
         product = found.product if isinstance(found, ServiceView) else found.declared.product
         document = self._exchange.product(product)
-        offer = self._offer(name)
+        offer, ways = self._offer(name), self._ways(found, chosen, address)
         rated = remarks.ratings(self._exchange.database, name)
         every = api.operations if api else ()
         parts = max(1, -(-len(every) // A_PART))
@@ -194,7 +201,8 @@ class ApiPages:
             address=address,
             api=api,
             api_problem=problem,
-            operations=tuple(_shown(one, address, chosen.access) for one in some),
+            operations=tuple(_shown(one, address, ways) for one in some),
+            policies=self._policies(found, chosen, address, user),
             tiers=tuple(t for t in offer.tiers if t.visibility == "public" and not t.deprecated),
             terms=offer.terms,
             takes_contracts=any(one.life.takes_contracts(at) for one in versions),
@@ -280,7 +288,7 @@ class ApiPages:
         if isinstance(found, ServiceView):
             yield self._of_service(found)
             return
-        belongs = bool(user) and self._exchange.sight.belongs(user, found.declared.product)
+        belongs = self._belongs(user, found)
         at = list(instances([found], places(self._settings)))
         for version in found.declared.versions:
             mine = [one for one in at if one.version.version == version.version]
@@ -288,6 +296,14 @@ class ApiPages:
                 version.version,
                 found.lives.get(version.version, Life()),
                 next((one.access for one in mine if not one.environment), version.access),
+                next(
+                    (
+                        ways_of_instance(self._settings, self._exchange.database, one)
+                        for one in mine
+                        if not one.environment
+                    ),
+                    ways_in((), version.access),
+                ),
                 tuple(self._address_of(one, belongs=belongs) for one in mine if one.answers),
                 bool(version.openapi_digest) or bool(version.target.service),
             )
@@ -319,7 +335,48 @@ class ApiPages:
         )
         version = service.active.version if service.active else ""
         access = self._exchange.services.access(service.name)
-        return Version(version, life, access, (address,), has_document=True)
+        return Version(version, life, access, self._ways_of(service.name), (address,), has_document=True)
+
+    def _belongs(self, user: str, found: RecordedApi | ServiceView) -> bool:
+        product = found.product if isinstance(found, ServiceView) else found.declared.product
+        return bool(user) and self._exchange.sight.belongs(user, product)
+
+    # ── what holds ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _policies(
+        self, found: RecordedApi | ServiceView, chosen: Version, address: Address | None, user: str
+    ) -> PoliciesView:
+        """Those in force there; how they are set is for people of the API's product."""
+        own = f"version {chosen.version}" if chosen.version else "its file"
+        view = policies_view(self._settings, partial(self._in_force, found, chosen, address), own)
+        return view if self._belongs(user, found) else view.without_settings()
+
+    def _in_force(
+        self, found: RecordedApi | ServiceView, chosen: Version, address: Address | None
+    ) -> InForce:
+        if isinstance(found, ServiceView):
+            return self._exchange.services.in_force(found.name)
+        return of_instance(self._settings, self._exchange.database, self._instance(found, chosen, address))
+
+    def _ways(self, found: RecordedApi | ServiceView, chosen: Version, address: Address | None) -> WaysIn:
+        if isinstance(found, ServiceView):
+            return chosen.called_by
+        instance = self._instance(found, chosen, address)
+        return ways_of_instance(self._settings, self._exchange.database, instance)
+
+    def _ways_of(self, service: str) -> WaysIn:
+        try:
+            return self._exchange.services.in_force(service).ways
+        except TulleError:  # which the page tells in the place of the policies
+            return ways_in((), self._exchange.services.access(service))
+
+    def _instance(self, found: RecordedApi, chosen: Version, address: Address | None) -> Instance:
+        place = address.environment if address is not None else production(self._settings).name
+        return next(
+            one
+            for one in instances([found], places(self._settings))
+            if one.version.version == chosen.version and one.place == place
+        )
 
     # ── documents ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -336,17 +393,14 @@ class ApiPages:
     ) -> Mapping[str, Any]:
         if isinstance(found, ServiceView):
             return self._exchange.services.document(found.name)
-        place = address.environment if address is not None else production(self._settings).name
-        instance = next(
-            one
-            for one in instances([found], places(self._settings))
-            if one.version.version == chosen.version and one.place == place
-        )
+        instance = self._instance(found, chosen, address)
+        ways = ways_of_instance(self._settings, self._exchange.database, instance)
         text = records.openapi_text(self._exchange.database, found.name, chosen.version)
         if text is not None:
-            return as_met(self._settings, json.loads(text), instance)
+            return as_met(self._settings, json.loads(text), instance, ways)
         if instance.target.service:
-            return as_met(self._settings, self._exchange.services.document(instance.target.service), instance)
+            behind = self._exchange.services.document(instance.target.service)
+            return as_met(self._settings, behind, instance, ways)
         raise NotFound(
             f"API '{found.name}' {chosen.version} has no OpenAPI document", hint="its owners may declare one"
         )
@@ -393,7 +447,7 @@ def _address(name: str, version: Version, environment: str) -> Address | None:
     )
 
 
-def _shown(operation: Operation, address: Address | None, access: Access) -> Shown:
+def _shown(operation: Operation, address: Address | None, ways: WaysIn) -> Shown:
     body = operation.examples[0].text if operation.examples else ""
     filled = operation.path
     for one in operation.parameters:
@@ -415,8 +469,8 @@ def _shown(operation: Operation, address: Address | None, access: Access) -> Sho
     call = ApiCall(
         operation.method.upper(),
         address.url.rstrip("/") + filled,
-        access,
-        body,
-        operation.media or "application/json",
+        body=body,
+        media=operation.media or "application/json",
+        ways=ways.at(operation.method.upper(), operation.path, address.path),
     )
     return Shown(operation, snippets_of(call), form)

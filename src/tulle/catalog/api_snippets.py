@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tulle.serving.access import Access
-from tulle.serving.snippets import LANGUAGES, Snippet, credential_headers
+from tulle.serving.snippets import (
+    LANGUAGES,
+    Snippet,
+    curl_credentials,
+    javascript_credentials,
+    python_credentials,
+)
+from tulle.serving.ways_in import WayIn, easiest, ways_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,12 @@ class ApiCall:
     access: Access = Access()
     body: str = ""
     media: str = "application/json"
+    ways: Sequence[WayIn] | None = None  # in force; without them those that `access` says
+
+    @property
+    def way(self) -> WayIn:
+        """The way in that is shown."""
+        return easiest(ways_of(self.access) if self.ways is None else self.ways)
 
 
 def snippets_of(call: ApiCall) -> tuple[Snippet, ...]:
@@ -31,27 +44,19 @@ def snippets_of(call: ApiCall) -> tuple[Snippet, ...]:
     return tuple(Snippet(word, LANGUAGES[word], make(call)) for word, make in made.items())
 
 
-def _headers(call: ApiCall) -> Sequence[tuple[str, str, str]]:
-    return credential_headers(call.access)
-
-
 def _curl(call: ApiCall) -> str:
-    lines = [f"curl -sS -X {call.method} {shlex.quote(call.url)}"]
-    lines += [f'-H "{name}: {before}${variable}"' for name, before, variable in _headers(call)]
+    address, *credentials = curl_credentials(call.url, call.way)
+    lines = [f"curl -sS -X {call.method} {address}", *credentials]
     if call.body:
         lines += [f"-H {shlex.quote(f'content-type: {call.media}')}", f"-d {shlex.quote(call.body)}"]
     return " \\\n  ".join(lines) + "\n"
 
 
 def _python(call: ApiCall) -> str:
-    headers = [
-        f"        {json.dumps(name)}: "
-        + (f'f"{before}{{os.environ[{variable!r}]}}"' if before else f"os.environ[{json.dumps(variable)}]")
-        for name, before, variable in _headers(call)
-    ]
-    lines = ["import os", ""] if headers else []
+    headers, more = python_credentials(call.way)
+    lines = ["import os", ""] if headers or more else []
     if call.body:
-        headers.append(f'        "content-type": {json.dumps(call.media)}')
+        headers.append(f'"content-type": {json.dumps(call.media)}')
     lines += [
         "import httpx",
         "",
@@ -60,23 +65,20 @@ def _python(call: ApiCall) -> str:
         f"    {json.dumps(call.url)},",
     ]
     if headers:
-        lines += ["    headers={", *(f"{line}," for line in headers), "    },"]
+        lines += ["    headers={", *(f"        {line}," for line in headers), "    },"]
+    lines += [f"    {one}," for one in more]
     if call.body:
         lines.append(f"    content={call.body!r},")
     return "\n".join([*lines, ")", "print(answer.status_code, answer.text)"]) + "\n"
 
 
 def _javascript(call: ApiCall) -> str:
-    headers = [
-        f"    {json.dumps(name)}: "
-        + (f"`{before}${{process.env.{variable}}}`" if before else f"process.env.{variable}")
-        for name, before, variable in _headers(call)
-    ]
+    address, headers = javascript_credentials(call.url, call.way)
     if call.body:
-        headers.append(f'    "content-type": {json.dumps(call.media)}')
-    lines = [f"const answer = await fetch({json.dumps(call.url)}, {{", f'  method: "{call.method}",']
+        headers.append(f'"content-type": {json.dumps(call.media)}')
+    lines = [f"const answer = await fetch({address}, {{", f'  method: "{call.method}",']
     if headers:
-        lines += ["  headers: {", *(f"{line}," for line in headers), "  },"]
+        lines += ["  headers: {", *(f"    {line}," for line in headers), "  },"]
     if call.body:
         lines.append(f"  body: {json.dumps(call.body, ensure_ascii=False)},")
     return "\n".join([*lines, "});", "console.log(answer.status, await answer.text());"]) + "\n"

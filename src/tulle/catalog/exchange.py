@@ -20,6 +20,7 @@ from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.gateway.apis import records, remarks
 from tulle.gateway.apis.records import Followed, Life, RecordedApi
 from tulle.gateway.apis.sight import Sight
+from tulle.gateway.in_force import InForce
 from tulle.serving.access import Access
 from tulle.spec.product import DataProduct
 from tulle.state.db import Database
@@ -36,11 +37,12 @@ _DEEPEST: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What is asked about services: all of them, the document of one, and by which ways it is called."""
+    """What is asked about services: all of them, the document of one, by which ways it is called, what holds for it."""
 
     all: Callable[[], Sequence[ServiceView]]
     document: Callable[[str], Mapping[str, Any]]
     access: Callable[[str], Access]
+    in_force: Callable[[str], InForce]
 
 
 class Exchange:

@@ -80,7 +80,8 @@ from tulle.gateway.apis.sight import NOBODY, Sight
 from tulle.gateway.contract import Application
 from tulle.gateway.faults import fault_of
 from tulle.gateway.holders import holders
-from tulle.gateway.service_keys import said_at_deployment
+from tulle.gateway.in_force import InForce, Said, of_service, said_at_deployments
+from tulle.gateway.policies.opening import WaysIn, ways_in
 from tulle.lake.access import Access as People
 from tulle.lake.access import open_access
 from tulle.lake.repository import Branch, Commit, Lake, Repository
@@ -90,9 +91,10 @@ from tulle.pipeline import schedule
 from tulle.pipeline.saved_models import names_of
 from tulle.pipeline.schedule import Scheduled
 from tulle.serving import generation, package
-from tulle.serving.access import Access
+from tulle.serving.access import Access, access_of
 from tulle.serving.look_ups import LookUp, look_ups
-from tulle.serving.openapi_access import with_access
+from tulle.serving.openapi_access import with_ways
+from tulle.serving.package import Package
 from tulle.serving.service import Service, file_of
 from tulle.spec.capability import Capability, Registry
 from tulle.spec.environment import production
@@ -171,7 +173,7 @@ class Reader:
         self.insight = InsightReader(settings, database, calls)
         people = people or open_access(database, settings.state_folder / "secret.key")
         self.readers = Readers(people)
-        services = Services(self.services, self.openapi, self._access_now)
+        services = Services(self.services, self.openapi, self._access_now, self._in_force)
         self.exchange = Exchange(settings, database, self.known, Sight(database, people), services)
         self.api_pages = ApiPages(self.exchange, Insight(calls))
         self.callers = Applications(settings, database, self.exchange, Insight(calls))
@@ -378,18 +380,33 @@ class Reader:
         )
 
     def _policies(self, name: str) -> PoliciesView:
+        chosen = shown(package.packages(self._database, name), generation.find(self._database, name))
+        own = "its file" if chosen is None else f"version {chosen.version}"
+        return policies_view(self.settings, partial(self._in_force, name), own)
+
+    def _in_force(self, name: str) -> InForce:
+        """What holds for a service where consumers are."""
         declared = self._mesh().declared.get(name)
-        versions = package.packages(self._database, name)
-        chosen = shown(versions, generation.find(self._database, name))
-        return policies_view(
-            self.settings,
-            self._database,
-            name,
-            declared.service.policies if declared is not None else (),
-            chosen,
-            domain=declared.product.domain if declared is not None else "",
-            tags=declared.product.tags if declared is not None else (),
-        )
+        chosen = shown(package.packages(self._database, name), generation.find(self._database, name))
+        return self._held(said_at_deployments(self._database), name, declared, chosen)
+
+    def _ways(self, said: Said, name: str, declared: _Declared | None, chosen: Package | None) -> WaysIn:
+        """What callers of a service send; the usual where that cannot be read, which its page tells."""
+        try:
+            return self._held(said, name, declared, chosen).ways
+        except TulleError:
+            return ways_in((), declared.service.access if declared is not None else Access())
+
+    def _held(self, said: Said, name: str, declared: _Declared | None, chosen: Package | None) -> InForce:
+        place = ("", production(self.settings).name)
+        product = declared.product if declared is not None else None
+        if chosen is not None:
+            access, plain = access_of(chosen.manifest.access), chosen.manifest.policies
+        elif declared is not None:
+            access, plain = declared.service.access, declared.service.policies
+        else:
+            access, plain = Access(), ()
+        return of_service(self.settings, said, name, place, access=access, plain=plain, product=product)
 
     def _look_ups(self, service: ServiceView) -> tuple[LookUp, ...]:
         if not service.versions:
@@ -455,8 +472,13 @@ class Reader:
         )
         kinds = {str(one["name"]): str(one["type"]) for one in chosen.manifest.endpoints}
         document = masked_document(document, shown_of(chosen.manifest, self._declared), kinds)
-        said = said_at_deployment(self._database).get((name, ""))
-        return document if said is None else with_access(document, said)
+        try:
+            ways = self._in_force(name).ways
+        except TulleError:  # of what is recorded, or of mesh.yaml, which the gateway tells
+            return document
+        return with_ways(
+            document, ways.usual, lambda method, path: ways.at(method, path, f"/public/api/v1/{name}")
+        )
 
     def applications(self) -> tuple[Application, ...]:
         """Every application that somebody registered, those in force first."""
@@ -536,7 +558,7 @@ class Reader:
 
     def _services(self, mesh: _Mesh) -> tuple[ServiceView, ...]:
         deployed = {d.service: d for d in generation.deployments(self._database)}
-        said = said_at_deployment(self._database)
+        said = said_at_deployments(self._database)
         found = []
         for name in sorted({*mesh.declared, *deployed}):
             declared, deployment = mesh.declared.get(name), deployed.get(name)
@@ -552,7 +574,7 @@ class Reader:
                 domain=product.domain if product else "",
                 versions=versions,
                 deployment=deployment,
-                said=said.get((name, "")),
+                ways=self._ways(said, name, declared, shown(versions, deployment)),
                 rules=rules_of(shown(versions, deployment), spec, product, mesh.find),
             )
             found.append(view)

@@ -14,7 +14,7 @@ from typing import Any
 from tulle.catalog.query_masks import masked_body
 from tulle.config import Settings
 from tulle.errors import Broken, NotFound
-from tulle.serving.access import Access, access_of
+from tulle.gateway.policies.opening import WaysIn
 from tulle.serving.compose import called
 from tulle.serving.declared import rows_of
 from tulle.serving.generation import Deployment
@@ -132,19 +132,17 @@ def service_view(
     product: str,
     versions: Sequence[Package],
     deployment: Deployment | None,
-    said: Access | None = None,
+    ways: WaysIn,
     rules: Mapping[str, Shown] | None = None,
 ) -> ServiceView:
     """Bring together what is known of a service.
 
-    `said` is who may call it where its deployment says so; `rules` what of saved requests may be shown, by endpoint.
+    `ways` is what its callers send; `rules` what of saved requests may be shown, by endpoint.
     """
     chosen = shown(versions, deployment)
     base = settings.gateway_url
     owner = product or (chosen.product if chosen else "")
     state = _state(deployment) if deployment else "packaged" if versions else "declared"
-    packaged = access_of(chosen.manifest.access) if chosen else None
-    access = said or packaged or (declared.access if declared else Access())
     return ServiceView(
         name=name,
         product=owner,
@@ -152,7 +150,7 @@ def service_view(
         description=declared.description if declared else chosen.manifest.description if chosen else "",
         state=state,
         url=f"{base}/public/api/v1/{name}",
-        endpoints=tuple(_endpoints(base, name, owner, declared, chosen, access, rules or {})),
+        endpoints=tuple(_endpoints(base, name, owner, declared, chosen, ways, rules or {})),
         versions=tuple(_version(p, deployment) for p in reversed(versions)),
         deployment=deployment,
         is_declared=declared is not None,
@@ -212,7 +210,7 @@ def _endpoints(
     product: str,
     declared: Service | None,
     chosen: Package | None,
-    access: Access,
+    ways: WaysIn,
     rules: Mapping[str, Shown],
 ) -> Iterator[EndpointView]:
     """What the package that answers has; before there is one, what is declared."""
@@ -232,7 +230,11 @@ def _endpoints(
             url=address,
             actions=actions,
             queries=tuple(SavedQuery(query, pretty(body)) for query, body in queries),
-            snippets=snippets(Call(base, service, name, kind, queries[0][1], access)) if queries else (),
+            snippets=snippets(
+                Call(base, service, name, kind, queries[0][1], ways=ways.at("POST", f"/{name}/{actions[0]}"))
+            )
+            if queries
+            else (),
             sources=tuple(_sources(one, product)),
             model=_model_name(one),
             data_sets=tuple(

@@ -1,24 +1,18 @@
-"""What the gateway does with a service's requests, as its page shows it: each policy in its order, and who says so."""
+"""What the gateway does with the requests of a service or an API, as its page shows it: each policy, who says it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import yaml
 
 from tulle.config import Settings
 from tulle.errors import TulleError
-from tulle.gateway.policies.automated import MeshPolicies, Target
+from tulle.gateway.in_force import InForce
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
-from tulle.gateway.policies.listed import policies_in, written_of
 from tulle.gateway.policies.showing import policy_shown
-from tulle.gateway.service_policies import said_at_deployment
-from tulle.serving.package import Package
-from tulle.spec.environment import production
-from tulle.state.db import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +39,22 @@ class PoliciesView:
         """The kinds that say who may call, instead of what the service says."""
         return tuple(dict.fromkeys(one.kind for one in self.rows if one.opens))
 
+    def without_settings(self) -> PoliciesView:
+        """What they do, and not how: for people outside. What is wrong with them is not theirs to know either."""
+        problem = "something of what is recorded is wrong" if self.problem else ""
+        return PoliciesView(tuple(replace(one, settings="") for one in self.rows), problem)
 
-def policies_view(
-    settings: Settings,
-    database: Database,
-    service: str,
-    declared: Sequence[Mapping[str, Any]],
-    chosen: Package | None,
-    *,
-    domain: str,
-    tags: Sequence[str],
-) -> PoliciesView:
-    """Of the environment of consumers; `chosen` is the package that answers, else the newest."""
-    plain, by = declared, "its file"
-    if chosen is not None:
-        plain, by = chosen.manifest.policies, f"version {chosen.version}"
-    if (said := said_at_deployment(database).get((service, ""))) is not None:
-        plain, by = said, "its deployment"
-    place = production(settings).name
+
+def policies_view(settings: Settings, held: Callable[[], InForce], own: str) -> PoliciesView:
+    """What `held` gives; `own` is who says those that the mesh does not, where it is not a deployment.
+
+    What cannot be read, of what is recorded or of mesh.yaml, is told: the rest of the page is right all the same.
+    """
     try:
-        own = policies_in(written_of(plain), place)
-        target = Target(service, place, domain, tuple(tags))
-        joined = MeshPolicies(settings.policies).joined_from(target, own)
-        return PoliciesView(tuple(_row(policy, _who(settings, name, by)) for policy, name in joined))
-    except (
-        TulleError
-    ) as exc:  # of what is recorded, or of mesh.yaml; the rest of the page is right all the same
+        found = held()
+        by = "its deployment" if found.said_at_deployment else own
+        return PoliciesView(tuple(_row(policy, _who(settings, name, by)) for policy, name in found.policies))
+    except TulleError as exc:
         return PoliciesView(problem=exc.message)
 
 

@@ -26,6 +26,7 @@ from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.faults import read_faults
 from tulle.gateway.front import External, check_url
 from tulle.gateway.holders import holders
+from tulle.gateway.in_force import ways_of_instance
 from tulle.observe.calls import Calls
 from tulle.observe.insight import Insight
 from tulle.serving import generation
@@ -207,7 +208,8 @@ def openapi(workspace: Workspace, name: str, version: str, environment: str | No
     api, chosen = version_of(workspace, name, version)
     place = deployment.place_of(workspace.settings, environment)
     found = _instance_of(workspace, api, version, place)
-    return as_met(workspace.settings, _document(workspace, api, chosen, found.target), found)
+    ways = ways_of_instance(workspace.settings, workspace.database, found)
+    return as_met(workspace.settings, _document(workspace, api, chosen, found.target), found, ways)
 
 
 def _document(

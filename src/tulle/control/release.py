@@ -15,16 +15,18 @@ from typing import Any
 from tulle.control.policy_problems import demand_sound
 from tulle.control.shown_features import demand_showable
 from tulle.control.workspace import Workspace
-from tulle.errors import Conflict, Invalid, NotFound, did_you_mean
-from tulle.gateway.service_keys import said_at_deployment
+from tulle.errors import Conflict, Invalid, NotFound, TulleError, did_you_mean
+from tulle.gateway.in_force import of_service, said_at_deployments
+from tulle.gateway.policies.opening import WaysIn, ways_in
 from tulle.pipeline.graph import load_code
 from tulle.serving import generation, package, package_import
+from tulle.serving.access import access_of
 from tulle.serving.answers import questions_of
 from tulle.serving.compose_declared import reaching_out
 from tulle.serving.kinds import KINDS
 from tulle.serving.loaded import Verdict
-from tulle.serving.manifest import MANIFEST, read_manifest
-from tulle.serving.openapi_access import with_access
+from tulle.serving.manifest import MANIFEST, Manifest, read_manifest
+from tulle.serving.openapi_access import with_ways
 from tulle.serving.package import Package
 from tulle.serving.service import Service, file_of, load_services
 from tulle.serving.snippets import Call, Snippet, example_of, snippets
@@ -234,8 +236,10 @@ def openapi(workspace: Workspace, name: str) -> Mapping[str, Any]:
     chosen = chosen_version(workspace, name)
     folder = generation.unpack(chosen, workspace.settings)
     document: Mapping[str, Any] = json.loads((folder / "openapi.json").read_bytes())
-    said = said_at_deployment(workspace.database).get((name, ""))
-    return document if said is None else with_access(document, said)
+    ways = _ways(workspace, name, chosen.manifest)
+    return with_ways(
+        document, ways.usual, lambda method, path: ways.at(method, path, f"/public/api/v1/{name}")
+    )
 
 
 def snippets_of(
@@ -249,8 +253,7 @@ def snippets_of(
     if endpoint is not None and endpoint not in known:
         hint = did_you_mean(endpoint, known) or "it has: " + ", ".join(known)
         raise NotFound(f"service '{name}' has no endpoint '{endpoint}'", hint=hint)
-    said = said_at_deployment(workspace.database).get((name, ""))
-    access = said or declared_service(workspace, name).service.access
+    ways = _ways(workspace, name, chosen.manifest)
     settings, paths = workspace.settings, openapi(workspace, name)["paths"]
     base = settings.gateway_url
     found = {}
@@ -260,5 +263,19 @@ def snippets_of(
         content = path.get("requestBody", {}).get("content", {}).get("application/json", {})
         queries = known[one].get("test_queries") or ()
         body = queries[0]["body"] if queries else example_of(content.get("schema", {"type": "object"}))
-        found[one] = snippets(Call(base, name, one, kind, body, access))
+        shown = ways.at("POST", f"/{one}/{KINDS[kind].actions[0]}")
+        found[one] = snippets(Call(base, name, one, kind, body, ways=shown))
     return found
+
+
+def _ways(workspace: Workspace, name: str, manifest: Manifest) -> WaysIn:
+    """What callers of a service send where consumers are, as its policies and those of the mesh say."""
+    access = access_of(manifest.access)
+    product = products.named(workspace.database, [manifest.product]).get(manifest.product)
+    try:
+        place, said = ("", production(workspace.settings).name), said_at_deployments(workspace.database)
+        return of_service(
+            workspace.settings, said, name, place, access=access, plain=manifest.policies, product=product
+        ).ways
+    except TulleError:  # of what is recorded, or of mesh.yaml, which the gateway tells
+        return ways_in((), access)

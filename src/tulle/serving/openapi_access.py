@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tulle.serving.access import Access
+from tulle.serving.ways_in import WayIn, ways_of
+from tulle.spec.openapi_document import METHODS
 
 Json = dict[str, Any]
+WaysAt = Callable[[str, str], Sequence[WayIn]]  # of a method in capitals and a path of the document
 
 
 def with_access(document: Mapping[str, Any], access: Access) -> Json:
     """The document, saying that its service is called by the ways of `access`; any one of them is enough."""
+    return with_ways(document, ways_of(access))
+
+
+def with_ways(document: Mapping[str, Any], usual: Sequence[WayIn], at: WaysAt | None = None) -> Json:
+    """The document, saying by which ways its operations are called; `at` those of one, where they differ.
+
+    What the document said of it before is gone.
+    """
     schemes: Json = {}
-    ways: list[Json] = []
-    if access.contracts:
-        schemes |= {
-            "clientId": {"type": "apiKey", "in": "header", "name": "client_id"},
-            "clientSecret": {"type": "apiKey", "in": "header", "name": "client_secret"},
-        }
-        ways.append({"clientId": [], "clientSecret": []})
-    if access.contracts or access.api_keys is not None:
-        whose = "the application's API key" if access.api_keys is None else "an API key"
-        user = "the API key as user name with an empty password"
-        schemes |= {
-            "apiKey": {"type": "http", "scheme": "bearer", "description": whose},
-            "basic": {
-                "type": "http",
-                "scheme": "basic",
-                "description": f"client id and secret, or {user}" if access.contracts else user,
-            },
-        }
-        ways += [{"apiKey": []}, {"basic": []}]
-    if access.jwt is not None:
-        told = f"a token of {access.jwt.issuer}"
-        if access.jwt.audiences:
-            told += f" for {' or '.join(access.jwt.audiences)}"
-        if access.jwt.scopes:
-            told += f", with the scopes {' '.join(access.jwt.scopes)}"
-        if access.jwt.contract:
-            told += ", that names an application with a contract"
-        schemes["token"] = {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "JWT",
-            "description": told,
-        }
-        ways.append({"token": list(access.jwt.scopes)})
-    if access.public is not None:
-        ways.append({})
+    security = _security(usual, schemes)
+    paths = document.get("paths")
+    if at is not None and isinstance(paths, Mapping):
+        paths = {path: _item(path, item, usual, at, schemes) for path, item in paths.items()}
     components = {**document.get("components", {}), "securitySchemes": schemes}
     if not schemes:
         del components["securitySchemes"]
-    return {**document, "security": ways, "components": components}
+    found = {**document, "security": security, "components": components}
+    return found if paths is None else {**found, "paths": paths}
+
+
+def _item(path: str, item: Any, usual: Sequence[WayIn], at: WaysAt, schemes: Json) -> Any:
+    if not isinstance(item, Mapping):
+        return item
+    found: Json = {}
+    for key, said in item.items():
+        found[key] = said
+        if key in METHODS and isinstance(said, Mapping):
+            ways = at(key.upper(), path)
+            plain = {name: one for name, one in said.items() if name != "security"}
+            found[key] = plain if ways == usual else {**plain, "security": _security(ways, schemes)}
+    return found
+
+
+def _security(ways: Sequence[WayIn], schemes: Json) -> list[Json]:
+    """The ways in a document's words; the schemes that they need are added to `schemes`."""
+    found: list[Json] = []
+    for way in ways:
+        said: Json = {}
+        for one in way:
+            name, scheme, number = one.scheme, one.as_scheme(), 2
+            while (
+                schemes.setdefault(name, scheme) != scheme
+            ):  # another one of this name, of another operation
+                name, number = f"{one.scheme}{number}", number + 1
+            said[name] = list(one.scopes)
+        found.append(said)
+    return found

@@ -1,7 +1,7 @@
 """A call of an endpoint as several clients write it, to be pasted and run: curl, Python, dataikuapi, JavaScript. Pure.
 
 Credentials are read from the environment, so that none is pasted into a program: CLIENT_ID and CLIENT_SECRET of an
-application with a contract, API_KEY of a service that has keys of its own, or TOKEN.
+application with a contract, API_KEY of a service that has keys of its own, TOKEN, or USER_NAME and PASSWORD.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from tulle.serving.access import Access
 from tulle.serving.kinds import KINDS
+from tulle.serving.ways_in import KEY, Credential, WayIn, easiest, ways_of
 
 LANGUAGES: Mapping[str, str] = {
     "curl": "curl",
@@ -52,6 +53,12 @@ class Call:
     kind: str
     body: Mapping[str, Any]
     access: Access = Access()
+    ways: Sequence[WayIn] | None = None  # in force; without them those that `access` says
+
+    @property
+    def way(self) -> WayIn:
+        """The way in that is shown."""
+        return easiest(ways_of(self.access) if self.ways is None else self.ways)
 
     @property
     def address(self) -> str:
@@ -60,45 +67,87 @@ class Call:
 
 
 def snippets(call: Call) -> tuple[Snippet, ...]:
-    """The call in every language."""
+    """The call in every language that can make it."""
     made = {"curl": _curl, "python": _python, "dataikuapi": _dataikuapi, "javascript": _javascript}
-    return tuple(Snippet(word, LANGUAGES[word], make(call)) for word, make in made.items())
+    texts = ((word, make(call)) for word, make in made.items())
+    return tuple(Snippet(word, LANGUAGES[word], text) for word, text in texts if text)
 
 
-def credential_headers(access: Access) -> Sequence[tuple[str, str, str]]:
-    """Of the way in that is shown: headers, what is before the secret in each, the variable the secret is in."""
-    if access.public is not None:
-        return ()
-    if access.api_keys is not None:
-        return (("Authorization", "Bearer ", "API_KEY"),)
-    if access.contracts:
-        return (("client_id", "", "CLIENT_ID"), ("client_secret", "", "CLIENT_SECRET"))
-    return (("Authorization", "Bearer ", "TOKEN"),)
+def curl_credentials(url: str, way: WayIn) -> list[str]:
+    """The address, in quotes of a shell, and what sends the credentials of a way in."""
+    query = "&".join(f"{one.name}=${one.variables[0]}" for one in way if one.place == "query")
+    join = "&" if "?" in url else "?"
+    lines = [shlex.quote(url) + (f'"{join}{query}"' if query else "")]
+    for one in way:
+        if one.place == "basic":
+            lines.append('-u "' + ":".join(f"${name}" for name in one.variables) + '"')
+        elif one.place != "query":
+            name, before = _header(one)
+            lines.append(f'-H "{name}: {before}${one.variables[0]}"')
+    return lines
+
+
+def python_credentials(way: WayIn) -> tuple[list[str], list[str]]:
+    """Of a call in Python: entries of its headers, and further arguments."""
+    headers, more = [], []
+    for one in way:
+        values = [f"os.environ[{json.dumps(name)}]" for name in one.variables]
+        if one.place == "basic":
+            more.append(f"auth=({', '.join(values)})")
+        elif one.place != "query":
+            name, before = _header(one)
+            value = f'f"{before}{{os.environ[{one.variables[0]!r}]}}"' if before else values[0]
+            headers.append(f"{json.dumps(name)}: {value}")
+    query = [
+        f"{json.dumps(one.name)}: os.environ[{json.dumps(one.variables[0])}]"
+        for one in way
+        if one.place == "query"
+    ]
+    return headers, [*more, *([f"params={{{', '.join(query)}}}"] if query else [])]
+
+
+def javascript_credentials(url: str, way: WayIn) -> tuple[str, list[str]]:
+    """The address as an expression, and entries of the headers."""
+    headers = []
+    for one in way:
+        values = [f"process.env.{name}" for name in one.variables]
+        if one.place == "basic":
+            text = ":".join(f"${{{value}}}" for value in values)
+            headers.append(f'"Authorization": "Basic " + Buffer.from(`{text}`).toString("base64")')
+        elif one.place != "query":
+            name, before = _header(one)
+            headers.append(f"{json.dumps(name)}: {f'`{before}${{{values[0]}}}`' if before else values[0]}")
+    query = ", ".join(
+        f"{json.dumps(one.name)}: process.env.{one.variables[0]}" for one in way if one.place == "query"
+    )
+    join = "&" if "?" in url else "?"
+    address = json.dumps(url) + (f' + "{join}" + new URLSearchParams({{{query}}})' if query else "")
+    return address, headers
+
+
+def _header(one: Credential) -> tuple[str, str]:
+    """The header of a credential, and what is in it before the secret."""
+    return ("Authorization", "Bearer ") if one.place == "bearer" else (one.name, "")
 
 
 def _curl(call: Call) -> str:
-    headers = [
-        f'-H "{name}: {before}${variable}"' for name, before, variable in credential_headers(call.access)
-    ]
-    lines = [f"curl -sS {shlex.quote(call.address)}", *headers, "-H 'content-type: application/json'"]
+    address, *credentials = curl_credentials(call.address, call.way)
+    lines = [f"curl -sS {address}", *credentials, "-H 'content-type: application/json'"]
     lines.append(f"-d {shlex.quote(json.dumps(call.body, ensure_ascii=False))}")
     return " \\\n  ".join(lines) + "\n"
 
 
 def _python(call: Call) -> str:
-    headers = [
-        f'        "{name}": '
-        + (f'f"{before}{{os.environ[{variable!r}]}}"' if before else f'os.environ["{variable}"]')
-        for name, before, variable in credential_headers(call.access)
-    ]
-    shown = ["    headers={", *(f"{line}," for line in headers), "    },"] if headers else []
+    headers, more = python_credentials(call.way)
+    shown = ["    headers={", *(f"        {one}," for one in headers), "    },"] if headers else []
     lines = [
-        *(["import os", ""] if headers else []),
+        *(["import os", ""] if headers or more else []),
         "import httpx",
         "",
         "answer = httpx.post(",
         f"    {json.dumps(call.address)},",
         *shown,
+        *(f"    {one}," for one in more),
         f"    json={_literal(call.body, 9)},",
         ")",
         "answer.raise_for_status()",
@@ -113,13 +162,18 @@ def _dataikuapi(call: Call) -> str:
         given = f", **{_literal(call.body, 8)}" if call.body else ""
     else:
         given = f", {_literal(call.body.get(part, {}) if part else call.body, 4)}"
-    variables = [variable for _, _, variable in credential_headers(call.access)]
-    key = {
-        (): "None",
-        ("API_KEY",): 'os.environ["API_KEY"]',
-        ("CLIENT_ID", "CLIENT_SECRET"): "f\"{os.environ['CLIENT_ID']}.{os.environ['CLIENT_SECRET']}\"",
-    }.get(tuple(variables))
-    access = f"api_key={key}" if key else 'bearer_token=os.environ["TOKEN"]'
+    variables = [name for one in call.way for name in one.variables]
+    if len(call.way) == 1 and call.way[0].place == "bearer" and KEY not in variables:
+        access = f"bearer_token=os.environ[{json.dumps(variables[0])}]"
+    else:
+        key = {
+            (): "None",
+            (KEY,): 'os.environ["API_KEY"]',
+            ("CLIENT_ID", "CLIENT_SECRET"): "f\"{os.environ['CLIENT_ID']}.{os.environ['CLIENT_SECRET']}\"",
+        }.get(tuple(variables))
+        if key is None:  # it sends keys and tokens alone
+            return ""
+        access = f"api_key={key}"
     lines = [
         *(["import os", ""] if variables else []),
         "import dataikuapi",
@@ -131,12 +185,8 @@ def _dataikuapi(call: Call) -> str:
 
 
 def _javascript(call: Call) -> str:
-    headers = ['    "content-type": "application/json",']
-    headers += [
-        f'    "{name}": '
-        + (f"`{before}${{process.env.{variable}}}`," if before else f"process.env.{variable},")
-        for name, before, variable in credential_headers(call.access)
-    ]
+    address, credentials = javascript_credentials(call.address, call.way)
+    headers = ['    "content-type": "application/json",', *(f"    {one}," for one in credentials)]
     body = json.dumps(call.body, indent=2, ensure_ascii=False).replace("\n", "\n  ")
     text = f"JSON.stringify({body})"
     if not _is_javascript(call.body):
@@ -146,7 +196,7 @@ def _javascript(call: Call) -> str:
         *(
             f"  {line}".rstrip()
             for line in (
-                f"const answer = await fetch({json.dumps(call.address)}, {{",
+                f"const answer = await fetch({address}, {{",
                 '  method: "POST",',
                 "  headers: {",
                 *(f"  {line}" for line in headers),

@@ -7,7 +7,8 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.gateway.apis.instance import Instance
-from tulle.serving.openapi_access import with_access
+from tulle.gateway.policies.opening import WaysIn
+from tulle.serving.openapi_access import with_ways
 from tulle.spec.openapi_document import METHODS
 
 
@@ -16,8 +17,10 @@ def address_of(settings: Settings, path: str, hosts: tuple[str, ...] = ()) -> st
     return f"http://{hosts[0] if hosts else settings.host}:{settings.gateway_port}{path}"
 
 
-def as_met(settings: Settings, document: Mapping[str, Any], instance: Instance) -> dict[str, Any]:
-    """The document of who answers, without the servers and credentials of theirs."""
+def as_met(
+    settings: Settings, document: Mapping[str, Any], instance: Instance, ways: WaysIn
+) -> dict[str, Any]:
+    """The document of who answers, without the servers and credentials of theirs; `ways` are in force there."""
     found = dict(document)
     found["servers"] = [{"url": address_of(settings, instance.path, instance.hosts)}]
     found["paths"] = {
@@ -26,7 +29,7 @@ def as_met(settings: Settings, document: Mapping[str, Any], instance: Instance) 
         else item
         for path, item in document.get("paths", {}).items()
     }
-    return with_access(found, instance.access)
+    return with_ways(found, ways.usual, lambda method, path: ways.at(method, path, instance.path))
 
 
 def _without_ways(key: str, value: Any) -> Any:

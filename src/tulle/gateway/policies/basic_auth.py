@@ -35,6 +35,7 @@ def register(registry: Registry) -> None:
             "Users of the mesh may call, with their name and password (HTTP Basic).",
             _PROPERTIES,
             shows="basic",
+            told="name and password of a user of the mesh",
             example="policy: basic-auth\ngroups: [Developers]\nlimit: 50/1s",
         )
     )

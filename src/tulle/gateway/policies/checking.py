@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -12,6 +13,7 @@ from tulle.gateway.envoy_values import Json
 from tulle.gateway.policies.kind import Check, Kind, Parts, Settings, Spot, Unfit
 from tulle.gateway.policies.steps import checked_step
 from tulle.serving.access import Access
+from tulle.serving.ways_in import Credential, WayIn
 from tulle.spec.rate_limit import RateLimit
 from tulle.spec.source import CONNECTION_NAME
 
@@ -33,8 +35,13 @@ class Checked:
     contract: bool
 
 
-def checking_kind(name: str, way: str, summary: str, properties: Json, *, shows: str, **more: Any) -> Kind:
-    """A kind by which the processor says who calls, in a step of the same name; `shows` is bearer or basic."""
+def checking_kind(
+    name: str, way: str, summary: str, properties: Json, *, shows: str, told: str, **more: Any
+) -> Kind:
+    """A kind by which the processor says who calls, in a step of the same name; `shows` is bearer or basic.
+
+    `told` says in a document what is sent.
+    """
 
     def read(settings: Settings) -> Checked:
         told = {key: value for key, value in msgspec.to_builtins(dict(settings)).items() if key not in _OURS}
@@ -51,6 +58,16 @@ def checking_kind(name: str, way: str, summary: str, properties: Json, *, shows:
         by: Literal["bearer", "basic"] = "bearer" if shows == "bearer" else "basic"
         return Parts(check=Check(way, by, value.step, value.limit, value.contract))
 
+    def ways(value: Checked) -> Sequence[WayIn]:
+        settings = value.step["settings"]
+        said = told + (f" of {settings['issuer']}" if "issuer" in settings else "")
+        said += ", that names an application with a contract" if value.contract else ""
+        if shows == "basic":
+            return [(Credential(way, "basic", ("USER_NAME", "PASSWORD"), description=said),)]
+        scopes = tuple(settings.get("scopes", ()))
+        said += f", with the scopes {' '.join(scopes)}" if scopes else ""
+        return [(Credential(way, "bearer", ("TOKEN",), description=said, scopes=scopes),)]
+
     return Kind(
         name,
         summary,
@@ -59,6 +76,7 @@ def checking_kind(name: str, way: str, summary: str, properties: Json, *, shows:
         read,
         render=render,
         opens=lambda _: Access(contracts=False),
+        ways=ways,
         once=True,
         shown_as=shows,
         **more,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from tulle.errors import Invalid
 from tulle.gateway.envoy_values import ELSEWHERE, Json, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
 from tulle.serving.access import ACCESS_SCHEMA, Access, Keys, Public, parse_access
+from tulle.serving.ways_in import KEY, Credential, Place, WayIn, ways_of
 from tulle.spec.rate_limit import RateLimit
 
 _HEADER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -93,6 +94,25 @@ def _opens(opening: Opening) -> Access:
     return opening.access
 
 
+def _ways(opening: Opening) -> Sequence[WayIn]:
+    said = opening.elsewhere
+    found = list(ways_of(opening.access))
+    if "client_query" in said:
+        names = ("clientIdInQuery", "clientSecretInQuery")
+        found.append(
+            tuple(
+                Credential(name, "query", (parameter.upper(),), parameter)
+                for name, parameter in zip(names, CLIENT_PARAMETERS, strict=True)
+            )
+        )
+    places: tuple[tuple[Place, str], ...] = (("header", "key_header"), ("query", "key_query"))
+    for place, what in places:
+        if what in said:
+            name = f"apiKeyIn{place.capitalize()}"
+            found.append((Credential(name, place, (KEY,), said[what], "an API key"),))
+    return found
+
+
 _LIMIT: Final[Json] = {"type": "string", "description": "requests/period of each, such as 50/1s"}
 _CLIENT_ID: Final[Json] = {
     "query": {
@@ -132,6 +152,7 @@ def register(registry: Registry) -> None:
     more: dict[str, Any] = {
         "phase": "credentials",
         "opens": _opens,
+        "ways": _ways,
         "render": _render,
         "once": True,
         "hides": _hides,

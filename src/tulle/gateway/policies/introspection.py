@@ -59,6 +59,7 @@ def register(registry: Registry) -> None:
             "Who has a token may call, as far as its issuer says that it is good.",
             _PROPERTIES,
             shows="bearer",
+            told="an opaque token",
             required=("connection",),
             example="policy: oauth2-introspection\nconnection: login\naudience: orders\nscopes: [orders.read]\n"
             "cache: 30",

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 from tulle.errors import AlreadyExists, Invalid, NotFound, did_you_mean
 from tulle.gateway.envoy_values import Json
 from tulle.serving.access import Access
+from tulle.serving.ways_in import Credential, WayIn, ways_of
 from tulle.spec.load import Schema
 from tulle.spec.rate_limit import RateLimit
 
@@ -156,7 +157,8 @@ class Kind:
 
     `read` makes a frozen value of settings that fit the schema; it raises Unfit for what the schema cannot say. One of
     `render`, for Envoy, and `step`, for the processor, tells what the value is. `opens`: the ways by which callers come
-    in where it holds, instead of what the service itself says; its phase is `credentials`. `reaches`: the places
+    in where it holds, instead of what the service itself says; its phase is `credentials`. `ways`: what callers send
+    there, for documents and examples; without it what follows from `opens` and `shown_as`. `reaches`: the places
     outside, as http:// or https://, that it sends something to. `whole`: it is for all requests of a service, never for
     some operations. `once`: one in force for a request is all that makes sense. `not_after`: kinds that it may not come
     after. `of_workers`: it bounds the way to a service's workers, so it is the service's own, never that of an API over
@@ -172,6 +174,7 @@ class Kind:
     render: Callable[[Any, Spot], Parts] | None = None
     step: Callable[[Any], Json] | None = None
     opens: Callable[[Any], Access] | None = None
+    ways: Callable[[Any], Sequence[WayIn]] | None = None
     reaches: Callable[[Any], Sequence[str]] | None = None
     required: tuple[str, ...] = ()
     rules: Mapping[str, Any] = field(default_factory=dict)  # more of its schema: minProperties, anyOf, …
@@ -289,6 +292,17 @@ class Registry:
         opens = kind.opens
         return None if opens is None else _held(kind, lambda: opens(value))
 
+    def ways(self, name: str, settings: Settings) -> tuple[WayIn, ...]:
+        """What callers send where a policy says who may call; empty where it does not. Invalid as `value` says."""
+        kind = self.carried_out(name)
+        opens, ways = kind.opens, kind.ways
+        if opens is None:
+            return ()
+        value = self.value(name, settings)
+        if ways is not None:
+            return tuple(_held(kind, lambda: ways(value)))
+        return ways_of(_held(kind, lambda: opens(value))) or (_some_way(kind),)
+
     def reached(self, name: str, settings: Settings) -> Sequence[str]:
         """The places outside that a policy sends something to. Invalid as `value` says."""
         kind = self.carried_out(name)
@@ -325,6 +339,15 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         return name in self._kinds
+
+
+def _some_way(kind: Kind) -> WayIn:
+    """What callers of a kind send that says no more than by which header."""
+    if kind.shown_as == "basic":
+        return (Credential(kind.name, "basic", ("USER_NAME", "PASSWORD"), description=kind.summary),)
+    if kind.shown_as == "bearer":
+        return (Credential(kind.name, "bearer", ("TOKEN",), description=kind.summary),)
+    return (Credential(kind.name, "header", ("AUTHORIZATION",), "authorization", kind.summary),)
 
 
 def _held(kind: Kind, act: Callable[[], T]) -> T:

@@ -56,6 +56,7 @@ def register(registry: Registry) -> None:
             "Whom a directory knows may call, with name and password (HTTP Basic).",
             _PROPERTIES,
             shows="basic",
+            told="name and password of somebody whom the directory knows",
             required=("connection",),
             example="policy: ldap\nconnection: staff\nbase: ou=people,dc=example,dc=com\ngroups: [analysts]\n"
             "group_base: ou=groups,dc=example,dc=com",

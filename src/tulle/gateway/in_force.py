@@ -1,0 +1,130 @@
+"""What holds for a service or an API in one environment: its policies with those of the mesh, and the ways in.
+
+What is read here is what pages, documents and examples tell; the switchboard puts the same in force. Knows nothing of
+who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from tulle.config import PolicySet, Settings
+from tulle.errors import TulleError
+from tulle.gateway import service_keys, service_policies
+from tulle.gateway.apis.instance import Instance
+from tulle.gateway.policies.automated import MeshPolicies, Target
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.listed import policies_in, written_of
+from tulle.gateway.policies.opening import WaysIn, ways_in
+from tulle.serving import generation
+from tulle.serving.access import Access
+from tulle.spec.product import DataProduct
+from tulle.state import products
+from tulle.state.db import Database
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Policies in the order in which a request meets them, each with the set of the mesh it is of; empty: its own.
+
+    `access` says who may call where none of them does. `said_at_deployment`: so its own list was said.
+    """
+
+    policies: tuple[tuple[Policy, str], ...]
+    access: Access
+    said_at_deployment: bool = False
+
+    @property
+    def ways(self) -> WaysIn:
+        """What callers send; as `access` says where the policies cannot be carried out, which the gateway tells."""
+        try:
+            return ways_in([policy for policy, _ in self.policies], self.access)
+        except TulleError:
+            return ways_in((), self.access)
+
+
+Plain = Sequence[Mapping[str, Any]]
+Said = tuple[Mapping[tuple[str, str], Access], Mapping[tuple[str, str], Plain]]
+
+
+def said_at_deployments(database: Database) -> Said:
+    """Who may call services, and their policies, where deployments say so; by service and environment."""
+    return service_keys.said_at_deployment(database), service_policies.said_at_deployment(database)
+
+
+def of_service(
+    settings: Settings,
+    said: Said,
+    service: str,
+    place: tuple[str, str],
+    *,
+    access: Access,
+    plain: Plain,
+    product: DataProduct | None,
+) -> InForce:
+    """Of a service at a `place`: an environment as deployments name it, and its name.
+
+    `access` and `plain` are what its package or file says, where its deployment does not. Invalid, Broken for what
+    cannot be read.
+    """
+    environment, name = place
+    accesses, lists = said
+    own = policies_in(written_of(lists.get((service, environment), plain)), name)
+    joined = _mesh(settings).joined_from(_target(service, name, product), own)
+    return InForce(joined, accesses.get((service, environment), access), (service, environment) in lists)
+
+
+def of_instance(settings: Settings, database: Database, instance: Instance) -> InForce:
+    """Of an API's version in an environment. Invalid, Broken for what cannot be read."""
+    said, answering = instance.api.declared, instance.target.service
+    own = policies_in(written_of(instance.version.policies), instance.place)
+    mesh = _mesh(settings)
+    if not mesh:
+        return InForce(tuple((policy, "") for policy in own), instance.version.access)
+    behind = None
+    if answering:
+        found = generation.find(database, answering, instance.environment)
+        owner = found.product if found is not None else ""
+        behind = _target(answering, instance.place, _product(database, owner))
+    target = _target(said.name, instance.place, _product(database, said.product), said.tags, behind)
+    return InForce(mesh.joined_from(target, own), instance.version.access)
+
+
+def ways_of_instance(settings: Settings, database: Database, instance: Instance) -> WaysIn:
+    """What callers of an API's version send; as its `access` says where its policies cannot be read."""
+    try:
+        return of_instance(settings, database, instance).ways
+    except TulleError:
+        return ways_in((), instance.version.access)
+
+
+def _target(
+    name: str,
+    environment: str,
+    product: DataProduct | None,
+    tags: Sequence[str] = (),
+    behind: Target | None = None,
+) -> Target:
+    """It as sets of policies name it."""
+    if product is None:
+        return Target(name, environment, tags=tuple(tags), behind=behind)
+    return Target(name, environment, product.domain, (*product.tags, *tags), behind)
+
+
+def _product(database: Database, name: str) -> DataProduct | None:
+    return products.named(database, [name]).get(name) if name else None
+
+
+def _mesh(settings: Settings) -> MeshPolicies:
+    return _read(msgspec.json.encode(settings.policies))
+
+
+@lru_cache(maxsize=8)
+def _read(sets: bytes) -> MeshPolicies:
+    """The sets of a mesh, which are read once however many services they are joined with. Invalid."""
+    return MeshPolicies(msgspec.json.decode(sets, type=dict[str, PolicySet]))
