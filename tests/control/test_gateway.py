@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,11 @@ from tulle.cli import gateway as commands
 from tulle.control import gateway, service_policies
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
+from tulle.deploy.local import Process
 from tulle.errors import Broken, Conflict, NotFound
 from tulle.gateway import contract, envoy_files
 from tulle.gateway.envoy import Gateway
+from tulle.gateway.envoy_process import EnvoyProcess
 from tulle.gateway.policy import GatewayPolicy, RateLimit
 from tulle.gateway.versions import recorded
 from tulle.gateway.versions.told import told
@@ -225,6 +228,26 @@ def test_a_version_that_envoy_would_refuse_is_not_rolled_back_to(
     (problem,) = found["problems"]
     assert problem["service"] == "calc"
     assert "duration must start with an integer" in problem["message"]
+
+
+def test_why_it_cannot_be_taken_over_is_told_before_anything_is_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that the two processes would share may be another user's, or not there: it was started without."""
+    running = Process("gateway", "gateway", "running", 1, None, 0, "")
+    monkeypatch.setattr(gateway.local, "processes", lambda _settings: {"gateway": running})
+    process, own = EnvoyProcess(run.workspace.settings), os.geteuid()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: own + 1)
+        with pytest.raises(Conflict, match=f"shared_memory_{process._number}0 was made by another user"):
+            gateway.restart(run.workspace)
+    process._shared.rename(aside := process._shared.with_name(f"aside-{process._number}"))
+    try:
+        with pytest.raises(Conflict, match="something was in the way when it started"):
+            gateway.restart(run.workspace)
+    finally:
+        aside.rename(process._shared)
+    assert process.asked() == ""
 
 
 def test_a_pin_whose_version_is_lost_still_refuses_who_is_revoked(run: Run) -> None:
