@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import subprocess
+from pathlib import Path
 
 from tests.examples.conftest import EXAMPLE
 
 from tulle.pipeline.graph import load_code
 from tulle.serving.service import load_services
 from tulle.spec.load import load_document
-from tulle.spec.mesh import MeshSpec
+from tulle.spec.mesh import MeshSpec, load_settings
 
 ROOT = EXAMPLE.parents[1]
 DATA = EXAMPLE / "products/sales/purchases/data/cdnow_master.txt.gz"
@@ -45,6 +47,18 @@ def test_the_demo_script_names_what_exists(spec: MeshSpec) -> None:
     for request in script["requests"]:
         assert request["endpoint"] in declared[request["service"]]
         assert set(request) >= {"title", "service", "endpoint", "action", "body"}
+
+
+def test_the_settings_for_tls_hold_once_they_are_no_comments(tmp_path: Path) -> None:
+    text = (EXAMPLE / "mesh.yaml").read_text()
+    assert not load_settings(EXAMPLE, {}).mutual_tls
+    (command,) = re.findall(r"\$ (sed -i .* mesh\.yaml)", (EXAMPLE / "README.md").read_text())
+    (tmp_path / "mesh.yaml").write_text(text)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    settings = load_settings(tmp_path, {})
+    assert settings.mutual_tls
+    assert settings.gateway_tls is not None
+    assert settings.gateway_url.startswith("https://")
 
 
 def test_the_source_knows_nothing_of_the_example() -> None:
