@@ -10,7 +10,7 @@ from tests.control.test_deployments import active, with_versions
 from tests.pipeline.conftest import Mesh
 
 from tulle.catalog.open_ways import open_ways
-from tulle.catalog.uses import one_page, uses
+from tulle.catalog.uses import Wanted, one_page, uses
 from tulle.control import access_overview, deployment, service_access, service_policies
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
@@ -130,11 +130,12 @@ def test_a_service_is_as_its_deployment_says(workspace: Workspace) -> None:
 
 
 def test_they_are_among_who_may_use_what_a_page_at_a_time(workspace: Workspace) -> None:
-    every = uses(workspace.settings, workspace.database)
+    mesh = workspace.settings, workspace.database
+    every = uses(*mesh)
     assert {use.name for use in every if use.is_open_way} >= {"orders"}
     seen, after = [], ""
     while True:
-        some, next_ = one_page(every, after=after, limit=2)
+        some, next_ = one_page(*mesh, Wanted(), after=after, limit=2)
         seen += some
         assert len(some) <= 2
         if next_ is None:
@@ -143,7 +144,7 @@ def test_they_are_among_who_may_use_what_a_page_at_a_time(workspace: Workspace) 
     assert tuple(seen) == every
     for wrong in ("x", "ä", "W10=", "bm8="):
         with pytest.raises(Invalid, match="no place where a page ended"):
-            one_page(every, after=wrong, limit=2)
+            one_page(*mesh, Wanted(), after=wrong, limit=2)
     access = lake_access(workspace.settings, workspace.database)
     told, next_ = access_overview.overview(workspace, access, api="orders", user="stranger", limit=3)
     assert [use.is_open_way for use in told] == [True, True, True]

@@ -27,6 +27,7 @@ from tulle.gateway import contract
 from tulle.gateway.admitted import policy_of
 from tulle.gateway.apis import records
 from tulle.gateway.apis.instance import instances, managed_instances
+from tulle.gateway.apis.sight import Sight
 from tulle.gateway.policy import RateLimit
 from tulle.lake.access import Access, people
 from tulle.server.lake_doors import lake_access
@@ -554,8 +555,9 @@ def test_a_contract_for_a_product_opens_no_hidden_api(mesh: Mesh, plain: Workspa
 
 
 def test_an_api_is_what_it_is_told_to_be(plain: Workspace) -> None:
-    found = apis.listed(plain)
+    found, next_ = apis.listed(plain, Sight(plain.database, seeing(plain)).of(None))
     (one,) = found
+    assert next_ is None
     assert (one["title"], one["summary"], one["declared"]) == ("Orders", "What was ordered.", True)
     assert apis.shown(plain, "orders")["pages"] == [{"file": "guide.md", "text": "# How\n"}]
 

@@ -249,7 +249,7 @@ def test_lists_are_paged_and_filtered(database: Database, client: str) -> None:
     other = contract.register(database, "other").client_id
     theirs = contract_step.ask(database, other, Place("product", "shop"), GOLD)
     first = contract_record.records(database, limit=3)
-    rest = contract_record.records(database, limit=10, before=first[-1].requested_at)
+    rest = contract_record.records(database, limit=10, before=(first[-1].requested_at, first[-1].id))
     assert {r.id for r in (*first, *rest)} == {r.id for r in (*made, theirs)}
     assert [r.id for r in contract_record.records(database, states=["rejected"])] == [made[0].id]
     assert [r.id for r in contract_record.records(database, application="other")] == [theirs.id]

@@ -407,7 +407,7 @@ class ApiPages:
 
     def _offer(self, name: str) -> Offer:
         with self._exchange.database.read() as cx:
-            known = offers(cx)
+            known = offers(cx, [name])
         own = known.get(name, Offer())
         tiers = own.tiers or known.get(MESH, Offer()).tiers or mesh_tiers(self._settings)
         return Offer(tiers, own.terms)

@@ -38,9 +38,14 @@ def application_routes(router: APIRouter, reader: Reader, render: Render) -> Non
         return render(request, "application.html", reader.callers.one(name, who(request)))
 
     @router.get("/access/requests")
-    def requests(request: Request, product: Text = "", mine: bool = False) -> Response:
-        page = reader.callers.requests(product.strip(), who(request), mine=mine)
-        return render(request, "access_requests.html", page)
+    def requests(
+        request: Request,
+        product: Text = "",
+        mine: bool = False,
+        page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+    ) -> Response:
+        found = reader.callers.requests(product.strip(), who(request), mine=mine, page=page)
+        return render(request, "access_requests.html", found)
 
     @router.get("/access")
     def access(request: Request, product: Text = "", service: Text = "", after: Place = "") -> Response:

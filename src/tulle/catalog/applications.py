@@ -9,14 +9,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from tulle.catalog.exchange import Exchange
-from tulle.catalog.uses import Use, one_page, owners, uses
+from tulle.catalog.uses import Use, Wanted, one_page, owners
 from tulle.config import Settings
 from tulle.errors import NotFound
 from tulle.gateway import contract, contract_record
 from tulle.gateway.apis import remarks
 from tulle.gateway.apis.sight import NOBODY
 from tulle.gateway.contract import PORTAL, Application
-from tulle.gateway.contract_record import ContractRecord
+from tulle.gateway.contract_record import ContractRecord, Head
 from tulle.gateway.last_used import last_used
 from tulle.gateway.offer import MESH, offers
 from tulle.observe.insight import Insight, Point, Which, span_of
@@ -70,7 +70,7 @@ class ApplicationPage:
 
 @dataclass(frozen=True, slots=True)
 class RequestsPage:
-    """What waits for a decision, and what was decided last."""
+    """A page of what waits for a decision, and what was decided last."""
 
     waiting: tuple[ContractRecord, ...]
     decided: tuple[ContractRecord, ...]
@@ -81,6 +81,13 @@ class RequestsPage:
     mine: bool = False  # only what who reads may decide about
     reader: str = ""
     questions: Mapping[str, int] = field(default_factory=dict)  # by API, those that no owner has answered
+    count: int = 0  # of what waits on all pages
+    page: int = 1
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another page of what waits follows."""
+        return self.page * A_PAGE < self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +123,14 @@ class Applications:
         found: list[Application] = []
         while True:
             some = contract.applications(
-                self._database, include_revoked=True, containing=query, after=after, limit=A_PAGE
+                self._database,
+                include_revoked=True,
+                containing=query,
+                owner=owner,
+                after=after,
+                limit=A_PAGE,
             )
-            found += [a for a in some if a.name != PORTAL and (not owner or owner in a.about.owners)]
+            found += [a for a in some if a.name != PORTAL]
             if len(some) < A_PAGE:
                 following = ""
                 break
@@ -131,17 +143,20 @@ class Applications:
             tuple(_without(one, hidden) for one in found),
             services,
             self._settings.default_rate_limit,
-            last_used(self._database),
+            last_used(self._database, clients=[one.client_id for one in found]),
             query,
             owner,
             following,
-            sum(1 for one in self._waiting() if one.place.kind != "api" or one.place.subject not in hidden),
+            sum(1 for one in self._waiting() if one.kind != "api" or one.subject not in hidden),
             {one.name["client"]: one.whole for one in told.series},
             user,
         )
 
-    def _waiting(self) -> tuple[ContractRecord, ...]:
-        return contract_record.records(self._database, states=["pending"], limit=500)
+    def _waiting(self) -> tuple[Head, ...]:
+        """All requests that wait but the portal's own, the oldest first."""
+        return tuple(
+            one for one in contract_record.heads(self._database, "pending") if one.application != PORTAL
+        )
 
     def _usage(self, client_id: str, hidden: Collection[str]) -> tuple[Usage, ...]:
         """What a client asked of each API in the last day and 30 days, what it asked most first."""
@@ -162,9 +177,10 @@ class Applications:
             raise NotFound(f"there is no application '{name}'")
         found = contract.get(self._database, name)
         records = contract_record.records(self._database, application=found.client_id, limit=500)
-        known = self._offers()
-        used = last_used(self._database)
-        mine = {service: at for (client, service), at in used.items() if client == found.client_id}
+        with self._database.read() as cx:
+            known = offers(cx)
+        used = last_used(self._database, clients=[found.client_id])
+        mine = {service: at for (_, service), at in used.items()}
         hidden = self._exchange.hidden(user)
         shown = tuple(one for one in records if one.place.kind != "api" or one.place.subject not in hidden)
         there = sorted(set(owners(self._database)) - hidden)
@@ -183,27 +199,34 @@ class Applications:
             len(records) - len(shown),
         )
 
-    def requests(self, product: str = "", user: str = NOBODY, *, mine: bool = False) -> RequestsPage:
-        """What waits, the oldest first, and the hundred last that do not; of a product, or of what `user` owns."""
+    def requests(
+        self, product: str = "", user: str = NOBODY, *, mine: bool = False, page: int = 1
+    ) -> RequestsPage:
+        """A page of what waits, the oldest first, and the last decided; of a product, or of what `user` owns."""
         product_of = owners(self._database)
         hidden = self._exchange.hidden(user)
         branch = production(self._settings).branch
 
-        def owner(one: ContractRecord) -> str:
-            return product_of.get(one.place.subject, "") if one.place.kind == "api" else one.place.subject
+        def owner(kind: str, subject: str) -> str:
+            return product_of.get(subject, "") if kind == "api" else subject
 
-        def shows(one: ContractRecord) -> bool:
-            if one.place.kind == "api" and one.place.subject in hidden:
+        def shows(kind: str, subject: str) -> bool:
+            if kind == "api" and subject in hidden:
                 return False
-            if product and owner(one) != product:
+            of = owner(kind, subject)
+            if product and of != product:
                 return False
-            return not mine or self._exchange.sight.may_change(user, owner(one), branch)
+            return not mine or self._exchange.sight.may_change(user, of, branch)
 
-        waiting = self._waiting()
+        heads = self._waiting()
+        mine_of_them = [one for one in heads if shows(one.kind, one.subject)]
+        some = mine_of_them[(page - 1) * A_PAGE : page * A_PAGE]
+        waiting = contract_record.by_id(self._database, [one.id for one in some])
         decided = contract_record.records(
             self._database, states=["approved", "rejected", "revoked", "expired"], limit=100
         )
-        known = self._offers()
+        with self._database.read() as cx:
+            known = offers(cx, {one.place.subject for one in waiting})
         tiers = {
             one.id: tuple(
                 tier
@@ -212,7 +235,9 @@ class Applications:
             )
             for one in waiting
         }
-        seen = [one for one in (*waiting, *decided) if one.application != PORTAL]
+        decided = tuple(one for one in decided if one.application != PORTAL)
+        told = {(one.kind, one.subject) for one in heads}
+        told |= {(one.place.kind, one.place.subject) for one in decided}
         apis = [
             name
             for name, of in product_of.items()
@@ -221,15 +246,17 @@ class Applications:
             and (not mine or self._exchange.sight.may_change(user, of, branch))
         ]
         return RequestsPage(
-            tuple(one for one in reversed(waiting) if shows(one)),
-            tuple(one for one in decided if one.application != PORTAL and shows(one)),
+            waiting,
+            tuple(one for one in decided if shows(one.place.kind, one.place.subject)),
             tiers,
             product_of,
-            tuple(sorted({owner(one) for one in seen if one.place.subject not in hidden} - {""})),
+            tuple(sorted({owner(*one) for one in told if one[1] not in hidden} - {""})),
             product,
             mine,
             user,
             remarks.unanswered(self._database, apis),
+            len(mine_of_them),
+            page,
         )
 
     def uses(self, product: str, service: str, user: str = NOBODY, after: str = "") -> UsesPage:
@@ -237,26 +264,18 @@ class Applications:
 
         Invalid for a place that no page ended at.
         """
-        owner = owners(self._database).get(service, "")
+        product_of = owners(self._database)
         hidden = self._exchange.hidden(user)
-        every = [
-            use
-            for use in uses(self._settings, self._database)
-            if (use.by in {"application", "key"} or use.is_open_way)
-            and (use.what == "product" or use.name not in hidden)
-        ]
-        found = [
-            use
-            for use in every
-            if (not product or use.product == product) and (not service or use.covers(service, owner))
-        ]
-        names = tuple(sorted({use.product for use in every if use.product}))
-        some, next_ = one_page(found, after=after, limit=A_PAGE_OF_USES)
-        return UsesPage(some, product, service, names, not after, next_)
+        names = tuple(sorted({of for name, of in product_of.items() if name not in hidden} - {""}))
 
-    def _offers(self) -> Mapping[str, Offer]:
-        with self._database.read() as cx:
-            return offers(cx)
+        def shows(use: Use) -> bool:
+            return use.what == "product" or use.name not in hidden
+
+        wanted = Wanted(product, service, product_of.get(service, ""), people=False)
+        some, next_ = one_page(
+            self._settings, self._database, wanted, shows, after=after, limit=A_PAGE_OF_USES
+        )
+        return UsesPage(some, product, service, names, not after, next_)
 
     def _tiers(self, known: Mapping[str, Offer], api: str) -> tuple[Tier, ...]:
         return known.get(api, Offer()).tiers or mesh_tiers(self._settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from tulle.config import Settings
 from tulle.errors import NotFound, TulleError, did_you_mean
 from tulle.gateway.apis import records, remarks
 from tulle.gateway.apis.records import Followed, Life, RecordedApi
-from tulle.gateway.apis.sight import Sight
+from tulle.gateway.apis.sight import Sight, View
 from tulle.gateway.in_force import InForce
 from tulle.serving.access import Access
 from tulle.spec.product import DataProduct
@@ -70,7 +70,7 @@ class Exchange:
 
     def declared(self, user: str) -> tuple[Entry, ...]:
         """The APIs of files that somebody may see: what is declared of them, and no more."""
-        return tuple(_of_api(api, None, {}, "") for api in self._apis.look() if self.sees(user, api))
+        return tuple(_of_api(api, None, {}, "") for api in self._seen(user))
 
     def api(self, name: str, user: str) -> RecordedApi | ServiceView:
         """An API as it was applied, or the service that is one. NotFound, with the nearest that `user` may see."""
@@ -90,8 +90,7 @@ class Exchange:
 
     def sees(self, user: str | None, api: RecordedApi) -> bool:
         """Whether somebody finds an API."""
-        said = api.declared
-        return self.sight.sees(user, said.product, said.visibility, said.visible_to)
+        return _is_seen(self.sight.of(user), api)
 
     def names(self) -> frozenset[str]:
         """The names of all APIs."""
@@ -101,6 +100,10 @@ class Exchange:
         """The names of APIs that somebody does not find, also of those that are there no longer."""
         return self.sight.hidden(user)
 
+    def _seen(self, user: str | None) -> Iterator[RecordedApi]:
+        view = self.sight.of(user)
+        return (api for api in self._apis.look() if _is_seen(view, api))
+
     def product(self, name: str) -> DataProduct | None:
         """A product, where it is applied."""
         found = self._known.all().get(name)
@@ -109,12 +112,12 @@ class Exchange:
     def _entries(self, user: str | None, *, with_detail: bool) -> Iterator[Entry]:
         rated = remarks.means(self.database)
         applied = {name: one.product for name, one in self._known.all().items()}
-        apis = self._apis.look()
-        for api in apis:
-            if self.sees(user, api):
-                detail = self._detail(api) if with_detail else ""
-                yield _of_api(api, applied.get(api.declared.product), rated, detail)
-        named = {api.name for api in apis} | self.sight.hidden(user)
+        if with_detail:
+            self._read_words(self._seen(user))
+        for api in self._seen(user):
+            detail = self._detail(api) if with_detail else ""
+            yield _of_api(api, applied.get(api.declared.product), rated, detail)
+        named = {api.name for api in self._apis.look()} | self.sight.hidden(user)
         for service in self.services.all():
             if service.deployment is not None and service.name not in named:
                 access = self.services.access(service.name)
@@ -123,25 +126,38 @@ class Exchange:
             yield _of_product(product)
 
     def _detail(self, api: RecordedApi) -> str:
-        return " ".join(
-            self._words(api.name, one.version, one.openapi_digest) for one in api.declared.versions
-        )
-
-    def _words(self, api: str, version: str, digest: str) -> str:
-        """What the document of a version is found by, read again when it is another."""
-        if not digest:
-            return ""
         with self._lock:
-            kept = self._details.get((api, version))
-        if kept is None or kept[0] != digest:
-            text = records.openapi_text(self.database, api, version)
+            kept = [
+                (self._details.get((api.name, one.version), ("", "")), one.openapi_digest)
+                for one in api.declared.versions
+            ]
+        return " ".join(words for (of, words), digest in kept if of == digest)
+
+    def _read_words(self, apis: Iterable[RecordedApi]) -> None:
+        """Keep what documents are found by, of those that are others than were read last."""
+        documents = {
+            (api.name, one.version): one.openapi_digest
+            for api in apis
+            for one in api.declared.versions
+            if one.openapi_digest
+        }
+        with self._lock:
+            missing = {key for key, digest in documents.items() if self._details.get(key, ("",))[0] != digest}
+        by_digest = {documents[key]: key for key in missing}
+        texts = records.openapi_texts(self.database, by_digest.values()) if missing else {}
+        words: dict[str, str] = {}
+        for digest, key in by_digest.items():
             try:
-                kept = digest, words_of(json.loads(text)) if text else ""
+                words[digest] = words_of(json.loads(texts[key])) if key in texts else ""
             except (ValueError, RecursionError):
-                kept = digest, ""
-            with self._lock:
-                self._details[api, version] = kept
-        return kept[1]
+                words[digest] = ""
+        with self._lock:
+            self._details |= {key: (documents[key], words[documents[key]]) for key in missing}
+
+
+def _is_seen(view: View, api: RecordedApi) -> bool:
+    said = api.declared
+    return view.sees(said.product, said.visibility, said.visible_to)
 
 
 def words_of(document: Mapping[str, Any]) -> str:

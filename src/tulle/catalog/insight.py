@@ -196,11 +196,9 @@ class InsightReader:
 
     def _names(self) -> Mapping[str, str]:
         """What clients are called, by their ids: applications by their names, keys by their labels."""
-        applications = contract.applications(self._database, include_revoked=True)
         labels = service_keys.labels(self._database)
-        return {one.client_id: one.name for one in applications} | {
-            key: f"key:{label}" for key, label in labels.items()
-        }
+        keys = {key: f"key:{label}" for key, label in labels.items()}
+        return {**contract.names(self._database), **keys}
 
     def _client_rows(self, told: Told, span: Span) -> tuple[Row, ...]:
         names = self._names()

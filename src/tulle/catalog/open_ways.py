@@ -5,7 +5,7 @@ What holds now, where something is deployed. Knows nothing of applications, keys
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,12 +41,20 @@ class OpenWay:
 
 
 def open_ways(
-    settings: Settings, database: Database, documents: Mapping[str, DataProduct]
+    settings: Settings,
+    database: Database,
+    documents: Mapping[str, DataProduct],
+    only: Collection[str] | None = None,
 ) -> Iterator[OpenWay]:
-    """All of them; `documents` are the products by name. What cannot be read is told as a way that is not known."""
+    """All of them, or those into some services; `documents` are the products by name.
+
+    What cannot be read is told as a way that is not known.
+    """
     of_mesh = MeshPolicies(settings.policies)
-    yield from _of_services(settings, database, documents, of_mesh)
-    yield from _of_apis(settings, database, documents, of_mesh)
+    for way in _of_services(settings, database, documents, of_mesh):
+        if only is None or way.service in only:
+            yield way
+    yield from _of_apis(settings, database, documents, of_mesh, only)
 
 
 def _of_services(
@@ -83,10 +91,14 @@ def _of_services(
 
 
 def _of_apis(
-    settings: Settings, database: Database, documents: Mapping[str, DataProduct], of_mesh: MeshPolicies
+    settings: Settings,
+    database: Database,
+    documents: Mapping[str, DataProduct],
+    of_mesh: MeshPolicies,
+    only: Collection[str] | None,
 ) -> Iterator[OpenWay]:
     product_of = {one.service: one.product for one in generation.everywhere(database)}
-    for one in instances(records.recorded(database), places(settings)):
+    for one in instances(records.recorded(database, only), places(settings)):
         if not one.answers or one.life.status == "retired":
             continue
         says, declared = f"as version {one.version.version} says", one.api.declared

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
-from tulle.catalog.uses import Use, one_page, owners, uses
+from tulle.catalog.uses import Use, Wanted, one_page, owners
 from tulle.control import access_requests, apis, applications
 from tulle.control.workspace import Workspace
+from tulle.gateway import contract
 from tulle.gateway.apis import records
 from tulle.gateway.apis.sight import Sight
 from tulle.gateway.contract_record import Place
@@ -40,32 +42,27 @@ def overview(
     if application is not None and user is None:
         application = applications.one(workspace, application).name
     is_hidden = api in records.hidden(workspace.database)  # a contract for its product does not open it
-    owner = "" if is_hidden else owners(workspace.database).get(api or "", "")
-    decides: dict[str, bool] = {}
-    mine = set() if user is None else {a.name for a in applications.visible(workspace, user=user)}
-    seen = frozenset() if user is None else Sight(workspace.database, access).names(user)
+    product_of = owners(workspace.database)
+    owner = "" if is_hidden else product_of.get(api or "", "")
+    wanted = Wanted(product or "", api or "", owner, application or "")
+    if user is None:
+        return one_page(workspace.settings, workspace.database, wanted, after=after, limit=limit)
+    known = {*product_of.values(), *products.versions(workspace.database)} - {""}
+    decided = frozenset(
+        name for name in known if access_requests.may_decide(workspace, access, Place("product", name), user)
+    )
+    mine = frozenset(contract.names(workspace.database, owner=user).values()) - {contract.PORTAL}
+    seen = Sight(workspace.database, access).names(user)
 
     def concerns(use: Use) -> bool:
-        if user is None or (use.by == "application" and use.who in mine):
-            return True
-        if use.is_open_way and use.name in seen:
-            return True
-        if use.product not in decides:
-            place = Place("product", use.product)
-            decides[use.product] = bool(use.product) and access_requests.may_decide(
-                workspace, access, place, user
-            )
-        return decides[use.product]
+        return (
+            (use.by == "application" and use.who in mine)
+            or (use.is_open_way and use.name in seen)
+            or use.product in decided
+        )
 
-    found = tuple(
-        use
-        for use in uses(workspace.settings, workspace.database)
-        if (product is None or use.product == product)
-        and (api is None or use.covers(api, owner))
-        and (application is None or (use.by == "application" and use.who == application))
-        and concerns(use)
-    )
-    return one_page(found, after=after, limit=limit)
+    wanted = replace(wanted, concerning=(mine, decided))
+    return one_page(workspace.settings, workspace.database, wanted, concerns, after=after, limit=limit)
 
 
 def as_plain(use: Use) -> dict[str, Any]:

@@ -6,19 +6,20 @@ may do both. Knows nothing of HTTP; what becomes of a contract is in `gateway.co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tulle.catalog.uses import owners
 from tulle.control import apis, applications, deployment, release
 from tulle.control.offers import offered
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, PreconditionFailed, did_you_mean
-from tulle.gateway import contract_record, contract_step
+from tulle.gateway import contract, contract_record, contract_step, offer
 from tulle.gateway.apis import records
 from tulle.gateway.apis.sight import Sight
-from tulle.gateway.contract_record import STATES, ContractRecord, Kind, Place, State
+from tulle.gateway.contract_record import STATES, Concerning, ContractRecord, Kind, Moment, Place, State
 from tulle.gateway.contract_step import Decision, Step
 from tulle.gateway.offer import MESH
 from tulle.lake.access import Access
@@ -290,7 +291,7 @@ def listed(
     application: str | None = None,
     api: str | None = None,
     product: str | None = None,
-    before: float | None = None,
+    before: Moment | None = None,
     limit: int = 100,
     user: str | None = None,
 ) -> tuple[ContractRecord, ...]:
@@ -310,33 +311,62 @@ def listed(
         offers |= records.of_product(workspace.database, product).keys()
         subjects = [("product", product), *(("api", name) for name in sorted(offers))]
     chosen: tuple[State, ...] | None = tuple(s for s in STATES if s in states) if states else None
-    found = contract_record.records(
+    return contract_record.records(
         workspace.database,
         states=chosen,
         application=application,
         subjects=subjects,
+        without=applications.PORTAL,
         before=before,
-        limit=min(limit, MOST_SHOWN) if user is None else MOST_SHOWN,
+        concerning=None if user is None else concerning(workspace, access, user),
+        limit=min(limit, MOST_SHOWN),
     )
-    found = tuple(one for one in found if one.application != applications.PORTAL)
-    if user is None:
-        return found
-    decided: dict[Place, bool] = {}
-    kept = []
-    for one in found:
-        if one.place not in decided:
-            decided[one.place] = may_decide(workspace, access, one.place, user)
-        if decided[one.place] or user in _owners(workspace, one):
-            kept.append(one)
-    return tuple(kept[:limit])
+
+
+def concerning(workspace: Workspace, access: Access, user: str) -> Concerning:
+    """What a user is told of: contracts of their own applications, and those that they decide about."""
+    decided: dict[str, bool] = {}
+
+    def decides(product: str) -> bool:
+        if product not in decided:
+            place = Place("product", product)
+            decided[product] = bool(product) and may_decide(workspace, access, place, user)
+        return decided[product]
+
+    declared = release.declared_services(workspace)  # also what was not applied yet
+    product_of = {name: one.product.name for name, one in declared.items()} | dict(owners(workspace.database))
+    subjects: list[tuple[Kind, str]] = [("api", name) for name, of in product_of.items() if decides(of)]
+    known = {*product_of.values(), *products.versions(workspace.database)}
+    subjects += [("product", name) for name in sorted(known) if decides(name)]
+    mine = contract.names(workspace.database, owner=user)
+    return Concerning(frozenset(mine.values()), subjects)
+
+
+def all_as_plain(
+    workspace: Workspace, found: Sequence[ContractRecord], used: Mapping[tuple[str, str], float]
+) -> list[dict[str, Any]]:
+    """Contracts as plain values, with when they were last used."""
+    with workspace.database.read() as cx:
+        known = offer.offers(cx, {one.place.subject for one in found})
+    return [_plain(workspace, one, known, used) for one in found]
 
 
 def as_plain(
     workspace: Workspace, record: ContractRecord, used: Mapping[tuple[str, str], float] | None = None
 ) -> dict[str, Any]:
     """A contract as plain values; `terms_outdated` says that the terms are others than those accepted."""
+    (found,) = all_as_plain(workspace, [record], used or {})
+    return found
+
+
+def _plain(
+    workspace: Workspace,
+    record: ContractRecord,
+    known: Mapping[str, Offer],
+    used: Mapping[tuple[str, str], float],
+) -> dict[str, Any]:
     place = record.place
-    terms = offered(workspace, place.subject if place.kind == "api" else MESH).terms
+    terms = known.get(place.subject if place.kind == "api" else MESH, Offer()).terms
     environment = (
         None if place.environment is None else deployment.name_of(workspace.settings, place.environment)
     )
@@ -364,7 +394,7 @@ def as_plain(
         "terms_accepted_by": record.terms_by or None,
         "terms_accepted_at": record.terms_at,
         "terms_outdated": bool(record.tier and terms is not None and record.terms_digest != terms.digest),
-        "last_used_at": (used or {}).get((record.client_id, place.subject)),
+        "last_used_at": used.get((record.client_id, place.subject)),
     }
 
 

@@ -23,7 +23,8 @@ from tulle.gateway.apis.document import as_met
 from tulle.gateway.apis.instance import Instance, instances
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.apis.service_life import life_of
-from tulle.gateway.faults import read_faults
+from tulle.gateway.apis.sight import View
+from tulle.gateway.faults import Fault, read_faults
 from tulle.gateway.front import External, check_url
 from tulle.gateway.holders import holders
 from tulle.gateway.in_force import ways_of_instance
@@ -37,30 +38,61 @@ from tulle.state import products
 from tulle.state.db import now
 
 LONGEST_REASON = 500
+MOST_SHOWN = 1000  # at once
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def listed(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every API by name: those that are declared, and deployed services, which are APIs as they are."""
-    found = [_summary(workspace, one) for one in records.recorded(workspace.database)]
-    names = {one["name"] for one in found}
-    deployed = {d.service for d in generation.everywhere(workspace.database)}
-    found += [_of_service(workspace, service) for service in deployed - names]
-    return sorted(found, key=lambda one: str(one["name"]))
+def listed(
+    workspace: Workspace,
+    view: View,
+    *,
+    tag: str = "",
+    product: str = "",
+    after: str = "",
+    limit: int = MOST_SHOWN,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """APIs by name, after a name, so many: those declared and seen, and deployed services, which are APIs as they are.
+
+    The second is where the page ends, None where there are no more.
+    """
+    recorded = records.followed(workspace.database)
+    names = {one.name for one in recorded}
+    found: list[RecordedApi | str] = [
+        one
+        for one in recorded
+        if tag in ("", *one.declared.tags)
+        and product in ("", one.declared.product)
+        and view.sees(one.declared.product, one.declared.visibility, one.declared.visible_to)
+    ]
+    if not tag:  # of services there are none
+        deployed = {
+            d.service for d in generation.everywhere(workspace.database) if product in ("", d.product)
+        }
+        found += sorted(deployed - names)
+    named = sorted(
+        (((one if isinstance(one, str) else one.name), one) for one in found), key=lambda pair: pair[0]
+    )
+    some = [(name, one) for name, one in named if name > after]
+    shown = [
+        _of_service(workspace, one) if isinstance(one, str) else _summary(workspace, one)
+        for _, one in some[:limit]
+    ]
+    return shown, some[limit - 1][0] if len(some) > limit else None
 
 
 def shown(workspace: Workspace, name: str) -> dict[str, Any]:
     """One API with its versions and instances. NotFound with the nearest name."""
-    known = {one.name: one for one in records.recorded(workspace.database)}
-    if name not in known:
+    found = records.recorded(workspace.database, [name])
+    if not found:
         deployed = {d.service for d in generation.everywhere(workspace.database)}
         if name in deployed:
             return _of_service(workspace, name)
-        hint = did_you_mean(name, {*known, *deployed}) or "declare it in products/<domain>/<product>/apis/"
+        known = {*records.owners(workspace.database), *deployed}
+        hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/apis/"
         raise NotFound(f"there is no API '{name}'", hint=hint)
-    api = known[name]
+    (api,) = found
     declared = api.declared
     return {
         **_summary(workspace, api),
@@ -80,6 +112,7 @@ def callers(workspace: Workspace, name: str) -> list[str]:
 def _summary(workspace: Workspace, api: RecordedApi) -> dict[str, Any]:
     declared = api.declared
     found = list(instances([api], places(workspace.settings)))
+    faults = {(one.service, one.environment): one for one in read_faults(workspace.settings)}
     return {
         "name": api.name,
         "product": declared.product,
@@ -90,12 +123,16 @@ def _summary(workspace: Workspace, api: RecordedApi) -> dict[str, Any]:
         "visible_to": list(declared.visible_to),
         "tags": list(declared.tags),
         "objectives": dict(declared.objectives),
-        "versions": [_version(workspace, api, one, found) for one in declared.versions],
+        "versions": [_version(workspace, api, one, found, faults) for one in declared.versions],
     }
 
 
 def _version(
-    workspace: Workspace, api: RecordedApi, version: ApiVersion, found: Sequence[Instance]
+    workspace: Workspace,
+    api: RecordedApi,
+    version: ApiVersion,
+    found: Sequence[Instance],
+    faults: Mapping[tuple[str, str], Fault],
 ) -> dict[str, Any]:
     life = api.lives.get(version.version, Life())
     return {
@@ -110,16 +147,16 @@ def _version(
         "ways": list(version.access.ways()),
         "undeclared": "allow" if version.allows_undeclared else "refuse",
         "operations": len(version.operations),
-        "instances": [_instance(workspace, one) for one in found if one.version.version == version.version],
+        "instances": [
+            _instance(workspace, one, faults.get((f"{api.name}@{version.version}", one.environment)))
+            for one in found
+            if one.version.version == version.version
+        ],
     }
 
 
-def _instance(workspace: Workspace, one: Instance) -> dict[str, Any]:
+def _instance(workspace: Workspace, one: Instance, fault: Fault | None) -> dict[str, Any]:
     settings = workspace.settings
-    known_as = f"{one.api.name}@{one.version.version}"
-    fault = next(
-        (f for f in read_faults(settings) if (f.service, f.environment) == (known_as, one.environment)), None
-    )
     host = one.hosts[0] if one.hosts else ""
     return {
         "environment": deployment.name_of(settings, one.environment),
@@ -343,8 +380,8 @@ def demand_open(workspace: Workspace, name: str, environment: str | None = None)
     where consumers are; one that is not deployed there yet may be.
     """
     at = now()
-    known = {one.name: one for one in records.recorded(workspace.database)}
-    services = {service for item in products.applied(workspace.database) for service in item.services or ()}
+    known = {one.name: one for one in records.recorded(workspace.database, [name])}
+    services = set(products.declared_services(workspace.database))
     ending = None
     if name not in known and name not in services:
         release.declared_service(

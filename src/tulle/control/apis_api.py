@@ -7,7 +7,7 @@ where the instance is.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
 from tulle.gateway.apis.schema import API_SCHEMA
-from tulle.gateway.apis.sight import Sight
+from tulle.gateway.apis.sight import Sight, View
 from tulle.lake.access import Access
 from tulle.observe.calls import Calls
 from tulle.spec import environment as declared
@@ -67,9 +67,9 @@ class Guard:
         self._access = access
         self._sight = Sight(workspace.database, access)
 
-    def sees(self, request: Request, api: Mapping[str, Any]) -> bool:
-        """Whether who asks finds an API."""
-        return self._sight.sees(user_of(request), api["product"], api["visibility"], api["visible_to"])
+    def view(self, request: Request) -> View:
+        """What who asks finds."""
+        return self._sight.of(user_of(request))
 
     def shown(self, request: Request, name: str) -> dict[str, Any]:
         """An API that who asks may see. NotFound as where there is none."""
@@ -107,11 +107,17 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access, cal
 
 def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard, calls: Calls) -> None:
     @api.get("/apis")
-    def list_apis(request: Request, tag: str = "", product: str = "") -> dict[str, Any]:
-        """Every API that is visible to who asks, deployed services among them."""
-        found = [one for one in apis.listed(workspace) if guard.sees(request, one)]
-        found = [one for one in found if tag in ("", *one["tags"]) and product in ("", one["product"])]
-        return {"apis": found}
+    def list_apis(
+        request: Request,
+        tag: str = "",
+        product: str = "",
+        after: Annotated[str, Query(max_length=127)] = "",
+        limit: Annotated[int, Query(ge=1, le=apis.MOST_SHOWN)] = 200,
+    ) -> dict[str, Any]:
+        """The APIs that are visible to who asks, deployed services among them: by name, a page at a time."""
+        view = guard.view(request)
+        found, next_ = apis.listed(workspace, view, tag=tag, product=product, after=after, limit=limit)
+        return {"apis": found, "next": next_}
 
     @api.get("/apis-schema")
     def schema() -> dict[str, Any]:

@@ -120,11 +120,12 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Settle) ->
         request: Request,
         q: Annotated[str, Query(max_length=63)] = "",
         after: Annotated[str, Query(max_length=127)] = "",
-        limit: Annotated[int | None, Query(ge=1, le=applications.MOST_SHOWN)] = None,
+        limit: Annotated[int, Query(ge=1, le=applications.MOST_SHOWN)] = 200,
     ) -> dict[str, Any]:
         found = applications.visible(workspace, containing=q, after=after, limit=limit, user=user_of(request))
-        used = applications.by_client(last_used(workspace.database))
-        is_more = limit is not None and len(found) == limit
+        clients = [one.client_id for one in found]
+        used = applications.by_client(last_used(workspace.database, clients=clients))
+        is_more = len(found) == limit
         return {
             "applications": [applications.as_plain(a, used) for a in found],
             "next": applications.place_of(found[-1]) if is_more else None,
@@ -148,11 +149,11 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Settle) ->
     @api.get("/applications/{name}")
     def one(request: Request, name: str) -> dict[str, Any]:
         found = applications.one(workspace, name, user=user_of(request))
-        used = last_used(workspace.database)
+        used = last_used(workspace.database, clients=[found.client_id])
         records = contract_record.records(workspace.database, application=found.client_id)
         return {
             **applications.as_plain(found, applications.by_client(used)),
-            "requests": [access_requests.as_plain(workspace, r, used) for r in records],
+            "requests": access_requests.all_as_plain(workspace, records, used),
         }
 
     @api.patch("/applications/{name}")
@@ -217,7 +218,7 @@ def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
         application: Name = None,
         service: Name = None,
         product: Name = None,
-        before: float | None = None,
+        before: Annotated[str, Query(max_length=100)] = "",
         limit: Annotated[int, Query(ge=1, le=access_requests.MOST_SHOWN)] = 100,
     ) -> dict[str, Any]:
         found = access_requests.listed(
@@ -227,14 +228,14 @@ def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
             application=application,
             api=service,
             product=product,
-            before=before,
+            before=_moment(before),
             limit=limit,
             user=user_of(request),
         )
-        used = last_used(workspace.database)
+        used = last_used(workspace.database, clients={one.client_id for one in found})
         return {
-            "contracts": [access_requests.as_plain(workspace, one, used) for one in found],
-            "before": found[-1].requested_at if len(found) == limit else None,
+            "contracts": access_requests.all_as_plain(workspace, found, used),
+            "before": f"{found[-1].requested_at!r}/{found[-1].id}" if len(found) == limit else None,
         }
 
     @api.post("/contracts", status_code=201)
@@ -280,7 +281,8 @@ def _decision_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
     @api.get("/contracts/{id_}")
     def one(request: Request, id_: str) -> dict[str, Any]:
         record = access_requests.seen(workspace, access, id_, user=user_of(request))
-        return access_requests.as_plain(workspace, record, last_used(workspace.database))
+        used = last_used(workspace.database, clients=[record.client_id])
+        return access_requests.as_plain(workspace, record, used)
 
     @api.post("/contracts/{id_}/{step}")
     def decide(
@@ -315,6 +317,19 @@ def _hook_routes(api: APIRouter, workspace: Workspace) -> None:
     def remove_hook(request: Request, by: AskedBy, name: str) -> dict[str, Any]:
         removed = application_hooks.remove_hook(workspace, name, actor=by, user=user_of(request))
         return {"name": name, "removed": removed}
+
+
+def _moment(said: str) -> contract_record.Moment | None:
+    """Where a page ended, or a time alone. Invalid."""
+    if not said:
+        return None
+    at, _, id_ = said.partition("/")
+    try:
+        return float(at), id_
+    except ValueError:
+        raise Invalid(
+            f"`before` is no time: '{at}'", hint="give `before` of a page, or seconds since the epoch"
+        ) from None
 
 
 def _shown(workspace: Workspace, record: ContractRecord, settle: Settle) -> dict[str, Any]:

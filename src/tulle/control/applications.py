@@ -44,9 +44,14 @@ def visible(
     found: list[Application] = []
     while True:
         some = contract.applications(
-            workspace.database, include_revoked=True, containing=containing, after=after, limit=limit
+            workspace.database,
+            include_revoked=True,
+            containing=containing,
+            owner=user or "",
+            after=after,
+            limit=limit,
         )
-        found += [a for a in some if a.name != PORTAL and (user is None or user in a.about.owners)]
+        found += [a for a in some if a.name != PORTAL]
         if limit is None or len(some) < limit or len(found) >= limit:
             return tuple(found if limit is None else found[:limit])
         after = place_of(some[-1])

@@ -151,7 +151,7 @@ def offers_of(services: Sequence[Service], apis: Sequence[Loaded]) -> dict[str, 
 def api_tiers_taken_out(workspace: Workspace, apis: Sequence[Loaded]) -> tuple[Problem, ...]:
     """A problem for every tier of an API that is no longer declared, was not deprecated, and has contracts under it."""
     with workspace.database.read() as cx:
-        known = offers(cx)
+        known = offers(cx, [one.api.name for one in apis])
     return tuple(
         problem
         for one in apis

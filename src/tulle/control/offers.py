@@ -40,7 +40,7 @@ def record_tiers_of(cx: Connection, settings: Settings, *, actor: str = "") -> N
 
 
 def _is_recorded(cx: Connection, settings: Settings) -> bool:
-    return offer.offers(cx).get(offer.MESH, Offer()) == _of_mesh(settings)
+    return offer.offers(cx, ()).get(offer.MESH, Offer()) == _of_mesh(settings)
 
 
 def _of_mesh(settings: Settings) -> Offer:
@@ -63,7 +63,7 @@ def mesh_tiers_taken_out(workspace: Workspace, wanted: Settings, document: Docum
 def offered(workspace: Workspace, api: str) -> Offer:
     """What an API offers: its own tiers, else those of mesh.yaml, else the usual one; the empty name is the mesh."""
     with workspace.database.read() as cx:
-        own = offer.offers(cx).get(api, Offer())
+        own = offer.offers(cx, [api]).get(api, Offer())
     return own if own.tiers else replace(own, tiers=mesh_tiers(workspace.settings))
 
 

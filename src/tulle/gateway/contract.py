@@ -9,13 +9,14 @@ follows when who is `admitted` is published. Knows nothing of Envoy and not whic
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Text, cast, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tulle import events
@@ -159,10 +160,11 @@ def applications(
     *,
     include_revoked: bool = False,
     containing: str = "",
+    owner: str = "",
     after: str = "",
     limit: int | None = None,
 ) -> tuple[Application, ...]:
-    """Applications with their contracts, by name: of those whose name contains a text, so many.
+    """Applications with their contracts, by name: of those whose name contains a text, of an owner, so many.
 
     `after` is where the page before ended: `name/client id`.
     """
@@ -173,6 +175,8 @@ def applications(
         query = query.where(columns.revoked_at.is_(None))
     if containing:
         query = query.where(columns.name.contains(containing, autoescape=True))
+    if owner:
+        query = query.where(_owned_by(owner))
     if after:
         name, _, last = after.partition("/")
         query = query.where((columns.name > name) | ((columns.name == name) & (columns.client_id > last)))
@@ -181,12 +185,42 @@ def applications(
     at = now()
     with database.read() as connection:
         found = connection.execute(query).all()
-        if limit is None:
+        if limit is None and not owner and not containing:
             held = contract_record.held(connection, at)
         else:
             held = contract_record.held(connection, at, client_ids=[a.client_id for a in found])
     by_client = _by_client(held)
-    return tuple(_value(row, by_client.get(row.client_id, ()), at) for row in found)
+    return tuple(
+        _value(row, by_client.get(row.client_id, ()), at)
+        for row in found
+        if not owner or owner in _owners(row)
+    )
+
+
+def _owned_by(owner: str) -> ColumnElement[bool]:
+    """Where somebody is among the owners, in whichever of the two columns they are."""
+    columns = application_rows.c
+    # A list of names as JSON; LIKE would not tell capital letters from others, and quotes within a name are escaped.
+    text: ColumnElement[str] = cast(columns.owners, Text)
+    if '"' not in owner:
+        text = func.replace(text, '\\"', "")
+    unsaid = columns.owners.is_(None) | (cast(columns.owners, Text) == "null")
+    return (func.replace(text, json.dumps(owner), "") != text) | (unsaid & (columns.owner == owner))
+
+
+def names(database: Database, *, owner: str = "") -> Mapping[str, str]:
+    """The names of applications by client id, also of those that are revoked; of an owner or of all."""
+    columns = application_rows.c
+    query = select(columns.client_id, columns.name, columns.owner, columns.owners)
+    if owner:
+        query = query.where(_owned_by(owner))
+    with database.read() as connection:
+        found = connection.execute(query).all()
+    return {row.client_id: row.name for row in found if not owner or owner in _owners(row)}
+
+
+def _owners(row: Any) -> tuple[str, ...]:
+    return tuple(row.owners) if row.owners is not None else ((row.owner,) if row.owner else ())
 
 
 def client_ids(database: Database, prefix: str) -> Mapping[str, str]:
@@ -461,11 +495,10 @@ def _by_client(held: Iterable[ContractRecord]) -> Mapping[str, tuple[Contract, .
 
 
 def _value(row: Row[Any], contracts: tuple[Contract, ...], at: float) -> Application:
-    owners = tuple(row.owners) if row.owners is not None else ((row.owner,) if row.owner else ())
     return Application(
         row.client_id,
         row.name,
-        About(owners, row.description, row.purpose, row.contact),
+        About(_owners(row), row.description, row.purpose, row.contact),
         row.created_at,
         row.revoked_at,
         contracts,

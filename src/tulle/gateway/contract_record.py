@@ -7,7 +7,7 @@ with one is in `contract_step`. Knows nothing of Envoy, of people's rights, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -85,6 +85,25 @@ class ContractRecord:
         return self.state == "approved" and (self.until is None or self.until > at)
 
 
+Subjects = Sequence[tuple[Kind, str]]
+Moment = tuple[
+    float, str
+]  # when one was asked for, and its id, as many may be at once; without one: any of then
+
+
+@dataclass(frozen=True, slots=True)
+class Concerning:
+    """The contracts of these applications, by name, and those for these APIs and products, whoever has them."""
+
+    applications: Collection[str]
+    subjects: Subjects
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Where they are among contracts joined with their applications."""
+        return applications.c.name.in_(self.applications) | _for(self.subjects)
+
+
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -99,13 +118,16 @@ def records(
     *,
     states: Sequence[State] | None = None,
     application: str | None = None,
-    subjects: Sequence[tuple[Kind, str]] | None = None,
-    before: float | None = None,
+    subjects: Subjects | None = None,
+    concerning: Concerning | None = None,
+    without: str = "",
+    before: Moment | None = None,
     limit: int = _USUAL_PAGE,
 ) -> tuple[ContractRecord, ...]:
-    """The newest first, at most `limit`, asked for before a time.
+    """The newest first, at most `limit`, asked for before a moment.
 
-    `application` is a name or a client id, `subjects` the APIs and products that count; without them, all.
+    `application` is a name or a client id, `subjects` the APIs and products that count; without them, all. That called
+    `without` is left out.
     """
     query = _joined().order_by(table.c.requested_at.desc(), table.c.id.desc()).limit(limit)
     if states is not None:
@@ -113,17 +135,74 @@ def records(
     if application is not None:
         query = query.where((applications.c.name == application) | (applications.c.client_id == application))
     if subjects is not None:
-        apis = [name for kind, name in subjects if kind == "api"]
-        products = [name for kind, name in subjects if kind == "product"]
-        query = query.where(
-            ((table.c.kind == "api") & table.c.subject.in_(apis))
-            | ((table.c.kind == "product") & table.c.subject.in_(products))
-        )
+        query = query.where(_for(subjects))
+    if concerning is not None:
+        query = query.where(concerning.condition)
+    if without:
+        query = query.where(applications.c.name != without)
     if before is not None:
-        query = query.where(table.c.requested_at < before)
+        at, id_ = before
+        of_then = (table.c.requested_at == at) & (table.c.id < id_)
+        query = query.where((table.c.requested_at < at) | of_then)
     with database.read() as cx:
-        known = offers(cx)
-        return tuple(_value(row, known) for row in cx.execute(query))
+        return tuple(_values(cx, query))
+
+
+def _for(subjects: Subjects) -> ColumnElement[bool]:
+    apis = [name for kind, name in subjects if kind == "api"]
+    products = [name for kind, name in subjects if kind == "product"]
+    return ((table.c.kind == "api") & table.c.subject.in_(apis)) | (
+        (table.c.kind == "product") & table.c.subject.in_(products)
+    )
+
+
+def holders(
+    cx: Connection,
+    at: float,
+    *,
+    subjects: Subjects | None = None,
+    application: str = "",
+    concerning: Concerning | None = None,
+) -> Mapping[str, tuple[str, ...]]:
+    """The applications with a contract in force at a time, by name, with their client ids; as `records` chooses."""
+    query = select(applications.c.name, table.c.client_id).distinct().where(_in_force(at))
+    query = query.join(applications, applications.c.client_id == table.c.client_id)
+    if subjects is not None:
+        query = query.where(_for(subjects))
+    if application:
+        query = query.where(applications.c.name == application)
+    if concerning is not None:
+        query = query.where(concerning.condition)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, client_id in cx.execute(query):
+        found[name] = (*found.get(name, ()), client_id)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """As much of a request as tells whether somebody is shown it."""
+
+    id: str
+    application: str
+    kind: Kind
+    subject: str
+
+
+def heads(database: Database, state: State) -> tuple[Head, ...]:
+    """All requests and contracts of a state, the oldest first: of what page one is, before it is read."""
+    query = select(table.c.id, applications.c.name, table.c.kind, table.c.subject)
+    query = query.join(applications, applications.c.client_id == table.c.client_id)
+    query = query.where(table.c.state == state).order_by(table.c.requested_at, table.c.id)
+    with database.read() as cx:
+        return tuple(Head(*row) for row in cx.execute(query))
+
+
+def by_id(database: Database, ids: Sequence[str]) -> tuple[ContractRecord, ...]:
+    """Those of these ids, in that order."""
+    with database.read() as cx:
+        found = {one.id: one for one in _values(cx, _joined().where(table.c.id.in_(ids)))}
+    return tuple(found[id_] for id_ in ids if id_ in found)
 
 
 def waiting(database: Database) -> int:
@@ -181,13 +260,20 @@ def _in_force(at: float) -> ColumnElement[bool]:
     return (table.c.state == "approved") & or_(table.c.until.is_(None), table.c.until > at)
 
 
-def held(cx: Connection, at: float, *, client_ids: Sequence[str] | None = None) -> list[ContractRecord]:
-    """What is in force at a time, with the limits that hold now; of some applications or of all."""
+def held(
+    cx: Connection,
+    at: float,
+    *,
+    client_ids: Sequence[str] | None = None,
+    subjects: Subjects | None = None,
+) -> list[ContractRecord]:
+    """What is in force at a time, with the limits that hold now; of some applications or of all, for some or all."""
     query = _joined().where(_in_force(at))
+    if subjects is not None:
+        query = query.where(_for(subjects))
     if client_ids is not None:
         query = query.where(table.c.client_id.in_(client_ids))
-    known = offers(cx)
-    return [_value(row, known) for row in cx.execute(query.order_by(table.c.client_id, table.c.subject))]
+    return _values(cx, query.order_by(table.c.client_id, table.c.subject))
 
 
 def next_end(cx: Connection, at: float) -> float | None:
@@ -205,8 +291,7 @@ def terms_of(database: Database, digest: str) -> Terms | None:
 
 
 def of_client(cx: Connection, client_id: str) -> list[ContractRecord]:
-    known = offers(cx)
-    return [_value(row, known) for row in cx.execute(_joined().where(table.c.client_id == client_id))]
+    return _values(cx, _joined().where(table.c.client_id == client_id))
 
 
 def get_in(cx: Connection, id_: str) -> ContractRecord:
@@ -215,13 +300,20 @@ def get_in(cx: Connection, id_: str) -> ContractRecord:
         raise NotFound(
             f"there is no contract '{id_[:40]}'", hint="`tulle app requests --all` shows them with their ids"
         )
-    return _value(row, offers(cx))
+    return _value(row, offers(cx, [row.subject]))
 
 
 def _joined() -> Any:
     return select(table, applications.c.name).join(
         applications, applications.c.client_id == table.c.client_id
     )
+
+
+def _values(cx: Connection, query: Any) -> list[ContractRecord]:
+    """What a query over `_joined` finds, with what the APIs that it is about offer now."""
+    rows = cx.execute(query).all()
+    known = offers(cx, {row.subject for row in rows})
+    return [_value(row, known) for row in rows]
 
 
 def _value(row: Row[Any], known: Mapping[str, Offer]) -> ContractRecord:

@@ -283,7 +283,8 @@ def record_offer(
 
     Whoever has a contract under a tier that is taken out keeps the limits that it had last.
     """
-    known = offer.offers(cx)
+    # Those with tiers of their own are asked for only where what all others have changes.
+    known = offer.offers(cx, None if api == offer.MESH else [api])
     names = {tier.name for tier in wanted.tiers}
     own = [name for name, one in known.items() if name and one.tiers]
     for tier in known.get(api, Offer()).tiers:

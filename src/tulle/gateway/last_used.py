@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -28,6 +28,7 @@ LOG = logging.getLogger("tulle")
 EVERY_SECONDS: Final = 5.0
 EXACT_SECONDS: Final = 30.0  # who calls all the time is not written down all the time
 WRONG_SECRET: Final = "invalid_credential_for_basic_auth"  # noqa: S105  why, in Envoy's words
+_AT_ONCE: Final = 1000  # clients in a query; of more, all are read
 _REFUSED: Final = frozenset({401, 403})
 
 Caller = tuple[str, str, str]  # client id, service, environment
@@ -124,12 +125,16 @@ def note(database: Database, seen: Mapping[Caller, float]) -> None:
                 connection.execute(update(table).where(where).values(at=at))
 
 
-def last_used(database: Database, service: str | None = None) -> Mapping[tuple[str, str], float]:
-    """By client id and service when each was last called, in whichever environment; of one service or of all."""
+def last_used(
+    database: Database, service: str | None = None, *, clients: Collection[str] | None = None
+) -> Mapping[tuple[str, str], float]:
+    """By client id and service when each was last called, in whichever environment; of one service, of some clients."""
     columns = table.c
     query = select(columns.client_id, columns.service, func.max(columns.at).label("at"))
     query = query.group_by(columns.client_id, columns.service)
     if service is not None:
         query = query.where(columns.service == service)
+    if clients is not None and len(clients) <= _AT_ONCE:
+        query = query.where(columns.client_id.in_(clients))
     with database.read() as connection:
         return {(row.client_id, row.service): row.at for row in connection.execute(query)}

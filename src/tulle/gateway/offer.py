@@ -6,9 +6,12 @@ tiers with the next publishing. Knows nothing of contracts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Text, delete, func, insert, select, type_coerce, update
 
 from tulle.errors import Broken
 from tulle.events import OFFER_CHANGED, Event
@@ -18,6 +21,8 @@ from tulle.state.db import in_turn, now
 from tulle.state.tables import offers as table
 
 MESH = ""
+_AT_ONCE: Final = 500  # names in a query; of more, all are read
+_LONGEST_KEPT: Final = 10_000  # characters of an offer that is not read again; longer ones have long terms
 
 
 def record(
@@ -54,15 +59,31 @@ def stamp(cx: Connection) -> object:
     return tuple(cx.execute(select(func.count(), func.max(table.c.changed_at))).one())
 
 
-def offers(cx: Connection) -> Mapping[str, Offer]:
+def offers(cx: Connection, apis: Collection[str] | None = None) -> Mapping[str, Offer]:
     """By the name of the API; where several versions of one offer something, what the newest does.
 
-    One that is damaged offers nothing: the contracts under it keep the limits they were given.
+    `apis` are those that are wanted, without it all; the mesh's is always there, where it was recorded. One that is
+    damaged offers nothing: the contracts under it keep the limits they were given.
     """
+    query = select(table.c.api, type_coerce(table.c.offer, Text)).order_by(table.c.changed_at)
+    if apis is not None and len(apis) <= _AT_ONCE:
+        query = query.where(table.c.api.in_([MESH, *apis]))
     found: dict[str, Offer] = {}
-    for row in cx.execute(select(table.c.api, table.c.offer).order_by(table.c.changed_at)):
+    for api, said in cx.execute(query):
+        text = said if isinstance(said, str) else json.dumps(said)  # as PostgreSQL's driver reads it
         try:
-            found[row.api] = offer_of(row.offer)
+            found[api] = _kept(text) if len(text) <= _LONGEST_KEPT else _read(text)
         except Broken:
             continue
     return found
+
+
+def _read(text: str) -> Offer:
+    try:
+        plain: Any = json.loads(text)
+    except ValueError as exc:
+        raise Broken(f"the tiers of an API cannot be read: {exc}", hint="apply its product again") from None
+    return offer_of(plain)
+
+
+_kept = lru_cache(maxsize=4096)(_read)  # a thousand APIs are asked for with every page of contracts

@@ -23,8 +23,14 @@ class ApiClient:
 
     def apis(self, *, tag: str = "", product: str = "") -> list[dict[str, Any]]:
         """Every API by name, deployed services among them."""
-        params = {"tag": tag, "product": product}
-        return list(self._client.call("GET", "/apis", params=params)["apis"])
+        found: list[dict[str, Any]] = []
+        after: str | None = ""
+        while after is not None:
+            params = {"tag": tag, "product": product, "limit": 1000, "after": after}
+            page = self._client.call("GET", "/apis", params=params)
+            found += page["apis"]
+            after = page["next"]
+        return found
 
     def api(self, name: str) -> dict[str, Any]:
         """One API with its versions, instances and pages."""

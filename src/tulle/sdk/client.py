@@ -487,7 +487,14 @@ class Client:
 
     def applications(self, *, containing: str = "", limit: int | None = None) -> list[dict[str, Any]]:
         """Client applications with their contracts, by name, the first `limit` or all of them; never a secret."""
-        return list(self._get("/applications", q=containing, limit=limit)["applications"])
+        found: list[dict[str, Any]] = []
+        after: str | None = ""
+        while after is not None and (limit is None or len(found) < limit):
+            left = 1000 if limit is None else min(limit - len(found), 1000)
+            page = self._get("/applications", q=containing, limit=left, after=after)
+            found += page["applications"]
+            after = page["next"]
+        return found
 
     def application(self, name: str) -> dict[str, Any]:
         """One application with everything it asked for."""
@@ -580,11 +587,20 @@ class Client:
         application: str | None = None,
         service: str | None = None,
         product: str | None = None,
-        limit: int = 100,
+        limit: int | None = None,
     ) -> list[dict[str, Any]]:
-        """Requests and contracts, the newest first."""
-        asked = {"application": application, "service": service, "product": product, "limit": limit}
-        return list(self._get("/contracts", state=list(states) or None, **asked)["contracts"])
+        """Requests and contracts, the newest first: the first `limit` or all of them, asked for a page at a time."""
+        asked = {"application": application, "service": service, "product": product}
+        found: list[dict[str, Any]] = []
+        before: str | None = None
+        while limit is None or len(found) < limit:
+            left = 1000 if limit is None else min(limit - len(found), 1000)
+            page = self._get("/contracts", state=list(states) or None, **asked, limit=left, before=before)
+            found += page["contracts"]
+            before = page["before"]
+            if before is None:
+                break
+        return found
 
     def contract(self, id_: str) -> dict[str, Any]:
         """One request and what became of it."""

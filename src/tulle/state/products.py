@@ -87,6 +87,23 @@ def named(database: Database, names: Collection[str]) -> dict[str, DataProduct]:
         return {row.name: from_document(row.document) for row in connection.execute(query)}
 
 
+def domains(database: Database) -> dict[str, list[str]]:
+    """The names of each domain's applied products. Reads no document."""
+    query = select(products.c.domain, products.c.name).order_by(products.c.domain, products.c.name)
+    found: dict[str, list[str]] = {}
+    with database.read() as connection:
+        for domain, name in connection.execute(query):
+            found.setdefault(domain, []).append(name)
+    return found
+
+
+def declared_services(database: Database) -> dict[str, str]:
+    """The services that applied products declared, each with its product. Reads no document."""
+    columns = select(products.c.name, products.c.services).order_by(products.c.domain, products.c.name)
+    with database.read() as connection:
+        return {service: row.name for row in connection.execute(columns) for service in row.services or ()}
+
+
 def save(
     connection: Connection,
     product: DataProduct,

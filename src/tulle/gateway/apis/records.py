@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
 from tulle import events
 from tulle.errors import Broken, Conflict, NotFound, did_you_mean
@@ -29,6 +30,7 @@ from tulle.state.tables import api_bindings, api_versions, apis, removed_apis
 LOG = logging.getLogger("tulle")
 Status = Literal["draft", "published", "deprecated", "retired"]
 _REVISIONS: Final = 1 << 31
+_AT_ONCE: Final = 100  # documents that are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +88,39 @@ class RemovedApi:
     visible_to: tuple[str, ...]
 
 
-def recorded(database: Database) -> tuple[RecordedApi, ...]:
-    """Every API in force, by name."""
+def recorded(database: Database, names: Collection[str] | None = None) -> tuple[RecordedApi, ...]:
+    """Every API in force, by name, or those of these names."""
     with database.read() as connection:
-        return _read(connection)
+        return _read(connection, names)
+
+
+def followed(database: Database) -> tuple[RecordedApi, ...]:
+    """The same, read again only when anything about them changed: for doors, which ask often."""
+    with _LOCK:
+        kept = _KEPT.get(database)
+        if kept is None:
+            kept = _KEPT[database] = _Kept()
+    return kept.look(database)
 
 
 def find(database: Database, name: str) -> RecordedApi:
     """One API. NotFound with the nearest name."""
-    found = {api.name: api for api in recorded(database)}
-    if name not in found:
-        hint = (
-            did_you_mean(name, found) or "declare it in products/<domain>/<product>/apis/ and `tulle apply`"
-        )
-        raise NotFound(f"there is no API '{name}'", hint=hint)
-    return found[name]
+    with database.read() as connection:
+        for one in _read(connection, [name]):
+            return one
+        known = connection.execute(select(apis.c.name)).scalars().all()
+    hint = did_you_mean(name, known) or "declare it in products/<domain>/<product>/apis/ and `tulle apply`"
+    raise NotFound(f"there is no API '{name}'", hint=hint)
+
+
+def declared(database: Database, name: str) -> ApiDeclared | None:
+    """An API as it was applied; None where there is none, or it cannot be read."""
+    with database.read() as connection:
+        document = connection.execute(select(apis.c.document).where(apis.c.name == name)).scalar()
+    try:
+        return None if document is None else api_of(document)
+    except Broken:
+        return None
 
 
 def of_product(database: Database, product: str) -> Mapping[str, ApiDeclared]:
@@ -162,18 +182,30 @@ _MARKS: Final = select(  # of all three at once: it is asked several times a sec
 )
 
 
-class Followed:
-    """The APIs in force, read again only when anything about them changed. Safe to share between threads."""
+def openapi_texts(database: Database, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
+    """The same of many, by API and version; those that have one."""
+    columns, keys = api_versions.c, sorted(wanted)
+    found: dict[tuple[str, str], str] = {}
+    with database.read() as connection:
+        for begin in range(0, len(keys), _AT_ONCE):
+            some = {api for api, _ in keys[begin : begin + _AT_ONCE]}
+            query = select(columns.api, columns.version, columns.openapi).where(columns.api.in_(some))
+            for api, version, text in connection.execute(query):
+                if text and (api, version) in wanted:
+                    found[api, version] = text
+    return found
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+
+class _Kept:
+    """What was read last of one database. Safe to share between threads."""
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._mark: object = None
         self._known: tuple[RecordedApi, ...] = ()
 
-    def look(self) -> tuple[RecordedApi, ...]:
-        """Every API in force, by name."""
-        with self._lock, self._database.read() as connection:
+    def look(self, database: Database) -> tuple[RecordedApi, ...]:
+        with self._lock, database.read() as connection:
             marks = tuple(connection.execute(_MARKS).one())
             if marks != self._mark:
                 self._known = _read(connection)
@@ -181,17 +213,37 @@ class Followed:
             return self._known
 
 
-def _read(connection: Connection) -> tuple[RecordedApi, ...]:
-    """All that can be read: a damaged row keeps its own API out and no other."""
+class Followed:
+    """The APIs in force, read again only when anything about them changed. Safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept = _Kept()
+
+    def look(self) -> tuple[RecordedApi, ...]:
+        """Every API in force, by name."""
+        return self._kept.look(self._database)
+
+
+_KEPT: Final[WeakKeyDictionary[Database, _Kept]] = WeakKeyDictionary()
+_LOCK: Final = threading.Lock()
+
+
+def _read(connection: Connection, names: Collection[str] | None = None) -> tuple[RecordedApi, ...]:
+    """All that can be read, or those of some names: a damaged row keeps its own API out and no other."""
+
+    def of(query: Select[Any], column: ColumnElement[str]) -> Iterable[Row[Any]]:
+        return connection.execute(query if names is None else query.where(column.in_(names)))
+
     columns = [column for column in api_versions.c if column.name != "openapi"]
     lives: dict[str, dict[str, Any]] = {}
-    for row in connection.execute(select(*columns)):
+    for row in of(select(*columns), api_versions.c.api):
         lives.setdefault(row.api, {})[row.version] = {name: getattr(row, name) for name in _LIFE}
     bindings: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(select(api_bindings)):
+    for row in of(select(api_bindings), api_bindings.c.api):
         bindings.setdefault(row.api, []).append(row)
     found: list[RecordedApi] = []
-    for row in connection.execute(select(apis).order_by(apis.c.name)):
+    for row in of(select(apis).order_by(apis.c.name), apis.c.name):
         try:
             known = msgspec.convert(lives.get(row.name, {}), dict[str, Life])
             bound = {(b.version, b.environment): _binding(b) for b in bindings.get(row.name, ())}

@@ -26,40 +26,46 @@ class Sight:
     def __init__(self, database: Database, access: Access) -> None:
         self._database = database
         self._access = access
-        self._apis = records.Followed(database)
+
+    def of(self, user: str | None) -> View:
+        """What somebody sees; None is the mesh's token, which finds all, `NOBODY` a stranger."""
+        return View(self, user)
 
     def sees(self, user: str | None, product: str, visibility: str, visible_to: Sequence[str] = ()) -> bool:
-        """Whether `user` finds an API of `product`; None is the mesh's token, which finds all, `NOBODY` a stranger.
-
-        `visible_to` are domains (`domain:…`) and roles (`role:…`), as `ApiDeclared` has them.
-        """
-        if user is None or visibility == "public":
-            return True
-        if user == NOBODY:
-            return False
-        return self.belongs(user, product) or any(self._matches(user, one) for one in visible_to)
+        """Whether `user` finds an API of `product`, as `View.sees` tells of many."""
+        return self.of(user).sees(product, visibility, visible_to)
 
     def demand(self, user: str | None, name: str) -> None:
         """Refuse the name of an API or a service that somebody does not find. NotFound, as where there is none."""
-        if user is not None and name not in (known := self.names(user)):
+        if user is None or self._may_ask_for(user, name):
+            return
+        known = self.names(user)
+        if name not in known:
             raise NotFound(
                 f"there is no API '{name}'", hint=did_you_mean(name, known) or "`tulle api list` shows them"
             )
 
+    def _may_ask_for(self, user: str, name: str) -> bool:
+        """Whether there is an API of the name that they find: for most, there is no need to look at all others."""
+        found = records.declared(self._database, name)
+        return found is not None and self.sees(user, found.product, found.visibility, found.visible_to)
+
     def names(self, user: str) -> frozenset[str]:
         """What somebody may ask for: APIs that they find, and services, but where an API of the name says otherwise."""
-        services = {name for item in products.applied(self._database) for name in item.services or ()}
+        services = set(products.declared_services(self._database))
         services |= {one.service for one in generation.everywhere(self._database)}
-        return frozenset((services | {one.name for one in self._apis.look()}) - self.hidden(user))
+        apis = {one.name for one in records.followed(self._database)}
+        return frozenset((services | apis) - self.hidden(user))
 
     def hidden(self, user: str | None) -> frozenset[str]:
         """The names that somebody may not know: of APIs that are not for them, or were not while they were there."""
         if user is None:
             return frozenset()
-        found: list[ApiDeclared | RemovedApi] = [one.declared for one in self._apis.look()]
+        view = self.of(user)
+        found: list[ApiDeclared | RemovedApi] = [one.declared for one in records.followed(self._database)]
         found += records.removed(self._database)
         return frozenset(
-            one.name for one in found if not self.sees(user, one.product, one.visibility, one.visible_to)
+            one.name for one in found if not view.sees(one.product, one.visibility, one.visible_to)
         )
 
     def belongs(self, user: str, product: str) -> bool:
@@ -78,15 +84,46 @@ class Sight:
         resource = self._access.resource_branch(product, branch)
         return self._access.decide(user, "fs:CreateCommit", resource).allowed
 
+    def domains(self, user: str) -> frozenset[str]:
+        """The domains of whose products' people somebody is."""
+        known = products.domains(self._database)
+        return frozenset(domain for domain, of in known.items() if any(self.belongs(user, one) for one in of))
+
+    def roles(self, user: str) -> frozenset[str]:
+        """The groups of somebody, none of whom is not there."""
+        try:
+            return frozenset(group.id for group in self._access.read(lambda cx: people.groups_of(cx, user)))
+        except NotFound:
+            return frozenset()
+
+
+class View:
+    """What one person sees, for as long as one question takes: domains and roles are looked at once."""
+
+    def __init__(self, sight: Sight, user: str | None) -> None:
+        self._sight = sight
+        self._user = user
+        self._domains: frozenset[str] | None = None
+        self._roles: frozenset[str] | None = None
+
+    def sees(self, product: str, visibility: str, visible_to: Sequence[str] = ()) -> bool:
+        """Whether they find an API of `product`.
+
+        `visible_to` are domains (`domain:…`) and roles (`role:…`), as `ApiDeclared` has them.
+        """
+        if self._user is None or visibility == "public":
+            return True
+        if self._user == NOBODY:
+            return False
+        user = self._user
+        return self._sight.belongs(user, product) or any(self._matches(user, one) for one in visible_to)
+
     def _matches(self, user: str, whom: str) -> bool:
         kind, _, name = whom.partition(":")
         if kind == "domain":
-            known = products.applied(self._database)
-            return any(
-                item.product.domain == name and self.belongs(user, item.product.name) for item in known
-            )
-        try:
-            groups = self._access.read(lambda cx: people.groups_of(cx, user))
-        except NotFound:
-            return False
-        return any(group.id == name for group in groups)
+            if self._domains is None:
+                self._domains = self._sight.domains(user)
+            return name in self._domains
+        if self._roles is None:
+            self._roles = self._sight.roles(user)
+        return name in self._roles
