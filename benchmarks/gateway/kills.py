@@ -130,7 +130,7 @@ def _supervised(settings: Settings) -> Iterator[None]:
     def keep() -> None:
         while not over.is_set():
             supervisor.tick()
-            time.sleep(STEP)
+            supervisor.rest(STEP)
         supervisor.stop_all()  # by the thread that started it, with which it ends
 
     keeper = threading.Thread(target=keep)

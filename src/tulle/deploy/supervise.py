@@ -22,9 +22,14 @@ from typing import Any
 
 import psutil
 
-FIRST_DELAY = 0.1  # seconds before a dead child is started again; doubles while it keeps dying
+from tulle.deploy.child_ends import ChildEnds
+
+AT_ONCE = (
+    0.0  # seconds before a child that has died is started again; of the next times, while it keeps dying:
+)
+FIRST_DELAY = 0.1  # this, which doubles
 LONGEST_DELAY = 5.0
-STABLE_AFTER = 10.0  # a child that lived this long starts over with the first delay
+STABLE_AFTER = 10.0  # a child that lived this long is started at once again
 # How a process ends whose files are damaged: it says so, or the kernel ends it, for reading what is not in a file.
 EXIT_DAMAGED = 3
 DAMAGED = frozenset({EXIT_DAMAGED, -signal.SIGBUS, -signal.SIGSEGV})
@@ -90,7 +95,7 @@ class _Child:
     started_at: float = 0.0
     state: str = "starting"  # starting running restarting stopping
     restarts: int = 0
-    delay: float = FIRST_DELAY
+    delay: float = AT_ONCE
     start_after: float = 0.0
     unwanted_since: float | None = None
     told_to_stop_at: float | None = None
@@ -101,6 +106,11 @@ class _Child:
     former: subprocess.Popen[bytes] | None = None  # the one that it takes over from, as long as that runs
     former_until: float = 0.0
     trouble: str = ""  # why it was not taken over
+
+    def put_off(self) -> None:
+        """Have it started again after its delay; the next one is longer."""
+        self.start_after = time.monotonic() + self.delay
+        self.delay = min(max(self.delay * 2, FIRST_DELAY), LONGEST_DELAY)
 
 
 class Supervisor:
@@ -118,6 +128,7 @@ class Supervisor:
         self._last: Sequence[Wanted] = ()
         self._trouble = ""
         self._ask_until = 0.0
+        self._ends = ChildEnds()
 
     def run(self, *, every: float = 0.1) -> None:
         """Supervise until SIGTERM or SIGINT, then stop every child and return."""
@@ -126,9 +137,14 @@ class Supervisor:
         try:
             while not self._stopping:
                 self.tick()
-                time.sleep(every)
+                self.rest(every)
         finally:
             self.stop_all()
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long, or until a child has ended: who serves callers is wanted back at once."""
+        running = (child.process for child in self._children.values())
+        self._ends.wait([process.pid for process in running if process is not None], seconds)
 
     def tick(self) -> None:
         """One step towards what is wanted."""
@@ -173,6 +189,7 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
             child.process = None
+        self._ends.close()
         self._table.unlink(missing_ok=True)
 
     def _drain_all(self) -> None:
@@ -228,7 +245,7 @@ class Supervisor:
                 child.restarts += 1
                 self._stop(child)
         elif child.state == "running" and now - child.started_at > STABLE_AFTER:
-            child.delay = FIRST_DELAY
+            child.delay = AT_ONCE
         self._insist(child)
 
     def _look_at_takeover(self, child: _Child) -> None:
@@ -316,8 +333,7 @@ class Supervisor:
         except OSError as exc:
             self._complain(f"{child.wanted.name} cannot be started", exc)
             child.restarts += 1
-            child.start_after = time.monotonic() + child.delay
-            child.delay = min(child.delay * 2, LONGEST_DELAY)
+            child.put_off()
 
     def _spawn(self, child: _Child, argv: Sequence[str]) -> None:
         want = child.wanted
@@ -354,8 +370,7 @@ class Supervisor:
         if child.told_to_stop_at is None:
             child.restarts += 1
             child.state = "restarting"
-            child.start_after = time.monotonic() + child.delay
-            child.delay = min(child.delay * 2, LONGEST_DELAY)
+            child.put_off()
         child.told_to_stop_at = None
 
     def _write(self) -> None:
