@@ -82,6 +82,7 @@ def test_a_mesh_file_that_says_otherwise_is_told_until_it_is_taken_up(browser: B
     file.write_text(first + "default_rate_limit: 7/1s\ngateway_port: 8123\n")
     page = browser.get("/gateway")
     assert "default_rate_limit: <" in page
+    assert "takes that up. " in page
     assert "gateway_port: at the next start" in page
     settings = browser.world.settings
     browser.reader.take_up(taken_up(settings, load_settings(settings.folder)))

@@ -33,7 +33,7 @@ from tests.gateway.conftest import (
 )
 
 from tulle.errors import Broken, LimitExceeded, TulleError, Unavailable
-from tulle.gateway import envoy_clusters, envoy_files
+from tulle.gateway import envoy, envoy_clusters, envoy_files
 from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_values import Door, Json, file_name
 from tulle.gateway.policy import Client, GatewayPolicy, RateLimit
@@ -407,6 +407,25 @@ def test_only_what_is_new_is_read_again(gateway: Gateway, monkeypatch: pytest.Mo
     fewer = {name: sockets for name, sockets in others.items() if name != "down"}
     gateway.publish(policy(fewer, {("app-a", "first"): PLENTY}))
     assert (read[3].services, read[3].contracts, read[3].clients) == ((), (), ())
+
+
+def test_what_was_looked_at_is_not_read_again_when_it_is_published(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    validate = envoy.validate
+
+    def noted(folder: Path, file: str) -> None:
+        read.append(file)
+        validate(folder, file)
+
+    monkeypatch.setattr(envoy, "validate", noted)
+    wanted = policy(WORKERS, {("app-a", "first"): PLENTY})
+    gateway.check(wanted)
+    gateway.publish(wanted)
+    assert len(read) == 1
+    gateway.check(policy(WORKERS, {("app-a", "first"): PLENTY, ("app-b", "second"): PLENTY}))
+    assert len(read) == 2
 
 
 def test_a_new_client_that_envoy_refuses_is_found_all_the_same(gateway: Gateway) -> None:
