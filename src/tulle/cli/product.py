@@ -1,8 +1,9 @@
-"""`tulle init | new | validate`."""
+"""`tulle init | new product | new api | validate`."""
 
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tulle.cli.terminal import OPTION_JSON, emit, mark, relative, show_problem
-from tulle.errors import AlreadyExists, Invalid, TulleError, from_dict
+from tulle.errors import AlreadyExists, Invalid, NotFound, TulleError, from_dict
 
 if TYPE_CHECKING:
     from tulle.spec.capability import Registry
@@ -38,7 +39,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group()
 def new() -> None:
-    """Make a new product from a template."""
+    """Make a new product from a template, or an API from an OpenAPI document."""
 
 
 @new.command("product")
@@ -148,6 +149,56 @@ def _from_contract(document: Document, registry: Registry, *, name: str, domain:
     taken = take_rules(document.value)
     files = from_contract(replace(document, value=taken.contract), registry, name=name, domain=domain)
     return files | ({RULES_FILE: taken.text(to_begin_with=True)} if taken.checks else {})
+
+
+@new.command("api")
+@click.argument("name")
+@click.option("--product", required=True, help="The product that offers it.")
+@click.option(
+    "--openapi",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="The OpenAPI document (3.0 or 3.1, YAML or JSON) of the service; - for what is piped in.",
+)
+@click.option("--upstream", help="Where the service is. Default: the first server that the document names.")
+@click.pass_obj
+def new_api(mesh: Path | None, name: str, product: str, openapi: Path, upstream: str | None) -> None:
+    """Declare API NAME over an HTTP service outside of the mesh, by its OpenAPI document.
+
+    \b
+    tulle new api weather --product forecasts --openapi weather.openapi.json
+    curl -s https://api.example.com/openapi.json | tulle new api weather --product forecasts --openapi -
+    """
+    from tulle.cli.connect import settings_of
+    from tulle.gateway.apis import scaffold
+    from tulle.gateway.apis.load import load_apis
+    from tulle.spec.load import decoded
+    from tulle.spec.mesh import load_mesh
+
+    spec = load_mesh(settings_of(mesh))
+    owner = spec.product(product)
+    if str(openapi) == "-":
+        data, source = sys.stdin.buffer.read(), "what was piped in"
+    else:
+        try:
+            data, source = openapi.read_bytes(), relative(openapi)
+        except OSError as exc:
+            raise NotFound(f"{relative(openapi)} cannot be read: {exc.strerror}") from exc
+    made = scaffold.new_api(name, decoded(data, source), source=source, upstream=upstream or "")
+    for one in spec.products:
+        for loaded in load_apis(one):
+            if loaded.api.name == name:
+                raise AlreadyExists(
+                    f"product '{one.name}' has an API '{name}' already", hint=f"it is in {loaded.source.name}"
+                )
+    for path in made.files:
+        if (owner.folder / path).exists():
+            hint = "choose another name, or remove the file"
+            raise AlreadyExists(f"{relative(owner.folder / path)} exists already", hint=hint)
+    _write(owner.folder, dict(made.files))
+    told = f"leads to {made.upstream}" if made.upstream else "leads nowhere yet: say `upstream` in its file"
+    click.echo(f"version {made.version} {told}")
+    click.echo("next: tulle validate && tulle plan && tulle apply")
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:
