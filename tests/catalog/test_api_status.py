@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.observe.lines import line
 
 from tulle.catalog.api_status import Answering, status_of
-from tulle.observe.calls import Calls
+from tulle.observe.calls import Calls, Place
 from tulle.observe.insight import Insight, Point
+from tulle.observe.operations import Operations
+from tulle.observe.tally import Tally
 
 
 def point(requests: int, failed: int = 0, p95: int = 120_000) -> Point:
@@ -55,6 +59,28 @@ def test_objectives_are_held_against_30_days() -> None:
         ("p95", 120.0, False, "ms"),
         ("p99", 120.0, True, "ms"),
     ]
+
+
+def test_examples_and_other_versions_keep_no_promise(tmp_path: Path) -> None:
+    calls, counting, at = Calls(tmp_path), Tally(Operations({}, "/")), time.time() - 60
+    said = {"service": "orders", "generation": None}
+    mock = said | {"reason": "mock", "details": "direct_response"}
+    counting.count([line(at, version="v1", **said)] * 3 + [line(at, version="v1", code=500, **said)])
+    counting.count([line(at, version="v1", **mock)] * 96)
+    counting.count([line(at, version="v2", code=500, **said), line(at, version="v2", **said)])
+    counting.count([line(at, version="v3", **mock)] * 9)
+    calls.add(counting.taken(), Place("f", 1))
+    kept = {
+        version: status_of(Insight(calls), "orders", "", UP, {"availability": 70.0}, version).objectives[0]
+        for version in ("v1", "v2", "v3", "")
+    }
+    assert [(one.found, one.held) for one in kept.values()] == [
+        (75.0, True),
+        (50.0, False),
+        (None, None),
+        (pytest.approx(100 * 4 / 6), False),
+    ]
+    calls.close()
 
 
 def test_where_nothing_was_asked_nothing_is_known(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
@@ -12,10 +13,14 @@ import pytest
 from click.testing import CliRunner
 from tests.control.bazaar import Bazaar
 from tests.control.test_deployments import SERVICE
+from tests.observe.lines import line
 
 from tulle.catalog import api_page
 from tulle.cli.main import cli
 from tulle.gateway.apis import records, remarks
+from tulle.observe.calls import Calls, Place
+from tulle.observe.operations import Operations
+from tulle.observe.tally import Tally
 
 HOSTILE = '<img src=x onerror="hurt()">'
 
@@ -370,3 +375,55 @@ def test_many_operations_are_shown_a_part_at_a_time(bazaar: Bazaar, monkeypatch:
     assert [html.count('<details class="operation"') for html in (first, last)] == [2, 1]
     assert "part=2#operations" in first
     assert "/items/{id}" in last
+
+
+# ── what an API is asked ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_api_that_nobody_asked_has_a_page_of_insight_and_one_that_is_hidden_has_none(
+    bazaar: Bazaar,
+) -> None:
+    page = get(bazaar, "/insight/apis/orders")
+    assert "Nothing was asked in prod" in page
+    assert "When it is asked, and what may come" not in page  # of nothing there is no pattern
+    assert 'href="/insight/apis/orders?version=v2' in page
+    assert "nobody asked it" in page
+    assert "version=v3" not in page  # a draft
+    assert 'href="/exchange/apis/orders"' in page
+    assert "/services/orders" not in page
+    assert "Nothing was asked in test" in get(bazaar, "/insight/apis/orders?environment=test")
+    for near in ("payroll", "payrol"):
+        told = get(bazaar, f"/insight/apis/{near}", 404)
+        assert "did you mean" not in told
+        assert "known: orders" in told
+    assert "Nothing was asked" in get(bazaar, "/insight/apis/payroll", cookie=cookie_of(bazaar, "vic"))
+
+
+def test_versions_of_an_api_have_pages_of_insight_of_their_own(bazaar: Bazaar) -> None:
+    calls = Calls(bazaar.workspace.settings.state_folder)
+    counting, at = Tally(Operations({"orders": ["GET /items"]}, "/public/api/v1/")), time.time() - 60
+    said = {"service": "orders", "generation": None, "method": "GET"}
+    mock = said | {
+        "version": "v1",
+        "reason": "mock",
+        "details": "direct_response",
+        "path": "/orders/v1/items",
+    }
+    counting.count([line(at, **mock)] * 5)
+    counting.count([line(at, **said, version="v2", path="/orders/v2/items", client="evil<b>")] * 3)
+    calls.add(counting.taken(), Place("f", 1))
+    calls.close()
+    page = get(bazaar, "/insight/apis/orders?span=hour")
+    assert "8 requests" in page
+    assert "(mock)" in page
+    one = get(bazaar, "/insight/apis/orders?span=hour&version=v2")
+    assert "<h1>orders v2</h1>" in one
+    assert "3 requests" in one
+    assert "evil&lt;b&gt;" in one
+    assert "(mock)" not in one
+    assert "version=v2" in one.partition('aria-label="Time"')[2]  # another time is of the same version
+    exchange = get(bazaar, "/exchange/apis/orders?version=v2")
+    assert "3 requests" in exchange
+    assert "How v2 is" in exchange
+    assert 'href="/insight/apis/orders?version=v2"' in exchange
+    assert "it is a draft" in get(bazaar, "/exchange/apis/orders?version=v3")

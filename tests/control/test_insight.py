@@ -29,8 +29,10 @@ from tulle.gateway.envoy_values import ACCESS_LOG
 from tulle.observe.calls import DAY, HOUR, Place
 from tulle.observe.insight import Insight, span_of
 from tulle.observe.tally import Batch, Cell, Key
+from tulle.sdk.apis import ApiClient
 from tulle.serving import generation, package
 from tulle.serving.traffic import single
+from tulle.state.tables import api_versions
 
 PREDICT = "/public/api/v1/calc/who/run"
 
@@ -193,19 +195,114 @@ def _tell(counted: Counted) -> None:
 def test_services_that_nobody_asks_are_proposed_for_their_end(counted: Counted) -> None:
     calls, workspace = counted.collector.calls, counted.workspace
     with pytest.raises(Conflict, match="calls are counted for 0 days"):
-        insight.unused(workspace.database, calls, days=30, now=time.time())
+        insight.unused(workspace.settings, workspace.database, calls, days=30, now=time.time())
     counted.asked(calc(), calc(time.time() - 1, client="tulle-portal-01234567"))
     counted.collector.look()
     assert "which says nothing of 30" in counted.run("unused", code=1)
     later = time.time() + 40 * DAY
-    (found,) = insight.unused(workspace.database, calls, days=30, now=later)
+    (found,) = insight.unused(workspace.settings, workspace.database, calls, days=30, now=later)
     assert (found.service, found.proposal) == ("calc", "tulle service deprecate calc")
     assert 38 <= found.days <= 40
     with pytest.raises(Conflict):
-        insight.unused(workspace.database, calls, days=60, now=later)
+        insight.unused(workspace.settings, workspace.database, calls, days=60, now=later)
     counted.asked(calc(later - 86_400 * 3))
     counted.collector.look()
-    assert insight.unused(workspace.database, calls, days=30, now=later) == []
+    assert insight.unused(workspace.settings, workspace.database, calls, days=30, now=later) == []
+
+
+TWO = """
+    api: ext
+    versions:
+    - {version: v1, upstream: 'https://api.example.com', undeclared: allow, publish: true}
+    - {version: v2, upstream: 'https://api.example.com', undeclared: allow, publish: true}
+    - {version: v3, service: calc, publish: true}
+    - {version: v4, upstream: 'https://api.example.com', undeclared: allow}
+"""
+
+
+@pytest.fixture
+def managed(counted: Counted) -> Counted:
+    """With an API that is at version v1 and v2 an external service, and at v3 the service `calc`."""
+    Mesh(counted.workspace.settings.folder).sales("apis/ext.yaml", TWO)
+    apply_plan(counted.workspace)
+    return counted
+
+
+def test_versions_that_nobody_asks_are_proposed_for_their_end(managed: Counted) -> None:
+    settings, database, calls = (
+        managed.workspace.settings,
+        managed.workspace.database,
+        managed.collector.calls,
+    )
+    managed.asked(calc())
+    managed.collector.look()
+    later = time.time() + 40 * DAY
+    said = {"service": "ext", "generation": None, "path": "/ext/v2/items"}
+    managed.asked(
+        line(later - DAY, version="v2", **said),
+        line(later - DAY, **(said | {"version": "v3", "path": "/public/api/v1/calc/who/run"})),
+        line(later - DAY, version="v1", **(said | {"client": "tulle-portal-01234567"})),
+    )
+    managed.collector.look()
+    (found,) = insight.unused(settings, database, calls, days=30, now=later)  # v3 is what `calc` is used by
+    assert (found.service, found.version, found.environment) == ("ext", "v1", "")
+    assert (found.proposal, found.last) == ("tulle api deprecate ext v1", None)
+    with database.write() as cx:
+        cx.execute(api_versions.update().where(api_versions.c.version == "v1").values(status="deprecated"))
+    assert insight.unused(settings, database, calls, days=30, now=later) == []
+
+
+def test_versions_are_told_apart_and_by_whom_each_is_asked(
+    managed: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"service": "ext", "generation": None, "path": "/ext/v1/items"}
+    at = time.time() - 60
+    managed.asked(
+        *(line(at, version="v1", **said) for _ in range(3)),
+        *(line(at, version="v2", **(said | {"client": "app-2"})) for _ in range(2)),
+        line(at, version="v3", **(said | {"generation": "v7"})),
+        line(at, version="v3", **(said | {"reason": "mock", "code": 503, "details": "direct_response"})),
+    )
+    managed.collector.look()
+    with connect.mesh_client(managed.workspace.settings.folder) as client:
+        monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))
+        found = managed.json("show", "ext", "--by", "version")
+        assert [(one["name"]["version"], one["whole"]["requests"]) for one in found["series"]] == [
+            ("v1", 3),
+            ("v2", 2),
+            ("v3", 2),
+        ]
+        clients = managed.json("clients", "ext", "--version", "v2")
+        assert [one["name"]["client"] for one in clients["series"]] == ["app-2"]
+        (slow, *_) = managed.json("slow", "ext", "--version", "v1")
+        assert slow["version"] == "v1"
+        by = managed.json("show", "ext", "--by", "generation", "--version", "v3")
+        assert {one["name"]["generation"] for one in by["series"]} == {"v7", "(mock)"}
+        assert managed.json("violations", "ext") == []  # an example is an answer, whatever its status
+        state = ApiClient(client)
+        assert state.status("ext")["month"]["requests"] == 7
+        assert state.status("ext", "v2")["month"]["requests"] == 2
+        with pytest.raises(NotFound, match="no version 'v9'"):
+            state.status("ext", "v9")
+
+
+def test_what_an_api_may_be_asked_has_no_workers(managed: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time() // HOUR * HOUR
+    cells = {
+        (int(now - hour * HOUR), Key("ext", "", "(other)", "", "app-1", "v1")): Cell(
+            [360, 360, 0, 0, 0, 0, 0, 0, 360_000], {160: 360}
+        )
+        for hour in range(1, 10 * 24)
+    }
+    managed.collector.calls.add(Batch(cells=cells), Place("f", 1))
+    with connect.mesh_client(managed.workspace.settings.folder) as client:
+        monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))
+        told = managed.json("forecast", "ext")
+        assert (told["capacity"], told["patterns"]["why_not"]) == (None, "")
+        shown = managed.run("forecast", "ext")
+    assert "the next 168 hours: about" in shown
+    assert "with about 360 requests" in shown
+    assert "worker" not in shown
 
 
 def test_the_next_week_and_its_workers(counted: Counted) -> None:

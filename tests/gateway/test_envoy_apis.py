@@ -105,7 +105,7 @@ def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outsi
     assert not [name for name in reply.headers if name.startswith(("x-tulle", "x-envoy"))]
     line = mesh_line(mesh, "/base/items/7")
     assert (line["service"], line["client_of_external"]) == ("orders", "app-a")
-    assert (line["generation"], line["error"]) == (None, None)
+    assert (line["generation"], line["error"], line["version"]) == (None, None, "v1")
 
 
 @pytest.mark.parametrize(

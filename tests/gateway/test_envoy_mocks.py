@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,8 @@ from tulle.gateway.front import Front, MockAnswer
 from tulle.gateway.policies.entry import Operation, Policy
 from tulle.gateway.policies.listed import parse_policies, policies_in
 from tulle.gateway.policy import Contract, GatewayPolicy, ManagedService, RateLimit
+from tulle.observe.operations import Operations
+from tulle.observe.tally import MOCK, Tally
 
 pytestmark = pytest.mark.system
 
@@ -114,9 +117,21 @@ def test_limits_policies_and_the_access_log_are_those_of_any_api(mesh: Mesh) -> 
             for line in mesh.log_lines()
             if line["service"] == "orders" and line["path"].endswith("/items")
         ]
-        return any((line["code"], line["client"]) == (200, "app-a") for line in lines)
+        counting = Tally(Operations({}, "/"))
+        counting.count(json.dumps(line).encode() for line in lines)
+        counted = {(key.version, key.generation) for _, key in counting.taken().cells}
+        is_told = any((line["code"], line["client"]) == (200, "app-a") for line in lines)
+        return is_told and counted == {("v1", MOCK)}
 
     wait_until(told, "the access log")
+
+
+def test_examples_behind_the_processor_are_told_as_such_too() -> None:
+    asked = parse_policies("- {policy: quota, limits: [10/1d], key: [client]}")
+    (one,) = (s for s in whole(policies=policies_in(asked, "prod")).services if s.name == "orders")
+    (way,) = (r for r in front_routes(one, ()) if "processor" in str(r.get("route", {}).get("cluster")))
+    about = way["metadata"]["filter_metadata"]["tulle"]
+    assert (about["reason"], about["version"]) == ("mock", "v1")
 
 
 def test_by_an_operation_with_policies_of_its_own_the_same_answers_are_found(mesh: Mesh) -> None:

@@ -12,6 +12,7 @@ from tests.observe.lines import NOON, line
 from tulle.errors import Broken, Invalid
 from tulle.observe import calls as module
 from tulle.observe.calls import DAY, HOUR, MINUTE, OTHERS, Calls, Place
+from tulle.observe.exposition import exposed
 from tulle.observe.insight import Insight, Span, Which, span_of
 from tulle.observe.operations import Operations
 from tulle.observe.tally import Batch, Tally
@@ -179,7 +180,7 @@ def test_violations_and_the_slowest_are_told(calls: Calls) -> None:
 def test_who_was_asked_last_does_not_count_who_only_tries(calls: Calls) -> None:
     add(calls, line(NOON, client="tulle-portal-01234567"), line(NOON - 2 * DAY))
     add(calls, line(NOON, code=403, details="rbac_access_denied_matched_policy[none]"))
-    assert Insight(calls).last_asked("tulle-portal-") == {("offers", ""): (NOON - 2 * DAY) // DAY * DAY}
+    assert Insight(calls).last_asked("tulle-portal-") == {("offers", "", ""): (NOON - 2 * DAY) // DAY * DAY}
 
 
 def test_readers_see_a_whole_batch_or_nothing_of_it(calls: Calls) -> None:
@@ -190,3 +191,34 @@ def test_readers_see_a_whole_batch_or_nothing_of_it(calls: Calls) -> None:
         assert cx.execute("SELECT sum(requests) FROM cells WHERE width = 60").fetchone() == (2,)
         with pytest.raises(sqlite3.OperationalError):
             cx.execute("DELETE FROM cells")
+
+
+def test_a_file_of_before_versions_of_apis_is_read_on(tmp_path: Path) -> None:
+    made = Calls(tmp_path)
+    add(made, line(NOON), line(NOON, us=5000))
+    made.close()
+    with sqlite3.connect(made.file) as cx:  # as it was
+        for name, unique in (
+            ("keys", "UNIQUE (family, service, environment, operation, generation, client)"),
+            ("totals", "PRIMARY KEY (service, environment, generation)"),
+        ):
+            columns = [row[1:3] for row in cx.execute(f"PRAGMA table_info({name})") if row[1] != "version"]
+            types = ", ".join(
+                f"{column} {'INTEGER PRIMARY KEY' if column == 'id' else kind} " for column, kind in columns
+            )
+            names = ", ".join(column for column, _ in columns)
+            cx.execute(f"CREATE TABLE old ({types}, {unique})")
+            cx.execute(f"INSERT INTO old SELECT {names} FROM {name}")
+            cx.execute(f"DROP TABLE {name}")
+            cx.execute(f"ALTER TABLE old RENAME TO {name}")
+        cx.execute("ALTER TABLE slow DROP COLUMN version")
+    calls = Calls(tmp_path)
+    calls.bring_up()
+    add(calls, line(NOON + 60, service="offers", version="v2"))
+    assert whole(calls) == 3
+    assert whole(calls, version="v2") == 1
+    found = Insight(calls).told("version", span_of("hour", NOW))
+    assert {one.name["version"]: one.whole.requests for one in found.series} == {"": 2, "v2": 1}
+    assert {one["version"] for one in Insight(calls).slowest(span_of("hour", NOW))} == {"", "v2"}
+    assert 'generation="v1",version="v2"' in exposed(calls, is_open=False)
+    calls.close()

@@ -44,7 +44,7 @@ def samples(text: str) -> dict[str, float]:
 def test_counters_and_histograms(calls: Calls) -> None:
     text = exposed(calls, is_open=False)
     found = samples(text)
-    offers = 'service="offers",environment="",generation="v1"'
+    offers = 'service="offers",environment="",generation="v1",version=""'
     assert found[f'tulle_requests_total{{{offers},status="2xx"}}'] == 3
     assert found[f'tulle_requests_total{{{offers},status="5xx"}}'] == 1
     assert found[f'tulle_requests_total{{{offers},status="none"}}'] == 1

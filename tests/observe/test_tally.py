@@ -5,7 +5,19 @@ from __future__ import annotations
 from tests.observe.lines import NOON, line
 
 from tulle.observe.operations import Operations, operations_of
-from tulle.observe.tally import BYTES_OUT, C2, C4, C5, MICROSECONDS, REFUSED, REQUESTS, SLOWEST, Key, Tally
+from tulle.observe.tally import (
+    BYTES_OUT,
+    C2,
+    C4,
+    C5,
+    MICROSECONDS,
+    MOCK,
+    REFUSED,
+    REQUESTS,
+    SLOWEST,
+    Key,
+    Tally,
+)
 
 OFFERS = {"offers": ["POST /next/predict", "GET /orders/{id}", "GET /orders/{id}/lines"]}
 KEY = Key("offers", "", "POST /next/predict", "v1", "app-1")
@@ -76,6 +88,16 @@ def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> Non
     }
     cell = batch.cells[NOON, KEY]
     assert (cell.sums[C4], cell.sums[C5], cell.sums[REFUSED]) == (4, 1, 3)
+
+
+def test_examples_are_told_from_what_a_service_answers_and_versions_apart() -> None:
+    counting = tally()
+    mock = {"reason": "mock", "generation": None, "version": "v2"}
+    counting.count([line(version="v1"), line(**mock, code=404, details="direct_response")])
+    counting.count([line(**mock, code=429, details="request_rate_limited")])
+    batch = counting.taken()
+    assert {(key.version, key.generation) for _, key in batch.cells} == {("v1", "v1"), ("v2", MOCK)}
+    assert [kind for _, _, _, kind, _ in batch.kinds] == ["TooManyRequests"]
 
 
 def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() -> None:

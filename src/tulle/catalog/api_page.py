@@ -41,6 +41,10 @@ from tulle.spec.tier import Offer, Terms, Tier, mesh_tiers
 from tulle.state.db import now
 
 MOST_CHANGES: Final = 300  # of two versions, shown
+_WHY_NOT: Final[Mapping[str, str]] = {
+    "draft": "it is a draft, which consumers cannot call yet",
+    "retired": "it has ended",
+}
 A_PART: Final = 50  # operations on one page
 
 
@@ -207,7 +211,7 @@ class ApiPages:
             terms=offer.terms,
             takes_contracts=any(one.life.takes_contracts(at) for one in versions),
             opens_chosen=chosen.life.takes_contracts(at),
-            status=self.status(name, user),
+            status=self._status(found, name, chosen),
             ratings=rated,
             mine=next((one.stars for one in rated.ratings if one.user == user), 0),
             questions=remarks.questions(self._exchange.database, name),
@@ -219,19 +223,18 @@ class ApiPages:
             parts=parts,
         )
 
-    def status(self, name: str, user: str | None) -> Status:
-        """How an API is where consumers are. NotFound; `user` None sees all."""
-        found = self._exchange.api(name, user) if user is not None else self._any(name)
-        versions = self._versions(found, user or "")
-        places = [one for version in versions for one in version.addresses if one.is_consumers]
+    def _status(self, found: RecordedApi | ServiceView, name: str, version: Version) -> Status:
+        """How a version is where consumers are."""
+        places = [one for one in version.addresses if one.is_consumers]
         up = [one for one in places if one.answers]
         answering = Answering(
             bool(up),
             bool(up) and all(one.is_mock for one in up),
-            next((one.fault for one in places if one.fault), ""),
+            next((one.fault for one in places if one.fault), "") or _WHY_NOT.get(version.life.status, ""),
         )
-        promised = {} if isinstance(found, ServiceView) else found.declared.objectives
-        return status_of(self._insight, name, "", answering, promised)
+        if isinstance(found, ServiceView):
+            return status_of(self._insight, name, "", answering, {})
+        return status_of(self._insight, name, "", answering, found.declared.objectives, version.version)
 
     def document(self, name: str, user: str, version: str = "", environment: str = "") -> Mapping[str, Any]:
         """The OpenAPI document of a version at the gateway's address. NotFound."""
@@ -275,14 +278,6 @@ class ApiPages:
         more = max(0, len(changes) - MOST_CHANGES)
         shown = tuple(sorted(changes, key=lambda change: not change.breaking)[:MOST_CHANGES])
         return ApiChanges(name, title, names, one.version, other.version, shown, more)
-
-    def _any(self, name: str) -> RecordedApi | ServiceView:
-        for api in records.recorded(self._exchange.database):
-            if api.name == name:
-                return api
-        return self._exchange.api(name, "")
-
-    # ── versions and addresses ───────────────────────────────────────────────────────────────────────────
 
     def _versions(self, found: RecordedApi | ServiceView, user: str) -> Iterator[Version]:
         if isinstance(found, ServiceView):

@@ -6,7 +6,7 @@ Asks the counts of calls; decides nothing and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from tulle.observe.insight import Insight, Point, Which, span_of
@@ -69,16 +69,24 @@ def status_of(
     environment: str,
     answering: Answering,
     objectives: Mapping[str, float],
+    version: str = "",
     now: float | None = None,
 ) -> Status:
-    """Of one API in an environment, that of consumers is the empty one."""
-    which = Which(service, environment)
+    """Of one API in an environment, that of consumers is the empty one, or of one of its versions.
+
+    Answers by examples are none of what it promised.
+    """
+    which = Which(service, environment, version=version or None)
     found: dict[str, Point | None] = {}
     until = None
     for name in ("hour", "day", "month"):
         told = insight.told("api", span_of(name, now), which, points=False)
         found[name] = told.series[0].whole if told.series else None
         until = told.counted_until
+    judged = None
+    if objectives and found["month"] is not None:
+        real = insight.told("api", span_of("month", now), replace(which, mocks=False), points=False)
+        judged = real.series[0].whole if real.series else None
     word, why = _word(answering, found["hour"])
     return Status(
         word,
@@ -86,7 +94,7 @@ def status_of(
         found["hour"],
         found["day"],
         found["month"],
-        tuple(_judged(name, value, found["month"]) for name, value in objectives.items()),
+        tuple(_judged(name, value, judged) for name, value in objectives.items()),
         until,
     )
 

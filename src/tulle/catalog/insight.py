@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from tulle.catalog.asked import everything_asked
 from tulle.catalog.look import latency
 from tulle.catalog.outlook import Outlook, environment_key, outlook
 from tulle.catalog.service_load import Chart, line_of
@@ -20,12 +21,12 @@ from tulle.errors import NotFound, did_you_mean
 from tulle.gateway import contract, service_keys
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import SPANS, Insight, Point, Series, Span, Told, Which, span_of
-from tulle.serving import generation
 from tulle.spec import environment as declared
 from tulle.state.db import Database
 
 ROWS: Final = 100
 FEW: Final = 10
+_NOTHING: Final = Point(0, 0, 0, 0, 0, 0, 0, None, None, None, None)
 _BARS: Final = (300.0, 110.0, 44.0, 4.0)  # width, height, left, below, as curves have them
 
 
@@ -81,6 +82,7 @@ class InsightPage:
     slow: Sequence[Mapping[str, Any]]
     counted_until: float | None
     service: str = ""
+    is_service: bool = True  # has pages of a service's, or nothing is known any more
     outlook: Outlook | None = None
     bars: tuple[Bar, ...] = ()
     words: str = ""
@@ -114,43 +116,73 @@ class InsightReader:
         service: str,
         environment: str = "",
         span: str = "day",
+        generation: str = "",
         version: str = "",
-        now: float | None = None,
+        *,
         hidden: Collection[str] = (),
+        now: float | None = None,
     ) -> InsightPage:
-        """One service, or one generation of it. NotFound with the nearest name, also for one of `hidden`; Invalid."""
+        """One service or API, or one generation or version of it. NotFound with the nearest name, Invalid.
+
+        `hidden` are the APIs of which who asks learns nothing.
+        """
         key = environment_key(self._settings, environment)
-        which = Which(service, key, generation=version or None)
-        chosen = span_of(span, now)
-        parts = {by: self._insight.told(by, chosen, which, limit=ROWS) for by in ("operation", "generation")}
+        which = Which(service, key, generation=generation or None, version=version or None)
+        chosen, is_whole = span_of(span, now), not (generation or version)
+        parts = {
+            by: self._insight.told(by, chosen, which, limit=ROWS)
+            for by in ("operation", "generation", "version")
+        }
         clients = self._insight.told("client", chosen, which, limit=FEW)
-        deployed = {(one.service, one.environment) for one in generation.everywhere(self._database)}
-        if service in hidden or (not parts["operation"].series and (service, key) not in deployed):
-            known = sorted({name for name, place in deployed if place == key} - set(hidden))
+        everything = everything_asked(self._settings, self._database)
+        there = everything.get((service, key))
+        if service in hidden or (not parts["operation"].series and there is None):
+            known = sorted({name for name, place in everything if place == key} - {*hidden})
             hint = did_you_mean(service, known) or "/insight tells of all that are asked"
-            raise NotFound(f"nothing is known of a service '{service}'", hint=hint)
+            raise NotFound(f"nothing is known of a service or API '{service}'", hint=hint)
         path = f"/insight/apis/{service}"
         found = None
-        if not version and (service, key) in deployed:
+        if is_whole and there is not None:
             at = time.time() if now is None else now
             found = outlook(self._settings, self._database, self._calls, service, environment, now=at)
-        of_generations = tuple(
-            _row(one, "generation", self._generation(path, one, chosen, environment))
-            for one in parts["generation"].series
-        )
+
+        def leading(by: str) -> tuple[Row, ...]:
+            """Those of which there are pages; none where nothing of them has a name."""
+            rows = tuple(
+                _row(one, by, self._part(path, by, one.name[by], chosen, environment))
+                for one in parts[by].series
+            )
+            return rows if any(one.name[by] for one in parts[by].series) else ()
+
+        versions = leading("version") if not version else ()
+        if is_whole and there is not None:
+            asked = {one.name["version"] for one in parts["version"].series}
+            versions += tuple(
+                Row(
+                    name,
+                    "nobody asked it",
+                    self._part(path, "version", name, chosen, environment),
+                    _NOTHING,
+                    "",
+                )
+                for name in dict.fromkeys(one.version.version for one in there.instances if one.answers)
+                if name not in asked
+            )
         return InsightPage(
-            f"{service} {version}".strip(),
-            self._choices(path, chosen, environment, ("generation", version)),
+            f"{service} {version} {generation}".strip(),
+            self._choices(path, chosen, environment, ("version", version), ("generation", generation)),
             *self._drawn(chosen, which),
             {
+                "Versions": versions,
                 "Operations": tuple(_row(one, "operation") for one in parts["operation"].series),
-                "Generations": () if version else of_generations,
+                "Generations": leading("generation") if not generation else (),
                 "Clients": self._client_rows(clients, chosen),
             },
-            self._insight.kinds(chosen, Which(service, key)) if not version else (),
+            self._insight.kinds(chosen, Which(service, key)) if is_whole else (),
             self._insight.slowest(chosen, which, limit=FEW),
             clients.counted_until,
             service,
+            there is None or there.deployment is not None,
             found,
             _bars(found.patterns.by_hour) if found is not None and found.patterns.hours_known else (),
             _said(found),
@@ -210,10 +242,9 @@ class InsightReader:
             found.append(_row(one, "client", href, detail if detail != client else ""))
         return tuple(found)
 
-    def _generation(self, path: str, one: Series, span: Span, environment: str) -> str:
-        version = one.name["generation"]
-        said = {"generation": version, "span": span.name, "environment": environment}
-        return f"{path}?{urlencode({k: v for k, v in said.items() if v})}" if version else ""
+    def _part(self, path: str, by: str, name: str, span: Span, environment: str) -> str:
+        said = {by: name, "span": span.name, "environment": environment}
+        return f"{path}?{urlencode({k: v for k, v in said.items() if v})}" if name else ""
 
 
 def without(page: InsightPage, hidden: Collection[str]) -> InsightPage:

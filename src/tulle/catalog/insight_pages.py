@@ -25,9 +25,14 @@ def insight_routes(
 
     @router.get("/insight/apis/{name}")
     def api(
-        request: Request, name: str, environment: Text = "", span: Text = "day", generation: Text = ""
+        request: Request,
+        name: str,
+        environment: Text = "",
+        span: Text = "day",
+        generation: Text = "",
+        version: Text = "",
     ) -> Response:
-        page = reader.api(name, environment, span, generation, hidden=hidden(request))
+        page = reader.api(name, environment, span, generation, version, hidden=hidden(request))
         return render(request, "insight.html", page)
 
     @router.get("/insight/clients/{name}")

@@ -162,12 +162,13 @@ def search(
 
 @api.command()
 @click.argument("name")
+@click.option("--version", default="", help="Of this version only. Default: of all together.")
 @OPTION_KEY
 @OPTION_JSON
 @click.pass_obj
-def status(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> None:
+def status(mesh: Path | None, name: str, version: str, key: Path | None, as_json: bool) -> None:
     """Show how API NAME is where consumers are, and whether it keeps its objectives."""
-    found = _with(mesh, key, lambda apis: apis.status(name))
+    found = _with(mesh, key, lambda apis: apis.status(name, version))
     if as_json:
         emit(found)
         return

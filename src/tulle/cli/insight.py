@@ -35,10 +35,11 @@ insight.add_command(watch)
 @click.argument("service", required=False, default="")
 @click.option(
     "--by",
-    type=click.Choice(["api", "service", "operation", "generation", "client", "mesh"]),
+    type=click.Choice(["api", "service", "version", "operation", "generation", "client", "mesh"]),
     help="What is told apart. Default: api; of one service its operations.",
 )
 @click.option("--operation", default="", help="Of this operation only, such as 'POST /next-offer/predict'.")
+@click.option("--version", default="", help="Of this version of an API only.")
 @click.option("--generation", default="", help="Answered by this generation only.")
 @click.option("--client", default="", help="Asked by this client id only.")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many.")
@@ -47,7 +48,7 @@ insight.add_command(watch)
 @OPTION_JSON
 @click.pass_obj
 def show(mesh: Path | None, /, service: str, *, by: str | None, as_json: bool, **which: Any) -> None:
-    """Show requests, errors, latency and sizes of all services, or of SERVICE."""
+    """Show requests, errors, latency and sizes of all services and APIs, or of SERVICE."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.insight import InsightClient
 
@@ -67,6 +68,7 @@ def show(mesh: Path | None, /, service: str, *, by: str | None, as_json: bool, *
 
 @insight.command()
 @click.argument("service", required=False, default="")
+@click.option("--version", default="", help="Of this version of an API only.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
 @_SPAN
 @_ENVIRONMENT
@@ -88,6 +90,7 @@ def clients(mesh: Path | None, /, service: str, *, as_json: bool, **which: Any) 
 
 @insight.command()
 @click.argument("service", required=False, default="")
+@click.option("--version", default="", help="Of this version of an API only.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
 @_SPAN
 @_ENVIRONMENT
@@ -104,7 +107,17 @@ def slow(mesh: Path | None, /, service: str, *, as_json: bool, **which: Any) -> 
         emit(found)
         return
     rows = [{"took": _duration(one["microseconds"]), **one} for one in found]
-    columns = ["at", "took", "service", "operation", "generation", "client", "status", "request_id"]
+    columns = [
+        "at",
+        "took",
+        "service",
+        "version",
+        "operation",
+        "generation",
+        "client",
+        "status",
+        "request_id",
+    ]
     table(rows, columns, empty=f"nothing was asked in the last {which['span']}")
 
 
@@ -133,7 +146,7 @@ def violations(mesh: Path | None, /, service: str, *, as_json: bool, **which: An
 @OPTION_JSON
 @click.pass_obj
 def unused(mesh: Path | None, days: int, as_json: bool) -> None:
-    """Show services that nobody asks any more, and how they are ended."""
+    """Show services and versions of APIs that nobody asks any more, and how they are ended."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.insight import InsightClient
 
@@ -142,8 +155,8 @@ def unused(mesh: Path | None, days: int, as_json: bool) -> None:
     if as_json:
         emit(found)
         return
-    columns = ["service", "environment", "days", "last", "proposal"]
-    table(found, columns, empty=f"every service was asked in the last {days} days")
+    columns = ["service", "version", "environment", "days", "last", "proposal"]
+    table(found, columns, empty=f"every service and API was asked in the last {days} days")
 
 
 @insight.command(epilog="For example: tulle insight forecast next-offer --rate-per-worker 400")
@@ -157,7 +170,7 @@ def unused(mesh: Path | None, days: int, as_json: bool) -> None:
 def forecast(
     mesh: Path | None, service: str, rate_per_worker: float | None, environment: str, as_json: bool
 ) -> None:
-    """Show when SERVICE is asked, what the next week may bring, and the workers for it."""
+    """Show when SERVICE or an API is asked, what the next week may bring, and the workers a service needs for it."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.insight import InsightClient
 
@@ -229,6 +242,12 @@ def _show_forecast(found: Mapping[str, Any]) -> None:
     click.echo(f"  the next {len(told['requests'])} hours: about {week:,.0f} requests ({told['method']})")
     tried = f"{told['error']:.0%} of the requests of the last {told['tried_hours']} hours"
     click.echo(f"  tried on what is known, its hours were wrong by {tried}")
+    if capacity is None:  # of an API: what answers it has workers of its own, or is none of the mesh
+        busiest = max(range(len(told["requests"])), key=lambda number: told["requests"][number])
+        begins = dt.datetime.fromtimestamp(told["since"] + busiest * 3600, dt.UTC)
+        about = f"about {told['requests'][busiest]:,.0f} requests"
+        click.echo(f"  the busiest hour begins {begins:%A, %Y-%m-%d %H:%M} UTC, with {about}")
+        return
     peak = dt.datetime.fromtimestamp(capacity["peak_at"], dt.UTC)
     click.secho(f"  {capacity['words']}", bold=True)
     click.echo(f"  the busiest hour begins {peak:%A, %Y-%m-%d %H:%M} UTC")

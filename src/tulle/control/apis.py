@@ -215,13 +215,21 @@ def _of_service(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
-def status(calls: Calls, api: Mapping[str, Any]) -> dict[str, Any]:
-    """How an API that is shown is where consumers are, and whether it keeps its objectives."""
-    places = [one for version in api["versions"] for one in version["instances"] if one["is_consumers"]]
+def status(calls: Calls, api: Mapping[str, Any], version: str = "") -> dict[str, Any]:
+    """How an API that is shown, or a version of it, is where consumers are, and whether it keeps its objectives.
+
+    NotFound for a version that it has not.
+    """
+    versions = [one for one in api["versions"] if version in {"", one["version"]}]
+    if not versions:
+        known = [str(one["version"]) for one in api["versions"]]
+        raise NotFound(f"API '{api['name']}' has no version '{version}'", hint=did_you_mean(version, known))
+    places = [one for each in versions for one in each["instances"] if one["is_consumers"]]
     up = [one for one in places if one["answers"] and one["target"] != str(Target())]
     fault = next((one["fault"] for one in places if one.get("fault")), "") or ""
     answering = Answering(bool(up), bool(up) and all(one.get("mock") for one in up), fault)
-    return status_of(Insight(calls), api["name"], "", answering, api.get("objectives", {})).as_plain()
+    promised = api.get("objectives", {})
+    return status_of(Insight(calls), api["name"], "", answering, promised, version).as_plain()
 
 
 # ── operations and documents ─────────────────────────────────────────────────────────────────────────────

@@ -144,10 +144,12 @@ def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard, calls: Call
         return apis.openapi(workspace, name, version, environment)
 
     @api.get("/apis/{name}/status")
-    def status(request: Request, name: str) -> dict[str, Any]:
-        """How an API is where consumers are: the last hour, day and 30 days, and its objectives."""
+    def status(
+        request: Request, name: str, version: Annotated[str, Query(max_length=63)] = ""
+    ) -> dict[str, Any]:
+        """How an API, or a version of it, is where consumers are: the last hour, day, 30 days, and its objectives."""
         found = guard.shown(request, name)
-        return apis.status(calls, found)
+        return apis.status(calls, found, version)
 
     @api.get("/apis/{name}/diff")
     def diff(

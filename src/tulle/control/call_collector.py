@@ -98,6 +98,7 @@ class CallCollector:
         if time.monotonic() >= self._read_at + DOCUMENTS_EVERY:
             self._read_at = time.monotonic()
             self._learn()
+        self.calls.bring_up()
         self._tally.taken()  # of a look that failed: it is counted again
         state = self.calls.state()
         place = state.place if state is not None else Place("", 0)

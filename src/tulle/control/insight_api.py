@@ -67,10 +67,17 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
     insight = Insight(calls)
 
     def which(
-        service: str, environment: str, operation: str = "", generation: str = "", client: str = ""
+        service: str,
+        environment: str,
+        operation: str = "",
+        generation: str = "",
+        client: str = "",
+        version: str = "",
     ) -> Which:
         place = asked.environment_key(workspace.settings, environment) if environment or service else None
-        return Which(service or None, place, operation or None, generation or None, client or None)
+        return Which(
+            service or None, place, operation or None, generation or None, client or None, version or None
+        )
 
     @api.get("")
     def told(
@@ -81,21 +88,23 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
         operation: Text = "",
         generation: Text = "",
         client: Text = "",
+        version: Text = "",
         limit: Few = 50,
         points: bool = True,
     ) -> dict[str, Any]:
         """Requests, errors, latencies and sizes over the last `hour`, `day`, `week` or `month`, told apart `by` api,
-        operation, generation, client, or not at all (`mesh`). Latencies are in microseconds.
+        version, operation, generation, client, or not at all (`mesh`). Latencies are in microseconds.
         """
-        wanted = which(service, environment, operation, generation, client)
+        wanted = which(service, environment, operation, generation, client, version)
         return plain(insight.told(by, span_of(span), wanted, limit=limit, points=points))
 
     @api.get("/slow")
     def slow(
-        span: Text = "day", service: Text = "", environment: Text = "", limit: Few = 20
+        span: Text = "day", service: Text = "", environment: Text = "", version: Text = "", limit: Few = 20
     ) -> dict[str, Any]:
         """The slowest requests that are kept, five of a service and hour."""
-        return {"slow": insight.slowest(span_of(span), which(service, environment), limit=limit)}
+        wanted = which(service, environment, version=version)
+        return {"slow": insight.slowest(span_of(span), wanted, limit=limit)}
 
     @api.get("/violations")
     def violations(span: Text = "day", service: Text = "", environment: Text = "") -> dict[str, Any]:
@@ -104,8 +113,8 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
 
     @api.get("/unused")
     def unused(days: Annotated[int, Query(ge=1, le=400)] = 30) -> dict[str, Any]:
-        """Deployed services that nobody asked for so many days, which may be ended."""
-        found = asked.unused(workspace.database, calls, days=days, now=time.time())
+        """Deployed services and versions of APIs that nobody asked for so many days, which may be ended."""
+        found = asked.unused(workspace.settings, workspace.database, calls, days=days, now=time.time())
         return {"days": days, "unused": [asdict(one) for one in found]}
 
     @api.get("/forecast")

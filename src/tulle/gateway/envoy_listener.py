@@ -367,6 +367,7 @@ def _access_log(door: Door) -> Json:
         "access": "%METADATA(ROUTE:tulle:access)%",
         "service": "%METADATA(ROUTE:tulle:service)%",
         "environment": "%METADATA(ROUTE:tulle:environment)%",
+        "version": "%METADATA(ROUTE:tulle:version)%",  # of an API
         "generation": "%RESP(x-tulle-generation):100%",
         "reason": "%METADATA(ROUTE:tulle:reason)%",
         "error": "%RESP(x-tulle-error):100%",

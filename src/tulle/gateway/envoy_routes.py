@@ -192,6 +192,7 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
 
     def route(name: str, *headers: Json, reason: str = "", status: int = 0, **action: Any) -> Json:
         about = {"service": service.name, "environment": service.environment, "reason": reason}
+        about["version"] = service.front.version if service.front is not None else ""
         about |= {"access": way.name, **way.counted_as, **counted}
         headers = (*asked, *way.headers, *headers)
         made: Json = {
@@ -214,7 +215,9 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
         return {**made, "route": merged({**_to_workers(service), **action}, part.action)}
 
     if way is not BEHIND and (chain := chain_of(service, part)) is not None:
-        yield to_processor(route(service.path), service, part, chain, processors)
+        is_mock = service.front is not None and service.front.is_mock and service.stopped is None
+        made = route(service.path, reason="mock" if is_mock else "")
+        yield to_processor(made, service, part, chain, processors)
         return
     if service.stopped is not None:
         reason = service.stopped if service.front is None else f"api_{service.stopped}"

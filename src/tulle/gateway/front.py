@@ -119,6 +119,11 @@ class Front:
         """Whether nothing answers."""
         return not self.serves and self.external is None and not self.mocks
 
+    @property
+    def is_mock(self) -> bool:
+        """Whether the gateway itself answers, by examples."""
+        return not self.serves and self.external is None and bool(self.mocks)
+
 
 def check_url(url: str) -> Upstream:
     """The address of an external service. Invalid when it is none that the gateway can lead to."""

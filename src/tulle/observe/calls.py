@@ -9,7 +9,6 @@ how lines are read and of what is asked of it.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -20,8 +19,8 @@ from operator import add
 from pathlib import Path
 from typing import Any, Final
 
-from tulle.errors import Broken, LimitExceeded, Unavailable
-from tulle.observe.durations import added, packed
+from tulle.observe.calls_file import COLUMNS, connected, empty, explaining, opened
+from tulle.observe.durations import packed
 from tulle.observe.tally import SLOWEST, Batch, Cell, Key
 
 FILE: Final = "calls.db"  # relative to .tulle/
@@ -31,50 +30,15 @@ MINUTES_KEPT: Final = 2 * DAY  # seconds
 OTHERS: Final = "(others)"  # clients that are not told apart
 CLIENTS_A_MINUTE: Final = 100  # of a service, told apart; more in an hour
 CLIENTS_KEPT: Final = 500  # of a service in an hour or day that is over: those that asked most
-COLUMNS: Final = (
-    "requests", "c2", "c3", "c4", "c5", "refused", "bytes_in", "bytes_out", "microseconds",
-)  # fmt: skip
 WHOLE, BY_CLIENT = 0, 1  # families of keys: all clients in one, and each apart
 
-_SCHEMA: Final = f"""
-CREATE TABLE IF NOT EXISTS keys (
-    id INTEGER PRIMARY KEY, family INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL,
-    operation TEXT NOT NULL, generation TEXT NOT NULL, client TEXT NOT NULL,
-    UNIQUE (family, service, environment, operation, generation, client));
-CREATE TABLE IF NOT EXISTS cells (
-    width INTEGER NOT NULL, key INTEGER NOT NULL, at INTEGER NOT NULL,
-    {", ".join(f"{name} INTEGER NOT NULL" for name in COLUMNS)}, durations BLOB NOT NULL,
-    PRIMARY KEY (width, key, at)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS cells_by_time ON cells (width, at);
-CREATE TABLE IF NOT EXISTS kinds (
-    width INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, at INTEGER NOT NULL,
-    kind TEXT NOT NULL, violation INTEGER NOT NULL, requests INTEGER NOT NULL,
-    PRIMARY KEY (width, service, environment, at, kind)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS slow (
-    hour INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, microseconds INTEGER NOT NULL,
-    request_id TEXT NOT NULL, at REAL NOT NULL, operation TEXT NOT NULL, status INTEGER NOT NULL,
-    client TEXT NOT NULL, generation TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS slow_by_hour ON slow (service, environment, hour);
-CREATE TABLE IF NOT EXISTS totals (
-    service TEXT NOT NULL, environment TEXT NOT NULL, generation TEXT NOT NULL, at INTEGER NOT NULL,
-    {", ".join(f"{name} INTEGER NOT NULL" for name in COLUMNS)}, durations BLOB NOT NULL,
-    PRIMARY KEY (service, environment, generation)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS kind_totals (
-    service TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL,
-    violation INTEGER NOT NULL, requests INTEGER NOT NULL,
-    PRIMARY KEY (service, environment, kind)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS alive (at INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS place (
-    one INTEGER PRIMARY KEY CHECK (one = 1), file TEXT NOT NULL, position INTEGER NOT NULL, latest REAL NOT NULL,
-    lines INTEGER NOT NULL, unread INTEGER NOT NULL, lost INTEGER NOT NULL, begun REAL NOT NULL);
-"""
 _SUMS_ADDED: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)
 _ADD_CELL: Final = (
     f"INSERT INTO cells VALUES ({', '.join('?' * (4 + len(COLUMNS)))}) "  # noqa: S608  names are ours
     f"ON CONFLICT DO UPDATE SET {_SUMS_ADDED}, durations = added(durations, excluded.durations)"
 )
 _ADD_TOTAL: Final = (
-    f"INSERT INTO totals VALUES ({', '.join('?' * (5 + len(COLUMNS)))}) "  # noqa: S608  names are ours
+    f"INSERT INTO totals VALUES ({', '.join('?' * (6 + len(COLUMNS)))}) "  # noqa: S608  names are ours
     f"ON CONFLICT DO UPDATE SET at = max(at, excluded.at), {_SUMS_ADDED}, "
     "durations = added(durations, excluded.durations)"
 )
@@ -122,6 +86,12 @@ class Calls:
                 self._keys.clear()  # those that were new are not there
                 raise
 
+    def bring_up(self) -> None:
+        """Give a file of before what it lacks, if there is one. Unavailable, Broken."""
+        with self._lock:
+            if self.file.exists():
+                self._connection()
+
     def note_alive(self, at: float) -> None:
         """Remember that the gateway runs in this minute: if nothing was asked then, nothing was asked."""
         with self._lock, self._transaction() as cx:
@@ -158,11 +128,14 @@ class Calls:
     def _add_totals(self, cx: sqlite3.Connection, batch: Batch) -> None:
         totals, latest = _Sums(), 0
         for (minute, key), cell in batch.cells.items():
-            totals.add((key.service, key.environment, key.generation), cell)
+            totals.add((key.service, key.environment, key.generation, key.version), cell)
             latest = max(latest, minute)
         cx.executemany(
             _ADD_TOTAL,
-            [(*name, latest, *cell.sums, packed(cell.durations)) for name, cell in totals.cells.items()],
+            [
+                (*name, latest, *cell.sums, packed(cell.durations), version)
+                for (*name, version), cell in totals.cells.items()
+            ],
         )
 
     def _add_kinds(self, cx: sqlite3.Connection, batch: Batch) -> None:
@@ -184,7 +157,7 @@ class Calls:
     def _add_slow(self, cx: sqlite3.Connection, batch: Batch) -> None:
         for (hour, service, environment), kept in batch.slow.items():
             cx.executemany(
-                "INSERT INTO slow VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO slow VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(hour, service, environment, *one) for one in kept],
             )
             cx.execute(
@@ -222,13 +195,13 @@ class Calls:
                 self._keys.clear()
             row = cx.execute(
                 "SELECT id FROM keys WHERE family = ? AND service = ? AND environment = ? AND operation = ? "
-                "AND generation = ? AND client = ?",
+                "AND generation = ? AND client = ? AND version = ?",
                 (family, *key),
             ).fetchone()
             if row is None:
-                columns = "family, service, environment, operation, generation, client"
+                columns = "family, service, environment, operation, generation, client, version"
                 row = cx.execute(
-                    f"INSERT INTO keys ({columns}) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608  ours
+                    f"INSERT INTO keys ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608  ours
                     (family, *key),
                 ).fetchone()
             found = self._keys[family, key] = int(row[0])
@@ -278,14 +251,15 @@ class Calls:
     ) -> None:
         columns = ", ".join(f"c.{name}" for name in COLUMNS)
         rows = cx.execute(
-            f"SELECT k.id, k.operation, k.generation, k.client, {columns}, c.durations "  # noqa: S608  ours
+            f"SELECT k.id, k.operation, k.generation, k.client, k.version, {columns}, c.durations "  # noqa: S608  ours
             "FROM keys k JOIN cells c ON c.key = k.id AND c.width = ? AND c.at = ? "
             "WHERE k.family = ? AND k.service = ? AND k.environment = ?",
             (width, at, BY_CLIENT, service, environment),
         ).fetchall()
-        for id_, operation, generation, client, *counted in rows:
+        for id_, operation, generation, client, version, *counted in rows:
             if client in few:
-                others = self._key(cx, BY_CLIENT, Key(service, environment, operation, generation, OTHERS))
+                folded = Key(service, environment, operation, generation, OTHERS, version)
+                others = self._key(cx, BY_CLIENT, folded)
                 cx.execute(_ADD_CELL, (width, others, at, *counted))
                 cx.execute("DELETE FROM cells WHERE width = ? AND key = ? AND at = ?", (width, id_, at))
 
@@ -333,8 +307,8 @@ class Calls:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One view for reading. Unavailable while the file cannot be read, Broken when it is damaged."""
-        with _explaining(self.file):
-            cx = _connect(self.file, "ro") if self.file.exists() else _empty()
+        with explaining(self.file):
+            cx = connected(self.file, "ro") if self.file.exists() else empty()
             try:
                 cx.execute("BEGIN")
                 yield cx
@@ -350,7 +324,7 @@ class Calls:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with _explaining(self.file):
+        with explaining(self.file):
             cx = self._connection()
             cx.execute("BEGIN IMMEDIATE")
             try:
@@ -362,66 +336,8 @@ class Calls:
 
     def _connection(self) -> sqlite3.Connection:
         if self._writer is None:
-            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _explaining(self.file):
-                if not self.file.exists():
-                    _make(self.file)
-                cx = _connect(self.file, "rw")
-                # The place in the log is in the same transaction: what a power cut takes back is counted again.
-                cx.execute("PRAGMA synchronous = NORMAL")
-                cx.execute(
-                    "PRAGMA cache_size = -32000"
-                )  # kB: with less, a batch of many clients reads pages again
-                cx.create_function("added", 2, added, deterministic=True)
-                cx.executescript(_SCHEMA)
-            self._writer = cx
+            self._writer = opened(self.file)
         return self._writer
-
-
-def _connect(file: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{file.resolve().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=10,
-    )
-
-
-def _make(file: Path) -> None:
-    """An empty file with its tables; who reads meets all of it, or none."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}.new")
-    beside.unlink(missing_ok=True)
-    with contextlib.closing(_connect(beside, "rwc")) as cx:
-        cx.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        cx.execute("PRAGMA journal_mode = WAL")
-        cx.executescript(_SCHEMA)
-    beside.chmod(0o600)
-    beside.replace(file)
-
-
-def _empty() -> sqlite3.Connection:
-    """Counts of which there are none yet."""
-    cx = sqlite3.connect(":memory:", isolation_level=None)
-    cx.executescript(_SCHEMA)
-    return cx
-
-
-@contextlib.contextmanager
-def _explaining(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as exc:
-        if "full" in str(exc):
-            raise LimitExceeded(
-                f"the disk is full: counts of calls cannot be written to {file}", hint="make room on it"
-            ) from exc
-        raise Unavailable(f"counts of calls in {file} cannot be reached: {exc}", hint="try again") from exc
-    except sqlite3.DatabaseError as exc:
-        raise Broken(
-            f"{file} is damaged: {exc}",
-            hint="move it away; counting begins anew with what is in the access log",
-        ) from exc
 
 
 class _Sums:

@@ -1,7 +1,7 @@
 """The counts of calls as Prometheus reads them: text of format 0.0.4, or OpenMetrics 1.0 where that is asked for.
 
-Counters go on over restarts, as they are kept. Labels are names of services, environments, generations and kinds, which
-somebody deployed or we wrote: no caller can make one. Pure but for reading.
+Counters go on over restarts, as they are kept. Labels are names of services, environments, versions, generations and
+kinds, which somebody deployed or we wrote: no caller can make one. Pure but for reading.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from tulle.observe.calls import COLUMNS, Calls
+from tulle.observe.calls import Calls
+from tulle.observe.calls_file import COLUMNS
 from tulle.observe.durations import bucket, unpacked, upper
 
 PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -40,8 +41,8 @@ def _lines(calls: Calls, is_open: bool, tells: Callable[[str], bool]) -> Iterato
     with calls.read() as cx:
         columns = ", ".join(COLUMNS)
         every = cx.execute(
-            f"SELECT service, environment, generation, {columns}, durations FROM totals "  # noqa: S608  ours
-            "WHERE service != '' ORDER BY service, environment, generation"
+            f"SELECT service, environment, generation, version, {columns}, durations FROM totals "  # noqa: S608  ours
+            "WHERE service != '' ORDER BY service, environment, generation, version"
         )
         rows = [*islice((row for row in every if tells(row[0])), MOST_SERIES)]
         every = cx.execute(
@@ -49,7 +50,7 @@ def _lines(calls: Calls, is_open: bool, tells: Callable[[str], bool]) -> Iterato
         )
         # The empty name is of no service: what came to none.
         kinds = [*islice((row for row in every if not row[0] or tells(row[0])), MOST_SERIES)]
-    totals = [(_labels(*row[:3]), dict(zip(COLUMNS, row[3:-1], strict=True)), row[-1]) for row in rows]
+    totals = [(_labels(*row[:4]), dict(zip(COLUMNS, row[4:-1], strict=True)), row[-1]) for row in rows]
     yield from _counter("tulle_requests", "Requests by the class of their status.", _classes(totals), is_open)
     named = [
         (labels | {"kind": kind, "violation": "true" if violation else "false"}, number)
@@ -107,9 +108,11 @@ def _histogram(totals: Any) -> Iterator[str]:
         yield f"{name}_count{_told(labels)} {sums['requests']}"
 
 
-def _labels(service: str, environment: str, generation: str | None = None) -> dict[str, str]:
+def _labels(
+    service: str, environment: str, generation: str | None = None, version: str = ""
+) -> dict[str, str]:
     found = {"service": service, "environment": environment}
-    return found if generation is None else found | {"generation": generation}
+    return found if generation is None else found | {"generation": generation, "version": version}
 
 
 def _told(labels: Mapping[str, str]) -> str:

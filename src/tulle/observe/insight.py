@@ -16,7 +16,9 @@ import numpy as np
 
 from tulle.errors import Invalid, did_you_mean
 from tulle.observe import durations
-from tulle.observe.calls import BY_CLIENT, COLUMNS, DAY, HOUR, MINUTE, WHOLE, Calls
+from tulle.observe.calls import BY_CLIENT, DAY, HOUR, MINUTE, WHOLE, Calls
+from tulle.observe.calls_file import COLUMNS
+from tulle.observe.tally import MOCK
 
 # name → (seconds, seconds of a point, of which counts)
 SPANS: Final[Mapping[str, tuple[int, int, int]]] = {
@@ -31,9 +33,11 @@ BY: Final[Mapping[str, tuple[str, ...]]] = {
     "service": ("service",),
     "operation": ("service", "environment", "operation"),
     "generation": ("service", "environment", "generation"),
+    "version": ("service", "environment", "version"),
     "client": ("client",),
     "mesh": (),
 }
+_NAMES: Final = ("service", "environment", "operation", "version", "generation", "client")
 SHARES: Final = (0.5, 0.95, 0.99)
 MOST_SERIES: Final = 200
 
@@ -72,13 +76,18 @@ def span_of(name: str, now: float | None = None) -> Span:
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which calls are asked about; None: whichever. The environment of consumers is the empty one."""
+    """Which calls are asked about; None: whichever. The environment of consumers is the empty one.
+
+    Without `mocks` those are left out that the gateway answered by examples.
+    """
 
     service: str | None = None
     environment: str | None = None
     operation: str | None = None
     generation: str | None = None
     client: str | None = None
+    version: str | None = None
+    mocks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,30 +219,28 @@ class Insight:
     def slowest(self, span: Span, which: Which = Which(), *, limit: int = 20) -> list[dict[str, Any]]:
         """The slowest requests that are kept: a few of each service and hour."""
         parts, values = ["at >= ?", "at < ?"], [span.since, span.until]
-        for name in ("service", "environment", "operation", "generation", "client"):
+        for name in _NAMES:
             if (value := getattr(which, name)) is not None:
                 parts.append(f"{name} = ?")
                 values.append(value)
-        names = (
-            "service", "environment", "operation", "generation", "client", "status", "microseconds", "at", "request_id",
-        )  # fmt: skip
+        names = (*_NAMES, "status", "microseconds", "at", "request_id")
         sql = f"SELECT {', '.join(names)} FROM slow WHERE {' AND '.join(parts)} ORDER BY microseconds DESC LIMIT ?"
         with self._calls.read() as cx:
             rows = cx.execute(sql, (*values, limit)).fetchall()
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def last_asked(self, but: str = " ") -> dict[tuple[str, str], int]:
-        """By service and environment the beginning of the last day on which a request was let in.
+    def last_asked(self, but: str = " ") -> dict[tuple[str, str, str], int]:
+        """By service, environment and version the beginning of the last day on which a request was let in.
 
         Clients whose ids begin with `but` do not count: who only tries services.
         """
         sql = (
-            "SELECT k.service, k.environment, max(c.at) FROM keys k CROSS JOIN cells c "
+            "SELECT k.service, k.environment, k.version, max(c.at) FROM keys k CROSS JOIN cells c "
             "ON c.width = ? AND c.key = k.id WHERE k.family = ? AND k.service != '' AND c.requests > c.refused "
-            "AND substr(k.client, 1, ?) != ? GROUP BY 1, 2"
+            "AND substr(k.client, 1, ?) != ? GROUP BY 1, 2, 3"
         )
         with self._calls.read() as cx:
-            return {(row[0], row[1]): row[2] for row in cx.execute(sql, (DAY, BY_CLIENT, len(but), but))}
+            return {row[:3]: row[3] for row in cx.execute(sql, (DAY, BY_CLIENT, len(but), but))}
 
     def hours(self, which: Which, since: int, until: int) -> dict[int, tuple[int, int]]:
         """By hour (its beginning) how many requests there were, and in how many microseconds all together."""
@@ -266,11 +273,15 @@ class Insight:
 
 
 def _where(which: Which, *, by_client: bool) -> tuple[str, list[Any]]:
-    parts, values = ["k.family = ?"], [BY_CLIENT if by_client else WHOLE]
-    for name in ("service", "environment", "operation", "generation", "client"):
+    parts: list[str] = ["k.family = ?"]
+    values: list[Any] = [BY_CLIENT if by_client else WHOLE]
+    for name in _NAMES:
         if (value := getattr(which, name)) is not None:
             parts.append(f"k.{name} = ?")
             values.append(value)
+    if not which.mocks:
+        parts.append("k.generation != ?")
+        values.append(MOCK)
     return " AND ".join(parts), values
 
 

@@ -1,8 +1,8 @@
 """The gateway's access log, counted: a line a request in, counts by minute and what a request was out.
 
 A request counts for the minute in which it was answered. Counts are kept apart by service, environment, operation,
-generation and client; operations are templates that somebody else finds, never paths as callers write them. Costs some
-microseconds a line, all of it after the request. Knows no file and no store.
+generation, client and version; operations are templates that somebody else finds, never paths as callers write them.
+Costs some microseconds a line, all of it after the request. Knows no file and no store.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tulle.observe.durations import bucket
-from tulle.observe.violations import is_violation, kind_of
+from tulle.observe.violations import MOCK_REASON, is_violation, kind_of
 
 OTHER: Final = "(other)"  # an operation that no document tells of
+MOCK: Final = "(mock)"  # in place of a generation: the gateway answers by examples
 SLOWEST: Final = 5  # requests kept of a service and hour
 _KNOWN_PATHS: Final = 20_000  # remembered; a longer path than the next is not
 _LONGEST_PATH: Final = 200
@@ -33,13 +34,17 @@ Operations = Callable[[str, str, str], str]  # service, method, path → operati
 
 
 class Key(NamedTuple):
-    """Of what a count is; an empty service is none, an empty client nobody who is known."""
+    """Of what a count is; an empty service is none, an empty client nobody who is known.
+
+    `version` is that of an API, empty of a service at its own address.
+    """
 
     service: str
     environment: str
     operation: str
     generation: str
     client: str
+    version: str = ""
 
 
 class Slow(NamedTuple):
@@ -52,6 +57,7 @@ class Slow(NamedTuple):
     status: int
     client: str
     generation: str
+    version: str
 
 
 @dataclass(slots=True)
@@ -84,6 +90,7 @@ class _Line(msgspec.Struct, gc=False):
     client_of_external: str | None = None  # who is not told by whom it is called
     service: str | None = None
     environment: str | None = None
+    version: str | None = None
     generation: str | None = None
     duration_us: int | None = None
     duration_ms: int | None = None
@@ -152,8 +159,9 @@ class Tally:
             service,
             environment,
             self._operation(service, line.method or "", line.path or "") if service else "",
-            line.generation or "",
+            line.generation or "" if line.reason != MOCK_REASON else MOCK,
             _client(line),
+            line.version or "",
         )
         cell = batch.cells.get((minute, key))
         if cell is None:
@@ -226,7 +234,7 @@ def _keep_slow(
         kept = batch.slow[place] = []
     elif len(kept) >= SLOWEST and micros <= kept[0].microseconds:
         return
-    one = Slow(micros, request_id[:100], at, key.operation, status, key.client, key.generation)
+    one = Slow(micros, request_id[:100], at, key.operation, status, key.client, key.generation, key.version)
     if len(kept) < SLOWEST:
         heapq.heappush(kept, one)
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+MOCK_REASON: Final = "mock"  # of a route whose answers are examples
 _TOKEN: Final = "jwt_authn_access_denied{"  # noqa: S105  what a filter says
 _BY_STATUS: Final = {
     0: "CallerLeft",
@@ -68,6 +69,8 @@ def kind_of(
     if details == "via_upstream" or 100 <= status < 400:
         # The gateway's processor says so, by a header; nobody else has a reason to.
         return told if told and status >= 400 and _WORD.fullmatch(told) else ""
+    if details == "direct_response" and reason == MOCK_REASON:  # an example, whatever its status
+        return ""
     if details == _DENIED:  # the processor did not recognise the caller, and says why in the same way
         return told if told and _WORD.fullmatch(told) else _BY_STATUS.get(status, "GatewayError")
     if details == "direct_response" and reason in _BY_REASON:

@@ -55,9 +55,12 @@ class ApiClient:
         """
         return self._client.call("GET", "/exchange", params={"q": words, "page": page, **chosen})
 
-    def status(self, name: str) -> dict[str, Any]:
-        """How an API is: `word`, `why`, its last `hour`, `day`, `month` (latencies in microseconds), `objectives`."""
-        return self._client.call("GET", f"{_of(name)}/status")
+    def status(self, name: str, version: str = "") -> dict[str, Any]:
+        """How an API is, or a version of it: `word`, `why`, its last `hour`, `day`, `month`, `objectives`.
+
+        Latencies are in microseconds.
+        """
+        return self._client.call("GET", f"{_of(name)}/status", params={"version": version} if version else {})
 
     def keys(self, name: str) -> list[dict[str, Any]]:
         """Every key that an API has had, the newest first, without its secret."""
