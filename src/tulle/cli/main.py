@@ -17,7 +17,7 @@ import click
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module, one-line help), in the order a newcomer meets them
     "init": ("product", "Make a new mesh in a folder."),
-    "new": ("product", "Make a new product from a template."),
+    "new": ("product", "Make a new product from a template, or an API from an OpenAPI document."),
     "product": ("template", "Keep a product's files up to date with what they were made from."),
     "export": ("standards", "Write a product in a standard's words: ODCS contracts, ODPS."),
     "import": ("standards", "Make a product of an ODCS contract or an ODPS document."),
