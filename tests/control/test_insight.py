@@ -165,6 +165,26 @@ def test_operations_of_an_api_are_those_of_its_document(counted: Counted) -> Non
     }
 
 
+def test_what_was_declared_or_unpacked_a_moment_ago_is_known_at_once(counted: Counted) -> None:
+    workspace, at = counted.workspace, time.time() - 60
+    generation.folder_of(workspace.settings, "calc", "v1").joinpath("openapi.json").rename(
+        aside := workspace.settings.folder / "aside.json"
+    )
+
+    def asked(service: str, *lines: bytes) -> set[str]:
+        counted.asked(*lines)
+        counted.collector.look()
+        return {one["name"]["operation"] for one in counted.json("show", service)["series"]}
+
+    assert asked("calc", calc()) == {"(other)"}  # nobody can know
+    aside.rename(generation.folder_of(workspace.settings, "calc", "v1") / "openapi.json")
+    assert asked("calc", calc()) == {"(other)", "POST /who/run"}
+    declare(Mesh(workspace.settings.folder), ORDERS.replace(", environments: {test: }", ""))
+    apply_plan(workspace)
+    item = line(at, service="orders", method="GET", path="/orders/v2/items/17")
+    assert asked("orders", item) == {"GET /items/{id}"}
+
+
 def test_commands_tell_of_it(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect.mesh_client(counted.workspace.settings.folder) as client:
         monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))

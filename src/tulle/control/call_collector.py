@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from tulle.control.workspace import Workspace
 from tulle.errors import LimitExceeded, Unavailable
 from tulle.gateway.admin import Admin
 from tulle.gateway.apis import records
+from tulle.gateway.apis.records import RecordedApi
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
 from tulle.gateway.log_place import LogReader
 from tulle.observe.calls import Calls, Place
@@ -31,7 +33,6 @@ LOG = logging.getLogger("tulle")
 EVERY_SECONDS: Final = 3.0
 AGAIN_SECONDS: Final = 30.0  # after a look that failed
 KEEP_EVERY: Final = 3600.0
-DOCUMENTS_EVERY: Final = 30.0
 LINES_AT_ONCE: Final = 100_000  # then they are written
 RESTS, RESTS_BUSY = 3.0, 9.0  # for each second of work
 _BUSY_PERCENT: Final = 85.0
@@ -57,8 +58,11 @@ class CallCollector:
         self._operations = Operations({}, API_PREFIX)
         self._documents: dict[tuple[str, str], list[str]] = {}  # of a version, which never changes
         self._tally = Tally(self._operation)
+        self._apis = records.Followed(workspace.database)
+        self._learnt: tuple[object, object] = None, None  # of which APIs and deployments operations are known
+        self._undescribed: list[Path] = []  # documents of packages that were not unpacked then
         self._stop = threading.Event()
-        self._read_at = self._kept_at = self._alive = float("-inf")
+        self._kept_at = self._alive = float("-inf")
         self._thread = threading.Thread(target=self._follow, name="calls", daemon=True)
 
     def start(self) -> None:
@@ -95,9 +99,6 @@ class CallCollector:
     def look(self, now: float | None = None) -> None:
         """Count what is new in the log, and write it down with the place."""
         at = time.time() if now is None else now
-        if time.monotonic() >= self._read_at + DOCUMENTS_EVERY:
-            self._read_at = time.monotonic()
-            self._learn()
         self.calls.bring_up()
         self._tally.taken()  # of a look that failed: it is counted again
         state = self.calls.state()
@@ -105,6 +106,7 @@ class CallCollector:
         lost = False
         for piece in self._reader.pieces(place.file, place.position):
             began = time.perf_counter()
+            self._keep_up()  # after it was read: whatever its lines are of is recorded by now
             self._tally.count(piece.lines)
             place, lost = Place(piece.file, piece.position), lost or piece.lost
             if self._tally.waiting >= LINES_AT_ONCE:
@@ -141,13 +143,23 @@ class CallCollector:
     def _operation(self, service: str, method: str, path: str) -> str:
         return self._operations(service, method, path)
 
-    def _learn(self) -> None:
+    def _keep_up(self) -> None:
+        """Learn the operations anew where an API, a deployment or what a package has to tell is another one."""
+        apis = self._apis.look()
+        mounted = [(one.service, *one.mounted) for one in generation.everywhere(self._workspace.database)]
+        is_same = self._learnt[0] is apis and self._learnt[1] == mounted
+        if not is_same or any(file.exists() for file in self._undescribed):
+            self._learn(apis, mounted)
+            self._learnt = apis, mounted
+
+    def _learn(self, apis: Sequence[RecordedApi], mounted: Sequence[tuple[str, ...]]) -> None:
         """Find the operations of all that is deployed, and of APIs that are declared."""
         found: dict[str, list[str]] = {}
-        for one in generation.everywhere(self._workspace.database):
-            for version in one.mounted:
-                found.setdefault(one.service, []).extend(self._described(one.service, version))
-        for api in records.recorded(self._workspace.database):
+        self._undescribed = []
+        for service, *versions in mounted:
+            for version in versions:
+                found.setdefault(service, []).extend(self._described(service, version))
+        for api in apis:
             for declared in api.declared.versions:
                 said = [f"{one.method} {one.path}" for one in declared.operations]
                 if (
@@ -166,7 +178,10 @@ class CallCollector:
                 if file.stat().st_size > _LARGEST_DOCUMENT:
                     return []
                 known = operations_of(msgspec.json.decode(file.read_bytes()))
+            except FileNotFoundError:  # it is not unpacked yet
+                self._undescribed.append(file)
+                return []
             except (OSError, ValueError):
-                return []  # it is not unpacked yet
+                return []
             self._documents[service, version] = known
         return known
