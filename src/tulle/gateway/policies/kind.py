@@ -47,6 +47,7 @@ BUILT_IN: Final = (
     "schema_validation",
     "quota",
     "body_log",
+    "token_once",
     "redaction",
     "caching",
     "custom",

@@ -64,7 +64,7 @@ def disorder(kinds: Sequence[Kind]) -> Disorder | None:
         if (before := next((k.name for k in kinds[:number] if k.name in kind.not_after), None)) is not None:
             return Disorder(
                 number,
-                f"'{kind.name}' stands after '{before}', which would be given what it is to take away",
+                f"'{kind.name}' stands after '{before}', which would answer without it",
                 f"put '{kind.name}' before '{before}'",
             )
         if kind.phase == "credentials" and "limits" in seen:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -28,6 +29,8 @@ from tulle.gateway.processing.quota import quota
 from tulle.gateway.processing.redaction import redaction
 from tulle.gateway.processing.schema_check import schema_check
 from tulle.gateway.processing.step import MOST_ANSWER_BYTES, Chain, Step
+from tulle.gateway.processing.token_once import token_once
+from tulle.gateway.processing.used_tokens import UsedTokens
 from tulle.gateway.processing.windows import Windows
 
 MOST_STEPS: Final = 50
@@ -43,6 +46,7 @@ class Stores:
     room: Room = field(default_factory=Room)
     note: Note = lambda _: None
     hands: Hands | None = None  # what the control plane hands over; None: nothing
+    used: UsedTokens = field(default_factory=lambda: UsedTokens(None))
 
     @classmethod
     def passing(cls) -> Stores:
@@ -113,6 +117,7 @@ KINDS: Final[Mapping[str, Callable[[Place], Step]]] = {
     "ldap": lambda place: directory(place.settings, place.stores.key("credentials"), _connection(place)),
     "oauth2-introspection": _introspection,
     "quota": lambda place: quota(place.settings, place.stores.windows(place.name)),
+    "token-once": lambda place: token_once(place.settings, partial(place.stores.used.use, place.name)),
 }
 
 

@@ -33,6 +33,7 @@ from tulle.gateway.processing.hop import Hops
 from tulle.gateway.processing.inner import Pool
 from tulle.gateway.processing.kinds import Stores
 from tulle.gateway.processing.loaded import Loaded
+from tulle.gateway.processing.used_tokens import UsedTokens
 from tulle.gateway.processing.window_file import WindowFile
 from tulle.gateway.processors import State
 from tulle.serving.listening import BACKLOG, open_socket
@@ -45,6 +46,7 @@ TIDY_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0
 BODIES: Final = "log/gateway-bodies-{number}.jsonl"  # of .tulle/
 COUNTS: Final = "gateway/counts-{number}.db"  # of .tulle/
+USED: Final = "gateway/tokens-{number}.db"  # of .tulle/
 _log = logging.getLogger("tulle.processing")
 
 
@@ -61,6 +63,7 @@ async def run(number: int, listening: socket.socket) -> None:
         secrets.derived,
         note=BodyLogFile(Path(BODIES.format(number=number))).note,
         hands=Hands(Path(handed.FILE), secrets),
+        used=UsedTokens(Path(USED.format(number=number))),
     )
     loaded = Loaded(Path(FOLDER) / f"{plan.FILE}.json", stores)
     loaded.look()
@@ -89,6 +92,7 @@ async def run(number: int, listening: socket.socket) -> None:
     await asyncio.gather(*keepers, return_exceptions=True)
     loaded.close()
     counts.close()
+    stores.used.close()
     _log.info("processor %d has stopped", number)
 
 
