@@ -234,6 +234,28 @@ def _either(reply: Reply) -> str:
     return found
 
 
+def test_a_token_is_good_for_so_long_after_it_was_signed_and_not_longer(mesh: Mesh, issuer: Issuer) -> None:
+    now, ends = int(time.time()), int(time.time()) + 100_000
+    captured = issuer.token(iat=now - 400, exp=ends)
+    mesh.gateway.publish(opened(Access(contracts=False, jwt=tokens(issuer))))
+    assert ask(mesh, bearer(captured)).status == 200  # until its `exp`, where nothing is said
+    for ways in (
+        Access(contracts=False, jwt=tokens(issuer, max_age=300)),
+        Access(contracts=True, jwt=replace(tokens(issuer, max_age=300), limit="", contract=True)),
+    ):
+        mesh.gateway.publish(opened(ways))
+        for signed in (now, now - 250, now + 30, now + 0.5):
+            good = ask(mesh, bearer(issuer.token(iat=signed, exp=ends, client_id="app-a")))
+            assert caller(good) == "app-a", signed
+        for signed in (now - 400, now + 400, 0, -1, 1e300, None, "x", True, [now], {"a": now}):
+            reply = ask(mesh, bearer(issuer.token(iat=signed, exp=ends, client_id="app-a")))
+            told = check_error(reply, 401, "InvalidToken")
+            if signed in (now - 400, now + 400, None):  # others are no tokens at all to Envoy
+                assert "signed too long ago" in told["detailedMessage"]
+            assert reply.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    check_error(ask(mesh, bearer(issuer.token(iat=now, client_id="nobody"))), 403, "NoContract")
+
+
 def test_a_token_without_the_scope_or_a_client_is_403(by_token: Mesh, issuer: Issuer) -> None:
     for claims in (
         {"scope": "predictor"},

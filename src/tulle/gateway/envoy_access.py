@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from tulle.gateway.envoy_errors import INSUFFICIENT
 from tulle.gateway.envoy_listener import only_clients
 from tulle.gateway.envoy_policies import ServicePart, bucket, chain_of_filters, parts_of
+from tulle.gateway.envoy_token_age import PAYLOAD, VERIFIED, refusing_old
 from tulle.gateway.envoy_values import (
     AUTH,
     CHECKS,
@@ -56,8 +57,7 @@ _TOKEN: Final = r"(?i)bearer +[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+ *"  # noqa: 
 _KEY: Final = r"(?i)bearer +[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{40}~? *"  # a key of an application or a service
 _CACHED_TOKENS: Final = 1000
 _CLIENT: Final = "[!-~]+"  # what a token may call its client
-_VERIFIED: Final = "envoy.filters.http.jwt_authn"  # where the filter tells what a token says
-_PAYLOAD, _HEAD = "payload", "header"
+_PAYLOAD, _HEAD = PAYLOAD, "header"
 
 
 def _without(header: str) -> Json:
@@ -175,6 +175,7 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit
         for claim, values in tokens.claims
     ]
     right = {"and_rules": {"rules": demanded}}
+    aged = [refusing_old(tokens.max_age)] if tokens.max_age else []
     filters = {
         GUARD: off(),  # what a token begins with is no name
         NORMALISE: off(),
@@ -182,8 +183,10 @@ def _by_token(service: str, tokens: Tokens, headers: Sequence[Json], usual_limit
         JWT: per_route,
     }
     if tokens.contract:  # from here on it is that application, whose contract is looked for as ever
-        filters[CHECKS] = chain_of_filters([_refusing(right)])
+        filters[CHECKS] = chain_of_filters([*aged, _refusing(right)])
         return replace(named, headers=headers, filters={**filters, **named.filters})
+    if aged:
+        filters[CHECKS] = chain_of_filters(aged)
     rule = {"permissions": [right], "principals": [{"any": True}]}
     filters[CONTRACT] = _rbac({"rules": {"action": "ALLOW", "policies": {"token": rule}}})
     limit = RateLimit.parse(tokens.limit or usual_limit)
@@ -404,7 +407,7 @@ def _rbac(content: Json) -> Json:
 def _demand(part: str, claim: str, value: Json) -> Json:
     """That a claim of the token, or of its header, is so."""
     path = [{"key": step} for step in (part, *claim.split("."))]
-    matcher = {"filter": _VERIFIED, "path": path, "value": value}
+    matcher = {"filter": VERIFIED, "path": path, "value": value}
     return {"sourced_metadata": {"metadata_matcher": matcher, "metadata_source": "DYNAMIC"}}
 
 

@@ -65,6 +65,8 @@ _DETAILS: Final = "response.code_details"
 INSUFFICIENT: Final = (
     "insufficient_scope"  # how a filter calls its refusal of a token that is good for something else
 )
+TOO_OLD: Final = "token_too_old"  # and of one that is too old, or does not say when it was signed
+UNDATED: Final = "token_undated"
 _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
     f"{_DETAILS} == 'jwt_authn_access_denied{{Jwks_remote_fetch_is_failed}}'": (
         503,
@@ -85,6 +87,14 @@ _OF_TOKENS: Final[Mapping[str, tuple[int, str, str, str, str]]] = {
         "InvalidToken",
         "The token is not accepted",
         "It may have expired, be meant for another audience, or be of another issuer",
+        'Bearer error="invalid_token"',
+    ),
+    f"{_DETAILS} == 'rbac_access_denied_matched_policy[{TOO_OLD}]' || "
+    f"{_DETAILS} == 'rbac_access_denied_matched_policy[{UNDATED}]'": (
+        401,
+        "InvalidToken",
+        "The token is not accepted",
+        "It was signed too long ago, or does not say when (iat): get another one",
         'Bearer error="invalid_token"',
     ),
     f"{_DETAILS} == 'rbac_access_denied_matched_policy[{INSUFFICIENT}]' || "

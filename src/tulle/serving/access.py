@@ -54,6 +54,7 @@ class Tokens:
     `scope_claim`, and name its client in `client_claim`; a dot leads to a claim inside another. `limit` is for each
     such client. `claims`: each of these must be there with one of its values, as text or in a list. With `contract` the
     client must be the id of an application that has a contract: the caller is that application, under its limits.
+    `max_age`: seconds since `iat` after which a token opens nothing any more; 0: as long as its `exp` says.
     """
 
     issuer: str
@@ -68,6 +69,7 @@ class Tokens:
     limit: str = ""
     claims: tuple[tuple[str, tuple[str, ...]], ...] = ()
     contract: bool = False
+    max_age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,12 @@ ACCESS_SCHEMA: Final[Mapping[str, Any]] = _object(
                     "description": "seconds for a fetch (5)",
                 },
                 "refresh": {**_SECONDS, "minimum": 10, "description": "seconds between fetches (300)"},
+                "max_age": {
+                    "type": "number",
+                    "minimum": 1,
+                    "maximum": 31_536_000,
+                    "description": "seconds since `iat` after which a token opens nothing, whatever its `exp` says",
+                },
                 "limit": _LIMIT,
                 "contract": {
                     "type": "boolean",
@@ -261,7 +269,10 @@ def read_access(
     return Access(found.contracts, found.api_keys, found.public, tokens), problems
 
 
-_AS_SAID = ("issuer", "scope_claim", "client_claim", "jwks_uri", "timeout", "refresh", "limit", "contract")
+_AS_SAID = (
+    *("issuer", "scope_claim", "client_claim", "jwks_uri", "timeout", "refresh"),
+    *("limit", "contract", "max_age"),
+)
 
 
 def check_uri(uri: str) -> None:
