@@ -103,7 +103,7 @@ def test_an_external_service_is_met_as_its_own_callers_meet_it(mesh: Mesh, outsi
     assert not told | ({"authorization", "client_id", "client_secret"} & seen["headers"].keys())
     # the words of workers and of the gateway itself are not for it to say
     assert not [name for name in reply.headers if name.startswith(("x-tulle", "x-envoy"))]
-    line = mesh_line(mesh, "/base/items/7")
+    line = mesh_line(mesh, "/orders/v1/items/7")  # as the caller wrote it
     assert (line["service"], line["client_of_external"]) == ("orders", "app-a")
     assert (line["generation"], line["error"], line["version"]) == (None, None, "v1")
 
@@ -355,7 +355,10 @@ def test_an_api_over_a_service_has_its_workers(mesh: Mesh) -> None:
     reply = ask(mesh, "/orders/v1/x?y=1")
     assert reply.json()["target"] == "/public/api/v1/first/x?y=1"
     assert reply.json()["headers"]["x-tulle-client"] == "app-a"
-    assert ask(mesh, "/test/orders/v1/x").json()["target"] == "/public/api/v1/first/x"
+    reply = ask(mesh, "/test/orders/v1/x-in-test?secret=1")
+    assert reply.json()["target"] == "/public/api/v1/first/x-in-test?secret=1"
+    line = mesh_line(mesh, "/test/orders/v1/x-in-test")  # as the caller wrote it
+    assert (line["environment"], line["version"], line["generation"]) == ("test", "v1", None)
     assert ask(mesh, "/orders/v2/x").json()["target"] == "/public/api/v1/second/x"
     check_error(
         ask(mesh, "/public/api/v1/second/x"), 403, "NoContract"
@@ -527,7 +530,7 @@ def test_a_key_of_an_api_opens_its_versions_and_goes_no_further(
         assert (seen.status, seen.json()["target"]) == (200, "/key-way?a=b"), seen
         assert shop.secret not in seen.body.decode()
         assert not {"authorization", "x-api-key"} & seen.json()["headers"].keys()
-    line = mesh_line(mesh, "/key-way")
+    line = mesh_line(mesh, "/orders/v1/key-way")
     assert (line["client_of_external"], line["access"]) == (shop.key.id, "contract")
     assert shop.secret not in json.dumps(mesh.log_lines())
     assert mesh.ask("/orders/v2/x", {"authorization": f"Bearer {shop.api_key}"}).status == 200

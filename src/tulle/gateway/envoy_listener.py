@@ -168,7 +168,7 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
         token,
         _policies_of_route(CHECKS),  # the processor, where it says who calls
         identity_filter(),
-        {"name": REMEMBER, "typed_config": _remember_client(), "disabled": True},
+        {"name": REMEMBER, "typed_config": _remember(), "disabled": True},
         {"name": CONTRACT, "typed_config": deny},  # each route names its clients; without that nobody passes
         known,
         {"name": "retry_after", "typed_config": _only_when_limited(_retry_after())},
@@ -182,12 +182,17 @@ def _filters(parts: Mapping[str, Json] | None) -> list[Json]:
     ]
 
 
-def _remember_client() -> Json:
-    """Who called an external service, for the access log: the service is not told, so the header is gone by then."""
+def _remember() -> Json:
+    """For the access log what is gone by then: who called where the service is not told, and the path as it came."""
     known = {"metadata_namespace": "tulle", "key": "client", "type": "STRING"}
+    without_query = {"pattern": {"regex": "[?].*"}, "substitution": ""}
+    came = {**known, "key": "path", "regex_value_rewrite": without_query}
     return typed(
         "envoy.extensions.filters.http.header_to_metadata.v3.Config",
-        request_rules=[{"header": CLIENT_HEADER, "on_header_present": known}],
+        request_rules=[
+            {"header": CLIENT_HEADER, "on_header_present": known},
+            {"header": ":path", "on_header_present": came},
+        ],
     )
 
 
@@ -352,13 +357,20 @@ def _strip_forgeable_headers(door: Door) -> Json:
     }
 
 
+# As the caller wrote it: routes lead to other paths, and what was there first is remembered where they do.
+_CALLERS_PATH: Final = (
+    '%COALESCE({"operators": [{"command": "DYNAMIC_METADATA", "param": "tulle:path"}, '
+    '{"command": "PATH", "param": "NQ"}]}):1000%'
+)
+
+
 def _access_log(door: Door) -> Json:
     """One line a request. No query strings and no credentials: only the path, and who was recognised."""
     line = {
         "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         # What callers choose is cut: a line is never longer than whoever reads it expects.
         "method": "%REQ(:METHOD):20%",
-        "path": "%PATH(NQ):1000%",
+        "path": _CALLERS_PATH,
         "code": "%RESPONSE_CODE%",
         "caller": "%DOWNSTREAM_PEER_URI_SAN%",  # of the mesh's own services
         "client": f"%REQ({CLIENT_HEADER}):200%",

@@ -201,6 +201,7 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
             "metadata": {"filter_metadata": {"tulle": {k: v for k, v in about.items() if v}}},
             "typed_per_filter_config": {
                 **way.filters,
+                **({REMEMBER: enabled()} if rewritten(service) else {}),  # the path as it came
                 BODY: _body(part.max_request_bytes),
                 **by_body,
                 **outside,
