@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from tests.control import logged as usual
+from tests.control.conftest import fill, opened
 from tests.control.logged import SERVICE, LoggedMesh
+from tests.pipeline.conftest import Mesh
 
 from tulle.catalog.query_log import QueryLog
 from tulle.cli import connect
+from tulle.control.apply import apply_plan
 from tulle.control.replay import Chosen, replay, service_of
 from tulle.errors import Conflict, NotFound
 from tulle.serving import generation
@@ -115,4 +118,24 @@ def test_what_does_something_is_not_repeated_unless_forced(
     assert (forced.compared.asked, forced.compared.equal, forced.not_repeated) == (1, 1, 0)
     newest = event_log.read(workspace.database, subject="scores", newest_first=True)[0]
     assert newest.data["forced"] is True
+    workspace.database.close()
+
+
+def test_of_apis_it_is_said_where_their_requests_are_kept_and_where_not(tmp_path: Path) -> None:
+    mesh = fill(Mesh(tmp_path / "mesh"))
+    mesh.sales(
+        "apis/ext.yaml",
+        "api: ext\nversions: [{version: v1, upstream: 'https://api.example.com', undeclared: allow}]\n",
+    )
+    workspace = opened(mesh)
+    apply_plan(workspace)
+    log = QueryLog(workspace.settings, workspace.lake)
+    with pytest.raises(Conflict, match="'ext' is an API") as told:
+        replay(workspace, log, "ext", Chosen())
+    assert "in that service's query log" in str(told.value.hint)
+    with pytest.raises(NotFound, match="has a service 'ext2'"):
+        replay(workspace, log, "ext2", Chosen())
+    with pytest.raises(NotFound) as lost:
+        service_of(workspace, log, "4f0c")
+    assert "of what an external service or an example answered nothing is kept" in str(lost.value.hint)
     workspace.database.close()

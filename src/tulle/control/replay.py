@@ -23,6 +23,7 @@ from tulle.control.workspace import Workspace
 from tulle.engine.engine import literal
 from tulle.errors import Conflict, NotFound
 from tulle.events import SERVICE_REPLAYED, Event
+from tulle.gateway.apis import records
 from tulle.serving import generation
 from tulle.serving.log_rows import Shown, kept_answer, shown_result
 from tulle.serving.log_segment import INFER
@@ -32,6 +33,10 @@ from tulle.state import log as event_log
 
 THEN, NOW = "then", "now"
 MOST_AGAIN = 1000
+_OF_APIS = (
+    "what a service answers behind an API is in that service's query log; of what an external service or an example "
+    "answered nothing is kept that could be asked again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,12 @@ class Replayed:
 
 def replay(workspace: Workspace, log: QueryLog, name: str, chosen: Chosen, *, by: str = "") -> Replayed:
     """Ask them again. NotFound for a service, version or request that is not there, Conflict where none can be."""
-    release.declared_service(workspace, name)
+    try:
+        release.declared_service(workspace, name)
+    except NotFound as exc:
+        if all(one.name != name for one in records.recorded(workspace.database)):
+            raise
+        raise Conflict(f"'{name}' is an API, and of an API no requests are kept", hint=_OF_APIS) from exc
     key = environment_key(workspace.settings, chosen.environment)
     version = chosen.generation or _active(workspace, name, key)
     package = release.chosen_version(workspace, name, version)
@@ -100,7 +110,7 @@ def service_of(workspace: Workspace, log: QueryLog, request_id: str) -> str:
         query_log.collect_all(workspace, name)
         if log.newest(name, Wanted(request_id=request_id), limit=1):
             return name
-    hint = "its service must keep its queries; --service names one, --environment where it was asked"
+    hint = f"its service must keep its queries; --service names one, --environment where it was asked; {_OF_APIS}"
     raise NotFound(f"no service keeps a request '{request_id[:100]}'", hint=hint)
 
 
