@@ -86,6 +86,7 @@ API_REPLIED = "api.replied"  # an owner, to a rating
 API_ASKED = "api.asked"  # a question of somebody's
 API_ANSWERED = "api.answered"
 API_REMARK_REMOVED = "api.remark_removed"  # a question or an answer
+API_POLICIES_CHANGED = "api.policies_changed"  # of an instance, by hand; nothing said: as its version says
 API_BOUND = "api.bound"  # what answers an instance; nothing said: what is declared
 MESH_TAKEN_UP = "mesh.taken_up"  # what mesh.yaml says of the gateway, while the mesh runs
 GATEWAY_PUBLISHED = "gateway.published"

@@ -37,6 +37,15 @@ policies:
     domains: [sales]
     policies: [{policy: header-injection, response: {x-mesh: acme}}]
 """
+BOOKS = """
+api: books
+versions:
+- version: v1
+  service: order-book
+  publish: true
+  access: {public: {limit: 1000/1s}}
+  policies: [{policy: header-injection, response: {x-said-by: version}}]
+"""
 PAGE = "https://app.example.com"
 
 
@@ -48,6 +57,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     made = product_files("orders", domain="sales", kind="source-aligned")
     files |= {home / path: text for path, text in made.items()}
     files[home / "services/service.yaml"] = BOOK
+    files[home / "apis/books.yaml"] = BOOKS
     files[folder / "mesh.yaml"] += OF_MESH
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +111,27 @@ def test_policies_go_with_the_package_and_the_deployment_may_say_others(mesh: Me
     assert "'everywhere' is no address or network" in refused.stderr
     mesh.tulle("service", "policies", "order-book", "--as-packaged")
     assert ask(mesh).headers["x-said-by"] == "package"
+
+
+def test_policies_of_an_api_are_set_by_hand_and_stay_over_apply(mesh: Mesh, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{mesh.gateway}/books/v1/order/lookup"
+
+    def asked() -> tuple[int, str, str]:
+        reply = httpx.post(url, json={"data": {"order_id": "O-1002"}}, timeout=20)
+        return reply.status_code, reply.headers.get("x-said-by", ""), reply.headers.get("x-mesh", "")
+
+    assert asked() == (200, "version", "acme")
+    listed = tmp_path / "list.yaml"
+    listed.write_text("- {policy: header-injection, response: {x-said-by: hand}}")
+    mesh.tulle("api", "policies", "books", "v1", "--set", str(listed))
+    assert asked() == (200, "hand", "acme")
+    mesh.tulle("apply")
+    assert asked() == (200, "hand", "acme")
+    listed.write_text("- {policy: client-id}")
+    assert mesh.json("api", "policies", "books", "v1", "--set", str(listed))["in_force"] is True
+    assert asked()[0] == 401
+    mesh.tulle("api", "policies", "books", "v1", "--reset")
+    assert asked() == (200, "version", "acme")
 
 
 class Load:

@@ -55,7 +55,7 @@ def takes_keys(settings: Settings, database: Database, api: RecordedApi) -> bool
     for one in instances([api], places):
         if one.life.status == "retired":
             continue
-        policies = policies_in(written_of(one.version.policies), one.place)
+        policies = policies_in(written_of(one.policies), one.place)
         try:
             joined = of_mesh.joined(_target(one, owners, documents), policies) if of_mesh else policies
             if any(access.api_keys is not None for access in accesses(joined, one.version.access)):

@@ -343,7 +343,8 @@ class ApiPages:
     ) -> PoliciesView:
         """Those in force there; how they are set is for people of the API's product."""
         own = f"version {chosen.version}" if chosen.version else "its file"
-        view = policies_view(self._settings, partial(self._in_force, found, chosen, address), own)
+        otherwise = "its deployment" if isinstance(found, ServiceView) else "hand"
+        view = policies_view(self._settings, partial(self._in_force, found, chosen, address), own, otherwise)
         return view if self._belongs(user, found) else view.without_settings()
 
     def _in_force(

@@ -109,11 +109,12 @@ def _of_apis(
             target = _target(
                 one.api.name, one.place, documents.get(declared.product), declared.tags, behind=behind
             )
-            rows = tuple(_rows(of_mesh, target, one.version.access, says, one.version.policies, says))
+            by = says if one.by_hand is None else "set by hand"
+            rows = tuple(_rows(of_mesh, target, one.version.access, says, one.policies, by))
         except TulleError as exc:
             rows = (_not_known(exc),)
-        for by, who, limits, why in rows:
-            yield OpenWay(by, who, one.api.name, one.place, limits, why)
+        for who_by, who, limits, why in rows:
+            yield OpenWay(who_by, who, one.api.name, one.place, limits, why)
 
 
 def _target(

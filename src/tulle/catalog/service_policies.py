@@ -45,14 +45,16 @@ class PoliciesView:
         return PoliciesView(tuple(replace(one, settings="") for one in self.rows), problem)
 
 
-def policies_view(settings: Settings, held: Callable[[], InForce], own: str) -> PoliciesView:
+def policies_view(
+    settings: Settings, held: Callable[[], InForce], own: str, otherwise: str = "its deployment"
+) -> PoliciesView:
     """What `held` gives; `own` is who says those that the mesh does not, where it is not a deployment.
 
     What cannot be read, of what is recorded or of mesh.yaml, is told: the rest of the page is right all the same.
     """
     try:
         found = held()
-        by = "its deployment" if found.said_at_deployment else own
+        by = otherwise if found.said_otherwise else own
         return PoliciesView(tuple(_row(policy, _who(settings, name, by)) for policy, name in found.policies))
     except TulleError as exc:
         return PoliciesView(problem=exc.message)

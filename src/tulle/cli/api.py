@@ -1,6 +1,6 @@
 """`tulle api list | show | status | versions | operations | openapi | diff`, and how a version lives and is bound.
 
-What people say of APIs is added by `api_remarks`, their keys by `api_keys`.
+What people say of APIs is added by `api_remarks`, their keys by `api_keys`, policies by `api_policies`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import click
 
 from tulle.cli import api_remarks
 from tulle.cli.api_keys import api_key
+from tulle.cli.api_policies import policies
 from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
@@ -32,6 +33,7 @@ def api() -> None:
 
 
 api.add_command(api_key)
+api.add_command(policies)
 for one in api_remarks.COMMANDS:
     api.add_command(one)
 
@@ -92,6 +94,10 @@ def _show_instance(one: dict[str, Any]) -> None:
         why = f": {one['reason']}" if one["reason"] else ""
         by = f" by {one['bound_by']}" if one["bound_by"] else ""
         click.echo(f"        bound by hand{by}{why}; declared is {one['declared_target']}")
+    if one.get("policies") or one.get("policies_by_hand"):
+        by = f" by {one['policies_by']}" if one["policies_by"] else ""
+        told = f", set by hand{by}" if one["policies_by_hand"] else ""
+        click.echo(f"        policies: {', '.join(one['policies'] or ['none'])}{told}")
     if one.get("fault"):
         click.echo(f"        {mark('failed')} {one['fault']}")
 

@@ -1,4 +1,7 @@
-"""`tulle policy list | show | schema`, and `tulle service policies`: what the gateway does with requests."""
+"""`tulle policy list | show | schema`, and `tulle service policies`: what the gateway does with requests.
+
+`tulle api policies` reads and tells lists by the same functions.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,7 @@ def policies(
         raise Invalid("--set and --as-packaged exclude one another")
     with mesh_client(mesh) as client:
         if file is not None:
-            found = client.set_service_policies(service, _read(file), environment=environment)
+            found = client.set_service_policies(service, read_file(file), environment=environment)
         elif as_packaged:
             found = client.set_service_policies(service, None, environment=environment)
         else:
@@ -101,7 +104,12 @@ def policies(
         return
     who = {"deployment": "said at its deployment", "file": "as its file says"}
     said = who.get(found["said_by"], f"as its package {found['said_by']} says")
-    click.echo(f"  {service} in {found['environment']}, {said}:")
+    tell_policies(found, f"{service} in {found['environment']}, {said}")
+
+
+def tell_policies(found: dict[str, Any], heading: str) -> None:
+    """Print a list, what it is with those of the mesh, and what is wrong with it."""
+    click.echo(f"  {heading}:")
     for one in found["policies"]:
         click.echo(f"      {_sentence(one)}")
     if not found["policies"]:
@@ -124,7 +132,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:80] + "…"
 
 
-def _read(file: str) -> list[dict[str, Any]]:
+def read_file(file: str) -> list[dict[str, Any]]:
+    """The list of policies in a file, - is stdin. Invalid with every problem, its line, and what to do."""
     from tulle.gateway.policies.listed import read_policies
     from tulle.spec.document import refuse
     from tulle.spec.load import load_document

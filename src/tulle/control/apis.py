@@ -460,6 +460,12 @@ def unbind(
     return shown(workspace, name)
 
 
+def instance(workspace: Workspace, name: str, version: str, environment: str | None = None) -> Instance:
+    """A version of an API in an environment. NotFound with the nearest name."""
+    api, _ = version_of(workspace, name, version)
+    return _instance_of(workspace, api, version, deployment.place_of(workspace.settings, environment))
+
+
 def _instance_of(workspace: Workspace, api: RecordedApi, version: str, place: str) -> Instance:
     for one in instances([api], places(workspace.settings)):
         if (one.version.version, one.environment) == (version, place):

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from tulle.control import apis, release
+from tulle.control import api_policies, apis, release
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
 from tulle.errors import Denied, NotFound
@@ -80,6 +80,11 @@ class Guard:
         """Refuse who may not change what the API's product publishes there."""
         self.demand_product(request, self.shown(request, name)["product"], environment)
 
+    def belongs(self, request: Request, product: str) -> bool:
+        """Whether who asks is of a product's people."""
+        user = user_of(request)
+        return user is None or self._sight.belongs(user, product)
+
     def owner_of(self, service: str) -> str:
         """The product of a service. NotFound."""
         return release.declared_service(self._workspace, service).product.name
@@ -126,8 +131,8 @@ def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard, calls: Call
 
     @api.get("/apis/{name}")
     def one(request: Request, name: str) -> dict[str, Any]:
-        """An API with its versions, instances and pages."""
-        return guard.shown(request, name)
+        """An API with its versions, instances, what is in force for each, and pages."""
+        return api_policies.with_kinds(workspace, guard.shown(request, name))
 
     @api.get("/apis/{name}/versions/{version}/operations")
     def operations(request: Request, name: str, version: str) -> dict[str, Any]:

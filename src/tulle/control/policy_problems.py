@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
@@ -17,6 +18,7 @@ from tulle.gateway.policies.automated import wrongly_left_out
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import Written, read_policies
+from tulle.gateway.policies.showing import has_hidden
 from tulle.serving.service import Service
 from tulle.spec.document import Document, refuse
 from tulle.spec.document import Path as Steps
@@ -38,6 +40,26 @@ def problems_in(settings: Settings, file: Path, name: str) -> list[Problem]:
         return []
     found, problems = read_policies(document, ("policies",))
     return problems or list_problems(settings, document, ("policies",), found)
+
+
+def demanded_list(settings: Settings, text: str) -> list[dict[str, Any]]:
+    """The list that somebody says in a text, YAML or JSON, in the form that is kept. Invalid with every problem.
+
+    A value that was taken from what is shown would put `****` in force, so it is refused as well.
+    """
+    document = load_document(text, name="policies")
+    found, problems = read_policies(document, ())
+    problems += [
+        document.problem(
+            "a value in it is hidden, so it was taken from what is shown",
+            (number,),
+            hint="write the value itself in place of ****, or set the policies of the file again",
+        )
+        for number, one in enumerate(found)
+        if has_hidden(one.policy.settings)
+    ]
+    refuse("policies", problems or list_problems(settings, document, (), found))
+    return [written.as_plain() for written in found]
 
 
 def list_problems(

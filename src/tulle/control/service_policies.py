@@ -11,8 +11,9 @@ from typing import Any
 
 from tulle.config import Settings
 from tulle.control import deployment
-from tulle.control.policy_problems import list_problems
+from tulle.control.policy_problems import demanded_list
 from tulle.control.release import Declared, chosen_version, declared_service
+from tulle.control.set_problems import SetProblems
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound
 from tulle.gateway import service_policies
@@ -20,11 +21,9 @@ from tulle.gateway.faults import fault_of
 from tulle.gateway.policies.automated import MeshPolicies, Target, left_out_by
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, entry_schema, known_kinds
-from tulle.gateway.policies.listed import Written, policies_in, read_policies, written_of
-from tulle.gateway.policies.showing import entry_shown, has_hidden, policy_shown
+from tulle.gateway.policies.listed import Written, policies_in, written_of
+from tulle.gateway.policies.showing import entry_shown, policy_shown
 from tulle.serving import generation
-from tulle.spec.document import refuse
-from tulle.spec.load import load_document
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +73,14 @@ def set_policies(
 
     `text` is what `policies:` would hold in its file, as YAML or JSON. Invalid with every problem in it.
     """
-    declared_service(workspace, name)
-    place = deployment.place_of(workspace.settings, environment)
+    product = declared_service(workspace, name).product
+    settings = workspace.settings
+    place = deployment.place_of(settings, environment)
     wanted = None
     if text is not None:
-        document = load_document(text, name="policies")
-        found, problems = read_policies(document, ())
-        problems += [
-            document.problem(
-                "a value in it is hidden, so it was taken from what is shown",
-                (number,),
-                hint="write the value itself in place of ****, or set the policies of the file again",
-            )
-            for number, one in enumerate(found)
-            if has_hidden(one.policy.settings)
-        ]
-        refuse("policies", problems or list_problems(workspace.settings, document, (), found))
-        wanted = [written.as_plain() for written in found]
+        wanted = demanded_list(settings, text)
+        target = Target(name, deployment.name_of(settings, place), product.domain, product.tags)
+        SetProblems(settings).demand(target, wanted, f"service '{name}'")
     service_policies.set_policies(workspace.database, name, wanted, environment=place, actor=actor)
     return policies(workspace, name, environment)
 

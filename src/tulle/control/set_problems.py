@@ -51,6 +51,11 @@ class SetProblems:
                     yield loaded.problem(wrong[0], "versions", number, hint=wrong[1])
                     break
 
+    def demand(self, target: Target, own: Sequence[Mapping[str, Any]], whose: str) -> None:
+        """Refuse a list that cannot be joined for a target. Invalid; `whose` it is is told."""
+        if (wrong := self._wrong(target, own)) is not None:
+            raise Invalid(f"{whose}: {wrong[0]}", hint=wrong[1])
+
     def _wrong(self, target: Target, own: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
         """Why a list cannot be joined with the sets for a target, and what to do; None also where it is wrong alone."""
         if not self._sets:

@@ -32,12 +32,13 @@ from tulle.state.db import Database
 class InForce:
     """Policies in the order in which a request meets them, each with the set of the mesh it is of; empty: its own.
 
-    `access` says who may call where none of them does. `said_at_deployment`: so its own list was said.
+    `access` says who may call where none of them does. `said_otherwise`: its own list was said at its deployment, or
+    set by hand, and not as its package or version says.
     """
 
     policies: tuple[tuple[Policy, str], ...]
     access: Access
-    said_at_deployment: bool = False
+    said_otherwise: bool = False
 
     @property
     def ways(self) -> WaysIn:
@@ -81,18 +82,22 @@ def of_service(
 
 def of_instance(settings: Settings, database: Database, instance: Instance) -> InForce:
     """Of an API's version in an environment. Invalid, Broken for what cannot be read."""
-    said, answering = instance.api.declared, instance.target.service
-    own = policies_in(written_of(instance.version.policies), instance.place)
-    mesh = _mesh(settings)
+    own = policies_in(written_of(instance.policies), instance.place)
+    mesh, by_hand = _mesh(settings), instance.by_hand is not None
     if not mesh:
-        return InForce(tuple((policy, "") for policy in own), instance.version.access)
-    behind = None
+        return InForce(tuple((policy, "") for policy in own), instance.version.access, by_hand)
+    joined = mesh.joined_from(target_of(database, instance), own)
+    return InForce(joined, instance.version.access, by_hand)
+
+
+def target_of(database: Database, instance: Instance) -> Target:
+    """An API's version in an environment as sets of policies name it, with the service behind it."""
+    said, answering, behind = instance.api.declared, instance.target.service, None
     if answering:
         found = generation.find(database, answering, instance.environment)
         owner = found.product if found is not None else ""
         behind = _target(answering, instance.place, _product(database, owner))
-    target = _target(said.name, instance.place, _product(database, said.product), said.tags, behind)
-    return InForce(mesh.joined_from(target, own), instance.version.access)
+    return _target(said.name, instance.place, _product(database, said.product), said.tags, behind)
 
 
 def ways_of_instance(settings: Settings, database: Database, instance: Instance) -> WaysIn:

@@ -9,6 +9,7 @@ Without an environment all of it is of that of consumers. Answers are plain valu
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -61,6 +62,25 @@ class ApiClient:
         Latencies are in microseconds.
         """
         return self._client.call("GET", f"{_of(name)}/status", params={"version": version} if version else {})
+
+    def policies(self, name: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
+        """What the gateway does with the requests of a version, who says so, and what the mesh adds."""
+        return self._client.call("GET", f"{_of(name, version)}/policies", params=_in(environment))
+
+    def set_policies(
+        self,
+        name: str,
+        version: str,
+        policies: Sequence[Mapping[str, Any]] | None,
+        *,
+        environment: str | None = None,
+    ) -> dict[str, Any]:
+        """Say by hand what the gateway does with a version's requests; None: as its file says."""
+        path = f"{_of(name, version)}/policies"
+        if policies is None:
+            return self._client.call("DELETE", path, params=_in(environment))
+        body = {"policies": [dict(one) for one in policies]}
+        return self._client.call("PUT", path, json=body, params=_in(environment))
 
     def keys(self, name: str) -> list[dict[str, Any]]:
         """Every key that an API has had, the newest first, without its secret."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tulle.errors import TulleError
 from tulle.gateway.apis.declared import ApiVersion, Target
+from tulle.gateway.apis.own_policies import SetByHand
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.front import Front
 from tulle.gateway.policies.listed import policies_in, written_of
@@ -20,7 +22,8 @@ from tulle.serving.traffic import single
 class Instance:
     """A version of an API in one environment, the empty one is that of consumers.
 
-    `path` is its address, with the environment in it; `binding` is there where it was bound by hand.
+    `path` is its address, with the environment in it; `binding` is there where it was bound by hand,
+    `by_hand` where its policies were set so.
     """
 
     api: RecordedApi
@@ -32,11 +35,17 @@ class Instance:
     hosts: tuple[str, ...]
     declared: Target
     binding: Binding | None
+    by_hand: SetByHand | None = None
 
     @property
     def target(self) -> Target:
         """What is to answer."""
         return self.declared if self.binding is None else self.binding.target
+
+    @property
+    def policies(self) -> tuple[Mapping[str, Any], ...]:
+        """Its own, as they are written."""
+        return self.version.policies if self.by_hand is None else self.by_hand.policies
 
     @property
     def access(self) -> Access:
@@ -45,7 +54,7 @@ class Instance:
         Where operations differ, of those that no policy names. What the mesh has for many is not known here.
         """
         try:
-            policies = policies_in(written_of(self.version.policies), self.place)
+            policies = policies_in(written_of(self.policies), self.place)
             return accesses(policies, self.version.access)[-1]
         except TulleError:  # a kind that is not there any more; the gateway tells of it
             return self.version.access
@@ -77,7 +86,8 @@ def _instance(api: RecordedApi, version: ApiVersion, life: Life, name: str, plac
     if place:
         path = f"/{place}" if path == "/" else f"/{place}{path}"
     binding = api.bindings.get((version.version, place))
-    return Instance(api, version, life, place, name, path, hosts, target, binding)
+    by_hand = api.policies.get((version.version, place))
+    return Instance(api, version, life, place, name, path, hosts, target, binding, by_hand)
 
 
 def managed_instances(
@@ -125,7 +135,7 @@ def _managed(
         environment=one.environment,
         front=front,
         access=version.access,
-        policies=policies_in(written_of(version.policies), one.place),
+        policies=policies_in(written_of(one.policies), one.place),
         usual_limit=usual_limit,
         may_repeat=False,
         notice=_notice(one.life, successor),

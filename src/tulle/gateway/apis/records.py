@@ -1,7 +1,8 @@
 """What is recorded of APIs: the declarations in force, the life of each version, what instances were bound to by hand.
 
-Every change and the event that tells of it are one transaction. Each row has a revision by chance, so that who follows
-sees by two numbers whether anything changed. Knows nothing of Envoy, and not which services run.
+Policies that were set by hand come with them (`own_policies.py`). Every change and the event that tells of it are one
+transaction. Each row has a revision by chance, so that who follows sees by two numbers whether anything changed. Knows
+nothing of Envoy, and not which services run.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 from tulle import events
 from tulle.errors import Broken, Conflict, NotFound, did_you_mean
 from tulle.events import Event
-from tulle.gateway.apis import remarks
+from tulle.gateway.apis import own_policies, remarks
 from tulle.gateway.apis.declared import ApiDeclared, Target, api_of, as_plain
 from tulle.gateway.apis.load import Loaded
+from tulle.gateway.apis.own_policies import SetByHand
 from tulle.state import log
 from tulle.state.db import Database, in_turn, now
-from tulle.state.tables import api_bindings, api_versions, apis, removed_apis
+from tulle.state.tables import api_bindings, api_policies, api_versions, apis, removed_apis
 
 LOG = logging.getLogger("tulle")
 Status = Literal["draft", "published", "deprecated", "retired"]
@@ -62,11 +64,12 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class RecordedApi:
-    """An API as it is in force: `bindings` by version and environment, that of consumers by the empty name."""
+    """An API as it is in force: what is by version and environment has that of consumers by the empty name."""
 
     declared: ApiDeclared
     lives: Mapping[str, Life]
     bindings: Mapping[tuple[str, str], Binding] = field(default_factory=dict)
+    policies: Mapping[tuple[str, str], SetByHand] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -173,10 +176,10 @@ def openapi_text(database: Database, api: str, version: str) -> str | None:
     return found
 
 
-_MARKS: Final = select(  # of all three at once: it is asked several times a second
+_MARKS: Final = select(  # of all at once: it is asked several times a second
     *(
         select(of).select_from(table).scalar_subquery()
-        for table in (apis, api_versions, api_bindings)
+        for table in (apis, api_versions, api_bindings, api_policies)
         for of in (func.count(), func.sum(table.c.revision))
     )
 )
@@ -242,12 +245,14 @@ def _read(connection: Connection, names: Collection[str] | None = None) -> tuple
     bindings: dict[str, list[Row[Any]]] = {}
     for row in of(select(api_bindings), api_bindings.c.api):
         bindings.setdefault(row.api, []).append(row)
+    lists = own_policies.rows(connection, names)
     found: list[RecordedApi] = []
     for row in of(select(apis).order_by(apis.c.name), apis.c.name):
         try:
             known = msgspec.convert(lives.get(row.name, {}), dict[str, Life])
             bound = {(b.version, b.environment): _binding(b) for b in bindings.get(row.name, ())}
-            found.append(RecordedApi(api_of(row.document), known, bound))
+            said = own_policies.read(lists.get(row.name, ()))
+            found.append(RecordedApi(api_of(row.document), known, bound, said))
         except (Broken, msgspec.ValidationError) as exc:
             LOG.warning("API '%s' is left out, as what is recorded of it cannot be read: %s", row.name, exc)
     return tuple(found)
@@ -319,7 +324,7 @@ def _save_one(connection: Connection, product: str, one: Loaded, actor: str) -> 
         connection.execute(insert(api_versions).values(**key, **life, revision=_revision()))
         _tell(connection, events.API_CHANGED, api.name, {"version": version.version, "status": status}, actor)
     for version_name in sorted(there - {version.version for version in api.versions}):
-        for table in (api_bindings, api_versions):
+        for table in (api_bindings, api_policies, api_versions):
             chosen = (table.c.api == api.name) & (table.c.version == version_name)
             connection.execute(delete(table).where(chosen))
         _tell(connection, events.API_CHANGED, api.name, {"version": version_name, "status": "removed"}, actor)
@@ -329,6 +334,7 @@ def _remove(connection: Connection, name: str, actor: str) -> None:
     _remember_hidden(connection, name)
     remarks.remove_of(connection, name)
     connection.execute(delete(api_bindings).where(api_bindings.c.api == name))
+    connection.execute(delete(api_policies).where(api_policies.c.api == name))
     connection.execute(delete(api_versions).where(api_versions.c.api == name))
     connection.execute(delete(apis).where(apis.c.name == name))
     _tell(connection, events.API_CHANGED, name, {"status": "removed"}, actor)

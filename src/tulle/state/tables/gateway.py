@@ -226,6 +226,20 @@ api_bindings = Table(
     PrimaryKeyConstraint("api", "version", "environment"),
 )
 
+# The policies of an instance of an API where they were set by hand; else its version says them.
+api_policies = Table(
+    "api_policies",
+    metadata,
+    Column("api", String(63), nullable=False),
+    Column("version", String(63), nullable=False),
+    Column("environment", String(63), nullable=False),
+    Column("policies", JSON, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("changed_by", String(255), nullable=False, server_default=""),
+    Column("revision", Integer, nullable=False),
+    PrimaryKeyConstraint("api", "version", "environment"),
+)
+
 # What people think of an API: one rating each, with what an owner says to it.
 api_ratings = Table(
     "api_ratings",

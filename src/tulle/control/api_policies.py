@@ -1,0 +1,149 @@
+"""The policies of APIs in force: they may be set by hand for a version in an environment, and the mesh adds its own.
+
+For APIs that are applied; the gateway follows with the next settling, which is at once where the mesh is up. What is
+set by hand holds over `apply` and restarts until it is taken back, as a binding does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tulle.config import Settings
+from tulle.control import apis
+from tulle.control.policy_problems import demanded_list
+from tulle.control.set_problems import SetProblems
+from tulle.control.workspace import Workspace
+from tulle.errors import NotFound, TulleError
+from tulle.gateway.apis import own_policies, records
+from tulle.gateway.apis.instance import Instance, instances
+from tulle.gateway.faults import fault_of
+from tulle.gateway.in_force import of_instance, target_of
+from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.showing import entry_shown, policy_shown
+from tulle.serving import generation
+from tulle.spec.environment import places
+
+
+@dataclass(frozen=True, slots=True)
+class ApiPolicies:
+    """What holds for a version of an API in an environment: each policy with the set of the mesh that it is of."""
+
+    instance: Instance
+    joined: tuple[tuple[Policy, str], ...]
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The sets of the mesh that add any, in the order in which a request meets them."""
+        return tuple(dict.fromkeys(name for _, name in self.joined if name))
+
+
+def policies(workspace: Workspace, name: str, version: str, environment: str | None = None) -> ApiPolicies:
+    """Those of a version of an API. NotFound with the nearest name."""
+    _demand_declared(workspace, name)
+    found = apis.instance(workspace, name, version, environment)
+    return ApiPolicies(found, of_instance(workspace.settings, workspace.database, found).policies)
+
+
+def set_policies(
+    workspace: Workspace,
+    name: str,
+    version: str,
+    text: str | None,
+    *,
+    environment: str | None = None,
+    actor: str = "",
+) -> ApiPolicies:
+    """Say the policies of a version in an environment from now on, whatever its file says; None: as that says.
+
+    `text` is what `policies:` would hold in its file, as YAML or JSON. Invalid with every problem in it.
+    """
+    _demand_declared(workspace, name)
+    found = apis.instance(workspace, name, version, environment)
+    wanted = None
+    if text is not None:
+        wanted = demanded_list(workspace.settings, text)
+        target = target_of(workspace.database, found)
+        SetProblems(workspace.settings).demand(target, wanted, f"API '{name}' {version}")
+    place = found.environment
+    own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
+    return policies(workspace, name, version, environment)
+
+
+def with_kinds(workspace: Workspace, api: Mapping[str, Any]) -> dict[str, Any]:
+    """An API as it is shown, with the kinds of policies of each instance in the order in which a request meets them.
+
+    They are None where what is recorded cannot be carried out. A deployed service has its policies as such.
+    """
+    if not api["declared"]:
+        return dict(api)
+    found = records.find(workspace.database, api["name"])
+    at = {(one.version.version, one.place): one for one in instances([found], places(workspace.settings))}
+    versions = []
+    for version in api["versions"]:
+        known = [at.get((version["version"], one["environment"])) for one in version["instances"]]
+        told = [
+            one if held is None else {**one, **_kinds(workspace, held)}
+            for one, held in zip(version["instances"], known, strict=True)
+        ]
+        versions.append({**version, "instances": told})
+    return {**api, "versions": versions}
+
+
+def _kinds(workspace: Workspace, one: Instance) -> dict[str, Any]:
+    by_hand = one.by_hand
+    try:
+        held = of_instance(workspace.settings, workspace.database, one)
+        kinds: list[str] | None = [policy.kind for policy, _ in held.policies]
+    except TulleError:  # which the gateway tells as a fault
+        kinds = None
+    return {
+        "policies": kinds,
+        "policies_by_hand": by_hand is not None,
+        "policies_by": by_hand.changed_by if by_hand is not None else None,
+        "policies_at": by_hand.changed_at if by_hand is not None else None,
+    }
+
+
+def _demand_declared(workspace: Workspace, name: str) -> None:
+    if name not in records.owners(workspace.database) and any(
+        one.service == name for one in generation.everywhere(workspace.database)
+    ):
+        raise NotFound(
+            f"'{name}' is a deployed service, not a declared API, and has its policies as such",
+            hint=f"`tulle service policies {name}`",
+        )
+
+
+def as_plain(settings: Settings, found: ApiPolicies, *, with_settings: bool = True) -> dict[str, Any]:
+    """As plain values, without secrets; `fault` is why the gateway has it otherwise.
+
+    Without settings it is what is in force and who says so, and neither how nor what is wrong with it.
+    """
+    one = found.instance
+    by_hand = one.by_hand
+    fault = fault_of(settings, f"{one.api.name}@{one.version.version}", one.environment)
+    joined = [{**policy_shown(policy), "set": set_ or None} for policy, set_ in found.joined]
+    written = [entry_shown(entry) for entry in one.policies]
+    if not with_settings:
+        fault = None
+        joined, written = ([_without(entry) for entry in entries] for entries in (joined, written))
+    return {
+        "api": one.api.name,
+        "version": one.version.version,
+        "environment": one.place,
+        "said_by": "version" if by_hand is None else "hand",
+        "changed_at": by_hand.changed_at if by_hand is not None else None,
+        "changed_by": by_hand.changed_by if by_hand is not None else None,
+        "policies": written,
+        "sets": list(found.sets),
+        "joined": joined,
+        "fault": fault.sentence if fault is not None else None,
+    }
+
+
+def _without(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in entry.items() if key in {"policy", "operations", "environments", "set"}
+    }

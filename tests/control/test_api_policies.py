@@ -1,0 +1,155 @@
+"""The policies of APIs through the doors: by their files, set by hand, with those of the mesh; who sees and changes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.control.bazaar import Bazaar
+from tests.control.test_service_access import shown
+
+from tulle.cli.main import cli
+from tulle.config import PolicySet
+from tulle.control import api_policies
+from tulle.control.apply import apply_plan
+from tulle.errors import Invalid, NotFound
+from tulle.gateway.apis import records
+
+V1 = "/apis/orders/versions/v1/policies"
+LIST = [{"policy": "compression"}, {"policy": "body-limit", "max_bytes": 100, "environments": ["test"]}]
+SECRET = [{"policy": "header-injection", "request": {"x-api-key": "hush", "x-team": "a"}}]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
+    made = Bazaar(tmp_path_factory.mktemp("bazaar") / "mesh")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bazaar(made: Bazaar) -> Bazaar:
+    """As its files say."""
+    for environment in ("", "?environment=test"):
+        assert made.call("DELETE", V1 + environment).status_code == 200
+    return made
+
+
+def tulle(bazaar: Bazaar, *args: str, fails: bool = False, typed: str = "") -> str:
+    done = CliRunner().invoke(cli, ["--mesh", str(bazaar.mesh.folder), "api", *args], input=typed)
+    assert (done.exit_code != 0) == fails, (done.output, done.exception)
+    return done.output if done.exception is None else str(shown(done.exception))
+
+
+def by_hand(bazaar: Bazaar) -> set[tuple[str, str]]:
+    return set(records.find(bazaar.workspace.database, "orders").policies)
+
+
+def test_they_are_as_the_file_says_or_as_somebody_set_them(bazaar: Bazaar) -> None:
+    told = tulle(bazaar, "policies", "orders", "v3")
+    assert "orders v3 in prod, as its file says" in told
+    assert "basic-auth (operations: [{'method': 'POST', 'path': '/items'}])" in told
+    told = tulle(bazaar, "policies", "orders", "v1", "--env", "test", "--set", "-", typed=json.dumps(LIST))
+    assert "orders v1 in test, set by hand" in told
+    apply_plan(bazaar.workspace)
+    found = bazaar.call("GET", f"{V1}?environment=test").json()
+    assert (found["said_by"], found["policies"], found["sets"]) == ("hand", LIST, [])
+    assert [one["policy"] for one in found["joined"]] == ["compression", "body-limit"]
+    assert found["changed_at"] > 0
+    assert bazaar.call("GET", V1).json()["policies"] == []
+    shown_ = bazaar.call("GET", "/apis/orders").json()["versions"][0]["instances"]
+    assert [(one["environment"], one["policies"], one["policies_by_hand"]) for one in shown_] == [
+        ("prod", [], False),
+        ("test", ["compression", "body-limit"], True),
+    ]
+    assert bazaar.call("PUT", V1, {"policies": []}).status_code == 200
+    told = tulle(bazaar, "show", "orders")
+    assert "policies: compression, body-limit, set by hand" in told
+    assert "policies: none, set by hand" in told
+    assert "policies: header-injection, basic-auth\n" in told
+    assert by_hand(bazaar) == {("v1", ""), ("v1", "test")}
+    assert "as its file says" in tulle(bazaar, "policies", "orders", "v1", "--env", "test", "--reset")
+    assert by_hand(bazaar) == {("v1", "")}
+
+
+def test_what_is_wrong_is_told_with_its_place(bazaar: Bazaar, tmp_path: Path) -> None:
+    file = tmp_path / "list.yaml"
+    file.write_text("policies:\n- policy: cors\n- policy: ip-deny\n  addresses: [here]\n")
+    told = tulle(bazaar, "policies", "orders", "v1", "--set", str(file), fails=True)
+    assert "'here' is no address or network" in told
+    told = tulle(bazaar, "policies", "orders", "v1", "--set", str(file), "--reset", fails=True)
+    assert "--set and --reset exclude one another" in told
+    for text, said in (
+        ("[{policy: crs}]", "there is no policy 'crs'"),
+        ("[{policy: compression, environments: [prd]}]", "there is no environment 'prd'"),
+        ("[{policy: without, sets: [walls]}]", "there is no set of policies 'walls'"),
+        ("[{policy: mirror, to: 'https://127.0.0.1:9'}]", "127.0.0.1"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            api_policies.set_policies(bazaar.workspace, "orders", "v1", text)
+        assert said in caught.value.problems[0].message, text
+    assert by_hand(bazaar) == set()
+    for name, version, environment, said in (
+        ("order", "v1", None, "there is no API 'order'"),
+        ("orders", "v7", None, "API 'orders' has no version 'v7'"),
+        ("orders", "v2", "test", "is not in the environment 'test'"),
+    ):
+        with pytest.raises(NotFound, match=said):
+            api_policies.policies(bazaar.workspace, name, version, environment)
+
+
+def test_secrets_are_carried_out_and_not_shown(bazaar: Bazaar) -> None:
+    told = tulle(bazaar, "policies", "orders", "v1", "--set", "-", typed=json.dumps(SECRET))
+    assert "hush" not in told
+    assert "hush" not in bazaar.call("GET", "/apis/orders").text
+    assert records.find(bazaar.workspace.database, "orders").policies["v1", ""].policies == tuple(SECRET)
+    text = tulle(bazaar, "policies", "orders", "v1", "--json")
+    assert "hush" not in text
+    taken = json.loads(text)["policies"]
+    assert taken[0]["request"] == {"x-api-key": "****", "x-team": "a"}
+    again = bazaar.call("PUT", V1, {"policies": taken})
+    assert (again.status_code, "a value in it is hidden" in again.text) == (422, True), again.text
+
+
+def test_those_of_the_mesh_hold_with_them(bazaar: Bazaar) -> None:
+    walls = PolicySet(({"policy": "ip-deny", "addresses": ["192.0.2.1"]},), tags=("logistics",))
+    settings = replace(bazaar.workspace.settings, policies={"walls": walls})
+    workspace = replace(bazaar.workspace, settings=settings)
+    found = api_policies.set_policies(workspace, "orders", "v1", json.dumps(LIST))
+    assert found.sets == ("walls",)
+    assert [(one.kind, set_) for one, set_ in found.joined] == [("ip-deny", "walls"), ("compression", "")]
+    found = api_policies.set_policies(workspace, "orders", "v1", "[{policy: without, sets: [walls]}]")
+    assert found.sets == ()
+
+
+def test_who_sees_them_and_who_changes_them(bazaar: Bazaar) -> None:
+    body = {"policies": SECRET}
+    for name in (
+        "ann",
+        "vic",
+        "kim",
+    ):  # a list may let everybody in, so it takes the mesh's token as a service's does
+        assert bazaar.call("PUT", V1, body, as_=name).status_code == 403
+        assert bazaar.call("DELETE", V1, as_=name).status_code == 403
+    assert by_hand(bazaar) == set()
+    reply = bazaar.call("PUT", V1, body)
+    assert (reply.status_code, reply.json()["said_by"]) == (200, "hand"), reply.text
+    found = bazaar.call("GET", V1, as_="vic").json()  # of the product's people
+    assert found["policies"][0]["request"]["x-team"] == "a"
+    found = bazaar.call("GET", V1, as_="kim").json()  # of nobody's: what is in force, and not how
+    assert (found["said_by"], found["policies"]) == ("hand", [{"policy": "header-injection"}])
+    assert found["joined"] == [{"policy": "header-injection", "set": None}]
+    hidden = "/apis/payroll/versions/v1/policies"
+    assert bazaar.call("GET", hidden, as_="vic").status_code == 200
+    missing = bazaar.call("GET", hidden.replace("payroll", "none"), as_="kim")
+    told = bazaar.call("GET", hidden, as_="kim")
+    assert (told.status_code, missing.status_code) == (404, 404)
+    assert told.text.replace("payroll", "none") == missing.text
+    many = bazaar.call("PUT", V1, {"policies": [{"policy": "compression"}] * 51})
+    assert many.status_code == 422
+    page = bazaar.send("GET", "/exchange/apis/orders?version=v1", authorization=bazaar.basic("ann"))
+    assert "said by hand" in page.text
