@@ -14,7 +14,7 @@ from tests.control.test_service_access import shown
 
 from tulle.cli.main import cli
 from tulle.config import PolicySet
-from tulle.control import api_policies
+from tulle.control import api_policies, apis
 from tulle.control.apply import apply_plan
 from tulle.errors import Invalid, NotFound
 from tulle.gateway.apis import records
@@ -124,6 +124,40 @@ def test_those_of_the_mesh_hold_with_them(bazaar: Bazaar) -> None:
     assert [(one.kind, set_) for one, set_ in found.joined] == [("ip-deny", "walls"), ("compression", "")]
     found = api_policies.set_policies(workspace, "orders", "v1", "[{policy: without, sets: [walls]}]")
     assert found.sets == ()
+
+
+def test_an_api_is_shown_with_the_ways_in_that_policies_and_sets_say(bazaar: Bazaar) -> None:
+    login = PolicySet(({"policy": "basic-auth"},), tags=("logistics",), environments=("test",))
+    settings = replace(bazaar.workspace.settings, policies={"login": login})
+    workspace = replace(bazaar.workspace, settings=settings)
+
+    def called_by() -> dict[tuple[str, str], list[str]]:
+        found = api_policies.with_kinds(workspace, apis.shown(workspace, "orders"))
+        return {
+            (version["version"], one["environment"]): one["called_by"]
+            for version in found["versions"]
+            for one in version["instances"]
+        }
+
+    assert called_by() == {
+        ("v1", "prod"): ["contract"],
+        ("v1", "test"): ["password of the mesh"],
+        ("v2", "prod"): ["open to all"],
+        ("v3", "prod"): ["contract", "password of the mesh"],
+    }
+    api_policies.set_policies(workspace, "orders", "v1", "[{policy: api-key}]")
+    assert called_by()["v1", "prod"] == ["API key"]
+    assert "called by: API key" in tulle(bazaar, "show", "orders")
+
+
+def test_what_cannot_be_joined_with_the_sets_is_not_set(bazaar: Bazaar) -> None:
+    keep = PolicySet(({"policy": "caching", "ttl": 5, "shared": True},))
+    settings = replace(bazaar.workspace.settings, policies={"keep": keep})
+    workspace = replace(bazaar.workspace, settings=settings)
+    hiding = "[{policy: redaction, fields: [{path: $.ssn, action: remove}]}]"
+    with pytest.raises(Invalid, match="API 'orders' v1: its policies cannot be joined with set 'keep'"):
+        api_policies.set_policies(workspace, "orders", "v1", hiding)
+    assert by_hand(bazaar) == set()
 
 
 def test_who_sees_them_and_who_changes_them(bazaar: Bazaar) -> None:

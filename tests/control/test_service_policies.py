@@ -91,6 +91,15 @@ def test_those_of_the_mesh_are_shown_with_it(applied: Workspace) -> None:
     assert [one.kind for one in found.joined] == ["cors", "ip-deny", "rate-limit"]
 
 
+def test_what_cannot_be_joined_with_the_sets_is_not_set(applied: Workspace) -> None:
+    keep = PolicySet(({"policy": "caching", "ttl": 5, "shared": True},))
+    workspace = replace(applied, settings=replace(applied.settings, policies={"keep": keep}))
+    hiding = "[{policy: redaction, fields: [{path: $.ssn, action: remove}]}]"
+    with pytest.raises(Invalid, match="service 'sold': its policies cannot be joined with set 'keep'"):
+        service_policies.set_policies(workspace, "sold", hiding)
+    assert said_at_deployment(applied.database) == {}
+
+
 def test_the_kinds_are_told(mesh: Mesh) -> None:
     names = sorted(kind.name for kind in known_kinds())
     assert [one["name"] for one in json.loads(tulle(mesh, "policy", "list", "--json"))] == names

@@ -94,6 +94,8 @@ def _show_instance(one: dict[str, Any]) -> None:
         why = f": {one['reason']}" if one["reason"] else ""
         by = f" by {one['bound_by']}" if one["bound_by"] else ""
         click.echo(f"        bound by hand{by}{why}; declared is {one['declared_target']}")
+    if one.get("called_by"):
+        click.echo(f"        called by: {', '.join(one['called_by'])}")
     if one.get("policies") or one.get("policies_by_hand"):
         by = f" by {one['policies_by']}" if one["policies_by"] else ""
         told = f", set by hand{by}" if one["policies_by_hand"] else ""

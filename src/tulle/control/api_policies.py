@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tulle.catalog.way_words import in_words
 from tulle.config import Settings
 from tulle.control import apis
 from tulle.control.policy_problems import demanded_list
@@ -21,6 +22,7 @@ from tulle.gateway.apis.instance import Instance, instances
 from tulle.gateway.faults import fault_of
 from tulle.gateway.in_force import of_instance, target_of
 from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.opening import ways_in
 from tulle.gateway.policies.showing import entry_shown, policy_shown
 from tulle.serving import generation
 from tulle.spec.environment import places
@@ -72,9 +74,10 @@ def set_policies(
 
 
 def with_kinds(workspace: Workspace, api: Mapping[str, Any]) -> dict[str, Any]:
-    """An API as it is shown, with the kinds of policies of each instance in the order in which a request meets them.
+    """An API as it is shown, with what holds for each instance: the kinds of `policies` as a request meets them.
 
-    They are None where what is recorded cannot be carried out. A deployed service has its policies as such.
+    `called_by` is how callers show who they are there, by these and by `access`, in words. The kinds are None where
+    what is recorded cannot be carried out. A deployed service has its policies as such.
     """
     if not api["declared"]:
         return dict(api)
@@ -95,10 +98,11 @@ def _kinds(workspace: Workspace, one: Instance) -> dict[str, Any]:
     by_hand = one.by_hand
     try:
         held = of_instance(workspace.settings, workspace.database, one)
-        kinds: list[str] | None = [policy.kind for policy, _ in held.policies]
+        kinds, ways = [policy.kind for policy, _ in held.policies], held.ways
     except TulleError:  # which the gateway tells as a fault
-        kinds = None
+        kinds, ways = None, ways_in((), one.version.access)
     return {
+        "called_by": list(in_words(ways.all())),
         "policies": kinds,
         "policies_by_hand": by_hand is not None,
         "policies_by": by_hand.changed_by if by_hand is not None else None,
