@@ -418,6 +418,8 @@ def test_versions_of_an_api_have_pages_of_insight_of_their_own(bazaar: Bazaar) -
     assert "(mock)" in page
     one = get(bazaar, "/insight/apis/orders?span=hour&version=v2")
     assert "<h1>orders v2</h1>" in one
+    assert 'href="/insight/apis/orders?span=hour&amp;environment=prod">all that' in one
+    assert "all that is asked of it" not in page
     assert "3 requests" in one
     assert "evil&lt;b&gt;" in one
     assert "(mock)" not in one
