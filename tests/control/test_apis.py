@@ -648,3 +648,19 @@ def test_how_an_api_is_and_what_it_promises(mesh: Mesh, plain: Workspace) -> Non
         ("availability", 99.5),
         ("p95", 250.0),
     ]
+
+
+def test_a_host_that_the_certificate_is_not_for_is_told_where_it_is_said(mesh: Mesh) -> None:
+    fill(mesh)
+    mesh.sales(
+        "services/calc.yaml", "service: calc\nendpoints:\n- {name: who, type: function, file: who.py}\n"
+    )
+    mesh.sales("functions/who.py", "def who() -> dict:\n    return {}\n")
+    mesh.write("mesh.yaml", MESH + "gateway_tls: {self_signed: true, names: [example.com]}\n")
+    declare(mesh, ORDERS.replace("service: calc,", "service: calc, hosts: [a.example.com, a.example.org],"))
+    lacking = "the gateway's certificate is not for a.example.org: name it in gateway_tls.names"
+    done = CliRunner().invoke(cli, ["--mesh", str(mesh.folder), "apply"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "✓ applied" in done.output
+    assert f"! {lacking}" in done.output
+    assert lacking in tulle(mesh, "show", "orders")

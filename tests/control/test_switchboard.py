@@ -13,8 +13,8 @@ from tests.control.test_deployments import active, with_versions
 from tests.gateway.apis.conftest import read
 from tests.pipeline.conftest import Mesh
 
-from tulle.config import PolicySet
-from tulle.control import deployment, switchboard
+from tulle.config import GatewayTls, PolicySet
+from tulle.control import apis, deployment, switchboard
 from tulle.control.switchboard import Switchboard
 from tulle.control.workspace import Workspace
 from tulle.deploy.local import Process
@@ -22,6 +22,7 @@ from tulle.errors import Broken, Conflict, Invalid, LimitExceeded
 from tulle.events import CONTRACT_APPROVED, Event
 from tulle.gateway import contract, envoy
 from tulle.gateway.apis import records
+from tulle.gateway.door_certificate import shown
 from tulle.gateway.envoy_validation import TooSlow
 from tulle.gateway.envoy_values import FOLDER
 from tulle.gateway.faults import read_faults
@@ -463,4 +464,37 @@ def test_a_rollback_goes_past_nothing_that_the_mesh_demands_now(
     board.it.settle()
     (fault,) = read_faults(settings)
     assert "spoken to without TLS" in fault.message
+    workspace.database.close()
+
+
+def test_the_certificate_follows_the_hosts_of_apis_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_versions(Mesh(tmp_path / "mesh"), 1)
+    active(workspace, single("v1"))
+    owner = generation.deployment(workspace.database, "calc").product
+    text = "api: shop\nversions: [{version: v1, service: calc, hosts: [%s], publish: true}]\n"
+    tls = GatewayTls(self_signed=True, names=("example.com",))
+    board = Board(replace(workspace, settings=replace(workspace.settings, gateway_tls=tls)), monkeypatch)
+
+    def names(hosts: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        with workspace.database.write() as connection:
+            records.save(connection, owner, [read(text % hosts, owner)])
+        board.it.settle()
+        found = shown(board.workspace.settings)
+        assert found is not None
+        return tuple(one for one in found.names if one.endswith("example.com")), found.uncovered
+
+    assert names("api.example.com, api.example.org") == (
+        ("example.com", "api.example.com"),
+        ("api.example.org",),
+    )
+    said = apis.uncertified(board.workspace)
+    assert said.startswith(
+        "the gateway's certificate is not for api.example.org: name it in gateway_tls.names"
+    )
+    (instance,) = apis.shown(board.workspace, "shop")["versions"][0]["instances"]
+    assert instance["uncertified"] == said
+    assert names("api2.example.com") == (("example.com", "api2.example.com"), ())
+    assert apis.uncertified(board.workspace) == ""
     workspace.database.close()

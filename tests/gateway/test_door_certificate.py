@@ -17,7 +17,16 @@ from tulle.cli.mesh import _failing_door
 from tulle.config import GatewayTls, Settings
 from tulle.errors import Invalid, LimitExceeded
 from tulle.gateway import door_certificate
-from tulle.gateway.door_certificate import AUTHORITY, DAY, SHOWN, DoorCertificate, read_pair, shown, usable
+from tulle.gateway.door_certificate import (
+    AUTHORITY,
+    DAY,
+    SHOWN,
+    DoorCertificate,
+    not_for,
+    read_pair,
+    shown,
+    usable,
+)
 from tulle.state.db import now
 
 
@@ -261,3 +270,46 @@ def test_the_status_tells_of_one_that_ends_and_of_one_that_cannot_be_used(tmp_pa
     told = _failing_door(settings)[0]
     assert "mesh.pem has ended; the gateway shows the one before" in told
     assert _failing_door(Settings(folder=tmp_path)) == []
+
+
+def test_hosts_of_apis_below_its_names_are_in_it_and_of_others_it_is_told(tmp_path: Path) -> None:
+    settings = made_by_mesh(tmp_path, "example.com", "*.wild.example.net")
+    door = DoorCertificate(settings)
+    door.keep()
+    authority = (settings.state_folder / AUTHORITY).read_text()
+    hosts = ["api.example.com", "a.b.example.com", "x.wild.example.net", "other.example.org", "x.127.0.0.1"]
+    door.of_hosts(hosts)
+    assert door.keep()  # at once
+    found = shown(settings)
+    assert found is not None
+    assert {"example.com", "api.example.com", "a.b.example.com"} <= set(found.names)
+    assert not {"x.wild.example.net", "other.example.org", "x.127.0.0.1"} & set(found.names)
+    assert found.uncovered == ("other.example.org", "x.127.0.0.1")  # the star is for the one that is left
+    (told,) = _failing_door(settings)
+    assert "is not for other.example.org, x.127.0.0.1" in told
+    assert "gateway_tls.names" in told
+    assert "other.example.org, x.127.0.0.1: name it in gateway_tls.names" in not_for(settings, hosts)
+    assert not_for(settings, hosts[:3]) == ""
+    assert (settings.state_folder / AUTHORITY).read_text() == authority  # callers need not trust anew
+    assert not DoorCertificate(settings).keep()  # another process knows the hosts
+    door.of_hosts(hosts)
+    assert not door.keep(now() + 10)
+    door.of_hosts([])
+    assert door.keep()
+    found = shown(settings)
+    assert found is not None
+    assert ("api.example.com" in found.names, found.uncovered) == (False, ())
+
+
+def test_of_ones_own_certificate_it_is_told_which_hosts_it_lacks(tmp_path: Path) -> None:
+    settings = given(tmp_path)
+    assert not_for(settings, ["api.example.com"]) == ""  # nothing is shown yet
+    door = DoorCertificate(settings)
+    door.of_hosts(["api.example.com"])
+    door.keep()
+    found = shown(settings)
+    assert found is not None
+    assert found.uncovered == ("api.example.com",)
+    assert not_for(settings, found.names) == ""
+    assert not_for(settings, ["api.example.com"]).endswith("put a certificate in place that is for it")
+    assert not_for(replace(settings, gateway_tls=None), ["api.example.com"]) == ""

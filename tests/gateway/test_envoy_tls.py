@@ -132,6 +132,20 @@ def test_another_certificate_is_shown_at_once_and_no_connection_is_lost(safe: Me
     assert curl(safe, PATH, "--http2", "-d", "{}")[0] == "200"  # the authority is the same
 
 
+def test_a_host_of_an_api_below_its_names_is_believed(safe: Mesh) -> None:
+    host, door = "api.mesh.example.com", DoorCertificate(safe.settings)
+    before = authority(safe).read_text()
+    with pytest.raises(AssertionError, match=r"(?i)no alternative certificate subject name"):
+        curl(safe, PATH, "--http2", "-d", "{}", host=host)
+    door.of_hosts([host])
+    assert door.keep()
+    held = read_pair(safe.settings.state_folder)
+    assert held is not None
+    wait_until(lambda: shown_by(safe) == der_of(held.certificate), "the new certificate")
+    assert curl(safe, PATH, "--http2", "-d", "{}", host=host)[0] == "200"
+    assert authority(safe).read_text() == before
+
+
 def shown_by(mesh: Mesh) -> bytes:
     context = ssl.create_default_context(cafile=str(authority(mesh)))
     with (

@@ -100,6 +100,8 @@ def _show_instance(one: dict[str, Any]) -> None:
         by = f" by {one['policies_by']}" if one["policies_by"] else ""
         told = f", set by hand{by}" if one["policies_by_hand"] else ""
         click.echo(f"        policies: {', '.join(one['policies'] or ['none'])}{told}")
+    if one.get("uncertified"):
+        click.echo(f"        {mark('warn')} {one['uncertified']}")
     if one.get("fault"):
         click.echo(f"        {mark('failed')} {one['fault']}")
 

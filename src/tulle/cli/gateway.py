@@ -54,6 +54,11 @@ def status(mesh: Path | None, as_json: bool) -> None:
         )
         if certificate["trouble"]:
             click.echo(f"  {mark('warn')} {certificate['trouble']}; the one before is shown")
+        if certificate["uncovered"]:
+            hosts = ", ".join(certificate["uncovered"])
+            click.echo(
+                f"  {mark('warn')} it is not for {hosts}, where APIs are called: {certificate['advice']}"
+            )
     if found["pin"]:
         click.echo(f"  {mark('warn')} {found['pin']['sentence']} (`tulle gateway resume`)")
         _changes(found["waiting"], "    waits: ")

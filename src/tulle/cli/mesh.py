@@ -193,6 +193,9 @@ def _failing_door(settings: Settings) -> list[str]:
     if found is None:
         return ["the gateway has no certificate to show to its callers (`tulle logs control_plane`)"]
     told = [f"{found.trouble}; the gateway shows the one before"] if found.trouble else []
+    if found.uncovered:
+        hosts = ", ".join(found.uncovered)
+        told.append(f"the gateway's certificate is not for {hosts}, where APIs are called: {found.advice}")
     if (state := found.state(at)) == "ended":
         told.append("the certificate that the gateway shows has ended, so no caller believes it")
     elif state == "late":

@@ -134,14 +134,17 @@ def apply(mesh: Path | None, file: Path | None, digest: str | None, as_json: boo
             emit(result)
             return
         show_plan(result)
+        warning = result["warning"]
         if result["under_way"]:
-            _follow(client, result["record"])
+            warning = _follow(client, result["record"])
     if result["steps"]:
         click.echo(f"{mark('succeeded')} applied")
+    if warning:
+        click.echo(f"{mark('warn')} {warning}")
 
 
-def _follow(client: Client, record_id: str) -> None:
-    """Show each step as it ends, with what it took. Broken when the plan did not come to its end."""
+def _follow(client: Client, record_id: str) -> str:
+    """Show each step as it ends, with what it took; what else is to be told. Broken when the plan came to no end."""
     shown: set[int] = set()
     slow: set[int] = set()
     while True:
@@ -163,7 +166,7 @@ def _follow(client: Client, record_id: str) -> None:
             break
         time.sleep(max(_LOOK_SECONDS, 2 * (time.monotonic() - asked)))  # a large plan is much to tell
     if record["status"] == "succeeded":
-        return
+        return str(record["warning"])
     if record["status"] == "failed":
         raise Broken(record["error"], hint="mend it and apply again: what was done stays, the rest follows")
     raise Unavailable(

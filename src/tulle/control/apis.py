@@ -24,6 +24,7 @@ from tulle.gateway.apis.instance import Instance, instances
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.apis.sight import View
+from tulle.gateway.door_certificate import not_for
 from tulle.gateway.faults import Fault, read_faults
 from tulle.gateway.front import External, check_url
 from tulle.gateway.holders import holders
@@ -104,6 +105,18 @@ def shown(workspace: Workspace, name: str) -> dict[str, Any]:
     }
 
 
+def uncertified(workspace: Workspace) -> str:
+    """What is to be said of hosts of APIs in force that the gateway's certificate is not for; empty for nothing."""
+    if workspace.settings.gateway_tls is None:
+        return ""
+    found = instances(records.followed(workspace.database), places(workspace.settings))
+    return not_for(workspace.settings, {host for one in found if _answers(one) for host in one.hosts})
+
+
+def _answers(one: Instance) -> bool:
+    return one.answers and one.life.status != "retired"
+
+
 def callers(workspace: Workspace, name: str) -> list[str]:
     """The applications that may call an API by a contract, for it or for its product."""
     return [one.application for one in holders(workspace.database).get(name, ())]
@@ -171,7 +184,8 @@ def _instance(workspace: Workspace, one: Instance, fault: Fault | None) -> dict[
         "bound_by": one.binding.changed_by if one.binding else None,
         "bound_at": one.binding.changed_at if one.binding else None,
         "reason": one.binding.reason if one.binding else "",
-        "answers": one.answers and one.life.status != "retired",
+        "answers": _answers(one),
+        "uncertified": not_for(settings, one.hosts),
         "fault": fault.sentence if fault is not None else None,
     }
 

@@ -52,7 +52,13 @@ def view(workspace: Workspace, switchboard: Switchboard) -> dict[str, Any]:
         "version": _version(newest) if newest is not None else None,
         "pin": _pin(pin),
         "waiting": [_change(one, _names(workspace)) for one in waiting],
-        "certificate": {**asdict(certificate), "state": certificate.state(now())} if certificate else None,
+        "certificate": {
+            **asdict(certificate),
+            "state": certificate.state(now()),
+            "advice": certificate.advice,
+        }
+        if certificate
+        else None,
         "faults": [asdict(one) | {"sentence": one.sentence} for one in read_faults(settings)],
     }
 

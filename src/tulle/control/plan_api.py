@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from tulle.control import apply, destroy, drift, grants, plan_file
+from tulle.control import apis, apply, destroy, drift, grants, plan_file
 from tulle.control.asking import AskedBy
 from tulle.control.plan import Plan
 from tulle.control.workspace import Workspace
@@ -45,7 +45,8 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
             done = apply.apply_plan(workspace, body.digest, document=body.plan, actor=by, begun=begun)
             settle()
             applied = {"record": done.record, "done": list(done.done), "note": done.note}
-            return {**_plan(workspace, done.plan), **applied, "under_way": False}
+            told = {"warning": apis.uncertified(workspace)}
+            return {**_plan(workspace, done.plan), **applied, **told, "under_way": False}
 
         return work() if body.wait else _started(workspace, work)
 
@@ -61,7 +62,9 @@ def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
         # Asked first: what ended in between has its end in the record.
         busy = apply.is_under_way(workspace)
         found = plans.get(workspace.database, name)
-        return {**_record(found, whole=True), "under_way": busy and found.status == plans.RUNNING}
+        is_under_way = busy and found.status == plans.RUNNING
+        told = {"under_way": is_under_way, "warning": "" if is_under_way else apis.uncertified(workspace)}
+        return {**_record(found, whole=True), **told}
 
     @api.get("/drift")
     def drift_found() -> dict[str, Any]:
@@ -109,7 +112,7 @@ def _started(workspace: Workspace, work: Callable[[Callable[[str], None]], dict[
     if record is None:
         return outcome.result()
     document = plans.get(workspace.database, record).document
-    return {**document, "record": record, "done": [], "note": "", "under_way": True}
+    return {**document, "record": record, "done": [], "note": "", "warning": "", "under_way": True}
 
 
 def _plan(workspace: Workspace, plan: Plan) -> dict[str, Any]:

@@ -109,10 +109,7 @@ class Switchboard:
         with self._lock:
             settings, database = self._settings, self._workspace.database
             hindered: list[Exception] = []
-            try:
-                self._certificate.keep()
-            except Exception as exc:  # noqa: BLE001  callers are shown what they were before
-                hindered.append(exc)
+            self._keep_certificate(hindered)
             generations = mounted(settings, generation.everywhere(database), now())
             try:
                 self._keep_trust(generations)
@@ -130,6 +127,7 @@ class Switchboard:
                 except Exception as exc:  # noqa: BLE001  whatever it was, the others must not wait for it
                     hindered.append(exc)
             self._publish({}, hindered)
+            self._keep_certificate(hindered)  # for hosts that an API is called by from now on
             if hindered:
                 raise hindered[0]
 
@@ -212,6 +210,15 @@ class Switchboard:
                 self._publish({}, hindered)
                 if hindered:
                     raise hindered[0]
+
+    def _keep_certificate(self, hindered: list[Exception]) -> None:
+        """What callers are shown, for the hosts of what is in force as far as it may be; else as before."""
+        try:
+            fronts = (one.front for one in self._publisher.in_force())
+            self._certificate.of_hosts(host for front in fronts if front is not None for host in front.hosts)
+            self._certificate.keep()
+        except Exception as exc:  # noqa: BLE001  callers are shown what they were before
+            hindered.append(exc)
 
     def _keep_trust(self, generations: Collection[Mounted]) -> None:
         """Certificates for all that runs, and none for what does so no more."""

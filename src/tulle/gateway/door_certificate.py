@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import stat
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,11 +32,13 @@ from tulle.state.db import now
 
 HOME: Final = "tls"  # of .tulle/
 SHOWN: Final = f"{HOME}/gateway.pem"  # what callers are shown, without the key
+HOSTS: Final = f"{HOME}/hosts.json"  # by which the APIs in force are called
 AUTHORITY: Final = f"{HOME}/authority.pem"  # what signed it where the mesh made it: what callers may trust
 _AUTHORITY_KEY: Final = f"{HOME}/authority.key"
 DAY: Final = 86_400.0
 LEAF_SECONDS: Final = 90 * DAY
 LOOK_SECONDS: Final = 2.0  # between looks at files that may have been replaced
+_MOST_HOSTS: Final = 100  # of APIs in a certificate that the mesh makes: every caller gets all of it
 _SECRET: Final = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105  a type's name
 _SMALLEST_RSA: Final = 2048
 _ODD_EXTENSIONS: Final = (x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
@@ -52,6 +55,14 @@ class Shown:
     ends_at: float
     self_signed: bool
     trouble: str = ""  # why what should be in its place is not
+    uncovered: tuple[
+        str, ...
+    ] = ()  # hosts of APIs in force that it is not for, so that no caller believes it there
+
+    @property
+    def advice(self) -> str:
+        """What to do about hosts that it is not for."""
+        return _advice(is_made=self.self_signed)
 
     def state(self, at: float) -> str:
         """`valid`; `late` where it should have been renewed; `ended`."""
@@ -86,6 +97,21 @@ class DoorCertificate:
         self._looked = at
         return changed
 
+    def of_hosts(self, hosts: Iterable[str]) -> None:
+        """By which hosts the APIs in force are called: the next `keep` has them in the certificate, where it may.
+
+        LimitExceeded and Unavailable as `keep`.
+        """
+        if self._settings.gateway_tls is None:
+            return
+        found = tuple(sorted(set(hosts)))
+        if found == hosts_of_apis(self._state):
+            return
+        with plain_errors(self._state / HOME):
+            (self._state / HOME).mkdir(parents=True, exist_ok=True, mode=0o700)
+            replace_private(self._state / HOSTS, msgspec.json.encode(found))
+        self._looked = None
+
     def prepare(self) -> None:
         """Before Envoy starts. Raises what `keep` raises, unless there is one from before that holds still."""
         if self._settings.gateway_tls is None:
@@ -99,13 +125,14 @@ class DoorCertificate:
                 raise
 
     def _keep_made(self, tls: GatewayTls, at: float) -> bool:
-        wanted = names_of(self._settings, tls)
+        names = names_of(self._settings, tls)
+        wanted = (*names, *_hosts_below(names, hosts_of_apis(self._state)))
         held = read_pair(self._state)
         if held is not None and _is_good(held.certificate, wanted, at) and (self._state / AUTHORITY).exists():
             if not (self._state / SHOWN).exists():  # somebody removed it; Envoy has what it needs
                 replace_private(self._state / SHOWN, held.certificate.encode())
             return False
-        authority = self._authority(wanted, at)
+        authority = self._authority(names, at)
         made = issue(authority, wanted, at, LEAF_SECONDS)
         self._show(made)
         return True
@@ -147,6 +174,54 @@ def names_of(settings: Settings, tls: GatewayTls) -> tuple[str, ...]:
     usual = ("localhost", "127.0.0.1", "::1", *((own,) if _is_name(own) else ()))
     more = (settings.host, *((tls.host,) if tls.host else ()), *tls.names)
     return tuple(dict.fromkeys((*usual, *more)))
+
+
+def hosts_of_apis(state_folder: Path) -> tuple[str, ...]:
+    """By which hosts the APIs in force are called, as they were told last."""
+    try:
+        return msgspec.json.decode((state_folder / HOSTS).read_bytes(), type=tuple[str, ...])
+    except (OSError, msgspec.MsgspecError):
+        return ()
+
+
+def not_for(settings: Settings, hosts: Collection[str]) -> str:
+    """In one sentence, at which of these hosts callers will not believe the gateway, and what to do; or nothing."""
+    tls = settings.gateway_tls
+    if tls is None:
+        return ""
+    if tls.self_signed:
+        names = names_of(settings, tls)
+        names = (*names, *_hosts_below(names, tuple(sorted(set(hosts)))))
+    else:
+        held = read_pair(settings.state_folder)
+        if held is None:
+            return ""
+        names = names_in(x509.load_pem_x509_certificates(held.certificate.encode())[0])
+    lacking = [host for host in sorted(set(hosts)) if not _is_for(names, host)]
+    if not lacking:
+        return ""
+    return f"the gateway's certificate is not for {', '.join(lacking)}: {_advice(is_made=tls.self_signed)}"
+
+
+def _advice(*, is_made: bool) -> str:
+    if is_made:
+        return f"name it in gateway_tls.names, and give callers .tulle/{AUTHORITY} anew"
+    return "put a certificate in place that is for it"
+
+
+def _hosts_below(names: tuple[str, ...], hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """The hosts that a certificate needs beside `names`, and that who may sign those may sign as well.
+
+    Others would need another authority, which every caller would have to trust anew.
+    """
+    plain = (name.removeprefix("*.") for name in names)
+    ends = tuple(f".{name}" for name in plain if _is_name(name) and not name.rpartition(".")[2].isdigit())
+    return tuple(host for host in hosts if not _is_for(names, host) and host.endswith(ends))[:_MOST_HOSTS]
+
+
+def _is_for(names: tuple[str, ...], host: str) -> bool:
+    """Whether callers believe a certificate of these names at a host; `*` stands for one part of it."""
+    return host in names or f"*.{host.partition('.')[2]}" in names
 
 
 def given_files(settings: Settings, tls: GatewayTls) -> tuple[Path, Path]:
@@ -217,13 +292,15 @@ def shown(settings: Settings) -> Shown | None:
             usable(*given_files(settings, tls), now())
         except Invalid as exc:
             trouble = exc.message
+    names = names_in(leaf)
     return Shown(
-        names_in(leaf),
+        names,
         leaf.issuer.rfc4514_string(),
         leaf.not_valid_before_utc.timestamp(),
         leaf.not_valid_after_utc.timestamp(),
         tls.self_signed,
         trouble,
+        tuple(host for host in hosts_of_apis(settings.state_folder) if not _is_for(names, host)),
     )
 
 
