@@ -49,7 +49,8 @@ def measure(*, quick: bool) -> None:
         tempfile.TemporaryDirectory(prefix="tulle-changes-") as name,
         upstream(Path(name) / "upstream") as behind,
     ):
-        print("\npolicy changes       live ms: median  p90     failed requests")
+        print("\npolicy changes, handed to the gateway (without the control plane)")
+        print("                     live ms: median  p90     failed requests")
         small = _mesh(behind, services=3, applications=3)
         with running(Path(name) / "small", small) as mesh:
             _changes("3 services", mesh, small, some, requests)
