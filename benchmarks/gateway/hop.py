@@ -25,12 +25,14 @@ from benchmarks.serving.load import (
 )
 from benchmarks.serving.processes import free_port, posts, server
 
+from tulle.gateway.envoy_listener import access_log
 from tulle.gateway.envoy_values import typed
 
 JSON = {"content-type": "application/json"}
 KEYED = {"client_id": CLIENT, "client_secret": SECRET}
 PEERS = Path(__file__).parent / "peers"
 ALONE, BARE, PYTHON = "upstream alone", "bare Envoy", "FastAPI + httpx, same checks"
+LOGGING = "bare Envoy, our access log"
 PLAIN, LIMITED, HEADERS = "ours, plain proxy", "ours, client id + limit", "ours, the same in two headers"
 TOKENS, REDACTED = "ours, JWT + tier + log", "ours, redaction"
 NGINX, NGINX_LIMITED = "nginx", "nginx, limit_req"
@@ -38,6 +40,8 @@ NGINX, NGINX_LIMITED = "nginx", "nginx, limit_req"
 WANTED = (
     (LIMITED, BARE, 0.85),
     (HEADERS, BARE, 0.85),
+    (LIMITED, LOGGING, 0.85),
+    (HEADERS, LOGGING, None),
     (LIMITED, PYTHON, 10.0),
     (LIMITED, NGINX_LIMITED, None),
     (PLAIN, BARE, None),
@@ -77,8 +81,9 @@ def _tell(figures: Mapping[str, Figures], connections: int) -> None:
 def _sides(stack: ExitStack, folder: Path) -> Iterator[Side]:
     behind = stack.enter_context(upstream(folder / "upstream"))
     yield _side(ALONE, behind)
-    port, bare = stack.enter_context(_bare(folder, behind))
-    yield _side(BARE, port, process=[bare])
+    for name, place in ((BARE, ""), (LOGGING, str(folder / "bare.jsonl"))):
+        port, bare = stack.enter_context(_bare(folder, behind, place))
+        yield _side(name, port, process=[bare])
     token, keys = token_and_keys()
     hiding = "- {policy: redaction, fields: [{path: '$.customer.ssn', action: mask, keep_last: 4}]}"
     ours = {
@@ -108,8 +113,8 @@ def _side(
 
 
 @contextmanager
-def _bare(folder: Path, behind: int) -> Iterator[tuple[int, psutil.Process]]:
-    """An Envoy that sends on and does nothing else: one listener, one route, no filters."""
+def _bare(folder: Path, behind: int, log: str = "") -> Iterator[tuple[int, psutil.Process]]:
+    """An Envoy that sends on and does nothing else, but for a line in a log: one listener, one route, no filters."""
     port = free_port()
     route = {"match": {"prefix": "/"}, "route": {"cluster": "one"}}
     manager = typed(
@@ -119,6 +124,7 @@ def _bare(folder: Path, behind: int) -> Iterator[tuple[int, psutil.Process]]:
         http_filters=[
             {"name": "router", "typed_config": typed("envoy.extensions.filters.http.router.v3.Router")}
         ],
+        access_log=[access_log(log)] if log else [],
     )
     address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     listener = {

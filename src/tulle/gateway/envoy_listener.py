@@ -104,7 +104,7 @@ def _connection_manager(door: Door, parts: Mapping[str, Json] | None, *, hsts_se
             *_filters(parts),
         ],
         local_reply_config=local_replies(known_kinds().refusals(), traced=door.traces is not None),
-        access_log=[_access_log(door)],
+        access_log=[access_log(door.access_log)],
         # what callers can never say themselves, removed before anything reads a header
         early_header_mutation_extensions=[_strip_forgeable_headers(door)],
         **detection(door.trusted_proxies),
@@ -364,8 +364,8 @@ _CALLERS_PATH: Final = (
 )
 
 
-def _access_log(door: Door) -> Json:
-    """One line a request. No query strings and no credentials: only the path, and who was recognised."""
+def access_log(path: str) -> Json:
+    """One line a request, in the file at `path`. No query strings and no credentials, but who was recognised."""
     line = {
         "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
         # What callers choose is cut: a line is never longer than whoever reads it expects.
@@ -398,7 +398,7 @@ def _access_log(door: Door) -> Json:
         "name": "file",
         "typed_config": typed(
             "envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            path=door.access_log,
+            path=path,
             log_format={"json_format": line},
         ),
     }
