@@ -14,6 +14,7 @@ from tulle.errors import Broken, TulleError
 from tulle.gateway import service_keys, service_policies
 from tulle.gateway.apis import records
 from tulle.gateway.apis.instance import instances
+from tulle.gateway.in_force import target_named
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
@@ -82,7 +83,7 @@ def _of_services(
                 says = "said at its deployment"
             if at_place in damaged:
                 raise Broken(damaged[at_place])
-            target = _target(one.service, place, documents.get(one.product))
+            target = target_named(one.service, place, documents.get(one.product))
             rows = tuple(_rows(of_mesh, target, access, by, plain, says))
         except TulleError as exc:
             rows = (_not_known(exc),)
@@ -105,8 +106,8 @@ def _of_apis(
         try:
             behind = None
             if name := one.target.service:
-                behind = _target(name, one.place, documents.get(product_of.get(name, "")))
-            target = _target(
+                behind = target_named(name, one.place, documents.get(product_of.get(name, "")))
+            target = target_named(
                 one.api.name, one.place, documents.get(declared.product), declared.tags, behind=behind
             )
             by = says if one.by_hand is None else "set by hand"
@@ -115,20 +116,6 @@ def _of_apis(
             rows = (_not_known(exc),)
         for who_by, who, limits, why in rows:
             yield OpenWay(who_by, who, one.api.name, one.place, limits, why)
-
-
-def _target(
-    name: str,
-    place: str,
-    product: DataProduct | None,
-    tags: Sequence[str] = (),
-    *,
-    behind: Target | None = None,
-) -> Target:
-    """It as sets of policies name it."""
-    if product is None:
-        return Target(name, place, tags=tuple(tags), behind=behind)
-    return Target(name, place, product.domain, (*product.tags, *tags), behind)
 
 
 def _not_known(problem: TulleError) -> _Row:

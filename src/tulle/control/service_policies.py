@@ -18,7 +18,8 @@ from tulle.control.workspace import Workspace
 from tulle.errors import NotFound
 from tulle.gateway import service_policies
 from tulle.gateway.faults import fault_of
-from tulle.gateway.policies.automated import MeshPolicies, Target, left_out_by
+from tulle.gateway.in_force import target_named
+from tulle.gateway.policies.automated import MeshPolicies, left_out_by
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import Kind, entry_schema, known_kinds
 from tulle.gateway.policies.listed import Written, policies_in, written_of
@@ -46,7 +47,7 @@ def policies(workspace: Workspace, name: str, environment: str | None = None) ->
     shown = deployment.name_of(workspace.settings, place)
     plain, said_by = _said(workspace, found, place)
     written = written_of(plain)
-    target = Target(name, shown, found.product.domain, found.product.tags)
+    target = target_named(name, shown, found.product)
     own = policies_in(written, shown)
     of_mesh = MeshPolicies(workspace.settings.policies)
     sets = of_mesh.sets_for(target, left_out_by(own))
@@ -79,7 +80,7 @@ def set_policies(
     wanted = None
     if text is not None:
         wanted = demanded_list(settings, text)
-        target = Target(name, deployment.name_of(settings, place), product.domain, product.tags)
+        target = target_named(name, deployment.name_of(settings, place), product)
         SetProblems(settings).demand(target, wanted, f"service '{name}'")
     service_policies.set_policies(workspace.database, name, wanted, environment=place, actor=actor)
     return policies(workspace, name, environment)

@@ -12,6 +12,7 @@ from typing import Any
 from tulle.config import Settings
 from tulle.errors import Invalid, Problem
 from tulle.gateway.apis.load import Loaded
+from tulle.gateway.in_force import target_named
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policies.listed import conflict, policies_in, written_of
 from tulle.serving.service import Service
@@ -32,7 +33,7 @@ class SetProblems:
     def of_service(self, service: Service, product: DataProduct) -> Iterator[Problem]:
         """What is wrong with a service's list in the environments of the mesh."""
         for place in self._settings.environments:
-            target = Target(service.name, place, product.domain, product.tags)
+            target = target_named(service.name, place, product)
             if (wrong := self._wrong(target, service.policies)) is not None:
                 yield Problem(wrong[0], service.place, wrong[1])
                 return
@@ -44,9 +45,8 @@ class SetProblems:
             for place in dict.fromkeys([usual, *version.environments]):
                 said = version.environments.get(place)
                 leads = said.target if said is not None and said.target is not None else version.target
-                behind = Target(leads.service, place, product.domain, product.tags) if leads.service else None
-                tags = (*product.tags, *loaded.api.tags)
-                target = Target(loaded.api.name, place, product.domain, tags, behind)
+                behind = target_named(leads.service, place, product) if leads.service else None
+                target = target_named(loaded.api.name, place, product, loaded.api.tags, behind)
                 if (wrong := self._wrong(target, version.policies)) is not None:
                     yield loaded.problem(wrong[0], "versions", number, hint=wrong[1])
                     break

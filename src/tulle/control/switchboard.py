@@ -36,6 +36,7 @@ from tulle.gateway.envoy import Gateway
 from tulle.gateway.envoy_validation import TooSlow
 from tulle.gateway.faults import read_faults
 from tulle.gateway.guesses import is_guarded
+from tulle.gateway.in_force import target_named
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policy import Backend, GatewayPolicy, ManagedService, path_of
 from tulle.gateway.publishing import Publisher, Unmade, fitting
@@ -470,8 +471,7 @@ class Switchboard:
         """A service or an API as sets of policies name it."""
         owner = self._owners.get(product)
         place = environment or production(self._settings).name
-        domain, known = (owner.domain, owner.tags) if owner else ("", ())
-        return Target(name, place, domain, (*known, *tags))
+        return target_named(name, place, owner, tags)
 
     def _owners_now(self) -> Mapping[str, DataProduct]:
         """The products that services belong to; read anew when one of them is applied."""

@@ -76,7 +76,7 @@ def of_service(
     environment, name = place
     accesses, lists = said
     own = policies_in(written_of(lists.get((service, environment), plain)), name)
-    joined = _mesh(settings).joined_from(_target(service, name, product), own)
+    joined = _mesh(settings).joined_from(target_named(service, name, product), own)
     return InForce(joined, accesses.get((service, environment), access), (service, environment) in lists)
 
 
@@ -96,8 +96,8 @@ def target_of(database: Database, instance: Instance) -> Target:
     if answering:
         found = generation.find(database, answering, instance.environment)
         owner = found.product if found is not None else ""
-        behind = _target(answering, instance.place, _product(database, owner))
-    return _target(said.name, instance.place, _product(database, said.product), said.tags, behind)
+        behind = target_named(answering, instance.place, _product(database, owner))
+    return target_named(said.name, instance.place, _product(database, said.product), said.tags, behind)
 
 
 def ways_of_instance(settings: Settings, database: Database, instance: Instance) -> WaysIn:
@@ -108,14 +108,14 @@ def ways_of_instance(settings: Settings, database: Database, instance: Instance)
         return ways_in((), instance.version.access)
 
 
-def _target(
+def target_named(
     name: str,
     environment: str,
     product: DataProduct | None,
     tags: Sequence[str] = (),
     behind: Target | None = None,
 ) -> Target:
-    """It as sets of policies name it."""
+    """A service or an API of a product in an environment, as sets of policies name it; with the service behind it."""
     if product is None:
         return Target(name, environment, tags=tuple(tags), behind=behind)
     return Target(name, environment, product.domain, (*product.tags, *tags), behind)
