@@ -61,10 +61,11 @@ def ask(mesh: Mesh, headers: dict[str, str] | None = None, path: str = "first/x/
     return mesh.ask(API + path, headers, method="POST", body=b"{}")
 
 
-def caller(reply: Reply) -> str | None:
-    """Who the worker was told called."""
+def caller(reply: Reply, way: str = "") -> str | None:
+    """Who the worker was told called, by this way."""
     assert reply.status == 200, reply.body
     headers = reply.json()["headers"]
+    assert headers["x-tulle-way"] == (way or headers["x-tulle-way"])
     assert not {"authorization", "client_id", "client_secret"} & set(headers)
     found = headers.get("x-tulle-client")
     return None if found is None else str(found)
@@ -76,7 +77,7 @@ def caller(reply: Reply) -> str | None:
 def test_a_public_service_needs_no_credentials_and_is_told_none(mesh: Mesh) -> None:
     mesh.gateway.publish(opened(Access(contracts=False, public=HERE)))
     for sent in ({}, as_client("app-a"), {"authorization": "Bearer x.y.z"}, {"x-tulle-client": "app-a"}):
-        assert caller(ask(mesh, sent)) is None
+        assert caller(ask(mesh, {**sent, "x-tulle-way": "contract"}), "public") is None
     check_error(ask(mesh, path="second/x"), 401, "InvalidClient")
     check_error(ask(mesh, path="nowhere/x"), 401, "InvalidClient")
 
@@ -85,8 +86,8 @@ def test_who_shows_credentials_to_a_public_service_that_knows_contracts_must_hav
     mesh: Mesh,
 ) -> None:
     mesh.gateway.publish(opened(Access(contracts=True, public=HERE)))
-    assert caller(ask(mesh)) is None
-    assert caller(ask(mesh, as_client("app-a"))) == "app-a"
+    assert caller(ask(mesh), "public") is None
+    assert caller(ask(mesh, as_client("app-a")), "contract") == "app-a"
     check_error(ask(mesh, basic("app-a", "wrong")), 401, "InvalidClient")
     check_error(ask(mesh, {"client_id": "app-a"}), 401, "InvalidClient")
     check_error(ask(mesh, as_client("app-c")), 403, "NoContract")

@@ -354,7 +354,8 @@ def test_an_api_over_a_service_has_its_workers(mesh: Mesh) -> None:
     )
     reply = ask(mesh, "/orders/v1/x?y=1")
     assert reply.json()["target"] == "/public/api/v1/first/x?y=1"
-    assert reply.json()["headers"]["x-tulle-client"] == "app-a"
+    seen = reply.json()["headers"]
+    assert (seen["x-tulle-client"], seen["x-tulle-way"]) == ("app-a", "contract")
     reply = ask(mesh, "/test/orders/v1/x-in-test?secret=1")
     assert reply.json()["target"] == "/public/api/v1/first/x-in-test?secret=1"
     line = mesh_line(mesh, "/test/orders/v1/x-in-test")  # as the caller wrote it

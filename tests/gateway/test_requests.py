@@ -62,7 +62,7 @@ def test_every_form_of_credentials_is_accepted_and_ends_at_the_gateway(mesh: Mes
     reply = mesh.ask(API + "first/x/predict", FORMS[form], method="POST", body=b'{"features": {}}')
     assert reply.status == 200, reply.body
     seen = reply.json()["headers"]
-    assert seen["x-tulle-client"] == "app-a"
+    assert (seen["x-tulle-client"], seen["x-tulle-way"]) == ("app-a", "contract")
     assert not {"authorization", "client_id", "client_secret"} & set(seen)
     assert A not in reply.body.decode()
     assert reply.json()["result"]["got"] == {"features": {}}

@@ -39,7 +39,8 @@ def kinds():
     return [numpy.float64(1.5), numpy.arange(3), datetime.date(2020, 2, 29), decimal.Decimal("1.10"), b"ab", doubled(4)]
 
 def who():
-    return {"id": request().id, "headers": dict(request().headers), "generation": request().generation}
+    now = request()
+    return {"id": now.id, "headers": dict(now.headers), "generation": now.generation, "by": [now.way, now.caller]}
 
 def page(word: str = "x"):
     return Response(f"<p>{word}</p>", "text/html; charset=utf-8", 202, {"X-Word": word, "Content-Length": "1", "Bad\\nname": "y", "X-Tulle-Generation": "g9"})
@@ -151,8 +152,11 @@ def test_functions_answer_what_they_return(mesh: Mesh, product: Product) -> None
                 "id": "r-1",
                 "headers": {"x-request-id": "r-1", "accept": "x"},
                 "generation": "g1",
+                "by": ["", ""],  # past the gateway, as test queries are asked
             }
             assert answer["apiContext"]["requestId"] == "r-1"
+            _, answer, _ = await ask("who", {}, x_tulle_way="token", x_tulle_client="till")
+            assert answer["response"]["by"] == ["token", "till"]
 
     asyncio.run(work())
 

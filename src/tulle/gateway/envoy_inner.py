@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import structs
@@ -128,10 +128,9 @@ def to_processor(
             },
         },
         "request_headers_to_add": [
-            *route.get("request_headers_to_add", ()),
-            _header(PROCESS_HEADER, chain.key),
-            _header(ADDRESS_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
-            _header(WAY_HEADER, route["metadata"]["filter_metadata"]["tulle"]["access"]),
+            set_header(PROCESS_HEADER, chain.key),
+            set_header(ADDRESS_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+            set_header(WAY_HEADER, route["metadata"]["filter_metadata"]["tulle"]["access"]),
         ],
     }
 
@@ -254,5 +253,6 @@ def inner(removed: Sequence[str]) -> Json:
     }
 
 
-def _header(key: str, value: str) -> Any:
+def set_header(key: str, value: str) -> Json:
+    """A header as a route sends it on, whatever was there before."""
     return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -28,6 +28,7 @@ from tulle.gateway.envoy_inner import (
     chain_of,
     inner,
     leading_apart,
+    set_header,
     to_processor,
 )
 from tulle.gateway.envoy_mocks import few, largest_answer, mock_routes
@@ -53,6 +54,7 @@ from tulle.gateway.envoy_values import (
     READER_SET,
     REMEMBER,
     ROUTES,
+    WAY_HEADER,
     Json,
     typed,
 )
@@ -69,7 +71,7 @@ from tulle.serving.traffic import Traffic
 WORKER_RETRIES: Final = 4
 SIDECAR_RETRIES: Final = 40  # over about 4.5 s, in which sidecars that were killed are back
 
-# what tells who the caller is ends here; workers read x-tulle-client
+# what tells who the caller is ends here; workers read x-tulle-client and x-tulle-way
 SECRET_HEADERS: Final = ("authorization", "proxy-authorization", "client_id", "client_secret")
 
 
@@ -184,6 +186,9 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
     by_body = {} if service.traffic is None else _dispatch_by_body(service.traffic)
     is_external = service.front is not None and service.front.external is not None
     outside = {READER_SET: enabled()} if is_external else {}
+    # Workers are told by which way the caller came: a name means something only together with it.
+    to_workers = way is not BEHIND and (service.front is None or bool(service.front.serves))
+    told = {"request_headers_to_add": [set_header(WAY_HEADER, way.name)]} if to_workers else {}
     counted: Mapping[str, str] = {}
     if way is not BEHIND:
         counted = counted_as(service, part, way.name, is_known=way.name != BY_NOTHING)
@@ -213,7 +218,7 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
         made = merged(made, part.route)
         if status:
             return {**made, "direct_response": {"status": status}}
-        return {**made, "route": merged({**_to_workers(service), **action}, part.action)}
+        return {**made, **told, "route": merged({**_to_workers(service), **action}, part.action)}
 
     if way is not BEHIND and (chain := chain_of(service, part)) is not None:
         is_mock = service.front is not None and service.front.is_mock and service.stopped is None

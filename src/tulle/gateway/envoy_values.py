@@ -18,14 +18,14 @@ TYPE: Final = "type.googleapis.com/"
 
 API_PREFIX: Final = "/public/api/v1/"
 CLIENT_HEADER: Final = "x-tulle-client"
+WAY_HEADER: Final = (
+    "x-tulle-way"  # by which way the caller came in: a name means something only together with it
+)
 # For the processor alone, which hands them on to nobody; see `gateway.processing.exchange`.
 CLAIMS_HEADER: Final = "x-tulle-claims"
 QUOTA_PREFIX: Final = "x-tulle-quota-"  # of headers by which the processor tells of a quota
 PROCESS_HEADER: Final = "x-tulle-process"
 ADDRESS_HEADER: Final = "x-tulle-address"
-WAY_HEADER: Final = (
-    "x-tulle-way"  # by which way the caller came in: a name means something only together with it
-)
 FOLDER: Final = "run/gateway"  # relative to .tulle/, where Envoy runs
 ADMIN_SOCKET: Final = f"{FOLDER}/admin.sock"
 CERTIFICATE: Final = "certificate"  # what callers are shown: a watched file, and the secret in it

@@ -53,6 +53,22 @@ class Request:
     generation: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def caller(self) -> str:
+        """Who calls, by the name that the gateway gives; it means something only together with `way`.
+
+        Empty where everybody may call, and where the gateway was not asked, as with test queries and batches.
+        """
+        return self.headers.get("x-tulle-client", "")
+
+    @property
+    def way(self) -> str:
+        """By which way the caller came in: `contract` (an application, or a key), `token`, `user`, `public`, …
+
+        Empty where the gateway was not asked.
+        """
+        return self.headers.get("x-tulle-way", "")
+
 
 _REQUEST: ContextVar[Request] = ContextVar("request")
 

@@ -57,6 +57,7 @@ def test_a_user_calls_with_the_password(users: Processed) -> None:
     users.put(policy())
     assert client(ask(users)) == "ann"
     assert client(ask(users, x_tulle_client="bob")) == "ann"
+    assert dict(ask(users, x_tulle_way="contract").json()["headers"])["x-tulle-way"] == "user"
     assert "authorization" not in dict(ask(users).json()["headers"])
     for user, password in (
         ("ann", "another long one"),

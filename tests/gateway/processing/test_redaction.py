@@ -116,13 +116,15 @@ def test_no_caller_can_make_itself_somebody_else_by_our_own_headers(processed: P
     processed.put(rules({"path": "$.ssn", "except": {"clients": ["app-b"], "claims": {"role": ["auditor"]}}}))
     forged = {
         "x-tulle-client": "app-b",
+        "x-tulle-way": "token",
         "x-tulle-claims": "eyJyb2xlIjoiYXVkaXRvciJ9",
         "x-tulle-process": "plain@0000000000000000",
     }
     assert "ssn" not in processed.ask("/x/echo", RECORD, **forged).json()
     said = processed.ask("/x/said", b"{}", **forged).json()
     headers = dict(said["headers"])
-    assert headers["x-tulle-client"] == "app-a"
+    assert (headers["x-tulle-client"], headers["x-tulle-way"]) == ("app-a", "contract")
+    assert [name for name, _ in said["headers"]].count("x-tulle-way") == 1
     assert not {"x-tulle-process", "x-tulle-claims", "x-tulle-address", "authorization"} & headers.keys()
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tulle.gateway.envoy_values import CLIENT_HEADER, Json, host_address, trusted, typed
+from tulle.gateway.envoy_values import CLIENT_HEADER, WAY_HEADER, Json, host_address, trusted, typed
 from tulle.gateway.policies.kind import Kind, Parts, Registry, Settings, Spot, Unfit
 
-_PRIVATE: Final = (CLIENT_HEADER, "x-envoy-external-address")  # who calls, and from where
+# who calls, by which way, and from where
+_PRIVATE: Final = (CLIENT_HEADER, WAY_HEADER, "x-envoy-external-address")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The heads of requests that go on and of answers that go back, as bytes.
 
-Headers of one connection alone end here (RFC 9110, 7.6.1), and those that the gateway adds for its processor. Knows
+Headers of one connection alone end here (RFC 9110, 7.6.1), and those that the gateway adds for its processor
+alone. Knows
 nothing of connections and of bodies.
 """
 
@@ -15,7 +16,6 @@ from tulle.gateway.processing.exchange import (
     CLAIMS_HEADER,
     KEY_HEADER,
     TOKEN_HEADER,
-    WAY_HEADER,
     Call,
     Header,
 )
@@ -36,7 +36,7 @@ OF_CONNECTION: Final = frozenset(
         *(b"content-length", b"expect"),
     }
 )
-_KEPT_HERE: Final = OF_CONNECTION | {KEY_HEADER, ADDRESS_HEADER, CLAIMS_HEADER, TOKEN_HEADER, WAY_HEADER}
+_KEPT_HERE: Final = OF_CONNECTION | {KEY_HEADER, ADDRESS_HEADER, CLAIMS_HEADER, TOKEN_HEADER}
 # A step that sees answers gets them whole and unpacked: a part of one, or one in unknown bytes, would get past it.
 _WHOLE_ONLY: Final = _KEPT_HERE | {b"accept-encoding", b"range", b"if-range"}
 _WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})
