@@ -82,6 +82,13 @@ def test_apis_and_products_are_found_together(bazaar: Bazaar) -> None:
     assert "Nothing is like that" in get(bazaar, "/exchange?q=payroll")
 
 
+def test_apis_are_found_by_the_ways_that_their_policies_open(bazaar: Bazaar) -> None:
+    html = get(bazaar, "/exchange?way=password+of+the+mesh")
+    assert ["1 result" in html, 'href="/exchange/apis/orders"' in html] == [True, True]
+    assert "by contract, open to all, password of the mesh" in html
+    assert "Nothing is like that" in get(bazaar, "/exchange?way=password+of+the+directory")
+
+
 def test_a_product_leads_to_its_apis(bazaar: Bazaar) -> None:
     html = get(bazaar, "/products/sales")
     assert ['href="/exchange/apis/orders"' in html, "payroll" in html] == [True, False]

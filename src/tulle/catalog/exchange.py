@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tulle.catalog.called_by import CalledBy
 from tulle.catalog.exchange_search import Entry, Found, Wanted, find
 from tulle.catalog.known import KnownProducts
 from tulle.catalog.service import ServiceView
@@ -25,12 +26,6 @@ from tulle.serving.access import Access
 from tulle.spec.product import DataProduct
 from tulle.state.db import Database
 
-WAYS: Final[Mapping[str, str]] = {
-    "contracts": "contract",
-    "api_keys": "API key",
-    "public": "open to all",
-    "jwt": "token",
-}
 _MOST_DETAIL: Final = 40_000  # characters of a document that it is found by
 _DEEPEST: Final = 30
 
@@ -57,6 +52,7 @@ class Exchange:
         self.services = services
         self._known = known
         self._apis = Followed(database)
+        self._called_by = CalledBy(database)
         self._lock = threading.Lock()
         self._details: dict[tuple[str, str], tuple[str, str]] = {}  # by API and version: digest and words
 
@@ -70,7 +66,7 @@ class Exchange:
 
     def declared(self, user: str) -> tuple[Entry, ...]:
         """The APIs of files that somebody may see: what is declared of them, and no more."""
-        return tuple(_of_api(api, None, {}, "") for api in self._seen(user))
+        return tuple(_of_api(api, None, {}, "", ()) for api in self._seen(user))
 
     def api(self, name: str, user: str) -> RecordedApi | ServiceView:
         """An API as it was applied, or the service that is one. NotFound, with the nearest that `user` may see."""
@@ -112,16 +108,17 @@ class Exchange:
     def _entries(self, user: str | None, *, with_detail: bool) -> Iterator[Entry]:
         rated = remarks.means(self.database)
         applied = {name: one.product for name, one in self._known.all().items()}
+        seen = tuple(self._seen(user))
         if with_detail:
-            self._read_words(self._seen(user))
-        for api in self._seen(user):
+            self._read_words(seen)
+        called = self._called_by.words(self.settings, seen, applied)
+        for api in seen:
             detail = self._detail(api) if with_detail else ""
-            yield _of_api(api, applied.get(api.declared.product), rated, detail)
+            yield _of_api(api, applied.get(api.declared.product), rated, detail, called[api.name])
         named = {api.name for api in self._apis.look()} | self.sight.hidden(user)
         for service in self.services.all():
             if service.deployment is not None and service.name not in named:
-                access = self.services.access(service.name)
-                yield _of_service(service, applied.get(service.product), rated, access)
+                yield _of_service(service, applied.get(service.product), rated)
         for product in applied.values():
             yield _of_product(product)
 
@@ -189,12 +186,15 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
 
 
 def _of_api(
-    api: RecordedApi, product: DataProduct | None, rated: Mapping[str, tuple[float, int]], detail: str
+    api: RecordedApi,
+    product: DataProduct | None,
+    rated: Mapping[str, tuple[float, int]],
+    detail: str,
+    ways: tuple[str, ...],
 ) -> Entry:
     said = api.declared
     lives = {one.version: api.lives.get(one.version, Life()) for one in said.versions}
     stars, count = rated.get(api.name, (None, 0))
-    ways = dict.fromkeys(way for one in said.versions for way in one.access.ways())
     return Entry(
         "API",
         api.name,
@@ -207,7 +207,7 @@ def _of_api(
         said.tags,
         tuple((name, life.status) for name, life in lives.items()),
         tuple(dict.fromkeys(life.status for life in lives.values())),
-        tuple(WAYS[way] for way in ways),
+        ways,
         said.visibility,
         any(one.target.mock for one in said.versions),
         stars,
@@ -217,10 +217,7 @@ def _of_api(
 
 
 def _of_service(
-    service: ServiceView,
-    product: DataProduct | None,
-    rated: Mapping[str, tuple[float, int]],
-    access: Access,
+    service: ServiceView, product: DataProduct | None, rated: Mapping[str, tuple[float, int]]
 ) -> Entry:
     status = {"ended": "retired", "active": "published"}.get(service.state, "draft")
     if status == "published" and service.deployment is not None and service.deployment.ending is not None:
@@ -240,7 +237,7 @@ def _of_service(
         product.tags if product else (),
         ((version, status),),
         (status,),
-        tuple(WAYS[way] for way in access.ways()),
+        service.called_by,
         "public",
         False,
         stars,

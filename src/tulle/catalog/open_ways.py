@@ -14,7 +14,7 @@ from tulle.errors import Broken, TulleError
 from tulle.gateway import service_keys, service_policies
 from tulle.gateway.apis import records
 from tulle.gateway.apis.instance import instances
-from tulle.gateway.in_force import target_named
+from tulle.gateway.in_force import target_among, target_named
 from tulle.gateway.policies.automated import MeshPolicies, Target
 from tulle.gateway.policies.entry import Policy
 from tulle.gateway.policies.kind import known_kinds
@@ -102,14 +102,9 @@ def _of_apis(
     for one in instances(records.recorded(database, only), places(settings)):
         if not one.answers or one.life.status == "retired":
             continue
-        says, declared = f"as version {one.version.version} says", one.api.declared
+        says = f"as version {one.version.version} says"
         try:
-            behind = None
-            if name := one.target.service:
-                behind = target_named(name, one.place, documents.get(product_of.get(name, "")))
-            target = target_named(
-                one.api.name, one.place, documents.get(declared.product), declared.tags, behind=behind
-            )
+            target = target_among(one, documents, product_of)
             by = says if one.by_hand is None else "set by hand"
             rows = tuple(_rows(of_mesh, target, one.version.access, says, one.policies, by))
         except TulleError as exc:

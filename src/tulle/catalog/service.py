@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tulle.catalog.query_masks import masked_body
+from tulle.catalog.way_words import in_words
 from tulle.config import Settings
 from tulle.errors import Broken, NotFound
 from tulle.gateway.policies.opening import WaysIn
@@ -111,6 +112,7 @@ class ServiceView:
     versions: tuple[VersionView, ...]  # newest first
     deployment: Deployment | None
     is_declared: bool
+    called_by: tuple[str, ...] = ()  # how callers show who they are, in words
 
     @property
     def active(self) -> VersionView | None:
@@ -154,6 +156,7 @@ def service_view(
         versions=tuple(_version(p, deployment) for p in reversed(versions)),
         deployment=deployment,
         is_declared=declared is not None,
+        called_by=in_words(ways.all()),
     )
 
 

@@ -6,7 +6,7 @@ who asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -82,22 +82,37 @@ def of_service(
 
 def of_instance(settings: Settings, database: Database, instance: Instance) -> InForce:
     """Of an API's version in an environment. Invalid, Broken for what cannot be read."""
+    return joined_with(settings, instance, lambda: target_of(database, instance))
+
+
+def joined_with(settings: Settings, instance: Instance, target: Callable[[], Target]) -> InForce:
+    """The same for whoever knows what the instance is called; it is asked only where the mesh has sets of policies."""
     own = policies_in(written_of(instance.policies), instance.place)
     mesh, by_hand = _mesh(settings), instance.by_hand is not None
     if not mesh:
         return InForce(tuple((policy, "") for policy in own), instance.version.access, by_hand)
-    joined = mesh.joined_from(target_of(database, instance), own)
-    return InForce(joined, instance.version.access, by_hand)
+    return InForce(mesh.joined_from(target(), own), instance.version.access, by_hand)
 
 
 def target_of(database: Database, instance: Instance) -> Target:
     """An API's version in an environment as sets of policies name it, with the service behind it."""
+    found = None
+    if instance.target.service:
+        found = generation.find(database, instance.target.service, instance.environment)
+    owner = found.product if found is not None else ""
+    documents = products.named(database, {instance.api.declared.product, owner} - {""})
+    return target_among(instance, documents, {instance.target.service: owner})
+
+
+def target_among(
+    instance: Instance, documents: Mapping[str, DataProduct], product_of: Mapping[str, str]
+) -> Target:
+    """The same among products by name, and the names of those that deployed services are of."""
     said, answering, behind = instance.api.declared, instance.target.service, None
     if answering:
-        found = generation.find(database, answering, instance.environment)
-        owner = found.product if found is not None else ""
-        behind = target_named(answering, instance.place, _product(database, owner))
-    return target_named(said.name, instance.place, _product(database, said.product), said.tags, behind)
+        owner = documents.get(product_of.get(answering, ""))
+        behind = target_named(answering, instance.place, owner)
+    return target_named(said.name, instance.place, documents.get(said.product), said.tags, behind)
 
 
 def ways_of_instance(settings: Settings, database: Database, instance: Instance) -> WaysIn:
@@ -119,10 +134,6 @@ def target_named(
     if product is None:
         return Target(name, environment, tags=tuple(tags), behind=behind)
     return Target(name, environment, product.domain, (*product.tags, *tags), behind)
-
-
-def _product(database: Database, name: str) -> DataProduct | None:
-    return products.named(database, [name]).get(name) if name else None
 
 
 def _mesh(settings: Settings) -> MeshPolicies:
