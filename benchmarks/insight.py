@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tulle.gateway.log_line import understood
 from tulle.gateway.log_place import LogReader
 from tulle.observe.calls import HOUR, Calls, Place
 from tulle.observe.insight import Insight, Which, span_of
@@ -63,7 +64,7 @@ def counting(folder: Path, number: int, clients: int) -> dict[str, float]:
     tally, calls = Tally(Operations(known, "/public/api/v1/")), Calls(folder)
     began, written = time.process_time(), 0.0
     for piece in LogReader(file).pieces():
-        tally.count(piece.lines)
+        tally.count(understood(piece.data))
         if tally.waiting >= 60_000:  # what comes in three seconds, of many
             writing = time.process_time()
             calls.add(tally.taken(), Place(piece.file, piece.position))

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.observe.lines import line
+from tests.observe.lines import as_read, line
 
 from tulle.catalog.api_status import Answering, status_of
 from tulle.observe.calls import Calls, Place
@@ -65,10 +65,10 @@ def test_examples_and_other_versions_keep_no_promise(tmp_path: Path) -> None:
     calls, counting, at = Calls(tmp_path), Tally(Operations({}, "/")), time.time() - 60
     said = {"service": "orders", "generation": None}
     mock = said | {"reason": "mock", "details": "direct_response"}
-    counting.count([line(at, version="v1", **said)] * 3 + [line(at, version="v1", code=500, **said)])
-    counting.count([line(at, version="v1", **mock)] * 96)
-    counting.count([line(at, version="v2", code=500, **said), line(at, version="v2", **said)])
-    counting.count([line(at, version="v3", **mock)] * 9)
+    counting.count(as_read([line(at, version="v1", **said)] * 3 + [line(at, version="v1", code=500, **said)]))
+    counting.count(as_read([line(at, version="v1", **mock)] * 96))
+    counting.count(as_read([line(at, version="v2", code=500, **said), line(at, version="v2", **said)]))
+    counting.count(as_read([line(at, version="v3", **mock)] * 9))
     calls.add(counting.taken(), Place("f", 1))
     kept = {
         version: status_of(Insight(calls), "orders", "", UP, {"availability": 70.0}, version).objectives[0]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from tests.catalog.test_exchange import cookie_of, get
 from tests.control.bazaar import Bazaar
-from tests.observe.lines import line
+from tests.observe.lines import as_read, line
 
 from tulle.catalog import applications
 from tulle.gateway import contract, contract_step
@@ -38,14 +38,16 @@ def bazaar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bazaar]:
     counting, at = Tally(Operations({}, "/public/api/v1/")), time.time() - 60
     usual = {"client": till.client_id, "path": "/items"}
     counting.count(
-        [
-            *(line(at - 5 * 86_400, service="orders", **usual) for _ in range(2)),
-            *(line(at, service="orders", **usual) for _ in range(5)),
-            line(at, service="orders", **(usual | {"code": 429, "details": "request_rate_limited"})),
-            line(at, service="orders", **(usual | {"code": 500})),
-            line(at, service="payroll", **usual),
-            line(at, service="gone"),  # it was there once
-        ]
+        as_read(
+            [
+                *(line(at - 5 * 86_400, service="orders", **usual) for _ in range(2)),
+                *(line(at, service="orders", **usual) for _ in range(5)),
+                line(at, service="orders", **(usual | {"code": 429, "details": "request_rate_limited"})),
+                line(at, service="orders", **(usual | {"code": 500})),
+                line(at, service="payroll", **usual),
+                line(at, service="gone"),  # it was there once
+            ]
+        )
     )
     calls = Calls(made.workspace.settings.state_folder)
     calls.add(counting.taken(), Read("f", 1))

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from tests.control.bazaar import Bazaar
 from tests.control.test_deployments import SERVICE
-from tests.observe.lines import line
+from tests.observe.lines import as_read, line
 
 from tulle.catalog import api_page
 from tulle.cli.main import cli
@@ -416,8 +416,8 @@ def test_versions_of_an_api_have_pages_of_insight_of_their_own(bazaar: Bazaar) -
         "details": "direct_response",
         "path": "/orders/v1/items",
     }
-    counting.count([line(at, **mock)] * 5)
-    counting.count([line(at, **said, version="v2", path="/orders/v2/items", client="evil<b>")] * 3)
+    counting.count(as_read([line(at, **mock)] * 5))
+    counting.count(as_read([line(at, **said, version="v2", path="/orders/v2/items", client="evil<b>")] * 3))
     calls.add(counting.taken(), Place("f", 1))
     calls.close()
     page = get(bazaar, "/insight/apis/orders?span=hour")

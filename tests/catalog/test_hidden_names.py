@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from tests.catalog.test_exchange import cookie_of, get
 from tests.catalog.test_models import put_model
 from tests.control.bazaar import Bazaar
-from tests.observe.lines import line
+from tests.observe.lines import as_read, line
 
 from tulle.catalog.page_values import ProcessView
 from tulle.control import release
@@ -113,7 +113,9 @@ def _use(bazaar: Bazaar) -> None:
         remarks.ask(database, name, "vic", "Whose?")
         usual = {"service": name, "client": till.client_id, "path": f"/{name}/v1/items"}
         refused = {"code": 429, "details": "request_rate_limited"}
-        counting.count([line(at, **usual), line(at, **usual, **refused), line(at, us=9_000_000, **usual)])
+        counting.count(
+            as_read([line(at, **usual), line(at, **usual, **refused), line(at, us=9_000_000, **usual)])
+        )
     calls = Calls(bazaar.workspace.settings.state_folder)
     calls.add(counting.taken(), Read("f", 1))
     calls.close()

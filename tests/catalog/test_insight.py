@@ -8,7 +8,7 @@ import time
 
 import pytest
 from tests.catalog.conftest import Browser, World
-from tests.observe.lines import line
+from tests.observe.lines import as_read, line
 
 from tulle.catalog.insight import InsightReader
 from tulle.errors import Invalid, NotFound
@@ -22,7 +22,7 @@ SERVICE = "customer-totals"
 
 def count(world: World, *lines: bytes) -> None:
     counting = Tally(Operations({SERVICE: ["POST /total/lookup"]}, "/public/api/v1/"))
-    counting.count(lines)
+    counting.count(as_read(lines))
     calls = Calls(world.settings.state_folder)
     calls.add(counting.taken(), Place("f", 1))
     calls.close()

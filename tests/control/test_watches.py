@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tests.control.conftest import opened
 from tests.control.test_deployments import active, with_versions
-from tests.observe.lines import line
+from tests.observe.lines import as_read, line
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli import connect
@@ -58,7 +58,7 @@ class Watched:
         counting = Tally(Operations({}, "/"))
         for number in range(of):
             said = {"code": 500, **more} if number < failed else {}
-            counting.count([line(self.at + 1, service=service, **said)])
+            counting.count(as_read([line(self.at + 1, service=service, **said)]))
         if of:
             self.calls.add(counting.taken(), Place("f", 1))
         self.at += 60
@@ -166,7 +166,7 @@ def test_what_was_told_is_resolved_by_hand_and_told_again_when_it_goes_on(watche
 
 def test_a_mesh_that_was_away_judges_what_was_asked_meanwhile(watched: Watched) -> None:
     counting = Tally(Operations({}, "/"))
-    counting.count([line(watched.at + 60 * n + 1, service="calc", code=500) for n in range(30)])
+    counting.count(as_read([line(watched.at + 60 * n + 1, service="calc", code=500) for n in range(30)]))
     watched.calls.add(counting.taken(), Place("f", 1))
     watched.at += 30 * 60
     watches.judge(watched.workspace, watched.calls, watched.at + watches.LATE_SECONDS)

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from tests.gateway.conftest import API, Mesh, as_client, basic, wait_until
+from tests.observe.lines import as_read
 
 from tulle.gateway import envoy_errors
 from tulle.gateway.policies.listed import known_kinds
@@ -41,7 +42,7 @@ def test_each_violation_is_counted_by_the_word_that_the_caller_read(mesh: Mesh) 
 
     wait_until(lambda: len(lines()) == len(replies), "the lines of the log", 10)
     counting = Tally(Operations(FIRST, API))
-    counting.count(line.encode() for line in lines())
+    counting.count(as_read(line.encode() for line in lines()))
     batch = counting.taken()
     said = Counter(reply.json()["errorType"] for reply in replies if reply.status >= 400)
     counted: Counter[str] = Counter()
@@ -89,5 +90,5 @@ def test_what_the_processor_refuses_is_told_from_what_a_service_answers() -> Non
     line = {"time": "2026-03-01T10:00:00.000Z", "code": 400, "service": "first", "details": "via_upstream"}
     for number in range(300):
         word = "X" + "".join(chr(97 + int(digit)) for digit in f"{number:03}")
-        counting.count([json.dumps({**line, "error": word}).encode()])
+        counting.count(as_read([json.dumps({**line, "error": word}).encode()]))
     assert len(counting.taken().kinds) == 101  # whoever makes words up does not fill a disk

@@ -17,6 +17,7 @@ from tests.gateway.conftest import (
     policy,
     wait_until,
 )
+from tests.observe.lines import as_read
 
 from tulle.errors import Broken, Invalid
 from tulle.gateway.envoy import Gateway
@@ -116,7 +117,7 @@ def test_limits_policies_and_the_access_log_are_those_of_any_api(mesh: Mesh) -> 
     def told() -> bool:
         lines = [line for line in mesh.log_lines() if line["request_id"] in ids]
         counting = Tally(Operations({}, "/"))
-        counting.count(json.dumps(line).encode() for line in lines)
+        counting.count(as_read(json.dumps(line).encode() for line in lines))
         counted = {(key.version, key.generation) for _, key in counting.taken().cells}
         is_told = sorted((line["code"], line["client"]) for line in lines) == [
             (200, "app-a"),

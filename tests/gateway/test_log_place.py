@@ -26,7 +26,7 @@ def read(file: Path, place: Place = ("", 0)) -> tuple[list[bytes], Place, bool]:
     """Lines after a place, the new place, and whether something was lost."""
     lines, lost = [], False
     for piece in LogReader(file).pieces(*place):
-        lines += piece.lines
+        lines += piece.data.splitlines()
         place, lost = (piece.file, piece.position), lost or piece.lost
     return lines, place, lost
 
@@ -76,7 +76,9 @@ def test_what_is_gone_is_told_once(file: Path) -> None:
         aside(file)
         write(file, str(number))
     pieces = list(LogReader(file).pieces(*place))
-    assert [line for piece in pieces for line in piece.lines] == [str(n).encode() for n in range(1, KEPT + 2)]
+    assert [line for piece in pieces for line in piece.data.splitlines()] == [
+        str(n).encode() for n in range(1, KEPT + 2)
+    ]
     assert [piece.lost for piece in pieces] == [True, *[False] * KEPT]
 
 
@@ -104,4 +106,4 @@ def test_pieces_say_where_they_end(file: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(pieces) > 3
     for number, piece in enumerate(pieces):
         rest, _, _ = read(file, (piece.file, piece.position))
-        assert rest == [line for later in pieces[number + 1 :] for line in later.lines]
+        assert rest == [line for later in pieces[number + 1 :] for line in later.data.splitlines()]

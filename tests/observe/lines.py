@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Iterable
 from typing import Any
+
+from tulle.gateway.log_line import Lines, understood
 
 NOON = 1_800_014_400  # 2027-01-15 12:00:00 UTC
 
@@ -35,3 +38,8 @@ def line(
         **more,
     }
     return json.dumps(said, separators=(",", ":")).encode()
+
+
+def as_read(lines: Iterable[bytes]) -> Lines:
+    """What lines say, as they are read in one piece."""
+    return understood(b"".join(one + b"\n" for one in lines))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.observe.lines import NOON, line
+from tests.observe.lines import NOON, as_read, line
 
 from tulle.errors import Broken, Invalid
 from tulle.observe import calls as module
@@ -30,7 +30,7 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
 
 def batch(*lines: bytes) -> Batch:
     counting = Tally(OPERATIONS)
-    counting.count(lines)
+    counting.count(as_read(lines))
     return counting.taken()
 
 

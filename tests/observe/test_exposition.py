@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.observe.lines import NOON, line
+from tests.observe.lines import NOON, as_read, line
 
 from tulle.observe.calls import Calls, Place
 from tulle.observe.exposition import OPEN, PLAIN, content_type, exposed
@@ -22,10 +22,10 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
     made = Calls(tmp_path)
     counting = Tally(Operations({}, "/"))
     counting.count(
-        [*[line(NOON, us=900)] * 3, line(NOON, us=40_000, code=500), line(NOON, code=0, details="x")]
+        as_read([*[line(NOON, us=900)] * 3, line(NOON, us=40_000, code=500), line(NOON, code=0, details="x")])
     )
-    counting.count([line(NOON, service='of"fers\\', code=429, details="request_rate_limited")])
-    counting.count([line(NOON, service=None, code=404, details="direct_response")])
+    counting.count(as_read([line(NOON, service='of"fers\\', code=429, details="request_rate_limited")]))
+    counting.count(as_read([line(NOON, service=None, code=404, details="direct_response")]))
     made.add(counting.taken(), Place("f", 1))
     yield made
     made.close()

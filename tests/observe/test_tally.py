@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.observe.lines import NOON, line
+from tests.observe.lines import NOON, as_read, line
 
 from tulle.observe.operations import Operations, operations_of
 from tulle.observe.tally import (
@@ -29,7 +29,9 @@ def tally() -> Tally:
 
 def test_a_request_counts_for_the_minute_in_which_it_was_answered() -> None:
     counting = tally()
-    counting.count([line(NOON + 59.5, us=100_000), line(NOON + 59.5, us=600_000), line(NOON + 3, us=1000)])
+    counting.count(
+        as_read([line(NOON + 59.5, us=100_000), line(NOON + 59.5, us=600_000), line(NOON + 3, us=1000)])
+    )
     batch = counting.taken()
     first, second = batch.cells[NOON, KEY], batch.cells[NOON + 60, KEY]
     assert (first.sums[REQUESTS], first.sums[C2], first.sums[BYTES_OUT]) == (2, 2, 200)
@@ -49,9 +51,11 @@ def test_operations_are_templates_and_what_fits_none_is_other() -> None:
         "/a/b" * 100: "(other)",
         "/shop/v2/next/predict": "POST /next/predict",  # at an address of its own
     }
-    counting.count(line(path=path) for path in paths)
-    counting.count([line(method="GET", path="/public/api/v1/offers/orders/17/lines")])
-    counting.count([line(service="unknown", path="/public/api/v1/unknown/x"), line(service=None, code=404)])
+    counting.count(as_read(line(path=path) for path in paths))
+    counting.count(as_read([line(method="GET", path="/public/api/v1/offers/orders/17/lines")]))
+    counting.count(
+        as_read([line(service="unknown", path="/public/api/v1/unknown/x"), line(service=None, code=404)])
+    )
     found = {key.operation for _, key in counting.taken().cells}
     assert found == {"POST /next/predict", "(other)", "GET /orders/{id}/lines", ""}
 
@@ -65,16 +69,20 @@ def test_operations_come_from_a_document_and_from_nothing_else() -> None:
 def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> None:
     counting = tally()
     counting.count(
-        [
-            line(code=429, details="request_rate_limited"),
-            line(code=401, details="no_credential_for_basic_auth", client=None),
-            line(code=404),  # the service's own
-            line(code=503, details="no_healthy_upstream"),
-            line(code=401, access="token", client=None, details="jwt_authn_access_denied{Jwt_is_expired}"),
-            line(code=403, details="rbac_access_denied_matched_policy[insufficient_scope]"),
-            line(code=404, details="direct_response", reason="generation"),
-            line(code=0, details="downstream_remote_disconnect"),
-        ]
+        as_read(
+            [
+                line(code=429, details="request_rate_limited"),
+                line(code=401, details="no_credential_for_basic_auth", client=None),
+                line(code=404),  # the service's own
+                line(code=503, details="no_healthy_upstream"),
+                line(
+                    code=401, access="token", client=None, details="jwt_authn_access_denied{Jwt_is_expired}"
+                ),
+                line(code=403, details="rbac_access_denied_matched_policy[insufficient_scope]"),
+                line(code=404, details="direct_response", reason="generation"),
+                line(code=0, details="downstream_remote_disconnect"),
+            ]
+        )
     )
     batch = counting.taken()
     assert {kind: (number, refused) for (_, _, _, kind, refused), number in batch.kinds.items()} == {
@@ -93,8 +101,8 @@ def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> Non
 def test_examples_are_told_from_what_a_service_answers_and_versions_apart() -> None:
     counting = tally()
     mock = {"reason": "mock", "generation": None, "version": "v2"}
-    counting.count([line(version="v1"), line(**mock, code=404, details="direct_response")])
-    counting.count([line(**mock, code=429, details="request_rate_limited")])
+    counting.count(as_read([line(version="v1"), line(**mock, code=404, details="direct_response")]))
+    counting.count(as_read([line(**mock, code=429, details="request_rate_limited")]))
     batch = counting.taken()
     assert {(key.version, key.generation) for _, key in batch.cells} == {("v1", "v1"), ("v2", MOCK)}
     assert [kind for _, _, _, kind, _ in batch.kinds] == ["TooManyRequests"]
@@ -103,7 +111,7 @@ def test_examples_are_told_from_what_a_service_answers_and_versions_apart() -> N
 def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() -> None:
     counting = tally()
     whole = line()
-    counting.count([whole[:50] + whole, whole[:50], b"", b"\xff\xfe", b"[]", whole])
+    counting.count(as_read([whole[:50] + whole, whole[:50], b"", b"\xff\xfe", b"[]", whole]))
     batch = counting.taken()
     assert batch.cells[NOON, KEY].sums[REQUESTS] == 2
     assert (batch.lines, batch.unread) == (6, 4)
@@ -112,16 +120,16 @@ def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() 
 def test_whom_others_name_is_not_an_application_of_that_name() -> None:
     counting = tally()
     ways = ("token", "introspection", "ldap", "user", "public", "contract")
-    counting.count(line(access=way) for way in ways)
-    counting.count([line(client=None, access="public"), line(client=None, access="token")])
-    counting.count([line(client="x" * 900)])
+    counting.count(as_read(line(access=way) for way in ways))
+    counting.count(as_read([line(client=None, access="public"), line(client=None, access="token")]))
+    counting.count(as_read([line(client="x" * 900)]))
     named = {f"{way}:app-1" for way in ways[:4]}
     assert {key.client for _, key in counting.taken().cells} == {*named, "app-1", "", "x" * 200}
 
 
 def test_the_slowest_of_a_service_and_hour_are_remembered() -> None:
     counting = tally()
-    counting.count(line(NOON + n, us=1000 * n) for n in range(1, 30))
+    counting.count(as_read(line(NOON + n, us=1000 * n) for n in range(1, 30)))
     (kept,) = counting.taken().slow.values()
     assert sorted(one.microseconds for one in kept) == [1000 * n for n in range(30 - SLOWEST, 30)]
     assert all(one.request_id.startswith("r-") for one in kept)
@@ -130,5 +138,5 @@ def test_the_slowest_of_a_service_and_hour_are_remembered() -> None:
 def test_coarse_times_of_earlier_lines_are_taken_too() -> None:
     counting = tally()
     old = line(us=5000).replace(b'"duration_us":5000,', b"")
-    counting.count([old])
+    counting.count(as_read([old]))
     assert counting.taken().cells[NOON, KEY].sums[MICROSECONDS] == 5000

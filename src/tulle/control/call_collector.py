@@ -23,6 +23,7 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.apis import records
 from tulle.gateway.apis.records import RecordedApi
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET, API_PREFIX
+from tulle.gateway.log_line import understood
 from tulle.gateway.log_place import LogReader
 from tulle.observe.calls import Calls, Place
 from tulle.observe.operations import Operations, operations_of
@@ -107,7 +108,7 @@ class CallCollector:
         for piece in self._reader.pieces(place.file, place.position):
             began = time.perf_counter()
             self._keep_up()  # after it was read: whatever its lines are of is recorded by now
-            self._tally.count(piece.lines)
+            self._tally.count(understood(piece.data))
             place, lost = Place(piece.file, piece.position), lost or piece.lost
             if self._tally.waiting >= LINES_AT_ONCE:
                 self.calls.add(self._tally.taken(), place, lost=lost)

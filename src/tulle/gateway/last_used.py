@@ -12,7 +12,6 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Final
 
-import msgspec
 from sqlalchemy import func, insert, select, update
 
 from tulle.config import Settings
@@ -21,6 +20,7 @@ from tulle.gateway.admin import Admin
 from tulle.gateway.envoy_access import BY_CONTRACT
 from tulle.gateway.envoy_values import ACCESS_LOG, ADMIN_SOCKET
 from tulle.gateway.guesses import Guesses
+from tulle.gateway.log_line import line_of
 from tulle.state.db import Database, in_turn
 from tulle.state.tables import last_used as table
 
@@ -34,20 +34,6 @@ _REFUSED: Final = frozenset({401, 403})
 Caller = tuple[str, str, str]  # client id, service, environment
 
 
-class _Line(msgspec.Struct):
-    """What a line of the access log is read for."""
-
-    time: str
-    code: int | None = None
-    access: str | None = None
-    client: str | None = None
-    client_of_external: str | None = None
-    address: str | None = None
-    details: str | None = None
-    service: str | None = None
-    environment: str | None = None
-
-
 class LastUsed:
     """Follows the access log of one mesh's gateway, and puts it aside when it is large; one a control plane."""
 
@@ -55,7 +41,6 @@ class LastUsed:
         self._database = database
         self._log = AccessLog(settings.state_folder / ACCESS_LOG)
         self._admin = Admin(settings.state_folder, ADMIN_SOCKET)
-        self._decoder = msgspec.json.Decoder(_Line)
         self._written: dict[Caller, float] = {}
         self._guesses = Guesses(settings, database)
         self._stop = threading.Event()
@@ -85,13 +70,12 @@ class LastUsed:
         """Read what is new in the log and write down who called."""
         seen: dict[Caller, str] = {}
         for line in self._log.lines():
-            try:
-                one = self._decoder.decode(line)
-            except ValueError:  # half a line: the gateway was killed, or the disk was full
+            one = line_of(line)
+            if one is None:
                 continue
             if one.code == 401 and one.address and one.details == WRONG_SECRET:
                 self._guesses.note(one.address, dt.datetime.fromisoformat(one.time).timestamp())
-            client = one.client or one.client_of_external
+            client = one.who
             if one.access == BY_CONTRACT and client and one.service and one.code not in _REFUSED:
                 caller = (client, one.service, one.environment or "")
                 seen[caller] = max(seen.get(caller, ""), one.time)

@@ -20,12 +20,12 @@ _FIRST: Final = 1 << 16  # bytes within which the first line ends
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole lines, and where they end: the digest of the file's first line, and the bytes of it up to there.
+    """Whole lines with their ends, and where they end: the digest of the file's first line, and the bytes up to there.
 
     `lost`: what came before them in the log is gone.
     """
 
-    lines: list[bytes]
+    data: bytes
     file: str
     position: int
     lost: bool = False
@@ -55,7 +55,7 @@ class LogReader:
             is_last = number == len(files) - 1
             for piece in self._rest(known, path, position):
                 position = piece.position
-                yield Piece(piece.lines, piece.file, piece.position, lost)
+                yield Piece(piece.data, piece.file, piece.position, lost)
                 lost = False
             if is_last:
                 return
@@ -77,7 +77,7 @@ class LogReader:
                         continue
                     position += whole
                     file.seek(position)
-                    yield Piece(chunk[:whole].splitlines(), name, position)
+                    yield Piece(chunk[:whole], name, position)
         except FileNotFoundError:
             return
 

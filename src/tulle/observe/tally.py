@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import msgspec
-
+from tulle.gateway.log_line import Line, Lines
 from tulle.observe.durations import bucket
 from tulle.observe.violations import MOCK_REASON, is_violation, kind_of
 
@@ -80,34 +79,11 @@ class Batch:
     latest: float = 0.0  # when the last request was answered
 
 
-class _Line(msgspec.Struct, gc=False):
-    time: str
-    code: int | None = None
-    method: str | None = None
-    path: str | None = None
-    access: str | None = None
-    client: str | None = None
-    client_of_external: str | None = None  # who is not told by whom it is called
-    service: str | None = None
-    environment: str | None = None
-    version: str | None = None
-    generation: str | None = None
-    duration_us: int | None = None
-    duration_ms: int | None = None
-    bytes_in: int | None = None
-    bytes_out: int | None = None
-    request_id: str | None = None
-    details: str | None = None
-    reason: str | None = None
-    error: str | None = None
-
-
 class Tally:
     """Counts lines. Not for several threads at once."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
-        self._decode = msgspec.json.Decoder(_Line).decode
         self._minutes: dict[str, int] = {}
         self._known: dict[tuple[str, str, str], str] = {}
         self._kinds: set[str] = set()
@@ -127,26 +103,19 @@ class Tally:
         """Ask anew which operation a path is."""
         self._known.clear()
 
-    def count(self, lines: Iterable[bytes]) -> None:
-        """Count lines; what is no whole line is counted as unread."""
+    def count(self, told: Lines) -> None:
+        """Count lines; one whose time is none is unread, like those that are no lines."""
         batch = self._batch
-        for raw in lines:
-            batch.lines += 1
+        batch.lines += len(told.lines) + told.unread
+        batch.unread += told.unread
+        for line in told.lines:
             try:
-                line = self._decode(raw)
                 self._add(batch, line)
             except ValueError:
-                # A gateway that was killed leaves half a line, and the next one writes on behind it.
-                begin = raw.rfind(b'{"', 1)
-                try:
-                    self._add(batch, self._decode(raw[begin:] if begin > 0 else b""))
-                except ValueError:
-                    batch.unread += 1
+                batch.unread += 1
 
-    def _add(self, batch: Batch, line: _Line) -> None:
-        micros = line.duration_us
-        if micros is None:
-            micros = (line.duration_ms or 0) * 1000
+    def _add(self, batch: Batch, line: Line) -> None:
+        micros = line.microseconds
         time = line.time
         begun = self._minutes.get(time[:16])
         if begun is None:
@@ -182,7 +151,7 @@ class Tally:
         if service:
             _keep_slow(batch, minute, key, micros, at, status, line.request_id or "")
 
-    def _kind(self, batch: Batch, minute: int, key: Key, status: int, line: _Line) -> None:
+    def _kind(self, batch: Batch, minute: int, key: Key, status: int, line: Line) -> None:
         kind = kind_of(status, line.details, line.reason, line.access, line.error)
         if not kind:
             return
@@ -216,9 +185,9 @@ class Tally:
         return found
 
 
-def _client(line: _Line) -> str:
+def _client(line: Line) -> str:
     """Who called; whom an issuer, a directory or a list of users names is not an application of that name."""
-    client = line.client or line.client_of_external
+    client = line.who
     if not client:
         return ""
     client = client[:_LONGEST_NAME]
