@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -24,6 +26,28 @@ def test_every_listed_command_exists_and_its_help_is_the_listed_one(name: str) -
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+def _commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{before}{name} ")
+        elif command is not None:
+            yield f"{before}{name}", command
+
+
+def test_commands_that_ask_first_have_an_option_that_does_not_and_apply_asks_nothing() -> None:
+    known = dict(_commands(cli))
+    silent = {name for name, command in known.items() if any(one.name == "yes" for one in command.params)}
+    asking = {
+        name
+        for name, command in known.items()
+        if "click.confirm(" in inspect.getsource(inspect.unwrap(command.callback or cli))
+    }
+    assert asking == silent - {"destroy"} == {"repo delete", "service withdraw"}
+    assert "without a question" in (known["apply"].help or "")
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.gateway.apis.conftest import OPENAPI
 from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
+from tulle.config import GatewayTls
 from tulle.control import access_requests, apis, applications, deployment, destroy
 from tulle.control.apply import apply_plan, current_plan, retire
 from tulle.control.check_mesh import check_mesh, check_named
@@ -25,9 +27,10 @@ from tulle.control.workspace import Workspace
 from tulle.errors import Conflict, Denied, Invalid, NotFound, Problem
 from tulle.gateway import contract
 from tulle.gateway.admitted import policy_of
-from tulle.gateway.apis import records
+from tulle.gateway.apis import own_policies, records
 from tulle.gateway.apis.instance import instances, managed_instances
 from tulle.gateway.apis.sight import Sight
+from tulle.gateway.local_authority import issue, make_authority
 from tulle.gateway.policy import RateLimit
 from tulle.lake.access import Access, people
 from tulle.server.lake_doors import lake_access
@@ -151,6 +154,60 @@ def test_a_plan_tells_what_differs_within_operations(mesh: Mesh, plain: Workspac
         OPENAPI.replace("/items/{id}: {get: {responses: {}}}", f"/items/{{id}}: {more}"),
     )
     assert details(plain)["API orders v2: 10 further differences of its operations"] == (False, ())
+
+
+def test_a_plan_tells_where_policies_set_by_hand_hide_those_of_the_file(mesh: Mesh, plain: Workspace) -> None:
+    for place in ("", "test"):
+        own_policies.set_policies(plain.database, "orders", "v1", place, [{"policy": "basic-auth"}])
+    limited = "service: calc, policies: [{policy: ip-deny, addresses: [192.0.2.1]}]"
+    declare(mesh, ORDERS.replace("service: calc", limited))
+    told = "API orders v1: those set by hand in '{0}' hold there all the same (`tulle api policies orders v1 --env {0} --reset` takes the file's)"
+    found = details(plain)
+    assert "API orders v1: its policies changed (now ip-deny)" in found
+    assert {told.format("prod"), told.format("test")} <= found.keys()
+    own_policies.set_policies(plain.database, "orders", "v1", "test", None)
+    assert {told.format("prod")} == {one for one in details(plain) if "by hand" in one}
+    declare(mesh, ORDERS.replace("title: Orders", "title: Others"))
+    assert list(details(plain)) == ["API orders: its title changed", "apis/orders.yaml changed"]
+
+
+def test_validate_tells_which_hosts_the_certificate_is_not_for(mesh: Mesh, plain: Workspace) -> None:
+    hosts = "{version: v1, hosts: [api.shop.example, x.else.example], service: calc, publish: true, environments: {test: {hosts: [t.else.example]}}}"
+    declare(
+        mesh,
+        ORDERS.replace("{version: v1, service: calc, publish: true, environments: {test: }}", hosts),
+    )
+
+    def told(tls: GatewayTls | None) -> list[tuple[int, str, str | None]]:
+        plain.settings = replace(plain.settings, gateway_tls=tls)
+        verdict = check_mesh(plain)
+        assert verdict.problems == ()
+        return [(one.place.column if one.place else 0, one.message, one.hint) for one in verdict.warnings]
+
+    text = (mesh.folder / "products/shop/sales/apis/orders.yaml").read_text()
+    (line,) = (one for one in text.splitlines() if "version: v1" in one)
+    at = {name: line.index(name) + 1 for name in ("api.shop.example", "x.else.example", "t.else.example")}
+
+    def lacks(name: str, hint: str) -> tuple[int, str, str]:
+        return at[name], f"the gateway's certificate is not for {name}", hint
+
+    assert told(None) == []
+    added = "name it in gateway_tls.names, and give callers .tulle/tls/authority.pem anew"
+    assert told(GatewayTls(self_signed=True, names=("shop.example",))) == [
+        lacks("x.else.example", added),
+        lacks("t.else.example", added),
+    ]
+    own = GatewayTls(certificate="mesh.pem", key="mesh.key")
+    ((_, message, _),) = told(own)
+    assert message.startswith("whether callers believe the gateway at api.shop.example is not known: ")
+    assert message.endswith("mesh.pem cannot be read: No such file or directory")
+    authority = make_authority("somebody", ("shop.example", "else.example"), now())
+    pair = issue(authority, ("*.shop.example", "x.else.example"), now(), 86_400.0)
+    mesh.write("mesh.pem", pair.certificate)  # the key is not asked for: whoever checks may not have it
+    assert told(own) == [lacks("t.else.example", "put a certificate in place that is for it")]
+    mesh.write("mesh.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    ((_, message, hint),) = told(own)
+    assert (message.endswith("mesh.pem holds no certificate"), hint) == (True, "expected PEM")
 
 
 def test_a_product_that_is_new_tells_of_its_apis(mesh: Mesh) -> None:

@@ -117,7 +117,7 @@ def show_plan(result: Mapping[str, Any]) -> None:
 @OPTION_JSON
 @click.pass_obj
 def apply(mesh: Path | None, file: Path | None, digest: str | None, as_json: bool) -> None:
-    """Carry out the plan. Applying twice changes nothing.
+    """Carry out the plan, without a question: `tulle plan` shows it before. Applying twice changes nothing.
 
     With FILE, written by `tulle plan --out`, exactly that plan is carried out, or it is said what moved since.
     What was interrupted is carried on.

@@ -8,7 +8,7 @@ from functools import partial
 
 from tulle.control.api_connections import connection_problems
 from tulle.control.application_people import contact_problems
-from tulle.control.declared_apis import api_problems
+from tulle.control.declared_apis import api_problems, uncertified_hosts
 from tulle.control.gather import places_of
 from tulle.control.identities import use_problems
 from tulle.control.notice import ends_too_soon
@@ -79,8 +79,10 @@ def check_mesh(
     problems += contact_problems(workspace.settings)
     problems += watch_problems(workspace.settings)
     problems += _used(spec, services)
-    further = partial(_of_api, workspace, sets, documents)
+    apis: list[Loaded] = []
+    further = partial(_of_api, workspace, sets, documents, apis)
     problems += api_problems(workspace, spec, {product.name for product in looked_at}, services, further)
+    warnings += uncertified_hosts(workspace.settings, apis)
     problems += ends_too_soon(workspace, looked_at)
     problems += collisions(spec.products, services=places_of(services))
     return Verdict(tuple(product.name for product in looked_at), tuple(problems), tuple(warnings))
@@ -101,8 +103,13 @@ def check_named(workspace: Workspace, names: Sequence[str]) -> Verdict:
 
 
 def _of_api(
-    workspace: Workspace, sets: SetProblems, documents: Mapping[str, DataProduct], loaded: Loaded
+    workspace: Workspace,
+    sets: SetProblems,
+    documents: Mapping[str, DataProduct],
+    seen: list[Loaded],
+    loaded: Loaded,
 ) -> Iterator[Problem]:
+    seen.append(loaded)
     yield from connection_problems(workspace.settings, workspace.database, loaded)
     yield from sets.of_api(loaded, documents[loaded.api.product])
 

@@ -20,13 +20,14 @@ from tulle.gateway.apis.conflicts import Known, conflicts
 from tulle.gateway.apis.declared import ApiDeclared, Target
 from tulle.gateway.apis.load import Loaded, load_apis
 from tulle.gateway.apis.records import openapi_text, recorded
+from tulle.gateway.door_certificate import would_lack
 from tulle.gateway.front import Upstream, is_address
 from tulle.gateway.offer import offers
 from tulle.gateway.policies.kind import known_kinds
 from tulle.gateway.policies.listed import written_of
 from tulle.lake.hooks.outbound import Outbound
 from tulle.serving.service import Service, load_services
-from tulle.spec.environment import production
+from tulle.spec.environment import places, production
 from tulle.spec.mesh import MeshSpec
 from tulle.spec.openapi_compare import compare_openapi
 from tulle.spec.tier import Offer
@@ -139,6 +140,34 @@ def demand_reachable(settings: Settings, upstream: Upstream) -> None:
         judge.addresses(upstream.host, upstream.port, time.monotonic() + _JUDGE_SECONDS)
 
 
+def uncertified_hosts(settings: Settings, found: Sequence[Loaded]) -> Iterator[Problem]:
+    """Where callers of APIs would not believe the gateway: hosts that its certificate is not for, each at its place."""
+    written = [
+        (host, one, (*steps, "hosts", position))
+        for one in found
+        for steps, hosts in _hosts(one.api)
+        for position, host in enumerate(hosts)
+    ]
+    try:
+        lacking, hint = would_lack(settings, {host for host, _, _ in written})
+    except Invalid as exc:
+        host, first, steps = written[0]
+        told = f"whether callers believe the gateway at {host} is not known: {exc.message}"
+        yield first.problem(told, *steps, hint=exc.hint)
+        return
+    for host, one, steps in written:
+        if host in lacking:
+            yield one.problem(f"the gateway's certificate is not for {host}", *steps, hint=hint)
+
+
+def _hosts(api: ApiDeclared) -> Iterator[tuple[tuple[str | int, ...], Sequence[str]]]:
+    """The hosts that a file has for each version, and for each of its environments."""
+    for number, version in enumerate(api.versions):
+        yield ("versions", number), version.hosts
+        for name, said in version.environments.items():
+            yield ("versions", number, "environments", name), said.hosts or ()
+
+
 def offers_of(services: Sequence[Service], apis: Sequence[Loaded]) -> dict[str, Offer]:
     """What each service and API of a product offers; an API that is called as a service says it for both."""
     found = {one.name: one.offer for one in services}
@@ -182,8 +211,33 @@ def api_details(
     found = [
         *api_changes(old, new),
         *(change for one in loaded for change in _documents(workspace, old, one)),
+        *_kept_by_hand(workspace, old, new),
     ]
     return tuple(Detail(one.sentence, one.breaking, hits(one.api) if one.breaking else ()) for one in found)
+
+
+def _kept_by_hand(
+    workspace: Workspace, old: Mapping[str, ApiDeclared], new: Mapping[str, ApiDeclared]
+) -> Iterator[ApiDifference]:
+    """Where the policies that a file now has are not those that hold, as others were set by hand."""
+    changed = {
+        (name, version.version)
+        for name, api in new.items()
+        for version in api.versions
+        if name in old
+        and (was := old[name].version(version.version)) is not None
+        and was.policies != version.policies
+    }
+    names = {place: name for name, place in places(workspace.settings).items()}
+    for api in recorded(workspace.database, sorted({name for name, _ in changed})) if changed else ():
+        for (version_name, place), _ in sorted(api.policies.items()):
+            if (api.name, version_name) in changed:
+                where = names.get(place, place)
+                command = f"tulle api policies {api.name} {version_name} --env {where} --reset"
+                told = (
+                    f"those set by hand in '{where}' hold there all the same (`{command}` takes the file's)"
+                )
+                yield ApiDifference(api.name, f"API {api.name} {version_name}: {told}")
 
 
 def _documents(

@@ -189,18 +189,40 @@ def not_for(settings: Settings, hosts: Collection[str]) -> str:
     tls = settings.gateway_tls
     if tls is None:
         return ""
-    if tls.self_signed:
-        names = names_of(settings, tls)
-        names = (*names, *_hosts_below(names, tuple(sorted(set(hosts)))))
-    else:
-        held = read_pair(settings.state_folder)
-        if held is None:
-            return ""
-        names = names_in(x509.load_pem_x509_certificates(held.certificate.encode())[0])
-    lacking = [host for host in sorted(set(hosts)) if not _is_for(names, host)]
+    held = None if tls.self_signed else read_pair(settings.state_folder)
+    if held is None and not tls.self_signed:
+        return ""
+    lacking = _lacking(settings, tls, hosts, held.certificate if held is not None else "")
     if not lacking:
         return ""
     return f"the gateway's certificate is not for {', '.join(lacking)}: {_advice(is_made=tls.self_signed)}"
+
+
+def would_lack(settings: Settings, hosts: Collection[str]) -> tuple[tuple[str, ...], str]:
+    """Of these hosts those that the certificate of the settings is not for, by name, and what to do about them.
+
+    One's own is read from its file, whether or not anything is shown by now. Invalid where it cannot be.
+    """
+    tls = settings.gateway_tls
+    if tls is None or not hosts:
+        return (), ""
+    text = "" if tls.self_signed else _read(given_files(settings, tls)[0], "certificate")
+    try:
+        lacking = _lacking(settings, tls, hosts, text)
+    except (ValueError, *_ODD_EXTENSIONS):
+        told = f"gateway_tls.certificate: {tls.certificate} holds no certificate"
+        raise Invalid(told, hint="expected PEM") from None
+    return lacking, _advice(is_made=tls.self_signed)
+
+
+def _lacking(settings: Settings, tls: GatewayTls, hosts: Collection[str], given: str) -> tuple[str, ...]:
+    wanted = tuple(sorted(set(hosts)))
+    if tls.self_signed:
+        names = names_of(settings, tls)
+        names = (*names, *_hosts_below(names, wanted))
+    else:
+        names = names_in(x509.load_pem_x509_certificates(given.encode())[0])
+    return tuple(host for host in wanted if not _is_for(names, host))
 
 
 def _advice(*, is_made: bool) -> str:
