@@ -407,6 +407,55 @@ def test_a_key_that_the_issuer_withdraws_opens_nothing_any_more(
     assert ask(mesh, bearer(later.token())).status == 200
 
 
+def test_an_issuer_that_serves_too_much_is_as_one_that_cannot_be_asked(mesh: Mesh, issuer: Issuer) -> None:
+    sent: dict[str, int] = {}
+    how = ["100 MB"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            now = how[0]
+            sent[now] = 0
+            self.send_response(200)
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # it is not read any more
+                for part in parts[now]:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                    sent[now] += len(part)
+                self.wfile.write(b"0\r\n\r\n")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    right = issuer.public_keys()["keys"]
+    more = [{**right[1], "kid": f"k{n}"} for n in range(101 - len(right))]
+    hidden = json.dumps({"keys": [*more, *right]}).replace("kty", "k\\u0074y").encode()
+    parts = {
+        "100 MB": [b'{"keys":[', *[b" " * 1_000_000] * 100, b"]}"],
+        "101 keys": [hidden[:5000], hidden[5000:]],
+        "100 keys": [json.dumps({"keys": [*more[1:], *right]}).encode()],
+    }
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        url = f"http://localhost:{server.server_address[1]}/keys"
+        mesh.gateway.publish(
+            opened(Access(contracts=False, jwt=Tokens(ISSUER, jwks_uri=url, limit="1000/1s")))
+        )
+        for now in parts:
+            how[0] = now
+            wait_until(lambda now=now: now in sent, f"fetching {now}")  # type: ignore[misc]
+            if now != "100 keys":
+                check_error(ask(mesh, bearer(issuer.token())), 503, "KeysUnavailable")
+        assert sent["100 MB"] < 25_000_000  # what the kernel holds on its way is some of it
+        wait_until(lambda: ask(mesh, bearer(issuer.token())).status == 200, "fetching the keys")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @pytest.mark.parametrize("how", ["slow", "deep", "none"])
 def test_keys_that_are_late_or_none_open_nothing_and_hold_up_nobody(
     mesh: Mesh, issuer: Issuer, how: str

@@ -147,8 +147,10 @@ def test_a_set_of_keys_is_one_and_not_too_large(public_keys: dict[str, Any]) -> 
     for odd in ("\ud800", float("nan")):
         with pytest.raises(Invalid, match="JSON has no word for"):
             _key_set({"jwks": {"keys": [{**public_keys["keys"][0], "more": odd}]}}, None)
-    many = {"keys": public_keys["keys"] * 200}
-    assert "at most 65536" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": many}}))[0]
+    many = {"keys": public_keys["keys"][:1] * 101}
+    assert "101 public keys, at most 100" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": many}}))[0]
+    large = {"keys": [public_keys["keys"][0] | {"x5c": ["x" * 65_000]}] * 2}
+    assert "at most 65536" in _bad(json.dumps({"jwt": {"issuer": "x", "jwks": large}}))[0]
     assert "cannot be named here" in _bad("{jwt: {issuer: x, jwks_file: k.json}}")[0]
 
 

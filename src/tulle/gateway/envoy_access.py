@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urlsplit
 
 from tulle.gateway.envoy_errors import INSUFFICIENT
+from tulle.gateway.envoy_keys import keys_cluster, keys_cluster_name
 from tulle.gateway.envoy_listener import only_clients
 from tulle.gateway.envoy_policies import ServicePart, bucket, chain_of_filters, parts_of
 from tulle.gateway.envoy_token_age import PAYLOAD, VERIFIED, refusing_old
@@ -27,8 +27,6 @@ from tulle.gateway.envoy_values import (
     JWT,
     NORMALISE,
     Json,
-    host_address,
-    trusted,
     typed,
 )
 from tulle.gateway.policies.kind import Check
@@ -343,48 +341,10 @@ def _provider(service: str, tokens: Tokens) -> Json:
 def keys_clusters(services: Sequence[ManagedService]) -> list[Json]:
     """Where public keys are fetched from: one cluster a service that has them at an address."""
     return [
-        _keys_cluster(name, access.jwt)
+        keys_cluster(name, access.jwt)
         for name, access in _opened(services)
         if access.jwt is not None and access.jwt.jwks_uri
     ]
-
-
-def keys_cluster_name(service: str) -> str:
-    """The name of the cluster of an issuer's keys; no service can have it."""
-    return f"keys.of.{service}"
-
-
-def _keys_cluster(service: str, tokens: Tokens) -> Json:
-    parts = urlsplit(tokens.jwks_uri)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    name = keys_cluster_name(service)
-    endpoint = {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
-    cluster: Json = {
-        "name": name,
-        "type": "STATIC" if host_address(host) else "STRICT_DNS",
-        "connect_timeout": f"{tokens.timeout:.3f}s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
-    if not host_address(host):
-        # A name that nobody knows must not keep the other services' changes waiting.
-        cluster |= {"dns_lookup_family": "ALL", "wait_for_warm_on_init": False}
-    if parts.scheme == "https":
-        check = {
-            "trusted_ca": {"filename": trusted()},
-            "match_typed_subject_alt_names": [
-                {"san_type": "IP_ADDRESS" if host_address(host) else "DNS", "matcher": {"exact": host}}
-            ],
-        }
-        cluster["transport_socket"] = {
-            "name": "tls",
-            "typed_config": typed(
-                "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-                common_tls_context={"validation_context": check},
-                **({} if host_address(host) else {"sni": host}),
-            ),
-        }
-    return cluster
 
 
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────

@@ -24,6 +24,7 @@ from tulle.gateway.envoy_inner import (
     chains_of,
     inner_listener,
 )
+from tulle.gateway.envoy_keys import RUNTIME as FETCHED
 from tulle.gateway.envoy_listener import listeners
 from tulle.gateway.envoy_overload import overload
 from tulle.gateway.envoy_policies import (
@@ -101,7 +102,10 @@ def bootstrap(door: Door) -> Json:
         # paths of operations as an expression are longer than Envoy allows without a word; they stay linear in time
         "layered_runtime": {
             "layers": [
-                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 65_536, **RUNTIME}}
+                {
+                    "name": "static",
+                    "static_layer": {"re2.max_program_size.error_level": 65_536, **RUNTIME, **FETCHED},
+                }
             ]
         },
         "overload_manager": overload(door.most_connections, door.most_bytes),

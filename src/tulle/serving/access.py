@@ -28,6 +28,7 @@ from tulle.spec.rate_limit import RateLimit
 
 ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LARGEST_KEYS: Final = 65_536  # bytes of a set of public keys
+MOST_KEYS: Final = 100  # in a set: a token that names none is held against each
 LEAST_RSA_BITS: Final = 2048
 
 
@@ -323,6 +324,8 @@ def _key_set(said: Mapping[str, Any], folder: Path | None) -> str:
     keys = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(keys, list) or not keys:
         raise Invalid("this is no set of public keys", hint="a JWK set is {keys: [{kty: RSA, …}, …]}")
+    if len(keys) > MOST_KEYS:
+        raise Invalid(f"these are {len(keys)} public keys, at most {MOST_KEYS} are accepted")
     for number, key in enumerate(keys, 1):
         _check_key(key, number)
     try:
