@@ -79,6 +79,24 @@ def test_an_api_has_operations_generations_clients_and_patterns(world: World, as
     assert re.search(r"(89|90)\d ms", of_one)
 
 
+def test_violations_of_an_api_are_told_by_version_and_on_the_page_of_each(world: World) -> None:
+    at, limited = time.time() - 1800, {"code": 429, "details": "request_rate_limited", "service": SERVICE}
+    count(
+        world,
+        *(line(at, version="v1", **limited) for _ in range(3)),
+        line(at, version="<i>v2", **(limited | {"code": 413, "details": "request_payload_too_large"})),
+    )
+    with Browser(world) as browser:
+        page = browser.get(f"/insight/apis/{SERVICE}?span=day")
+        of_one = browser.get(f"/insight/apis/{SERVICE}?span=day&version=v1")
+        of_none = browser.get(f"/insight/apis/{SERVICE}?span=day&version=v1&generation=v9")
+    assert "<td>v1</td><td>TooManyRequests</td>" in page
+    assert "<td>&lt;i&gt;v2</td><td>RequestTooLarge</td>" in page
+    assert "TooManyRequests" in of_one
+    assert "RequestTooLarge" not in of_one
+    assert "TooManyRequests" not in of_none
+
+
 def test_a_client_has_what_it_asked(world: World, asked: str) -> None:
     with Browser(world) as browser:
         page = browser.get(f"/insight/clients/{asked}?span=hour")

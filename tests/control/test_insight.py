@@ -299,9 +299,20 @@ def test_versions_are_told_apart_and_by_whom_each_is_asked(
         by = managed.json("show", "ext", "--by", "generation", "--version", "v3")
         assert {one["name"]["generation"] for one in by["series"]} == {"v7", "(mock)"}
         assert managed.json("violations", "ext") == []  # an example is an answer, whatever its status
+        limited = said | {"code": 429, "details": "request_rate_limited"}
+        managed.asked(*(line(at, version=version, **limited) for version in ("v1", "v1", "v2")))
+        managed.collector.look()
+        apart = managed.json("violations", "ext", "--by", "version")
+        assert [(one["version"], one["kind"], one["requests"]) for one in apart] == [
+            ("v1", "TooManyRequests", 2),
+            ("v2", "TooManyRequests", 1),
+        ]
+        assert [one["requests"] for one in managed.json("violations", "ext", "--version", "v2")] == [1]
+        both = managed.run("violations", "ext", "--by", "generation", "--by", "version")
+        assert both.split()[:4] == ["SERVICE", "ENVIRONMENT", "VERSION", "GENERATION"]
         state = ApiClient(client)
-        assert state.status("ext")["month"]["requests"] == 7
-        assert state.status("ext", "v2")["month"]["requests"] == 2
+        assert state.status("ext")["month"]["requests"] == 10
+        assert state.status("ext", "v2")["month"]["requests"] == 3
         with pytest.raises(NotFound, match="no version 'v9'"):
             state.status("ext", "v9")
 

@@ -46,13 +46,13 @@ def test_each_violation_is_counted_by_the_word_that_the_caller_read(mesh: Mesh) 
     batch = counting.taken()
     said = Counter(reply.json()["errorType"] for reply in replies if reply.status >= 400)
     counted: Counter[str] = Counter()
-    for (_, _, _, kind, _), number in batch.kinds.items():
-        counted[kind] += number
+    for what, number in batch.kinds.items():
+        counted[what.kind] += number
     assert counted == said
     assert {"InvalidClient", "NoContract", "TooManyRequests", "RequestTooLarge", "UnknownService"} <= set(
         said
     )
-    assert {kind for *_, kind, refused in batch.kinds if not refused} == {"ServiceUnavailable"}
+    assert {what.kind for what in batch.kinds if not what.refused} == {"ServiceUnavailable"}
     found: dict[tuple[str, str], list[int]] = {}
     for (_, key), cell in batch.cells.items():
         if key.service == "first":

@@ -193,16 +193,53 @@ def test_readers_see_a_whole_batch_or_nothing_of_it(calls: Calls) -> None:
             cx.execute("DELETE FROM cells")
 
 
-def test_a_file_of_before_versions_of_apis_is_read_on(tmp_path: Path) -> None:
+def test_violations_are_told_apart_by_version_and_generation(calls: Calls) -> None:
+    limited = {"code": 429, "details": "request_rate_limited"}
+    add(calls, *[line(NOON, version="v1", generation=None, **limited)] * 3)
+    add(calls, *[line(NOON + 61, version="v2", generation=None, **limited)] * 2)
+    add(calls, line(NOON, version="v2", generation="g7", code=400, error="JsonThreat"))
+    insight, day = Insight(calls), span_of("day", NOW)
+
+    def told(which: Which, *by: str) -> list[tuple[object, ...]]:
+        found = insight.kinds(day, which, by=by)
+        return [(*(one[name] for name in by), one["kind"], one["requests"]) for one in found]
+
+    assert told(Which()) == [("TooManyRequests", 5), ("JsonThreat", 1)]
+    of_versions = [("v1", "TooManyRequests", 3), ("v2", "TooManyRequests", 2), ("v2", "JsonThreat", 1)]
+    assert told(Which(), "version") == of_versions
+    assert told(Which("offers", version="v2"), "generation") == [
+        ("", "TooManyRequests", 2),
+        ("g7", "JsonThreat", 1),
+    ]
+    assert told(Which(generation="g7"), "version", "generation") == [("v2", "g7", "JsonThreat", 1)]
+    assert told(Which(version="v3")) == []
+    for span in ("hour", "week", "month"):
+        assert sum(one["requests"] for one in insight.kinds(span_of(span, NOW))) == 6
+    with pytest.raises(Invalid, match="not told apart by 'client'"):
+        insight.kinds(day, by=["client"])
+    text = exposed(calls, is_open=False)
+    assert 'generation="g7",version="v2",kind="JsonThreat",violation="true"} 1' in text
+    assert 'generation="",version="v1",kind="TooManyRequests",violation="true"} 3' in text
+
+
+@pytest.mark.parametrize("are_violations_alone", [False, True], ids=["all", "violations"])
+def test_a_file_of_before_versions_of_apis_is_read_on(tmp_path: Path, *, are_violations_alone: bool) -> None:
     made = Calls(tmp_path)
-    add(made, line(NOON), line(NOON, us=5000))
+    add(made, line(NOON), line(NOON, us=5000, code=429, details="request_rate_limited"))
     made.close()
+    changed = {
+        "kinds": "PRIMARY KEY (width, service, environment, at, kind)",
+        "kind_totals": "PRIMARY KEY (service, environment, kind)",
+    }
+    if not are_violations_alone:
+        changed |= {
+            "keys": "UNIQUE (family, service, environment, operation, generation, client)",
+            "totals": "PRIMARY KEY (service, environment, generation)",
+        }
     with sqlite3.connect(made.file) as cx:  # as it was
-        for name, unique in (
-            ("keys", "UNIQUE (family, service, environment, operation, generation, client)"),
-            ("totals", "PRIMARY KEY (service, environment, generation)"),
-        ):
-            columns = [row[1:3] for row in cx.execute(f"PRAGMA table_info({name})") if row[1] != "version"]
+        for name, unique in changed.items():
+            lacking = {"version"} if name in {"keys", "totals"} else {"version", "generation"}
+            columns = [row[1:3] for row in cx.execute(f"PRAGMA table_info({name})") if row[1] not in lacking]
             types = ", ".join(
                 f"{column} {'INTEGER PRIMARY KEY' if column == 'id' else kind} " for column, kind in columns
             )
@@ -211,14 +248,18 @@ def test_a_file_of_before_versions_of_apis_is_read_on(tmp_path: Path) -> None:
             cx.execute(f"INSERT INTO old SELECT {names} FROM {name}")
             cx.execute(f"DROP TABLE {name}")
             cx.execute(f"ALTER TABLE old RENAME TO {name}")
-        cx.execute("ALTER TABLE slow DROP COLUMN version")
+        if not are_violations_alone:
+            cx.execute("ALTER TABLE slow DROP COLUMN version")
     calls = Calls(tmp_path)
     calls.bring_up()
-    add(calls, line(NOON + 60, service="offers", version="v2"))
-    assert whole(calls) == 3
-    assert whole(calls, version="v2") == 1
+    refused = {"code": 429, "details": "request_rate_limited"}
+    add(calls, line(NOON + 60, service="offers", version="v2"), line(NOON, version="v2", **refused))
+    kinds = Insight(calls).kinds(span_of("hour", NOW), by=["version"])
+    assert {one["version"]: one["requests"] for one in kinds} == {"": 1, "v2": 1}
+    assert whole(calls) == 4
+    assert whole(calls, version="v2") == 2
     found = Insight(calls).told("version", span_of("hour", NOW))
-    assert {one.name["version"]: one.whole.requests for one in found.series} == {"": 2, "v2": 1}
+    assert {one.name["version"]: one.whole.requests for one in found.series} == {"": 2, "v2": 2}
     assert {one["version"] for one in Insight(calls).slowest(span_of("hour", NOW))} == {"", "v2"}
     assert 'generation="v1",version="v2"' in exposed(calls, is_open=False)
     calls.close()

@@ -59,7 +59,9 @@ def test_counters_and_histograms(calls: Calls) -> None:
     assert ends[2] == pytest.approx(0.001, rel=0.021)
     assert buckets[2][1] == 4  # of 900 µs and of a millisecond
     assert (
-        found['tulle_gateway_errors_total{service="",environment="",kind="UnknownService",violation="true"}']
+        found[
+            'tulle_gateway_errors_total{service="",environment="",generation="v1",version="",kind="UnknownService",violation="true"}'
+        ]
         == 1
     )
     assert r'service="of\"fers\\"' in text

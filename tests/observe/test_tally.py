@@ -16,6 +16,7 @@ from tulle.observe.tally import (
     REQUESTS,
     SLOWEST,
     Key,
+    Kind,
     Tally,
 )
 
@@ -85,7 +86,7 @@ def test_violations_of_the_gateway_are_told_from_answers_of_the_service() -> Non
         )
     )
     batch = counting.taken()
-    assert {kind: (number, refused) for (_, _, _, kind, refused), number in batch.kinds.items()} == {
+    assert {what.kind: (number, what.refused) for what, number in batch.kinds.items()} == {
         "TooManyRequests": (1, True),
         "InvalidClient": (1, True),
         "InvalidToken": (1, True),
@@ -105,7 +106,7 @@ def test_examples_are_told_from_what_a_service_answers_and_versions_apart() -> N
     counting.count(as_read([line(**mock, code=429, details="request_rate_limited")]))
     batch = counting.taken()
     assert {(key.version, key.generation) for _, key in batch.cells} == {("v1", "v1"), ("v2", MOCK)}
-    assert [kind for _, _, _, kind, _ in batch.kinds] == ["TooManyRequests"]
+    assert [*batch.kinds] == [Kind(NOON, "offers", "", "v2", MOCK, "TooManyRequests", refused=True)]
 
 
 def test_a_line_behind_half_a_line_is_found_and_the_half_is_counted_as_unread() -> None:

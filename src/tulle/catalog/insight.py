@@ -178,7 +178,7 @@ class InsightReader:
                 "Generations": leading("generation") if not generation else (),
                 "Clients": self._client_rows(clients, chosen),
             },
-            self._insight.kinds(chosen, Which(service, key)) if is_whole else (),
+            self._insight.kinds(chosen, which, by=() if version else ("version",)),
             self._insight.slowest(chosen, which, limit=FEW),
             clients.counted_until,
             service,

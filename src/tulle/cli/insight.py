@@ -121,24 +121,32 @@ def slow(mesh: Path | None, /, service: str, *, as_json: bool, **which: Any) -> 
     table(rows, columns, empty=f"nothing was asked in the last {which['span']}")
 
 
-@insight.command()
+@insight.command(epilog="For example: tulle insight violations orders --by version --span week")
 @click.argument("service", required=False, default="")
+@click.option(
+    "--by", type=click.Choice(["version", "generation"]), multiple=True, help="What is told apart besides."
+)
+@click.option("--version", default="", help="Of this version of an API only.")
+@click.option("--generation", default="", help="Of this generation only.")
 @_SPAN
 @_ENVIRONMENT
 @OPTION_JSON
 @click.pass_obj
-def violations(mesh: Path | None, /, service: str, *, as_json: bool, **which: Any) -> None:
+def violations(
+    mesh: Path | None, /, service: str, *, by: tuple[str, ...], as_json: bool, **which: Any
+) -> None:
     """Show what the gateway refused by a policy, and what it got no answer to."""
     from tulle.cli.connect import mesh_client
     from tulle.sdk.insight import InsightClient
 
     with mesh_client(mesh) as client:
-        found = InsightClient(client).violations(service=service, **which)
+        found = InsightClient(client).violations(service=service, by=by, **which)
     if as_json:
         emit(found)
         return
     rows = [{**one, "what": "refused" if one["violation"] else "no answer"} for one in found]
-    table(rows, ["service", "environment", "kind", "what", "requests"], empty="nothing was refused")
+    apart = [name for name in ("version", "generation") if name in by]
+    table(rows, ["service", "environment", *apart, "kind", "what", "requests"], empty="nothing was refused")
 
 
 @insight.command()

@@ -107,9 +107,19 @@ def router(workspace: Workspace, calls: Calls) -> APIRouter:
         return {"slow": insight.slowest(span_of(span), wanted, limit=limit)}
 
     @api.get("/violations")
-    def violations(span: Text = "day", service: Text = "", environment: Text = "") -> dict[str, Any]:
-        """What the gateway refused by a policy (`violation`), and what it could not get an answer to, by kind."""
-        return {"violations": insight.kinds(span_of(span), which(service, environment))}
+    def violations(
+        span: Text = "day",
+        service: Text = "",
+        environment: Text = "",
+        version: Text = "",
+        generation: Text = "",
+        by: Annotated[list[Text], Query(max_length=2)] = [],  # noqa: B006  the web framework copies it
+    ) -> dict[str, Any]:
+        """What the gateway refused by a policy (`violation`), and what it could not get an answer to, by kind, and told
+        apart `by` version, generation or both.
+        """
+        wanted = which(service, environment, generation=generation, version=version)
+        return {"violations": insight.kinds(span_of(span), wanted, by=by)}
 
     @api.get("/unused")
     def unused(days: Annotated[int, Query(ge=1, le=400)] = 30) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from tulle.observe.calls_file import COLUMNS, connected, empty, explaining, opened
 from tulle.observe.durations import packed
-from tulle.observe.tally import SLOWEST, Batch, Cell, Key
+from tulle.observe.tally import SLOWEST, Batch, Cell, Key, Kind
 
 FILE: Final = "calls.db"  # relative to .tulle/
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -139,19 +139,21 @@ class Calls:
         )
 
     def _add_kinds(self, cx: sqlite3.Connection, batch: Batch) -> None:
-        found: Counter[tuple[int, str, str, int, str, bool]] = Counter()
-        for (minute, service, environment, kind, refused), number in batch.kinds.items():
-            for width in WIDTHS:
-                found[width, service, environment, minute // width * width, kind, refused] += number
-        cx.executemany(
-            "INSERT INTO kinds VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
-            [(*what, number) for what, number in found.items()],
-        )
-        cx.executemany(
-            "INSERT INTO kind_totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        for width in WIDTHS:
+            found: Counter[Kind] = Counter()
+            for what, number in batch.kinds.items():
+                found[what._replace(minute=what.minute // width * width)] += number
+            cx.executemany(
+                "INSERT INTO kinds (at, service, environment, version, generation, kind, violation, requests, width) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests",
+                [(*what, number, width) for what, number in found.items()],
+            )
+        cx.executemany(  # of days, as those were the last
+            "INSERT INTO kind_totals (at, service, environment, version, generation, kind, violation, requests) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "at = max(at, excluded.at), requests = requests + excluded.requests",
-            [(what[1], what[2], what[4], what[3], what[5], n) for what, n in found.items() if what[0] == DAY],
+            [(*what, number) for what, number in found.items()],
         )
 
     def _add_slow(self, cx: sqlite3.Connection, batch: Batch) -> None:

@@ -31,7 +31,8 @@ CREATE INDEX IF NOT EXISTS cells_by_time ON cells (width, at);
 CREATE TABLE IF NOT EXISTS kinds (
     width INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, at INTEGER NOT NULL,
     kind TEXT NOT NULL, violation INTEGER NOT NULL, requests INTEGER NOT NULL,
-    PRIMARY KEY (width, service, environment, at, kind)) WITHOUT ROWID;
+    version TEXT NOT NULL DEFAULT '', generation TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (width, service, environment, at, kind, version, generation)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS slow (
     hour INTEGER NOT NULL, service TEXT NOT NULL, environment TEXT NOT NULL, microseconds INTEGER NOT NULL,
     request_id TEXT NOT NULL, at REAL NOT NULL, operation TEXT NOT NULL, status INTEGER NOT NULL,
@@ -45,7 +46,8 @@ CREATE TABLE IF NOT EXISTS totals (
 CREATE TABLE IF NOT EXISTS kind_totals (
     service TEXT NOT NULL, environment TEXT NOT NULL, kind TEXT NOT NULL, at INTEGER NOT NULL,
     violation INTEGER NOT NULL, requests INTEGER NOT NULL,
-    PRIMARY KEY (service, environment, kind)) WITHOUT ROWID;
+    version TEXT NOT NULL DEFAULT '', generation TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (service, environment, kind, version, generation)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alive (at INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS place (
     one INTEGER PRIMARY KEY CHECK (one = 1), file TEXT NOT NULL, position INTEGER NOT NULL, latest REAL NOT NULL,
@@ -93,20 +95,24 @@ def _make(file: Path) -> None:
 
 
 def _bring_up(cx: sqlite3.Connection) -> None:
-    """Give tables of before versions of APIs the column; what they counted is of none."""
-    columns = [row[1] for row in cx.execute("PRAGMA table_info(keys)")]
-    if not columns or "version" in columns:
+    """Give tables of before versions of APIs the columns; what they counted is of none."""
+    tables = ("keys", "totals", "kinds", "kind_totals", "slow")
+    columns = {name: [row[1] for row in cx.execute(f"PRAGMA table_info({name})")] for name in tables}
+    lacking = [name for name in tables if columns[name] and "version" not in columns[name]]
+    if not lacking:
         return
-    changed = ("keys", "totals")  # by their names, too, which SQLite cannot change
+    # All but one by their names, too, which SQLite cannot change.
+    changed = [name for name in lacking if name != "slow"]
     cx.execute("BEGIN IMMEDIATE")
     try:
         for name in changed:
             cx.execute(f"ALTER TABLE {name} RENAME TO {name}_before")
-        cx.execute("ALTER TABLE slow ADD COLUMN version TEXT NOT NULL DEFAULT ''")
+        if "slow" in lacking:
+            cx.execute("ALTER TABLE slow ADD COLUMN version TEXT NOT NULL DEFAULT ''")
         for statement in _SCHEMA.split(";"):
             cx.execute(statement)
         for name in changed:
-            known = ", ".join(row[1] for row in cx.execute(f"PRAGMA table_info({name}_before)"))
+            known = ", ".join(columns[name])
             cx.execute(f"INSERT INTO {name} ({known}) SELECT {known} FROM {name}_before")  # noqa: S608  ours
             cx.execute(f"DROP TABLE {name}_before")
         cx.execute("COMMIT")

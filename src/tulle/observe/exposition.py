@@ -46,7 +46,8 @@ def _lines(calls: Calls, is_open: bool, tells: Callable[[str], bool]) -> Iterato
         )
         rows = [*islice((row for row in every if tells(row[0])), MOST_SERIES)]
         every = cx.execute(
-            "SELECT service, environment, kind, violation, requests FROM kind_totals ORDER BY 1, 2, 3"
+            "SELECT service, environment, generation, version, kind, violation, requests FROM kind_totals "
+            "ORDER BY 1, 2, 5, 3, 4"
         )
         # The empty name is of no service: what came to none.
         kinds = [*islice((row for row in every if not row[0] or tells(row[0])), MOST_SERIES)]
@@ -54,8 +55,8 @@ def _lines(calls: Calls, is_open: bool, tells: Callable[[str], bool]) -> Iterato
     yield from _counter("tulle_requests", "Requests by the class of their status.", _classes(totals), is_open)
     named = [
         (labels | {"kind": kind, "violation": "true" if violation else "false"}, number)
-        for service, environment, kind, violation, number in kinds
-        for labels in [_labels(service, environment)]
+        for *name, kind, violation, number in kinds
+        for labels in [_labels(*name)]
     ]
     yield from _counter(
         "tulle_gateway_errors", "Requests that the gateway answered itself, by kind.", named, is_open
@@ -108,11 +109,8 @@ def _histogram(totals: Any) -> Iterator[str]:
         yield f"{name}_count{_told(labels)} {sums['requests']}"
 
 
-def _labels(
-    service: str, environment: str, generation: str | None = None, version: str = ""
-) -> dict[str, str]:
-    found = {"service": service, "environment": environment}
-    return found if generation is None else found | {"generation": generation, "version": version}
+def _labels(service: str, environment: str, generation: str, version: str) -> dict[str, str]:
+    return {"service": service, "environment": environment, "generation": generation, "version": version}
 
 
 def _told(labels: Mapping[str, str]) -> str:

@@ -37,6 +37,7 @@ BY: Final[Mapping[str, tuple[str, ...]]] = {
     "client": ("client",),
     "mesh": (),
 }
+KINDS_BY: Final = ("version", "generation")  # by what violations may be told apart
 _NAMES: Final = ("service", "environment", "operation", "version", "generation", "client")
 SHARES: Final = (0.5, 0.95, 0.99)
 MOST_SERIES: Final = 200
@@ -200,21 +201,32 @@ class Insight:
         with self._calls.read() as cx:
             return cx.execute(sql, (span.width, span.since, span.until, *values)).fetchall()
 
-    def kinds(self, span: Span, which: Which = Which(), *, limit: int = 1000) -> list[dict[str, Any]]:
-        """Violations and failures of the gateway's own by service, environment and kind, the most frequent first."""
+    def kinds(
+        self, span: Span, which: Which = Which(), *, by: Sequence[str] = (), limit: int = 1000
+    ) -> list[dict[str, Any]]:
+        """Violations and failures of the gateway's own by service, environment and kind, the most frequent first.
+
+        Told apart by names of KINDS_BY besides; who called and which operation is not kept of them. Invalid.
+        """
+        for name in by:
+            if name not in KINDS_BY:
+                hint = did_you_mean(name, KINDS_BY) or f"by {' or '.join(KINDS_BY)}"
+                raise Invalid(f"violations are not told apart by '{name[:40]}'", hint=hint)
         parts, values = ["width = ?", "at >= ?", "at < ?"], [span.width, span.since, span.until]
-        for name in ("service", "environment"):
+        for name in ("service", "environment", *KINDS_BY):
             if (value := getattr(which, name)) is not None:
                 parts.append(f"{name} = ?")
                 values.append(value)
+        names = ("service", "environment", *(name for name in KINDS_BY if name in by), "kind", "violation")
+        told = ", ".join(names)
         sql = (
-            "SELECT service, environment, kind, violation, sum(requests) FROM kinds "
-            f"WHERE {' AND '.join(parts)} GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC, 1, 2, 3 LIMIT ?"
+            f"SELECT {told}, sum(requests) AS requests FROM kinds WHERE {' AND '.join(parts)} "
+            f"GROUP BY {told} ORDER BY requests DESC, {told} LIMIT ?"
         )
         with self._calls.read() as cx:
             rows = cx.execute(sql, (*values, limit)).fetchall()
-        names = ("service", "environment", "kind", "violation", "requests")
-        return [{**dict(zip(names, row, strict=True)), "violation": bool(row[3])} for row in rows]
+        found = [dict(zip((*names, "requests"), row, strict=True)) for row in rows]
+        return [{**one, "violation": bool(one["violation"])} for one in found]
 
     def slowest(self, span: Span, which: Which = Which(), *, limit: int = 20) -> list[dict[str, Any]]:
         """The slowest requests that are kept: a few of each service and hour."""

@@ -46,6 +46,21 @@ class Key(NamedTuple):
     version: str = ""
 
 
+class Kind(NamedTuple):
+    """Of which requests a number is that the gateway answered itself, in one minute, and by which word.
+
+    `refused`: it is a violation of a policy; else something behind the gateway did not answer.
+    """
+
+    minute: int
+    service: str
+    environment: str
+    version: str
+    generation: str
+    kind: str
+    refused: bool
+
+
 class Slow(NamedTuple):
     """A request that took long; `at` is when it was answered, in seconds since the epoch."""
 
@@ -72,7 +87,7 @@ class Batch:
     """What was counted of some lines. Times are the beginnings of minutes and hours."""
 
     cells: dict[tuple[int, Key], Cell] = field(default_factory=dict)
-    kinds: dict[tuple[int, str, str, str, bool], int] = field(default_factory=dict)  # …, kind, is a violation
+    kinds: dict[Kind, int] = field(default_factory=dict)
     slow: dict[tuple[int, str, str], list[Slow]] = field(default_factory=dict)  # hour, service, environment
     lines: int = 0
     unread: int = 0
@@ -162,7 +177,7 @@ class Tally:
         refused = is_violation(status, kind)
         if refused:
             batch.cells[minute, key].sums[REFUSED] += 1
-        what = (minute, key.service, key.environment, kind, refused)
+        what = Kind(minute, key.service, key.environment, key.version, key.generation, kind, refused)
         batch.kinds[what] = batch.kinds.get(what, 0) + 1
 
     def _minute(self, time: str) -> int:

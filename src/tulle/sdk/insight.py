@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -23,9 +23,9 @@ class InsightClient:
         """The slowest requests that are kept, with their ids."""
         return list(self._get("/slow", **which)["slow"])
 
-    def violations(self, **which: Any) -> list[dict[str, Any]]:
-        """What the gateway refused, and what it got no answer to, by kind."""
-        return list(self._get("/violations", **which)["violations"])
+    def violations(self, *, by: Sequence[str] = (), **which: Any) -> list[dict[str, Any]]:
+        """What the gateway refused, and what it got no answer to, by kind, and `by` version, generation or both."""
+        return list(self._get("/violations", by=list(by), **which)["violations"])
 
     def unused(self, *, days: int = 30) -> list[dict[str, Any]]:
         """Services that nobody asked for so many days."""
@@ -67,5 +67,5 @@ class InsightClient:
         return self._get("/state")
 
     def _get(self, path: str, **params: Any) -> dict[str, Any]:
-        given = {name: value for name, value in params.items() if value not in (None, "")}
+        given = {name: value for name, value in params.items() if value not in (None, "", [])}
         return self._client.call("GET", f"/insight{path}", params=given)
