@@ -70,7 +70,7 @@ def client(folder: Path) -> Iterator[Client]:
 
 def test_the_whole_way(client: Client, folder: Path) -> None:
     services = ServiceClient(client)
-    first = client.package("order-book")
+    first = services.package("order-book")
     assert first["version"] == "v1"
 
     # drawn by a seed: equal data, equal rows; the services file stays as it was
@@ -93,9 +93,9 @@ def test_the_whole_way(client: Client, folder: Path) -> None:
     )
 
     # they are in the next package, and pass
-    second = client.package("order-book")
+    second = services.package("order-book")
     assert second["version"] == "v2"
-    tested = client.test_service("order-book", "v2")["verdicts"]
+    tested = services.test("order-book", "v2")["verdicts"]
     assert {v["endpoint"]: v["passed"] for v in tested} == {
         "order": True,
         "of-customer": True,
@@ -108,9 +108,9 @@ def test_the_whole_way(client: Client, folder: Path) -> None:
     with pytest.raises(
         Conflict, match=r"2 of 8 test queries of service 'order-book' fail: double, 'orders 1'"
     ):
-        client.package("order-book")
-    assert [v["version"] for v in client.service("order-book")["versions"]] == ["v1", "v2"]
-    third = client.package("order-book", allow_failing=True)
+        services.package("order-book")
+    assert [v["version"] for v in services.service("order-book")["versions"]] == ["v1", "v2"]
+    third = services.package("order-book", allow_failing=True)
     assert third["version"] == "v3"
 
     # the same asked of two versions

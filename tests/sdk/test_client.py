@@ -1,4 +1,4 @@
-"""The client against the real application, in this process: every call of the API, and failures as they were raised."""
+"""The clients against the real application, in this process: calls of the API, and failures as they were raised."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 from tulle.cli.connect import InProcess
 from tulle.config import Settings
 from tulle.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound, Unavailable
+from tulle.sdk.applications import ApplicationClient
 from tulle.sdk.client import Client
+from tulle.sdk.deployments import DeploymentClient
 from tulle.sdk.lake import LakeClient
+from tulle.sdk.services import ServiceClient
 from tulle.server.app import application
 from tulle.server.token import read_token
 from tulle.spec.mesh import load_settings
@@ -121,45 +124,47 @@ def test_broken_code_is_refused_before_a_run_with_its_place(applied: Client, set
 
 
 def test_a_service_is_packaged_once_tested_and_deployed(applied: Client) -> None:
-    first, again = applied.package("order-book"), applied.package("order-book")
+    services, deployments = ServiceClient(applied), DeploymentClient(applied)
+    first, again = services.package("order-book"), services.package("order-book")
     assert (first["created"], again["created"], again["version"]) == (True, False, first["version"])
-    assert applied.test_service("order-book")["version"] == first["version"]
-    assert applied.openapi("order-book")["openapi"].startswith("3.1")
-    deployment = applied.deploy("order-book")
+    assert services.test("order-book")["version"] == first["version"]
+    assert services.openapi("order-book")["openapi"].startswith("3.1")
+    deployment = deployments.deploy("order-book")
     assert (deployment["desired_version"], deployment["status"], deployment["mesh_is_up"]) == (
         "v1",
         "starting",
         False,
     )
-    assert applied.service("order-book")["endpoints"][0]["name"] == "order"
-    assert [s["name"] for s in applied.services()] == ["order-book"]
+    assert services.service("order-book")["endpoints"][0]["name"] == "order"
+    assert [s["name"] for s in services.services()] == ["order-book"]
     with pytest.raises(Conflict):
-        applied.rollback("order-book")
+        deployments.rollback("order-book")
     with pytest.raises(NotFound):
-        applied.deploy("order-book", "v9")
+        deployments.deploy("order-book", "v9")
 
 
 def test_an_application_gets_credentials_once_and_contracts_change(applied: Client) -> None:
-    made = applied.create_application("shop-window", services={"order-book": None}, owner="web")
+    applications = ApplicationClient(applied)
+    made = applications.create("shop-window", services={"order-book": None}, owner="web")
     assert set(made) == {"name", "client_id", "client_secret", "api_key", "expires_at", "former_until"}
-    (listed,) = applied.applications()
+    (listed,) = applications.applications()
     assert "client_secret" not in listed
     assert listed["contracts"] == [
         {"service": "order-book", "environment": None, "limit": "50/1s", "last_used_at": None}
     ]
-    applied.change_contract("shop-window", "order-book", "5/1m")
-    assert applied.applications()[0]["contracts"][0]["limit"] == "5/1m"
-    applied.change_contract("shop-window", "order-book", None)
-    assert applied.applications()[0]["contracts"] == []
-    assert applied.rotate_application("shop-window")["client_secret"] != made["client_secret"]
+    applications.change_contract("shop-window", "order-book", "5/1m")
+    assert applications.applications()[0]["contracts"][0]["limit"] == "5/1m"
+    applications.change_contract("shop-window", "order-book", None)
+    assert applications.applications()[0]["contracts"] == []
+    assert applications.rotate("shop-window")["client_secret"] != made["client_secret"]
     with pytest.raises(AlreadyExists):
-        applied.create_application("shop-window", services={})
-    assert applied.revoke_application("shop-window") == {
+        applications.create("shop-window", services={})
+    assert applications.revoke("shop-window") == {
         "name": "shop-window",
         "revoked": True,
         "in_force": True,
     }
-    applied.create_application("late-caller", services={"order-book": None})
+    applications.create("late-caller", services={"order-book": None})
 
 
 @pytest.mark.parametrize(
@@ -175,7 +180,7 @@ def test_an_application_that_cannot_be_is_refused(
     applied: Client, name: str, services: dict[str, str | None], kind: type[Exception]
 ) -> None:
     with pytest.raises(kind):
-        applied.create_application(name, services=services)
+        ApplicationClient(applied).create(name, services=services)
 
 
 @pytest.fixture(scope="module")
@@ -281,8 +286,8 @@ def test_a_retired_product_leaves_and_its_data_stays(applied: Client) -> None:
     assert applied.products() == []
     assert "orders" in [r["id"] for r in LakeClient(applied._http).repositories()]
     assert applied.status()["deployments"] == []
-    assert all(application["contracts"] == [] for application in applied.applications())
+    assert all(application["contracts"] == [] for application in ApplicationClient(applied).applications())
     with pytest.raises(NotFound):
-        applied.deploy("order-book")  # its packages are still there, but nobody answers for them
+        DeploymentClient(applied).deploy("order-book")  # its packages stay, but nobody answers for them
     with pytest.raises(NotFound):
         applied.destroy("orders")

@@ -21,9 +21,10 @@ def alerts() -> None:
 def list_channels(mesh: Path | None, as_json: bool) -> None:
     """List the channels, and where each has its URL from; never a URL."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.alerts import AlertClient
 
     with mesh_client(mesh) as client:
-        found = client.alert_channels()
+        found = AlertClient(client).channels()
     if as_json:
         emit(found)
         return
@@ -41,10 +42,11 @@ def list_channels(mesh: Path | None, as_json: bool) -> None:
 def set_url(mesh: Path | None, channel: str, as_json: bool) -> None:
     """Keep the URL of CHANNEL, encrypted; it is asked for, or read from standard input."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.alerts import AlertClient
 
     url = str(click.prompt("URL", hide_input=True)) if sys.stdin.isatty() else sys.stdin.readline()
     with mesh_client(mesh) as client:
-        found = client.set_alert_url(channel, url.strip())
+        found = AlertClient(client).set_url(channel, url.strip())
     if as_json:
         emit(found)
         return
@@ -60,9 +62,10 @@ def set_url(mesh: Path | None, channel: str, as_json: bool) -> None:
 def test(mesh: Path | None, channel: str, as_json: bool) -> None:
     """Send a test message to CHANNEL now."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.alerts import AlertClient
 
     with mesh_client(mesh) as client:
-        found = client.test_alert(channel)
+        found = AlertClient(client).test(channel)
     if as_json:
         emit(found)
         return
@@ -78,9 +81,10 @@ def test(mesh: Path | None, channel: str, as_json: bool) -> None:
 def incidents(mesh: Path | None, product: str | None, is_open: bool, limit: int, as_json: bool) -> None:
     """Show what is or was wrong, newest first."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.alerts import AlertClient
 
     with mesh_client(mesh) as client:
-        found = client.incidents(product=product, is_open=is_open, limit=limit)
+        found = AlertClient(client).incidents(product=product, is_open=is_open, limit=limit)
     if as_json:
         emit(found)
         return
@@ -95,9 +99,10 @@ def incidents(mesh: Path | None, product: str | None, is_open: bool, limit: int,
 def sent(mesh: Path | None, limit: int, as_json: bool) -> None:
     """Show what was sent where, newest first, and why not."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.alerts import AlertClient
 
     with mesh_client(mesh) as client:
-        found = client.alert_deliveries(limit=limit)
+        found = AlertClient(client).deliveries(limit=limit)
     if as_json:
         emit(found)
         return

@@ -54,6 +54,7 @@ def create(
 ) -> None:
     """Register application NAME; its id and secret are shown once."""
     from tulle.cli.connect import mesh_client, settings_of
+    from tulle.sdk.applications import ApplicationClient
 
     wanted: dict[str, str | None] = {}
     for item in services:
@@ -62,7 +63,7 @@ def create(
             raise Invalid(f"--service '{item}' names no service", hint="write NAME or NAME=100/1s")
         wanted[service] = limit or None
     with mesh_client(mesh, key) as client:
-        result = client.create_application(
+        result = ApplicationClient(client).create(
             name,
             services=wanted,
             owners=owners,
@@ -104,9 +105,10 @@ def _show_credentials(settings: Settings, result: dict[str, Any], *, as_json: bo
 def list_applications(mesh: Path | None, containing: str, key: Path | None, as_json: bool) -> None:
     """List the applications and what they may call."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.applications import ApplicationClient
 
     with mesh_client(mesh, key) as client:
-        found = client.applications(containing=containing)
+        found = ApplicationClient(client).applications(containing=containing)
     if as_json:
         emit(found)
         return
@@ -131,9 +133,10 @@ def list_applications(mesh: Path | None, containing: str, key: Path | None, as_j
 def show(mesh: Path | None, name: str, key: Path | None, as_json: bool) -> None:
     """Show application NAME: its people, its secrets' ends, and everything it asked for."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.applications import ApplicationClient
 
     with mesh_client(mesh, key) as client:
-        found = client.application(name)
+        found = ApplicationClient(client).application(name)
     if as_json:
         emit(found)
         return
@@ -173,6 +176,7 @@ def change(
 ) -> None:
     """Say something else of application NAME."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.applications import ApplicationClient
 
     given = {
         "owners": list(owners) or None,
@@ -186,7 +190,7 @@ def change(
             "what is to be another is not said", hint="--owner, --description, --purpose, --contact"
         )
     with mesh_client(mesh, key) as client:
-        result = client.change_application(name, **said)
+        result = ApplicationClient(client).change(name, **said)
     if as_json:
         emit(result)
         return
@@ -216,14 +220,15 @@ def rotate(
 ) -> None:
     """Give application NAME a new secret; the old one goes on for a while."""
     from tulle.cli.connect import mesh_client, settings_of
+    from tulle.sdk.applications import ApplicationClient
 
     if end_old and (overlap or expires):
         raise Invalid("--end-old goes with neither --overlap nor --expires")
     with mesh_client(mesh, key) as client:
         if end_old:
-            result = client.end_former_secret(name)
+            result = ApplicationClient(client).end_former_secret(name)
         else:
-            result = client.rotate_application(name, overlap=overlap, expires=expires)
+            result = ApplicationClient(client).rotate(name, overlap=overlap, expires=expires)
     if not end_old:
         _show_credentials(settings_of(mesh), result, as_json=as_json)
     elif as_json:
@@ -246,13 +251,13 @@ def hook(
 ) -> None:
     """Tell URL of each step of application NAME's contracts, signed; the signing secret is shown once."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.applications import ApplicationClient
 
     if remove == (url is not None):
         raise Invalid("what is to be told is not said", hint="give the URL, or --remove")
     with mesh_client(mesh, key) as client:
-        result = (
-            client.remove_application_hook(name) if url is None else client.set_application_hook(name, url)
-        )
+        applications = ApplicationClient(client)
+        result = applications.remove_hook(name) if url is None else applications.set_hook(name, url)
     if as_json:
         emit(result)
     elif url is not None:
@@ -273,6 +278,7 @@ def hook(
 def revoke(mesh: Path | None, what: str, reason: str, key: Path | None, as_json: bool) -> None:
     """Refuse WHAT from now on: an application for good, or the one contract of an id."""
     from tulle.cli.connect import mesh_client, settings_of
+    from tulle.sdk.applications import ApplicationClient
 
     if app_contracts.is_contract(what):
         app_contracts.step(mesh, what, "revoke", key, as_json=as_json, reason=reason)
@@ -280,7 +286,7 @@ def revoke(mesh: Path | None, what: str, reason: str, key: Path | None, as_json:
     if reason:
         raise Invalid("--reason is for a contract", hint="its id begins with c-: `tulle app requests --all`")
     with mesh_client(mesh, key) as client:
-        result = client.revoke_application(what)
+        result = ApplicationClient(client).revoke(what)
     credentials.forget(settings_of(mesh), what)
     if as_json:
         emit(result)
@@ -297,11 +303,12 @@ def revoke(mesh: Path | None, what: str, reason: str, key: Path | None, as_json:
 def grant(mesh: Path | None, name: str, service: str, limit: str | None, as_json: bool) -> None:
     """Let application NAME call SERVICE without being asked, or change its limits."""
     from tulle.cli.connect import client_of, settings_of
+    from tulle.sdk.applications import ApplicationClient
 
     settings = settings_of(mesh)
     limit = limit or settings.default_rate_limit
     with client_of(settings) as client:
-        result = client.change_contract(name, service, limit)
+        result = ApplicationClient(client).change_contract(name, service, limit)
     if as_json:
         emit(result)
         return
@@ -316,9 +323,10 @@ def grant(mesh: Path | None, name: str, service: str, limit: str | None, as_json
 def withdraw(mesh: Path | None, name: str, service: str, as_json: bool) -> None:
     """No longer let application NAME call SERVICE."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.applications import ApplicationClient
 
     with mesh_client(mesh) as client:
-        result = client.change_contract(name, service, None)
+        result = ApplicationClient(client).change_contract(name, service, None)
     if as_json:
         emit(result)
         return

@@ -50,9 +50,10 @@ def day(at: float) -> str:
 def tiers(mesh: Path | None, name: str, product: bool, key: Path | None, as_json: bool) -> None:
     """Show what may be asked for at service NAME, and its terms."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     with mesh_client(mesh, key) as client:
-        found = client.offer(name, product=product)
+        found = ContractClient(client).offer(name, product=product)
     if as_json:
         emit(found)
         return
@@ -96,10 +97,11 @@ def request(
 ) -> None:
     """Ask that APPLICATION may call service NAME."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     what = {"product" if product else "api": name}
     with mesh_client(mesh, key) as client:
-        made = client.request_access(
+        made = ContractClient(client).request(
             application, **what, tier=tier, purpose=purpose, terms=terms, environment=environment
         )
     if as_json:
@@ -134,12 +136,15 @@ def requests(
 ) -> None:
     """List the requests that wait for a decision, or all of them."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     if every and states:
         raise Invalid("--all goes without --state")
     chosen = () if every else states or ("pending",)
     with mesh_client(mesh, key) as client:
-        found = client.contracts(states=chosen, application=application, service=service, product=product)
+        found = ContractClient(client).contracts(
+            states=chosen, application=application, service=service, product=product
+        )
     if as_json:
         emit(found)
         return
@@ -188,9 +193,10 @@ def show_contracts(found: Sequence[Mapping[str, Any]], *, empty: str) -> None:
 def accept(mesh: Path | None, contract: str, version: str, key: Path | None, as_json: bool) -> None:
     """Accept VERSION of the terms that CONTRACT is under, after they have changed."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     with mesh_client(mesh, key) as client:
-        made = client.accept_terms(contract, version)
+        made = ContractClient(client).accept_terms(contract, version)
     if as_json:
         emit(made)
         return
@@ -270,10 +276,11 @@ def limits(
 def delete(mesh: Path | None, contract: str, key: Path | None, as_json: bool) -> None:
     """Give up CONTRACT, or take back the request."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     _demand_id(contract)
     with mesh_client(mesh, key) as client:
-        made = client.delete_contract(contract)
+        made = ContractClient(client).delete(contract)
     _show_step(made, as_json=as_json)
 
 
@@ -282,10 +289,11 @@ def step(
 ) -> None:
     """Take one step with a contract, and show what came of it."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     _demand_id(contract)
     with mesh_client(mesh, key) as client:
-        made = client.decide_contract(contract, what, **said)
+        made = ContractClient(client).decide(contract, what, **said)
     _show_step(made, as_json=as_json)
 
 
@@ -325,9 +333,10 @@ def access(
 ) -> None:
     """List who may use what, and why."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.contracts import ContractClient
 
     with mesh_client(mesh, key) as client:
-        found = client.access(product=product, service=service, application=application)
+        found = ContractClient(client).access(product=product, service=service, application=application)
     if as_json:
         emit(found)
         return

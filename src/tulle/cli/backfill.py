@@ -45,13 +45,15 @@ def backfill(
     """
     from tulle.cli.connect import client_of, settings_of
     from tulle.deploy import local
+    from tulle.sdk.schedules import ScheduleClient
 
     settings = settings_of(mesh)
     is_up = local.supervisor_pid(settings) is not None
     if wait and not is_up:
         raise Invalid("nothing would run: the mesh is not up", hint="`tulle up`, or leave out --wait")
     with client_of(settings) as client:
-        found = client.start_backfill(
+        schedules = ScheduleClient(client)
+        found = schedules.start_backfill(
             product, first, last, step=step, environment=environment, retries=retries
         )
         if not as_json:
@@ -59,7 +61,7 @@ def backfill(
             click.echo(f"  {mark('succeeded')} backfill {found['id']}: {windows:,} windows of {product}")
             if not is_up:
                 click.echo("      it begins when the mesh is up: `tulle up`")
-        while wait and (found := client.backfill(found["id"]))["status"] == "running":
+        while wait and (found := schedules.backfill(found["id"]))["status"] == "running":
             time.sleep(0.5)
     if as_json:
         emit(found)
@@ -88,14 +90,16 @@ def backfills(
 ) -> None:
     """Show backfills, or one (BACKFILL_ID) with its windows; cancel or resume it."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.schedules import ScheduleClient
 
     if (cancel or resume) and backfill_id is None:
         raise click.UsageError("--cancel and --resume need the backfill's id; `tulle backfills` lists them")
     if cancel and resume:
         raise click.UsageError("--cancel and --resume exclude each other")
     with mesh_client(mesh) as client:
+        schedules = ScheduleClient(client)
         if backfill_id is None:
-            found = client.backfills(product=product, limit=limit)
+            found = schedules.backfills(product=product, limit=limit)
             if as_json:
                 emit(found)
                 return
@@ -104,11 +108,11 @@ def backfills(
             table(rows, columns, empty="no backfills yet: `tulle backfill PRODUCT --from … --to …`")
             return
         if cancel:
-            result = client.cancel_backfill(backfill_id)
+            result = schedules.cancel_backfill(backfill_id)
         elif resume:
-            result = client.resume_backfill(backfill_id)
+            result = schedules.resume_backfill(backfill_id)
         else:
-            result = client.backfill(backfill_id)
+            result = schedules.backfill(backfill_id)
     if as_json:
         emit(result)
     else:

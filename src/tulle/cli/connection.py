@@ -64,6 +64,7 @@ def set_connection(
     """
     from tulle.cli.connect import http_of, settings_of
     from tulle.sdk.client import Client
+    from tulle.sdk.connections import ConnectionClient
 
     if "/" in name:
         raise Invalid(
@@ -83,7 +84,7 @@ def set_connection(
     }
     settings = settings_of(mesh)
     with http_of(settings) as http:
-        result = Client(http).set_connection(name, body, environment=environment)
+        result = ConnectionClient(Client(http)).set(name, body, environment=environment)
     if as_json:
         emit(result)
         return
@@ -111,9 +112,10 @@ def _asked(secret: str) -> str:
 def list_connections(mesh: Path | None, as_json: bool) -> None:
     """List the connections of every environment."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.connections import ConnectionClient
 
     with mesh_client(mesh) as client:
-        found = client.connections()
+        found = ConnectionClient(client).connections()
     if as_json:
         emit(found)
         return
@@ -129,9 +131,10 @@ def list_connections(mesh: Path | None, as_json: bool) -> None:
 def show(mesh: Path | None, name: str, environment: str, as_json: bool) -> None:
     """Show connection NAME, without its secrets."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.connections import ConnectionClient
 
     with mesh_client(mesh) as client:
-        found = client.connection(name, environment=environment)
+        found = ConnectionClient(client).connection(name, environment=environment)
     if as_json:
         emit(found)
         return
@@ -152,9 +155,10 @@ def show(mesh: Path | None, name: str, environment: str, as_json: bool) -> None:
 def test(mesh: Path | None, name: str, environment: str, as_json: bool) -> None:
     """Try connection NAME: sign in and ask the least there is to ask."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.connections import ConnectionClient
 
     with mesh_client(mesh) as client:
-        found = client.test_connection(name, environment=environment)
+        found = ConnectionClient(client).test(name, environment=environment)
     if as_json:
         emit(found)
     else:
@@ -169,9 +173,10 @@ def test(mesh: Path | None, name: str, environment: str, as_json: bool) -> None:
 def remove(mesh: Path | None, name: str, environment: str, as_json: bool) -> None:
     """Forget connection NAME and its secrets."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.connections import ConnectionClient
 
     with mesh_client(mesh) as client:
-        found = client.remove_connection(name, environment=environment)
+        found = ConnectionClient(client).remove(name, environment=environment)
     if as_json:
         emit(found)
     else:

@@ -27,7 +27,10 @@ from tulle.cli.terminal import mark, relative
 from tulle.config import Settings
 from tulle.deploy import local
 from tulle.errors import Invalid, NotFound, Unavailable, did_you_mean
+from tulle.sdk.applications import ApplicationClient
 from tulle.sdk.client import Client
+from tulle.sdk.deployments import DeploymentClient
+from tulle.sdk.services import ServiceClient
 from tulle.spec.load import load_document
 from tulle.spec.mesh import load_settings
 
@@ -60,13 +63,13 @@ def demo(folder: Path, example: str | None, no_start: bool) -> None:
         _heading("services")
         services = [item["service"] for item in script["services"]]
         for service in services:
-            show_package(client.package(service))
-            newest = client.service(service)
+            show_package(ServiceClient(client).package(service))
+            newest = ServiceClient(client).service(service)
             if (
                 newest["deployment"] is None
                 or newest["deployment"]["desired_version"] != newest["newest_version"]
             ):
-                client.deploy(service)
+                DeploymentClient(client).deploy(service)
         _heading("applications")
         for application in script["applications"]:
             _register(client, settings, application)
@@ -77,7 +80,7 @@ def demo(folder: Path, example: str | None, no_start: bool) -> None:
         start_detached(settings)
     with client_of(settings) as client:
         for service in services:
-            show_deployment(follow(client, service, client.service(service)["deployment"]))
+            show_deployment(follow(client, service, ServiceClient(client).service(service)["deployment"]))
         _wait_for_first_answer(settings, script)
         _summary(settings, client, script, time.monotonic() - began)
 
@@ -121,15 +124,15 @@ def _heading(text: str) -> None:
 
 def _register(client: Client, settings: Settings, application: Mapping[str, Any]) -> None:
     name = application["name"]
-    known = {a["name"]: a for a in client.applications()}
+    known = {a["name"]: a for a in ApplicationClient(client).applications()}
     if name in known and not known[name]["revoked_at"]:
         try:
             credentials.saved_credentials(settings, name)
         except NotFound:
-            credentials.save(settings, client.rotate_application(name, overlap="0"))
+            credentials.save(settings, ApplicationClient(client).rotate(name, overlap="0"))
         click.echo(f"  {mark('unchanged')} {name} is registered")
         return
-    made = client.create_application(
+    made = ApplicationClient(client).create(
         name, services=application["services"], owner=application.get("owner", "")
     )
     credentials.save(settings, made)
@@ -183,7 +186,7 @@ def _summary(settings: Settings, client: Client, script: Script, seconds: float)
         click.echo(
             f"  product  {product['domain']}/{product['name']}  (last run {run.get('status', 'none')})"
         )
-    for service in client.services():
+    for service in ServiceClient(client).services():
         deployment = service["deployment"] or {}
         endpoints = ", ".join(e["name"] for e in service["endpoints"])
         click.echo(f"  service  {service['name']} {deployment.get('active_version') or ''}: {endpoints}")

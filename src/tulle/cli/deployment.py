@@ -52,7 +52,9 @@ def deploy(
 
     with mesh_client(mesh, key) as client:
         way = _way(test_queries, no_test)
-        asked = client.deploy(name, version, environment=environment, note=note, test_queries=way)
+        asked = DeploymentClient(client).deploy(
+            name, version, environment=environment, note=note, test_queries=way
+        )
         _told_tested(client, name, asked, as_json)
 
 
@@ -133,7 +135,7 @@ def rollback(
 
     with mesh_client(mesh, key) as client:
         way = _way(test_queries, no_test)
-        asked = client.rollback(name, environment=environment, test_queries=way)
+        asked = DeploymentClient(client).rollback(name, environment=environment, test_queries=way)
         _told_tested(client, name, asked, as_json)
 
 

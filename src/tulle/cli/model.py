@@ -43,9 +43,10 @@ def train(mesh: Path | None, /, product: str, name: str, as_json: bool, **said: 
     """Search the best model NAME of PRODUCT for what it has published, and publish it."""
     from tulle.cli.connect import mesh_client
     from tulle.cli.run import ENDED, show_steps
+    from tulle.sdk.models import ModelClient
 
     with mesh_client(mesh) as client:
-        run_id = client.train_model(product, name, **said)
+        run_id = ModelClient(client).train(product, name, **said)
         shown: dict[str, str] = {}
         try:
             while (result := client.run(run_id))["status"] not in ENDED:
@@ -60,7 +61,7 @@ def train(mesh: Path | None, /, product: str, name: str, as_json: bool, **said: 
         if result["status"] != "succeeded":
             error = result["error"] or {}
             raise Invalid(error.get("message") or f"the training {result['status']}", hint=error.get("hint"))
-        found = client.experiment(run_id)
+        found = ModelClient(client).experiment(run_id)
     if as_json:
         emit(found)
         return
@@ -77,9 +78,10 @@ def train(mesh: Path | None, /, product: str, name: str, as_json: bool, **said: 
 def list_models(mesh: Path | None, product: str | None, environment: str, as_json: bool) -> None:
     """List the models that are published."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.models import ModelClient
 
     with mesh_client(mesh) as client:
-        found = client.models(product=product, environment=environment)
+        found = ModelClient(client).models(product=product, environment=environment)
     if as_json:
         emit(found)
         return
@@ -97,10 +99,13 @@ def list_models(mesh: Path | None, product: str | None, environment: str, as_jso
 def show(mesh: Path | None, product: str, name: str, environment: str, as_json: bool) -> None:
     """Show what model NAME of PRODUCT takes and gives, how good it is, and what answers from it."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.models import ModelClient
 
     with mesh_client(mesh) as client:
-        found = client.model(product, name, environment=environment)
-        latest = client.experiment(found["experiments"][0]["id"]) if found["experiments"] else None
+        found = ModelClient(client).model(product, name, environment=environment)
+        latest = (
+            ModelClient(client).experiment(found["experiments"][0]["id"]) if found["experiments"] else None
+        )
     if as_json:
         emit({**found, "latest": latest})
         return
@@ -129,9 +134,10 @@ def compare(mesh: Path | None, experiments: tuple[str, ...], as_json: bool) -> N
     An ID may be cut short, as long as it is the only one that begins so; `tulle model show` lists them.
     """
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.models import ModelClient
 
     with mesh_client(mesh) as client:
-        found = client.compare_experiments(*experiments)
+        found = ModelClient(client).compare(*experiments)
     if as_json:
         emit(found)
         return
@@ -166,12 +172,15 @@ def serve(mesh: Path | None, product: str, name: str, service: str | None, as_js
     from tulle.cli.connect import client_of, settings_of
     from tulle.cli.deployment import follow, show_deployment
     from tulle.cli.service import show_package
+    from tulle.sdk.deployments import DeploymentClient
+    from tulle.sdk.models import ModelClient
+    from tulle.sdk.services import ServiceClient
 
     with client_of(settings_of(mesh)) as client:
-        file = client.serve_model(product, name, service)
+        file = ModelClient(client).serve(product, name, service)
         chosen = service or name.replace("_", "-")
-        package = client.package(chosen)
-        deployed = follow(client, chosen, client.deploy(chosen))
+        package = ServiceClient(client).package(chosen)
+        deployed = follow(client, chosen, DeploymentClient(client).deploy(chosen))
     if as_json:
         emit({"file": file, "package": package, "deployment": deployed})
         return
@@ -188,9 +197,10 @@ def serve(mesh: Path | None, product: str, name: str, service: str | None, as_js
 def delete(mesh: Path | None, product: str, name: str, environment: str) -> None:
     """Take model NAME of PRODUCT out of what is published; its history and experiments stay."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.models import ModelClient
 
     with mesh_client(mesh) as client:
-        commit = client.delete_model(product, name, environment=environment)
+        commit = ModelClient(client).delete(product, name, environment=environment)
     click.echo(f"  {mark('succeeded')} model {name} is deleted by {commit[:12]}")
 
 

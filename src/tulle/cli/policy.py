@@ -89,16 +89,17 @@ def policies(
 ) -> None:
     """Show what the gateway does with the requests of SERVICE, or change it at its deployment."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.services import ServiceClient
 
     if file is not None and as_packaged:
         raise Invalid("--set and --as-packaged exclude one another")
     with mesh_client(mesh) as client:
         if file is not None:
-            found = client.set_service_policies(service, read_file(file), environment=environment)
+            found = ServiceClient(client).set_policies(service, read_file(file), environment=environment)
         elif as_packaged:
-            found = client.set_service_policies(service, None, environment=environment)
+            found = ServiceClient(client).set_policies(service, None, environment=environment)
         else:
-            found = client.service_policies(service, environment=environment)
+            found = ServiceClient(client).policies(service, environment=environment)
     if as_json:
         emit(found)
         return

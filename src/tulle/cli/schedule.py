@@ -25,9 +25,10 @@ def schedule() -> None:
 def list_schedules(mesh: Path | None, as_json: bool) -> None:
     """List the schedules in force, the next to fire first."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.schedules import ScheduleClient
 
     with mesh_client(mesh) as client:
-        found = client.schedules()
+        found = ScheduleClient(client).schedules()
     if as_json:
         emit(found)
         return
@@ -44,9 +45,10 @@ def list_schedules(mesh: Path | None, as_json: bool) -> None:
 def show(mesh: Path | None, product: str, environment: str, as_json: bool) -> None:
     """Show PRODUCT's schedule, its next fires, and what fired with its runs."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.schedules import ScheduleClient
 
     with mesh_client(mesh) as client:
-        found = client.schedule(product, environment=environment)
+        found = ScheduleClient(client).schedule(product, environment=environment)
     if as_json:
         emit(found)
         return
@@ -69,9 +71,10 @@ def _show_fires(found: list[dict[str, Any]]) -> None:
 def show_next(mesh: Path | None, hours: float, limit: int, as_json: bool) -> None:
     """Show what fires next, across all products."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.schedules import ScheduleClient
 
     with mesh_client(mesh) as client:
-        found = client.calendar(hours=hours, limit=limit)
+        found = ScheduleClient(client).calendar(hours=hours, limit=limit)
     if as_json:
         emit(found)
         return
@@ -86,9 +89,10 @@ def show_next(mesh: Path | None, hours: float, limit: int, as_json: bool) -> Non
 def pause(mesh: Path | None, product: str, environment: str, as_json: bool) -> None:
     """Let PRODUCT fire no more until it is resumed; a run under way goes on."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.schedules import ScheduleClient
 
     with mesh_client(mesh) as client:
-        found = client.pause_schedule(product, environment=environment)
+        found = ScheduleClient(client).pause(product, environment=environment)
     if as_json:
         emit(found)
         return
@@ -103,9 +107,10 @@ def pause(mesh: Path | None, product: str, environment: str, as_json: bool) -> N
 def resume(mesh: Path | None, product: str, environment: str, as_json: bool) -> None:
     """Let PRODUCT fire again from now on; what it missed is not made up for."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.schedules import ScheduleClient
 
     with mesh_client(mesh) as client:
-        found = client.resume_schedule(product, environment=environment)
+        found = ScheduleClient(client).resume(product, environment=environment)
     if as_json:
         emit(found)
         return

@@ -39,10 +39,11 @@ service.add_command(admin_key)
 def list_services(mesh: Path | None, as_json: bool) -> None:
     """List the services with their versions and what is deployed."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.services import ServiceClient
 
     with mesh_client(mesh) as client:
-        found = client.services()
-        problems = [] if as_json else client.service_problems()
+        found = ServiceClient(client).services()
+        problems = [] if as_json else ServiceClient(client).problems()
     if as_json:
         emit(found)
     else:
@@ -76,9 +77,10 @@ def package(
 ) -> None:
     """Build an immutable version of service NAME from the published data and models, once its test queries pass."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.services import ServiceClient
 
     with mesh_client(mesh) as client:
-        result = client.package(name, environment=environment, allow_failing=allow_failing)
+        result = ServiceClient(client).package(name, environment=environment, allow_failing=allow_failing)
     if as_json:
         emit(result)
     else:
@@ -123,7 +125,7 @@ def test(
                 name, generation or "active", environment=environment
             )
         else:
-            result = client.test_service(name, version)
+            result = ServiceClient(client).test(name, version)
     if as_json:
         emit(result)
     else:
@@ -175,6 +177,7 @@ def call(
     from tulle.cli.connect import client_of, needs_up, settings_of
     from tulle.cli.credentials import headers_of
     from tulle.gateway.own_call import calling
+    from tulle.sdk.services import ServiceClient
 
     settings = settings_of(mesh)
     needs_up(settings)
@@ -186,7 +189,7 @@ def call(
     except ValueError as exc:
         raise Invalid(f"--data is not JSON: {exc}") from None
     with client_of(settings) as client:
-        endpoints = {e["name"]: e for e in client.service(name)["endpoints"]}
+        endpoints = {e["name"]: e for e in ServiceClient(client).service(name)["endpoints"]}
     if endpoint not in endpoints:
         raise NotFound(
             f"service '{name}' has no endpoint '{endpoint}'", hint="it has: " + ", ".join(endpoints)

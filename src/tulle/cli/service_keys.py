@@ -39,9 +39,10 @@ def create(
 ) -> None:
     """Make an API key of SERVICE; it is shown once."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     with mesh_client(mesh, key) as client:
-        made = client.create_service_key(
+        made = ServiceKeyClient(client).create(
             service, label=label, description=description, expires=expires, limit=limit
         )
     if as_json:
@@ -66,9 +67,10 @@ def create(
 def list_keys(mesh: Path | None, service: str, every: bool, key: Path | None, as_json: bool) -> None:
     """List the API keys of SERVICE; their secrets are kept nowhere."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     with mesh_client(mesh, key) as client:
-        found = [k for k in client.service_keys(service) if every or k["state"] == "in force"]
+        found = [k for k in ServiceKeyClient(client).keys(service) if every or k["state"] == "in force"]
     if as_json:
         emit(found)
         return
@@ -88,11 +90,12 @@ def change(
 ) -> None:
     """Give the key with the id or label NAME of SERVICE another end or limit; it stays the same."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     if expires is None and limit is None:
         raise Invalid("what is to be another is not said", hint="--expires or --limit")
     with mesh_client(mesh, key) as client:
-        changed = client.change_service_key(service, name, expires=expires, limit=limit)
+        changed = ServiceKeyClient(client).change(service, name, expires=expires, limit=limit)
     columns = ["label", "id", "state", "limit", "expires_at"]
     table([changed], columns, empty="")
 
@@ -105,9 +108,10 @@ def change(
 def revoke(mesh: Path | None, service: str, name: str, key: Path | None) -> None:
     """Refuse the key with the id or label NAME of SERVICE from now on."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     with mesh_client(mesh, key) as client:
-        ended = client.revoke_service_key(service, name)
+        ended = ServiceKeyClient(client).revoke(service, name)
     state = "refused from now on" if ended["in_force"] else "refused as soon as the gateway can be told"
     click.echo(f"  {mark('succeeded')} key '{ended['label']}' of {service} is {state}")
 
@@ -134,16 +138,17 @@ def access(
 ) -> None:
     """Show by which ways SERVICE may be called, or change it at its deployment."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.services import ServiceClient
 
     if file is not None and as_packaged:
         raise Invalid("--set and --as-packaged exclude one another")
     with mesh_client(mesh) as client:
         if file is not None:
-            found = client.set_service_access(service, _read(file), environment=environment)
+            found = ServiceClient(client).set_access(service, _read(file), environment=environment)
         elif as_packaged:
-            found = client.set_service_access(service, None, environment=environment)
+            found = ServiceClient(client).set_access(service, None, environment=environment)
         else:
-            found = client.service_access(service, environment=environment)
+            found = ServiceClient(client).access(service, environment=environment)
     if as_json:
         emit(found)
         return
@@ -172,10 +177,11 @@ def create_admin_key(
 ) -> None:
     """Make a key of the admin API; it may do everything there, and is shown once."""
     from tulle.cli.connect import client_of, settings_of
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     settings = settings_of(mesh)
     with client_of(settings) as client:
-        made = client.create_admin_key(label, description=description, expires=expires)
+        made = ServiceKeyClient(client).create_admin_key(label, description=description, expires=expires)
     if as_json:
         emit(made)
         return
@@ -192,9 +198,10 @@ def create_admin_key(
 def list_admin_keys(mesh: Path | None, as_json: bool) -> None:
     """List the keys of the admin API."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     with mesh_client(mesh) as client:
-        found = client.admin_keys()
+        found = ServiceKeyClient(client).admin_keys()
     if as_json:
         emit(found)
         return
@@ -208,9 +215,10 @@ def list_admin_keys(mesh: Path | None, as_json: bool) -> None:
 def delete_admin_key(mesh: Path | None, key_id: str) -> None:
     """End the key with this id."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.service_keys import ServiceKeyClient
 
     with mesh_client(mesh) as client:
-        client.delete_admin_key(key_id)
+        ServiceKeyClient(client).delete_admin_key(key_id)
     click.echo(f"  {mark('succeeded')} admin key {key_id} is refused from now on")
 
 

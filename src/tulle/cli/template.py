@@ -115,10 +115,11 @@ def table_files(mesh: Path | None, name: str, domain: str, connection: str, tabl
     """The files of a product made of a table as its database describes it now."""
     from tulle.cli.capability import registry_of
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.connections import ConnectionClient
     from tulle.spec.skeleton import check_new
     from tulle.spec.table_scaffold import from_table
 
     check_new(name, domain, "source-aligned", None)
     with mesh_client(mesh) as client:
-        found = client.describe_table(connection, table)
+        found = ConnectionClient(client).describe_table(connection, table)
     return from_table(found, registry_of(mesh), name=name, domain=domain, connection=connection)

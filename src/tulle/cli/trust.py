@@ -22,9 +22,10 @@ def trust() -> None:
 def show(mesh: Path | None, as_json: bool) -> None:
     """Show authorities, certificates with their ends, and which service may call which."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.gateway import GatewayClient
 
     with mesh_client(mesh) as client:
-        found = client.trust()
+        found = GatewayClient(client).trust()
     if as_json:
         emit(found)
         return
@@ -56,9 +57,10 @@ def show(mesh: Path | None, as_json: bool) -> None:
 def rotate(mesh: Path | None, at_once: bool, as_json: bool) -> None:
     """Replace the mesh's authority, and with it every certificate; without --at-once no request is lost."""
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.gateway import GatewayClient
 
     with mesh_client(mesh) as client:
-        made = client.rotate_authority(at_once=at_once)
+        made = GatewayClient(client).rotate_authority(at_once=at_once)
     if as_json:
         emit(made)
         return

@@ -115,10 +115,12 @@ def password(mesh: Path | None, name: str | None, remove: bool, as_json: bool) -
     nothing of the lake. A new one, or none, holds at once.
     """
     from tulle.cli.connect import mesh_client
+    from tulle.sdk.api_users import ApiUserClient
 
     with mesh_client(mesh) as client:
+        users = ApiUserClient(client)
         if name is None:
-            found = client.api_users()
+            found = users.users()
             if as_json:
                 emit(found)
             else:
@@ -128,7 +130,7 @@ def password(mesh: Path | None, name: str | None, remove: bool, as_json: bool) -
                 ]
                 table(rows, ["user", "groups", "since"], empty="nobody has a password")
             return
-        result = client.remove_password(name) if remove else client.set_password(name, _chosen())
+        result = users.remove_password(name) if remove else users.set_password(name, _chosen())
     if as_json:
         emit(result)
         return

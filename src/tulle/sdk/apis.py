@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from tulle.sdk.client import Client
+from tulle.sdk.client import Client, part
 
 
 class ApiClient:
@@ -103,12 +102,12 @@ class ApiClient:
         self, name: str, key: str, *, expires: str | None = None, limit: str | None = None
     ) -> dict[str, Any]:
         """Give a key another end (or `never`) or another limit (or `usual`); what is None stays."""
-        path = f"{_of(name)}/keys/{quote(key, safe='')}"
+        path = f"{_of(name)}/keys/{part(key)}"
         return self._client.call("PATCH", path, json={"expires": expires, "limit": limit})
 
     def revoke_key(self, name: str, key: str) -> dict[str, Any]:
         """End a key, named by its id or its label."""
-        return self._client.call("DELETE", f"{_of(name)}/keys/{quote(key, safe='')}")
+        return self._client.call("DELETE", f"{_of(name)}/keys/{part(key)}")
 
     def ratings(self, name: str) -> dict[str, Any]:
         """What is thought of an API: `ratings`, `count`, `mean`, `by_stars`."""
@@ -120,12 +119,12 @@ class ApiClient:
 
     def unrate(self, name: str, user: str | None = None) -> dict[str, Any]:
         """Take back one's own rating, or with the mesh's token somebody's."""
-        path = "/rating" if user is None else f"/ratings/{quote(user, safe='')}"
+        path = "/rating" if user is None else f"/ratings/{part(user)}"
         return self._client.call("DELETE", f"{_of(name)}{path}")
 
     def reply(self, name: str, user: str, text: str) -> dict[str, Any]:
         """Say something to somebody's rating, as an owner."""
-        path = f"{_of(name)}/ratings/{quote(user, safe='')}/reply"
+        path = f"{_of(name)}/ratings/{part(user)}/reply"
         return self._client.call("PUT", path, json={"text": text})
 
     def questions(self, name: str) -> list[dict[str, Any]]:
@@ -138,13 +137,13 @@ class ApiClient:
 
     def answer(self, name: str, question: str, text: str) -> dict[str, Any]:
         """Answer a question, by its id; the question with all its answers."""
-        path = f"{_of(name)}/questions/{quote(question, safe='')}/answers"
+        path = f"{_of(name)}/questions/{part(question)}/answers"
         return self._client.call("POST", path, json={"text": text})
 
     def remove(self, name: str, question: str, answer: str | None = None) -> list[dict[str, Any]]:
         """Take back a question, or one answer to it; the questions that are left."""
-        path = f"{_of(name)}/questions/{quote(question, safe='')}"
-        path += "" if answer is None else f"/answers/{quote(answer, safe='')}"
+        path = f"{_of(name)}/questions/{part(question)}"
+        path += "" if answer is None else f"/answers/{part(answer)}"
         return list(self._client.call("DELETE", path)["questions"])
 
     def publish(self, name: str, version: str) -> dict[str, Any]:
@@ -180,8 +179,8 @@ class ApiClient:
 
 
 def _of(name: str, version: str | None = None) -> str:
-    base = f"/apis/{quote(name, safe='')}"
-    return base if version is None else f"{base}/versions/{quote(version, safe='')}"
+    base = f"/apis/{part(name)}"
+    return base if version is None else f"{base}/versions/{part(version)}"
 
 
 def _in(environment: str | None) -> dict[str, str]:

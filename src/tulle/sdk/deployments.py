@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from tulle.sdk.client import Client
+from tulle.sdk.client import Client, part
 
 
 class DeploymentClient:
@@ -22,6 +21,29 @@ class DeploymentClient:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def deploy(
+        self,
+        service: str,
+        version: str | None = None,
+        *,
+        environment: str | None = None,
+        note: str = "",
+        test_queries: str = "",
+    ) -> dict[str, Any]:
+        """Deploy a version (the newest by default); returns at once, `service` shows the progress.
+
+        `test_queries`: what they lead to that are asked then: tell, rollback or skip; empty: as the environment says.
+        """
+        body = {"version": version, "environment": environment, "note": note, "test_queries": test_queries}
+        return self._client.post(f"/services/{part(service)}/deploy", body)
+
+    def rollback(
+        self, service: str, *, environment: str | None = None, test_queries: str = ""
+    ) -> dict[str, Any]:
+        """Go back to the generations that answered before."""
+        body = {"environment": environment, "test_queries": test_queries}
+        return self._client.post(f"/services/{part(service)}/rollback", body)
 
     def deployments(self, service: str) -> list[dict[str, Any]]:
         """Where a service is deployed, and which generations answer there."""
@@ -65,13 +87,13 @@ class DeploymentClient:
         self, service: str, version: str, *, environment: str | None = None, test_queries: str = ""
     ) -> dict[str, Any]:
         """Start a generation beside those that answer; the deployment, or the request for one."""
-        path = f"{_of(service)}/generations/{quote(version, safe='')}/preload"
+        path = f"{_of(service)}/generations/{part(version)}/preload"
         body = {"environment": environment, "test_queries": test_queries}
         return self._client.call("POST", path, json=body)
 
     def unload(self, service: str, version: str, *, environment: str | None = None) -> dict[str, Any]:
         """Stop a generation that gets no requests of its own."""
-        path = f"{_of(service)}/generations/{quote(version, safe='')}/unload"
+        path = f"{_of(service)}/generations/{part(version)}/unload"
         return self._client.call("POST", path, json={"environment": environment})
 
     def enable(
@@ -121,7 +143,7 @@ class DeploymentClient:
 
     def export(self, service: str, target: Path, version: str | None = None) -> tuple[str, str]:
         """Save the signed archive of a version; which version, and the public key it is signed with."""
-        path = f"{_of(service)}/packages/{quote(version or 'active', safe='')}/archive"
+        path = f"{_of(service)}/packages/{part(version or 'active')}/archive"
         headers = self._client.download(path, target)
         return headers["x-tulle-version"], headers["x-tulle-public-key"]
 
@@ -137,16 +159,16 @@ class DeploymentClient:
 
     def decide(self, id_: str, *, approved: bool = True, note: str = "") -> dict[str, Any]:
         """Approve or refuse one, as the user whose credential the client has."""
-        path = f"/deployment-requests/{quote(id_, safe='')}/decision"
+        path = f"/deployment-requests/{part(id_)}/decision"
         return self._client.call("POST", path, json={"approved": approved, "note": note})
 
     def cancel(self, id_: str) -> dict[str, Any]:
         """Take one back that waits."""
-        return self._client.call("POST", f"/deployment-requests/{quote(id_, safe='')}/cancel")
+        return self._client.call("POST", f"/deployment-requests/{part(id_)}/cancel")
 
 
 def _of(service: str) -> str:
-    return f"/services/{quote(service, safe='')}"
+    return f"/services/{part(service)}"
 
 
 def _where(environment: str | None) -> dict[str, str]:

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Any
-from urllib.parse import quote
 
 from tulle.errors import Invalid, Unavailable
-from tulle.sdk.client import Client
+from tulle.sdk.client import Client, part
 
 
 class FeatureClient:
@@ -32,7 +31,7 @@ class FeatureClient:
         Of the version that answers, else of the newest, where none is named.
         """
         asked = {} if version is None else {"version": version}
-        return self._client.call("GET", f"/services/{_part(service)}/look-ups", params=asked)
+        return self._client.call("GET", f"/services/{part(service)}/look-ups", params=asked)
 
     def training_set(
         self, service: str, endpoint: str, *, entities: str, time: str, out: str, version: str | None = None
@@ -77,11 +76,11 @@ class FeatureClient:
         All of them where no endpoint is named; from what is published where no commit is.
         """
         asked = {"endpoint": endpoint, "version": version, "commit": commit}
-        return self._client.call("POST", f"/services/{_part(service)}/publish", json=asked)
+        return self._client.call("POST", f"/services/{part(service)}/publish", json=asked)
 
     def batch(self, batch: str) -> dict[str, Any]:
         """How a training set, the scoring of a data set, or publishing goes."""
-        return self._client.call("GET", f"/batches/{_part(batch)}")
+        return self._client.call("GET", f"/batches/{part(batch)}")
 
     def wait(
         self,
@@ -108,9 +107,5 @@ class FeatureClient:
             sleep(0.2)
 
     def _begin(self, service: str, endpoint: str, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        path = f"/services/{_part(service)}/endpoints/{_part(endpoint)}/{what}"
+        path = f"/services/{part(service)}/endpoints/{part(endpoint)}/{what}"
         return self._client.call("POST", path, json=dict(asked))
-
-
-def _part(name: str) -> str:
-    return quote(name, safe="")

@@ -60,3 +60,11 @@ class GatewayClient:
     def resume(self) -> dict[str, Any]:
         """Follow what is applied and deployed again."""
         return self._client.call("POST", "/gateway/resume")
+
+    def trust(self) -> dict[str, Any]:
+        """The mesh's authorities, the certificates of its parts, and which service may call which."""
+        return self._client.get("/trust")
+
+    def rotate_authority(self, *, at_once: bool = False) -> dict[str, Any]:
+        """Replace the mesh's authority; `at_once`: what it signed until now holds no more."""
+        return self._client.post("/trust/rotate", {"at_once": at_once})

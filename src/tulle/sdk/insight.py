@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from tulle.sdk.client import Client
+from tulle.sdk.client import Client, part
 
 
 class InsightClient:
@@ -41,21 +40,19 @@ class InsightClient:
 
     def add_watch(self, name: str, what: Mapping[str, Any]) -> dict[str, Any]:
         """Make a watch: `measure`, `above` or `below`, and the rest as in mesh.yaml."""
-        return self._client.call("POST", f"/insight/watches/{quote(name, safe='')}", json=dict(what))
+        return self._client.call("POST", f"/insight/watches/{part(name)}", json=dict(what))
 
     def remove_watch(self, name: str) -> dict[str, Any]:
         """Remove a watch that was made so; what it told is closed."""
-        return self._client.call("DELETE", f"/insight/watches/{quote(name, safe='')}")
+        return self._client.call("DELETE", f"/insight/watches/{part(name)}")
 
     def mute_watch(self, name: str, until: float | None) -> dict[str, Any]:
         """Have a watch tell nothing until a time; None: tell again."""
-        return self._client.call(
-            "PUT", f"/insight/watches/{quote(name, safe='')}/mute", json={"until": until}
-        )
+        return self._client.call("PUT", f"/insight/watches/{part(name)}/mute", json={"until": until})
 
     def resolve_watch(self, name: str) -> int:
         """Close what a watch told; how many."""
-        return int(self._client.call("POST", f"/insight/watches/{quote(name, safe='')}/resolve")["resolved"])
+        return int(self._client.call("POST", f"/insight/watches/{part(name)}/resolve")["resolved"])
 
     def replay(self, **how: Any) -> dict[str, Any]:
         """Ask recorded `requests` (ids) again, or those of a `service` that the rest holds for; how answers differ."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
@@ -27,6 +26,7 @@ from tulle.errors import (
     Unavailable,
     from_dict,
 )
+from tulle.sdk.client import part
 
 KINDS: Mapping[int, type[TulleError]] = {
     400: Invalid,
@@ -67,7 +67,7 @@ class LakeClient:
 
     def repository(self, name: str) -> dict[str, Any]:
         """One repository."""
-        return self._json("GET", f"/repositories/{_part(name)}")
+        return self._json("GET", f"/repositories/{part(name)}")
 
     def create_repository(
         self,
@@ -89,38 +89,38 @@ class LakeClient:
 
     def delete_repository(self, name: str, *, force: bool = False) -> None:
         """Forget a repository; its data stays."""
-        self._call("DELETE", f"/repositories/{_part(name)}", params={"force": _flag(force)})
+        self._call("DELETE", f"/repositories/{part(name)}", params={"force": _flag(force)})
 
     def setting(self, name: str, setting: str) -> Any:
         """A setting: branch_protection, gc_rules, quota or read_only."""
-        return self._call("GET", f"/repositories/{_part(name)}/settings/{setting}").json()
+        return self._call("GET", f"/repositories/{part(name)}/settings/{setting}").json()
 
     def set_setting(self, name: str, setting: str, value: Any) -> None:
         """Set branch_protection, gc_rules, quota or read_only."""
         self._call(
             "POST" if setting == "read_only" else "PUT",
-            f"/repositories/{_part(name)}/settings/{setting}",
+            f"/repositories/{part(name)}/settings/{setting}",
             json=value,
         )
 
     def delete_setting(self, name: str, setting: str) -> None:
         """Remove gc_rules."""
-        self._call("DELETE", f"/repositories/{_part(name)}/settings/{setting}")
+        self._call("DELETE", f"/repositories/{part(name)}/settings/{setting}")
 
     def metadata(self, name: str) -> dict[str, str]:
         """What was said about a repository."""
-        return self._json("GET", f"/repositories/{_part(name)}/metadata")
+        return self._json("GET", f"/repositories/{part(name)}/metadata")
 
     # ── names ────────────────────────────────────────────────────────────────────────────────────────────
 
     def branches(self, repository: str, prefix: str = "") -> Iterator[dict[str, Any]]:
         """Branches by name: id and commit_id."""
-        return self._pages(f"/repositories/{_part(repository)}/branches", prefix=prefix, show_hidden="true")
+        return self._pages(f"/repositories/{part(repository)}/branches", prefix=prefix, show_hidden="true")
 
     def create_branch(self, repository: str, name: str, *, source: str = "main") -> None:
         """Make a branch; copies nothing."""
         body = {"name": name, "source": source}
-        self._call("POST", f"/repositories/{_part(repository)}/branches", json=body)
+        self._call("POST", f"/repositories/{part(repository)}/branches", json=body)
 
     def delete_branch(self, repository: str, name: str, *, force: bool = False) -> None:
         """Remove a branch; with `force` also one that somebody relies on."""
@@ -133,15 +133,15 @@ class LakeClient:
 
     def tags(self, repository: str) -> Iterator[dict[str, Any]]:
         """Tags by name: id and commit_id."""
-        return self._pages(f"/repositories/{_part(repository)}/tags")
+        return self._pages(f"/repositories/{part(repository)}/tags")
 
     def create_tag(self, repository: str, name: str, ref: str) -> dict[str, Any]:
         """Name a commit for good."""
-        return self._json("POST", f"/repositories/{_part(repository)}/tags", json={"id": name, "ref": ref})
+        return self._json("POST", f"/repositories/{part(repository)}/tags", json={"id": name, "ref": ref})
 
     def delete_tag(self, repository: str, name: str, *, force: bool = False) -> None:
         """Remove a tag; with `force` also one that somebody relies on."""
-        path = f"/repositories/{_part(repository)}/tags/{_part(name)}"
+        path = f"/repositories/{part(repository)}/tags/{part(name)}"
         self._call("DELETE", path, params={"force": force})
 
     # ── objects ──────────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +239,7 @@ class LakeClient:
 
     def commit_info(self, repository: str, ref: str) -> dict[str, Any]:
         """The commit of a ref."""
-        return self._json("GET", f"/repositories/{_part(repository)}/commits/{_part(ref)}")
+        return self._json("GET", f"/repositories/{part(repository)}/commits/{part(ref)}")
 
     def log(
         self,
@@ -270,16 +270,16 @@ class LakeClient:
     ) -> Iterator[dict[str, Any]]:
         """What changed from one ref to another."""
         kind = "three_dot" if three_dot else "two_dot"
-        return self._pages(f"{self._ref(repository, left)}/diff/{_part(right)}", type=kind)
+        return self._pages(f"{self._ref(repository, left)}/diff/{part(right)}", type=kind)
 
     def merge(self, repository: str, source: str, destination: str, **options: Any) -> dict[str, Any]:
         """Merge a ref into a branch: message, metadata, strategy, choices, squash_merge, fast_forward, allow_empty."""
         body = {key: value for key, value in options.items() if value is not None}
-        return self._json("POST", f"{self._ref(repository, source)}/merge/{_part(destination)}", json=body)
+        return self._json("POST", f"{self._ref(repository, source)}/merge/{part(destination)}", json=body)
 
     def conflicts(self, repository: str, source: str, destination: str) -> list[dict[str, Any]]:
         """The paths that stand against a merge."""
-        url = f"{self._ref(repository, source)}/conflicts/{_part(destination)}"
+        url = f"{self._ref(repository, source)}/conflicts/{part(destination)}"
         return list(self._json("GET", url)["results"])
 
     def revert(self, repository: str, branch: str, ref: str, *, parent: int = 0) -> None:
@@ -303,11 +303,11 @@ class LakeClient:
 
     def pulls(self, repository: str, status: str = "all") -> Iterator[dict[str, Any]]:
         """Pull requests: open, closed or all."""
-        return self._pages(f"/repositories/{_part(repository)}/pulls", status=status)
+        return self._pages(f"/repositories/{part(repository)}/pulls", status=status)
 
     def pull(self, repository: str, id_: str) -> dict[str, Any]:
         """One pull request."""
-        return self._json("GET", f"/repositories/{_part(repository)}/pulls/{_part(id_)}")
+        return self._json("GET", f"/repositories/{part(repository)}/pulls/{part(id_)}")
 
     def create_pull(
         self, repository: str, source: str, destination: str, title: str, description: str = ""
@@ -319,29 +319,29 @@ class LakeClient:
             "source_branch": source,
             "destination_branch": destination,
         }
-        return str(self._json("POST", f"/repositories/{_part(repository)}/pulls", json=body)["id"])
+        return str(self._json("POST", f"/repositories/{part(repository)}/pulls", json=body)["id"])
 
     def update_pull(self, repository: str, id_: str, **changes: str) -> None:
         """Change title, description or status (open, closed)."""
-        self._call("PATCH", f"/repositories/{_part(repository)}/pulls/{_part(id_)}", json=changes)
+        self._call("PATCH", f"/repositories/{part(repository)}/pulls/{part(id_)}", json=changes)
 
     def merge_pull(self, repository: str, id_: str) -> dict[str, Any]:
         """Merge a pull request."""
-        return self._json("PUT", f"/repositories/{_part(repository)}/pulls/{_part(id_)}/merge")
+        return self._json("PUT", f"/repositories/{part(repository)}/pulls/{part(id_)}/merge")
 
     def hook_runs(self, repository: str, *, branch: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """Runs of hooks, newest first."""
         params = {"amount": limit, **({"branch": branch} if branch else {})}
-        answer = self._json("GET", f"/repositories/{_part(repository)}/actions/runs", params=params)
+        answer = self._json("GET", f"/repositories/{part(repository)}/actions/runs", params=params)
         return list(answer["results"])
 
     def hooks_of(self, repository: str, run: str) -> list[dict[str, Any]]:
         """The hooks of one run."""
-        return list(self._pages(f"/repositories/{_part(repository)}/actions/runs/{_part(run)}/hooks"))
+        return list(self._pages(f"/repositories/{part(repository)}/actions/runs/{part(run)}/hooks"))
 
     def hook_output(self, repository: str, run: str, hook: str) -> str:
         """What a hook wrote."""
-        url = f"/repositories/{_part(repository)}/actions/runs/{_part(run)}/hooks/{_part(hook)}/output"
+        url = f"/repositories/{part(repository)}/actions/runs/{part(run)}/hooks/{part(hook)}/output"
         return self._call("GET", url).text
 
     def start_import(
@@ -386,10 +386,10 @@ class LakeClient:
     # ── transport ────────────────────────────────────────────────────────────────────────────────────────
 
     def _branch(self, repository: str, branch: str) -> str:
-        return f"/repositories/{_part(repository)}/branches/{_part(branch)}"
+        return f"/repositories/{part(repository)}/branches/{part(branch)}"
 
     def _ref(self, repository: str, ref: str) -> str:
-        return f"/repositories/{_part(repository)}/refs/{_part(ref)}"
+        return f"/repositories/{part(repository)}/refs/{part(ref)}"
 
     def _pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         after = ""
@@ -435,10 +435,6 @@ def _unreachable(http: httpx.Client, exc: Exception) -> Unavailable:
         f"the control plane at {http.base_url} does not answer: {exc}",
         hint="`tulle status` shows what runs, `tulle logs control_plane` what it says",
     )
-
-
-def _part(name: str) -> str:
-    return quote(name, safe="")
 
 
 def _flag(value: bool) -> str:

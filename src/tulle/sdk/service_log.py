@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from tulle.sdk.client import Client
+from tulle.sdk.client import Client, part
 
 
 class ServiceLog:
@@ -14,7 +13,7 @@ class ServiceLog:
 
     def __init__(self, client: Client, service: str) -> None:
         self._client = client
-        self._home = f"/services/{quote(service, safe='')}"
+        self._home = f"/services/{part(service)}"
 
     def queries(self, **wanted: Any) -> dict[str, Any]:
         """`queries`, newest first: those since a moment, of an endpoint, with `errors`, at most `limit`."""
