@@ -20,6 +20,7 @@ from tulle.gateway.envoy_access import (
 from tulle.gateway.envoy_apis import external_routes, match_of, ordered, rewritten
 from tulle.gateway.envoy_checks import asking
 from tulle.gateway.envoy_clusters import cluster_name
+from tulle.gateway.envoy_cross_origin import asked_before, readable
 from tulle.gateway.envoy_index import indexed
 from tulle.gateway.envoy_inner import (
     BEHIND,
@@ -138,7 +139,7 @@ def _front_routes(service: ManagedService, contracts: Sequence[Contract], proces
         for part in parts:
             asked = [asking(service, part, step, processors) for _, step in part.checks]
             for way in ways(service, part, contracts, asked):
-                yield from _routes(service, part, way, processors)
+                yield from readable(service, part, _routes(service, part, way, processors))
         yield from alike
 
 
@@ -220,6 +221,8 @@ def _routes(service: ManagedService, part: ServicePart, way: Way, processors: in
             return {**made, "direct_response": {"status": status}}
         return {**made, **told, "route": merged({**_to_workers(service), **action}, part.action)}
 
+    if way is not BEHIND:
+        yield from asked_before(service, part, route)
     if way is not BEHIND and (chain := chain_of(service, part)) is not None:
         is_mock = service.front is not None and service.front.is_mock and service.stopped is None
         made = route(service.path, reason="mock" if is_mock else "")
