@@ -18,7 +18,7 @@ import click
 
 from tulle.cli import credentials
 from tulle.cli.connect import client_of
-from tulle.cli.deployment import follow, show_deployment
+from tulle.cli.deployment_told import follow, show_deployment
 from tulle.cli.mesh import start_detached
 from tulle.cli.plan import show_plan
 from tulle.cli.run import build

@@ -1,17 +1,18 @@
-"""`tulle service deploy | traffic | rollback | preload | workers | deprecate | …`: services that are deployed."""
+"""`tulle service deploy | traffic | rollback | preload | workers | deprecate | …`: services that are deployed.
+
+What becomes of a deployment is told by `deployment_told`; who approves one is `deployment_request`.
+"""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
+from tulle.cli.deployment_told import follow, show_all, tell, tell_tested
 from tulle.cli.environment import OPTION_KEY
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
-from tulle.errors import Invalid, Unavailable
-from tulle.sdk.client import Client
+from tulle.errors import Invalid
 from tulle.sdk.deployments import DeploymentClient
 
 _WHERE = click.option("--environment", "-e", help="In which environment. Default: where consumers are.")
@@ -23,7 +24,6 @@ _TEST_QUERIES = click.option(
     "skip asks none. Default: as the environment says.",
 )
 _NO_TEST = click.option("--no-test", is_flag=True, help="Ask none: the same as --test-queries skip.")
-TEST_SECONDS = 120.0  # test queries are waited for, also while workers start; they go on without
 
 
 @click.command()
@@ -55,7 +55,7 @@ def deploy(
         asked = DeploymentClient(client).deploy(
             name, version, environment=environment, note=note, test_queries=way
         )
-        _told_tested(client, name, asked, as_json)
+        tell_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -98,7 +98,7 @@ def traffic(
     with mesh_client(mesh, key) as client:
         deployments = DeploymentClient(client)
         if not shares:
-            _show_all(deployments.deployments(name), name, as_json)
+            show_all(deployments.deployments(name), name, as_json)
             return
         asked = deployments.share(
             name,
@@ -110,7 +110,7 @@ def traffic(
             note=note,
             test_queries=_way(test_queries, no_test),
         )
-        _told_tested(client, name, asked, as_json)
+        tell_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -136,7 +136,7 @@ def rollback(
     with mesh_client(mesh, key) as client:
         way = _way(test_queries, no_test)
         asked = DeploymentClient(client).rollback(name, environment=environment, test_queries=way)
-        _told_tested(client, name, asked, as_json)
+        tell_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -166,11 +166,11 @@ def preload(
     with mesh_client(mesh, key) as client:
         deployments = DeploymentClient(client)
         if remove:
-            _told(follow(client, name, deployments.unload(name, version, environment=environment)), as_json)
+            tell(follow(client, name, deployments.unload(name, version, environment=environment)), as_json)
             return
         way = _way(test_queries, no_test)
         asked = deployments.preload(name, version, environment=environment, test_queries=way)
-        _told_tested(client, name, asked, as_json)
+        tell_tested(client, name, asked, as_json)
 
 
 @click.command()
@@ -202,7 +202,7 @@ def _enable(
 
     with mesh_client(mesh, key) as client:
         result = DeploymentClient(client).enable(name, is_enabled, environment=environment)
-    _told(result, as_json)
+    tell(result, as_json)
 
 
 @click.command()
@@ -319,236 +319,13 @@ def clean(mesh: Path | None, name: str | None, dry_run: bool, as_json: bool) -> 
     table(rows, ["service", "version", "size"], empty="nothing to remove")
 
 
-@click.command("export")
-@click.argument("name")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--version", help="Default: the one that answers, else the newest.")
-@OPTION_JSON
-@click.pass_obj
-def export_package(mesh: Path | None, name: str, file: Path, version: str | None, as_json: bool) -> None:
-    """Save the signed archive of a version of service NAME to FILE, with its bill of materials."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh) as client:
-        saved, key = DeploymentClient(client).export(name, file, version)
-    size = file.stat().st_size
-    if as_json:
-        emit({"service": name, "version": saved, "file": str(file), "bytes": size, "public_key": key})
-        return
-    click.echo(f"  {mark('succeeded')} {name} {saved} is in {file} ({size / 1e6:.1f} MB)")
-    click.echo(f"    another mesh imports it once its mesh.yaml has `trusted_keys: [{key}]`")
-
-
-@click.command("import")
-@click.argument("name")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@OPTION_JSON
-@click.pass_obj
-def import_package(mesh: Path | None, name: str, file: Path, as_json: bool) -> None:
-    """Take a version of service NAME from FILE, an archive that another mesh has exported."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh) as client:
-        result = DeploymentClient(client).take_in(name, file)
-    if as_json:
-        emit(result)
-        return
-    word = "imported" if result["created"] else "is there already"
-    state = "succeeded" if result["created"] else "unchanged"
-    click.echo(f"  {mark(state)} {name} {result['version']} {word} ({result['digest'][:12]})")
-
-
-@click.command("requests")
-@click.argument("name", required=False)
-@click.option("--all", "also_ended", is_flag=True, help="Also those that wait no more.")
-@OPTION_KEY
-@OPTION_JSON
-@click.pass_obj
-def list_requests(
-    mesh: Path | None, name: str | None, also_ended: bool, key: Path | None, as_json: bool
-) -> None:
-    """List deployments that wait for approval."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh, key) as client:
-        found = DeploymentClient(client).requests(name, status=None if also_ended else "waiting")
-    if as_json:
-        emit(found)
-        return
-    rows = [{**one, "approvals": _approvals(one)} for one in found]
-    columns = ["id", "service", "environment", "wanted", "status", "requested_by", "approvals", "message"]
-    table(rows, columns, empty="no deployment waits for approval")
-
-
-@click.command()
-@click.argument("id_", metavar="ID")
-@click.option("--refuse", is_flag=True, help="Refuse it instead.")
-@_NOTE
-@OPTION_KEY
-@OPTION_JSON
-@click.pass_obj
-def approve(mesh: Path | None, id_: str, refuse: bool, note: str, key: Path | None, as_json: bool) -> None:
-    """Approve a deployment that waits; the last approval it needs carries it out."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh, key) as client:
-        result = DeploymentClient(client).decide(id_, approved=not refuse, note=note)
-    _told_request(result, as_json)
-
-
-@click.command()
-@click.argument("id_", metavar="ID")
-@OPTION_KEY
-@OPTION_JSON
-@click.pass_obj
-def cancel(mesh: Path | None, id_: str, key: Path | None, as_json: bool) -> None:
-    """Take back a deployment that waits for approval."""
-    from tulle.cli.connect import mesh_client
-
-    with mesh_client(mesh, key) as client:
-        result = DeploymentClient(client).cancel(id_)
-    _told_request(result, as_json)
-
-
-COMMANDS = (
-    *(deploy, traffic, rollback, preload, enable, disable, workers, deprecate, withdraw, clean),
-    *(list_requests, approve, cancel, export_package, import_package),
-)
-
-
-def follow(client: Client, name: str, result: dict[str, Any], *, timeout: float = 60) -> dict[str, Any]:
-    """Wait until a deployment is active or failed; at once when the mesh is down or people have to approve it."""
-    if result.get("waits_for_approval"):
-        return result
-    deployments, where = DeploymentClient(client), result["environment"]
-    deadline = time.monotonic() + timeout
-    while result["status"] == "starting" and result["mesh_is_up"]:
-        if time.monotonic() > deadline:
-            raise Unavailable(
-                f"service '{name}' {result['desired_version']} did not start within {timeout:.0f} s",
-                hint=f"`tulle logs {name}` shows what its worker says; the active version still answers",
-            )
-        time.sleep(0.1)
-        found = deployments.deployment(name, where)
-        if found is None:
-            raise Invalid(f"service '{name}' was withdrawn while it started")
-        result = found
-    if result["status"] == "failed":
-        raise Invalid(f"service '{name}' {result['desired_version']} failed to start: {result['message']}")
-    return result
+COMMANDS = (deploy, traffic, rollback, preload, enable, disable, workers, deprecate, withdraw, clean)
 
 
 def _way(test_queries: str | None, no_test: bool) -> str:
     if no_test and test_queries not in {None, "skip"}:
         raise Invalid(f"--no-test asks none, --test-queries {test_queries} does", hint="give one of them")
     return "skip" if no_test else test_queries or ""
-
-
-def _told_tested(client: Client, name: str, asked: dict[str, Any], as_json: bool) -> None:
-    """Wait for a deployment and its test queries, and tell of both. Invalid when queries fail."""
-    result = follow(client, name, asked)
-    if result.get("waits_for_approval") or result["status"] != "active":
-        _told(result, as_json)
-        return
-    wanted = _generations(result["active"])
-    if not as_json:
-        show_deployment(result)
-    deployments, where = DeploymentClient(client), result["environment"]
-    deadline = time.monotonic() + TEST_SECONDS
-    while _waiting(result, wanted) and result["mesh_is_up"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-        result = deployments.deployment(name, where) or {**result, "tested": {}}
-    found = {version: result["tested"][version] for version in wanted if version in result["tested"]}
-    if as_json:
-        emit(result)
-    failed = {version: one for version, one in found.items() if one["status"] in {"failed", "unasked"}}
-    for version, one in found.items():
-        if one["status"] != "none" and not as_json:
-            click.echo(f"  {_sign(one)} {version}: {one['told']}")
-    if failed:
-        told = "; ".join(f"{version}: {one['told']}" for version, one in failed.items())
-        raise Invalid(
-            f"service '{name}' is deployed to '{where}', and test queries do not pass: {told}",
-            hint=f"`tulle service test {name} -e {where} --generation {next(iter(failed))}` tells of all",
-        )
-
-
-def _sign(tested: dict[str, Any]) -> str:
-    return mark("warn" if tested["status"] == "unasked" else tested["status"])
-
-
-def _generations(traffic_: dict[str, Any]) -> list[str]:
-    shadow = [traffic_["shadow"]["generation"]] if traffic_["shadow"] else []
-    return [*(one["generation"] for one in traffic_["shares"]), *shadow, *traffic_["preloaded"]]
-
-
-def _waiting(result: dict[str, Any], wanted: list[str]) -> bool:
-    return any(result["tested"].get(version, {}).get("status") == "waiting" for version in wanted)
-
-
-def show_deployment(result: dict[str, Any]) -> None:
-    """Print one line about a deployment, or the request for one."""
-    name = result["service"]
-    if result.get("waits_for_approval"):
-        people = ", ".join(result["approvers"])
-        click.echo(f"  {mark('waiting')} {name} {result['wanted']} waits for approval: {result['id']}")
-        click.echo(
-            f"    {people} may: `tulle service approve {result['id']} --key FILE`, with their own access key"
-        )
-    elif not result["enabled"]:
-        click.echo(f"  {mark('stopped')} {name} {result['traffic']} is disabled: it answers 503")
-    elif result["fault"]:
-        click.echo(f"  {mark('failed')} {name}: {result['fault']}")
-    elif result["status"] == "active":
-        click.echo(f"  {mark('active')} {name} {result['traffic']} answers at {result['url']}")
-    else:
-        click.echo(f"  {mark('starting')} {name} {result['desired_version']} starts with `tulle up`")
-
-
-def _told(result: dict[str, Any], as_json: bool) -> None:
-    emit(result) if as_json else show_deployment(result)
-
-
-def _told_request(result: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        emit(result)
-        return
-    said = {"done": "is carried out", "waiting": f"has {_approvals(result)}"}.get(
-        result["status"], f"is {result['status']}"
-    )
-    more = f": {result['message']}" if result["message"] else ""
-    state = "failed" if result["status"] == "failed" else "succeeded"
-    click.echo(f"  {mark(state)} {result['service']} {result['wanted']} {said}{more}")
-
-
-def _approvals(one: dict[str, Any]) -> str:
-    given = sum(1 for d in one["approvals"] if d["approved"])
-    return f"{given} of {one['approvals_wanted']} approvals"
-
-
-def _show_all(found: list[dict[str, Any]], name: str, as_json: bool) -> None:
-    if as_json:
-        emit(found)
-        return
-    rows = [
-        {
-            **one,
-            "wanted": "" if one["active"] == one["desired"] else f"{one['status']}: {one['desired_version']}",
-            "workers": ", ".join(f"{v}: {n}" for v, n in one["workers"].items()),
-        }
-        for one in found
-    ]
-    table(
-        rows,
-        ["environment", "stage", "traffic", "wanted", "workers", "url"],
-        empty=f"'{name}' is not deployed anywhere",
-    )
-    for one in found:
-        if one["fault"]:
-            click.echo(f"  {mark('warn')} {one['environment']}: {one['fault']}")
-        for version, tested in one["tested"].items():
-            if tested["status"] in {"failed", "unasked"}:
-                click.echo(f"  {_sign(tested)} {one['environment']}, {version}: {tested['told']}")
 
 
 def _share(text: str) -> tuple[str, float]:

@@ -170,7 +170,7 @@ def _beside(name: str, heads: Sequence[str], values: Sequence[Any], best: Sequen
 def serve(mesh: Path | None, product: str, name: str, service: str | None, as_json: bool) -> None:
     """Declare a service that answers from model NAME of PRODUCT, package and deploy it."""
     from tulle.cli.connect import client_of, settings_of
-    from tulle.cli.deployment import follow, show_deployment
+    from tulle.cli.deployment_told import follow, show_deployment
     from tulle.cli.service import show_package
     from tulle.sdk.deployments import DeploymentClient
     from tulle.sdk.models import ModelClient

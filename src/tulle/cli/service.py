@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tulle.cli.deployment import COMMANDS
+from tulle.cli import deployment, deployment_request, service_archive
 from tulle.cli.features import score
 from tulle.cli.policy import policies
 from tulle.cli.service_drift import drift
@@ -208,7 +208,8 @@ def call(
         raise Invalid(f"HTTP {answer.status_code}")
 
 
-for _command in (*COMMANDS, compare, queries, score, snippet):
+_OF_DEPLOYMENTS = (*deployment.COMMANDS, *deployment_request.COMMANDS, *service_archive.COMMANDS)
+for _command in (*_OF_DEPLOYMENTS, compare, queries, score, snippet):
     service.add_command(_command)
 
 __all__ = ["TulleError", "service"]
