@@ -154,6 +154,7 @@ def test_what_is_mandatory_by_now_holds_for_a_version_from_before_and_the_rest_w
         ("default_rate_limit: often\n", "mesh.yaml:3:21: "),
         ("watches: {w: {measure: rate, above: 1, environment: nowhere}}\n", "mesh.yaml:3:53: "),
         ("watches: {w: {measure: speed, above: 1}}\n", "mesh.yaml:3:15: "),
+        ("watches: {w: {above: 1, version: v1}}\n", "mesh.yaml:3:25: "),
         ("contact_channel: nobody\n", "mesh.yaml:3:18: 'nobody' is no channel of type apprise"),
         ("policies: {\n", "mesh.yaml:4:1: "),
         (

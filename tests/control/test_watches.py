@@ -254,11 +254,68 @@ def test_retired_versions_and_drafts_are_not_watched(watched: Watched) -> None:
     assert watched.pass_minute(10, service="ext") == ["recovered"]
 
 
+TWO = """
+api: ext
+versions:
+- {version: v1, upstream: 'https://api.example.com', undeclared: allow, publish: true}
+- {version: v2, upstream: 'https://api.example.com', undeclared: allow, publish: true, path: /ext/v2}
+"""
+OFTEN = {"above": 0.4, "minutes": 1, "periods": 1}
+
+
+def test_a_watch_on_a_version_is_about_nothing_else_and_ends_with_it(watched: Watched) -> None:
+    put(watched, TWO)
+    watches.add(watched.workspace, "second", {"service": "ext", "version": "v2", **OFTEN})
+    refused = {"measure": "violations", "above": 1, "minutes": 1, "periods": 1}
+    watches.add(watched.workspace, "limits", {"service": "ext", "version": "v2", **refused})
+    watched.pass_minute(0)
+    limited = {"service": "ext", "code": 429, "details": "request_rate_limited"}
+    assert watched.pass_minute(10, service="ext", version="v1") == []
+    assert watched.pass_minute(10, version="v1", **limited) == []
+    assert watched.pass_minute(10, service="ext", version="v2") == ["calls"]
+    assert sorted(watched.pass_minute(10, version="v2", **limited)) == ["calls", "recovered"]
+    (found,) = incidents.recent(watched.workspace.database, is_open=True)
+    assert found.message.startswith("ext v2: violations is 10 refused requests")
+    with watched.workspace.database.write() as cx:
+        cx.execute(api_versions.update().where(api_versions.c.version == "v2").values(status="retired"))
+    assert watched.pass_minute(10, service="ext", version="v2") == ["recovered"]
+    missing = watches.missing_of(watched.workspace, watches.known(watched.workspace))["second"]
+    assert missing == ("'ext' has no version 'v2' that answers in environment 'prod': known: v1")
+    with pytest.raises(NotFound, match="no version 'v3' of an API 'ext'") as caught:
+        watches.add(watched.workspace, "third", {"service": "ext", "version": "v3", **OFTEN})
+    assert caught.value.hint == "known: v1, v2"
+
+
+def test_a_watch_on_a_generation_is_about_nothing_else(watched: Watched) -> None:
+    watches.add(watched.workspace, "mine", {"service": "calc", "generation": "v1", **OFTEN})
+    watched.pass_minute(0)
+    assert watched.pass_minute(10, of=30, generation="v2") == []
+    assert watched.pass_minute(0, of=30) == []
+    assert "calls" in watched.pass_minute(10, generation="v1")
+    with pytest.raises(NotFound, match=r"no generation 'v9' of 'calc' is deployed") as caught:
+        watches.add(watched.workspace, "other", {"service": "calc", "generation": "v9", **OFTEN})
+    assert caught.value.hint == "known: v1"
+
+
+def test_a_generation_of_the_service_behind_an_api_is_one_of_the_api(watched: Watched) -> None:
+    bound = "api: ext\nversions: [{version: v1, service: calc, publish: true}]\n"
+    put(watched, bound)
+    watches.add(watched.workspace, "behind", {"service": "ext", "generation": "v1", **OFTEN})
+    watched.pass_minute(0)
+    assert watched.pass_minute(10, service="ext", version="v1", generation="v1") == ["calls"]
+    assert watches.missing_of(watched.workspace, watches.known(watched.workspace))["behind"] == ""
+
+
 def test_a_watch_of_mesh_yaml_that_watches_nothing_says_so(watched: Watched) -> None:
     watched.workspace.database.close()
     mesh = Mesh(watched.workspace.settings.folder)
     named = MESH.replace("service: calc,", "service: clac,")
-    mesh.write("mesh.yaml", named + "  gone: {service: calc, environment: nowhere, above: 0.1}\n")
+    mesh.write(
+        "mesh.yaml",
+        named
+        + "  gone: {service: calc, environment: nowhere, above: 0.1}\n"
+        + "  old: {service: calc, generation: v2, above: 0.1}\n",
+    )
     watched.workspace = opened(mesh)
     found = watches.missing_of(watched.workspace, watches.known(watched.workspace))
     with connect.mesh_client(watched.workspace.settings.folder) as client:
@@ -268,6 +325,7 @@ def test_a_watch_of_mesh_yaml_that_watches_nothing_says_so(watched: Watched) -> 
         "no service or API 'clac' answers in environment 'prod': did you mean 'calc'?"
     )
     assert "no environment 'nowhere'" in found["gone"]
+    assert found["old"] == ("no generation 'v2' of 'calc' is deployed in environment 'prod': known: v1")
 
 
 def test_the_commands(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +345,10 @@ def _command(watched: Watched) -> None:
         "add", "slow", "--service", "calc", "--measure", "p99", "--above", "50"
     )
     assert "needs either above or below" in run("add", "other", code=1)
+    assert "rate of calc v1 below 1 for" in run(
+        "add", "few", "--service", "calc", "--generation", "v1", "--measure", "rate", "--below", "1"
+    )
+    assert "is of no service" in run("add", "other", "--version", "v1", "--above", "0.1", code=1)
     listed = run("list")
     assert "calc-fails" in listed
     assert "mesh.yaml" in listed

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tulle.config import Watch, watch_from
@@ -67,6 +70,19 @@ def test_words_say_what_and_for_how_long() -> None:
     assert words(slow, "offers", 120.0) == "offers, POST /a: p99 is 120 ms, above 50 ms for 5 min"
     assert "unknown" in words(Watch("rate", below=2), "x", None)
     assert digest_of(ERRORS) != digest_of(slow)
+    part = replace(slow, service="offers", version="v2", generation="g7")
+    assert words(part, "offers", 120.0).startswith("offers v2 g7, POST /a: p99 is 120 ms")
+
+
+def test_a_watch_of_before_versions_is_the_same_one() -> None:
+    before = (
+        b'{"measure":"p99","above":50.0,"below":null,"service":"offers","operation":"","environment":"","minutes":5,'
+        b'"periods":3,"least":1,"severity":"warning"}'
+    )
+    said = msgspec.json.decode(before)
+    watch = watch_from("watch 'slow", "slow", said)
+    assert digest_of(watch) == hashlib.blake2b(before, digest_size=16).hexdigest()
+    assert digest_of(replace(watch, version="v1")) != digest_of(replace(watch, generation="v1"))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +100,9 @@ def test_words_say_what_and_for_how_long() -> None:
         ({"above": 1, "minutes": 0}, "expected 1 to 1,440"),
         ({"above": 1, "periods": "3"}, "expected 1 to 100"),
         ({"above": 1, "service": ["a"]}, "expected text"),
+        ({"above": 1, "version": "v1"}, "slow.version' is of no service"),
+        ({"above": 1, "generation": "v1"}, "slow.generation' is of no service"),
+        ({"above": 1, "service": "a", "version": 1}, "expected text"),
         ({"above": 1, "severity": "fatal"}, "expected info, warning, critical"),
     ],
 )

@@ -33,7 +33,14 @@ class Asked:
         """Whether the gateway has callers in: a service that ran once, an API with a version that is not retired."""
         if self.deployment is not None and self.deployment.active is not None:
             return True
-        return any(one.answers and one.life.status != "retired" for one in self.instances)
+        return bool(self.answering)
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """Versions of the API that have callers: those that are no draft, where consumers are, and not retired."""
+        return tuple(
+            one.version.version for one in self.instances if one.answers and one.life.status != "retired"
+        )
 
 
 def everything_asked(

@@ -59,6 +59,8 @@ def list_watches(mesh: Path | None, as_json: bool) -> None:
 @click.option("--above", type=float, help="More than this is told.")
 @click.option("--below", type=float, help="Less than this is told.")
 @click.option("--service", default="", help="Of this service or API. Default: of each.")
+@click.option("--version", default="", help="Of this version of the API only.")
+@click.option("--generation", default="", help="As answered by this generation of the service only.")
 @click.option("--operation", default="", help="Of this operation only.")
 @click.option("--environment", default="", help="As asked there. Default: that of consumers.")
 @click.option("--minutes", type=click.IntRange(1, 1440), default=5, show_default=True, help="Of a period.")
@@ -142,5 +144,5 @@ def resolve(mesh: Path | None, name: str, as_json: bool) -> None:
 
 def _says(one: dict[str, Any]) -> str:
     bound = f"above {one['above']:g}" if one["above"] is not None else f"below {one['below']:g}"
-    of = one["service"] or "each service"
+    of = " ".join(one[name] for name in ("service", "version", "generation") if one[name]) or "each service"
     return f"{one['measure']} of {of} {bound} for {one['periods']} × {one['minutes']} min"

@@ -29,6 +29,8 @@ class Watch:
     above: float | None = setting(None, "more than this is told")
     below: float | None = setting(None, "less than this is told")
     service: str = setting("", "of this service or API; default: of each")
+    version: str = setting("", "of this version of the API `service` only, such as `v2`")
+    generation: str = setting("", "as answered by this generation only, of those that `service` has deployed")
     operation: str = setting("", "of this operation only, such as `POST /next-offer/predict`")
     environment: str = setting("", "as deployed in this environment; default: that of consumers")
     minutes: int = setting(5, "minutes of a period")
@@ -64,6 +66,11 @@ def watch_from(path: str, name: Any, value: Any) -> Watch:
         raise Invalid(f"{path}' needs either above or below")
     if watch.measure in {"errors", "wrong"} and (watch.above or watch.below or 0) > 1:
         raise Invalid(f"{path}': {watch.measure} is a share, 0 to 1", hint="0.05 is five of a hundred")
+    for key in ("version", "generation"):
+        if getattr(watch, key) and not watch.service:
+            raise Invalid(
+                f"{path}.{key}' is of no service", hint="say in `service` which API or service has it"
+            )
     return watch
 
 

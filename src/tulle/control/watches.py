@@ -7,7 +7,7 @@ still when the muting ends is told then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -16,14 +16,14 @@ from sqlalchemy import Connection, delete, insert, select, update
 from tulle.catalog.asked import Asked, everything_asked
 from tulle.catalog.outlook import environment_key
 from tulle.config import PRODUCTION, Settings, Watch, watch_from
+from tulle.control.watched import Place, demand_there, watched, why_nothing
 from tulle.control.workspace import Workspace
-from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, Problem, TulleError, did_you_mean
+from tulle.errors import AlreadyExists, Conflict, Invalid, NotFound, Problem, did_you_mean
 from tulle.events import CALLS_WATCHED, Event
 from tulle.gateway.apis.records import RecordedApi
 from tulle.observe.calls import MINUTE, Calls
 from tulle.observe.insight import Insight, Point, Span, Which
 from tulle.observe.watching import Judged, digest_of, judged, measured, words
-from tulle.spec.environment import production
 from tulle.spec.load import load_document
 from tulle.spec.mesh import MESH_FILE
 from tulle.state import log
@@ -46,15 +46,6 @@ class Known:
     is_declared: bool
     made_by: str = ""
     muted_until: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A service or API in an environment, and whose it is."""
-
-    service: str
-    environment: str
-    product: str
 
 
 def known(workspace: Workspace) -> list[Known]:
@@ -102,10 +93,8 @@ def add(workspace: Workspace, name: str, what: Mapping[str, Any], *, by: str = "
     if name in workspace.settings.watches:
         raise AlreadyExists(f"mesh.yaml has a watch '{name}'", hint="change it there, or choose another name")
     environment_key(workspace.settings, watch.environment)
-    known = {place for place, _ in everything_asked(workspace.settings, workspace.database)}
-    if watch.service and watch.service not in known:
-        hint = did_you_mean(watch.service, known) or "`tulle service list` and `tulle api list` show them"
-        raise NotFound(f"there is no API '{watch.service}', nor such a service that is deployed", hint=hint)
+    if watch.service:
+        demand_there(watch, everything_asked(workspace.settings, workspace.database))
     with workspace.database.write() as cx:
         in_turn(cx, "watches")
         made = list(cx.execute(select(table.c.name, table.c.what)))
@@ -160,7 +149,7 @@ def _close(workspace: Workspace, cx: Connection, one: Known, *, by: str) -> int:
         if row.told_at is not None:
             place = places.get((row.service, row.environment))
             product = place.product if place is not None else ""
-            where = _Place(row.service, row.environment, product)
+            where = Place(row.service, row.environment, product)
             _tell(workspace, cx, one, where, _value(row), is_broken=False, actor=by)
             closed += 1
         cleared = {"streak": 0, "broken_at": None, "told_at": None}
@@ -176,7 +165,7 @@ class _Step:
     """How a watch on one service stands anew; `row` is how it stood, `tells`: it is told as broken, or as good."""
 
     one: Known
-    place: _Place
+    place: Place
     row: Any
     after: Judged
     tells: bool | None
@@ -196,9 +185,8 @@ def judge(
     everything: Mapping[tuple[str, str], Asked] = {}
     if found or before:
         everything = everything_asked(workspace.settings, workspace.database, apis)
-    places = [one for one in everything.values() if one.answers]
     for one in found:
-        for place in _watched(workspace, one, places):
+        for place in watched(workspace.settings, one.watch, everything):
             row = before.pop((one.name, place.service, place.environment), None)
             if (step := _judge(asked, one, place, row, end)) is not None:
                 steps.append(step)
@@ -220,7 +208,7 @@ class _Asked:
         self._known: dict[tuple[int, int], bool] = {}
         self._all: dict[tuple[int, int, str, str], Mapping[str, Point]] = {}
 
-    def measure(self, watch: Watch, place: _Place, since: int, *, is_last: bool) -> float | None:
+    def measure(self, watch: Watch, place: Place, since: int, *, is_last: bool) -> float | None:
         seconds = watch.minutes * MINUTE
         span = Span("period", since, seconds, seconds, MINUTE)
         if is_last and not watch.service:
@@ -229,20 +217,29 @@ class _Asked:
                 self._all[name] = self._points(span, None, place.environment, watch.operation)
             points = self._all[name]
         else:
-            points = self._points(span, place.service, place.environment, watch.operation)
+            which = (watch.operation, watch.version, watch.generation)
+            points = self._points(span, place.service, place.environment, *which)
         if (since, seconds) not in self._known:
             self._known[since, seconds] = self._insight.is_known(since, since + seconds)
         return measured(watch, points.get(place.service), is_known=self._known[since, seconds])
 
     def _points(
-        self, span: Span, service: str | None, environment: str, operation: str
+        self,
+        span: Span,
+        service: str | None,
+        environment: str,
+        operation: str,
+        version: str = "",
+        generation: str = "",
     ) -> Mapping[str, Point]:
-        which = Which(service, environment, operation or None)
+        which = Which(
+            service, environment, operation or None, generation=generation or None, version=version or None
+        )
         told = self._insight.told("api", span, which, limit=_MOST_APIS, points=False)
         return {one.name["service"]: one.whole for one in told.series}
 
 
-def _judge(asked: _Asked, one: Known, place: _Place, row: Any, end: float) -> _Step | None:
+def _judge(asked: _Asked, one: Known, place: Place, row: Any, end: float) -> _Step | None:
     """What the periods since the last time make of a watch; None where nothing is new."""
     seconds, digest = one.watch.minutes * MINUTE, digest_of(one.watch)
     last = end // seconds * seconds
@@ -284,7 +281,7 @@ def _tell(
     workspace: Workspace,
     cx: Connection,
     one: Known,
-    place: _Place,
+    place: Place,
     state: Judged,
     *,
     is_broken: bool,
@@ -304,16 +301,6 @@ def _tell(
     log.append(cx, Event(CALLS_WATCHED, place.product, data), actor=actor)
 
 
-def _watched(workspace: Workspace, one: Known, places: Sequence[Asked]) -> Iterator[_Place]:
-    try:
-        key = environment_key(workspace.settings, one.watch.environment)
-    except TulleError:  # of mesh.yaml, and its environment is no more
-        return
-    for place in places:
-        if place.environment == key and one.watch.service in {"", place.name}:
-            yield _Place(place.name, place.environment, place.product)
-
-
 def _forget(
     workspace: Workspace,
     cx: Connection,
@@ -325,7 +312,7 @@ def _forget(
     for (name, service, environment), row in gone.items():
         if row.told_at is not None:
             there = everything.get((service, environment))
-            place = _Place(service, environment, there.product if there is not None else "")
+            place = Place(service, environment, there.product if there is not None else "")
             one = Known(name, workspace.settings.watches.get(name, Watch(above=0)), name in names)
             _tell(workspace, cx, one, place, _value(row), is_broken=False)
         cx.execute(delete(states).where(_is(name, service, environment)))
@@ -342,23 +329,7 @@ def _value(row: Any) -> Judged:
 def missing_of(workspace: Workspace, found: Sequence[Known]) -> Mapping[str, str]:
     """By the names of watches why each watches nothing now; empty where it watches something."""
     everything = everything_asked(workspace.settings, workspace.database)
-    places = [one for one in everything.values() if one.answers]
-    return {one.name: _missing(workspace, one, places) for one in found}
-
-
-def _missing(workspace: Workspace, one: Known, places: Sequence[Asked]) -> str:
-    if next(_watched(workspace, one, places), None) is not None:
-        return ""
-    try:
-        key = environment_key(workspace.settings, one.watch.environment)
-    except TulleError as exc:
-        return exc.message
-    where = one.watch.environment or production(workspace.settings).name
-    if not one.watch.service:
-        return f"nothing answers in environment '{where}'"
-    near = did_you_mean(one.watch.service, [place.name for place in places if place.environment == key])
-    said = f"no service or API '{one.watch.service}' answers in environment '{where}'"
-    return f"{said}: {near}" if near else said
+    return {one.name: why_nothing(workspace.settings, one.watch, everything) for one in found}
 
 
 # ── told ─────────────────────────────────────────────────────────────────────────────────────────────────

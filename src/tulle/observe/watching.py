@@ -7,7 +7,7 @@ a latency, leaves everything as it was. Pure; knows no store, no clock and nobod
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from tulle.config import Watch
 from tulle.observe.insight import Point
 
+_CAME_LATER: Final = frozenset({"version", "generation"})
 _UNITS: Final = {
     "rate": " requests a second",
     "violations": " refused requests",
@@ -47,7 +48,9 @@ class Judged:
 
 def digest_of(watch: Watch) -> str:
     """Equal for equal watches."""
-    return hashlib.blake2b(msgspec.json.encode(watch), digest_size=16).hexdigest()
+    # What came later is left out where nothing is said: a watch of before is the same one.
+    said = {name: value for name, value in asdict(watch).items() if value or name not in _CAME_LATER}
+    return hashlib.blake2b(msgspec.json.encode(said), digest_size=16).hexdigest()
 
 
 def measured(watch: Watch, point: Point | None, *, is_known: bool) -> float | None:
@@ -91,7 +94,8 @@ def words(watch: Watch, service: str, value: float | None) -> str:
         if watch.above is not None
         else f"below {_amount(watch, watch.below)}"
     )
-    of = f"{service}, {watch.operation}" if watch.operation else service
+    which = " ".join(one for one in (service, watch.version, watch.generation) if one)
+    of = f"{which}, {watch.operation}" if watch.operation else which
     lasted = f"for {watch.periods} × {watch.minutes} min" if watch.periods > 1 else f"for {watch.minutes} min"
     what = _WORDS.get(watch.measure, watch.measure)
     return f"{of}: {what} is {_amount(watch, value)}, {bound} {lasted}"

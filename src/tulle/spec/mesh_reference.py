@@ -191,6 +191,8 @@ _INNER: tuple[tuple[str, type, Mapping[str, str]], ...] = (
             "above": "a number, 0 or more; of it and `below` one",
             "below": "a number, 0 or more",
             "service": "a service",
+            "version": "a version; with `service` only",
+            "generation": "a deployed version; with `service` only",
             "operation": "a method and a path of its document",
             "environment": "an environment",
             "minutes": "a whole number, 1 to 1,440",
