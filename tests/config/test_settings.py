@@ -47,6 +47,13 @@ def test_what_is_true_or_false_is_read_so_from_the_environment(tmp_path: Path) -
         ({"gateway_port": True}, {}, "'gateway_port' is True"),
         ({"gateway_port": 99999}, {}, "'gateway_port' is 99999"),
         ({"gateway_port": 8080}, {}, "'control_plane_port' and 'gateway_port' are the same"),
+        (
+            {"proxy_protocol_port": 8000, "trusted_proxies": ["127.0.0.9"]},
+            {},
+            "'gateway_port' and 'proxy_protocol_port' are the same",
+        ),
+        ({"proxy_protocol_port": -1, "trusted_proxies": ["127.0.0.9"]}, {}, "'proxy_protocol_port' is -1"),
+        ({"proxy_protocol_port": 8001}, {}, "without 'trusted_proxies': nobody could connect there"),
         ({"host": "0.0.0.0"}, {}, "only loopback addresses"),
         ({"service_workers": 0}, {}, "'service_workers' is 0"),
         ({"gateway_concurrency": 0}, {}, "'gateway_concurrency' is 0"),

@@ -39,7 +39,9 @@ def test_the_example_and_those_of_each_setting_are_read(tmp_path: Path) -> None:
     file.write_text("")
     plain = load_settings(tmp_path, {})
     for name in setting_names():
-        file.write_text(example_of(name) + "\n")
+        # which says nothing without those who may connect there
+        more = example_of("trusted_proxies") + "\n" if name == "proxy_protocol_port" else ""
+        file.write_text(more + example_of(name) + "\n")
         assert getattr(load_settings(tmp_path, {}), name) != getattr(plain, name), name
 
 

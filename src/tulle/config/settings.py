@@ -91,6 +91,11 @@ class Settings:
         "proxies before the gateway that are believed from which address a request came (x-forwarded-for); empty: "
         "nobody is, the address is that of the connection",
     )
+    proxy_protocol_port: int = setting(
+        0,
+        "a port beside the gateway's where each connection begins with the PROXY protocol (v1 or v2), of "
+        "trusted_proxies alone; 0: none",
+    )
     database: str = setting("", "database URL of the control plane; empty means SQLite in .tulle/")
     storage: str = setting("", "where data is kept; empty means .tulle/objects on this disk")
     object_stores: tuple[str, ...] = setting(
@@ -273,6 +278,8 @@ class Settings:
         found = {name: getattr(self, name) for name in ("control_plane_port", "gateway_port", "s3_port")}
         if self.gateway_tls is not None and self.gateway_tls.plain_port:
             found["gateway_tls.plain_port"] = self.gateway_tls.plain_port
+        if self.proxy_protocol_port:
+            found["proxy_protocol_port"] = self.proxy_protocol_port
         return found
 
     def warehouse_of(self, name: str) -> Warehouse:
@@ -319,6 +326,11 @@ def _checked(settings: Settings) -> Settings:
         if port in ports:
             raise Invalid(f"settings '{ports[port]}' and '{name}' are the same; give each its own port")
         ports[port] = name
+    if settings.proxy_protocol_port and not settings.trusted_proxies:
+        raise Invalid(
+            "setting 'proxy_protocol_port' is said without 'trusted_proxies': nobody could connect there",
+            hint="list the load balancers' addresses: trusted_proxies: [10.0.0.0/28]",
+        )
     for name, (least, most) in BOUNDS.items():
         if not least <= getattr(settings, name) <= most:
             raise Invalid(f"setting '{name}' is {getattr(settings, name)}, expected {least:,} to {most:,}")

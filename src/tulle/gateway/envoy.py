@@ -125,6 +125,7 @@ class Gateway:
             processors=settings.gateway_processors,
             most_bytes=settings.gateway_megabytes * 1_000_000,
             trusted_proxies=settings.trusted_proxies,
+            proxied_port=settings.proxy_protocol_port,
             **_front_tls(settings),
         )
         self._files = WatchedFiles(self._folder)

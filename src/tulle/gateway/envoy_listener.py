@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tulle.gateway.envoy_errors import local_replies
 from tulle.gateway.envoy_origin import detection, removed_after, removed_before
+from tulle.gateway.envoy_proxy_protocol import proxied_listener
 from tulle.gateway.envoy_tls import HTTP2, by_tls, hsts, plain_listener
 from tulle.gateway.envoy_tracing import HEADERS as TRACE_HEADERS
 from tulle.gateway.envoy_tracing import trace_filter, tracing
@@ -73,7 +74,9 @@ def listener(door: Door, parts: Mapping[str, Json] | None = None) -> Json:
 
 
 def listeners(door: Door, parts: Mapping[str, Json] | None = None) -> list[Json]:
-    """The gateway's doors: for callers by TLS or without it, and by mutual TLS for services that call each other."""
+    """The gateway's doors: for callers by TLS or without it, the same behind a TCP load balancer, and by mutual TLS for
+    services that call each other.
+    """
     plain = listener(door, parts)
     found = [plain]
     if door.tls:
@@ -81,6 +84,8 @@ def listeners(door: Door, parts: Mapping[str, Json] | None = None) -> list[Json]
         found = [by_tls(plain, safe)]
         if door.plain_port:
             found.append(plain_listener(plain, door.plain_port, door.port, serves=door.plain_serves))
+    if door.proxied_port:
+        found.append(proxied_listener(found[0], door.proxied_port, door.trusted_proxies))
     if not door.mutual_tls:
         return found
     # Services come by a socket of their own: none of them is a proxy, whatever it says.

@@ -26,15 +26,19 @@ def detection(proxies: Sequence[str]) -> Json:
     # For a loopback caller Envoy would append this machine's outer address.
     if not proxies:
         return {"use_remote_address": True, "skip_xff_append": True}
-    networks = [ipaddress.ip_network(one) for one in proxies]
-    ranges = [{"address_prefix": str(one.network_address), "prefix_len": one.prefixlen} for one in networks]
     kind = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig"
-    said = typed(kind, xff_trusted_cidrs={"cidrs": ranges}, skip_xff_append=True)
+    said = typed(kind, xff_trusted_cidrs={"cidrs": ranges(proxies)}, skip_xff_append=True)
     return {
         "use_remote_address": False,  # that of the connection is what is left where the extension finds none
         "skip_xff_append": True,
         "original_ip_detection_extensions": [{"name": "trusted_proxies", "typed_config": said}],
     }
+
+
+def ranges(networks: Sequence[str]) -> list[Json]:
+    """Networks as Envoy writes them."""
+    read = [ipaddress.ip_network(one) for one in networks]
+    return [{"address_prefix": str(one.network_address), "prefix_len": one.prefixlen} for one in read]
 
 
 def removed_before(proxies: Sequence[str]) -> Json:

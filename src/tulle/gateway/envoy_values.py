@@ -98,6 +98,9 @@ class Door:
     plain_port: int = 0  # one beside it that is without TLS
     plain_serves: bool = False  # what is there: the same, or the way to TLS
     trusted_proxies: tuple[str, ...] = ()  # networks that are believed whose requests they pass on
+    proxied_port: int = (
+        0  # a door beside it where each connection begins with the PROXY protocol, of these alone
+    )
 
 
 def processor_socket(number: int) -> str:

@@ -86,6 +86,7 @@ _SAID: Mapping[str, tuple[str, str]] = {
     "gateway_megabytes": ("", "4000"),
     "gateway_processors": ("", "2"),
     "trusted_proxies": ("a list of addresses and networks", "[127.0.0.1, 10.0.0.0/28]"),
+    "proxy_protocol_port": ("a port, 1 to 65535, of its own, or 0", "8001"),
     "database": ("sqlite:///… or postgresql://…", "'postgresql://localhost/tulle'"),
     "storage": ("local:/// and an absolute folder", "'local:///srv/tulle/objects'"),
     "object_stores": ("a list of places", "['s3://acme-data/mesh/', 'local:///srv/share/']"),
