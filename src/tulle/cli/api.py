@@ -1,6 +1,6 @@
 """`tulle api list | show | status | versions | operations | openapi | diff`, and how a version lives and is bound.
 
-What people say of APIs is added by `api_remarks`, their keys by `api_keys`, policies by `api_policies`.
+What people say of APIs is added by `api_remarks`, their keys by `keys`, policies by `api_policies`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from tulle.cli import api_remarks
-from tulle.cli.api_keys import api_key
 from tulle.cli.api_policies import policies
 from tulle.cli.environment import OPTION_KEY
+from tulle.cli.keys import api_key
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
 from tulle.errors import Invalid
 from tulle.sdk.apis import ApiClient

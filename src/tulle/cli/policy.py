@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tulle.cli.said_at_deployment import heading, options, read, shown_or_set
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table
-from tulle.errors import Invalid
 
 
 @click.group()
@@ -69,14 +68,10 @@ def schema() -> None:
 
 @click.command()
 @click.argument("service")
-@click.option(
-    "--set",
-    "file",
-    metavar="FILE",
-    help="Take the policies of this file, as `policies:` has them; - reads stdin.",
+@options(
+    "Take the policies of this file, as `policies:` has them; - reads stdin.",
+    "Take those of the service's package again.",
 )
-@click.option("--as-packaged", is_flag=True, help="Take those of the service's package again.")
-@click.option("--environment", help="Where. Default: that of consumers.")
 @OPTION_JSON
 @click.pass_obj
 def policies(
@@ -88,29 +83,24 @@ def policies(
     as_json: bool,
 ) -> None:
     """Show what the gateway does with the requests of SERVICE, or change it at its deployment."""
-    from tulle.cli.connect import mesh_client
-    from tulle.sdk.services import ServiceClient
-
-    if file is not None and as_packaged:
-        raise Invalid("--set and --as-packaged exclude one another")
-    with mesh_client(mesh) as client:
-        if file is not None:
-            found = ServiceClient(client).set_policies(service, read_file(file), environment=environment)
-        elif as_packaged:
-            found = ServiceClient(client).set_policies(service, None, environment=environment)
-        else:
-            found = ServiceClient(client).policies(service, environment=environment)
+    found = shown_or_set(
+        mesh,
+        file,
+        as_packaged,
+        lambda services: services.policies(service, environment=environment),
+        lambda services, said: services.set_policies(
+            service, None if said is None else read_file(said), environment=environment
+        ),
+    )
     if as_json:
         emit(found)
         return
-    who = {"deployment": "said at its deployment", "file": "as its file says"}
-    said = who.get(found["said_by"], f"as its package {found['said_by']} says")
-    tell_policies(found, f"{service} in {found['environment']}, {said}")
+    tell_policies(found, heading(service, found))
 
 
-def tell_policies(found: dict[str, Any], heading: str) -> None:
+def tell_policies(found: dict[str, Any], of: str) -> None:
     """Print a list, what it is with those of the mesh, and what is wrong with it."""
-    click.echo(f"  {heading}:")
+    click.echo(f"  {of}:")
     for one in found["policies"]:
         click.echo(f"      {_sentence(one)}")
     if not found["policies"]:
@@ -137,13 +127,8 @@ def read_file(file: str) -> list[dict[str, Any]]:
     """The list of policies in a file, - is stdin. Invalid with every problem, its line, and what to do."""
     from tulle.gateway.policies.listed import read_policies
     from tulle.spec.document import refuse
-    from tulle.spec.load import load_document
 
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Invalid(f"{file} cannot be read: {exc}") from None
-    document = load_document(text, name=file)
+    document = read(file)
     path = ("policies",) if isinstance(document.value, dict) and set(document.value) == {"policies"} else ()
     found, problems = read_policies(document, path)  # here a line of the file can be named
     refuse(file, problems)

@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from tulle.cli import deployment, deployment_request, service_archive
+from tulle.cli.admin_keys import admin_key
 from tulle.cli.features import score
+from tulle.cli.keys import service_key
 from tulle.cli.policy import policies
+from tulle.cli.service_access import access
 from tulle.cli.service_drift import drift
-from tulle.cli.service_keys import access, admin_key, service_key
 from tulle.cli.service_log import feedback, log
 from tulle.cli.service_queries import compare, queries, snippet
 from tulle.cli.terminal import OPTION_JSON, emit, mark, table

@@ -81,34 +81,6 @@ class ApiClient:
         body = {"policies": [dict(one) for one in policies]}
         return self._client.call("PUT", path, json=body, params=_in(environment))
 
-    def keys(self, name: str) -> list[dict[str, Any]]:
-        """Every key that an API has had, the newest first, without its secret."""
-        return list(self._client.call("GET", f"{_of(name)}/keys")["keys"])
-
-    def create_key(
-        self,
-        name: str,
-        *,
-        label: str,
-        description: str = "",
-        expires: str | None = None,
-        limit: str | None = None,
-    ) -> dict[str, Any]:
-        """Make a key of an API; `api_key` of the answer is shown this once."""
-        body = {"label": label, "description": description, "expires": expires, "limit": limit}
-        return self._client.call("POST", f"{_of(name)}/keys", json=body)
-
-    def change_key(
-        self, name: str, key: str, *, expires: str | None = None, limit: str | None = None
-    ) -> dict[str, Any]:
-        """Give a key another end (or `never`) or another limit (or `usual`); what is None stays."""
-        path = f"{_of(name)}/keys/{part(key)}"
-        return self._client.call("PATCH", path, json={"expires": expires, "limit": limit})
-
-    def revoke_key(self, name: str, key: str) -> dict[str, Any]:
-        """End a key, named by its id or its label."""
-        return self._client.call("DELETE", f"{_of(name)}/keys/{part(key)}")
-
     def ratings(self, name: str) -> dict[str, Any]:
         """What is thought of an API: `ratings`, `count`, `mean`, `by_stars`."""
         return self._client.call("GET", f"{_of(name)}/ratings")
