@@ -52,7 +52,7 @@ def by_hand(bazaar: Bazaar) -> set[tuple[str, str]]:
 def test_they_are_as_the_file_says_or_as_somebody_set_them(bazaar: Bazaar) -> None:
     told = tulle(bazaar, "policies", "orders", "v3")
     assert "orders v3 in prod, as its file says" in told
-    assert "basic-auth (operations: [{'method': 'POST', 'path': '/items'}])" in told
+    assert "basic-auth (operations: [{method: POST, path: /items}])" in told
     told = tulle(bazaar, "policies", "orders", "v1", "--env", "test", "--set", "-", typed=json.dumps(LIST))
     assert "orders v1 in test, set by hand" in told
     apply_plan(bazaar.workspace)
@@ -100,6 +100,15 @@ def test_what_is_wrong_is_told_with_its_place(bazaar: Bazaar, tmp_path: Path) ->
     ):
         with pytest.raises(NotFound, match=said):
             api_policies.policies(bazaar.workspace, name, version, environment)
+
+
+def test_what_could_not_hold_there_is_not_set(bazaar: Bazaar) -> None:
+    own = "[{policy: compression, operations: [{method: PUT, path: /items}]}]"
+    told = tulle(bazaar, "policies", "orders", "v1", "--set", "-", typed=own, fails=True)
+    assert "the OpenAPI document has no operation 'PUT /items', so this is for no request" in told
+    assert by_hand(bazaar) == set()
+    told = tulle(bazaar, "policies", "orders", "v1", "--set", "-", typed="- [1", fails=True)
+    assert "what was piped in is not valid" in told
 
 
 def test_secrets_are_carried_out_and_not_shown(bazaar: Bazaar) -> None:

@@ -20,7 +20,7 @@ from tests.pipeline.conftest import Mesh
 
 from tulle.cli.main import cli
 from tulle.config import GatewayTls
-from tulle.control import access_requests, apis, applications, deployment, destroy
+from tulle.control import access_requests, api_policies, apis, applications, deployment, destroy
 from tulle.control.apply import apply_plan, current_plan, retire
 from tulle.control.check_mesh import check_mesh, check_named
 from tulle.control.workspace import Workspace
@@ -416,7 +416,19 @@ def test_an_instance_is_bound_to_a_running_service_and_back(
     assert one.front is not None
     assert one.front.external is not None
     assert [u.url for u in one.front.external.upstreams] == ["https://calc.example.com"]
+    few = [{"policy": "concurrency-limit", "requests": 5}]  # holds for an external service alone
+    own_policies.set_policies(calc.database, "orders", "v1", "", few)
+    for to in (None, "service:calc@v2"):
+        with pytest.raises(Conflict, match="'concurrency-limit' is of the workers of 'calc'") as caught:
+            apis.bind(calc, "orders", "v1", to)
+        assert caught.value.hint == "take it from the policies of orders v1 first"
+    own_policies.set_policies(calc.database, "orders", "v1", "", None)
     apis.bind(calc, "orders", "v1", None)
+    with pytest.raises(Invalid) as wrong:
+        api_policies.set_policies(calc, "orders", "v1", json.dumps(few))
+    assert [one.message for one in wrong.value.problems] == [
+        "'concurrency-limit' is of the workers of 'calc', not of an API over them"
+    ]
     board.it.settle()
     assert served()["orders@v1"] == ("calc", "v1 90%, v2 10%")
     with pytest.raises(Conflict, match="does not answer in 'test'"):

@@ -119,7 +119,13 @@ def _sentence(policy: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    """As it is written in a file, on one line."""
+    import yaml
+
+    text = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=1_000_000
+    )
+    text = text.removesuffix("...\n").strip()
     return text if len(text) <= 80 else text[:80] + "…"
 
 
@@ -131,5 +137,5 @@ def read_file(file: str) -> list[dict[str, Any]]:
     document = read(file)
     path = ("policies",) if isinstance(document.value, dict) and set(document.value) == {"policies"} else ()
     found, problems = read_policies(document, path)  # here a line of the file can be named
-    refuse(file, problems)
+    refuse(document.name, problems)
     return [written.as_plain() for written in found]

@@ -58,10 +58,11 @@ def heading(service: str, found: dict[str, Any]) -> str:
 
 def read(file: str) -> Document:
     """The YAML document in a file, or on standard input where it is called `-`. Invalid."""
-    from tulle.spec.load import load_document
+    from tulle.spec.load import decoded, load_document
 
+    name = "what was piped in" if file == "-" else file
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Invalid(f"{file} cannot be read: {exc}") from None
-    return load_document(text, name=file)
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as exc:
+        raise Invalid(f"{name} cannot be read: {exc.strerror}") from None
+    return load_document(decoded(data, name), name=name)

@@ -6,7 +6,7 @@ set by hand holds over `apply` and restarts until it is taken back, as a binding
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,11 @@ from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError
 from tulle.gateway.apis import own_policies, records
 from tulle.gateway.apis.instance import Instance, instances
+from tulle.gateway.apis.misplaced import Misplaced, at_workers, undeclared
 from tulle.gateway.faults import fault_of
 from tulle.gateway.in_force import of_instance, target_of
 from tulle.gateway.policies.entry import Policy
+from tulle.gateway.policies.listed import Written
 from tulle.gateway.policies.opening import ways_in
 from tulle.gateway.policies.showing import entry_shown, policy_shown
 from tulle.serving import generation
@@ -65,12 +67,19 @@ def set_policies(
     found = apis.instance(workspace, name, version, environment)
     wanted = None
     if text is not None:
-        wanted = demanded_list(workspace.settings, text)
+        wanted = demanded_list(workspace.settings, text, lambda written: _unfit(found, written))
         target = target_of(workspace.database, found)
         SetProblems(workspace.settings).demand(target, wanted, f"API '{name}' {version}")
     place = found.environment
     own_policies.set_policies(workspace.database, name, version, place, wanted, actor=actor)
     return policies(workspace, name, version, environment)
+
+
+def _unfit(found: Instance, written: Sequence[Written]) -> Iterator[Misplaced]:
+    """What could not hold at an instance as it is answered now."""
+    if found.target.service:
+        yield from at_workers(found.target.service, written)
+    yield from undeclared(found.version, written)
 
 
 def with_kinds(workspace: Workspace, api: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from tulle.gateway.apis import records
 from tulle.gateway.apis.declared import ApiVersion, Target
 from tulle.gateway.apis.document import as_met
 from tulle.gateway.apis.instance import Instance, instances
+from tulle.gateway.apis.misplaced import at_workers
 from tulle.gateway.apis.records import Binding, Life, RecordedApi
 from tulle.gateway.apis.service_life import life_of
 from tulle.gateway.apis.sight import View
@@ -29,6 +30,7 @@ from tulle.gateway.faults import Fault, read_faults
 from tulle.gateway.front import External, check_url
 from tulle.gateway.holders import holders
 from tulle.gateway.in_force import ways_of_instance
+from tulle.gateway.policies.listed import written_of
 from tulle.observe.calls import Calls
 from tulle.observe.insight import Insight
 from tulle.serving import generation
@@ -451,6 +453,7 @@ def bind(
     place = deployment.place_of(workspace.settings, environment)
     found = _instance_of(workspace, api, version, place)
     binding = None if to is None else Binding(_target(workspace, chosen, found, to, place))
+    _demand_fitting(found, found.declared if binding is None else binding.target)
     records.bind(workspace.database, name, version, place, binding, actor=actor)
     return shown(workspace, name)
 
@@ -510,3 +513,11 @@ def _target(workspace: Workspace, version: ApiVersion, found: Instance, to: str,
         known = ", ".join(current.active.mounted)
         raise Conflict(f"generation '{chosen}' of '{name}' does not run", hint=f"these do: {known}")
     return Target(declared, chosen)
+
+
+def _demand_fitting(found: Instance, target: Target) -> None:
+    """Refuse what answers where the version has policies that could not hold then. Conflict."""
+    written = [one for one in written_of(found.policies) if one.is_in(found.place)]
+    for one in at_workers(target.service, written) if target.service else ():
+        hint = f"take it from the policies of {found.api.name} {found.version.version} first"
+        raise Conflict(one.message, hint=hint)

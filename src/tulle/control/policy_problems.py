@@ -6,13 +6,14 @@ nothing of what is in force.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tulle.config import Settings
 from tulle.control.declared_apis import demand_reachable
 from tulle.errors import Invalid, Problem, TulleError, did_you_mean
+from tulle.gateway.apis.misplaced import Misplaced
 from tulle.gateway.front import Upstream
 from tulle.gateway.policies.automated import wrongly_left_out
 from tulle.gateway.policies.entry import Policy
@@ -42,10 +43,15 @@ def problems_in(settings: Settings, file: Path, name: str) -> list[Problem]:
     return problems or list_problems(settings, document, ("policies",), found)
 
 
-def demanded_list(settings: Settings, text: str) -> list[dict[str, Any]]:
+def demanded_list(
+    settings: Settings,
+    text: str,
+    unfit: Callable[[Sequence[Written]], Iterable[Misplaced]] = lambda _: (),
+) -> list[dict[str, Any]]:
     """The list that somebody says in a text, YAML or JSON, in the form that is kept. Invalid with every problem.
 
-    A value that was taken from what is shown would put `****` in force, so it is refused as well.
+    A value that was taken from what is shown would put `****` in force, so it is refused as well. `unfit` tells what
+    could not hold where it is said.
     """
     document = load_document(text, name="policies")
     found, problems = read_policies(document, ())
@@ -58,7 +64,10 @@ def demanded_list(settings: Settings, text: str) -> list[dict[str, Any]]:
         for number, one in enumerate(found)
         if has_hidden(one.policy.settings)
     ]
-    refuse("policies", problems or list_problems(settings, document, (), found))
+    if not problems:
+        problems = [document.problem(one.message, one.steps, hint=one.hint) for one in unfit(found)]
+        problems += list_problems(settings, document, (), found)
+    refuse("policies", problems)
     return [written.as_plain() for written in found]
 
 

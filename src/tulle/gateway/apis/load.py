@@ -18,9 +18,10 @@ from cryptography import x509
 
 from tulle.errors import Invalid, NotFound, Place, Problem
 from tulle.gateway.apis.declared import ApiDeclared, ApiVersion, Override, Page, Target
+from tulle.gateway.apis.misplaced import misplaced
 from tulle.gateway.apis.schema import API_SCHEMA
 from tulle.gateway.front import LARGEST_CA, External, MockAnswer, Upstream, check_url, is_address
-from tulle.gateway.policies.listed import read_policies
+from tulle.gateway.policies.listed import Written, read_policies
 from tulle.serving.access import Access, read_access
 from tulle.spec.document import Document
 from tulle.spec.document import Path as Steps
@@ -200,19 +201,22 @@ class _Reader:
         overrides = {}
         for name, said in (raw.get("environments") or {}).items():
             overrides[name] = self._override(said or {}, (*at, "environments", name))
+        written = self._policies(raw, at)
         made = ApiVersion(
             version=raw["version"],
             target=target,
             path=path,
             hosts=tuple(raw.get("hosts", ())),
             access=access,
-            policies=self._policies(raw, at),
+            policies=tuple(one.as_plain() for one in written),
             is_published=bool(raw.get("publish", False)),
             allows_undeclared=raw.get("undeclared") == "allow" or "openapi" not in raw,
             operations=operations,
             openapi_digest=digest,
             environments=overrides,
         )
+        for found in misplaced(made, written):
+            self.wrong(found.message, *at, "policies", *found.steps, hint=found.hint)
         return replace(made, mocks=self._mocks(raw["version"], at)) if made.is_mocked else made
 
     def _mocks(self, version: str, at: Steps) -> tuple[MockAnswer, ...]:
@@ -238,12 +242,12 @@ class _Reader:
             self.wrong(told, *at, "openapi", hint="give smaller ones")
         return found
 
-    def _policies(self, raw: Mapping[str, Any], at: Steps) -> tuple[dict[str, Any], ...]:
+    def _policies(self, raw: Mapping[str, Any], at: Steps) -> tuple[Written, ...]:
         if "policies" not in raw:
             return ()
         found, wrong = read_policies(self.document, (*at, "policies"))
         self.problems += wrong
-        return tuple(one.as_plain() for one in found)
+        return found
 
     def _override(self, raw: Mapping[str, Any], at: Steps) -> Override:
         says = {"service", "generation", "upstream", "mock"} & raw.keys()
