@@ -10,12 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from tulle.catalog.page_values import ProcessView
 from tulle.catalog.pages import portal, render_failure
 from tulle.catalog.portal import Reader
+from tulle.catalog.routes import RoutedLate
 from tulle.catalog.trial import Credentials, How, TryAnswer
 from tulle.cli.connect import InProcess
 from tulle.config import Settings
@@ -242,9 +243,9 @@ class Browser:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        app = self.app = FastAPI(openapi_url=None)
+        app = self.app = RoutedLate(openapi_url=None)
         self.reader = world.reader()
-        app.include_router(portal(self.reader, world.call))
+        app.include(portal(self.reader, world.call))
 
         @app.exception_handler(TulleError)
         def failure(request: Request, exc: TulleError) -> Response:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from tests.serving.conftest import Mesh, make_mesh, mesh, model  # noqa: F401  fixtures
 from tests.serving.test_refresh import LATEST, following, publish, refreshed
 
+from tulle.catalog.routes import RoutedLate
 from tulle.cli.features import _age
 from tulle.control.look_ups import router
 from tulle.control.workspace import Workspace
@@ -53,8 +53,8 @@ def test_look_ups_tell_commit_age_and_rows_and_whether_they_are_behind(mesh: Mes
 def test_they_are_told_over_http(mesh: Mesh) -> None:  # noqa: F811
     publish(mesh, 1)
     mesh.build(LATEST)
-    app = FastAPI()
-    app.include_router(router(workspace(mesh)))
+    app = RoutedLate()
+    app.include(router(workspace(mesh)))
 
     async def asked() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://mesh") as client:

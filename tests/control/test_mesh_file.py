@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
-from fastapi import FastAPI
 from sqlalchemy import delete
 from tests.control.test_deployments import active, with_versions
 from tests.pipeline.conftest import SALES, Mesh
 
+from tulle.catalog.routes import RoutedLate
 from tulle.cli import connect
 from tulle.cli import gateway as commands
 from tulle.control import gateway, gateway_api, mesh_file, watches
@@ -263,8 +263,8 @@ def test_the_commands_say_it_in_a_terminal(run: Run, monkeypatch: pytest.MonkeyP
         run.board.settle()
         return True
 
-    app = FastAPI()
-    app.include_router(gateway_api.router(run.workspace, run.board, settle))
+    app = RoutedLate()
+    app.include(gateway_api.router(run.workspace, run.board, settle))
     client = Client(httpx.Client(base_url="http://mesh", transport=connect.InProcess(app)))
     monkeypatch.setattr(connect, "mesh_client", lambda _: nullcontext(client))
 

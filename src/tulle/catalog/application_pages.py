@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from tulle.catalog.exchange_pages import reader_of
 from tulle.catalog.portal import Reader
+from tulle.catalog.routes import Routes
 from tulle.catalog.uses import LONGEST_PLACE
 
 Text = Annotated[str, Query(max_length=255)]
@@ -20,7 +21,7 @@ Place = Annotated[str, Query(max_length=LONGEST_PLACE)]
 Render = Callable[[Request, str, Any], Response]
 
 
-def application_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def application_routes(router: Routes, reader: Reader, render: Render) -> None:
     """Applications, one of them, what waits for a decision, and who may use what."""
 
     def who(request: Request) -> str:

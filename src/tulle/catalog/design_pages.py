@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,7 @@ from tulle.catalog.look_up_fields import Filled
 from tulle.catalog.look_up_form import LookUpForm, change, form_of, take_out
 from tulle.catalog.part_fields import LONGEST_JSON, Changed, PartForm, Typed
 from tulle.catalog.portal import Reader
+from tulle.catalog.routes import Routes
 from tulle.catalog.service_design import MOST_CHARACTERS, Suggested, read_design
 from tulle.errors import NotFound
 
@@ -109,7 +110,7 @@ class LookUpPage:
     suggested: Suggested
 
 
-def design_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def design_routes(router: Routes, reader: Reader, render: Render) -> None:
     """Put the pages on `router`; `render` fills a template."""
 
     _look_up_routes(router, reader, render)
@@ -131,7 +132,7 @@ def design_routes(router: APIRouter, reader: Reader, render: Render) -> None:
         return JSONResponse(asdict(reader.suggested(name, product, data_set)))
 
 
-def _look_up_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def _look_up_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/look-up/form")
     def form(request: Request, name: str, wanted: LookUpBody) -> Response:
         """The fields of a look-up in a text."""
@@ -159,7 +160,7 @@ def _answered(made: Changed) -> Response:
     return JSONResponse(asdict(made), status_code=422 if made.problems else 200)
 
 
-def _part_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def _part_routes(router: Routes, reader: Reader, render: Render) -> None:
     def shown(request: Request, name: str, form: PartForm) -> Response:
         page = PartPage(name, form, reader.suggested(name, "", ""))
         return render(request, "service_part.html", page)
@@ -214,7 +215,7 @@ def _part_routes(router: APIRouter, reader: Reader, render: Render) -> None:
         return _answered(endpoint_form.describe(wanted.text, wanted.endpoint, wanted.typed(), wanted.digest))
 
 
-def _annotation_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def _annotation_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.post("/services/{name}/design/annotations/view")
     def view(request: Request, name: str, typed: DesignBody) -> Response:
         """What a text of annotations says; nothing is kept of it."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +23,7 @@ from tulle.catalog.api_trial import ApiCaller, Typed, request_of
 from tulle.catalog.exchange import Exchange
 from tulle.catalog.exchange_search import FACETS, Wanted
 from tulle.catalog.readers import LASTS, Readers
+from tulle.catalog.routes import Routes
 from tulle.catalog.service import pretty
 from tulle.config import Settings
 from tulle.errors import Denied, Invalid, TulleError
@@ -93,7 +94,7 @@ def reader_of(request: Request, readers: Readers, settings: Settings) -> str:
 
 
 def exchange_routes(
-    router: APIRouter,
+    router: Routes,
     exchange: Exchange,
     pages: ApiPages,
     readers: Readers,
@@ -111,16 +112,14 @@ def exchange_routes(
     _sign_in_routes(router, exchange.settings, readers, render)
 
 
-def _shelf_routes(
-    router: APIRouter, exchange: Exchange, who: Callable[[Request], str], render: Render
-) -> None:
+def _shelf_routes(router: Routes, exchange: Exchange, who: Callable[[Request], str], render: Render) -> None:
     @router.get("/exchange")
     def shelf(request: Request, wanted: AskedFor) -> Response:
         found = exchange.search(wanted, who(request))
         return render(request, "exchange.html", {"found": found, "reader": who(request)})
 
 
-def _api_routes(router: APIRouter, pages: ApiPages, who: Callable[[Request], str], render: Render) -> None:
+def _api_routes(router: Routes, pages: ApiPages, who: Callable[[Request], str], render: Render) -> None:
     @router.get("/exchange/apis/{name}")
     def api(
         request: Request,
@@ -140,7 +139,7 @@ def _api_routes(router: APIRouter, pages: ApiPages, who: Callable[[Request], str
         return JSONResponse(pages.document(name, who(request), version, environment))
 
 
-def _try_routes(router: APIRouter, pages: ApiPages, who: Callable[[Request], str], caller: ApiCaller) -> None:
+def _try_routes(router: Routes, pages: ApiPages, who: Callable[[Request], str], caller: ApiCaller) -> None:
     @router.post("/exchange/apis/{name}/try")
     def attempt(request: Request, name: str, wanted: TryBody) -> Response:
         operation, address = pages.operation(
@@ -153,7 +152,7 @@ def _try_routes(router: APIRouter, pages: ApiPages, who: Callable[[Request], str
         return JSONResponse(asdict(answer) | {"headers": headers, "body": _pretty(answer.body)})
 
 
-def _sign_in_routes(router: APIRouter, settings: Settings, readers: Readers, render: Render) -> None:
+def _sign_in_routes(router: Routes, settings: Settings, readers: Readers, render: Render) -> None:
     name = cookie_of(settings)
 
     @router.get("/exchange/sign-in")

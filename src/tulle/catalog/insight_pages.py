@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from tulle.catalog.insight import InsightReader, without
+from tulle.catalog.routes import Routes
 
 Text = Annotated[str, Query(max_length=200)]
 Render = Callable[[Request, str, Any], Response]
 
 
 def insight_routes(
-    router: APIRouter, reader: InsightReader, hidden: Callable[[Request], Collection[str]], render: Render
+    router: Routes, reader: InsightReader, hidden: Callable[[Request], Collection[str]], render: Render
 ) -> None:
     """Put the pages below /insight on `router`; `hidden` are the APIs that who asks may not see."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 
 from tulle.catalog.lake.commits import commit_page, commits_page
@@ -16,6 +16,7 @@ from tulle.catalog.lake.pull_requests import pull_page, pulls_page
 from tulle.catalog.lake.record import hook_run_page, hooks_page, settings_page, work_page
 from tulle.catalog.lake.refs import reflog_page, refs_page
 from tulle.catalog.lake.rows import experiments_page, rows_page
+from tulle.catalog.routes import Routes
 
 Ref = Annotated[str, Query(max_length=300)]
 Refs = Annotated[str, Query(max_length=4000)]
@@ -25,7 +26,7 @@ Status = Annotated[str, Query(pattern="^(open|closed|all)$")]
 Render = Callable[[Request, str, Any], Response]
 
 
-def lake_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+def lake_routes(router: Routes, browser: LakeBrowser, render: Render) -> None:
     """Put the pages below /lake/{repository} on `router`; `render` fills a template."""
     _object_routes(router, browser, render)
     _history_routes(router, browser, render)
@@ -33,7 +34,7 @@ def lake_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None
     _record_routes(router, browser, render)
 
 
-def _object_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+def _object_routes(router: Routes, browser: LakeBrowser, render: Render) -> None:
     @router.get("/lake/{repository}")
     def folder(
         request: Request, repository: str, ref: Ref = "", prefix: Path = "", after: Path = ""
@@ -47,7 +48,7 @@ def _object_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> N
         return render(request, "lake_object.html", page)
 
 
-def _history_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+def _history_routes(router: Routes, browser: LakeBrowser, render: Render) -> None:
     @router.get("/lake/{repository}/refs")
     def refs(
         request: Request, repository: str, prefix: Ref = "", after: Ref = "", after_tag: Ref = ""
@@ -73,7 +74,7 @@ def _history_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> 
         return render(request, "lake_reflog.html", reflog_page(browser.open(repository, branch), branch))
 
 
-def _difference_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+def _difference_routes(router: Routes, browser: LakeBrowser, render: Render) -> None:
     @router.get("/lake/{repository}/diff")
     def diff(
         request: Request,
@@ -112,7 +113,7 @@ def _difference_routes(router: APIRouter, browser: LakeBrowser, render: Render) 
         return render(request, "lake_pull.html", page)
 
 
-def _record_routes(router: APIRouter, browser: LakeBrowser, render: Render) -> None:
+def _record_routes(router: Routes, browser: LakeBrowser, render: Render) -> None:
     @router.get("/lake/{repository}/hooks")
     def hooks(request: Request, repository: str, branch: Ref = "", after: Ref = "") -> Response:
         page = hooks_page(browser.open(repository, branch, after), branch=branch, after=after)

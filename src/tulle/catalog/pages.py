@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 
@@ -22,6 +22,7 @@ from tulle.catalog.exchange_pages import exchange_routes, reader_of
 from tulle.catalog.insight_pages import insight_routes
 from tulle.catalog.lake_pages import lake_routes
 from tulle.catalog.portal import Reader
+from tulle.catalog.routes import Routes
 from tulle.catalog.service_pages import service_routes
 from tulle.catalog.trial import Caller, TryAnswer
 from tulle.errors import TulleError, Unavailable
@@ -48,9 +49,9 @@ def _no_gateway(_request: ApiRequest) -> TryAnswer:
     raise Unavailable("the mesh is not up, so there is no gateway to try", hint="`tulle up`")
 
 
-def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) -> APIRouter:
+def portal(reader: Reader, caller: Caller, api_caller: ApiCaller = _no_gateway) -> Routes:
     """The pages on one mesh; `caller` sends a request to a service through the gateway, `api_caller` one to an API."""
-    router = APIRouter()
+    router = Routes()
 
     def who(request: Request) -> str:
         return _who(request, reader)
@@ -87,7 +88,7 @@ def _who(request: Request, reader: Reader) -> str:
     return reader_of(request, reader.readers, reader.settings)
 
 
-def _mesh_routes(router: APIRouter, reader: Reader, who: Who) -> None:
+def _mesh_routes(router: Routes, reader: Reader, who: Who) -> None:
     @router.get("/")
     @router.get("/products")
     def home(request: Request) -> Response:
@@ -136,7 +137,7 @@ def _mesh_routes(router: APIRouter, reader: Reader, who: Who) -> None:
         return _page(request, reader, "capabilities.html", reader.capabilities())
 
 
-def _model_routes(router: APIRouter, reader: Reader, who: Who) -> None:
+def _model_routes(router: Routes, reader: Reader, who: Who) -> None:
     @router.get("/products/{name}/models")
     def models(request: Request, name: str) -> Response:
         return _page(request, reader, "models.html", reader.models.models(name))
@@ -153,7 +154,7 @@ def _model_routes(router: APIRouter, reader: Reader, who: Who) -> None:
         return _page(request, reader, "experiments.html", reader.experiments.page(name, id_))
 
 
-def _run_routes(router: APIRouter, reader: Reader, who: Who) -> None:
+def _run_routes(router: Routes, reader: Reader, who: Who) -> None:
     @router.get("/runs")
     def runs(
         request: Request,
@@ -177,7 +178,7 @@ def _run_routes(router: APIRouter, reader: Reader, who: Who) -> None:
         return _page(request, reader, "run_progress.html", reader.run(run_id, who(request)))
 
 
-def _data_set_routes(router: APIRouter, reader: Reader, who: Who) -> None:
+def _data_set_routes(router: Routes, reader: Reader, who: Who) -> None:
     @router.get("/products/{name}/data-sets/{data_set}")
     def data_set(request: Request, name: str, data_set: str, environment: Text = "main") -> Response:
         return _page(request, reader, "data_set.html", reader.data_sets.page(name, data_set, environment))
@@ -188,7 +189,7 @@ def _data_set_routes(router: APIRouter, reader: Reader, who: Who) -> None:
         return _page(request, reader, "column_lineage.html", page)
 
 
-def _rejected_routes(router: APIRouter, reader: Reader) -> None:
+def _rejected_routes(router: Routes, reader: Reader) -> None:
     @router.get("/rejected")
     def all_rejected(request: Request) -> Response:
         return _page(request, reader, "put_aside.html", reader.rejected.all())
@@ -209,7 +210,7 @@ def _rejected_routes(router: APIRouter, reader: Reader) -> None:
         return _page(request, reader, "rejected.html", found)
 
 
-def _plan_routes(router: APIRouter, reader: Reader, who: Who) -> None:
+def _plan_routes(router: Routes, reader: Reader, who: Who) -> None:
     @router.get("/plans")
     def plans(request: Request) -> Response:
         return _page(request, reader, "plans.html", reader.plans(user=who(request)))
@@ -219,7 +220,7 @@ def _plan_routes(router: APIRouter, reader: Reader, who: Who) -> None:
         return _page(request, reader, "plans.html", reader.plans(name, who(request)))
 
 
-def _schedule_routes(router: APIRouter, reader: Reader, who: Who) -> None:
+def _schedule_routes(router: Routes, reader: Reader, who: Who) -> None:
     @router.get("/schedules")
     def schedules(request: Request) -> Response:
         return _page(request, reader, "schedules.html", reader.schedules(who(request)))
@@ -229,7 +230,7 @@ def _schedule_routes(router: APIRouter, reader: Reader, who: Who) -> None:
         return _page(request, reader, "calendar.html", reader.calendar(month, product.strip(), day))
 
 
-def _lake_routes(router: APIRouter, reader: Reader) -> None:
+def _lake_routes(router: Routes, reader: Reader) -> None:
     @router.get("/lake")
     def lake(request: Request, q: Text = "", after: Text = "") -> Response:
         return _page(

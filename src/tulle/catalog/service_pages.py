@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.design_pages import design_routes
 from tulle.catalog.exchange_pages import reader_of
 from tulle.catalog.portal import Reader
+from tulle.catalog.routes import Routes
 from tulle.catalog.service import ServiceView, endpoint_of, pretty
 from tulle.catalog.trial import Caller, How
 from tulle.config import Settings
@@ -60,7 +61,7 @@ class TryBody(BaseModel):
         return How(name, self.generation, self.key, self.steps)
 
 
-def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Render) -> None:
+def service_routes(router: Routes, reader: Reader, caller: Caller, render: Render) -> None:
     """Put the pages below /services on `router`; `render` fills a template."""
 
     def who(request: Request) -> str:
@@ -70,15 +71,15 @@ def service_routes(router: APIRouter, reader: Reader, caller: Caller, render: Re
         if (name := request.path_params.get("name")) is not None:
             reader.demand_seen(name, who(request))
 
-    pages = APIRouter(dependencies=[Depends(seen)])  # whatever page of a service it is
+    pages = Routes(dependencies=[Depends(seen)])  # whatever page of a service it is
     _read_routes(pages, reader, render, who)
     _deployment_routes(pages, reader, render)
     _try_routes(pages, reader, caller)
     design_routes(pages, reader, render)
-    router.include_router(pages)
+    router.include(pages)
 
 
-def _read_routes(router: APIRouter, reader: Reader, render: Render, who: Callable[[Request], str]) -> None:
+def _read_routes(router: Routes, reader: Reader, render: Render, who: Callable[[Request], str]) -> None:
     @router.get("/services")
     def services(request: Request) -> Response:
         return render(request, "services.html", reader.services_page(who(request)))
@@ -100,7 +101,7 @@ def _read_routes(router: APIRouter, reader: Reader, render: Render, who: Callabl
         return JSONResponse(reader.openapi(name))
 
 
-def _deployment_routes(router: APIRouter, reader: Reader, render: Render) -> None:
+def _deployment_routes(router: Routes, reader: Reader, render: Render) -> None:
     @router.get("/services/{name}/deployments")
     def deployments(request: Request, name: str, environment: Text = "", span: Text = "hour") -> Response:
         filled = {key: value[:200] for key, value in request.query_params.items()}
@@ -120,7 +121,7 @@ def _deployment_routes(router: APIRouter, reader: Reader, render: Render) -> Non
         return render(request, "service_load.html", reader.load.page(name, environment, span))
 
 
-def _try_routes(router: APIRouter, reader: Reader, caller: Caller) -> None:
+def _try_routes(router: Routes, reader: Reader, caller: Caller) -> None:
     @router.post("/services/{name}/try")
     def attempt(name: str, wanted: TryBody) -> Response:
         if bool(wanted.client_id) != bool(wanted.client_secret):

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import history
 from tulle.catalog.history import CheckView
 from tulle.catalog.masking import unquoted, untold
 from tulle.catalog.preview import may_show_text
+from tulle.catalog.routes import Routes
 from tulle.control.workspace import Workspace
 from tulle.errors import NotFound, TulleError, Unavailable
 from tulle.observe import incidents
@@ -170,9 +170,9 @@ class UrlBody(BaseModel):
     url: str = Field(max_length=4000)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     database = workspace.database
 
     @api.get("/alerts")

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
+from tulle.catalog.routes import Routes
 from tulle.control import check_mesh, environments, release
 from tulle.control.compare import engine_of
 from tulle.control.deployment_api import deployment_view
@@ -84,9 +85,9 @@ class VersionBody(Body):
     version: str | None = None
 
 
-def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool]) -> Routes:
     """The API on one mesh; `settle` makes the gateway follow what a call recorded, and tells whether it did."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     _product_routes(api, workspace)
     plan_routes(api, workspace, settle)
     _run_routes(api, workspace)
@@ -94,7 +95,7 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     return api
 
 
-def _product_routes(api: APIRouter, workspace: Workspace) -> None:
+def _product_routes(api: Routes, workspace: Workspace) -> None:
     @api.get("/status")
     def status() -> dict[str, Any]:
         known = products.applied(workspace.database)
@@ -171,7 +172,7 @@ def _product_routes(api: APIRouter, workspace: Workspace) -> None:
         }
 
 
-def _run_routes(api: APIRouter, workspace: Workspace) -> None:
+def _run_routes(api: Routes, workspace: Workspace) -> None:
     database = workspace.database
 
     @api.post("/runs", status_code=202)
@@ -252,7 +253,7 @@ def _run_routes(api: APIRouter, workspace: Workspace) -> None:
         return _run(runs.get(database, run_id), with_steps=True)
 
 
-def _service_routes(api: APIRouter, workspace: Workspace) -> None:
+def _service_routes(api: Routes, workspace: Workspace) -> None:
     @api.get("/services")
     def list_services() -> dict[str, Any]:
         declared, wrong = release.readable_services(workspace)

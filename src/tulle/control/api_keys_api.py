@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from tulle.catalog.api_keys import takes_keys
+from tulle.catalog.routes import Routes
 from tulle.control import service_access
 from tulle.control.apis_api import Guard
 from tulle.control.asking import AskedBy
@@ -20,9 +21,9 @@ from tulle.gateway.apis import records
 from tulle.lake.access import Access
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> Routes:
     """The API of the keys; `settle` makes the gateway follow at once."""
-    api = APIRouter(prefix="/mesh/v1/apis/{name}/keys", tags=["apis"])
+    api = Routes(prefix="/mesh/v1/apis/{name}/keys", tags=["apis"])
     guard = Guard(workspace, access)
 
     @api.get("")

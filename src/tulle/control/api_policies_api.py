@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 
+from tulle.catalog.routes import Routes
 from tulle.control import api_policies
 from tulle.control.api_policies import ApiPolicies
 from tulle.control.apis_api import Guard
@@ -23,9 +24,9 @@ from tulle.lake.access import Access
 Environment = Annotated[str | None, Query(max_length=63)]
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> Routes:
     """The API of the policies; `settle` makes the gateway follow at once."""
-    api = APIRouter(prefix="/mesh/v1/apis/{name}/versions/{version}/policies", tags=["apis"])
+    api = Routes(prefix="/mesh/v1/apis/{name}/versions/{version}/policies", tags=["apis"])
     guard = Guard(workspace, access)
 
     def changed(found: ApiPolicies) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import api_policies, apis, release
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.workspace import Workspace
@@ -97,12 +98,12 @@ class Guard:
             self._access.demand(user, "fs:CreateCommit", self._access.resource_branch(product, place.branch))
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access, calls: Calls) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access, calls: Calls) -> Routes:
     """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may.
 
     `calls` are the counts of what was asked.
     """
-    api = APIRouter(prefix="/mesh/v1", tags=["apis"])
+    api = Routes(prefix="/mesh/v1", tags=["apis"])
     guard = Guard(workspace, access)
     _look_routes(api, workspace, guard, calls)
     _life_routes(api, workspace, settle, guard)
@@ -110,7 +111,7 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access, cal
     return api
 
 
-def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard, calls: Calls) -> None:
+def _look_routes(api: Routes, workspace: Workspace, guard: Guard, calls: Calls) -> None:
     @api.get("/apis")
     def list_apis(
         request: Request,
@@ -174,7 +175,7 @@ def _look_routes(api: APIRouter, workspace: Workspace, guard: Guard, calls: Call
         }
 
 
-def _life_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: Guard) -> None:
+def _life_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], guard: Guard) -> None:
     @api.post("/apis/{name}/versions/{version}/publish")
     def publish(request: Request, by: AskedBy, name: str, version: str) -> dict[str, Any]:
         """Let consumers call it; also one that was deprecated or retired."""
@@ -199,7 +200,7 @@ def _life_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool
         return {**found, "in_force": settle()}
 
 
-def _binding_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], guard: Guard) -> None:
+def _binding_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], guard: Guard) -> None:
     @api.put("/apis/{name}/versions/{version}/binding")
     def bind(request: Request, by: AskedBy, name: str, version: str, body: BindingBody) -> dict[str, Any]:
         """Let something else answer an instance than what is declared."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.catalog.uses import LONGEST_PLACE
 from tulle.control import access_overview, access_requests, application_hooks, applications
 from tulle.control.access_requests import Asked, Said
@@ -103,9 +104,9 @@ class TermsBody(Body):
     version: Short
 
 
-def router(workspace: Workspace, settle: Settle, access: Access) -> APIRouter:
+def router(workspace: Workspace, settle: Settle, access: Access) -> Routes:
     """The API of applications and contracts; `settle` makes the gateway follow at once, and tells whether it did."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     _application_routes(api, workspace, settle)
     _secret_routes(api, workspace, settle)
     _contract_routes(api, workspace, settle, access)
@@ -114,7 +115,7 @@ def router(workspace: Workspace, settle: Settle, access: Access) -> APIRouter:
     return api
 
 
-def _application_routes(api: APIRouter, workspace: Workspace, settle: Settle) -> None:
+def _application_routes(api: Routes, workspace: Workspace, settle: Settle) -> None:
     @api.get("/applications")
     def list_applications(
         request: Request,
@@ -175,7 +176,7 @@ def _application_routes(api: APIRouter, workspace: Workspace, settle: Settle) ->
         return {"name": name, "service": body.service, "limit": text, "in_force": settle()}
 
 
-def _secret_routes(api: APIRouter, workspace: Workspace, settle: Settle) -> None:
+def _secret_routes(api: Routes, workspace: Workspace, settle: Settle) -> None:
     @api.post("/applications/{name}/rotate")
     def rotate(request: Request, by: AskedBy, name: str, body: RotationBody | None = None) -> dict[str, Any]:
         said = body or RotationBody(overlap=applications.USUAL_OVERLAP, expires=None)
@@ -195,7 +196,7 @@ def _secret_routes(api: APIRouter, workspace: Workspace, settle: Settle) -> None
         return {"name": name, "ended": ended, "in_force": settle()}
 
 
-def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, access: Access) -> None:
+def _contract_routes(api: Routes, workspace: Workspace, settle: Settle, access: Access) -> None:
     def offer(request: Request, place: Place) -> dict[str, Any]:
         access_requests.demand_seen(workspace, access, place, user_of(request))
         found = access_requests.offer_for(workspace, place.kind, place.subject)
@@ -277,7 +278,7 @@ def _contract_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
         return {"access": [access_overview.as_plain(use) for use in found], "next": next_}
 
 
-def _decision_routes(api: APIRouter, workspace: Workspace, settle: Settle, access: Access) -> None:
+def _decision_routes(api: Routes, workspace: Workspace, settle: Settle, access: Access) -> None:
     @api.get("/contracts/{id_}")
     def one(request: Request, id_: str) -> dict[str, Any]:
         record = access_requests.seen(workspace, access, id_, user=user_of(request))
@@ -307,7 +308,7 @@ def _decision_routes(api: APIRouter, workspace: Workspace, settle: Settle, acces
         return _shown(workspace, made, settle)
 
 
-def _hook_routes(api: APIRouter, workspace: Workspace) -> None:
+def _hook_routes(api: Routes, workspace: Workspace) -> None:
     @api.put("/applications/{name}/hook")
     def set_hook(request: Request, by: AskedBy, name: str, body: HookBody) -> dict[str, Any]:
         """Tell a URL of the application's steps; with the secret that signs, this one time."""

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Annotated, Final
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from tulle.catalog.query_log import QUERIES, find_repository
+from tulle.catalog.routes import Routes
 from tulle.control import query_log
 from tulle.control.environments import by_whom
 from tulle.control.release import declared_in
@@ -66,7 +67,7 @@ def hides(workspace: Workspace, access: Access) -> Callable[[Request], None]:
     return demand
 
 
-def for_who_may_change(workspace: Workspace, access: Access, routes: APIRouter) -> APIRouter:
+def for_who_may_change(workspace: Workspace, access: Access, routes: Routes) -> Routes:
     """Routes of one service, by `name`, guarded: who asks with a key of their own must be allowed to change it.
 
     That is, to change what its product publishes to consumers. Denied.
@@ -79,12 +80,12 @@ def for_who_may_change(workspace: Workspace, access: Access, routes: APIRouter) 
             branch = production(workspace.settings).branch
             access.demand(user, "fs:CreateCommit", access.resource_branch(product, branch))
 
-    guarded = APIRouter(dependencies=[Depends(demand)])
-    guarded.include_router(routes)
+    guarded = Routes(dependencies=[Depends(demand)])
+    guarded.include(routes)
     return guarded
 
 
-def for_who_may_read_log(workspace: Workspace, access: Access, routes: APIRouter) -> APIRouter:
+def for_who_may_read_log(workspace: Workspace, access: Access, routes: Routes) -> Routes:
     """Routes of one service's log, by `name`, guarded: who asks with a key of their own must be allowed to read it.
 
     That is, the repository it is kept in, as by any other door. NotFound where nothing is kept, Denied.
@@ -107,6 +108,6 @@ def for_who_may_read_log(workspace: Workspace, access: Access, routes: APIRouter
         resource = access.resource_object(log.name, log.default_branch, f"{QUERIES}/")
         access.demand(user, "fs:ReadObject", *resource)
 
-    guarded = APIRouter(dependencies=[Depends(demand)])
-    guarded.include_router(routes)
+    guarded = Routes(dependencies=[Depends(demand)])
+    guarded.include(routes)
     return guarded

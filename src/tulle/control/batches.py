@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.config import Settings
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
@@ -136,9 +136,9 @@ def _data_set(product: str, data_set: str, own: str) -> tuple[str, str]:
     return named or product or own, rest
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
 
     @api.post("/services/{service}/endpoints/{endpoint}/training-set", status_code=202)
     def training_set(by: AskedBy, service: str, endpoint: str, body: TrainingBody) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control.workspace import Workspace
 from tulle.pipeline import queue, worker
 from tulle.pipeline import run as runs
@@ -35,9 +36,9 @@ class CheckBody(BaseModel):
     tags: list[Annotated[str, Field(max_length=63)]] = Field(default=[], max_length=100)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     database = workspace.database
 
     @api.get("/checks")

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from tulle.catalog import comparing
+from tulle.catalog.routes import Routes
 from tulle.control.workspace import Workspace
 from tulle.engine.compare import MOST_ROWS, Comparison, compare
 from tulle.engine.dataset_files import changed_data_sets
@@ -71,9 +72,9 @@ def engine_of(workspace: Workspace, product: DataProduct | None) -> DuckEngine:
     return DuckEngine(warehouse, settings.run_folder / "compare")
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1/repositories/{name}")
+    api = Routes(prefix="/mesh/v1/repositories/{name}")
 
     @api.get("/compare")
     def one(

@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
 from tulle.errors import Invalid
@@ -42,9 +42,9 @@ class TableBody(BaseModel):
     table: str = Field(max_length=400)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     known = open_connections(workspace.settings, workspace.database)
 
     @api.get("/connections")

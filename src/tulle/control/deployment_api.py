@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import deployment, deployment_request
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.release import declared_service
@@ -117,9 +118,9 @@ class CleanBody(_Body):
 Demand = Callable[[Request, str, str | None], None]  # (request, service, environment)
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> Routes:
     """The API; `settle` makes the gateway follow what a call recorded, `access` knows what users may."""
-    api = APIRouter(prefix="/mesh/v1", tags=["deployments"])
+    api = Routes(prefix="/mesh/v1", tags=["deployments"])
 
     def demand(request: Request, name: str, environment: str | None) -> None:
         """Who asks with a key of their own is a deployer of the environment, or may change the product there."""
@@ -137,7 +138,7 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
     return api
 
 
-def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
+def _change_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def ask(
         request: Request, by: str, name: str, traffic: Traffic, body: DeployBody | TrafficBody
     ) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def _change_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bo
         return deployment_view(workspace, made)
 
 
-def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
+def _run_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def shown(made: Deployment) -> dict[str, Any]:
         settle()
         return deployment_view(workspace, made)
@@ -239,7 +240,7 @@ def _run_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
         return shown(deployment.bound(workspace, name, asked, environment=body.environment, actor=by))
 
 
-def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
+def _end_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def shown(made: Deployment) -> dict[str, Any]:
         settle()
         return deployment_view(workspace, made)
@@ -287,7 +288,7 @@ def _end_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]
         return {"removed": [asdict(one) for one in removed], "dry_run": body.dry_run}
 
 
-def _request_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], sight: Sight) -> None:
+def _request_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], sight: Sight) -> None:
     @api.get("/deployment-requests")
     def requests(
         request: Request,

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from tulle.catalog.exchange import Exchange
 from tulle.catalog.exchange_pages import AskedFor
 from tulle.catalog.exchange_search import PAGE
+from tulle.catalog.routes import Routes
 from tulle.control.asking import user_of
 
 
-def router(exchange: Exchange) -> APIRouter:
+def router(exchange: Exchange) -> Routes:
     """The API of the Exchange."""
-    api = APIRouter(prefix="/mesh/v1", tags=["apis"])
+    api = Routes(prefix="/mesh/v1", tags=["apis"])
 
     @api.get("/exchange")
     def search(request: Request, wanted: AskedFor) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import gateway, mesh_file
 from tulle.control.asking import AskedBy
 from tulle.control.switchboard import Switchboard
@@ -34,9 +35,9 @@ class ReloadBody(BaseModel):
     dry_run: bool = False
 
 
-def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], bool]) -> APIRouter:
+def router(workspace: Workspace, switchboard: Switchboard, settle: Callable[[], bool]) -> Routes:
     """The API of one mesh's gateway; `settle` puts in force what was said."""
-    api = APIRouter(prefix="/mesh/v1/gateway")
+    api = Routes(prefix="/mesh/v1/gateway")
 
     @api.get("")
     def show() -> dict[str, Any]:

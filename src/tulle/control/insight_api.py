@@ -6,10 +6,11 @@ import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import outlook as asked
+from tulle.catalog.routes import Routes
 from tulle.control import watches
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
@@ -28,9 +29,9 @@ class MuteBody(BaseModel):
     until: float | None = Field(None, ge=0, le=253_402_300_799, allow_inf_nan=False)
 
 
-def watch_router(workspace: Workspace) -> APIRouter:
+def watch_router(workspace: Workspace) -> Routes:
     """The routes of watches on one mesh."""
-    api = APIRouter(prefix="/mesh/v1/insight/watches")
+    api = Routes(prefix="/mesh/v1/insight/watches")
 
     @api.get("")
     def all_watches() -> dict[str, Any]:
@@ -61,9 +62,9 @@ def watch_router(workspace: Workspace) -> APIRouter:
     return api
 
 
-def router(workspace: Workspace, calls: Calls) -> APIRouter:
+def router(workspace: Workspace, calls: Calls) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1/insight")
+    api = Routes(prefix="/mesh/v1/insight")
     insight = Insight(calls)
 
     def which(

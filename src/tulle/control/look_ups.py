@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
-
+from tulle.catalog.routes import Routes
 from tulle.control.workspace import Workspace
 from tulle.serving.look_ups import look_ups
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
 
     @api.get("/services/{name}/look-ups")
     def of_service(name: str, version: str | None = None) -> dict[str, Any]:

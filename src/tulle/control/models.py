@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control.asking import AskedBy
 from tulle.control.environments import branch_for_run
 from tulle.control.workspace import Workspace
@@ -184,9 +185,9 @@ def _all(workspace: Workspace, product: str | None, environment: str) -> Iterato
         yield from models_of(workspace.lake, name, environment)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     database = workspace.database
 
     @api.get("/models")

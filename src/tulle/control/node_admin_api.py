@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from tulle.catalog.routes import Routes
 from tulle.control import admin_keys, deployment, node_admin
 from tulle.control.service_access import moment_of
 from tulle.control.workspace import Workspace
@@ -47,9 +48,9 @@ def _actor(request: Request) -> str:
     return str(request.state.admin)
 
 
-def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool]) -> Routes:
     """The admin API of one mesh; `settle` makes the gateway follow at once."""
-    api = APIRouter(prefix=PREFIX, include_in_schema=False)
+    api = Routes(prefix=PREFIX, include_in_schema=False)
     _service_routes(api, workspace, settle)
     _mapping_routes(api, workspace, settle)
     _key_routes(api, workspace)
@@ -57,7 +58,7 @@ def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
     return api
 
 
-def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _service_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.get("/services")
     def services() -> list[dict[str, Any]]:
         return node_admin.services(workspace)
@@ -91,7 +92,7 @@ def _service_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         return DONE
 
 
-def _mapping_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def _mapping_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool]) -> None:
     @api.post("/services/{name}/actions/enable")
     def enable(request: Request, name: str) -> dict[str, bool]:
         deployment.enable(workspace, name, is_enabled=True, actor=_actor(request))
@@ -126,7 +127,7 @@ def _mapping_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], b
         return {**DONE, "generation": version}
 
 
-def _key_routes(api: APIRouter, workspace: Workspace) -> None:
+def _key_routes(api: Routes, workspace: Workspace) -> None:
     database = workspace.database
 
     @api.get("/keys")
@@ -171,7 +172,7 @@ def node_error(status: int, error_type: str, message: str, detail: str) -> Respo
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
-def _node_routes(api: APIRouter, workspace: Workspace) -> None:
+def _node_routes(api: Routes, workspace: Workspace) -> None:
     @api.get("/metrics")
     def metrics() -> dict[str, Any]:
         return node_admin.metrics(workspace)

@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
+from tulle.catalog.routes import Routes
 from tulle.control import release
 from tulle.control.workspace import Workspace
 from tulle.serving import package_import
@@ -18,9 +19,9 @@ from tulle.serving.seal import public_key
 KEY_HEADER, VERSION_HEADER = "x-tulle-public-key", "x-tulle-version"
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The API of one mesh."""
-    api = APIRouter(prefix="/mesh/v1", tags=["packages"])
+    api = Routes(prefix="/mesh/v1", tags=["packages"])
 
     @api.get("/services/{name}/packages/{version}/archive")
     def archive(name: str, version: str) -> FileResponse:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control.asking import AskedBy, user_of
 from tulle.events import ACCESS_PASSWORD_REMOVED, ACCESS_PASSWORD_SET
 from tulle.lake.access import Access
@@ -23,9 +24,9 @@ class PasswordBody(BaseModel):
     password: str = Field(max_length=LONGEST * 4, repr=False)
 
 
-def router(access: Access, settle: Callable[[], bool]) -> APIRouter:
+def router(access: Access, settle: Callable[[], bool]) -> Routes:
     """The routes on one mesh; `settle` lets the gateway know."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
 
     def demand(request: Request, action: str, *resources: str) -> None:
         if (user := user_of(request)) is not None:

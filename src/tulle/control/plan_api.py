@@ -9,9 +9,10 @@ from dataclasses import asdict
 from queue import SimpleQueue
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
+from tulle.catalog.routes import Routes
 from tulle.control import apis, apply, destroy, drift, grants, plan_file
 from tulle.control.asking import AskedBy
 from tulle.control.plan import Plan
@@ -32,7 +33,7 @@ class ApplyBody(BaseModel):
     wait: bool = True  # for the end; else only for the first step, and `GET /plans/ID` tells the rest
 
 
-def plan_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool]) -> None:
+def plan_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool]) -> None:
     """Put the routes on `api`; `settle` makes the gateway follow what a call recorded."""
 
     @api.get("/plan")

@@ -17,9 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from tulle.catalog.masking import readable_columns
+from tulle.catalog.routes import Routes
 from tulle.config import Settings, Warehouse
 from tulle.control.workspace import Workspace
 from tulle.engine.duck import DuckEngine
@@ -219,9 +220,9 @@ def profile_of(workspace: Workspace, product: str, data_set: str, environment: s
     return kept
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1/products/{product}/datasets/{data_set}")
+    api = Routes(prefix="/mesh/v1/products/{product}/datasets/{data_set}")
 
     @api.get("/profile")
     def present(product: str, data_set: str, environment: Name = "main") -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Any
 
 import msgspec
 import yaml
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import deployment_queries, release
 from tulle.control.asking import user_of
 from tulle.control.compare import engine_of
@@ -344,9 +345,9 @@ class MakeBody(BaseModel):
     write: bool = True
 
 
-def router(workspace: Workspace, access: Access) -> APIRouter:
+def router(workspace: Workspace, access: Access) -> Routes:
     """The routes on one mesh; `access` knows what users may read."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
 
     @api.post("/services/{name}/compare")
     def compare_generations(name: str, body: CompareBody) -> dict[str, Any]:

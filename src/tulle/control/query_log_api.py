@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog import service_load
 from tulle.catalog.query_log import QueryLog, Wanted, find_repository, masked_again, repository_name, where
+from tulle.catalog.routes import Routes
 from tulle.catalog.service_feedback import feedback_state
 from tulle.control import feedback, query_log, release
 from tulle.control.asking import AskedBy
@@ -40,9 +41,9 @@ class FromBody(BaseModel):
     data_set: str = Field(max_length=255)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     log = QueryLog(workspace.settings, workspace.lake)
     load = service_load.LoadReader(workspace.settings, workspace.lake)
 

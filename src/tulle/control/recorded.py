@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.query_log import JSON_COLUMNS, QueryLog, Wanted, where
+from tulle.catalog.routes import Routes
 from tulle.control import queries, query_log, release
 from tulle.control.query_log_api import Moment
 from tulle.control.query_log_rows import shown_now
@@ -153,9 +154,9 @@ class AgainBody(BetweenBody):
     most: int = Field(1000, ge=1, le=MOST_AGAIN)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     log = QueryLog(workspace.settings, workspace.lake)
 
     @api.get("/services/{name}/compare/recorded")

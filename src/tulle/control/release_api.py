@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import environments, product_release, promotion, retirement
 from tulle.control.asking import asked_by, user_of
 from tulle.control.environments import by_whom
@@ -108,9 +109,9 @@ def _demand_same(user: str, said: str | None) -> None:
         )
 
 
-def router(workspace: Workspace, access: Access) -> APIRouter:
+def router(workspace: Workspace, access: Access) -> Routes:
     """The API of one mesh's environments and releases."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     _environment_routes(api, workspace)
     _release_routes(api, workspace)
     _promotion_routes(api, workspace, access)
@@ -124,7 +125,7 @@ def _demand_known(workspace: Workspace, product: str | None, found: Sequence[obj
         products.applied_product(workspace.database, product)
 
 
-def _environment_routes(api: APIRouter, workspace: Workspace) -> None:
+def _environment_routes(api: Routes, workspace: Workspace) -> None:
     @api.get("/environments")
     def list_environments() -> dict[str, Any]:
         return {"environments": environments.as_plain(workspace)}
@@ -176,7 +177,7 @@ def _environment_routes(api: APIRouter, workspace: Workspace) -> None:
         return found
 
 
-def _release_routes(api: APIRouter, workspace: Workspace) -> None:
+def _release_routes(api: Routes, workspace: Workspace) -> None:
     @api.get("/releases")
     def list_releases(product: str | None = None) -> dict[str, Any]:
         found = release.releases(workspace.database, product)
@@ -215,7 +216,7 @@ def _release_routes(api: APIRouter, workspace: Workspace) -> None:
         }
 
 
-def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> None:
+def _promotion_routes(api: Routes, workspace: Workspace, access: Access) -> None:
     def demand(request: Request, product: str, environment: str | None) -> None:
         """Who asks with a key of their own must be allowed to change the branch that is the environment."""
         user = user_of(request)
@@ -286,7 +287,7 @@ def _promotion_routes(api: APIRouter, workspace: Workspace, access: Access) -> N
         return promotion.as_plain(workspace, promotion.withdraw(workspace, id_, by=by, is_anybodys=is_mesh))
 
 
-def _end_routes(api: APIRouter, workspace: Workspace) -> None:
+def _end_routes(api: Routes, workspace: Workspace) -> None:
     @api.get("/deprecations")
     def deprecations() -> dict[str, Any]:
         return {"deprecations": [asdict(one) for one in retirement.deprecations(workspace.database)]}

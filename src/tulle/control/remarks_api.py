@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control.apis_api import Guard
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.remarks import Remarks, as_told
@@ -37,16 +38,16 @@ class TextBody(BaseModel):
     text: Text
 
 
-def router(workspace: Workspace, access: Access) -> APIRouter:
+def router(workspace: Workspace, access: Access) -> Routes:
     """The API of remarks."""
-    api = APIRouter(prefix="/mesh/v1", tags=["apis"])
+    api = Routes(prefix="/mesh/v1", tags=["apis"])
     guard, remarks = Guard(workspace, access), Remarks(workspace, Sight(workspace.database, access))
     _rating_routes(api, guard, remarks)
     _question_routes(api, guard, remarks)
     return api
 
 
-def _rating_routes(api: APIRouter, guard: Guard, remarks: Remarks) -> None:
+def _rating_routes(api: Routes, guard: Guard, remarks: Remarks) -> None:
     @api.get("/apis/{name}/ratings")
     def ratings(request: Request, name: str) -> dict[str, Any]:
         """What is thought of an API."""
@@ -81,7 +82,7 @@ def _rating_routes(api: APIRouter, guard: Guard, remarks: Remarks) -> None:
         return as_told(told)
 
 
-def _question_routes(api: APIRouter, guard: Guard, remarks: Remarks) -> None:
+def _question_routes(api: Routes, guard: Guard, remarks: Remarks) -> None:
     @api.get("/apis/{name}/questions")
     def questions(request: Request, name: str) -> dict[str, Any]:
         """What was asked about an API, with the answers."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tulle.catalog.outlook import environment_key
 from tulle.catalog.query_log import JSON_COLUMNS, QueryLog, Wanted, logs, where
+from tulle.catalog.routes import Routes
 from tulle.control import query_log, recorded, release
 from tulle.control.asking import AskedBy
 from tulle.control.query_log_api import Moment
@@ -193,9 +193,9 @@ class ReplayBody(BaseModel):
     force: bool = False
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The route on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     log = QueryLog(workspace.settings, workspace.lake)
 
     @api.post("/insight/replay")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import environments
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
@@ -47,9 +48,9 @@ class BackfillBody(BaseModel):
     retries: int | None = Field(None, ge=0, le=20)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     database = workspace.database
 
     @api.get("/schedules")
@@ -89,7 +90,7 @@ def router(workspace: Workspace) -> APIRouter:
     return api
 
 
-def _backfill_routes(api: APIRouter, workspace: Workspace) -> None:
+def _backfill_routes(api: Routes, workspace: Workspace) -> None:
     database = workspace.database
 
     @api.post("/backfills", status_code=202)

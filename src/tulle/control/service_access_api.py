@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import admin_keys, service_access
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.release import declared_service
@@ -60,9 +61,9 @@ class AccessBody(BaseModel):
     access: dict[str, Any]
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> Routes:
     """The API of the keys and ways of one mesh's services; `settle` makes the gateway follow at once."""
-    api = APIRouter(prefix="/mesh/v1/services/{name}")
+    api = Routes(prefix="/mesh/v1/services/{name}")
 
     def demand(request: Request, name: str, environment: str | None = None) -> None:
         """Who asks with a key of their own must be allowed to change what the service's product publishes there."""
@@ -107,13 +108,13 @@ def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> 
         return {"id": ended.id, "label": ended.label, "revoked": True, "in_force": settle()}
 
     _access_routes(api, workspace, settle, demand)
-    whole = APIRouter()
-    whole.include_router(api)
-    whole.include_router(_admin_key_routes(workspace))
+    whole = Routes()
+    whole.include(api)
+    whole.include(_admin_key_routes(workspace))
     return whole
 
 
-def _access_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
+def _access_routes(api: Routes, workspace: Workspace, settle: Callable[[], bool], demand: Demand) -> None:
     def shown(found: service_access.InForce) -> dict[str, Any]:
         is_published = settle()  # only then is it known whether the gateway takes it
         plain = service_access.access_as_plain(workspace.settings, found)
@@ -138,9 +139,9 @@ def _access_routes(api: APIRouter, workspace: Workspace, settle: Callable[[], bo
         return shown(service_access.set_access(workspace, name, None, environment=environment, actor=by))
 
 
-def _admin_key_routes(workspace: Workspace) -> APIRouter:
+def _admin_key_routes(workspace: Workspace) -> Routes:
     """The keys of the API by which tools administer services as on API nodes."""
-    api = APIRouter(prefix="/mesh/v1/admin-keys")
+    api = Routes(prefix="/mesh/v1/admin-keys")
 
     @api.get("")
     def keys() -> dict[str, Any]:

@@ -17,9 +17,10 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from tulle.catalog.query_log import FEEDBACK, QUERIES, QueryLog, day_of, find_repository
+from tulle.catalog.routes import Routes
 from tulle.catalog.service_drift import Measured, measure
 from tulle.control import query_log
 from tulle.control.query_log_api import Moment, check_known
@@ -246,9 +247,9 @@ def _digest(paths: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(paths).encode()).hexdigest()[:16]
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
     log = QueryLog(workspace.settings, workspace.lake)
 
     @api.get("/services/{name}/drift")

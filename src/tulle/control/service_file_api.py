@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import service_file
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
@@ -22,9 +22,9 @@ class FileBody(BaseModel):
     before: str = Field(max_length=64)
 
 
-def router(workspace: Workspace) -> APIRouter:
+def router(workspace: Workspace) -> Routes:
     """The routes on one mesh."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
 
     @api.get("/services/{name}/file")
     def read(name: str) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from tulle.catalog.routes import Routes
 from tulle.control import service_policies
 from tulle.control.asking import AskedBy, user_of
 from tulle.control.release import declared_service
@@ -30,9 +31,9 @@ class PoliciesBody(BaseModel):
     policies: list[dict[str, Any]] = Field(max_length=MOST_POLICIES)
 
 
-def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool], access: Access) -> Routes:
     """The API of the policies of one mesh's services; `settle` makes the gateway follow at once."""
-    api = APIRouter(prefix="/mesh/v1")
+    api = Routes(prefix="/mesh/v1")
 
     def demand(request: Request, name: str, environment: str | None) -> None:
         """Who asks with a key of their own must be allowed to change what the service's product publishes there."""

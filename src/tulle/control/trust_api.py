@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
+from tulle.catalog.routes import Routes
 from tulle.control import trust
 from tulle.control.asking import AskedBy
 from tulle.control.workspace import Workspace
@@ -21,9 +21,9 @@ class RotateBody(BaseModel):
     at_once: bool = False
 
 
-def router(workspace: Workspace, settle: Callable[[], bool]) -> APIRouter:
+def router(workspace: Workspace, settle: Callable[[], bool]) -> Routes:
     """The API of one mesh's trust; `settle` has new certificates made at once."""
-    api = APIRouter(prefix="/mesh/v1/trust")
+    api = Routes(prefix="/mesh/v1/trust")
 
     @api.get("")
     def show() -> dict[str, Any]:

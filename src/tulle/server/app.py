@@ -20,6 +20,7 @@ from tulle.catalog import pages
 from tulle.catalog.api_trial import LARGEST_ANSWER, ApiRequest
 from tulle.catalog.page_values import ProcessView
 from tulle.catalog.portal import Reader
+from tulle.catalog.routes import RoutedLate
 from tulle.catalog.trial import How, TryAnswer
 from tulle.config import Settings
 from tulle.control import (
@@ -171,7 +172,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
                 one.stop()
             keeper.join(5)
 
-    app = FastAPI(
+    app = RoutedLate(
         title="Tulle", docs_url=None, redoc_url=None, openapi_url="/mesh/v1/openapi.json", lifespan=lifespan
     )
     app.state.close = workspace.database.close
@@ -199,6 +200,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         text = exposition.exposed(calls, is_open=kind == exposition.OPEN, tells=tells)
         return Response(text, media_type=kind)
 
+    hidden = Depends(asking.hides(workspace, access))
     for routes in (
         api.router(workspace, settle_now),
         application_api.router(workspace, settle_now, access),
@@ -233,7 +235,7 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         asking.for_who_may_read_log(workspace, access, query_log_api.router(workspace)),
         asking.for_who_may_read_log(workspace, access, service_drift.router(workspace)),
     ):
-        app.include_router(routes, dependencies=[Depends(asking.hides(workspace, access))])
+        app.include(routes, dependencies=[hidden])
     reader = Reader(
         settings,
         workspace.database,
@@ -245,8 +247,8 @@ def application(settings: Settings, *, resident: bool = False) -> lake_doors.Fro
         access,
     )
     workspace.followers.append(reader.take_up)
-    app.include_router(exchange_api.router(reader.exchange))
-    app.include_router(pages.portal(reader, trials.call, trials.send), include_in_schema=False)
+    app.include(exchange_api.router(reader.exchange))
+    app.include(pages.portal(reader, trials.call, trials.send), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(pages.__file__).parent / "static"), name="static")
     return lake_doors.Front(
         app,
